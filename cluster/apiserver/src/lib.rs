@@ -1,0 +1,1 @@
+//! HTTP in, Kubernetes out: a generic API server as one tower service.

@@ -1,0 +1,1 @@
+//! The words of OpenKruise's API: types, annotations, labels, conditions, defaults.
