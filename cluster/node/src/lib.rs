@@ -1,5 +1,4 @@
-//! The node agent: pods become processes, services become sockets.
+//! The node agent: pods become containers.
 //!
-//! Reaches the API server only through [`kube::Client`]; has never heard of the operator.
-
-pub mod runtime;
+//! Reaches the API server only through [`kube::Client`] and containers only through [`afloat_runtime::Runtime`]; has
+//! never heard of the operator.

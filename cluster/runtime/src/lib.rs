@@ -1,7 +1,12 @@
 //! What the node agent needs from something that runs containers.
 //!
 //! The agent decides, a runtime obeys: it keeps no policy (no restarts, no back-off, no probes). Two implement it:
-//! [`oci`](self) containers on this machine, and a simulated one for tests and scale benchmarks.
+//! [`oci`] containers on this machine, and a simulated one (in the agent's crate) for tests and scale benchmarks.
+
+pub mod host;
+pub mod image;
+pub mod net;
+pub mod oci;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,0 +1,1 @@
+//! Images: built from files, loaded, stored once per layer.

@@ -1,0 +1,1 @@
+//! Bridges, pod network namespaces, addresses.
