@@ -1,1 +1,24 @@
-//! The words of OpenKruise's API: types, annotations, labels, conditions, defaults.
+//! The words of OpenKruise's API: types, annotations, labels, conditions, defaults, validation.
+//!
+//! This crate exists so that every other part speaks of the same keys and shapes. It is pure: it reads and writes
+//! values, and never talks to a cluster. Conversion between v1alpha1 and v1beta1 happens here, on reading: the CRDs
+//! have no conversion webhook (strategy None), so both shapes may be stored, and [`CloneSetSpec::rollout`] turns
+//! either into one internal form.
+
+mod cloneset;
+mod crd;
+mod inplace;
+pub mod names;
+mod schema;
+
+pub use cloneset::{
+    CloneSet, CloneSetSpec, CloneSetStatus, Condition, InPlaceUpdateStrategy, Lifecycle, LifecycleHook,
+    PodUpdatePolicy, RollingUpdate, Rollout, ScaleStrategy, UpdateStrategy,
+};
+pub use crd::crds;
+pub use inplace::{ContainerOrigin, InPlaceUpdateState, LastContainerStatus, UpdateSpec, origins, write_origins};
+
+/// The API group of the workloads.
+pub const GROUP: &str = "apps.kruise.io";
+/// The API version written and watched.
+pub const API_VERSION: &str = "apps.kruise.io/v1beta1";

@@ -1,0 +1,343 @@
+//! CloneSet as the controller reads it: lenient, both versions at once, absent fields by their documented defaults.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::core::{Selector, SelectorExt};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A CloneSet in either version.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct CloneSet {
+    /// Name, labels, versions.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    /// What is wanted.
+    #[serde(default)]
+    pub spec: CloneSetSpec,
+    /// What was last written about it.
+    #[serde(default)]
+    pub status: CloneSetStatus,
+}
+
+impl k8s_openapi::Resource for CloneSet {
+    const API_VERSION: &'static str = crate::API_VERSION;
+    const GROUP: &'static str = crate::GROUP;
+    const KIND: &'static str = "CloneSet";
+    const VERSION: &'static str = "v1beta1";
+    const URL_PATH_SEGMENT: &'static str = "clonesets";
+    type Scope = NamespaceResourceScope;
+}
+
+impl k8s_openapi::Metadata for CloneSet {
+    type Ty = ObjectMeta;
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+    fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+/// What is wanted of a CloneSet.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CloneSetSpec {
+    /// Desired number of pods; absent means 1.
+    pub replicas: Option<i32>,
+    /// Which pods may belong to the set; ownership itself is by owner reference.
+    pub selector: LabelSelector,
+    /// The pod template, verbatim.
+    pub template: Value,
+    /// Claims made for each pod, verbatim.
+    pub volume_claim_templates: Option<Vec<Value>>,
+    /// How to scale.
+    pub scale_strategy: Option<ScaleStrategy>,
+    /// How to update.
+    pub update_strategy: UpdateStrategy,
+    /// Revisions kept that no pod uses; absent means 10.
+    pub revision_history_limit: Option<i32>,
+    /// Seconds a pod must be Ready to count as available.
+    pub min_ready_seconds: Option<i32>,
+    /// Seconds without progress after which the rollout is called stuck.
+    pub progress_deadline_seconds: Option<i32>,
+    /// Hooks.
+    pub lifecycle: Option<Lifecycle>,
+}
+
+/// `spec.scaleStrategy` of both versions.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ScaleStrategy {
+    /// Names of pods to delete first.
+    pub pods_to_delete: Vec<String>,
+    /// Limits scaling up by the number of unavailable pods.
+    pub max_unavailable: Option<IntOrString>,
+    /// v1beta1: reuse left-over claims.
+    #[serde(rename = "enablePVCReuse")]
+    pub enable_pvc_reuse: Option<bool>,
+    /// v1alpha1: do not reuse left-over claims.
+    #[serde(rename = "disablePVCReuse")]
+    pub disable_pvc_reuse: Option<bool>,
+    /// Do not count pods that a preDelete hook holds.
+    pub exclude_preparing_delete: Option<bool>,
+}
+
+/// `spec.updateStrategy`: v1beta1 has the settings in `rollingUpdate`, v1alpha1 has them here. Read it through
+/// [`CloneSetSpec::rollout`].
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UpdateStrategy {
+    /// v1beta1: RollingUpdate or OnDelete; v1alpha1: ReCreate, InPlaceIfPossible, InPlaceOnly.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// v1beta1.
+    pub rolling_update: Option<RollingUpdate>,
+    /// v1alpha1.
+    #[serde(flatten)]
+    pub flat: RollingUpdate,
+}
+
+/// The settings of a rollout, wherever they stand.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RollingUpdate {
+    /// Pods to keep at old revisions.
+    pub partition: Option<IntOrString>,
+    /// Pods that may be unavailable.
+    pub max_unavailable: Option<IntOrString>,
+    /// Pods that may exist beyond `replicas`.
+    pub max_surge: Option<IntOrString>,
+    /// v1beta1 only.
+    pub pod_update_policy: Option<String>,
+    /// Update no pod.
+    pub paused: Option<bool>,
+    /// Update order by labels.
+    pub priority_strategy: Option<Value>,
+    /// Spread of the update order.
+    pub scatter_strategy: Option<Value>,
+    /// Settings of in-place updates.
+    pub in_place_update_strategy: Option<InPlaceUpdateStrategy>,
+}
+
+/// Settings of in-place updates.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct InPlaceUpdateStrategy {
+    /// Seconds between "the pod left service" and "the image changes".
+    pub grace_period_seconds: Option<i64>,
+}
+
+/// `spec.lifecycle`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Lifecycle {
+    /// In front of each deletion.
+    pub pre_delete: Option<LifecycleHook>,
+    /// Before and after each in-place update.
+    pub in_place_update: Option<LifecycleHook>,
+    /// Between creation and availability.
+    pub pre_normal: Option<LifecycleHook>,
+}
+
+/// A hook: it holds while the pod carries the labels or finalizers.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LifecycleHook {
+    /// Labels with values.
+    pub labels_handler: BTreeMap<String, String>,
+    /// Finalizers.
+    pub finalizers_handler: Vec<String>,
+    /// Whether to take the pod out of service while held.
+    pub mark_pod_not_ready: bool,
+}
+
+/// How a pod moves to another revision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PodUpdatePolicy {
+    /// Delete it and create another.
+    #[default]
+    ReCreate,
+    /// In place where the difference allows it, else recreate.
+    InPlaceIfPossible,
+    /// In place or not at all.
+    InPlaceOnly,
+}
+
+/// `spec.updateStrategy` of either version in one form, with defaults.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rollout {
+    /// Pods change only when somebody deletes them.
+    pub on_delete: bool,
+    /// How a pod changes.
+    pub policy: PodUpdatePolicy,
+    /// Pods to keep at old revisions; 0.
+    pub partition: IntOrString,
+    /// Budget; 20 %.
+    pub max_unavailable: IntOrString,
+    /// Extra pods; 0.
+    pub max_surge: IntOrString,
+    /// Update no pod.
+    pub paused: bool,
+    /// Quiet period in seconds, never negative.
+    pub grace_seconds: i64,
+}
+
+impl CloneSetSpec {
+    /// The update strategy in one form. A v1alpha1 type wins over a v1beta1 policy, settings in `rollingUpdate` win
+    /// over flat ones.
+    pub fn rollout(&self) -> Rollout {
+        let empty = RollingUpdate::default();
+        let nested = self.update_strategy.rolling_update.as_ref().unwrap_or(&empty);
+        let flat = &self.update_strategy.flat;
+        let kind = self.update_strategy.kind.as_deref().unwrap_or("");
+        let word = match kind {
+            "ReCreate" | "InPlaceIfPossible" | "InPlaceOnly" => kind,
+            _ => nested.pod_update_policy.as_deref().unwrap_or(""),
+        };
+        let policy = match word {
+            "InPlaceIfPossible" => PodUpdatePolicy::InPlaceIfPossible,
+            "InPlaceOnly" => PodUpdatePolicy::InPlaceOnly,
+            _ => PodUpdatePolicy::ReCreate,
+        };
+        let pick =
+            |from: fn(&RollingUpdate) -> &Option<IntOrString>| from(nested).clone().or_else(|| from(flat).clone());
+        let grace = nested
+            .in_place_update_strategy
+            .as_ref()
+            .or(flat.in_place_update_strategy.as_ref());
+        Rollout {
+            on_delete: kind == "OnDelete",
+            policy,
+            partition: pick(|r| &r.partition).unwrap_or(IntOrString::Int(0)),
+            max_unavailable: pick(|r| &r.max_unavailable).unwrap_or_else(|| IntOrString::String("20%".into())),
+            max_surge: pick(|r| &r.max_surge).unwrap_or(IntOrString::Int(0)),
+            paused: nested.paused.or(flat.paused).unwrap_or(false),
+            grace_seconds: grace.and_then(|g| g.grace_period_seconds).unwrap_or(0).max(0),
+        }
+    }
+
+    /// Desired number of pods, default 1, never negative.
+    pub fn replicas(&self) -> usize {
+        usize::try_from(self.replicas.unwrap_or(1)).unwrap_or(0)
+    }
+}
+
+impl CloneSet {
+    /// Whether the selector matches these labels. A selector that cannot be read matches nothing.
+    pub fn selects(&self, labels: Option<&BTreeMap<String, String>>) -> bool {
+        let empty = BTreeMap::new();
+        match Selector::try_from(self.spec.selector.clone()) {
+            Ok(selector) => !selector.selects_all() && selector.matches(labels.unwrap_or(&empty)),
+            Err(_) => false,
+        }
+    }
+
+    /// The selector as text, for `status.labelSelector`; empty if it cannot be read.
+    pub fn selector_text(&self) -> String {
+        Selector::try_from(self.spec.selector.clone())
+            .map(|s| s.to_string())
+            .unwrap_or_default()
+    }
+}
+
+/// What a CloneSet reports.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CloneSetStatus {
+    /// Generation of the spec that the other fields speak of.
+    pub observed_generation: i64,
+    /// Pods that are neither terminating nor finished.
+    pub replicas: i32,
+    /// Of those, Ready.
+    pub ready_replicas: i32,
+    /// Of those, Ready for minReadySeconds.
+    pub available_replicas: i32,
+    /// At the update revision.
+    pub updated_replicas: i32,
+    /// At the update revision and Ready.
+    pub updated_ready_replicas: i32,
+    /// At the update revision and available.
+    pub updated_available_replicas: i32,
+    /// How many pods are to be at the update revision.
+    pub expected_updated_replicas: i32,
+    /// Name of the revision that the spec's template has.
+    pub update_revision: String,
+    /// Name of the revision that all pods had last.
+    pub current_revision: String,
+    /// Hash collisions of revision names met so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub collision_count: Option<i32>,
+    /// What is going on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// The selector as text, for the scale subresource.
+    pub label_selector: String,
+}
+
+/// One condition of a CloneSet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// Which.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// True, False or Unknown.
+    pub status: String,
+    /// When anything of it last changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_update_time: Option<Time>,
+    /// When the status last changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_transition_time: Option<Time>,
+    /// Why, in one word.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// Why, in one sentence.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn rollout(strategy: Value) -> Rollout {
+        let spec: CloneSetSpec = serde_json::from_value(json!({"selector": {}, "updateStrategy": strategy})).unwrap();
+        spec.rollout()
+    }
+
+    #[test]
+    fn both_versions_read_the_same() {
+        let alpha = rollout(json!({
+            "type": "InPlaceOnly", "partition": "50%", "maxUnavailable": 2, "maxSurge": 1, "paused": true,
+            "inPlaceUpdateStrategy": {"gracePeriodSeconds": 5}
+        }));
+        let beta = rollout(json!({"type": "RollingUpdate", "rollingUpdate": {
+            "podUpdatePolicy": "InPlaceOnly", "partition": "50%", "maxUnavailable": 2, "maxSurge": 1, "paused": true,
+            "inPlaceUpdateStrategy": {"gracePeriodSeconds": 5}
+        }}));
+        assert_eq!(alpha, beta);
+        assert_eq!(alpha.policy, PodUpdatePolicy::InPlaceOnly);
+        assert_eq!(alpha.grace_seconds, 5);
+    }
+
+    #[test]
+    fn absent_settings_have_their_defaults() {
+        let plain = rollout(json!({}));
+        assert_eq!(plain.policy, PodUpdatePolicy::ReCreate);
+        assert_eq!(plain.max_unavailable, IntOrString::String("20%".into()));
+        assert_eq!(plain.partition, IntOrString::Int(0));
+        assert!(!plain.on_delete && !plain.paused);
+        assert!(rollout(json!({"type": "OnDelete"})).on_delete);
+    }
+
+    #[test]
+    fn an_empty_selector_selects_nothing() {
+        assert!(!CloneSet::default().selects(None));
+    }
+}

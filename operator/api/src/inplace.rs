@@ -1,0 +1,159 @@
+//! The in-place protocol as it stands in pod annotations: what is being changed, and what was there before.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::names;
+
+type Annotations = BTreeMap<String, String>;
+
+/// Content of [`names::INPLACE_STATE`], key for key as OpenKruise writes it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct InPlaceUpdateState {
+    /// Name of the revision that the pod is updated to.
+    pub revision: String,
+    /// RFC 3339, UTC, whole seconds: the start of the update.
+    pub update_timestamp: String,
+    /// Per changed container what ran before; null until the images are written.
+    pub last_container_statuses: Option<BTreeMap<String, LastContainerStatus>>,
+    /// Environment from metadata changes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub update_env_from_metadata: bool,
+    /// Resources change.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub update_resources: bool,
+    /// Images change.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub update_images: bool,
+    /// Images of later batches.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub next_container_images: BTreeMap<String, String>,
+    /// Batches written so far.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub container_batches_record: Vec<serde_json::Value>,
+}
+
+/// What ran in a container before its image was changed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LastContainerStatus {
+    /// As the runtime reported it.
+    #[serde(rename = "imageID", skip_serializing_if = "String::is_empty")]
+    pub image_id: String,
+}
+
+impl InPlaceUpdateState {
+    /// Reads the state from a pod's annotations, the old key as a fallback. Text that cannot be read counts as absent:
+    /// it then neither blocks the pod's return to service nor a new update.
+    pub fn read(annotations: &Annotations) -> Option<Self> {
+        let text = annotations
+            .get(names::INPLACE_STATE)
+            .or_else(|| annotations.get(names::INPLACE_STATE_LEGACY))?;
+        serde_json::from_str(text).ok()
+    }
+}
+
+/// Content of [`names::INPLACE_GRACE`], as far as it is needed to continue an update that OpenKruise began.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UpdateSpec {
+    /// Name of the revision that the pod is updated to.
+    pub revision: String,
+    /// New images by container.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub container_images: BTreeMap<String, String>,
+    /// Length of the quiet period.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grace_seconds: Option<i64>,
+}
+
+impl UpdateSpec {
+    /// Whether the pod carries the annotation at all, readable or not.
+    pub fn present(annotations: &Annotations) -> bool {
+        annotations.contains_key(names::INPLACE_GRACE) || annotations.contains_key(names::INPLACE_GRACE_LEGACY)
+    }
+
+    /// Reads it, the old key as a fallback.
+    pub fn read(annotations: &Annotations) -> Option<Self> {
+        let text = annotations
+            .get(names::INPLACE_GRACE)
+            .or_else(|| annotations.get(names::INPLACE_GRACE_LEGACY))?;
+        serde_json::from_str(text).ok()
+    }
+}
+
+/// Where a container came from when its image was changed: an entry of [`names::INPLACE_FROM`].
+///
+/// OpenKruise records only the image id, from which it cannot be told whether a container was started from the new
+/// spec when two tags have one digest.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerOrigin {
+    /// The container that ran when the image was written.
+    #[serde(rename = "containerID")]
+    pub container_id: String,
+    /// Images that stood in the spec since the container was last known to match it, oldest first: a status that names
+    /// one of these may still be on its way out.
+    pub images: Vec<String>,
+}
+
+/// Reads [`names::INPLACE_FROM`]; empty if absent or unreadable.
+pub fn origins(annotations: &Annotations) -> BTreeMap<String, ContainerOrigin> {
+    annotations
+        .get(names::INPLACE_FROM)
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default()
+}
+
+/// The text of [`names::INPLACE_FROM`].
+pub fn write_origins(origins: &BTreeMap<String, ContainerOrigin>) -> String {
+    serde_json::to_string(origins).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_has_kruises_keys() {
+        let state = InPlaceUpdateState {
+            revision: "web-abc".into(),
+            update_timestamp: "2026-01-02T03:04:05Z".into(),
+            last_container_statuses: Some(
+                [(
+                    "app".into(),
+                    LastContainerStatus {
+                        image_id: "sha256:1".into(),
+                    },
+                )]
+                .into(),
+            ),
+            update_images: true,
+            ..Default::default()
+        };
+        assert_eq!(
+            serde_json::to_string(&state).unwrap(),
+            r#"{"revision":"web-abc","updateTimestamp":"2026-01-02T03:04:05Z","lastContainerStatuses":{"app":{"imageID":"sha256:1"}},"updateImages":true}"#
+        );
+        let waiting = InPlaceUpdateState::default();
+        assert!(
+            serde_json::to_string(&waiting)
+                .unwrap()
+                .contains(r#""lastContainerStatuses":null"#)
+        );
+    }
+
+    #[test]
+    fn the_legacy_key_is_a_fallback() {
+        let old = [(
+            names::INPLACE_STATE_LEGACY.to_owned(),
+            r#"{"revision":"old"}"#.to_owned(),
+        )]
+        .into();
+        assert_eq!(InPlaceUpdateState::read(&old).unwrap().revision, "old");
+        let broken = [(names::INPLACE_STATE.to_owned(), "{".to_owned())].into();
+        assert_eq!(InPlaceUpdateState::read(&broken), None);
+    }
+}

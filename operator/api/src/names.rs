@@ -1,0 +1,57 @@
+//! Every annotation, label, condition, gate and reason, once. Keys are OpenKruise's unless they start with `afloat.dev/`.
+
+/// Pod annotation: JSON of [`crate::InPlaceUpdateState`]; stays after completion.
+pub const INPLACE_STATE: &str = "apps.kruise.io/inplace-update-state";
+/// The key that old releases used for [`INPLACE_STATE`]; read as a fallback, removed when an update starts.
+pub const INPLACE_STATE_LEGACY: &str = "inplace-update-state";
+/// Pod annotation: JSON of [`crate::UpdateSpec`] while OpenKruise waits for its grace period.
+pub const INPLACE_GRACE: &str = "apps.kruise.io/inplace-update-grace";
+/// The key that old releases used for [`INPLACE_GRACE`].
+pub const INPLACE_GRACE_LEGACY: &str = "inplace-update-grace";
+/// Pod annotation, ours: JSON map of container name to [`crate::ContainerOrigin`], written together with the images.
+pub const INPLACE_FROM: &str = "afloat.dev/inplace-update-from";
+/// Pod annotation: container hashes as the node's agent reports them.
+pub const RUNTIME_CONTAINERS_META: &str = "apps.kruise.io/runtime-containers-meta";
+/// Pod annotation: RFC 3339 time of the last change of [`LIFECYCLE_STATE`].
+pub const LIFECYCLE_TIMESTAMP: &str = "lifecycle.apps.kruise.io/timestamp";
+/// Pod annotation: int32 as text; cheaper pods are deleted first.
+pub const POD_DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+/// Pod label: the revision's full name (or only its hash, as one of OpenKruise's gates writes it).
+pub const REVISION: &str = "controller-revision-hash";
+/// Pod label: the revision's short hash.
+pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";
+/// Pod label: five random characters that a pod shares with its claims.
+pub const INSTANCE_ID: &str = "apps.kruise.io/cloneset-instance-id";
+/// Pod label: any presence asks for the pod's deletion and replacement.
+pub const SPECIFIED_DELETE: &str = "apps.kruise.io/specified-delete";
+/// Pod label: state of the pod's life as hooks see it.
+pub const LIFECYCLE_STATE: &str = "lifecycle.apps.kruise.io/state";
+/// Label of a ControllerRevision: its hash.
+pub const REVISION_HASH: &str = "controller.kubernetes.io/hash";
+
+/// Readiness gate and condition: False while a pod is out of service for an in-place update.
+pub const INPLACE_READY: &str = "InPlaceUpdateReady";
+/// Readiness gate and condition with several writers, used by hooks and restarts.
+pub const KRUISE_POD_READY: &str = "KruisePodReady";
+/// Reason of a False [`INPLACE_READY`].
+pub const START_INPLACE_UPDATE: &str = "StartInPlaceUpdate";
+/// Reason of a False `Ready` condition caused by a gate.
+pub const READINESS_GATES_NOT_READY: &str = "ReadinessGatesNotReady";
+
+/// [`LIFECYCLE_STATE`]: taking part in service.
+pub const STATE_NORMAL: &str = "Normal";
+/// [`LIFECYCLE_STATE`]: a hook holds the pod back before its deletion.
+pub const STATE_PREPARING_DELETE: &str = "PreparingDelete";
+
+/// CloneSet condition: what the rollout does or waits for.
+pub const PROGRESSING: &str = "Progressing";
+/// CloneSet condition: pods could not be created or deleted.
+pub const FAILED_SCALE: &str = "FailedScale";
+/// CloneSet condition: pods could not be updated.
+pub const FAILED_UPDATE: &str = "FailedUpdate";
+
+/// The Lease that OpenKruise's manager holds, in namespace [`MANAGER_NAMESPACE`].
+pub const MANAGER_LEASE: &str = "kruise-manager";
+/// Namespace of OpenKruise's manager.
+pub const MANAGER_NAMESPACE: &str = "kruise-system";
