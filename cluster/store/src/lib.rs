@@ -3,10 +3,33 @@
 //! A log keyed by revision with the current state derived from it, the shape that etcd and kine have. One writer gives
 //! each write the next revision, commits many waiting writes in one transaction (group commit) and only then makes them
 //! visible and acknowledges them, so that whatever a reader or a watcher has seen survives `kill -9`.
+//!
+//! ```text
+//! put/delete ─► queue ─► writer thread ─► disk (one transaction, fsync) ─► state in memory ─► watchers ─► acknowledgement
+//! get/list   ◄──────────────────────────────────────────────────────────── state
+//! ```
+//!
+//! What holds, and what the tests check:
+//! - Revisions are dense: every revision from 1 on is exactly one change.
+//! - An acknowledged write survives `kill -9` and, if the disk keeps what it has synced, a power cut. A write that was not
+//!   acknowledged may or may not survive, but never without all writes before it.
+//! - A watcher gets every change after its revision, once, in order; or an error which says that it cannot.
+//! - Live objects are kept in memory as well as on disk; the history of changes is bounded (see [`Store::compact`]).
+//!
+//! It must never know what the bytes mean.
+
+mod disk;
+mod state;
+mod store;
+mod watch;
+mod writer;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+
+pub use store::Store;
+pub use watch::Watch;
 
 /// A position in the log. The first write has revision 1; it never goes back, not even across restarts.
 pub type Revision = u64;
@@ -60,4 +83,48 @@ pub struct Page {
     pub entries: Vec<Entry>,
     /// How many more there are behind the last entry.
     pub remaining: usize,
+}
+
+/// Why the store did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A write expected that the key is free, and it is not.
+    #[error("{key} exists already")]
+    Exists {
+        /// The key that was written to.
+        key: Arc<str>,
+    },
+    /// A write or deletion expected an object, and there is none.
+    #[error("{key} does not exist")]
+    NotFound {
+        /// The key that was written to.
+        key: Arc<str>,
+    },
+    /// The object was written since the caller read it.
+    #[error("{key} was last written at revision {actual}, not at the one expected: read it again and decide anew")]
+    Conflict {
+        /// The key that was written to.
+        key: Arc<str>,
+        /// Revision of its last write.
+        actual: Revision,
+    },
+    /// A watch asked for changes that have been forgotten.
+    #[error(
+        "changes after revision {requested} are forgotten, the oldest revision to watch from is {oldest}: list again"
+    )]
+    Compacted {
+        /// Where the watch wanted to start.
+        requested: Revision,
+        /// Where it could have started.
+        oldest: Revision,
+    },
+    /// A watcher read so slowly that changes which it had not read are forgotten. The watch has ended.
+    #[error("the watcher was too slow, changes that it had not read are forgotten: list again")]
+    Lagged,
+    /// The disk failed. Whether the write is on it shows when the store is opened again; nobody has seen it until then.
+    #[error("storage failed: {0}")]
+    Backend(String),
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
 }

@@ -1,0 +1,243 @@
+//! How revisions lie on the disk: the only file that names redb's tables.
+//!
+//! One table holds the log, revision → change. The live objects are not stored a second time, they are what reading the
+//! log from its start leaves over. A row goes away when a later row of its key (or, for the row of a deletion, the row
+//! itself) is no longer part of the history, so the file holds the live objects and a bounded history.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use redb::backends::FileBackend;
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+
+use crate::state::State;
+use crate::{Change, Entry, Error, Revision};
+
+/// Revision → (revision of the object's creation, whether this deletes it, key, bytes).
+const LOG: TableDefinition<'_, u64, (u64, bool, &str, &[u8])> = TableDefinition::new("log");
+/// The few numbers beside the log.
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+/// Row of [`META`]: which layout the file has.
+const FORMAT: &str = "format";
+/// Row of [`META`]: changes up to this revision are forgotten.
+const FLOOR: &str = "floor";
+/// The layout that this code reads and writes.
+const FORMAT_VERSION: u64 = 1;
+/// Bytes of redb's page cache: small, because what is read often is in [`State`].
+const CACHE_BYTES: usize = 16 << 20;
+
+/// A row of the log that nobody needs once history starts at `at` or later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Superseded {
+    /// Revision of the change that made the row superfluous.
+    pub(crate) at: Revision,
+    /// The row.
+    pub(crate) row: Revision,
+}
+
+/// A change with what the log stores beyond it.
+#[derive(Debug)]
+pub(crate) struct Row {
+    /// What watchers see.
+    pub(crate) change: Change,
+    /// Revision of the object's creation.
+    pub(crate) created: Revision,
+    /// The row of the same key before this one.
+    pub(crate) before: Option<Revision>,
+}
+
+impl Row {
+    /// The rows that this one makes superfluous. The order matters: they are removed in it, and if the row of a deletion
+    /// went before the row that it deletes, a crash in between would bring the object back.
+    pub(crate) fn supersedes(&self) -> impl Iterator<Item = Superseded> + use<> {
+        let at = self.change.revision;
+        let own = self.change.deleted.then_some(at);
+        self.before
+            .into_iter()
+            .chain(own)
+            .map(move |row| Superseded { at, row })
+    }
+}
+
+/// The open file.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    db: Database,
+}
+
+/// What a file held when it was opened.
+pub(crate) struct Loaded {
+    /// Live objects and the history.
+    pub(crate) state: State,
+    /// Rows that can be removed as the history moves on, oldest first.
+    pub(crate) garbage: VecDeque<Superseded>,
+}
+
+impl Disk {
+    /// Opens the file at `path`, which it makes if there is none (readable for its owner only: it holds Secrets).
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let failed = |error: std::io::Error| Error::Backend(format!("{}: {error}", path.display()));
+        let fresh = !path.exists();
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(path).map_err(failed)?;
+        if fresh {
+            // The name must survive a power cut as well as the contents.
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            File::open(parent.unwrap_or(Path::new(".")))
+                .and_then(|directory| directory.sync_all())
+                .map_err(failed)?;
+        }
+        let backend = FileBackend::new(file).map_err(|error| Error::Backend(format!("{}: {error}", path.display())))?;
+        Self::with_backend(backend)
+    }
+
+    /// Opens whatever stores bytes.
+    pub(crate) fn with_backend(backend: impl StorageBackend) -> Result<Self, Error> {
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES);
+        let disk = Self {
+            db: builder.create_with_backend(backend).map_err(failure)?,
+        };
+        disk.prepare().map_err(failure)?;
+        disk.check_format()?;
+        Ok(disk)
+    }
+
+    /// Makes the tables of a fresh file.
+    fn prepare(&self) -> Result<(), redb::Error> {
+        let read = self.db.begin_read()?;
+        match read.open_table(META) {
+            Ok(_) => return Ok(()),
+            Err(redb::TableError::TableDoesNotExist(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let write = self.begin()?;
+        {
+            write.open_table(LOG)?;
+            let mut meta = write.open_table(META)?;
+            meta.insert(FORMAT, FORMAT_VERSION)?;
+            meta.insert(FLOOR, 0)?;
+        }
+        Ok(write.commit()?)
+    }
+
+    fn check_format(&self) -> Result<(), Error> {
+        match self.meta(FORMAT).map_err(failure)? {
+            FORMAT_VERSION => Ok(()),
+            other => Err(Error::Backend(format!(
+                "the file has format {other}, this version reads {FORMAT_VERSION}: use the version that wrote it"
+            ))),
+        }
+    }
+
+    fn meta(&self, name: &str) -> Result<u64, redb::Error> {
+        let value = self
+            .db
+            .begin_read()?
+            .open_table(META)?
+            .get(name)?
+            .map(|value| value.value());
+        Ok(value.unwrap_or_default())
+    }
+
+    /// Reads the log from its start.
+    pub(crate) fn load(&self) -> Result<Loaded, Error> {
+        let floor = self.meta(FLOOR).map_err(failure)?;
+        let mut live: BTreeMap<Arc<str>, Entry> = BTreeMap::new();
+        let mut history: VecDeque<Change> = VecDeque::new();
+        let mut garbage = VecDeque::new();
+        let read = self.db.begin_read().map_err(failure)?;
+        let log = read.open_table(LOG).map_err(failure)?;
+        for row in log.iter().map_err(failure)? {
+            let (revision, row) = row.map_err(failure)?;
+            let (revision, (created, deleted, key, value)) = (revision.value(), row.value());
+            let before = live.remove(key);
+            let key = before
+                .as_ref()
+                .map_or_else(|| Arc::from(key), |entry| Arc::clone(&entry.key));
+            let value = Bytes::copy_from_slice(value);
+            if !deleted {
+                let entry = Entry {
+                    key: Arc::clone(&key),
+                    value: value.clone(),
+                    revision,
+                    created,
+                };
+                live.insert(Arc::clone(&key), entry);
+            }
+            let (before, previous) = before.map(|entry| (entry.revision, entry.value)).unzip();
+            let row = Row {
+                change: Change {
+                    revision,
+                    key,
+                    value,
+                    previous,
+                    deleted,
+                },
+                created,
+                before,
+            };
+            garbage.extend(row.supersedes());
+            if revision > floor {
+                if revision != floor + history.len() as u64 + 1 {
+                    return Err(Error::Backend(format!(
+                        "the log has no row before revision {revision}: the file is damaged"
+                    )));
+                }
+                history.push_back(row.change);
+            }
+        }
+        Ok(Loaded {
+            state: State::new(live, floor, history),
+            garbage,
+        })
+    }
+
+    /// Writes a batch so that it is on the disk when this returns: `rows` are added, `remove` go, and if `floor` is given
+    /// history starts there. All or nothing.
+    pub(crate) fn commit(&self, rows: &[Row], remove: &[Superseded], floor: Option<Revision>) -> Result<(), Error> {
+        self.try_commit(rows, remove, floor).map_err(failure)
+    }
+
+    fn try_commit(&self, rows: &[Row], remove: &[Superseded], floor: Option<Revision>) -> Result<(), redb::Error> {
+        let write = self.begin()?;
+        {
+            let mut log = write.open_table(LOG)?;
+            for Row { change, created, .. } in rows {
+                log.insert(
+                    change.revision,
+                    (*created, change.deleted, &*change.key, &*change.value),
+                )?;
+            }
+            for Superseded { row, .. } in remove {
+                log.remove(row)?;
+            }
+            if let Some(floor) = floor {
+                write.open_table(META)?.insert(FLOOR, floor)?;
+            }
+        }
+        Ok(write.commit()?)
+    }
+
+    fn begin(&self) -> Result<redb::WriteTransaction, redb::Error> {
+        let mut write = self.db.begin_write()?;
+        write.set_durability(Durability::Immediate)?;
+        // Costs a second fsync per commit. Without it, opening after a crash walks the whole file.
+        write.set_quick_repair(true);
+        Ok(write)
+    }
+
+    /// Marks the file as cleanly closed.
+    pub(crate) fn close(self) -> Result<(), Error> {
+        self.db.close().map_err(failure)
+    }
+}
+
+fn failure(error: impl Into<redb::Error>) -> Error {
+    Error::Backend(error.into().to_string())
+}
