@@ -1,0 +1,236 @@
+//! What the user may type. Parsing only: policy sits in the modules that get these structures.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use serde::{Deserialize, Serialize};
+
+/// Keeps applications on Kubernetes afloat while their containers are replaced in place.
+#[derive(Parser)]
+#[command(name = "afloat", version, propagate_version = true, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Boot a cluster, update one application in several ways under load, and show what each way costs
+    Demo(DemoOptions),
+    /// Run the embedded Kubernetes cluster with the operator in the foreground
+    Up(UpOptions),
+    /// Run the operator against a Kubernetes cluster
+    Operator(OperatorOptions),
+    /// Print the CustomResourceDefinitions that the operator needs, as YAML
+    Crds,
+    /// Build, load and list the images of the embedded cluster
+    Image(ImageOptions),
+}
+
+/// `afloat demo`
+#[derive(Args, Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct DemoOptions {
+    /// Pods of the application
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) replicas: u32,
+    /// Nodes of the cluster
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=50))]
+    pub(crate) nodes: u32,
+    /// Requests a second, half on new connections, half on kept-alive ones
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub(crate) rate: u32,
+    /// Pods that may be unavailable at once, the same in every row: a number or a percentage
+    #[arg(long, default_value = "50%", value_parser = parse_budget)]
+    pub(crate) max_unavailable: String,
+    /// Delay with which a node's proxy learns of an endpoint change, for example 500ms or 1s
+    #[arg(long, default_value = "500ms", value_parser = parse_duration)]
+    pub(crate) proxy_lag: Duration,
+    /// Time until the application listens after its start, for example 2s
+    #[arg(long, default_value = "1s", value_parser = parse_duration)]
+    pub(crate) app_start: Duration,
+    /// Only these strategies (may be given several times; default: all)
+    #[arg(long = "strategy", value_enum)]
+    pub(crate) strategies: Vec<Strategy>,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// OCI runtime program to use instead of the built-in one, for example runc
+    #[arg(long, value_name = "PATH")]
+    pub(crate) oci_runtime: Option<PathBuf>,
+}
+
+/// A way to release, in the order in which the demo runs them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Strategy {
+    /// Deployment without probe and preStop
+    DeploymentNaive,
+    /// Deployment with readinessProbe and preStop sleep
+    DeploymentCareful,
+    /// CloneSet, pods updated in place
+    #[value(name = "cloneset-inplace")]
+    #[serde(rename = "cloneset-inplace")]
+    CloneSetInPlace,
+    /// CloneSet, pods replaced
+    #[value(name = "cloneset-recreate")]
+    #[serde(rename = "cloneset-recreate")]
+    CloneSetRecreate,
+}
+
+/// `afloat up`
+#[derive(Args, Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct UpOptions {
+    /// Nodes of the cluster; 0 runs the control plane alone
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=50))]
+    pub(crate) nodes: u32,
+    /// Where the cluster keeps its state [default: a folder of the user's]
+    #[arg(long, env = "AFLOAT_DATA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Port of the API server on 127.0.0.1
+    #[arg(long, default_value_t = 6443)]
+    pub(crate) port: u16,
+    /// Delay with which a node's proxy learns of an endpoint change, to see what slow proxies do
+    #[arg(long, default_value = "0s", value_parser = parse_duration)]
+    pub(crate) proxy_lag: Duration,
+    /// Do not run the operator (another one will: afloat operator --kubeconfig …)
+    #[arg(long)]
+    pub(crate) no_operator: bool,
+    /// OCI runtime program to use instead of the built-in one, for example runc
+    #[arg(long, value_name = "PATH")]
+    pub(crate) oci_runtime: Option<PathBuf>,
+}
+
+/// `afloat operator`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct OperatorOptions {
+    /// Kubeconfig of the cluster [default: $KUBECONFIG, ~/.kube/config, or the pod's own account]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Context in the kubeconfig
+    #[arg(long)]
+    pub(crate) context: Option<String>,
+    /// Look after one namespace only
+    #[arg(long, env = "AFLOAT_NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// Objects worked on at the same time
+    #[arg(long, env = "AFLOAT_WORKERS", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) workers: u16,
+}
+
+/// `afloat image`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ImageOptions {
+    /// Where the cluster keeps its state [default: a folder of the user's]
+    #[arg(long, env = "AFLOAT_DATA_DIR", value_name = "DIR", global = true)]
+    pub(crate) data_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: ImageCommand,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+pub(crate) enum ImageCommand {
+    /// Build an image from files
+    Build(BuildOptions),
+    /// Load an image from an OCI layout or a docker archive
+    Load {
+        /// A directory or a tar file
+        path: PathBuf,
+    },
+    /// List the images
+    Ls,
+    /// Forget a name
+    Rm {
+        /// Name of the image
+        name: String,
+    },
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BuildOptions {
+    /// Name and tag, for example web:v1
+    pub(crate) name: String,
+    /// A file or folder and where it goes in the image (may be given several times)
+    #[arg(long = "file", value_name = "SRC=DST", value_parser = parse_pair)]
+    pub(crate) files: Vec<(String, String)>,
+    /// Add the shared libraries that the files need
+    #[arg(long)]
+    pub(crate) libraries: bool,
+    /// Program to run, and arguments that are always given (may be given several times)
+    #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
+    pub(crate) entrypoint: Vec<String>,
+    /// Arguments that a pod may replace (may be given several times)
+    #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
+    pub(crate) cmd: Vec<String>,
+    /// A variable (may be given several times)
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
+    pub(crate) env: Vec<(String, String)>,
+    /// User that the program runs as
+    #[arg(long, default_value = "")]
+    pub(crate) user: String,
+    /// Folder that the program starts in
+    #[arg(long = "workdir", default_value = "")]
+    pub(crate) working_dir: String,
+    /// Signal that asks the program to stop
+    #[arg(long, default_value = "")]
+    pub(crate) stop_signal: String,
+}
+
+/// `1.5s`, `500ms`, `2m`; a bare number is seconds.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).map_err(|e| format!("not a time span: {e}"));
+    }
+    let span: jiff::SignedDuration = text.parse().map_err(|_| "not a time span such as 500ms or 2s".to_owned())?;
+    Duration::try_from(span).map_err(|_| "a time span cannot be negative".to_owned())
+}
+
+fn parse_pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((a, b)) if !a.is_empty() => Ok((a.to_owned(), b.to_owned())),
+        _ => Err("needs the form A=B".to_owned()),
+    }
+}
+
+/// An int-or-percent as Kubernetes takes it; at least one pod or one percent, or nothing could ever be updated.
+fn parse_budget(text: &str) -> Result<String, String> {
+    let (digits, limit) = match text.strip_suffix('%') {
+        Some(digits) => (digits, 100),
+        None => (text, u32::MAX),
+    };
+    match digits.parse::<u32>() {
+        Ok(n) if n >= 1 && n <= limit => Ok(text.to_owned()),
+        _ => Err("needs a positive number, or a percentage from 1% to 100%".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn time_spans() {
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("1.5"), Ok(Duration::from_millis(1500)));
+        assert_eq!(parse_duration("2s"), Ok(Duration::from_secs(2)));
+        for bad in ["-1", "soon", "-2s", "nan"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn budgets() {
+        for good in ["1", "50%", "100%"] {
+            assert!(parse_budget(good).is_ok(), "{good}");
+        }
+        for bad in ["0", "0%", "101%", "-1", "many", ""] {
+            assert!(parse_budget(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Puts the parts of the embedded cluster together in one process.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use afloat_apiserver::pki::Pki;
+use afloat_apiserver::{ApiServer, ByteStream, KubeletDialer};
+use afloat_node::{Agent, AgentOptions};
+use afloat_proxy::{Proxy, ProxyOptions};
+use afloat_runtime::image::ImageStore;
+use afloat_runtime::net::Bridge;
+use afloat_runtime::oci::{OciOptions, OciRuntime};
+use anyhow::Context as _;
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Addresses of Services.
+pub(crate) const SERVICE_CIDR: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 96, 0, 0), 16);
+
+/// What a cluster is made of.
+pub(crate) struct ClusterOptions {
+    /// How many nodes, called `node-1` and so on.
+    pub(crate) nodes: u32,
+    /// Where everything is kept.
+    pub(crate) data_dir: PathBuf,
+    /// There is only a user namespace to be root in.
+    pub(crate) rootless: bool,
+    /// See [`ProxyOptions::lag`].
+    pub(crate) proxy_lag: Duration,
+    /// Run the operator in this process too.
+    pub(crate) operator: bool,
+    /// OCI runtime program; None is the built-in one.
+    pub(crate) oci_runtime: Option<PathBuf>,
+    /// Opens the listeners of NodePorts on the host.
+    pub(crate) host_ports: Option<Arc<dyn afloat_proxy::HostPorts>>,
+}
+
+/// A node that lives in this process.
+pub(crate) struct LocalNode {
+    /// `node-1`
+    pub(crate) name: String,
+    /// Its InternalIP, also its pods' gateway.
+    pub(crate) ip: Ipv4Addr,
+    agent: Arc<Agent>,
+    proxy: Arc<Proxy>,
+}
+
+/// A running cluster.
+pub(crate) struct Cluster {
+    /// The API server; gives out clients.
+    pub(crate) api: ApiServer,
+    /// The images that all nodes share.
+    pub(crate) images: Arc<ImageStore>,
+    /// Its nodes.
+    pub(crate) nodes: Vec<LocalNode>,
+    store: afloat_store::Store,
+    tasks: JoinSet<()>,
+    shutdown: CancellationToken,
+}
+
+/// Finds the node agents of this process for the API server (logs, exec).
+#[derive(Default)]
+struct LocalKubelets(std::sync::RwLock<BTreeMap<String, Arc<Agent>>>);
+
+#[async_trait::async_trait]
+impl KubeletDialer for LocalKubelets {
+    async fn dial(&self, node: &str) -> io::Result<Box<dyn ByteStream>> {
+        let agent = self.0.read().ok().and_then(|agents| agents.get(node).cloned());
+        let agent = agent.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("node {node} is not run by this process")))?;
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        tokio::spawn(agent.serve(far));
+        Ok(Box::new(near))
+    }
+}
+
+impl Cluster {
+    /// Starts everything; the nodes become Ready a little later, see [`Cluster::wait_ready`].
+    pub(crate) async fn start(options: ClusterOptions, shutdown: CancellationToken) -> anyhow::Result<Self> {
+        let store_path = options.data_dir.join("store.redb");
+        let store = tokio::task::spawn_blocking(move || afloat_store::Store::open(&store_path))
+            .await?
+            .context("cannot open the store")?;
+        let kubelets = Arc::new(LocalKubelets::default());
+        let api = ApiServer::new(
+            store.clone(),
+            afloat_apiserver::Options { service_cidr: SERVICE_CIDR, kubelets: kubelets.clone(), ..Default::default() },
+        )
+        .await?;
+        let images = Arc::new(ImageStore::open(&options.data_dir.join("images"))?);
+        let mut cluster =
+            Self { api, images, nodes: Vec::new(), store, tasks: JoinSet::new(), shutdown };
+        cluster.start_controllers();
+        if options.nodes > 0 {
+            afloat_runtime::net::setup_base(SERVICE_CIDR).await.context("cannot set up the cluster's network")?;
+        }
+        for number in 1..=options.nodes {
+            let node = cluster.start_node(number, &options).await.with_context(|| format!("cannot start node-{number}"))?;
+            if let Ok(mut agents) = kubelets.0.write() {
+                agents.insert(node.name.clone(), node.agent.clone());
+            }
+            cluster.nodes.push(node);
+        }
+        if options.operator {
+            cluster.start_operator().await?;
+        }
+        Ok(cluster)
+    }
+
+    fn start_controllers(&mut self) {
+        let (api, shutdown) = (self.api.clone(), self.shutdown.clone());
+        self.tasks.spawn(async move {
+            let clients = move |name: &str| api.client(name);
+            let options = afloat_controllers::Options::default();
+            if let Err(error) = afloat_controllers::run(clients, options, shutdown).await {
+                tracing::error!(%error, "controllers stopped");
+            }
+        });
+    }
+
+    async fn start_operator(&mut self) -> anyhow::Result<()> {
+        crate::operator::install_crds(self.api.client("afloat-installer")).await?;
+        let (client, shutdown) = (self.api.client("afloat-operator"), self.shutdown.clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = afloat_manager::run(client, afloat_manager::Options::default(), shutdown).await {
+                tracing::error!(%error, "operator stopped");
+            }
+        });
+        Ok(())
+    }
+
+    async fn start_node(&mut self, number: u32, options: &ClusterOptions) -> anyhow::Result<LocalNode> {
+        let octet = u8::try_from(number).context("too many nodes")?;
+        let name = format!("node-{number}");
+        let ip = Ipv4Addr::new(10, 244, octet, 1);
+        let bridge = Bridge { name: format!("node{number}"), gateway: ip, prefix: 24 };
+        afloat_runtime::net::ensure_bridge(&bridge).await?;
+        let dir = options.data_dir.join("nodes").join(&name);
+        let runtime = OciRuntime::new(OciOptions {
+            node: name.clone(),
+            dir: dir.clone(),
+            images: self.images.clone(),
+            bridge: bridge.clone(),
+            oci_runtime: options.oci_runtime.clone().unwrap_or_else(|| PathBuf::from("/proc/self/exe")),
+            rootless: options.rootless,
+        })
+        .await?;
+        let agent = Agent::new(
+            self.api.client(&format!("system:node:{name}")),
+            Arc::new(runtime),
+            AgentOptions {
+                node_name: name.clone(),
+                node_ip: IpAddr::V4(ip),
+                pod_cidr: format!("10.244.{number}.0/24"),
+                dir,
+                ..AgentOptions::default()
+            },
+        );
+        let proxy = Proxy::new(
+            self.api.client(&format!("proxy:{name}")),
+            ProxyOptions {
+                node_name: name.clone(),
+                node_ip: ip,
+                device: Some(bridge.name.clone()),
+                lag: options.proxy_lag,
+                // One listener on the host is enough: it answers for the first node.
+                host: options.host_ports.clone().filter(|_| number == 1),
+            },
+        );
+        let (running, shutdown) = (agent.clone(), self.shutdown.clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = running.run(shutdown).await {
+                tracing::error!(%error, "node agent stopped");
+            }
+        });
+        let (running, shutdown) = (proxy.clone(), self.shutdown.clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = running.run(shutdown).await {
+                tracing::error!(%error, "service proxy stopped");
+            }
+        });
+        Ok(LocalNode { name, ip, agent, proxy })
+    }
+
+    /// Serves the Kubernetes API with TLS on a listening socket, and writes a kubeconfig for it.
+    pub(crate) fn serve(&mut self, listener: std::net::TcpListener, pki: Pki, kubeconfig: &Path) -> anyhow::Result<SocketAddr> {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        write_private(kubeconfig, &pki.kubeconfig(&format!("https://{address}")))
+            .with_context(|| format!("cannot write {}", kubeconfig.display()))?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let (api, shutdown) = (self.api.clone(), self.shutdown.clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = api.serve(listener, &pki, shutdown).await {
+                tracing::error!(%error, "API endpoint stopped");
+            }
+        });
+        Ok(address)
+    }
+
+    /// Waits until every node of this process is Ready.
+    pub(crate) async fn wait_ready(&self, limit: Duration) -> anyhow::Result<()> {
+        let deadline = Instant::now() + limit;
+        let api: Api<Node> = Api::all(self.api.client("afloat-boot"));
+        let mut missing: std::collections::BTreeSet<String> = self.nodes.iter().map(|n| n.name.clone()).collect();
+        let mut stream = watcher(api, watcher::Config::default()).default_backoff().applied_objects().boxed();
+        while !missing.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let node = match tokio::time::timeout(left, stream.next()).await {
+                Ok(Some(Ok(node))) => node,
+                Ok(Some(Err(_))) => continue,
+                Ok(None) => anyhow::bail!("the watch of nodes ended"),
+                Err(_) => anyhow::bail!("not Ready after {} s: {}", limit.as_secs(), missing.into_iter().collect::<Vec<_>>().join(", ")),
+            };
+            let conditions = node.status.and_then(|s| s.conditions).unwrap_or_default();
+            if conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True") {
+                missing.remove(node.metadata.name.as_deref().unwrap_or_default());
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops the parts, then the store; what hangs is left behind after `limit`.
+    pub(crate) async fn stop(mut self, limit: Duration) {
+        self.shutdown.cancel();
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(limit, all).await;
+        self.store.close().await;
+    }
+}
+
+/// Writes a file that only its owner may read, atomically.
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let temporary = path.with_extension("new");
+    let _ = std::fs::remove_file(&temporary);
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, path)
+}

@@ -1,0 +1,385 @@
+//! `afloat demo`: the same application released in several ways under load, and what each way costs.
+
+mod load;
+mod manifest;
+mod observe;
+mod report;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use afloat_runtime::host::{self, HostOptions, Inherited};
+use afloat_runtime::image::BuildSpec;
+use anyhow::Context as _;
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use kube::runtime::{WatchStreamExt as _, reflector, watcher};
+use kube::{Client, ResourceExt as _};
+use serde_json::{Value, json};
+
+use crate::args::{DemoOptions, Strategy};
+use crate::cluster::{Cluster, ClusterOptions};
+use crate::inner::{self, Role, Stop};
+use load::Load;
+use manifest::Application;
+use observe::Snapshot;
+use report::{ClusterFigures, Conditions, Report, Row};
+
+/// How long a boot, a start of all pods, or a release may take before the demo gives up.
+const STEP_LIMIT: Duration = Duration::from_secs(120);
+/// Load before the change, so that the figures have a quiet part too.
+const WARM_UP: Duration = Duration::from_millis(1000);
+/// How long the parts may take to stop.
+const STOP_LIMIT: Duration = Duration::from_secs(3);
+
+/// In the outer process, single-threaded.
+pub(crate) fn outer(options: &DemoOptions) -> anyhow::Result<i32> {
+    Ok(host::run(HostOptions {
+        listen: Vec::new(),
+        data_dir: None,
+        inner_args: inner::arguments(&Role::Demo(options.clone()))?,
+        environment: inner::environment(),
+    })?)
+}
+
+/// In the inner process.
+pub(crate) async fn inner(options: DemoOptions, inherited: Inherited, mut stop: Stop) -> anyhow::Result<i32> {
+    anyhow::ensure!(inherited.restarts == 0, "the demo's cluster died half-way; its figures would mean nothing");
+    let token = stop.token();
+    tokio::select! {
+        result = run(options, inherited, token) => result.map(|()| 0),
+        code = stop.requested() => Ok(code),
+    }
+}
+
+#[allow(clippy::print_stdout)] // the command's own output
+async fn run(options: DemoOptions, inherited: Inherited, token: tokio_util::sync::CancellationToken) -> anyhow::Result<()> {
+    let progress = Progress::new();
+    progress.say("booting the cluster");
+    let cluster = Cluster::start(
+        ClusterOptions {
+            nodes: options.nodes,
+            data_dir: inherited.data_dir.clone(),
+            rootless: inherited.rootless,
+            proxy_lag: options.proxy_lag,
+            operator: true,
+            oci_runtime: options.oci_runtime.clone(),
+            host_ports: None,
+        },
+        token,
+    )
+    .await?;
+    cluster.wait_ready(STEP_LIMIT).await?;
+    let figures = ClusterFigures {
+        nodes: options.nodes,
+        boot_seconds: round(inner::since_start().as_secs_f64(), 3),
+        rss_mib: round(inner::rss_mib(), 1),
+    };
+    progress.say(&format!("{} nodes Ready in {:.2} s; building the images", figures.nodes, figures.boot_seconds));
+    build_images(&cluster).await?;
+    let app = Application {
+        replicas: options.replicas,
+        max_unavailable: options.max_unavailable.clone(),
+        start: options.app_start,
+        quiet_seconds: Application::quiet_seconds(options.proxy_lag),
+    };
+    let all = [Strategy::DeploymentNaive, Strategy::DeploymentCareful, Strategy::CloneSetInPlace, Strategy::CloneSetRecreate];
+    let mut rows = Vec::new();
+    for strategy in all {
+        if options.strategies.is_empty() || options.strategies.contains(&strategy) {
+            let trial = Trial::new(&cluster, strategy, &app, &options, &progress);
+            rows.push(trial.run().await.with_context(|| strategy.name())?);
+        }
+    }
+    progress.finish();
+    let report = Report { rows, cluster: figures };
+    if options.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        let conditions = Conditions {
+            rate: options.rate,
+            max_unavailable: options.max_unavailable,
+            proxy_lag: options.proxy_lag,
+            app_start: options.app_start,
+            quiet_seconds: app.quiet_seconds,
+        };
+        print!("{}", report.table(&conditions));
+    }
+    cluster.stop(STOP_LIMIT).await;
+    Ok(())
+}
+
+/// The application is this very program: version 1 and 2 differ in a variable, so they are two images with one layer.
+async fn build_images(cluster: &Cluster) -> anyhow::Result<()> {
+    let images = cluster.images.clone();
+    let program = std::env::current_exe()?;
+    tokio::task::spawn_blocking(move || {
+        for (name, role, version) in [(manifest::V1, "web", "v1"), (manifest::V2, "web", "v2"), (manifest::COLLECTOR, "collect", "v1")] {
+            images
+                .build(BuildSpec {
+                    name: name.to_owned(),
+                    files: vec![(PathBuf::from(&program), "/afloat".to_owned())],
+                    libraries: true,
+                    entrypoint: vec!["/afloat".into(), "app".into(), role.into()],
+                    env: vec![format!("APP_VERSION={version}")],
+                    ..BuildSpec::default()
+                })
+                .with_context(|| format!("cannot build the image {name}"))?;
+        }
+        anyhow::Ok(())
+    })
+    .await?
+}
+
+/// One strategy's run.
+struct Trial<'a> {
+    cluster: &'a Cluster,
+    strategy: Strategy,
+    app: &'a Application,
+    options: &'a DemoOptions,
+    progress: &'a Progress,
+    client: Client,
+    namespace: String,
+}
+
+impl<'a> Trial<'a> {
+    fn new(cluster: &'a Cluster, strategy: Strategy, app: &'a Application, options: &'a DemoOptions, progress: &'a Progress) -> Self {
+        let namespace = strategy.name().to_owned();
+        Self { cluster, strategy, app, options, progress, client: cluster.api.client("afloat-demo"), namespace }
+    }
+
+    async fn run(self) -> anyhow::Result<Row> {
+        let name = self.strategy.name();
+        self.progress.say(&format!("{name}: starting {} pods", self.app.replicas));
+        self.create().await?;
+        let pods = PodWatch::start(Api::namespaced(self.client.clone(), &self.namespace));
+        pods.wait("version 1 to be Ready", |pods| observe::updated(pods, manifest::V1, self.app.replicas)).await?;
+        let targets = self.targets().await?;
+        self.wait_for_proxies(&targets).await?;
+        let before = Snapshot::of(&pods.list(), "collector");
+        let load = Load::start(&targets, self.options.rate)?;
+        tokio::time::sleep(WARM_UP).await;
+        anyhow::ensure!(load.so_far().1 == 0, "requests were lost before anything was changed");
+
+        self.progress.say(&format!("{name}: releasing version 2"));
+        let writes_before = self.writes();
+        let changed = Instant::now();
+        self.patch_workload(&manifest::change()).await?;
+        let updated = pods
+            .wait("version 2 to be Ready", |pods| {
+                let (done, all) = observe::updated(pods, manifest::V2, self.app.replicas);
+                let (answered, lost) = load.so_far();
+                self.progress.say(&format!("{name}: {done} of {} updated, {answered} answered, {lost} lost", self.app.replicas));
+                (done, all)
+            })
+            .await;
+        let update_seconds = changed.elapsed().as_secs_f64();
+        let after = Snapshot::of(&pods.list(), "collector");
+        updated?;
+        self.settle(&pods).await?;
+        let writes = self.writes() - writes_before;
+        let outcome = load.finish().await?;
+        self.remove().await?;
+        let kept = before.kept(&after);
+        #[allow(clippy::cast_precision_loss)] // small counts
+        let writes_per_pod = writes as f64 / f64::from(self.app.replicas);
+        Ok(Row {
+            strategy: name,
+            replicas: self.app.replicas,
+            update_seconds: round(update_seconds, 2),
+            requests: outcome.sent,
+            lost: outcome.lost.total(),
+            lost_by_kind: outcome.lost,
+            p50_ms: outcome.p50_ms,
+            p99_ms: outcome.p99_ms,
+            pods_kept: kept.pods,
+            ips_kept: kept.ips,
+            nodes_kept: kept.nodes,
+            untouched_kept: kept.untouched,
+            writes_per_pod: round(writes_per_pod, 2),
+        })
+    }
+
+    async fn create(&self) -> anyhow::Result<()> {
+        let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": self.namespace}}))?;
+        Api::all(self.client.clone()).create(&PostParams::default(), &namespace).await?;
+        let service: Service = serde_json::from_value(manifest::service())?;
+        Api::namespaced(self.client.clone(), &self.namespace).create(&PostParams::default(), &service).await?;
+        let path = self.workloads();
+        let request = http::Request::post(path).header("content-type", "application/json");
+        let _: Value = self.client.request(request.body(serde_json::to_vec(&self.strategy.manifest(self.app))?)?).await?;
+        Ok(())
+    }
+
+    fn workloads(&self) -> String {
+        let (group_version, plural) = self.strategy.workload();
+        format!("/apis/{group_version}/namespaces/{}/{plural}", self.namespace)
+    }
+
+    async fn patch_workload(&self, patch: &Value) -> anyhow::Result<()> {
+        let request = http::Request::patch(format!("{}/web", self.workloads())).header("content-type", "application/json-patch+json");
+        let _: Value = self.client.request(request.body(serde_json::to_vec(patch)?)?).await?;
+        Ok(())
+    }
+
+    /// The Service's port on every node.
+    async fn targets(&self) -> anyhow::Result<Vec<SocketAddr>> {
+        let service: Service = Api::namespaced(self.client.clone(), &self.namespace).get("web").await?;
+        let port = service.spec.and_then(|s| s.ports).and_then(|p| p.into_iter().next()).and_then(|p| p.node_port);
+        let port = u16::try_from(port.context("the Service has no node port")?)?;
+        Ok(self.cluster.nodes.iter().map(|node| SocketAddr::from((node.ip, port))).collect())
+    }
+
+    /// Until every node's proxy answers, and then as long again as they may lag, so that all of them know all pods.
+    async fn wait_for_proxies(&self, targets: &[SocketAddr]) -> anyhow::Result<()> {
+        let deadline = Instant::now() + STEP_LIMIT;
+        for target in targets {
+            while tokio::net::TcpStream::connect(target).await.is_err() {
+                anyhow::ensure!(Instant::now() < deadline, "the proxy at {target} does not answer");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        tokio::time::sleep(self.options.proxy_lag + self.app.start + Duration::from_millis(200)).await;
+        Ok(())
+    }
+
+    /// After a release, losses may still come: from pods that are being stopped, from proxies that do not know yet, from
+    /// an application that does not listen yet.
+    async fn settle(&self, pods: &PodWatch) -> anyhow::Result<()> {
+        let replicas = self.app.replicas as usize;
+        pods.wait("the old pods to be gone", |pods| (pods.len(), pods.len() == replicas)).await?;
+        tokio::time::sleep(self.options.proxy_lag + self.app.start + Duration::from_millis(500)).await;
+        Ok(())
+    }
+
+    /// Writes to this namespace's objects so far, whoever made them; Events and Leases are not part of a release.
+    fn writes(&self) -> u64 {
+        let all = self.cluster.api.writes();
+        let ours = all.iter().filter(|w| w.namespace.as_deref() == Some(self.namespace.as_str()));
+        ours.filter(|w| w.resource != "events" && w.resource != "leases").map(|w| w.count).sum()
+    }
+
+    /// The next row starts on an empty cluster. Nobody waits for a grace period here: no load runs.
+    async fn remove(&self) -> anyhow::Result<()> {
+        self.progress.say(&format!("{}: removing", self.strategy.name()));
+        let request = http::Request::delete(format!("{}/web", self.workloads()));
+        let _: Value = self.client.request(request.body(Vec::new())?).await?;
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let deadline = Instant::now() + STEP_LIMIT;
+        loop {
+            let left = pods.list(&ListParams::default()).await?.items;
+            if left.is_empty() {
+                break;
+            }
+            for pod in left {
+                match pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await {
+                    Ok(_) => {}
+                    Err(kube::Error::Api(status)) if status.code == 404 => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            anyhow::ensure!(Instant::now() < deadline, "pods of {} do not go away", self.namespace);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        namespaces.delete(&self.namespace, &DeleteParams::default()).await?;
+        Ok(())
+    }
+}
+
+/// The pods of a namespace as a watch shows them.
+struct PodWatch {
+    store: reflector::Store<Pod>,
+    changed: tokio::sync::watch::Receiver<()>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl PodWatch {
+    fn start(api: Api<Pod>) -> Self {
+        let (store, writer) = reflector::store();
+        let (tell, changed) = tokio::sync::watch::channel(());
+        let task = tokio::spawn(async move {
+            let mut stream = reflector(writer, watcher(api, watcher::Config::default()).default_backoff()).boxed();
+            while stream.next().await.is_some() {
+                tell.send_replace(());
+            }
+        });
+        Self { store, changed, task }
+    }
+
+    fn list(&self) -> Vec<Pod> {
+        self.store.state().iter().map(|pod| Pod::clone(pod)).collect()
+    }
+
+    /// Looks at every change until `done` says true (and how many it counted, for the message).
+    async fn wait(&self, what: &str, done: impl Fn(&[Pod]) -> (usize, bool)) -> anyhow::Result<()> {
+        let mut changed = self.changed.clone();
+        let deadline = tokio::time::Instant::now() + STEP_LIMIT;
+        let mut count = 0;
+        loop {
+            changed.mark_unchanged();
+            let (now, all) = done(&self.list());
+            if all {
+                return Ok(());
+            }
+            count = count.max(now);
+            match tokio::time::timeout_at(deadline, changed.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => anyhow::bail!("the watch of pods ended"),
+                Err(_) => anyhow::bail!("waited {} s for {what} ({count} so far)", STEP_LIMIT.as_secs()),
+            }
+        }
+    }
+}
+
+impl Drop for PodWatch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A line that changes on a terminal, plain lines elsewhere.
+struct Progress {
+    bar: Option<indicatif::ProgressBar>,
+    last: std::sync::Mutex<String>,
+}
+
+impl Progress {
+    fn new() -> Self {
+        use std::io::IsTerminal as _;
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = indicatif::ProgressBar::new_spinner();
+            bar.enable_steady_tick(Duration::from_millis(100));
+            bar
+        });
+        Self { bar, last: std::sync::Mutex::default() }
+    }
+
+    fn say(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.set_message(text.to_owned()),
+            None => {
+                // Counters change too often for lines of a log: only a new phase or a new pod is one.
+                let phase = text.split(", ").next().unwrap_or(text).to_owned();
+                let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                if *last != phase {
+                    eprintln!("afloat: {text}");
+                    *last = phase;
+                }
+            }
+        }
+    }
+
+    fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn round(value: f64, digits: i32) -> f64 {
+    let factor = 10_f64.powi(digits);
+    (value * factor).round() / factor
+}

@@ -1,0 +1,128 @@
+//! The inner process: what runs inside the namespaces that the outer process made.
+
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::time::Duration;
+
+use afloat_runtime::host::{self, Broker};
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{DemoOptions, UpOptions};
+
+/// When the outer process was started, nanoseconds of the monotonic clock; boot times count from there.
+const STARTED: &str = "AFLOAT_STARTED";
+
+/// What the inner process is there for.
+#[derive(Serialize, Deserialize)]
+pub(crate) enum Role {
+    Up(UpOptions),
+    Demo(DemoOptions),
+}
+
+/// The inner process' command line.
+pub(crate) fn arguments(role: &Role) -> anyhow::Result<Vec<OsString>> {
+    Ok(vec!["inner".into(), serde_json::to_string(role)?.into()])
+}
+
+/// Variables that the outer process adds for the inner one.
+pub(crate) fn environment() -> Vec<(OsString, OsString)> {
+    vec![(STARTED.into(), monotonic().as_nanos().to_string().into())]
+}
+
+pub(crate) fn main(arguments: &[OsString]) -> anyhow::Result<i32> {
+    let inherited = host::inherited().context("`inner` is started by afloat itself")?;
+    let role = arguments.first().and_then(|a| a.to_str()).context("no role given")?;
+    let role: Role = serde_json::from_str(role).context("cannot read the role")?;
+    start_logging(match role {
+        Role::Up(_) => "warn",
+        Role::Demo(_) => "error",
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(async move {
+        let stop = Stop::new()?;
+        match role {
+            Role::Up(options) => crate::up::inner(options, inherited, stop).await,
+            Role::Demo(options) => crate::demo::inner(options, inherited, stop).await,
+        }
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+/// Log lines go to standard error; `AFLOAT_LOG` chooses which, as `RUST_LOG` does elsewhere.
+pub(crate) fn start_logging(default: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("AFLOAT_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+
+/// The user's wish to stop, as signals tell it.
+pub(crate) struct Stop {
+    token: CancellationToken,
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Stop {
+    pub(crate) fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            token: CancellationToken::new(),
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Cancelled when the process is to stop.
+    pub(crate) fn token(&self) -> CancellationToken {
+        self.token.clone()
+    }
+
+    /// Returns once the user wants it to stop, with the exit code that says so.
+    pub(crate) async fn requested(&mut self) -> i32 {
+        tokio::select! {
+            _ = self.interrupt.recv() => 130,
+            _ = self.terminate.recv() => 143,
+            _ = self.hangup.recv() => 129,
+        }
+    }
+}
+
+/// Opens NodePorts on the host by way of the outer process.
+struct HostPorts(Broker);
+
+impl afloat_proxy::HostPorts for HostPorts {
+    fn listen(&self, address: std::net::SocketAddr) -> std::io::Result<std::net::TcpListener> {
+        self.0.listen(address)
+    }
+}
+
+pub(crate) fn host_ports(broker: Broker) -> Arc<dyn afloat_proxy::HostPorts> {
+    Arc::new(HostPorts(broker))
+}
+
+fn monotonic() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+/// How long ago the outer process was started.
+pub(crate) fn since_start() -> Duration {
+    let started = std::env::var(STARTED).ok().and_then(|v| v.parse::<u64>().ok()).map(Duration::from_nanos);
+    started.map_or(Duration::ZERO, |s| monotonic().saturating_sub(s))
+}
+
+/// Resident memory of all of afloat's own processes in here (not of containers), MiB.
+pub(crate) fn rss_mib() -> f64 {
+    let pages = |pid: &str| -> f64 {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+        text.split(' ').nth(1).and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0)
+    };
+    #[allow(clippy::cast_precision_loss)] // page sizes are small numbers
+    let page_mib = rustix::param::page_size() as f64 / (1024.0 * 1024.0);
+    (pages("self") + pages("1")) * page_mib
+}

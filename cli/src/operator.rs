@@ -1,0 +1,74 @@
+//! `afloat operator` and `afloat crds`.
+
+use anyhow::Context as _;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config, ResourceExt as _};
+
+use crate::args::OperatorOptions;
+
+pub(crate) fn main(options: OperatorOptions) -> anyhow::Result<i32> {
+    crate::inner::start_logging("info");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async move {
+        let mut stop = crate::inner::Stop::new()?;
+        let token = stop.token();
+        let client = Client::try_from(config(&options).await?)?;
+        let manager = afloat_manager::Options {
+            namespace: options.namespace,
+            workers: usize::from(options.workers),
+            ..afloat_manager::Options::default()
+        };
+        let version = client.apiserver_version().await.context("cannot reach the API server")?;
+        tracing::info!(version = version.git_version, "connected");
+        let run = afloat_manager::run(client, manager, token.clone());
+        tokio::pin!(run);
+        tokio::select! {
+            result = &mut run => result?,
+            _ = stop.requested() => {
+                token.cancel();
+                let _ = tokio::time::timeout(std::time::Duration::from_secs(10), run).await;
+            }
+        }
+        Ok(0)
+    })
+}
+
+async fn config(options: &OperatorOptions) -> anyhow::Result<Config> {
+    let choice = KubeConfigOptions { context: options.context.clone(), ..KubeConfigOptions::default() };
+    match &options.kubeconfig {
+        Some(path) => {
+            let file = Kubeconfig::read_from(path).with_context(|| format!("cannot read --kubeconfig {}", path.display()))?;
+            Ok(Config::from_custom_kubeconfig(file, &choice).await?)
+        }
+        None if options.context.is_some() => Ok(Config::from_kubeconfig(&choice).await?),
+        None => Config::infer().await.context("no cluster to talk to: say --kubeconfig FILE"),
+    }
+}
+
+#[allow(clippy::print_stdout)] // the command's own output
+pub(crate) fn print_crds() -> anyhow::Result<i32> {
+    for crd in afloat_api::crds() {
+        println!("---");
+        print!("{}", serde_saphyr::to_string(&serde_json::to_value(&crd)?)?);
+    }
+    Ok(0)
+}
+
+/// Makes the operator's CRDs known to a cluster, or brings them up to date.
+pub(crate) async fn install_crds(client: Client) -> anyhow::Result<()> {
+    let api: Api<CustomResourceDefinition> = Api::all(client);
+    for crd in afloat_api::crds() {
+        let name = crd.name_any();
+        match api.create(&PostParams::default(), &crd).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                let spec = serde_json::json!({"spec": crd.spec});
+                api.patch(&name, &PatchParams::default(), &Patch::Merge(&spec)).await.with_context(|| format!("cannot update {name}"))?;
+            }
+            Err(error) => return Err(error).with_context(|| format!("cannot create {name}")),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! `afloat up`: the embedded cluster in the foreground.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use afloat_apiserver::pki::Pki;
+use afloat_runtime::host::{self, HostOptions, Inherited};
+use anyhow::Context as _;
+
+use crate::args::UpOptions;
+use crate::cluster::{Cluster, ClusterOptions};
+use crate::inner::{self, Role, Stop};
+
+/// How long a boot may take before it counts as failed.
+const BOOT_LIMIT: Duration = Duration::from_secs(60);
+/// How long the parts may take to stop.
+const STOP_LIMIT: Duration = Duration::from_secs(4);
+
+/// In the outer process, single-threaded.
+pub(crate) fn outer(options: &UpOptions) -> anyhow::Result<i32> {
+    let data_dir = data_dir(options.data_dir.as_deref())?;
+    make_private_dir(&data_dir)?;
+    let _lock = lock(&data_dir)?;
+    let code = host::run(HostOptions {
+        listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, options.port))],
+        data_dir: Some(data_dir),
+        inner_args: inner::arguments(&Role::Up(options.clone()))?,
+        environment: inner::environment(),
+    })?;
+    Ok(code)
+}
+
+/// In the inner process.
+pub(crate) async fn inner(options: UpOptions, mut inherited: Inherited, mut stop: Stop) -> anyhow::Result<i32> {
+    let data_dir = inherited.data_dir.clone();
+    let pki = Pki::load_or_create(
+        &data_dir.join("pki"),
+        &["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(str::to_owned),
+        &[IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1))],
+    )
+    .context("cannot make the cluster's certificates")?;
+    let listener = inherited.listeners.pop().context("the outer process gave no listening socket")?;
+    let mut cluster = Cluster::start(
+        ClusterOptions {
+            nodes: options.nodes,
+            data_dir: data_dir.clone(),
+            rootless: inherited.rootless,
+            proxy_lag: options.proxy_lag,
+            operator: !options.no_operator,
+            oci_runtime: options.oci_runtime.clone(),
+            host_ports: Some(inner::host_ports(inherited.broker)),
+        },
+        stop.token(),
+    )
+    .await?;
+    let kubeconfig = data_dir.join("kubeconfig");
+    let address = cluster.serve(listener, pki, &kubeconfig)?;
+    tokio::select! {
+        ready = cluster.wait_ready(BOOT_LIMIT) => ready?,
+        code = stop.requested() => { cluster.stop(STOP_LIMIT).await; return Ok(code); }
+    }
+    if inherited.restarts == 0 {
+        announce(&options, &cluster, &address, &kubeconfig);
+    } else {
+        eprintln!("afloat: the inner process was started again; containers go on");
+    }
+    stop.requested().await;
+    eprintln!("afloat: stopping");
+    cluster.stop(STOP_LIMIT).await;
+    Ok(0)
+}
+
+#[allow(clippy::print_stdout)] // the command's own output
+fn announce(options: &UpOptions, cluster: &Cluster, address: &SocketAddr, kubeconfig: &Path) {
+    println!(
+        "Kubernetes is up at https://{address}: {} nodes Ready in {:.2} s, {:.0} MiB.",
+        cluster.nodes.len(),
+        inner::since_start().as_secs_f64(),
+        inner::rss_mib()
+    );
+    println!();
+    println!("  export KUBECONFIG={}", kubeconfig.display());
+    println!("  kubectl get nodes,pods,clonesets -A");
+    println!();
+    if options.no_operator {
+        println!("The operator is not part of it: afloat operator --kubeconfig {}", kubeconfig.display());
+    }
+    println!("Ctrl-C stops it; the state stays in {}.", kubeconfig.parent().unwrap_or(kubeconfig).display());
+}
+
+/// The folder the user named, or the usual one: `/var/lib/afloat` for root, `$XDG_DATA_HOME/afloat` otherwise.
+pub(crate) fn data_dir(named: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let dir = match named {
+        Some(dir) => dir.to_path_buf(),
+        None if rustix::process::geteuid().is_root() => PathBuf::from("/var/lib/afloat"),
+        None => match (std::env::var_os("XDG_DATA_HOME"), std::env::var_os("HOME")) {
+            (Some(dir), _) if !dir.is_empty() => PathBuf::from(dir).join("afloat"),
+            (_, Some(home)) if !home.is_empty() => PathBuf::from(home).join(".local/share/afloat"),
+            _ => anyhow::bail!("no folder for the data: say --data-dir DIR, or set HOME"),
+        },
+    };
+    std::path::absolute(&dir).with_context(|| format!("--data-dir {}", dir.display()))
+}
+
+/// Makes a folder that only its owner may look into; one that exists is left as it is.
+pub(crate) fn make_private_dir(dir: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("cannot make the folder {} (say --data-dir DIR to use another)", dir.display()))
+}
+
+/// Two clusters in one folder would destroy each other.
+fn lock(dir: &Path) -> anyhow::Result<std::fs::File> {
+    let path = dir.join("lock");
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            anyhow::bail!("{} is in use by another afloat up: stop that one, or say --data-dir DIR", dir.display())
+        }
+        Err(std::fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}

@@ -1,0 +1,102 @@
+//! What people do with kubectl all day.
+
+use crate::cluster::{Cluster, condition};
+
+const DEPLOYMENT: &str = r"
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: web
+  labels: {app: web}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 5
+      containers:
+      - name: web
+        image: web:v1
+        ports: [{name: http, containerPort: 8080}]
+        readinessProbe: {httpGet: {path: /, port: http}, periodSeconds: 1}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  selector: {app: web}
+  ports: [{port: 80, targetPort: http}]
+";
+
+#[test]
+fn kubectl_all_day() {
+    let Some(cluster) = Cluster::boot(2) else { return };
+    cluster.build_images();
+    let nodes = cluster.kubectl(&["get", "nodes"]);
+    assert_eq!(nodes.matches(" Ready ").count(), 2, "{nodes}");
+
+    let applied = cluster.apply(DEPLOYMENT);
+    assert!(applied.contains("deployment.apps/web created") && applied.contains("service/web created"), "{applied}");
+    cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=120s"]);
+    let applied = cluster.apply(DEPLOYMENT);
+    assert!(applied.contains("deployment.apps/web unchanged") && applied.contains("service/web unchanged"), "{applied}");
+
+    let table = cluster.kubectl(&["get", "pods", "-o", "wide"]);
+    assert!(table.starts_with("NAME") && table.contains("READY") && table.contains("NOMINATED NODE"), "{table}");
+    assert_eq!(table.matches("1/1").count(), 2, "{table}");
+    let all = cluster.kubectl(&["get", "nodes,pods,clonesets", "-A"]);
+    assert!(all.contains("node/node-1") && all.contains("pod/web-"), "{all}");
+
+    let pod = cluster.kubectl(&["get", "pods", "-o", "jsonpath={.items[0].metadata.name}"]);
+    let logs = cluster.kubectl(&["logs", &pod]);
+    assert!(logs.contains("listening on 8080"), "{logs}");
+    let logs = cluster.kubectl(&["logs", &pod, "--timestamps", "--tail=1"]);
+    assert!(logs.starts_with("20") && logs.lines().count() == 1, "{logs}");
+
+    let version = cluster.kubectl(&["exec", &pod, "--", "/afloat", "--version"]);
+    assert!(version.starts_with("afloat "), "{version}");
+    let output = cluster.try_kubectl(&["exec", &pod, "--", "/afloat", "no-such-command"], None);
+    assert_eq!(output.status.code(), Some(2), "the command's exit code is kubectl's");
+
+    let described = cluster.kubectl(&["describe", "pod", &pod]);
+    for word in ["Scheduled", "Pulled", "Created", "Started", "Ready          "] {
+        assert!(described.contains(word), "{word} in {described}");
+    }
+    let slices = cluster.kubectl(&["get", "endpointslices", "-l", "kubernetes.io/service-name=web", "-o", "json"]);
+    assert_eq!(slices.matches("\"ready\": true").count(), 2, "{slices}");
+
+    cluster.kubectl(&["set", "image", "deployment/web", "web=web:v2"]);
+    cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=120s"]);
+    cluster.kubectl(&["rollout", "undo", "deployment/web"]);
+    cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=120s"]);
+    let image = cluster.kubectl(&["get", "deployment", "web", "-o", "jsonpath={.spec.template.spec.containers[0].image}"]);
+    assert_eq!(image, "web:v1");
+
+    cluster.kubectl(&["scale", "deployment/web", "--replicas=1"]);
+    cluster.wait("one pod", &["pods"], |list| list["items"].as_array().is_some_and(|p| p.len() == 1));
+    cluster.kubectl(&["delete", "deployment,service", "web"]);
+    cluster.wait("no pods", &["pods"], |list| list["items"].as_array().is_some_and(Vec::is_empty));
+}
+
+#[test]
+fn a_namespace_takes_its_objects_with_it() {
+    let Some(cluster) = Cluster::boot(1) else { return };
+    cluster.build_images();
+    cluster.kubectl(&["create", "namespace", "team"]);
+    cluster.kubectl(&["-n", "team", "create", "configmap", "settings", "--from-literal=a=b"]);
+    cluster.kubectl(&["-n", "team", "run", "web", "--image=web:v1"]);
+    cluster.wait("the pod Ready", &["-n", "team", "pod", "web"], |pod| condition(pod, "Ready") == Some("True"));
+    cluster.kubectl(&["delete", "namespace", "team", "--timeout=120s"]);
+    assert!(cluster.get(&["namespace", "team"]).is_none());
+    assert!(cluster.get(&["-n", "team", "configmap", "settings"]).is_none());
+}
+
+#[test]
+fn a_cluster_without_nodes_serves_the_api() {
+    let Some(cluster) = Cluster::boot(0) else { return };
+    assert_eq!(cluster.kubectl(&["get", "nodes"]), "");
+    cluster.apply("{apiVersion: v1, kind: Node, metadata: {name: elsewhere}}");
+    let nodes = cluster.kubectl(&["get", "nodes"]);
+    assert!(nodes.contains("elsewhere"), "{nodes}");
+}
