@@ -78,22 +78,43 @@ pub(crate) struct Loaded {
 }
 
 impl Disk {
-    /// Opens the file at `path`, which it makes if there is none (readable for its owner only: it holds Secrets).
+    /// Opens the file at `path`, which it makes if there is none.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let failed = |error: std::io::Error| Error::Backend(format!("{}: {error}", path.display()));
-        let fresh = !path.exists();
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file = options.open(path).map_err(failed)?;
-        if fresh {
-            // The name must survive a power cut as well as the contents.
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            File::open(parent.unwrap_or(Path::new(".")))
-                .and_then(|directory| directory.sync_all())
-                .map_err(failed)?;
+        if !exists(path)?
+            && let Some(disk) = Self::create(path)?
+        {
+            return Ok(disk);
         }
-        let backend = FileBackend::new(file).map_err(|error| Error::Backend(format!("{}: {error}", path.display())))?;
-        Self::with_backend(backend)
+        Self::with_backend(lock(path, OpenOptions::new().read(true).write(true))?.0)
+    }
+
+    /// Makes the file under another name first, and gives it its own when it is complete and synced: redb refuses a file
+    /// whose creation was interrupted. None if somebody else made it meanwhile.
+    fn create(path: &Path) -> Result<Option<Self>, Error> {
+        let draft = path.with_added_extension("new");
+        // Readable for its owner only: it holds Secrets.
+        let (backend, file) = lock(
+            &draft,
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600),
+        )?;
+        // Only now, with the lock held, is it certain that nobody else is about to give the draft its name.
+        if exists(path)? {
+            return Ok(None);
+        }
+        let failed = |error| at(path, error);
+        file.set_len(0).map_err(failed)?;
+        let disk = Self::with_backend(backend)?;
+        std::fs::rename(&draft, path).map_err(failed)?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))
+            .and_then(|directory| directory.sync_all())
+            .map_err(failed)?;
+        Ok(Some(disk))
     }
 
     /// Opens whatever stores bytes.
@@ -236,6 +257,21 @@ impl Disk {
     pub(crate) fn close(self) -> Result<(), Error> {
         self.db.close().map_err(failure)
     }
+}
+
+/// Opens a file and locks it, so that no two processes have it; beside the locked one another handle to it.
+fn lock(path: &Path, options: &OpenOptions) -> Result<(FileBackend, File), Error> {
+    let file = options.open(path).map_err(|error| at(path, error))?;
+    let other = file.try_clone().map_err(|error| at(path, error))?;
+    Ok((FileBackend::new(file).map_err(|error| at(path, error))?, other))
+}
+
+fn exists(path: &Path) -> Result<bool, Error> {
+    path.try_exists().map_err(|error| at(path, error))
+}
+
+fn at(path: &Path, error: impl std::fmt::Display) -> Error {
+    Error::Backend(format!("{}: {error}", path.display()))
 }
 
 fn failure(error: impl Into<redb::Error>) -> Error {
