@@ -1,1 +1,202 @@
-//! The service proxy of one node: Services become sockets.
+//! The service proxy of one node: Services become sockets, connections to them are carried to endpoints.
+//!
+//! ```text
+//! feed ──(queue: each change waits for the lag)──▶ table (pure: Model → Diff) ──▶ sockets ──▶ tcp, udp
+//!                                                                                   │ backend: choose and count
+//!                                                                      snapshot ◀───┘
+//! ```
+//!
+//! It differs from kube-proxy in what user space cannot do: the client's address is not kept, and an endpoint that
+//! refuses shows to the client as a connection that is reset at once. In return every connection is counted, and it
+//! is known, not hoped, when a node has let go of an endpoint ([`Snapshot`]). IPv4 only; no topology hints, no
+//! `externalIPs`.
+
+mod backend;
+mod convert;
+mod feed;
+mod listen;
+mod relay;
+mod snapshot;
+mod sockets;
+pub mod table;
+mod tcp;
+mod udp;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::feed::Seen;
+use crate::snapshot::Ledger;
+pub use crate::snapshot::{EndpointSnapshot, ServiceSnapshot, Snapshot};
+use crate::sockets::Sockets;
+use crate::table::{Change, Model, ServiceKey};
+use crate::tcp::Shared;
+
+/// Connections and flows of one proxy when nothing else is said; each takes two descriptors.
+const CONNECTIONS_MAX: usize = 8192;
+/// How often counts of endpoints that left long ago are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+/// Longest wait for connections to end at shutdown.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Opens listening sockets outside, in the host's network namespace.
+#[async_trait]
+pub trait HostPorts: Send + Sync + 'static {
+    /// A listener on this address. Whoever opened it must not keep a copy: dropping it has to close the port.
+    async fn listen(&self, address: SocketAddr) -> io::Result<std::net::TcpListener>;
+}
+
+/// How a proxy is set up.
+#[derive(Clone)]
+pub struct ProxyOptions {
+    /// The node's name, as in `spec.nodeName` of its pods.
+    pub node_name: String,
+    /// The node's address: NodePorts listen on it.
+    pub node_ip: Ipv4Addr,
+    /// The node's bridge: only what comes in over it is served. None: whatever comes in anywhere.
+    pub device: Option<String>,
+    /// With a device: serve also what begins in the namespace itself (`lo`). One node of a namespace may.
+    pub serve_local: bool,
+    /// Each change is applied this long after it was seen.
+    pub lag: Duration,
+    /// Opens NodePorts on 127.0.0.1 of the host, too. Only one node of a machine may have it.
+    pub host: Option<Arc<dyn HostPorts>>,
+    /// Most connections and flows at a time; more wait.
+    pub connections_max: usize,
+}
+
+impl ProxyOptions {
+    /// Serves all devices, no lag, nothing on the host.
+    pub fn new(node_name: &str, node_ip: Ipv4Addr) -> ProxyOptions {
+        ProxyOptions {
+            node_name: node_name.into(),
+            node_ip,
+            device: None,
+            serve_local: false,
+            lag: Duration::ZERO,
+            host: None,
+            connections_max: CONNECTIONS_MAX,
+        }
+    }
+}
+
+/// Why a proxy stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// [`Proxy::run`] was called twice.
+    #[error("the proxy of node {0} runs already")]
+    RunsAlready(String),
+    /// The watches ended, which they never should.
+    #[error("the proxy of node {0} lost its watches")]
+    WatchEnded(String),
+}
+
+/// The proxy of one node.
+pub struct Proxy {
+    client: kube::Client,
+    options: Arc<ProxyOptions>,
+    ledger: Arc<Ledger>,
+    started: std::sync::atomic::AtomicBool,
+}
+
+impl Proxy {
+    /// A proxy that does nothing yet.
+    pub fn new(client: kube::Client, options: ProxyOptions) -> Arc<Proxy> {
+        Arc::new(Proxy {
+            client,
+            options: Arc::new(options),
+            ledger: Arc::default(),
+            started: std::sync::atomic::AtomicBool::new(false),
+        })
+    }
+
+    /// What is applied and what was counted, now.
+    pub fn snapshot(&self) -> Snapshot {
+        self.ledger.snapshot(&self.options.node_name)
+    }
+
+    /// Serves until `shutdown`, then closes everything.
+    ///
+    /// # Errors
+    /// When it runs already or the watches end by themselves; failures of the API server and of sockets are tried again.
+    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) -> Result<(), Error> {
+        if self.started.swap(true, std::sync::atomic::Ordering::SeqCst) {
+            return Err(Error::RunsAlready(self.options.node_name.clone()));
+        }
+        let shared = Shared {
+            limit: Arc::new(Semaphore::new(self.options.connections_max)),
+            tasks: TaskTracker::new(),
+            shutdown: CancellationToken::new(),
+        };
+        let (sender, queue) = mpsc::channel(feed::QUEUE_LENGTH);
+        let outcome = tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            () = feed::run(&self.client, &sender) => Err(Error::WatchEnded(self.options.node_name.clone())),
+            () = self.apply(queue, shared.clone()) => Err(Error::WatchEnded(self.options.node_name.clone())),
+        };
+        shared.shutdown.cancel();
+        shared.tasks.close();
+        if timeout(SHUTDOWN_TIMEOUT, shared.tasks.wait()).await.is_err() {
+            tracing::warn!(node = self.options.node_name, "connections are slow to end");
+        }
+        outcome
+    }
+
+    /// Takes changes from the queue when their time has come, and puts them into force.
+    async fn apply(&self, mut queue: mpsc::Receiver<Seen>, shared: Shared) {
+        let mut model = Model::new(&self.options.node_name);
+        let mut sockets = Sockets::new(self.options.clone(), shared, self.ledger.clone());
+        let mut listed = (false, false);
+        let mut sweep = interval(SWEEP_INTERVAL);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut next: Option<Seen> = None;
+        loop {
+            if next.is_none() {
+                next = tokio::select! {
+                    seen = queue.recv() => seen,
+                    _ = sweep.tick() => {
+                        self.ledger.sweep(std::time::Instant::now());
+                        continue;
+                    }
+                };
+            }
+            let Some((seen_at, change)) = next.take() else { return };
+            sleep_until(seen_at + self.options.lag).await;
+            let mut touched = see(&mut model, change, &mut listed);
+            // Whatever else is due belongs to the same step.
+            while let Ok((seen_at, change)) = queue.try_recv() {
+                if seen_at + self.options.lag > Instant::now() {
+                    next = Some((seen_at, change));
+                    break;
+                }
+                touched.extend(see(&mut model, change, &mut listed));
+            }
+            sockets.apply(model.update(&touched)).await;
+            for key in &touched {
+                self.ledger
+                    .applied(key, model.service(key).map(|_| model.versions(key)));
+            }
+            if listed == (true, true) {
+                self.ledger.set_synced();
+            }
+        }
+    }
+}
+
+fn see(model: &mut Model, change: Change, listed: &mut (bool, bool)) -> BTreeSet<ServiceKey> {
+    match change {
+        Change::Services(_) => listed.0 = true,
+        Change::Slices(_) => listed.1 = true,
+        _ => {}
+    }
+    model.see(change)
+}

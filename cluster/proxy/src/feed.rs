@@ -1,0 +1,118 @@
+//! What the proxy sees: Services and EndpointSlices, in order, each change stamped with the time of its arrival.
+//!
+//! The queue between watching and applying is where a slow proxy is played: a change waits in it for the lag. It is
+//! bounded; when it is full, the watches wait.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::utils::{Backoff, ResetTimerBackoff};
+use kube::runtime::watcher::{Config, Event, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::convert;
+use crate::table::Change;
+
+/// Changes that wait for their time.
+pub(crate) const QUEUE_LENGTH: usize = 8192;
+
+/// A change and when it was seen.
+pub(crate) type Seen = (Instant, Change);
+
+/// Watches both kinds until nobody listens any more; a broken watch begins anew after a pause.
+pub(crate) async fn run(client: &Client, queue: &mpsc::Sender<Seen>) {
+    let services = follow::<Service, _, _>(
+        Api::all(client.clone()),
+        queue,
+        |object| Some((convert::service_key(object), convert::service(object))),
+        |all| Change::Services(all),
+        |object, value| Change::Service(convert::service_key(object), value.map(|(_, service)| service)),
+    );
+    let slices = follow::<EndpointSlice, _, _>(
+        Api::all(client.clone()),
+        queue,
+        |object| Some((slice_id(object), convert::slice(object)?)),
+        |all| Change::Slices(all),
+        |object, value| Change::Slice(slice_id(object), value.map(|(_, slice)| slice)),
+    );
+    tokio::join!(services, slices);
+}
+
+fn slice_id(object: &EndpointSlice) -> (String, String) {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+/// Turns one kind's watch into changes: a list becomes one change, applied as a whole.
+async fn follow<K, Key, Value>(
+    api: Api<K>,
+    queue: &mpsc::Sender<Seen>,
+    entry: impl Fn(&K) -> Option<(Key, Value)>,
+    list: impl Fn(BTreeMap<Key, Value>) -> Change,
+    single: impl Fn(&K, Option<(Key, Value)>) -> Change,
+) where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    K::DynamicType: Default + Eq + Hash,
+    Key: Ord,
+{
+    // Reset by time: a watch that begins anew reports progress even if its list then fails.
+    let backoff = ResetTimerBackoff::new(Pause::default(), Duration::from_secs(10));
+    let mut events = watcher(api, Config::default()).backoff(backoff).boxed();
+    let mut listed = BTreeMap::new();
+    loop {
+        let change = match events.try_next().await {
+            Ok(None) => return,
+            Err(error) => {
+                tracing::debug!(%error, "watch broken, trying again");
+                continue;
+            }
+            Ok(Some(Event::Init)) => {
+                listed = BTreeMap::new();
+                continue;
+            }
+            Ok(Some(Event::InitApply(object))) => {
+                listed.extend(entry(&object));
+                continue;
+            }
+            Ok(Some(Event::InitDone)) => list(std::mem::take(&mut listed)),
+            Ok(Some(Event::Apply(object))) => single(&object, entry(&object)),
+            Ok(Some(Event::Delete(object))) => single(&object, None),
+        };
+        if queue.send((Instant::now(), change)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Pauses between attempts of a watch: from 50 ms, doubling to 3 s, a little apart between nodes. Shorter than
+/// kube's default, as a proxy that does not see is a proxy that loses connections.
+#[derive(Default)]
+struct Pause {
+    failures: u32,
+}
+
+impl Iterator for Pause {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let exact = Duration::from_millis(50)
+            .saturating_mul(1 << self.failures.min(6))
+            .min(Duration::from_secs(3));
+        self.failures = self.failures.saturating_add(1);
+        Some(exact.mul_f64(rand::random_range(0.75..1.25)))
+    }
+}
+
+impl Backoff for Pause {
+    fn reset(&mut self) {
+        self.failures = 0;
+    }
+}

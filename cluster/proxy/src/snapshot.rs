@@ -1,0 +1,190 @@
+//! What a node's proxy has applied and what its connections came to: the facts that draining and the loss meter need.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::backend::Counters;
+use crate::table::{PortKey, Protocol, ServiceKey};
+
+/// How long the counts of an endpoint stay readable after it left and its last connection ended.
+const KEPT_AFTER_LEAVING: Duration = Duration::from_secs(600);
+
+/// State of one node's proxy at one moment.
+///
+/// An endpoint is let go when, on every node, `slices` has the version that took it out (or a later one), its
+/// `routed` is false, and its `open` is 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot {
+    /// The node.
+    pub node: String,
+    /// Services and EndpointSlices have both been listed and applied once.
+    pub synced: bool,
+    /// One entry per Service that was seen, in order of namespace and name.
+    pub services: Vec<ServiceSnapshot>,
+}
+
+/// One Service in a [`Snapshot`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceSnapshot {
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.resourceVersion` of each slice as applied, by name of the slice.
+    pub slices: BTreeMap<String, String>,
+    /// Its endpoints per port, those included that left but have connections or recent counts.
+    pub endpoints: Vec<EndpointSnapshot>,
+}
+
+/// One endpoint of one Service port in a [`Snapshot`]. The counts only grow, except `open`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointSnapshot {
+    /// Name of the Service's port, maybe empty.
+    pub port: String,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Address and port of the endpoint.
+    pub address: SocketAddrV4,
+    /// New connections may go to it.
+    pub routed: bool,
+    /// Connections (UDP: flows) that were established to it.
+    pub opened: u64,
+    /// Connections that it has now; one that is being established counts.
+    pub open: u64,
+    /// Connections that it refused, or that found no way to it.
+    pub refused: u64,
+    /// Established connections that it aborted.
+    pub reset: u64,
+    /// Connections that it did not answer in time, or fell silent on.
+    pub timed_out: u64,
+    /// Bytes from clients.
+    pub bytes_to_endpoint: u64,
+    /// Bytes to clients.
+    pub bytes_from_endpoint: u64,
+}
+
+/// Where the numbers are kept.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    synced: bool,
+    services: BTreeMap<ServiceKey, BTreeMap<String, String>>,
+    endpoints: BTreeMap<(PortKey, SocketAddrV4), Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    counters: Arc<Counters>,
+    /// How many frontends send to it.
+    routes: usize,
+    left: Instant,
+}
+
+impl Ledger {
+    /// The counters of these endpoints, as one more frontend sends to them.
+    pub(crate) fn enter(&self, port: &PortKey, endpoints: &[SocketAddrV4]) -> Vec<Arc<Counters>> {
+        let mut inner = self.lock();
+        let entries = &mut inner.endpoints;
+        let enter = |address: &SocketAddrV4| {
+            let entry = entries.entry((port.clone(), *address)).or_insert_with(|| Entry {
+                counters: Arc::new(Counters::new(*address)),
+                routes: 0,
+                left: Instant::now(),
+            });
+            entry.routes += 1;
+            entry.counters.clone()
+        };
+        endpoints.iter().map(enter).collect()
+    }
+
+    /// One frontend does not send to these any more.
+    pub(crate) fn leave(&self, port: &PortKey, endpoints: &[SocketAddrV4]) {
+        let mut inner = self.lock();
+        for address in endpoints {
+            if let Some(entry) = inner.endpoints.get_mut(&(port.clone(), *address)) {
+                entry.routes = entry.routes.saturating_sub(1);
+                entry.left = Instant::now();
+            }
+        }
+    }
+
+    /// Records what is in force now: None for a Service that is gone.
+    pub(crate) fn applied(&self, service: &ServiceKey, slices: Option<BTreeMap<String, String>>) {
+        let mut inner = self.lock();
+        match slices {
+            Some(slices) => inner.services.insert(service.clone(), slices),
+            None => inner.services.remove(service),
+        };
+    }
+
+    pub(crate) fn set_synced(&self) {
+        self.lock().synced = true;
+    }
+
+    /// Forgets endpoints that left long ago.
+    pub(crate) fn sweep(&self, now: Instant) {
+        self.lock().endpoints.retain(|_, entry| {
+            let idle = entry.routes == 0 && entry.counters.open.load(Ordering::SeqCst) == 0;
+            !idle || now.duration_since(entry.left) < KEPT_AFTER_LEAVING
+        });
+    }
+
+    pub(crate) fn snapshot(&self, node: &str) -> Snapshot {
+        let inner = self.lock();
+        let mut services: BTreeMap<ServiceKey, ServiceSnapshot> = BTreeMap::new();
+        let entry = |key: &ServiceKey| ServiceSnapshot {
+            namespace: key.namespace.clone(),
+            name: key.name.clone(),
+            slices: BTreeMap::new(),
+            endpoints: Vec::new(),
+        };
+        for (key, slices) in &inner.services {
+            services.entry(key.clone()).or_insert_with(|| entry(key)).slices = slices.clone();
+        }
+        for ((port, _), found) in &inner.endpoints {
+            let service = services
+                .entry(port.service.clone())
+                .or_insert_with(|| entry(&port.service));
+            service.endpoints.push(endpoint(port, found));
+        }
+        Snapshot {
+            node: node.into(),
+            synced: inner.synced,
+            services: services.into_values().collect(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn endpoint(port: &PortKey, entry: &Entry) -> EndpointSnapshot {
+    let counters = &entry.counters;
+    let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::SeqCst);
+    EndpointSnapshot {
+        port: port.port.clone(),
+        protocol: port.protocol,
+        address: counters.address,
+        routed: entry.routes > 0,
+        opened: get(&counters.opened),
+        open: get(&counters.open),
+        refused: get(&counters.refused),
+        reset: get(&counters.reset),
+        timed_out: get(&counters.timed_out),
+        bytes_to_endpoint: get(&counters.bytes_to_endpoint),
+        bytes_from_endpoint: get(&counters.bytes_from_endpoint),
+    }
+}
