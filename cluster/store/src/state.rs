@@ -30,7 +30,7 @@ impl Default for Limits {
 }
 
 /// What readers see.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct State {
     live: BTreeMap<Arc<str>, Entry>,
     /// Changes up to this revision are forgotten.

@@ -19,7 +19,7 @@ use crate::{Entry, Error, Expect, Page, Revision, Stamp, Watch};
 const QUEUE: usize = 1024;
 
 /// What the writer, the readers and the watchers share.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Shared {
     state: RwLock<State>,
     pub(crate) watchers: Watchers,
@@ -41,7 +41,7 @@ impl Shared {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .publish(rows, floor);
-        self.watchers.notify(rows.iter().map(|row| &row.change));
+        self.watchers.notify(rows);
     }
 
     fn end(&self) {

@@ -9,11 +9,12 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use futures::Stream;
 use futures::task::AtomicWaker;
 
+use crate::disk::Row;
 use crate::store::Shared;
 use crate::{Change, Error, Revision};
 
@@ -39,25 +40,36 @@ impl Watchers {
         self.by_prefix.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes those whom one of the changes concerns. The changes must be in the history already.
-    pub(crate) fn notify<'a>(&self, changes: impl Iterator<Item = &'a Change> + Clone) {
+    /// Wakes those whom one of the rows concerns. The rows must be in the history already.
+    pub(crate) fn notify(&self, rows: &[Row]) {
+        let mut wakers = Vec::new();
         for (prefix, slots) in self.lock().iter() {
-            let Some(first) = changes.clone().find(|change| change.key.starts_with(&**prefix)) else {
-                continue;
-            };
+            let concerned = rows
+                .iter()
+                .map(|row| &row.change)
+                .find(|change| change.key.starts_with(&**prefix));
+            let Some(first) = concerned else { continue };
             for slot in slots {
                 // If an older one is still pending it stays: the watcher reads on from there.
                 let _ = slot
                     .pending
                     .compare_exchange(0, first.revision, Ordering::AcqRel, Ordering::Acquire);
-                slot.waker.wake();
+                wakers.extend(slot.waker.take());
             }
         }
+        // Without the lock: a waker may run, or drop, whatever it likes, a Watch for example.
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Wakes everybody, so that they see the store's end.
     pub(crate) fn wake_all(&self) {
-        self.lock().values().flatten().for_each(|slot| slot.waker.wake());
+        let wakers: Vec<Waker> = self
+            .lock()
+            .values()
+            .flatten()
+            .filter_map(|slot| slot.waker.take())
+            .collect();
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     fn add(&self, prefix: &Arc<str>) -> Arc<Slot> {
@@ -84,7 +96,6 @@ impl Watchers {
 ///
 /// Ends after an error. [`Error::Lagged`]: the reader was slower than the history is long. [`Error::Closed`]: the store was
 /// closed; all changes before that have been delivered.
-#[derive(Debug)]
 pub struct Watch {
     shared: Arc<Shared>,
     prefix: Arc<str>,
@@ -95,6 +106,20 @@ pub struct Watch {
     unread: bool,
     fetched: VecDeque<Change>,
     ended: bool,
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            prefix, seen, ended, ..
+        } = self;
+        let mut debug = formatter.debug_struct("Watch");
+        debug
+            .field("prefix", prefix)
+            .field("seen", seen)
+            .field("ended", ended)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Watch {

@@ -156,13 +156,13 @@ impl Writer {
     pub(crate) fn write(&mut self, write: Write) -> Result<Entry, Error> {
         let mut batch = Batch::new(&self.shared);
         let entry = batch.add(&self.shared, write)?;
-        self.commit(batch)?;
+        self.commit(&batch.rows)?;
         Ok(entry)
     }
 
     /// Forgets what [`Shared::forget`] asks for.
     pub(crate) fn compact(&mut self) -> Result<(), Error> {
-        self.commit(Batch::new(&self.shared))
+        self.commit(&[])
     }
 
     /// Serves the queue until it is told to close or nobody can send any more.
@@ -170,7 +170,7 @@ impl Writer {
         while self.turn(&mut queue) {}
         queue.close();
         // Whoever still waits in the queue loses its oneshot and learns from that that the store is closed.
-        while queue.try_recv().is_ok() {}
+        while queue.blocking_recv().is_some() {}
         if let Some(Err(error)) = self.disk.take().map(Disk::close) {
             tracing::warn!(%error, "the store's file was not closed cleanly, opening it will take longer");
         }
@@ -203,7 +203,7 @@ impl Writer {
                 message = queue.try_recv().ok();
             }
         }
-        let committed = self.commit(batch);
+        let committed = self.commit(&batch.rows);
         for (result, done) in waiting {
             // Even a refusal may rest on a write of this batch, so if the batch fails all of it fails. A caller that has
             // gone away is none of our business.
@@ -221,7 +221,7 @@ impl Writer {
     /// Makes a batch durable, then visible. If the disk fails nothing of it becomes visible, and as redb takes no write
     /// after a failure and what it left on the disk is unknown, the writer takes none either: reads and watches go on,
     /// the store must be opened anew to write.
-    fn commit(&mut self, batch: Batch) -> Result<(), Error> {
+    fn commit(&mut self, rows: &[Row]) -> Result<(), Error> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
@@ -229,26 +229,26 @@ impl Writer {
             let state = self.shared.read();
             (
                 state.floor(),
-                state.next_floor(&batch.rows, self.shared.forget.load(Ordering::Acquire), self.limits),
+                state.next_floor(rows, self.shared.forget.load(Ordering::Acquire), self.limits),
             )
         };
         if let Some(disk) = &self.disk {
-            self.garbage.extend(batch.rows.iter().flat_map(Row::supersedes));
+            self.garbage.extend(rows.iter().flat_map(Row::supersedes));
             let removable = self
                 .garbage
                 .partition_point(|superseded| superseded.at <= floor)
                 .min(BATCH_REMOVALS);
             let remove: Vec<Superseded> = self.garbage.drain(..removable).collect();
             let moved = (floor > old).then_some(floor);
-            if !(batch.rows.is_empty() && remove.is_empty() && moved.is_none())
-                && let Err(error) = disk.commit(&batch.rows, &remove, moved)
+            if !(rows.is_empty() && remove.is_empty() && moved.is_none())
+                && let Err(error) = disk.commit(rows, &remove, moved)
             {
                 tracing::error!(%error, "the store's disk failed, nothing can be written until it is opened again");
                 self.failed = Some(error.clone());
                 return Err(error);
             }
         }
-        self.shared.publish(&batch.rows, floor);
+        self.shared.publish(rows, floor);
         Ok(())
     }
 }

@@ -45,6 +45,16 @@ impl Recorder {
         self.0.lock().unwrap().bytes.clone()
     }
 
+    fn syncs(&self) -> usize {
+        self.0
+            .lock()
+            .unwrap()
+            .events
+            .iter()
+            .filter(|event| matches!(event, Event::Sync))
+            .count()
+    }
+
     fn events(&self) -> usize {
         self.0.lock().unwrap().events.len()
     }
@@ -227,7 +237,7 @@ impl Recorded {
                 "after a crash before event {event}, way {way}"
             );
         }
-        if event % 8 == 0 {
+        if event.is_multiple_of(8) {
             assert_eq!(create(&store, "/after", "x").await.unwrap().revision, revision + 1);
         }
         store.close().await;
@@ -278,4 +288,18 @@ async fn whatever_was_acknowledged_survives_a_power_cut_at_any_moment() {
 #[should_panic(expected = "was acknowledged")]
 async fn a_disk_that_only_pretends_to_sync_is_found_out() {
     cut_everywhere(false).await;
+}
+
+#[tokio::test]
+async fn writes_that_wait_together_are_synced_together() {
+    let recorder = Recorder::default();
+    let store = Store::with_backend(recorder.clone()).unwrap();
+    let before = recorder.syncs();
+    let keys: Vec<String> = (0..200).map(|number| format!("/k/{number}")).collect();
+    join_all(keys.iter().map(|key| create(&store, key, "x"))).await;
+    let syncs = recorder.syncs() - before;
+    assert!(
+        syncs < 100,
+        "{syncs} syncs for 200 writes, one by one they would need 400"
+    );
 }
