@@ -94,6 +94,8 @@ pub struct ContainerOrigin {
     /// The container that ran when the image was written.
     #[serde(rename = "containerID")]
     pub container_id: String,
+    /// Image that the status named then.
+    pub ran: String,
     /// Images that stood in the spec since the container was last known to match it, oldest first: a status that names
     /// one of these may still be on its way out.
     pub images: Vec<String>,

@@ -1,0 +1,553 @@
+//! CloneSet: what to do next. The idea of the whole product in one function, [`plan`].
+//!
+//! A pod moves to the new revision in three writes: out of service (the readiness gate False), changed (images, labels,
+//! record), back in service (the gate True) once the node runs the containers from the new spec. Nothing is remembered
+//! between two plans; where a pod stands is read off the pod.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use afloat_api::{CloneSet, CloneSetStatus, PodUpdatePolicy, Rollout, UpdateSpec, names};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use serde_json::{Value, json};
+
+use crate::action::{Action, At, Why};
+use crate::budget::{Count, Round, partition, resolve};
+use crate::complete::{Completion, completion};
+use crate::inplace::{Change, compare};
+use crate::order::{deletion_order, update_order};
+use crate::pod::{Pod, same_revision};
+use crate::state::{Drain, change, drop_grace, leave_service, return_to_service};
+use crate::status::{Verdict, count, set_condition, tidy, verdict};
+
+mod create;
+mod history;
+
+pub use history::Revisions;
+
+/// What is seen of one CloneSet.
+#[derive(Clone, Copy, Debug)]
+pub struct Observed<'a> {
+    /// The object itself.
+    pub cloneset: &'a CloneSet,
+    /// Pods that it controls, and orphans in its namespace, in any order.
+    pub pods: &'a [Arc<Pod>],
+    /// Revisions that it controls.
+    pub revisions: &'a [Arc<ControllerRevision>],
+    /// The time.
+    pub now: Timestamp,
+    /// Any number; names of new pods are made from it.
+    pub seed: u64,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Writes, independent of each other; any of them may fail or be left out.
+    pub actions: Vec<Action>,
+    /// The status to report.
+    pub status: CloneSetStatus,
+    /// When to plan again even if nothing happens.
+    pub wake_at: Option<Timestamp>,
+    /// Things worth an event: type Warning, reason, message.
+    pub warnings: Vec<(&'static str, String)>,
+}
+
+/// Decides.
+pub fn plan(seen: &Observed<'_>) -> Plan {
+    let set = seen.cloneset;
+    if set.metadata.deletion_timestamp.is_some() {
+        return Plan {
+            status: set.status.clone(),
+            ..Plan::default()
+        };
+    }
+    let revisions = match history::resolve(set, seen.revisions) {
+        history::Found::Known(revisions) => revisions,
+        history::Found::Missing { body, collisions } => {
+            let mut status = set.status.clone();
+            status.collision_count = Some(collisions);
+            return Plan {
+                actions: vec![Action::CreateRevision { body }],
+                status,
+                ..Plan::default()
+            };
+        }
+    };
+    let mut planner = Planner::new(seen, revisions);
+    planner.claim();
+    planner.scale();
+    planner.update();
+    planner.refresh();
+    planner.finish()
+}
+
+struct Planner<'a> {
+    seen: &'a Observed<'a>,
+    rollout: Rollout,
+    revisions: Revisions,
+    min_ready: SignedDuration,
+    /// Active pods that are ours, by name.
+    pods: Vec<&'a Pod>,
+    /// Pods that this plan already writes; each is written at most once.
+    written: BTreeSet<&'a str>,
+    /// Available pods that may still be taken out of service.
+    may_go: usize,
+    count: Count,
+    actions: Vec<Action>,
+    wake_at: Option<Timestamp>,
+    waits: Vec<String>,
+    warnings: Vec<(&'static str, String)>,
+    failed_update: Option<String>,
+}
+
+impl<'a> Planner<'a> {
+    fn new(seen: &'a Observed<'a>, revisions: Revisions) -> Self {
+        let set = seen.cloneset;
+        let uid = set.metadata.uid.as_deref();
+        let mut pods: Vec<&Pod> = seen
+            .pods
+            .iter()
+            .map(Arc::as_ref)
+            .filter(|pod| pod.active() && pod.controller().map(|owner| owner.uid.as_str()) == uid && uid.is_some())
+            .filter(|pod| set.selects(pod.metadata.labels.as_ref()))
+            .collect();
+        pods.sort_by(|a, b| a.name().cmp(b.name()));
+        let mut planner = Self {
+            seen,
+            rollout: set.spec.rollout(),
+            min_ready: SignedDuration::from_secs(i64::from(set.spec.min_ready_seconds.unwrap_or(0).max(0))),
+            revisions,
+            pods,
+            written: BTreeSet::new(),
+            may_go: 0,
+            count: Count::default(),
+            actions: Vec::new(),
+            wake_at: None,
+            waits: Vec::new(),
+            warnings: Vec::new(),
+            failed_update: None,
+        };
+        planner.count = planner.take_count();
+        planner.may_go = planner.count.may_go();
+        planner
+    }
+
+    fn take_count(&self) -> Count {
+        let replicas = self.seen.cloneset.spec.replicas();
+        let max_surge = if self.rollout.paused {
+            0
+        } else {
+            resolve(&self.rollout.max_surge, replicas, Round::Up)
+        };
+        let round = if max_surge == 0 { Round::Up } else { Round::Down };
+        let available = |pod: &&&Pod| self.available(pod);
+        let specified = |pod: &&&Pod| self.specified(pod);
+        Count {
+            replicas,
+            partition: partition(&self.rollout.partition, replicas),
+            total: self.pods.len(),
+            updated: self.pods.iter().filter(|pod| self.updated(pod)).count(),
+            available: self.pods.iter().filter(available).count(),
+            to_delete: self.pods.iter().filter(specified).count(),
+            unavailable: self
+                .pods
+                .iter()
+                .filter(|pod| !self.available(pod) && !self.specified(pod))
+                .count(),
+            max_unavailable: resolve(&self.rollout.max_unavailable, replicas, round),
+            max_surge,
+        }
+    }
+
+    fn available(&self, pod: &Pod) -> bool {
+        pod.available(self.min_ready, self.seen.now)
+    }
+
+    fn updated(&self, pod: &Pod) -> bool {
+        pod.at_revision(&self.revisions.update)
+    }
+
+    /// Somebody asked for exactly this pod's deletion.
+    fn specified(&self, pod: &Pod) -> bool {
+        let listed = self.seen.cloneset.spec.scale_strategy.as_ref();
+        pod.labels().contains_key(names::SPECIFIED_DELETE)
+            || listed.is_some_and(|strategy| strategy.pods_to_delete.iter().any(|name| name == pod.name()))
+    }
+
+    fn wake(&mut self, at: Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(at, |other| other.min(at)));
+    }
+
+    /// Takes an available pod out of the budget; unavailable ones are free.
+    fn spend(&mut self, pod: &Pod) -> bool {
+        if !self.available(pod) {
+            return true;
+        }
+        let granted = self.may_go > 0;
+        self.may_go = self.may_go.saturating_sub(1);
+        granted
+    }
+
+    /// Adopts orphans that match the selector, releases pods that no longer do. An adopted pod counts from the next plan
+    /// on, when it is seen as ours.
+    fn claim(&mut self) {
+        let set = self.seen.cloneset;
+        let uid = set.metadata.uid.as_deref().unwrap_or_default();
+        for pod in self.seen.pods.iter().map(Arc::as_ref) {
+            let at = At::of(&pod.metadata);
+            let selected = set.selects(pod.metadata.labels.as_ref());
+            let (why, owner) = match pod.controller() {
+                None if selected && pod.active() => (Why::Adopt, crate::revision::owner(set)),
+                Some(owner) if owner.uid == uid && !selected && pod.metadata.deletion_timestamp.is_none() => {
+                    (Why::Release, json!({"$patch": "delete", "uid": uid}))
+                }
+                _ => continue,
+            };
+            let patch = json!({"metadata": {
+                "uid": at.uid, "resourceVersion": at.resource_version, "ownerReferences": [owner],
+            }});
+            self.written.insert(pod.name());
+            self.actions.push(Action::PatchPod { at, patch, why });
+        }
+    }
+
+    /// Creates missing pods, deletes those somebody asked to delete and those that are too many.
+    fn scale(&mut self) {
+        let surge = if self.surge_is_needless() {
+            0
+        } else {
+            self.count.surge()
+        };
+        let missing = self.limit_scale_up(self.count.to_create(surge));
+        self.actions.extend(create::pods(
+            self.seen,
+            &self.revisions,
+            &self.pods,
+            &self.count,
+            missing,
+        ));
+
+        let mut specified: Vec<_> = self.pods.iter().copied().filter(|pod| self.specified(pod)).collect();
+        specified.sort_by(|a, b| self.deletion(a, b));
+        for pod in specified {
+            self.delete(pod, Why::Specified);
+        }
+        let surplus = self.count.to_remove(surge);
+        for pod in self.surplus_pods(surplus) {
+            self.delete(pod, Why::ScaleDown);
+        }
+    }
+
+    fn deletion(&self, a: &Pod, b: &Pod) -> std::cmp::Ordering {
+        deletion_order(a, b, self.min_ready, self.seen.now)
+    }
+
+    /// Old pods that the partition does not keep go before updated ones.
+    fn surplus_pods(&self, surplus: usize) -> Vec<&'a Pod> {
+        let mut kept: Vec<_> = self.pods.iter().copied().filter(|pod| !self.specified(pod)).collect();
+        kept.sort_by(|a, b| self.deletion(a, b));
+        let (old, new): (Vec<_>, Vec<_>) = kept.into_iter().partition(|pod| !self.updated(pod));
+        let old_first = surplus.min(old.len().saturating_sub(self.count.partition));
+        let (first, rest) = old.split_at(old_first);
+        first.iter().chain(&new).chain(rest).copied().take(surplus).collect()
+    }
+
+    fn delete(&mut self, pod: &'a Pod, why: Why) {
+        if self.written.contains(pod.name()) || !self.spend(pod) {
+            return;
+        }
+        self.written.insert(pod.name());
+        self.actions.push(Action::DeletePod {
+            at: At::of(&pod.metadata),
+            why,
+        });
+    }
+
+    /// A rollout that is in place for every pod and has a budget of its own gains nothing from extra pods
+    /// (kruise #2369).
+    fn surge_is_needless(&self) -> bool {
+        self.count.max_unavailable > 0
+            && self.count.to_delete == 0
+            && self
+                .pods
+                .iter()
+                .filter(|pod| !self.updated(pod))
+                .all(|pod| self.difference(pod).is_ok())
+            && self.rollout.policy != PodUpdatePolicy::ReCreate
+    }
+
+    fn limit_scale_up(&mut self, missing: usize) -> usize {
+        let strategy = self.seen.cloneset.spec.scale_strategy.as_ref();
+        let Some(limit) = strategy.and_then(|strategy| strategy.max_unavailable.as_ref()) else {
+            return missing;
+        };
+        let limit = resolve(limit, self.count.replicas, Round::Up);
+        let allowed = limit
+            .saturating_sub(self.count.total - self.count.available)
+            .min(missing);
+        if allowed < missing {
+            self.waits.push(format!(
+                "{} pods to create wait for scaleStrategy.maxUnavailable",
+                missing - allowed
+            ));
+        }
+        allowed
+    }
+
+    /// What an in-place update of the pod to the update revision would change.
+    fn difference(&self, pod: &Pod) -> Result<Change, String> {
+        let label = pod.labels().get(names::REVISION).map_or("", String::as_str);
+        let old = self.seen.revisions.iter().find(|revision| {
+            revision
+                .metadata
+                .name
+                .as_deref()
+                .is_some_and(|name| same_revision(label, name))
+        });
+        let Some(old) = old.and_then(|revision| crate::revision::template(revision)) else {
+            return Err(format!("its revision {label:?} is unknown"));
+        };
+        let mut change =
+            compare(old, &self.seen.cloneset.spec.template).map_err(|obstacle| format!("{} changed", obstacle.0))?;
+        // A pod in OpenKruise's quiet period has the label of a revision whose images it does not have yet.
+        if let Some(spec) = UpdateSpec::read(pod.annotations()) {
+            for name in spec.container_images.keys() {
+                if let Some(image) = self.template_image(name) {
+                    change.images.insert(name.clone(), image);
+                }
+            }
+        }
+        Ok(change)
+    }
+
+    fn template_image(&self, container: &str) -> Option<String> {
+        let containers = self
+            .seen
+            .cloneset
+            .spec
+            .template
+            .pointer("/spec/containers")?
+            .as_array()?;
+        let found = containers
+            .iter()
+            .find(|c| c.get("name").and_then(Value::as_str) == Some(container))?;
+        found.get("image")?.as_str().map(str::to_owned)
+    }
+
+    /// Moves pods to the update revision, those first that are on the way already.
+    fn update(&mut self) {
+        if self.rollout.on_delete || self.rollout.paused {
+            return;
+        }
+        let mut old: Vec<&'a Pod> = self
+            .pods
+            .iter()
+            .copied()
+            .filter(|pod| !self.updated(pod) && !self.specified(pod))
+            .collect();
+        let draining = |pod: &Pod| Drain::of(pod).is_some_and(|drain| drain.revision == self.revisions.update);
+        old.sort_by(|a, b| draining(b).cmp(&draining(a)).then_with(|| update_order(a, b)));
+        let mut left = self.count.to_update();
+        let mut held = 0_usize;
+        for pod in old {
+            if left == 0 {
+                break;
+            }
+            if self.written.contains(pod.name()) {
+                continue;
+            }
+            match (self.rollout.policy, self.difference(pod)) {
+                (PodUpdatePolicy::InPlaceOnly, Err(why)) => {
+                    self.failed_update = Some(format!("pod {} cannot be updated in place: {why}", pod.name()));
+                    continue;
+                }
+                (PodUpdatePolicy::ReCreate, _) | (PodUpdatePolicy::InPlaceIfPossible, Err(_)) => {
+                    left -= 1;
+                    if self.available(pod) && self.may_go == 0 {
+                        held += 1;
+                    } else {
+                        self.delete(pod, Why::ReCreate);
+                    }
+                }
+                (_, Ok(change)) => {
+                    left -= 1;
+                    if !self.update_in_place(pod, &change) {
+                        held += 1;
+                    }
+                }
+            }
+        }
+        if held > 0 {
+            self.waits
+                .push(format!("{held} pods to update wait for the budget (maxUnavailable)"));
+        }
+    }
+
+    /// The next step of one pod; false if the budget does not allow it now.
+    fn update_in_place(&mut self, pod: &'a Pod, wanted: &Change) -> bool {
+        let now = self.seen.now;
+        let revision = self.revisions.update.clone();
+        // Labels and annotations alone restart nothing, so the pod stays in service.
+        if wanted.images.is_empty() || !pod.has_gate(names::INPLACE_READY) {
+            if !wanted.images.is_empty() && !self.spend(pod) {
+                return false;
+            }
+            self.write(pod, change(pod, wanted, &revision, now));
+            return true;
+        }
+        match Drain::of(pod).filter(|drain| drain.revision == revision) {
+            None => {
+                if !self.spend(pod) {
+                    return false;
+                }
+                self.write(pod, leave_service(pod, &revision, now));
+            }
+            Some(drain) => {
+                let grace = SignedDuration::from_secs(self.rollout.grace_seconds);
+                match drain.since.checked_add(grace) {
+                    Ok(end) if end > now => {
+                        self.wake(end);
+                        self.written.insert(pod.name());
+                        self.waits.push(format!(
+                            "pod {} out of service until {end} (gracePeriodSeconds)",
+                            pod.name()
+                        ));
+                    }
+                    _ => self.write(pod, change(pod, wanted, &revision, now)),
+                }
+            }
+        }
+        true
+    }
+
+    fn write(&mut self, pod: &'a Pod, action: Action) {
+        self.written.insert(pod.name());
+        self.actions.push(action);
+    }
+
+    /// Returns pods to service whose update is complete, new ones too, and those whose drain is no longer wanted.
+    fn refresh(&mut self) {
+        let now = self.seen.now;
+        for pod in self.pods.clone() {
+            if self.available(pod) {
+                continue;
+            }
+            if let Some(at) = pod.ready().then(|| pod.available_in(self.min_ready, now)).flatten() {
+                self.wake(at);
+            }
+            if self.written.contains(pod.name()) {
+                continue;
+            }
+            if UpdateSpec::present(pod.annotations()) {
+                self.continue_grace(pod);
+                continue;
+            }
+            let in_service = pod.condition(names::INPLACE_READY).is_some_and(|c| c.status == "True");
+            // A pod without a node is not written yet: the scheduler is about to.
+            if in_service || !pod.has_gate(names::INPLACE_READY) || pod.spec.node_name.is_none() {
+                continue;
+            }
+            match completion(pod, now) {
+                Completion::Done => self.write(pod, return_to_service(pod, now)),
+                Completion::Waiting { container, until } => {
+                    self.waits.push(format!(
+                        "container {container} of {} does not run its new image yet",
+                        pod.name()
+                    ));
+                    if let Some(at) = until {
+                        self.wake(at);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Continues a quiet period that OpenKruise began: the pod has the new revision's label but not its images.
+    fn continue_grace(&mut self, pod: &'a Pod) {
+        let label = pod.labels().get(names::REVISION).cloned().unwrap_or_default();
+        let spec = UpdateSpec::read(pod.annotations()).filter(|spec| same_revision(&label, &spec.revision));
+        let state = afloat_api::InPlaceUpdateState::read(pod.annotations());
+        let Some(spec) = spec.filter(|_| self.updated(pod)) else {
+            // Another revision is wanted; while it is, the update itself removes the annotation with its own write.
+            if self.updated(pod) {
+                self.write(pod, drop_grace(pod));
+            }
+            return;
+        };
+        let start = state
+            .and_then(|state| state.update_timestamp.parse::<Timestamp>().ok())
+            .unwrap_or(self.seen.now);
+        let end = start.checked_add(SignedDuration::from_secs(spec.grace_seconds.unwrap_or(0).max(0)));
+        match end {
+            Ok(end) if end > self.seen.now => self.wake(end),
+            _ => {
+                let text = |key: &str| {
+                    self.seen
+                        .cloneset
+                        .spec
+                        .template
+                        .pointer(key)
+                        .and_then(Value::as_object)
+                        .cloned()
+                };
+                let all = |key: &str| {
+                    let entries = text(key).unwrap_or_default();
+                    entries
+                        .into_iter()
+                        .map(|(k, v)| (k, v.as_str().map(str::to_owned)))
+                        .collect()
+                };
+                let wanted = Change {
+                    images: spec.container_images,
+                    labels: all("/metadata/labels"),
+                    annotations: all("/metadata/annotations"),
+                };
+                self.write(pod, change(pod, &wanted, &label, self.seen.now));
+            }
+        }
+    }
+
+    fn finish(mut self) -> Plan {
+        let set = self.seen.cloneset;
+        let now = self.seen.now;
+        let mut status = set.status.clone();
+        status.observed_generation = set.metadata.generation.unwrap_or(0);
+        count(&mut status, &self.pods, &self.revisions.update, self.min_ready, now);
+        let replicas = self.count.replicas;
+        status.expected_updated_replicas = i32::try_from(replicas - self.count.partition).unwrap_or(i32::MAX);
+        status.update_revision.clone_from(&self.revisions.update);
+        status.current_revision.clone_from(&self.revisions.current);
+        if self.pods.len() == replicas && self.count.updated == replicas {
+            status.current_revision.clone_from(&self.revisions.update);
+        }
+        status.collision_count = Some(status.collision_count.unwrap_or(0));
+        status.label_selector = set.selector_text();
+        if let Some(message) = self.failed_update.take() {
+            self.warnings.push(("FailedUpdatePodInPlace", message.clone()));
+            let verdict = Verdict {
+                status: true,
+                reason: "FailedUpdate",
+                message,
+            };
+            set_condition(&mut status, names::FAILED_UPDATE, verdict, now);
+        } else {
+            tidy(&mut status, false);
+        }
+        let progressing = verdict(set, &status, &self.pods, &self.waits);
+        set_condition(&mut status, names::PROGRESSING, progressing, now);
+        self.actions.extend(self.revisions.number.take());
+        self.actions
+            .extend(history::truncate(set, &status, self.seen.revisions, self.seen.pods));
+        Plan {
+            actions: self.actions,
+            status,
+            wake_at: self.wake_at,
+            warnings: self.warnings,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+//! New pods: how many of which revision, and the object.
+
+use afloat_api::names;
+use serde_json::{Value, json};
+
+use super::{Observed, Revisions};
+use crate::action::Action;
+use crate::budget::Count;
+use crate::pod::Pod;
+use crate::revision::{owner, short};
+
+/// Creates `missing` pods. Those that the partition keeps at the old revision come first, as far as its template is
+/// still known.
+pub(super) fn pods(
+    seen: &Observed<'_>,
+    revisions: &Revisions,
+    pods: &[&Pod],
+    count: &Count,
+    missing: usize,
+) -> Vec<Action> {
+    if missing == 0 {
+        return Vec::new();
+    }
+    let old = count.total - count.updated;
+    let at_old = match revisions.old_template.as_ref() {
+        Some(_) => count.partition.saturating_sub(old).min(missing),
+        None => 0,
+    };
+    let mut ids = Ids { state: seen.seed };
+    let set_name = seen.cloneset.metadata.name.as_deref().unwrap_or_default();
+    let mut taken: Vec<String> = seen.pods.iter().map(|pod| pod.name().to_owned()).collect();
+    taken.extend(pods.iter().map(|pod| pod.name().to_owned()));
+    (0..missing)
+        .map(|index| {
+            let mut id = ids.next();
+            while taken.contains(&format!("{set_name}-{id}")) {
+                id = ids.next();
+            }
+            taken.push(format!("{set_name}-{id}"));
+            let body = match revisions.old_template.as_ref() {
+                Some(template) if index < at_old => body(seen, template, &revisions.current, &id),
+                _ => body(seen, &seen.cloneset.spec.template, &revisions.update, &id),
+            };
+            Action::CreatePod { body }
+        })
+        .collect()
+}
+
+/// A pod of a template.
+fn body(seen: &Observed<'_>, template: &Value, revision: &str, id: &str) -> Value {
+    let set = seen.cloneset;
+    let mut metadata = json!({
+        "name": format!("{}-{id}", set.metadata.name.as_deref().unwrap_or_default()),
+        "namespace": set.metadata.namespace,
+        "ownerReferences": [owner(set)],
+    });
+    for part in ["annotations", "finalizers"] {
+        if let Some(value) = template
+            .pointer(&format!("/metadata/{part}"))
+            .filter(|value| !value.is_null())
+        {
+            metadata[part] = value.clone();
+        }
+    }
+    let mut labels = template
+        .pointer("/metadata/labels")
+        .filter(|value| value.is_object())
+        .cloned()
+        .unwrap_or(json!({}));
+    labels[names::REVISION] = json!(revision);
+    labels[names::POD_TEMPLATE_HASH] = json!(short(revision));
+    labels[names::INSTANCE_ID] = json!(id);
+    labels[names::LIFECYCLE_STATE] = json!(names::STATE_NORMAL);
+    metadata["labels"] = labels;
+
+    let mut spec = template
+        .get("spec")
+        .filter(|spec| spec.is_object())
+        .cloned()
+        .unwrap_or(json!({}));
+    let mut gates = spec
+        .get("readinessGates")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    if !gates.iter().any(|gate| gate["conditionType"] == names::INPLACE_READY) {
+        gates.push(json!({"conditionType": names::INPLACE_READY}));
+    }
+    spec["readinessGates"] = Value::Array(gates);
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+}
+
+/// Five characters at a time out of a seed (splitmix64), in Kubernetes' alphabet for generated names.
+struct Ids {
+    state: u64,
+}
+
+impl Ids {
+    fn next(&mut self) -> String {
+        const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        (0..5)
+            .map(|_| {
+                let digit = usize::try_from(mixed % 27).unwrap_or(0);
+                mixed /= 27;
+                char::from(ALPHABET[digit])
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,1 @@
+//! Situations and what the plan makes of them.

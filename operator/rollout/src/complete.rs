@@ -1,0 +1,346 @@
+//! Is an in-place update complete, that is: does every changed container run from the pod's present spec?
+//!
+//! OpenKruise waits for another imageID and so waits for ever when two tags have one digest; a changed containerID alone
+//! proves nothing either, because a crash may have restarted the *old* image. See [`container_complete`] for the rules.
+
+use std::collections::BTreeMap;
+
+use afloat_api::{ContainerOrigin, InPlaceUpdateState, LastContainerStatus, UpdateSpec, names, origins};
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+
+use crate::pod::{Container, ContainerStatus, Pod};
+
+/// How long a container that already ran the wanted image is watched before it is believed that the node will not
+/// restart it, where the node does not say which generation it has acted on.
+pub const SETTLE: SignedDuration = SignedDuration::from_secs(5);
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Completion {
+    /// Every changed container runs from the present spec, or nothing was changed.
+    Done,
+    /// This container does not yet.
+    Waiting {
+        /// Which.
+        container: String,
+        /// When to look again even if nothing happens.
+        until: Option<Timestamp>,
+    },
+}
+
+/// Whether the last in-place update of the pod is complete.
+pub fn completion(pod: &Pod, now: Timestamp) -> Completion {
+    let annotations = pod.annotations();
+    if UpdateSpec::present(annotations) {
+        return Completion::Waiting {
+            container: String::new(),
+            until: None,
+        };
+    }
+    let Some(state) = InPlaceUpdateState::read(annotations) else {
+        return Completion::Done;
+    };
+    let records = state.last_container_statuses.clone().unwrap_or_default();
+    if records.is_empty() {
+        return Completion::Done;
+    }
+    let origins = origins(annotations);
+    let hashes = Hashes::read(pod);
+    for (name, before) in &records {
+        let complete = container_complete(pod, name, before, origins.get(name), &state, now);
+        if complete != Completion::Done && !hashes.shows_current(pod, name) {
+            return complete;
+        }
+    }
+    Completion::Done
+}
+
+/// Names of the recorded containers whose update is not complete.
+pub fn incomplete(pod: &Pod, now: Timestamp) -> Vec<String> {
+    let Some(state) = InPlaceUpdateState::read(pod.annotations()) else {
+        return Vec::new();
+    };
+    let origins = origins(pod.annotations());
+    let records = state.last_container_statuses.clone().unwrap_or_default();
+    let open = |(name, before): &(&String, &LastContainerStatus)| {
+        container_complete(pod, name, before, origins.get(*name), &state, now) != Completion::Done
+    };
+    records.iter().filter(open).map(|(name, _)| name.clone()).collect()
+}
+
+/// The rules for one container whose image was changed:
+///
+/// 1. Another imageID than before, and the status does not name an image that is on its way out: complete.
+/// 2. The same imageID (two tags, one digest): complete once the container is another one *and* the status names the
+///    wanted image.
+/// 3. The wanted image is the one that ran when it was written (a rollback before the node acted): complete if the
+///    container still runs and the node has acted on this generation, or has had [`SETTLE`] to do so.
+fn container_complete(
+    pod: &Pod,
+    name: &str,
+    before: &LastContainerStatus,
+    origin: Option<&ContainerOrigin>,
+    state: &InPlaceUpdateState,
+    now: Timestamp,
+) -> Completion {
+    let waiting = |until| Completion::Waiting {
+        container: name.to_owned(),
+        until,
+    };
+    let Some(container) = pod.spec.containers.iter().find(|container| container.name == name) else {
+        return Completion::Done;
+    };
+    let Some(status) = pod.container_status(name).filter(|status| !status.image_id.is_empty()) else {
+        return waiting(None);
+    };
+    let wanted = names_wanted(container, status);
+    let Some(origin) = origin else {
+        // Begun by OpenKruise: its own rule, with names compared in their full form.
+        return if status.image_id != before.image_id || wanted {
+            Completion::Done
+        } else {
+            waiting(None)
+        };
+    };
+    let outgoing = !wanted
+        && origin
+            .images
+            .iter()
+            .any(|image| normalise(image) == normalise(&status.image));
+    if status.image_id != before.image_id {
+        return if outgoing { waiting(None) } else { Completion::Done };
+    }
+    if !wanted {
+        return waiting(None);
+    }
+    if status.container_id.as_deref().unwrap_or_default() != origin.container_id {
+        return Completion::Done;
+    }
+    let ran_wanted = normalise(&origin.ran) == normalise(&container.image);
+    if !ran_wanted || status.state.running.is_none() {
+        return waiting(None);
+    }
+    if let (Some(acted), Some(generation)) = (pod.status.observed_generation, pod.metadata.generation) {
+        return if acted >= generation {
+            Completion::Done
+        } else {
+            waiting(None)
+        };
+    }
+    match state
+        .update_timestamp
+        .parse::<Timestamp>()
+        .ok()
+        .and_then(|start| start.checked_add(SETTLE).ok())
+    {
+        Some(settled) if settled > now => waiting(Some(settled)),
+        _ => Completion::Done,
+    }
+}
+
+/// Whether the status speaks of the image that the spec wants.
+fn names_wanted(container: &Container, status: &ContainerStatus) -> bool {
+    let digest = container.image.split_once('@').map(|(_, digest)| digest);
+    normalise(&container.image) == normalise(&status.image) || digest.is_some_and(|d| status.image_id.ends_with(d))
+}
+
+/// An image reference in its full form: `nginx` is `docker.io/library/nginx:latest`.
+pub fn normalise(image: &str) -> String {
+    let (path, digest) = match image.split_once('@') {
+        Some((path, digest)) => (path, Some(digest)),
+        None => (image, None),
+    };
+    let (domain, rest) = match path.split_once('/') {
+        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (first, rest),
+        _ => ("docker.io", path),
+    };
+    let domain = if domain == "index.docker.io" {
+        "docker.io"
+    } else {
+        domain
+    };
+    let library = if domain == "docker.io" && !rest.contains('/') {
+        "library/"
+    } else {
+        ""
+    };
+    let tagged = rest.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    let tag = if tagged || digest.is_some() { "" } else { ":latest" };
+    let at = digest.map(|digest| format!("@{digest}")).unwrap_or_default();
+    format!("{domain}/{library}{rest}{tag}{at}")
+}
+
+/// What OpenKruise's daemon reports about running containers. If the hash that a container was started with is the hash
+/// of its present spec, it runs from the present spec, whatever the names say.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Hashes {
+    containers: Vec<ContainerMeta>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ContainerMeta {
+    name: String,
+    #[serde(rename = "containerID")]
+    container_id: String,
+    hashes: BTreeMap<String, serde_json::Value>,
+}
+
+impl Hashes {
+    fn read(pod: &Pod) -> Self {
+        let text = pod.annotations().get(names::RUNTIME_CONTAINERS_META);
+        text.and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default()
+    }
+
+    fn shows_current(&self, pod: &Pod, name: &str) -> bool {
+        let container = pod.spec.containers.iter().find(|container| container.name == name);
+        let meta = self.containers.iter().find(|meta| meta.name == name);
+        let (Some(container), Some(meta), Some(status)) = (container, meta, pod.container_status(name)) else {
+            return false;
+        };
+        !meta.container_id.is_empty()
+            && status.container_id.as_deref() == Some(&meta.container_id)
+            && meta.hashes.get("plainHash").and_then(serde_json::Value::as_u64)
+                == Some(u64::from(plain_hash(container)))
+    }
+}
+
+/// The kubelet's container hash since Kubernetes 1.31: FNV-1a over Go's print of the bytes of `{"image":I,"name":N}`.
+fn plain_hash(container: &Container) -> u32 {
+    let json = serde_json::json!({"image": container.image, "name": container.name});
+    let bytes: Vec<_> = crate::revision::bytes(&json).iter().map(u8::to_string).collect();
+    let text = format!("([]uint8)[{}]", bytes.join(" "));
+    text.bytes().fold(0x811c_9dc5, |hash: u32, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const START: &str = "2026-01-01T00:00:00Z";
+
+    /// A pod whose container `app` had `before` (imageID, containerID, ran image, outgoing images) when `spec` was
+    /// written, and now shows `after` (imageID, containerID, image).
+    fn pod(spec: &str, before: (&str, &str, &str, &[&str]), after: (&str, &str, &str)) -> Pod {
+        let state = json!({"revision": "r", "updateTimestamp": START,
+            "lastContainerStatuses": {"app": {"imageID": before.0}}, "updateImages": true});
+        let from = json!({"app": {"containerID": before.1, "ran": before.2, "images": before.3}});
+        serde_json::from_value(json!({
+            "metadata": {"annotations": {names::INPLACE_STATE: state.to_string(), names::INPLACE_FROM: from.to_string()}},
+            "spec": {"containers": [{"name": "app", "image": spec}]},
+            "status": {"containerStatuses": [{"name": "app", "image": after.2, "imageID": after.0, "containerID": after.1,
+                "state": {"running": {}}}]}
+        }))
+        .unwrap()
+    }
+
+    fn done_after(seconds: i64, pod: &Pod) -> bool {
+        let now = START.parse::<Timestamp>().unwrap() + SignedDuration::from_secs(seconds);
+        completion(pod, now) == Completion::Done
+    }
+
+    #[test]
+    fn images_by_situation() {
+        let before: (_, _, _, &[&str]) = ("I1", "c1", "app:1", &["app:1"]);
+        for (what, spec, before, after, done) in [
+            ("nothing happened yet", "app:2", before, ("I1", "c1", "app:1"), false),
+            ("a new digest runs", "app:2", before, ("I2", "c2", "app:2"), true),
+            (
+                "a new digest runs and the runtime names it otherwise",
+                "app:2",
+                before,
+                ("I2", "c2", "sha256:2"),
+                true,
+            ),
+            (
+                "same digest, restarted from the new tag (kruise #635)",
+                "app:2",
+                before,
+                ("I1", "c2", "docker.io/library/app:2"),
+                true,
+            ),
+            (
+                "the old container crashed before the node saw the change",
+                "app:2",
+                before,
+                ("I1", "c2", "app:1"),
+                false,
+            ),
+            (
+                "rolled back while the second image still runs",
+                "app:1",
+                ("I1", "c1", "app:1", &["app:1", "app:2"]),
+                ("I2", "c2", "app:2"),
+                false,
+            ),
+            (
+                "rolled back and restarted",
+                "app:1",
+                ("I1", "c1", "app:1", &["app:1", "app:2"]),
+                ("I1", "c3", "app:1"),
+                true,
+            ),
+            (
+                "same digest, status already names the new tag but the container is the old one",
+                "app:2",
+                before,
+                ("I1", "c1", "app:2"),
+                false,
+            ),
+            (
+                "digest reference",
+                "app@sha256:2",
+                before,
+                ("docker.io/library/app@sha256:2", "c2", "x"),
+                true,
+            ),
+        ] {
+            assert_eq!(done_after(60, &pod(spec, before, after)), done, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_rollback_before_the_node_acted_settles() {
+        let mut pod = pod("app:1", ("I1", "c1", "app:1", &["app:2"]), ("I1", "c1", "app:1"));
+        assert!(!done_after(4, &pod));
+        assert!(done_after(5, &pod));
+        pod.metadata.generation = Some(3);
+        pod.status.observed_generation = Some(2);
+        assert!(!done_after(60, &pod));
+        pod.status.observed_generation = Some(3);
+        assert!(done_after(0, &pod));
+    }
+
+    #[test]
+    fn the_daemons_hash_decides_when_names_cannot() {
+        let mut pod = pod("app:2", ("I1", "c1", "app:1", &["app:1"]), ("I1", "c2", "app:1"));
+        assert!(!done_after(60, &pod));
+        let hash = plain_hash(&pod.spec.containers[0]);
+        let meta = json!({"containers": [{"name": "app", "containerID": "c2", "hashes": {"plainHash": hash}}]});
+        pod.metadata
+            .annotations
+            .as_mut()
+            .unwrap()
+            .insert(names::RUNTIME_CONTAINERS_META.into(), meta.to_string());
+        assert!(done_after(60, &pod));
+    }
+
+    #[test]
+    fn references_have_a_full_form() {
+        for (short, full) in [
+            ("nginx", "docker.io/library/nginx:latest"),
+            ("user/app:1", "docker.io/user/app:1"),
+            ("docker.io/nginx:1", "docker.io/library/nginx:1"),
+            ("localhost:5000/a", "localhost:5000/a:latest"),
+            ("quay.io/a/b@sha256:1", "quay.io/a/b@sha256:1"),
+        ] {
+            assert_eq!(normalise(short), full);
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! A pod, trimmed to the fields that decisions read. Controllers hold thousands of these.
+
+use std::collections::BTreeMap;
+
+use afloat_api::names;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use serde::Deserialize;
+
+/// A pod.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Pod {
+    /// Name, labels, annotations, owners, versions.
+    pub metadata: ObjectMeta,
+    /// What shall run.
+    pub spec: PodSpec,
+    /// What runs.
+    pub status: PodStatus,
+}
+
+/// What shall run in a pod.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodSpec {
+    /// Absent while unscheduled.
+    pub node_name: Option<String>,
+    /// Names and images.
+    pub containers: Vec<Container>,
+    /// Conditions that must be True for the pod to be Ready.
+    pub readiness_gates: Vec<ReadinessGate>,
+}
+
+/// A container of the spec.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Container {
+    /// Unique in the pod.
+    pub name: String,
+    /// Reference.
+    pub image: String,
+}
+
+/// One readiness gate.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReadinessGate {
+    /// Type of the condition.
+    pub condition_type: String,
+}
+
+/// What runs in a pod.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodStatus {
+    /// Pending, Running, Succeeded, Failed, Unknown.
+    pub phase: String,
+    /// Ready, gates and others.
+    pub conditions: Vec<PodCondition>,
+    /// One per started container.
+    pub container_statuses: Vec<ContainerStatus>,
+    /// Newest generation that the node's agent has acted on, where it says so.
+    pub observed_generation: Option<i64>,
+}
+
+/// One condition of a pod.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodCondition {
+    /// Which.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// True, False or Unknown.
+    pub status: String,
+    /// Since when.
+    pub last_transition_time: Option<Time>,
+    /// One word.
+    pub reason: Option<String>,
+    /// One sentence.
+    pub message: Option<String>,
+}
+
+/// What the node says about a container.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerStatus {
+    /// Which.
+    pub name: String,
+    /// Reference as the runtime sees it.
+    pub image: String,
+    /// What the reference resolved to.
+    #[serde(rename = "imageID")]
+    pub image_id: String,
+    /// The running container.
+    #[serde(rename = "containerID")]
+    pub container_id: Option<String>,
+    /// How often it was started anew.
+    pub restart_count: i32,
+    /// Whether it passes its readiness probe.
+    pub ready: bool,
+    /// Waiting, running or terminated.
+    pub state: ContainerState,
+}
+
+/// State of a container; at most one field is set.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ContainerState {
+    /// Why it does not run yet.
+    pub waiting: Option<Waiting>,
+    /// Set while it runs.
+    pub running: Option<Running>,
+}
+
+/// Why a container waits.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Waiting {
+    /// For example ImagePullBackOff.
+    pub reason: Option<String>,
+}
+
+/// A running container.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Running {}
+
+impl k8s_openapi::Resource for Pod {
+    const API_VERSION: &'static str = "v1";
+    const GROUP: &'static str = "";
+    const KIND: &'static str = "Pod";
+    const VERSION: &'static str = "v1";
+    const URL_PATH_SEGMENT: &'static str = "pods";
+    type Scope = NamespaceResourceScope;
+}
+
+impl k8s_openapi::Metadata for Pod {
+    type Ty = ObjectMeta;
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+    fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+static EMPTY: BTreeMap<String, String> = BTreeMap::new();
+
+impl Pod {
+    /// The name; empty only for objects that no server has seen.
+    pub fn name(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or("")
+    }
+
+    /// The labels.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        self.metadata.labels.as_ref().unwrap_or(&EMPTY)
+    }
+
+    /// The annotations.
+    pub fn annotations(&self) -> &BTreeMap<String, String> {
+        self.metadata.annotations.as_ref().unwrap_or(&EMPTY)
+    }
+
+    /// The owner that controls the pod.
+    pub fn controller(&self) -> Option<&OwnerReference> {
+        self.metadata
+            .owner_references
+            .iter()
+            .flatten()
+            .find(|owner| owner.controller == Some(true))
+    }
+
+    /// Neither terminating nor finished.
+    pub fn active(&self) -> bool {
+        self.metadata.deletion_timestamp.is_none() && !matches!(self.status.phase.as_str(), "Failed" | "Succeeded")
+    }
+
+    /// One of the conditions.
+    pub fn condition(&self, kind: &str) -> Option<&PodCondition> {
+        self.status.conditions.iter().find(|condition| condition.kind == kind)
+    }
+
+    /// Whether the spec has this readiness gate.
+    pub fn has_gate(&self, kind: &str) -> bool {
+        self.spec.readiness_gates.iter().any(|gate| gate.condition_type == kind)
+    }
+
+    /// Running and Ready, and not out of service for an in-place update.
+    pub fn ready(&self) -> bool {
+        self.status.phase == "Running"
+            && self.condition("Ready").is_some_and(|c| c.status == "True")
+            && self.condition(names::INPLACE_READY).is_none_or(|c| c.status != "False")
+    }
+
+    /// When the pod became Ready.
+    pub fn ready_since(&self) -> Option<Timestamp> {
+        self.condition("Ready")
+            .and_then(|c| c.last_transition_time.as_ref())
+            .map(|time| time.0)
+    }
+
+    /// Whether a hook lets the pod take part.
+    pub fn in_normal_state(&self) -> bool {
+        self.labels()
+            .get(names::LIFECYCLE_STATE)
+            .is_none_or(|state| state.is_empty() || state == names::STATE_NORMAL)
+    }
+
+    /// Whether it counts as available: active, Ready for that long, and not held by a hook.
+    pub fn available(&self, min_ready: SignedDuration, now: Timestamp) -> bool {
+        self.active() && self.ready() && self.in_normal_state() && self.available_in(min_ready, now).is_none()
+    }
+
+    /// For a Ready pod, when it will have been Ready for long enough; None if it already has.
+    pub fn available_in(&self, min_ready: SignedDuration, now: Timestamp) -> Option<Timestamp> {
+        if min_ready.is_zero() {
+            return None;
+        }
+        let at = self.ready_since()?.checked_add(min_ready).ok()?;
+        (at > now).then_some(at)
+    }
+
+    /// What the node says about a container.
+    pub fn container_status(&self, name: &str) -> Option<&ContainerStatus> {
+        self.status.container_statuses.iter().find(|status| status.name == name)
+    }
+
+    /// Whether the revision label means this revision: the full name, or the same last segment, so that OpenKruise's
+    /// long and short forms both work.
+    pub fn at_revision(&self, revision: &str) -> bool {
+        self.labels()
+            .get(names::REVISION)
+            .is_some_and(|label| same_revision(label, revision))
+    }
+}
+
+/// Whether a revision label means a revision's name.
+pub fn same_revision(label: &str, name: &str) -> bool {
+    let hash = |text: &str| text.rsplit('-').next().unwrap_or("").to_owned();
+    label == name || (!label.is_empty() && hash(label) == hash(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn revision_labels_match_in_both_forms() {
+        assert!(same_revision("web-abc", "web-abc"));
+        assert!(same_revision("abc", "web-abc"));
+        assert!(!same_revision("abd", "web-abc"));
+        assert!(!same_revision("", "web-abc"));
+    }
+}

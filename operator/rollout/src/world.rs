@@ -1,0 +1,1 @@
+//! A small world to try plans in.
