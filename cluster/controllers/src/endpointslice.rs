@@ -1,0 +1,261 @@
+//! Services with a selector get EndpointSlices: which pods serve them, and in what state.
+//!
+//! `plan` says which writes make a Service's slices right, `state` which Services to look at and when; here is the loop
+//! that watches and writes. One write at a time per Service, and none is decided on before the watch has shown the
+//! one before.
+
+mod plan;
+mod state;
+mod view;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{BoxStream, StreamExt, select_all};
+use k8s_openapi::api::core::v1::{Pod as FullPod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::core::ApiResource;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::utils::{Backoff, ResetTimerBackoff};
+use kube::runtime::watcher::{Config, Event, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
+use tokio::task::{self, JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use plan::{Action, CONTROLLER, MANAGED_BY};
+use state::{State, Written};
+use view::{Key, PartialPod, Pod, ServiceView};
+
+/// Services that are written for at the same time.
+const WRITERS: usize = 16;
+/// Longest wait for one write.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why the controller stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A watch ended for good, which none should.
+    #[error("the EndpointSlice controller lost its watches")]
+    WatchEnded,
+}
+
+/// What the three watches bring.
+enum Seen {
+    Pod(Key, Option<Pod>),
+    Pods(BTreeMap<Key, Pod>),
+    Service(Key, Option<ServiceView>),
+    Services(BTreeMap<Key, ServiceView>),
+    Slice(Key, Option<EndpointSlice>),
+    Slices(BTreeMap<Key, EndpointSlice>),
+}
+
+/// What becomes of a Service's writes: what was written, and the first failure.
+type Outcome = (Vec<Written>, Option<kube::Error>);
+
+/// Keeps the EndpointSlices of all Services until `shutdown`.
+///
+/// # Errors
+/// Only if a watch ends for good; failures of the API server are tried again, with a pause.
+pub async fn run(client: Client, shutdown: CancellationToken) -> Result<(), Error> {
+    let mut seen = select_all([pods(&client), services(&client), slices(&client)]);
+    let mut state = State::default();
+    let mut listed = (false, false, false);
+    let mut writes: JoinSet<Outcome> = JoinSet::new();
+    let mut writing: HashMap<task::Id, Key> = HashMap::new();
+    let writers = Arc::new(Semaphore::new(WRITERS));
+    loop {
+        let synced = listed == (true, true, true);
+        let due = state.next_due().filter(|_| synced);
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            event = seen.next() => {
+                take_in(&mut state, event.ok_or(Error::WatchEnded)?, &mut listed);
+            }
+            Some(finished) = writes.join_next_with_id() => finish(&mut state, &mut writing, finished),
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                while let Some((key, actions)) = state.take(Instant::now()) {
+                    if !actions.is_empty() {
+                        let task = writes.spawn(write(client.clone(), writers.clone(), key.clone(), actions));
+                        writing.insert(task.id(), key);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn take_in(state: &mut State, seen: Seen, listed: &mut (bool, bool, bool)) {
+    let now = Instant::now();
+    match seen {
+        Seen::Pod(key, pod) => state.pod(key, pod, now),
+        Seen::Pods(all) => {
+            state.pods(all, now);
+            listed.0 = true;
+        }
+        Seen::Service(key, service) => state.service(key, service, now),
+        Seen::Services(all) => {
+            state.services(all, now);
+            listed.1 = true;
+        }
+        Seen::Slice(key, slice) => state.slice(key, slice, now),
+        Seen::Slices(all) => {
+            state.slices(all, now);
+            listed.2 = true;
+        }
+    }
+}
+
+fn finish(state: &mut State, writing: &mut HashMap<task::Id, Key>, finished: Result<(task::Id, Outcome), JoinError>) {
+    let (id, (written, error)) = match finished {
+        Ok((id, (written, error))) => (id, (written, error.map(|error| error.to_string()))),
+        Err(error) => (error.id(), (Vec::new(), Some(error.to_string()))),
+    };
+    let Some(key) = writing.remove(&id) else { return };
+    if let Some(error) = &error {
+        tracing::debug!(
+            namespace = key.0,
+            service = key.1,
+            error,
+            "slices not written, trying again"
+        );
+    }
+    state.done(key, written, error.is_some(), Instant::now());
+}
+
+/// Does one Service's writes in order; the first failure ends them.
+async fn write(client: Client, writers: Arc<Semaphore>, key: Key, actions: Vec<Action>) -> Outcome {
+    let _permit = writers.acquire().await;
+    let api: Api<EndpointSlice> = Api::namespaced(client, &key.0);
+    let mut written = Vec::new();
+    for action in &actions {
+        let outcome = match timeout(WRITE_TIMEOUT, act(&api, action)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(kube::Error::Service("the API server did not answer in time".into())),
+        };
+        match outcome {
+            Ok(done) => written.push(done),
+            Err(error) => return (written, Some(error)),
+        }
+    }
+    (written, None)
+}
+
+async fn act(api: &Api<EndpointSlice>, action: &Action) -> kube::Result<Written> {
+    let stored = match action {
+        Action::Create(slice) => api.create(&PostParams::default(), slice).await?,
+        Action::Update(slice) => api.replace(&slice.name_any(), &PostParams::default(), slice).await?,
+        Action::Delete(slice) => {
+            let preconditions = Preconditions {
+                uid: slice.uid(),
+                resource_version: slice.resource_version(),
+            };
+            api.delete(&slice.name_any(), &DeleteParams::default().preconditions(preconditions))
+                .await?;
+            return Ok(Written::Deleted {
+                name: slice.name_any(),
+                uid: slice.uid().unwrap_or_default(),
+            });
+        }
+    };
+    Ok(Written::Stored {
+        name: stored.name_any(),
+        version: stored.resource_version().unwrap_or_default(),
+    })
+}
+
+fn pods(client: &Client) -> BoxStream<'static, Seen> {
+    let api: Api<PartialPod> = Api::all_with(client.clone(), &ApiResource::erase::<FullPod>(&()));
+    follow(
+        api,
+        Config::default(),
+        |pod| Some(Pod::from(pod)),
+        Seen::Pods,
+        Seen::Pod,
+    )
+}
+
+fn services(client: &Client) -> BoxStream<'static, Seen> {
+    let api: Api<Service> = Api::all(client.clone());
+    follow(
+        api,
+        Config::default(),
+        |service| ServiceView::new(&service),
+        Seen::Services,
+        Seen::Service,
+    )
+}
+
+fn slices(client: &Client) -> BoxStream<'static, Seen> {
+    let api: Api<EndpointSlice> = Api::all(client.clone());
+    let ours = Config::default().labels(&format!("{MANAGED_BY}={CONTROLLER}"));
+    follow(api, ours, Some, Seen::Slices, Seen::Slice)
+}
+
+/// One kind's watch, trimmed; a list comes as one event. It begins anew, after a pause, whenever it breaks.
+fn follow<K, V>(
+    api: Api<K>,
+    config: Config,
+    trim: impl Fn(K) -> Option<V> + Send + 'static,
+    list: impl Fn(BTreeMap<Key, V>) -> Seen + Send + 'static,
+    single: impl Fn(Key, Option<V>) -> Seen + Send + 'static,
+) -> BoxStream<'static, Seen>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    V: Send + 'static,
+{
+    let key = |object: &K| (object.namespace().unwrap_or_default(), object.name_any());
+    let mut listed = BTreeMap::new();
+    let backoff = ResetTimerBackoff::new(Pause::default(), Duration::from_secs(10));
+    let seen = watcher(api, config).backoff(backoff).filter_map(move |event| {
+        let seen = match event {
+            Err(error) => {
+                tracing::debug!(%error, "watch broken, trying again");
+                None
+            }
+            Ok(Event::Init) => {
+                listed = BTreeMap::new();
+                None
+            }
+            Ok(Event::InitApply(object)) => {
+                let key = key(&object);
+                listed.extend(trim(object).map(|value| (key, value)));
+                None
+            }
+            Ok(Event::InitDone) => Some(list(std::mem::take(&mut listed))),
+            Ok(Event::Apply(object)) => Some(single(key(&object), trim(object))),
+            Ok(Event::Delete(object)) => Some(single(key(&object), None)),
+        };
+        std::future::ready(seen)
+    });
+    seen.boxed()
+}
+
+/// Pauses between attempts of a watch: from 50 ms, doubling to 3 s.
+#[derive(Default)]
+struct Pause {
+    failures: u32,
+}
+
+impl Iterator for Pause {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let exact = Duration::from_millis(50)
+            .saturating_mul(1 << self.failures.min(6))
+            .min(Duration::from_secs(3));
+        self.failures = self.failures.saturating_add(1);
+        Some(exact.mul_f64(rand::random_range(0.75..1.25)))
+    }
+}
+
+impl Backoff for Pause {
+    fn reset(&mut self) {
+        self.failures = 0;
+    }
+}

@@ -1,0 +1,192 @@
+//! The few fields of Pods and Services that endpoints depend on; nothing else is kept in memory.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Service;
+use kube::ResourceExt;
+use kube::core::Object;
+use serde::Deserialize;
+
+/// Namespace and name of a Service or pod.
+pub(crate) type Key = (String, String);
+
+/// A Pod as it comes from the watch: only these fields are parsed.
+pub(crate) type PartialPod = Object<PartialSpec, PartialStatus>;
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct PartialSpec {
+    node_name: Option<String>,
+    hostname: Option<String>,
+    subdomain: Option<String>,
+    containers: Vec<PartialContainer>,
+    init_containers: Vec<PartialContainer>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PartialContainer {
+    ports: Vec<PartialPort>,
+    restart_policy: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PartialPort {
+    name: Option<String>,
+    container_port: u16,
+    protocol: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct PartialStatus {
+    phase: Option<String>,
+    #[serde(rename = "podIP")]
+    pod_ip: Option<String>,
+    conditions: Vec<PartialCondition>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct PartialCondition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+}
+
+/// A Pod.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Pod {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) ip: Option<String>,
+    pub(crate) node: Option<String>,
+    pub(crate) hostname: Option<String>,
+    pub(crate) subdomain: Option<String>,
+    /// Condition Ready is True.
+    pub(crate) ready: bool,
+    /// deletionTimestamp is set.
+    pub(crate) terminating: bool,
+    /// Succeeded or Failed: it will serve nothing any more.
+    pub(crate) finished: bool,
+    /// Named ports of containers that keep running: name, protocol, number.
+    pub(crate) ports: Vec<(String, String, u16)>,
+}
+
+impl From<PartialPod> for Pod {
+    fn from(object: PartialPod) -> Pod {
+        let status = object.status.unwrap_or_default();
+        let spec = object.spec;
+        // Sidecars are init containers that restart.
+        let sidecars = spec
+            .init_containers
+            .into_iter()
+            .filter(|c| c.restart_policy.as_deref() == Some("Always"));
+        let ports = spec
+            .containers
+            .into_iter()
+            .chain(sidecars)
+            .flat_map(|c| c.ports)
+            .filter_map(|port| {
+                let protocol = port.protocol.unwrap_or_else(|| "TCP".into());
+                Some((port.name?, protocol, port.container_port))
+            });
+        Pod {
+            ports: ports.collect(),
+            ip: status.pod_ip.filter(|ip| !ip.is_empty()),
+            node: spec.node_name,
+            hostname: spec.hostname,
+            subdomain: spec.subdomain,
+            ready: status
+                .conditions
+                .iter()
+                .any(|c| c.kind == "Ready" && c.status == "True"),
+            terminating: object.metadata.deletion_timestamp.is_some(),
+            finished: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
+            namespace: object.metadata.namespace.unwrap_or_default(),
+            name: object.metadata.name.unwrap_or_default(),
+            uid: object.metadata.uid.unwrap_or_default(),
+            labels: object.metadata.labels.unwrap_or_default(),
+        }
+    }
+}
+
+/// A Service whose endpoints are ours to keep.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct ServiceView {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Never empty.
+    pub(crate) selector: BTreeMap<String, String>,
+    pub(crate) ports: Vec<PortView>,
+    pub(crate) publish_not_ready: bool,
+    pub(crate) headless: bool,
+}
+
+/// One port of a Service.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct PortView {
+    pub(crate) name: String,
+    pub(crate) protocol: String,
+    pub(crate) app_protocol: Option<String>,
+    pub(crate) target: Target,
+}
+
+/// `targetPort`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Target {
+    Number(i32),
+    /// Looked up in each pod.
+    Name(String),
+}
+
+impl Default for Target {
+    fn default() -> Target {
+        Target::Number(0)
+    }
+}
+
+impl ServiceView {
+    /// None where the endpoints are not ours: no selector, or ExternalName.
+    pub(crate) fn new(object: &Service) -> Option<ServiceView> {
+        let spec = object.spec.as_ref()?;
+        let selector = spec.selector.clone().filter(|selector| !selector.is_empty())?;
+        if spec.type_.as_deref() == Some("ExternalName") {
+            return None;
+        }
+        let ports = spec.ports.iter().flatten().map(|port| PortView {
+            name: port.name.clone().unwrap_or_default(),
+            protocol: port.protocol.clone().unwrap_or_else(|| "TCP".into()),
+            app_protocol: port.app_protocol.clone(),
+            target: match &port.target_port {
+                Some(k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::String(name)) if !name.is_empty() => {
+                    Target::Name(name.clone())
+                }
+                Some(k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::Int(number)) if *number != 0 => {
+                    Target::Number(*number)
+                }
+                _ => Target::Number(port.port),
+            },
+        });
+        Some(ServiceView {
+            namespace: object.namespace().unwrap_or_default(),
+            name: object.name_any(),
+            uid: object.uid().unwrap_or_default(),
+            labels: object.labels().clone(),
+            ports: ports.collect(),
+            publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
+            headless: spec.cluster_ip.as_deref() == Some("None"),
+            selector,
+        })
+    }
+
+    /// Whether the selector takes a pod with these labels.
+    pub(crate) fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+    }
+}
