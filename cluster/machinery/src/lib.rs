@@ -3,10 +3,21 @@
 //! Objects are [`serde_json::Value`] end to end; no typed struct ever stands between a client and the store, so nothing
 //! unknown is lost. No I/O, no clock, no randomness here: what a write needs of those comes in through [`WriteContext`].
 
+mod builtin;
+pub mod convert;
+mod field;
 pub mod kinds;
+mod metadata;
+mod names;
 pub mod patch;
+pub mod quantity;
+pub mod scale;
+pub mod schema;
+pub mod selector;
 pub mod strategy;
 pub mod table;
+
+pub use names::fits_generate_name;
 
 use serde_json::Value;
 

@@ -1,5 +1,10 @@
 //! JSON patch, JSON merge patch and strategic merge patch.
 
+mod json;
+mod keys;
+mod merge;
+mod strategic;
+
 use serde_json::Value;
 
 use crate::kinds::Resource;
@@ -27,6 +32,21 @@ pub enum PatchError {
 }
 
 /// Applies a patch document to an object; the result is not validated yet.
-pub fn apply(_kind: PatchType, _resource: &Resource, current: &Value, _patch: &Value) -> Result<Value, PatchError> {
-    Ok(current.clone())
+///
+/// # Errors
+/// See [`PatchError`]; the object is left as it was.
+pub fn apply(kind: PatchType, resource: &Resource, current: &Value, patch: &Value) -> Result<Value, PatchError> {
+    match kind {
+        PatchType::Json => json::apply(current, patch),
+        PatchType::Merge => merge::apply(current, patch),
+        PatchType::Strategic if resource.is_custom() => Err(PatchError::Unsupported(
+            "the body of the request was in an unknown format - accepted media types include: \
+             application/json-patch+json, application/merge-patch+json"
+                .to_owned(),
+        )),
+        PatchType::Strategic => strategic::apply(resource, current, patch),
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,10 +3,11 @@
 //! The API server calls these with objects whose apiVersion, kind, namespace and name it has matched with the URL. It
 //! sets `resourceVersion` itself; it handles finalizers, deletion, preconditions and conflicts itself.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use crate::field::{invalid, type_invalid};
 use crate::kinds::Resource;
-use crate::{Checked, WriteContext};
+use crate::{Checked, FieldError, WriteContext, builtin, metadata, schema};
 
 /// Which part of an object a write is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,17 +22,209 @@ pub enum Part {
 
 /// Makes a new object ready to be stored: metadata (uid, creationTimestamp, generation, generateName), pruned, defaulted,
 /// validated, status removed where it is a subresource (pods get `{"phase":"Pending","qosClass":…}`).
-pub fn prepare_create(_resource: &Resource, object: &mut Value, context: &WriteContext) -> Checked {
-    if let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        meta.insert("uid".into(), context.uid.clone().into());
-        meta.insert("creationTimestamp".into(), context.now.clone().into());
+///
+/// # Errors
+/// Every field that Kubernetes would refuse, as far as this crate knows its kind.
+pub fn prepare_create(resource: &Resource, object: &mut Value, context: &WriteContext) -> Checked {
+    let has_generation = resource.is_custom() || object.get("spec").is_some_and(Value::is_object);
+    let Some(meta) = metadata::of(object) else {
+        return Err(vec![no_metadata()]);
+    };
+    if resource.virtual_only {
+        return Ok(Vec::new());
     }
-    Ok(Vec::new())
+    metadata::create(meta, has_generation, context);
+    if resource.is_custom() {
+        if resource.status {
+            remove(object, "status");
+        }
+        schema::prune(resource, object);
+        schema::default(resource, object);
+    } else {
+        well_typed(resource, object)?;
+        builtin::prepare_create(resource, object);
+    }
+    let mut errors = metadata::validate(resource, object);
+    errors.extend(validate(resource, None, object));
+    outcome(resource, object, errors)
 }
 
 /// Makes a changed object ready to be stored: keeps immutable metadata (uid, creationTimestamp, deletionTimestamp) of the
 /// old one, prunes, defaults, validates, applies the update rules of its kind (pods: only the documented fields), and
 /// counts `generation` up when the spec changed.
-pub fn prepare_update(_resource: &Resource, _part: Part, _old: &Value, _new: &mut Value, _context: &WriteContext) -> Checked {
-    Ok(Vec::new())
+///
+/// # Errors
+/// Every field that Kubernetes would refuse, as far as this crate knows its kind.
+pub fn prepare_update(
+    resource: &Resource,
+    part: Part,
+    old: &Value,
+    new: &mut Value,
+    _context: &WriteContext,
+) -> Checked {
+    let Some(meta) = metadata::of(new) else {
+        return Err(vec![no_metadata()]);
+    };
+    let mut errors = Vec::new();
+    if part != Part::Internal {
+        let empty = Map::new();
+        let before = old.get("metadata").and_then(Value::as_object).unwrap_or(&empty);
+        errors.extend(metadata::update(before, meta));
+    }
+    match part {
+        Part::Main if resource.status => keep(old, new, "status"),
+        Part::Status => keep_all_but_status(resource, old, new),
+        Part::Main | Part::Internal => {}
+    }
+    if resource.is_custom() {
+        schema::prune(resource, new);
+        schema::default(resource, new);
+    } else {
+        well_typed(resource, new)?;
+        builtin::prepare_update(resource, old, new);
+    }
+    errors.extend(metadata::validate(resource, new));
+    errors.extend(validate(resource, Some(old), new));
+    if part == Part::Main && !resource.is_custom() {
+        errors.extend(builtin::validate_update(resource, old, new));
+    }
+    if part != Part::Status {
+        count_generation(resource, old, new);
+    }
+    outcome(resource, new, errors)
 }
+
+/// Fields of an object that its schema does not know, for `fieldValidation=Strict` and `Warn`. Of built-in kinds nothing
+/// is known, so nothing is reported.
+pub fn unknown_fields(resource: &Resource, object: &Value) -> Vec<String> {
+    schema::prune(resource, &mut object.clone())
+}
+
+fn validate(resource: &Resource, old: Option<&Value>, object: &Value) -> Vec<FieldError> {
+    if resource.is_custom() {
+        schema::validate(resource, old, object)
+    } else {
+        builtin::validate(resource, object)
+    }
+}
+
+/// Kubernetes reports an error once, however many checks find it.
+fn outcome(resource: &Resource, object: &Value, errors: Vec<FieldError>) -> Checked {
+    let mut unique: Vec<FieldError> = Vec::new();
+    for error in errors {
+        if !unique.contains(&error) {
+            unique.push(error);
+        }
+    }
+    if unique.is_empty() {
+        Ok(builtin::warnings(resource, object))
+    } else {
+        Err(unique)
+    }
+}
+
+/// The parts every built-in kind shares must have their types, or nothing below can look at them.
+fn well_typed(resource: &Resource, object: &Value) -> Result<(), Vec<FieldError>> {
+    let wrong = ["spec", "status"].into_iter().find(|key| {
+        let value = object.get(*key);
+        value.is_some_and(|v| !v.is_object() && !v.is_null())
+    });
+    match wrong {
+        Some(key) => Err(vec![type_invalid(
+            key,
+            object[key].clone(),
+            &format!("{key} of a {} must be an object", resource.kind),
+        )]),
+        None => Ok(()),
+    }
+}
+
+fn no_metadata() -> FieldError {
+    invalid("metadata", Value::Null, "must be an object")
+}
+
+fn remove(object: &mut Value, key: &str) {
+    if let Some(object) = object.as_object_mut() {
+        object.remove(key);
+    }
+}
+
+/// Takes one top-level field over from the old object, also its absence.
+fn keep(old: &Value, new: &mut Value, key: &str) {
+    let Some(new) = new.as_object_mut() else { return };
+    match old.get(key) {
+        Some(value) => {
+            new.insert(key.to_owned(), value.clone());
+        }
+        None => {
+            new.remove(key);
+        }
+    }
+}
+
+/// A status write: everything but status stays. Of metadata, built-in kinds let labels, annotations and finalizers
+/// through; custom resources nothing.
+fn keep_all_but_status(resource: &Resource, old: &Value, new: &mut Value) {
+    let mut result = old.clone();
+    let (Some(object), Some(written)) = (result.as_object_mut(), new.as_object()) else {
+        return;
+    };
+    match written.get("status") {
+        Some(status) => {
+            object.insert("status".to_owned(), status.clone());
+        }
+        None => {
+            object.remove("status");
+        }
+    }
+    if let Some(api_version) = written.get("apiVersion") {
+        object.insert("apiVersion".to_owned(), api_version.clone());
+    }
+    let resource_version = crate::get(new, &["metadata", "resourceVersion"]).cloned();
+    if let (Some(Value::Object(meta)), Some(written)) = (object.get_mut("metadata"), new.get("metadata")) {
+        if !resource.is_custom() {
+            for key in ["labels", "annotations", "finalizers"] {
+                match written.get(key) {
+                    Some(value) => meta.insert(key.to_owned(), value.clone()),
+                    None => meta.remove(key),
+                };
+            }
+        }
+        // What the write was decided on is the API server's to check.
+        match resource_version {
+            Some(version) => meta.insert("resourceVersion".to_owned(), version),
+            None => meta.remove("resourceVersion"),
+        };
+    }
+    *new = result;
+}
+
+fn count_generation(resource: &Resource, old: &Value, new: &mut Value) {
+    let counts = |key: &str| match key {
+        "metadata" | "apiVersion" | "kind" => false,
+        "status" => resource.is_custom() && !resource.status,
+        _ => true,
+    };
+    let changed = {
+        let fields = |object: &'_ Value| {
+            object
+                .as_object()
+                .map(|o| o.keys().cloned().collect::<Vec<_>>())
+                .unwrap_or_default()
+        };
+        let mut keys = fields(old).into_iter().chain(fields(new));
+        keys.any(|key| counts(&key) && old.get(&key) != new.get(&key))
+    };
+    let leaving = |object: &Value| crate::get(object, &["metadata", "deletionTimestamp"]).is_some();
+    let begins_to_leave = !leaving(old) && leaving(new);
+    let Some(generation) = crate::get(old, &["metadata", "generation"]).and_then(Value::as_i64) else {
+        return;
+    };
+    if let Some(meta) = metadata::of(new) {
+        let next = generation + i64::from(changed || begins_to_leave);
+        meta.insert("generation".into(), next.into());
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+//! Defaults of Deployments, ReplicaSets, StatefulSets, DaemonSets, Jobs and CronJobs.
+
+use serde_json::{Map, Value, json};
+
+use super::{each, each_in, pod, set, set_text, text, volume};
+use crate::kinds::Resource;
+
+/// Sets the defaults of a workload.
+pub(super) fn default(resource: &Resource, object: &mut Value) {
+    let labels = crate::get(object, &["spec", "template", "metadata", "labels"]).cloned();
+    each_in(Some(object), "spec", |spec| match resource.kind.as_str() {
+        "Deployment" => deployment(spec),
+        "ReplicaSet" => replicas_and_template(spec),
+        "ReplicationController" => {
+            set(Some(spec), "selector", || labels.clone().unwrap_or_else(|| json!({})));
+            replicas_and_template(spec);
+        }
+        "StatefulSet" => stateful_set(spec),
+        "DaemonSet" => daemon_set(spec),
+        "Job" => job(spec),
+        "CronJob" => cron_job(spec),
+        _ => {}
+    });
+    if resource.kind == "ReplicationController"
+        && let Some(meta) = crate::metadata::of(object)
+        && let Some(labels) = labels
+    {
+        set(Some(meta), "labels", || labels);
+    }
+}
+
+fn replicas_and_template(spec: &mut Map<String, Value>) {
+    set(Some(spec), "replicas", || json!(1));
+    template(spec);
+}
+
+fn template(spec: &mut Map<String, Value>) {
+    each(spec, "template", |template| each(template, "spec", pod::default_spec));
+}
+
+fn deployment(spec: &mut Map<String, Value>) {
+    replicas_and_template(spec);
+    set(Some(spec), "strategy", || json!({}));
+    each(spec, "strategy", |strategy| {
+        set_text(strategy, "type", "RollingUpdate");
+        if text(strategy.get("type")) == "RollingUpdate" {
+            set(Some(strategy), "rollingUpdate", || json!({}));
+            each(strategy, "rollingUpdate", |rolling| {
+                set(Some(rolling), "maxUnavailable", || json!("25%"));
+                set(Some(rolling), "maxSurge", || json!("25%"));
+            });
+        }
+    });
+    set(Some(spec), "revisionHistoryLimit", || json!(10));
+    set(Some(spec), "progressDeadlineSeconds", || json!(600));
+}
+
+fn stateful_set(spec: &mut Map<String, Value>) {
+    replicas_and_template(spec);
+    set_text(spec, "podManagementPolicy", "OrderedReady");
+    set(Some(spec), "serviceName", || json!(""));
+    set(Some(spec), "updateStrategy", || json!({}));
+    each(spec, "updateStrategy", |strategy| {
+        set_text(strategy, "type", "RollingUpdate");
+        if text(strategy.get("type")) == "RollingUpdate" {
+            set(Some(strategy), "rollingUpdate", || json!({}));
+            each(strategy, "rollingUpdate", |rolling| {
+                set(Some(rolling), "partition", || json!(0))
+            });
+        }
+    });
+    set(Some(spec), "persistentVolumeClaimRetentionPolicy", || json!({}));
+    each(spec, "persistentVolumeClaimRetentionPolicy", |policy| {
+        set_text(policy, "whenDeleted", "Retain");
+        set_text(policy, "whenScaled", "Retain");
+    });
+    set(Some(spec), "revisionHistoryLimit", || json!(10));
+    each(spec, "volumeClaimTemplates", |claim| {
+        set_text(claim, "apiVersion", "v1");
+        set_text(claim, "kind", "PersistentVolumeClaim");
+        each(claim, "spec", volume::claim_spec);
+        set(Some(claim), "status", || json!({"phase": "Pending"}));
+    });
+}
+
+fn daemon_set(spec: &mut Map<String, Value>) {
+    template(spec);
+    set(Some(spec), "updateStrategy", || json!({}));
+    each(spec, "updateStrategy", |strategy| {
+        set_text(strategy, "type", "RollingUpdate");
+        if text(strategy.get("type")) == "RollingUpdate" {
+            set(Some(strategy), "rollingUpdate", || json!({}));
+            each(strategy, "rollingUpdate", |rolling| {
+                set(Some(rolling), "maxUnavailable", || json!(1));
+                set(Some(rolling), "maxSurge", || json!(0));
+            });
+        }
+    });
+    set(Some(spec), "revisionHistoryLimit", || json!(10));
+}
+
+fn job(spec: &mut Map<String, Value>) {
+    template(spec);
+    // Without both figures a Job runs one pod to completion.
+    if spec.get("completions").is_none_or(Value::is_null) && spec.get("parallelism").is_none_or(Value::is_null) {
+        spec.insert("completions".into(), json!(1));
+    }
+    set(Some(spec), "parallelism", || json!(1));
+    set(Some(spec), "backoffLimit", || json!(6));
+    set_text(spec, "completionMode", "NonIndexed");
+    set_text(spec, "podReplacementPolicy", "TerminatingOrFailed");
+    set(Some(spec), "suspend", || json!(false));
+    set(Some(spec), "manualSelector", || json!(false));
+}
+
+fn cron_job(spec: &mut Map<String, Value>) {
+    set_text(spec, "concurrencyPolicy", "Allow");
+    set(Some(spec), "suspend", || json!(false));
+    set(Some(spec), "successfulJobsHistoryLimit", || json!(3));
+    set(Some(spec), "failedJobsHistoryLimit", || json!(1));
+    each(spec, "jobTemplate", |template| {
+        each(template, "spec", |spec| {
+            each(spec, "template", |t| each(t, "spec", pod::default_spec))
+        })
+    });
+}

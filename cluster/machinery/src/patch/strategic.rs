@@ -1,0 +1,275 @@
+//! Kubernetes' strategic merge patch: a merge patch that knows which lists are maps in disguise, with directives
+//! (`$patch`, `$retainKeys`, `$deleteFromPrimitiveList/…`, `$setElementOrder/…`).
+
+use serde_json::{Map, Value};
+
+use super::PatchError;
+use super::keys::{ListStrategy, list_strategy};
+use crate::kinds::Resource;
+
+const PATCH: &str = "$patch";
+const RETAIN_KEYS: &str = "$retainKeys";
+const DELETE_FROM: &str = "$deleteFromPrimitiveList/";
+const SET_ORDER: &str = "$setElementOrder/";
+
+type Object = Map<String, Value>;
+
+pub(super) fn apply(resource: &Resource, current: &Value, patch: &Value) -> Result<Value, PatchError> {
+    let (Value::Object(current), Value::Object(patch)) = (current, patch) else {
+        return Err(malformed("strategic merge patch must be an object"));
+    };
+    Merge {
+        kind: &resource.kind,
+        path: Vec::new(),
+    }
+    .objects(current.clone(), patch.clone())
+    .map(Value::Object)
+}
+
+/// Where the merge is; Kubernetes derives the same from the Go type.
+struct Merge<'a> {
+    kind: &'a str,
+    path: Vec<String>,
+}
+
+impl Merge<'_> {
+    fn objects(&mut self, mut original: Object, mut patch: Object) -> Result<Object, PatchError> {
+        match patch.remove(PATCH) {
+            None => {}
+            Some(Value::String(directive)) => match directive.as_str() {
+                "replace" => return Ok(without_directives(patch)),
+                "delete" => return Ok(Object::new()),
+                "merge" => {}
+                other => return Err(malformed(&format!("unknown patch type found: {other}"))),
+            },
+            Some(other) => return Err(malformed(&format!("unknown patch type found: {other}"))),
+        }
+        if let Some(retain) = patch.remove(RETAIN_KEYS) {
+            retain_keys(&mut original, &patch, &retain)?;
+        }
+        self.ordered_lists(&mut original, &mut patch)?;
+        for (key, value) in patch {
+            self.entry(&mut original, key, value)?;
+        }
+        Ok(original)
+    }
+
+    fn entry(&mut self, original: &mut Object, key: String, value: Value) -> Result<(), PatchError> {
+        if let Some(list) = key.strip_prefix(DELETE_FROM) {
+            if let (Some(Value::Array(items)), Value::Array(gone)) = (original.get_mut(list), &value) {
+                items.retain(|item| !gone.contains(item));
+            }
+            return Ok(());
+        }
+        if value.is_null() {
+            original.remove(&key);
+            return Ok(());
+        }
+        self.path.push(key.clone());
+        let merged = match (original.remove(&key), value) {
+            (Some(Value::Object(old)), Value::Object(new)) => self.objects(old, new).map(Value::Object),
+            (Some(Value::Array(old)), Value::Array(new)) => self.lists(old, new).map(Value::Array),
+            (_, new) => Ok(clean(new)),
+        };
+        self.path.pop();
+        original.insert(key, merged?);
+        Ok(())
+    }
+
+    fn lists(&mut self, original: Vec<Value>, patch: Vec<Value>) -> Result<Vec<Value>, PatchError> {
+        let order: Vec<Value> = original.clone();
+        match list_strategy(self.kind, &self.path) {
+            ListStrategy::Atomic => Ok(patch.into_iter().map(clean).collect()),
+            ListStrategy::Set => {
+                let mut merged = original;
+                for item in &patch {
+                    if !merged.contains(item) {
+                        merged.push(item.clone());
+                    }
+                }
+                Ok(reorder(merged, &patch, &order, None))
+            }
+            ListStrategy::ByKey(key) => {
+                let mut merged = original;
+                let mut wanted = Vec::new();
+                if patch.iter().any(|item| directive(item) == Some("replace")) {
+                    return Ok(patch
+                        .into_iter()
+                        .filter(|item| directive(item).is_none())
+                        .map(clean)
+                        .collect());
+                }
+                for item in patch {
+                    self.element(&mut merged, &mut wanted, key, item)?;
+                }
+                Ok(reorder(merged, &wanted, &order, Some(key)))
+            }
+        }
+    }
+
+    /// One element of a patch list that is merged by `key`.
+    fn element(
+        &mut self,
+        merged: &mut Vec<Value>,
+        wanted: &mut Vec<Value>,
+        key: &str,
+        item: Value,
+    ) -> Result<(), PatchError> {
+        let Some(id) = item.get(key).filter(|id| !id.is_null()).cloned() else {
+            return Err(malformed(&format!(
+                "map: {item} does not contain declared merge key: {key}"
+            )));
+        };
+        if directive(&item) == Some("delete") {
+            merged.retain(|old| old.get(key) != Some(&id));
+            return Ok(());
+        }
+        wanted.push(Value::Object(Object::from_iter([(key.to_owned(), id.clone())])));
+        let Value::Object(new) = item else {
+            return Err(malformed("an element of a merged list must be an object"));
+        };
+        match merged.iter_mut().find(|old| old.get(key) == Some(&id)) {
+            Some(Value::Object(old)) => *old = self.objects(std::mem::take(old), new)?,
+            _ => merged.push(clean(Value::Object(new))),
+        }
+        Ok(())
+    }
+
+    /// Handles `$setElementOrder/x` together with `x`, and takes both out of the patch.
+    fn ordered_lists(&mut self, original: &mut Object, patch: &mut Object) -> Result<(), PatchError> {
+        let directives: Vec<String> = patch.keys().filter(|k| k.starts_with(SET_ORDER)).cloned().collect();
+        for directive in directives {
+            let Some(Value::Array(order)) = patch.remove(&directive) else {
+                return Err(malformed(&format!("{directive} must be a list")));
+            };
+            let field = directive[SET_ORDER.len()..].to_owned();
+            self.path.push(field.clone());
+            let ordered = self.ordered_list(original.get(&field), patch.remove(&field), &order);
+            self.path.pop();
+            if let Some(list) = ordered? {
+                original.insert(field, list);
+            }
+        }
+        Ok(())
+    }
+
+    fn ordered_list(
+        &mut self,
+        old: Option<&Value>,
+        new: Option<Value>,
+        order: &[Value],
+    ) -> Result<Option<Value>, PatchError> {
+        let key = match list_strategy(self.kind, &self.path) {
+            ListStrategy::ByKey(key) => Some(key),
+            ListStrategy::Set => None,
+            ListStrategy::Atomic => return Ok(new.or_else(|| old.cloned())),
+        };
+        let before = match old {
+            Some(Value::Array(items)) => items.clone(),
+            _ => Vec::new(),
+        };
+        let merged = match new {
+            Some(Value::Array(patch)) => {
+                check_order(&patch, order, key)?;
+                self.lists(before.clone(), patch)?
+            }
+            Some(Value::Null) => Vec::new(),
+            Some(_) => return Err(malformed("a list cannot be patched with something else")),
+            None if old.is_none() => return Ok(None),
+            None => before.clone(),
+        };
+        Ok(Some(Value::Array(reorder(merged, order, &before, key))))
+    }
+}
+
+/// `$retainKeys`: fields of the original that the list does not name are dropped.
+fn retain_keys(original: &mut Object, patch: &Object, retain: &Value) -> Result<(), PatchError> {
+    let Value::Array(keys) = retain else {
+        return Err(malformed("invalid patch format of retainKeys"));
+    };
+    let kept = |name: &String| keys.iter().any(|k| k.as_str() == Some(name));
+    if let Some(stray) = patch.keys().find(|k| !k.starts_with('$') && !kept(k)) {
+        return Err(malformed(&format!(
+            "field {stray} is in the patch but not in its $retainKeys"
+        )));
+    }
+    original.retain(|name, _| kept(name));
+    Ok(())
+}
+
+/// The elements of a patch list must come in the order that `$setElementOrder` says.
+fn check_order(patch: &[Value], order: &[Value], key: Option<&str>) -> Result<(), PatchError> {
+    let mut rest = order.iter();
+    for item in patch.iter().filter(|item| directive(item).is_none()) {
+        if !rest.any(|wanted| same(wanted, item, key)) {
+            return Err(malformed(&format!(
+                "the order in the patch list does not match $setElementOrder: {item}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Puts a merged list in order: elements that `first` names in that order, the others where they stood in `before`
+/// relative to them. Elements unknown to `before` come as early as the order of `first` allows; Kubernetes does the same.
+fn reorder(merged: Vec<Value>, first: &[Value], before: &[Value], key: Option<&str>) -> Vec<Value> {
+    let position = |list: &[Value], item: &Value| list.iter().position(|other| same(other, item, key));
+    let (mut named, mut others): (Vec<_>, Vec<_>) =
+        merged.into_iter().partition(|item| position(first, item).is_some());
+    named.sort_by_key(|item| position(first, item));
+    others.sort_by_key(|item| position(before, item).unwrap_or(usize::MAX));
+    let mut result = Vec::with_capacity(named.len() + others.len());
+    let mut others = others.into_iter().peekable();
+    for item in named {
+        if let Some(place) = position(before, &item) {
+            while let Some(other) = others.next_if(|other| position(before, other).is_some_and(|p| p < place)) {
+                result.push(other);
+            }
+        }
+        result.push(item);
+    }
+    result.extend(others);
+    result
+}
+
+fn same(a: &Value, b: &Value, key: Option<&str>) -> bool {
+    match key {
+        Some(key) => a.get(key).is_some() && a.get(key) == b.get(key),
+        None => a == b,
+    }
+}
+
+fn directive(item: &Value) -> Option<&str> {
+    item.get(PATCH).and_then(Value::as_str)
+}
+
+/// A value that meets nothing in the original: nulls and directives in it mean nothing.
+fn clean(value: Value) -> Value {
+    match value {
+        Value::Object(object) => Value::Object(without_directives(object)),
+        Value::Array(items) => Value::Array(
+            items
+                .into_iter()
+                .filter(|item| directive(item) != Some("delete"))
+                .map(clean)
+                .collect(),
+        ),
+        other => other,
+    }
+}
+
+fn without_directives(object: Object) -> Object {
+    object
+        .into_iter()
+        .filter(|(key, value)| !value.is_null() && !is_directive(key))
+        .map(|(k, v)| (k, clean(v)))
+        .collect()
+}
+
+fn is_directive(key: &str) -> bool {
+    key == PATCH || key == RETAIN_KEYS || key.starts_with(DELETE_FROM) || key.starts_with(SET_ORDER)
+}
+
+fn malformed(message: &str) -> PatchError {
+    PatchError::Malformed(message.to_owned())
+}

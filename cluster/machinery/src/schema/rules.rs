@@ -1,0 +1,133 @@
+//! What of a schema is worth compiling once: CEL rules and regular expressions.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kube_cel::{CompiledSchema, RootContext, Validator, compile_schema};
+use regex::Regex;
+use serde_json::Value;
+
+use crate::FieldError;
+use crate::field::error;
+use crate::kinds::Resource;
+
+/// The compiled parts of one schema.
+#[derive(Clone, Debug)]
+pub struct Rules(Arc<Compiled>);
+
+#[derive(Debug)]
+struct Compiled {
+    cel: Option<CompiledSchema>,
+    patterns: BTreeMap<String, Regex>,
+}
+
+impl Rules {
+    /// Compiles a schema. None if it has neither rules nor patterns.
+    pub fn compile(schema: &Value) -> Option<Self> {
+        let mut found = Found::default();
+        found.walk(schema);
+        let cel = found.rules.then(|| compile_schema(schema));
+        let patterns = found
+            .patterns
+            .into_iter()
+            .filter_map(|p| Some((p.to_owned(), Regex::new(p).ok()?)))
+            .collect::<BTreeMap<_, _>>();
+        (cel.is_some() || !patterns.is_empty()).then(|| Self(Arc::new(Compiled { cel, patterns })))
+    }
+
+    /// Whether `text` has a match of `pattern`. True for patterns that do not compile: those were refused with their CRD.
+    pub(super) fn matches(&self, pattern: &str, text: &str) -> bool {
+        self.0.patterns.get(pattern).is_none_or(|regex| regex.is_match(text))
+    }
+
+    /// Evaluates the CEL rules.
+    pub(super) fn check(&self, resource: &Resource, old: Option<&Value>, object: &Value) -> Vec<FieldError> {
+        let Some(cel) = &self.0.cel else { return Vec::new() };
+        let root = RootContext {
+            api_version: resource.api_version(),
+            api_group: resource.group.clone(),
+            kind: resource.kind.clone(),
+        };
+        match Validator::new().validate_compiled_with_context(cel, object, old, Some(&root)) {
+            Ok(()) => Vec::new(),
+            Err(errors) => errors.into_vec().into_iter().map(|e| failure(object, e)).collect(),
+        }
+    }
+}
+
+fn failure(object: &Value, failed: kube_cel::ValidationError) -> FieldError {
+    let field = if failed.field_path.is_empty() {
+        "<nil>".to_owned()
+    } else {
+        failed.field_path
+    };
+    let kind = type_name(at(object, &field));
+    match failed.reason.as_deref() {
+        Some("FieldValueRequired") => error(
+            field,
+            "FieldValueRequired",
+            format!("Required value: {}", failed.message),
+        ),
+        Some("FieldValueForbidden") => error(field, "FieldValueForbidden", format!("Forbidden: {}", failed.message)),
+        Some("FieldValueDuplicate") => error(field, "FieldValueDuplicate", format!("Duplicate value: {kind:?}")),
+        _ => error(
+            field,
+            "FieldValueInvalid",
+            format!("Invalid value: {kind:?}: {}", failed.message),
+        ),
+    }
+}
+
+/// The value at a path such as `spec.items[0].name`; the root for `<nil>`.
+fn at<'a>(object: &'a Value, path: &str) -> &'a Value {
+    let mut steps = path.split(['.', '[', ']']).filter(|s| !s.is_empty() && *s != "<nil>");
+    steps
+        .try_fold(object, |value, step| match value {
+            Value::Array(items) => items.get(step.parse::<usize>().ok()?),
+            other => other.get(step),
+        })
+        .unwrap_or(&Value::Null)
+}
+
+/// The schema's word for the type of a value.
+pub(super) fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(n) if n.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// What a walk over a schema has found.
+#[derive(Default)]
+struct Found<'a> {
+    rules: bool,
+    patterns: Vec<&'a str>,
+}
+
+impl<'a> Found<'a> {
+    fn walk(&mut self, schema: &'a Value) {
+        self.rules |= schema
+            .get("x-kubernetes-validations")
+            .and_then(Value::as_array)
+            .is_some_and(|r| !r.is_empty());
+        self.patterns.extend(schema.get("pattern").and_then(Value::as_str));
+        for key in ["items", "additionalProperties", "not"] {
+            if let Some(inner) = schema.get(key) {
+                self.walk(inner);
+            }
+        }
+        if let Some(Value::Object(properties)) = schema.get("properties") {
+            properties.values().for_each(|inner| self.walk(inner));
+        }
+        for key in ["allOf", "anyOf", "oneOf"] {
+            if let Some(Value::Array(schemas)) = schema.get(key) {
+                schemas.iter().for_each(|inner| self.walk(inner));
+            }
+        }
+    }
+}

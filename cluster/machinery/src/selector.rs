@@ -1,0 +1,266 @@
+//! Selectors of list and watch requests: by labels and by fields.
+
+use std::collections::BTreeMap;
+
+use kube::core::{Expression, Selector, SelectorExt};
+use serde_json::Value;
+
+use crate::kinds::Resource;
+
+/// A parsed `labelSelector`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LabelSelector(Selector);
+
+impl LabelSelector {
+    /// Parses `a=b,c!=d,e in (f,g),h notin (i),j,!k`. Empty selects everything.
+    ///
+    /// # Errors
+    /// Says what cannot be read, as Kubernetes begins its message: `unable to parse requirement: …`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut selector = Selector::default();
+        for part in split(text) {
+            selector.extend(requirement(part.trim()).map_err(|e| format!("unable to parse requirement: {e}"))?);
+        }
+        Ok(Self(selector))
+    }
+
+    /// Reads a `metav1.LabelSelector` (or a plain map of labels, as Services and ReplicationControllers have it).
+    ///
+    /// # Errors
+    /// If it has an operator that does not exist.
+    pub fn from_value(value: &Value) -> Result<Self, String> {
+        let text = label_selector_text(value);
+        Self::parse(&text)
+    }
+
+    /// Whether it selects everything.
+    pub fn selects_all(&self) -> bool {
+        self.0.selects_all()
+    }
+
+    /// Whether an object's labels fit.
+    pub fn matches(&self, object: &Value) -> bool {
+        if self.0.selects_all() {
+            return true;
+        }
+        self.matches_labels(crate::get(object, &["metadata", "labels"]))
+    }
+
+    /// Whether a map of labels fits.
+    pub fn matches_labels(&self, labels: Option<&Value>) -> bool {
+        let labels = labels.and_then(Value::as_object).into_iter().flatten();
+        let labels: BTreeMap<String, String> = labels
+            .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+            .collect();
+        self.0.matches(&labels)
+    }
+}
+
+/// Splits at commas outside parentheses.
+fn split(text: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0;
+    let parts = text.split(move |c: char| {
+        match c {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            _ => {}
+        }
+        c == ',' && depth == 0
+    });
+    parts.filter(|part| !part.trim().is_empty())
+}
+
+fn requirement(text: &str) -> Result<Expression, String> {
+    if let Some(key) = text.strip_prefix('!') {
+        return Ok(Expression::DoesNotExist(label_key(key)?));
+    }
+    if let Some((left, values)) = text.split_once('(') {
+        let values = values
+            .trim_end()
+            .strip_suffix(')')
+            .ok_or_else(|| format!("missing ')' in {text:?}"))?;
+        let values = values
+            .split(',')
+            .map(|v| label_value(v.trim()))
+            .collect::<Result<_, _>>()?;
+        return match left.trim_end().rsplit_once(char::is_whitespace) {
+            Some((key, "in")) => Ok(Expression::In(label_key(key)?, values)),
+            Some((key, "notin")) => Ok(Expression::NotIn(label_key(key)?, values)),
+            _ => Err(format!(
+                "found {left:?}, expected: 'in' or 'notin' before the values of {text:?}"
+            )),
+        };
+    }
+    if let Some((key, value)) = text.split_once("!=") {
+        return Ok(Expression::NotEqual(label_key(key)?, label_value(value.trim())?));
+    }
+    if let Some((key, value)) = text.split_once("==").or_else(|| text.split_once('=')) {
+        return Ok(Expression::Equal(label_key(key)?, label_value(value.trim())?));
+    }
+    if let Some((key, op @ ("gt" | "lt"))) = text
+        .split_once(['<', '>'])
+        .map(|(k, _)| (k, if text.contains('<') { "lt" } else { "gt" }))
+    {
+        return Err(format!("operator {op} on {key:?} is not supported"));
+    }
+    Ok(Expression::Exists(label_key(text)?))
+}
+
+fn label_key(key: &str) -> Result<String, String> {
+    let key = key.trim();
+    match crate::names::qualified_name(key).first() {
+        None => Ok(key.to_owned()),
+        Some(problem) => Err(format!("<nil>: Invalid value: {key:?}: {problem}")),
+    }
+}
+
+fn label_value(value: &str) -> Result<String, String> {
+    match crate::names::label_value(value).first() {
+        None => Ok(value.to_owned()),
+        Some(problem) => Err(format!("<nil>: Invalid value: {value:?}: {problem}")),
+    }
+}
+
+/// A `metav1.LabelSelector`, or a plain map of labels, as text (`a=b,c in (d,e)`).
+pub fn label_selector_text(selector: &Value) -> String {
+    let structured = ["matchLabels", "matchExpressions"]
+        .iter()
+        .any(|key| selector.get(*key).is_some());
+    let labels = if structured {
+        selector.get("matchLabels")
+    } else {
+        Some(selector)
+    };
+    let labels = labels.and_then(Value::as_object).into_iter().flatten();
+    let mut parts: Vec<String> = labels
+        .filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)))
+        .collect();
+    for expression in selector
+        .get("matchExpressions")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        let text = |key: &str| expression.get(key).and_then(Value::as_str).unwrap_or_default();
+        let values = expression
+            .get("values")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str);
+        let values: Vec<&str> = values.collect();
+        parts.push(match text("operator") {
+            "Exists" => text("key").to_owned(),
+            "DoesNotExist" => format!("!{}", text("key")),
+            "In" => format!("{} in ({})", text("key"), values.join(",")),
+            "NotIn" => format!("{} notin ({})", text("key"), values.join(",")),
+            other => format!("{} {other} ({})", text("key"), values.join(",")),
+        });
+    }
+    parts.join(",")
+}
+
+/// A parsed `fieldSelector`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldSelector(Vec<FieldTerm>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct FieldTerm {
+    path: String,
+    equal: bool,
+    value: String,
+}
+
+impl FieldSelector {
+    /// Parses `metadata.name=a,status.phase!=Running`. Empty selects everything.
+    ///
+    /// # Errors
+    /// Says which part cannot be read, or which field this kind cannot be selected by.
+    pub fn parse(resource: &Resource, text: &str) -> Result<Self, String> {
+        let mut terms = Vec::new();
+        for part in text.split(',').filter(|part| !part.is_empty()) {
+            let (path, equal, value) = if let Some((path, value)) = part.split_once("!=") {
+                (path, false, value)
+            } else if let Some((path, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
+                (path, true, value)
+            } else {
+                return Err(format!("invalid selector: '{text}'; can't understand '{part}'"));
+            };
+            if !is_selectable(resource, path) {
+                return Err(format!("field label not supported: {path}"));
+            }
+            terms.push(FieldTerm {
+                path: path.to_owned(),
+                equal,
+                value: value.to_owned(),
+            });
+        }
+        Ok(Self(terms))
+    }
+
+    /// Whether it selects everything.
+    pub fn selects_all(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The only name that can match, if the selector says so: a list by name is a get.
+    pub fn name(&self) -> Option<&str> {
+        self.0
+            .iter()
+            .find(|t| t.equal && t.path == "metadata.name")
+            .map(|t| t.value.as_str())
+    }
+
+    /// Whether an object's fields fit; a missing field is the empty string.
+    pub fn matches(&self, object: &Value) -> bool {
+        self.0
+            .iter()
+            .all(|term| (field(object, &term.path) == term.value) == term.equal)
+    }
+}
+
+fn field(object: &Value, path: &str) -> String {
+    // The source of an event is its component's name.
+    let path = match path {
+        "source" => "source.component",
+        other => other,
+    };
+    match path.split('.').try_fold(object, |value, key| value.get(key)) {
+        None | Some(Value::Null) => match path {
+            "spec.unschedulable" | "spec.hostNetwork" => "false".to_owned(),
+            _ => String::new(),
+        },
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+/// Fields by which kinds can be selected, besides name and namespace. Source: Kubernetes' conversion functions.
+#[rustfmt::skip]
+const SELECTABLE: &[(&str, &str, &[&str])] = &[
+    ("", "Pod", &["spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",
+        "status.phase", "status.podIP", "status.podIPs", "status.nominatedNodeName"]),
+    ("", "Node", &["spec.unschedulable"]),
+    ("", "Namespace", &["status.phase"]),
+    ("", "Secret", &["type"]),
+    ("", "Service", &["spec.clusterIP", "spec.type"]),
+    ("", "ReplicationController", &["status.replicas"]),
+    ("", "Event", &["involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
+        "involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason",
+        "reportingComponent", "source", "type"]),
+    ("events.k8s.io", "Event", &["regarding.kind", "regarding.namespace", "regarding.name", "regarding.uid", "regarding.apiVersion",
+        "regarding.resourceVersion", "regarding.fieldPath", "reason", "reportingController", "type"]),
+    ("apps", "ReplicaSet", &["status.replicas"]),
+    ("batch", "Job", &["status.successful"]),
+    ("certificates.k8s.io", "CertificateSigningRequest", &["spec.signerName"]),
+];
+
+fn is_selectable(resource: &Resource, path: &str) -> bool {
+    let of_kind = SELECTABLE.iter().find(|(group, kind, _)| resource.is(group, kind));
+    path == "metadata.name"
+        || (path == "metadata.namespace" && resource.namespaced)
+        || of_kind.is_some_and(|(.., paths)| paths.contains(&path))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,3 @@
+//! The other kinds as `kubectl get` shows them.
+use super::Layout;
+pub(super) const LAYOUTS: &[Layout] = &[];
