@@ -52,8 +52,10 @@ pub(crate) fn plan(service: &ServiceView, pods: &[&Pod], slices: &[&EndpointSlic
     let mut wanted: BTreeMap<Ports, BTreeMap<String, Endpoint>> = BTreeMap::new();
     for pod in pods {
         if let Some(endpoint) = endpoint(service, pod) {
-            let address = endpoint.addresses.concat();
-            wanted.entry(ports(service, pod)).or_default().insert(address, endpoint);
+            wanted
+                .entry(ports(service, pod))
+                .or_default()
+                .insert(pod.uid.clone(), endpoint);
         }
     }
     let mut deletes = Vec::new();
@@ -114,10 +116,12 @@ pub(crate) fn plan(service: &ServiceView, pods: &[&Pod], slices: &[&EndpointSlic
 /// What a slice keeps of its endpoints, brought up to date; what is kept is no longer wanted elsewhere.
 fn keep(slice: &EndpointSlice, wanted: Option<&mut BTreeMap<String, Endpoint>>) -> Vec<Endpoint> {
     let Some(wanted) = wanted else { return Vec::new() };
+    // By pod and not by address: pods on the host's network share one, and a pod may get another.
+    let uid = |old: &Endpoint| old.target_ref.as_ref().and_then(|target| target.uid.clone());
     slice
         .endpoints
         .iter()
-        .filter_map(|old| wanted.remove(&old.addresses.concat()))
+        .filter_map(|old| wanted.remove(&uid(old)?))
         .collect()
 }
 
