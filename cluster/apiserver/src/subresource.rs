@@ -1,0 +1,137 @@
+//! Subresources that the server answers itself; those of the kubelet are in `proxy.rs`.
+
+mod eviction;
+mod pod;
+mod scale;
+
+use std::time::Duration;
+
+use afloat_machinery::kinds::Resource;
+use afloat_machinery::strategy::Part;
+use bytes::Bytes;
+use http::Response;
+use serde_json::{Value, json};
+
+use crate::auth::User;
+use crate::route::{Call, document};
+use crate::status::Status;
+use crate::write::{Change, ParsedPatch, check_versions, finished, match_url};
+use crate::{ApiServer, Body, reply, view, write};
+
+/// Bounds of a token's life, as in the original.
+const TOKEN_SECONDS: std::ops::RangeInclusive<u64> = 600..=7 * 86_400;
+
+/// Whether a kind has a subresource.
+fn has(resource: &Resource, name: &str) -> bool {
+    match name {
+        "status" => resource.status,
+        "scale" => resource.scale.is_some(),
+        other => resource.subresources.contains(&other),
+    }
+}
+
+impl ApiServer {
+    /// A request for a subresource.
+    pub(crate) async fn subresource(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
+        let name = call.subresource();
+        let core = call.resource.group.is_empty();
+        let known = has(&call.resource, name) || (core && call.resource.plural == "namespaces" && name == "finalize");
+        if !known {
+            return Err(Status::no_such_resource());
+        }
+        match (name, call.verb) {
+            ("status" | "ephemeralcontainers" | "resize", "get") => self.get(call),
+            ("status", "update" | "patch") => self.change_part(call, body, Part::Status, |_, new| Ok(new)).await,
+            ("scale", "get" | "update" | "patch") => self.scale(call, body).await,
+            ("binding", "create") => self.bind(call, body).await,
+            ("eviction", "create") => self.evict(call, body).await,
+            ("ephemeralcontainers", "update" | "patch") => {
+                self.change_part(call, body, Part::Internal, |old, new| {
+                    Ok(pod::with_ephemeral_containers(old, &new))
+                })
+                .await
+            }
+            ("resize", "update" | "patch") => {
+                self.change_part(call, body, Part::Internal, |old, new| {
+                    pod::with_resources(call, old, &new)
+                })
+                .await
+            }
+            ("token", "create") if core => self.token(call, body),
+            ("finalize", "update") => self.finalize(call, body).await,
+            _ => Err(Status::method_not_allowed()),
+        }
+    }
+
+    /// PUT or PATCH of a part of an object; `pick` takes what this subresource may change.
+    async fn change_part(
+        &self,
+        call: &Call,
+        body: &Bytes,
+        part: Part,
+        pick: impl Fn(&Value, Value) -> Result<Value, Status> + Send + Sync,
+    ) -> Result<Response<Body>, Status> {
+        if call.verb == "patch" {
+            let patch = ParsedPatch::read(call, body)?;
+            return self
+                .change(call, part, Vec::new(), |current| {
+                    pick(current, patch.apply(call, current)?)
+                })
+                .await;
+        }
+        let mut object = document(&call.content_type, body)?;
+        match_url(call, &mut object)?;
+        self.change(call, part, Vec::new(), |current| pick(current, object.clone()))
+            .await
+    }
+
+    /// `namespaces/finalize`: the one way to take away `spec.finalizers`.
+    async fn finalize(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
+        let mut object = document(&call.content_type, body)?;
+        match_url(call, &mut object)?;
+        let written = self
+            .modify(&call.resource, None, call.name(), call.query.dry_run()?, |current| {
+                check_versions(&call.resource, current, &object)?;
+                let mut new = current.clone();
+                let finalizers = object["spec"]["finalizers"].clone();
+                view::child(&mut new, "spec").insert(
+                    "finalizers".into(),
+                    if finalizers.is_null() { json!([]) } else { finalizers },
+                );
+                Ok(if finished(&call.resource, &new) {
+                    Change::Remove(new)
+                } else {
+                    Change::Put(new)
+                })
+            })
+            .await?;
+        self.answer_write(call, &written, &[])
+    }
+
+    /// `serviceaccounts/token`.
+    fn token(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
+        let namespace = call.namespace().unwrap_or_default();
+        let key = view::key(&call.resource, call.namespace(), call.name());
+        if self.inner.store.get(&key).is_none() {
+            return Err(Status::not_found(&call.resource, call.name()));
+        }
+        let mut request = document(&call.content_type, body)?;
+        if !request.is_object() {
+            return Err(Status::bad_request("the body must be a TokenRequest"));
+        }
+        let seconds = request["spec"]["expirationSeconds"]
+            .as_u64()
+            .unwrap_or(3600)
+            .clamp(*TOKEN_SECONDS.start(), *TOKEN_SECONDS.end());
+        let token = self.inner.tokens.issue(
+            User::service_account(namespace, call.name()),
+            Duration::from_secs(seconds),
+        );
+        let until = write::after(jiff::Timestamp::now(), i64::try_from(seconds).unwrap_or(i64::MAX));
+        request["apiVersion"] = "authentication.k8s.io/v1".into();
+        request["kind"] = "TokenRequest".into();
+        view::child(&mut request, "spec").insert("expirationSeconds".into(), seconds.into());
+        request["status"] = json!({"token": token, "expirationTimestamp": until});
+        reply::rendered(201, call.accept, request.to_string().into())
+    }
+}

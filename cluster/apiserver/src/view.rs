@@ -1,0 +1,127 @@
+//! Between the stored form of an object and the version that a client speaks: keys in the store, and `apiVersion`.
+
+use std::borrow::Cow;
+
+use afloat_machinery::kinds::Resource;
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::events;
+use crate::status::Status;
+
+/// Name of a group's part in store keys.
+fn group_key(resource: &Resource) -> &str {
+    match resource.group.as_str() {
+        "" => "core",
+        // One store for both faces of events, see `events.rs`.
+        _ if events::is_new_events(resource) => "core",
+        group => group,
+    }
+}
+
+/// Prefix of all keys of a kind, or of those in one namespace.
+pub(crate) fn prefix(resource: &Resource, namespace: Option<&str>) -> String {
+    let (group, plural) = (group_key(resource), &resource.plural);
+    match namespace {
+        Some(namespace) if resource.namespaced => format!("/{group}/{plural}/{namespace}/"),
+        _ => format!("/{group}/{plural}/"),
+    }
+}
+
+/// Key of one object. The same at all versions.
+pub(crate) fn key(resource: &Resource, namespace: Option<&str>, name: &str) -> String {
+    format!("{}{name}", prefix(resource, namespace))
+}
+
+/// Key of a namespace.
+pub(crate) fn namespace_key(name: &str) -> String {
+    format!("/core/namespaces/{name}")
+}
+
+/// `v1`, `apps/v1`.
+pub(crate) fn api_version(resource: &Resource) -> String {
+    group_version(&resource.group, &resource.version)
+}
+
+pub(crate) fn group_version(group: &str, version: &str) -> String {
+    if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    }
+}
+
+/// Whether stored bytes differ from what is served.
+pub(crate) fn differs(resource: &Resource) -> bool {
+    resource.version != resource.storage_version || events::is_new_events(resource)
+}
+
+/// Reads stored bytes as the served version.
+pub(crate) fn parse(resource: &Resource, bytes: &[u8]) -> Result<Value, Status> {
+    let mut object: Value = serde_json::from_slice(bytes).map_err(Status::internal)?;
+    if differs(resource) {
+        to_served(resource, &mut object);
+    }
+    Ok(object)
+}
+
+/// Stored bytes in the served version.
+pub(crate) fn served(resource: &Resource, bytes: &Bytes) -> Result<Bytes, Status> {
+    if differs(resource) {
+        Ok(parse(resource, bytes)?.to_string().into())
+    } else {
+        Ok(bytes.clone())
+    }
+}
+
+fn to_served(resource: &Resource, object: &mut Value) {
+    if events::is_new_events(resource) {
+        events::to_new(object);
+    }
+    object["apiVersion"] = api_version(resource).into();
+}
+
+/// The stored form of an object.
+pub(crate) fn to_stored(resource: &Resource, object: &mut Value) {
+    if events::is_new_events(resource) {
+        events::to_core(object);
+        object["apiVersion"] = "v1".into();
+    } else {
+        object["apiVersion"] = group_version(&resource.group, &resource.storage_version).into();
+    }
+}
+
+/// A string in `metadata`, empty if absent.
+pub(crate) fn meta<'a>(object: &'a Value, field: &str) -> &'a str {
+    object["metadata"][field].as_str().unwrap_or_default()
+}
+
+/// The object that `metadata` is; made if it is missing or not an object.
+pub(crate) fn metadata(object: &mut Value) -> &mut serde_json::Map<String, Value> {
+    child(object, "metadata")
+}
+
+/// A field that is an object; made if it is missing or something else.
+pub(crate) fn child<'a>(object: &'a mut Value, field: &str) -> &'a mut serde_json::Map<String, Value> {
+    if !object.is_object() {
+        *object = Value::Object(serde_json::Map::new());
+    }
+    let slot = &mut object[field];
+    if !slot.is_object() {
+        *slot = Value::Object(serde_json::Map::new());
+    }
+    match slot {
+        Value::Object(map) => map,
+        _ => unreachable!("made an object just above"),
+    }
+}
+
+/// `metadata.finalizers` as strings.
+pub(crate) fn finalizers(object: &Value) -> Vec<Cow<'_, str>> {
+    let list = object["metadata"]["finalizers"].as_array();
+    list.into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(Cow::Borrowed)
+        .collect()
+}

@@ -1,0 +1,327 @@
+//! Watch: the changes of a collection as a stream of events.
+//!
+//! Each stream pulls from the store's history at the speed of its client, so a slow client holds up nobody and queues
+//! nothing; one that falls behind the history is told to list again (410).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use afloat_machinery::kinds::Resource;
+use afloat_store::{Change, Entry, Error as StoreError, Watch};
+use bytes::Bytes;
+use futures::FutureExt;
+use http::Response;
+use rand::Rng;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep_until};
+
+use crate::filter::Filter;
+use crate::metrics::OpenWatch;
+use crate::request::{Form, Query};
+use crate::route::Call;
+use crate::status::Status;
+use crate::{ApiServer, Body, reply, table, view};
+
+/// Events are sent together up to about this size.
+const CHUNK_BYTES: usize = 64 * 1024;
+/// How long a revision must be old before a bookmark may name it: the store publishes a revision a moment before it wakes
+/// the watchers, and a bookmark must never be ahead of an event.
+const SETTLE: Duration = Duration::from_millis(500);
+/// Annotation of the bookmark that ends the initial events.
+const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
+
+/// Where a watch begins.
+enum Start {
+    /// With all objects that are there now.
+    Initial,
+    /// With what changes from now on.
+    Now,
+    /// With the changes after this revision.
+    After(u64),
+}
+
+/// When the next bookmark is due and what it will say.
+#[derive(Clone, Copy)]
+enum Bookmark {
+    Never,
+    At(Instant),
+    /// Noted at the first moment, to be sent at the second.
+    Noted(u64, Instant),
+}
+
+struct EventStream {
+    server: ApiServer,
+    resource: Arc<Resource>,
+    filter: Filter,
+    form: Form,
+    query: Query,
+    source: Watch,
+    initial: VecDeque<Entry>,
+    /// Revision of the initial events, until their end has been announced.
+    initial_end: Option<u64>,
+    bookmark: Bookmark,
+    deadline: Instant,
+    /// Whether a table's columns have been described.
+    described: bool,
+    ended: bool,
+    _open: OpenWatch,
+}
+
+impl ApiServer {
+    /// GET with `watch=1`.
+    pub(crate) fn watch(&self, call: &Call) -> Result<Response<Body>, Status> {
+        if call.path.subresource.is_some() || call.resource.virtual_only {
+            return Err(Status::method_not_allowed());
+        }
+        let filter = Filter::parse(&call.query, &call.path)?;
+        let prefix = view::prefix(&call.resource, call.namespace());
+        let send_initial = call
+            .query
+            .get("sendInitialEvents")
+            .map(|_| call.query.flag("sendInitialEvents"));
+        let bookmarks = call.query.flag("allowWatchBookmarks");
+        let (initial, after) = match self.start(call, send_initial)? {
+            Start::Initial => {
+                let page = self.inner.store.list(&prefix, None, 0);
+                (page.entries.into(), page.revision)
+            }
+            Start::Now => (VecDeque::new(), self.inner.store.revision()),
+            Start::After(revision) => (VecDeque::new(), revision),
+        };
+        let source = match self.inner.store.watch(&prefix, after) {
+            Ok(source) => source,
+            // The original answers 200 and says so in the stream.
+            Err(error) => {
+                let event = error_event(&store_status(error, &call.resource));
+                return Ok(reply::typed(200, "application/json", reply::full(event)));
+            }
+        };
+        let seconds = call.query.number("timeoutSeconds")?.filter(|s| *s > 0);
+        let limit = Duration::from_secs(
+            seconds
+                .unwrap_or_else(|| rand::rng().random_range(1800..3600))
+                .min(86_400),
+        );
+        let stream = EventStream {
+            server: self.clone(),
+            resource: Arc::clone(&call.resource),
+            filter,
+            form: call.accept.form,
+            query: call.query.clone(),
+            source,
+            initial,
+            initial_end: (send_initial == Some(true) && bookmarks).then_some(after),
+            bookmark: if bookmarks {
+                Bookmark::At(Instant::now() + self.inner.options.bookmark_interval)
+            } else {
+                Bookmark::Never
+            },
+            deadline: Instant::now() + limit,
+            described: false,
+            ended: false,
+            _open: OpenWatch::new(self.clone()),
+        };
+        let body = futures::stream::unfold(stream, |mut stream| async move {
+            let bytes = stream.next().await?;
+            Some((bytes, stream))
+        });
+        Ok(reply::typed(200, "application/json", reply::streamed(body)))
+    }
+
+    fn start(&self, call: &Call, send_initial: Option<bool>) -> Result<Start, Status> {
+        let requested = call.query.number("resourceVersion")?;
+        let current = self.inner.store.revision();
+        if let Some(requested) = requested.filter(|r| *r > current) {
+            return Err(Status::future_revision(requested, current));
+        }
+        if send_initial.is_some() && call.query.get("resourceVersionMatch") != Some("NotOlderThan") {
+            let why = "sendInitialEvents requires resourceVersionMatch=NotOlderThan";
+            return Err(Status::bad_request(format!("invalid list options: {why}")));
+        }
+        Ok(match (send_initial, requested) {
+            (Some(true), _) | (None, None | Some(0)) => Start::Initial,
+            (Some(false), None | Some(0)) => Start::Now,
+            (_, Some(revision)) => Start::After(revision),
+        })
+    }
+}
+
+fn store_status(error: StoreError, resource: &Resource) -> Status {
+    match error {
+        StoreError::Lagged => {
+            let message = "too old resource version: the watch was slower than the history is long, list again";
+            Status {
+                code: 410,
+                reason: "Expired",
+                message: message.to_owned(),
+                details: None,
+            }
+        }
+        other => Status::from_store(other, resource, ""),
+    }
+}
+
+fn error_event(status: &Status) -> Bytes {
+    let mut line = json!({"type": "ERROR", "object": status.to_value()}).to_string();
+    line.push('\n');
+    line.into()
+}
+
+fn push_line(out: &mut Vec<u8>, kind: &str, object: &[u8]) {
+    out.extend_from_slice(format!("{{\"type\":\"{kind}\",\"object\":").as_bytes());
+    out.extend_from_slice(object);
+    out.extend_from_slice(b"}\n");
+}
+
+impl EventStream {
+    /// The next bytes; None at the end.
+    async fn next(&mut self) -> Option<Bytes> {
+        let mut out = Vec::new();
+        while !self.ended {
+            if let Err(status) = self.fill(&mut out).await {
+                // A closed store or a broken object ends the watch in good order; so does a lag.
+                out.extend_from_slice(&error_event(&status));
+                self.ended = true;
+            }
+            if !out.is_empty() {
+                return Some(out.into());
+            }
+        }
+        None
+    }
+
+    async fn fill(&mut self, out: &mut Vec<u8>) -> Result<(), Status> {
+        if !self.initial.is_empty() || self.initial_end.is_some() {
+            return self.fill_initial(out);
+        }
+        let due = match self.bookmark {
+            Bookmark::Never => self.deadline,
+            Bookmark::At(at) | Bookmark::Noted(_, at) => at.min(self.deadline),
+        };
+        tokio::select! {
+            change = self.source.next_change() => {
+                self.push_result(out, change)?;
+                self.drain(out)
+            }
+            () = sleep_until(due) => self.tick(out),
+        }
+    }
+
+    fn fill_initial(&mut self, out: &mut Vec<u8>) -> Result<(), Status> {
+        while out.len() < CHUNK_BYTES {
+            let Some(entry) = self.initial.pop_front() else {
+                if let Some(revision) = self.initial_end.take() {
+                    self.push_bookmark(out, revision, true)?;
+                }
+                return Ok(());
+            };
+            if !self.filter.admits_key(&entry.key) {
+                continue;
+            }
+            if !self.filter.looks_inside() || self.filter.matches(&view::parse(&self.resource, &entry.value)?) {
+                self.push(out, "ADDED", &entry.value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what else is there already, up to a chunk.
+    fn drain(&mut self, out: &mut Vec<u8>) -> Result<(), Status> {
+        while out.len() < CHUNK_BYTES && !self.ended {
+            match self.source.next_change().now_or_never() {
+                Some(change) => self.push_result(out, change)?,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn push_result(&mut self, out: &mut Vec<u8>, change: Option<Result<Change, StoreError>>) -> Result<(), Status> {
+        match change {
+            None => {
+                self.ended = true;
+                Ok(())
+            }
+            Some(Err(error)) => Err(store_status(error, &self.resource)),
+            Some(Ok(change)) => self.push_change(out, &change),
+        }
+    }
+
+    fn push_change(&mut self, out: &mut Vec<u8>, change: &Change) -> Result<(), Status> {
+        if !self.filter.admits_key(&change.key) {
+            return Ok(());
+        }
+        let (before, now) = if self.filter.looks_inside() {
+            let matches = |bytes: &Bytes| Ok::<_, Status>(self.filter.matches(&view::parse(&self.resource, bytes)?));
+            let before = change.previous.as_ref().map(matches).transpose()?.unwrap_or(false);
+            (before, !change.deleted && matches(&change.value)?)
+        } else {
+            (change.previous.is_some(), !change.deleted)
+        };
+        match (before, now) {
+            (false, true) => self.push(out, "ADDED", &change.value),
+            (true, true) => self.push(out, "MODIFIED", &change.value),
+            (true, false) if change.deleted => self.push(out, "DELETED", &change.value),
+            // It left the selection: as the original does, the last form that belonged, at the revision of the change.
+            (true, false) => {
+                let mut last: Value = change
+                    .previous
+                    .as_ref()
+                    .map(|b| serde_json::from_slice(b))
+                    .transpose()
+                    .map_err(Status::internal)?
+                    .unwrap_or_default();
+                view::metadata(&mut last).insert("resourceVersion".into(), change.revision.to_string().into());
+                self.push(out, "DELETED", &Bytes::from(last.to_string()))
+            }
+            (false, false) => Ok(()),
+        }
+    }
+
+    fn push(&mut self, out: &mut Vec<u8>, kind: &str, stored: &Bytes) -> Result<(), Status> {
+        if self.form == Form::Object {
+            push_line(out, kind, &view::served(&self.resource, stored)?);
+        } else {
+            let object = view::parse(&self.resource, stored)?;
+            let object = table::event(&self.resource, self.form, &self.query, object, !self.described)?;
+            self.described = true;
+            push_line(out, kind, object.to_string().as_bytes());
+        }
+        Ok(())
+    }
+
+    fn push_bookmark(&mut self, out: &mut Vec<u8>, revision: u64, initial_end: bool) -> Result<(), Status> {
+        let mut meta = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        if initial_end {
+            meta["annotations"] = json!({INITIAL_EVENTS_END: "true"});
+        }
+        let object =
+            json!({"kind": self.resource.kind, "apiVersion": view::api_version(&self.resource), "metadata": meta});
+        let object = table::event(&self.resource, self.form, &self.query, object, !self.described)?;
+        self.described = true;
+        push_line(out, "BOOKMARK", object.to_string().as_bytes());
+        Ok(())
+    }
+
+    /// A time has come: that of a bookmark or that of the end.
+    fn tick(&mut self, out: &mut Vec<u8>) -> Result<(), Status> {
+        let now = Instant::now();
+        if now >= self.deadline {
+            self.ended = true;
+            return Ok(());
+        }
+        match self.bookmark {
+            Bookmark::Never => {}
+            Bookmark::At(_) => self.bookmark = Bookmark::Noted(self.server.inner.store.revision(), now + SETTLE),
+            Bookmark::Noted(revision, _) => {
+                self.drain(out)?;
+                if out.len() < CHUNK_BYTES && !self.ended {
+                    self.push_bookmark(out, revision, false)?;
+                }
+                self.bookmark = Bookmark::At(now + self.server.inner.options.bookmark_interval);
+            }
+        }
+        Ok(())
+    }
+}
