@@ -1,1 +1,258 @@
-//! The operator's hands: watches, patches, events.
+//! The operator's hands: it watches, asks `afloat-rollout` what to do, and does it.
+//!
+//! One watch per kind fills a cache of trimmed objects ([`observe`]); changes put the name of their workload into a queue
+//! ([`queue`]); a worker plans and acts ([`cloneset`], [`act`]). After its own writes a workload is not planned again
+//! until the caches have seen them ([`expect`]). Nothing is decided here.
+
+pub mod act;
+mod cloneset;
+mod events;
+mod expect;
+pub mod lease;
+pub mod metrics;
+pub mod observe;
+pub mod queue;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use afloat_api::CloneSet;
+use afloat_rollout::pod::Pod;
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use kube::{Client, ResourceExt};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::events::Recorder;
+use crate::expect::Expectations;
+use crate::lease::LeaderElection;
+use crate::metrics::Metrics;
+use crate::observe::{Cache, Key};
+use crate::queue::Queue;
+
+/// How the operator runs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Only workloads of this namespace; None: all.
+    pub namespace: Option<String>,
+    /// Workloads handled at the same time; at least 1.
+    pub workers: usize,
+    /// Wait for a Lease before acting; None where only one operator can exist.
+    pub leader_election: Option<LeaderElection>,
+    /// Where figures go. Clones share the same figures: keep one and register it.
+    pub metrics: Metrics,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            namespace: None,
+            workers: 4,
+            leader_election: None,
+            metrics: Metrics::default(),
+        }
+    }
+}
+
+/// Why the operator stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another instance holds the Lease now; start again to wait for it.
+    #[error("leadership lost: another instance holds the lease {0}")]
+    LeadershipLost(String),
+    /// A part of the operator ended that never should.
+    #[error("the operator's {0} ended unexpectedly")]
+    Ended(&'static str),
+}
+
+/// Runs the operator until `shutdown` is cancelled.
+///
+/// # Errors
+/// When leadership is lost, or a part of it panicked.
+pub async fn run(client: Client, options: Options, shutdown: CancellationToken) -> Result<(), Error> {
+    let Some(election) = options.leader_election.clone() else {
+        return lead(client, options, shutdown).await;
+    };
+    let Some(leadership) = lease::acquire(&client, &election, &shutdown).await else {
+        return Ok(());
+    };
+    let stop = shutdown.child_token();
+    let work = lead(client.clone(), options, stop.clone());
+    tokio::pin!(work);
+    let lost = leadership.keep(&shutdown);
+    tokio::pin!(lost);
+    tokio::select! {
+        result = &mut work => {
+            leadership.release().await;
+            result
+        }
+        still_ours = &mut lost => {
+            stop.cancel();
+            // No write of ours may follow the next leader's first, so wait for the workers before letting go.
+            let result = work.await;
+            if still_ours {
+                leadership.release().await;
+                return result;
+            }
+            Err(Error::LeadershipLost(election.name))
+        }
+    }
+}
+
+/// Everything that the workers share.
+pub(crate) struct Operator {
+    pub(crate) client: Client,
+    pub(crate) clonesets: Arc<Cache<CloneSet>>,
+    pub(crate) pods: Arc<Cache<Pod>>,
+    pub(crate) revisions: Arc<Cache<ControllerRevision>>,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) expectations: Mutex<HashMap<Key, Expectations>>,
+    pub(crate) status_written: Mutex<HashMap<Key, Instant>>,
+    pub(crate) recorder: Recorder,
+    pub(crate) metrics: Metrics,
+}
+
+async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> Result<(), Error> {
+    let queue = Arc::new(Queue::default());
+    let (recorder, events) = events::recorder(client.clone());
+    let operator = Arc::new(Operator {
+        clonesets: Arc::new(Cache::new(|_| Some(String::new()))),
+        pods: Arc::new(Cache::new(pod_group)),
+        revisions: Arc::new(Cache::new(|revision: &ControllerRevision| {
+            cloneset_owner(&revision.metadata).map(|owner| owner.uid.clone())
+        })),
+        client: client.clone(),
+        queue: queue.clone(),
+        expectations: Mutex::default(),
+        status_written: Mutex::default(),
+        recorder,
+        metrics: options.metrics.clone(),
+    });
+
+    let mut tasks = JoinSet::new();
+    tasks.spawn(events.run(shutdown.clone()));
+    let namespace = options.namespace.as_deref();
+    let on_set = {
+        let queue = queue.clone();
+        move |set: &CloneSet| queue.add(Key::of(&set.metadata))
+    };
+    tasks.spawn(
+        operator
+            .clonesets
+            .clone()
+            .run(client.clone(), namespace, on_set, shutdown.clone()),
+    );
+    let on_revision = {
+        let queue = queue.clone();
+        move |revision: &ControllerRevision| {
+            if let Some(owner) = cloneset_owner(&revision.metadata) {
+                queue.add(Key {
+                    namespace: revision.namespace().unwrap_or_default(),
+                    name: owner.name.clone(),
+                });
+            }
+        }
+    };
+    tasks.spawn(
+        operator
+            .revisions
+            .clone()
+            .run(client.clone(), namespace, on_revision, shutdown.clone()),
+    );
+    let on_pod = {
+        let (queue, sets) = (queue.clone(), operator.clonesets.clone());
+        move |pod: &Pod| pod_changed(pod, &sets, &queue)
+    };
+    tasks.spawn(operator.pods.clone().run(client, namespace, on_pod, shutdown.clone()));
+
+    for cache in [
+        operator.clonesets.synced(),
+        operator.pods.synced(),
+        operator.revisions.synced(),
+    ] {
+        let mut cache = cache;
+        tokio::select! {
+            result = cache.wait_for(|synced| *synced) => { result.map_err(|_| Error::Ended("watch"))?; }
+            () = shutdown.cancelled() => return Ok(()),
+        }
+    }
+    for set in operator.clonesets.group("") {
+        queue.add(Key::of(&set.metadata));
+    }
+    let mut workers = JoinSet::new();
+    for _ in 0..options.workers.max(1) {
+        workers.spawn(work(operator.clone(), shutdown.clone()));
+    }
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        _ = workers.join_next() => if !shutdown.is_cancelled() { return Err(Error::Ended("worker")) },
+        _ = tasks.join_next() => if !shutdown.is_cancelled() { return Err(Error::Ended("watch")) },
+    }
+    // A worker finishes the write it is at; each has a time limit of its own.
+    while workers.join_next().await.is_some() {}
+    Ok(())
+}
+
+async fn work(operator: Arc<Operator>, shutdown: CancellationToken) {
+    loop {
+        let key = tokio::select! {
+            key = operator.queue.take() => key,
+            () = shutdown.cancelled() => return,
+        };
+        let started = Instant::now();
+        let outcome = cloneset::reconcile(&operator, &key).await;
+        operator
+            .metrics
+            .reconciled(started.elapsed(), matches!(outcome, cloneset::Next::Retry));
+        match outcome {
+            cloneset::Next::Wait => operator.queue.done(&key, None),
+            cloneset::Next::At(delay) => operator.queue.done(&key, Some(delay)),
+            cloneset::Next::Retry => operator.queue.retry(&key),
+        }
+    }
+}
+
+/// The owner reference of a CloneSet, of either API version.
+pub(crate) fn cloneset_owner(
+    meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+) -> Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference> {
+    meta.owner_references.iter().flatten().find(|owner| {
+        owner.controller == Some(true)
+            && owner.kind == "CloneSet"
+            && owner.api_version.split('/').next() == Some(afloat_api::GROUP)
+    })
+}
+
+/// Pods of other controllers are not kept at all; orphans are kept by namespace.
+fn pod_group(pod: &Pod) -> Option<String> {
+    match (cloneset_owner(&pod.metadata), pod.controller()) {
+        (Some(owner), _) => Some(owner.uid.clone()),
+        (None, None) => Some(orphans(pod.metadata.namespace.as_deref().unwrap_or_default())),
+        (None, Some(_)) => None,
+    }
+}
+
+/// Name of the group of a namespace's orphans; no uid contains a slash.
+pub(crate) fn orphans(namespace: &str) -> String {
+    format!("orphans/{namespace}")
+}
+
+fn pod_changed(pod: &Pod, sets: &Cache<CloneSet>, queue: &Queue) {
+    let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+    if let Some(owner) = cloneset_owner(&pod.metadata) {
+        queue.add(Key {
+            namespace,
+            name: owner.name.clone(),
+        });
+    } else if pod.controller().is_none() {
+        for set in sets.group("") {
+            if set.metadata.namespace.as_ref() == Some(&namespace) && set.selects(pod.metadata.labels.as_ref()) {
+                queue.add(Key::of(&set.metadata));
+            }
+        }
+    }
+}
+
+/// Time limit of one request to the API server.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);

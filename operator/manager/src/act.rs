@@ -1,0 +1,265 @@
+//! Carries out the actions of a plan, each with the preconditions that it was decided on.
+
+use afloat_rollout::action::{Action, At, Why};
+use afloat_rollout::pod::Pod;
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::Request;
+use kube::{Client, Resource};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::REQUEST_TIMEOUT;
+use crate::expect::{Expected, Kind};
+use crate::observe::{Key, revision_of};
+
+/// What became of a write.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// Done; this will be seen.
+    Done(Expected),
+    /// The object has changed or gone meanwhile: look again.
+    Conflict,
+    /// An object of that name exists.
+    AlreadyExists,
+    /// Refused; nothing happened.
+    Refused(String),
+    /// No answer: it may have taken effect.
+    Unknown(String),
+}
+
+/// Carries out one action.
+pub(crate) async fn perform(client: &Client, namespace: &str, action: &Action) -> Outcome {
+    match action {
+        Action::CreateRevision { body } => create::<ControllerRevision>(client, namespace, body, Kind::Revision).await,
+        Action::CreatePod { body } => create::<Pod>(client, namespace, body, Kind::Pod).await,
+        Action::NumberRevision { at, number } => {
+            let api = Api::<ControllerRevision>::namespaced(client.clone(), namespace);
+            let patch = json!({
+                "metadata": {"uid": at.uid, "resourceVersion": at.resource_version}, "revision": number,
+            });
+            let parameters = PatchParams::default();
+            let merge = Patch::Merge(&patch);
+            let call = api.patch(&at.name, &parameters, &merge);
+            answer(Kind::Revision, limited(call).await, |revision: &ControllerRevision| {
+                &revision.metadata
+            })
+        }
+        Action::DeleteRevision { at } => {
+            delete(
+                Api::<ControllerRevision>::namespaced(client.clone(), namespace),
+                namespace,
+                at,
+                Kind::Revision,
+            )
+            .await
+        }
+        Action::DeletePod { at, .. } => {
+            delete(
+                Api::<Pod>::namespaced(client.clone(), namespace),
+                namespace,
+                at,
+                Kind::Pod,
+            )
+            .await
+        }
+        Action::PatchPod { at, patch, .. } => {
+            let api = Api::<Pod>::namespaced(client.clone(), namespace);
+            let (parameters, patch) = (PatchParams::default(), Patch::Strategic(patch));
+            answer(
+                Kind::Pod,
+                limited(api.patch(&at.name, &parameters, &patch)).await,
+                |pod: &Pod| &pod.metadata,
+            )
+        }
+        Action::PatchPodStatus { at, patch, .. } => {
+            let api = Api::<Pod>::namespaced(client.clone(), namespace);
+            let (parameters, patch) = (PatchParams::default(), Patch::Strategic(patch));
+            answer(
+                Kind::Pod,
+                limited(api.patch_status(&at.name, &parameters, &patch)).await,
+                |pod: &Pod| &pod.metadata,
+            )
+        }
+    }
+}
+
+/// Writes a CloneSet's status, decided on that version of it.
+pub(crate) async fn write_status(client: &Client, key: &Key, meta: &ObjectMeta, status: &Value) -> Outcome {
+    let api = Api::<afloat_api::CloneSet>::namespaced(client.clone(), &key.namespace);
+    let patch = json!({"metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version}, "status": status});
+    let (parameters, patch) = (PatchParams::default(), Patch::Merge(&patch));
+    let call = api.patch_status(&key.name, &parameters, &patch);
+    answer(Kind::CloneSet, limited(call).await, |set: &afloat_api::CloneSet| {
+        &set.metadata
+    })
+}
+
+async fn create<K>(client: &Client, namespace: &str, body: &Value, kind: Kind) -> Outcome
+where
+    K: Resource<DynamicType = ()> + k8s_openapi::Metadata<Ty = ObjectMeta> + DeserializeOwned,
+{
+    let bytes = body.to_string().into_bytes();
+    let request = match Request::new(K::url_path(&(), Some(namespace))).create(&PostParams::default(), bytes) {
+        Ok(mut request) => {
+            request.extensions_mut().insert("create");
+            request
+        }
+        Err(error) => return Outcome::Refused(error.to_string()),
+    };
+    answer(kind, limited(client.request::<K>(request)).await, |object: &K| {
+        object.metadata()
+    })
+}
+
+async fn delete<K>(api: Api<K>, namespace: &str, at: &At, kind: Kind) -> Outcome
+where
+    K: Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let parameters = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: Some(at.uid.clone()),
+            resource_version: Some(at.resource_version.clone()),
+        }),
+        ..DeleteParams::default()
+    };
+    let gone = Expected::Gone(
+        kind,
+        Key {
+            namespace: namespace.to_owned(),
+            name: at.name.clone(),
+        },
+        at.uid.clone(),
+    );
+    match limited(api.delete(&at.name, &parameters)).await {
+        Ok(_) => Outcome::Done(gone),
+        Err(error) => failure(&error),
+    }
+}
+
+/// An error, or no answer in time.
+enum Failure {
+    Kube(kube::Error),
+    Timeout,
+}
+
+async fn limited<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
+    match tokio::time::timeout(REQUEST_TIMEOUT, call).await {
+        Ok(result) => result.map_err(Failure::Kube),
+        Err(_) => Err(Failure::Timeout),
+    }
+}
+
+fn answer<K>(kind: Kind, result: Result<K, Failure>, meta: fn(&K) -> &ObjectMeta) -> Outcome {
+    match result {
+        Ok(object) => Outcome::Done(Expected::Version(kind, revision_of(meta(&object)))),
+        Err(error) => failure(&error),
+    }
+}
+
+fn failure(error: &Failure) -> Outcome {
+    match error {
+        Failure::Kube(kube::Error::Api(status)) => match (status.code, status.reason.as_str()) {
+            (409, "AlreadyExists") => Outcome::AlreadyExists,
+            (404 | 409, _) => Outcome::Conflict,
+            // A server that gave up may have done the work all the same.
+            (500.., _) => Outcome::Unknown(status.message.clone()),
+            _ => Outcome::Refused(status.message.clone()),
+        },
+        Failure::Kube(error) => Outcome::Unknown(error.to_string()),
+        Failure::Timeout => Outcome::Unknown(format!("no answer within {REQUEST_TIMEOUT:?}")),
+    }
+}
+
+/// The event that tells of an action, if any: type, reason, message.
+pub(crate) fn event(action: &Action, refused: Option<&str>) -> Option<(&'static str, &'static str, String)> {
+    let name = |body: &Value| {
+        body.pointer("/metadata/name")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let revision = |patch: &Value| {
+        let label = patch
+            .pointer("/metadata/labels")
+            .and_then(|labels| labels.get(afloat_api::names::REVISION));
+        label.and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    Some(match (action, refused) {
+        (Action::CreatePod { body }, None) => (
+            "Normal",
+            "SuccessfulCreate",
+            format!("succeed to create pod {}", name(body)),
+        ),
+        (Action::CreatePod { body }, Some(why)) => (
+            "Warning",
+            "FailedCreate",
+            format!("failed to create pod {}: {why}", name(body)),
+        ),
+        (Action::DeletePod { at, why: Why::ReCreate }, None) => (
+            "Normal",
+            "SuccessfulUpdatePodReCreate",
+            format!("successfully delete pod {} for update", at.name),
+        ),
+        (Action::DeletePod { at, why: Why::ReCreate }, Some(why)) => (
+            "Warning",
+            "FailedUpdatePodReCreate",
+            format!("failed to delete pod {} for update: {why}", at.name),
+        ),
+        (Action::DeletePod { at, .. }, None) => (
+            "Normal",
+            "SuccessfulDelete",
+            format!("succeed to delete pod {}", at.name),
+        ),
+        (Action::DeletePod { at, .. }, Some(why)) => (
+            "Warning",
+            "FailedDelete",
+            format!("failed to delete pod {}: {why}", at.name),
+        ),
+        (
+            Action::PatchPod {
+                at,
+                patch,
+                why: Why::Update,
+            },
+            None,
+        ) => (
+            "Normal",
+            "SuccessfulUpdatePodInPlace",
+            format!(
+                "successfully update pod {} in-place(revision {})",
+                at.name,
+                revision(patch)
+            ),
+        ),
+        (
+            Action::PatchPod {
+                at,
+                patch,
+                why: Why::Update,
+            },
+            Some(why),
+        ) => (
+            "Warning",
+            "FailedUpdatePodInPlace",
+            format!(
+                "failed to update pod {} in-place(revision {}): {why}",
+                at.name,
+                revision(patch)
+            ),
+        ),
+        _ => return None,
+    })
+}
+
+/// Why an action writes, as a metric label.
+pub(crate) fn reason(action: &Action) -> &'static str {
+    match action {
+        Action::CreateRevision { .. } | Action::NumberRevision { .. } | Action::DeleteRevision { .. } => "revision",
+        Action::CreatePod { .. } => Why::ScaleUp.as_str(),
+        Action::DeletePod { why, .. } | Action::PatchPod { why, .. } | Action::PatchPodStatus { why, .. } => {
+            why.as_str()
+        }
+    }
+}

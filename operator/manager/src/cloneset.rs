@@ -1,0 +1,191 @@
+//! One round for one CloneSet: look, plan, act, report.
+
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use afloat_api::{CloneSet, CloneSetStatus, names};
+use afloat_rollout::action::Action;
+use afloat_rollout::cloneset::{Observed, Plan, plan};
+use futures::StreamExt;
+use jiff::Timestamp;
+
+use crate::act::{Outcome, event, perform, reason, write_status};
+use crate::expect::{Expectations, Expected, TIMEOUT};
+use crate::observe::Key;
+use crate::{Operator, orphans};
+
+/// Writes of one round that are under way at the same time.
+const PARALLEL: usize = 16;
+/// Shortest time between two status writes of one CloneSet, unless something new is to be told.
+const STATUS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// When to look again.
+pub(crate) enum Next {
+    /// When something changes.
+    Wait,
+    /// After that time at the latest.
+    At(Duration),
+    /// Soon, with back-off.
+    Retry,
+}
+
+/// One round.
+pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> Next {
+    let Some(set) = operator.clonesets.get(key) else {
+        lock(&operator.expectations).remove(key);
+        lock(&operator.status_written).remove(key);
+        return Next::Wait;
+    };
+    let open = lock(&operator.expectations)
+        .entry(key.clone())
+        .or_default()
+        .settle(operator);
+    if let Some(since) = open {
+        let left = TIMEOUT.saturating_sub(since.elapsed());
+        if left.is_zero() {
+            tracing::warn!(%key, "own writes not seen for five minutes, listing anew");
+            operator.relist();
+            return Next::At(Duration::from_secs(10));
+        }
+        return Next::At(left.min(Duration::from_secs(5)));
+    }
+
+    let uid = set.metadata.uid.clone().unwrap_or_default();
+    let mut pods = operator.pods.group(&uid);
+    pods.extend(operator.pods.group(&orphans(&key.namespace)));
+    let revisions = operator.revisions.group(&uid);
+    let now = Timestamp::now();
+    let plan = plan(&Observed {
+        cloneset: &set,
+        pods: &pods,
+        revisions: &revisions,
+        now,
+        seed: rand::random(),
+    });
+    drop(pods);
+    for (kind, message) in &plan.warnings {
+        operator.recorder.tell(&set, "Warning", kind, message.clone());
+    }
+    let mut status = plan.status.clone();
+    let mut next = act(operator, key, &set, &plan, &mut status).await;
+    if status != set.status {
+        next = report(operator, key, &set, &status, next).await;
+    }
+    match (next, plan.wake_at) {
+        (Next::Wait, Some(at)) => Next::At(until(now, at)),
+        (Next::At(delay), Some(at)) => Next::At(delay.min(until(now, at))),
+        (next, _) => next,
+    }
+}
+
+fn until(now: Timestamp, at: Timestamp) -> Duration {
+    // Timers are coarse to a millisecond: being late by one beats an empty round.
+    Duration::try_from(at.duration_since(now)).unwrap_or_default() + Duration::from_millis(1)
+}
+
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn expect(operator: &Operator, key: &Key, expected: Expected) {
+    lock(&operator.expectations)
+        .entry(key.clone())
+        .or_insert_with(Expectations::default)
+        .add(expected);
+}
+
+async fn act(operator: &Operator, key: &Key, set: &CloneSet, plan: &Plan, status: &mut CloneSetStatus) -> Next {
+    let outcomes = futures::stream::iter(plan.actions.clone())
+        .map(|action| async move {
+            let outcome = perform(&operator.client, &key.namespace, &action).await;
+            (action, outcome)
+        })
+        .buffer_unordered(PARALLEL);
+    let mut outcomes = std::pin::pin!(outcomes);
+    let mut next = Next::Wait;
+    while let Some((action, outcome)) = outcomes.next().await {
+        tracing::debug!(%key, ?action, ?outcome, "acted");
+        operator.metrics.wrote(reason(&action), &outcome);
+        match outcome {
+            Outcome::Done(expected) => {
+                expect(operator, key, expected);
+                if let Some((kind, reason, message)) = event(&action, None) {
+                    operator.recorder.tell(set, kind, reason, message);
+                }
+            }
+            Outcome::Conflict => next = Next::Retry,
+            Outcome::AlreadyExists => {
+                // A pod gets another name next time, a revision needs another hash.
+                if matches!(action, Action::CreateRevision { .. }) {
+                    status.collision_count = Some(status.collision_count.unwrap_or(0).saturating_add(1));
+                }
+                next = Next::Retry;
+            }
+            Outcome::Refused(why) => {
+                tracing::warn!(%key, reason = reason(&action), why, "write refused");
+                if let Some((kind, reason, message)) = event(&action, Some(&why)) {
+                    operator.recorder.tell(set, kind, reason, message);
+                }
+                next = Next::Retry;
+            }
+            Outcome::Unknown(why) => {
+                tracing::warn!(%key, reason = reason(&action), why, "write without an answer, listing anew");
+                expect(operator, key, Expected::Unknown);
+                operator.relist();
+                next = Next::Retry;
+            }
+        }
+    }
+    next
+}
+
+/// Writes the status, unless it was just written and nothing of weight has changed.
+async fn report(operator: &Operator, key: &Key, set: &CloneSet, status: &CloneSetStatus, next: Next) -> Next {
+    let written = lock(&operator.status_written).get(key).copied();
+    let pause = written
+        .map(|at| STATUS_INTERVAL.saturating_sub(at.elapsed()))
+        .unwrap_or_default();
+    if !pause.is_zero() && !weighty(&set.status, status) {
+        return match next {
+            Next::Wait => Next::At(pause),
+            Next::At(delay) => Next::At(delay.min(pause)),
+            Next::Retry => Next::Retry,
+        };
+    }
+    let value = serde_json::to_value(status).unwrap_or_default();
+    let outcome = write_status(&operator.client, key, &set.metadata, &value).await;
+    operator.metrics.wrote("status", &outcome);
+    match outcome {
+        Outcome::Done(expected) => {
+            expect(operator, key, expected);
+            lock(&operator.status_written).insert(key.clone(), Instant::now());
+            next
+        }
+        Outcome::Unknown(why) => {
+            tracing::warn!(%key, why, "status write without an answer, listing anew");
+            expect(operator, key, Expected::Unknown);
+            operator.relist();
+            Next::Retry
+        }
+        Outcome::Refused(why) => {
+            tracing::warn!(%key, why, "status write refused");
+            Next::Retry
+        }
+        Outcome::Conflict | Outcome::AlreadyExists => Next::Retry,
+    }
+}
+
+/// Another generation, another revision, or the end of something: worth a write at once.
+fn weighty(old: &CloneSetStatus, new: &CloneSetStatus) -> bool {
+    let reason = |status: &CloneSetStatus| {
+        let progressing = status
+            .conditions
+            .iter()
+            .find(|condition| condition.kind == names::PROGRESSING);
+        progressing.map(|condition| condition.reason.clone())
+    };
+    old.observed_generation != new.observed_generation
+        || old.update_revision != new.update_revision
+        || old.collision_count != new.collision_count
+        || reason(old) != reason(new)
+}

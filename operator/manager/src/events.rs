@@ -1,0 +1,83 @@
+//! Events, as OpenKruise names them. They are a courtesy: a bounded queue, and whatever does not fit is dropped.
+
+use afloat_api::{API_VERSION, CloneSet};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Event;
+use kube::api::PostParams;
+use kube::core::Request;
+use kube::{Client, Resource};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::REQUEST_TIMEOUT;
+
+const WAITING: usize = 256;
+
+/// Takes events.
+pub(crate) struct Recorder {
+    queue: mpsc::Sender<(String, Value)>,
+}
+
+/// Sends them.
+pub(crate) struct Sender {
+    client: Client,
+    queue: mpsc::Receiver<(String, Value)>,
+}
+
+/// A recorder and the task that serves it.
+pub(crate) fn recorder(client: Client) -> (Recorder, Sender) {
+    let (send, receive) = mpsc::channel(WAITING);
+    (Recorder { queue: send }, Sender { client, queue: receive })
+}
+
+impl Recorder {
+    /// Tells of something that happened to a CloneSet.
+    pub(crate) fn tell(&self, set: &CloneSet, kind: &str, reason: &str, message: String) {
+        let now = Timestamp::now();
+        let seconds = afloat_rollout::state::rfc3339(now);
+        let namespace = set.metadata.namespace.clone().unwrap_or_default();
+        let name = set.metadata.name.clone().unwrap_or_default();
+        // Nanoseconds as client-go does; the random part is for two events in one.
+        let suffix = format!("{:x}{:04x}", now.as_nanosecond(), rand::random::<u16>());
+        let body = json!({
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": format!("{name}.{suffix}"), "namespace": namespace},
+            "involvedObject": {
+                "apiVersion": API_VERSION, "kind": "CloneSet", "namespace": namespace, "name": name,
+                "uid": set.metadata.uid, "resourceVersion": set.metadata.resource_version,
+            },
+            "type": kind, "reason": reason, "message": message, "count": 1,
+            "firstTimestamp": seconds, "lastTimestamp": seconds,
+            "source": {"component": "cloneset-controller"},
+            "reportingComponent": "cloneset-controller", "reportingInstance": "",
+        });
+        if self.queue.try_send((namespace, body)).is_err() {
+            tracing::debug!(reason, "too many events, one dropped");
+        }
+    }
+}
+
+impl Sender {
+    /// Sends until `shutdown`.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        loop {
+            let (namespace, body) = tokio::select! {
+                next = self.queue.recv() => match next {
+                    Some(next) => next,
+                    None => return shutdown.cancelled().await,
+                },
+                () = shutdown.cancelled() => return,
+            };
+            let request = Request::new(Event::url_path(&(), Some(&namespace)))
+                .create(&PostParams::default(), body.to_string().into_bytes());
+            let Ok(mut request) = request else { continue };
+            request.extensions_mut().insert("create");
+            let call = tokio::time::timeout(REQUEST_TIMEOUT, self.client.request::<Value>(request)).await;
+            if let Ok(Err(error)) = call {
+                tracing::debug!(%error, "event not recorded");
+            }
+        }
+    }
+}

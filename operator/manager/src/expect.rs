@@ -1,0 +1,102 @@
+//! What a workload's controller has written and must see before it decides again. Deciding on a view without its own
+//! writes is how controllers exceed budgets and skip drains (kruise #2276, #1765).
+
+use std::time::{Duration, Instant};
+
+use crate::Operator;
+use crate::observe::{Cache, Key, Seen};
+
+/// After this time the caches are listed anew, as in OpenKruise.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(300);
+
+/// The kinds that are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    CloneSet,
+    Pod,
+    Revision,
+}
+
+/// One write, as it should appear.
+#[derive(Clone, Debug)]
+pub(crate) enum Expected {
+    /// The cache has seen this version.
+    Version(Kind, u64),
+    /// The object is gone or on its way out.
+    Gone(Kind, Key, String),
+    /// It may or may not have taken effect: only a listing begun later can tell.
+    Unknown,
+}
+
+/// The writes of one workload that are still to be seen.
+#[derive(Debug, Default)]
+pub(crate) struct Expectations {
+    open: Vec<(Instant, Expected)>,
+}
+
+impl Expectations {
+    pub(crate) fn add(&mut self, expected: Expected) {
+        self.open.push((Instant::now(), expected));
+    }
+
+    /// Forgets what has been seen; returns since when the oldest of the rest is open.
+    pub(crate) fn settle(&mut self, operator: &Operator) -> Option<Instant> {
+        let (sets, pods, revisions) = (
+            operator.clonesets.seen(),
+            operator.pods.seen(),
+            operator.revisions.seen(),
+        );
+        let listed = |seen: Seen, since: Instant| seen.listed.is_some_and(|at| at > since);
+        let of = |kind| match kind {
+            Kind::CloneSet => sets,
+            Kind::Pod => pods,
+            Kind::Revision => revisions,
+        };
+        self.open.retain(|(since, expected)| match expected {
+            Expected::Version(kind, revision) => of(*kind).revision < *revision && !listed(of(*kind), *since),
+            Expected::Gone(kind, key, uid) => !listed(of(*kind), *since) && operator.shows(*kind, key, uid),
+            Expected::Unknown => ![sets, pods, revisions].into_iter().all(|seen| listed(seen, *since)),
+        });
+        self.open.first().map(|(since, _)| *since)
+    }
+}
+
+impl Operator {
+    /// Whether the cache still shows the object, and not as terminating.
+    fn shows(&self, kind: Kind, key: &Key, uid: &str) -> bool {
+        fn alive<K: k8s_openapi::Metadata<Ty = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>>(
+            object: Option<std::sync::Arc<K>>,
+            uid: &str,
+        ) -> bool {
+            object.is_some_and(|object| {
+                let meta = object.metadata();
+                meta.uid.as_deref() == Some(uid) && meta.deletion_timestamp.is_none()
+            })
+        }
+        match kind {
+            Kind::CloneSet => alive(self.clonesets.get(key), uid),
+            Kind::Pod => alive(self.pods.get(key), uid),
+            Kind::Revision => alive(self.revisions.get(key), uid),
+        }
+    }
+
+    /// Lists everything anew.
+    pub(crate) fn relist(&self) {
+        fn again<K>(cache: &Cache<K>)
+        where
+            K: k8s_openapi::Resource<Scope = k8s_openapi::NamespaceResourceScope>
+                + k8s_openapi::Metadata<Ty = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>
+                + Clone
+                + std::fmt::Debug
+                + serde::de::DeserializeOwned
+                + Send
+                + Sync
+                + 'static,
+        {
+            cache.relist();
+        }
+        again(&self.clonesets);
+        again(&self.pods);
+        again(&self.revisions);
+    }
+}

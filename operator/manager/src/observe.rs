@@ -1,0 +1,260 @@
+//! One watch per kind, and a cache of the trimmed objects that it delivers. A cache also knows how far it has seen, so
+//! that a controller can wait until its own writes are in it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{Config, Event, watcher};
+use kube::{Api, Client};
+use serde::de::DeserializeOwned;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl Key {
+    /// From metadata.
+    pub fn of(meta: &ObjectMeta) -> Self {
+        Self {
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            name: meta.name.clone().unwrap_or_default(),
+        }
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// How far a cache has seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    /// Highest resource version in it.
+    pub revision: u64,
+    /// When its last complete listing began.
+    pub listed: Option<Instant>,
+}
+
+/// Objects of one kind, in groups (by owner, for example). Objects without a group are not kept.
+pub struct Cache<K> {
+    group_of: fn(&K) -> Option<String>,
+    state: Mutex<State<K>>,
+    synced: watch::Sender<bool>,
+    relist: Notify,
+}
+
+struct State<K> {
+    objects: HashMap<Key, (String, Arc<K>)>,
+    groups: HashMap<String, BTreeMap<Key, Arc<K>>>,
+    revision: u64,
+    listed: Option<Instant>,
+    /// A listing in the making, and when it began.
+    listing: Option<(Instant, Vec<Arc<K>>)>,
+}
+
+impl<K> Cache<K>
+where
+    K: k8s_openapi::Resource<Scope = NamespaceResourceScope>
+        + k8s_openapi::Metadata<Ty = ObjectMeta>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    /// An empty cache. `group_of` says in which group an object is kept.
+    pub fn new(group_of: fn(&K) -> Option<String>) -> Self {
+        let state = State {
+            objects: HashMap::new(),
+            groups: HashMap::new(),
+            revision: 0,
+            listed: None,
+            listing: None,
+        };
+        Self {
+            group_of,
+            state: Mutex::new(state),
+            synced: watch::Sender::new(false),
+            relist: Notify::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<K>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Turns true after the first complete listing.
+    pub fn synced(&self) -> watch::Receiver<bool> {
+        self.synced.subscribe()
+    }
+
+    /// How far it has seen.
+    pub fn seen(&self) -> Seen {
+        let state = self.lock();
+        Seen {
+            revision: state.revision,
+            listed: state.listed,
+        }
+    }
+
+    /// One object.
+    pub fn get(&self, key: &Key) -> Option<Arc<K>> {
+        self.lock().objects.get(key).map(|(_, object)| object.clone())
+    }
+
+    /// A group, in order of names.
+    pub fn group(&self, group: &str) -> Vec<Arc<K>> {
+        self.lock()
+            .groups
+            .get(group)
+            .map(|group| group.values().cloned().collect())
+            .unwrap_or_default()
+    }
+
+    /// Asks the watch to list everything anew.
+    pub fn relist(&self) {
+        self.relist.notify_one();
+    }
+
+    /// Follows the API server until `shutdown`. `changed` is called after each change, with the object as it is now or,
+    /// if it is gone, as it was last.
+    pub fn run(
+        self: Arc<Self>,
+        client: Client,
+        namespace: Option<&str>,
+        changed: impl Fn(&K) + Send + 'static,
+        shutdown: CancellationToken,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let api: Api<K> = match namespace {
+            Some(namespace) => Api::namespaced(client, namespace),
+            None => Api::all(client),
+        };
+        async move {
+            loop {
+                let stream = watcher(api.clone(), Config::default()).default_backoff();
+                let mut stream = std::pin::pin!(stream.into_stream());
+                loop {
+                    let event = tokio::select! {
+                        () = shutdown.cancelled() => return,
+                        () = self.relist.notified() => break,
+                        event = stream.next() => event,
+                    };
+                    match event {
+                        Some(Ok(event)) => self.take(event, &changed),
+                        Some(Err(error)) => tracing::warn!(kind = K::KIND, %error, "watch failed, trying again"),
+                        None => break,
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(&self, event: Event<K>, changed: &impl Fn(&K)) {
+        match event {
+            Event::Apply(object) => {
+                let object = self.trim(object);
+                self.lock().put(self.group_of, &object);
+                changed(&object);
+            }
+            Event::Delete(object) => {
+                let object = self.trim(object);
+                self.lock().remove(&Key::of(object.metadata()));
+                changed(&object);
+            }
+            Event::Init => self.lock().listing = Some((Instant::now(), Vec::new())),
+            Event::InitApply(object) => {
+                let object = self.trim(object);
+                if (self.group_of)(&object).is_some()
+                    && let Some((_, list)) = &mut self.lock().listing
+                {
+                    list.push(object);
+                }
+            }
+            Event::InitDone => {
+                let touched = self.lock().replace(self.group_of);
+                for object in touched {
+                    changed(&object);
+                }
+                self.synced.send_replace(true);
+            }
+        }
+    }
+
+    /// Drops what nobody reads and notes the version.
+    fn trim(&self, mut object: K) -> Arc<K> {
+        let meta = object.metadata_mut();
+        meta.managed_fields = None;
+        if let Some(annotations) = &mut meta.annotations {
+            annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+        }
+        let revision = revision_of(meta);
+        let mut state = self.lock();
+        state.revision = state.revision.max(revision);
+        drop(state);
+        Arc::new(object)
+    }
+}
+
+impl<K: k8s_openapi::Metadata<Ty = ObjectMeta>> State<K> {
+    fn put(&mut self, group_of: fn(&K) -> Option<String>, object: &Arc<K>) {
+        let key = Key::of(object.metadata());
+        self.remove(&key);
+        if let Some(group) = group_of(object) {
+            self.groups
+                .entry(group.clone())
+                .or_default()
+                .insert(key.clone(), object.clone());
+            self.objects.insert(key, (group, object.clone()));
+        }
+    }
+
+    fn remove(&mut self, key: &Key) -> Option<Arc<K>> {
+        let (group, object) = self.objects.remove(key)?;
+        if let Some(members) = self.groups.get_mut(&group) {
+            members.remove(key);
+            if members.is_empty() {
+                self.groups.remove(&group);
+            }
+        }
+        Some(object)
+    }
+
+    /// Makes the listing the content; returns everything old and new.
+    fn replace(&mut self, group_of: fn(&K) -> Option<String>) -> Vec<Arc<K>> {
+        let Some((began, list)) = self.listing.take() else {
+            return Vec::new();
+        };
+        let mut touched: Vec<_> = self.objects.drain().map(|(_, (_, object))| object).collect();
+        self.groups.clear();
+        for object in &list {
+            self.put(group_of, object);
+        }
+        self.listed = Some(began);
+        touched.extend(list);
+        touched
+    }
+}
+
+/// Resource versions are numbers in every API server that this operator knows; text that is none counts as 0.
+pub fn revision_of(meta: &ObjectMeta) -> u64 {
+    meta.resource_version
+        .as_deref()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0)
+}

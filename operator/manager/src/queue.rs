@@ -1,0 +1,175 @@
+//! A work queue: each key at most once, never by two workers at a time, with delays and back-off per key.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use crate::observe::Key;
+
+/// First pause after a failure; doubled with each further one.
+const BACKOFF_MIN: Duration = Duration::from_millis(20);
+/// Longest pause.
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// The queue. Its size is bounded by the number of keys.
+#[derive(Default)]
+pub struct Queue {
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    ready: VecDeque<Key>,
+    /// In `ready`, or to be put there once its worker is done.
+    wanted: HashSet<Key>,
+    running: HashSet<Key>,
+    later: BTreeSet<(Instant, Key)>,
+    failures: HashMap<Key, u32>,
+}
+
+impl State {
+    fn add(&mut self, key: Key) {
+        if self.wanted.insert(key.clone()) && !self.running.contains(&key) {
+            self.ready.push_back(key);
+        }
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks for the key to be handled.
+    pub fn add(&self, key: Key) {
+        self.lock().add(key);
+        self.wake.notify_one();
+    }
+
+    /// The next key; wait for it. Give it back with [`Queue::done`] or [`Queue::retry`].
+    pub async fn take(&self) -> Key {
+        loop {
+            let notified = self.wake.notified();
+            let next = {
+                let mut state = self.lock();
+                let now = Instant::now();
+                while let Some((at, _)) = state.later.first() {
+                    if *at > now {
+                        break;
+                    }
+                    if let Some((_, key)) = state.later.pop_first() {
+                        state.add(key);
+                    }
+                }
+                if let Some(key) = state.ready.pop_front() {
+                    state.wanted.remove(&key);
+                    state.running.insert(key.clone());
+                    // More may be ready than wake-ups are stored.
+                    if !state.ready.is_empty() {
+                        self.wake.notify_one();
+                    }
+                    return key;
+                }
+                state.later.first().map(|(at, _)| *at)
+            };
+            match next {
+                Some(at) => tokio::select! { () = notified => {}, () = sleep_until(at) => {} },
+                None => notified.await,
+            }
+        }
+    }
+
+    /// Handled; once more after `again`, if given.
+    pub fn done(&self, key: &Key, again: Option<Duration>) {
+        let mut state = self.lock();
+        state.failures.remove(key);
+        Self::finish(&mut state, key, again);
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Failed; once more after a pause that grows.
+    pub fn retry(&self, key: &Key) {
+        let mut state = self.lock();
+        let failures = state.failures.entry(key.clone()).or_default();
+        let pause = BACKOFF_MIN.saturating_mul(1 << (*failures).min(16)).min(BACKOFF_MAX);
+        *failures = failures.saturating_add(1);
+        Self::finish(&mut state, key, Some(pause));
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    fn finish(state: &mut State, key: &Key, again: Option<Duration>) {
+        state.running.remove(key);
+        state.later.retain(|(_, other)| other != key);
+        if state.wanted.contains(key) {
+            state.ready.push_back(key.clone());
+        }
+        // Also if it is wanted at once: what it is to wake up for may not be due then.
+        if let Some(pause) = again {
+            state.later.insert((Instant::now() + pause, key.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> Key {
+        Key {
+            namespace: "n".into(),
+            name: name.into(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_is_never_with_two_workers() {
+        let queue = Queue::default();
+        queue.add(key("a"));
+        queue.add(key("a"));
+        assert_eq!(queue.take().await, key("a"));
+        queue.add(key("a"));
+        queue.add(key("b"));
+        assert_eq!(queue.take().await, key("b"), "a is at work");
+        queue.done(&key("a"), None);
+        assert_eq!(queue.take().await, key("a"), "it was asked for meanwhile");
+        queue.done(&key("a"), None);
+        queue.done(&key("b"), None);
+        assert!(
+            tokio::time::timeout(Duration::from_secs(60), queue.take())
+                .await
+                .is_err()
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_wait_longer_each_time() {
+        let queue = Queue::default();
+        queue.add(key("a"));
+        let mut pauses = Vec::new();
+        for _ in 0..4 {
+            let start = Instant::now();
+            queue.take().await;
+            pauses.push(start.elapsed().as_millis());
+            queue.retry(&key("a"));
+        }
+        assert_eq!(pauses[0], 0);
+        assert!(pauses.windows(2).all(|pair| pair[0] < pair[1]), "{pauses:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wake_up_comes_in_time() {
+        let queue = Queue::default();
+        queue.add(key("a"));
+        queue.take().await;
+        queue.done(&key("a"), Some(Duration::from_secs(5)));
+        let start = Instant::now();
+        queue.take().await;
+        assert_eq!(start.elapsed().as_secs(), 5);
+    }
+}
