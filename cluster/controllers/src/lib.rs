@@ -1,1 +1,26 @@
 //! The standard Kubernetes loops of the embedded cluster: `plan()` above, loop below, one file each.
+//!
+//! All of them reach the API only through `kube::Client`. They share one cache per kind ([`cache`]); each has a queue of keys
+//! ([`queue`]) and a way to write ([`shell`]) that remembers what it wrote until the cache shows it, because the bugs that
+//! lose pods in such loops are decisions on stale views.
+
+mod cache;
+mod discovery;
+mod objects;
+mod pod;
+mod quantity;
+mod queue;
+mod run;
+mod selector;
+mod shell;
+
+mod deployment;
+mod garbage;
+mod namespace;
+mod replicaset;
+mod scheduler;
+mod serviceaccount;
+
+pub mod endpointslice;
+
+pub use run::{Error, Options, run};

@@ -1,0 +1,351 @@
+//! What the loops know of a Pod: about a tenth of it.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{Affinity, Toleration};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use serde::Deserialize;
+
+use crate::objects::{Index, Kind, default_indexes, partial_kind};
+use crate::quantity;
+
+/// Annotation by which a user says which pods of a ReplicaSet go first; lower goes first.
+pub(crate) const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+/// A Pod.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Pod {
+    pub(crate) metadata: ObjectMeta,
+    pub(crate) spec: PodSpec,
+    pub(crate) status: PodStatus,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct PodSpec {
+    pub(crate) node_name: Option<String>,
+    pub(crate) scheduler_name: Option<String>,
+    pub(crate) node_selector: BTreeMap<String, String>,
+    pub(crate) affinity: Option<Box<Affinity>>,
+    pub(crate) tolerations: Vec<Toleration>,
+    pub(crate) scheduling_gates: Vec<Named>,
+    pub(crate) priority: Option<i32>,
+    pub(crate) overhead: BTreeMap<String, String>,
+    /// Emptied by [`Kind::trim`], after [`PodSpec::requests`] has been summed up from it.
+    containers: Vec<Container>,
+    init_containers: Vec<Container>,
+    /// What the pod takes from a node.
+    #[serde(skip)]
+    pub(crate) requests: Requests,
+}
+
+/// An entry that is only a name.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Named {
+    pub(crate) name: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Container {
+    resources: Resources,
+    ports: Vec<Port>,
+    restart_policy: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Resources {
+    requests: BTreeMap<String, String>,
+    limits: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Port {
+    host_port: u16,
+    #[serde(rename = "hostIP")]
+    host_ip: String,
+    protocol: String,
+}
+
+/// What a pod asks of a node: the documented sum (containers and sidecars, or the largest init container if that is more).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Requests {
+    /// Thousandths of a CPU.
+    pub(crate) cpu: i64,
+    /// Bytes.
+    pub(crate) memory: i64,
+    /// Every other resource, in thousandths of its unit.
+    pub(crate) other: BTreeMap<String, i64>,
+    /// Ports on the node: protocol, address ("" for all), port.
+    pub(crate) host_ports: Vec<(String, String, u16)>,
+}
+
+impl Requests {
+    fn of(container: &Container) -> Self {
+        let mut sum = Self::default();
+        // A limit without a request counts as a request: the API server's default.
+        let implied = container
+            .resources
+            .limits
+            .iter()
+            .filter(|(name, _)| !container.resources.requests.contains_key(*name));
+        for (name, text) in container.resources.requests.iter().chain(implied) {
+            sum.add_one(name, text);
+        }
+        sum
+    }
+
+    fn add_one(&mut self, name: &str, text: &str) {
+        match name {
+            "cpu" => self.cpu = self.cpu.saturating_add(quantity::milli(text).unwrap_or(0)),
+            "memory" => self.memory = self.memory.saturating_add(quantity::units(text).unwrap_or(0)),
+            _ => {
+                let entry = self.other.entry(name.to_owned()).or_default();
+                *entry = entry.saturating_add(quantity::milli(text).unwrap_or(0));
+            }
+        }
+    }
+
+    fn add(&mut self, more: &Self) {
+        self.cpu = self.cpu.saturating_add(more.cpu);
+        self.memory = self.memory.saturating_add(more.memory);
+        for (name, amount) in &more.other {
+            let entry = self.other.entry(name.clone()).or_default();
+            *entry = entry.saturating_add(*amount);
+        }
+    }
+
+    fn raise_to(&mut self, floor: &Self) {
+        self.cpu = self.cpu.max(floor.cpu);
+        self.memory = self.memory.max(floor.memory);
+        for (name, amount) in &floor.other {
+            let entry = self.other.entry(name.clone()).or_default();
+            *entry = (*entry).max(*amount);
+        }
+    }
+}
+
+impl PodSpec {
+    /// Sums the requests up and lets the containers go.
+    fn sum_up(&mut self) {
+        let containers = std::mem::take(&mut self.containers);
+        let init_containers = std::mem::take(&mut self.init_containers);
+        if containers.is_empty() && init_containers.is_empty() {
+            return;
+        }
+        let mut running = Requests::default();
+        for container in &containers {
+            running.add(&Requests::of(container));
+        }
+        // Sidecars run beside everything that starts after them (KEP-753).
+        let mut sidecars = Requests::default();
+        let mut peak = Requests::default();
+        for container in &init_containers {
+            let own = Requests::of(container);
+            if container.restart_policy.as_deref() == Some("Always") {
+                sidecars.add(&own);
+                peak.raise_to(&sidecars);
+            } else {
+                let mut now = sidecars.clone();
+                now.add(&own);
+                peak.raise_to(&now);
+            }
+        }
+        running.add(&sidecars);
+        running.raise_to(&peak);
+        for (name, text) in &self.overhead {
+            running.add_one(name, text);
+        }
+        running.host_ports = containers
+            .iter()
+            .chain(&init_containers)
+            .flat_map(|container| &container.ports)
+            .filter(|port| port.host_port != 0)
+            .map(|port| {
+                let protocol = if port.protocol.is_empty() {
+                    "TCP"
+                } else {
+                    &port.protocol
+                };
+                let address = if port.host_ip == "0.0.0.0" { "" } else { &port.host_ip };
+                (protocol.to_owned(), address.to_owned(), port.host_port)
+            })
+            .collect();
+        self.requests = running;
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct PodStatus {
+    pub(crate) phase: String,
+    pub(crate) reason: String,
+    pub(crate) conditions: Vec<PodCondition>,
+    pub(crate) container_statuses: Vec<ContainerStatus>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct PodCondition {
+    #[serde(rename = "type")]
+    pub(crate) type_: String,
+    pub(crate) status: String,
+    pub(crate) reason: Option<String>,
+    pub(crate) message: Option<String>,
+    pub(crate) last_transition_time: Option<Time>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ContainerStatus {
+    pub(crate) restart_count: i32,
+}
+
+partial_kind!(Pod, "", "Pod", "pods", NamespaceResourceScope);
+
+impl Kind for Pod {
+    fn trim(&mut self) {
+        self.spec.sum_up();
+        let meta = &mut self.metadata;
+        meta.managed_fields = None;
+        meta.generate_name = None;
+        meta.self_link = None;
+        if let Some(annotations) = &mut meta.annotations {
+            annotations.retain(|name, _| name == DELETION_COST);
+            if annotations.is_empty() {
+                meta.annotations = None;
+            }
+        }
+        self.status
+            .conditions
+            .retain(|condition| matches!(condition.type_.as_str(), "Ready" | "PodScheduled"));
+        self.status.conditions.shrink_to_fit();
+        self.status.container_statuses.shrink_to_fit();
+    }
+
+    fn indexes(&self) -> Vec<Index> {
+        let mut indexes = default_indexes(&self.metadata);
+        if let Some(node) = self.node() {
+            indexes.push(Index::Node(node.to_owned()));
+        }
+        indexes
+    }
+}
+
+impl Pod {
+    pub(crate) fn name(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    pub(crate) fn uid(&self) -> &str {
+        self.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// The node it is bound to.
+    pub(crate) fn node(&self) -> Option<&str> {
+        self.spec.node_name.as_deref().filter(|name| !name.is_empty())
+    }
+
+    pub(crate) fn condition(&self, type_: &str) -> Option<&PodCondition> {
+        self.status.conditions.iter().find(|condition| condition.type_ == type_)
+    }
+
+    pub(crate) fn is_terminating(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
+    }
+
+    /// Succeeded or Failed: its containers will not run again.
+    pub(crate) fn is_finished(&self) -> bool {
+        matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
+    }
+
+    /// Neither finished nor being deleted.
+    pub(crate) fn is_active(&self) -> bool {
+        !self.is_finished() && !self.is_terminating()
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.condition("Ready")
+            .is_some_and(|condition| condition.status == "True")
+    }
+
+    /// When it last became ready.
+    pub(crate) fn ready_since(&self) -> Option<Timestamp> {
+        let ready = self.condition("Ready").filter(|condition| condition.status == "True")?;
+        ready.last_transition_time.as_ref().map(|time| time.0)
+    }
+
+    /// Ready for at least `min_ready_seconds`. `Err(when)` if it is ready and will be available then.
+    pub(crate) fn is_available(&self, min_ready_seconds: i32, now: Timestamp) -> Result<bool, Timestamp> {
+        if !self.is_ready() {
+            return Ok(false);
+        }
+        if min_ready_seconds <= 0 {
+            return Ok(true);
+        }
+        let Some(since) = self.ready_since() else {
+            return Ok(false);
+        };
+        let at = Timestamp::from_second(since.as_second() + i64::from(min_ready_seconds)).unwrap_or(Timestamp::MAX);
+        if at <= now { Ok(true) } else { Err(at) }
+    }
+
+    /// The most restarts of one of its containers.
+    pub(crate) fn restarts(&self) -> i32 {
+        self.status
+            .container_statuses
+            .iter()
+            .map(|status| status.restart_count)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// The user's deletion cost, 0 if absent or unreadable.
+    pub(crate) fn deletion_cost(&self) -> i32 {
+        let annotations = self.metadata.annotations.as_ref();
+        annotations
+            .and_then(|all| all.get(DELETION_COST))
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn requests_follow_the_documented_sum() {
+        let mut pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "a"},
+            "spec": {
+                "initContainers": [
+                    {"name": "side", "restartPolicy": "Always", "resources": {"requests": {"cpu": "100m"}}},
+                    {"name": "init", "resources": {"requests": {"cpu": "2", "memory": "10Mi"}}}
+                ],
+                "containers": [
+                    {"name": "a", "resources": {"requests": {"cpu": "500m", "memory": "1Gi"}}, "ports": [{"hostPort": 80}]},
+                    {"name": "b", "resources": {"limits": {"cpu": "250m", "example.com/gpu": "1"}}}
+                ],
+                "overhead": {"cpu": "10m"}
+            }
+        }))
+        .unwrap();
+        pod.trim();
+        assert_eq!(pod.spec.requests.cpu, 2110);
+        assert_eq!(pod.spec.requests.memory, 1 << 30);
+        assert_eq!(pod.spec.requests.other.get("example.com/gpu"), Some(&1000));
+        assert_eq!(
+            pod.spec.requests.host_ports,
+            vec![("TCP".to_owned(), String::new(), 80)]
+        );
+    }
+}

@@ -1,0 +1,328 @@
+//! The scheduler's loop: drains what changed, decides for every pod that waits, binds in parallel.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use k8s_openapi::api::core::v1::Pod as FullPod;
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::json;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::Error;
+use crate::objects::{Key, Pod};
+use crate::run::Context;
+use crate::shell::{is_status, seconds};
+
+use super::fit::place;
+use super::state::{Cluster, Share};
+
+/// Bindings in flight.
+const PARALLEL: usize = 64;
+/// After this long, pods that fitted nowhere are tried again even if nothing changed.
+const RETRY_ALL: Duration = Duration::from_secs(60);
+/// After a binding failed: first and last delay.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_LAST: Duration = Duration::from_secs(10);
+
+/// What changed since the loop looked last: at most one entry per object.
+#[derive(Default)]
+struct Dirty {
+    pods: Mutex<HashMap<Key, HashSet<String>>>,
+    nodes: Mutex<HashSet<Key>>,
+    wake: Notify,
+}
+
+struct Waiting {
+    pod: Arc<Pod>,
+    /// Order of arrival; higher priority goes before it.
+    ticket: u64,
+    /// Fitted nowhere; waits for a change.
+    parked: bool,
+    not_before: Option<Instant>,
+    failures: u32,
+    /// The reason last told.
+    told: Option<String>,
+}
+
+#[derive(Default)]
+struct Scheduler {
+    cluster: Cluster,
+    waiting: HashMap<String, Waiting>,
+    tickets: u64,
+    /// Something changed that may let a waiting pod be placed.
+    stale: bool,
+}
+
+struct Binding {
+    key: Key,
+    uid: String,
+    node: String,
+}
+
+/// Runs the loop until shutdown.
+pub(crate) async fn run(context: Context) -> Result<(), Error> {
+    let (pods, nodes) = (&context.caches.pods, &context.caches.nodes);
+    pods.ready().await;
+    nodes.ready().await;
+    let dirty = watch_changes(&context);
+    let mut scheduler = Scheduler::default();
+    let mut decided = VecDeque::new();
+    let mut binding = FuturesUnordered::new();
+    let mut retry_all = tokio::time::interval(RETRY_ALL);
+    loop {
+        scheduler.absorb(&context, &dirty);
+        let refused = scheduler.decide(&mut decided);
+        for (pod, message) in refused {
+            tell(&context, &pod, &message).await;
+        }
+        while binding.len() < PARALLEL
+            && let Some(one) = decided.pop_front()
+        {
+            binding.push(async { (bind_pod(&context, &one).await, one) });
+        }
+        let next = scheduler.next_retry();
+        tokio::select! {
+            () = context.shutdown.cancelled() => return Ok(()),
+            () = dirty.wake.notified() => {}
+            _ = retry_all.tick() => scheduler.unpark(),
+            () = sleep_until(next), if next.is_some() => {}
+            Some((result, one)) = binding.next(), if !binding.is_empty() => scheduler.bound(&context, result, &one),
+        }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn watch_changes(context: &Context) -> Arc<Dirty> {
+    let dirty = Arc::new(Dirty::default());
+    let weak = Arc::downgrade(&dirty);
+    context.caches.pods.subscribe(move |change| {
+        let Some(dirty) = weak.upgrade() else { return false };
+        let mut pods = dirty.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        for pod in change.each() {
+            pods.entry(Key::of(&pod.metadata))
+                .or_default()
+                .insert(pod.uid().to_owned());
+        }
+        drop(pods);
+        dirty.wake.notify_one();
+        true
+    });
+    let weak = Arc::downgrade(&dirty);
+    context.caches.nodes.subscribe(move |change| {
+        let Some(dirty) = weak.upgrade() else { return false };
+        // A heartbeat changes nothing that matters here; without this every status write would wake all pods that wait.
+        if let (Some(old), Some(new)) = (change.old, change.new)
+            && old.spec.taints == new.spec.taints
+            && old.spec.unschedulable == new.spec.unschedulable
+            && old.metadata.labels == new.metadata.labels
+            && old.status.allocatable == new.status.allocatable
+            && old.status.capacity == new.status.capacity
+            && old.metadata.deletion_timestamp == new.metadata.deletion_timestamp
+        {
+            return true;
+        }
+        for node in change.each() {
+            dirty
+                .nodes
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(Key::of(&node.metadata));
+        }
+        dirty.wake.notify_one();
+        true
+    });
+    dirty
+}
+
+/// Whether the pod is ours to place.
+fn wants_node(pod: &Pod) -> bool {
+    pod.node().is_none()
+        && pod.is_active()
+        && pod.spec.scheduling_gates.is_empty()
+        && pod
+            .spec
+            .scheduler_name
+            .as_deref()
+            .is_none_or(|name| name.is_empty() || name == "default-scheduler")
+}
+
+impl Scheduler {
+    /// Takes over what changed.
+    fn absorb(&mut self, context: &Context, dirty: &Dirty) {
+        let nodes = std::mem::take(&mut *dirty.nodes.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut room = !nodes.is_empty();
+        for key in nodes {
+            self.cluster
+                .set_node(&key.name, context.caches.nodes.get(&key).as_deref());
+        }
+        let pods = std::mem::take(&mut *dirty.pods.lock().unwrap_or_else(PoisonError::into_inner));
+        for (key, uids) in pods {
+            let pod = context.caches.pods.get(&key);
+            for uid in uids {
+                room |= self.absorb_pod(&uid, pod.as_ref().filter(|pod| pod.uid() == uid));
+            }
+        }
+        if room {
+            self.unpark();
+        }
+    }
+
+    fn absorb_pod(&mut self, uid: &str, pod: Option<&Arc<Pod>>) -> bool {
+        let freed = self.cluster.set_pod(uid, pod.map(AsRef::as_ref));
+        match pod.filter(|pod| wants_node(pod)) {
+            Some(pod) if !self.cluster.has(uid) => {
+                self.tickets += 1;
+                self.stale = true;
+                let ticket = self.tickets;
+                let told = pod
+                    .condition("PodScheduled")
+                    .filter(|condition| condition.status == "False");
+                let told = told.and_then(|condition| condition.message.clone());
+                let entry = self.waiting.entry(uid.to_owned());
+                let known = entry.or_insert_with(|| Waiting {
+                    pod: pod.clone(),
+                    ticket,
+                    parked: false,
+                    not_before: None,
+                    failures: 0,
+                    told,
+                });
+                known.pod = pod.clone();
+            }
+            Some(_) => {}
+            None => drop(self.waiting.remove(uid)),
+        }
+        freed
+    }
+
+    fn unpark(&mut self) {
+        self.stale = true;
+        for waiting in self.waiting.values_mut() {
+            waiting.parked = false;
+        }
+    }
+
+    /// Decides for the pods that wait, by priority and arrival. Returns those that fit nowhere, and why, if that is news.
+    fn decide(&mut self, decided: &mut VecDeque<Binding>) -> Vec<(Arc<Pod>, String)> {
+        let now = Instant::now();
+        let mut refused = Vec::new();
+        if !self.stale && self.next_retry().is_none_or(|at| at > now) {
+            return refused;
+        }
+        self.stale = false;
+        let mut order: BTreeMap<(Reverse<i32>, u64), String> = BTreeMap::new();
+        for (uid, waiting) in &self.waiting {
+            if !waiting.parked && !self.cluster.has(uid) && waiting.not_before.is_none_or(|at| at <= now) {
+                order.insert(
+                    (Reverse(waiting.pod.spec.priority.unwrap_or(0)), waiting.ticket),
+                    uid.clone(),
+                );
+            }
+        }
+        for uid in order.into_values() {
+            let Some(waiting) = self.waiting.get_mut(&uid) else {
+                continue;
+            };
+            waiting.not_before = None;
+            let share = Share::of(&waiting.pod);
+            match place(&self.cluster, &waiting.pod, &share) {
+                Ok(at) => {
+                    let node = self.cluster.nodes[at].name.clone();
+                    decided.push_back(Binding {
+                        key: Key::of(&waiting.pod.metadata),
+                        uid: uid.clone(),
+                        node,
+                    });
+                    self.cluster.assume(&uid, at, share);
+                }
+                Err(message) => {
+                    waiting.parked = true;
+                    if waiting.told.as_ref() != Some(&message) {
+                        waiting.told = Some(message.clone());
+                        refused.push((waiting.pod.clone(), message));
+                    }
+                }
+            }
+        }
+        refused
+    }
+
+    fn next_retry(&self) -> Option<Instant> {
+        self.waiting.values().filter_map(|waiting| waiting.not_before).min()
+    }
+
+    fn bound(&mut self, context: &Context, result: Result<(), Error>, one: &Binding) {
+        let Err(error) = result else {
+            self.waiting.remove(&one.uid);
+            return;
+        };
+        tracing::debug!(pod = ?one.key, node = one.node, %error, "binding failed");
+        // Bound by somebody else or gone: the cache will tell. Until then it does not count.
+        self.cluster.retract(&one.uid);
+        let pod = context.caches.pods.get(&one.key).filter(|pod| pod.uid() == one.uid);
+        self.absorb_pod(&one.uid, pod.as_ref());
+        if let Some(waiting) = self.waiting.get_mut(&one.uid) {
+            waiting.failures = waiting.failures.saturating_add(1);
+            let delay = RETRY_FIRST
+                .saturating_mul(1 << (waiting.failures - 1).min(10))
+                .min(RETRY_LAST);
+            waiting.not_before = Some(Instant::now() + delay);
+        }
+        self.unpark();
+    }
+}
+
+async fn bind_pod(context: &Context, one: &Binding) -> Result<(), Error> {
+    let api: Api<FullPod> = Api::namespaced(context.shell.client.clone(), &one.key.namespace);
+    let binding = json!({
+        "apiVersion": "v1", "kind": "Binding",
+        "metadata": {"name": one.key.name, "namespace": one.key.namespace, "uid": one.uid},
+        "target": {"apiVersion": "v1", "kind": "Node", "name": one.node},
+    });
+    let _: serde_json::Value = api
+        .create_subresource("binding", &one.key.name, &PostParams::default(), &binding)
+        .await?;
+    Ok(())
+}
+
+/// Says on the pod why it does not run: condition and event, once per reason.
+async fn tell(context: &Context, pod: &Pod, message: &str) {
+    let known = pod.condition("PodScheduled");
+    let since = known
+        .filter(|condition| condition.status == "False")
+        .and_then(|condition| condition.last_transition_time.as_ref());
+    let since = since.map_or_else(jiff::Timestamp::now, |time| time.0);
+    let patch = json!({
+        "metadata": {"uid": pod.uid()},
+        "status": {"conditions": [{
+            "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
+            "lastTransitionTime": seconds(since),
+        }]},
+    });
+    let key = Key::of(&pod.metadata);
+    let api = context.shell.api::<Pod>(&key.namespace);
+    if let Err(error) = api
+        .patch_status(&key.name, &PatchParams::default(), &Patch::Strategic(patch))
+        .await
+        && !is_status(&error, 404)
+        && !is_status(&error, 409)
+    {
+        tracing::warn!(pod = ?key, %error, "could not say why the pod is not scheduled");
+    }
+    context
+        .shell
+        .event::<Pod>(&pod.metadata, "Warning", "FailedScheduling", message)
+        .await;
+}

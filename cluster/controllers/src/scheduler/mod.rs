@@ -1,0 +1,10 @@
+//! The scheduler: finds a node for each pod and binds it there.
+//!
+//! [`place`] decides on a [`state::Cluster`] that already counts pods whose binding is under way, so a burst is decided in
+//! one go without waiting for the API server, and never overcommits.
+
+mod drive;
+mod fit;
+mod state;
+
+pub(crate) use drive::run;

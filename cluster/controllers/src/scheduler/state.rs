@@ -1,0 +1,209 @@
+//! What the scheduler knows of the cluster: nodes, and what the pods on them take.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::objects::{Node, Pod, Taint, controller_of};
+use crate::pod::Requests;
+use crate::quantity;
+
+/// What a pod takes away from its node.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Share {
+    pub(super) requests: Requests,
+    /// uid of its controller, for spreading.
+    pub(super) owner: Option<String>,
+}
+
+impl Share {
+    pub(super) fn of(pod: &Pod) -> Self {
+        Self {
+            requests: pod.spec.requests.clone(),
+            owner: controller_of(&pod.metadata).map(|owner| owner.uid.clone()),
+        }
+    }
+}
+
+/// A node with the sum of its pods.
+#[derive(Clone, Debug, Default)]
+pub(super) struct NodeState {
+    pub(super) name: String,
+    pub(super) known: bool,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) taints: Vec<Taint>,
+    pub(super) unschedulable: bool,
+    pub(super) allocatable: Requests,
+    pub(super) most_pods: i64,
+    pub(super) used: Requests,
+    /// Like `used`, with Kubernetes' assumed 100m and 200 MB for containers that ask for nothing (scoring only).
+    pub(super) weight: (i64, i64),
+    pub(super) pods: i64,
+    pub(super) owners: HashMap<String, u32>,
+}
+
+/// Assumed for scoring when a pod asks for nothing: otherwise such pods would all land on one node.
+const ASSUMED_CPU: i64 = 100;
+const ASSUMED_MEMORY: i64 = 200 * 1024 * 1024;
+
+/// CPU (thousandths) and memory (bytes) for scoring.
+pub(super) fn weight(requests: &Requests) -> (i64, i64) {
+    let or = |value: i64, assumed: i64| if value == 0 { assumed } else { value };
+    (or(requests.cpu, ASSUMED_CPU), or(requests.memory, ASSUMED_MEMORY))
+}
+
+impl NodeState {
+    fn change(&mut self, share: &Share, sign: i64) {
+        let requests = &share.requests;
+        self.used.cpu += sign * requests.cpu;
+        self.used.memory += sign * requests.memory;
+        for (name, amount) in &requests.other {
+            *self.used.other.entry(name.clone()).or_default() += sign * amount;
+        }
+        let (cpu, memory) = weight(requests);
+        self.weight.0 += sign * cpu;
+        self.weight.1 += sign * memory;
+        self.pods += sign;
+        for port in &requests.host_ports {
+            if sign > 0 {
+                self.used.host_ports.push(port.clone());
+            } else if let Some(at) = self.used.host_ports.iter().position(|used| used == port) {
+                self.used.host_ports.swap_remove(at);
+            }
+        }
+        if let Some(owner) = &share.owner {
+            let count = self.owners.entry(owner.clone()).or_default();
+            *count = if sign > 0 { *count + 1 } else { count.saturating_sub(1) };
+            if *count == 0 {
+                self.owners.remove(owner);
+            }
+        }
+    }
+}
+
+struct Placed {
+    node: usize,
+    share: Share,
+    /// Decided by us, not yet seen in the cache.
+    assumed: bool,
+}
+
+/// Nodes and the pods on them, by uid.
+#[derive(Default)]
+pub(super) struct Cluster {
+    pub(super) nodes: Vec<NodeState>,
+    by_name: HashMap<String, usize>,
+    placed: HashMap<String, Placed>,
+}
+
+impl Cluster {
+    fn slot(&mut self, name: &str) -> usize {
+        if let Some(at) = self.by_name.get(name) {
+            return *at;
+        }
+        let at = self.nodes.len();
+        self.nodes.push(NodeState {
+            name: name.to_owned(),
+            ..NodeState::default()
+        });
+        self.by_name.insert(name.to_owned(), at);
+        at
+    }
+
+    /// Takes a node as it is now; none: it is gone (its pods keep counting until they are gone, too).
+    pub(super) fn set_node(&mut self, name: &str, node: Option<&Node>) {
+        let at = self.slot(name);
+        let state = &mut self.nodes[at];
+        let Some(node) = node else {
+            state.known = false;
+            return;
+        };
+        state.known = node.metadata.deletion_timestamp.is_none();
+        state.labels = node.metadata.labels.clone().unwrap_or_default();
+        state
+            .labels
+            .entry("metadata.name".to_owned())
+            .or_insert_with(|| name.to_owned());
+        state.taints.clone_from(&node.spec.taints);
+        state.unschedulable = node.spec.unschedulable;
+        let resources = if node.status.allocatable.is_empty() {
+            &node.status.capacity
+        } else {
+            &node.status.allocatable
+        };
+        state.allocatable = Requests::default();
+        state.most_pods = 110;
+        for (name, text) in resources {
+            match name.as_str() {
+                "cpu" => state.allocatable.cpu = quantity::milli(text).unwrap_or(0),
+                "memory" => state.allocatable.memory = quantity::units(text).unwrap_or(0),
+                "pods" => state.most_pods = quantity::units(text).unwrap_or(0),
+                _ => {
+                    state
+                        .allocatable
+                        .other
+                        .insert(name.clone(), quantity::milli(text).unwrap_or(0));
+                }
+            }
+        }
+    }
+
+    /// Takes a pod as it is now: bound, finished or not there (none). True if that gave room back.
+    pub(super) fn set_pod(&mut self, uid: &str, pod: Option<&Pod>) -> bool {
+        let bound = pod
+            .filter(|pod| !pod.is_finished())
+            .and_then(|pod| pod.node().map(|node| (node, pod)));
+        match bound {
+            Some((node, pod)) => {
+                let at = self.slot(node);
+                let share = Share::of(pod);
+                if let Some(before) = self.placed.get_mut(uid)
+                    && before.node == at
+                    && before.share.requests == share.requests
+                {
+                    before.assumed = false;
+                    return false;
+                }
+                let freed = self.forget(uid);
+                self.add(uid, at, share, false);
+                freed
+            }
+            // Not bound in the cache yet, but decided: still counts.
+            None if pod.is_some_and(|pod| !pod.is_finished())
+                && self.placed.get(uid).is_some_and(|placed| placed.assumed) =>
+            {
+                false
+            }
+            None => self.forget(uid),
+        }
+    }
+
+    fn add(&mut self, uid: &str, node: usize, share: Share, assumed: bool) {
+        self.nodes[node].change(&share, 1);
+        self.placed.insert(uid.to_owned(), Placed { node, share, assumed });
+    }
+
+    /// Counts a pod as placed before the API server knows.
+    pub(super) fn assume(&mut self, uid: &str, node: usize, share: Share) {
+        self.forget(uid);
+        self.add(uid, node, share, true);
+    }
+
+    /// Takes an assumption back; a pod seen as bound stays.
+    pub(super) fn retract(&mut self, uid: &str) {
+        if self.placed.get(uid).is_some_and(|placed| placed.assumed) {
+            self.forget(uid);
+        }
+    }
+
+    fn forget(&mut self, uid: &str) -> bool {
+        let Some(placed) = self.placed.remove(uid) else {
+            return false;
+        };
+        self.nodes[placed.node].change(&placed.share, -1);
+        true
+    }
+
+    /// Whether the pod is placed or about to be.
+    pub(super) fn has(&self, uid: &str) -> bool {
+        self.placed.contains_key(uid)
+    }
+}
