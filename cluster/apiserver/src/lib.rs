@@ -13,7 +13,6 @@ mod auth;
 mod crd;
 mod delete;
 mod discovery;
-mod events;
 mod filter;
 mod metrics;
 mod openapi;

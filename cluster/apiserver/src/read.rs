@@ -90,7 +90,7 @@ impl ApiServer {
 
     /// GET of a collection.
     pub(crate) fn list(&self, call: &Call) -> Result<Response<Body>, Status> {
-        let filter = Filter::parse(&call.query, &call.path)?;
+        let filter = Filter::parse(&call.resource, &call.query, &call.path)?;
         let selected = self.select(call, &filter)?;
         let mut meta = json!({"resourceVersion": selected.revision.to_string()});
         if let Some(next) = selected.next {
@@ -171,7 +171,7 @@ impl ApiServer {
 
     /// All entries of a collection that a filter admits, for deletecollection.
     pub(crate) fn selected(&self, call: &Call) -> Result<Vec<Entry>, Status> {
-        let filter = Filter::parse(&call.query, &call.path)?;
+        let filter = Filter::parse(&call.resource, &call.query, &call.path)?;
         Ok(self.select(call, &filter)?.entries)
     }
 }

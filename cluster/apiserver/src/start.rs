@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::{ApiServer, Error, Inner, Options, auth, crd, events, metrics, openapi, service_ip, view};
+use crate::{ApiServer, Error, Inner, Options, auth, crd, metrics, openapi, service_ip, view};
 
 /// Namespaces that exist from the beginning.
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -115,7 +115,7 @@ impl ApiServer {
             let Ok(event) = serde_json::from_slice::<Value>(&entry.value) else {
                 continue;
             };
-            let seen = events::last_seen(&event).parse().unwrap_or(Timestamp::MIN);
+            let seen = last_seen(&event).parse().unwrap_or(Timestamp::MIN);
             found.push((seen, entry.key.to_string(), entry.revision, event));
         }
         found.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
@@ -148,4 +148,15 @@ impl ApiServer {
             }
         }
     }
+}
+
+/// When an event last happened, RFC 3339; falls back to its creation.
+fn last_seen(event: &Value) -> &str {
+    let candidates = [
+        &event["series"]["lastObservedTime"],
+        &event["lastTimestamp"],
+        &event["eventTime"],
+    ];
+    let last = candidates.into_iter().filter_map(Value::as_str).find(|t| !t.is_empty());
+    last.unwrap_or_else(|| view::meta(event, "creationTimestamp"))
 }

@@ -2,20 +2,19 @@
 
 use std::borrow::Cow;
 
+use afloat_machinery::convert;
 use afloat_machinery::kinds::Resource;
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::events;
 use crate::status::Status;
 
 /// Name of a group's part in store keys.
 fn group_key(resource: &Resource) -> &str {
-    match resource.group.as_str() {
-        "" => "core",
-        // One store for both faces of events, see `events.rs`.
-        _ if events::is_new_events(resource) => "core",
-        group => group,
+    if resource.storage_group.is_empty() {
+        "core"
+    } else {
+        &resource.storage_group
     }
 }
 
@@ -53,14 +52,15 @@ pub(crate) fn group_version(group: &str, version: &str) -> String {
 
 /// Whether stored bytes differ from what is served.
 pub(crate) fn differs(resource: &Resource) -> bool {
-    resource.version != resource.storage_version || events::is_new_events(resource)
+    resource.version != resource.storage_version || convert::is_needed(resource)
 }
 
 /// Reads stored bytes as the served version.
 pub(crate) fn parse(resource: &Resource, bytes: &[u8]) -> Result<Value, Status> {
     let mut object: Value = serde_json::from_slice(bytes).map_err(Status::internal)?;
     if differs(resource) {
-        to_served(resource, &mut object);
+        object["apiVersion"] = api_version(resource).into();
+        convert::from_storage(resource, &mut object);
     }
     Ok(object)
 }
@@ -74,21 +74,10 @@ pub(crate) fn served(resource: &Resource, bytes: &Bytes) -> Result<Bytes, Status
     }
 }
 
-fn to_served(resource: &Resource, object: &mut Value) {
-    if events::is_new_events(resource) {
-        events::to_new(object);
-    }
-    object["apiVersion"] = api_version(resource).into();
-}
-
 /// The stored form of an object.
 pub(crate) fn to_stored(resource: &Resource, object: &mut Value) {
-    if events::is_new_events(resource) {
-        events::to_core(object);
-        object["apiVersion"] = "v1".into();
-    } else {
-        object["apiVersion"] = group_version(&resource.group, &resource.storage_version).into();
-    }
+    object["apiVersion"] = group_version(&resource.storage_group, &resource.storage_version).into();
+    convert::to_storage(resource, object);
 }
 
 /// A string in `metadata`, empty if absent.

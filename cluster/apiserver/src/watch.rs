@@ -74,7 +74,7 @@ impl ApiServer {
         if call.path.subresource.is_some() || call.resource.virtual_only {
             return Err(Status::method_not_allowed());
         }
-        let filter = Filter::parse(&call.query, &call.path)?;
+        let filter = Filter::parse(&call.resource, &call.query, &call.path)?;
         let prefix = view::prefix(&call.resource, call.namespace());
         let send_initial = call
             .query

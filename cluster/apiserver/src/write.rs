@@ -102,7 +102,7 @@ fn check_fields(call: &Call, object: &Value) -> Result<Vec<String>, Status> {
     let unknown = if mode == "Ignore" {
         Vec::new()
     } else {
-        unknown_fields(&call.resource, object)
+        strategy::unknown_fields(&call.resource, object)
     };
     let sentences: Vec<String> = unknown
         .iter()
@@ -118,10 +118,6 @@ fn check_fields(call: &Call, object: &Value) -> Result<Vec<String>, Status> {
         return Err(Status::bad_request(message));
     }
     Ok(sentences)
-}
-
-fn unknown_fields(_resource: &Resource, _object: &Value) -> Vec<String> {
-    Vec::new()
 }
 
 /// Checks that a body is about what the URL is about, and completes what it leaves out.

@@ -1,11 +1,11 @@
 //! `pods/eviction`: a deletion that asks the disruption budgets first.
 
+use afloat_machinery::selector::LabelSelector;
 use bytes::Bytes;
 use http::Response;
 use serde_json::{Value, json};
 
 use crate::delete::DeleteOptions;
-use crate::filter::selects;
 use crate::route::{Call, document};
 use crate::status::Status;
 use crate::write::{Change, now};
@@ -109,7 +109,8 @@ impl ApiServer {
             .entries
         {
             let budget = view::parse(&resource, &entry.value)?;
-            if selects(&budget["spec"]["selector"], pod) {
+            let selector = &budget["spec"]["selector"];
+            if selector.is_object() && LabelSelector::from_value(selector).is_ok_and(|s| s.matches(pod)) {
                 matching.push(budget);
             }
         }
