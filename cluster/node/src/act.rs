@@ -1,0 +1,542 @@
+//! What a worker does: one method per action. No decisions here beyond how an error is told.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use afloat_runtime::{ContainerSpec, Exit, Image, RuntimeError, SandboxSpec};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, Pod};
+use kube::api::{Api, DeleteParams, Preconditions};
+
+use crate::clock::{later, since};
+use crate::mailbox::Message;
+use crate::pod::handler::{self, Target};
+use crate::pod::plan::Action;
+use crate::pod::probe::Answer;
+use crate::pod::spec::{self, ProbeKind};
+use crate::pod::state::{Hook, Instance, Obstacle, ProbeTrack, Process, Sandbox, Why};
+use crate::pod::{container_status, env, recover, resolve};
+use crate::volume::{self, NameServices};
+use crate::worker::{API_LIMIT, Worker};
+
+/// Longest wait for the runtime; then the call counts as failed.
+const RUNTIME_LIMIT: Duration = Duration::from_secs(60);
+/// Before a sandbox, a clean-up or a deletion that failed is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Why a container cannot be created: reason, message.
+type Refusal = (&'static str, String);
+
+async fn limited<T>(call: impl Future<Output = Result<T, RuntimeError>>) -> Result<T, RuntimeError> {
+    let late = || {
+        RuntimeError::Failed(format!(
+            "the runtime did not answer within {} s",
+            RUNTIME_LIMIT.as_secs()
+        ))
+    };
+    tokio::time::timeout(RUNTIME_LIMIT, call)
+        .await
+        .unwrap_or_else(|_| Err(late()))
+}
+
+impl Worker {
+    pub(crate) async fn act(&mut self, action: Action) {
+        match action {
+            Action::PrepareSandbox => self.prepare_sandbox().await,
+            Action::Create { container, attempt } => self.create(&container, attempt).await,
+            Action::Start { container, id } => self.start(&container, &id).await,
+            Action::PostStart { container, id } => self.run_hook(&container, id, false, None),
+            Action::PreStop {
+                container,
+                id,
+                deadline,
+            } => self.run_hook(&container, id, true, Some(deadline)),
+            Action::BeginStop { container, why, .. } => self.tell_killing(&container, why),
+            Action::Signal { container, id, kill } => self.signal(&container, &id, kill).await,
+            Action::Probe {
+                container, id, kind, ..
+            } => self.probe(&container, id, kind),
+            Action::TellBackOff { container, .. } => {
+                let pod = container_status::pod_in_message(&self.pod);
+                let message = format!("Back-off restarting failed container {container} in pod {pod}");
+                self.event(Some(&container), true, "BackOff", &message, self.context.clock.now());
+            }
+            Action::LookForImage { container } => self.look_for_image(&container).await,
+            Action::Remove { id, .. } => self.remove(&id).await,
+            Action::Fail { reason, message } => self.event(None, true, reason, &message, self.context.clock.now()),
+            Action::CleanUp => self.clean_up().await,
+            Action::DeleteObject => self.delete_object().await,
+        }
+    }
+
+    /// What has to be known of the state before the action is recorded in it.
+    pub(crate) fn before(&mut self, action: &Action, now: Timestamp) {
+        let Action::Signal { container, id, .. } = action else {
+            return;
+        };
+        let Some(stop) = self
+            .state
+            .instance(container)
+            .and_then(|instance| instance.stop.as_ref())
+        else {
+            return;
+        };
+        if stop.pre_stop == Hook::Running {
+            if let Some(hook) = self.hooks.remove(&(id.clone(), true)) {
+                hook.abort();
+            }
+            let message = "PreStopHook failed: it did not end within the grace period";
+            self.event(Some(container), true, "FailedPreStopHook", message, now);
+            self.state.hook_done(id, true, false);
+        }
+    }
+
+    fn names(&self) -> NameServices {
+        let options = &self.context.options;
+        NameServices {
+            dns: options.cluster_dns,
+            domain: options.cluster_domain.clone(),
+        }
+    }
+
+    async fn prepare_sandbox(&mut self) {
+        let outcome = self.try_sandbox().await;
+        let now = self.context.clock.now();
+        self.state.sandbox = match outcome {
+            Ok(ip) => Sandbox::Ready(ip),
+            Err((reason, message)) => {
+                self.event(None, true, reason, &message, now);
+                Sandbox::Failed {
+                    message,
+                    retry_at: later(now, RETRY),
+                }
+            }
+        };
+    }
+
+    async fn try_sandbox(&mut self) -> Result<IpAddr, Refusal> {
+        let sources = self
+            .sources(volume::volume_references(&self.pod), None)
+            .await
+            .map_err(|e| ("FailedMount", e))?;
+        let tokens = self.context.tokens(&self.pod).await;
+        let (pod, dirs) = (self.pod.clone(), self.dirs.clone());
+        blocking(move || volume::prepare(&pod, &dirs, &sources, &|path| tokens.get(path).cloned()))
+            .await
+            .map_err(|message| ("FailedMount", message))?;
+        let wish = self
+            .pod
+            .status
+            .as_ref()
+            .and_then(|status| status.pod_ip.as_ref())
+            .and_then(|ip| ip.parse().ok());
+        let spec = SandboxSpec {
+            pod_uid: spec::uid(&self.pod).to_owned(),
+            pod: spec::full_name(&self.pod),
+            hostname: volume::hostname(&self.pod),
+            ip: wish,
+            host_network: spec::host_network(&self.pod),
+        };
+        let failed = |error: String| {
+            (
+                "FailedCreatePodSandBox",
+                format!("Failed to create pod sandbox: {error}"),
+            )
+        };
+        let made = limited(self.context.runtime.create_sandbox(&spec))
+            .await
+            .map_err(|error| failed(error.to_string()))?;
+        let ip = if spec.host_network {
+            self.context.options.node_ip
+        } else {
+            made.ip
+        };
+        let (pod, dirs, names) = (self.pod.clone(), self.dirs.clone(), self.names());
+        let etc = move || volume::write_etc(&pod, &dirs, ip, &names).map_err(|error| error.to_string());
+        blocking(etc).await.map_err(failed)?;
+        Ok(ip)
+    }
+
+    /// Fetches what volumes or an environment refer to. What does not exist is simply not in the answer.
+    async fn sources(&self, references: volume::References, ip: Option<IpAddr>) -> Result<env::Sources, String> {
+        let fetch = self.context.sources(&self.pod, references, ip);
+        tokio::time::timeout(API_LIMIT, fetch)
+            .await
+            .map_err(|_| "no answer from the API server in time".to_owned())?
+    }
+
+    async fn create(&mut self, name: &str, attempt: u32) {
+        let Some(container) = spec::find(&self.pod, name).cloned() else {
+            return;
+        };
+        let outcome = self.try_create(&container, attempt).await;
+        let now = self.context.clock.now();
+        match outcome {
+            Ok(instance) => {
+                self.state.created(name, instance);
+                self.event(Some(name), false, "Created", &format!("Created container: {name}"), now);
+            }
+            Err(refusal) => self.refused(&container, refusal, now),
+        }
+    }
+
+    /// Turns a refusal into an obstacle and its events.
+    fn refused(&mut self, container: &Container, (reason, message): Refusal, now: Timestamp) {
+        let name = container.name.as_str();
+        let limits = self.state.limits;
+        let mut look_at = None;
+        let wait = match reason {
+            "ErrImagePull" => {
+                let image = spec::image(container);
+                self.event(
+                    Some(name),
+                    true,
+                    "Failed",
+                    &format!("Failed to pull image \"{image}\": {message}"),
+                    now,
+                );
+                self.event(Some(name), true, "Failed", "Error: ErrImagePull", now);
+                self.event(
+                    Some(name),
+                    false,
+                    "BackOff",
+                    &format!("Back-off pulling image \"{image}\""),
+                    now,
+                );
+                look_at = Some(later(now, Duration::from_secs(1)));
+                let track = self.state.containers.entry(name.to_owned()).or_default();
+                track.pull.next(now, now, limits);
+                track.pull.duration().unwrap_or(limits.first)
+            }
+            "ErrImageNeverPull" => {
+                self.event(Some(name), true, reason, &message, now);
+                look_at = Some(later(now, Duration::from_secs(1)));
+                limits.first
+            }
+            _ => {
+                self.event(Some(name), true, "Failed", &format!("Error: {message}"), now);
+                limits.first.min(Duration::from_secs(5))
+            }
+        };
+        let retry_at = later(now, wait);
+        let hash = spec::hash(container);
+        self.state.not_created(
+            name,
+            Obstacle {
+                reason,
+                message,
+                since: now,
+                retry_at,
+                look_at,
+                hash,
+            },
+        );
+    }
+
+    async fn find_image(&self, container: &Container) -> Result<Image, Refusal> {
+        let reference = spec::image(container);
+        let found = limited(self.context.runtime.image(reference)).await;
+        match found {
+            Ok(Some(image)) => Ok(image),
+            Ok(None) if container.image_pull_policy.as_deref() == Some("Never") => Err((
+                "ErrImageNeverPull",
+                format!("Container image \"{reference}\" is not present with pull policy of Never"),
+            )),
+            Ok(None) => Err((
+                "ErrImagePull",
+                format!(
+                    "{}: not in this node's image store; add it with `afloat image build` or `afloat image load`",
+                    resolve::normalised(reference)
+                ),
+            )),
+            Err(RuntimeError::Invalid(text)) => Err((
+                "InvalidImageName",
+                format!("Failed to apply default image tag \"{reference}\": {text}"),
+            )),
+            Err(error) => Err(("ErrImagePull", error.to_string())),
+        }
+    }
+
+    async fn try_create(&mut self, container: &Container, attempt: u32) -> Result<Instance, Refusal> {
+        let image = self.find_image(container).await?;
+        let now = self.context.clock.now();
+        let present = format!(
+            "Container image \"{}\" already present on machine",
+            spec::image(container)
+        );
+        self.event(Some(&container.name), false, "Pulled", &present, now);
+        let spec = self
+            .container_spec(container, attempt, &image)
+            .await
+            .map_err(|m| ("CreateContainerConfigError", m))?;
+        let id = limited(self.context.runtime.create_container(&spec))
+            .await
+            .map_err(|error| ("CreateContainerError", error.to_string()))?;
+        let label = |key: &str| spec.labels.get(key).cloned().unwrap_or_default();
+        Ok(Instance {
+            id,
+            attempt,
+            image: label(recover::IMAGE_LABEL),
+            image_id: image.id,
+            hash: label(recover::HASH_LABEL),
+            stop_signal: label(recover::STOP_SIGNAL_LABEL),
+            process: Process::Created,
+            started_at: None,
+            post_start: Hook::Waiting,
+            startup: ProbeTrack::default(),
+            liveness: ProbeTrack::default(),
+            readiness: ProbeTrack::default(),
+            stop: None,
+            back_off_told: false,
+            start_error: None,
+        })
+    }
+
+    /// Everything resolved, or what cannot be.
+    async fn container_spec(
+        &self,
+        container: &Container,
+        attempt: u32,
+        image: &Image,
+    ) -> Result<ContainerSpec, String> {
+        let pod = &self.pod;
+        let ip = match self.state.sandbox {
+            Sandbox::Ready(ip) => Some(ip),
+            _ => None,
+        };
+        let sources = self.sources(volume::env_references(container), ip).await?;
+        let variables = env::variables(pod, container, &sources)?;
+        let (user, group) = resolve::user(pod, container, image);
+        let resolved = limited(self.context.runtime.resolve_user(&image.id, &user)).await;
+        let (uid, gid, groups) = resolved.map_err(|error| error.to_string())?;
+        resolve::check_non_root(pod, container, uid)?;
+        let context = container.security_context.clone().unwrap_or_default();
+        let capabilities = context.capabilities.unwrap_or_default();
+        let working_dir = container
+            .working_dir
+            .clone()
+            .unwrap_or_else(|| image.config.working_dir.clone());
+        let signal = resolve::stop_signal(container, image);
+        Ok(ContainerSpec {
+            pod_uid: spec::uid(pod).to_owned(),
+            pod: spec::full_name(pod),
+            name: container.name.clone(),
+            attempt,
+            image_id: image.id.clone(),
+            args: resolve::arguments(container, image, &variables)?,
+            env: resolve::environment(image, &volume::hostname(pod), &variables),
+            working_dir: if working_dir.is_empty() {
+                "/".to_owned()
+            } else {
+                working_dir
+            },
+            uid,
+            gid: group.and_then(|gid| u32::try_from(gid).ok()).unwrap_or(gid),
+            additional_gids: resolve::groups(pod, groups),
+            mounts: resolve::mounts(pod, container, &self.dirs, &variables)?,
+            read_only_root: context.read_only_root_filesystem == Some(true),
+            privileged: context.privileged == Some(true),
+            add_capabilities: capabilities.add.unwrap_or_default(),
+            drop_capabilities: capabilities.drop.unwrap_or_default(),
+            no_new_privileges: context.allow_privilege_escalation == Some(false),
+            log_path: self.dirs.log(&container.name, attempt),
+            labels: recover::labels(
+                pod,
+                container,
+                &resolve::status_image(spec::image(container), image),
+                &signal,
+            ),
+        })
+    }
+
+    async fn start(&mut self, name: &str, id: &str) {
+        let outcome = limited(self.context.runtime.start_container(id)).await;
+        let now = self.context.clock.now();
+        match outcome {
+            Ok(()) => {
+                self.state.started(id, now);
+                self.event(Some(name), false, "Started", &format!("Started container {name}"), now);
+            }
+            Err(error) => {
+                self.event(Some(name), true, "Failed", &format!("Error: {error}"), now);
+                let exit = Exit {
+                    code: 128,
+                    signal: 0,
+                    finished_at: now,
+                    oom_killed: false,
+                };
+                self.state.exited(id, exit, Some(error.to_string()));
+            }
+        }
+    }
+
+    fn tell_killing(&self, name: &str, why: Why) {
+        let message = match why {
+            Why::PodEnds => format!("Stopping container {name}"),
+            Why::DefinitionChanged => format!("Container {name} definition changed, will be restarted"),
+            Why::LivenessFailed => format!("Container {name} failed liveness probe, will be restarted"),
+            Why::StartupFailed => format!("Container {name} failed startup probe, will be restarted"),
+            Why::PostStartFailed => "FailedPostStartHook".to_owned(),
+        };
+        self.event(Some(name), false, "Killing", &message, self.context.clock.now());
+    }
+
+    fn target(&self, container: &Container, id: &str) -> Target {
+        let ip = match self.state.sandbox {
+            Sandbox::Ready(ip) => Some(ip),
+            _ => self
+                .pod
+                .status
+                .as_ref()
+                .and_then(|s| s.pod_ip.as_ref())
+                .and_then(|ip| ip.parse().ok()),
+        };
+        Target {
+            runtime: self.context.runtime.clone(),
+            pod_uid: spec::uid(&self.pod).to_owned(),
+            pod_ip: ip.unwrap_or(self.context.options.node_ip),
+            id: id.to_owned(),
+            container: container.clone(),
+        }
+    }
+
+    /// Runs beside the worker; its end comes as a message.
+    fn run_hook(&mut self, name: &str, id: String, pre_stop: bool, deadline: Option<Timestamp>) {
+        let Some(container) = spec::find(&self.pod, name) else {
+            return;
+        };
+        let handler = if pre_stop {
+            spec::pre_stop(container)
+        } else {
+            spec::post_start(container)
+        };
+        let Some(handler) = handler.cloned() else {
+            return self.state.hook_done(&id, pre_stop, true);
+        };
+        let target = self.target(container, &id);
+        let mailbox = self.mailbox.clone();
+        // A hook may not outlive its container by much; the planner cuts preStop at its deadline already.
+        let now = self.context.clock.now();
+        let limit = deadline.map_or(Duration::from_secs(24 * 3600), |at| since(at, now) + RETRY);
+        let key = (id.clone(), pre_stop);
+        let handle = self.tasks.spawn(async move {
+            let run = tokio::time::timeout(limit, handler::hook(&target, &handler)).await;
+            let result = run.unwrap_or_else(|_| Err("it did not end in time".to_owned()));
+            mailbox.put(|news| news.messages.push(Message::Hook { id, pre_stop, result }));
+        });
+        self.hooks.insert(key, handle);
+    }
+
+    fn probe(&mut self, name: &str, id: String, kind: ProbeKind) {
+        let Some(container) = spec::find(&self.pod, name) else {
+            return;
+        };
+        let Some(probe) = spec::probe(container, kind).cloned() else {
+            return;
+        };
+        let target = self.target(container, &id);
+        let mailbox = self.mailbox.clone();
+        let timeout = spec::timing(&probe).timeout;
+        self.tasks.spawn(async move {
+            let answer: Answer = handler::probe(&target, &probe, timeout).await;
+            mailbox.put(|news| news.messages.push(Message::Probe { id, kind, answer }));
+        });
+    }
+
+    async fn signal(&mut self, name: &str, id: &str, kill: bool) {
+        // A postStart hook must not run on in a container that is told to stop.
+        if let Some(hook) = self.hooks.remove(&(id.to_owned(), false)) {
+            hook.abort();
+        }
+        let asked = self
+            .state
+            .instance(name)
+            .map(|instance| instance.stop_signal.clone())
+            .filter(|s| !s.is_empty());
+        let signal = if kill {
+            "SIGKILL".to_owned()
+        } else {
+            asked.unwrap_or_else(|| "SIGTERM".to_owned())
+        };
+        if let Err(error) = limited(self.context.runtime.signal_container(id, &signal)).await {
+            tracing::warn!(pod = spec::full_name(&self.pod), container = name, signal, %error, "signal not sent");
+        }
+    }
+
+    async fn look_for_image(&mut self, name: &str) {
+        let Some(container) = spec::find(&self.pod, name) else {
+            return;
+        };
+        if let Ok(Some(_)) = limited(self.context.runtime.image(spec::image(container))).await
+            && let Some(track) = self.state.containers.get_mut(name)
+        {
+            track.obstacle = None;
+        }
+    }
+
+    async fn remove(&mut self, id: &str) {
+        if let Err(error) = limited(self.context.runtime.remove_container(id)).await {
+            // The next list of the runtime's containers brings it back, and with it another attempt.
+            tracing::warn!(pod = spec::full_name(&self.pod), id, %error, "container not removed");
+        }
+        self.state.removed(id);
+    }
+
+    async fn clean_up(&mut self) {
+        let removed = limited(self.context.runtime.remove_sandbox(spec::uid(&self.pod))).await;
+        let files = match removed {
+            Ok(()) => {
+                let dirs = self.dirs.clone();
+                // Logs stay as long as the object does.
+                blocking(move || volume::remove(&dirs, false).map_err(|error| error.to_string())).await
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        match files {
+            Ok(()) => {
+                self.state.cleaned = true;
+                self.state.sandbox = Sandbox::Absent;
+            }
+            Err(error) => {
+                let now = self.context.clock.now();
+                self.event(None, true, "FailedKillPod", &format!("error killing pod: {error}"), now);
+                self.state.retry_at = Some(later(now, RETRY));
+            }
+        }
+    }
+
+    async fn delete_object(&mut self) {
+        let api: Api<Pod> = Api::namespaced(self.context.client.clone(), spec::namespace(&self.pod));
+        let own = Preconditions {
+            uid: self.pod.metadata.uid.clone(),
+            resource_version: None,
+        };
+        let params = DeleteParams::default().grace_period(0).preconditions(own);
+        let now = self.context.clock.now();
+        let error = match tokio::time::timeout(API_LIMIT, api.delete(spec::name(&self.pod), &params)).await {
+            Ok(Ok(_)) => {
+                self.state.deleted = true;
+                return;
+            }
+            // Gone, or another pod has the name.
+            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
+                return self.state.observe_gone(now);
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        tracing::debug!(
+            pod = spec::full_name(&self.pod),
+            terminal = self.is_terminal(),
+            error,
+            "object not deleted"
+        );
+        self.state.retry_at = Some(later(now, RETRY));
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, String> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(error.to_string()))
+}

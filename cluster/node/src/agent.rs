@@ -1,0 +1,380 @@
+//! The agent as a whole: registers the node, keeps it alive, and has a worker for every pod that is bound to it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use afloat_runtime::{Container, ContainerState, Runtime};
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::{Pod, Taint};
+use kube::Api;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event};
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::context::Context;
+use crate::events::{self, Pending, Recorder};
+use crate::mailbox::{Mailbox, Message};
+use crate::pod::back_off::BackOffLimits;
+use crate::pod::{orphan, recover, spec};
+use crate::worker::Worker;
+use crate::{dirs, node_status};
+
+/// What a node can carry.
+#[derive(Clone, Debug)]
+pub struct Capacity {
+    /// Cores, in thousandths.
+    pub cpu_millis: u64,
+    /// Bytes.
+    pub memory_bytes: u64,
+    /// Number of pods.
+    pub pods: u32,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self {
+            cpu_millis: 4000,
+            memory_bytes: 8 << 30,
+            pods: 110,
+        }
+    }
+}
+
+impl Capacity {
+    /// As the API has it.
+    pub(crate) fn quantities(&self) -> BTreeMap<String, String> {
+        let cpu = if self.cpu_millis % 1000 == 0 {
+            (self.cpu_millis / 1000).to_string()
+        } else {
+            format!("{}m", self.cpu_millis)
+        };
+        let memory = format!("{}Ki", self.memory_bytes / 1024);
+        [("cpu", cpu), ("memory", memory), ("pods", self.pods.to_string())]
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
+    }
+}
+
+/// Everything that an agent has to be told.
+#[derive(Clone, Debug)]
+pub struct AgentOptions {
+    /// Name of the Node object.
+    pub node_name: String,
+    /// The node's InternalIP.
+    pub node_ip: IpAddr,
+    /// Where pod addresses come from, `10.244.1.0/24`.
+    pub pod_cidr: String,
+    /// For volumes, logs and generated files of this node alone.
+    pub dir: PathBuf,
+    /// Labels beside the well-known ones.
+    pub labels: BTreeMap<String, String>,
+    /// Taints that the node registers with.
+    pub taints: Vec<Taint>,
+    /// What it can carry.
+    pub capacity: Capacity,
+    /// The cluster's DNS server; None: pods use the host's.
+    pub cluster_dns: Option<IpAddr>,
+    /// `cluster.local`.
+    pub cluster_domain: String,
+    /// How often the lease is renewed; it is good for 40 s.
+    pub lease_interval: Duration,
+    /// Back-off of containers that crash and of images that are missing.
+    pub restart_back_off: BackOffLimits,
+    /// Where the time comes from.
+    pub clock: Clock,
+}
+
+impl AgentOptions {
+    /// Options with Kubernetes' defaults.
+    pub fn new(node_name: impl Into<String>, node_ip: IpAddr, dir: impl Into<PathBuf>) -> Self {
+        Self {
+            node_name: node_name.into(),
+            node_ip,
+            pod_cidr: String::new(),
+            dir: dir.into(),
+            labels: BTreeMap::new(),
+            taints: vec![],
+            capacity: Capacity::default(),
+            cluster_dns: None,
+            cluster_domain: "cluster.local".to_owned(),
+            lease_interval: Duration::from_secs(10),
+            restart_back_off: BackOffLimits::default(),
+            clock: Clock::System,
+        }
+    }
+}
+
+/// Why an agent gave up.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// A directory of the node cannot be used.
+    #[error("cannot use {path}: {error}; give the node a directory that it may write to")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// A second `run` of one agent.
+    #[error("this agent runs or has run already; make a new one")]
+    RunsAlready,
+}
+
+/// The node agent. See the crate.
+pub struct Agent {
+    pub(crate) context: Arc<Context>,
+    pending_events: Mutex<Option<Pending>>,
+    /// Containers found at the start, until their pods are seen.
+    found: Mutex<HashMap<String, Vec<Container>>>,
+}
+
+type Workers = JoinSet<String>;
+
+impl Agent {
+    /// An agent that does nothing yet.
+    pub fn new(client: kube::Client, runtime: Arc<dyn Runtime>, options: AgentOptions) -> Arc<Self> {
+        let (recorder, pending) = Recorder::new();
+        let context = Arc::new(Context::new(client, runtime, options, recorder));
+        let pending_events = Mutex::new(Some(pending));
+        Arc::new(Self {
+            context,
+            pending_events,
+            found: Mutex::default(),
+        })
+    }
+
+    /// Registers the node and runs its pods until the token is cancelled. Containers are left as they are then.
+    ///
+    /// # Errors
+    /// Only what no waiting cures; an API server or runtime that does not answer is waited for.
+    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) -> Result<(), AgentError> {
+        let pending = self
+            .pending_events
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let pending = pending.ok_or(AgentError::RunsAlready)?;
+        let dir = self.context.options.dir.clone();
+        let made = tokio::fs::create_dir_all(dirs::pods(&dir)).await;
+        made.map_err(|error| AgentError::Directory { path: dir, error })?;
+        let work = async {
+            let exits = self.context.runtime.exits();
+            let (uid, ()) = tokio::join!(self.register(), self.find_containers());
+            self.context.events.node(
+                &self.context.options.node_name,
+                false,
+                "Starting",
+                "Starting kubelet.",
+                self.context.clock.now(),
+            );
+            tokio::join!(
+                node_status::keep_lease(&self.context, &uid),
+                node_status::keep_status(&self.context),
+                events::write_all(
+                    self.context.client.clone(),
+                    self.context.options.node_name.clone(),
+                    pending
+                ),
+                self.watch_pods(),
+                self.watch_exits(exits),
+            )
+        };
+        shutdown.run_until_cancelled(work).await;
+        Ok(())
+    }
+
+    /// Until it works.
+    async fn register(&self) -> String {
+        let mut wait = Duration::from_millis(50);
+        loop {
+            match tokio::time::timeout(crate::worker::API_LIMIT, node_status::register(&self.context)).await {
+                Ok(Ok(uid)) => return uid,
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, node = self.context.options.node_name, "node not registered yet")
+                }
+                Err(_) => tracing::warn!(node = self.context.options.node_name, "node not registered in time"),
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_secs(5));
+        }
+    }
+
+    /// What runs here already: after a restart of the agent, everything.
+    async fn find_containers(&self) {
+        let mut wait = Duration::from_millis(50);
+        let list = loop {
+            match self.context.runtime.containers().await {
+                Ok(list) => break list,
+                Err(error) => tracing::warn!(%error, "containers not listed yet"),
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_secs(5));
+        };
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = by_pod(list);
+    }
+
+    async fn watch_pods(&self) {
+        let api: Api<Pod> = Api::all(self.context.client.clone());
+        let config = watcher::Config::default().fields(&format!("spec.nodeName={}", self.context.options.node_name));
+        let mut events = watcher::watcher(api, config).default_backoff().boxed();
+        let mut workers = Workers::new();
+        let mut listed: BTreeSet<String> = BTreeSet::new();
+        let mut synced = false;
+        let mut sweep = tokio::time::interval(Duration::from_secs(30));
+        loop {
+            tokio::select! {
+                event = events.try_next() => match event {
+                    Ok(Some(Event::Init)) => listed.clear(),
+                    Ok(Some(Event::InitApply(pod))) => {
+                        listed.insert(spec::uid(&pod).to_owned());
+                        self.pod_changed(pod, &mut workers);
+                    }
+                    Ok(Some(Event::InitDone)) => {
+                        for uid in self.context.uids().difference(&listed) {
+                            self.pod_gone(uid);
+                        }
+                        if !std::mem::replace(&mut synced, true) {
+                            self.adopt_orphans(&mut workers).await;
+                        }
+                    }
+                    Ok(Some(Event::Apply(pod))) => self.pod_changed(pod, &mut workers),
+                    Ok(Some(Event::Delete(pod))) => self.pod_gone(spec::uid(&pod)),
+                    Ok(None) => return,
+                    Err(error) => tracing::debug!(%error, "pods not watched; trying again"),
+                },
+                Some(done) = workers.join_next(), if !workers.is_empty() => match done {
+                    Ok(uid) => self.context.unregister(&uid),
+                    Err(error) => tracing::error!(%error, "a pod's worker died"),
+                },
+                _ = sweep.tick(), if synced => self.adopt_orphans(&mut workers).await,
+            }
+        }
+    }
+
+    fn pod_changed(&self, pod: Pod, workers: &mut Workers) {
+        let uid = spec::uid(&pod).to_owned();
+        if let Some(mailbox) = self.context.mailbox(&uid) {
+            return mailbox.put(|news| news.pod = Some(Box::new(pod)));
+        }
+        let found = self
+            .found
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&uid)
+            .unwrap_or_default();
+        let state = recover::recover(
+            &pod,
+            found,
+            self.context.options.restart_back_off,
+            self.context.clock.now(),
+        );
+        self.start_worker(pod, state, workers);
+    }
+
+    fn start_worker(&self, pod: Pod, state: crate::pod::state::PodState, workers: &mut Workers) {
+        let uid = spec::uid(&pod).to_owned();
+        let mailbox = Arc::new(Mailbox::default());
+        self.context.register(&pod, mailbox.clone());
+        let worker = Worker::new(self.context.clone(), mailbox, pod, state);
+        workers.spawn(async move {
+            worker.run().await;
+            uid
+        });
+    }
+
+    fn pod_gone(&self, uid: &str) {
+        if let Some(mailbox) = self.context.mailbox(uid) {
+            mailbox.put(|news| news.gone = true);
+        }
+    }
+
+    /// Ends what belongs to pods that the API does not know any more: deleted while we were away.
+    async fn adopt_orphans(&self, workers: &mut Workers) {
+        let Ok(list) = self.context.runtime.containers().await else {
+            return;
+        };
+        let mut left = by_pod(list);
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        if let Ok(mut entries) = tokio::fs::read_dir(dirs::pods(&self.context.options.dir)).await {
+            while let Ok(Some(entry)) = entries.next_entry().await {
+                left.entry(entry.file_name().to_string_lossy().into_owned())
+                    .or_default();
+            }
+        }
+        // Asked after the list was made: a pod that came in between is known now.
+        let known = self.context.uids();
+        for (uid, containers) in left.into_iter().filter(|(uid, _)| !known.contains(uid)) {
+            let pod = orphan::stand_in(&uid, &containers);
+            let now = self.context.clock.now();
+            let mut state = recover::recover(&pod, containers, self.context.options.restart_back_off, now);
+            state.observe_gone(now);
+            self.start_worker(pod, state, workers);
+        }
+    }
+
+    /// Tells workers of containers that ended, and now and then of all their containers.
+    async fn watch_exits(&self, mut exits: tokio::sync::broadcast::Receiver<String>) {
+        let mut relist = tokio::time::interval(Duration::from_secs(10));
+        relist.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        relist.tick().await;
+        loop {
+            let mut ended = BTreeSet::new();
+            let mut all = false;
+            tokio::select! {
+                exit = exits.recv() => match exit {
+                    Ok(id) => { ended.insert(id); }
+                    Err(RecvError::Lagged(_)) => all = true,
+                    Err(RecvError::Closed) => return,
+                },
+                _ = relist.tick() => all = true,
+            }
+            loop {
+                match exits.try_recv() {
+                    Ok(id) => {
+                        ended.insert(id);
+                    }
+                    Err(TryRecvError::Lagged(_)) => all = true,
+                    Err(_) => break,
+                }
+            }
+            match self.context.runtime.containers().await {
+                Ok(list) => self.deliver(list, &ended, all),
+                Err(error) => tracing::warn!(%error, "containers not listed"),
+            }
+        }
+    }
+
+    fn deliver(&self, list: Vec<Container>, ended: &BTreeSet<String>, all: bool) {
+        for (uid, containers) in by_pod(list) {
+            let Some(mailbox) = self.context.mailbox(&uid) else {
+                continue;
+            };
+            if all {
+                mailbox.put(|news| news.listed = Some(containers));
+                continue;
+            }
+            for container in containers {
+                if let ContainerState::Exited(exit) = container.state
+                    && ended.contains(&container.id)
+                {
+                    mailbox.put(|news| news.messages.push(Message::Exited { id: container.id, exit }));
+                }
+            }
+        }
+    }
+}
+
+fn by_pod(list: Vec<Container>) -> HashMap<String, Vec<Container>> {
+    let mut map: HashMap<String, Vec<Container>> = HashMap::new();
+    for container in list {
+        map.entry(container.pod_uid.clone()).or_default().push(container);
+    }
+    map
+}

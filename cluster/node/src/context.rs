@@ -1,0 +1,232 @@
+//! What all workers of an agent share: ways out (API, runtime, events), facts about the node, and the list of pods.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use afloat_runtime::Runtime;
+use jiff::Timestamp;
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount, ServiceAccountTokenProjection};
+use kube::api::{Api, PostParams};
+
+use crate::agent::AgentOptions;
+use crate::clock::Clock;
+use crate::events::Recorder;
+use crate::mailbox::Mailbox;
+use crate::pod::env::Sources;
+use crate::pod::spec;
+use crate::volume::References;
+
+/// See the module.
+pub(crate) struct Context {
+    pub(crate) client: kube::Client,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) options: AgentOptions,
+    pub(crate) clock: Clock,
+    pub(crate) events: Recorder,
+    pub(crate) started_at: Timestamp,
+    pods: Mutex<HashMap<String, Known>>,
+    service_variables: Mutex<Option<Vec<(String, String)>>>,
+}
+
+struct Known {
+    pod: Arc<Pod>,
+    mailbox: Arc<Mailbox>,
+}
+
+impl Context {
+    pub(crate) fn new(
+        client: kube::Client,
+        runtime: Arc<dyn Runtime>,
+        options: AgentOptions,
+        events: Recorder,
+    ) -> Self {
+        let clock = options.clock.clone();
+        let started_at = clock.now();
+        Self {
+            client,
+            runtime,
+            options,
+            clock,
+            events,
+            started_at,
+            pods: Mutex::default(),
+            service_variables: Mutex::default(),
+        }
+    }
+
+    fn with_pods<T>(&self, work: impl FnOnce(&mut HashMap<String, Known>) -> T) -> T {
+        work(&mut self.pods.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The mailbox of the pod's worker, if there is one.
+    pub(crate) fn mailbox(&self, uid: &str) -> Option<Arc<Mailbox>> {
+        self.with_pods(|pods| pods.get(uid).map(|known| known.mailbox.clone()))
+    }
+
+    pub(crate) fn register(&self, pod: &Pod, mailbox: Arc<Mailbox>) {
+        let known = Known {
+            pod: Arc::new(pod.clone()),
+            mailbox,
+        };
+        self.with_pods(|pods| pods.insert(spec::uid(pod).to_owned(), known));
+    }
+
+    pub(crate) fn unregister(&self, uid: &str) {
+        self.with_pods(|pods| pods.remove(uid));
+    }
+
+    /// The newest object, for those who ask the node.
+    pub(crate) fn publish(&self, pod: &Pod) {
+        self.with_pods(|pods| {
+            if let Some(known) = pods.get_mut(spec::uid(pod)) {
+                known.pod = Arc::new(pod.clone());
+            }
+        });
+    }
+
+    pub(crate) fn uids(&self) -> BTreeSet<String> {
+        self.with_pods(|pods| pods.keys().cloned().collect())
+    }
+
+    /// Pods by name; of two with one name (one just going) the newer.
+    pub(crate) fn find(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
+        self.pods()
+            .into_iter()
+            .rev()
+            .find(|pod| spec::namespace(pod) == namespace && spec::name(pod) == name)
+    }
+
+    /// All pods, oldest first.
+    pub(crate) fn pods(&self) -> Vec<Arc<Pod>> {
+        let mut all: Vec<_> = self.with_pods(|pods| pods.values().map(|known| known.pod.clone()).collect());
+        all.sort_by_key(|pod| {
+            (
+                pod.metadata.creation_timestamp.as_ref().map(|t| t.0),
+                spec::uid(pod).to_owned(),
+            )
+        });
+        all
+    }
+
+    /// Fetches what is referred to, beside the facts about the node.
+    pub(crate) async fn sources(
+        &self,
+        pod: &Pod,
+        references: References,
+        pod_ip: Option<IpAddr>,
+    ) -> Result<Sources, String> {
+        let namespace = spec::namespace(pod);
+        let mut sources = Sources {
+            services: self.service_variables().await,
+            host_ip: Some(self.options.node_ip),
+            pod_ip,
+            allocatable: self.options.capacity.quantities(),
+            ..Sources::default()
+        };
+        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
+        for name in references.config_maps {
+            if let Some(map) = maps.get_opt(&name).await.map_err(|error| error.to_string())? {
+                sources.config_maps.insert(name, map);
+            }
+        }
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        for name in references.secrets {
+            if let Some(secret) = secrets.get_opt(&name).await.map_err(|error| error.to_string())? {
+                sources.secrets.insert(name, secret);
+            }
+        }
+        Ok(sources)
+    }
+
+    /// `KUBERNETES_SERVICE_HOST` and its like. Only this Service's: the others' variables depend on the order in which
+    /// things are created, and the cluster's DNS has them all.
+    async fn service_variables(&self) -> Vec<(String, String)> {
+        if let Some(known) = self
+            .service_variables
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+        {
+            return known;
+        }
+        let api: Api<Service> = Api::namespaced(self.client.clone(), "default");
+        let Ok(Some(service)) = api.get_opt("kubernetes").await else {
+            return vec![];
+        };
+        let variables = kubernetes_variables(&service);
+        if !variables.is_empty() {
+            *self.service_variables.lock().unwrap_or_else(PoisonError::into_inner) = Some(variables.clone());
+        }
+        variables
+    }
+
+    /// Tokens for the pod's `serviceAccountToken` sources, by their path. One that cannot be had is missing.
+    pub(crate) async fn tokens(&self, pod: &Pod) -> BTreeMap<String, String> {
+        let mut tokens = BTreeMap::new();
+        for source in token_sources(pod) {
+            let account = pod
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.service_account_name.as_deref())
+                .unwrap_or("default");
+            let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), spec::namespace(pod));
+            let wanted = TokenRequestSpec {
+                audiences: source.audience.iter().cloned().collect(),
+                expiration_seconds: source.expiration_seconds,
+                ..TokenRequestSpec::default()
+            };
+            let request = TokenRequest {
+                spec: wanted,
+                ..TokenRequest::default()
+            };
+            match api
+                .create_token_request(account, &PostParams::default(), &request)
+                .await
+            {
+                Ok(answer) => {
+                    tokens.extend(answer.status.map(|status| (source.path.clone(), status.token)));
+                }
+                Err(error) => tracing::debug!(account, %error, "no token"),
+            }
+        }
+        tokens
+    }
+}
+
+fn token_sources(pod: &Pod) -> Vec<&ServiceAccountTokenProjection> {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let sources = volumes.flat_map(|volume| volume.projected.iter().flat_map(|p| p.sources.iter().flatten()));
+    sources
+        .filter_map(|source| source.service_account_token.as_ref())
+        .collect()
+}
+
+fn kubernetes_variables(service: &Service) -> Vec<(String, String)> {
+    let Some(spec) = &service.spec else { return vec![] };
+    let ip = spec.cluster_ip.as_deref().filter(|ip| !ip.is_empty() && *ip != "None");
+    let port = spec.ports.iter().flatten().next();
+    let (Some(ip), Some(port)) = (ip, port) else {
+        return vec![];
+    };
+    let protocol = port.protocol.as_deref().unwrap_or("TCP");
+    let upper = format!("KUBERNETES_PORT_{}_{protocol}", port.port);
+    let url = format!("{}://{ip}:{}", protocol.to_lowercase(), port.port);
+    let mut variables = vec![
+        ("KUBERNETES_SERVICE_HOST".to_owned(), ip.to_owned()),
+        ("KUBERNETES_SERVICE_PORT".to_owned(), port.port.to_string()),
+    ];
+    if let Some(name) = &port.name {
+        let name = name.to_uppercase().replace('-', "_");
+        variables.push((format!("KUBERNETES_SERVICE_PORT_{name}"), port.port.to_string()));
+    }
+    variables.extend([
+        ("KUBERNETES_PORT".to_owned(), url.clone()),
+        (upper.clone(), url),
+        (format!("{upper}_PROTO"), protocol.to_lowercase()),
+        (format!("{upper}_PORT"), port.port.to_string()),
+        (format!("{upper}_ADDR"), ip.to_owned()),
+    ]);
+    variables
+}

@@ -1,0 +1,22 @@
+//! A pod on this node: what is known of it, what to do about it, and how that is told.
+//!
+//! `state` is observed, [`plan`] decides, `status` tells; all of that is pure. Only `handler` (and `tls`, `grpc` below it)
+//! talks to the world here, for probes and hooks; the rest of the doing is in the crate's `worker` and `act`.
+
+pub mod back_off;
+pub(crate) mod container_status;
+pub(crate) mod env;
+mod grpc;
+pub(crate) mod handler;
+pub mod hash;
+pub(crate) mod orphan;
+pub mod plan;
+pub(crate) mod probe;
+pub(crate) mod recover;
+pub(crate) mod resolve;
+pub mod spec;
+mod start;
+pub mod state;
+pub mod status;
+mod tls;
+pub(crate) mod write;

@@ -1,0 +1,261 @@
+//! From a container in the spec to what the runtime is told: program, user, mounts, capabilities. Pure.
+
+use std::path::{Component, Path, PathBuf};
+
+use afloat_runtime::{Image, Mount};
+use k8s_openapi::api::core::v1::{Container, Pod};
+
+use super::env::expand;
+use super::spec;
+use crate::dirs::PodDirs;
+
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The complete environment: image's, host name, then the pod's.
+pub(crate) fn environment(image: &Image, hostname: &str, variables: &[(String, String)]) -> Vec<String> {
+    let mut all: Vec<(String, String)> = vec![];
+    let mut put = |name: &str, value: &str| {
+        all.retain(|(known, _)| known != name);
+        all.push((name.to_owned(), value.to_owned()));
+    };
+    for entry in std::iter::once(DEFAULT_PATH).chain(image.config.env.iter().map(String::as_str)) {
+        if let Some((name, value)) = entry.split_once('=') {
+            put(name, value);
+        }
+    }
+    put("HOSTNAME", hostname);
+    for (name, value) in variables {
+        put(name, value);
+    }
+    all.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+/// Program and arguments: `command` replaces ENTRYPOINT and drops CMD, `args` replaces CMD.
+pub(crate) fn arguments(
+    container: &Container,
+    image: &Image,
+    variables: &[(String, String)],
+) -> Result<Vec<String>, String> {
+    let lookup = |name: &str| {
+        variables
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.clone())
+    };
+    let expanded = |list: &[String]| list.iter().map(|text| expand(text, &lookup)).collect::<Vec<_>>();
+    let command = container.command.as_deref().filter(|list| !list.is_empty());
+    let args = container.args.as_deref().filter(|list| !list.is_empty());
+    let mut all = command.map_or_else(|| image.config.entrypoint.clone(), expanded);
+    match (command, args) {
+        (_, Some(args)) => all.extend(expanded(args)),
+        (None, None) => all.extend(image.config.cmd.iter().cloned()),
+        (Some(_), None) => {}
+    }
+    if all.is_empty() {
+        Err("no command specified".to_owned())
+    } else {
+        Ok(all)
+    }
+}
+
+/// The user as the runtime is to look it up, and a group that replaces the one found.
+pub(crate) fn user(pod: &Pod, container: &Container, image: &Image) -> (String, Option<i64>) {
+    let own = container.security_context.as_ref();
+    let of_pod = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    let user = own.and_then(|s| s.run_as_user).or(of_pod.and_then(|s| s.run_as_user));
+    let group = own.and_then(|s| s.run_as_group).or(of_pod.and_then(|s| s.run_as_group));
+    (
+        user.map_or_else(|| image.config.user.clone(), |uid| uid.to_string()),
+        group,
+    )
+}
+
+/// `runAsNonRoot` holds.
+pub(crate) fn check_non_root(pod: &Pod, container: &Container, uid: u32) -> Result<(), String> {
+    let own = container.security_context.as_ref().and_then(|s| s.run_as_non_root);
+    let of_pod = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.security_context.as_ref())
+        .and_then(|s| s.run_as_non_root);
+    if uid == 0 && own.or(of_pod) == Some(true) {
+        return Err(format!(
+            "container has runAsNonRoot and image will run as root (pod: \"{}\", container: {})",
+            super::container_status::pod_in_message(pod),
+            container.name
+        ));
+    }
+    Ok(())
+}
+
+/// Groups beside the primary one: the image's, `supplementalGroups`, `fsGroup`.
+pub(crate) fn groups(pod: &Pod, mut found: Vec<u32>) -> Vec<u32> {
+    let context = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    let more = context
+        .into_iter()
+        .flat_map(|c| c.supplemental_groups.iter().flatten().chain(&c.fs_group));
+    found.extend(more.filter_map(|gid| u32::try_from(*gid).ok()));
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// Volumes and generated files, outer ones before what is mounted inside them.
+pub(crate) fn mounts(
+    pod: &Pod,
+    container: &Container,
+    dirs: &PodDirs,
+    variables: &[(String, String)],
+) -> Result<Vec<Mount>, String> {
+    let mut mounts = vec![];
+    for mount in container.volume_mounts.iter().flatten() {
+        let root = volume_root(pod, &mount.name, dirs)?;
+        let sub = match (&mount.sub_path_expr, &mount.sub_path) {
+            (Some(text), _) => expand(text, &|name| {
+                variables.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone())
+            }),
+            (None, Some(text)) => text.clone(),
+            (None, None) => String::new(),
+        };
+        let inside = Path::new(&sub)
+            .components()
+            .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        if !inside {
+            return Err(format!(
+                "subPath {sub:?} of volume {:?} must be relative and must not contain '..'",
+                mount.name
+            ));
+        }
+        mounts.push(Mount {
+            source: if sub.is_empty() { root } else { root.join(sub) },
+            target: Path::new("/").join(&mount.mount_path),
+            read_only: mount.read_only == Some(true) || always_read_only(pod, &mount.name),
+        });
+    }
+    for (file, target) in [
+        ("hosts", "/etc/hosts"),
+        ("hostname", "/etc/hostname"),
+        ("resolv.conf", "/etc/resolv.conf"),
+    ] {
+        if !mounts.iter().any(|mount| mount.target == Path::new(target)) {
+            mounts.push(Mount {
+                source: dirs.etc().join(file),
+                target: PathBuf::from(target),
+                read_only: false,
+            });
+        }
+    }
+    mounts.sort_by_key(|mount| mount.target.components().count());
+    Ok(mounts)
+}
+
+fn volume<'a>(pod: &'a Pod, name: &str) -> Option<&'a k8s_openapi::api::core::v1::Volume> {
+    pod.spec
+        .as_ref()?
+        .volumes
+        .iter()
+        .flatten()
+        .find(|volume| volume.name == name)
+}
+
+fn volume_root(pod: &Pod, name: &str, dirs: &PodDirs) -> Result<PathBuf, String> {
+    let volume = volume(pod, name).ok_or_else(|| format!("volumeMounts: volume {name:?} is not in spec.volumes"))?;
+    Ok(match &volume.host_path {
+        Some(source) => PathBuf::from(&source.path),
+        None => dirs.volume(name),
+    })
+}
+
+/// Contents that come from the API are not the container's to change.
+fn always_read_only(pod: &Pod, name: &str) -> bool {
+    volume(pod, name).is_some_and(|v| {
+        v.config_map.is_some() || v.secret.is_some() || v.projected.is_some() || v.downward_api.is_some()
+    })
+}
+
+/// The signal that asks it to stop: the spec's, the image's, SIGTERM.
+pub(crate) fn stop_signal(container: &Container, image: &Image) -> String {
+    let own = spec::lifecycle(container).and_then(|lifecycle| lifecycle.stop_signal.clone());
+    own.or_else(|| Some(image.config.stop_signal.clone()).filter(|signal| !signal.is_empty()))
+        .unwrap_or_else(|| "SIGTERM".to_owned())
+}
+
+/// A reference as runtimes write it: registry, path and tag complete (`web` → `docker.io/library/web:latest`).
+pub(crate) fn normalised(reference: &str) -> String {
+    let (name, digest) = match reference.split_once('@') {
+        Some((name, digest)) => (name, Some(digest)),
+        None => (reference, None),
+    };
+    let (path, tag) = match name.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
+        _ => (name, None),
+    };
+    let full = match path.split_once('/') {
+        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => path.to_owned(),
+        Some(_) => format!("docker.io/{path}"),
+        None => format!("docker.io/library/{path}"),
+    };
+    match (digest, tag) {
+        (Some(digest), _) => format!("{full}@{digest}"),
+        (None, tag) => format!("{full}:{}", tag.unwrap_or("latest")),
+    }
+}
+
+/// What `status.containerStatuses[].image` says: the spec's reference as the runtime names it. Where several tags point
+/// to one image, real runtimes may show another of them; the one that was asked for is the one least surprising.
+pub(crate) fn status_image(reference: &str, image: &Image) -> String {
+    let wanted = normalised(reference);
+    if image.names.contains(&wanted) || reference.contains('@') {
+        return wanted;
+    }
+    image.names.first().cloned().unwrap_or(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_completed_as_runtimes_do() {
+        for (reference, expected) in [
+            ("web", "docker.io/library/web:latest"),
+            ("web:v1", "docker.io/library/web:v1"),
+            ("me/web:v1", "docker.io/me/web:v1"),
+            ("localhost:5000/web", "localhost:5000/web:latest"),
+            ("quay.io/a/b@sha256:00", "quay.io/a/b@sha256:00"),
+            ("web:v1@sha256:00", "docker.io/library/web@sha256:00"),
+        ] {
+            assert_eq!(normalised(reference), expected);
+        }
+    }
+
+    #[test]
+    fn command_replaces_the_entrypoint_and_drops_cmd() {
+        let config = afloat_runtime::ImageConfig {
+            entrypoint: vec!["/e".into()],
+            cmd: vec!["c".into()],
+            ..Default::default()
+        };
+        let image = Image {
+            id: String::new(),
+            names: vec![],
+            size_bytes: 0,
+            config,
+        };
+        let run = |command: &[&str], args: &[&str]| {
+            let list = |l: &[&str]| Some(l.iter().map(|s| (*s).to_owned()).collect());
+            let container = Container {
+                command: list(command),
+                args: list(args),
+                ..Container::default()
+            };
+            arguments(&container, &image, &[("V".into(), "v".into())])
+                .unwrap()
+                .join(" ")
+        };
+        assert_eq!(run(&[], &[]), "/e c");
+        assert_eq!(run(&[], &["a"]), "/e a");
+        assert_eq!(run(&["x"], &[]), "x");
+        assert_eq!(run(&["x"], &["$(V)"]), "x v");
+    }
+}

@@ -1,0 +1,218 @@
+//! The living part of the plan: which containers are to be stopped alone, and which are to be started, in which order.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Container;
+
+use super::plan::{Action, Planner};
+use super::spec::{self, ProbeKind};
+use super::state::{Hook, Instance, Process, Why};
+use super::status;
+use crate::clock::{later, seconds};
+
+impl Planner<'_> {
+    /// Containers that are to go although the pod stays.
+    pub(super) fn stops(&mut self) {
+        let pod = self.pod();
+        for container in spec::all_containers(pod) {
+            let Some(instance) = self.state().instance(&container.name).filter(|i| i.running()) else {
+                continue;
+            };
+            if let Some(stop) = &instance.stop {
+                self.advance_stop(container, instance, stop);
+            } else if let Some(why) = self.reason_to_stop(container, instance) {
+                let deadline = later(self.now, self.grace(container, why));
+                self.begin_stop(container, instance, why, deadline);
+            }
+        }
+    }
+
+    fn reason_to_stop(&self, container: &Container, instance: &Instance) -> Option<Why> {
+        // Changing an init container's image on a live pod restarts nothing; a sidecar is an application container here.
+        let counts = !spec::is_init(self.pod(), &container.name) || spec::is_sidecar(self.pod(), container);
+        if counts && instance.hash != spec::hash(container) {
+            Some(Why::DefinitionChanged)
+        } else if instance.post_start == Hook::Failed {
+            Some(Why::PostStartFailed)
+        } else if spec::probe(container, ProbeKind::Startup).is_some() && instance.startup.result == Some(false) {
+            Some(Why::StartupFailed)
+        } else if spec::probe(container, ProbeKind::Liveness).is_some() && instance.liveness.result == Some(false) {
+            Some(Why::LivenessFailed)
+        } else {
+            None
+        }
+    }
+
+    fn grace(&self, container: &Container, why: Why) -> Duration {
+        let of = |kind| spec::probe(container, kind).and_then(|probe| probe.termination_grace_period_seconds);
+        let own = match why {
+            Why::LivenessFailed => of(ProbeKind::Liveness),
+            Why::StartupFailed => of(ProbeKind::Startup),
+            _ => None,
+        };
+        own.map_or_else(|| spec::grace(self.pod()), seconds)
+    }
+
+    /// Init containers one after another, then the application's in order.
+    pub(super) fn starts(&mut self) {
+        let pod = self.pod();
+        let initialized = status::initialized(pod, self.state());
+        for container in spec::init_containers(pod) {
+            if spec::is_sidecar(pod, container) {
+                self.ensure(container);
+                if !initialized && !status::started(container, self.state()) {
+                    return;
+                }
+            } else if !initialized && !status::init_done(container, self.state()) {
+                self.ensure(container);
+                return;
+            }
+        }
+        for container in spec::containers(pod) {
+            if !self.ensure(container) {
+                return;
+            }
+        }
+    }
+
+    /// Takes one container a step towards running. False where the following ones have to wait for its postStart hook.
+    fn ensure(&mut self, container: &Container) -> bool {
+        let Some(instance) = self.state().instance(&container.name) else {
+            self.create(container);
+            return true;
+        };
+        match &instance.process {
+            Process::Created => {
+                self.settling = true;
+                self.act(Action::Start {
+                    container: container.name.clone(),
+                    id: instance.id.clone(),
+                });
+            }
+            Process::Running => return self.post_start(container, instance),
+            Process::Exited(_) => self.restart(container, instance),
+        }
+        true
+    }
+
+    fn post_start(&mut self, container: &Container, instance: &Instance) -> bool {
+        if spec::post_start(container).is_none() || instance.stop.is_some() {
+            return true;
+        }
+        match instance.post_start {
+            Hook::Waiting => {
+                self.settling = true;
+                self.act(Action::PostStart {
+                    container: container.name.clone(),
+                    id: instance.id.clone(),
+                });
+                false
+            }
+            Hook::Running => false,
+            Hook::Succeeded | Hook::Failed => true,
+        }
+    }
+
+    fn restart(&mut self, container: &Container, instance: &Instance) {
+        let Some(exit) = instance.exit() else { return };
+        let changed = instance.hash != spec::hash(container);
+        if instance
+            .stop
+            .as_ref()
+            .is_some_and(|stop| stop.why == Why::DefinitionChanged)
+        {
+            return self.create(container);
+        }
+        if !spec::restarts(self.pod(), container, exit.code) {
+            return;
+        }
+        let Some(track) = self.state().containers.get(&container.name) else {
+            return;
+        };
+        match track.crash.until(exit.finished_at, self.state().limits) {
+            Some(until) if !changed && !self.reached(until) => {
+                if !instance.back_off_told {
+                    self.act(Action::TellBackOff {
+                        container: container.name.clone(),
+                        id: instance.id.clone(),
+                    });
+                }
+            }
+            _ => self.create(container),
+        }
+    }
+
+    fn create(&mut self, container: &Container) {
+        let track = self.state().containers.get(&container.name);
+        // Two of a name never live at once.
+        if track.is_some_and(|track| track.stale.iter().any(Instance::alive)) {
+            return;
+        }
+        if let Some(obstacle) = track.and_then(|track| track.obstacle.as_ref())
+            && obstacle.hash == spec::hash(container)
+            && !self.reached(obstacle.retry_at)
+        {
+            if obstacle.look_at.is_some_and(|at| self.reached(at)) {
+                self.act(Action::LookForImage {
+                    container: container.name.clone(),
+                });
+            }
+            // ErrImagePull becomes ImagePullBackOff, see `status`.
+            self.reached(later(obstacle.since, status::ERROR_SHOWN));
+            return;
+        }
+        self.settling = true;
+        let attempt = track.map_or(0, |track| track.next_attempt);
+        self.act(Action::Create {
+            container: container.name.clone(),
+            attempt,
+        });
+    }
+
+    /// Probes of everything that runs. While a container stops, only its readiness is still asked for.
+    pub(super) fn probes(&mut self) {
+        for container in spec::all_containers(self.pod()) {
+            let Some(instance) = self.state().instance(&container.name).filter(|i| i.running()) else {
+                continue;
+            };
+            if spec::post_start(container).is_some() && matches!(instance.post_start, Hook::Waiting | Hook::Running) {
+                continue;
+            }
+            let startup_passed =
+                spec::probe(container, ProbeKind::Startup).is_none() || instance.startup.result == Some(true);
+            for kind in ProbeKind::ALL {
+                let wanted = match kind {
+                    ProbeKind::Startup => !startup_passed && instance.startup.result.is_none(),
+                    ProbeKind::Liveness => startup_passed && instance.liveness.result != Some(false),
+                    ProbeKind::Readiness => startup_passed,
+                };
+                let silenced = instance.stop.is_some() && kind != ProbeKind::Readiness;
+                if wanted && !silenced {
+                    self.probe(container, instance, kind);
+                }
+            }
+        }
+    }
+
+    fn probe(&mut self, container: &Container, instance: &Instance, kind: ProbeKind) {
+        let Some(probe) = spec::probe(container, kind) else {
+            return;
+        };
+        let timing = spec::timing(probe);
+        let track = instance.probe(kind);
+        let first = later(instance.started_at.unwrap_or(self.now), timing.initial_delay);
+        if track.in_flight {
+            // The first answer decides about readiness; worth a moment's wait for one status instead of two.
+            self.settling |= track.successes + track.failures == 0;
+        } else if self.reached(track.next_at.unwrap_or(first)) {
+            self.settling |= track.next_at.is_none();
+            let (container, id) = (container.name.clone(), instance.id.clone());
+            self.act(Action::Probe {
+                container,
+                id,
+                kind,
+                period: timing.period,
+            });
+        }
+    }
+}

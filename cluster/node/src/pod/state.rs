@@ -1,0 +1,441 @@
+//! What the agent knows of a pod beside the API object: its sandbox, the containers that exist, hooks, probes, waits.
+//!
+//! Everything here is rebuilt from the runtime and the API after a restart of the agent (see `recover`); what cannot be
+//! (back-offs, a hook that was running) starts afresh, as in the kubelet.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use afloat_runtime::Exit;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+
+use super::back_off::{BackOff, BackOffLimits};
+use super::plan::Action;
+use super::spec::ProbeKind;
+use crate::clock::{later, seconds, since};
+
+/// One pod, as the agent knows it.
+#[derive(Clone, Debug, Default)]
+pub struct PodState {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) containers: BTreeMap<String, Track>,
+    /// The pod is to end, and by when.
+    pub(crate) ending: Option<Ending>,
+    /// It failed as a whole: reason and message.
+    pub(crate) failed: Option<(String, String)>,
+    /// Containers, sandbox and volumes were taken away.
+    pub(crate) cleaned: bool,
+    /// The object was deleted by us; nothing remains to do but to see it go.
+    pub(crate) deleted: bool,
+    /// When the agent took the pod on.
+    pub(crate) seen_at: Option<Timestamp>,
+    /// Not before this: a clean-up or deletion that failed.
+    pub(crate) retry_at: Option<Timestamp>,
+    pub(crate) limits: BackOffLimits,
+}
+
+/// The pod's network and volumes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Sandbox {
+    #[default]
+    Absent,
+    Failed {
+        message: String,
+        retry_at: Timestamp,
+    },
+    Ready(IpAddr),
+}
+
+/// A pod that ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ending {
+    /// Its grace period, as last told.
+    pub(crate) grace: Duration,
+    pub(crate) deadline: Timestamp,
+    /// The object is gone from the API (force deletion, or deleted while we were away).
+    pub(crate) gone: bool,
+}
+
+/// Everything about the containers of one name.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Track {
+    /// The newest.
+    pub(crate) instance: Option<Instance>,
+    /// Older or unknown ones: to be killed and removed.
+    pub(crate) stale: Vec<Instance>,
+    /// How the one before the newest ended.
+    pub(crate) last: Option<Ended>,
+    pub(crate) crash: BackOff,
+    pub(crate) pull: BackOff,
+    /// Why it cannot be created.
+    pub(crate) obstacle: Option<Obstacle>,
+    /// The next attempt's number.
+    pub(crate) next_attempt: u32,
+}
+
+/// An ended container, as the status tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) id: String,
+    pub(crate) exit: Exit,
+    pub(crate) started_at: Option<Timestamp>,
+    pub(crate) reason: Option<String>,
+}
+
+/// What keeps a container from being created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Obstacle {
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+    pub(crate) since: Timestamp,
+    pub(crate) retry_at: Timestamp,
+    /// For an image that the node does not have: when to look for it again before `retry_at`.
+    pub(crate) look_at: Option<Timestamp>,
+    /// [`super::spec::hash`] of what could not be created; another one is tried at once.
+    pub(crate) hash: String,
+}
+
+/// A container that exists.
+#[derive(Clone, Debug)]
+pub(crate) struct Instance {
+    pub(crate) id: String,
+    pub(crate) attempt: u32,
+    /// Name of its image for the status.
+    pub(crate) image: String,
+    pub(crate) image_id: String,
+    pub(crate) hash: String,
+    pub(crate) stop_signal: String,
+    pub(crate) process: Process,
+    pub(crate) started_at: Option<Timestamp>,
+    pub(crate) post_start: Hook,
+    pub(crate) startup: ProbeTrack,
+    pub(crate) liveness: ProbeTrack,
+    pub(crate) readiness: ProbeTrack,
+    pub(crate) stop: Option<Stop>,
+    pub(crate) back_off_told: bool,
+    /// Why the start failed (reason of its terminated state), if it did.
+    pub(crate) start_error: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Process {
+    Created,
+    Running,
+    Exited(Exit),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Hook {
+    #[default]
+    Waiting,
+    Running,
+    Succeeded,
+    Failed,
+}
+
+/// A container on its way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stop {
+    pub(crate) why: Why,
+    pub(crate) deadline: Timestamp,
+    pub(crate) pre_stop: Hook,
+    pub(crate) asked_at: Option<Timestamp>,
+    pub(crate) killed_at: Option<Timestamp>,
+}
+
+/// Why a container is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The pod ends.
+    PodEnds,
+    /// Its name or image in the spec is another one now.
+    DefinitionChanged,
+    /// Liveness probe failed.
+    LivenessFailed,
+    /// Startup probe failed.
+    StartupFailed,
+    /// postStart hook failed.
+    PostStartFailed,
+}
+
+/// What a probe has said so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ProbeTrack {
+    /// The verdict, once a threshold was reached.
+    pub(crate) result: Option<bool>,
+    pub(crate) successes: u32,
+    pub(crate) failures: u32,
+    pub(crate) in_flight: bool,
+    pub(crate) next_at: Option<Timestamp>,
+}
+
+impl Instance {
+    pub(crate) fn alive(&self) -> bool {
+        !matches!(self.process, Process::Exited(_))
+    }
+
+    pub(crate) fn running(&self) -> bool {
+        self.process == Process::Running
+    }
+
+    pub(crate) fn exit(&self) -> Option<&Exit> {
+        match &self.process {
+            Process::Exited(exit) => Some(exit),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn probe(&self, kind: ProbeKind) -> &ProbeTrack {
+        match kind {
+            ProbeKind::Startup => &self.startup,
+            ProbeKind::Liveness => &self.liveness,
+            ProbeKind::Readiness => &self.readiness,
+        }
+    }
+
+    pub(crate) fn probe_mut(&mut self, kind: ProbeKind) -> &mut ProbeTrack {
+        match kind {
+            ProbeKind::Startup => &mut self.startup,
+            ProbeKind::Liveness => &mut self.liveness,
+            ProbeKind::Readiness => &mut self.readiness,
+        }
+    }
+
+    pub(crate) fn ended(&self) -> Option<Ended> {
+        let exit = self.exit()?.clone();
+        Some(Ended {
+            id: self.id.clone(),
+            exit,
+            started_at: self.started_at,
+            reason: self.start_error.clone(),
+        })
+    }
+}
+
+impl PodState {
+    /// A pod that the agent sees for the first time.
+    pub fn new(limits: BackOffLimits, now: Timestamp) -> Self {
+        Self {
+            limits,
+            seen_at: Some(now),
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn instance(&self, name: &str) -> Option<&Instance> {
+        self.containers.get(name)?.instance.as_ref()
+    }
+
+    pub(crate) fn instance_mut(&mut self, id: &str) -> Option<&mut Instance> {
+        self.containers
+            .values_mut()
+            .flat_map(|t| t.instance.iter_mut().chain(&mut t.stale))
+            .find(|i| i.id == id)
+    }
+
+    /// The live and the dead ones, stale ones included.
+    pub(crate) fn instances(&self) -> impl Iterator<Item = (&String, &Instance)> {
+        self.containers
+            .iter()
+            .flat_map(|(name, t)| t.instance.iter().chain(&t.stale).map(move |i| (name, i)))
+    }
+
+    /// Records that an action is being taken; the outcome of those that have one is recorded by the methods below.
+    pub(crate) fn begin(&mut self, action: &Action, now: Timestamp) {
+        match action {
+            Action::Create { container, .. } => {
+                let limits = self.limits;
+                let track = self.containers.entry(container.clone()).or_default();
+                track.obstacle = None;
+                let Some(ended) = track
+                    .instance
+                    .as_ref()
+                    .and_then(|i| i.exit().map(|e| (e.finished_at, i.stop.clone())))
+                else {
+                    return;
+                };
+                match ended {
+                    (
+                        _,
+                        Some(Stop {
+                            why: Why::DefinitionChanged,
+                            ..
+                        }),
+                    ) => track.crash.reset(),
+                    (finished_at, _) => track.crash.next(finished_at, now, limits),
+                }
+            }
+            Action::BeginStop {
+                id,
+                why,
+                deadline,
+                pre_stop,
+                ..
+            } => {
+                if let Some(instance) = self.instance_mut(id) {
+                    let pre_stop = if *pre_stop { Hook::Waiting } else { Hook::Succeeded };
+                    let (why, deadline) = (*why, *deadline);
+                    instance.stop = Some(Stop {
+                        why,
+                        deadline,
+                        pre_stop,
+                        asked_at: None,
+                        killed_at: None,
+                    });
+                }
+            }
+            Action::PostStart { id, .. } => {
+                if let Some(instance) = self.instance_mut(id) {
+                    instance.post_start = Hook::Running;
+                }
+            }
+            Action::PreStop { id, .. } => self.with_stop(id, |stop| stop.pre_stop = Hook::Running),
+            Action::Signal { id, kill, .. } => {
+                if let Some(instance) = self.instance_mut(id) {
+                    let stop = instance.stop.get_or_insert(Stop {
+                        why: Why::PodEnds,
+                        deadline: now,
+                        pre_stop: Hook::Succeeded,
+                        asked_at: None,
+                        killed_at: None,
+                    });
+                    stop.asked_at = stop.asked_at.or(Some(now));
+                    stop.killed_at = if *kill { Some(now) } else { None };
+                }
+            }
+            Action::Probe { id, kind, period, .. } => {
+                if let Some(instance) = self.instance_mut(id) {
+                    let probe = instance.probe_mut(*kind);
+                    probe.in_flight = true;
+                    probe.next_at = Some(later(now, *period));
+                }
+            }
+            Action::TellBackOff { id, .. } => {
+                if let Some(instance) = self.instance_mut(id) {
+                    instance.back_off_told = true;
+                }
+            }
+            Action::LookForImage { container } => {
+                if let Some(obstacle) = self.containers.get_mut(container).and_then(|t| t.obstacle.as_mut()) {
+                    obstacle.look_at = Some(later(now, Duration::from_secs(1)));
+                }
+            }
+            Action::Fail { reason, message } => self.failed = Some(((*reason).to_owned(), message.clone())),
+            Action::PrepareSandbox
+            | Action::Start { .. }
+            | Action::Remove { .. }
+            | Action::CleanUp
+            | Action::DeleteObject => {}
+        }
+    }
+
+    fn with_stop(&mut self, id: &str, change: impl FnOnce(&mut Stop)) {
+        if let Some(stop) = self.instance_mut(id).and_then(|instance| instance.stop.as_mut()) {
+            change(stop);
+        }
+    }
+
+    /// The object says that it is being deleted, by when; a later word may only shorten it.
+    pub(crate) fn observe_deletion(&mut self, pod: &Pod, now: Timestamp) {
+        let Some(by) = pod.metadata.deletion_timestamp.as_ref().map(|time| time.0) else {
+            return;
+        };
+        let grace = seconds(pod.metadata.deletion_grace_period_seconds.unwrap_or(30));
+        if self.ending.is_some_and(|ending| ending.grace == grace || ending.gone) {
+            return;
+        }
+        // The API tells whole seconds. Seen at once, the grace counts from now; seen late (we were away), from then.
+        let fresh = since(later(now, grace), by) < Duration::from_secs(5);
+        let deadline = if fresh { later(now, grace) } else { by };
+        let deadline = self.ending.map_or(deadline, |ending| ending.deadline.min(deadline));
+        self.ending = Some(Ending {
+            grace,
+            deadline,
+            gone: false,
+        });
+    }
+
+    /// The object is gone: nothing is to be written or deleted any more, and there is no grace but what was promised.
+    pub(crate) fn observe_gone(&mut self, now: Timestamp) {
+        let ending = self.ending.unwrap_or(Ending {
+            grace: Duration::ZERO,
+            deadline: now,
+            gone: true,
+        });
+        self.ending = Some(Ending { gone: true, ..ending });
+    }
+
+    /// The runtime's list of the pod's containers: ends that were missed, and containers that nobody here knows (made by
+    /// a call that did not answer in time, or before a crash): those are taken away.
+    pub(crate) fn listed(&mut self, containers: Vec<afloat_runtime::Container>) {
+        for container in containers {
+            match (self.instance_mut(&container.id), &container.state) {
+                (Some(_), afloat_runtime::ContainerState::Exited(exit)) => {
+                    self.exited(&container.id, exit.clone(), None);
+                }
+                (Some(_), _) => {}
+                (None, _) => {
+                    let track = self.containers.entry(container.name.clone()).or_default();
+                    track.next_attempt = track.next_attempt.max(container.attempt + 1);
+                    track.stale.push(super::recover::instance(container, None));
+                    self.cleaned = false;
+                }
+            }
+        }
+    }
+
+    /// A container was made.
+    pub(crate) fn created(&mut self, container: &str, instance: Instance) {
+        let track = self.containers.entry(container.to_owned()).or_default();
+        track.next_attempt = track.next_attempt.max(instance.attempt + 1);
+        track.pull.reset();
+        if let Some(old) = track.instance.replace(instance) {
+            track.last = old.ended();
+            track.stale.push(old);
+        }
+    }
+
+    /// It could not be made.
+    pub(crate) fn not_created(&mut self, container: &str, obstacle: Obstacle) {
+        self.containers.entry(container.to_owned()).or_default().obstacle = Some(obstacle);
+    }
+
+    /// Its process was let go.
+    pub(crate) fn started(&mut self, id: &str, now: Timestamp) {
+        if let Some(instance) = self.instance_mut(id).filter(|i| i.process == Process::Created) {
+            instance.process = Process::Running;
+            instance.started_at = Some(now);
+        }
+    }
+
+    /// Its process ended, or could not be started (`error`: the reason to show).
+    pub(crate) fn exited(&mut self, id: &str, exit: Exit, error: Option<String>) {
+        if let Some(instance) = self.instance_mut(id).filter(|i| i.alive()) {
+            instance.process = Process::Exited(exit);
+            instance.start_error = error;
+        }
+    }
+
+    /// It was removed.
+    pub(crate) fn removed(&mut self, id: &str) {
+        for track in self.containers.values_mut() {
+            track.stale.retain(|instance| instance.id != id);
+            if track.instance.as_ref().is_some_and(|instance| instance.id == id) {
+                track.last = track.instance.as_ref().and_then(Instance::ended).or(track.last.take());
+                track.instance = None;
+            }
+        }
+    }
+
+    /// A hook came to its end.
+    pub(crate) fn hook_done(&mut self, id: &str, pre_stop: bool, ok: bool) {
+        let outcome = if ok { Hook::Succeeded } else { Hook::Failed };
+        if pre_stop {
+            self.with_stop(id, |stop| stop.pre_stop = outcome);
+        } else if let Some(instance) = self.instance_mut(id) {
+            instance.post_start = outcome;
+        }
+    }
+}

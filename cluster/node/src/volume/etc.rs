@@ -1,0 +1,175 @@
+//! `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` of a pod.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::dirs::PodDirs;
+use crate::pod::spec;
+
+/// How names are resolved in the cluster.
+#[derive(Clone, Debug)]
+pub(crate) struct NameServices {
+    pub(crate) dns: Option<IpAddr>,
+    /// `cluster.local`.
+    pub(crate) domain: String,
+}
+
+/// The host name that a pod sees: `spec.hostname` or its own name, at most 63 bytes.
+pub(crate) fn hostname(pod: &Pod) -> String {
+    let name = pod
+        .spec
+        .as_ref()
+        .and_then(|s| s.hostname.as_deref())
+        .unwrap_or(spec::name(pod));
+    name.chars()
+        .take(63)
+        .collect::<String>()
+        .trim_end_matches(['-', '.'])
+        .to_owned()
+}
+
+/// Writes the three files. They are bind-mounted, so they are written in place: a rename would not be seen.
+pub(crate) fn write_etc(pod: &Pod, dirs: &PodDirs, ip: IpAddr, names: &NameServices) -> io::Result<()> {
+    let etc = dirs.etc();
+    fs::create_dir_all(&etc)?;
+    fs::write(etc.join("hosts"), hosts(pod, ip, &names.domain))?;
+    fs::write(etc.join("hostname"), format!("{}\n", hostname(pod)))?;
+    let host = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    fs::write(etc.join("resolv.conf"), resolv_conf(pod, names, &host))
+}
+
+fn hosts(pod: &Pod, ip: IpAddr, domain: &str) -> String {
+    let hostname = hostname(pod);
+    let mut text = String::from(
+        "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
+         fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n",
+    );
+    let pod_spec = pod.spec.as_ref();
+    match pod_spec.and_then(|s| s.subdomain.as_deref()).filter(|s| !s.is_empty()) {
+        Some(subdomain) => {
+            let full = format!("{hostname}.{subdomain}.{}.svc.{domain}", spec::namespace(pod));
+            text.push_str(&format!("{ip}\t{full}\t{hostname}\n"));
+        }
+        None => text.push_str(&format!("{ip}\t{hostname}\n")),
+    }
+    let aliases = pod_spec.and_then(|s| s.host_aliases.as_deref()).unwrap_or_default();
+    if !aliases.is_empty() {
+        text.push_str("\n# Entries added by HostAliases.\n");
+    }
+    for alias in aliases {
+        text.push_str(&format!(
+            "{}\t{}\n",
+            alias.ip,
+            alias.hostnames.clone().unwrap_or_default().join("\t")
+        ));
+    }
+    text
+}
+
+fn resolv_conf(pod: &Pod, names: &NameServices, host: &str) -> String {
+    let pod_spec = pod.spec.as_ref();
+    let policy = pod_spec.and_then(|s| s.dns_policy.as_deref()).unwrap_or("ClusterFirst");
+    let of_host = policy == "Default" || policy == "ClusterFirst" && spec::host_network(pod);
+    let mut servers: Vec<String> = vec![];
+    let mut searches: Vec<String> = vec![];
+    let mut options: Vec<String> = vec![];
+    match names.dns {
+        _ if policy == "None" => {}
+        Some(dns) if !of_host => {
+            let domain = &names.domain;
+            servers.push(dns.to_string());
+            searches.extend([
+                format!("{}.svc.{domain}", spec::namespace(pod)),
+                format!("svc.{domain}"),
+                domain.clone(),
+            ]);
+            options.push("ndots:5".to_owned());
+        }
+        _ => {
+            for line in host.lines() {
+                let mut words = line.split_whitespace();
+                let list = match words.next() {
+                    Some("nameserver") => &mut servers,
+                    Some("search") => &mut searches,
+                    Some("options") => &mut options,
+                    _ => continue,
+                };
+                list.extend(words.map(str::to_owned));
+            }
+        }
+    }
+    if let Some(config) = pod_spec.and_then(|s| s.dns_config.as_ref()) {
+        servers.extend(config.nameservers.iter().flatten().cloned());
+        searches.extend(config.searches.iter().flatten().cloned());
+        options.extend(config.options.iter().flatten().filter_map(|option| {
+            let name = option.name.clone()?;
+            Some(
+                option
+                    .value
+                    .as_ref()
+                    .map_or(name.clone(), |value| format!("{name}:{value}")),
+            )
+        }));
+    }
+    let mut text = String::new();
+    if !searches.is_empty() {
+        text.push_str(&format!("search {}\n", searches.join(" ")));
+    }
+    for server in servers {
+        text.push_str(&format!("nameserver {server}\n"));
+    }
+    if !options.is_empty() {
+        text.push_str(&format!("options {}\n", options.join(" ")));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(spec: serde_json::Value) -> Pod {
+        let json = serde_json::json!({"metadata": {"name": "web-0", "namespace": "shop"}, "spec": spec});
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn names_are_searched_in_the_cluster_first() {
+        let names = NameServices {
+            dns: "10.96.0.10".parse().ok(),
+            domain: "cluster.local".into(),
+        };
+        let plain = pod(serde_json::json!({"containers": []}));
+        assert_eq!(
+            resolv_conf(&plain, &names, "nameserver 9.9.9.9"),
+            "search shop.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n"
+        );
+        let host = pod(serde_json::json!({"containers": [], "dnsPolicy": "Default"}));
+        assert_eq!(
+            resolv_conf(&host, &names, "nameserver 9.9.9.9\nsearch x y"),
+            "search x y\nnameserver 9.9.9.9\n"
+        );
+        let own =
+            pod(serde_json::json!({"containers": [], "dnsPolicy": "None", "dnsConfig": {"nameservers": ["1.1.1.1"]}}));
+        assert_eq!(resolv_conf(&own, &names, ""), "nameserver 1.1.1.1\n");
+    }
+
+    #[test]
+    fn hosts_has_the_pod_and_its_aliases() {
+        let pod = pod(
+            serde_json::json!({"containers": [], "subdomain": "web", "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]}),
+        );
+        let text = hosts(&pod, "10.244.0.5".parse().unwrap(), "cluster.local");
+        assert!(
+            text.contains("10.244.0.5\tweb-0.web.shop.svc.cluster.local\tweb-0\n"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("# Entries added by HostAliases.\n1.2.3.4\ta\tb\n"),
+            "{text}"
+        );
+    }
+}
