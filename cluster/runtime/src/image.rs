@@ -1,1 +1,62 @@
 //! Images: built from files, loaded, stored once per layer.
+//!
+//! A store may be used by several processes at once (`afloat image …` while `up` runs): every file appears by an atomic
+//! rename, names change under a lock file, and nothing is kept in memory between two calls.
+
+mod archive;
+mod build;
+mod layer;
+mod library;
+mod name;
+mod store;
+mod user;
+
+pub use build::BuildSpec;
+pub(crate) use layer::directory as directory_below;
+pub use name::normalise;
+pub use store::ImageStore;
+pub(crate) use user::resolve_user;
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why something with images could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The name of an image is not one.
+    #[error("invalid image name {0:?}: {1}")]
+    Name(String, &'static str),
+    /// There is no such image.
+    #[error("image {0} not found")]
+    NotFound(String),
+    /// A file, layout or archive is not what it should be.
+    #[error("{path}: {reason}")]
+    Bad {
+        /// What was read.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Reading or writing failed.
+    #[error("{path}: {source}")]
+    Io {
+        /// What was read or written.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl ImageError {
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+
+    pub(crate) fn bad(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
+        Self::Bad {
+            path: path.into(),
+            reason: reason.into(),
+        }
+    }
+}

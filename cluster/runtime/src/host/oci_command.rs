@@ -1,0 +1,159 @@
+//! `afloat oci …`: the part of the OCI runtime command line that [`crate::oci`] uses, on libcontainer.
+//!
+//! A process of its own, single-threaded: libcontainer forks and then does what is only safe without threads. Standard
+//! output and error belong to the container here; what goes wrong is written to the file that `--log` names.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use libcontainer::container::Container;
+use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::syscall::syscall::SyscallType;
+
+/// A mistake in the command line or a failed verb.
+const FAILED: i32 = 1;
+/// What `exec` answers when the command could not be started, as shells do.
+const CANNOT_EXEC: i32 = 126;
+
+#[derive(Default)]
+struct Arguments {
+    root: Option<PathBuf>,
+    log: Option<PathBuf>,
+    bundle: Option<PathBuf>,
+    pid_file: Option<PathBuf>,
+    process: Option<PathBuf>,
+    console_socket: Option<PathBuf>,
+    words: Vec<String>,
+}
+
+/// The hidden subcommand: `--root DIR --log FILE (create --bundle DIR --pid-file FILE | start | delete | exec --process
+/// FILE [--pid-file FILE] [--console-socket FILE]) ID`. Answers the exit code; for `exec` that of the command.
+pub fn oci_main(args: &[OsString]) -> i32 {
+    let Some(arguments) = parse(args) else { return FAILED };
+    let log = arguments
+        .log
+        .as_ref()
+        .and_then(|path| OpenOptions::new().create(true).append(true).open(path).ok());
+    if let Some(log) = log.as_ref().and_then(|file| file.try_clone().ok()) {
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(Mutex::new(log))
+            .with_max_level(tracing_subscriber::filter::LevelFilter::ERROR)
+            .with_ansi(false)
+            .without_time()
+            .with_target(false)
+            .with_level(false)
+            .finish();
+        let _ = tracing::subscriber::set_global_default(subscriber);
+    }
+    match run(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            write_error(log, &error);
+            if arguments.words.first().is_some_and(|verb| verb == "exec") {
+                CANNOT_EXEC
+            } else {
+                FAILED
+            }
+        }
+    }
+}
+
+fn write_error(log: Option<File>, error: &anyhow::Error) {
+    if let Some(mut log) = log {
+        let _ = writeln!(log, "{error:#}");
+    }
+}
+
+fn parse(args: &[OsString]) -> Option<Arguments> {
+    let mut parsed = Arguments::default();
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        let slot = match arg.to_str()? {
+            "--root" => &mut parsed.root,
+            "--log" => &mut parsed.log,
+            "--bundle" => &mut parsed.bundle,
+            "--pid-file" => &mut parsed.pid_file,
+            "--process" => &mut parsed.process,
+            "--console-socket" => &mut parsed.console_socket,
+            flag if flag.starts_with('-') => return None,
+            word => {
+                parsed.words.push(word.to_owned());
+                continue;
+            }
+        };
+        *slot = Some(PathBuf::from(args.next()?));
+    }
+    Some(parsed)
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<i32> {
+    let [verb, id] = arguments.words.as_slice() else {
+        anyhow::bail!("say one verb and one container id")
+    };
+    let root = arguments
+        .root
+        .clone()
+        .ok_or_else(|| anyhow::anyhow!("--root is missing"))?;
+    let builder = || ContainerBuilder::new(id.clone(), SyscallType::default()).with_root_path(&root);
+    match verb.as_str() {
+        "create" => {
+            let bundle = arguments
+                .bundle
+                .clone()
+                .ok_or_else(|| anyhow::anyhow!("--bundle is missing"))?;
+            builder()?
+                .with_pid_file(arguments.pid_file.clone())?
+                .validate_id()?
+                .as_init(bundle)
+                .with_systemd(false)
+                .with_detach(true)
+                .build()?;
+            Ok(0)
+        }
+        "start" => {
+            Container::load(root.join(id))?.start()?;
+            Ok(0)
+        }
+        "delete" => {
+            Container::load(root.join(id))?.delete(false)?;
+            Ok(0)
+        }
+        "exec" => {
+            let pid = builder()?
+                .with_pid_file(arguments.pid_file.clone())?
+                .with_console_socket(arguments.console_socket.clone())
+                .as_tenant()
+                .with_process(arguments.process.clone())
+                // With a console socket libcontainer insists on being detached; we wait all the same.
+                .with_detach(arguments.console_socket.is_some())
+                .build()?;
+            wait(pid.as_raw())
+        }
+        other => anyhow::bail!("unknown verb `{other}`"),
+    }
+}
+
+/// Waits for a child that a library made; 128 + signal where a signal ended it.
+#[allow(unsafe_code)] // __WALL is needed (the child was cloned), and the safe wrappers do not know real-time signals
+fn wait(pid: i32) -> anyhow::Result<i32> {
+    use nix::libc;
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` is ours and lives through the call.
+        if unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) } == pid {
+            break;
+        }
+        let error = std::io::Error::last_os_error();
+        if error.kind() != std::io::ErrorKind::Interrupted {
+            return Err(error.into());
+        }
+    }
+    Ok(if libc::WIFSIGNALED(status) {
+        128 + libc::WTERMSIG(status)
+    } else {
+        libc::WEXITSTATUS(status)
+    })
+}

@@ -1,0 +1,419 @@
+//! Where images are: layers by diffID, configurations by digest, names in one file.
+//!
+//! ```text
+//! layers/<diffID>/fs      unpacked, for overlays      layers/<diffID>/size   bytes of its files
+//! images/<id>.json        layers and digests          configs/<id>           the configuration as it came
+//! names.json              full name → id, changed under `lock`
+//! tmp/                    made whole here, then renamed
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::name::{is_digest, normalise};
+use super::{BuildSpec, ImageError, archive, build, layer};
+use crate::{Image, ImageConfig};
+
+/// Something in `tmp` that is older was left by a process that died.
+const STALE_AFTER: std::time::Duration = std::time::Duration::from_secs(3600);
+
+/// A directory of images. Calls block: not for async threads.
+#[derive(Clone, Debug)]
+pub struct ImageStore {
+    dir: PathBuf,
+}
+
+/// What is known of an image beside its configuration.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Record {
+    /// Hexadecimal, lowest first.
+    layers: Vec<String>,
+    size_bytes: u64,
+    /// Digests of manifests that it came with, `sha256:…`.
+    #[serde(default)]
+    digests: Vec<String>,
+}
+
+/// The configuration as the OCI image specification writes it; only what we read.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct ConfigFile {
+    #[serde(default)]
+    pub(super) architecture: String,
+    #[serde(default)]
+    pub(super) os: String,
+    #[serde(default)]
+    pub(super) config: Option<ConfigSection>,
+    #[serde(default)]
+    pub(super) rootfs: RootFs,
+}
+
+/// The part that says how to start.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct ConfigSection {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) user: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) env: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) entrypoint: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cmd: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) working_dir: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) stop_signal: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) labels: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct RootFs {
+    #[serde(rename = "type", default)]
+    pub(super) kind: String,
+    #[serde(default)]
+    pub(super) diff_ids: Vec<String>,
+}
+
+impl ImageStore {
+    /// Opens the store in a directory, which is made if missing.
+    ///
+    /// # Errors
+    /// The directory cannot be made.
+    pub fn open(dir: &Path) -> Result<Self, ImageError> {
+        for name in ["layers", "images", "configs", "tmp"] {
+            let path = dir.join(name);
+            fs::create_dir_all(&path).map_err(ImageError::io(path))?;
+        }
+        let store = Self { dir: dir.to_owned() };
+        store.sweep();
+        Ok(store)
+    }
+
+    /// Makes an image of files. The same files give the same id.
+    ///
+    /// # Errors
+    /// A bad name, a file that cannot be read, a library that is missing.
+    pub fn build(&self, spec: &BuildSpec) -> Result<Image, ImageError> {
+        build::build(self, spec)
+    }
+
+    /// Loads every image of an OCI layout (directory or tar) or of a docker archive; tars may be compressed.
+    ///
+    /// # Errors
+    /// Neither of the two, or broken.
+    pub fn load(&self, path: &Path) -> Result<Vec<Image>, ImageError> {
+        archive::load(self, path)
+    }
+
+    /// Every image, by id.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn list(&self) -> Result<Vec<Image>, ImageError> {
+        let names = self.names()?;
+        let dir = self.dir.join("images");
+        let mut ids: Vec<String> = fs::read_dir(&dir)
+            .map_err(ImageError::io(&dir))?
+            .filter_map(|entry| {
+                entry
+                    .ok()?
+                    .file_name()
+                    .to_str()?
+                    .strip_suffix(".json")
+                    .map(|hex| format!("sha256:{hex}"))
+            })
+            .collect();
+        ids.sort();
+        let mut images = Vec::new();
+        for id in ids {
+            images.extend(self.read(&id, &names)?);
+        }
+        Ok(images)
+    }
+
+    /// Finds an image by a reference as pods use it, or by its id. None: it is not here.
+    ///
+    /// # Errors
+    /// The reference is not one, or the store cannot be read.
+    pub fn find(&self, reference: &str) -> Result<Option<Image>, ImageError> {
+        let names = self.names()?;
+        if is_digest(reference) {
+            return self.read(reference, &names);
+        }
+        let name = normalise(reference)?;
+        if let Some(id) = names.get(&name) {
+            return self.read(id, &names);
+        }
+        let Some((_, digest)) = name.split_once('@') else {
+            return Ok(None);
+        };
+        if let Some(image) = self.read(digest, &names)? {
+            return Ok(Some(image));
+        }
+        for image in self.list()? {
+            if self
+                .record(&image.id)?
+                .is_some_and(|record| record.digests.iter().any(|d| d == digest))
+            {
+                return Ok(Some(image));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes a name away, and with its last name the image. Layers stay for [`ImageStore::prune`]: a container may still
+    /// run on them. `false`: there was no such image.
+    ///
+    /// # Errors
+    /// The reference is not one, or the store cannot be written.
+    pub fn remove(&self, reference: &str) -> Result<bool, ImageError> {
+        let Some(image) = self.find(reference)? else {
+            return Ok(false);
+        };
+        let _lock = self.lock()?;
+        let mut names = self.names()?;
+        if is_digest(reference) {
+            names.retain(|_, id| *id != image.id);
+        } else {
+            names.remove(&normalise(reference)?);
+        }
+        self.write_names(&names)?;
+        if !names.values().any(|id| *id == image.id) {
+            for path in [self.record_path(&image.id), self.config_path(&image.id)] {
+                fs::remove_file(&path).or_else(|e| {
+                    if e.kind() == io::ErrorKind::NotFound {
+                        Ok(())
+                    } else {
+                        Err(ImageError::io(path)(e))
+                    }
+                })?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Removes layers of no image, except those of `keep` (hexadecimal diffIDs that containers use).
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn prune(&self, keep: &[String]) -> Result<(), ImageError> {
+        let _lock = self.lock()?;
+        let mut used: Vec<String> = keep.to_vec();
+        for image in self.list()? {
+            used.extend(self.record(&image.id)?.map(|record| record.layers).unwrap_or_default());
+        }
+        let dir = self.dir.join("layers");
+        for entry in fs::read_dir(&dir).map_err(ImageError::io(&dir))?.flatten() {
+            if !used.iter().any(|layer| entry.file_name() == layer.as_str()) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        Ok(())
+    }
+
+    /// Unpacked layers of an image, topmost first, as overlays want them.
+    pub(crate) fn layers(&self, id: &str) -> Result<Vec<PathBuf>, ImageError> {
+        let record = self.record(id)?.ok_or_else(|| ImageError::NotFound(id.to_owned()))?;
+        Ok(record
+            .layers
+            .iter()
+            .rev()
+            .map(|layer| self.dir.join("layers").join(layer).join("fs"))
+            .collect())
+    }
+
+    /// A text file of an image, as its topmost layer has it; empty where there is none.
+    pub(crate) fn read_file(&self, id: &str, path: &str) -> Result<String, ImageError> {
+        for layer in self.layers(id)? {
+            if let Ok(mut file) = layer::open_below(&layer, Path::new(path))
+                && file.metadata().is_ok_and(|m| m.is_file())
+            {
+                let mut text = Vec::new();
+                file.read_to_end(&mut text).map_err(ImageError::io(path))?;
+                return Ok(String::from_utf8_lossy(&text).into_owned());
+            }
+        }
+        Ok(String::new())
+    }
+
+    /// Stores a layer out of a plain tar stream. Answers its diffID, hexadecimal.
+    pub(super) fn add_layer(&self, stream: impl Read) -> Result<String, ImageError> {
+        let temporary = self.temporary()?;
+        let result = self.add_layer_by(&temporary, stream);
+        let _ = fs::remove_dir_all(&temporary);
+        result
+    }
+
+    fn add_layer_by(&self, temporary: &Path, stream: impl Read) -> Result<String, ImageError> {
+        let root = temporary.join("fs");
+        fs::create_dir(&root).map_err(ImageError::io(&root))?;
+        let (diff_id, size) = layer::unpack(stream, &root)?;
+        fs::write(temporary.join("size"), size.to_string()).map_err(ImageError::io(temporary))?;
+        let target = self.dir.join("layers").join(&diff_id);
+        match fs::rename(temporary, &target) {
+            // Somebody else was faster with the same layer.
+            Err(_) if target.join("size").exists() => Ok(diff_id),
+            Err(error) => Err(ImageError::io(target)(error)),
+            Ok(()) => Ok(diff_id),
+        }
+    }
+
+    pub(super) fn has_layer(&self, diff_id: &str) -> bool {
+        self.dir.join("layers").join(diff_id).join("size").exists()
+    }
+
+    /// Stores an image whose layers are there, under names (full ones).
+    pub(super) fn add_image(&self, config: &[u8], names: &[String], digests: &[String]) -> Result<Image, ImageError> {
+        let id = format!("sha256:{}", hex::encode(Sha256::digest(config)));
+        let parsed: ConfigFile = serde_json::from_slice(config).map_err(|e| ImageError::bad(&id, e.to_string()))?;
+        let mut layers = Vec::new();
+        let mut size_bytes = 0;
+        for diff_id in &parsed.rootfs.diff_ids {
+            let layer = diff_id.strip_prefix("sha256:").unwrap_or(diff_id);
+            let path = self.dir.join("layers").join(layer).join("size");
+            size_bytes += fs::read_to_string(&path)
+                .map_err(ImageError::io(&path))?
+                .trim()
+                .parse::<u64>()
+                .unwrap_or(0);
+            layers.push(layer.to_owned());
+        }
+        let _lock = self.lock()?;
+        let mut digests = digests.to_vec();
+        digests.extend(self.record(&id)?.map(|r| r.digests).unwrap_or_default());
+        digests.sort();
+        digests.dedup();
+        self.write(&self.config_path(&id), config)?;
+        let record = Record {
+            layers,
+            size_bytes,
+            digests,
+        };
+        self.write(
+            &self.record_path(&id),
+            &serde_json::to_vec(&record).map_err(|e| ImageError::bad(&id, e.to_string()))?,
+        )?;
+        let mut all = self.names()?;
+        for name in names {
+            all.insert(name.clone(), id.clone());
+        }
+        self.write_names(&all)?;
+        self.read(&id, &all)?.ok_or(ImageError::NotFound(id))
+    }
+
+    /// A directory of our own on the same file system.
+    pub(super) fn temporary(&self) -> Result<PathBuf, ImageError> {
+        let path = self.dir.join("tmp").join(uuid::Uuid::new_v4().to_string());
+        fs::create_dir(&path).map_err(ImageError::io(&path))?;
+        Ok(path)
+    }
+
+    fn read(&self, id: &str, names: &BTreeMap<String, String>) -> Result<Option<Image>, ImageError> {
+        let Some(record) = self.record(id)? else {
+            return Ok(None);
+        };
+        let path = self.config_path(id);
+        let parsed: ConfigFile = match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| ImageError::bad(&path, e.to_string()))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(ImageError::io(path)(error)),
+        };
+        let section = parsed.config.unwrap_or_default();
+        Ok(Some(Image {
+            id: id.to_owned(),
+            names: names
+                .iter()
+                .filter(|(_, named)| *named == id)
+                .map(|(name, _)| name.clone())
+                .collect(),
+            size_bytes: record.size_bytes,
+            config: ImageConfig {
+                entrypoint: section.entrypoint.unwrap_or_default(),
+                cmd: section.cmd.unwrap_or_default(),
+                env: section.env.unwrap_or_default(),
+                user: section.user,
+                working_dir: section.working_dir,
+                stop_signal: section.stop_signal,
+            },
+        }))
+    }
+
+    fn record(&self, id: &str) -> Result<Option<Record>, ImageError> {
+        let path = self.record_path(id);
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|e| ImageError::bad(&path, e.to_string())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(ImageError::io(path)(error)),
+        }
+    }
+
+    fn record_path(&self, id: &str) -> PathBuf {
+        self.dir
+            .join("images")
+            .join(format!("{}.json", id.trim_start_matches("sha256:")))
+    }
+
+    fn config_path(&self, id: &str) -> PathBuf {
+        self.dir.join("configs").join(id.trim_start_matches("sha256:"))
+    }
+
+    fn names(&self) -> Result<BTreeMap<String, String>, ImageError> {
+        let path = self.dir.join("names.json");
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| ImageError::bad(&path, e.to_string())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+            Err(error) => Err(ImageError::io(path)(error)),
+        }
+    }
+
+    fn write_names(&self, names: &BTreeMap<String, String>) -> Result<(), ImageError> {
+        let path = self.dir.join("names.json");
+        let bytes = serde_json::to_vec_pretty(names).map_err(|e| ImageError::bad(&path, e.to_string()))?;
+        self.write(&path, &bytes)
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
+        let temporary = self.dir.join("tmp").join(uuid::Uuid::new_v4().to_string());
+        fs::write(&temporary, bytes)
+            .and_then(|()| fs::rename(&temporary, path))
+            .map_err(ImageError::io(path))
+    }
+
+    /// Held by whoever changes names; released when dropped.
+    fn lock(&self) -> Result<File, ImageError> {
+        let path = self.dir.join("lock");
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(ImageError::io(&path))?;
+        file.lock().map_err(ImageError::io(&path))?;
+        Ok(file)
+    }
+
+    fn sweep(&self) {
+        let Ok(entries) = fs::read_dir(self.dir.join("tmp")) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let stale = entry
+                .metadata()
+                .and_then(|m| m.modified())
+                .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > STALE_AFTER));
+            if stale && entry.path().is_dir() {
+                let _ = fs::remove_dir_all(entry.path());
+            } else if stale {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+}

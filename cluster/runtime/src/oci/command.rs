@@ -1,0 +1,136 @@
+//! Calls the OCI runtime's command line and makes its errors readable.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use crate::RuntimeError;
+use crate::host::OCI_STATE_DIR;
+
+/// Longest a verb may take, `exec` apart.
+const LIMIT: Duration = Duration::from_secs(60);
+/// So many of the last lines of the log make the message.
+const LINES: usize = 4;
+
+/// The runtime's program, and the word that ours wants first.
+#[derive(Clone, Debug)]
+pub(super) struct OciCommand {
+    program: PathBuf,
+    /// Ours and not runc.
+    pub(super) own: bool,
+}
+
+impl OciCommand {
+    pub(super) fn new(program: &Path) -> Self {
+        let own = program == Path::new("/proc/self/exe") || std::env::current_exe().is_ok_and(|exe| exe == program);
+        Self {
+            program: program.to_owned(),
+            own,
+        }
+    }
+
+    /// The start of a command line. Only what is given reaches the container.
+    pub(super) fn command(&self, log: &Path) -> Command {
+        let mut command = Command::new(&self.program);
+        command.env_clear();
+        if let Some(path) = std::env::var_os("PATH") {
+            command.env("PATH", path);
+        }
+        if self.own {
+            command.arg("oci");
+        }
+        command
+            .arg("--root")
+            .arg(OCI_STATE_DIR)
+            .arg("--log")
+            .arg(log)
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Runs a verb to its end. `stdio`: what it inherits as standard output and error.
+    pub(super) async fn run(
+        &self,
+        log: &Path,
+        args: &[&str],
+        stdio: Option<(Stdio, Stdio)>,
+    ) -> Result<(), RuntimeError> {
+        let (out, err) = stdio.unwrap_or_else(|| (Stdio::null(), Stdio::null()));
+        let mut command = self.command(log);
+        command.args(args).stdout(out).stderr(err);
+        let verb = args.first().copied().unwrap_or_default();
+        let mut child = command
+            .spawn()
+            .map_err(|e| failed(format!("cannot run {}: {e}", self.program.display())))?;
+        // The parent's copies of the pipes must not outlive the call.
+        drop(command);
+        let status = tokio::time::timeout(LIMIT, child.wait()).await;
+        match status {
+            Ok(Ok(status)) if status.success() => Ok(()),
+            Ok(Ok(_)) => {
+                let detail = last_lines(log);
+                Err(classify(verb, &detail))
+            }
+            Ok(Err(error)) => Err(failed(format!("waiting for {verb}: {error}"))),
+            Err(_) => Err(failed(format!("{verb} takes longer than {} s", LIMIT.as_secs()))),
+        }
+    }
+}
+
+/// Invalid: what the user asked for cannot be. Failed: the machine's fault. By the words of libcontainer and runc.
+fn classify(verb: &str, detail: &str) -> RuntimeError {
+    let users_fault = [
+        "not found in $PATH",
+        "executable file not found",
+        "no such file or directory: unknown",
+        "permission denied: unknown",
+        "is not executable",
+    ];
+    let message = format!("cannot {verb} the container: {detail}");
+    if users_fault.iter().any(|words| detail.contains(words)) {
+        RuntimeError::Invalid(message)
+    } else {
+        failed(message)
+    }
+}
+
+fn failed(message: String) -> RuntimeError {
+    RuntimeError::Failed(message)
+}
+
+/// The end of a log, joined into one line; each line once.
+pub(super) fn last_lines(log: &Path) -> String {
+    let text = fs::read(log)
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default();
+    let mut lines: Vec<&str> = Vec::new();
+    for line in text.lines().rev().map(str::trim).filter(|line| !line.is_empty()) {
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+        if lines.len() == LINES {
+            break;
+        }
+    }
+    if lines.is_empty() {
+        "the runtime did not say why".to_owned()
+    } else {
+        lines.join("; ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_program_is_the_users_fault() {
+        let detail = "executable '/x' not found in $PATH";
+        assert!(matches!(classify("create", detail), RuntimeError::Invalid(m) if m.contains("'/x'")));
+        assert!(matches!(classify("create", "failed syscall"), RuntimeError::Failed(_)));
+    }
+}

@@ -1,0 +1,282 @@
+//! The life of a container: made, started, removed, found again.
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::record::Record;
+use super::spec::{Surroundings, config};
+use super::{Entry, Shared, blocking, failed, log, rootfs, watch};
+use crate::host::OCI_STATE_DIR;
+use crate::host::init::start_time;
+use crate::net::namespace_path;
+use crate::{ContainerSpec, ContainerState, RuntimeError};
+
+/// The group of terminals in every Linux distribution.
+const TTY_GROUP: u32 = 5;
+/// How long a killed container may take to end.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+/// Reads the records of a node and brings them up to now. Directories without a readable record are of containers that
+/// were never made to the end; they are removed.
+pub(super) fn recover(dir: &Path, boot: &str) -> Vec<Record> {
+    let mut records = Vec::new();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let dir = entry.path();
+        let Ok(mut record) = Record::load(&dir) else {
+            let _ = rootfs::remove(&dir);
+            continue;
+        };
+        if record.boot == boot && record.pid.is_none() && record.exit.is_none() {
+            // Its process may wait at the gate, made just before we died.
+            set_process(&mut record, &dir);
+        }
+        if record.recover(boot, watch::look(&record), Timestamp::now())
+            && let Err(error) = record.save(&dir)
+        {
+            tracing::warn!(container = record.id, %error, "the end of a container is not on disk");
+        }
+        records.push(record);
+    }
+    records
+}
+
+fn set_process(record: &mut Record, dir: &Path) {
+    let pid = fs::read_to_string(dir.join("pid"))
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    record.start_time = pid.and_then(start_time);
+    record.pid = pid.filter(|_| record.start_time.is_some());
+}
+
+impl Shared {
+    pub(super) async fn create_container(self: &Arc<Self>, spec: &ContainerSpec) -> Result<String, RuntimeError> {
+        self.facts.check(spec)?;
+        if spec.args.is_empty() {
+            return Err(RuntimeError::Invalid(format!(
+                "container {} has no command, and its image none either",
+                spec.name
+            )));
+        }
+        let sandbox = self.sandboxes().get(&spec.pod_uid).cloned();
+        let sandbox = sandbox.ok_or_else(|| RuntimeError::NotFound(format!("sandbox of pod {}", spec.pod)))?;
+        let _permit = self
+            .creating
+            .acquire()
+            .await
+            .map_err(|_| RuntimeError::Failed("the runtime is shutting down".into()))?;
+        let id = hex::encode(rand::random::<[u8; 32]>());
+        let result = self.create_as(&id, spec, &sandbox.hostname, sandbox.host_network).await;
+        if result.is_err() {
+            self.discard(&id).await;
+        }
+        result.map(|()| id)
+    }
+
+    async fn create_as(
+        self: &Arc<Self>,
+        id: &str,
+        spec: &ContainerSpec,
+        hostname: &str,
+        host_network: bool,
+    ) -> Result<(), RuntimeError> {
+        let dir = self.container_dir(id);
+        let record = Record::new(id.to_owned(), spec, self.boot.clone(), Timestamp::now());
+        let (shared, spec, hostname, made) = (Arc::clone(self), spec.clone(), hostname.to_owned(), dir.clone());
+        let log_path = spec.log_path.clone();
+        let (mut record, out, err) = blocking(move || {
+            shared.prepare(&made, &spec, &hostname, host_network)?;
+            record.save(&made).map_err(|e| failed("writing container.json", &e))?;
+            if let Some(parent) = record.log_path.parent() {
+                fs::create_dir_all(parent).map_err(|e| failed(format!("making {}", parent.display()), &e))?;
+            }
+            let (out, err) = Self::pipes(&record.id).make().map_err(|e| failed("making pipes", &e))?;
+            Ok((record, out, err))
+        })
+        .await?;
+        let readers = Self::pipes(id).readers().map_err(|e| failed("opening pipes", &e))?;
+        tokio::spawn(log::follow(readers, log_path));
+        let (bundle, pid_file) = (dir.display().to_string(), dir.join("pid").display().to_string());
+        let args = ["create", "--bundle", &bundle, "--pid-file", &pid_file, id];
+        self.command
+            .run(
+                &dir.join("runtime.log"),
+                &args,
+                Some((Stdio::from(out), Stdio::from(err))),
+            )
+            .await?;
+        let record = blocking(move || {
+            set_process(&mut record, &dir);
+            if record.pid.is_none() {
+                return Err(RuntimeError::Failed(
+                    "the container's process ended before it was started".into(),
+                ));
+            }
+            record.save(&dir).map_err(|e| failed("writing container.json", &e))?;
+            Ok(record)
+        })
+        .await?;
+        let id = record.id.clone();
+        // In this order: the watcher looks for the entry when the process ends.
+        self.containers().insert(
+            id.clone(),
+            Entry {
+                record: record.clone(),
+                process: None,
+            },
+        );
+        let process = self.watch(&record);
+        if let Some(entry) = self
+            .containers()
+            .get_mut(&id)
+            .filter(|entry| entry.record.exit.is_none())
+        {
+            entry.process = process;
+        }
+        Ok(())
+    }
+
+    /// Root file system and configuration. Blocks.
+    fn prepare(
+        &self,
+        dir: &Path,
+        spec: &ContainerSpec,
+        hostname: &str,
+        host_network: bool,
+    ) -> Result<(), RuntimeError> {
+        let layers = self.options.images.layers(&spec.image_id)?;
+        fs::create_dir_all(dir).map_err(|e| failed(format!("making {}", dir.display()), &e))?;
+        let root = rootfs::mount_rootfs(dir, &layers).map_err(|e| failed("mounting the root file system", &e))?;
+        if !spec.working_dir.is_empty() {
+            rootfs::make_working_dir(&root, &spec.working_dir)
+                .map_err(|e| RuntimeError::Invalid(format!("working directory {}: {e}", spec.working_dir)))?;
+        }
+        let namespace = namespace_path(&spec.pod_uid);
+        let around = Surroundings {
+            rootfs: &root,
+            namespace: (!host_network).then_some(namespace.as_path()),
+            hostname,
+            own_capabilities: self.facts.capabilities,
+            has_tty_group: self.facts.has_group(TTY_GROUP),
+        };
+        let config = serde_json::to_vec(&config(spec, &around)?).map_err(|e| RuntimeError::Failed(e.to_string()))?;
+        fs::write(dir.join("config.json"), config).map_err(|e| failed("writing config.json", &e))
+    }
+
+    pub(super) async fn start_container(self: &Arc<Self>, id: &str) -> Result<(), RuntimeError> {
+        let record = {
+            let mut containers = self.containers();
+            let entry = containers
+                .get_mut(id)
+                .ok_or_else(|| RuntimeError::NotFound(format!("container {id}")))?;
+            match entry.record.state() {
+                ContainerState::Created => {}
+                ContainerState::Running => return Ok(()),
+                ContainerState::Exited(exit) => {
+                    return Err(RuntimeError::Failed(format!(
+                        "the container ended before it was started, with code {}",
+                        exit.code
+                    )));
+                }
+            }
+            // Before the call: it may end before the call does.
+            entry.record.started_at = Some(Timestamp::now());
+            entry.record.clone()
+        };
+        let dir = self.container_dir(id);
+        let started = self.command.run(&dir.join("runtime.log"), &["start", id], None).await;
+        if let Err(error) = started {
+            if let Some(entry) = self.containers().get_mut(id) {
+                entry.record.started_at = None;
+            }
+            return Err(error);
+        }
+        let shared = Arc::clone(self);
+        blocking(move || {
+            // Not over what the watcher may have written meanwhile.
+            let current = shared.record(&record.id).unwrap_or(record);
+            current.save(&dir).map_err(|e| failed("writing container.json", &e))
+        })
+        .await
+    }
+
+    pub(super) async fn remove_container(self: &Arc<Self>, id: &str) -> Result<(), RuntimeError> {
+        let Ok(record) = self.record(id) else { return Ok(()) };
+        match record.state() {
+            ContainerState::Running => {
+                return Err(RuntimeError::Failed(format!(
+                    "container {id} still runs: stop it first"
+                )));
+            }
+            ContainerState::Created => self.kill_and_wait(id).await?,
+            ContainerState::Exited(_) => {}
+        }
+        self.discard(id).await;
+        let dir = self.container_dir(id);
+        if dir.exists() {
+            return Err(RuntimeError::Failed(format!("{} cannot be removed", dir.display())));
+        }
+        self.containers().remove(id);
+        Ok(())
+    }
+
+    async fn kill_and_wait(self: &Arc<Self>, id: &str) -> Result<(), RuntimeError> {
+        let mut exits = self.exits.subscribe();
+        self.signal(id, "SIGKILL")?;
+        let gone = async {
+            while matches!(self.record(id).map(|record| record.exit), Ok(None)) {
+                // A lagging receiver looks again, too.
+                let _ = exits.recv().await;
+            }
+        };
+        tokio::time::timeout(KILL_LIMIT, gone)
+            .await
+            .map_err(|_| RuntimeError::Failed(format!("container {id} does not die")))
+    }
+
+    /// Takes away everything that a container has on this machine. What cannot be removed is left for the next try.
+    async fn discard(self: &Arc<Self>, id: &str) {
+        let dir = self.container_dir(id);
+        if Path::new(OCI_STATE_DIR).join(id).exists() {
+            kill_orphan(&dir);
+            let log = dir.join("runtime.log");
+            if let Err(error) = self.command.run(&log, &["delete", id], None).await {
+                tracing::debug!(container = id, %error, "the OCI runtime cannot delete it");
+            }
+        }
+        let id = id.to_owned();
+        let removed = blocking(move || {
+            let _ = fs::remove_dir_all(Path::new(OCI_STATE_DIR).join(&id));
+            Self::pipes(&id).remove();
+            rootfs::remove(&dir).map_err(|e| failed(format!("removing {}", dir.display()), &e))
+        });
+        if let Err(error) = removed.await {
+            tracing::warn!(%error, "a container leaves something behind");
+        }
+    }
+}
+
+/// A process that waits at the gate of a container that is not going to be.
+fn kill_orphan(dir: &Path) {
+    let pid = fs::read_to_string(dir.join("pid"))
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw)
+        && let Ok(process) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
+        && is_child_of_init(pid.as_raw_nonzero().get())
+    {
+        let _ = rustix::process::pidfd_send_signal(process, rustix::process::Signal::KILL);
+    }
+}
+
+/// Containers' first processes are children of pid 1; nothing else with that number is ours to kill.
+fn is_child_of_init(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status
+        .lines()
+        .any(|line| line.strip_prefix("PPid:").is_some_and(|ppid| ppid.trim() == "1"))
+}

@@ -1,0 +1,149 @@
+//! Pods' network namespaces and addresses, remembered across restarts in `sandboxes/<uid>.json`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::record::{read_json, write_json};
+use super::{Shared, blocking, failed};
+use crate::net::{AddressPool, NetError, connect_sandbox, create_namespace, remove_namespace};
+use crate::{RuntimeError, Sandbox, SandboxSpec};
+
+/// A sandbox on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SandboxRecord {
+    pub(super) pod: String,
+    pub(super) hostname: String,
+    pub(super) ip: Ipv4Addr,
+    pub(super) host_network: bool,
+}
+
+/// All sandboxes of a node.
+pub(super) struct Sandboxes {
+    records: BTreeMap<String, SandboxRecord>,
+    pool: AddressPool,
+}
+
+impl Sandboxes {
+    /// What was remembered; `known`: does the pod have a container? Others are forgotten, nobody would ever ask for them.
+    pub(super) fn load(dir: &Path, gateway: Ipv4Addr, prefix: u8, known: impl Fn(&str) -> bool) -> Self {
+        let mut sandboxes = Self {
+            records: BTreeMap::new(),
+            pool: AddressPool::new(gateway, prefix),
+        };
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let Some(uid) = path.file_stem().and_then(|name| name.to_str()).map(str::to_owned) else {
+                continue;
+            };
+            match read_json::<SandboxRecord>(&path) {
+                Ok(record) if known(&uid) || crate::net::namespace_path(&uid).exists() => {
+                    if !record.host_network {
+                        sandboxes.pool.take(Some(record.ip));
+                    }
+                    sandboxes.records.insert(uid, record);
+                }
+                _ => drop(fs::remove_file(&path)),
+            }
+        }
+        sandboxes
+    }
+
+    pub(super) fn ip(&self, pod_uid: &str) -> Option<IpAddr> {
+        self.records.get(pod_uid).map(|record| record.ip.into())
+    }
+
+    pub(super) fn get(&self, pod_uid: &str) -> Option<&SandboxRecord> {
+        self.records.get(pod_uid)
+    }
+
+    fn give_back(&mut self, pod_uid: &str) {
+        if let Some(record) = self.records.remove(pod_uid)
+            && !record.host_network
+        {
+            self.pool.give_back(record.ip);
+        }
+    }
+}
+
+impl Shared {
+    pub(super) async fn create_sandbox(self: &Arc<Self>, spec: &SandboxSpec) -> Result<Sandbox, RuntimeError> {
+        let bridge = self.options.bridge.clone();
+        let uid = spec.pod_uid.clone();
+        let remembered = self.sandboxes().get(&uid).cloned();
+        let pinned = crate::net::namespace_path(&uid).exists();
+        if let Some(record) = &remembered
+            && (record.host_network || pinned)
+            && record.host_network == spec.host_network
+        {
+            return Ok(Sandbox { ip: record.ip.into() });
+        }
+        if pinned {
+            // Begun by a predecessor that did not come to its end.
+            remove_namespace(&self.netlink, &uid).await?;
+        }
+        let wish = match spec.ip {
+            Some(IpAddr::V4(ip)) => Some(ip),
+            _ => remembered.map(|record| record.ip),
+        };
+        let record = self.reserve(spec, wish)?;
+        if !spec.host_network
+            && let Err(error) = self.make_namespace(&uid, record.ip).await
+        {
+            let _ = remove_namespace(&self.netlink, &uid).await;
+            self.sandboxes().give_back(&uid);
+            return Err(error);
+        }
+        let path = self.options.dir.join("sandboxes").join(format!("{uid}.json"));
+        let ip = record.ip.into();
+        blocking(move || write_json(&path, &record).map_err(|e| failed(format!("writing {}", path.display()), &e)))
+            .await?;
+        tracing::debug!(node = self.options.node, pod = spec.pod, %ip, bridge = bridge.name, "sandbox made");
+        Ok(Sandbox { ip })
+    }
+
+    fn reserve(&self, spec: &SandboxSpec, wish: Option<Ipv4Addr>) -> Result<SandboxRecord, RuntimeError> {
+        let bridge = &self.options.bridge;
+        let mut sandboxes = self.sandboxes();
+        sandboxes.give_back(&spec.pod_uid);
+        let ip = if spec.host_network {
+            Some(bridge.gateway)
+        } else {
+            sandboxes.pool.take(wish)
+        };
+        let ip = ip.ok_or(NetError::NoAddress(bridge.gateway, bridge.prefix))?;
+        let record = SandboxRecord {
+            pod: spec.pod.clone(),
+            hostname: spec.hostname.clone(),
+            ip,
+            host_network: spec.host_network,
+        };
+        sandboxes.records.insert(spec.pod_uid.clone(), record.clone());
+        Ok(record)
+    }
+
+    async fn make_namespace(&self, uid: &str, ip: Ipv4Addr) -> Result<(), RuntimeError> {
+        let pod_uid = uid.to_owned();
+        blocking(move || Ok(create_namespace(&pod_uid)?)).await?;
+        Ok(connect_sandbox(&self.netlink, uid, &self.options.bridge, ip).await?)
+    }
+
+    pub(super) async fn remove_sandbox(self: &Arc<Self>, uid: &str) -> Result<(), RuntimeError> {
+        remove_namespace(&self.netlink, uid).await?;
+        let path = self.options.dir.join("sandboxes").join(format!("{uid}.json"));
+        blocking(move || match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(failed(format!("removing {}", path.display()), &error))
+            }
+            _ => Ok(()),
+        })
+        .await?;
+        self.sandboxes().give_back(uid);
+        Ok(())
+    }
+}

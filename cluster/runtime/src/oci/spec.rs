@@ -1,0 +1,264 @@
+//! `config.json` of a container (OCI runtime specification). Pure.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::{ContainerSpec, RuntimeError};
+
+/// What container runtimes give by default.
+const DEFAULT_CAPABILITIES: [&str; 14] = [
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "NET_RAW",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+];
+/// In the order of their numbers (capabilities(7)).
+const ALL_CAPABILITIES: [&str; 41] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+];
+/// Hidden, as runc does.
+const MASKED: [&str; 10] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+/// Not to be written, as runc does.
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// What the machine adds to a [`ContainerSpec`].
+pub(super) struct Surroundings<'a> {
+    /// Root file system.
+    pub(super) rootfs: &'a Path,
+    /// Network namespace to join; None: that of the node.
+    pub(super) namespace: Option<&'a Path>,
+    /// Host name.
+    pub(super) hostname: &'a str,
+    /// Capabilities that the runtime itself has, as a bit set.
+    pub(super) own_capabilities: u64,
+    /// The highest group id that exists may be below 5, that of terminals.
+    pub(super) has_tty_group: bool,
+}
+
+/// The configuration of a container. No cgroup settings: there is no cgroup of ours.
+pub(super) fn config(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<Value, RuntimeError> {
+    let capabilities = capabilities(spec, around.own_capabilities)?;
+    let mut namespaces: Vec<Value> = ["pid", "mount", "ipc", "uts"]
+        .iter()
+        .map(|kind| json!({ "type": kind }))
+        .collect();
+    if let Some(path) = around.namespace {
+        namespaces.push(json!({ "type": "network", "path": path }));
+    }
+    let mut mounts = default_mounts(around);
+    for mount in &spec.mounts {
+        let access = if mount.read_only { "ro" } else { "rw" };
+        mounts.push(json!({
+            "destination": mount.target, "type": "bind", "source": mount.source, "options": ["rbind", "rprivate", access],
+        }));
+    }
+    let mut linux = json!({ "namespaces": namespaces });
+    if !spec.privileged {
+        linux["maskedPaths"] = json!(MASKED);
+        linux["readonlyPaths"] = json!(READ_ONLY);
+    }
+    Ok(json!({
+        "ociVersion": "1.0.2",
+        "hostname": around.hostname,
+        "root": { "path": around.rootfs, "readonly": spec.read_only_root },
+        "mounts": mounts,
+        "linux": linux,
+        "process": {
+            "terminal": false,
+            "user": { "uid": spec.uid, "gid": spec.gid, "additionalGids": spec.additional_gids },
+            "args": spec.args,
+            "env": spec.env,
+            "cwd": if spec.working_dir.is_empty() { "/" } else { &spec.working_dir },
+            "noNewPrivileges": spec.no_new_privileges,
+            "capabilities": { "bounding": capabilities, "effective": capabilities, "permitted": capabilities },
+        },
+    }))
+}
+
+fn default_mounts(around: &Surroundings<'_>) -> Vec<Value> {
+    let mut terminals = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
+    if around.has_tty_group {
+        terminals.push("gid=5");
+    }
+    vec![
+        json!({ "destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"] }),
+        json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"] }),
+        json!({ "destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": terminals }),
+        json!({ "destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"] }),
+        json!({ "destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"] }),
+        json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"] }),
+    ]
+}
+
+/// Sorted `CAP_…` names: the default set, with and without what was asked for, and never more than the runtime has.
+fn capabilities(spec: &ContainerSpec, own: u64) -> Result<Vec<String>, RuntimeError> {
+    let name = |wanted: &String| wanted.trim_start_matches("CAP_").to_ascii_uppercase();
+    let add: Vec<String> = spec.add_capabilities.iter().map(name).collect();
+    let drop: Vec<String> = spec.drop_capabilities.iter().map(name).collect();
+    if let Some(unknown) = add
+        .iter()
+        .chain(&drop)
+        .find(|c| *c != "ALL" && !ALL_CAPABILITIES.contains(&c.as_str()))
+    {
+        return Err(RuntimeError::Invalid(format!(
+            "container {}: unknown capability {unknown:?}",
+            spec.name
+        )));
+    }
+    let all = |list: &[String]| list.iter().any(|c| c == "ALL");
+    let given = ALL_CAPABILITIES.iter().enumerate().filter(|(number, cap)| {
+        let start = spec.privileged || all(&add) || (DEFAULT_CAPABILITIES.contains(cap) && !all(&drop));
+        let named = |list: &[String]| list.iter().any(|c| c == *cap);
+        own & (1 << number) != 0 && (start || named(&add)) && !named(&drop)
+    });
+    let mut names: Vec<String> = given.map(|(_, cap)| format!("CAP_{cap}")).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// `process.json` of a command inside of a container: the container's own process with another command.
+pub(super) fn exec_process(config: &Value, command: &[String], tty: bool) -> Value {
+    let mut process = config["process"].clone();
+    process["args"] = json!(command);
+    process["terminal"] = json!(tty);
+    if tty
+        && let Some(env) = process["env"].as_array_mut()
+        && !env.iter().any(|v| v.as_str().is_some_and(|v| v.starts_with("TERM=")))
+    {
+        env.push(json!("TERM=xterm"));
+    }
+    process
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(super) fn spec() -> ContainerSpec {
+        ContainerSpec {
+            pod_uid: "u".into(),
+            pod: "d/p".into(),
+            name: "c".into(),
+            attempt: 0,
+            image_id: "sha256:0".into(),
+            args: vec!["/app".into()],
+            env: vec!["PATH=/bin".into()],
+            working_dir: String::new(),
+            uid: 0,
+            gid: 0,
+            additional_gids: vec![],
+            mounts: vec![crate::Mount {
+                source: "/a".into(),
+                target: "/b".into(),
+                read_only: true,
+            }],
+            read_only_root: true,
+            privileged: false,
+            add_capabilities: vec![],
+            drop_capabilities: vec![],
+            no_new_privileges: true,
+            log_path: "/log".into(),
+            labels: std::collections::BTreeMap::new(),
+        }
+    }
+
+    fn names(add: &[&str], drop: &[&str], own: u64) -> Vec<String> {
+        let mut spec = spec();
+        spec.add_capabilities = add.iter().map(ToString::to_string).collect();
+        spec.drop_capabilities = drop.iter().map(ToString::to_string).collect();
+        capabilities(&spec, own).unwrap_or_default()
+    }
+
+    #[test]
+    fn capabilities_are_what_was_asked_for_and_owned() {
+        assert_eq!(names(&[], &[], u64::MAX).len(), DEFAULT_CAPABILITIES.len());
+        assert_eq!(
+            names(&["NET_BIND_SERVICE"], &["ALL"], u64::MAX),
+            ["CAP_NET_BIND_SERVICE"]
+        );
+        assert_eq!(names(&["ALL"], &["CAP_SYS_ADMIN"], u64::MAX).len(), 40);
+        assert_eq!(names(&[], &[], 1), ["CAP_CHOWN"]);
+        assert!(names(&["FLY"], &[], u64::MAX).is_empty());
+    }
+
+    #[test]
+    fn the_configuration_says_what_the_spec_says() {
+        let around = Surroundings {
+            rootfs: Path::new("/r"),
+            namespace: Some(Path::new("/run/netns/u")),
+            hostname: "p",
+            own_capabilities: u64::MAX,
+            has_tty_group: false,
+        };
+        let config = config(&spec(), &around).unwrap_or_default();
+        assert_eq!(config["process"]["cwd"], "/");
+        assert_eq!(config["root"], json!({ "path": "/r", "readonly": true }));
+        assert!(config["linux"]["resources"].is_null(), "resources need a cgroup");
+        assert_eq!(config["mounts"][6]["options"], json!(["rbind", "rprivate", "ro"]));
+        let process = exec_process(&config, &["sh".into()], true);
+        assert_eq!(process["args"], json!(["sh"]));
+        assert_eq!(process["env"], json!(["PATH=/bin", "TERM=xterm"]));
+    }
+}

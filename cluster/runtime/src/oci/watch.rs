@@ -1,0 +1,116 @@
+//! Notices when a container's first process ends, and how.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::Shared;
+use super::record::{ExitRecord, Record, Seen, UNKNOWN_EXIT};
+use crate::host::init::{ChildExit, exit_file, parse_stat};
+
+/// How long pid 1 may take to write down an exit, and how often we look.
+const EXIT_LIMIT: Duration = Duration::from_secs(3);
+const EXIT_STEP: Duration = Duration::from_millis(1);
+
+/// What can be seen of a recorded process now.
+pub(super) fn look(record: &Record) -> Seen {
+    let (Some(pid), Some(started)) = (record.pid, record.start_time) else {
+        return Seen::Gone;
+    };
+    if let Some(exit) = read_exit(pid, started) {
+        return Seen::Ended(exit.code, exit.signal);
+    }
+    match fs::read_to_string(format!("/proc/{pid}/stat"))
+        .ok()
+        .and_then(|stat| parse_stat(&stat))
+    {
+        // A zombie is about to be written down: whoever watches it will see that at once.
+        Some((_, start)) if start == started => Seen::Alive,
+        _ => read_exit(pid, started).map_or(Seen::Gone, |exit| Seen::Ended(exit.code, exit.signal)),
+    }
+}
+
+fn read_exit(pid: i32, started: u64) -> Option<ChildExit> {
+    serde_json::from_slice(&fs::read(exit_file(pid, started)).ok()?).ok()
+}
+
+impl Shared {
+    /// Watches the process of a container from now on. None: it is gone, which is then recorded as soon as may be.
+    pub(super) fn watch(self: &Arc<Self>, record: &Record) -> Option<Arc<OwnedFd>> {
+        let (id, pid, started) = (record.id.clone(), record.pid?, record.start_time?);
+        let process = Pid::from_raw(pid)
+            .and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok())
+            .map(Arc::new);
+        let shared = Arc::clone(self);
+        let watched = process.clone();
+        tokio::spawn(async move {
+            // The number may belong to somebody else by now: then our process has ended.
+            let ours = crate::host::init::start_time(pid) == Some(started);
+            if let Some(process) = watched.filter(|_| ours)
+                && let Ok(descriptor) = register(process)
+            {
+                let _ = descriptor.readable().await;
+            }
+            let exit = wait_for_exit(pid, started).await;
+            shared.ended(&id, exit, exit_file(pid, started)).await;
+        });
+        process
+    }
+
+    async fn ended(self: &Arc<Self>, id: &str, exit: ChildExit, file: std::path::PathBuf) {
+        let record = {
+            let mut containers = self.containers();
+            let Some(entry) = containers.get_mut(id) else { return };
+            entry.record.exit = Some(ExitRecord {
+                code: exit.code,
+                signal: exit.signal,
+                finished_at: Timestamp::now(),
+            });
+            entry.process = None;
+            entry.record.clone()
+        };
+        let _ = self.exits.send(id.to_owned());
+        let dir = self.container_dir(id);
+        let saved = super::blocking(move || {
+            record
+                .save(&dir)
+                .map_err(|e| super::failed("writing container.json", &e))?;
+            // Only now nobody will ask for it again.
+            let _ = fs::remove_file(file);
+            Ok(())
+        });
+        if let Err(error) = saved.await {
+            tracing::warn!(container = id, %error, "the end of a container is not on disk");
+        }
+    }
+}
+
+#[allow(unsafe_code)] // the descriptor must stay the same while it is registered
+fn register(process: Arc<OwnedFd>) -> std::io::Result<AsyncFd<Arc<OwnedFd>>> {
+    // SAFETY: an `OwnedFd` is one descriptor for its whole life, and nobody can replace it behind a shared pointer.
+    unsafe { AsyncFd::register_with_interest(process, Interest::READABLE) }.map_err(Into::into)
+}
+
+async fn wait_for_exit(pid: i32, started: u64) -> ChildExit {
+    let end = tokio::time::Instant::now() + EXIT_LIMIT;
+    let mut step = EXIT_STEP;
+    loop {
+        if let Some(exit) = read_exit(pid, started) {
+            return exit;
+        }
+        if tokio::time::Instant::now() >= end {
+            return ChildExit {
+                code: UNKNOWN_EXIT,
+                signal: 0,
+            };
+        }
+        tokio::time::sleep(step).await;
+        step = (step * 2).min(Duration::from_millis(50));
+    }
+}
