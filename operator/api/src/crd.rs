@@ -2,6 +2,7 @@
 //! conversion strategy None: the API server then only rewrites `apiVersion`, and must not prune the other version's
 //! fields. Defaults and validation live here, so that no webhook is needed.
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
 
 use crate::GROUP;
@@ -11,8 +12,10 @@ use crate::schema::{
 };
 
 /// Every CRD that the operator needs, as objects to create or apply.
-pub fn crds() -> Vec<Value> {
-    vec![clone_set()]
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    #[allow(clippy::expect_used)] // they are constants, and a test reads each of them
+    let read = |value| serde_json::from_value(value).expect("the definitions below are CustomResourceDefinitions");
+    vec![read(clone_set())]
 }
 
 fn clone_set() -> Value {
@@ -104,7 +107,7 @@ fn clone_set_spec() -> Value {
             "scaleStrategy": object(
                 json!({
                     "podsToDelete": list(string()),
-                    "maxUnavailable": int_or_percent("spec.scaleStrategy.maxUnavailable"),
+                    "maxUnavailable": int_or_percent(),
                     "enablePVCReuse": boolean(),
                     "disablePVCReuse": boolean(),
                     "excludePreparingDelete": boolean(),
@@ -144,11 +147,11 @@ fn clone_set_spec() -> Value {
 
 /// Both shapes: v1beta1's `rollingUpdate` and v1alpha1's flat settings.
 fn update_strategy() -> Value {
-    let mut rolling = settings("spec.updateStrategy.rollingUpdate");
+    let mut rolling = settings();
     rolling["podUpdatePolicy"] = one_of(&["ReCreate", "InPlaceIfPossible", "InPlaceOnly", ""]);
     let mut rolling = object(rolling, &[]);
     rolling["x-kubernetes-validations"] = no_surge_in_place_only("self.podUpdatePolicy", "rollingUpdate.");
-    let mut flat = settings("spec.updateStrategy");
+    let mut flat = settings();
     flat["type"] = one_of(&[
         "RollingUpdate",
         "OnDelete",
@@ -167,17 +170,17 @@ fn no_surge_in_place_only(policy: &str, prefix: &str) -> Value {
     json!([{
         "rule": format!(
             "!has({policy}) || {policy} != 'InPlaceOnly' || !has(self.maxSurge) || \
-             (type(self.maxSurge) == int ? self.maxSurge == 0 : self.maxSurge == '0%')"
+             string(self.maxSurge) in ['0', '0%']"
         ),
         "message": format!("spec.updateStrategy.{prefix}maxSurge must be 0 with InPlaceOnly: no pod may be replaced"),
     }])
 }
 
-fn settings(path: &str) -> Value {
+fn settings() -> Value {
     json!({
-        "partition": int_or_percent(&format!("{path}.partition")),
-        "maxUnavailable": int_or_percent(&format!("{path}.maxUnavailable")),
-        "maxSurge": int_or_percent(&format!("{path}.maxSurge")),
+        "partition": int_or_percent(),
+        "maxUnavailable": int_or_percent(),
+        "maxSurge": int_or_percent(),
         "paused": boolean(),
         "priorityStrategy": object(
             json!({
@@ -263,18 +266,16 @@ mod tests {
     #[test]
     fn golden_files_match() {
         for crd in crds() {
-            let name = crd["spec"]["names"]["plural"].as_str().unwrap().to_owned();
-            let text = serde_saphyr::to_string(&crd).unwrap();
+            let name = crd.spec.names.plural.clone();
+            let text = serde_saphyr::to_string(&serde_json::to_value(&crd).unwrap()).unwrap();
             expect_test::expect_file![format!("{}/crds/{name}.yaml", env!("CARGO_MANIFEST_DIR"))].assert_eq(&text);
         }
     }
 
     #[test]
-    fn kubernetes_types_can_read_them() {
-        use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+    fn one_version_is_stored() {
         for crd in crds() {
-            let typed: CustomResourceDefinition = serde_json::from_value(crd).unwrap();
-            assert_eq!(typed.spec.versions.iter().filter(|v| v.storage).count(), 1);
+            assert_eq!(crd.spec.versions.iter().filter(|version| version.storage).count(), 1);
         }
     }
 }

@@ -37,17 +37,15 @@ pub(crate) fn time() -> Value {
     json!({"type": "string", "format": "date-time"})
 }
 
-/// An integer or a percentage. Plain numbers as text are refused: they are a frequent mistake that would otherwise be
-/// read as something else.
-pub(crate) fn int_or_percent(field: &str) -> Value {
+/// A non-negative integer or a percentage. Plain numbers as text are refused: they are a frequent mistake that would
+/// otherwise be read as something else.
+pub(crate) fn int_or_percent() -> Value {
     json!({
         "anyOf": [{"type": "integer"}, {"type": "string"}],
         "x-kubernetes-int-or-string": true,
+        "minimum": 0,
         "maxLength": 16,
-        "x-kubernetes-validations": [{
-            "rule": "type(self) == int ? self >= 0 : self.matches('^[0-9]+%$')",
-            "message": format!("{field} must be a non-negative integer or a percentage such as \"20%\""),
-        }],
+        "pattern": "^[0-9]+%$",
     })
 }
 

@@ -1,0 +1,223 @@
+//! The operator on a real API server, with kubelets played.
+
+mod play;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use play::{Kubelet, Play, cloneset, settled};
+use serde_json::{Value, json};
+
+const QUICK: Kubelet = Kubelet {
+    start: Duration::from_millis(30),
+};
+
+fn in_place(budget: i32, grace: i32) -> Value {
+    json!({"podUpdatePolicy": "InPlaceOnly", "maxUnavailable": budget,
+        "inPlaceUpdateStrategy": {"gracePeriodSeconds": grace}})
+}
+
+fn image(value: &str) -> Value {
+    json!({"spec": {"template": {"spec": {"containers": [
+        {"name": "app", "image": value}, {"name": "log", "image": "log:1"}]}}}})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn creates_updates_in_place_scales_and_rests() {
+    let play = Play::start(QUICK).await;
+    play.create(cloneset("web", 4, "app:1", in_place(2, 0))).await.unwrap();
+    play.until("web", "all pods", settled).await;
+    assert_eq!(play.metrics.writes("scale_up"), 4);
+    assert_eq!(play.metrics.writes("return"), 4, "two writes per pod created");
+
+    let before = play.list().await;
+    play.patch("web", image("app:2")).await;
+    let set = play.until("web", "the update", settled).await;
+    let after = play.list().await;
+    assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
+    for (name, pod) in &after {
+        assert_eq!(pod["metadata"]["uid"], before[name]["metadata"]["uid"]);
+        assert_eq!(pod["spec"]["containers"][0]["image"], "app:2");
+        assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 1);
+        assert_eq!(
+            pod["status"]["containerStatuses"][1]["restartCount"], 0,
+            "the other container never notices"
+        );
+        assert_eq!(
+            pod["metadata"]["labels"]["controller-revision-hash"],
+            set["status"]["updateRevision"]
+        );
+    }
+    let writes: Vec<_> = ["drain", "update", "return"]
+        .iter()
+        .map(|why| play.metrics.writes(why))
+        .collect();
+    assert_eq!(writes, [4, 4, 8], "three writes per pod updated");
+    assert_eq!(set["status"]["currentRevision"], set["status"]["updateRevision"]);
+
+    // The kind of thing that kubectl scale does.
+    play.patch("web", json!({"spec": {"replicas": 1}})).await;
+    play.until("web", "scaling down", settled).await;
+    assert_eq!(play.list().await.len(), 1);
+
+    let version = play.until("web", "rest", settled).await["metadata"]["resourceVersion"].clone();
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    let rested = play.until("web", "rest", settled).await;
+    assert_eq!(
+        version, rested["metadata"]["resourceVersion"],
+        "an idle operator writes nothing"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waits_for_the_quiet_period_and_rolls_back_within_it() {
+    let play = Play::start(QUICK).await;
+    play.create(cloneset("web", 2, "app:1", in_place(1, 1))).await.unwrap();
+    play.until("web", "all pods", settled).await;
+    let start = std::time::Instant::now();
+    play.patch("web", image("app:2")).await;
+    play.until("web", "the update", settled).await;
+    assert!(
+        start.elapsed() > Duration::from_secs(2),
+        "two pods one after the other, a second each"
+    );
+
+    let writes = play.metrics.writes("update");
+    play.patch("web", image("app:3")).await;
+    play.until("web", "a drain", |set| set["status"]["readyReplicas"] == 1)
+        .await;
+    play.patch("web", image("app:2")).await;
+    play.until("web", "the way back", settled).await;
+    assert_eq!(play.metrics.writes("update"), writes, "no image was written");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_of_the_same_digest_completes() {
+    // kruise #635, #1493, #2297
+    let play = Play::start(QUICK).await;
+    play.create(cloneset("web", 2, "same:1", in_place(1, 0))).await.unwrap();
+    play.until("web", "all pods", settled).await;
+    play.patch("web", image("same:2")).await;
+    play.until("web", "the update", settled).await;
+    play.patch("web", image("same:1")).await;
+    play.until("web", "the way back", settled).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recreates_within_the_budget_and_keeps_the_partition() {
+    let play = Play::start(QUICK).await;
+    play.create(cloneset(
+        "web",
+        4,
+        "app:1",
+        json!({"podUpdatePolicy": "ReCreate", "maxUnavailable": 1, "partition": 2}),
+    ))
+    .await
+    .unwrap();
+    play.until("web", "all pods", settled).await;
+    let before: BTreeSet<_> = play.list().await.into_keys().collect();
+    play.patch("web", image("app:2")).await;
+    let done = |set: &Value| {
+        set["status"]["observedGeneration"] == set["metadata"]["generation"]
+            && set["status"]["updatedAvailableReplicas"] == 2
+            && set["status"]["availableReplicas"] == 4
+    };
+    play.until("web", "the partition", done).await;
+    let after: BTreeSet<_> = play.list().await.into_keys().collect();
+    assert_eq!(before.intersection(&after).count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_operator_continues() {
+    let play = Play::start(QUICK).await;
+    play.create(cloneset("web", 3, "app:1", in_place(1, 1))).await.unwrap();
+    play.until("web", "all pods", settled).await;
+    let second = play.operator();
+    play.patch("web", image("app:2")).await;
+    play.until("web", "a drain", |set| set["status"]["readyReplicas"] == 2)
+        .await;
+    second.cancel();
+    play.until("web", "the update", settled).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn v1alpha1_is_understood() {
+    let play = Play::start(QUICK).await;
+    let mut set = cloneset("old", 1, "app:1", json!({}));
+    set["apiVersion"] = json!("apps.kruise.io/v1alpha1");
+    set["spec"]["updateStrategy"] = json!({"type": "InPlaceOnly", "maxUnavailable": 1});
+    play.create(set).await.unwrap();
+    play.until("old", "the pod", settled).await;
+    let before: Vec<_> = play.list().await.into_keys().collect();
+    play.patch("old", image("app:2")).await;
+    play.until("old", "the update", settled).await;
+    assert_eq!(before, play.list().await.into_keys().collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_input_is_refused_and_names_the_field() {
+    let play = Play::start(QUICK).await;
+    let refused = |edit: fn(&mut Value)| {
+        let mut set = cloneset("bad", 1, "app:1", in_place(1, 0));
+        edit(&mut set);
+        let play = &play;
+        async move {
+            match play.create(set).await {
+                Err(kube::Error::Api(status)) => (status.code, status.message.clone()),
+                other => panic!("not refused: {other:?}"),
+            }
+        }
+    };
+    for (what, (code, message), field) in [
+        (
+            "selector",
+            refused(|s| s["spec"]["selector"]["matchLabels"]["app"] = json!("other")).await,
+            "spec.selector",
+        ),
+        (
+            "empty selector",
+            refused(|s| s["spec"]["selector"] = json!({})).await,
+            "spec.selector",
+        ),
+        (
+            "expression",
+            refused(|s| {
+                s["spec"]["selector"] = json!({"matchExpressions": [{"key": "app", "operator": "In", "values": ["x"]}]})
+            })
+            .await,
+            "spec.selector",
+        ),
+        (
+            "replicas",
+            refused(|s| s["spec"]["replicas"] = json!(-1)).await,
+            "spec.replicas",
+        ),
+        (
+            "surge",
+            refused(|s| s["spec"]["updateStrategy"]["rollingUpdate"]["maxSurge"] = json!(1)).await,
+            "maxSurge",
+        ),
+        (
+            "policy",
+            refused(|s| s["spec"]["updateStrategy"]["rollingUpdate"]["podUpdatePolicy"] = json!("Maybe")).await,
+            "podUpdatePolicy",
+        ),
+        (
+            "number as text",
+            refused(|s| s["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"] = json!("5")).await,
+            "maxUnavailable",
+        ),
+    ] {
+        assert_eq!(code, 422, "{what}: {message}");
+        assert!(message.contains(field), "{what}: {message}");
+    }
+    play.create(cloneset("good", 0, "app:1", in_place(1, 0))).await.unwrap();
+    let patch = json!({"spec": {"selector": {"matchLabels": {"app": "good", "more": "x"}},
+        "template": {"metadata": {"labels": {"app": "good", "more": "x"}}}}});
+    let parameters = kube::api::PatchParams::default();
+    let changed = play
+        .sets("v1beta1")
+        .patch("good", &parameters, &kube::api::Patch::Merge(&patch))
+        .await;
+    assert!(changed.unwrap_err().to_string().contains("immutable"));
+}

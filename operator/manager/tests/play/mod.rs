@@ -1,0 +1,259 @@
+//! An API server in this process, and a play of what a scheduler and kubelets do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use afloat_apiserver::{ApiServer, Options};
+use afloat_manager::metrics::Metrics;
+use afloat_store::Store;
+use jiff::Timestamp;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Client;
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// The world of one test.
+pub(crate) struct Play {
+    pub(crate) client: Client,
+    pub(crate) metrics: Metrics,
+    stop: CancellationToken,
+}
+
+impl Drop for Play {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// How the kubelets behave.
+#[derive(Clone, Copy)]
+pub(crate) struct Kubelet {
+    /// Time between a change of a container and its being ready.
+    pub(crate) start: Duration,
+}
+
+impl Play {
+    /// Starts everything.
+    pub(crate) async fn start(kubelet: Kubelet) -> Self {
+        let server = ApiServer::new(Store::memory(), Options::default()).await.unwrap();
+        let client = server.client("test");
+        let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+        for crd in afloat_api::crds() {
+            crds.create(&PostParams::default(), &crd).await.unwrap();
+        }
+        let play = Self {
+            client: client.clone(),
+            metrics: Metrics::default(),
+            stop: CancellationToken::new(),
+        };
+        tokio::spawn(kubelets(client.clone(), kubelet, play.stop.clone()));
+        play.operator();
+        play
+    }
+
+    /// Starts an operator; returns what stops it.
+    pub(crate) fn operator(&self) -> CancellationToken {
+        let stop = self.stop.child_token();
+        let options = afloat_manager::Options {
+            metrics: self.metrics.clone(),
+            ..Default::default()
+        };
+        tokio::spawn(afloat_manager::run(self.client.clone(), options, stop.clone()));
+        stop
+    }
+
+    /// CloneSets in either version.
+    pub(crate) fn sets(&self, version: &str) -> Api<DynamicObject> {
+        let kind = GroupVersionKind::gvk("apps.kruise.io", version, "CloneSet");
+        Api::namespaced_with(self.client.clone(), "default", &ApiResource::from_gvk(&kind))
+    }
+
+    pub(crate) fn pods(&self) -> Api<DynamicObject> {
+        pods(&self.client)
+    }
+
+    pub(crate) async fn create(&self, object: Value) -> kube::Result<DynamicObject> {
+        let version = object["apiVersion"]
+            .as_str()
+            .unwrap()
+            .rsplit('/')
+            .next()
+            .unwrap()
+            .to_owned();
+        self.sets(&version)
+            .create(&PostParams::default(), &serde_json::from_value(object).unwrap())
+            .await
+    }
+
+    pub(crate) async fn patch(&self, name: &str, patch: Value) {
+        self.sets("v1beta1")
+            .patch(name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+            .unwrap();
+    }
+
+    /// Waits until the CloneSet's object passes; panics with the object after 30 s.
+    pub(crate) async fn until(&self, name: &str, what: &str, pass: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        let wait = async {
+            loop {
+                last = serde_json::to_value(self.sets("v1beta1").get(name).await.unwrap()).unwrap();
+                if pass(&last) {
+                    return;
+                }
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        if timeout(Duration::from_secs(30), wait).await.is_err() {
+            let pods = serde_json::to_string_pretty(&self.list().await).unwrap();
+            panic!("{what} did not come: {last:#}\n{pods}");
+        }
+        last
+    }
+
+    /// All pods, by name.
+    pub(crate) async fn list(&self) -> BTreeMap<String, Value> {
+        let list = self.pods().list(&ListParams::default()).await.unwrap();
+        list.into_iter()
+            .map(|pod| (pod.metadata.name.clone().unwrap(), serde_json::to_value(pod).unwrap()))
+            .collect()
+    }
+}
+
+/// A CloneSet to start from.
+pub(crate) fn cloneset(name: &str, replicas: i32, image: &str, rolling: Value) -> Value {
+    json!({
+        "apiVersion": "apps.kruise.io/v1beta1", "kind": "CloneSet", "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"containers": [{"name": "app", "image": image}, {"name": "log", "image": "log:1"}]},
+            },
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": rolling},
+        },
+    })
+}
+
+/// The status speaks of the present spec, and everything wanted is there.
+pub(crate) fn settled(set: &Value) -> bool {
+    let status = &set["status"];
+    status["observedGeneration"] == set["metadata"]["generation"]
+        && status["updatedAvailableReplicas"] == set["spec"]["replicas"]
+        && status["replicas"] == set["spec"]["replicas"]
+        && status["conditions"][0]["reason"] == "CloneSetAvailable"
+}
+
+fn pods(client: &Client) -> Api<DynamicObject> {
+    Api::namespaced_with(
+        client.clone(),
+        "default",
+        &ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Pod")),
+    )
+}
+
+/// A container as the play runs it: image, number of starts, when it is ready.
+type Running = (String, u32, Instant);
+
+async fn kubelets(client: Client, kubelet: Kubelet, stop: CancellationToken) {
+    let api = pods(&client);
+    let mut running: BTreeMap<(String, String), Running> = BTreeMap::new();
+    while !stop.is_cancelled() {
+        sleep(Duration::from_millis(5)).await;
+        let Ok(list) = api.list(&ListParams::default()).await else {
+            continue;
+        };
+        let mut alive = BTreeSet::new();
+        for pod in list {
+            let pod = serde_json::to_value(pod).unwrap();
+            let uid = pod["metadata"]["uid"].as_str().unwrap().to_owned();
+            alive.insert(uid.clone());
+            let name = pod["metadata"]["name"].as_str().unwrap();
+            if pod["metadata"]["deletionTimestamp"].is_string() {
+                let parameters = kube::api::DeleteParams {
+                    grace_period_seconds: Some(0),
+                    ..Default::default()
+                };
+                let _ = api.delete(name, &parameters).await;
+                continue;
+            }
+            if !pod["spec"]["nodeName"].is_string() {
+                let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name},
+                    "target": {"apiVersion": "v1", "kind": "Node", "name": "node"}});
+                let _ = api
+                    .create_subresource::<Value, Value>("binding", name, &PostParams::default(), &binding)
+                    .await;
+                continue;
+            }
+            let status = status(&pod, &uid, kubelet, &mut running);
+            if status["conditions"] != ready_of(&pod)
+                || status["containerStatuses"] != pod["status"]["containerStatuses"]
+            {
+                let patch = json!({"metadata": {"uid": uid}, "status": status});
+                let _ = api
+                    .patch_status(name, &PatchParams::default(), &Patch::Strategic(&patch))
+                    .await;
+            }
+        }
+        running.retain(|(uid, _), _| alive.contains(uid));
+    }
+}
+
+/// The pod's Ready condition as a list of one.
+fn ready_of(pod: &Value) -> Value {
+    let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let mut ready: Vec<Value> = conditions.into_iter().filter(|c| c["type"] == "Ready").collect();
+    for condition in &mut ready {
+        let map = condition.as_object_mut().unwrap();
+        map.retain(|key, _| ["type", "status", "lastTransitionTime"].contains(&key.as_str()));
+    }
+    Value::Array(ready)
+}
+
+fn status(pod: &Value, uid: &str, kubelet: Kubelet, running: &mut BTreeMap<(String, String), Running>) -> Value {
+    let now = Instant::now();
+    let mut all_ready = true;
+    let mut statuses = Vec::new();
+    for container in pod["spec"]["containers"].as_array().unwrap() {
+        let (name, image) = (
+            container["name"].as_str().unwrap(),
+            container["image"].as_str().unwrap(),
+        );
+        let entry = running
+            .entry((uid.to_owned(), name.to_owned()))
+            .or_insert_with(|| (image.to_owned(), 0, now + kubelet.start));
+        if entry.0 != image {
+            *entry = (image.to_owned(), entry.1 + 1, now + kubelet.start);
+        }
+        let ready = now >= entry.2;
+        all_ready &= ready;
+        // "same:" images all have one digest.
+        let digest = if image.starts_with("same:") { "same" } else { image };
+        statuses.push(json!({
+            "name": name, "image": format!("docker.io/library/{image}"), "imageID": format!("sha256:{digest}"),
+            "containerID": format!("play://{uid}/{name}/{}", entry.1), "restartCount": entry.1, "ready": ready,
+            "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}},
+        }));
+    }
+    let condition = |kind: &str| {
+        let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.into_iter().find(|condition| condition["type"] == kind)
+    };
+    let gates = pod["spec"]["readinessGates"].as_array().cloned().unwrap_or_default();
+    let open = gates.iter().all(|gate| {
+        condition(gate["conditionType"].as_str().unwrap()).is_some_and(|condition| condition["status"] == "True")
+    });
+    let word = if open && all_ready { "True" } else { "False" };
+    let old = condition("Ready")
+        .filter(|old| old["status"] == word)
+        .map(|old| old["lastTransitionTime"].clone());
+    let since = old.unwrap_or_else(|| json!(Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()));
+    json!({
+        "phase": "Running",
+        "conditions": [{"type": "Ready", "status": word, "lastTransitionTime": since}],
+        "containerStatuses": statuses,
+    })
+}
