@@ -5,6 +5,7 @@
 //! That is what makes "no proxy sends there any more and nothing is open" a fact and not a hope.
 
 use std::collections::HashMap;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddrV4};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +23,7 @@ pub(crate) struct Counters {
     pub(crate) refused: AtomicU64,
     pub(crate) reset: AtomicU64,
     pub(crate) timed_out: AtomicU64,
+    pub(crate) failed: AtomicU64,
     pub(crate) bytes_to_endpoint: AtomicU64,
     pub(crate) bytes_from_endpoint: AtomicU64,
 }
@@ -36,6 +38,7 @@ impl Counters {
             refused: zero(),
             reset: zero(),
             timed_out: zero(),
+            failed: zero(),
             bytes_to_endpoint: zero(),
             bytes_from_endpoint: zero(),
         }
@@ -44,6 +47,20 @@ impl Counters {
 
 pub(crate) fn add(counter: &AtomicU64, amount: u64) {
     counter.fetch_add(amount, Ordering::Relaxed);
+}
+
+impl Counters {
+    /// Counts a connection that was lost, by what the kernel says about it.
+    pub(crate) fn lost(&self, error: &io::Error) {
+        let counter = match error.kind() {
+            ErrorKind::TimedOut => &self.timed_out,
+            // Also when it comes so early that it looks like a failed connect.
+            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted => &self.reset,
+            ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => &self.refused,
+            _ => &self.failed,
+        };
+        add(counter, 1);
+    }
 }
 
 /// One connection given to an endpoint; it counts as open until this is dropped.

@@ -65,6 +65,8 @@ pub struct EndpointSnapshot {
     pub reset: u64,
     /// Connections that it did not answer in time, or fell silent on.
     pub timed_out: u64,
+    /// Connections that failed for want of something on this node (local ports, descriptors, memory).
+    pub failed: u64,
     /// Bytes from clients.
     pub bytes_to_endpoint: u64,
     /// Bytes to clients.
@@ -184,6 +186,7 @@ fn endpoint(port: &PortKey, entry: &Entry) -> EndpointSnapshot {
         refused: get(&counters.refused),
         reset: get(&counters.reset),
         timed_out: get(&counters.timed_out),
+        failed: get(&counters.failed),
         bytes_to_endpoint: get(&counters.bytes_to_endpoint),
         bytes_from_endpoint: get(&counters.bytes_from_endpoint),
     }

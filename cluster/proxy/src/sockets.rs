@@ -85,7 +85,9 @@ impl Sockets {
             let start = |place: Place| {
                 let first = place.try_inside();
                 let (backend, shared, stop) = (backend.clone(), self.shared.clone(), stop.clone());
-                tokio::spawn(async move { keep_open(&place, first, &backend, &shared, &stop).await })
+                self.shared
+                    .tasks
+                    .spawn(async move { keep_open(&place, first, &backend, &shared, &stop).await })
             };
             let tasks = places(&self.options, frontend).into_iter().map(start).collect();
             self.open.insert(

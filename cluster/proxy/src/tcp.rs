@@ -77,15 +77,7 @@ async fn connection(client: TcpStream, lease: Option<Lease>) {
     let endpoint = match connect(counters.address).await {
         Ok(endpoint) => endpoint,
         Err(error) => {
-            let timed_out = error.kind() == io::ErrorKind::TimedOut;
-            add(
-                if timed_out {
-                    &counters.timed_out
-                } else {
-                    &counters.refused
-                },
-                1,
-            );
+            counters.lost(&error);
             tracing::debug!(%error, endpoint = %counters.address, "cannot connect");
             return reset(&client);
         }
@@ -100,15 +92,7 @@ async fn connection(client: TcpStream, lease: Option<Lease>) {
     .await;
     if let Err(broken) = ended {
         if broken.side == Side::Endpoint {
-            let timed_out = broken.error.kind() == io::ErrorKind::TimedOut;
-            add(
-                if timed_out {
-                    &counters.timed_out
-                } else {
-                    &counters.reset
-                },
-                1,
-            );
+            counters.lost(&broken.error);
         }
         // An abort on one side is passed on as one; a plain close would look like a complete answer.
         reset(&client);

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
 use tokio::net::UdpSocket;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout};
@@ -86,7 +87,8 @@ pub(crate) async fn serve(
             continue;
         };
         let bytes = buffer.get(..length).unwrap_or_default();
-        match flow.socket.try_send(bytes) {
+        // Past tokio, whose try_send fails on a new socket until it has heard from the kernel; this never blocks.
+        match SockRef::from(&*flow.socket).send(bytes) {
             Ok(_) => {
                 flow.sent_datagrams.fetch_add(1, Ordering::Relaxed);
                 add(&flow.lease.counters().bytes_to_endpoint, length as u64);
@@ -181,14 +183,15 @@ fn answer(flow: &Flow, listener: &UdpSocket, client: SocketAddr) -> io::Result<(
         let length = flow.socket.try_recv(buffer)?;
         add(&flow.lease.counters().bytes_from_endpoint, length as u64);
         // A client that cannot be reached is not the endpoint's fault, and a datagram may get lost.
-        let _ = listener.try_send_to(buffer.get(..length).unwrap_or_default(), client);
+        let _ = SockRef::from(listener).send_to(buffer.get(..length).unwrap_or_default(), &client.into());
         Ok(())
     })
 }
 
 fn failed(lease: &Lease, error: &io::Error) {
+    // A full buffer loses a datagram, as networks do; it says nothing about the endpoint.
     if error.kind() != io::ErrorKind::WouldBlock {
-        add(&lease.counters().refused, 1);
+        lease.counters().lost(error);
     }
     tracing::debug!(%error, endpoint = %lease.counters().address, "datagram not delivered");
 }
