@@ -15,8 +15,12 @@ mod selector;
 mod shell;
 
 mod deployment;
+mod disruption;
 mod garbage;
+mod kubernetes_service;
 mod namespace;
+mod node_lifecycle;
+mod pod_gc;
 mod replicaset;
 mod scheduler;
 mod serviceaccount;

@@ -117,6 +117,7 @@ pub(crate) struct Condition {
     pub(crate) message: String,
     pub(crate) last_transition_time: Option<Time>,
     pub(crate) last_update_time: Option<Time>,
+    pub(crate) last_heartbeat_time: Option<Time>,
 }
 
 /// A ReplicaSet.

@@ -90,12 +90,6 @@ impl Queue {
         }
     }
 
-    /// Adds a key after a delay; the earliest of several counts.
-    pub(crate) fn add_after(&self, key: Key, delay: Duration) {
-        self.lock().add_at(key, Instant::now() + delay);
-        self.wake.notify_one();
-    }
-
     /// Enqueues, for every change in `cache`, the keys that `keys` names. Ends with the queue.
     pub(crate) fn follow<K, I>(self: &Arc<Self>, cache: &Cache<K>, keys: impl Fn(&K) -> I + Send + Sync + 'static)
     where

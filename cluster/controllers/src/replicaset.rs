@@ -170,7 +170,7 @@ fn status(
             reason: "FailedCreate".into(),
             message: message.to_owned(),
             last_transition_time: Some(whole_seconds(now)),
-            last_update_time: None,
+            ..Condition::default()
         }));
     }
     next

@@ -10,7 +10,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::Cache;
-use crate::objects::{ConfigMap, Deployment, Kind, Namespace, Node, Pod, ReplicaSet, ServiceAccount};
+use crate::objects::{
+    ConfigMap, Deployment, Kind, Lease, Namespace, Node, Pod, PodDisruptionBudget, ReplicaSet, ServiceAccount,
+};
 use crate::shell::{Shell, is_status};
 
 /// First and last delay before a loop that ended is started again.
@@ -90,6 +92,8 @@ pub(crate) struct Caches {
     pub(crate) deployments: Arc<Cache<Deployment>>,
     pub(crate) service_accounts: Arc<Cache<ServiceAccount>>,
     pub(crate) root_cas: Arc<Cache<ConfigMap>>,
+    pub(crate) leases: Arc<Cache<Lease>>,
+    pub(crate) budgets: Arc<Cache<PodDisruptionBudget>>,
 }
 
 impl Caches {
@@ -103,6 +107,8 @@ impl Caches {
             deployments: feed(client, all(), tasks, shutdown),
             service_accounts: feed(client, all().fields("metadata.name=default"), tasks, shutdown),
             root_cas: feed(client, all().fields("metadata.name=kube-root-ca.crt"), tasks, shutdown),
+            leases: feed(client, all(), tasks, shutdown),
+            budgets: feed(client, all(), tasks, shutdown),
         }
     }
 }
@@ -155,6 +161,18 @@ where
         &mut tasks,
         context("serviceaccount-controller"),
         crate::serviceaccount::run,
+    );
+    supervise(
+        &mut tasks,
+        context("node-lifecycle-controller"),
+        crate::node_lifecycle::run,
+    );
+    supervise(&mut tasks, context("pod-garbage-collector"), crate::pod_gc::run);
+    supervise(&mut tasks, context("disruption-controller"), crate::disruption::run);
+    supervise(
+        &mut tasks,
+        context("kubernetes-service-controller"),
+        crate::kubernetes_service::run,
     );
     supervise(&mut tasks, context("endpointslice-controller"), |context| {
         endpointslices(context.shell.client.clone(), context.shutdown.clone())

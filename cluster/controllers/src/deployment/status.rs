@@ -234,6 +234,7 @@ fn set_condition(
             message: message.to_owned(),
             last_transition_time: now.clone(),
             last_update_time: now,
+            last_heartbeat_time: None,
         }),
     }
 }

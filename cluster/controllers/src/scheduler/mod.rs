@@ -8,3 +8,4 @@ mod fit;
 mod state;
 
 pub(crate) use drive::run;
+pub(crate) use fit::covers;
