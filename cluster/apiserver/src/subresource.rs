@@ -74,15 +74,12 @@ impl ApiServer {
         if call.verb == "patch" {
             let patch = ParsedPatch::read(call, body)?;
             return self
-                .change(call, part, Vec::new(), |current| {
-                    pick(current, patch.apply(call, current)?)
-                })
+                .change(call, part, |current| pick(current, patch.apply(call, current)?))
                 .await;
         }
         let mut object = document(&call.content_type, body)?;
         match_url(call, &mut object)?;
-        self.change(call, part, Vec::new(), |current| pick(current, object.clone()))
-            .await
+        self.change(call, part, |current| pick(current, object.clone())).await
     }
 
     /// `namespaces/finalize`: the one way to take away `spec.finalizers`.

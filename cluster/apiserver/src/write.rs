@@ -365,14 +365,13 @@ impl ApiServer {
     pub(crate) async fn update(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
         let mut object = document(&call.content_type, body)?;
         match_url(call, &mut object)?;
-        let warnings = check_fields(call, &object)?;
-        self.change(call, Part::Main, warnings, |_| Ok(object.clone())).await
+        self.change(call, Part::Main, |_| Ok(object.clone())).await
     }
 
     /// PATCH of an object.
     pub(crate) async fn patch(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
         let patch = ParsedPatch::read(call, body)?;
-        self.change(call, Part::Main, Vec::new(), |current| patch.apply(call, current))
+        self.change(call, Part::Main, |current| patch.apply(call, current))
             .await
     }
 
@@ -381,31 +380,23 @@ impl ApiServer {
         &self,
         call: &Call,
         part: Part,
-        mut warnings: Vec<String>,
         make: impl Fn(&Value) -> Result<Value, Status> + Send + Sync,
     ) -> Result<Response<Body>, Status> {
         let resource = &*call.resource;
-        let mut more = Vec::new();
+        let mut warnings = Vec::new();
+        let plan = |current: &Value| {
+            let mut new = make(current)?;
+            check_versions(resource, current, &new)?;
+            warnings = check_fields(call, &new)?;
+            let prepared = strategy::prepare_update(resource, part, current, &mut new, &context());
+            warnings.extend(checked(prepared, resource, call.name())?);
+            let gone = part == Part::Main && finished(resource, &new);
+            Ok(if gone { Change::Remove(new) } else { Change::Put(new) })
+        };
+        let dry_run = call.query.dry_run()?;
         let written = self
-            .modify(
-                resource,
-                call.namespace(),
-                call.name(),
-                call.query.dry_run()?,
-                |current| {
-                    let mut new = make(current)?;
-                    check_versions(resource, current, &new)?;
-                    more = checked(
-                        strategy::prepare_update(resource, part, current, &mut new, &context()),
-                        resource,
-                        call.name(),
-                    )?;
-                    let gone = part == Part::Main && finished(resource, &new);
-                    Ok(if gone { Change::Remove(new) } else { Change::Put(new) })
-                },
-            )
+            .modify(resource, call.namespace(), call.name(), dry_run, plan)
             .await?;
-        warnings.extend(more);
         self.answer_write(call, &written, &warnings)
     }
 

@@ -1,0 +1,207 @@
+//! An unmodified kubectl over TLS on loopback.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use afloat_apiserver::{ApiServer, Options, Pki};
+use afloat_store::Store;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
+use tokio::process::Command;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+const MANIFEST: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: p, labels: {app: web}}
+spec: {containers: [{name: c, image: "web:1"}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: d}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: d}}
+  template:
+    metadata: {labels: {app: d}}
+    spec: {containers: [{name: c, image: "web:1"}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: s}
+spec: {selector: {app: web}, ports: [{port: 80}]}
+"#;
+
+const DEFINITION: &str = r#"
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: widgets.example.com}
+spec:
+  group: example.com
+  scope: Namespaced
+  names: {plural: widgets, kind: Widget, shortNames: [wi]}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    additionalPrinterColumns: [{name: SIZE, type: integer, jsonPath: .spec.size}]
+    schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {size: {type: integer, description: How large}}}}}}
+"#;
+
+struct Kubectl {
+    home: tempfile::TempDir,
+}
+
+impl Kubectl {
+    async fn run(&self, arguments: &str, input: &str) -> (bool, String) {
+        let mut command = Command::new("kubectl");
+        command
+            .args(arguments.split(' '))
+            .env("HOME", self.home.path())
+            .env("KUBECONFIG", self.home.path().join("kubeconfig"));
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
+        let output = timeout(Duration::from_secs(30), child.wait_with_output())
+            .await
+            .expect("kubectl in time")
+            .unwrap();
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        (output.status.success(), text)
+    }
+
+    /// Runs a command that must succeed and say this.
+    async fn says(&self, arguments: &str, input: &str, expected: &str) {
+        let (success, text) = self.run(arguments, input).await;
+        assert!(
+            success && text.contains(expected),
+            "kubectl {arguments}\nexpected: {expected}\nsaid: {text}"
+        );
+    }
+
+    /// Runs a command that must fail and say this.
+    async fn refuses(&self, arguments: &str, input: &str, expected: &str) {
+        let (success, text) = self.run(arguments, input).await;
+        assert!(
+            !success && text.contains(expected),
+            "kubectl {arguments}\nexpected: {expected}\nsaid: {text}"
+        );
+    }
+}
+
+async fn serving(home: &Path, shutdown: &CancellationToken) -> tokio::task::JoinHandle<()> {
+    let server = ApiServer::new(Store::memory(), Options::default()).await.unwrap();
+    let pki = Pki::load_or_create(&home.join("pki"), &["localhost".into()], &[Ipv4Addr::LOCALHOST.into()]).unwrap();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    std::fs::write(home.join("kubeconfig"), pki.kubeconfig(&format!("https://{address}"))).unwrap();
+    let shutdown = shutdown.clone();
+    tokio::spawn(async move { server.serve(listener, &pki, shutdown).await.unwrap() })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_works_unmodified() {
+    if Command::new("kubectl")
+        .arg("version")
+        .arg("--client")
+        .output()
+        .await
+        .is_err()
+    {
+        eprintln!("skipped: there is no kubectl on this machine");
+        return;
+    }
+    let kubectl = Kubectl {
+        home: tempfile::tempdir().unwrap(),
+    };
+    let shutdown = CancellationToken::new();
+    let served = serving(kubectl.home.path(), &shutdown).await;
+    builtin_kinds(&kubectl).await;
+    custom_kinds(&kubectl).await;
+    shutdown.cancel();
+    timeout(Duration::from_secs(5), served).await.unwrap().unwrap();
+}
+
+async fn builtin_kinds(kubectl: &Kubectl) {
+    kubectl.says("version", "", "v1.33.0+afloat").await;
+    kubectl.says("api-resources", "", "deployments").await;
+    kubectl.says("get ns", "", "kube-system").await;
+    kubectl.says("apply -f -", MANIFEST, "deployment.apps/d created").await;
+    kubectl
+        .says("apply -f -", MANIFEST, "deployment.apps/d unchanged")
+        .await;
+    kubectl
+        .says("apply -f -", &MANIFEST.replace("web:1", "web:2"), "pod/p configured")
+        .await;
+    kubectl.says("get pods -o wide", "", "NOMINATED NODE").await;
+    kubectl
+        .says("get pod p -o jsonpath={.spec.containers[0].image}", "", "web:2")
+        .await;
+    kubectl.says("label pod p tier=front", "", "labeled").await;
+    kubectl.says("get pods -l tier=front -o name", "", "pod/p").await;
+    kubectl.says("scale deployment d --replicas=5", "", "scaled").await;
+    kubectl.says("rollout restart deployment d", "", "restarted").await;
+    kubectl
+        .says("set image deployment/d c=web:3", "", "image updated")
+        .await;
+    kubectl.says("describe pod p", "", "QoS Class").await;
+    kubectl.says("get svc s", "", "ClusterIP").await;
+    kubectl
+        .says(
+            "wait --for=jsonpath={.status.phase}=Pending pod/p --timeout=5s",
+            "",
+            "condition met",
+        )
+        .await;
+    kubectl.says("events", "", "No events").await;
+    kubectl
+        .refuses(
+            "get pod nope",
+            "",
+            "Error from server (NotFound): pods \"nope\" not found",
+        )
+        .await;
+    kubectl
+        .refuses(
+            "patch pod p -p {\"spec\":{\"hostNetwork\":true}}",
+            "",
+            "pod updates may not change fields",
+        )
+        .await;
+    kubectl
+        .says(
+            "replace -f -",
+            MANIFEST.split_once("---").unwrap().1,
+            "service/s replaced",
+        )
+        .await;
+}
+
+async fn custom_kinds(kubectl: &Kubectl) {
+    let widget =
+        |size: &str| format!("apiVersion: example.com/v1\nkind: Widget\nmetadata: {{name: w}}\nspec: {{{size}}}\n");
+    kubectl.says("create -f -", DEFINITION, "created").await;
+    kubectl
+        .says(
+            "wait --for=condition=Established crd/widgets.example.com --timeout=5s",
+            "",
+            "condition met",
+        )
+        .await;
+    kubectl.says("apply -f -", &widget("size: 3"), "created").await;
+    kubectl.says("get wi", "", "SIZE").await;
+    kubectl.says("explain widgets.spec", "", "How large").await;
+    kubectl
+        .refuses("apply -f -", &widget("sice: 3"), "unknown field \"spec.sice\"")
+        .await;
+    kubectl.refuses("apply -f -", &widget("size: big"), "spec.size").await;
+    kubectl.says("delete widget w", "", "deleted").await;
+    kubectl.says("delete crd widgets.example.com", "", "deleted").await;
+}
