@@ -51,7 +51,7 @@ enum Seen {
     Pods(BTreeMap<Key, Pod>),
     Service(Key, Option<ServiceView>),
     Services(BTreeMap<Key, ServiceView>),
-    Slice(Key, Option<EndpointSlice>),
+    Slice(Key, Option<Box<EndpointSlice>>),
     Slices(BTreeMap<Key, EndpointSlice>),
 }
 
@@ -103,7 +103,7 @@ fn take_in(state: &mut State, seen: Seen, listed: &mut (bool, bool, bool)) {
             state.services(all, now);
             listed.1 = true;
         }
-        Seen::Slice(key, slice) => state.slice(key, slice, now),
+        Seen::Slice(key, slice) => state.slice(key, slice.map(|slice| *slice), now),
         Seen::Slices(all) => {
             state.slices(all, now);
             listed.2 = true;
@@ -194,7 +194,9 @@ fn services(client: &Client) -> BoxStream<'static, Seen> {
 fn slices(client: &Client) -> BoxStream<'static, Seen> {
     let api: Api<EndpointSlice> = Api::all(client.clone());
     let ours = Config::default().labels(&format!("{MANAGED_BY}={CONTROLLER}"));
-    follow(api, ours, Some, Seen::Slices, Seen::Slice)
+    follow(api, ours, Some, Seen::Slices, |key, slice| {
+        Seen::Slice(key, slice.map(Box::new))
+    })
 }
 
 /// One kind's watch, trimmed; a list comes as one event. It begins anew, after a pause, whenever it breaks.

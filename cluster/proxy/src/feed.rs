@@ -34,14 +34,14 @@ pub(crate) async fn run(client: &Client, queue: &mpsc::Sender<Seen>) {
         Api::all(client.clone()),
         queue,
         |object| Some((convert::service_key(object), convert::service(object))),
-        |all| Change::Services(all),
+        Change::Services,
         |object, value| Change::Service(convert::service_key(object), value.map(|(_, service)| service)),
     );
     let slices = follow::<EndpointSlice, _, _>(
         Api::all(client.clone()),
         queue,
         |object| Some((slice_id(object), convert::slice(object)?)),
-        |all| Change::Slices(all),
+        Change::Slices,
         |object, value| Change::Slice(slice_id(object), value.map(|(_, slice)| slice)),
     );
     tokio::join!(services, slices);

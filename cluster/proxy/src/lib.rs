@@ -132,6 +132,9 @@ impl Proxy {
         if self.started.swap(true, std::sync::atomic::Ordering::SeqCst) {
             return Err(Error::RunsAlready(self.options.node_name.clone()));
         }
+        if self.options.device.is_some() {
+            listen::reuse_lingering_ports();
+        }
         let shared = Shared {
             limit: Arc::new(Semaphore::new(self.options.connections_max)),
             tasks: TaskTracker::new(),

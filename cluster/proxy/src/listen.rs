@@ -43,6 +43,15 @@ pub(crate) fn tune(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_keepalive(&probes.with_retries(4))
 }
 
+/// Lets new connections take local ports that old ones still linger on (TIME_WAIT): without it, one endpoint gets no more
+/// than about 470 new connections a second from clients that close first. Only for a namespace of our own; the default
+/// of Linux allows it for loopback alone. RFC 6191 says why it is safe.
+pub(crate) fn reuse_lingering_ports() {
+    if let Err(error) = std::fs::write("/proc/sys/net/ipv4/tcp_tw_reuse", "1") {
+        tracing::debug!(%error, "cannot set net.ipv4.tcp_tw_reuse");
+    }
+}
+
 fn bound(address: SocketAddrV4, device: Option<&str>, kind: Type) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, kind.nonblocking(), None)?;
     if kind == Type::STREAM {

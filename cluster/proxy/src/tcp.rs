@@ -54,12 +54,12 @@ pub(crate) async fn serve(listener: &TcpListener, backend: &Arc<Backend>, shared
                 continue;
             }
         };
-        // Chosen here and not in the task: the choice belongs to the table at the time of the accept.
-        let lease = backend.pick(peer.ip(), Instant::now());
         let permit = tokio::select! {
             () = stop.cancelled() => return reset(&client),
             permit = shared.limit.clone().acquire_owned() => permit,
         };
+        // Chosen after the wait, which may be long, and here rather than in the task: by the table of this moment.
+        let lease = backend.pick(peer.ip(), Instant::now());
         let shutdown = shared.shutdown.clone();
         shared.tasks.spawn(async move {
             tokio::select! {

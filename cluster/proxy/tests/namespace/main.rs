@@ -3,6 +3,8 @@
 //! `in_a_namespace_of_its_own` starts this very program again inside a fresh network namespace, where the ignored
 //! tests run; nothing outside is touched.
 
+#![allow(clippy::unwrap_used)] // in a test's own tools, too, the first surprise shall end it
+
 mod fake_api;
 mod world;
 
