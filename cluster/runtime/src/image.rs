@@ -60,3 +60,6 @@ impl ImageError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,6 +43,11 @@ pub fn normalise(reference: &str) -> Result<String, ImageError> {
     } else {
         domain
     };
+    if !domain.starts_with(|c: char| c.is_ascii_alphanumeric())
+        || !domain.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:".contains(&b))
+    {
+        return bad("the part before the first `/` is not the name of a registry");
+    }
     let component = |c: &str| {
         let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_.-".contains(&b);
         !c.is_empty() && c.bytes().all(inner) && !c.starts_with(['.', '_', '-']) && !c.ends_with(['.', '_', '-'])

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixListener;
 
 use crate::host::broker::receive_message;
@@ -23,9 +23,8 @@ pub(super) async fn receive(listener: UnixListener) -> io::Result<Terminal> {
         .await
         .map_err(|_| io::ErrorKind::TimedOut)?;
     let (stream, _) = accepted?;
-    stream.readable().await?;
-    let stream = stream.into_std()?;
-    let (_, master) = receive_message(stream.as_raw_fd())?;
+    let message = stream.async_io(Interest::READABLE, || receive_message(stream.as_raw_fd()));
+    let (_, master) = tokio::time::timeout(LIMIT, message).await.map_err(|_| io::ErrorKind::TimedOut)??;
     let master = master.ok_or_else(|| io::Error::other("the runtime sent no terminal"))?;
     rustix::io::ioctl_fionbio(&master, true)?;
     Ok(Terminal {

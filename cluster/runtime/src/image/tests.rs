@@ -1,0 +1,222 @@
+//! The store as a whole, in temporary directories.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use super::{BuildSpec, ImageStore};
+
+type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// A tar of (path, kind, content or link target).
+fn tar(entries: &[(&str, tar::EntryType, &str)]) -> Result<Vec<u8>> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (path, kind, content) in entries {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(*kind);
+        header.set_mode(0o644);
+        header.set_mtime(7);
+        header.set_uid(0);
+        header.set_gid(0);
+        let is_link = kind.is_symlink() || kind.is_hard_link();
+        header.set_size(if is_link || kind.is_dir() {
+            0
+        } else {
+            u64::try_from(content.len())?
+        });
+        // `set_path` refuses what a hostile archive would have.
+        let name = path.as_bytes();
+        header.as_old_mut().name[..name.len()].copy_from_slice(name);
+        if is_link {
+            header.set_link_name_literal(content)?;
+        }
+        header.set_cksum();
+        builder.append(&header, if is_link { &b""[..] } else { content.as_bytes() })?;
+    }
+    Ok(builder.into_inner()?)
+}
+
+fn store() -> Result<(tempfile::TempDir, ImageStore)> {
+    let dir = tempfile::tempdir()?;
+    let store = ImageStore::open(&dir.path().join("images"))?;
+    Ok((dir, store))
+}
+
+fn spec(dir: &Path, name: &str, text: &str) -> Result<BuildSpec> {
+    let (one, two) = (dir.join("one"), dir.join("two"));
+    fs::write(&one, "always the same")?;
+    fs::write(&two, text)?;
+    fs::set_permissions(&one, fs::Permissions::from_mode(0o755))?;
+    Ok(BuildSpec {
+        name: name.into(),
+        files: vec![(one, "/bin/one".into()), (two, "/etc/two".into())],
+        ..BuildSpec::default()
+    })
+}
+
+#[test]
+fn the_same_files_are_the_same_image_and_layers_are_shared() -> Result {
+    let (dir, store) = store()?;
+    let first = store.build(&spec(dir.path(), "web:v1", "v1")?)?;
+    let again = store.build(&spec(dir.path(), "web:again", "v1")?)?;
+    let other = store.build(&spec(dir.path(), "web:v2", "v2")?)?;
+    assert_eq!(first.id, again.id);
+    assert_ne!(first.id, other.id);
+    assert_eq!(again.names, ["docker.io/library/web:again", "docker.io/library/web:v1"]);
+    assert_eq!(
+        fs::read_dir(dir.path().join("images/layers"))?.count(),
+        3,
+        "one shared, two of their own"
+    );
+    assert_eq!(store.read_file(&other.id, "etc/two")?, "v2");
+    assert_eq!(
+        store.find("docker.io/library/web:v2")?.map(|i| i.id),
+        Some(other.id.clone())
+    );
+    assert_eq!(store.find(&other.id)?.map(|i| i.id), Some(other.id.clone()));
+    assert_eq!(
+        store.find(&format!("web@{}", other.id))?.map(|i| i.id),
+        Some(other.id.clone())
+    );
+    assert_eq!(store.find("web:v3")?, None);
+    assert!(store.remove("web:v1")?);
+    assert_eq!(
+        store.find(&first.id)?.map(|i| i.names),
+        Some(vec!["docker.io/library/web:again".into()])
+    );
+    assert!(store.remove("web:again")? && store.remove("web:v2")? && !store.remove("web:v2")?);
+    assert!(store.list()?.is_empty());
+    store.prune(&[])?;
+    assert_eq!(fs::read_dir(dir.path().join("images/layers"))?.count(), 0);
+    Ok(())
+}
+
+#[test]
+fn nothing_leaves_the_root() -> Result {
+    use tar::EntryType::{Link, Regular, Symlink};
+    let (dir, store) = store()?;
+    for hostile in [
+        vec![("../out", Regular, "x")],
+        vec![("a/../../out", Regular, "x")],
+        vec![("hard", Link, "../../../../../../../../etc/passwd")],
+    ] {
+        assert!(store.add_layer(&tar(&hostile)?[..]).is_err(), "{hostile:?}");
+    }
+    let outside = dir.path().join("outside");
+    fs::create_dir(&outside)?;
+    let target = outside.to_str().ok_or("a path")?;
+    // A link out of the root means a place inside of it.
+    let layer = store.add_layer(&tar(&[("esc", Symlink, target), ("esc/file", Regular, "x")])?[..]);
+    assert_eq!(fs::read_dir(&outside)?.count(), 0);
+    drop(layer);
+    let layer =
+        store.add_layer(&tar(&[("/abs", Regular, "x"), ("link", Symlink, "/abs"), ("two", Link, "abs")])?[..])?;
+    let root = dir.path().join("images/layers").join(layer).join("fs");
+    assert_eq!(fs::read_to_string(root.join("two"))?, "x");
+    assert_eq!(fs::read_link(root.join("link"))?, Path::new("/abs"));
+    Ok(())
+}
+
+#[test]
+fn whiteouts_take_the_overlays_form() -> Result {
+    use tar::EntryType::{Directory, Regular};
+    let (dir, store) = store()?;
+    let entries = [
+        ("d/", Directory, ""),
+        ("d/.wh..wh..opq", Regular, ""),
+        (".wh.gone", Regular, ""),
+    ];
+    let layer = store.add_layer(&tar(&entries)?[..])?;
+    let root = dir.path().join("images/layers").join(layer).join("fs");
+    assert!(fs::symlink_metadata(root.join("gone"))?.file_type().is_char_device());
+    let mut value = [0_u8; 1];
+    let marked = ["user.overlay.opaque", "trusted.overlay.opaque"]
+        .iter()
+        .any(|mark| rustix::fs::getxattr(root.join("d"), *mark, &mut value[..]) == Ok(1) && value == *b"y");
+    assert!(marked);
+    Ok(())
+}
+
+fn config(diff_id: &str) -> Result<Vec<u8>> {
+    Ok(serde_json::to_vec(&json!({
+        "architecture": super::archive::architecture(), "os": "linux",
+        "config": { "Entrypoint": ["/x"], "User": "web" },
+        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{diff_id}")] },
+    }))?)
+}
+
+fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes)?;
+    Ok(encoder.finish()?)
+}
+
+#[test]
+fn a_layout_and_an_archive_give_the_same_image() -> Result {
+    use tar::EntryType::Regular;
+    let (dir, store) = store()?;
+    let layer = tar(&[("x", Regular, "program")])?;
+    let config = config(&hex::encode(Sha256::digest(&layer)))?;
+    let archive = tar(&[
+        (
+            "manifest.json",
+            Regular,
+            &json!([{ "Config": "c.json", "RepoTags": ["web:v1"], "Layers": ["l/layer.tar"] }]).to_string(),
+        ),
+        ("c.json", Regular, std::str::from_utf8(&config)?),
+        ("l/layer.tar", Regular, std::str::from_utf8(&layer)?),
+    ])?;
+    let file = dir.path().join("archive.tar.gz");
+    fs::write(&file, gzip(&archive)?)?;
+    let loaded = store.load(&file)?;
+    assert_eq!(loaded[0].names, ["docker.io/library/web:v1"]);
+    assert_eq!((loaded[0].config.user.as_str(), loaded[0].size_bytes), ("web", 7));
+
+    let layout = dir.path().join("layout");
+    let blobs = layout.join("blobs/sha256");
+    fs::create_dir_all(&blobs)?;
+    let put = |bytes: &[u8]| -> Result<String> {
+        let digest = hex::encode(Sha256::digest(bytes));
+        fs::write(blobs.join(&digest), bytes)?;
+        Ok(format!("sha256:{digest}"))
+    };
+    let manifest =
+        json!({ "config": { "digest": put(&config)? }, "layers": [{ "digest": put(&gzip(&layer)?)? }] }).to_string();
+    let digest = put(manifest.as_bytes())?;
+    let index = json!({ "manifests": [{ "digest": digest, "annotations": { "org.opencontainers.image.ref.name": "team/web:v2" } }] });
+    fs::write(layout.join("index.json"), index.to_string())?;
+    let again = store.load(&layout)?;
+    assert_eq!(again[0].id, loaded[0].id);
+    assert_eq!(again[0].names, ["docker.io/library/web:v1", "docker.io/team/web:v2"]);
+    assert_eq!(
+        store.find(&format!("web@{digest}"))?.map(|i| i.id),
+        Some(loaded[0].id.clone()),
+        "by its manifest's digest"
+    );
+    Ok(())
+}
+
+#[test]
+fn what_is_broken_is_named() -> Result {
+    let (dir, store) = store()?;
+    let file = dir.path().join("file");
+    fs::write(&file, "this is no archive")?;
+    assert!(
+        store
+            .load(&file)
+            .is_err_and(|e| e.to_string().contains("is not a tar archive") || e.to_string().contains("neither"))
+    );
+    assert!(store.load(&dir.path().join("none")).is_err());
+    let mut spec = spec(dir.path(), "web", "x")?;
+    spec.files.push(("/does/not/exist".into(), "/x".into()));
+    assert!(
+        store
+            .build(&spec)
+            .is_err_and(|e| e.to_string().contains("/does/not/exist"))
+    );
+    Ok(())
+}

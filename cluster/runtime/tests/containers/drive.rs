@@ -1,0 +1,349 @@
+//! Starts it all and looks from outside: is it there, and is nothing left when it is gone?
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// `nobody`, where the tests run as root.
+const ORDINARY: &str = "65534";
+
+type Test = (&'static str, fn(&World) -> anyhow::Result<()>);
+const TESTS: [Test; 6] = [
+    ("life", life),
+    ("kill_leaves_nothing_and_a_new_start_is_a_reboot", kill_and_reboot),
+    ("inner_crash_finds_containers_again", crash),
+    ("signals_stop_it", signals),
+    ("deaf_inside_is_killed_by_the_second_signal", deaf),
+    ("port_in_use_is_named", port),
+];
+
+/// Who runs it.
+struct World {
+    program: PathBuf,
+    ordinary: bool,
+    dir: PathBuf,
+}
+
+pub(crate) fn main(arguments: &[OsString]) -> i32 {
+    let arguments: Vec<&str> = arguments.iter().filter_map(|a| a.to_str()).collect();
+    let root = rustix::process::geteuid().is_root();
+    let filters: Vec<&str> = arguments.iter().copied().filter(|a| !a.starts_with('-')).collect();
+    let mut failures = 0;
+    for ordinary in if root { vec![false, true] } else { vec![true] } {
+        let who = if ordinary { "ordinary" } else { "root" };
+        for (name, test) in TESTS {
+            let name = format!("{who}::{name}");
+            if !filters.is_empty() && !filters.iter().any(|f| name.contains(f)) {
+                continue;
+            }
+            if arguments.contains(&"--list") {
+                println!("{name}: test");
+                continue;
+            }
+            let begin = Instant::now();
+            let result = world(ordinary).and_then(|(_dir, world)| test(&world));
+            let verdict = match &result {
+                Ok(()) => "ok".to_owned(),
+                Err(error) if error.to_string().starts_with("skipped") => format!("{error:#}"),
+                Err(error) => {
+                    failures += 1;
+                    format!("FAILED: {error:#}")
+                }
+            };
+            println!("test {name} ... {verdict} ({:.1} s)", begin.elapsed().as_secs_f32());
+        }
+    }
+    i32::from(failures > 0)
+}
+
+/// A program and a directory that an ordinary user can reach.
+fn world(ordinary: bool) -> anyhow::Result<(tempfile::TempDir, World)> {
+    let dir = tempfile::tempdir()?;
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
+    let program = dir.path().join("program");
+    fs::copy(std::env::current_exe()?, &program)?;
+    let data = dir.path().join("data");
+    fs::create_dir(&data)?;
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o777))?;
+    let world = World {
+        program,
+        ordinary,
+        dir: data,
+    };
+    Ok((dir, world))
+}
+
+impl World {
+    fn start(&self, scenario: &str, data_dir: Option<&Path>) -> anyhow::Result<Run> {
+        let listen = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        self.start_on(scenario, &listen, data_dir)
+    }
+
+    fn start_on(&self, scenario: &str, listen: &str, data_dir: Option<&Path>) -> anyhow::Result<Run> {
+        let mark = format!("{scenario}-{}-{listen}", std::process::id());
+        let mut command = if self.ordinary && rustix::process::geteuid().is_root() {
+            let mut command = Command::new("setpriv");
+            command
+                .args(["--reuid", ORDINARY, "--regid", ORDINARY, "--clear-groups"])
+                .arg(&self.program);
+            command
+        } else {
+            Command::new(&self.program)
+        };
+        command
+            .args(["outer", scenario, listen])
+            .args(data_dir)
+            .env("AFLOAT_TEST_MARK", &mark);
+        command
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let before = Host::look();
+        let mut child = command.spawn().context("skipped: setpriv is not installed")?;
+        let (sender, lines) = channel();
+        let (out, err) = (
+            child.stdout.take().context("stdout")?,
+            child.stderr.take().context("stderr")?,
+        );
+        let copy = sender.clone();
+        std::thread::spawn(move || {
+            BufReader::new(out)
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| copy.send(line))
+        });
+        std::thread::spawn(move || {
+            BufReader::new(err)
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| sender.send(format!("stderr {line}")))
+        });
+        Ok(Run {
+            child,
+            lines,
+            mark,
+            before,
+            listen: listen.to_owned(),
+        })
+    }
+}
+
+/// What of the host could have been touched.
+#[derive(Debug, PartialEq, Eq)]
+struct Host {
+    devices: BTreeSet<String>,
+    namespaces: BTreeSet<String>,
+    cgroups: BTreeSet<String>,
+    mounts: usize,
+}
+
+impl Host {
+    fn look() -> Self {
+        let names = |dir: &str| -> BTreeSet<String> {
+            fs::read_dir(dir)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|e| format!("{dir}/{}", e.file_name().display()))
+                .collect()
+        };
+        let mut cgroups = names("/sys/fs/cgroup");
+        for dir in cgroups.clone() {
+            cgroups.extend(names(&dir).into_iter().filter(|path| Path::new(path).is_dir()));
+        }
+        let mounts = fs::read_to_string("/proc/self/mountinfo")
+            .unwrap_or_default()
+            .lines()
+            .count();
+        Self {
+            devices: names("/sys/class/net"),
+            namespaces: names("/run/netns"),
+            cgroups,
+            mounts,
+        }
+    }
+}
+
+struct Run {
+    child: Child,
+    lines: Receiver<String>,
+    mark: String,
+    before: Host,
+    listen: String,
+}
+
+impl Run {
+    /// The next line that starts so; an error that the inside reports comes first.
+    fn expect(&mut self, start: &str) -> anyhow::Result<String> {
+        let end = Instant::now() + LIMIT;
+        let mut seen = Vec::new();
+        loop {
+            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(line) if line.starts_with(start) => return Ok(line),
+                Ok(line) if line.starts_with("error") => bail!("inside: {line}; before: {seen:?}"),
+                Ok(line) => seen.push(line),
+                Err(_) => {
+                    if self.child.try_wait()?.and_then(|status| status.code()) == Some(super::CANNOT) {
+                        bail!("skipped: {}", seen.join(" "));
+                    }
+                    bail!("{start:?} was expected, but: {seen:?}")
+                }
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let pid = i32::try_from(self.child.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .context("a pid")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// Exit code, 128 + signal where one ended it.
+    fn wait(&mut self) -> anyhow::Result<i32> {
+        let end = Instant::now() + LIMIT;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status.code().or(status.signal().map(|s| 128 + s)).unwrap_or(-1));
+            }
+            ensure!(Instant::now() < end, "it does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Processes of this run that live, in whatever namespace.
+    fn processes(&self) -> Vec<String> {
+        let mark = format!("AFLOAT_TEST_MARK={}", self.mark).into_bytes();
+        let carries =
+            |dir: &Path| fs::read(dir.join("environ")).is_ok_and(|env| env.split(|b| *b == 0).any(|v| v == mark));
+        fs::read_dir("/proc")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter(|e| carries(&e.path()))
+            .map(|e| e.file_name().display().to_string())
+            .collect()
+    }
+
+    fn nothing_left(&self, at_once: bool) -> anyhow::Result<()> {
+        let end = Instant::now()
+            + if at_once {
+                Duration::from_millis(200)
+            } else {
+                Duration::from_secs(5)
+            };
+        loop {
+            let (processes, host) = (self.processes(), Host::look());
+            let listening = TcpListener::bind(&self.listen).is_err();
+            if processes.is_empty() && host == self.before && !listening {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                bail!(
+                    "left: processes {processes:?}, listening {listening}, host {host:?}, was {:?}",
+                    self.before
+                );
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn life(world: &World) -> anyhow::Result<()> {
+    let mut run = world.start("life", None)?;
+    for step in [
+        "signals and output",
+        "commands",
+        "refusals",
+        "network",
+        "broker",
+        "nothing left",
+    ] {
+        run.expect(&format!("ok {step}"))?;
+    }
+    ensure!(run.wait()? == 0);
+    run.nothing_left(true)
+}
+
+fn kill_and_reboot(world: &World) -> anyhow::Result<()> {
+    let mut run = world.start("serve", Some(&world.dir))?;
+    ensure!(run.expect("running")? == "running main 0 10.244.1.2");
+    ensure!(
+        run.processes().len() >= 4,
+        "outer, pid 1, inner and a container: {:?}",
+        run.processes()
+    );
+    run.signal(Signal::KILL)?;
+    run.wait()?;
+    run.nothing_left(false)?;
+    let mut run = world.start("serve", Some(&world.dir))?;
+    ensure!(run.expect("found")? == "found main 0 exited 137 9");
+    ensure!(
+        run.expect("running")? == "running main 1 10.244.1.2",
+        "the same address, one attempt more"
+    );
+    run.signal(Signal::TERM)?;
+    ensure!(run.wait()? == 0);
+    run.nothing_left(true)
+}
+
+fn crash(world: &World) -> anyhow::Result<()> {
+    let mut run = world.start("crash", None)?;
+    run.expect("running main 0")?;
+    run.expect("up 1")?;
+    ensure!(run.expect("found main")? == "found main 0 running");
+    run.expect("recovered")?;
+    ensure!(run.wait()? == 0);
+    run.nothing_left(true)
+}
+
+fn signals(world: &World) -> anyhow::Result<()> {
+    let mut run = world.start("serve", None)?;
+    run.expect("running")?;
+    run.signal(Signal::TERM)?;
+    run.expect("stopping")?;
+    ensure!(run.wait()? == 0);
+    run.nothing_left(true)
+}
+
+fn deaf(world: &World) -> anyhow::Result<()> {
+    let mut run = world.start("deaf", None)?;
+    run.expect("running")?;
+    run.signal(Signal::TERM)?;
+    std::thread::sleep(Duration::from_millis(300));
+    ensure!(run.child.try_wait()?.is_none(), "the first signal asks");
+    run.signal(Signal::TERM)?;
+    ensure!(run.wait()? == 137);
+    run.nothing_left(true)
+}
+
+fn port(world: &World) -> anyhow::Result<()> {
+    let held = TcpListener::bind("127.0.0.1:0")?;
+    let address = held.local_addr()?.to_string();
+    let mut run = world.start_on("serve", &address, None)?;
+    let line = run.expect("stderr")?;
+    ensure!(line.contains(&format!("address {address} is in use")), "{line}");
+    ensure!(run.wait()? == 3);
+    Ok(())
+}
