@@ -1,0 +1,174 @@
+//! An API server in this process, all loops, and nodes whose pods run as soon as they are bound.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use afloat_apiserver::ApiServer;
+use afloat_store::Store;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::core::ApiResource;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub(crate) struct World {
+    pub(crate) server: ApiServer,
+    pub(crate) client: Client,
+    pub(crate) loops: tokio::task::JoinHandle<()>,
+    pub(crate) shutdown: CancellationToken,
+    _guard: DropGuard,
+}
+
+impl World {
+    pub(crate) async fn start(nodes: usize) -> Self {
+        Self::start_with(nodes, afloat_controllers::Options::default()).await
+    }
+
+    pub(crate) async fn start_with(nodes: usize, options: afloat_controllers::Options) -> Self {
+        let server = ApiServer::new(Store::memory(), afloat_apiserver::Options::default())
+            .await
+            .unwrap();
+        let client = server.client("test");
+        let shutdown = CancellationToken::new();
+        for at in 0..nodes {
+            let node = json!({"metadata": {"name": format!("node-{at}")}});
+            let api: Api<Node> = Api::all(client.clone());
+            api.create(&PostParams::default(), &serde_json::from_value(node).unwrap())
+                .await
+                .unwrap();
+            let status = json!({"status": {"allocatable": {"cpu": "64", "memory": "256Gi", "pods": "2000"},
+                "conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": "2026-01-01T00:00:00Z"}]}});
+            api.patch_status(&format!("node-{at}"), &PatchParams::default(), &Patch::Merge(status))
+                .await
+                .unwrap();
+        }
+        let (clients, stop) = (server.clone(), shutdown.clone());
+        let loops = tokio::spawn(async move {
+            afloat_controllers::run(|name| clients.client(name), options, stop)
+                .await
+                .unwrap();
+        });
+        tokio::spawn(kubelet(server.client("kubelet"), shutdown.clone()));
+        Self {
+            server,
+            client,
+            loops,
+            _guard: shutdown.clone().drop_guard(),
+            shutdown,
+        }
+    }
+
+    pub(crate) fn api<K: Resource<DynamicType = ()>>(&self) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), "default", &ApiResource::erase::<K>(&()))
+    }
+
+    pub(crate) async fn create<K: Resource<DynamicType = ()>>(&self, mut object: Value) -> DynamicObject {
+        object["apiVersion"] = json!(K::api_version(&()));
+        object["kind"] = json!(K::kind(&()));
+        let object = serde_json::from_value(object).unwrap();
+        self.api::<K>().create(&PostParams::default(), &object).await.unwrap()
+    }
+
+    pub(crate) async fn patch<K: Resource<DynamicType = ()>>(&self, name: &str, patch: Value) {
+        self.api::<K>()
+            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .unwrap();
+    }
+
+    pub(crate) async fn get<K: Resource<DynamicType = ()>>(&self, name: &str) -> Option<Value> {
+        let found = self.api::<K>().get_opt(name).await.unwrap();
+        found.map(|found| serde_json::to_value(found).unwrap())
+    }
+
+    pub(crate) async fn list<K>(&self) -> Vec<K>
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + std::fmt::Debug,
+    {
+        Api::<K>::namespaced(self.client.clone(), "default")
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .items
+    }
+
+    /// Waits until `done`, at most a quarter of a minute.
+    pub(crate) async fn until<Fut: Future<Output = bool>>(&self, what: &str, done: impl Fn() -> Fut) -> Duration {
+        let started = Instant::now();
+        while !done().await {
+            assert!(
+                started.elapsed() < Duration::from_secs(15),
+                "waited too long until {what}"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        started.elapsed()
+    }
+
+    /// Accepted writes by user and verb and resource.
+    pub(crate) fn writes(&self) -> BTreeMap<String, u64> {
+        let mut sums = BTreeMap::new();
+        for count in self.server.writes() {
+            let name = format!("{} {} {}/{}", count.user, count.verb, count.resource, count.subresource);
+            *sums.entry(name).or_default() += count.count;
+        }
+        sums
+    }
+}
+
+/// A kubelet without containers: bound pods run and are ready; deleted pods end.
+async fn kubelet(client: Client, shutdown: CancellationToken) {
+    let pods: Api<Pod> = Api::all(client.clone());
+    let events = watcher(pods, watcher::Config::default())
+        .default_backoff()
+        .applied_objects();
+    let work = events.for_each_concurrent(32, |pod| {
+        let client = client.clone();
+        async move {
+            if let Ok(pod) = pod {
+                play(client, pod).await;
+            }
+        }
+    });
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = work => {}
+    }
+}
+
+async fn play(client: Client, pod: Pod) {
+    let api: Api<Pod> = Api::namespaced(client, &pod.namespace().unwrap_or_default());
+    let bound = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+    let running = pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
+    let stuck = pod.labels().contains_key("stuck");
+    if pod.metadata.deletion_timestamp.is_some() {
+        let params = DeleteParams {
+            grace_period_seconds: Some(0),
+            ..DeleteParams::default()
+        };
+        let _ = api.delete(&pod.name_any(), &params).await;
+    } else if bound && !running && !stuck {
+        let status = json!({"status": {"phase": "Running", "podIP": "10.0.0.1", "conditions": [
+            {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
+        let _ = api
+            .patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Strategic(status))
+            .await;
+    }
+}
+
+pub(crate) fn deployment(name: &str, replicas: i32, image: &str) -> Value {
+    json!({
+        "metadata": {"name": name},
+        "spec": {
+            "replicas": replicas, "selector": {"matchLabels": {"app": name}},
+            "template": {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "c", "image": image}]}},
+        },
+    })
+}
