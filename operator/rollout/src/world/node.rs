@@ -1,0 +1,148 @@
+//! The node's side of a pod: it sees the spec late, restarts what changed, reports late.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::{World, object};
+
+/// What a node knows and runs of one pod.
+#[derive(Default)]
+pub(crate) struct Node {
+    /// The pod as the node saw it last.
+    seen: Option<Value>,
+    pub(crate) running: BTreeMap<String, Container>,
+}
+
+pub(crate) struct Container {
+    pub(crate) image: String,
+    starts: u32,
+    ready: bool,
+}
+
+/// "app:2" and "app:3" are one image; "app:bad" cannot be had.
+fn digest(image: &str) -> &str {
+    if image == "app:3" { "app:2" } else { image }
+}
+
+impl World {
+    /// One step of one pod's node. What it does is drawn, unless `eager`: then it does everything.
+    pub(crate) fn node_step(&mut self, name: &str, eager: bool) {
+        let pod = self.pods[name].clone();
+        let uid = pod["metadata"]["uid"].as_str().unwrap().to_owned();
+        if !pod["metadata"]["deletionTimestamp"].is_null() {
+            self.pods.remove(name);
+            self.nodes.remove(&uid);
+            self.record();
+            return;
+        }
+        if pod["spec"]["nodeName"].is_null() {
+            self.write_pod(name, &json!({"spec": {"nodeName": "node"}}));
+            if !eager {
+                return;
+            }
+        }
+        let step = self.dice.roll(4);
+        let crash = self.faults && !eager && self.dice.roll(8) == 0;
+        let node = self.nodes.entry(uid.clone()).or_default();
+        if eager || step == 0 {
+            node.seen = Some(self.pods[name].clone());
+        }
+        if eager || step == 1 {
+            node.act();
+        }
+        if eager || step == 2 {
+            node.running.values_mut().for_each(|container| container.ready = true);
+        }
+        if crash {
+            node.crash();
+        }
+        if (eager || step == 3)
+            && let Some(status) = node.status(&uid)
+        {
+            self.write_pod(name, &json!({"status": status}));
+        }
+    }
+
+    fn write_pod(&mut self, name: &str, patch: &Value) {
+        let mut pod = self.pods[name].clone();
+        object::merge(&mut pod, patch);
+        if pod != self.pods[name] {
+            self.version += 1;
+            pod["metadata"]["resourceVersion"] = json!(self.version.to_string());
+            self.pods.insert(name.to_owned(), pod);
+            self.record();
+        }
+    }
+}
+
+impl Node {
+    /// Starts what does not run, restarts what runs from another image than the node has seen.
+    fn act(&mut self) {
+        let Some(seen) = &self.seen else { return };
+        for container in seen["spec"]["containers"].as_array().unwrap() {
+            let (name, image) = (
+                container["name"].as_str().unwrap(),
+                container["image"].as_str().unwrap(),
+            );
+            let starts = match self.running.get(name) {
+                Some(running) if running.image == image => continue,
+                Some(running) => running.starts + 1,
+                None => 0,
+            };
+            if image == "app:bad" {
+                if let Some(running) = self.running.get_mut(name) {
+                    running.ready = false;
+                }
+                continue;
+            }
+            self.running.insert(
+                name.to_owned(),
+                Container {
+                    image: image.to_owned(),
+                    starts,
+                    ready: false,
+                },
+            );
+        }
+    }
+
+    /// A container ends and is started again, from what the node has seen.
+    fn crash(&mut self) {
+        for container in self.running.values_mut() {
+            container.starts += 1;
+            container.ready = false;
+        }
+        self.act();
+    }
+
+    /// As reported: by what the node saw last, gates included, so that it may be late in both directions.
+    fn status(&self, uid: &str) -> Option<Value> {
+        let seen = self.seen.as_ref()?;
+        let specs = seen["spec"]["containers"].as_array().unwrap();
+        let statuses: Vec<_> = specs
+            .iter()
+            .filter_map(|container| {
+                let name = container["name"].as_str().unwrap();
+                let running = self.running.get(name)?;
+                Some(json!({
+                    "name": name, "image": running.image, "imageID": format!("sha256:{}", digest(&running.image)),
+                    "containerID": format!("{uid}/{name}/{}", running.starts), "restartCount": running.starts,
+                    "ready": running.ready, "state": {"running": {}},
+                }))
+            })
+            .collect();
+        let all = statuses.len() == specs.len() && self.running.values().all(|container| container.ready);
+        let gates = seen["spec"]["readinessGates"].as_array().cloned().unwrap_or_default();
+        let open = gates
+            .iter()
+            .all(|gate| object::condition(seen, gate["conditionType"].as_str().unwrap())["status"] == "True");
+        let word = if all && open { "True" } else { "False" };
+        Some(json!({
+            "phase": "Running",
+            "observedGeneration": seen["metadata"]["generation"],
+            "containerStatuses": statuses,
+            "conditions": [{"type": "Ready", "status": word}],
+        }))
+    }
+}
