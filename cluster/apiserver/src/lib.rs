@@ -5,7 +5,7 @@
 //! by a `kube::Client` in this process, and neither can tell.
 //!
 //! Known differences from the original: `metadata.managedFields` is not kept and server-side apply is refused (415);
-//! anybody who is authenticated may do anything; protobuf is not spoken; a paged list reads each page from the present
+//! anybody who is authenticated may do anything; protobuf is read but not written; a paged list reads each page from the present
 //! state, so that an object may be missed or seen twice if it is renamed (that is, replaced) meanwhile.
 
 mod admission;
@@ -17,6 +17,7 @@ mod filter;
 mod metrics;
 mod openapi;
 pub mod pki;
+mod protobuf;
 mod proxy;
 mod read;
 mod reply;

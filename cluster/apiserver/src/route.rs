@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::auth::User;
 use crate::request::{self, Accept, ObjectPath, Query, Target};
 use crate::status::Status;
-use crate::{ApiServer, BODY_LIMIT_BYTES, Body, discovery, openapi, reply};
+use crate::{ApiServer, BODY_LIMIT_BYTES, Body, discovery, openapi, protobuf, reply};
 
 /// A request for an object or a collection, understood.
 pub(crate) struct Call {
@@ -41,12 +41,10 @@ impl Call {
     }
 }
 
-/// Reads a request's body as an object: JSON or YAML.
+/// Reads a request's body as an object: JSON, YAML or protobuf.
 pub(crate) fn document(content_type: &str, body: &Bytes) -> Result<Value, Status> {
     match content_type {
-        "application/vnd.kubernetes.protobuf" => Err(Status::unsupported_media(
-            "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml",
-        )),
+        "application/vnd.kubernetes.protobuf" => protobuf::decode(body).map_err(Status::unsupported_media),
         "application/yaml" | "application/x-yaml" | "text/yaml" => {
             let text =
                 std::str::from_utf8(body).map_err(|e| Status::bad_request(format!("the body is not UTF-8: {e}")))?;

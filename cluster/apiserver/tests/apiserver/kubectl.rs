@@ -175,6 +175,7 @@ async fn builtin_kinds(kubectl: &Kubectl) {
             "pod updates may not change fields",
         )
         .await;
+    imperative(kubectl).await;
     kubectl
         .says(
             "replace -f -",
@@ -182,6 +183,48 @@ async fn builtin_kinds(kubectl: &Kubectl) {
             "service/s replaced",
         )
         .await;
+}
+
+/// These send protobuf.
+async fn imperative(kubectl: &Kubectl) {
+    kubectl.says("create namespace team", "", "created").await;
+    kubectl
+        .says("create configmap c --from-literal=a=b", "", "created")
+        .await;
+    kubectl
+        .says("get configmap c -o jsonpath={.data}", "", "{\"a\":\"b\"}")
+        .await;
+    kubectl
+        .says("create secret generic s --from-literal=a=b", "", "created")
+        .await;
+    kubectl
+        .says("get secret s -o jsonpath={.data}", "", "{\"a\":\"Yg==\"}")
+        .await;
+    kubectl
+        .says(
+            "create deployment i --image=web:1 --replicas=0 --port=80",
+            "",
+            "created",
+        )
+        .await;
+    kubectl
+        .says("get deployment i -o jsonpath={.spec.replicas}", "", "0")
+        .await;
+    kubectl.says("create serviceaccount a", "", "created").await;
+    kubectl.says("create token a", "", "").await;
+    kubectl.says("create job j --image=web:1", "", "created").await;
+    kubectl
+        .says("create service clusterip i --tcp=80:8080", "", "created")
+        .await;
+    kubectl
+        .says("create pdb b --selector=app=web --min-available=50%", "", "created")
+        .await;
+    kubectl
+        .says("get pdb b -o jsonpath={.spec.minAvailable}", "", "50%")
+        .await;
+    kubectl.says("run r --image=web:1 --env=A=B", "", "created").await;
+    kubectl.says("auth can-i create pods", "", "yes").await;
+    kubectl.says("auth whoami", "", "kubernetes-admin").await;
 }
 
 async fn custom_kinds(kubectl: &Kubectl) {

@@ -285,7 +285,7 @@ async fn bodies_are_limited_and_may_be_yaml() {
         "null",
         "3",
         "{\"metadata\":3}",
-        "{\"metadata\":{\"name\":\"x\",\"labels\":[]}}",
+        "{\"metadata\":{\"name\":\"x\",\"labels\":3}}",
         "{",
         "{\"kind\":\"Pod\"}",
     ] {
