@@ -74,11 +74,8 @@ impl Worker {
         let Action::Signal { container, id, .. } = action else {
             return;
         };
-        let Some(stop) = self
-            .state
-            .instance(container)
-            .and_then(|instance| instance.stop.as_ref())
-        else {
+        let current = self.state.instance(container).filter(|instance| instance.id == *id);
+        let Some(stop) = current.and_then(|instance| instance.stop.as_ref()) else {
             return;
         };
         if stop.pre_stop == Hook::Running {

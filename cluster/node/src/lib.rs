@@ -12,10 +12,13 @@ pub mod clock;
 mod context;
 mod dirs;
 mod events;
+pub mod fake;
+mod logs;
 mod mailbox;
 pub mod node_status;
 pub mod pod;
 mod quantity;
+mod server;
 mod volume;
 mod worker;
 

@@ -89,7 +89,7 @@ fn states(
 ) -> (ContainerState, ContainerState) {
     let last = track.last.as_ref().map(terminated).unwrap_or_default();
     let Some(instance) = &track.instance else {
-        return (waiting(obstacle_or_creating(view, track, now)), last);
+        return (waiting(obstacle_or_creating(view, container, track, now)), last);
     };
     match &instance.process {
         Process::Created => (waiting(creating(view)), last),
@@ -116,7 +116,7 @@ fn states(
             let this = instance.ended().map(|ended| terminated(&ended)).unwrap_or_default();
             let until = track.crash.until(exit.finished_at, view.state.limits);
             if track.obstacle.is_some() {
-                (waiting(obstacle_or_creating(view, track, now)), this)
+                (waiting(obstacle_or_creating(view, container, track, now)), this)
             } else if will_restart(view, container, exit.code)
                 && until.is_some_and(|at| at > now)
                 && !changed(track, container)
@@ -170,21 +170,24 @@ fn go_duration(duration: std::time::Duration) -> String {
     }
 }
 
-fn obstacle_or_creating(view: &PodView<'_>, track: &Track, now: Timestamp) -> (String, String) {
+fn obstacle_or_creating(view: &PodView<'_>, container: &Container, track: &Track, now: Timestamp) -> (String, String) {
     match &track.obstacle {
-        Some(obstacle) => shown(obstacle, now),
+        Some(obstacle) => shown(container, obstacle, now),
         None => creating(view),
     }
 }
 
-fn shown(obstacle: &Obstacle, now: Timestamp) -> (String, String) {
+fn shown(container: &Container, obstacle: &Obstacle, now: Timestamp) -> (String, String) {
     let Obstacle {
         reason, message, since, ..
     } = obstacle;
     if *reason == "ErrImagePull" && later(*since, ERROR_SHOWN) <= now {
         return (
             "ImagePullBackOff".to_owned(),
-            format!("Back-off pulling image: {reason}: {message}"),
+            format!(
+                "Back-off pulling image \"{}\": {reason}: {message}",
+                spec::image(container)
+            ),
         );
     }
     ((*reason).to_owned(), message.clone())

@@ -215,7 +215,7 @@ impl<'a> Planner<'a> {
     }
 
     fn decide(&mut self) {
-        self.remove_stale();
+        self.kill_stale();
         if let Some(ending) = self.state().ending {
             let grace_end = ending.deadline;
             if self.stop_all(grace_end) {
@@ -231,6 +231,7 @@ impl<'a> Planner<'a> {
             self.live();
         }
         self.probes();
+        self.remove_stale();
     }
 
     /// The pod has come to its end by itself, or failed.
@@ -265,22 +266,27 @@ impl<'a> Planner<'a> {
     }
 
     /// Older containers of a name, and unknown ones: never two alive.
-    fn remove_stale(&mut self) {
+    fn kill_stale(&mut self) {
         for (name, track) in &self.state().containers {
-            for instance in &track.stale {
-                let (container, id) = (name.clone(), instance.id.clone());
-                match (
-                    &instance.process,
-                    instance.stop.as_ref().and_then(|stop| stop.killed_at),
-                ) {
-                    (Process::Running, None) => self.act(Action::Signal {
+            for instance in track.stale.iter().filter(|instance| instance.running()) {
+                if instance.stop.as_ref().is_none_or(|stop| stop.killed_at.is_none()) {
+                    let (container, id) = (name.clone(), instance.id.clone());
+                    self.act(Action::Signal {
                         container,
                         id,
                         kill: true,
-                    }),
-                    (Process::Running, Some(_)) => {}
-                    _ => self.act(Action::Remove { container, id }),
+                    });
                 }
+            }
+        }
+    }
+
+    /// Last, as nobody waits for it.
+    fn remove_stale(&mut self) {
+        for (name, track) in &self.state().containers {
+            for instance in track.stale.iter().filter(|instance| !instance.running()) {
+                let (container, id) = (name.clone(), instance.id.clone());
+                self.act(Action::Remove { container, id });
             }
         }
     }
@@ -404,17 +410,17 @@ impl<'a> Planner<'a> {
             tracing::trace!(?ending, "the last status is not written yet");
             return;
         }
-        let left: Vec<_> = state
-            .instances()
-            .map(|(name, i)| (name.clone(), i.id.clone()))
-            .collect();
+        let current = state
+            .containers
+            .iter()
+            .filter_map(|(name, track)| Some((name, track.instance.as_ref()?)));
+        let left: Vec<_> = current.map(|(name, i)| (name.clone(), i.id.clone())).collect();
+        if state.containers.values().any(|track| !track.stale.is_empty()) {
+            return;
+        }
         if !left.is_empty() {
-            for (container, id) in left {
-                let remove = Action::Remove { container, id };
-                if !self.actions.contains(&remove) {
-                    self.act(remove);
-                }
-            }
+            self.actions
+                .extend(left.into_iter().map(|(container, id)| Action::Remove { container, id }));
             return;
         }
         if !state.cleaned {

@@ -248,7 +248,6 @@ impl PodState {
             Action::Create { container, .. } => {
                 let limits = self.limits;
                 let track = self.containers.entry(container.clone()).or_default();
-                track.obstacle = None;
                 let Some(ended) = track
                     .instance
                     .as_ref()
@@ -391,6 +390,7 @@ impl PodState {
         let track = self.containers.entry(container.to_owned()).or_default();
         track.next_attempt = track.next_attempt.max(instance.attempt + 1);
         track.pull.reset();
+        track.obstacle = None;
         if let Some(old) = track.instance.replace(instance) {
             track.last = old.ended();
             track.stale.push(old);
@@ -399,7 +399,14 @@ impl PodState {
 
     /// It could not be made.
     pub(crate) fn not_created(&mut self, container: &str, obstacle: Obstacle) {
-        self.containers.entry(container.to_owned()).or_default().obstacle = Some(obstacle);
+        let track = self.containers.entry(container.to_owned()).or_default();
+        // The same trouble again: it has been so since the first time.
+        let before = track
+            .obstacle
+            .take()
+            .filter(|old| old.reason == obstacle.reason && old.hash == obstacle.hash);
+        let since = before.map_or(obstacle.since, |old| old.since);
+        track.obstacle = Some(Obstacle { since, ..obstacle });
     }
 
     /// Its process was let go.
