@@ -61,7 +61,8 @@ async fn web() -> std::io::Result<()> {
     let port = u16::try_from(number("APP_PORT", 8080)).unwrap_or(8080);
     let listener = TcpListener::bind(("0.0.0.0", port)).await?;
     println!("listening on {port}");
-    let graceful = hyper_util::server::graceful::GracefulShutdown::new();
+    let (stopping, stop) = tokio::sync::watch::channel(false);
+    let mut connections = tokio::task::JoinSet::new();
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -72,6 +73,7 @@ async fn web() -> std::io::Result<()> {
                     continue;
                 }
             },
+            Some(_) = connections.join_next() => continue,
             _ = term.recv() => break,
         };
         let _ = stream.set_nodelay(true);
@@ -81,15 +83,25 @@ async fn web() -> std::io::Result<()> {
             async move { Ok::<_, Infallible>(Response::new(Full::new(version))) }
         });
         let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-        let watched = graceful.watch(connection);
-        tokio::spawn(async move {
-            // A client that goes away is none of the server's business.
-            let _ = watched.await;
+        let mut stop = stop.clone();
+        connections.spawn(async move {
+            tokio::pin!(connection);
+            // A client that goes away is none of the server's business: the results are dropped.
+            let stopped = tokio::select! {
+                _ = connection.as_mut() => false,
+                _ = stop.wait_for(|stopping| *stopping) => true,
+            };
+            if stopped {
+                connection.as_mut().graceful_shutdown();
+                let _ = connection.await;
+            }
         });
     }
     println!("stopping");
     drop(listener);
-    let _ = tokio::time::timeout(DRAIN_LIMIT, graceful.shutdown()).await;
+    stopping.send_replace(true);
+    let all = async { while connections.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(DRAIN_LIMIT, all).await;
     Ok(())
 }
 

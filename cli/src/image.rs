@@ -15,11 +15,20 @@ pub(crate) fn main(options: ImageOptions) -> anyhow::Result<i32> {
     match options.command {
         ImageCommand::Build(build) => {
             let name = build.name.clone();
-            let image = store.build(spec(build)).with_context(|| format!("cannot build {name}"))?;
-            println!("{} {}", image.names.first().map_or(name.as_str(), String::as_str), image.id);
+            let image = store
+                .build(&spec(build))
+                .with_context(|| format!("cannot build {name}"))?;
+            println!(
+                "{} {}",
+                image.names.first().map_or(name.as_str(), String::as_str),
+                image.id
+            );
         }
         ImageCommand::Load { path } => {
-            for image in store.load(&path).with_context(|| format!("cannot load {}", path.display()))? {
+            for image in store
+                .load(&path)
+                .with_context(|| format!("cannot load {}", path.display()))?
+            {
                 println!("{} {}", image.names.join(" "), image.id);
             }
         }
@@ -28,12 +37,19 @@ pub(crate) fn main(options: ImageOptions) -> anyhow::Result<i32> {
             for image in store.list()? {
                 let id = image.id.strip_prefix("sha256:").unwrap_or(&image.id);
                 for name in &image.names {
-                    println!("{name:<48} {:<20} {:>6} MiB", &id[..id.len().min(12)], image.size_bytes.div_ceil(1024 * 1024));
+                    println!(
+                        "{name:<48} {:<20} {:>6} MiB",
+                        &id[..id.len().min(12)],
+                        image.size_bytes.div_ceil(1024 * 1024)
+                    );
                 }
             }
         }
         ImageCommand::Rm { name } => {
-            anyhow::ensure!(store.remove(&name)?, "there is no image called {name}; `afloat image ls` lists them");
+            anyhow::ensure!(
+                store.remove(&name)?,
+                "there is no image called {name}; `afloat image ls` lists them"
+            );
         }
     }
     Ok(0)
@@ -42,11 +58,19 @@ pub(crate) fn main(options: ImageOptions) -> anyhow::Result<i32> {
 fn spec(options: BuildOptions) -> BuildSpec {
     BuildSpec {
         name: options.name,
-        files: options.files.into_iter().map(|(source, target)| (PathBuf::from(source), target)).collect(),
+        files: options
+            .files
+            .into_iter()
+            .map(|(source, target)| (PathBuf::from(source), target))
+            .collect(),
         libraries: options.libraries,
         entrypoint: options.entrypoint,
         cmd: options.cmd,
-        env: options.env.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
+        env: options
+            .env
+            .into_iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect(),
         user: options.user,
         working_dir: options.working_dir,
         stop_signal: options.stop_signal,

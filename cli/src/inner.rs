@@ -56,7 +56,10 @@ pub(crate) fn main(arguments: &[OsString]) -> anyhow::Result<i32> {
 pub(crate) fn start_logging(default: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("AFLOAT_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .try_init();
 }
 
 /// The user's wish to stop, as signals tell it.
@@ -93,26 +96,36 @@ impl Stop {
 }
 
 /// Opens NodePorts on the host by way of the outer process.
-struct HostPorts(Broker);
+struct HostPorts(Arc<Broker>);
 
+#[async_trait::async_trait]
 impl afloat_proxy::HostPorts for HostPorts {
-    fn listen(&self, address: std::net::SocketAddr) -> std::io::Result<std::net::TcpListener> {
-        self.0.listen(address)
+    async fn listen(&self, address: std::net::SocketAddr) -> std::io::Result<std::net::TcpListener> {
+        let broker = self.0.clone();
+        tokio::task::spawn_blocking(move || broker.listen(address))
+            .await
+            .map_err(std::io::Error::other)?
     }
 }
 
 pub(crate) fn host_ports(broker: Broker) -> Arc<dyn afloat_proxy::HostPorts> {
-    Arc::new(HostPorts(broker))
+    Arc::new(HostPorts(Arc::new(broker)))
 }
 
 fn monotonic() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
+    Duration::new(
+        u64::try_from(now.tv_sec).unwrap_or(0),
+        u32::try_from(now.tv_nsec).unwrap_or(0),
+    )
 }
 
 /// How long ago the outer process was started.
 pub(crate) fn since_start() -> Duration {
-    let started = std::env::var(STARTED).ok().and_then(|v| v.parse::<u64>().ok()).map(Duration::from_nanos);
+    let started = std::env::var(STARTED)
+        .ok()
+        .and_then(|v| v.parse::<u64>().ok())
+        .map(Duration::from_nanos);
     started.map_or(Duration::ZERO, |s| monotonic().saturating_sub(s))
 }
 
@@ -120,7 +133,10 @@ pub(crate) fn since_start() -> Duration {
 pub(crate) fn rss_mib() -> f64 {
     let pages = |pid: &str| -> f64 {
         let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
-        text.split(' ').nth(1).and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0)
+        text.split(' ')
+            .nth(1)
+            .and_then(|n| n.parse::<f64>().ok())
+            .unwrap_or(0.0)
     };
     #[allow(clippy::cast_precision_loss)] // page sizes are small numbers
     let page_mib = rustix::param::page_size() as f64 / (1024.0 * 1024.0);

@@ -20,7 +20,10 @@ pub(crate) fn main(options: OperatorOptions) -> anyhow::Result<i32> {
             workers: usize::from(options.workers),
             ..afloat_manager::Options::default()
         };
-        let version = client.apiserver_version().await.context("cannot reach the API server")?;
+        let version = client
+            .apiserver_version()
+            .await
+            .context("cannot reach the API server")?;
         tracing::info!(version = version.git_version, "connected");
         let run = afloat_manager::run(client, manager, token.clone());
         tokio::pin!(run);
@@ -36,14 +39,20 @@ pub(crate) fn main(options: OperatorOptions) -> anyhow::Result<i32> {
 }
 
 async fn config(options: &OperatorOptions) -> anyhow::Result<Config> {
-    let choice = KubeConfigOptions { context: options.context.clone(), ..KubeConfigOptions::default() };
+    let choice = KubeConfigOptions {
+        context: options.context.clone(),
+        ..KubeConfigOptions::default()
+    };
     match &options.kubeconfig {
         Some(path) => {
-            let file = Kubeconfig::read_from(path).with_context(|| format!("cannot read --kubeconfig {}", path.display()))?;
+            let file =
+                Kubeconfig::read_from(path).with_context(|| format!("cannot read --kubeconfig {}", path.display()))?;
             Ok(Config::from_custom_kubeconfig(file, &choice).await?)
         }
         None if options.context.is_some() => Ok(Config::from_kubeconfig(&choice).await?),
-        None => Config::infer().await.context("no cluster to talk to: say --kubeconfig FILE"),
+        None => Config::infer()
+            .await
+            .context("no cluster to talk to: say --kubeconfig FILE"),
     }
 }
 
@@ -65,7 +74,9 @@ pub(crate) async fn install_crds(client: Client) -> anyhow::Result<()> {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.code == 409 => {
                 let spec = serde_json::json!({"spec": crd.spec});
-                api.patch(&name, &PatchParams::default(), &Patch::Merge(&spec)).await.with_context(|| format!("cannot update {name}"))?;
+                api.patch(&name, &PatchParams::default(), &Patch::Merge(&spec))
+                    .await
+                    .with_context(|| format!("cannot update {name}"))?;
             }
             Err(error) => return Err(error).with_context(|| format!("cannot create {name}")),
         }

@@ -36,11 +36,20 @@ pub(crate) async fn inner(options: UpOptions, mut inherited: Inherited, mut stop
     let data_dir = inherited.data_dir.clone();
     let pki = Pki::load_or_create(
         &data_dir.join("pki"),
-        &["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(str::to_owned),
+        &[
+            "localhost",
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+        ]
+        .map(str::to_owned),
         &[IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1))],
     )
     .context("cannot make the cluster's certificates")?;
-    let listener = inherited.listeners.pop().context("the outer process gave no listening socket")?;
+    let listener = inherited
+        .listeners
+        .pop()
+        .context("the outer process gave no listening socket")?;
     let mut cluster = Cluster::start(
         ClusterOptions {
             nodes: options.nodes,
@@ -84,9 +93,15 @@ fn announce(options: &UpOptions, cluster: &Cluster, address: &SocketAddr, kubeco
     println!("  kubectl get nodes,pods,clonesets -A");
     println!();
     if options.no_operator {
-        println!("The operator is not part of it: afloat operator --kubeconfig {}", kubeconfig.display());
+        println!(
+            "The operator is not part of it: afloat operator --kubeconfig {}",
+            kubeconfig.display()
+        );
     }
-    println!("Ctrl-C stops it; the state stays in {}.", kubeconfig.parent().unwrap_or(kubeconfig).display());
+    println!(
+        "Ctrl-C stops it; the state stays in {}.",
+        kubeconfig.parent().unwrap_or(kubeconfig).display()
+    );
 }
 
 /// The folder the user named, or the usual one: `/var/lib/afloat` for root, `$XDG_DATA_HOME/afloat` otherwise.
@@ -110,7 +125,12 @@ pub(crate) fn make_private_dir(dir: &Path) -> anyhow::Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(dir)
-        .with_context(|| format!("cannot make the folder {} (say --data-dir DIR to use another)", dir.display()))
+        .with_context(|| {
+            format!(
+                "cannot make the folder {} (say --data-dir DIR to use another)",
+                dir.display()
+            )
+        })
 }
 
 /// Two clusters in one folder would destroy each other.
@@ -125,8 +145,13 @@ fn lock(dir: &Path) -> anyhow::Result<std::fs::File> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => {
-            anyhow::bail!("{} is in use by another afloat up: stop that one, or say --data-dir DIR", dir.display())
+            anyhow::bail!(
+                "{} is in use by another afloat up: stop that one, or say --data-dir DIR",
+                dir.display()
+            )
         }
-        Err(std::fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
     }
 }

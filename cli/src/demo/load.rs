@@ -100,8 +100,15 @@ impl Load {
     /// Starts sending `rate` requests a second, in turn to each of `targets`.
     pub(crate) fn start(targets: &[SocketAddr], rate: u32) -> anyhow::Result<Self> {
         let meter = Arc::new(Meter::new()?);
-        let targets: Vec<Arc<Target>> =
-            targets.iter().map(|&address| Arc::new(Target { address, idle: Mutex::default() })).collect();
+        let targets: Vec<Arc<Target>> = targets
+            .iter()
+            .map(|&address| {
+                Arc::new(Target {
+                    address,
+                    idle: Mutex::default(),
+                })
+            })
+            .collect();
         let (stop, stopped) = oneshot::channel();
         let in_thread = meter.clone();
         let thread = std::thread::Builder::new().name("load".into()).spawn(move || {
@@ -164,7 +171,10 @@ impl Meter {
         let counter = match result {
             Ok(()) => {
                 let us = u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX);
-                self.latency_us.lock().unwrap_or_else(PoisonError::into_inner).saturating_record(us);
+                self.latency_us
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .saturating_record(us);
                 &self.answered
             }
             Err(Failure::Refused) => &self.refused,
@@ -206,7 +216,9 @@ async fn send(targets: &[Arc<Target>], rate: u32, meter: &Arc<Meter>, mut stoppe
         });
     }
     // Every request ends within its limit, so this does too.
-    let _ = room.acquire_many(u32::try_from(IN_FLIGHT_MAX).unwrap_or(u32::MAX)).await;
+    let _ = room
+        .acquire_many(u32::try_from(IN_FLIGHT_MAX).unwrap_or(u32::MAX))
+        .await;
 }
 
 async fn request(target: &Target, keep_alive: bool) -> Result<(), Failure> {
@@ -260,8 +272,15 @@ async fn exchange(mut sender: SendRequest<Empty<Bytes>>, target: &Target, keep_a
             Error::Failed(Failure::Reset)
         }
     })?;
-    let (status, close) = (response.status(), response.headers().get("connection").is_some_and(|v| v == "close"));
-    response.into_body().collect().await.map_err(|_| Error::Failed(Failure::Reset))?;
+    let (status, close) = (
+        response.status(),
+        response.headers().get("connection").is_some_and(|v| v == "close"),
+    );
+    response
+        .into_body()
+        .collect()
+        .await
+        .map_err(|_| Error::Failed(Failure::Reset))?;
     if status.is_server_error() || status != StatusCode::OK {
         return Err(Error::Failed(Failure::ServerError));
     }
@@ -279,7 +298,9 @@ fn is_cut(error: &hyper::Error) -> bool {
 
 fn failure_of(error: &io::Error) -> Failure {
     match error.kind() {
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Failure::Refused,
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+            Failure::Refused
+        }
         io::ErrorKind::TimedOut => Failure::Timeout,
         _ => Failure::Reset,
     }

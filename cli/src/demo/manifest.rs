@@ -23,7 +23,9 @@ impl Application {
     /// The quiet period that outlasts proxies which learn of a change `lag` late.
     pub(crate) fn quiet_seconds(lag: Duration) -> u32 {
         // One second more than the lag: what it takes until the change of an endpoint reaches the proxies at all.
-        u32::try_from(lag.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).saturating_add(1)
+        u32::try_from(lag.as_millis().div_ceil(1000))
+            .unwrap_or(u32::MAX)
+            .saturating_add(1)
     }
 }
 
@@ -53,7 +55,11 @@ impl Strategy {
 
     /// (group/version, plural) of its workload.
     pub(crate) fn workload(self) -> (&'static str, &'static str) {
-        if self.is_cloneset() { ("apps.kruise.io/v1beta1", "clonesets") } else { ("apps/v1", "deployments") }
+        if self.is_cloneset() {
+            ("apps.kruise.io/v1beta1", "clonesets")
+        } else {
+            ("apps/v1", "deployments")
+        }
     }
 
     /// The workload, running version 1.
@@ -66,9 +72,10 @@ impl Strategy {
             "template": {"metadata": {"labels": labels}, "spec": self.pod_spec(app)},
         });
         let (strategy_key, strategy) = match self {
-            Self::DeploymentNaive | Self::DeploymentCareful => {
-                ("strategy", json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": budget, "maxSurge": 0}}))
-            }
+            Self::DeploymentNaive | Self::DeploymentCareful => (
+                "strategy",
+                json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": budget, "maxSurge": 0}}),
+            ),
             Self::CloneSetInPlace => (
                 "updateStrategy",
                 json!({"type": "RollingUpdate", "rollingUpdate": {
@@ -98,7 +105,8 @@ impl Strategy {
         });
         let mut grace = 30;
         if self != Self::DeploymentNaive {
-            web["readinessProbe"] = json!({"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1, "failureThreshold": 1});
+            web["readinessProbe"] =
+                json!({"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1, "failureThreshold": 1});
         }
         // In place, the quiet period does what the sleep is for.
         if matches!(self, Self::DeploymentCareful | Self::CloneSetRecreate) {
@@ -146,11 +154,25 @@ mod tests {
 
     #[test]
     fn all_rows_get_the_same_budget_and_replicas() {
-        let app = Application { replicas: 7, max_unavailable: "3".into(), start: Duration::ZERO, quiet_seconds: 2 };
-        for strategy in [Strategy::DeploymentNaive, Strategy::DeploymentCareful, Strategy::CloneSetInPlace, Strategy::CloneSetRecreate] {
+        let app = Application {
+            replicas: 7,
+            max_unavailable: "3".into(),
+            start: Duration::ZERO,
+            quiet_seconds: 2,
+        };
+        for strategy in [
+            Strategy::DeploymentNaive,
+            Strategy::DeploymentCareful,
+            Strategy::CloneSetInPlace,
+            Strategy::CloneSetRecreate,
+        ] {
             let object = strategy.manifest(&app);
             assert_eq!(object["spec"]["replicas"], 7);
-            let update = &object["spec"][if strategy.is_cloneset() { "updateStrategy" } else { "strategy" }];
+            let update = &object["spec"][if strategy.is_cloneset() {
+                "updateStrategy"
+            } else {
+                "strategy"
+            }];
             assert_eq!(update["rollingUpdate"]["maxUnavailable"], 3, "{}", strategy.name());
         }
     }

@@ -46,7 +46,10 @@ pub(crate) fn outer(options: &DemoOptions) -> anyhow::Result<i32> {
 
 /// In the inner process.
 pub(crate) async fn inner(options: DemoOptions, inherited: Inherited, mut stop: Stop) -> anyhow::Result<i32> {
-    anyhow::ensure!(inherited.restarts == 0, "the demo's cluster died half-way; its figures would mean nothing");
+    anyhow::ensure!(
+        inherited.restarts == 0,
+        "the demo's cluster died half-way; its figures would mean nothing"
+    );
     let token = stop.token();
     tokio::select! {
         result = run(options, inherited, token) => result.map(|()| 0),
@@ -55,7 +58,11 @@ pub(crate) async fn inner(options: DemoOptions, inherited: Inherited, mut stop: 
 }
 
 #[allow(clippy::print_stdout)] // the command's own output
-async fn run(options: DemoOptions, inherited: Inherited, token: tokio_util::sync::CancellationToken) -> anyhow::Result<()> {
+async fn run(
+    options: DemoOptions,
+    inherited: Inherited,
+    token: tokio_util::sync::CancellationToken,
+) -> anyhow::Result<()> {
     let progress = Progress::new();
     progress.say("booting the cluster");
     let cluster = Cluster::start(
@@ -77,7 +84,10 @@ async fn run(options: DemoOptions, inherited: Inherited, token: tokio_util::sync
         boot_seconds: round(inner::since_start().as_secs_f64(), 3),
         rss_mib: round(inner::rss_mib(), 1),
     };
-    progress.say(&format!("{} nodes Ready in {:.2} s; building the images", figures.nodes, figures.boot_seconds));
+    progress.say(&format!(
+        "{} nodes Ready in {:.2} s; building the images",
+        figures.nodes, figures.boot_seconds
+    ));
     build_images(&cluster).await?;
     let app = Application {
         replicas: options.replicas,
@@ -85,7 +95,12 @@ async fn run(options: DemoOptions, inherited: Inherited, token: tokio_util::sync
         start: options.app_start,
         quiet_seconds: Application::quiet_seconds(options.proxy_lag),
     };
-    let all = [Strategy::DeploymentNaive, Strategy::DeploymentCareful, Strategy::CloneSetInPlace, Strategy::CloneSetRecreate];
+    let all = [
+        Strategy::DeploymentNaive,
+        Strategy::DeploymentCareful,
+        Strategy::CloneSetInPlace,
+        Strategy::CloneSetRecreate,
+    ];
     let mut rows = Vec::new();
     for strategy in all {
         if options.strategies.is_empty() || options.strategies.contains(&strategy) {
@@ -116,9 +131,13 @@ async fn build_images(cluster: &Cluster) -> anyhow::Result<()> {
     let images = cluster.images.clone();
     let program = std::env::current_exe()?;
     tokio::task::spawn_blocking(move || {
-        for (name, role, version) in [(manifest::V1, "web", "v1"), (manifest::V2, "web", "v2"), (manifest::COLLECTOR, "collect", "v1")] {
+        for (name, role, version) in [
+            (manifest::V1, "web", "v1"),
+            (manifest::V2, "web", "v2"),
+            (manifest::COLLECTOR, "collect", "v1"),
+        ] {
             images
-                .build(BuildSpec {
+                .build(&BuildSpec {
                     name: name.to_owned(),
                     files: vec![(PathBuf::from(&program), "/afloat".to_owned())],
                     libraries: true,
@@ -145,17 +164,35 @@ struct Trial<'a> {
 }
 
 impl<'a> Trial<'a> {
-    fn new(cluster: &'a Cluster, strategy: Strategy, app: &'a Application, options: &'a DemoOptions, progress: &'a Progress) -> Self {
+    fn new(
+        cluster: &'a Cluster,
+        strategy: Strategy,
+        app: &'a Application,
+        options: &'a DemoOptions,
+        progress: &'a Progress,
+    ) -> Self {
         let namespace = strategy.name().to_owned();
-        Self { cluster, strategy, app, options, progress, client: cluster.api.client("afloat-demo"), namespace }
+        Self {
+            cluster,
+            strategy,
+            app,
+            options,
+            progress,
+            client: cluster.api.client("afloat-demo"),
+            namespace,
+        }
     }
 
     async fn run(self) -> anyhow::Result<Row> {
         let name = self.strategy.name();
-        self.progress.say(&format!("{name}: starting {} pods", self.app.replicas));
+        self.progress
+            .say(&format!("{name}: starting {} pods", self.app.replicas));
         self.create().await?;
         let pods = PodWatch::start(Api::namespaced(self.client.clone(), &self.namespace));
-        pods.wait("version 1 to be Ready", |pods| observe::updated(pods, manifest::V1, self.app.replicas)).await?;
+        pods.wait("version 1 to be Ready", |pods| {
+            observe::updated(pods, manifest::V1, self.app.replicas)
+        })
+        .await?;
         let targets = self.targets().await?;
         self.wait_for_proxies(&targets).await?;
         let before = Snapshot::of(&pods.list(), "collector");
@@ -171,7 +208,10 @@ impl<'a> Trial<'a> {
             .wait("version 2 to be Ready", |pods| {
                 let (done, all) = observe::updated(pods, manifest::V2, self.app.replicas);
                 let (answered, lost) = load.so_far();
-                self.progress.say(&format!("{name}: {done} of {} updated, {answered} answered, {lost} lost", self.app.replicas));
+                self.progress.say(&format!(
+                    "{name}: {done} of {} updated, {answered} answered, {lost} lost",
+                    self.app.replicas
+                ));
                 (done, all)
             })
             .await;
@@ -204,12 +244,19 @@ impl<'a> Trial<'a> {
 
     async fn create(&self) -> anyhow::Result<()> {
         let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": self.namespace}}))?;
-        Api::all(self.client.clone()).create(&PostParams::default(), &namespace).await?;
+        Api::all(self.client.clone())
+            .create(&PostParams::default(), &namespace)
+            .await?;
         let service: Service = serde_json::from_value(manifest::service())?;
-        Api::namespaced(self.client.clone(), &self.namespace).create(&PostParams::default(), &service).await?;
+        Api::namespaced(self.client.clone(), &self.namespace)
+            .create(&PostParams::default(), &service)
+            .await?;
         let path = self.workloads();
         let request = http::Request::post(path).header("content-type", "application/json");
-        let _: Value = self.client.request(request.body(serde_json::to_vec(&self.strategy.manifest(self.app))?)?).await?;
+        let _: Value = self
+            .client
+            .request(request.body(serde_json::to_vec(&self.strategy.manifest(self.app))?)?)
+            .await?;
         Ok(())
     }
 
@@ -219,7 +266,8 @@ impl<'a> Trial<'a> {
     }
 
     async fn patch_workload(&self, patch: &Value) -> anyhow::Result<()> {
-        let request = http::Request::patch(format!("{}/web", self.workloads())).header("content-type", "application/json-patch+json");
+        let request = http::Request::patch(format!("{}/web", self.workloads()))
+            .header("content-type", "application/json-patch+json");
         let _: Value = self.client.request(request.body(serde_json::to_vec(patch)?)?).await?;
         Ok(())
     }
@@ -227,9 +275,18 @@ impl<'a> Trial<'a> {
     /// The Service's port on every node.
     async fn targets(&self) -> anyhow::Result<Vec<SocketAddr>> {
         let service: Service = Api::namespaced(self.client.clone(), &self.namespace).get("web").await?;
-        let port = service.spec.and_then(|s| s.ports).and_then(|p| p.into_iter().next()).and_then(|p| p.node_port);
+        let port = service
+            .spec
+            .and_then(|s| s.ports)
+            .and_then(|p| p.into_iter().next())
+            .and_then(|p| p.node_port);
         let port = u16::try_from(port.context("the Service has no node port")?)?;
-        Ok(self.cluster.nodes.iter().map(|node| SocketAddr::from((node.ip, port))).collect())
+        Ok(self
+            .cluster
+            .nodes
+            .iter()
+            .map(|node| SocketAddr::from((node.ip, port)))
+            .collect())
     }
 
     /// Until every node's proxy answers, and then as long again as they may lag, so that all of them know all pods.
@@ -249,7 +306,8 @@ impl<'a> Trial<'a> {
     /// an application that does not listen yet.
     async fn settle(&self, pods: &PodWatch) -> anyhow::Result<()> {
         let replicas = self.app.replicas as usize;
-        pods.wait("the old pods to be gone", |pods| (pods.len(), pods.len() == replicas)).await?;
+        pods.wait("the old pods to be gone", |pods| (pods.len(), pods.len() == replicas))
+            .await?;
         tokio::time::sleep(self.options.proxy_lag + self.app.start + Duration::from_millis(500)).await;
         Ok(())
     }
@@ -257,8 +315,12 @@ impl<'a> Trial<'a> {
     /// Writes to this namespace's objects so far, whoever made them; Events and Leases are not part of a release.
     fn writes(&self) -> u64 {
         let all = self.cluster.api.writes();
-        let ours = all.iter().filter(|w| w.namespace.as_deref() == Some(self.namespace.as_str()));
-        ours.filter(|w| w.resource != "events" && w.resource != "leases").map(|w| w.count).sum()
+        let ours = all
+            .iter()
+            .filter(|w| w.namespace.as_deref() == Some(self.namespace.as_str()));
+        ours.filter(|w| w.resource != "events" && w.resource != "leases")
+            .map(|w| w.count)
+            .sum()
     }
 
     /// The next row starts on an empty cluster. Nobody waits for a grace period here: no load runs.
@@ -274,7 +336,10 @@ impl<'a> Trial<'a> {
                 break;
             }
             for pod in left {
-                match pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await {
+                match pods
+                    .delete(&pod.name_any(), &DeleteParams::default().grace_period(0))
+                    .await
+                {
                     Ok(_) => {}
                     Err(kube::Error::Api(status)) if status.code == 404 => {}
                     Err(error) => return Err(error.into()),
@@ -354,7 +419,10 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
-        Self { bar, last: std::sync::Mutex::default() }
+        Self {
+            bar,
+            last: std::sync::Mutex::default(),
+        }
     }
 
     fn say(&self, text: &str) {

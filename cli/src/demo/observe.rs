@@ -34,17 +34,35 @@ impl Snapshot {
     /// Pods that are being deleted do not count.
     pub(crate) fn of(pods: &[Pod], untouched_container: &str) -> Self {
         let live = pods.iter().filter(|p| p.metadata.deletion_timestamp.is_none());
-        Self(live.map(|pod| (pod.metadata.uid.clone().unwrap_or_default(), see(pod, untouched_container))).collect())
+        Self(
+            live.map(|pod| {
+                (
+                    pod.metadata.uid.clone().unwrap_or_default(),
+                    see(pod, untouched_container),
+                )
+            })
+            .collect(),
+        )
     }
 
     pub(crate) fn kept(&self, after: &Self) -> Kept {
         let ips: BTreeSet<&str> = after.0.values().map(|s| s.ip.as_str()).collect();
-        let both = || self.0.iter().filter_map(|(uid, old)| after.0.get(uid).map(|new| (old, new)));
+        let both = || {
+            self.0
+                .iter()
+                .filter_map(|(uid, old)| after.0.get(uid).map(|new| (old, new)))
+        };
         Kept {
             pods: both().count(),
-            ips: self.0.values().filter(|s| !s.ip.is_empty() && ips.contains(s.ip.as_str())).count(),
+            ips: self
+                .0
+                .values()
+                .filter(|s| !s.ip.is_empty() && ips.contains(s.ip.as_str()))
+                .count(),
             nodes: both().filter(|(old, new)| old.node == new.node).count(),
-            untouched: both().filter(|(old, new)| old.untouched.is_some() && old.untouched == new.untouched).count(),
+            untouched: both()
+                .filter(|(old, new)| old.untouched.is_some() && old.untouched == new.untouched)
+                .count(),
         }
     }
 }
@@ -60,13 +78,21 @@ fn see(pod: &Pod, untouched_container: &str) -> Seen {
 }
 
 fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
-    pod.status.as_ref()?.container_statuses.as_ref()?.iter().find(|c| c.name == name)
+    pod.status
+        .as_ref()?
+        .container_statuses
+        .as_ref()?
+        .iter()
+        .find(|c| c.name == name)
 }
 
 /// How many of the application's pods run `image` (by what the node reports, not by the spec) and are Ready, and whether
 /// those are all there are: `replicas` of them and no other that is not being deleted.
 pub(crate) fn updated(pods: &[Pod], image: &str, replicas: u32) -> (usize, bool) {
-    let live: Vec<&Pod> = pods.iter().filter(|p| p.metadata.deletion_timestamp.is_none()).collect();
+    let live: Vec<&Pod> = pods
+        .iter()
+        .filter(|p| p.metadata.deletion_timestamp.is_none())
+        .collect();
     let done = live.iter().filter(|pod| runs(pod, image) && is_ready(pod)).count();
     (done, done == live.len() && done == replicas as usize)
 }
@@ -105,9 +131,29 @@ mod tests {
 
     #[test]
     fn a_pod_that_stays_keeps_everything_and_one_that_is_replaced_nothing() {
-        let before = Snapshot::of(&[pod("a", "1", "v1", "True", ("x", 0)), pod("b", "2", "v1", "True", ("y", 0))], "collector");
-        let after = Snapshot::of(&[pod("a", "1", "v2", "True", ("x", 0)), pod("c", "3", "v2", "True", ("z", 0))], "collector");
-        assert_eq!(before.kept(&after), Kept { pods: 1, ips: 1, nodes: 1, untouched: 1 });
+        let before = Snapshot::of(
+            &[
+                pod("a", "1", "v1", "True", ("x", 0)),
+                pod("b", "2", "v1", "True", ("y", 0)),
+            ],
+            "collector",
+        );
+        let after = Snapshot::of(
+            &[
+                pod("a", "1", "v2", "True", ("x", 0)),
+                pod("c", "3", "v2", "True", ("z", 0)),
+            ],
+            "collector",
+        );
+        assert_eq!(
+            before.kept(&after),
+            Kept {
+                pods: 1,
+                ips: 1,
+                nodes: 1,
+                untouched: 1
+            }
+        );
     }
 
     #[test]

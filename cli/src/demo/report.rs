@@ -89,17 +89,36 @@ impl Report {
                 ("5xx", row.lost_by_kind.server_error),
                 ("overload", row.lost_by_kind.overload),
             ];
-            let kinds: Vec<String> = kinds.iter().filter(|(_, n)| *n > 0).map(|(kind, n)| format!("{n} {kind}")).collect();
+            let kinds: Vec<String> = kinds
+                .iter()
+                .filter(|(_, n)| *n > 0)
+                .map(|(kind, n)| format!("{n} {kind}"))
+                .collect();
             if !kinds.is_empty() {
                 parts.push(format!("{}: {}", row.strategy, kinds.join(", ")));
             }
         }
-        if parts.is_empty() { "none".to_owned() } else { parts.join("; ") }
+        if parts.is_empty() {
+            "none".to_owned()
+        } else {
+            parts.join("; ")
+        }
     }
 }
 
-const HEADER: [&str; 11] =
-    ["STRATEGY", "SECONDS", "REQUESTS", "LOST", "P50 MS", "P99 MS", "PODS KEPT", "IPS", "NODES", "UNTOUCHED", "WRITES/POD"];
+const HEADER: [&str; 11] = [
+    "STRATEGY",
+    "SECONDS",
+    "REQUESTS",
+    "LOST",
+    "P50 MS",
+    "P99 MS",
+    "PODS KEPT",
+    "IPS",
+    "NODES",
+    "UNTOUCHED",
+    "WRITES/POD",
+];
 
 impl Row {
     fn cells(&self) -> [String; 11] {
@@ -152,7 +171,11 @@ mod tests {
             update_seconds: 2.34,
             requests: 1000,
             lost: 7,
-            lost_by_kind: Lost { refused: 5, reset: 2, ..Lost::default() },
+            lost_by_kind: Lost {
+                refused: 5,
+                reset: 2,
+                ..Lost::default()
+            },
             p50_ms: 0.5,
             p99_ms: 3.25,
             pods_kept: 0,
@@ -161,19 +184,38 @@ mod tests {
             untouched_kept: 0,
             writes_per_pod: 12.5,
         };
-        Report { rows: vec![row], cluster: ClusterFigures { nodes: 3, boot_seconds: 0.8, rss_mib: 42.0 } }
+        Report {
+            rows: vec![row],
+            cluster: ClusterFigures {
+                nodes: 3,
+                boot_seconds: 0.8,
+                rss_mib: 42.0,
+            },
+        }
     }
 
     #[test]
     fn the_json_has_the_promised_keys() {
         let value = serde_json::to_value(report()).unwrap();
         for key in [
-            "strategy", "replicas", "update_seconds", "requests", "lost", "p50_ms", "p99_ms", "pods_kept", "ips_kept",
-            "untouched_kept", "writes_per_pod",
+            "strategy",
+            "replicas",
+            "update_seconds",
+            "requests",
+            "lost",
+            "p50_ms",
+            "p99_ms",
+            "pods_kept",
+            "ips_kept",
+            "untouched_kept",
+            "writes_per_pod",
         ] {
             assert!(value["rows"][0].get(key).is_some(), "{key}");
         }
-        assert_eq!(value["cluster"], json!({"nodes": 3, "boot_seconds": 0.8, "rss_mib": 42.0}));
+        assert_eq!(
+            value["cluster"],
+            json!({"nodes": 3, "boot_seconds": 0.8, "rss_mib": 42.0})
+        );
     }
 
     #[test]
