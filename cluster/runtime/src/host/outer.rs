@@ -42,8 +42,9 @@ pub fn run(options: HostOptions) -> Result<i32, HostError> {
         .map(|address| listen(*address))
         .collect::<Result<Vec<_>, _>>()?;
     let data_dir = options.data_dir.as_deref().map(prepare_data_dir).transpose()?;
+    let options = HostOptions { data_dir, ..options };
     let (signals, mask) = take_signals()?;
-    let result = Outer::start(&options, listeners, data_dir).and_then(|mut outer| outer.watch(&signals));
+    let result = Outer::start(options, listeners).and_then(|mut outer| outer.watch(&signals));
     let _ = nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None);
     result
 }
@@ -88,7 +89,7 @@ struct Outer {
 }
 
 impl Outer {
-    fn start(options: &HostOptions, listeners: Vec<TcpListener>, data_dir: Option<PathBuf>) -> Result<Self, HostError> {
+    fn start(options: HostOptions, listeners: Vec<TcpListener>) -> Result<Self, HostError> {
         let (channel, inner_channel) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
                 .map_err(|e| HostError::system("making a socket pair")(e.into()))?;
@@ -103,9 +104,9 @@ impl Outer {
             alive: alive_read,
             go: go_read,
             errors: errors_write,
-            data_dir,
-            inner_args: options.inner_args.clone(),
-            environment: options.environment.clone(),
+            data_dir: options.data_dir,
+            inner_args: options.inner_args,
+            environment: options.environment,
             rootless: !privileged,
         });
         let attempt = |user_namespace: bool, outside: &mut Option<_>, inside: &mut Option<init::Init>| {

@@ -12,6 +12,8 @@ use crate::host::OCI_STATE_DIR;
 
 /// Longest a verb may take, `exec` apart.
 const LIMIT: Duration = Duration::from_secs(60);
+/// What libcontainer puts before the cause of a command that cannot be run.
+const CHAIN: &str = "error in executing process : ";
 /// So many of the last lines of the log make the message.
 const LINES: usize = 4;
 
@@ -89,6 +91,7 @@ fn classify(verb: &str, detail: &str) -> RuntimeError {
         "no such file or directory: unknown",
         "permission denied: unknown",
         "is not executable",
+        "does not have correct permissions",
     ];
     let message = format!("cannot {verb} the container: {detail}");
     if users_fault.iter().any(|words| detail.contains(words)) {
@@ -102,14 +105,22 @@ fn failed(message: String) -> RuntimeError {
     RuntimeError::Failed(message)
 }
 
-/// The end of a log, joined into one line; each line once.
+/// The end of a log, joined into one line.
 pub(super) fn last_lines(log: &Path) -> String {
     let text = fs::read(log)
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         .unwrap_or_default();
+    summary(&text)
+}
+
+/// The last lines, newest first, each once. Pure.
+fn summary(text: &str) -> String {
     let mut lines: Vec<&str> = Vec::new();
-    for line in text.lines().rev().map(str::trim).filter(|line| !line.is_empty()) {
-        if !lines.contains(&line) {
+    for line in text.lines().rev().map(str::trim) {
+        // libcontainer says the same at every level on its way out, each time in more words.
+        let line = line.rsplit_once(CHAIN).map_or(line, |(_, cause)| cause);
+        if !line.is_empty() && !lines.iter().any(|kept| kept.contains(line)) {
+            lines.retain(|kept| !line.contains(kept));
             lines.push(line);
         }
         if lines.len() == LINES {
@@ -126,6 +137,15 @@ pub(super) fn last_lines(log: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_cause_is_said_once() {
+        let text = "failed to run: error in executing process : executable '/x' is bad\n\
+            failed to create container: exec process failed with error error in executing process : executable '/x' is bad\n";
+        assert_eq!(summary(text), "executable '/x' is bad");
+        assert_eq!(summary("one\ntwo: one\nthree\n"), "three; two: one");
+        assert_eq!(summary(""), "the runtime did not say why");
+    }
 
     #[test]
     fn a_missing_program_is_the_users_fault() {

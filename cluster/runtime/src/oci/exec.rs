@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::record::{read_json, write_json};
 use super::spec::exec_process;
-use super::terminal::{self, Terminal};
+use super::terminal;
 use super::{Shared, blocking, command, failed};
 use crate::host::IO_DIR;
 use crate::{ContainerState, ExecSession, ExecSpec, RuntimeError};
@@ -103,7 +103,7 @@ impl Shared {
             stdout: Box::new(stdout),
             stderr: Some(Box::new(stderr)),
             resize: None,
-            exit: wait(child, files, None),
+            exit: wait(child, files),
         })
     }
 }
@@ -126,15 +126,15 @@ async fn with_terminal(
     });
     Ok(ExecSession {
         stdin: Some(Box::new(terminal.clone())),
-        stdout: Box::new(terminal.clone()) as Box<dyn AsyncRead + Send + Unpin>,
+        stdout: Box::new(terminal) as Box<dyn AsyncRead + Send + Unpin>,
         stderr: None,
         resize: Some(sizes),
-        exit: wait(child, files, Some(terminal)),
+        exit: wait(child, files),
     })
 }
 
 /// Follows the command to its end; kills it when nobody waits for its exit code any more.
-fn wait(mut child: Child, files: Files, _terminal: Option<Terminal>) -> oneshot::Receiver<i32> {
+fn wait(mut child: Child, files: Files) -> oneshot::Receiver<i32> {
     let (mut answer, receiver) = oneshot::channel();
     tokio::spawn(async move {
         let code = tokio::select! {

@@ -14,8 +14,8 @@ const LINE_BYTES_MAX: usize = 16 * 1024;
 const FILE_BYTES_MAX: u64 = 10 * 1024 * 1024;
 /// Old files that are kept.
 const OLD_FILES: u32 = 4;
-/// One read.
-const READ_BYTES: usize = 16 * 1024;
+/// One read; two of these for each container.
+const READ_BYTES: usize = 4 * 1024;
 
 /// Cuts a stream into lines. Pure.
 #[derive(Default)]

@@ -24,7 +24,9 @@ pub(super) async fn receive(listener: UnixListener) -> io::Result<Terminal> {
         .map_err(|_| io::ErrorKind::TimedOut)?;
     let (stream, _) = accepted?;
     let message = stream.async_io(Interest::READABLE, || receive_message(stream.as_raw_fd()));
-    let (_, master) = tokio::time::timeout(LIMIT, message).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    let (_, master) = tokio::time::timeout(LIMIT, message)
+        .await
+        .map_err(|_| io::ErrorKind::TimedOut)??;
     let master = master.ok_or_else(|| io::Error::other("the runtime sent no terminal"))?;
     rustix::io::ioctl_fionbio(&master, true)?;
     Ok(Terminal {

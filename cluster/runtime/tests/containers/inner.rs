@@ -431,22 +431,33 @@ impl Inside {
         let mut spec = self.spec("flying", 0, "");
         spec.add_capabilities = vec!["FLY".into()];
         refused(spec).await?;
-        let mut spec = self.spec("user", 0, "exit 9");
-        (spec.uid, spec.gid) = (4_000_000_000, 4_000_000_000);
-        if rootless {
-            let message = refused(spec).await?;
-            ensure!(message.contains("newuidmap"), "{message}");
-        } else {
-            let mut spec = self.spec("user", 0, "while read -r k v; do test \"$k\" = Uid: && echo $v; test \"$k\" = CapEff: && echo $v; done < /proc/self/status; exit 9");
-            (spec.uid, spec.gid) = (1000, 1000);
-            spec.drop_capabilities = vec!["ALL".into()];
-            let id = self.runtime.create_container(&spec).await?;
-            self.runtime.start_container(&id).await?;
-            ensure!(self.exit_of(&id).await? == (9, 0));
-            wait_for_text(&self.dir.join("logs/user/0.log"), "F 1000 1000 1000 1000").await?;
-            wait_for_text(&self.dir.join("logs/user/0.log"), "F 0000000000000000").await?;
-            self.runtime.remove_container(&id).await?;
-        }
+        let mut spec = self.spec("text", 0, "");
+        let text = self.dir.join("text");
+        tokio::fs::write(&text, "no program").await?;
+        spec.mounts = vec![afloat_runtime::Mount {
+            source: text.clone(),
+            target: "/text".into(),
+            read_only: false,
+        }];
+        spec.args = vec!["/text".into()];
+        let message = refused(spec.clone()).await?;
+        ensure!(message.contains("/text"), "{message}");
+        spec.mounts[0].source = self.dir.join("none");
+        let error = self
+            .runtime
+            .create_container(&spec)
+            .await
+            .err()
+            .context("a mount of nothing")?;
+        ensure!(error.to_string().contains("none"), "{error}");
+        std::fs::set_permissions(&text, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        spec.mounts[0].source = text;
+        let id = self.runtime.create_container(&spec).await?;
+        let started = self.runtime.start_container(&id).await;
+        let code = self.exit_of(&id).await?.0;
+        ensure!(code != 0, "{started:?} {code}");
+        self.runtime.remove_container(&id).await?;
+        self.users(rootless).await?;
         ensure!(matches!(
             self.runtime.start_container("none").await,
             Err(RuntimeError::NotFound(_))
@@ -454,6 +465,39 @@ impl Inside {
         ensure!(self.runtime.image("shell:v2").await?.is_none() && self.runtime.image("shell:v1").await?.is_some());
         ensure!(self.runtime.resolve_user(&self.image, "1:2").await? == (1, 2, vec![]));
         Ok(())
+    }
+
+    /// Whoever is mapped can be had; whoever is not is refused with what to do.
+    async fn users(&self, rootless: bool) -> anyhow::Result<()> {
+        let script = "while read -r k v; do case $k in Uid:|Groups:|CapEff:) echo $k $v;; esac; done < /proc/self/status; exit 9";
+        let mut spec = self.spec("user", 0, script);
+        (spec.uid, spec.gid) = (4_000_000_000, 4_000_000_000);
+        if rootless {
+            let error = self
+                .runtime
+                .create_container(&spec)
+                .await
+                .err()
+                .context("nobody has this user")?;
+            ensure!(error.to_string().contains("newuidmap"), "{error}");
+        }
+        (spec.uid, spec.gid, spec.additional_gids) = (1000, 1000, vec![2000]);
+        spec.drop_capabilities = vec!["ALL".into()];
+        let id = match self.runtime.create_container(&spec).await {
+            Err(RuntimeError::Invalid(message)) if rootless && message.contains("newuidmap") => return Ok(()),
+            other => other?,
+        };
+        self.runtime.start_container(&id).await?;
+        ensure!(self.exit_of(&id).await? == (9, 0));
+        let log = self.dir.join("logs/user/0.log");
+        for text in [
+            "F Uid: 1000 1000 1000 1000",
+            "F Groups: 2000",
+            "F CapEff: 0000000000000000",
+        ] {
+            wait_for_text(&log, text).await?;
+        }
+        Ok(self.runtime.remove_container(&id).await?)
     }
 
     async fn network(&self) -> anyhow::Result<()> {
