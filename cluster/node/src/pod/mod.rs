@@ -11,6 +11,8 @@ pub(crate) mod handler;
 pub mod hash;
 pub(crate) mod orphan;
 pub mod plan;
+#[cfg(test)]
+mod plan_test;
 pub(crate) mod probe;
 pub(crate) mod recover;
 pub(crate) mod resolve;
