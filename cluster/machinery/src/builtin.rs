@@ -54,7 +54,7 @@ fn default(resource: &Resource, object: &mut Value) {
         ("", "Namespace") => cluster::default_namespace(object),
         ("", "Endpoints") => service::default_endpoints(object),
         ("", "PersistentVolume" | "PersistentVolumeClaim") => volume::default_claim(resource, object),
-        ("", "Secret") => set(object.as_object_mut(), "type", || json!("Opaque")),
+        ("", "Secret") => cluster::default_secret(object),
         ("discovery.k8s.io", "EndpointSlice") => service::default_slice(object),
         ("apps" | "batch", _) | ("", "ReplicationController") => workload::default(resource, object),
         ("policy" | "storage.k8s.io" | "networking.k8s.io" | "scheduling.k8s.io" | "apiextensions.k8s.io", _) => {

@@ -3,7 +3,9 @@
 mod age;
 mod cells;
 mod jsonpath;
+mod node;
 mod pod;
+mod read;
 mod workload;
 
 use serde_json::{Value, json};
@@ -19,35 +21,30 @@ struct Layout {
     cells: fn(&Value, &str) -> Vec<Value>,
 }
 
+impl Layout {
+    /// Events have their name in a wide column.
+    fn names_itself(&self) -> bool {
+        self.columns.iter().any(|(name, ..)| *name == "Name")
+    }
+}
+
 /// Column definitions of a kind: `[{"name","type","format","description","priority"}]`.
 pub fn columns(resource: &Resource) -> Vec<Value> {
+    let name = || column("Name", "string", "name", 0, "Name must be unique within a namespace.");
     if let Some(custom) = resource.columns.as_array() {
-        let mut columns = vec![column(
-            "Name",
-            "string",
-            "name",
-            0,
-            "Name must be unique within a namespace.",
-        )];
-        columns.extend(custom.iter().map(custom_column));
-        return columns;
+        return std::iter::once(name())
+            .chain(custom.iter().map(custom_column))
+            .collect();
     }
-    let mut columns = vec![column(
-        "Name",
-        "string",
-        "name",
-        0,
-        "Name must be unique within a namespace.",
-    )];
-    match layout(resource) {
-        Some(layout) => columns.extend(layout.columns.iter().map(|(name, kind, priority)| {
-            let kind = if kind.is_empty() { "string" } else { kind };
-            column(name, kind, "", *priority, name)
-        })),
-        None if resource.is_custom() => columns.push(column("Age", "date", "", 0, "Time since creation.")),
-        None => columns.push(column("Age", "string", "", 0, "Time since creation.")),
-    }
-    columns
+    let Some(layout) = layout(resource) else {
+        let kind = if resource.is_custom() { "date" } else { "string" };
+        return vec![name(), column("Age", kind, "", 0, "Time since creation.")];
+    };
+    let own = layout.columns.iter().map(|(name, kind, priority)| {
+        let kind = if kind.is_empty() { "string" } else { kind };
+        column(name, kind, "", *priority, name)
+    });
+    (!layout.names_itself()).then(name).into_iter().chain(own).collect()
 }
 
 /// The cells of one object, in the order of [`columns`]. `now` is RFC 3339, for ages.
@@ -55,19 +52,23 @@ pub fn cells(resource: &Resource, object: &Value, now: &str) -> Vec<Value> {
     let name = crate::get(object, &["metadata", "name"])
         .cloned()
         .unwrap_or_else(|| json!(""));
-    let mut cells = vec![name];
     if let Some(custom) = resource.columns.as_array() {
-        cells.extend(custom.iter().map(|column| custom_cell(column, object, now)));
-    } else if let Some(layout) = layout(resource) {
-        cells.extend((layout.cells)(object, now));
-    } else {
-        cells.push(age::since_creation(object, now).into());
+        let cells = custom.iter().map(|column| custom_cell(column, object, now));
+        return std::iter::once(name).chain(cells).collect();
     }
-    cells
+    match layout(resource) {
+        Some(layout) if layout.names_itself() => (layout.cells)(object, now),
+        Some(layout) => std::iter::once(name).chain((layout.cells)(object, now)).collect(),
+        None => vec![name, age::since_creation(object, now).into()],
+    }
 }
 
 fn layout(resource: &Resource) -> Option<&'static Layout> {
-    let mut layouts = pod::LAYOUTS.iter().chain(workload::LAYOUTS).chain(cells::LAYOUTS);
+    let mut layouts = pod::LAYOUTS
+        .iter()
+        .chain(workload::LAYOUTS)
+        .chain(node::LAYOUTS)
+        .chain(cells::LAYOUTS);
     layouts.find(|layout| resource.is(layout.group, layout.kind))
 }
 

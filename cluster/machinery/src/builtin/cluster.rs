@@ -1,5 +1,7 @@
 //! The small kinds: namespaces, nodes, config maps, secrets, classes, leases, budgets.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::{each, each_in, list, set, set_text, text};
@@ -26,6 +28,26 @@ pub(super) fn default_namespace(namespace: &mut Value) {
             labels.insert("kubernetes.io/metadata.name".into(), name.clone());
         });
     }
+}
+
+/// Sets the type of a Secret, and moves `stringData`, which nobody reads back, into `data`.
+pub(super) fn default_secret(secret: &mut Value) {
+    let Some(secret) = secret.as_object_mut() else { return };
+    set(Some(secret), "type", || json!("Opaque"));
+    let Some(Value::Object(plain)) = secret.get("stringData").cloned() else {
+        return;
+    };
+    // Something that is no string is left for validation to find.
+    let Some(encoded) = plain
+        .iter()
+        .map(|(key, value)| Some((key.clone(), json!(STANDARD.encode(value.as_str()?)))))
+        .collect::<Option<Vec<_>>>()
+    else {
+        return;
+    };
+    secret.remove("stringData");
+    set(Some(secret), "data", || json!({}));
+    each(secret, "data", |data| data.extend(encoded.clone()));
 }
 
 /// Sets the defaults of the kinds that have just a few.

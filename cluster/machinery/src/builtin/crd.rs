@@ -1,10 +1,266 @@
-//! CustomResourceDefinitions.
+//! CustomResourceDefinitions: names, versions and a schema for each version.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::{each, each_in, list, set, set_text, text};
 use crate::FieldError;
-use serde_json::Value;
-pub(super) fn default(_crd: &mut Value) {}
-pub(super) fn validate(_crd: &Value) -> Vec<FieldError> {
-    Vec::new()
+use crate::field::{child, duplicate, forbidden, index, invalid, not_supported, required};
+use crate::names;
+
+/// Sets the defaults of a definition.
+pub(super) fn default(crd: &mut Value) {
+    each_in(Some(crd), "spec", |spec| {
+        each(spec, "names", |names| {
+            let kind = text(names.get("kind")).to_owned();
+            if !kind.is_empty() {
+                set_text(names, "singular", &kind.to_lowercase());
+                set_text(names, "listKind", &format!("{kind}List"));
+            }
+        });
+        set(Some(spec), "conversion", || json!({"strategy": "None"}));
+    });
 }
-pub(super) fn validate_update(_old: &Value, _new: &Value) -> Vec<FieldError> {
-    Vec::new()
+
+/// Checks a definition.
+pub(super) fn validate(crd: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let Some(spec) = crd.get("spec").filter(|s| s.is_object()) else {
+        return vec![required("spec", "")];
+    };
+    let group = text(spec.get("group"));
+    if group.is_empty() {
+        errors.push(required("spec.group", ""));
+    } else {
+        errors.extend(
+            names::dns_subdomain(group)
+                .iter()
+                .map(|p| invalid("spec.group", group, p)),
+        );
+        if !group.contains('.') {
+            errors.push(invalid("spec.group", group, "should be a domain with at least one dot"));
+        }
+    }
+    let plural = text(crate::get(spec, &["names", "plural"]));
+    let name = text(crate::get(crd, &["metadata", "name"]));
+    if name != format!("{plural}.{group}") {
+        errors.push(invalid(
+            "metadata.name",
+            name,
+            &format!("must be spec.names.plural+\".\"+spec.group"),
+        ));
+    }
+    match text(spec.get("scope")) {
+        "" => errors.push(required("spec.scope", "")),
+        "Cluster" | "Namespaced" => {}
+        other => errors.push(not_supported("spec.scope", other, &["Cluster", "Namespaced"])),
+    }
+    check_names(spec, &mut errors);
+    versions(spec, &mut errors);
+    if let strategy @ ("Webhook" | "") = text(crate::get(spec, &["conversion", "strategy"])) {
+        let detail = "this API server converts with strategy None only: all versions share one shape";
+        errors.push(invalid("spec.conversion.strategy", strategy, detail));
+    }
+    errors
+}
+
+fn check_names(spec: &Value, errors: &mut Vec<FieldError>) {
+    let given = spec.get("names");
+    for key in ["plural", "singular", "kind", "listKind"] {
+        let field = child("spec.names", key);
+        match text(given.and_then(|n| n.get(key))) {
+            "" => errors.push(required(field, "")),
+            name => errors.extend(
+                names::dns_1035_label(&name.to_lowercase())
+                    .iter()
+                    .map(|p| invalid(field.as_str(), name, p)),
+            ),
+        }
+    }
+    for (i, name) in list(given, "shortNames").iter().enumerate() {
+        let (name, field) = (text(Some(name)), index("spec.names.shortNames", i));
+        errors.extend(
+            names::dns_1035_label(name)
+                .iter()
+                .map(|p| invalid(field.as_str(), name, p)),
+        );
+    }
+    let kind = given.and_then(|n| n.get("kind"));
+    if kind.is_some() && kind == given.and_then(|n| n.get("listKind")) {
+        errors.push(invalid(
+            "spec.names.listKind",
+            text(kind),
+            "kind and listKind may not be the same",
+        ));
+    }
+}
+
+fn versions(spec: &Value, errors: &mut Vec<FieldError>) {
+    let versions = list(Some(spec), "versions");
+    if versions.is_empty() {
+        errors.push(required(
+            "spec.versions",
+            "must have exactly one version marked as storage version",
+        ));
+        return;
+    }
+    let mut seen = BTreeSet::new();
+    for (i, version) in versions.iter().enumerate() {
+        let path = index("spec.versions", i);
+        let name = text(version.get("name"));
+        errors.extend(
+            names::dns_1035_label(name)
+                .iter()
+                .map(|p| invalid(child(&path, "name"), name, p)),
+        );
+        if !seen.insert(name) {
+            errors.push(duplicate(child(&path, "name"), name));
+        }
+        for flag in ["served", "storage"] {
+            if !version.get(flag).is_some_and(Value::is_boolean) {
+                errors.push(required(child(&path, flag), ""));
+            }
+        }
+        let field = child(&child(&path, "schema"), "openAPIV3Schema");
+        match crate::get(version, &["schema", "openAPIV3Schema"]).filter(|s| s.is_object()) {
+            None => errors.push(required(field, "schemas are required")),
+            Some(schema) => {
+                if text(schema.get("type")) != "object" {
+                    errors.push(invalid(
+                        child(&field, "type"),
+                        text(schema.get("type")),
+                        "must be object at the root",
+                    ));
+                }
+                structural(schema, &field, errors);
+            }
+        }
+        scale_paths(version, &path, errors);
+    }
+    if versions
+        .iter()
+        .filter(|v| v.get("storage") == Some(&json!(true)))
+        .count()
+        != 1
+    {
+        let detail = "must have exactly one version marked as storage version";
+        errors.push(invalid("spec.versions", Value::Array(versions.to_vec()), detail));
+    }
+}
+
+fn scale_paths(version: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let Some(scale) = crate::get(version, &["subresources", "scale"]).filter(|s| !s.is_null()) else {
+        return;
+    };
+    let path = format!("{path}.subresources.scale");
+    for (key, prefix) in [("specReplicasPath", ".spec."), ("statusReplicasPath", ".status.")] {
+        match text(scale.get(key)) {
+            "" => errors.push(required(child(&path, key), "")),
+            value if !value.starts_with(prefix) => {
+                let detail = format!("should be a json path under {}", prefix.trim_end_matches('.'));
+                errors.push(invalid(child(&path, key), value, &detail));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Checks that a schema is structural: every field has a type, a pattern compiles, a rule compiles.
+fn structural(schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let on = |key: &str| schema.get(key) == Some(&json!(true));
+    let kind = text(schema.get("type"));
+    if kind.is_empty() && !on("x-kubernetes-int-or-string") && !on("x-kubernetes-preserve-unknown-fields") {
+        errors.push(required(
+            child(path, "type"),
+            "must not be empty for specified object fields",
+        ));
+    }
+    let kinds = ["array", "boolean", "integer", "number", "object", "string"];
+    if !kind.is_empty() && !kinds.contains(&kind) {
+        errors.push(not_supported(child(path, "type"), kind, &kinds));
+    }
+    if let Some(pattern) = schema.get("pattern").and_then(Value::as_str)
+        && let Err(problem) = regex::Regex::new(pattern)
+    {
+        errors.push(invalid(
+            child(path, "pattern"),
+            pattern,
+            &format!("must be a valid regular expression, but isn't: {problem}"),
+        ));
+    }
+    if schema.get("properties").is_some() && schema.get("additionalProperties").is_some() {
+        errors.push(forbidden(
+            child(path, "additionalProperties"),
+            "additionalProperties and properties are mutual exclusive",
+        ));
+    }
+    if kind == "array" && !schema.get("items").is_some_and(Value::is_object) {
+        errors.push(required(child(path, "items"), "must be specified"));
+    }
+    list_type(schema, path, errors);
+    rules(schema, path, errors);
+    for (name, inner) in schema
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
+        let at = index(child(path, "properties").as_str(), name);
+        // The root's own metadata is Kubernetes' business.
+        if !(name == "metadata" && path.ends_with("openAPIV3Schema")) {
+            structural(inner, &at, errors);
+        }
+    }
+    for key in ["items", "additionalProperties"] {
+        if let Some(inner) = schema.get(key).filter(|s| s.is_object()) {
+            structural(inner, &child(path, key), errors);
+        }
+    }
+}
+
+fn list_type(schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let keys = list(Some(schema), "x-kubernetes-list-map-keys");
+    match text(schema.get("x-kubernetes-list-type")) {
+        "map" if keys.is_empty() => {
+            let detail = "must not be empty if x-kubernetes-list-type is map";
+            errors.push(required(child(path, "x-kubernetes-list-map-keys"), detail));
+        }
+        "" | "atomic" | "map" | "set" => {}
+        other => errors.push(not_supported(
+            child(path, "x-kubernetes-list-type"),
+            other,
+            &["atomic", "map", "set"],
+        )),
+    }
+}
+
+fn rules(schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    for (i, rule) in list(Some(schema), "x-kubernetes-validations").iter().enumerate() {
+        let field = child(&index(child(path, "x-kubernetes-validations").as_str(), i), "rule");
+        match text(rule.get("rule")) {
+            "" => errors.push(required(field, "rule is not specified")),
+            expression => {
+                if let Err(problem) = kube_cel::cel::Program::compile(expression) {
+                    errors.push(invalid(field, expression, &format!("compilation failed: {problem}")));
+                }
+            }
+        }
+    }
+}
+
+/// Group, plural, kind and scope of a definition stay.
+pub(super) fn validate_update(old: &Value, new: &Value) -> Vec<FieldError> {
+    let paths: [&[&str]; 4] = [
+        &["spec", "group"],
+        &["spec", "names", "plural"],
+        &["spec", "names", "kind"],
+        &["spec", "scope"],
+    ];
+    let changed = paths
+        .into_iter()
+        .filter(|path| crate::get(old, path) != crate::get(new, path));
+    changed
+        .map(|path| invalid(path.join("."), text(crate::get(new, path)), "field is immutable"))
+        .collect()
 }

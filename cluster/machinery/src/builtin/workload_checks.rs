@@ -1,10 +1,387 @@
-//! Checks of workloads.
+//! Checks of Deployments, ReplicaSets, StatefulSets, DaemonSets, Jobs and CronJobs.
+
+use serde_json::{Value, json};
+
+use super::{list, pod_checks, text};
 use crate::FieldError;
+use crate::field::{child, forbidden, invalid, not_supported, required};
 use crate::kinds::Resource;
-use serde_json::Value;
-pub(super) fn validate(_resource: &Resource, _object: &Value) -> Vec<FieldError> {
-    Vec::new()
+use crate::metadata::validate_labels;
+use crate::selector::LabelSelector;
+
+/// Checks a workload, or a PodTemplate.
+pub(super) fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let spec = object.get("spec").unwrap_or(&Value::Null);
+    match resource.kind.as_str() {
+        "Deployment" => {
+            counted(spec, &mut errors);
+            selected(spec, "deployment", &mut errors);
+            deployment_strategy(spec, &mut errors);
+        }
+        "ReplicaSet" => {
+            counted(spec, &mut errors);
+            selected(spec, "deployment", &mut errors);
+        }
+        "StatefulSet" => {
+            counted(spec, &mut errors);
+            selected(spec, "statefulset", &mut errors);
+            stateful_set(spec, &mut errors);
+        }
+        "DaemonSet" => {
+            selected(spec, "daemonset", &mut errors);
+            daemon_set(spec, &mut errors);
+        }
+        "ReplicationController" => {
+            counted(spec, &mut errors);
+            template(spec, "spec.template", &["Always"], &mut errors);
+        }
+        "Job" => job(spec, "spec", &mut errors),
+        "CronJob" => cron_job(spec, &mut errors),
+        "PodTemplate" => pod_checks::spec(crate::get(object, &["template", "spec"]), "template.spec", &mut errors),
+        _ => {}
+    }
+    errors
 }
-pub(super) fn validate_update(_resource: &Resource, _old: &Value, _new: &Value) -> Vec<FieldError> {
-    Vec::new()
+
+fn counted(spec: &Value, errors: &mut Vec<FieldError>) {
+    for key in [
+        "replicas",
+        "minReadySeconds",
+        "revisionHistoryLimit",
+        "progressDeadlineSeconds",
+    ] {
+        at_least_zero(spec, key, "spec", errors);
+    }
+    let (ready, progress) = (
+        spec.get("minReadySeconds"),
+        spec.get("progressDeadlineSeconds").and_then(Value::as_i64),
+    );
+    if let Some(progress) = progress
+        && progress <= ready.and_then(Value::as_i64).unwrap_or(0)
+    {
+        errors.push(invalid(
+            "spec.progressDeadlineSeconds",
+            progress,
+            "must be greater than minReadySeconds",
+        ));
+    }
+}
+
+fn at_least_zero(spec: &Value, key: &str, path: &str, errors: &mut Vec<FieldError>) {
+    match spec.get(key) {
+        None | Some(Value::Null) => {}
+        Some(value) if value.as_i64().is_some_and(|n| n >= 0) => {}
+        Some(value) => errors.push(invalid(
+            child(path, key),
+            value.clone(),
+            "must be greater than or equal to 0",
+        )),
+    }
+}
+
+/// A workload has a selector, and its template's labels match it. `kind` is Kubernetes' word in one message (of ReplicaSets
+/// it says deployment as well).
+fn selected(spec: &Value, kind: &str, errors: &mut Vec<FieldError>) {
+    let path = "spec.selector";
+    match spec.get("selector").filter(|s| !s.is_null()) {
+        None => errors.push(required(path, "")),
+        Some(selector) => {
+            let before = errors.len();
+            label_selector(selector, path, errors);
+            let empty = list(Some(selector), "matchExpressions").is_empty()
+                && selector
+                    .get("matchLabels")
+                    .and_then(Value::as_object)
+                    .is_none_or(serde_json::Map::is_empty);
+            if empty && errors.len() == before {
+                errors.push(invalid(
+                    path,
+                    selector.clone(),
+                    &format!("empty selector is invalid for {kind}"),
+                ));
+            } else if errors.len() == before {
+                let labels = crate::get(spec, &["template", "metadata", "labels"]);
+                if LabelSelector::from_value(selector).is_ok_and(|s| !s.matches_labels(labels)) {
+                    let labels = labels.cloned().unwrap_or_else(|| json!({}));
+                    let detail = "`selector` does not match template `labels`";
+                    errors.push(invalid("spec.template.metadata.labels", labels, detail));
+                }
+            }
+        }
+    }
+    template(spec, "spec.template", &["Always"], errors);
+}
+
+/// Checks a `metav1.LabelSelector`.
+fn label_selector(selector: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    validate_labels(&child(path, "matchLabels"), selector.get("matchLabels"), errors);
+    for (i, expression) in list(Some(selector), "matchExpressions").iter().enumerate() {
+        let path = crate::field::index(child(path, "matchExpressions").as_str(), i);
+        let key = text(expression.get("key"));
+        errors.extend(
+            crate::names::qualified_name(key)
+                .iter()
+                .map(|p| invalid(child(&path, "key"), key, p)),
+        );
+        let values = list(Some(expression), "values").len();
+        match text(expression.get("operator")) {
+            "In" | "NotIn" if values == 0 => {
+                errors.push(required(
+                    child(&path, "values"),
+                    "must be specified when `operator` is 'In' or 'NotIn'",
+                ));
+            }
+            "Exists" | "DoesNotExist" if values > 0 => {
+                let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+                errors.push(forbidden(child(&path, "values"), detail));
+            }
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            other => errors.push(invalid(
+                child(&path, "operator"),
+                other,
+                "not a valid selector operator",
+            )),
+        }
+    }
+}
+
+fn template(spec: &Value, path: &str, restart: &[&str], errors: &mut Vec<FieldError>) {
+    let Some(template) = spec.get("template").filter(|t| t.is_object()) else {
+        errors.push(required(path, ""));
+        return;
+    };
+    validate_labels(
+        &child(&child(path, "metadata"), "labels"),
+        crate::get(template, &["metadata", "labels"]),
+        errors,
+    );
+    let pod = template.get("spec");
+    let path = child(path, "spec");
+    pod_checks::spec(pod, &path, errors);
+    let policy = text(pod.and_then(|p| p.get("restartPolicy")));
+    if ["Always", "OnFailure", "Never"].contains(&policy) && !restart.contains(&policy) {
+        errors.push(not_supported(child(&path, "restartPolicy"), policy, restart));
+    }
+    if pod
+        .and_then(|p| p.get("activeDeadlineSeconds"))
+        .is_some_and(|s| !s.is_null())
+        && restart == ["Always"]
+    {
+        errors.push(forbidden(
+            child(&path, "activeDeadlineSeconds"),
+            "activeDeadlineSeconds in this workload is not Supported",
+        ));
+    }
+}
+
+fn deployment_strategy(spec: &Value, errors: &mut Vec<FieldError>) {
+    let strategy = spec.get("strategy");
+    let rolling = strategy.and_then(|s| s.get("rollingUpdate")).filter(|r| !r.is_null());
+    match text(strategy.and_then(|s| s.get("type"))) {
+        "Recreate" if rolling.is_some() => {
+            let detail = "may not be specified when strategy `type` is 'Recreate'";
+            errors.push(forbidden("spec.strategy.rollingUpdate", detail));
+        }
+        "Recreate" => {}
+        "RollingUpdate" => {
+            if let Some(rolling) = rolling {
+                budget(
+                    rolling,
+                    "spec.strategy.rollingUpdate",
+                    "may not be 0 when `maxSurge` is 0",
+                    errors,
+                );
+            }
+        }
+        other => errors.push(not_supported(
+            "spec.strategy.type",
+            other,
+            &["Recreate", "RollingUpdate"],
+        )),
+    }
+}
+
+fn daemon_set(spec: &Value, errors: &mut Vec<FieldError>) {
+    at_least_zero(spec, "minReadySeconds", "spec", errors);
+    at_least_zero(spec, "revisionHistoryLimit", "spec", errors);
+    let strategy = spec.get("updateStrategy");
+    match text(strategy.and_then(|s| s.get("type"))) {
+        "OnDelete" => {}
+        "RollingUpdate" => {
+            if let Some(rolling) = strategy.and_then(|s| s.get("rollingUpdate")) {
+                budget(
+                    rolling,
+                    "spec.updateStrategy.rollingUpdate",
+                    "cannot be 0 when maxSurge is 0",
+                    errors,
+                );
+            }
+        }
+        other => errors.push(not_supported(
+            "spec.updateStrategy.type",
+            other,
+            &["RollingUpdate", "OnDelete"],
+        )),
+    }
+}
+
+/// maxUnavailable and maxSurge: numbers or percentages, not both 0.
+fn budget(rolling: &Value, path: &str, both_zero: &str, errors: &mut Vec<FieldError>) {
+    let mut zero = true;
+    for key in ["maxUnavailable", "maxSurge"] {
+        let field = child(path, key);
+        match rolling.get(key) {
+            None | Some(Value::Null) => {}
+            Some(Value::Number(n)) if n.as_i64().is_some_and(|n| n >= 0) => zero &= n.as_i64() == Some(0),
+            Some(Value::String(percent)) => match percentage(percent) {
+                Some(n) => {
+                    zero &= n == 0;
+                    if key == "maxUnavailable" && n > 100 {
+                        errors.push(invalid(field, percent.as_str(), "must not be greater than 100%"));
+                    }
+                }
+                None => {
+                    let detail = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
+                    errors.push(invalid(field, percent.as_str(), detail));
+                    zero = false;
+                }
+            },
+            Some(other) => {
+                errors.push(invalid(field, other.clone(), "must be greater than or equal to 0"));
+                zero = false;
+            }
+        }
+    }
+    if zero {
+        let value = rolling.get("maxUnavailable").cloned().unwrap_or_else(|| json!(0));
+        errors.push(invalid(child(path, "maxUnavailable"), value, both_zero));
+    }
+}
+
+fn percentage(text: &str) -> Option<u64> {
+    let digits = text.strip_suffix('%')?;
+    digits
+        .bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| digits.parse().ok())
+        .flatten()
+}
+
+fn stateful_set(spec: &Value, errors: &mut Vec<FieldError>) {
+    let policy = text(spec.get("podManagementPolicy"));
+    if !["OrderedReady", "Parallel"].contains(&policy) {
+        let detail = "must be 'OrderedReady' or 'Parallel'";
+        errors.push(invalid("spec.podManagementPolicy", policy, detail));
+    }
+    let strategy = spec.get("updateStrategy");
+    match text(strategy.and_then(|s| s.get("type"))) {
+        "OnDelete" => {}
+        "RollingUpdate" => {
+            if let Some(rolling) = strategy.and_then(|s| s.get("rollingUpdate")) {
+                at_least_zero(rolling, "partition", "spec.updateStrategy.rollingUpdate", errors);
+            }
+        }
+        other => errors.push(invalid(
+            "spec.updateStrategy",
+            other,
+            "must be 'RollingUpdate' or 'OnDelete'",
+        )),
+    }
+}
+
+fn job(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    for key in [
+        "parallelism",
+        "completions",
+        "backoffLimit",
+        "activeDeadlineSeconds",
+        "ttlSecondsAfterFinished",
+    ] {
+        at_least_zero(spec, key, path, errors);
+    }
+    let mode = text(spec.get("completionMode"));
+    if !["NonIndexed", "Indexed", ""].contains(&mode) {
+        errors.push(not_supported(
+            child(path, "completionMode"),
+            mode,
+            &["NonIndexed", "Indexed"],
+        ));
+    }
+    template(spec, &child(path, "template"), &["OnFailure", "Never"], errors);
+}
+
+fn cron_job(spec: &Value, errors: &mut Vec<FieldError>) {
+    let schedule = text(spec.get("schedule"));
+    let fields = schedule
+        .split_whitespace()
+        .filter(|f| !f.starts_with("TZ=") && !f.starts_with("CRON_TZ="))
+        .count();
+    if schedule.is_empty() {
+        errors.push(required("spec.schedule", ""));
+    } else if fields != 5 && !schedule.starts_with('@') {
+        let detail = format!("expected exactly 5 fields, found {fields}: [{schedule}]");
+        errors.push(invalid("spec.schedule", schedule, &detail));
+    }
+    let policy = text(spec.get("concurrencyPolicy"));
+    let policies = ["Allow", "Forbid", "Replace"];
+    if !policies.contains(&policy) {
+        errors.push(not_supported("spec.concurrencyPolicy", policy, &policies));
+    }
+    let template = crate::get(spec, &["jobTemplate", "spec"]).unwrap_or(&Value::Null);
+    job(template, "spec.jobTemplate.spec", errors);
+}
+
+/// Fields of a StatefulSet's spec that may change.
+const STATEFUL_SET_MUTABLE: &[&str] = &[
+    "replicas",
+    "ordinals",
+    "template",
+    "updateStrategy",
+    "revisionHistoryLimit",
+    "persistentVolumeClaimRetentionPolicy",
+    "minReadySeconds",
+];
+
+/// Checks the step from one workload to the next: the selector stays, and some kinds keep more.
+pub(super) fn validate_update(resource: &Resource, old: &Value, new: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let field = |object: &Value, key: &str| crate::get(object, &["spec", key]).cloned().unwrap_or(Value::Null);
+    let mut fixed = |keys: &[&str]| {
+        for key in keys.iter().filter(|key| field(old, key) != field(new, key)) {
+            errors.push(invalid(child("spec", key), field(new, key), "field is immutable"));
+        }
+    };
+    match resource.kind.as_str() {
+        "Deployment" | "ReplicaSet" | "DaemonSet" => fixed(&["selector"]),
+        "Job" => {
+            let indexed = text(new.pointer("/spec/completionMode")) == "Indexed";
+            fixed(if indexed {
+                &["selector", "completionMode"]
+            } else {
+                &["selector", "completions", "completionMode"]
+            });
+            let started = field(old, "suspend") != json!(true);
+            if started && field(old, "template") != field(new, "template") {
+                errors.push(invalid("spec.template", field(new, "template"), "field is immutable"));
+            }
+        }
+        "StatefulSet" => {
+            let strip = |object: &Value| {
+                let mut spec = object.get("spec").cloned().unwrap_or(Value::Null);
+                if let Some(spec) = spec.as_object_mut() {
+                    spec.retain(|key, _| !STATEFUL_SET_MUTABLE.contains(&key.as_str()));
+                }
+                spec
+            };
+            if strip(old) != strip(new) {
+                errors.push(forbidden("spec", "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"));
+            }
+        }
+        "ControllerRevision" if old.get("data") != new.get("data") => {
+            errors.push(invalid("data", Value::Null, "field is immutable"));
+        }
+        _ => {}
+    }
+    errors
 }

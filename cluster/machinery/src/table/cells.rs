@@ -1,3 +1,401 @@
 //! The other kinds as `kubectl get` shows them.
+
+use serde_json::{Value, json};
+
 use super::Layout;
-pub(super) const LAYOUTS: &[Layout] = &[];
+use super::age::{between, since_creation};
+use super::read::{first_few, joined, list, number, or_none, selector, text};
+
+pub(super) const LAYOUTS: &[Layout] = &[
+    Layout {
+        group: "",
+        kind: "Service",
+        columns: &[
+            ("Type", "", 0),
+            ("Cluster-IP", "", 0),
+            ("External-IP", "", 0),
+            ("Port(s)", "", 0),
+            ("Age", "", 0),
+            ("Selector", "", 1),
+        ],
+        cells: service,
+    },
+    Layout {
+        group: "",
+        kind: "Endpoints",
+        columns: &[("Endpoints", "", 0), ("Age", "", 0)],
+        cells: endpoints,
+    },
+    Layout {
+        group: "discovery.k8s.io",
+        kind: "EndpointSlice",
+        columns: &[
+            ("AddressType", "", 0),
+            ("Ports", "", 0),
+            ("Endpoints", "", 0),
+            ("Age", "", 0),
+        ],
+        cells: endpoint_slice,
+    },
+    Layout {
+        group: "",
+        kind: "Namespace",
+        columns: &[("Status", "", 0), ("Age", "", 0)],
+        cells: namespace,
+    },
+    Layout {
+        group: "",
+        kind: "Event",
+        columns: &[
+            ("Last Seen", "", 0),
+            ("Type", "", 0),
+            ("Reason", "", 0),
+            ("Object", "", 0),
+            ("Subobject", "", 1),
+            ("Source", "", 1),
+            ("Message", "", 0),
+            ("First Seen", "", 1),
+            ("Count", "", 1),
+            ("Name", "", 1),
+        ],
+        cells: event,
+    },
+    Layout {
+        group: "",
+        kind: "ConfigMap",
+        columns: &[("Data", "", 0), ("Age", "", 0)],
+        cells: config_map,
+    },
+    Layout {
+        group: "",
+        kind: "Secret",
+        columns: &[("Type", "", 0), ("Data", "integer", 0), ("Age", "", 0)],
+        cells: secret,
+    },
+    Layout {
+        group: "",
+        kind: "ServiceAccount",
+        columns: &[("Secrets", "integer", 0), ("Age", "", 0)],
+        cells: |object, now| {
+            vec![
+                list(object.get("secrets")).len().into(),
+                since_creation(object, now).into(),
+            ]
+        },
+    },
+    Layout {
+        group: "",
+        kind: "PersistentVolumeClaim",
+        columns: &[
+            ("Status", "", 0),
+            ("Volume", "", 0),
+            ("Capacity", "", 0),
+            ("Access Modes", "", 0),
+            ("StorageClass", "", 0),
+            ("Age", "", 0),
+            ("VolumeMode", "", 1),
+        ],
+        cells: claim,
+    },
+    Layout {
+        group: "",
+        kind: "PersistentVolume",
+        columns: &[
+            ("Capacity", "", 0),
+            ("Access Modes", "", 0),
+            ("Reclaim Policy", "", 0),
+            ("Status", "", 0),
+            ("Claim", "", 0),
+            ("StorageClass", "", 0),
+            ("Reason", "", 0),
+            ("Age", "", 0),
+            ("VolumeMode", "", 1),
+        ],
+        cells: volume,
+    },
+    Layout {
+        group: "coordination.k8s.io",
+        kind: "Lease",
+        columns: &[("Holder", "", 0), ("Age", "", 0)],
+        cells: |object, now| {
+            vec![
+                text(object.pointer("/spec/holderIdentity")).into(),
+                since_creation(object, now).into(),
+            ]
+        },
+    },
+    Layout {
+        group: "policy",
+        kind: "PodDisruptionBudget",
+        columns: &[
+            ("Min Available", "", 0),
+            ("Max Unavailable", "", 0),
+            ("Allowed Disruptions", "integer", 0),
+            ("Age", "", 0),
+        ],
+        cells: budget,
+    },
+    Layout {
+        group: "apiextensions.k8s.io",
+        kind: "CustomResourceDefinition",
+        columns: &[("Created At", "date", 0)],
+        cells: |object, _| vec![text(object.pointer("/metadata/creationTimestamp")).into()],
+    },
+    Layout {
+        group: "storage.k8s.io",
+        kind: "StorageClass",
+        columns: &[
+            ("Provisioner", "", 0),
+            ("ReclaimPolicy", "", 0),
+            ("VolumeBindingMode", "", 0),
+            ("Age", "", 0),
+        ],
+        cells: |object, now| {
+            let top = |key: &str| Value::from(text(object.get(key)));
+            vec![
+                top("provisioner"),
+                top("reclaimPolicy"),
+                top("volumeBindingMode"),
+                since_creation(object, now).into(),
+            ]
+        },
+    },
+    Layout {
+        group: "scheduling.k8s.io",
+        kind: "PriorityClass",
+        columns: &[
+            ("Value", "integer", 0),
+            ("Global-Default", "boolean", 0),
+            ("Age", "", 0),
+        ],
+        cells: |object, now| {
+            let default = object.get("globalDefault") == Some(&json!(true));
+            vec![
+                number(object, &["value"]).into(),
+                default.into(),
+                since_creation(object, now).into(),
+            ]
+        },
+    },
+];
+
+fn service(service: &Value, now: &str) -> Vec<Value> {
+    let kind = text(service.pointer("/spec/type"));
+    let ingress = list(service.pointer("/status/loadBalancer/ingress"));
+    let external = match kind {
+        "ExternalName" => or_none(service.pointer("/spec/externalName")),
+        "LoadBalancer" if !ingress.is_empty() => {
+            joined(ingress.iter().map(|i| text(i.get("ip").or(i.get("hostname")))))
+        }
+        _ => {
+            let ips = list(service.pointer("/spec/externalIPs"));
+            match (ips.is_empty(), kind) {
+                (true, "LoadBalancer") => "<pending>".to_owned(),
+                _ => joined(ips.iter().map(|ip| text(Some(ip)))),
+            }
+        }
+    };
+    let ports = list(service.pointer("/spec/ports")).iter().map(|port| {
+        let (number, protocol) = (number(port, &["port"]), text(port.get("protocol")));
+        match port.get("nodePort").and_then(Value::as_i64).filter(|n| *n > 0) {
+            Some(node_port) => format!("{number}:{node_port}/{protocol}"),
+            None => format!("{number}/{protocol}"),
+        }
+    });
+    vec![
+        kind.into(),
+        or_none(service.pointer("/spec/clusterIP")).into(),
+        external.into(),
+        joined(ports).into(),
+        since_creation(service, now).into(),
+        selector(service.pointer("/spec/selector")).into(),
+    ]
+}
+
+fn endpoints(endpoints: &Value, now: &str) -> Vec<Value> {
+    let mut places = Vec::new();
+    for subset in list(endpoints.get("subsets")) {
+        for address in list(subset.get("addresses")) {
+            let ip = text(address.get("ip"));
+            let ports = list(subset.get("ports"));
+            places.extend(ports.iter().map(|port| format!("{ip}:{}", number(port, &["port"]))));
+            if ports.is_empty() {
+                places.push(ip.to_owned());
+            }
+        }
+    }
+    vec![first_few(&places, 3).into(), since_creation(endpoints, now).into()]
+}
+
+fn endpoint_slice(slice: &Value, now: &str) -> Vec<Value> {
+    let ports: Vec<String> = list(slice.get("ports"))
+        .iter()
+        .map(|p| {
+            p.get("port")
+                .and_then(Value::as_i64)
+                .map_or_else(|| "*".to_owned(), |n| n.to_string())
+        })
+        .collect();
+    let addresses = list(slice.get("endpoints"))
+        .iter()
+        .flat_map(|e| list(e.get("addresses")));
+    let addresses: Vec<String> = addresses.map(|a| text(Some(a)).to_owned()).collect();
+    let unset = |shown: String| if shown == "<none>" { "<unset>".to_owned() } else { shown };
+    vec![
+        text(slice.get("addressType")).into(),
+        unset(first_few(&ports, 3)).into(),
+        unset(first_few(&addresses, 3)).into(),
+        since_creation(slice, now).into(),
+    ]
+}
+
+fn namespace(namespace: &Value, now: &str) -> Vec<Value> {
+    vec![
+        text(namespace.pointer("/status/phase")).into(),
+        since_creation(namespace, now).into(),
+    ]
+}
+
+fn event(event: &Value, now: &str) -> Vec<Value> {
+    let time = |key: &str| text(event.get(key));
+    let event_time = time("eventTime");
+    let first = if time("firstTimestamp").is_empty() {
+        event_time
+    } else {
+        time("firstTimestamp")
+    };
+    let series = text(event.pointer("/series/lastObservedTime"));
+    let last = [series, time("lastTimestamp"), first]
+        .into_iter()
+        .find(|t| !t.is_empty())
+        .unwrap_or_default();
+    let object = event.get("involvedObject");
+    let object_name = text(object.and_then(|o| o.get("name")));
+    let kind = text(object.and_then(|o| o.get("kind"))).to_lowercase();
+    let component = match text(event.pointer("/source/component")) {
+        "" => text(event.get("reportingComponent")),
+        component => component,
+    };
+    let host = text(event.pointer("/source/host"));
+    let source = if host.is_empty() {
+        component.to_owned()
+    } else {
+        format!("{component}, {host}")
+    };
+    let count = event
+        .pointer("/series/count")
+        .or(event.get("count"))
+        .and_then(Value::as_i64)
+        .unwrap_or(1);
+    vec![
+        between(last, now).into(),
+        text(event.get("type")).into(),
+        text(event.get("reason")).into(),
+        format!("{kind}/{object_name}").into(),
+        text(object.and_then(|o| o.get("fieldPath"))).into(),
+        source.into(),
+        text(event.get("message")).trim().into(),
+        between(first, now).into(),
+        count.to_string().into(),
+        text(event.pointer("/metadata/name")).into(),
+    ]
+}
+
+fn size(value: Option<&Value>) -> usize {
+    value.and_then(Value::as_object).map_or(0, serde_json::Map::len)
+}
+
+fn config_map(map: &Value, now: &str) -> Vec<Value> {
+    let data = size(map.get("data")) + size(map.get("binaryData"));
+    vec![data.to_string().into(), since_creation(map, now).into()]
+}
+
+fn secret(secret: &Value, now: &str) -> Vec<Value> {
+    vec![
+        text(secret.get("type")).into(),
+        size(secret.get("data")).into(),
+        since_creation(secret, now).into(),
+    ]
+}
+
+/// `RWO,ROX`, as kubectl shortens access modes.
+fn access_modes(modes: Option<&Value>) -> String {
+    let short = |mode: &str| match mode {
+        "ReadWriteOnce" => "RWO",
+        "ReadOnlyMany" => "ROX",
+        "ReadWriteMany" => "RWX",
+        "ReadWriteOncePod" => "RWOP",
+        _ => "",
+    };
+    list(modes)
+        .iter()
+        .map(|m| short(text(Some(m))))
+        .filter(|m| !m.is_empty())
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+fn claim(claim: &Value, now: &str) -> Vec<Value> {
+    let leaving = claim.pointer("/metadata/deletionTimestamp").is_some();
+    let phase = if leaving {
+        "Terminating"
+    } else {
+        text(claim.pointer("/status/phase"))
+    };
+    let bound = !text(claim.pointer("/spec/volumeName")).is_empty();
+    let capacity = if bound {
+        text(claim.pointer("/status/capacity/storage"))
+    } else {
+        ""
+    };
+    vec![
+        phase.into(),
+        text(claim.pointer("/spec/volumeName")).into(),
+        capacity.into(),
+        if bound {
+            access_modes(claim.pointer("/status/accessModes")).into()
+        } else {
+            "".into()
+        },
+        text(claim.pointer("/spec/storageClassName")).into(),
+        since_creation(claim, now).into(),
+        text(claim.pointer("/spec/volumeMode")).into(),
+    ]
+}
+
+fn volume(volume: &Value, now: &str) -> Vec<Value> {
+    let leaving = volume.pointer("/metadata/deletionTimestamp").is_some();
+    let phase = if leaving {
+        "Terminating"
+    } else {
+        text(volume.pointer("/status/phase"))
+    };
+    let claim = volume.pointer("/spec/claimRef").map_or_else(String::new, |claim| {
+        format!("{}/{}", text(claim.get("namespace")), text(claim.get("name")))
+    });
+    vec![
+        text(volume.pointer("/spec/capacity/storage")).into(),
+        access_modes(volume.pointer("/spec/accessModes")).into(),
+        text(volume.pointer("/spec/persistentVolumeReclaimPolicy")).into(),
+        phase.into(),
+        claim.into(),
+        text(volume.pointer("/spec/storageClassName")).into(),
+        text(volume.pointer("/status/reason")).into(),
+        since_creation(volume, now).into(),
+        text(volume.pointer("/spec/volumeMode")).into(),
+    ]
+}
+
+fn budget(budget: &Value, now: &str) -> Vec<Value> {
+    let amount = |key: &str| match budget.pointer(&format!("/spec/{key}")) {
+        None | Some(Value::Null) => "N/A".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    };
+    vec![
+        amount("minAvailable").into(),
+        amount("maxUnavailable").into(),
+        number(budget, &["status", "disruptionsAllowed"]).into(),
+        since_creation(budget, now).into(),
+    ]
+}

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::Layout;
 use super::age::{between, since_creation};
+use super::read::{or_none, text, truthy};
 
 pub(super) const LAYOUTS: &[Layout] = &[Layout {
     group: "",
@@ -26,7 +27,7 @@ fn cells(pod: &Value, now: &str) -> Vec<Value> {
     let statuses = list(pod.get("status"), "containerStatuses");
     let ready = statuses
         .iter()
-        .filter(|s| flag(s.get("ready")) && s.pointer("/state/running").is_some())
+        .filter(|s| truthy(s.get("ready")) && s.pointer("/state/running").is_some())
         .count();
     let restartable = list(spec, "initContainers").iter().filter(|c| is_sidecar(c)).count();
     let sidecars = list(pod.get("status"), "initContainerStatuses");
@@ -36,13 +37,9 @@ fn cells(pod: &Value, now: &str) -> Vec<Value> {
         .filter(|c| {
             sidecars
                 .iter()
-                .any(|s| s.get("name") == c.get("name") && flag(s.get("ready")) && flag(s.get("started")))
+                .any(|s| s.get("name") == c.get("name") && truthy(s.get("ready")) && truthy(s.get("started")))
         });
     let total = list(spec, "containers").len() + restartable;
-    let or_none = |value: Option<&Value>| match text(value) {
-        "" => "<none>".to_owned(),
-        text => text.to_owned(),
-    };
     vec![
         format!("{}/{total}", ready + sidecars_ready.count()).into(),
         status_word(pod).into(),
@@ -96,7 +93,7 @@ fn initializing(pod: &Value) -> Option<String> {
         if terminated.is_some_and(|t| number(t.get("exitCode")) == 0) {
             continue;
         }
-        if container.is_some_and(is_sidecar) && flag(status.get("started")) {
+        if container.is_some_and(is_sidecar) && truthy(status.get("started")) {
             continue;
         }
         if let Some(terminated) = terminated {
@@ -133,7 +130,7 @@ fn running_word(pod: &Value, phase: String) -> String {
                 "" => format!("ExitCode:{}", number(terminated.get("exitCode"))),
                 reason => reason.to_owned(),
             };
-        } else if flag(status.get("ready")) && state.is_some_and(|s| s.get("running").is_some()) {
+        } else if truthy(status.get("ready")) && state.is_some_and(|s| s.get("running").is_some()) {
             running = true;
         }
     }
@@ -188,20 +185,9 @@ fn is_sidecar(container: &Value) -> bool {
 }
 
 fn list<'a>(parent: Option<&'a Value>, key: &str) -> &'a [Value] {
-    parent
-        .and_then(|p| p.get(key))
-        .and_then(Value::as_array)
-        .map_or(&[], Vec::as_slice)
-}
-
-fn text(value: Option<&Value>) -> &str {
-    value.and_then(Value::as_str).unwrap_or_default()
+    super::read::list(parent.and_then(|p| p.get(key)))
 }
 
 fn number(value: Option<&Value>) -> i64 {
     value.and_then(Value::as_i64).unwrap_or_default()
-}
-
-fn flag(value: Option<&Value>) -> bool {
-    value == Some(&Value::Bool(true))
 }
