@@ -5,6 +5,7 @@
 //! lose pods in such loops are decisions on stale views.
 
 mod cache;
+mod daemonset;
 mod discovery;
 mod objects;
 mod pod;
@@ -17,6 +18,8 @@ mod shell;
 mod deployment;
 mod disruption;
 mod garbage;
+mod history;
+mod job;
 mod kubernetes_service;
 mod namespace;
 mod node_lifecycle;
@@ -24,6 +27,7 @@ mod pod_gc;
 mod replicaset;
 mod scheduler;
 mod serviceaccount;
+mod statefulset;
 
 pub mod endpointslice;
 

@@ -10,10 +10,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::Cache;
+use crate::daemonset::DaemonSet;
+use crate::history::ControllerRevision;
+use crate::job::Job;
 use crate::objects::{
     ConfigMap, Deployment, Kind, Lease, Namespace, Node, Pod, PodDisruptionBudget, ReplicaSet, ServiceAccount,
 };
 use crate::shell::{Shell, is_status};
+use crate::statefulset::StatefulSet;
 
 /// First and last delay before a loop that ended is started again.
 const RESTART_FIRST: Duration = Duration::from_millis(100);
@@ -94,6 +98,10 @@ pub(crate) struct Caches {
     pub(crate) root_cas: Arc<Cache<ConfigMap>>,
     pub(crate) leases: Arc<Cache<Lease>>,
     pub(crate) budgets: Arc<Cache<PodDisruptionBudget>>,
+    pub(crate) stateful_sets: Arc<Cache<StatefulSet>>,
+    pub(crate) daemon_sets: Arc<Cache<DaemonSet>>,
+    pub(crate) jobs: Arc<Cache<Job>>,
+    pub(crate) revisions: Arc<Cache<ControllerRevision>>,
 }
 
 impl Caches {
@@ -109,6 +117,10 @@ impl Caches {
             root_cas: feed(client, all().fields("metadata.name=kube-root-ca.crt"), tasks, shutdown),
             leases: feed(client, all(), tasks, shutdown),
             budgets: feed(client, all(), tasks, shutdown),
+            stateful_sets: feed(client, all(), tasks, shutdown),
+            daemon_sets: feed(client, all(), tasks, shutdown),
+            jobs: feed(client, all(), tasks, shutdown),
+            revisions: feed(client, all(), tasks, shutdown),
         }
     }
 }
@@ -155,6 +167,9 @@ where
     supervise(&mut tasks, context("scheduler"), crate::scheduler::run);
     supervise(&mut tasks, context("replicaset-controller"), crate::replicaset::run);
     supervise(&mut tasks, context("deployment-controller"), crate::deployment::run);
+    supervise(&mut tasks, context("statefulset-controller"), crate::statefulset::run);
+    supervise(&mut tasks, context("daemonset-controller"), crate::daemonset::run);
+    supervise(&mut tasks, context("job-controller"), crate::job::run);
     supervise(&mut tasks, context("garbage-collector"), crate::garbage::run);
     supervise(&mut tasks, context("namespace-controller"), crate::namespace::run);
     supervise(

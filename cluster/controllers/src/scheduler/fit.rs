@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Toleration};
 
-use crate::objects::{Pod, Taint};
+use crate::objects::{Node, Pod, Taint};
 
 use super::state::{Cluster, NodeState, Share, weight};
 
@@ -151,6 +151,24 @@ fn preference(node: &NodeState, pod: &Pod) -> i32 {
     met.fold(0, |sum, term| sum.saturating_add(term.weight))
 }
 
+/// Whether a pod may be placed on the node, and whether it may stay there, resources aside: what a DaemonSet asks.
+pub(crate) fn suits(node: &Node, pod: &Pod) -> (bool, bool) {
+    let mut cluster = Cluster::default();
+    cluster.set_node(node.metadata.name.as_deref().unwrap_or_default(), Some(node));
+    let Some(state) = cluster.nodes.first() else {
+        return (false, false);
+    };
+    if !selected(state, pod) {
+        return (false, false);
+    }
+    let hindered = |effect: &str| {
+        let blocks = |taint: &&Taint| taint.effect == effect && !tolerates(&pod.spec.tolerations, taint);
+        node.spec.taints.iter().any(|taint| blocks(&taint))
+    };
+    let stay = !hindered("NoExecute");
+    (stay && !hindered("NoSchedule"), stay)
+}
+
 fn selected(node: &NodeState, pod: &Pod) -> bool {
     if !pod
         .spec
@@ -230,7 +248,7 @@ pub(crate) fn covers(toleration: &Toleration, taint: &Taint) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::objects::{Kind, Node};
+    use crate::objects::Kind;
     use proptest::prelude::*;
     use serde_json::{Value, json};
 

@@ -8,4 +8,4 @@ mod fit;
 mod state;
 
 pub(crate) use drive::run;
-pub(crate) use fit::covers;
+pub(crate) use fit::{covers, suits};

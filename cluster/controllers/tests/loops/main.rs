@@ -5,8 +5,9 @@ mod world;
 use std::time::Duration;
 
 use afloat_controllers::Options;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, PostParams, PropagationPolicy};
 use kube::{Api, ResourceExt};
@@ -97,6 +98,7 @@ async fn nothing_is_written_when_nothing_changes() {
             .any(|name| name.starts_with("replicaset-controller patch pods")),
         "{before:?}"
     );
+    world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -250,4 +252,47 @@ async fn a_thousand_pods() {
     assert_eq!(writes.get("replicaset-controller create pods/"), Some(&1000));
     assert_eq!(writes.get("scheduler create pods/binding"), Some(&1000));
     println!("1000 pods available after {:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stateful_sets_daemon_sets_and_jobs() {
+    let world = World::start(2).await;
+    let template = |name: &str, image: &str| json!({"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "c", "image": image}]}});
+    let mut set = json!({"metadata": {"name": "db"}, "spec": {"replicas": 3, "serviceName": "db",
+        "selector": {"matchLabels": {"app": "db"}}, "template": template("db", "i:v1"),
+        "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}}}}]}});
+    world.create::<StatefulSet>(set.take()).await;
+    let daemon = json!({"metadata": {"name": "agent"},
+        "spec": {"selector": {"matchLabels": {"app": "agent"}}, "template": template("agent", "i:v1")}});
+    world.create::<DaemonSet>(daemon).await;
+    let mut job =
+        json!({"metadata": {"name": "once"}, "spec": {"completions": 1, "template": template("once", "i:v1")}});
+    job["spec"]["template"]["spec"]["restartPolicy"] = json!("Never");
+    job["spec"]["template"]["metadata"]["labels"]["succeeds"] = json!("");
+    world.create::<Job>(job).await;
+    world
+        .until("the first revision serves", || async {
+            world.get::<StatefulSet>("db").await.unwrap()["status"]["readyReplicas"] == 3
+                && world.get::<DaemonSet>("agent").await.unwrap()["status"]["numberAvailable"] == 2
+                && world.get::<Job>("once").await.unwrap()["status"]["succeeded"] == 1
+        })
+        .await;
+    assert!(world.get::<PersistentVolumeClaim>("data-db-2").await.is_some());
+    let image = json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "i:v2"}]}}}});
+    world.patch::<StatefulSet>("db", image.clone()).await;
+    world.patch::<DaemonSet>("agent", image).await;
+    world
+        .until("the second revision serves", || async {
+            let set = world.get::<StatefulSet>("db").await.unwrap();
+            let daemon = world.get::<DaemonSet>("agent").await.unwrap();
+            set["status"]["observedGeneration"] == 2
+                && set["status"]["currentRevision"] == set["status"]["updateRevision"]
+                && set["status"]["readyReplicas"] == 3
+                && daemon["status"]["observedGeneration"] == 2
+                && daemon["status"]["updatedNumberScheduled"] == 2
+                && daemon["status"]["numberAvailable"] == 2
+        })
+        .await;
+    assert_eq!(world.list::<ControllerRevision>().await.len(), 4);
 }

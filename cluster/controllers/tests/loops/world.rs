@@ -112,6 +112,15 @@ impl World {
         started.elapsed()
     }
 
+    /// Stops all loops, which takes no time.
+    pub(crate) async fn stop(self) {
+        self.shutdown.cancel();
+        tokio::time::timeout(Duration::from_secs(2), self.loops)
+            .await
+            .expect("all loops end")
+            .unwrap();
+    }
+
     /// Accepted writes by user and verb and resource.
     pub(crate) fn writes(&self) -> BTreeMap<String, u64> {
         let mut sums = BTreeMap::new();
@@ -146,16 +155,24 @@ async fn kubelet(client: Client, shutdown: CancellationToken) {
 async fn play(client: Client, pod: Pod) {
     let api: Api<Pod> = Api::namespaced(client, &pod.namespace().unwrap_or_default());
     let bound = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
-    let running = pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
-    let stuck = pod.labels().contains_key("stuck");
+    let running = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref())
+        .is_some_and(|phase| phase != "Pending");
     if pod.metadata.deletion_timestamp.is_some() {
         let params = DeleteParams {
             grace_period_seconds: Some(0),
             ..DeleteParams::default()
         };
         let _ = api.delete(&pod.name_any(), &params).await;
-    } else if bound && !running && !stuck {
-        let status = json!({"status": {"phase": "Running", "podIP": "10.0.0.1", "conditions": [
+    } else if bound && !running {
+        let phase = if pod.labels().contains_key("succeeds") {
+            "Succeeded"
+        } else {
+            "Running"
+        };
+        let status = json!({"status": {"phase": phase, "podIP": "10.0.0.1", "conditions": [
             {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
         let _ = api
             .patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Strategic(status))
