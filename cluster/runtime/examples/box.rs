@@ -97,7 +97,6 @@ async fn run(inherited: &host::Inherited, wait: bool) -> anyhow::Result<()> {
             container.name, container.attempt, container.state
         );
     }
-    let mut exits = runtime.exits();
     let mut ids = Vec::new();
     for number in 0..3 {
         let uid = format!("uid-{number}");
@@ -142,11 +141,13 @@ async fn run(inherited: &host::Inherited, wait: bool) -> anyhow::Result<()> {
         session.exit.await?,
         begin.elapsed()
     );
+    many(&runtime, &image.id, &inherited.data_dir).await?;
     if wait {
         tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?
             .recv()
             .await;
     }
+    let mut exits = runtime.exits();
     for (uid, id) in &ids {
         let begin = Instant::now();
         runtime.signal_container(id, "SIGTERM").await?;
@@ -171,6 +172,47 @@ async fn run(inherited: &host::Inherited, wait: bool) -> anyhow::Result<()> {
             std::fs::read_to_string(inherited.data_dir.join(format!("{uid}.log")))?
         );
     }
+    Ok(())
+}
+
+/// Twenty pods at once, as after a scale-up.
+async fn many(runtime: &OciRuntime, image_id: &str, dir: &std::path::Path) -> anyhow::Result<()> {
+    let begin = Instant::now();
+    let one = |number: usize| async move {
+        let uid = format!("many-{number}");
+        let sandbox = SandboxSpec {
+            pod_uid: uid.clone(),
+            pod: format!("default/{uid}"),
+            hostname: uid.clone(),
+            ip: None,
+            host_network: false,
+        };
+        runtime.create_sandbox(&sandbox).await?;
+        let id = runtime.create_container(&spec(&uid, image_id, dir.join(&uid))).await?;
+        runtime.start_container(&id).await?;
+        anyhow::Ok((uid, id))
+    };
+    let made = futures::future::try_join_all((0..20).map(one)).await?;
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let memory = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS"))
+        .unwrap_or_default();
+    eprintln!("20 pods at once in {:?}; {memory}", begin.elapsed());
+    let begin = Instant::now();
+    let mut exits = runtime.exits();
+    for (_, id) in &made {
+        runtime.signal_container(id, "SIGKILL").await?;
+    }
+    for _ in &made {
+        exits.recv().await?;
+    }
+    eprintln!("killed after {:?}", begin.elapsed());
+    for (uid, id) in &made {
+        runtime.remove_container(id).await?;
+        runtime.remove_sandbox(uid).await?;
+    }
+    eprintln!("removed one after the other after {:?}", begin.elapsed());
     Ok(())
 }
 

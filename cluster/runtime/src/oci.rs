@@ -117,6 +117,7 @@ impl OciRuntime {
         for record in records {
             shared.adopt(record);
         }
+        tokio::spawn(watch::sweep_exits(Arc::downgrade(&shared)));
         Ok(Self { shared })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,11 +12,16 @@ use tokio::io::unix::AsyncFd;
 
 use super::Shared;
 use super::record::{ExitRecord, Record, Seen, UNKNOWN_EXIT};
+use crate::host::EXITS_DIR;
 use crate::host::init::{ChildExit, exit_file, parse_stat};
 
 /// How long pid 1 may take to write down an exit, and how often we look.
 const EXIT_LIMIT: Duration = Duration::from_secs(3);
 const EXIT_STEP: Duration = Duration::from_millis(1);
+
+/// How long an exit that nobody asked for is kept, and how often we look.
+const EXIT_KEPT: Duration = Duration::from_secs(300);
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// What can be seen of a recorded process now.
 pub(super) fn look(record: &Record) -> Seen {
@@ -38,6 +43,32 @@ pub(super) fn look(record: &Record) -> Seen {
 
 fn read_exit(pid: i32, started: u64) -> Option<ChildExit> {
     serde_json::from_slice(&fs::read(exit_file(pid, started)).ok()?).ok()
+}
+
+/// Removes exits that nobody asked for, until the runtime is gone: of processes between the OCI runtime and a container
+/// that could not be made, of commands whose caller went away.
+pub(super) async fn sweep_exits(shared: Weak<Shared>) {
+    let mut ticks = tokio::time::interval(SWEEP_EVERY);
+    // The first tick comes at once, when other nodes of this process may still look for theirs.
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        if shared.strong_count() == 0 {
+            return;
+        }
+        let swept = super::blocking(|| {
+            for entry in fs::read_dir(EXITS_DIR).into_iter().flatten().flatten() {
+                let written = entry.metadata().and_then(|metadata| metadata.modified());
+                if written.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > EXIT_KEPT)) {
+                    let _ = fs::remove_file(entry.path());
+                }
+            }
+            Ok(())
+        });
+        if let Err(error) = swept.await {
+            tracing::warn!(%error, "exits are not swept");
+        }
+    }
 }
 
 impl Shared {

@@ -246,10 +246,14 @@ impl Inside {
         self.runtime.remove_sandbox("pod").await?;
         self.runtime.remove_sandbox("pod").await?;
         ensure!(self.runtime.containers().await?.is_empty());
-        let left = std::fs::read_dir(self.dir.join("nodes/node1/containers"))?.count()
-            + std::fs::read_dir("/run/afloat/io")?.count()
-            + std::fs::read_dir("/run/afloat/oci")?.count();
-        ensure!(left == 0, "{left} things are left behind");
+        let dirs = ["/run/afloat/io", "/run/afloat/oci", "/run/netns"].map(std::path::PathBuf::from);
+        for dir in dirs.into_iter().chain([
+            self.dir.join("nodes/node1/containers"),
+            self.dir.join("nodes/node1/sandboxes"),
+        ]) {
+            let left: Vec<_> = std::fs::read_dir(&dir)?.flatten().map(|e| e.file_name()).collect();
+            ensure!(left.is_empty(), "{} has {left:?}", dir.display());
+        }
         let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
         ensure!(!mounts.contains("/rootfs"), "a root file system is still mounted");
         println!("ok nothing left");
