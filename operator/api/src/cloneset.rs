@@ -227,12 +227,16 @@ impl CloneSetSpec {
 }
 
 impl CloneSet {
-    /// Whether the selector matches these labels. A selector that cannot be read matches nothing.
+    /// Whether the selector matches these labels. For many pods take [`CloneSet::matcher`].
     pub fn selects(&self, labels: Option<&BTreeMap<String, String>>) -> bool {
-        let empty = BTreeMap::new();
-        match Selector::try_from(self.spec.selector.clone()) {
-            Ok(selector) => !selector.selects_all() && selector.matches(labels.unwrap_or(&empty)),
-            Err(_) => false,
+        self.matcher().selects(labels)
+    }
+
+    /// The selector, read once.
+    pub fn matcher(&self) -> Matcher {
+        let selector = Selector::try_from(self.spec.selector.clone()).ok();
+        Matcher {
+            selector: selector.filter(|selector| !selector.selects_all()),
         }
     }
 
@@ -241,6 +245,22 @@ impl CloneSet {
         Selector::try_from(self.spec.selector.clone())
             .map(|s| s.to_string())
             .unwrap_or_default()
+    }
+}
+
+/// A selector that was read. One that is empty or cannot be read matches nothing.
+#[derive(Clone, Debug)]
+pub struct Matcher {
+    selector: Option<Selector>,
+}
+
+impl Matcher {
+    /// Whether it matches these labels.
+    pub fn selects(&self, labels: Option<&BTreeMap<String, String>>) -> bool {
+        let empty = BTreeMap::new();
+        self.selector
+            .as_ref()
+            .is_some_and(|selector| selector.matches(labels.unwrap_or(&empty)))
     }
 }
 

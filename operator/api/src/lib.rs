@@ -12,7 +12,7 @@ pub mod names;
 mod schema;
 
 pub use cloneset::{
-    CloneSet, CloneSetSpec, CloneSetStatus, Condition, InPlaceUpdateStrategy, Lifecycle, LifecycleHook,
+    CloneSet, CloneSetSpec, CloneSetStatus, Condition, InPlaceUpdateStrategy, Lifecycle, LifecycleHook, Matcher,
     PodUpdatePolicy, RollingUpdate, Rollout, ScaleStrategy, UpdateStrategy,
 };
 pub use crd::crds;

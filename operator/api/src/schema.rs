@@ -51,7 +51,8 @@ pub(crate) fn int_or_percent() -> Value {
 
 /// An object with known properties.
 pub(crate) fn object(properties: Value, required: &[&str]) -> Value {
-    let mut schema = json!({"type": "object", "properties": properties});
+    let mut schema = json!({"type": "object"});
+    schema["properties"] = properties;
     if !required.is_empty() {
         schema["required"] = json!(required);
     }

@@ -1,11 +1,14 @@
 //! One round for one CloneSet: look, plan, act, report.
 
-use std::sync::PoisonError;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use afloat_api::{CloneSet, CloneSetStatus, names};
-use afloat_rollout::action::Action;
+use afloat_rollout::action::{Action, Why};
 use afloat_rollout::cloneset::{Observed, Plan, plan};
+use afloat_rollout::pod::Pod;
+use afloat_rollout::state::Drain;
 use futures::StreamExt;
 use jiff::Timestamp;
 
@@ -34,6 +37,7 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> Next {
     let Some(set) = operator.clonesets.get(key) else {
         lock(&operator.expectations).remove(key);
         lock(&operator.status_written).remove(key);
+        lock(&operator.drains).remove(key);
         return Next::Wait;
     };
     let open = lock(&operator.expectations)
@@ -61,6 +65,7 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> Next {
         revisions: &revisions,
         now,
         seed: rand::random(),
+        drained: &answered_drains(operator, key, &pods),
     });
     drop(pods);
     for (kind, message) in &plan.warnings {
@@ -76,6 +81,18 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> Next {
         (Next::At(delay), Some(at)) => Next::At(delay.min(until(now, at))),
         (next, _) => next,
     }
+}
+
+/// When the drains that are under way were answered; forgets the others.
+fn answered_drains(operator: &Operator, key: &Key, pods: &[Arc<Pod>]) -> BTreeMap<String, Timestamp> {
+    let mut drains = lock(&operator.drains);
+    let Some(known) = drains.get_mut(key) else {
+        return BTreeMap::new();
+    };
+    let out = pods.iter().filter(|pod| Drain::of(pod).is_some());
+    let out: BTreeSet<&str> = out.filter_map(|pod| pod.metadata.uid.as_deref()).collect();
+    known.retain(|uid, _| out.contains(uid.as_str()));
+    known.clone()
 }
 
 fn until(now: Timestamp, at: Timestamp) -> Duration {
@@ -109,6 +126,15 @@ async fn act(operator: &Operator, key: &Key, set: &CloneSet, plan: &Plan, status
         match outcome {
             Outcome::Done(expected) => {
                 expect(operator, key, expected);
+                if let Action::PatchPodStatus {
+                    at, why: Why::Drain, ..
+                } = &action
+                {
+                    lock(&operator.drains)
+                        .entry(key.clone())
+                        .or_default()
+                        .insert(at.uid.clone(), Timestamp::now());
+                }
                 if let Some((kind, reason, message)) = event(&action, None) {
                     operator.recorder.tell(set, kind, reason, message);
                 }

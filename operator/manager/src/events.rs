@@ -40,7 +40,7 @@ impl Recorder {
         let name = set.metadata.name.clone().unwrap_or_default();
         // Nanoseconds as client-go does; the random part is for two events in one.
         let suffix = format!("{:x}{:04x}", now.as_nanosecond(), rand::random::<u16>());
-        let body = json!({
+        let mut body = json!({
             "apiVersion": "v1",
             "kind": "Event",
             "metadata": {"name": format!("{name}.{suffix}"), "namespace": namespace},
@@ -48,11 +48,12 @@ impl Recorder {
                 "apiVersion": API_VERSION, "kind": "CloneSet", "namespace": namespace, "name": name,
                 "uid": set.metadata.uid, "resourceVersion": set.metadata.resource_version,
             },
-            "type": kind, "reason": reason, "message": message, "count": 1,
+            "type": kind, "reason": reason, "count": 1,
             "firstTimestamp": seconds, "lastTimestamp": seconds,
             "source": {"component": "cloneset-controller"},
             "reportingComponent": "cloneset-controller", "reportingInstance": "",
         });
+        body["message"] = Value::String(message);
         if self.queue.try_send((namespace, body)).is_err() {
             tracing::debug!(reason, "too many events, one dropped");
         }

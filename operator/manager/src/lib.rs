@@ -4,21 +4,22 @@
 //! ([`queue`]); a worker plans and acts ([`cloneset`], [`act`]). After its own writes a workload is not planned again
 //! until the caches have seen them ([`expect`]). Nothing is decided here.
 
-pub mod act;
+mod act;
 mod cloneset;
 mod events;
 mod expect;
 pub mod lease;
 pub mod metrics;
-pub mod observe;
-pub mod queue;
+mod observe;
+mod queue;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use afloat_api::CloneSet;
 use afloat_rollout::pod::Pod;
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::{Client, ResourceExt};
 use tokio::task::JoinSet;
@@ -109,6 +110,8 @@ pub(crate) struct Operator {
     pub(crate) queue: Arc<Queue>,
     pub(crate) expectations: Mutex<HashMap<Key, Expectations>>,
     pub(crate) status_written: Mutex<HashMap<Key, Instant>>,
+    /// Per workload: when a write that took a pod out of service was answered, by the pod's uid.
+    pub(crate) drains: Mutex<HashMap<Key, BTreeMap<String, Timestamp>>>,
     pub(crate) recorder: Recorder,
     pub(crate) metrics: Metrics,
 }
@@ -126,8 +129,9 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         queue: queue.clone(),
         expectations: Mutex::default(),
         status_written: Mutex::default(),
+        drains: Mutex::default(),
         recorder,
-        metrics: options.metrics.clone(),
+        metrics: options.metrics,
     });
 
     let mut tasks = JoinSet::new();

@@ -18,16 +18,16 @@ use tokio_util::sync::CancellationToken;
 
 /// Namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
+pub(crate) struct Key {
     /// Namespace.
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// Name.
-    pub name: String,
+    pub(crate) name: String,
 }
 
 impl Key {
     /// From metadata.
-    pub fn of(meta: &ObjectMeta) -> Self {
+    pub(crate) fn of(meta: &ObjectMeta) -> Self {
         Self {
             namespace: meta.namespace.clone().unwrap_or_default(),
             name: meta.name.clone().unwrap_or_default(),
@@ -43,15 +43,15 @@ impl std::fmt::Display for Key {
 
 /// How far a cache has seen.
 #[derive(Clone, Copy, Debug)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// Highest resource version in it.
-    pub revision: u64,
+    pub(crate) revision: u64,
     /// When its last complete listing began.
-    pub listed: Option<Instant>,
+    pub(crate) listed: Option<Instant>,
 }
 
 /// Objects of one kind, in groups (by owner, for example). Objects without a group are not kept.
-pub struct Cache<K> {
+pub(crate) struct Cache<K> {
     group_of: fn(&K) -> Option<String>,
     state: Mutex<State<K>>,
     synced: watch::Sender<bool>,
@@ -79,7 +79,7 @@ where
         + 'static,
 {
     /// An empty cache. `group_of` says in which group an object is kept.
-    pub fn new(group_of: fn(&K) -> Option<String>) -> Self {
+    pub(crate) fn new(group_of: fn(&K) -> Option<String>) -> Self {
         let state = State {
             objects: HashMap::new(),
             groups: HashMap::new(),
@@ -100,12 +100,12 @@ where
     }
 
     /// Turns true after the first complete listing.
-    pub fn synced(&self) -> watch::Receiver<bool> {
+    pub(crate) fn synced(&self) -> watch::Receiver<bool> {
         self.synced.subscribe()
     }
 
     /// How far it has seen.
-    pub fn seen(&self) -> Seen {
+    pub(crate) fn seen(&self) -> Seen {
         let state = self.lock();
         Seen {
             revision: state.revision,
@@ -114,12 +114,12 @@ where
     }
 
     /// One object.
-    pub fn get(&self, key: &Key) -> Option<Arc<K>> {
+    pub(crate) fn get(&self, key: &Key) -> Option<Arc<K>> {
         self.lock().objects.get(key).map(|(_, object)| object.clone())
     }
 
     /// A group, in order of names.
-    pub fn group(&self, group: &str) -> Vec<Arc<K>> {
+    pub(crate) fn group(&self, group: &str) -> Vec<Arc<K>> {
         self.lock()
             .groups
             .get(group)
@@ -128,13 +128,13 @@ where
     }
 
     /// Asks the watch to list everything anew.
-    pub fn relist(&self) {
+    pub(crate) fn relist(&self) {
         self.relist.notify_one();
     }
 
     /// Follows the API server until `shutdown`. `changed` is called after each change, with the object as it is now or,
     /// if it is gone, as it was last.
-    pub fn run(
+    pub(crate) fn run(
         self: Arc<Self>,
         client: Client,
         namespace: Option<&str>,
@@ -252,7 +252,7 @@ impl<K: k8s_openapi::Metadata<Ty = ObjectMeta>> State<K> {
 }
 
 /// Resource versions are numbers in every API server that this operator knows; text that is none counts as 0.
-pub fn revision_of(meta: &ObjectMeta) -> u64 {
+pub(crate) fn revision_of(meta: &ObjectMeta) -> u64 {
     meta.resource_version
         .as_deref()
         .and_then(|text| text.parse().ok())

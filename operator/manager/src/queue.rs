@@ -16,7 +16,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 /// The queue. Its size is bounded by the number of keys.
 #[derive(Default)]
-pub struct Queue {
+pub(crate) struct Queue {
     state: Mutex<State>,
     wake: Notify,
 }
@@ -45,13 +45,13 @@ impl Queue {
     }
 
     /// Asks for the key to be handled.
-    pub fn add(&self, key: Key) {
+    pub(crate) fn add(&self, key: Key) {
         self.lock().add(key);
         self.wake.notify_one();
     }
 
     /// The next key; wait for it. Give it back with [`Queue::done`] or [`Queue::retry`].
-    pub async fn take(&self) -> Key {
+    pub(crate) async fn take(&self) -> Key {
         loop {
             let notified = self.wake.notified();
             let next = {
@@ -84,7 +84,7 @@ impl Queue {
     }
 
     /// Handled; once more after `again`, if given.
-    pub fn done(&self, key: &Key, again: Option<Duration>) {
+    pub(crate) fn done(&self, key: &Key, again: Option<Duration>) {
         let mut state = self.lock();
         state.failures.remove(key);
         Self::finish(&mut state, key, again);
@@ -93,7 +93,7 @@ impl Queue {
     }
 
     /// Failed; once more after a pause that grows.
-    pub fn retry(&self, key: &Key) {
+    pub(crate) fn retry(&self, key: &Key) {
         let mut state = self.lock();
         let failures = state.failures.entry(key.clone()).or_default();
         let pause = BACKOFF_MIN.saturating_mul(1 << (*failures).min(16)).min(BACKOFF_MAX);

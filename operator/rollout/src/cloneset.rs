@@ -4,10 +4,10 @@
 //! record), back in service (the gate True) once the node runs the containers from the new spec. Nothing is remembered
 //! between two plans; where a pod stands is read off the pod.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use afloat_api::{CloneSet, CloneSetStatus, PodUpdatePolicy, Rollout, UpdateSpec, names};
+use afloat_api::{CloneSet, CloneSetStatus, Matcher, PodUpdatePolicy, Rollout, UpdateSpec, names};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ use crate::inplace::{Change, compare};
 use crate::order::{deletion_order, update_order};
 use crate::pod::{Pod, same_revision};
 use crate::state::{Drain, change, drop_grace, leave_service, return_to_service};
-use crate::status::{Verdict, count, set_condition, tidy, verdict};
+use crate::status::{Verdict, clear_condition, count, set_condition, verdict};
 
 mod create;
 mod history;
@@ -39,6 +39,9 @@ pub struct Observed<'a> {
     pub now: Timestamp,
     /// Any number; names of new pods are made from it.
     pub seed: u64,
+    /// By pod uid, when a write that took the pod out of service was answered, as far as that is known. A write may be
+    /// under way for long; a quiet period begins when it has taken effect, not when it was decided.
+    pub drained: &'a BTreeMap<String, Timestamp>,
 }
 
 /// What to do.
@@ -64,7 +67,7 @@ pub fn plan(seen: &Observed<'_>) -> Plan {
         };
     }
     let revisions = match history::resolve(set, seen.revisions) {
-        history::Found::Known(revisions) => revisions,
+        history::Found::Known(revisions) => *revisions,
         history::Found::Missing { body, collisions } => {
             let mut status = set.status.clone();
             status.collision_count = Some(collisions);
@@ -87,6 +90,9 @@ struct Planner<'a> {
     seen: &'a Observed<'a>,
     rollout: Rollout,
     revisions: Revisions,
+    /// By revision label of the pods that are not updated: what has to change.
+    differences: BTreeMap<String, Result<Change, String>>,
+    matcher: Matcher,
     min_ready: SignedDuration,
     /// Active pods that are ours, by name.
     pods: Vec<&'a Pod>,
@@ -100,26 +106,62 @@ struct Planner<'a> {
     waits: Vec<String>,
     warnings: Vec<(&'static str, String)>,
     failed_update: Option<String>,
+    claims_unsupported: bool,
+}
+
+/// Compares the update revision with each revision that pods still have; once per revision, as it is costly.
+fn differences(seen: &Observed<'_>, revisions: &Revisions, pods: &[&Pod]) -> BTreeMap<String, Result<Change, String>> {
+    let mut found = BTreeMap::new();
+    for pod in pods.iter().filter(|pod| !pod.at_revision(&revisions.update)) {
+        let Some(label) = pod
+            .labels()
+            .get(names::REVISION)
+            .filter(|label| !found.contains_key(*label))
+        else {
+            continue;
+        };
+        let named = |revision: &&Arc<ControllerRevision>| {
+            revision
+                .metadata
+                .name
+                .as_deref()
+                .is_some_and(|name| same_revision(label, name))
+        };
+        let Some(old) = seen
+            .revisions
+            .iter()
+            .find(named)
+            .and_then(|revision| crate::revision::template(revision))
+        else {
+            continue;
+        };
+        let change = compare(old, &seen.cloneset.spec.template).map_err(|obstacle| format!("{} changed", obstacle.0));
+        found.insert(label.clone(), change);
+    }
+    found
 }
 
 impl<'a> Planner<'a> {
     fn new(seen: &'a Observed<'a>, revisions: Revisions) -> Self {
         let set = seen.cloneset;
         let uid = set.metadata.uid.as_deref();
+        let matcher = set.matcher();
         let mut pods: Vec<&Pod> = seen
             .pods
             .iter()
             .map(Arc::as_ref)
             .filter(|pod| pod.active() && pod.controller().map(|owner| owner.uid.as_str()) == uid && uid.is_some())
-            .filter(|pod| set.selects(pod.metadata.labels.as_ref()))
+            .filter(|pod| matcher.selects(pod.metadata.labels.as_ref()))
             .collect();
         pods.sort_by(|a, b| a.name().cmp(b.name()));
         let mut planner = Self {
             seen,
             rollout: set.spec.rollout(),
             min_ready: SignedDuration::from_secs(i64::from(set.spec.min_ready_seconds.unwrap_or(0).max(0))),
+            differences: differences(seen, &revisions, &pods),
             revisions,
             pods,
+            matcher,
             written: BTreeSet::new(),
             may_go: 0,
             count: Count::default(),
@@ -128,6 +170,7 @@ impl<'a> Planner<'a> {
             waits: Vec::new(),
             warnings: Vec::new(),
             failed_update: None,
+            claims_unsupported: false,
         };
         planner.count = planner.take_count();
         planner.may_go = planner.count.may_go();
@@ -197,7 +240,7 @@ impl<'a> Planner<'a> {
         let uid = set.metadata.uid.as_deref().unwrap_or_default();
         for pod in self.seen.pods.iter().map(Arc::as_ref) {
             let at = At::of(&pod.metadata);
-            let selected = set.selects(pod.metadata.labels.as_ref());
+            let selected = self.matcher.selects(pod.metadata.labels.as_ref());
             let (why, owner) = match pod.controller() {
                 None if selected && pod.active() => (Why::Adopt, crate::revision::owner(set)),
                 Some(owner) if owner.uid == uid && !selected && pod.metadata.deletion_timestamp.is_none() => {
@@ -221,6 +264,15 @@ impl<'a> Planner<'a> {
             self.count.surge()
         };
         let missing = self.limit_scale_up(self.count.to_create(surge));
+        let claims = self
+            .seen
+            .cloneset
+            .spec
+            .volume_claim_templates
+            .as_ref()
+            .is_some_and(|list| !list.is_empty());
+        let missing = if claims { 0 } else { missing };
+        self.claims_unsupported = claims;
         self.actions.extend(create::pods(
             self.seen,
             &self.revisions,
@@ -299,18 +351,8 @@ impl<'a> Planner<'a> {
     /// What an in-place update of the pod to the update revision would change.
     fn difference(&self, pod: &Pod) -> Result<Change, String> {
         let label = pod.labels().get(names::REVISION).map_or("", String::as_str);
-        let old = self.seen.revisions.iter().find(|revision| {
-            revision
-                .metadata
-                .name
-                .as_deref()
-                .is_some_and(|name| same_revision(label, name))
-        });
-        let Some(old) = old.and_then(|revision| crate::revision::template(revision)) else {
-            return Err(format!("its revision {label:?} is unknown"));
-        };
-        let mut change =
-            compare(old, &self.seen.cloneset.spec.template).map_err(|obstacle| format!("{} changed", obstacle.0))?;
+        let unknown = || Err(format!("its revision {label:?} is unknown"));
+        let mut change = self.differences.get(label).cloned().unwrap_or_else(unknown)?;
         // A pod in OpenKruise's quiet period has the label of a revision whose images it does not have yet.
         if let Some(spec) = UpdateSpec::read(pod.annotations()) {
             for name in spec.container_images.keys() {
@@ -406,7 +448,16 @@ impl<'a> Planner<'a> {
             }
             Some(drain) => {
                 let grace = SignedDuration::from_secs(self.rollout.grace_seconds);
-                match drain.since.checked_add(grace) {
+                let answered = pod
+                    .metadata
+                    .uid
+                    .as_ref()
+                    .and_then(|uid| self.seen.drained.get(uid))
+                    .copied();
+                match answered
+                    .map_or(drain.since, |at| at.max(drain.since))
+                    .checked_add(grace)
+                {
                     Ok(end) if end > now => {
                         self.wake(end);
                         self.written.insert(pod.name());
@@ -533,7 +584,21 @@ impl<'a> Planner<'a> {
             };
             set_condition(&mut status, names::FAILED_UPDATE, verdict, now);
         } else {
-            tidy(&mut status, false);
+            clear_condition(&mut status, names::FAILED_UPDATE);
+        }
+        clear_condition(&mut status, names::FAILED_SCALE);
+        if self.claims_unsupported {
+            let message = "spec.volumeClaimTemplates is not supported yet: no pods are created".to_owned();
+            set_condition(
+                &mut status,
+                names::FAILED_SCALE,
+                Verdict {
+                    status: true,
+                    reason: "Unsupported",
+                    message,
+                },
+                now,
+            );
         }
         let progressing = verdict(set, &status, &self.pods, &self.waits);
         set_condition(&mut status, names::PROGRESSING, progressing, now);

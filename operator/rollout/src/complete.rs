@@ -114,8 +114,10 @@ fn container_complete(
     if !wanted {
         return waiting(None);
     }
-    if status.container_id.as_deref().unwrap_or_default() != origin.container_id {
-        return Completion::Done;
+    match status.container_id.as_deref() {
+        None | Some("") => return waiting(None),
+        Some(id) if id != origin.container_id => return Completion::Done,
+        Some(_) => {}
     }
     let ran_wanted = normalise(&origin.ran) == normalise(&container.image);
     if !ran_wanted || status.state.running.is_none() {
@@ -291,6 +293,13 @@ mod tests {
                 "app:2",
                 before,
                 ("I1", "c1", "app:2"),
+                false,
+            ),
+            (
+                "stopped, and waiting for the new tag to be pulled",
+                "app:2",
+                before,
+                ("I1", "", "app:2"),
                 false,
             ),
             (

@@ -238,8 +238,7 @@ impl Pod {
 
 /// Whether a revision label means a revision's name.
 pub fn same_revision(label: &str, name: &str) -> bool {
-    let hash = |text: &str| text.rsplit('-').next().unwrap_or("").to_owned();
-    label == name || (!label.is_empty() && hash(label) == hash(name))
+    label == name || (!label.is_empty() && label.rsplit('-').next() == name.rsplit('-').next())
 }
 
 #[cfg(test)]

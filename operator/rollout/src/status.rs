@@ -1,6 +1,6 @@
 //! What the CloneSet reports, and the one sentence that says what it waits for.
 
-use afloat_api::{CloneSet, CloneSetStatus, Condition, names};
+use afloat_api::{CloneSet, CloneSetStatus, Condition};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -111,11 +111,4 @@ pub fn verdict(set: &CloneSet, status: &CloneSetStatus, pods: &[&Pod], waits: &[
     sentences.extend(waits.iter().cloned());
     sentences.extend(not_ready(pods));
     verdict("CloneSetUpdated", sentences.join("; "))
-}
-
-/// Clears what a finished rollout no longer says.
-pub fn tidy(status: &mut CloneSetStatus, failed: bool) {
-    if !failed {
-        clear_condition(status, names::FAILED_UPDATE);
-    }
 }

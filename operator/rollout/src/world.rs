@@ -195,6 +195,7 @@ impl World {
             revisions,
             now: self.now,
             seed,
+            drained: &BTreeMap::new(),
         });
         (plan, view)
     }

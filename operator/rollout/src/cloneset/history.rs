@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::action::{Action, At};
 use crate::pod::Pod;
-use crate::revision::{bytes, data, equivalent, hash, name, object, template};
+use crate::revision::{bytes, canonical, data, hash, name, object, template};
 
 /// The revisions of a CloneSet.
 #[derive(Clone, Debug, Default)]
@@ -24,7 +24,7 @@ pub struct Revisions {
 }
 
 pub(super) enum Found {
-    Known(Revisions),
+    Known(Box<Revisions>),
     Missing { body: Value, collisions: i32 },
 }
 
@@ -41,10 +41,11 @@ pub(super) fn resolve(set: &CloneSet, revisions: &[Arc<ControllerRevision>]) -> 
     });
     let newest = sorted.last().map_or(0, |revision| revision.revision);
     let wanted = &set.spec.template;
+    let meaning = canonical(wanted);
     let found = sorted
         .iter()
         .rev()
-        .find(|revision| template(revision).is_some_and(|t| equivalent(t, wanted)));
+        .find(|revision| template(revision).is_some_and(|template| canonical(template) == meaning));
     let Some(found) = found else {
         let workload = set.metadata.name.as_deref().unwrap_or_default();
         let bytes = bytes(&data(wanted));
@@ -80,12 +81,12 @@ pub(super) fn resolve(set: &CloneSet, revisions: &[Arc<ControllerRevision>]) -> 
         .filter(|_| current_name != update)
         .and_then(|revision| template(revision))
         .cloned();
-    Found::Known(Revisions {
+    Found::Known(Box::new(Revisions {
         update,
         current: current_name,
         old_template,
         number,
-    })
+    }))
 }
 
 /// Deletes the oldest revisions that no pod uses, beyond `revisionHistoryLimit`.
