@@ -155,7 +155,7 @@ impl Registry {
     pub fn add_crd(&mut self, crd: &Value) -> Result<(), String> {
         let rows = custom_rows(crd)?;
         if let Some(first) = rows.first() {
-            self.remove_crd(&first.group.clone(), &first.plural.clone());
+            self.remove_crd(&first.group, &first.plural);
         }
         rows.into_iter().for_each(|row| self.insert(row));
         Ok(())

@@ -97,12 +97,6 @@ fn requirement(text: &str) -> Result<Expression, String> {
     if let Some((key, value)) = text.split_once("==").or_else(|| text.split_once('=')) {
         return Ok(Expression::Equal(label_key(key)?, label_value(value.trim())?));
     }
-    if let Some((key, op @ ("gt" | "lt"))) = text
-        .split_once(['<', '>'])
-        .map(|(k, _)| (k, if text.contains('<') { "lt" } else { "gt" }))
-    {
-        return Err(format!("operator {op} on {key:?} is not supported"));
-    }
     Ok(Expression::Exists(label_key(text)?))
 }
 

@@ -48,7 +48,7 @@ pub(super) fn validate(crd: &Value) -> Vec<FieldError> {
         errors.push(invalid(
             "metadata.name",
             name,
-            &format!("must be spec.names.plural+\".\"+spec.group"),
+            "must be spec.names.plural+\".\"+spec.group",
         ));
     }
     match text(spec.get("scope")) {

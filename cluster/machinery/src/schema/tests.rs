@@ -28,7 +28,7 @@ fn problems(schema: &Value, old: Option<&Value>, spec: &Value) -> Vec<String> {
 }
 
 /// A schema of an object with one field `f`.
-fn with(field: Value) -> Value {
+fn with(field: &Value) -> Value {
     json!({"type": "object", "properties": {"f": field}})
 }
 
@@ -130,7 +130,7 @@ fn errors_are_worded_as_kubernetes_words_them() {
     ];
     for (field, value, wanted) in cases {
         assert_eq!(
-            problems(&with(field.clone()), None, &json!({"f": value})),
+            problems(&with(&field), None, &json!({"f": value})),
             wanted,
             "{field} {value}"
         );

@@ -52,13 +52,13 @@ fn update(api_version: &str, kind: &str, part: Part, old: &Value, mut new: Value
     }
 }
 
-fn custom(kind: &str, spec: Value) -> Value {
+fn custom(kind: &str, spec: &Value) -> Value {
     json!({"apiVersion": "g.io/v1", "kind": kind, "metadata": {"name": "x", "namespace": "n"}, "spec": spec})
 }
 
 #[test]
 fn a_new_object_gets_what_only_the_server_may_give() {
-    let mut object = custom("X", json!({"image": "a:1", "typo": true}));
+    let mut object = custom("X", &json!({"image": "a:1", "typo": true}));
     object["metadata"] = json!({"generateName": "web-", "namespace": "n", "uid": "mine", "creationTimestamp": null, "generation": 7,
         "deletionTimestamp": NOW, "resourceVersion": "5", "managedFields": [], "labels": {}});
     object["status"] = json!({"ready": 5});
@@ -141,7 +141,7 @@ fn bad_metadata_is_refused_by_field() {
 
 #[test]
 fn generation_counts_changes_of_what_is_wanted() {
-    let old = create("g.io/v1", "X", custom("X", json!({"image": "a:1"}))).unwrap();
+    let old = create("g.io/v1", "X", custom("X", &json!({"image": "a:1"}))).unwrap();
     let generation = |object: &Value| object["metadata"]["generation"].as_i64();
     let changed = |change: &dyn Fn(&mut Value)| {
         let mut new = old.clone();
@@ -187,7 +187,7 @@ fn generation_counts_changes_of_what_is_wanted() {
 
 #[test]
 fn each_part_changes_only_what_is_its_own() {
-    let mut old = create("g.io/v1", "X", custom("X", json!({"image": "a:1"}))).unwrap();
+    let mut old = create("g.io/v1", "X", custom("X", &json!({"image": "a:1"}))).unwrap();
     old["status"] = json!({"ready": 1});
     let mut new = old.clone();
     new["spec"]["image"] = "a:2".into();
@@ -251,10 +251,10 @@ fn metadata_that_may_not_change_does_not() {
 #[test]
 fn a_custom_resource_is_judged_by_its_schema() {
     assert_eq!(
-        create("g.io/v1", "X", custom("X", json!({}))).unwrap_err(),
+        create("g.io/v1", "X", custom("X", &json!({}))).unwrap_err(),
         ["spec.image: Required value"]
     );
-    let errors = create("g.io/v1", "X", custom("X", json!({"image": "a", "replicas": -1}))).unwrap_err();
+    let errors = create("g.io/v1", "X", custom("X", &json!({"image": "a", "replicas": -1}))).unwrap_err();
     assert_eq!(
         errors,
         ["spec.replicas: Invalid value: -1: spec.replicas in body should be greater than or equal to 0"]

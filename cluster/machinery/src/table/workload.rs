@@ -181,15 +181,12 @@ fn job(object: &Value, now: &str) -> Vec<Value> {
             .iter()
             .any(|c| text(c.get("type")) == kind && text(c.get("status")) == "True")
     };
-    let word = match () {
-        () if has("Complete") => "Complete",
-        () if has("Failed") => "Failed",
-        () if object.pointer("/metadata/deletionTimestamp").is_some() => "Terminating",
-        () if has("Suspended") => "Suspended",
-        () if has("FailureTarget") => "FailureTarget",
-        () if has("SuccessCriteriaMet") => "SuccessCriteriaMet",
-        () => "Running",
-    };
+    let ended = ["Complete", "Failed"].into_iter().find(|kind| has(kind));
+    let leaving = object.pointer("/metadata/deletionTimestamp").map(|_| "Terminating");
+    let waiting = ["Suspended", "FailureTarget", "SuccessCriteriaMet"]
+        .into_iter()
+        .find(|kind| has(kind));
+    let word = ended.or(leaving).or(waiting).unwrap_or("Running");
     let succeeded = number(object, &["status", "succeeded"]);
     let parallelism = number(object, &["spec", "parallelism"]);
     let completions = match object.pointer("/spec/completions").and_then(Value::as_i64) {
