@@ -1,7 +1,8 @@
 use std::io;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use afloat_apiserver::{ApiServer, ByteStream, KubeletDialer, Options};
+use afloat_apiserver::{ApiServer, ByteStream, KubeletDialer, Options, Pki};
 use afloat_store::Store;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
@@ -12,6 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{LogParams, PostParams};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
 
 use super::{pod, raw, refusal};
 
@@ -125,4 +127,61 @@ async fn an_upgraded_stream_reaches_a_client_in_this_process() {
     );
     let (code, body) = raw(&client, "POST", uri, &[], "").await;
     assert!(code == 400, "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgraded_stream_is_joined_over_tls() {
+    let home = tempfile::tempdir().unwrap();
+    let options = Options {
+        kubelets: Arc::new(Echo),
+        ..Options::default()
+    };
+    let server = ApiServer::new(Store::memory(), options).await.unwrap();
+    let mut scheduled = pod("p");
+    scheduled.spec.as_mut().unwrap().node_name = Some("n1".into());
+    let pods = Api::<Pod>::namespaced(server.client("tester"), "default");
+    pods.create(&PostParams::default(), &scheduled).await.unwrap();
+    let pki = Pki::load_or_create(home.path(), &["localhost".into()], &[Ipv4Addr::LOCALHOST.into()]).unwrap();
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let kubeconfig = pki.kubeconfig(&format!("https://{}", listener.local_addr().unwrap()));
+    let shutdown = CancellationToken::new();
+    let stop = shutdown.clone();
+    let served = tokio::spawn(async move { server.serve(listener, &pki, stop).await });
+    let kubeconfig = kube::config::Kubeconfig::from_yaml(&kubeconfig).unwrap();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default())
+        .await
+        .unwrap();
+    let client = kube::Client::try_from(config.clone()).unwrap();
+    let uri = "/api/v1/namespaces/default/pods/p/exec?command=sh&stdout=true&stderr=false";
+    let request = Request::get(uri)
+        .header("connection", "Upgrade")
+        .header("upgrade", "test")
+        .body(kube::client::Body::empty())
+        .unwrap();
+    let response = client.send(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+    let mut stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+    stream.write_all(b"hello").await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    assert_eq!(text, "/exec/default/p/c?command=sh&output=1hello");
+
+    // Without a certificate there is nothing but health and version.
+    let mut nobody = config;
+    nobody.auth_info = kube::config::AuthInfo::default();
+    let nobody = kube::Client::try_from(nobody).unwrap();
+    assert_eq!(raw(&nobody, "GET", "/api/v1/pods", &[], "").await.0, 401);
+    assert_eq!(raw(&nobody, "GET", "/readyz?verbose", &[], "").await.0, 200);
+    assert_eq!(
+        raw(&nobody, "GET", "/api/v1/pods", &[("authorization", "Bearer wrong")], "")
+            .await
+            .0,
+        401
+    );
+    shutdown.cancel();
+    tokio::time::timeout(std::time::Duration::from_secs(5), served)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
 }
