@@ -116,55 +116,64 @@ pub(crate) fn plan(job: &Job, pods: &[Arc<Pod>], now: Timestamp) -> Plan {
     status.succeeded = succeeded;
     status.failed = count(failed.len());
     if spec.suspend {
-        set(status, "Suspended", "JobSuspended", "Job suspended", now);
+        set(status, ("Suspended", "JobSuspended", "Job suspended"), now);
         status.start_time = None;
         plan.delete = active;
         return plan;
     }
     status.conditions.retain(|condition| condition.type_ != "Suspended");
     let start = status.start_time.get_or_insert_with(|| whole_seconds(now)).0;
+    let deadline = spec.active_deadline_seconds.map(|seconds| after(start, seconds));
+    if let Some(outcome) = outcome(spec, status, &active, deadline.is_some_and(|due| due <= now)) {
+        if outcome.0 == "Complete" {
+            status.completion_time = Some(whole_seconds(now));
+        }
+        set(status, outcome, now);
+        end(&mut plan, active);
+        return plan;
+    }
+    if let Some(due) = deadline {
+        plan.wake(due);
+    }
+    resize(spec, succeeded, active, &failed, now, &mut plan);
+    plan
+}
+
+/// Type, reason and message of the condition that ends the Job, if it ends now.
+fn outcome(
+    spec: &Spec,
+    status: &Status,
+    active: &[Arc<Pod>],
+    overdue: bool,
+) -> Option<(&'static str, &'static str, &'static str)> {
     let restarts: i32 = active.iter().map(|pod| pod.restarts()).sum();
     let limit = spec.backoff_limit.unwrap_or(6);
-    let deadline = spec.active_deadline_seconds.map(|seconds| after(start, seconds));
     // Without a number of completions, one success lets the others end and no new one start.
-    let done = spec
-        .completions
-        .map_or(succeeded > 0 && active.is_empty(), |wanted| succeeded >= wanted);
+    let done = match spec.completions {
+        Some(wanted) => status.succeeded >= wanted,
+        None => status.succeeded > 0 && active.is_empty(),
+    };
     if done {
-        status.completion_time = Some(whole_seconds(now));
-        set(
-            status,
+        Some((
             "Complete",
             "CompletionsReached",
             "Reached expected number of succeeded pods",
-            now,
-        );
-        end(&mut plan, active);
-    } else if deadline.is_some_and(|due| due <= now) {
-        set(
-            status,
+        ))
+    } else if overdue {
+        Some((
             "Failed",
             "DeadlineExceeded",
             "Job was active longer than specified deadline",
-            now,
-        );
-        end(&mut plan, active);
+        ))
     } else if status.failed > limit || restarts > limit {
-        set(
-            status,
+        Some((
             "Failed",
             "BackoffLimitExceeded",
             "Job has reached the specified backoff limit",
-            now,
-        );
-        end(&mut plan, active);
+        ))
     } else {
-        if let Some(due) = deadline {
-            plan.wake(due);
-        }
-        resize(spec, succeeded, active, &failed, now, &mut plan);
+        None
     }
-    plan
 }
 
 fn end(plan: &mut Plan, active: Vec<Arc<Pod>>) {
@@ -173,7 +182,7 @@ fn end(plan: &mut Plan, active: Vec<Arc<Pod>>) {
     plan.delete = active;
 }
 
-fn set(status: &mut Status, type_: &str, reason: &str, message: &str, now: Timestamp) {
+fn set(status: &mut Status, (type_, reason, message): (&str, &str, &str), now: Timestamp) {
     if !status.conditions.iter().any(|condition| condition.type_ == type_) {
         status.conditions.push(Condition {
             type_: type_.to_owned(),

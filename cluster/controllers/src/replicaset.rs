@@ -360,6 +360,9 @@ fn related_on_node(context: &Context, set: &ReplicaSet) -> HashMap<String, usize
 }
 
 async fn act(shell: &Shell, cache: &Arc<Cache<Pod>>, key: &Key, set: &ReplicaSet, plan: &Plan) -> Result<(), Error> {
+    if !plan.adopt.is_empty() {
+        shell.may_adopt::<ReplicaSet>(&set.metadata).await?;
+    }
     for pod in &plan.adopt {
         let owner = controlled_by::<ReplicaSet>(&set.metadata);
         own(shell, cache, key, pod, json!([owner])).await?;

@@ -160,6 +160,26 @@ impl Shell {
         Ok(())
     }
 
+    /// Asks the API server itself whether `owner` lives, before it adopts anything: the watch of one kind may be ahead of that
+    /// of another, and a dependent released because its owner is being deleted must not be taken back.
+    ///
+    /// # Errors
+    /// [`Error::Unfinished`] if it does not.
+    pub(crate) async fn may_adopt<K: Kind>(&self, owner: &ObjectMeta) -> Result<(), Error> {
+        let key = Key::of(owner);
+        let found = self.api::<K>(&key.namespace).get_metadata_opt(&key.name).await?;
+        let lives = |found: &ObjectMeta| found.uid == owner.uid && found.deletion_timestamp.is_none();
+        if found.is_some_and(|found| lives(&found.metadata)) {
+            Ok(())
+        } else {
+            Err(Error::Unfinished(format!(
+                "{} {} is being deleted",
+                K::kind(&()),
+                key.name
+            )))
+        }
+    }
+
     /// Records an event about an object. Events are news, not state: a failure is logged and that is all.
     pub(crate) async fn event<K: Kind>(&self, about: &ObjectMeta, kind: &str, reason: &str, message: &str) {
         let now = Timestamp::now();

@@ -142,13 +142,9 @@ async fn act(
     let (shell, cache) = (&context.shell, &context.caches.replica_sets);
     match action {
         Action::Adopt(set) => {
-            own(
-                context,
-                key,
-                set,
-                json!([controlled_by::<Deployment>(&deployment.metadata)]),
-            )
-            .await
+            shell.may_adopt::<Deployment>(&deployment.metadata).await?;
+            let owner = controlled_by::<Deployment>(&deployment.metadata);
+            own(context, key, set, json!([owner])).await
         }
         Action::Release(set) => {
             own(

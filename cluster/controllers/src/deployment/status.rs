@@ -90,60 +90,77 @@ fn progress(
     now: Timestamp,
     wake_at: &mut Option<Timestamp>,
 ) {
-    let Some(deadline) = deployment
-        .spec
-        .progress_deadline_seconds
-        .filter(|seconds| *seconds != i32::MAX)
-    else {
+    let deadline = deployment.spec.progress_deadline_seconds;
+    let Some(deadline) = deadline.filter(|seconds| *seconds != i32::MAX) else {
         status.conditions.retain(|condition| condition.type_ != "Progressing");
         return;
     };
-    let current = status
+    let known = status
         .conditions
         .iter()
-        .find(|condition| condition.type_ == "Progressing")
-        .cloned();
-    let reason_now = current
-        .as_ref()
-        .map(|condition| condition.reason.as_str())
-        .unwrap_or_default();
-    if deployment.spec.paused {
-        if reason_now != "DeploymentPaused" {
+        .find(|condition| condition.type_ == "Progressing");
+    let since = known
+        .and_then(|condition| {
+            condition
+                .last_update_time
+                .as_ref()
+                .or(condition.last_transition_time.as_ref())
+        })
+        .map_or(now, |time| time.0);
+    let due = since
+        .checked_add(SignedDuration::from_secs(i64::from(deadline)))
+        .unwrap_or(Timestamp::MAX);
+    match step(deployment, sets, limits, status, due <= now) {
+        Step::Say(value, reason, message) => {
             set_condition(
                 &mut status.conditions,
                 "Progressing",
-                "Unknown",
-                "DeploymentPaused",
-                "Deployment is paused",
+                value,
+                reason,
+                &message,
                 now,
                 true,
             );
+            if reason == "ReplicaSetUpdated" {
+                wake(wake_at, now, deadline);
+            }
         }
-        return;
+        Step::Wait => wake(wake_at, since, deadline),
+        Step::Rest => {}
     }
-    if reason_now == "DeploymentPaused" {
-        set_condition(
-            &mut status.conditions,
-            "Progressing",
-            "Unknown",
-            "DeploymentResumed",
-            "Deployment is resumed",
-            now,
-            true,
-        );
-        return;
+}
+
+/// What there is to say about progress.
+enum Step {
+    /// Status, reason and message of the condition.
+    Say(&'static str, &'static str, String),
+    /// Nothing moved; the deadline runs.
+    Wait,
+    /// The condition says it all.
+    Rest,
+}
+
+fn step(deployment: &Deployment, sets: &Sets, limits: Limits, status: &DeploymentStatus, overdue: bool) -> Step {
+    let known = status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == "Progressing");
+    let reason = known.map(|condition| condition.reason.as_str()).unwrap_or_default();
+    match (deployment.spec.paused, reason == "DeploymentPaused") {
+        (true, true) => return Step::Rest,
+        (true, false) => return Step::Say("Unknown", "DeploymentPaused", "Deployment is paused".into()),
+        (false, true) => return Step::Say("Unknown", "DeploymentResumed", "Deployment is resumed".into()),
+        (false, false) => {}
+    }
+    if reason == "NewReplicaSetAvailable" && sets.new.is_some() && status.replicas == status.updated_replicas {
+        return Step::Rest;
     }
     let name = match &sets.new {
         Some(new) => name_of(new),
         None => deployment.metadata.name.clone().unwrap_or_default(),
     };
     let before = &deployment.status;
-    let settled =
-        reason_now == "NewReplicaSetAvailable" && sets.new.is_some() && status.replicas == status.updated_replicas;
-    if settled {
-        return;
-    }
-    let restarted = reason_now == "NewReplicaSetAvailable" || (sets.new.is_none() && reason_now != "ReplicaSetUpdated");
+    let restarted = reason == "NewReplicaSetAvailable" || (sets.new.is_none() && reason != "ReplicaSetUpdated");
     let old = |status: &DeploymentStatus| status.replicas - status.updated_replicas;
     let moved = status.updated_replicas > before.updated_replicas
         || old(status) < old(before)
@@ -151,48 +168,20 @@ fn progress(
         || status.available_replicas > before.available_replicas;
     if complete(status, limits.replicas) && sets.new.is_some() {
         let message = format!("ReplicaSet \"{name}\" has successfully progressed.");
-        set_condition(
-            &mut status.conditions,
-            "Progressing",
-            "True",
-            "NewReplicaSetAvailable",
-            &message,
-            now,
-            true,
-        );
-    } else if current.is_none() || moved || restarted {
-        let message = format!("ReplicaSet \"{name}\" is progressing.");
-        set_condition(
-            &mut status.conditions,
-            "Progressing",
+        Step::Say("True", "NewReplicaSetAvailable", message)
+    } else if known.is_none() || moved || restarted {
+        Step::Say(
             "True",
             "ReplicaSetUpdated",
-            &message,
-            now,
-            true,
-        );
-        wake(wake_at, now, deadline);
-    } else if reason_now != "ProgressDeadlineExceeded" {
-        let since = current
-            .and_then(|condition| condition.last_update_time.or(condition.last_transition_time))
-            .map_or(now, |time| time.0);
-        let due = since
-            .checked_add(SignedDuration::from_secs(i64::from(deadline)))
-            .unwrap_or(Timestamp::MAX);
-        if due <= now {
-            let message = format!("ReplicaSet \"{name}\" has timed out progressing.");
-            set_condition(
-                &mut status.conditions,
-                "Progressing",
-                "False",
-                "ProgressDeadlineExceeded",
-                &message,
-                now,
-                true,
-            );
-        } else {
-            wake(wake_at, since, deadline);
-        }
+            format!("ReplicaSet \"{name}\" is progressing."),
+        )
+    } else if reason == "ProgressDeadlineExceeded" {
+        Step::Rest
+    } else if overdue {
+        let message = format!("ReplicaSet \"{name}\" has timed out progressing.");
+        Step::Say("False", "ProgressDeadlineExceeded", message)
+    } else {
+        Step::Wait
     }
 }
 
