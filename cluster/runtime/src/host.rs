@@ -33,6 +33,8 @@ pub(crate) const OCI_STATE_DIR: &str = "/run/afloat/oci";
 pub(crate) const IO_DIR: &str = "/run/afloat/io";
 /// Names this run of `C`: whatever was started under another name died with its pid namespace.
 pub(crate) const BOOT_FILE: &str = "/run/afloat/boot";
+/// Our own program, not to be written; missing where the kernel refused that.
+pub(crate) const PROGRAM: &str = "/run/afloat/program";
 /// How `C` tells `B` what it inherits.
 const INHERITED_VARIABLE: &str = "AFLOAT_INHERITED";
 

@@ -41,6 +41,9 @@ const CREATES_MAX: usize = 4;
 /// Ends of containers that a slow listener may be behind.
 const EXITS_MAX: usize = 1024;
 
+/// How long a pod may take to accept a connection; callers usually have a shorter limit of their own.
+const CONNECT_LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// What a node's runtime needs to know.
 #[derive(Clone, Debug)]
 pub struct OciOptions {
@@ -244,8 +247,10 @@ impl Runtime for OciRuntime {
             .ip(pod_uid)
             .ok_or_else(|| RuntimeError::NotFound(format!("sandbox of pod {pod_uid}")))?;
         // The namespace that we live in is on every bridge; no need to enter the pod's.
-        tokio::net::TcpStream::connect((ip, port))
+        let connecting = tokio::net::TcpStream::connect((ip, port));
+        tokio::time::timeout(CONNECT_LIMIT, connecting)
             .await
+            .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
             .map_err(|e| failed(format!("connecting to {ip}:{port}"), &e))
     }
 }

@@ -4,14 +4,16 @@ use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::StatVfsMountFlags;
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_change, move_mount,
-    open_tree, unmount,
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_bind, mount_change,
+    mount_remount, move_mount, open_tree, unmount,
 };
 
-use super::{BOOT_FILE, EXITS_DIR, IO_DIR, OCI_STATE_DIR, RUN_DIR};
+use super::{BOOT_FILE, EXITS_DIR, IO_DIR, OCI_STATE_DIR, PROGRAM, RUN_DIR};
 
 /// A data directory below one of these would be hidden by our own mounts.
 const HIDDEN: [&str; 3] = ["/run", "/sys", "/proc"];
@@ -47,7 +49,42 @@ pub(super) fn set_up(data_dir: Option<&Path>, rootless: bool) -> Result<PathBuf,
         }
     };
     try_overlay(&dir)?;
+    if let Err(error) = guard_program() {
+        // Not vital: the program is called by its other name then.
+        let _ = unmount(PROGRAM, UnmountFlags::DETACH);
+        let _ = fs::remove_file(PROGRAM);
+        tracing::debug!(%error, "the program cannot be guarded against writes");
+    }
     Ok(dir)
+}
+
+/// A read-only view of our own program for the OCI verbs: the process that enters a container can be reached from inside
+/// (`/proc/PID/exe`), and root in there could write to the program through it (CVE-2019-5736).
+fn guard_program() -> io::Result<()> {
+    // By its path: the link itself leads to a mount of the namespace that we came from, which cannot be bound.
+    let (link, path) = (fs::metadata("/proc/self/exe")?, fs::read_link("/proc/self/exe")?);
+    let found = fs::metadata(&path)?;
+    if (link.dev(), link.ino()) != (found.dev(), found.ino()) {
+        return Err(io::Error::other("another file is in its place"));
+    }
+    fs::write(PROGRAM, "")?;
+    mount_bind(&path, PROGRAM)?;
+    // Flags that the file system is mounted with outside may not be taken away in a user namespace.
+    let kept = rustix::fs::statvfs(PROGRAM)?.f_flag;
+    let pairs = [
+        (StatVfsMountFlags::NOSUID, MountFlags::NOSUID),
+        (StatVfsMountFlags::NODEV, MountFlags::NODEV),
+        (StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
+        (StatVfsMountFlags::NOATIME, MountFlags::NOATIME),
+        (StatVfsMountFlags::NODIRATIME, MountFlags::NODIRATIME),
+        (StatVfsMountFlags::RELATIME, MountFlags::RELATIME),
+    ];
+    let flags = pairs
+        .iter()
+        .filter(|(seen, _)| kept.contains(*seen))
+        .map(|(_, flag)| *flag);
+    let flags = flags.fold(MountFlags::BIND | MountFlags::RDONLY, |all, flag| all | flag);
+    Ok(mount_remount(PROGRAM, flags, "")?)
 }
 
 fn detach(dir: &Path) -> Result<OwnedFd, String> {

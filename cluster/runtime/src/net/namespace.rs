@@ -103,7 +103,10 @@ async fn set_up_inside(
         .await
         .map_err(NetError::netlink("setting lo up"))?;
     let other_end = LinkUnspec::new_with_name(peer).setns_by_fd(outside.as_raw_fd()).build();
+    // The hardware address follows from the address: who knew the address before need not learn anything new.
+    let [a, b, c, d] = ip.octets();
     let pair = LinkVeth::new("eth0", peer)
+        .address(vec![0x02, 0x42, a, b, c, d])
         .set_info_data(InfoData::Veth(InfoVeth::Peer(other_end)))
         .build();
     handle

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use crate::RuntimeError;
-use crate::host::OCI_STATE_DIR;
+use crate::host::{OCI_STATE_DIR, PROGRAM};
 
 /// Longest a verb may take, `exec` apart.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -28,6 +28,8 @@ pub(super) struct OciCommand {
 impl OciCommand {
     pub(super) fn new(program: &Path) -> Self {
         let own = program == Path::new("/proc/self/exe") || std::env::current_exe().is_ok_and(|exe| exe == program);
+        let guarded = Path::new(PROGRAM);
+        let program = if own && guarded.exists() { guarded } else { program };
         Self {
             program: program.to_owned(),
             own,

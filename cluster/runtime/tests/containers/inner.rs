@@ -329,6 +329,15 @@ impl Inside {
             said == ("host-of-pod\n/some/where\n".into(), "err\n".into(), 42),
             "{said:?}"
         );
+        let said = self
+            .run(&id, "cd /proc/self/fd; echo *; cd /proc/1/fd; echo *", None)
+            .await?;
+        ensure!(
+            said.0
+                .lines()
+                .all(|fds| fds.starts_with("0 1 2") && fds.len() <= "0 1 2 10".len()),
+            "descriptors leak: {said:?}"
+        );
         let said = self.run(&id, "cat", Some("to and fro")).await?;
         ensure!(said.0 == "to and fro" && said.2 == 0, "{said:?}");
         let command = vec!["/bin/none".to_owned()];
@@ -349,6 +358,11 @@ impl Inside {
         );
         self.terminal(&id).await?;
         self.dropped(&id).await?;
+        let program = rustix::fs::statvfs("/run/afloat/program")?;
+        ensure!(
+            program.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY),
+            "the program must be guarded"
+        );
         self.runtime.signal_container(&id, "KILL").await?;
         self.exit_of(&id).await?;
         Ok(self.runtime.remove_container(&id).await?)
