@@ -13,9 +13,12 @@ mod pod_update;
 mod probe;
 mod resources;
 mod service;
+mod typed;
 mod volume;
 mod workload;
 mod workload_checks;
+
+pub(crate) use typed::unknown_fields;
 
 use serde_json::{Map, Value, json};
 
@@ -35,6 +38,15 @@ pub(crate) fn prepare_create(resource: &Resource, object: &mut Value) {
         ("", "PersistentVolume" | "PersistentVolumeClaim") => set_status(object, json!({"phase": "Pending"})),
         ("", "Service") => set_status(object, json!({"loadBalancer": {}})),
         _ => {}
+    }
+}
+
+/// A value of a wrong type, which nothing else here could make sense of.
+pub(crate) fn wrong_type(resource: &Resource, object: &Value) -> Option<FieldError> {
+    if resource.is_custom() {
+        None
+    } else {
+        typed::wrong_type(resource, object)
     }
 }
 

@@ -46,6 +46,9 @@ pub fn prepare_create(resource: &Resource, object: &mut Value, context: &WriteCo
     }
     let mut errors = metadata::validate(resource, object);
     errors.extend(validate(resource, None, object));
+    if errors.is_empty() {
+        errors.extend(builtin::wrong_type(resource, object));
+    }
     outcome(resource, object, errors)
 }
 
@@ -88,16 +91,23 @@ pub fn prepare_update(
     if part == Part::Main && !resource.is_custom() {
         errors.extend(builtin::validate_update(resource, old, new));
     }
+    if errors.is_empty() && part == Part::Main && old.get("spec") != new.get("spec") {
+        errors.extend(builtin::wrong_type(resource, new));
+    }
     if part != Part::Status {
         count_generation(resource, old, new);
     }
     outcome(resource, new, errors)
 }
 
-/// Fields of an object that its schema does not know, for `fieldValidation=Strict` and `Warn`. Of built-in kinds nothing
-/// is known, so nothing is reported.
+/// Fields of an object that its schema, or the type of a built-in kind, does not know: for `fieldValidation=Strict` and
+/// `Warn`. Built-in kinds that people hardly write by hand are not looked at.
 pub fn unknown_fields(resource: &Resource, object: &Value) -> Vec<String> {
-    schema::prune(resource, &mut object.clone())
+    if resource.is_custom() {
+        schema::prune(resource, &mut object.clone())
+    } else {
+        builtin::unknown_fields(resource, object)
+    }
 }
 
 fn validate(resource: &Resource, old: Option<&Value>, object: &Value) -> Vec<FieldError> {
