@@ -13,6 +13,7 @@ mod auth;
 mod crd;
 mod delete;
 mod discovery;
+mod fields;
 mod filter;
 mod metrics;
 mod openapi;

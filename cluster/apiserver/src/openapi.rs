@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::discovery::{groups_of, rows, version};
 use crate::status::Status;
-use crate::{Body, reply};
+use crate::{Body, fields, reply, view};
 
 /// The smallest `openapi.v2.Document` in protobuf: swagger "2.0", info {title "Kubernetes", version "v1"}.
 const V2_PROTOBUF: &[u8] = b"\x0a\x032.0\x12\x10\x0a\x0aKubernetes\x12\x02v1";
@@ -103,9 +103,7 @@ fn documents(registry: &Registry) -> Documents {
 fn document(registry: &Registry, base: &str, group: &str, version: &str) -> Value {
     let (mut paths, mut schemas) = (Map::new(), Map::new());
     for r in rows(registry, group, version) {
-        let name = schema_name(r);
-        let reference = json!({"$ref": format!("#/components/schemas/{name}")});
-        schemas.insert(name, schema(r));
+        let reference = json!({"$ref": format!("#/components/schemas/{}", add_schema(r, &mut schemas))});
         let root = if r.namespaced {
             format!("/{base}/namespaces/{{namespace}}/{}", r.plural)
         } else {
@@ -119,12 +117,29 @@ fn document(registry: &Registry, base: &str, group: &str, version: &str) -> Valu
     json!({"openapi": "3.0.0", "info": info(), "paths": paths, "components": {"schemas": schemas}})
 }
 
+/// Adds the schema of a kind and gives its name.
+fn add_schema(r: &Resource, schemas: &mut Map<String, Value>) -> String {
+    let known = fields::message_name(&view::api_version(r), &r.kind).filter(|_| !r.is_custom());
+    let name = known.map_or_else(|| schema_name(r), fields::schema_name);
+    match known {
+        Some(message) => fields::add_schemas(message, schemas),
+        None => drop(schemas.insert(name.clone(), schema(r))),
+    }
+    if let Some(schema) = schemas.get_mut(&name).filter(|s| s.is_object()) {
+        schema["x-kubernetes-group-version-kind"] = json!([kind(r)]);
+        for field in ["apiVersion", "kind"] {
+            view::child(schema, "properties").insert(field.into(), json!({"type": "string"}));
+        }
+    }
+    name
+}
+
 /// `io.kruise.apps.v1alpha1.CloneSet`: the group backwards, as the original names them.
 fn schema_name(r: &Resource) -> String {
     let group = if r.group.is_empty() {
-        "core.api.k8s.io".to_owned()
+        "core.api.k8s.io"
     } else {
-        r.group.clone()
+        &r.group
     };
     let reversed: Vec<&str> = group.split('.').rev().collect();
     format!("{}.{}.{}", reversed.join("."), r.version, r.kind)
@@ -135,14 +150,10 @@ fn kind(r: &Resource) -> Value {
 }
 
 fn schema(r: &Resource) -> Value {
-    let mut schema = match &r.schema {
+    match &r.schema {
         Some(schema) => (**schema).clone(),
         None => json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}),
-    };
-    if schema.is_object() {
-        schema["x-kubernetes-group-version-kind"] = json!([kind(r)]);
     }
-    schema
 }
 
 fn parameter(name: &str, location: &str, kind: &str, required: bool) -> Value {

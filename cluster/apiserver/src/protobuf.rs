@@ -3,107 +3,16 @@
 //!
 //! What a protobuf message cannot say is decided as Go's encoders do: a zero in a field that is not optional is absent.
 
-use std::collections::BTreeMap;
-use std::sync::LazyLock;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
+
+use crate::fields::{Field, Kind, Message, Shape, message as known_message, message_name};
 
 /// What every body begins with.
 const MAGIC: &[u8] = b"k8s\0";
 /// Deepest nesting of messages; a JSON schema, the deepest thing there is, is not among the kinds.
 const DEPTH_LIMIT: usize = 64;
-
-static MESSAGES: LazyLock<BTreeMap<&'static str, Message>> =
-    LazyLock::new(|| parse_table(include_str!("protobuf/fields.txt")));
-
-/// What is known of a message.
-enum Message {
-    Fields(BTreeMap<u64, Field>),
-    /// It stands for its one repeated field of texts.
-    List,
-}
-
-#[derive(Clone, Copy)]
-struct Field {
-    /// Empty: its fields belong to the message around it.
-    name: &'static str,
-    kind: Kind,
-    shape: Shape,
-    /// Whether a zero is a value.
-    optional: bool,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Shape {
-    One,
-    Repeated,
-    Map,
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    Text,
-    Integer,
-    Truth,
-    Bytes,
-    Float,
-    Time { micros: bool },
-    Duration,
-    Quantity,
-    IntOrString,
-    Raw,
-    Message(&'static str),
-}
-
-fn parse_table(text: &'static str) -> BTreeMap<&'static str, Message> {
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    lines
-        .filter_map(|line| {
-            let (name, fields) = line.split_once(' ')?;
-            let message = match fields.trim() {
-                "=" => Message::List,
-                fields => Message::Fields(fields.split_whitespace().filter_map(parse_field).collect()),
-            };
-            Some((name, message))
-        })
-        .collect()
-}
-
-fn parse_field(text: &'static str) -> Option<(u64, Field)> {
-    let (number, rest) = text.split_once(':')?;
-    let (name, kind) = rest.split_once(':')?;
-    let (kind, optional) = kind.strip_suffix('?').map_or((kind, false), |kind| (kind, true));
-    let (kind, shape) = match (kind.strip_prefix('*'), kind.strip_prefix('%')) {
-        (Some(kind), _) => (kind, Shape::Repeated),
-        (_, Some(kind)) => (kind, Shape::Map),
-        _ => (kind, Shape::One),
-    };
-    let kind = match kind {
-        "s" => Kind::Text,
-        "i" => Kind::Integer,
-        "b" => Kind::Truth,
-        "y" => Kind::Bytes,
-        "d" => Kind::Float,
-        "@time" => Kind::Time { micros: false },
-        "@micro" => Kind::Time { micros: true },
-        "@duration" => Kind::Duration,
-        "@quantity" => Kind::Quantity,
-        "@intstr" => Kind::IntOrString,
-        "@raw" => Kind::Raw,
-        message => Kind::Message(message),
-    };
-    Some((
-        number.parse().ok()?,
-        Field {
-            name,
-            kind,
-            shape,
-            optional,
-        },
-    ))
-}
 
 /// Reads a whole body.
 ///
@@ -129,12 +38,8 @@ pub(crate) fn decode(body: &[u8]) -> Result<Value, String> {
             _ => {}
         }
     }
-    let (group, version) = api_version.split_once('/').unwrap_or(("core", &api_version));
-    let group = group.split('.').next().unwrap_or_default();
-    let name = format!("{group}.{version}.{kind}");
-    let known = MESSAGES.contains_key(name.as_str());
-    let name = if known { name } else { format!("meta.v1.{kind}") };
-    let Some((name, _)) = MESSAGES.get_key_value(name.as_str()) else {
+    let name = message_name(&api_version, &kind).or_else(|| message_name("meta/v1", &kind));
+    let Some(name) = name else {
         return Err(format!(
             "{kind} in version {api_version} is not accepted as protobuf: send JSON"
         ));
@@ -224,7 +129,7 @@ fn text(bytes: &[u8]) -> Result<String, String> {
 
 fn message(name: &str, bytes: &[u8], depth: usize) -> Result<Value, String> {
     let depth = depth.checked_sub(1).ok_or("the body is nested too deeply")?;
-    let known = match MESSAGES.get(name) {
+    let known = match known_message(name) {
         Some(Message::Fields(known)) => known,
         Some(Message::List) => {
             let items = Fields(bytes).filter_map(|field| match field {
@@ -408,18 +313,6 @@ mod tests {
         assert!(decode(&body("v1", "Nothing", b"")).is_err());
         assert!(decode(&body("v1", "ConfigMap", &[0x0a, 0xff])).is_err());
         assert!(decode(&body("v1", "ConfigMap", &[0x0b])).is_err());
-    }
-
-    #[test]
-    fn the_table_is_whole() {
-        for (name, known) in MESSAGES.iter() {
-            let Message::Fields(fields) = known else { continue };
-            for field in fields.values() {
-                if let Kind::Message(inner) = field.kind {
-                    assert!(MESSAGES.contains_key(inner), "{name}.{}: {inner}", field.name);
-                }
-            }
-        }
     }
 
     proptest::proptest! {

@@ -15,7 +15,7 @@ use crate::admission::Decided;
 use crate::request::Accept;
 use crate::route::{Call, document};
 use crate::status::Status;
-use crate::{ApiServer, Body, reply, table, view};
+use crate::{ApiServer, Body, fields, reply, table, view};
 
 /// How often a write that carries no precondition is decided anew when somebody else was faster.
 const RETRIES: usize = 64;
@@ -99,10 +99,13 @@ fn check_fields(call: &Call, object: &Value) -> Result<Vec<String>, Status> {
         );
         return Err(Status::bad_request(message));
     }
-    let unknown = if mode == "Ignore" {
-        Vec::new()
-    } else {
-        strategy::unknown_fields(&call.resource, object)
+    let asked = call.query.has("fieldValidation");
+    let unknown = match (mode, call.resource.is_custom()) {
+        ("Ignore", _) => Vec::new(),
+        (_, true) => strategy::unknown_fields(&call.resource, object),
+        // Nothing is lost of what a built-in kind does not know, so only who asks is told.
+        (_, false) if asked => fields::unknown(&view::api_version(&call.resource), &call.resource.kind, object),
+        (_, false) => Vec::new(),
     };
     let sentences: Vec<String> = unknown
         .iter()

@@ -176,6 +176,7 @@ async fn builtin_kinds(kubectl: &Kubectl) {
         )
         .await;
     imperative(kubectl).await;
+    field_names(kubectl).await;
     kubectl
         .says(
             "replace -f -",
@@ -225,6 +226,22 @@ async fn imperative(kubectl: &Kubectl) {
     kubectl.says("run r --image=web:1 --env=A=B", "", "created").await;
     kubectl.says("auth can-i create pods", "", "yes").await;
     kubectl.says("auth whoami", "", "kubernetes-admin").await;
+}
+
+/// Typing mistakes are told, and the fields of built-in kinds.
+async fn field_names(kubectl: &Kubectl) {
+    let wrong = MANIFEST
+        .replace("replicas: 2", "replica: 2")
+        .replace("name: d}", "name: e}");
+    kubectl
+        .refuses("apply -f -", &wrong, "unknown field \"spec.replica\"")
+        .await;
+    kubectl
+        .says("explain pod.spec.containers.readinessProbe", "", "httpGet")
+        .await;
+    kubectl
+        .says("explain deployment.spec", "", "progressDeadlineSeconds")
+        .await;
 }
 
 async fn custom_kinds(kubectl: &Kubectl) {
