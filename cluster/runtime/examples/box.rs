@@ -56,41 +56,7 @@ fn inner(arguments: &[OsString]) -> anyhow::Result<i32> {
 }
 
 async fn run(inherited: &host::Inherited, wait: bool) -> anyhow::Result<()> {
-    let begin = Instant::now();
-    setup_base((Ipv4Addr::new(10, 96, 0, 0), 16)).await?;
-    let bridge = Bridge {
-        name: "node1".into(),
-        gateway: Ipv4Addr::new(10, 244, 1, 1),
-        prefix: 24,
-    };
-    ensure_bridge(&bridge).await?;
-    eprintln!(
-        "network after {:?}; rootless: {}; restarts: {}",
-        begin.elapsed(),
-        inherited.rootless,
-        inherited.restarts
-    );
-    let images = Arc::new(ImageStore::open(&inherited.data_dir.join("images"))?);
-    let image = images.build(&BuildSpec {
-        name: "busybox".into(),
-        files: vec![
-            ("/bin/busybox".into(), "/bin/busybox".into()),
-            ("/bin/busybox".into(), "/bin/sh".into()),
-        ],
-        libraries: true,
-        cmd: vec!["/bin/sh".into()],
-        ..BuildSpec::default()
-    })?;
-    eprintln!("image {} after {:?}", image.id, begin.elapsed());
-    let runtime = OciRuntime::new(OciOptions {
-        node: "node1".into(),
-        dir: inherited.data_dir.join("nodes/node1"),
-        images,
-        bridge,
-        oci_runtime: "/proc/self/exe".into(),
-        rootless: inherited.rootless,
-    })
-    .await?;
+    let (runtime, image) = prepare(inherited).await?;
     for container in runtime.containers().await? {
         eprintln!(
             "found {} attempt {} {:?}",
@@ -100,18 +66,11 @@ async fn run(inherited: &host::Inherited, wait: bool) -> anyhow::Result<()> {
     let mut ids = Vec::new();
     for number in 0..3 {
         let uid = format!("uid-{number}");
-        let sandbox = SandboxSpec {
-            pod_uid: uid.clone(),
-            pod: format!("default/{uid}"),
-            hostname: uid.clone(),
-            ip: None,
-            host_network: false,
-        };
         let begin = Instant::now();
-        let ip = runtime.create_sandbox(&sandbox).await?.ip;
+        let ip = runtime.create_sandbox(&sandbox(&uid)).await?.ip;
         let sandboxed = begin.elapsed();
         let log_path = inherited.data_dir.join(format!("{uid}.log"));
-        let id = runtime.create_container(&spec(&uid, &image.id, log_path)).await?;
+        let id = runtime.create_container(&spec(&uid, &image, log_path)).await?;
         let created = begin.elapsed();
         runtime.start_container(&id).await?;
         eprintln!(
@@ -120,20 +79,63 @@ async fn run(inherited: &host::Inherited, wait: bool) -> anyhow::Result<()> {
         );
         ids.push((uid, id));
     }
-    let id = &ids[0].1;
+    command(&runtime, &ids[0].1).await?;
+    many(&runtime, &image, &inherited.data_dir).await?;
+    if wait {
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?
+            .recv()
+            .await;
+    }
+    stop(&runtime, &ids, &inherited.data_dir).await
+}
+
+/// The network, an image of busybox, and the runtime.
+async fn prepare(inherited: &host::Inherited) -> anyhow::Result<(OciRuntime, String)> {
     let begin = Instant::now();
-    let mut session = runtime
-        .exec(
-            id,
-            ExecSpec {
-                command: ["/bin/busybox", "sh", "-c", "hostname; id -u; echo err >&2; exit 42"]
-                    .map(String::from)
-                    .to_vec(),
-                tty: false,
-                stdin: false,
-            },
-        )
-        .await?;
+    setup_base((Ipv4Addr::new(10, 96, 0, 0), 16)).await?;
+    let bridge = Bridge {
+        name: "node1".into(),
+        gateway: Ipv4Addr::new(10, 244, 1, 1),
+        prefix: 24,
+    };
+    ensure_bridge(&bridge).await?;
+    let (rootless, restarts) = (inherited.rootless, inherited.restarts);
+    eprintln!(
+        "network after {:?}; rootless: {rootless}; restarts: {restarts}",
+        begin.elapsed()
+    );
+    let images = Arc::new(ImageStore::open(&inherited.data_dir.join("images"))?);
+    let image = images.build(&BuildSpec {
+        name: "busybox".into(),
+        files: ["/bin/busybox", "/bin/sh"]
+            .map(|target| ("/bin/busybox".into(), target.into()))
+            .to_vec(),
+        libraries: true,
+        cmd: vec!["/bin/sh".into()],
+        ..BuildSpec::default()
+    })?;
+    eprintln!("image {} after {:?}", image.id, begin.elapsed());
+    let options = OciOptions {
+        node: "node1".into(),
+        dir: inherited.data_dir.join("nodes/node1"),
+        images,
+        bridge,
+        oci_runtime: "/proc/self/exe".into(),
+        rootless: inherited.rootless,
+    };
+    Ok((OciRuntime::new(options).await?, image.id))
+}
+
+async fn command(runtime: &OciRuntime, id: &str) -> anyhow::Result<()> {
+    let begin = Instant::now();
+    let script = "hostname; id -u; echo err >&2; exit 42";
+    let command = ["/bin/busybox", "sh", "-c", script].map(String::from).to_vec();
+    let spec = ExecSpec {
+        command,
+        tty: false,
+        stdin: false,
+    };
+    let mut session = runtime.exec(id, spec).await?;
     let mut text = String::new();
     session.stdout.read_to_string(&mut text).await?;
     eprintln!(
@@ -141,19 +143,16 @@ async fn run(inherited: &host::Inherited, wait: bool) -> anyhow::Result<()> {
         session.exit.await?,
         begin.elapsed()
     );
-    many(&runtime, &image.id, &inherited.data_dir).await?;
-    if wait {
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?
-            .recv()
-            .await;
-    }
+    Ok(())
+}
+
+async fn stop(runtime: &OciRuntime, ids: &[(String, String)], dir: &std::path::Path) -> anyhow::Result<()> {
     let mut exits = runtime.exits();
-    for (uid, id) in &ids {
+    for (uid, id) in ids {
         let begin = Instant::now();
         runtime.signal_container(id, "SIGTERM").await?;
-        let ended = tokio::time::timeout(Duration::from_secs(10), exits.recv())
-            .await
-            .context("no exit within 10 s")??;
+        let ended = tokio::time::timeout(Duration::from_secs(10), exits.recv()).await;
+        let ended = ended.context("no exit within 10 s")??;
         let state = runtime
             .containers()
             .await?
@@ -161,18 +160,23 @@ async fn run(inherited: &host::Inherited, wait: bool) -> anyhow::Result<()> {
             .find(|c| c.id == ended)
             .map(|c| c.state);
         eprintln!("{uid} stopped in {:?}: {state:?}", begin.elapsed());
-        anyhow::ensure!(
-            matches!(state, Some(ContainerState::Exited(exit)) if exit.code == 7),
-            "it must have exited with 7"
-        );
+        let expected = matches!(state, Some(ContainerState::Exited(exit)) if exit.code == 7);
+        anyhow::ensure!(expected, "it must have exited with 7");
         runtime.remove_container(id).await?;
         runtime.remove_sandbox(uid).await?;
-        eprint!(
-            "{}",
-            std::fs::read_to_string(inherited.data_dir.join(format!("{uid}.log")))?
-        );
+        eprint!("{}", std::fs::read_to_string(dir.join(format!("{uid}.log")))?);
     }
     Ok(())
+}
+
+fn sandbox(uid: &str) -> SandboxSpec {
+    SandboxSpec {
+        pod_uid: uid.into(),
+        pod: format!("default/{uid}"),
+        hostname: uid.into(),
+        ip: None,
+        host_network: false,
+    }
 }
 
 /// Twenty pods at once, as after a scale-up.
@@ -180,14 +184,7 @@ async fn many(runtime: &OciRuntime, image_id: &str, dir: &std::path::Path) -> an
     let begin = Instant::now();
     let one = |number: usize| async move {
         let uid = format!("many-{number}");
-        let sandbox = SandboxSpec {
-            pod_uid: uid.clone(),
-            pod: format!("default/{uid}"),
-            hostname: uid.clone(),
-            ip: None,
-            host_network: false,
-        };
-        runtime.create_sandbox(&sandbox).await?;
+        runtime.create_sandbox(&sandbox(&uid)).await?;
         let id = runtime.create_container(&spec(&uid, image_id, dir.join(&uid))).await?;
         runtime.start_container(&id).await?;
         anyhow::Ok((uid, id))
