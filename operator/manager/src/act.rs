@@ -23,6 +23,8 @@ pub(crate) enum Outcome {
     Conflict,
     /// An object of that name exists.
     AlreadyExists,
+    /// Not tried, as others like it were refused.
+    Skipped,
     /// Refused; nothing happened.
     Refused(String),
     /// No answer: it may have taken effect.

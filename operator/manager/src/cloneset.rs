@@ -1,6 +1,7 @@
 //! One round for one CloneSet: look, plan, act, report.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,28 +33,19 @@ pub(crate) enum Next {
     Retry,
 }
 
-/// One round.
-pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> Next {
+/// One round; also says how long the planning took.
+pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration) {
     let Some(set) = operator.clonesets.get(key) else {
         lock(&operator.expectations).remove(key);
         lock(&operator.status_written).remove(key);
         lock(&operator.drains).remove(key);
-        return Next::Wait;
+        return (Next::Wait, Duration::ZERO);
     };
-    let open = lock(&operator.expectations)
-        .entry(key.clone())
-        .or_default()
-        .settle(operator);
-    if let Some(since) = open {
-        let left = TIMEOUT.saturating_sub(since.elapsed());
-        if left.is_zero() {
-            tracing::warn!(%key, "own writes not seen for five minutes, listing anew");
-            operator.relist();
-            return Next::At(Duration::from_secs(10));
-        }
-        return Next::At(left.min(Duration::from_secs(5)));
+    if let Some(wait) = unseen(operator, key) {
+        return (Next::At(wait), Duration::ZERO);
     }
 
+    let started = Instant::now();
     let uid = set.metadata.uid.clone().unwrap_or_default();
     let mut pods = operator.pods.group(&uid);
     pods.extend(operator.pods.group(&orphans(&key.namespace)));
@@ -68,7 +60,15 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> Next {
         drained: &answered_drains(operator, key, &pods),
     });
     drop(pods);
-    for (kind, message) in &plan.warnings {
+    let planning = started.elapsed();
+
+    let told = |message: &str| {
+        set.status
+            .conditions
+            .iter()
+            .any(|condition| condition.message == message)
+    };
+    for (kind, message) in plan.warnings.iter().filter(|(_, message)| !told(message)) {
         operator.recorder.tell(&set, "Warning", kind, message.clone());
     }
     let mut status = plan.status.clone();
@@ -76,11 +76,26 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> Next {
     if status != set.status {
         next = report(operator, key, &set, &status, next).await;
     }
-    match (next, plan.wake_at) {
+    let next = match (next, plan.wake_at) {
         (Next::Wait, Some(at)) => Next::At(until(now, at)),
         (Next::At(delay), Some(at)) => Next::At(delay.min(until(now, at))),
         (next, _) => next,
+    };
+    (next, planning)
+}
+
+/// If the caches have not seen our own writes yet, how long to wait at most: each change in them asks for another round.
+fn unseen(operator: &Operator, key: &Key) -> Option<Duration> {
+    let mut all = lock(&operator.expectations);
+    let since = all.entry(key.clone()).or_default().settle(operator)?;
+    drop(all);
+    let left = TIMEOUT.saturating_sub(since.elapsed());
+    if left.is_zero() {
+        tracing::warn!(%key, "own writes not seen for five minutes, listing anew");
+        operator.relist();
+        return Some(Duration::from_secs(10));
     }
+    Some(left.min(Duration::from_secs(5)))
 }
 
 /// When the drains that are under way were answered; forgets the others.
@@ -112,9 +127,17 @@ fn expect(operator: &Operator, key: &Key, expected: Expected) {
 }
 
 async fn act(operator: &Operator, key: &Key, set: &CloneSet, plan: &Plan, status: &mut CloneSetStatus) -> Next {
+    // What keeps one pod from being created (a quota, a policy) keeps the others too: do not try them all.
+    let refused = &AtomicBool::new(false);
     let outcomes = futures::stream::iter(plan.actions.clone())
         .map(|action| async move {
+            if refused.load(Ordering::Relaxed) && matches!(action, Action::CreatePod { .. }) {
+                return (action, Outcome::Skipped);
+            }
             let outcome = perform(&operator.client, &key.namespace, &action).await;
+            if matches!(outcome, Outcome::Refused(_)) {
+                refused.store(true, Ordering::Relaxed);
+            }
             (action, outcome)
         })
         .buffer_unordered(PARALLEL);
@@ -139,7 +162,7 @@ async fn act(operator: &Operator, key: &Key, set: &CloneSet, plan: &Plan, status
                     operator.recorder.tell(set, kind, reason, message);
                 }
             }
-            Outcome::Conflict => next = Next::Retry,
+            Outcome::Conflict | Outcome::Skipped => next = Next::Retry,
             Outcome::AlreadyExists => {
                 // A pod gets another name next time, a revision needs another hash.
                 if matches!(action, Action::CreateRevision { .. }) {
@@ -197,7 +220,7 @@ async fn report(operator: &Operator, key: &Key, set: &CloneSet, status: &CloneSe
             tracing::warn!(%key, why, "status write refused");
             Next::Retry
         }
-        Outcome::Conflict | Outcome::AlreadyExists => Next::Retry,
+        Outcome::Conflict | Outcome::AlreadyExists | Outcome::Skipped => Next::Retry,
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use afloat_api::names;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Api, PostParams};
 use kube::{Client, Error};
@@ -117,6 +118,23 @@ impl Leadership {
         }
     }
 
+    /// On a cluster that OpenKruise was never on, its namespace is missing. If we may not create it either, the log says
+    /// so and an administrator can.
+    async fn create_namespace(&self) {
+        let metadata = ObjectMeta {
+            name: Some(self.election.namespace.clone()),
+            ..ObjectMeta::default()
+        };
+        let namespace = Namespace {
+            metadata,
+            ..Namespace::default()
+        };
+        let api = Api::<Namespace>::all(self.api.clone().into_client());
+        if let Err(error) = api.create(&PostParams::default(), &namespace).await {
+            tracing::warn!(namespace = self.election.namespace, %error, "cannot create the lease's namespace");
+        }
+    }
+
     /// Takes or renews the lease if it is free, ours, or has not changed for its duration.
     async fn try_hold(&self, seen: &mut Option<(String, Instant)>) -> Result<bool, Error> {
         let now = MicroTime(Timestamp::now());
@@ -150,7 +168,11 @@ impl Leadership {
                 metadata,
                 spec: Some(spec(None)),
             };
-            return won(self.api.create(&PostParams::default(), &lease).await);
+            let created = self.api.create(&PostParams::default(), &lease).await;
+            if matches!(&created, Err(Error::Api(status)) if status.code == 404) {
+                self.create_namespace().await;
+            }
+            return won(created);
         };
         let old = lease.spec.clone().unwrap_or_default();
         let holder = old.holder_identity.clone().unwrap_or_default();

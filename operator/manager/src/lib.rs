@@ -205,13 +205,14 @@ async fn work(operator: Arc<Operator>, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
         };
         let started = Instant::now();
-        let outcome = cloneset::reconcile(&operator, &key).await;
+        let (outcome, planning) = cloneset::reconcile(&operator, &key).await;
+        let rest = planning.saturating_mul(REST).min(REST_MAX);
         operator
             .metrics
             .reconciled(started.elapsed(), matches!(outcome, cloneset::Next::Retry));
         match outcome {
-            cloneset::Next::Wait => operator.queue.done(&key, None),
-            cloneset::Next::At(delay) => operator.queue.done(&key, Some(delay)),
+            cloneset::Next::Wait => operator.queue.done(&key, None, rest),
+            cloneset::Next::At(delay) => operator.queue.done(&key, Some(delay), rest),
             cloneset::Next::Retry => operator.queue.retry(&key),
         }
     }
@@ -257,6 +258,12 @@ fn pod_changed(pod: &Pod, sets: &Cache<CloneSet>, queue: &Queue) {
         }
     }
 }
+
+/// A workload rests that many times as long as its planning took: the cost of planning grows with its pods, and so do the
+/// changes, but not their product.
+const REST: u32 = 4;
+/// Longest rest.
+const REST_MAX: Duration = Duration::from_millis(100);
 
 /// Time limit of one request to the API server.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);

@@ -90,6 +90,7 @@ impl Metrics {
         let outcome = match outcome {
             Outcome::Done(_) => "done",
             Outcome::Conflict | Outcome::AlreadyExists => "conflict",
+            Outcome::Skipped => return,
             Outcome::Refused(_) => "refused",
             Outcome::Unknown(_) => "unknown",
         };

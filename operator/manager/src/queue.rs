@@ -29,10 +29,19 @@ struct State {
     running: HashSet<Key>,
     later: BTreeSet<(Instant, Key)>,
     failures: HashMap<Key, u32>,
+    /// Not before that time.
+    resting: HashMap<Key, Instant>,
 }
 
 impl State {
     fn add(&mut self, key: Key) {
+        if let Some(until) = self.resting.get(&key).copied() {
+            if until > Instant::now() {
+                self.later.insert((until, key));
+                return;
+            }
+            self.resting.remove(&key);
+        }
         if self.wanted.insert(key.clone()) && !self.running.contains(&key) {
             self.ready.push_back(key);
         }
@@ -83,11 +92,12 @@ impl Queue {
         }
     }
 
-    /// Handled; once more after `again`, if given.
-    pub(crate) fn done(&self, key: &Key, again: Option<Duration>) {
+    /// Handled; once more after `again`, if given, and not before `rest` is over, so that a key whose handling is costly
+    /// is not handled once for each of a thousand changes.
+    pub(crate) fn done(&self, key: &Key, again: Option<Duration>, rest: Duration) {
         let mut state = self.lock();
         state.failures.remove(key);
-        Self::finish(&mut state, key, again);
+        Self::finish(&mut state, key, again, rest);
         drop(state);
         self.wake.notify_one();
     }
@@ -98,16 +108,20 @@ impl Queue {
         let failures = state.failures.entry(key.clone()).or_default();
         let pause = BACKOFF_MIN.saturating_mul(1 << (*failures).min(16)).min(BACKOFF_MAX);
         *failures = failures.saturating_add(1);
-        Self::finish(&mut state, key, Some(pause));
+        Self::finish(&mut state, key, Some(pause), Duration::ZERO);
         drop(state);
         self.wake.notify_one();
     }
 
-    fn finish(state: &mut State, key: &Key, again: Option<Duration>) {
+    fn finish(state: &mut State, key: &Key, again: Option<Duration>, rest: Duration) {
         state.running.remove(key);
         state.later.retain(|(_, other)| other != key);
-        if state.wanted.contains(key) {
-            state.ready.push_back(key.clone());
+        state.resting.remove(key);
+        if !rest.is_zero() {
+            state.resting.insert(key.clone(), Instant::now() + rest);
+        }
+        if state.wanted.remove(key) {
+            state.add(key.clone());
         }
         // Also if it is wanted at once: what it is to wake up for may not be due then.
         if let Some(pause) = again {
@@ -136,10 +150,10 @@ mod tests {
         queue.add(key("a"));
         queue.add(key("b"));
         assert_eq!(queue.take().await, key("b"), "a is at work");
-        queue.done(&key("a"), None);
+        queue.done(&key("a"), None, Duration::ZERO);
         assert_eq!(queue.take().await, key("a"), "it was asked for meanwhile");
-        queue.done(&key("a"), None);
-        queue.done(&key("b"), None);
+        queue.done(&key("a"), None, Duration::ZERO);
+        queue.done(&key("b"), None, Duration::ZERO);
         assert!(
             tokio::time::timeout(Duration::from_secs(60), queue.take())
                 .await
@@ -167,9 +181,28 @@ mod tests {
         let queue = Queue::default();
         queue.add(key("a"));
         queue.take().await;
-        queue.done(&key("a"), Some(Duration::from_secs(5)));
+        queue.done(&key("a"), Some(Duration::from_secs(5)), Duration::ZERO);
         let start = Instant::now();
         queue.take().await;
         assert_eq!(start.elapsed().as_secs(), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_changes_while_resting_are_one() {
+        let queue = Queue::default();
+        queue.add(key("a"));
+        queue.take().await;
+        queue.add(key("a"));
+        queue.done(&key("a"), None, Duration::from_secs(1));
+        queue.add(key("a"));
+        let start = Instant::now();
+        queue.take().await;
+        assert_eq!(start.elapsed().as_secs(), 1);
+        queue.done(&key("a"), None, Duration::ZERO);
+        assert!(
+            tokio::time::timeout(Duration::from_secs(60), queue.take())
+                .await
+                .is_err()
+        );
     }
 }

@@ -5,6 +5,8 @@ mod play;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::{Api, Patch, PatchParams};
 use play::{Kubelet, Play, cloneset, settled};
 use serde_json::{Value, json};
 
@@ -138,6 +140,35 @@ async fn the_next_operator_continues() {
         .await;
     second.cancel();
     play.until("web", "the update", settled).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_leads_and_hands_over() {
+    let play = Play::without_operator(QUICK).await;
+    let (first_stop, first) = play.candidate("first");
+    play.create(cloneset("web", 2, "app:1", in_place(1, 1))).await.unwrap();
+    play.until("web", "all pods", settled).await;
+    let (_second_stop, second) = play.candidate("second");
+    play.patch("web", image("app:2")).await;
+    play.until("web", "a drain", |set| set["status"]["readyReplicas"] == 1)
+        .await;
+    first_stop.cancel();
+    first.await.unwrap().unwrap();
+    play.until("web", "the update by the next leader", settled).await;
+    assert!(!second.is_finished());
+
+    // Somebody takes the lease away: the leader must stop.
+    let leases: Api<Lease> = Api::namespaced(play.client.clone(), "kruise-system");
+    let patch = json!({"spec": {"holderIdentity": "thief"}});
+    leases
+        .patch("kruise-manager", &PatchParams::default(), &Patch::Merge(&patch))
+        .await
+        .unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(10), second)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(ended.unwrap_err().to_string().contains("leadership lost"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use afloat_apiserver::{ApiServer, Options};
+use afloat_manager::lease::LeaderElection;
 use afloat_manager::metrics::Metrics;
 use afloat_store::Store;
 use jiff::Timestamp;
@@ -11,6 +12,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +39,13 @@ pub(crate) struct Kubelet {
 impl Play {
     /// Starts everything.
     pub(crate) async fn start(kubelet: Kubelet) -> Self {
+        let play = Self::without_operator(kubelet).await;
+        play.operator();
+        play
+    }
+
+    /// Starts everything but an operator.
+    pub(crate) async fn without_operator(kubelet: Kubelet) -> Self {
         let server = ApiServer::new(Store::memory(), Options::default()).await.unwrap();
         let client = server.client("test");
         let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
@@ -49,7 +58,6 @@ impl Play {
             stop: CancellationToken::new(),
         };
         tokio::spawn(kubelets(client.clone(), kubelet, play.stop.clone()));
-        play.operator();
         play
     }
 
@@ -62,6 +70,27 @@ impl Play {
         };
         tokio::spawn(afloat_manager::run(self.client.clone(), options, stop.clone()));
         stop
+    }
+
+    /// Starts an operator that waits for the lease; returns what stops it, and what it ends with.
+    pub(crate) fn candidate(
+        &self,
+        identity: &str,
+    ) -> (CancellationToken, JoinHandle<Result<(), afloat_manager::Error>>) {
+        let stop = self.stop.child_token();
+        let mut election = LeaderElection::new(identity);
+        election.duration = Duration::from_secs(2);
+        election.renew_deadline = Duration::from_millis(1500);
+        election.retry = Duration::from_millis(100);
+        let options = afloat_manager::Options {
+            metrics: self.metrics.clone(),
+            leader_election: Some(election),
+            ..Default::default()
+        };
+        (
+            stop.clone(),
+            tokio::spawn(afloat_manager::run(self.client.clone(), options, stop)),
+        )
     }
 
     /// CloneSets in either version.
