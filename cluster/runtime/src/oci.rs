@@ -80,6 +80,8 @@ struct Shared {
     netlink: rtnetlink::Handle,
     containers: Mutex<BTreeMap<String, Entry>>,
     sandboxes: Mutex<Sandboxes>,
+    /// Held while a record is written; on blocking threads only.
+    saving: Mutex<()>,
     exits: broadcast::Sender<String>,
     creating: Semaphore,
     facts: HostFacts,
@@ -113,6 +115,7 @@ impl OciRuntime {
             netlink,
             containers: Mutex::default(),
             sandboxes: Mutex::new(sandboxes),
+            saving: Mutex::default(),
             exits: broadcast::channel(EXITS_MAX).0,
             creating: Semaphore::new(CREATES_MAX),
             facts,
@@ -161,8 +164,23 @@ impl Shared {
                 Err(error) => tracing::warn!(container = id, %error, "output cannot be followed"),
             }
         }
+        self.insert(record);
+    }
+
+    /// Makes a container known and watches its process. In this order: the watcher looks for the entry.
+    fn insert(self: &Arc<Self>, record: Record) {
+        let (id, running) = (record.id.clone(), record.exit.is_none());
+        let entry = Entry {
+            record: record.clone(),
+            process: None,
+        };
+        self.containers().insert(id.clone(), entry);
         let process = if running { self.watch(&record) } else { None };
-        self.containers().insert(id, Entry { record, process });
+        if let Some(entry) = self.containers().get_mut(&id)
+            && entry.record.exit.is_none()
+        {
+            entry.process = process;
+        }
     }
 }
 

@@ -3,14 +3,14 @@
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::record::Record;
 use super::spec::{Surroundings, config};
-use super::{Entry, Shared, blocking, failed, log, rootfs, watch};
+use super::{Shared, blocking, failed, log, rootfs, watch};
 use crate::host::OCI_STATE_DIR;
 use crate::host::init::start_time;
 use crate::net::namespace_path;
@@ -120,23 +120,7 @@ impl Shared {
             Ok(record)
         })
         .await?;
-        let id = record.id.clone();
-        // In this order: the watcher looks for the entry when the process ends.
-        self.containers().insert(
-            id.clone(),
-            Entry {
-                record: record.clone(),
-                process: None,
-            },
-        );
-        let process = self.watch(&record);
-        if let Some(entry) = self
-            .containers()
-            .get_mut(&id)
-            .filter(|entry| entry.record.exit.is_none())
-        {
-            entry.process = process;
-        }
+        self.insert(record);
         Ok(())
     }
 
@@ -168,7 +152,7 @@ impl Shared {
     }
 
     pub(super) async fn start_container(self: &Arc<Self>, id: &str) -> Result<(), RuntimeError> {
-        let record = {
+        {
             let mut containers = self.containers();
             let entry = containers
                 .get_mut(id)
@@ -185,8 +169,7 @@ impl Shared {
             }
             // Before the call: it may end before the call does.
             entry.record.started_at = Some(Timestamp::now());
-            entry.record.clone()
-        };
+        }
         let dir = self.container_dir(id);
         let started = self.command.run(&dir.join("runtime.log"), &["start", id], None).await;
         if let Err(error) = started {
@@ -195,11 +178,16 @@ impl Shared {
             }
             return Err(error);
         }
-        let shared = Arc::clone(self);
+        self.persist(id).await
+    }
+
+    /// Writes down what is known of a container now. One at a time, so that an older state never replaces a newer one.
+    pub(super) async fn persist(self: &Arc<Self>, id: &str) -> Result<(), RuntimeError> {
+        let (shared, dir, id) = (Arc::clone(self), self.container_dir(id), id.to_owned());
         blocking(move || {
-            // Not over what the watcher may have written meanwhile.
-            let current = shared.record(&record.id).unwrap_or(record);
-            current.save(&dir).map_err(|e| failed("writing container.json", &e))
+            let _turn = shared.saving.lock().unwrap_or_else(PoisonError::into_inner);
+            let record = shared.record(&id)?;
+            record.save(&dir).map_err(|e| failed("writing container.json", &e))
         })
         .await
     }

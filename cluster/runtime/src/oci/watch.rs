@@ -95,30 +95,21 @@ impl Shared {
     }
 
     async fn ended(self: &Arc<Self>, id: &str, exit: ChildExit, file: std::path::PathBuf) {
-        let record = {
-            let mut containers = self.containers();
-            let Some(entry) = containers.get_mut(id) else { return };
+        if let Some(entry) = self.containers().get_mut(id) {
             entry.record.exit = Some(ExitRecord {
                 code: exit.code,
                 signal: exit.signal,
                 finished_at: Timestamp::now(),
             });
             entry.process = None;
-            entry.record.clone()
-        };
-        let _ = self.exits.send(id.to_owned());
-        let dir = self.container_dir(id);
-        let saved = super::blocking(move || {
-            record
-                .save(&dir)
-                .map_err(|e| super::failed("writing container.json", &e))?;
-            // Only now nobody will ask for it again.
-            let _ = fs::remove_file(file);
-            Ok(())
-        });
-        if let Err(error) = saved.await {
-            tracing::warn!(container = id, %error, "the end of a container is not on disk");
         }
+        match self.persist(id).await {
+            // Only now nobody will ask for it again; on a tmpfs, this does not wait for a disk.
+            Ok(()) => drop(fs::remove_file(file)),
+            Err(error) => tracing::warn!(container = id, %error, "the end of a container is not on disk"),
+        }
+        // After that: whoever hears of it may remove the container's directory.
+        let _ = self.exits.send(id.to_owned());
     }
 }
 
