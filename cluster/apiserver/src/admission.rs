@@ -33,6 +33,18 @@ impl ApiServer {
         self.admit(resource, None, object)
     }
 
+    /// Puts back into a changed object what the server once added and the client left out, before anybody compares the two.
+    pub(crate) fn complete_update(&self, resource: &Resource, old: &Value, new: &mut Value) -> Result<(), Status> {
+        if crd::is_crd(resource) {
+            crd::complete(new);
+        }
+        if is_service(resource) {
+            let refuse = |error| Status::invalid(resource, view::meta(old, "name"), &[error]);
+            service_ip::inherit(old, new).map_err(refuse)?;
+        }
+        Ok(())
+    }
+
     /// The last word on a changed object.
     pub(crate) fn admit_update(
         &self,

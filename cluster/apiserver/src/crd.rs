@@ -51,14 +51,25 @@ fn condition(old: &Value, kind: &str, yes: bool, reason: &str, message: &str) ->
     json!({"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": since})
 }
 
-/// Completes a definition before it is stored: names, conversion, finalizer, status.
-pub(crate) fn admit(registry: &Registry, old: Option<&Value>, crd: &mut Value) {
+/// Completes a definition: names, conversion, finalizer.
+pub(crate) fn complete(crd: &mut Value) {
     let kind = crd["spec"]["names"]["kind"].as_str().unwrap_or_default().to_owned();
     let spec = view::child(crd, "spec");
     spec.entry("conversion").or_insert_with(|| json!({"strategy": "None"}));
     let names = view::child(&mut crd["spec"], "names");
     names.entry("singular").or_insert_with(|| kind.to_lowercase().into());
     names.entry("listKind").or_insert_with(|| format!("{kind}List").into());
+    let deleting = crd["metadata"]["deletionTimestamp"].is_string();
+    if !deleting && !view::finalizers(crd).iter().any(|f| f == CLEANUP) {
+        let mut finalizers: Vec<String> = view::finalizers(crd).iter().map(ToString::to_string).collect();
+        finalizers.push(CLEANUP.to_owned());
+        view::metadata(crd).insert("finalizers".into(), finalizers.into());
+    }
+}
+
+/// Gives a definition its status before it is stored.
+pub(crate) fn admit(registry: &Registry, old: Option<&Value>, crd: &mut Value) {
+    complete(crd);
     let accepted = crd["spec"]["names"].clone();
     let conflict = name_conflict(registry, crd);
     let previous = old.unwrap_or(&Value::Null);
@@ -106,11 +117,6 @@ pub(crate) fn admit(registry: &Registry, old: Option<&Value>, crd: &mut Value) {
         stored.push(storage.into());
     }
     crd["status"] = json!({"acceptedNames": accepted, "conditions": conditions, "storedVersions": stored});
-    if !deleting && !view::finalizers(crd).iter().any(|f| f == CLEANUP) {
-        let mut finalizers: Vec<String> = view::finalizers(crd).iter().map(ToString::to_string).collect();
-        finalizers.push(CLEANUP.to_owned());
-        view::metadata(crd).insert("finalizers".into(), finalizers.into());
-    }
 }
 
 fn established(crd: &Value) -> bool {

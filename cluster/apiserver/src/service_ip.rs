@@ -214,7 +214,10 @@ impl Allocations {
 }
 
 /// Carries over what the server once gave and the client left out of its update.
-fn inherit(old: &Value, new: &mut Value) -> Result<(), FieldError> {
+pub(crate) fn inherit(old: &Value, new: &mut Value) -> Result<(), FieldError> {
+    if !new["spec"].is_object() {
+        return Ok(());
+    }
     let (old_ip, new_ip) = (
         old["spec"]["clusterIP"].as_str().unwrap_or_default(),
         new["spec"]["clusterIP"].as_str().unwrap_or_default(),
@@ -233,7 +236,8 @@ fn inherit(old: &Value, new: &mut Value) -> Result<(), FieldError> {
     let keep = has_node_ports(new);
     let dropped = !keep && has_node_ports(old);
     let olds = old["spec"]["ports"].as_array().cloned().unwrap_or_default();
-    for port in new["spec"]["ports"].as_array_mut().into_iter().flatten() {
+    let ports = new["spec"]["ports"].as_array_mut().into_iter().flatten();
+    for port in ports.filter(|port| port.is_object()) {
         let same = olds
             .iter()
             .find(|o| o["port"] == port["port"] && protocol(o) == protocol(port));

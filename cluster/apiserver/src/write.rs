@@ -216,17 +216,18 @@ impl ApiServer {
             };
             view::metadata(&mut object)
                 .insert("resourceVersion".into(), current["metadata"]["resourceVersion"].clone());
+            let reserved = if remove {
+                None
+            } else {
+                self.admit_update(resource, &current, &mut object)?
+            };
+            // Only now: admission may have given back what a client left out.
             if !remove && object == current {
                 return Ok(Written {
                     bytes: entry.value,
                     changed: false,
                 });
             }
-            let reserved = if remove {
-                None
-            } else {
-                self.admit_update(resource, &current, &mut object)?
-            };
             view::to_stored(resource, &mut object);
             if dry_run {
                 return Ok(Written {
@@ -391,6 +392,7 @@ impl ApiServer {
             let mut new = make(current)?;
             check_versions(resource, current, &new)?;
             warnings = check_fields(call, &new)?;
+            self.complete_update(resource, current, &mut new)?;
             let prepared = strategy::prepare_update(resource, part, current, &mut new, &context());
             warnings.extend(checked(prepared, resource, call.name())?);
             let gone = part == Part::Main && finished(resource, &new);

@@ -52,7 +52,7 @@ async fn a_definition_lives_and_dies_with_its_objects() {
     assert_eq!(code, 404);
     let definitions = Api::<CustomResourceDefinition>::all(client.clone());
     let made = definitions.create(&PostParams::default(), &definition()).await.unwrap();
-    let status = made.status.unwrap();
+    let status = made.status.clone().unwrap();
     assert_eq!(status.stored_versions, Some(vec!["v1alpha1".to_owned()]));
     assert!(
         status
@@ -61,6 +61,12 @@ async fn a_definition_lives_and_dies_with_its_objects() {
             .iter()
             .any(|c| c.type_ == "Established" && c.status == "True")
     );
+
+    let again = definitions
+        .replace("widgets.example.com", &PostParams::default(), &definition())
+        .await
+        .unwrap();
+    assert_eq!(again.metadata.resource_version, made.metadata.resource_version);
 
     let alpha = widgets(&client, "v1alpha1");
     let made = alpha

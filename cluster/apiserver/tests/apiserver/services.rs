@@ -106,6 +106,10 @@ async fn an_update_keeps_what_was_given() {
         .await
         .unwrap();
     assert_eq!((ip(&again), node_port(&again)), (ip(&first), node_port(&first)));
+    // And if nothing else changes, nothing is written.
+    let body = service("s", json!({"type": "NodePort", "selector": {"a": "b"}}));
+    let same = services.replace("s", &PostParams::default(), &body).await.unwrap();
+    assert_eq!(same.metadata.resource_version, again.metadata.resource_version);
     let moved = json!({"spec": {"clusterIP": "10.96.0.77", "clusterIPs": ["10.96.0.77"]}});
     assert_eq!(
         refusal(
