@@ -455,8 +455,13 @@ impl Worker {
         } else {
             asked.unwrap_or_else(|| "SIGTERM".to_owned())
         };
-        if let Err(error) = limited(self.context.runtime.signal_container(id, &signal)).await {
-            tracing::warn!(pod = spec::full_name(&self.pod), container = name, signal, %error, "signal not sent");
+        match limited(self.context.runtime.signal_container(id, &signal)).await {
+            Ok(()) => {}
+            Err(RuntimeError::NotFound(_)) => self.state.removed(id),
+            Err(error) => {
+                let pod = spec::full_name(&self.pod);
+                tracing::warn!(pod, container = name, signal, %error, "signal not sent");
+            }
         }
     }
 

@@ -281,7 +281,8 @@ impl Agent {
     fn start_worker(&self, pod: Pod, state: crate::pod::state::PodState, workers: &mut Workers) {
         let uid = spec::uid(&pod).to_owned();
         let mailbox = Arc::new(Mailbox::default());
-        self.context.register(&pod, mailbox.clone());
+        let pod = Arc::new(pod);
+        self.context.register(pod.clone(), mailbox.clone());
         let worker = Worker::new(self.context.clone(), mailbox, pod, state);
         workers.spawn(async move {
             worker.run().await;
@@ -352,20 +353,25 @@ impl Agent {
     }
 
     fn deliver(&self, list: Vec<Container>, ended: &BTreeSet<String>, all: bool) {
-        for (uid, containers) in by_pod(list) {
-            let Some(mailbox) = self.context.mailbox(&uid) else {
-                continue;
-            };
-            if all {
-                mailbox.put(|news| news.listed = Some(containers));
-                continue;
-            }
-            for container in containers {
-                if let ContainerState::Exited(exit) = container.state
-                    && ended.contains(&container.id)
-                {
-                    mailbox.put(|news| news.messages.push(Message::Exited { id: container.id, exit }));
+        let mut lists = by_pod(list);
+        if all {
+            for uid in self.context.uids() {
+                let containers = lists.remove(&uid).unwrap_or_default();
+                if let Some(mailbox) = self.context.mailbox(&uid) {
+                    mailbox.put(|news| news.listed = Some(containers));
                 }
+            }
+            return;
+        }
+        for container in lists
+            .into_values()
+            .flatten()
+            .filter(|container| ended.contains(&container.id))
+        {
+            if let ContainerState::Exited(exit) = container.state
+                && let Some(mailbox) = self.context.mailbox(&container.pod_uid)
+            {
+                mailbox.put(|news| news.messages.push(Message::Exited { id: container.id, exit }));
             }
         }
     }

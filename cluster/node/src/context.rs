@@ -65,12 +65,9 @@ impl Context {
         self.with_pods(|pods| pods.get(uid).map(|known| known.mailbox.clone()))
     }
 
-    pub(crate) fn register(&self, pod: &Pod, mailbox: Arc<Mailbox>) {
-        let known = Known {
-            pod: Arc::new(pod.clone()),
-            mailbox,
-        };
-        self.with_pods(|pods| pods.insert(spec::uid(pod).to_owned(), known));
+    pub(crate) fn register(&self, pod: Arc<Pod>, mailbox: Arc<Mailbox>) {
+        let uid = spec::uid(&pod).to_owned();
+        self.with_pods(|pods| pods.insert(uid, Known { pod, mailbox }));
     }
 
     pub(crate) fn unregister(&self, uid: &str) {
@@ -78,10 +75,10 @@ impl Context {
     }
 
     /// The newest object, for those who ask the node.
-    pub(crate) fn publish(&self, pod: &Pod) {
+    pub(crate) fn publish(&self, pod: &Arc<Pod>) {
         self.with_pods(|pods| {
             if let Some(known) = pods.get_mut(spec::uid(pod)) {
-                known.pod = Arc::new(pod.clone());
+                known.pod = pod.clone();
             }
         });
     }

@@ -29,7 +29,7 @@ pub(crate) const API_LIMIT: Duration = Duration::from_secs(15);
 pub(crate) struct Worker {
     pub(crate) context: Arc<Context>,
     pub(crate) mailbox: Arc<Mailbox>,
-    pub(crate) pod: Pod,
+    pub(crate) pod: Arc<Pod>,
     pub(crate) state: PodState,
     pub(crate) dirs: PodDirs,
     pub(crate) tasks: JoinSet<()>,
@@ -49,7 +49,7 @@ enum Told {
 }
 
 impl Worker {
-    pub(crate) fn new(context: Arc<Context>, mailbox: Arc<Mailbox>, pod: Pod, state: PodState) -> Self {
+    pub(crate) fn new(context: Arc<Context>, mailbox: Arc<Mailbox>, pod: Arc<Pod>, state: PodState) -> Self {
         let dirs = PodDirs::new(&context.options.dir, &pod);
         Self {
             context,
@@ -146,7 +146,7 @@ impl Worker {
         {
             return;
         }
-        self.pod = pod;
+        self.pod = Arc::new(pod);
         self.context.publish(&self.pod);
     }
 

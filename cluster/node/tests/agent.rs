@@ -514,3 +514,39 @@ async fn liveness_restarts_and_post_start_failure_is_told() {
     );
     assert!(world.events("Killing").await.iter().any(|m| m == "FailedPostStartHook"));
 }
+
+/// Figures for a look, not a benchmark: what matters is that a hundred pods cost a hundred status writes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_pods_cost_one_write_each() {
+    let world = World::new().await;
+    for number in 0..100 {
+        world
+            .create(
+                &format!("p{number}"),
+                json!({"containers": [{"name": "web", "image": "web:v1"}]}),
+            )
+            .await;
+    }
+    for number in 0..100 {
+        world.until(&format!("p{number}"), "ready", ready).await;
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let cost = world.writes("patch", "pods");
+    // A busy machine may take longer than the status waits; one write in twenty more is let pass.
+    assert!((100..=105).contains(&cost), "{cost} writes");
+    for number in 0..100 {
+        world
+            .pods
+            .delete(&format!("p{number}"), &DeleteParams::default())
+            .await
+            .unwrap();
+    }
+    for number in 0..100 {
+        world.until_gone(&format!("p{number}")).await;
+    }
+    assert_eq!(
+        world.writes("patch", "pods"),
+        cost,
+        "nothing is written about pods that just go"
+    );
+}

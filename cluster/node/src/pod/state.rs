@@ -245,27 +245,7 @@ impl PodState {
     /// Records that an action is being taken; the outcome of those that have one is recorded by the methods below.
     pub(crate) fn begin(&mut self, action: &Action, now: Timestamp) {
         match action {
-            Action::Create { container, .. } => {
-                let limits = self.limits;
-                let track = self.containers.entry(container.clone()).or_default();
-                let Some(ended) = track
-                    .instance
-                    .as_ref()
-                    .and_then(|i| i.exit().map(|e| (e.finished_at, i.stop.clone())))
-                else {
-                    return;
-                };
-                match ended {
-                    (
-                        _,
-                        Some(Stop {
-                            why: Why::DefinitionChanged,
-                            ..
-                        }),
-                    ) => track.crash.reset(),
-                    (finished_at, _) => track.crash.next(finished_at, now, limits),
-                }
-            }
+            Action::Create { container, .. } => self.begin_create(container, now),
             Action::BeginStop {
                 id,
                 why,
@@ -291,19 +271,7 @@ impl PodState {
                 }
             }
             Action::PreStop { id, .. } => self.with_stop(id, |stop| stop.pre_stop = Hook::Running),
-            Action::Signal { id, kill, .. } => {
-                if let Some(instance) = self.instance_mut(id) {
-                    let stop = instance.stop.get_or_insert(Stop {
-                        why: Why::PodEnds,
-                        deadline: now,
-                        pre_stop: Hook::Succeeded,
-                        asked_at: None,
-                        killed_at: None,
-                    });
-                    stop.asked_at = stop.asked_at.or(Some(now));
-                    stop.killed_at = if *kill { Some(now) } else { None };
-                }
-            }
+            Action::Signal { id, kill, .. } => self.begin_signal(id, *kill, now),
             Action::Probe { id, kind, period, .. } => {
                 if let Some(instance) = self.instance_mut(id) {
                     let probe = instance.probe_mut(*kind);
@@ -328,6 +296,38 @@ impl PodState {
             | Action::CleanUp
             | Action::DeleteObject => {}
         }
+    }
+
+    /// Counts the back-off of a container that is made again.
+    fn begin_create(&mut self, container: &str, now: Timestamp) {
+        let limits = self.limits;
+        let track = self.containers.entry(container.to_owned()).or_default();
+        let Some(instance) = &track.instance else { return };
+        let Some(finished_at) = instance.exit().map(|exit| exit.finished_at) else {
+            return;
+        };
+        if instance
+            .stop
+            .as_ref()
+            .is_some_and(|stop| stop.why == Why::DefinitionChanged)
+        {
+            track.crash.reset();
+        } else {
+            track.crash.next(finished_at, now, limits);
+        }
+    }
+
+    fn begin_signal(&mut self, id: &str, kill: bool, now: Timestamp) {
+        let Some(instance) = self.instance_mut(id) else { return };
+        let stop = instance.stop.get_or_insert(Stop {
+            why: Why::PodEnds,
+            deadline: now,
+            pre_stop: Hook::Succeeded,
+            asked_at: None,
+            killed_at: None,
+        });
+        stop.asked_at = stop.asked_at.or(Some(now));
+        stop.killed_at = kill.then_some(now);
     }
 
     fn with_stop(&mut self, id: &str, change: impl FnOnce(&mut Stop)) {
@@ -369,6 +369,12 @@ impl PodState {
     /// The runtime's list of the pod's containers: ends that were missed, and containers that nobody here knows (made by
     /// a call that did not answer in time, or before a crash): those are taken away.
     pub(crate) fn listed(&mut self, containers: Vec<afloat_runtime::Container>) {
+        // A list may be older than a removal and bring a container back; a newer one takes it away again.
+        for track in self.containers.values_mut() {
+            track
+                .stale
+                .retain(|instance| containers.iter().any(|container| container.id == instance.id));
+        }
         for container in containers {
             match (self.instance_mut(&container.id), &container.state) {
                 (Some(_), afloat_runtime::ContainerState::Exited(exit)) => {

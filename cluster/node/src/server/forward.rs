@@ -38,7 +38,11 @@ impl Agent {
             ports.push(port);
         }
         if ports.is_empty() {
-            return Err(Refusal::bad_request("at least one port is needed in `ports`"));
+            // kubectl names the port inside the SPDY stream that it tunnels.
+            return Err(Refusal::bad_request(
+                "this node forwards ports over plain WebSocket channels only (v4.channel.k8s.io with `ports`), which kubectl \
+                 port-forward does not speak; reach the pod through a Service of type NodePort",
+            ));
         }
         let uid = spec::uid(&pod).to_owned();
         socket::upgrade(request, &PROTOCOLS, move |socket, _| self.forward(socket, uid, ports))
