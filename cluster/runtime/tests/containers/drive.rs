@@ -289,11 +289,15 @@ fn life(world: &World) -> anyhow::Result<()> {
 fn kill_and_reboot(world: &World) -> anyhow::Result<()> {
     let mut run = world.start("serve", Some(&world.dir))?;
     ensure!(run.expect("running")? == "running main 0 10.244.1.2");
-    ensure!(
-        run.processes().len() >= 4,
-        "outer, pid 1, inner and a container: {:?}",
-        run.processes()
-    );
+    // The container's process is let go, but may not be the script yet.
+    let end = Instant::now() + LIMIT;
+    while run.processes().len() < 4 {
+        ensure!(
+            Instant::now() < end,
+            "outer, pid 1, inner and a container: {:?}",
+            run.processes()
+        );
+    }
     run.signal(Signal::KILL)?;
     run.wait()?;
     run.nothing_left(false)?;
