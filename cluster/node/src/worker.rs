@@ -18,8 +18,11 @@ use crate::pod::probe::Answer;
 use crate::pod::state::PodState;
 use crate::pod::{spec, status, write};
 
-/// How long a status may wait for changes that are about to follow, so that one write tells both.
-const SETTLE: Duration = Duration::from_millis(100);
+/// How long the status of a pod that is being started may wait for changes that are about to follow, so that one write
+/// tells them all. Never waits: the loss of readiness, and anything when nothing is about to follow.
+const SETTLE: Duration = Duration::from_millis(500);
+/// The same for a pod that ends: what stops with it stops within moments.
+const SETTLE_ENDING: Duration = Duration::from_millis(100);
 /// Look again at least this often: a safety net, not a mechanism.
 const IDLE: Duration = Duration::from_secs(60);
 /// Longest wait for one API call.
@@ -229,7 +232,12 @@ impl Worker {
             return Told::Later(Some(after));
         }
         let since = *self.dirty_since.get_or_insert(now);
-        let until = later(since, SETTLE);
+        let settle = if self.state.ending.is_some() {
+            SETTLE_ENDING
+        } else {
+            SETTLE
+        };
+        let until = later(since, settle);
         if now < until && self.may_wait(plan) {
             return Told::Later(Some(until));
         }
@@ -241,7 +249,7 @@ impl Worker {
 
     fn may_wait(&self, plan: &Plan) -> bool {
         if self.state.ending.is_some() {
-            // Its endpoints are marked terminating already; what stops with it stops within moments.
+            // Its endpoints are marked terminating already.
             return true;
         }
         plan.settling && !write::loses_readiness(&self.pod, &plan.status)

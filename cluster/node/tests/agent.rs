@@ -532,8 +532,8 @@ async fn many_pods_cost_one_write_each() {
     }
     tokio::time::sleep(Duration::from_millis(200)).await;
     let cost = world.writes("patch", "pods");
-    // A busy machine may take longer than the status waits; one write in twenty more is let pass.
-    assert!((100..=105).contains(&cost), "{cost} writes");
+    // A busy machine may take longer than the status waits; a few writes more are let pass.
+    assert!((100..=110).contains(&cost), "{cost} writes");
     for number in 0..100 {
         world
             .pods

@@ -25,7 +25,8 @@ pub(super) fn is_ready(container: &Container, state: &PodState) -> bool {
         && (spec::probe(container, ProbeKind::Readiness).is_none() || instance.readiness.result == Some(true))
 }
 
-/// Its status entry.
+/// Its status entry. `imageID` is the image's own id, plain `sha256:…`, as containerd reports images that came from a
+/// file and so have no digest of a registry: two tags of one image show the same one.
 pub(super) fn container_status(view: &PodView<'_>, container: &Container, now: Timestamp) -> ContainerStatus {
     let PodView { pod, state, .. } = *view;
     let empty = Track::default();

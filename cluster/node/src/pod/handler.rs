@@ -300,7 +300,7 @@ where
             .map(str::to_owned);
         // Read a little, so that the server sees its answer taken; the rest is of no interest.
         let mut body = response.into_body();
-        if let Some(Ok(_)) = body.frame().await {}
+        let _ = body.frame().await;
         Ok((status, location))
     };
     // The connection is driven here and dropped with the answer: nothing is left behind.
