@@ -14,6 +14,7 @@ pub(crate) fn child(parent: &str, name: &str) -> String {
 }
 
 /// `parent[index]`; also for keys of maps.
+#[allow(clippy::needless_pass_by_value)] // callers have numbers and keys alike
 pub(crate) fn index(parent: &str, index: impl std::fmt::Display) -> String {
     format!("{parent}[{index}]")
 }

@@ -18,7 +18,7 @@ pub(super) fn default_namespace(namespace: &mut Value) {
     set(namespace.as_object_mut(), "spec", || json!({}));
     if !leaving {
         each_in(Some(namespace), "spec", |spec| {
-            set(Some(spec), "finalizers", || json!(["kubernetes"]))
+            set(Some(spec), "finalizers", || json!(["kubernetes"]));
         });
     }
     let name = crate::get(namespace, &["metadata", "name"]).cloned();
@@ -63,7 +63,7 @@ pub(super) fn default(resource: &Resource, object: &mut Value) {
         "NetworkPolicy" => each_in(Some(object), "spec", |spec| {
             for direction in ["ingress", "egress"] {
                 each(spec, direction, |rule| {
-                    each(rule, "ports", |port| set_text(port, "protocol", "TCP"))
+                    each(rule, "ports", |port| set_text(port, "protocol", "TCP"));
                 });
             }
             let egress = spec

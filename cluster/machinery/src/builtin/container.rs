@@ -14,7 +14,7 @@ pub(super) fn default_container(container: &mut Map<String, Value>) {
     each(container, "ports", |port| set_text(port, "protocol", "TCP"));
     each(container, "env", |env| {
         each(env, "valueFrom", |from| {
-            each(from, "fieldRef", |field| set_text(field, "apiVersion", "v1"))
+            each(from, "fieldRef", |field| set_text(field, "apiVersion", "v1"));
         });
     });
     for key in ["livenessProbe", "readinessProbe", "startupProbe"] {

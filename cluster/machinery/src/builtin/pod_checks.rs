@@ -34,7 +34,7 @@ pub(super) fn spec(spec: Option<&Value>, path: &str, errors: &mut Vec<FieldError
     one_of(spec, "dnsPolicy", path, DNS_POLICIES, errors);
     if let Some(seconds) = spec
         .get("terminationGracePeriodSeconds")
-        .filter(|s| !s.as_i64().is_some_and(|n| n >= 0))
+        .filter(|s| s.as_i64().is_none_or(|n| n < 0))
     {
         let field = child(path, "terminationGracePeriodSeconds");
         errors.push(invalid(field, seconds.clone(), "must be greater than or equal to 0"));

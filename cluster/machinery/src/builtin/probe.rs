@@ -79,10 +79,8 @@ pub(super) fn check_handler(handler: &Value, path: &str, kinds: &[&str], errors:
 
 fn check_one(kind: &str, handler: &Value, path: &str, errors: &mut Vec<FieldError>) {
     match kind {
-        "exec" => {
-            if super::list(Some(handler), "command").is_empty() {
-                errors.push(required(child(path, "command"), ""));
-            }
+        "exec" if super::list(Some(handler), "command").is_empty() => {
+            errors.push(required(child(path, "command"), ""));
         }
         "httpGet" => {
             if text(handler.get("path")).is_empty() {

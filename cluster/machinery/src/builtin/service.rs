@@ -44,20 +44,9 @@ pub(super) fn default_service(service: &mut Value) {
         if text(spec.get("type")) != "ExternalName" {
             set_text(spec, "internalTrafficPolicy", "Cluster");
             let headless = text(spec.get("clusterIP")) == "None";
-            let policy = text(spec.get("ipFamilyPolicy")).to_owned();
             set(Some(spec), "ipFamilies", || json!(["IPv4"]));
-            if policy.is_empty() {
-                let selects = spec
-                    .get("selector")
-                    .and_then(Value::as_object)
-                    .is_some_and(|s| !s.is_empty());
-                let policy = if headless && !selects {
-                    "RequireDualStack"
-                } else {
-                    "SingleStack"
-                };
-                spec.insert("ipFamilyPolicy".into(), policy.into());
-            }
+            // The cluster has IPv4 only, so nothing is dual-stack.
+            set_text(spec, "ipFamilyPolicy", "SingleStack");
             if headless {
                 set(Some(spec), "clusterIPs", || json!(["None"]));
             }
@@ -99,7 +88,7 @@ fn keep_node_port(old: &[Value], port: &mut Map<String, Value>) {
 /// Sets the defaults of an Endpoints object.
 pub(super) fn default_endpoints(endpoints: &mut Value) {
     each_in(Some(endpoints), "subsets", |subset| {
-        each(subset, "ports", |port| set_text(port, "protocol", "TCP"))
+        each(subset, "ports", |port| set_text(port, "protocol", "TCP"));
     });
 }
 

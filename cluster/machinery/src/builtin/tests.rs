@@ -173,10 +173,10 @@ fn of_a_living_pod_only_images_and_little_else_may_change() {
             p["spec"]["tolerations"]
                 .as_array_mut()
                 .unwrap()
-                .push(json!({"key": "k", "operator": "Exists"}))
+                .push(json!({"key": "k", "operator": "Exists"}));
         }),
         ("tolerationSeconds", |p| {
-            p["spec"]["tolerations"][0]["tolerationSeconds"] = 5.into()
+            p["spec"]["tolerations"][0]["tolerationSeconds"] = 5.into();
         }),
         ("a gate goes", |p| p["spec"]["schedulingGates"] = json!([])),
         ("absent fields that have defaults", |p| {
@@ -189,16 +189,16 @@ fn of_a_living_pod_only_images_and_little_else_may_change() {
     let bad: &[(&str, Change)] = &[
         ("changed: spec.nodeName", |p| p["spec"]["nodeName"] = "n2".into()),
         ("changed: spec.containers[0].env[0].value", |p| {
-            p["spec"]["containers"][0]["env"][0]["value"] = "2".into()
+            p["spec"]["containers"][0]["env"][0]["value"] = "2".into();
         }),
         ("changed: spec.containers[1].command", |p| {
-            p["spec"]["containers"][1]["command"] = json!(["x"])
+            p["spec"]["containers"][1]["command"] = json!(["x"]);
         }),
         ("changed: spec.containers[0].name", |p| {
-            p["spec"]["containers"][0]["name"] = "c".into()
+            p["spec"]["containers"][0]["name"] = "c".into();
         }),
         ("changed: spec.terminationGracePeriodSeconds", |p| {
-            p["spec"]["terminationGracePeriodSeconds"] = 1.into()
+            p["spec"]["terminationGracePeriodSeconds"] = 1.into();
         }),
         (
             "spec.activeDeadlineSeconds: Invalid value: 200: must be less than or equal to previous value",
@@ -328,7 +328,7 @@ fn selectors_of_workloads_stay() {
         });
         assert!(errors.unwrap_err()[0].contains(wanted), "{kind}");
         update("apps/v1", kind, &old, |o| {
-            o["spec"]["template"]["spec"]["containers"][0]["image"] = "a:2".into()
+            o["spec"]["template"]["spec"]["containers"][0]["image"] = "a:2".into();
         })
         .unwrap();
     }
@@ -377,7 +377,7 @@ fn services_get_defaults_and_keep_their_address() {
     });
     assert_eq!(kept.unwrap()["spec"], service["spec"]);
     let errors = update("v1", "Service", &service, |s| {
-        s["spec"]["clusterIP"] = "10.96.0.8".into()
+        s["spec"]["clusterIP"] = "10.96.0.8".into();
     })
     .unwrap_err();
     assert_eq!(
@@ -505,4 +505,58 @@ fn definitions_of_custom_resources() {
     let mut moved = made.clone();
     moved["spec"]["scope"] = "Cluster".into();
     assert!(prepare_update(&resource, Part::Main, &made, &mut moved, &context()).is_err());
+}
+
+#[test]
+fn saying_the_same_again_changes_nothing() {
+    let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "a", "image": "a:1",
+        "ports": [{"containerPort": 80}], "livenessProbe": {"tcpSocket": {"port": 80}}}], "volumes": [{"name": "v"}]}});
+    let job = json!({"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": "a:1"}]}}});
+    let workload = json!({"selector": {"matchLabels": {"app": "web"}}, "template": template});
+    let cases = [
+        ("v1", "Pod", template["spec"].clone()),
+        ("v1", "Namespace", json!({})),
+        (
+            "v1",
+            "Service",
+            json!({"ports": [{"port": 80}], "selector": {"app": "web"}}),
+        ),
+        ("v1", "Service", json!({"clusterIP": "None"})),
+        (
+            "v1",
+            "Service",
+            json!({"type": "LoadBalancer", "ports": [{"port": 80}]}),
+        ),
+        ("v1", "Service", json!({"type": "ExternalName", "externalName": "a.b"})),
+        (
+            "v1",
+            "PersistentVolumeClaim",
+            json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}),
+        ),
+        ("v1", "Node", json!({})),
+        ("apps/v1", "Deployment", workload.clone()),
+        ("apps/v1", "StatefulSet", workload.clone()),
+        ("apps/v1", "DaemonSet", workload.clone()),
+        ("apps/v1", "ReplicaSet", workload),
+        ("batch/v1", "Job", job.clone()),
+        (
+            "batch/v1",
+            "CronJob",
+            json!({"schedule": "* * * * *", "jobTemplate": {"spec": job}}),
+        ),
+        ("coordination.k8s.io/v1", "Lease", json!({"holderIdentity": "n1"})),
+    ];
+    for (api_version, kind, spec) in cases {
+        let created = create(api_version, kind, json!({ "spec": spec })).unwrap();
+        assert_eq!(
+            update(api_version, kind, &created, |_| {}).unwrap(),
+            created,
+            "{kind} as it is"
+        );
+        // A manifest that is applied again lacks all that the server has added.
+        let again = update(api_version, kind, &created, |o| o["spec"] = spec.clone());
+        if !["Pod"].contains(&kind) {
+            assert_eq!(again.unwrap(), created, "{kind} as it was written");
+        }
+    }
 }

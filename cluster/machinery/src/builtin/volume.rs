@@ -21,14 +21,14 @@ pub(super) fn default_volume(volume: &mut Map<String, Value>) {
             each(source, "sources", |source| {
                 each(source, "downwardAPI", |api| each(api, "items", downward_item));
                 each(source, "serviceAccountToken", |token| {
-                    set_number(token, "expirationSeconds", 3600)
+                    set_number(token, "expirationSeconds", 3600);
                 });
             });
         });
     }
     each(volume, "hostPath", |path| set(Some(path), "type", || json!("")));
     each(volume, "ephemeral", |e| {
-        each(e, "volumeClaimTemplate", |template| each(template, "spec", claim_spec))
+        each(e, "volumeClaimTemplate", |template| each(template, "spec", claim_spec));
     });
 }
 

@@ -65,7 +65,7 @@ fn stateful_set(spec: &mut Map<String, Value>) {
         if text(strategy.get("type")) == "RollingUpdate" {
             set(Some(strategy), "rollingUpdate", || json!({}));
             each(strategy, "rollingUpdate", |rolling| {
-                set(Some(rolling), "partition", || json!(0))
+                set(Some(rolling), "partition", || json!(0));
             });
         }
     });
@@ -120,7 +120,7 @@ fn cron_job(spec: &mut Map<String, Value>) {
     set(Some(spec), "failedJobsHistoryLimit", || json!(1));
     each(spec, "jobTemplate", |template| {
         each(template, "spec", |spec| {
-            each(spec, "template", |t| each(t, "spec", pod::default_spec))
-        })
+            each(spec, "template", |t| each(t, "spec", pod::default_spec));
+        });
     });
 }

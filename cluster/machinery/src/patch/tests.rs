@@ -281,18 +281,18 @@ proptest! {
         let resource = resource("v1", "ConfigMap");
         let diff = json_patch::diff(&from, &to);
         let json = serde_json::to_value(&diff).unwrap();
-        prop_assert_eq!(apply(PatchType::Json, &resource, &from, &json).unwrap(), to.clone());
+        prop_assert_eq!(&apply(PatchType::Json, &resource, &from, &json).unwrap(), &to);
         // Nothing in these objects is a list that merges, so both kinds of merge patch agree.
         let merge = merge_diff(&from, &to);
-        prop_assert_eq!(apply(PatchType::Merge, &resource, &from, &merge).unwrap(), to.clone());
-        prop_assert_eq!(apply(PatchType::Strategic, &resource, &from, &merge).unwrap(), to);
+        prop_assert_eq!(&apply(PatchType::Merge, &resource, &from, &merge).unwrap(), &to);
+        prop_assert_eq!(&apply(PatchType::Strategic, &resource, &from, &merge).unwrap(), &to);
     }
 
     #[test]
     fn an_empty_patch_changes_nothing(from in object()) {
         let resource = resource("v1", "Pod");
         for kind in [PatchType::Merge, PatchType::Strategic] {
-            prop_assert_eq!(apply(kind, &resource, &from, &json!({})).unwrap(), from.clone());
+            prop_assert_eq!(&apply(kind, &resource, &from, &json!({})).unwrap(), &from);
         }
     }
 }

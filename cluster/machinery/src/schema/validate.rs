@@ -108,7 +108,7 @@ impl Validation<'_> {
                 path,
                 value.clone(),
                 &format!("{path} in body should be {detail}"),
-            ))
+            ));
         };
         if let Some((min, shown)) = bound("minimum") {
             match flag(schema, "exclusiveMinimum") {

@@ -150,7 +150,7 @@ fn generation_counts_changes_of_what_is_wanted() {
     };
     let spec = changed(&|o| o["spec"]["image"] = "a:2".into());
     assert_eq!(
-        generation(&update("g.io/v1", "X", Part::Main, &old, spec.clone()).unwrap()),
+        generation(&update("g.io/v1", "X", Part::Main, &old, spec).unwrap()),
         Some(2)
     );
     let labels = changed(&|o| o["metadata"]["labels"] = json!({"a": "b"}));
