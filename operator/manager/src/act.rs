@@ -176,82 +176,41 @@ fn failure(error: &Failure) -> Outcome {
 
 /// The event that tells of an action, if any: type, reason, message.
 pub(crate) fn event(action: &Action, refused: Option<&str>) -> Option<(&'static str, &'static str, String)> {
-    let name = |body: &Value| {
-        body.pointer("/metadata/name")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
-    let revision = |patch: &Value| {
-        let label = patch
-            .pointer("/metadata/labels")
-            .and_then(|labels| labels.get(afloat_api::names::REVISION));
-        label.and_then(Value::as_str).unwrap_or_default().to_owned()
-    };
-    Some(match (action, refused) {
-        (Action::CreatePod { body }, None) => (
-            "Normal",
-            "SuccessfulCreate",
-            format!("succeed to create pod {}", name(body)),
-        ),
-        (Action::CreatePod { body }, Some(why)) => (
-            "Warning",
-            "FailedCreate",
-            format!("failed to create pod {}: {why}", name(body)),
-        ),
-        (Action::DeletePod { at, why: Why::ReCreate }, None) => (
-            "Normal",
+    let (done, failed, what) = match action {
+        Action::CreatePod { body } => {
+            let name = body
+                .pointer("/metadata/name")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
+            ("SuccessfulCreate", "FailedCreate", format!("create pod {name}"))
+        }
+        Action::DeletePod { at, why: Why::ReCreate } => (
             "SuccessfulUpdatePodReCreate",
-            format!("successfully delete pod {} for update", at.name),
-        ),
-        (Action::DeletePod { at, why: Why::ReCreate }, Some(why)) => (
-            "Warning",
             "FailedUpdatePodReCreate",
-            format!("failed to delete pod {} for update: {why}", at.name),
+            format!("delete pod {} for update", at.name),
         ),
-        (Action::DeletePod { at, .. }, None) => (
-            "Normal",
-            "SuccessfulDelete",
-            format!("succeed to delete pod {}", at.name),
-        ),
-        (Action::DeletePod { at, .. }, Some(why)) => (
-            "Warning",
-            "FailedDelete",
-            format!("failed to delete pod {}: {why}", at.name),
-        ),
-        (
-            Action::PatchPod {
-                at,
-                patch,
-                why: Why::Update,
-            },
-            None,
-        ) => (
-            "Normal",
-            "SuccessfulUpdatePodInPlace",
-            format!(
-                "successfully update pod {} in-place(revision {})",
+        Action::DeletePod { at, .. } => ("SuccessfulDelete", "FailedDelete", format!("delete pod {}", at.name)),
+        Action::PatchPod {
+            at,
+            patch,
+            why: Why::Update,
+        } => {
+            let labels = patch.pointer("/metadata/labels");
+            let revision = labels
+                .and_then(|labels| labels.get(afloat_api::names::REVISION))
+                .and_then(Value::as_str);
+            let what = format!(
+                "update pod {} in-place(revision {})",
                 at.name,
-                revision(patch)
-            ),
-        ),
-        (
-            Action::PatchPod {
-                at,
-                patch,
-                why: Why::Update,
-            },
-            Some(why),
-        ) => (
-            "Warning",
-            "FailedUpdatePodInPlace",
-            format!(
-                "failed to update pod {} in-place(revision {}): {why}",
-                at.name,
-                revision(patch)
-            ),
-        ),
+                revision.unwrap_or_default()
+            );
+            ("SuccessfulUpdatePodInPlace", "FailedUpdatePodInPlace", what)
+        }
         _ => return None,
+    };
+    Some(match refused {
+        None => ("Normal", done, format!("succeed to {what}")),
+        Some(why) => ("Warning", failed, format!("failed to {what}: {why}")),
     })
 }
 

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::api::{Api, Patch, PatchParams};
+use k8s_openapi::api::core::v1::Event;
+use kube::api::{Api, ListParams, Patch, PatchParams};
 use play::{Kubelet, Play, cloneset, settled};
 use serde_json::{Value, json};
 
@@ -56,6 +57,10 @@ async fn creates_updates_in_place_scales_and_rests() {
         .collect();
     assert_eq!(writes, [4, 4, 8], "three writes per pod updated");
     assert_eq!(set["status"]["currentRevision"], set["status"]["updateRevision"]);
+
+    let events: Api<Event> = Api::namespaced(play.client.clone(), "default");
+    let updated = ListParams::default().fields("reason=SuccessfulUpdatePodInPlace");
+    assert_eq!(events.list(&updated).await.unwrap().items.len(), 4);
 
     // The kind of thing that kubectl scale does.
     play.patch("web", json!({"spec": {"replicas": 1}})).await;
