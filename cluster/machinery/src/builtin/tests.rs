@@ -156,13 +156,19 @@ fn what_people_get_wrong_in_a_pod() {
     }
 }
 
-#[test]
-fn of_a_living_pod_only_images_and_little_else_may_change() {
-    let pod = create("v1", "Pod", json!({"spec": {"nodeName": "n1", "activeDeadlineSeconds": 100, "initContainers": [{"name": "i", "image": "i:1"}],
+type Change = fn(&mut Value);
+
+/// A pod with one of everything that its updates are judged by.
+fn living_pod() -> Value {
+    create("v1", "Pod", json!({"spec": {"nodeName": "n1", "activeDeadlineSeconds": 100, "initContainers": [{"name": "i", "image": "i:1"}],
         "schedulingGates": [{"name": "g.io/wait"}],
         "containers": [{"name": "a", "image": "a:1", "env": [{"name": "X", "value": "1"}]}, {"name": "b", "image": "b:1"}]}}))
-    .unwrap();
-    type Change = fn(&mut Value);
+    .unwrap()
+}
+
+#[test]
+fn the_image_and_little_else_of_a_living_pod_may_change() {
+    let pod = living_pod();
     let good: &[(&str, Change)] = &[
         ("nothing", |_| {}),
         ("image", |p| p["spec"]["containers"][0]["image"] = "a:2".into()),
@@ -186,6 +192,11 @@ fn of_a_living_pod_only_images_and_little_else_may_change() {
     for (what, change) in good {
         update("v1", "Pod", &pod, change).unwrap_or_else(|e| panic!("{what}: {e:?}"));
     }
+}
+
+#[test]
+fn what_may_not_change_of_a_living_pod_is_refused_by_name() {
+    let pod = living_pod();
     let bad: &[(&str, Change)] = &[
         ("changed: spec.nodeName", |p| p["spec"]["nodeName"] = "n2".into()),
         ("changed: spec.containers[0].env[0].value", |p| {
@@ -433,11 +444,16 @@ fn small_kinds() {
     assert!(secret.get("stringData").is_none());
 }
 
+/// A definition that is right.
+fn definition() -> Value {
+    let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": {"type": "object", "properties": {"a": {"type": "string"}}}}}});
+    json!({"metadata": {"name": "xs.g.io"}, "spec": {"group": "g.io", "scope": "Namespaced", "names": {"kind": "X", "plural": "xs"},
+        "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}]}})
+}
+
 #[test]
 fn definitions_of_custom_resources() {
-    let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": {"type": "object", "properties": {"a": {"type": "string"}}}}}});
-    let good = json!({"metadata": {"name": "xs.g.io"}, "spec": {"group": "g.io", "scope": "Namespaced", "names": {"kind": "X", "plural": "xs"},
-        "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}]}});
+    let good = definition();
     let with = |patch: Value| {
         let mut crd = good.clone();
         json_patch::merge(&mut crd, &patch);

@@ -183,6 +183,15 @@ fn rows_of_other_kinds() {
             json!({"addressType": "IPv4", "ports": [{"port": 80}], "endpoints": [{"addresses": ["1"]}, {"addresses": ["2"]}, {"addresses": ["3"]}, {"addresses": ["4"]}]}),
             vec!["x", "IPv4", "80", "1,2,3 + 1 more...", "60s"],
         ),
+    ];
+    for (api_version, kind, object, wanted) in cases {
+        assert_eq!(row(api_version, kind, object), wanted, "{kind}");
+    }
+}
+
+#[test]
+fn rows_of_jobs_events_and_budgets() {
+    let cases = [
         (
             "batch/v1",
             "Job",
