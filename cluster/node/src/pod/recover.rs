@@ -86,7 +86,8 @@ pub(crate) fn instance(container: Container, entry: Option<&ContainerStatus>) ->
             ContainerState::Running => Process::Running,
             ContainerState::Exited(exit) => Process::Exited(exit),
         },
-        started_at: container.started_at,
+        // Ours, noted a moment after the runtime's: the same moment must not be told twice with two times.
+        started_at: entry.and_then(told_start).or(container.started_at),
         post_start: if was_running { Hook::Succeeded } else { Hook::Waiting },
         startup: verdict(entry.is_some_and(|e| e.started == Some(true))),
         liveness: ProbeTrack::default(),
@@ -97,6 +98,13 @@ pub(crate) fn instance(container: Container, entry: Option<&ContainerStatus>) ->
         start_error: None,
         id: container.id,
     }
+}
+
+fn told_start(entry: &ContainerStatus) -> Option<Timestamp> {
+    let state = entry.state.as_ref()?;
+    let running = state.running.as_ref().and_then(|running| running.started_at.as_ref());
+    let terminated = state.terminated.as_ref().and_then(|ended| ended.started_at.as_ref());
+    running.or(terminated).map(|time| time.0)
 }
 
 fn ended(terminated: &ContainerStateTerminated) -> Option<Ended> {
