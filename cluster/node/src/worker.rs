@@ -171,33 +171,19 @@ impl Worker {
             }
             Message::Probe { id, kind, answer } => {
                 let Some(name) = self.name_of(&id) else { return };
-                match &answer {
-                    Answer::Success => {}
-                    Answer::Warning(text) => self.event(
-                        Some(&name),
-                        true,
-                        "ProbeWarning",
-                        &format!("{kind} probe warning: {text}"),
-                        now,
-                    ),
-                    Answer::Failure(text) => self.event(
-                        Some(&name),
-                        true,
-                        "Unhealthy",
-                        &format!("{kind} probe failed: {text}"),
-                        now,
-                    ),
-                    Answer::Error(text) => self.event(
-                        Some(&name),
-                        true,
-                        "Unhealthy",
-                        &format!("{kind} probe errored: {text}"),
-                        now,
-                    ),
-                }
                 let timing = spec::find(&self.pod, &name)
                     .and_then(|c| spec::probe(c, kind))
                     .map(spec::timing);
+                let (reason, text) = match &answer {
+                    Answer::Success => ("", String::new()),
+                    Answer::Warning(text) => ("ProbeWarning", format!("{kind} probe warning: {text}")),
+                    Answer::Failure(text) => ("Unhealthy", format!("{kind} probe failed: {text}")),
+                    Answer::Error(text) => ("Unhealthy", format!("{kind} probe errored: {text}")),
+                };
+                let period = timing.map_or(Duration::ZERO, |timing| timing.period);
+                if !reason.is_empty() && self.state.worth_telling(&id, kind, now, period) {
+                    self.event(Some(&name), true, reason, &text, now);
+                }
                 self.state.probed(&id, kind, &answer, timing);
             }
         }

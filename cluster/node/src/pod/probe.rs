@@ -1,7 +1,12 @@
 //! Probe answers and the thresholds that turn them into a verdict. Pure.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
+
 use super::spec::{ProbeKind, ProbeTiming};
 use super::state::{PodState, ProbeTrack};
+use crate::clock::later;
 
 /// What a probe's question was answered with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,9 +38,24 @@ impl ProbeTrack {
         }
         self.result != before
     }
+
+    /// Whether a failure is worth an event: one a period, however often the question is asked.
+    pub(crate) fn worth_telling(&mut self, now: Timestamp, period: Duration) -> bool {
+        let due = self.told_at.is_none_or(|told| now >= later(told, period));
+        if due {
+            self.told_at = Some(now);
+        }
+        due
+    }
 }
 
 impl PodState {
+    /// See [`ProbeTrack::worth_telling`].
+    pub(crate) fn worth_telling(&mut self, id: &str, kind: ProbeKind, now: Timestamp, period: Duration) -> bool {
+        self.instance_mut(id)
+            .is_some_and(|instance| instance.probe_mut(kind).worth_telling(now, period))
+    }
+
     /// A probe was answered; `timing` None if the spec has no such probe any more.
     pub(crate) fn probed(&mut self, id: &str, kind: ProbeKind, answer: &Answer, timing: Option<ProbeTiming>) {
         let Some(instance) = self.instance_mut(id) else { return };
@@ -51,8 +71,6 @@ impl PodState {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -79,5 +97,15 @@ mod tests {
         })
         .collect();
         assert_eq!(verdicts.iter().collect::<String>(), "---++++++!!+");
+    }
+
+    #[test]
+    fn failures_are_told_once_a_period() {
+        let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let mut track = ProbeTrack::default();
+        let period = Duration::from_secs(1);
+        let told =
+            (0..30).filter(|tenth| track.worth_telling(later(start, Duration::from_millis(tenth * 100)), period));
+        assert_eq!(told.collect::<Vec<_>>(), [0, 10, 20]);
     }
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Container;
+use k8s_openapi::api::core::v1::{Container, Probe};
 
 use super::plan::{Action, Planner};
-use super::spec::{self, ProbeKind};
-use super::state::{Hook, Instance, Process, Why};
+use super::spec::{self, ProbeKind, ProbeTiming};
+use super::state::{Hook, Instance, ProbeTrack, Process, Why};
 use super::status;
 use crate::clock::{later, seconds};
 
@@ -211,8 +211,56 @@ impl Planner<'_> {
                 container,
                 id,
                 kind,
-                period: timing.period,
+                period: until_next(probe, kind, track, timing),
             });
         }
+    }
+}
+
+/// How soon a probe is asked again. "While a container is not Ready, the ReadinessProbe may be executed at times other than
+/// the configured periodSeconds interval. This is to make the Pod ready faster." (Kubernetes, Configure Liveness, Readiness
+/// and Startup Probes). Questions over the network are cheap: they begin 100 ms apart and grow to the period, so that a
+/// container is seen Ready about a quarter of its start-up time late at most. Commands are not cheap and keep the period.
+fn until_next(probe: &Probe, kind: ProbeKind, track: &ProbeTrack, timing: ProbeTiming) -> Duration {
+    if kind != ProbeKind::Readiness || probe.exec.is_some() || track.result == Some(true) {
+        return timing.period;
+    }
+    let growth = 1.25_f64.powi(i32::try_from(track.failures.min(40)).unwrap_or(40));
+    Duration::from_millis(100).mul_f64(growth).min(timing.period)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_that_is_not_ready_is_asked_more_often() {
+        let timing = spec::timing(&Probe::default());
+        let http = Probe {
+            http_get: Some(Default::default()),
+            ..Probe::default()
+        };
+        let exec = Probe {
+            exec: Some(Default::default()),
+            ..Probe::default()
+        };
+        let mut track = ProbeTrack::default();
+        let wait = |probe: &Probe, kind, track: &ProbeTrack| until_next(probe, kind, track, timing);
+        assert_eq!(wait(&http, ProbeKind::Readiness, &track), Duration::from_millis(100));
+        assert_eq!(wait(&http, ProbeKind::Liveness, &track), timing.period);
+        assert_eq!(wait(&exec, ProbeKind::Readiness, &track), timing.period);
+        let mut elapsed = Duration::ZERO;
+        for _ in 0..100 {
+            let next = wait(&http, ProbeKind::Readiness, &track);
+            assert!(
+                next <= timing.period && next <= elapsed / 4 + Duration::from_millis(101),
+                "{next:?} after {elapsed:?}"
+            );
+            elapsed += next;
+            track.record(false, timing);
+        }
+        assert_eq!(wait(&http, ProbeKind::Readiness, &track), timing.period);
+        track.record(true, timing);
+        assert_eq!(wait(&http, ProbeKind::Readiness, &track), timing.period);
     }
 }

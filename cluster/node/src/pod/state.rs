@@ -169,6 +169,8 @@ pub(crate) struct ProbeTrack {
     pub(crate) failures: u32,
     pub(crate) in_flight: bool,
     pub(crate) next_at: Option<Timestamp>,
+    /// When a failure was last told as an event.
+    pub(crate) told_at: Option<Timestamp>,
 }
 
 impl Instance {
