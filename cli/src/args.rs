@@ -116,6 +116,15 @@ pub(crate) struct OperatorOptions {
     /// Objects worked on at the same time
     #[arg(long, env = "AFLOAT_WORKERS", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) workers: u16,
+    /// Act without holding the leader's Lease: only where no other operator, OpenKruise's manager included, can run
+    #[arg(long)]
+    pub(crate) no_leader_election: bool,
+    /// Namespace of the leader's Lease
+    #[arg(long, env = "AFLOAT_LEASE_NAMESPACE", default_value = "kruise-system")]
+    pub(crate) lease_namespace: String,
+    /// Name of the leader's Lease; the default is OpenKruise's own, so that only one of the two acts
+    #[arg(long, env = "AFLOAT_LEASE_NAME", default_value = "kruise-manager")]
+    pub(crate) lease_name: String,
 }
 
 /// `afloat image`

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,7 +41,12 @@ pub(crate) struct ClusterOptions {
     pub(crate) oci_runtime: Option<PathBuf>,
     /// Opens the listeners of NodePorts on the host.
     pub(crate) host_ports: Option<Arc<dyn afloat_proxy::HostPorts>>,
+    /// Certificates with which the API is served to pods, too; None: only in this process.
+    pub(crate) pki: Option<Arc<Pki>>,
 }
+
+/// Where pods reach the API server, behind the Service `kubernetes`: on the first node's address.
+const API_FOR_PODS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 244, 1, 1), 6443);
 
 /// A node that lives in this process.
 pub(crate) struct LocalNode {
@@ -50,7 +55,6 @@ pub(crate) struct LocalNode {
     /// Its InternalIP, also its pods' gateway.
     pub(crate) ip: Ipv4Addr,
     agent: Arc<Agent>,
-    proxy: Arc<Proxy>,
 }
 
 /// A running cluster.
@@ -81,7 +85,7 @@ impl KubeletDialer for LocalKubelets {
             )
         })?;
         let (near, far) = tokio::io::duplex(64 * 1024);
-        let _ = (&agent, far); // TEMP serve
+        tokio::spawn(agent.serve(far));
         Ok(Box::new(near))
     }
 }
@@ -112,7 +116,8 @@ impl Cluster {
             tasks: JoinSet::new(),
             shutdown,
         };
-        cluster.start_controllers();
+        let pki = options.pki.clone().filter(|_| options.nodes > 0);
+        cluster.start_controllers(pki.as_deref());
         if options.nodes > 0 {
             afloat_runtime::net::setup_base(SERVICE_CIDR)
                 .await
@@ -128,17 +133,28 @@ impl Cluster {
             }
             cluster.nodes.push(node);
         }
+        if let Some(pki) = pki {
+            let listener = tokio::net::TcpListener::bind(API_FOR_PODS)
+                .await
+                .context("cannot serve the API to pods")?;
+            cluster.spawn_api(listener, pki);
+        }
         if options.operator {
             cluster.start_operator().await?;
         }
         Ok(cluster)
     }
 
-    fn start_controllers(&mut self) {
+    fn start_controllers(&mut self, pki: Option<&Pki>) {
         let (api, shutdown) = (self.api.clone(), self.shutdown.clone());
+        let options = afloat_controllers::Options {
+            service_cidr: SERVICE_CIDR,
+            api_server: pki.map(|_| API_FOR_PODS),
+            cluster_ca: pki.map(|pki| pki.ca_pem().to_owned()),
+            ..afloat_controllers::Options::default()
+        };
         self.tasks.spawn(async move {
             let clients = move |name: &str| api.client(name);
-            let options = afloat_controllers::Options::default();
             if let Err(error) = afloat_controllers::run(clients, options, shutdown).await {
                 tracing::error!(%error, "controllers stopped");
             }
@@ -210,28 +226,31 @@ impl Cluster {
                 tracing::error!(%error, "service proxy stopped");
             }
         });
-        Ok(LocalNode { name, ip, agent, proxy })
+        Ok(LocalNode { name, ip, agent })
     }
 
     /// Serves the Kubernetes API with TLS on a listening socket, and writes a kubeconfig for it.
     pub(crate) fn serve(
         &mut self,
         listener: std::net::TcpListener,
-        pki: Pki,
+        pki: Arc<Pki>,
         kubeconfig: &Path,
     ) -> anyhow::Result<SocketAddr> {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         write_private(kubeconfig, &pki.kubeconfig(&format!("https://{address}")))
             .with_context(|| format!("cannot write {}", kubeconfig.display()))?;
-        let listener = tokio::net::TcpListener::from_std(listener)?;
+        self.spawn_api(tokio::net::TcpListener::from_std(listener)?, pki);
+        Ok(address)
+    }
+
+    fn spawn_api(&mut self, listener: tokio::net::TcpListener, pki: Arc<Pki>) {
         let (api, shutdown) = (self.api.clone(), self.shutdown.clone());
         self.tasks.spawn(async move {
             if let Err(error) = api.serve(listener, &pki, shutdown).await {
                 tracing::error!(%error, "API endpoint stopped");
             }
         });
-        Ok(address)
     }
 
     /// Waits until every node of this process is Ready.

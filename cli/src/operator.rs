@@ -1,5 +1,6 @@
 //! `afloat operator` and `afloat crds`.
 
+use afloat_manager::lease::LeaderElection;
 use anyhow::Context as _;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, Patch, PatchParams, PostParams};
@@ -15,7 +16,13 @@ pub(crate) fn main(options: OperatorOptions) -> anyhow::Result<i32> {
         let mut stop = crate::inner::Stop::new()?;
         let token = stop.token();
         let client = Client::try_from(config(&options).await?)?;
+        let leader_election = (!options.no_leader_election).then(|| LeaderElection {
+            namespace: options.lease_namespace.clone(),
+            name: options.lease_name.clone(),
+            ..LeaderElection::new(identity())
+        });
         let manager = afloat_manager::Options {
+            leader_election,
             namespace: options.namespace,
             workers: usize::from(options.workers),
             ..afloat_manager::Options::default()
@@ -36,6 +43,15 @@ pub(crate) fn main(options: OperatorOptions) -> anyhow::Result<i32> {
         }
         Ok(0)
     })
+}
+
+/// Unique among all operators: machine and process.
+fn identity() -> String {
+    format!(
+        "{}_{}",
+        rustix::system::uname().nodename().to_string_lossy(),
+        std::process::id()
+    )
 }
 
 async fn config(options: &OperatorOptions) -> anyhow::Result<Config> {

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use afloat_apiserver::pki::Pki;
@@ -34,18 +35,24 @@ pub(crate) fn outer(options: &UpOptions) -> anyhow::Result<i32> {
 /// In the inner process.
 pub(crate) async fn inner(options: UpOptions, mut inherited: Inherited, mut stop: Stop) -> anyhow::Result<i32> {
     let data_dir = inherited.data_dir.clone();
-    let pki = Pki::load_or_create(
-        &data_dir.join("pki"),
-        &[
-            "localhost",
-            "kubernetes",
-            "kubernetes.default",
-            "kubernetes.default.svc",
-        ]
-        .map(str::to_owned),
-        &[IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1))],
-    )
-    .context("cannot make the cluster's certificates")?;
+    let pki = Arc::new(
+        Pki::load_or_create(
+            &data_dir.join("pki"),
+            &[
+                "localhost",
+                "kubernetes",
+                "kubernetes.default",
+                "kubernetes.default.svc",
+            ]
+            .map(str::to_owned),
+            &[
+                IpAddr::V4(Ipv4Addr::LOCALHOST),
+                IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1)),
+                IpAddr::V4(Ipv4Addr::new(10, 244, 1, 1)),
+            ],
+        )
+        .context("cannot make the cluster's certificates")?,
+    );
     let listener = inherited
         .listeners
         .pop()
@@ -59,6 +66,7 @@ pub(crate) async fn inner(options: UpOptions, mut inherited: Inherited, mut stop
             operator: !options.no_operator,
             oci_runtime: options.oci_runtime.clone(),
             host_ports: Some(inner::host_ports(inherited.broker)),
+            pki: Some(pki.clone()),
         },
         stop.token(),
     )

@@ -16,7 +16,10 @@ fn fails(arguments: &[&str], code: i32, words: &[&str]) {
     for word in words {
         assert!(stderr.contains(word), "{arguments:?}: {word} in {stderr}");
     }
-    assert!(!stderr.contains("panicked") && !stderr.contains("stack backtrace"), "{stderr}");
+    assert!(
+        !stderr.contains("panicked") && !stderr.contains("stack backtrace"),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -27,7 +30,11 @@ fn the_command_line() {
     fails(&["up", "--nodes", "many"], 2, &["--nodes"]);
     fails(&["sail"], 2, &["sail"]);
     fails(&["operator", "--kubeconfig", "/no/such/file"], 1, &["/no/such/file"]);
-    fails(&["image", "load", "/no/such/file", "--data-dir", "/tmp/afloat-e2e-none"], 1, &["/no/such/file"]);
+    fails(
+        &["image", "load", "/no/such/file", "--data-dir", "/tmp/afloat-e2e-none"],
+        1,
+        &["/no/such/file"],
+    );
     let _ = std::fs::remove_dir_all("/tmp/afloat-e2e-none");
 }
 
@@ -36,13 +43,29 @@ fn a_port_in_use() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
     let dir = tempfile::tempdir().unwrap();
-    fails(&["up", "--port", &port, "--data-dir", dir.path().to_str().unwrap()], 1, &[&port, "in use"]);
+    fails(
+        &["up", "--port", &port, "--data-dir", dir.path().to_str().unwrap()],
+        1,
+        &[&port, "in use"],
+    );
 }
 
 #[test]
 fn two_clusters_in_one_folder() {
     let Some(cluster) = Cluster::boot(0) else { return };
-    fails(&["up", "--nodes", "0", "--port", "0", "--data-dir", cluster.dir().to_str().unwrap()], 1, &["in use"]);
+    fails(
+        &[
+            "up",
+            "--nodes",
+            "0",
+            "--port",
+            "0",
+            "--data-dir",
+            cluster.dir().to_str().unwrap(),
+        ],
+        1,
+        &["in use"],
+    );
 }
 
 #[test]
@@ -64,13 +87,25 @@ fn objects_that_the_api_refuses() {
             assert!(stderr.contains(word), "{word} in {stderr}");
         }
     };
-    refused("{apiVersion: v1, kind: Pod", &["yaml"]);
+    refused("apiVersion: v1\nkind: [Pod", &["yaml"]);
     refused("{apiVersion: v1, kind: Pood, metadata: {name: a}}", &["Pood"]);
-    refused("{apiVersion: v1, kind: Pod, metadata: {name: A_b}, spec: {containers: [{name: a, image: b}]}}", &["metadata.name"]);
-    refused("{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: []}}", &["spec.containers"]);
-    refused(&cloneset("web", 1).replace(r#""matchLabels":{"app":"web"}"#, r#""matchLabels":{"app":"other"}"#), &["spec.selector"]);
     refused(
-        &cloneset("web", 1).replace(r#""matchLabels":{"app":"web"}"#, r#""matchExpressions":[{"key":"app","operator":"Near"}]"#),
+        "{apiVersion: v1, kind: Pod, metadata: {name: A_b}, spec: {containers: [{name: a, image: b}]}}",
+        &["metadata.name"],
+    );
+    refused(
+        "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: []}}",
+        &["spec.containers"],
+    );
+    refused(
+        &cloneset("web", 1).replace(r#""matchLabels":{"app":"web"}"#, r#""matchLabels":{"app":"other"}"#),
+        &["spec.selector"],
+    );
+    refused(
+        &cloneset("web", 1).replace(
+            r#""matchLabels":{"app":"web"}"#,
+            r#""matchExpressions":[{"key":"app","operator":"Near"}]"#,
+        ),
         &["spec.selector", "operator"],
     );
     assert_eq!(cluster.kubectl(&["get", "pods,clonesets"]), "");
@@ -80,9 +115,27 @@ fn objects_that_the_api_refuses() {
 fn a_live_pod_may_change_its_image_and_little_else() {
     let Some(cluster) = Cluster::boot(0) else { return };
     cluster.apply("{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: a, image: b}]}}");
-    cluster.kubectl(&["patch", "pod", "a", "-p", r#"{"spec":{"containers":[{"name":"a","image":"c"}]}}"#]);
-    let output = cluster.try_kubectl(&["patch", "pod", "a", "-p", r#"{"spec":{"containers":[{"name":"a","command":["x"]}]}}"#], None);
+    cluster.kubectl(&[
+        "patch",
+        "pod",
+        "a",
+        "-p",
+        r#"{"spec":{"containers":[{"name":"a","image":"c"}]}}"#,
+    ]);
+    let output = cluster.try_kubectl(
+        &[
+            "patch",
+            "pod",
+            "a",
+            "-p",
+            r#"{"spec":{"containers":[{"name":"a","command":["x"]}]}}"#,
+        ],
+        None,
+    );
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && stderr.contains("pod updates may not change fields other than"), "{stderr}");
+    assert!(
+        !output.status.success() && stderr.contains("pod updates may not change fields other than"),
+        "{stderr}"
+    );
     assert!(stderr.contains("command"), "{stderr}");
 }

@@ -22,7 +22,10 @@ pub(crate) struct Cluster {
 /// kubectl, or None (with a word why) where there is none.
 pub(crate) fn kubectl_program() -> Option<PathBuf> {
     let program = std::env::var_os("AFLOAT_KUBECTL").map_or_else(|| PathBuf::from("kubectl"), PathBuf::from);
-    let found = Command::new(&program).args(["version", "--client"]).output().is_ok_and(|o| o.status.success());
+    let found = Command::new(&program)
+        .args(["version", "--client"])
+        .output()
+        .is_ok_and(|o| o.status.success());
     if !found {
         eprintln!("skipped: no kubectl (set AFLOAT_KUBECTL, or build one: cd tests/kubectl && go build)");
     }
@@ -32,20 +35,33 @@ pub(crate) fn kubectl_program() -> Option<PathBuf> {
 impl Cluster {
     /// Boots a cluster in a new folder; None where this machine cannot (which is printed).
     pub(crate) fn boot(nodes: u32) -> Option<Self> {
+        Self::boot_with(nodes, &[])
+    }
+
+    /// The same with more flags.
+    pub(crate) fn boot_with(nodes: u32, flags: &[&str]) -> Option<Self> {
         kubectl_program()?;
         let temporary = tempfile::tempdir().expect("a temporary folder");
         let dir = temporary.path().join("data");
-        let mut cluster = Self::boot_in(&dir, nodes)?;
+        let mut cluster = Self::boot_in(&dir, nodes, flags)?;
         cluster._temporary = Some(temporary);
         Some(cluster)
     }
 
     /// Boots a cluster in a folder that may hold an earlier cluster's state.
-    pub(crate) fn boot_in(dir: &Path, nodes: u32) -> Option<Self> {
+    pub(crate) fn boot_in(dir: &Path, nodes: u32, flags: &[&str]) -> Option<Self> {
         let port = free_port();
         let mut child = Command::new(AFLOAT)
-            .args(["up", "--nodes", &nodes.to_string(), "--port", &port.to_string(), "--data-dir"])
+            .args([
+                "up",
+                "--nodes",
+                &nodes.to_string(),
+                "--port",
+                &port.to_string(),
+                "--data-dir",
+            ])
             .arg(dir)
+            .args(flags)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -72,7 +88,11 @@ impl Cluster {
         }
         // What it prints later must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
-        Some(Self { child, dir: dir.to_path_buf(), _temporary: None })
+        Some(Self {
+            child,
+            dir: dir.to_path_buf(),
+            _temporary: None,
+        })
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -88,9 +108,15 @@ impl Cluster {
     pub(crate) fn try_kubectl(&self, arguments: &[&str], input: Option<&str>) -> Output {
         let program = kubectl_program().expect("checked before the boot");
         let mut command = Command::new(program);
-        command.arg("--kubeconfig").arg(self.dir.join("kubeconfig")).args(arguments);
+        command
+            .arg("--kubeconfig")
+            .arg(self.dir.join("kubeconfig"))
+            .args(arguments);
         command.env("KUBECACHEDIR", self.dir.join("kubectl-cache"));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().expect("kubectl starts");
         let mut stdin = child.stdin.take().expect("stdin is a pipe");
         std::io::Write::write_all(&mut stdin, input.unwrap_or("").as_bytes()).expect("kubectl reads");
@@ -112,7 +138,11 @@ impl Cluster {
     /// An object (or list) as JSON; None if there is none.
     pub(crate) fn get(&self, arguments: &[&str]) -> Option<Value> {
         let output = self.try_kubectl(&[&["get", "-o", "json"], arguments].concat(), None);
-        if output.status.success() { serde_json::from_slice(&output.stdout).ok() } else { None }
+        if output.status.success() {
+            serde_json::from_slice(&output.stdout).ok()
+        } else {
+            None
+        }
     }
 
     /// Waits until what kubectl gets is as wished, and gives it.
@@ -136,9 +166,20 @@ impl Cluster {
     /// Builds images of the program itself, as the demo does: `web:v1`, `web:v2` (its web server, with the version in a
     /// variable) and `collector:v1`.
     pub(crate) fn build_images(&self) {
-        for (name, role, version) in [("web:v1", "web", "v1"), ("web:v2", "web", "v2"), ("collector:v1", "collect", "v1")] {
+        for (name, role, version) in [
+            ("web:v1", "web", "v1"),
+            ("web:v2", "web", "v2"),
+            ("collector:v1", "collect", "v1"),
+        ] {
             let output = Command::new(AFLOAT)
-                .args(["image", "build", name, "--libraries", "--file", &format!("{AFLOAT}=/afloat")])
+                .args([
+                    "image",
+                    "build",
+                    name,
+                    "--libraries",
+                    "--file",
+                    &format!("{AFLOAT}=/afloat"),
+                ])
                 .args(["--entrypoint", "/afloat", "--entrypoint", "app", "--entrypoint", role])
                 .args(["--env", &format!("APP_VERSION={version}"), "--data-dir"])
                 .arg(&self.dir)
@@ -184,7 +225,10 @@ fn wait_for_exit(child: &mut Child) -> Option<i32> {
 }
 
 pub(crate) fn signal_process(pid: u32, signal: &str) {
-    let status = Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status().expect("kill runs");
+    let status = Command::new("kill")
+        .args([&format!("-{signal}"), &pid.to_string()])
+        .status()
+        .expect("kill runs");
     assert!(status.success(), "kill -{signal} {pid}");
 }
 
@@ -213,13 +257,20 @@ fn free_port() -> u16 {
 
 /// A condition of an object, by type.
 pub(crate) fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a str> {
-    object["status"]["conditions"].as_array()?.iter().find(|c| c["type"] == kind)?["status"].as_str()
+    object["status"]["conditions"]
+        .as_array()?
+        .iter()
+        .find(|c| c["type"] == kind)?["status"]
+        .as_str()
 }
 
 /// A container's status in a pod.
 pub(crate) fn container<'a>(pod: &'a Value, name: &str) -> &'a Value {
     static NONE: Value = Value::Null;
-    pod["status"]["containerStatuses"].as_array().and_then(|all| all.iter().find(|c| c["name"] == name)).unwrap_or(&NONE)
+    pod["status"]["containerStatuses"]
+        .as_array()
+        .and_then(|all| all.iter().find(|c| c["name"] == name))
+        .unwrap_or(&NONE)
 }
 
 /// A CloneSet of the images that [`Cluster::build_images`] makes: web and collector, in place only.
@@ -247,5 +298,7 @@ pub(crate) fn cloneset(name: &str, replicas: u32) -> String {
 pub(crate) fn settled(cloneset: &Value, replicas: u32) -> bool {
     let status = &cloneset["status"];
     status["observedGeneration"] == cloneset["metadata"]["generation"]
-        && ["replicas", "readyReplicas", "updatedReplicas", "updatedReadyReplicas"].iter().all(|key| status[key] == replicas)
+        && ["replicas", "readyReplicas", "updatedReplicas", "updatedReadyReplicas"]
+            .iter()
+            .all(|key| status[key] == replicas)
 }

@@ -37,13 +37,22 @@ fn kubectl_all_day() {
     assert_eq!(nodes.matches(" Ready ").count(), 2, "{nodes}");
 
     let applied = cluster.apply(DEPLOYMENT);
-    assert!(applied.contains("deployment.apps/web created") && applied.contains("service/web created"), "{applied}");
+    assert!(
+        applied.contains("deployment.apps/web created") && applied.contains("service/web created"),
+        "{applied}"
+    );
     cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=120s"]);
     let applied = cluster.apply(DEPLOYMENT);
-    assert!(applied.contains("deployment.apps/web unchanged") && applied.contains("service/web unchanged"), "{applied}");
+    assert!(
+        applied.contains("deployment.apps/web unchanged") && applied.contains("service/web unchanged"),
+        "{applied}"
+    );
 
     let table = cluster.kubectl(&["get", "pods", "-o", "wide"]);
-    assert!(table.starts_with("NAME") && table.contains("READY") && table.contains("NOMINATED NODE"), "{table}");
+    assert!(
+        table.starts_with("NAME") && table.contains("READY") && table.contains("NOMINATED NODE"),
+        "{table}"
+    );
     assert_eq!(table.matches("1/1").count(), 2, "{table}");
     let all = cluster.kubectl(&["get", "nodes,pods,clonesets", "-A"]);
     assert!(all.contains("node/node-1") && all.contains("pod/web-"), "{all}");
@@ -63,20 +72,37 @@ fn kubectl_all_day() {
     for word in ["Scheduled", "Pulled", "Created", "Started", "Ready          "] {
         assert!(described.contains(word), "{word} in {described}");
     }
-    let slices = cluster.kubectl(&["get", "endpointslices", "-l", "kubernetes.io/service-name=web", "-o", "json"]);
+    let slices = cluster.kubectl(&[
+        "get",
+        "endpointslices",
+        "-l",
+        "kubernetes.io/service-name=web",
+        "-o",
+        "json",
+    ]);
     assert_eq!(slices.matches("\"ready\": true").count(), 2, "{slices}");
 
     cluster.kubectl(&["set", "image", "deployment/web", "web=web:v2"]);
     cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=120s"]);
     cluster.kubectl(&["rollout", "undo", "deployment/web"]);
     cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=120s"]);
-    let image = cluster.kubectl(&["get", "deployment", "web", "-o", "jsonpath={.spec.template.spec.containers[0].image}"]);
+    let image = cluster.kubectl(&[
+        "get",
+        "deployment",
+        "web",
+        "-o",
+        "jsonpath={.spec.template.spec.containers[0].image}",
+    ]);
     assert_eq!(image, "web:v1");
 
     cluster.kubectl(&["scale", "deployment/web", "--replicas=1"]);
-    cluster.wait("one pod", &["pods"], |list| list["items"].as_array().is_some_and(|p| p.len() == 1));
+    cluster.wait("one pod", &["pods"], |list| {
+        list["items"].as_array().is_some_and(|p| p.len() == 1)
+    });
     cluster.kubectl(&["delete", "deployment,service", "web"]);
-    cluster.wait("no pods", &["pods"], |list| list["items"].as_array().is_some_and(Vec::is_empty));
+    cluster.wait("no pods", &["pods"], |list| {
+        list["items"].as_array().is_some_and(Vec::is_empty)
+    });
 }
 
 #[test]
@@ -86,7 +112,9 @@ fn a_namespace_takes_its_objects_with_it() {
     cluster.kubectl(&["create", "namespace", "team"]);
     cluster.kubectl(&["-n", "team", "create", "configmap", "settings", "--from-literal=a=b"]);
     cluster.kubectl(&["-n", "team", "run", "web", "--image=web:v1"]);
-    cluster.wait("the pod Ready", &["-n", "team", "pod", "web"], |pod| condition(pod, "Ready") == Some("True"));
+    cluster.wait("the pod Ready", &["-n", "team", "pod", "web"], |pod| {
+        condition(pod, "Ready") == Some("True")
+    });
     cluster.kubectl(&["delete", "namespace", "team", "--timeout=120s"]);
     assert!(cluster.get(&["namespace", "team"]).is_none());
     assert!(cluster.get(&["-n", "team", "configmap", "settings"]).is_none());

@@ -20,7 +20,10 @@ fn a_container_is_replaced_and_the_pod_stays() {
     assert_eq!(before.len(), 3);
 
     cluster.kubectl(&[
-        "patch", "clonesets", "web", "--type=json",
+        "patch",
+        "clonesets",
+        "web",
+        "--type=json",
         r#"-p=[{"op":"replace","path":"/spec/template/spec/containers/0/image","value":"web:v2"}]"#,
     ]);
     cluster.wait("all pods updated", &["clonesets", "web"], |c| {
@@ -34,10 +37,16 @@ fn a_container_is_replaced_and_the_pod_stays() {
             assert_eq!(old.pointer(path), new.pointer(path), "{path}");
         }
         assert_eq!(new.pointer("/spec/containers/0/image").unwrap(), "web:v2");
-        assert_ne!(container(old, "web")["containerID"], container(new, "web")["containerID"]);
+        assert_ne!(
+            container(old, "web")["containerID"],
+            container(new, "web")["containerID"]
+        );
         assert_ne!(container(old, "web")["imageID"], container(new, "web")["imageID"]);
         assert_eq!(container(new, "web")["restartCount"], 1);
-        assert_eq!(container(old, "collector")["containerID"], container(new, "collector")["containerID"]);
+        assert_eq!(
+            container(old, "collector")["containerID"],
+            container(new, "collector")["containerID"]
+        );
         assert_eq!(container(new, "collector")["restartCount"], 0);
         assert_eq!(condition(new, "InPlaceUpdateReady"), Some("True"));
         assert_eq!(condition(new, "Ready"), Some("True"));
@@ -51,13 +60,15 @@ fn an_image_that_is_missing_is_reported_and_the_way_back_is_open() {
     cluster.apply(&cloneset("web", 1));
     cluster.wait("the pod Ready", &["clonesets", "web"], |c| settled(c, 1));
     let image = |name: &str| {
-        let patch = format!(r#"-p=[{{"op":"replace","path":"/spec/template/spec/containers/0/image","value":"{name}"}}]"#);
+        let patch =
+            format!(r#"-p=[{{"op":"replace","path":"/spec/template/spec/containers/0/image","value":"{name}"}}]"#);
         cluster.kubectl(&["patch", "clonesets", "web", "--type=json", &patch]);
     };
     image("web:missing");
     cluster.wait("ImagePullBackOff", &["pods", "-l", "app=web"], |list| {
         list["items"].as_array().is_some_and(|pods| {
-            pods.iter().any(|p| container(p, "web")["state"]["waiting"]["reason"] == "ImagePullBackOff")
+            pods.iter()
+                .any(|p| container(p, "web")["state"]["waiting"]["reason"] == "ImagePullBackOff")
         })
     });
     let events = cluster.kubectl(&["get", "events"]);

@@ -26,15 +26,25 @@ fn traces(dir: &str) -> BTreeSet<String> {
 
 fn devices() -> BTreeSet<String> {
     let output = Command::new("ls").arg("/sys/class/net").output().expect("ls runs");
-    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(str::to_owned)
+        .collect()
 }
 
 fn descendants(pid: u32) -> Vec<u32> {
     let mut all = vec![pid];
     let mut at = 0;
     while at < all.len() {
-        let output = Command::new("pgrep").args(["-P", &all[at].to_string()]).output().expect("pgrep runs");
-        all.extend(String::from_utf8_lossy(&output.stdout).lines().filter_map(|l| l.parse::<u32>().ok()));
+        let output = Command::new("pgrep")
+            .args(["-P", &all[at].to_string()])
+            .output()
+            .expect("pgrep runs");
+        all.extend(
+            String::from_utf8_lossy(&output.stdout)
+                .lines()
+                .filter_map(|l| l.parse::<u32>().ok()),
+        );
         at += 1;
     }
     all.split_off(1)
@@ -49,7 +59,10 @@ fn ends_clean(signal: &str) {
     assert_eq!(devices(), before, "the host's network devices were touched");
     let dir = cluster.dir().to_str().unwrap().to_owned();
     let processes = descendants(cluster.pid());
-    assert!(processes.len() >= 6, "inner processes and four containers: {processes:?}");
+    assert!(
+        processes.len() >= 6,
+        "inner processes and four containers: {processes:?}"
+    );
     signal_process(cluster.pid(), signal);
     cluster.stop_after_signal();
     wait_until("all processes to be gone", || !processes.iter().any(|pid| alive(*pid)));

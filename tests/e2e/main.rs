@@ -7,4 +7,5 @@ mod cluster;
 mod everyday;
 mod inplace;
 mod leftovers;
+mod operator;
 mod restart;

@@ -7,8 +7,14 @@ use crate::cluster::{Cluster, cloneset, container, settled, signal_process, wait
 /// Pid of the inner process as the host sees it: the grandchild of the outer one that runs `inner`.
 fn inner_pid(outer: u32) -> Option<u32> {
     let children = |pid: u32| -> Vec<u32> {
-        let output = Command::new("pgrep").args(["-P", &pid.to_string()]).output().expect("pgrep runs");
-        String::from_utf8_lossy(&output.stdout).lines().filter_map(|l| l.parse().ok()).collect()
+        let output = Command::new("pgrep")
+            .args(["-P", &pid.to_string()])
+            .output()
+            .expect("pgrep runs");
+        String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .filter_map(|l| l.parse().ok())
+            .collect()
     };
     let is_inner = |pid: &u32| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -34,7 +40,9 @@ fn kill_9_and_a_new_start_is_a_node_reboot() {
     if crate::cluster::kubectl_program().is_none() {
         return;
     }
-    let Some(cluster) = Cluster::boot_in(&dir, 2) else { return };
+    let Some(cluster) = Cluster::boot_in(&dir, 2, &[]) else {
+        return;
+    };
     cluster.build_images();
     cluster.apply(&cloneset("web", 3));
     cluster.wait("3 pods Ready", &["clonesets", "web"], |c| settled(c, 3));
@@ -42,8 +50,11 @@ fn kill_9_and_a_new_start_is_a_node_reboot() {
     let before = cluster.get(&["pods", "-l", "app=web"]).unwrap();
     cluster.stop("KILL");
 
-    let cluster = Cluster::boot_in(&dir, 2).expect("it booted before");
-    assert!(cluster.get(&["configmap", "last-write"]).is_some(), "an acknowledged write was lost");
+    let cluster = Cluster::boot_in(&dir, 2, &[]).expect("it booted before");
+    assert!(
+        cluster.get(&["configmap", "last-write"]).is_some(),
+        "an acknowledged write was lost"
+    );
     let restarted = |list: &serde_json::Value| {
         let pods = list["items"].as_array().cloned().unwrap_or_default();
         pods.len() == 3
@@ -55,7 +66,12 @@ fn kill_9_and_a_new_start_is_a_node_reboot() {
             })
     };
     let after = cluster.wait("all containers started again", &["pods", "-l", "app=web"], restarted);
-    for (old, new) in before["items"].as_array().unwrap().iter().zip(after["items"].as_array().unwrap()) {
+    for (old, new) in before["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(after["items"].as_array().unwrap())
+    {
         for path in ["/metadata/name", "/metadata/uid", "/status/podIP", "/spec/nodeName"] {
             assert_eq!(old.pointer(path), new.pointer(path), "{path}");
         }
@@ -80,10 +96,18 @@ fn if_only_the_inner_process_dies_the_containers_run_on() {
     cluster.wait("3 pods Ready", &["clonesets", "web"], |c| settled(c, 3));
     let after = cluster.get(&["pods", "-l", "app=web"]).unwrap();
     for old in before["items"].as_array().unwrap() {
-        let new = after["items"].as_array().unwrap().iter().find(|p| p["metadata"]["uid"] == old["metadata"]["uid"]);
+        let new = after["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|p| p["metadata"]["uid"] == old["metadata"]["uid"]);
         let new = new.expect("the pod is still there");
         for name in ["web", "collector"] {
-            assert_eq!(container(old, name)["containerID"], container(new, name)["containerID"], "{name}");
+            assert_eq!(
+                container(old, name)["containerID"],
+                container(new, name)["containerID"],
+                "{name}"
+            );
             assert_eq!(container(new, name)["restartCount"], 0, "{name}");
         }
     }

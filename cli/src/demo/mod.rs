@@ -74,6 +74,7 @@ async fn run(
             operator: true,
             oci_runtime: options.oci_runtime.clone(),
             host_ports: None,
+            pki: None,
         },
         token,
     )
