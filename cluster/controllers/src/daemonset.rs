@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::Error;
 use crate::history::{self, HASH_LABEL};
 use crate::objects::{Index, Key, Kind, Node, Pod, RollingUpdate, controller_of, partial_kind, scaled};
+use crate::pod_control;
 use crate::replicaset::{controlled_by, pod_from_template, unless_zero, until};
 use crate::run::Context;
 use crate::scheduler::suits;
@@ -280,10 +281,10 @@ async fn sync(context: &Context, key: Key) -> Result<Option<Duration>, Error> {
         now,
     )?;
     for node in &decided.create {
-        shell.create(&key, &caches.pods, pod(&set, node, &hash)).await?;
+        pod_control::create::<DaemonSet>(shell, &caches.pods, &set.metadata, pod(&set, node, &hash)).await?;
     }
     for pod in &decided.delete {
-        shell.delete(&key, &caches.pods, &pod.metadata, None).await?;
+        pod_control::delete::<DaemonSet>(shell, &caches.pods, &set.metadata, pod).await?;
     }
     if decided.status != set.status {
         shell

@@ -8,29 +8,31 @@ mod plan;
 mod state;
 mod view;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::stream::{BoxStream, StreamExt, select_all};
-use k8s_openapi::api::core::v1::{Pod as FullPod, Service};
+use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, PostParams, Preconditions};
-use kube::core::ApiResource;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::utils::{Backoff, ResetTimerBackoff};
 use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use plan::{Action, CONTROLLER, MANAGED_BY};
 use state::{State, Written};
-use view::{Key, PartialPod, Pod, ServiceView};
+use view::{Key, Pod, ServiceView};
+
+use crate::cache::Cache;
+use crate::objects::{self, Pod as SharedPod};
 
 /// Services that are written for at the same time.
 const WRITERS: usize = 16;
@@ -45,10 +47,8 @@ pub enum Error {
     WatchEnded,
 }
 
-/// What the three watches bring.
+/// What its own two watches bring.
 enum Seen {
-    Pod(Key, Option<Pod>),
-    Pods(BTreeMap<Key, Pod>),
     Service(Key, Option<ServiceView>),
     Services(BTreeMap<Key, ServiceView>),
     Slice(Key, Option<Box<EndpointSlice>>),
@@ -63,17 +63,36 @@ type Outcome = (Vec<Written>, Option<kube::Error>);
 /// # Errors
 /// Only if a watch ends for good; failures of the API server are tried again, with a pause.
 pub async fn run(client: Client, shutdown: CancellationToken) -> Result<(), Error> {
-    let mut seen = select_all([pods(&client), services(&client), slices(&client)]);
+    let pods = Cache::new();
+    // Ends with this future.
+    let mut feed = JoinSet::new();
+    feed.spawn(pods.clone().feed(client.clone(), Config::default(), shutdown.clone()));
+    run_with(client, pods, shutdown).await
+}
+
+/// The same with pods that others watch, too.
+pub(crate) async fn run_with(
+    client: Client,
+    pods: Arc<Cache<SharedPod>>,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    tokio::select! {
+        () = shutdown.cancelled() => return Ok(()),
+        () = pods.ready() => {}
+    }
+    let changed = Changed::of(&pods);
+    let mut seen = select_all([services(&client), slices(&client)]);
     let mut state = State::default();
-    let mut listed = (false, false, false);
+    let mut listed = (false, false);
     let mut writes: JoinSet<Outcome> = JoinSet::new();
     let mut writing: HashMap<task::Id, Key> = HashMap::new();
     let writers = Arc::new(Semaphore::new(WRITERS));
     loop {
-        let synced = listed == (true, true, true);
+        let synced = listed == (true, true);
         let due = state.next_due().filter(|_| synced);
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
+            () = changed.wake.notified() => changed.take_in(&pods, &mut state),
             event = seen.next() => {
                 take_in(&mut state, event.ok_or(Error::WatchEnded)?, &mut listed);
             }
@@ -90,23 +109,51 @@ pub async fn run(client: Client, shutdown: CancellationToken) -> Result<(), Erro
     }
 }
 
-fn take_in(state: &mut State, seen: Seen, listed: &mut (bool, bool, bool)) {
+/// Pods that have changed since they were looked at last: at most one entry per pod.
+#[derive(Default)]
+struct Changed {
+    keys: Mutex<BTreeSet<objects::Key>>,
+    wake: Notify,
+}
+
+impl Changed {
+    /// Collects from now on, beginning with all that exist.
+    fn of(pods: &Cache<SharedPod>) -> Arc<Changed> {
+        let changed = Arc::new(Changed::default());
+        let weak = Arc::downgrade(&changed);
+        pods.subscribe(move |change| {
+            let Some(changed) = weak.upgrade() else { return false };
+            let mut keys = changed.keys.lock().unwrap_or_else(PoisonError::into_inner);
+            keys.extend(change.each().map(|pod| objects::Key::of(&pod.metadata)));
+            drop(keys);
+            changed.wake.notify_one();
+            true
+        });
+        changed
+    }
+
+    fn take_in(&self, pods: &Cache<SharedPod>, state: &mut State) {
+        let keys = std::mem::take(&mut *self.keys.lock().unwrap_or_else(PoisonError::into_inner));
+        let now = Instant::now();
+        for key in keys {
+            let pod = pods.get(&key).map(|pod| Pod::from(&*pod));
+            state.pod((key.namespace, key.name), pod, now);
+        }
+    }
+}
+
+fn take_in(state: &mut State, seen: Seen, listed: &mut (bool, bool)) {
     let now = Instant::now();
     match seen {
-        Seen::Pod(key, pod) => state.pod(key, pod, now),
-        Seen::Pods(all) => {
-            state.pods(all, now);
-            listed.0 = true;
-        }
         Seen::Service(key, service) => state.service(key, service, now),
         Seen::Services(all) => {
             state.services(all, now);
-            listed.1 = true;
+            listed.0 = true;
         }
         Seen::Slice(key, slice) => state.slice(key, slice.map(|slice| *slice), now),
         Seen::Slices(all) => {
             state.slices(all, now);
-            listed.2 = true;
+            listed.1 = true;
         }
     }
 }
@@ -167,17 +214,6 @@ async fn act(api: &Api<EndpointSlice>, action: &Action) -> kube::Result<Written>
         name: stored.name_any(),
         version: stored.resource_version().unwrap_or_default(),
     })
-}
-
-fn pods(client: &Client) -> BoxStream<'static, Seen> {
-    let api: Api<PartialPod> = Api::all_with(client.clone(), &ApiResource::erase::<FullPod>(&()));
-    follow(
-        api,
-        Config::default(),
-        |pod| Some(Pod::from(pod)),
-        Seen::Pods,
-        Seen::Pod,
-    )
 }
 
 fn services(client: &Client) -> BoxStream<'static, Seen> {

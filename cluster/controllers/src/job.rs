@@ -14,10 +14,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::Error;
+use crate::events::Tone;
 use crate::objects::{Condition, Index, Key, Kind, Pod, controller_of, partial_kind};
+use crate::pod_control;
 use crate::replicaset::{conditions_json, controlled_by, count, pod_from_template, unless_zero, until, whole_seconds};
 use crate::run::Context;
-use crate::shell::seconds;
+use crate::shell::{Shell, seconds};
 
 /// Delay after the first failure; it doubles with each, up to the last: as documented.
 const RETRY_FIRST_SECONDS: i64 = 10;
@@ -274,10 +276,10 @@ async fn sync(context: &Context, key: Key) -> Result<Option<Duration>, Error> {
         return Ok(None);
     }
     for _ in 0..decided.create {
-        shell.create(&key, &caches.pods, pod(&job)).await?;
+        pod_control::create::<Job>(shell, &caches.pods, &job.metadata, pod(&job)).await?;
     }
     for pod in &decided.delete {
-        shell.delete(&key, &caches.pods, &pod.metadata, None).await?;
+        pod_control::delete::<Job>(shell, &caches.pods, &job.metadata, pod).await?;
     }
     if decided.status != job.status {
         shell
@@ -289,8 +291,27 @@ async fn sync(context: &Context, key: Key) -> Result<Option<Duration>, Error> {
                 status_patch(&decided.status),
             )
             .await?;
+        tell(shell, &job, &decided.status);
     }
     Ok(decided.wake_at.map(|at| until(at, now)))
+}
+
+/// Tells what has become of the Job.
+fn tell(shell: &Shell, job: &Job, next: &Status) {
+    let before = &job.status.conditions;
+    let known = |type_: &str| before.iter().any(|condition| condition.type_ == type_);
+    for condition in next.conditions.iter().filter(|condition| !known(&condition.type_)) {
+        let (tone, reason, message) = match (condition.type_.as_str(), condition.reason.as_str()) {
+            ("Complete", _) => (Tone::Normal, "Completed", "Job completed"),
+            ("Suspended", _) => (Tone::Normal, "Suspended", "Job suspended"),
+            (_, "DeadlineExceeded") => (Tone::Warning, "DeadlineExceeded", condition.message.as_str()),
+            _ => (Tone::Warning, "BackoffLimitExceeded", condition.message.as_str()),
+        };
+        shell.event::<Job>(&job.metadata, tone, reason, message.to_owned());
+    }
+    if known("Suspended") && !next.conditions.iter().any(|condition| condition.type_ == "Suspended") {
+        shell.event::<Job>(&job.metadata, Tone::Normal, "Resumed", "Job resumed".to_owned());
+    }
 }
 
 fn pod(job: &Job) -> Value {

@@ -7,8 +7,10 @@
 mod cache;
 mod daemonset;
 mod discovery;
+mod events;
 mod objects;
 mod pod;
+mod pod_control;
 mod quantity;
 mod queue;
 mod run;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures::StreamExt;
+use k8s_openapi::api::core::v1::Event;
 use kube::api::{DeleteParams, DynamicObject, ListParams, PartialObjectMeta, PropagationPolicy};
 use kube::{Api, api::ApiResource};
 use serde_json::{Value, json};
@@ -70,7 +71,10 @@ async fn sync(context: &Context, key: Key) -> Result<Option<Duration>, Error> {
     }
     let left = empty(context, &key.name).await?;
     match plan(&namespace, Some(left.objects)) {
-        Plan::Finalize => finalize(context, &namespace).await.map(|()| None),
+        Plan::Finalize => {
+            forget_events(context, &key.name).await?;
+            finalize(context, &namespace).await.map(|()| None)
+        }
         // Most objects are gone at once; pods end within their grace period, finalizers when their owners act.
         Plan::Empty => Ok(Some(if left.deleted { AT_ONCE } else { LATER })),
         Plan::Leave => Ok(None),
@@ -129,6 +133,15 @@ async fn empty_kind(context: &Context, namespace: &str, kind: Discovered) -> Res
         objects: found.len(),
         deleted,
     })
+}
+
+/// Events go last, in one request: there may be more of them than of all else, and nothing waits for them.
+async fn forget_events(context: &Context, namespace: &str) -> Result<(), Error> {
+    let events = context.shell.api::<Event>(namespace);
+    events
+        .delete_collection(&DeleteParams::default(), &ListParams::default())
+        .await?;
+    Ok(())
 }
 
 fn metadata(context: &Context, resource: &ApiResource, namespace: &str) -> Api<PartialObjectMeta<DynamicObject>> {

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::Error;
 use crate::cache::{Written, revision_of};
+use crate::events::Tone;
 use crate::objects::{Condition, Index, Key, Node, Pod, Taint};
 use crate::replicaset::until;
 use crate::run::Context;
@@ -325,14 +326,8 @@ async fn act(context: &Context, key: &Key, node: &Node, plan: &Plan, now: Timest
             .await?;
         shell.expect(key, &caches.nodes, Written::Revision(revision_of(&patched.metadata)));
         meta = patched.metadata;
-        shell
-            .event::<Node>(
-                &meta,
-                "Normal",
-                "NodeNotReady",
-                &format!("Node {} status is now: NodeNotReady", key.name),
-            )
-            .await;
+        let message = format!("Node {} status is now: NodeNotReady", key.name);
+        shell.event::<Node>(&meta, Tone::Normal, "NodeNotReady", message);
     }
     if let Some(taints) = &plan.taints {
         shell
@@ -367,9 +362,7 @@ async fn act(context: &Context, key: &Key, node: &Node, plan: &Plan, now: Timest
             pod.metadata.namespace.as_deref().unwrap_or_default(),
             pod.name()
         );
-        shell
-            .event::<Pod>(&pod.metadata, "Normal", "TaintManagerEviction", &message)
-            .await;
+        shell.event::<Pod>(&pod.metadata, Tone::Normal, "TaintManagerEviction", message);
         match shell.delete(key, &caches.pods, &pod.metadata, None).await {
             Err(error) if !error.is_conflict() => return Err(error),
             _ => {}

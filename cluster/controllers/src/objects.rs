@@ -14,6 +14,9 @@ use serde_json::Value;
 
 pub(crate) use crate::pod::Pod;
 
+/// Annotation in which `kubectl apply` keeps what it applied last.
+pub(crate) const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// Namespace (empty for cluster-scoped kinds) and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Key {
@@ -56,12 +59,21 @@ pub(crate) trait Kind:
 {
     /// Drops what no loop reads, before the object enters the cache.
     fn trim(&mut self) {
-        self.meta_mut().managed_fields = None;
+        trim_metadata(self.meta_mut());
     }
 
     /// Where the cache finds this object again.
     fn indexes(&self) -> Vec<Index> {
         default_indexes(self.meta())
+    }
+}
+
+/// Drops what no loop reads of any kind: who set which field, and kubectl's copy of the whole object.
+pub(crate) fn trim_metadata(meta: &mut ObjectMeta) {
+    meta.managed_fields = None;
+    meta.self_link = None;
+    if let Some(annotations) = &mut meta.annotations {
+        annotations.remove(LAST_APPLIED);
     }
 }
 

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Affinity, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::Deserialize;
 
-use crate::objects::{Index, Kind, default_indexes, partial_kind};
+use crate::objects::{Index, Kind, default_indexes, partial_kind, trim_metadata};
 use crate::quantity;
 
 /// Annotation by which a user says which pods of a ReplicaSet go first; lower goes first.
@@ -35,12 +35,17 @@ pub(crate) struct PodSpec {
     pub(crate) scheduling_gates: Vec<Named>,
     pub(crate) priority: Option<i32>,
     pub(crate) overhead: BTreeMap<String, String>,
+    pub(crate) hostname: Option<String>,
+    pub(crate) subdomain: Option<String>,
     /// Emptied by [`Kind::trim`], after [`PodSpec::requests`] has been summed up from it.
     containers: Vec<Container>,
     init_containers: Vec<Container>,
     /// What the pod takes from a node.
     #[serde(skip)]
     pub(crate) requests: Requests,
+    /// Named ports of containers that keep running: name, protocol, number.
+    #[serde(skip)]
+    pub(crate) named_ports: Vec<(String, String, u16)>,
 }
 
 /// An entry that is only a name.
@@ -68,10 +73,22 @@ struct Resources {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Port {
+    name: String,
+    container_port: u16,
     host_port: u16,
     #[serde(rename = "hostIP")]
     host_ip: String,
     protocol: String,
+}
+
+impl Port {
+    fn protocol(&self) -> &str {
+        if self.protocol.is_empty() {
+            "TCP"
+        } else {
+            &self.protocol
+        }
+    }
 }
 
 /// What a pod asks of a node: the documented sum (containers and sidecars, or the largest init container if that is more).
@@ -133,7 +150,7 @@ impl Requests {
 }
 
 impl PodSpec {
-    /// Sums the requests up and lets the containers go.
+    /// Sums the requests up, keeps the named ports, and lets the containers go.
     fn sum_up(&mut self) {
         let containers = std::mem::take(&mut self.containers);
         let init_containers = std::mem::take(&mut self.init_containers);
@@ -169,14 +186,17 @@ impl PodSpec {
             .flat_map(|container| &container.ports)
             .filter(|port| port.host_port != 0)
             .map(|port| {
-                let protocol = if port.protocol.is_empty() {
-                    "TCP"
-                } else {
-                    &port.protocol
-                };
                 let address = if port.host_ip == "0.0.0.0" { "" } else { &port.host_ip };
-                (protocol.to_owned(), address.to_owned(), port.host_port)
+                (port.protocol().to_owned(), address.to_owned(), port.host_port)
             })
+            .collect();
+        let sidecar = |container: &&Container| container.restart_policy.as_deref() == Some("Always");
+        self.named_ports = containers
+            .iter()
+            .chain(init_containers.iter().filter(sidecar))
+            .flat_map(|container| &container.ports)
+            .filter(|port| !port.name.is_empty())
+            .map(|port| (port.name.clone(), port.protocol().to_owned(), port.container_port))
             .collect();
         self.requests = running;
     }
@@ -187,6 +207,8 @@ impl PodSpec {
 pub(crate) struct PodStatus {
     pub(crate) phase: String,
     pub(crate) reason: String,
+    #[serde(rename = "podIP")]
+    pub(crate) pod_ip: String,
     pub(crate) conditions: Vec<PodCondition>,
     pub(crate) container_statuses: Vec<ContainerStatus>,
 }
@@ -214,9 +236,8 @@ impl Kind for Pod {
     fn trim(&mut self) {
         self.spec.sum_up();
         let meta = &mut self.metadata;
-        meta.managed_fields = None;
+        trim_metadata(meta);
         meta.generate_name = None;
-        meta.self_link = None;
         if let Some(annotations) = &mut meta.annotations {
             annotations.retain(|name, _| name == DELETION_COST);
             if annotations.is_empty() {
@@ -332,7 +353,7 @@ mod tests {
                     {"name": "init", "resources": {"requests": {"cpu": "2", "memory": "10Mi"}}}
                 ],
                 "containers": [
-                    {"name": "a", "resources": {"requests": {"cpu": "500m", "memory": "1Gi"}}, "ports": [{"hostPort": 80}]},
+                    {"name": "a", "resources": {"requests": {"cpu": "500m", "memory": "1Gi"}}, "ports": [{"name": "http", "containerPort": 8080, "hostPort": 80}]},
                     {"name": "b", "resources": {"limits": {"cpu": "250m", "example.com/gpu": "1"}}}
                 ],
                 "overhead": {"cpu": "10m"}
@@ -347,5 +368,6 @@ mod tests {
             pod.spec.requests.host_ports,
             vec![("TCP".to_owned(), String::new(), 80)]
         );
+        assert_eq!(pod.spec.named_ports, vec![("http".to_owned(), "TCP".to_owned(), 8080)]);
     }
 }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::Error;
 use crate::cache::{Cache, Written, revision_of};
 use crate::objects::{Condition, Index, Key, Pod, ReplicaSet, ReplicaSetStatus, controller_of};
+use crate::pod_control;
 use crate::run::Context;
 use crate::selector::Labels;
 use crate::shell::{Shell, seconds};
@@ -287,16 +288,8 @@ async fn sync(context: &Context, key: Key) -> Result<Option<Duration>, Error> {
     let mut decided = plan(&seen, now)?;
     let acted = act(shell, &caches.pods, &key, &set, &decided).await;
     if let Err(error) = &acted {
-        let message = error.to_string();
+        let message = error.told();
         if !error.is_conflict() {
-            shell
-                .event::<ReplicaSet>(
-                    &set.metadata,
-                    "Warning",
-                    "FailedCreate",
-                    &format!("Error creating: {message}"),
-                )
-                .await;
             decided.status = plan(
                 &Observed {
                     failure: Some(&message),
@@ -371,11 +364,11 @@ async fn act(shell: &Shell, cache: &Arc<Cache<Pod>>, key: &Key, set: &ReplicaSet
         let uid = set.metadata.uid.clone().unwrap_or_default();
         own(shell, cache, key, pod, json!([{"$patch": "delete", "uid": uid}])).await?;
     }
-    create(shell, cache, key, set, plan.create).await?;
+    create(shell, cache, set, plan.create).await?;
     let deletions: Vec<BoxFuture<'_, Result<(), Error>>> = plan
         .delete
         .iter()
-        .map(|pod| shell.delete(key, cache, &pod.metadata, None).boxed())
+        .map(|pod| pod_control::delete::<ReplicaSet>(shell, cache, &set.metadata, pod).boxed())
         .collect();
     let mut results = futures::stream::iter(deletions).buffer_unordered(PARALLEL);
     let mut outcome = Ok(());
@@ -402,13 +395,8 @@ async fn own(shell: &Shell, cache: &Arc<Cache<Pod>>, key: &Key, pod: &Pod, refer
 }
 
 /// Creates pods in batches of 1, 2, 4, …: where one fails, all would, and a quota is not hammered.
-async fn create(
-    shell: &Shell,
-    cache: &Arc<Cache<Pod>>,
-    key: &Key,
-    set: &ReplicaSet,
-    count: usize,
-) -> Result<(), Error> {
+async fn create(shell: &Shell, cache: &Arc<Cache<Pod>>, set: &ReplicaSet, count: usize) -> Result<(), Error> {
+    let key = Key::of(&set.metadata);
     let mut pod = pod_from_template(
         &set.spec.template,
         &key.namespace,
@@ -419,12 +407,12 @@ async fn create(
     while left > 0 {
         let now = batch.min(left);
         let requests: Vec<_> = (0..now)
-            .map(|_| shell.create(key, cache, pod.clone()).boxed())
+            .map(|_| pod_control::create::<ReplicaSet>(shell, cache, &set.metadata, pod.clone()).boxed())
             .collect();
         let mut results = futures::stream::iter(requests).buffer_unordered(PARALLEL);
         let mut outcome = Ok(());
         while let Some(result) = results.next().await {
-            outcome = outcome.and(result.map(|_| ()));
+            outcome = outcome.and(result);
         }
         outcome?;
         left -= now;

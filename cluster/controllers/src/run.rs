@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cache::Cache;
 use crate::daemonset::DaemonSet;
+use crate::events::{self, Recorder};
 use crate::history::ControllerRevision;
 use crate::job::Job;
 use crate::objects::{
@@ -82,6 +83,23 @@ impl Error {
             Self::Api(error) => is_status(error, 409) || is_status(error, 404),
             Self::Unfinished(_) => true,
             _ => false,
+        }
+    }
+
+    /// Whether something could not be created because its namespace is going or gone: nothing to worry about, either.
+    pub(crate) fn is_end_of_namespace(&self) -> bool {
+        let Self::Api(kube::Error::Api(status)) = self else {
+            return false;
+        };
+        let causes = status.details.iter().flat_map(|details| &details.causes);
+        status.code == 404 || causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+    }
+
+    /// The error as a user shall read it: of the API server's answer the message alone.
+    pub(crate) fn told(&self) -> String {
+        match self {
+            Self::Api(kube::Error::Api(status)) => status.message.clone(),
+            other => other.to_string(),
         }
     }
 }
@@ -158,8 +176,14 @@ where
     let mut tasks = JoinSet::new();
     let caches = Caches::start(&client_for("controller-cache"), &mut tasks, &shutdown);
     let options = Arc::new(options);
+    let (recorder, pending) = Recorder::new();
+    tasks.spawn(events::write_all(
+        client_for("event-recorder"),
+        pending,
+        shutdown.clone(),
+    ));
     let context = |name: &'static str| Context {
-        shell: Shell::new(client_for(name), name),
+        shell: Shell::new(client_for(name), name, recorder.clone()),
         caches: caches.clone(),
         options: options.clone(),
         shutdown: shutdown.clone(),
@@ -190,15 +214,15 @@ where
         crate::kubernetes_service::run,
     );
     supervise(&mut tasks, context("endpointslice-controller"), |context| {
-        endpointslices(context.shell.client.clone(), context.shutdown.clone())
+        endpointslices(context)
     });
     drop(client_for);
     while tasks.join_next().await.is_some() {}
     Ok(())
 }
 
-async fn endpointslices(client: Client, shutdown: CancellationToken) -> Result<(), Error> {
-    crate::endpointslice::run(client, shutdown)
+async fn endpointslices(context: Context) -> Result<(), Error> {
+    crate::endpointslice::run_with(context.shell.client, context.caches.pods, context.shutdown)
         .await
         .map_err(|error| Error::Invalid(error.to_string()))
 }

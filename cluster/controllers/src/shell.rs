@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::Error;
 use crate::cache::{Cache, Written, revision_of};
+use crate::events::{Recorder, Tone};
 use crate::objects::{Key, Kind};
 
 /// How long to wait for the cache before backing off; the decision waits either way.
@@ -30,14 +31,16 @@ pub(crate) struct Shell {
     pub(crate) name: &'static str,
     /// Per key: what has been written on its behalf and not been seen yet.
     unseen: Arc<Mutex<HashMap<Key, Vec<Sight>>>>,
+    recorder: Recorder,
 }
 
 impl Shell {
-    pub(crate) fn new(client: Client, name: &'static str) -> Self {
+    pub(crate) fn new(client: Client, name: &'static str, recorder: Recorder) -> Self {
         Self {
             client,
             name,
             unseen: Arc::default(),
+            recorder,
         }
     }
 
@@ -180,34 +183,19 @@ impl Shell {
         }
     }
 
-    /// Records an event about an object. Events are news, not state: a failure is logged and that is all.
-    pub(crate) async fn event<K: Kind>(&self, about: &ObjectMeta, kind: &str, reason: &str, message: &str) {
-        let now = Timestamp::now();
-        let namespace = about.namespace.clone().unwrap_or_else(|| "default".to_owned());
-        let name = about.name.clone().unwrap_or_default();
-        let event = json!({
-            "apiVersion": "v1", "kind": "Event",
-            "metadata": {"namespace": namespace, "name": format!("{name}.{:x}", now.as_nanosecond())},
-            "involvedObject": {
-                "apiVersion": K::api_version(&()), "kind": K::kind(&()), "namespace": about.namespace, "name": name,
-                "uid": about.uid, "resourceVersion": about.resource_version,
-            },
-            "type": kind, "reason": reason, "message": message, "count": 1,
-            "firstTimestamp": seconds(now), "lastTimestamp": seconds(now),
-            "source": {"component": self.name}, "reportingComponent": self.name, "reportingInstance": "",
-        });
-        let api: Api<DynamicObject> = self.api::<k8s_openapi::api::core::v1::Event>(&namespace);
-        let result = match serde_json::from_value(event) {
-            Ok(event) => api
-                .create(&PostParams::default(), &event)
-                .await
-                .map(|_| ())
-                .map_err(Error::from),
-            Err(error) => Err(Error::Object(error)),
-        };
-        if let Err(error) = result {
-            tracing::debug!(controller = self.name, %error, reason, "event not recorded");
-        }
+    /// Tells users about an object. Never waits and never fails: events are news, not state.
+    pub(crate) fn event<K: Kind>(&self, about: &ObjectMeta, tone: Tone, reason: &'static str, message: String) {
+        self.recorder
+            .note::<K>(component(self.name), about, tone, reason, message);
+    }
+}
+
+/// The name under which Kubernetes' own component tells the same.
+fn component(name: &'static str) -> &'static str {
+    match name {
+        "scheduler" => "default-scheduler",
+        "node-lifecycle-controller" => "node-controller",
+        other => other,
     }
 }
 

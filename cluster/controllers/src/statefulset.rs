@@ -14,11 +14,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::Error;
+use crate::events::Tone;
 use crate::history::{self, HASH_LABEL};
 use crate::objects::{Condition, Index, Key, Kind, Pod, RollingUpdate, controller_of, partial_kind};
 use crate::replicaset::{conditions_json, controlled_by, count, pod_from_template, unless_zero, until};
 use crate::run::Context;
-use crate::shell::is_status;
+use crate::shell::{Shell, is_status};
 
 /// A StatefulSet.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -295,11 +296,15 @@ async fn sync(context: &Context, key: Key) -> Result<Option<Duration>, Error> {
                     .map(|one| one.template());
                 let template = kept.unwrap_or_else(|| set.spec.template.clone());
                 claim(context, &set, *ordinal).await?;
-                shell
-                    .create(&key, &caches.pods, pod(&set, &template, *ordinal, revision))
-                    .await?;
+                let pod = pod(&set, &template, *ordinal, revision);
+                let name = format!("Pod {}", pod_name(&set, *ordinal));
+                let created = shell.create(&key, &caches.pods, pod).await;
+                tell(shell, &set, "create", &name, created)?;
             }
-            Action::Delete(pod) => shell.delete(&key, &caches.pods, &pod.metadata, None).await?,
+            Action::Delete(pod) => {
+                let deleted = shell.delete(&key, &caches.pods, &pod.metadata, None).await;
+                tell(shell, &set, "delete", &format!("Pod {}", pod.name()), deleted)?;
+            }
         }
     }
     if decided.status != set.status {
@@ -317,6 +322,39 @@ async fn sync(context: &Context, key: Key) -> Result<Option<Duration>, Error> {
     used.extend([update, decided.status.current_revision]);
     history::trim(context, &key, &set.metadata, &used, set.spec.revision_history_limit).await?;
     Ok(decided.wake_at.map(|at| until(at, now)))
+}
+
+/// Tells of a pod or a claim that was made or deleted, or why not; returns what came of it.
+fn tell<T>(shell: &Shell, set: &StatefulSet, verb: &str, what: &str, outcome: Result<T, Error>) -> Result<(), Error> {
+    let name = set.metadata.name.as_deref().unwrap_or_default();
+    let (success, failure) = if verb == "create" {
+        ("SuccessfulCreate", "FailedCreate")
+    } else {
+        ("SuccessfulDelete", "FailedDelete")
+    };
+    let word = if what.starts_with("Claim") {
+        "success"
+    } else {
+        "successful"
+    };
+    match outcome {
+        Ok(_) => {
+            let message = format!("{verb} {what} in StatefulSet {name} {word}");
+            shell.event::<StatefulSet>(&set.metadata, Tone::Normal, success, message);
+            Ok(())
+        }
+        Err(error) => {
+            if !error.is_end_of_namespace() {
+                let message = format!("{verb} {what} in StatefulSet {name} failed error: {}", error.told());
+                shell.event::<StatefulSet>(&set.metadata, Tone::Warning, failure, message);
+            }
+            Err(error)
+        }
+    }
+}
+
+fn pod_name(set: &StatefulSet, ordinal: i32) -> String {
+    format!("{}-{ordinal}", set.metadata.name.as_deref().unwrap_or_default())
 }
 
 fn claim_name(template: &Value, set: &StatefulSet, ordinal: i32) -> String {
@@ -337,20 +375,26 @@ async fn claim(context: &Context, set: &StatefulSet, ordinal: i32) -> Result<(),
         object["metadata"]["name"] = json!(claim_name(template, set, ordinal));
         object["metadata"]["namespace"] = json!(namespace);
         let api = context.shell.api::<PersistentVolumeClaim>(namespace);
-        match api
+        let created = match api
             .create(&PostParams::default(), &serde_json::from_value(object)?)
             .await
         {
-            Err(error) if !is_status(&error, 409) => return Err(error.into()),
-            _ => {}
-        }
+            Err(error) if is_status(&error, 409) => continue,
+            created => created.map_err(Error::from),
+        };
+        let what = format!(
+            "Claim {} Pod {}",
+            claim_name(template, set, ordinal),
+            pod_name(set, ordinal)
+        );
+        tell(&context.shell, set, "create", &what, created)?;
     }
     Ok(())
 }
 
 fn pod(set: &StatefulSet, template: &Value, ordinal: i32, revision: &str) -> Value {
     let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
-    let name = format!("{}-{ordinal}", set.metadata.name.as_deref().unwrap_or_default());
+    let name = pod_name(set, ordinal);
     let mut pod = pod_from_template(template, namespace, controlled_by::<StatefulSet>(&set.metadata));
     pod["metadata"]["name"] = json!(name);
     pod["metadata"]["labels"][HASH_LABEL] = json!(revision);

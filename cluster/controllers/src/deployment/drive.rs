@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::Error;
 use crate::cache::{Written, revision_of};
+use crate::events::Tone;
 use crate::objects::{Deployment, DeploymentStatus, Index, Key, Pod, ReplicaSet, controller_of};
 use crate::replicaset::{conditions_json, controlled_by, unless_zero, until};
 use crate::run::Context;
@@ -157,21 +158,26 @@ async fn act(
         }
         Action::Create { name, object } => match shell.create(key, cache, object.clone()).await {
             Ok(_) => {
-                let message = format!("Scaled up replica set {name} from 0 to {}", object["spec"]["replicas"]);
-                shell
-                    .event::<Deployment>(&deployment.metadata, "Normal", "ScalingReplicaSet", &message)
-                    .await;
+                let replicas = object["spec"]["replicas"].as_i64().unwrap_or(0);
+                if replicas > 0 {
+                    let message = format!("Scaled up replica set {name} from 0 to {replicas}");
+                    shell.event::<Deployment>(&deployment.metadata, Tone::Normal, "ScalingReplicaSet", message);
+                }
                 Ok(())
             }
             Err(Error::Api(error)) if is_status(&error, 409) => collision(context, key, deployment, name).await,
-            Err(error) => Err(error),
+            Err(error) => {
+                if !error.is_end_of_namespace() {
+                    let message = format!("Failed to create new replica set {name:?}: {}", error.told());
+                    shell.event::<Deployment>(&deployment.metadata, Tone::Warning, "ReplicaSetCreateError", message);
+                }
+                Err(error)
+            }
         },
         Action::Update { set, patch, scaled } => {
             shell.patch(key, cache, &set.metadata, None, patch.clone()).await?;
             if let Some(message) = scaled {
-                shell
-                    .event::<Deployment>(&deployment.metadata, "Normal", "ScalingReplicaSet", message)
-                    .await;
+                shell.event::<Deployment>(&deployment.metadata, Tone::Normal, "ScalingReplicaSet", message.clone());
             }
             Ok(())
         }

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::Error;
-use crate::objects::{Deployment, DeploymentStatus, ReplicaSet, controller_of, scaled};
+use crate::objects::{Deployment, DeploymentStatus, LAST_APPLIED, ReplicaSet, controller_of, scaled};
 use crate::selector::Labels;
 
 pub(crate) use drive::run;
@@ -31,7 +31,7 @@ const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
 const MAX: &str = "deployment.kubernetes.io/max-replicas";
 /// Annotations of the Deployment that its ReplicaSets do not inherit.
 const NOT_INHERITED: [&str; 6] = [
-    "kubectl.kubernetes.io/last-applied-configuration",
+    LAST_APPLIED,
     "deprecated.deployment.rollback.to",
     REVISION,
     REVISION_HISTORY,

@@ -31,6 +31,8 @@ pub(crate) enum Written {
 struct Progress {
     /// A write is under way.
     busy: bool,
+    /// Slices that the watch showed to be gone during it: the watch will never show what it wrote to them.
+    gone: BTreeSet<String>,
     /// Own writes that the watch has not shown yet.
     unseen: Vec<Written>,
     unseen_until: Option<Instant>,
@@ -85,19 +87,6 @@ impl State {
         }
     }
 
-    /// All pods, after a list.
-    pub(crate) fn pods(&mut self, mut all: BTreeMap<Key, Pod>, now: Instant) {
-        let known = self
-            .pods
-            .iter()
-            .flat_map(|(namespace, pods)| pods.keys().map(|n| (namespace.clone(), n.clone())));
-        let keys: BTreeSet<Key> = known.chain(all.keys().cloned()).collect();
-        for key in keys {
-            let pod = all.remove(&key);
-            self.pod(key, pod, now);
-        }
-    }
-
     /// A Service was seen; None: it is gone, or its endpoints are not ours.
     pub(crate) fn service(&mut self, key: Key, service: Option<ServiceView>, now: Instant) {
         match service {
@@ -146,6 +135,9 @@ impl State {
                 progress
                     .unseen
                     .retain(|written| !matches!(written, Written::Stored { name, .. } if *name == key.1));
+                if progress.busy {
+                    progress.gone.insert(key.1.clone());
+                }
             }
             self.mark(service, now + WINDOW);
         }
@@ -217,7 +209,11 @@ impl State {
     pub(crate) fn done(&mut self, key: Key, written: Vec<Written>, failed: bool, now: Instant) {
         let progress = self.progress.entry(key.clone()).or_default();
         progress.busy = false;
+        let gone = std::mem::take(&mut progress.gone);
         progress.unseen = written;
+        progress
+            .unseen
+            .retain(|written| !matches!(written, Written::Stored { name, .. } if gone.contains(name)));
         progress.unseen_until = Some(now + ECHO_TIMEOUT);
         progress.failures = if failed { progress.failures.saturating_add(1) } else { 0 };
         let pause = match progress.failures {

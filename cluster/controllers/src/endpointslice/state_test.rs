@@ -187,8 +187,26 @@ async fn only_services_that_select_a_pod_before_or_after_are_looked_at() {
     assert_eq!(marked(&mut state), Vec::<String>::new(), "nothing of interest changed");
     state.pod(key("p1"), Some(pod(1, "other")), start);
     assert_eq!(marked(&mut state), ["other", "web"]);
-    state.pods(BTreeMap::new(), start);
-    assert_eq!(marked(&mut state), ["other"], "missing from a list: gone");
+    state.pod(key("p1"), None, start);
+    assert_eq!(marked(&mut state), ["other"], "gone");
     state.pod(key("p1"), Some(pod(1, "none")), start);
     assert_eq!(marked(&mut state), Vec::<String>::new());
+}
+
+/// The watch shows a slice to be gone before the answer to a write to it has arrived.
+#[tokio::test]
+async fn a_slice_that_goes_while_it_is_written_is_not_waited_for() {
+    let start = Instant::now();
+    let mut state = State::default();
+    state.service(key("web"), Some(service()), start);
+    state.pod(key("p1"), Some(pod(1, "web")), start);
+    let first = due(&mut state, start).remove(0);
+    state.slice(key("web-1"), Some(stored(&first, 1)), start);
+    state.done(key("web"), echo(1), false, start);
+    assert_eq!(due(&mut state, start), []);
+    state.pod(key("p2"), Some(pod(2, "web")), start);
+    assert_eq!(endpoints(&due(&mut state, start)), [2]);
+    state.slice(key("web-1"), None, start);
+    state.done(key("web"), echo(2), false, start);
+    assert_eq!(endpoints(&due(&mut state, start)), [2], "a new one, at once");
 }

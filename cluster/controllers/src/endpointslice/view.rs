@@ -1,59 +1,12 @@
-//! The few fields of Pods and Services that endpoints depend on; nothing else is kept in memory.
+//! The few fields of Pods and Services that endpoints depend on.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
-use kube::core::Object;
-use serde::Deserialize;
 
 /// Namespace and name of a Service or pod.
 pub(crate) type Key = (String, String);
-
-/// A Pod as it comes from the watch: only these fields are parsed.
-pub(crate) type PartialPod = Object<PartialSpec, PartialStatus>;
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct PartialSpec {
-    node_name: Option<String>,
-    hostname: Option<String>,
-    subdomain: Option<String>,
-    containers: Vec<PartialContainer>,
-    init_containers: Vec<PartialContainer>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct PartialContainer {
-    ports: Vec<PartialPort>,
-    restart_policy: Option<String>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct PartialPort {
-    name: Option<String>,
-    container_port: u16,
-    protocol: Option<String>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct PartialStatus {
-    phase: Option<String>,
-    #[serde(rename = "podIP")]
-    pod_ip: Option<String>,
-    conditions: Vec<PartialCondition>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct PartialCondition {
-    #[serde(rename = "type")]
-    kind: String,
-    status: String,
-}
 
 /// A Pod.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -76,40 +29,22 @@ pub(crate) struct Pod {
     pub(crate) ports: Vec<(String, String, u16)>,
 }
 
-impl From<PartialPod> for Pod {
-    fn from(object: PartialPod) -> Pod {
-        let status = object.status.unwrap_or_default();
-        let spec = object.spec;
-        // Sidecars are init containers that restart.
-        let sidecars = spec
-            .init_containers
-            .into_iter()
-            .filter(|c| c.restart_policy.as_deref() == Some("Always"));
-        let ports = spec
-            .containers
-            .into_iter()
-            .chain(sidecars)
-            .flat_map(|c| c.ports)
-            .filter_map(|port| {
-                let protocol = port.protocol.unwrap_or_else(|| "TCP".into());
-                Some((port.name?, protocol, port.container_port))
-            });
+impl From<&crate::pod::Pod> for Pod {
+    fn from(pod: &crate::pod::Pod) -> Pod {
+        let (meta, spec, status) = (&pod.metadata, &pod.spec, &pod.status);
         Pod {
-            ports: ports.collect(),
-            ip: status.pod_ip.filter(|ip| !ip.is_empty()),
-            node: spec.node_name,
-            hostname: spec.hostname,
-            subdomain: spec.subdomain,
-            ready: status
-                .conditions
-                .iter()
-                .any(|c| c.kind == "Ready" && c.status == "True"),
-            terminating: object.metadata.deletion_timestamp.is_some(),
-            finished: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
-            namespace: object.metadata.namespace.unwrap_or_default(),
-            name: object.metadata.name.unwrap_or_default(),
-            uid: object.metadata.uid.unwrap_or_default(),
-            labels: object.metadata.labels.unwrap_or_default(),
+            ports: spec.named_ports.clone(),
+            ip: Some(status.pod_ip.clone()).filter(|ip| !ip.is_empty()),
+            node: spec.node_name.clone(),
+            hostname: spec.hostname.clone(),
+            subdomain: spec.subdomain.clone(),
+            ready: pod.is_ready(),
+            terminating: pod.is_terminating(),
+            finished: pod.is_finished(),
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            name: meta.name.clone().unwrap_or_default(),
+            uid: meta.uid.clone().unwrap_or_default(),
+            labels: meta.labels.clone().unwrap_or_default(),
         }
     }
 }

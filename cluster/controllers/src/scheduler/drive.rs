@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::Error;
+use crate::events::Tone;
 use crate::objects::{Key, Pod};
 use crate::run::Context;
 use crate::shell::{is_status, seconds};
@@ -265,7 +266,12 @@ impl Scheduler {
 
     fn bound(&mut self, context: &Context, result: Result<(), Error>, one: &Binding) {
         let Err(error) = result else {
-            self.waiting.remove(&one.uid);
+            if let Some(waiting) = self.waiting.remove(&one.uid) {
+                let key = &one.key;
+                let message = format!("Successfully assigned {}/{} to {}", key.namespace, key.name, one.node);
+                let about = &waiting.pod.metadata;
+                context.shell.event::<Pod>(about, Tone::Normal, "Scheduled", message);
+            }
             return;
         };
         tracing::debug!(pod = ?one.key, node = one.node, %error, "binding failed");
@@ -321,8 +327,6 @@ async fn tell(context: &Context, pod: &Pod, message: &str) {
     {
         tracing::warn!(pod = ?key, %error, "could not say why the pod is not scheduled");
     }
-    context
-        .shell
-        .event::<Pod>(&pod.metadata, "Warning", "FailedScheduling", message)
-        .await;
+    let shell = &context.shell;
+    shell.event::<Pod>(&pod.metadata, Tone::Warning, "FailedScheduling", message.to_owned());
 }

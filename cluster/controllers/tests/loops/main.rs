@@ -7,9 +7,11 @@ use std::time::Duration;
 use afloat_controllers::Options;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Event, Namespace, Node, PersistentVolumeClaim, Pod, Service, ServiceAccount,
+};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::{DeleteParams, PostParams, PropagationPolicy};
+use kube::api::{DeleteParams, ListParams, PostParams, PropagationPolicy};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 use world::{World, deployment};
@@ -295,4 +297,81 @@ async fn stateful_sets_daemon_sets_and_jobs() {
         })
         .await;
     assert_eq!(world.list::<ControllerRevision>().await.len(), 4);
+}
+
+/// Type, reason, message, source and count of the events about the object.
+async fn events(world: &World, kind: &str, name: &str) -> Vec<String> {
+    let about = ListParams::default().fields(&format!("involvedObject.kind={kind},involvedObject.name={name}"));
+    let all: Api<Event> = Api::namespaced(world.client.clone(), "default");
+    let mut found = all.list(&about).await.unwrap().items;
+    found.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+    let line = |event: &Event| {
+        let source = event.source.as_ref().and_then(|source| source.component.clone());
+        let text = |field: &Option<String>| field.clone().unwrap_or_default();
+        assert_eq!(event.reporting_component, source);
+        assert!(event.first_timestamp.is_some() && event.last_timestamp >= event.first_timestamp);
+        assert!(event.involved_object.uid.is_some());
+        format!(
+            "{} {} {}: {} ({})",
+            text(&source),
+            text(&event.type_),
+            text(&event.reason),
+            text(&event.message),
+            event.count.unwrap_or(0)
+        )
+    };
+    found.iter().map(line).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn users_are_told_what_happens() {
+    let world = World::start(1).await;
+    world.create::<Deployment>(deployment("web", 2, "app:v1")).await;
+    available(&world, "web", 2).await;
+    let set = world.list::<ReplicaSet>().await.remove(0).name_any();
+    let mut pods: Vec<String> = world.list::<Pod>().await.iter().map(ResourceExt::name_any).collect();
+    pods.sort();
+    world
+        .until("everything is told", || async {
+            events(&world, "Deployment", "web").await.len() == 1
+                && events(&world, "ReplicaSet", &set).await.len() == 2
+                && events(&world, "Pod", &pods[1]).await.len() == 1
+                && events(&world, "Pod", &pods[0]).await.len() == 1
+        })
+        .await;
+    assert_eq!(
+        events(&world, "Deployment", "web").await,
+        [format!(
+            "deployment-controller Normal ScalingReplicaSet: Scaled up replica set {set} from 0 to 2 (1)"
+        )]
+    );
+    let mut of_set = events(&world, "ReplicaSet", &set).await;
+    of_set.sort();
+    let created = |pod| format!("replicaset-controller Normal SuccessfulCreate: Created pod: {pod} (1)");
+    assert_eq!(of_set, pods.iter().map(created).collect::<Vec<_>>());
+    let node = world.list::<Pod>().await.remove(0).spec.unwrap().node_name.unwrap();
+    let first = &pods[0];
+    assert_eq!(
+        events(&world, "Pod", first).await,
+        [format!(
+            "default-scheduler Normal Scheduled: Successfully assigned default/{first} to {node} (1)"
+        )]
+    );
+
+    let bad = json!({"metadata": {"name": "db"}, "spec": {"serviceName": "db", "replicas": 1,
+        "selector": {"matchLabels": {"app": "db"}},
+        "template": {"metadata": {"labels": {"app": "db"}}, "spec": {"containers": [{"name": "c", "image": "app:v1"}]}},
+        "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Mi"}}}}]}});
+    world.create::<StatefulSet>(bad).await;
+    world
+        .until("the pod and its claim are told of", || async {
+            events(&world, "StatefulSet", "db").await
+                == [
+                    "statefulset-controller Normal SuccessfulCreate: create Claim data-db-0 Pod db-0 in StatefulSet db success (1)",
+                    "statefulset-controller Normal SuccessfulCreate: create Pod db-0 in StatefulSet db successful (1)",
+                ]
+        })
+        .await;
+    world.stop().await;
 }
