@@ -49,7 +49,7 @@ impl Default for Capacity {
 impl Capacity {
     /// As the API has it.
     pub(crate) fn quantities(&self) -> BTreeMap<String, String> {
-        let cpu = if self.cpu_millis % 1000 == 0 {
+        let cpu = if self.cpu_millis.is_multiple_of(1000) {
             (self.cpu_millis / 1000).to_string()
         } else {
             format!("{}m", self.cpu_millis)
@@ -197,7 +197,7 @@ impl Agent {
             match tokio::time::timeout(crate::worker::API_LIMIT, node_status::register(&self.context)).await {
                 Ok(Ok(uid)) => return uid,
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, node = self.context.options.node_name, "node not registered yet")
+                    tracing::warn!(%error, node = self.context.options.node_name, "node not registered yet");
                 }
                 Err(_) => tracing::warn!(node = self.context.options.node_name, "node not registered in time"),
             }
