@@ -15,6 +15,9 @@ use crate::args::{DemoOptions, UpOptions};
 /// When the outer process was started, nanoseconds of the monotonic clock; boot times count from there.
 const STARTED: &str = "AFLOAT_STARTED";
 
+/// Resident pages of the outer process, which cannot be seen from the inner one's namespace and does not grow.
+const OUTER_PAGES: &str = "AFLOAT_OUTER_PAGES";
+
 /// What the inner process is there for.
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Role {
@@ -29,7 +32,10 @@ pub(crate) fn arguments(role: &Role) -> anyhow::Result<Vec<OsString>> {
 
 /// Variables that the outer process adds for the inner one.
 pub(crate) fn environment() -> Vec<(OsString, OsString)> {
-    vec![(STARTED.into(), monotonic().as_nanos().to_string().into())]
+    vec![
+        (STARTED.into(), monotonic().as_nanos().to_string().into()),
+        (OUTER_PAGES.into(), resident_pages("self").to_string().into()),
+    ]
 }
 
 pub(crate) fn main(arguments: &[OsString]) -> anyhow::Result<i32> {
@@ -129,16 +135,20 @@ pub(crate) fn since_start() -> Duration {
     started.map_or(Duration::ZERO, |s| monotonic().saturating_sub(s))
 }
 
-/// Resident memory of all of afloat's own processes in here (not of containers), MiB.
+/// Resident memory of all of afloat's own processes (outer, pid 1 and inner; not of containers), MiB. Pages that they share
+/// count once for each.
 pub(crate) fn rss_mib() -> f64 {
-    let pages = |pid: &str| -> f64 {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
-        text.split(' ')
-            .nth(1)
-            .and_then(|n| n.parse::<f64>().ok())
-            .unwrap_or(0.0)
-    };
-    #[allow(clippy::cast_precision_loss)] // page sizes are small numbers
-    let page_mib = rustix::param::page_size() as f64 / (1024.0 * 1024.0);
-    (pages("self") + pages("1")) * page_mib
+    let outer = std::env::var(OUTER_PAGES)
+        .ok()
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(0_u64);
+    let pages = resident_pages("self") + resident_pages("1") + outer;
+    #[allow(clippy::cast_precision_loss)] // far below 2^52
+    let bytes = (pages * rustix::param::page_size() as u64) as f64;
+    bytes / (1024.0 * 1024.0)
+}
+
+fn resident_pages(pid: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    text.split(' ').nth(1).and_then(|n| n.parse().ok()).unwrap_or(0)
 }

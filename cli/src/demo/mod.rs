@@ -3,6 +3,7 @@
 mod load;
 mod manifest;
 mod observe;
+mod progress;
 mod report;
 
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ use crate::inner::{self, Role, Stop};
 use load::Load;
 use manifest::Application;
 use observe::Snapshot;
+use progress::Progress;
 use report::{ClusterFigures, Conditions, Report, Row};
 
 /// How long a boot, a start of all pods, or a release may take before the demo gives up.
@@ -33,6 +35,14 @@ const STEP_LIMIT: Duration = Duration::from_secs(120);
 const WARM_UP: Duration = Duration::from_millis(1000);
 /// How long the parts may take to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
+
+/// In the order of the table.
+const ALL: [Strategy; 4] = [
+    Strategy::DeploymentNaive,
+    Strategy::DeploymentCareful,
+    Strategy::CloneSetInPlace,
+    Strategy::CloneSetRecreate,
+];
 
 /// In the outer process, single-threaded.
 pub(crate) fn outer(options: &DemoOptions) -> anyhow::Result<i32> {
@@ -63,7 +73,11 @@ async fn run(
     inherited: Inherited,
     token: tokio_util::sync::CancellationToken,
 ) -> anyhow::Result<()> {
-    let progress = Progress::new();
+    let strategies: Vec<Strategy> = ALL
+        .into_iter()
+        .filter(|s| options.strategies.is_empty() || options.strategies.contains(s))
+        .collect();
+    let progress = Progress::new(strategies.len() as u64 * u64::from(options.replicas));
     progress.say("booting the cluster");
     let cluster = Cluster::start(
         ClusterOptions {
@@ -80,34 +94,29 @@ async fn run(
     )
     .await?;
     cluster.wait_ready(STEP_LIMIT).await?;
-    let figures = ClusterFigures {
-        nodes: options.nodes,
-        boot_seconds: round(inner::since_start().as_secs_f64(), 3),
-        rss_mib: round(inner::rss_mib(), 1),
-    };
+    let boot = inner::since_start();
     progress.say(&format!(
         "{} nodes Ready in {:.2} s; building the images",
-        figures.nodes, figures.boot_seconds
+        options.nodes,
+        boot.as_secs_f64()
     ));
     build_images(&cluster).await?;
+    let figures = ClusterFigures {
+        nodes: options.nodes,
+        boot_seconds: round(boot.as_secs_f64(), 3),
+        rss_mib: round(inner::rss_mib(), 1),
+    };
     let app = Application {
         replicas: options.replicas,
         max_unavailable: options.max_unavailable.clone(),
         start: options.app_start,
         quiet_seconds: Application::quiet_seconds(options.proxy_lag),
     };
-    let all = [
-        Strategy::DeploymentNaive,
-        Strategy::DeploymentCareful,
-        Strategy::CloneSetInPlace,
-        Strategy::CloneSetRecreate,
-    ];
     let mut rows = Vec::new();
-    for strategy in all {
-        if options.strategies.is_empty() || options.strategies.contains(&strategy) {
-            let trial = Trial::new(&cluster, strategy, &app, &options, &progress);
-            rows.push(trial.run().await.with_context(|| strategy.name())?);
-        }
+    for strategy in strategies {
+        let trial = Trial::new(&cluster, strategy, &app, &options, &progress);
+        rows.push(trial.run().await.with_context(|| strategy.name())?);
+        progress.finish_row(u64::from(options.replicas));
     }
     progress.finish();
     let report = Report { rows, cluster: figures };
@@ -209,6 +218,7 @@ impl<'a> Trial<'a> {
             .wait("version 2 to be Ready", |pods| {
                 let (done, all) = observe::updated(pods, manifest::V2, self.app.replicas);
                 let (answered, lost) = load.so_far();
+                self.progress.updated(done as u64);
                 self.progress.say(&format!(
                     "{name}: {done} of {} updated, {answered} answered, {lost} lost",
                     self.app.replicas
@@ -403,48 +413,6 @@ impl PodWatch {
 impl Drop for PodWatch {
     fn drop(&mut self) {
         self.task.abort();
-    }
-}
-
-/// A line that changes on a terminal, plain lines elsewhere.
-struct Progress {
-    bar: Option<indicatif::ProgressBar>,
-    last: std::sync::Mutex<String>,
-}
-
-impl Progress {
-    fn new() -> Self {
-        use std::io::IsTerminal as _;
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = indicatif::ProgressBar::new_spinner();
-            bar.enable_steady_tick(Duration::from_millis(100));
-            bar
-        });
-        Self {
-            bar,
-            last: std::sync::Mutex::default(),
-        }
-    }
-
-    fn say(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.set_message(text.to_owned()),
-            None => {
-                // Counters change too often for lines of a log: only a new phase or a new pod is one.
-                let phase = text.split(", ").next().unwrap_or(text).to_owned();
-                let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                if *last != phase {
-                    eprintln!("afloat: {text}");
-                    *last = phase;
-                }
-            }
-        }
-    }
-
-    fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
     }
 }
 
