@@ -20,7 +20,7 @@ use crate::replicaset::whole_seconds;
 use crate::shell::{is_status, seconds};
 
 /// Events that may wait to be written; more are dropped.
-const QUEUE: usize = 2048;
+const QUEUE: usize = 4096;
 /// Taken from the queue at once; equal ones among them are one write.
 const BATCH: usize = 128;
 /// Objects whose events are remembered for counting.
@@ -34,8 +34,8 @@ const SIMILAR_WITHIN: SignedDuration = SignedDuration::from_mins(10);
 const TOKENS: u32 = 25;
 const REFILL: SignedDuration = SignedDuration::from_mins(5);
 /// After a batch the writer rests for so many times what it took, within the limit: in a burst the loops' own writes go first.
-const REST: u32 = 3;
-const REST_MOST: Duration = Duration::from_millis(500);
+const REST: u32 = 8;
+const REST_MOST: Duration = Duration::from_secs(1);
 /// The API server's limit of a message, in bytes.
 const MESSAGE_MOST: usize = 1024;
 
@@ -315,7 +315,7 @@ pub(crate) async fn write_all(client: kube::Client, mut pending: Pending, shutdo
             match result {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    tracing::debug!(%error, reason = note.reason, about = ?note.about.name, "event not written")
+                    tracing::debug!(%error, reason = note.reason, about = ?note.about.name, "event not written");
                 }
                 Err(_) => tracing::debug!(reason = note.reason, about = ?note.about.name, "event not written in time"),
             }

@@ -173,9 +173,9 @@ impl Queue {
                     Ok(again) => self.done(key, false, again),
                     Err(error) => {
                         if error.is_conflict() {
-                            tracing::debug!(controller = name, ?key, %error, "decided on an older state, will decide again");
+                            tracing::debug!(controller = name, ?key, error = error.told(), "decided on an older state, will decide again");
                         } else {
-                            tracing::warn!(controller = name, ?key, %error, "will try again");
+                            tracing::warn!(controller = name, ?key, error = error.told(), "will try again");
                         }
                         self.done(key, true, None);
                     }

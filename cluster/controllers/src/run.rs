@@ -76,11 +76,11 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether somebody else was quicker: nothing to worry about.
+    /// Whether somebody else was quicker, be it the end of the namespace: nothing to worry about.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
         match self {
-            Self::Api(error) => is_status(error, 409) || is_status(error, 404),
+            Self::Api(error) => is_status(error, 409) || is_status(error, 404) || self.is_end_of_namespace(),
             Self::Unfinished(_) => true,
             _ => false,
         }

@@ -188,7 +188,7 @@ impl Graph {
             match (self.nodes.get(&owner.uid), answers.get(&owner.uid)) {
                 (Some(found), _) if self.misplaced(node, found) => dangling.push(owner),
                 (Some(found), _) if found.waits_for_dependents() && owner.block_owner_deletion == Some(true) => {
-                    waiting.push(owner)
+                    waiting.push(owner);
                 }
                 (Some(_), _) => solid.push(owner),
                 (None, _) if self.gone.contains(&owner.uid) => dangling.push(owner),
