@@ -116,11 +116,49 @@ pub struct RollingUpdate {
     /// Update no pod.
     pub paused: Option<bool>,
     /// Update order by labels.
-    pub priority_strategy: Option<Value>,
+    pub priority_strategy: Option<PriorityStrategy>,
     /// Spread of the update order.
-    pub scatter_strategy: Option<Value>,
+    pub scatter_strategy: Option<Vec<ScatterTerm>>,
     /// Settings of in-place updates.
     pub in_place_update_strategy: Option<InPlaceUpdateStrategy>,
+}
+
+/// Update order by labels; weights win where both are given.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PriorityStrategy {
+    /// The heavier pod goes first.
+    pub weight_priority: Vec<WeightTerm>,
+    /// The pod with the earlier key, then with the higher number, goes first.
+    pub order_priority: Vec<OrderTerm>,
+}
+
+/// Weight of the pods that match.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WeightTerm {
+    /// 0 to 100; the weights of all matching terms are added.
+    pub weight: i32,
+    /// Which pods.
+    pub match_selector: LabelSelector,
+}
+
+/// A label by whose trailing number pods are ordered.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OrderTerm {
+    /// The label.
+    pub ordered_key: String,
+}
+
+/// Pods with this label are not updated one right after the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ScatterTerm {
+    /// Of the label.
+    pub key: String,
+    /// Of the label.
+    pub value: String,
 }
 
 /// Settings of in-place updates.
@@ -184,6 +222,10 @@ pub struct Rollout {
     pub paused: bool,
     /// Quiet period in seconds, never negative.
     pub grace_seconds: i64,
+    /// Who goes first.
+    pub priority: PriorityStrategy,
+    /// Who does not follow right after whom.
+    pub scatter: Vec<ScatterTerm>,
 }
 
 impl CloneSetSpec {
@@ -216,6 +258,16 @@ impl CloneSetSpec {
             max_unavailable: pick(|r| &r.max_unavailable).unwrap_or_else(|| IntOrString::String("20%".into())),
             max_surge: pick(|r| &r.max_surge).unwrap_or(IntOrString::Int(0)),
             paused: nested.paused.or(flat.paused).unwrap_or(false),
+            priority: nested
+                .priority_strategy
+                .clone()
+                .or_else(|| flat.priority_strategy.clone())
+                .unwrap_or_default(),
+            scatter: nested
+                .scatter_strategy
+                .clone()
+                .or_else(|| flat.scatter_strategy.clone())
+                .unwrap_or_default(),
             grace_seconds: grace.and_then(|g| g.grace_period_seconds).unwrap_or(0).max(0),
         }
     }
@@ -234,10 +286,7 @@ impl CloneSet {
 
     /// The selector, read once.
     pub fn matcher(&self) -> Matcher {
-        let selector = Selector::try_from(self.spec.selector.clone()).ok();
-        Matcher {
-            selector: selector.filter(|selector| !selector.selects_all()),
-        }
+        Matcher::new(&self.spec.selector)
     }
 
     /// The selector as text, for `status.labelSelector`; empty if it cannot be read.
@@ -255,6 +304,14 @@ pub struct Matcher {
 }
 
 impl Matcher {
+    /// Reads a selector.
+    pub fn new(selector: &LabelSelector) -> Self {
+        let selector = Selector::try_from(selector.clone()).ok();
+        Self {
+            selector: selector.filter(|selector| !selector.selects_all()),
+        }
+    }
+
     /// Whether it matches these labels.
     pub fn selects(&self, labels: Option<&BTreeMap<String, String>>) -> bool {
         let empty = BTreeMap::new();
@@ -326,18 +383,18 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn rollout(strategy: Value) -> Rollout {
+    fn rollout(strategy: &Value) -> Rollout {
         let spec: CloneSetSpec = serde_json::from_value(json!({"selector": {}, "updateStrategy": strategy})).unwrap();
         spec.rollout()
     }
 
     #[test]
     fn both_versions_read_the_same() {
-        let alpha = rollout(json!({
+        let alpha = rollout(&json!({
             "type": "InPlaceOnly", "partition": "50%", "maxUnavailable": 2, "maxSurge": 1, "paused": true,
             "inPlaceUpdateStrategy": {"gracePeriodSeconds": 5}
         }));
-        let beta = rollout(json!({"type": "RollingUpdate", "rollingUpdate": {
+        let beta = rollout(&json!({"type": "RollingUpdate", "rollingUpdate": {
             "podUpdatePolicy": "InPlaceOnly", "partition": "50%", "maxUnavailable": 2, "maxSurge": 1, "paused": true,
             "inPlaceUpdateStrategy": {"gracePeriodSeconds": 5}
         }}));
@@ -348,12 +405,12 @@ mod tests {
 
     #[test]
     fn absent_settings_have_their_defaults() {
-        let plain = rollout(json!({}));
+        let plain = rollout(&json!({}));
         assert_eq!(plain.policy, PodUpdatePolicy::ReCreate);
         assert_eq!(plain.max_unavailable, IntOrString::String("20%".into()));
         assert_eq!(plain.partition, IntOrString::Int(0));
         assert!(!plain.on_delete && !plain.paused);
-        assert!(rollout(json!({"type": "OnDelete"})).on_delete);
+        assert!(rollout(&json!({"type": "OnDelete"})).on_delete);
     }
 
     #[test]

@@ -13,7 +13,8 @@ mod schema;
 
 pub use cloneset::{
     CloneSet, CloneSetSpec, CloneSetStatus, Condition, InPlaceUpdateStrategy, Lifecycle, LifecycleHook, Matcher,
-    PodUpdatePolicy, RollingUpdate, Rollout, ScaleStrategy, UpdateStrategy,
+    OrderTerm, PodUpdatePolicy, PriorityStrategy, RollingUpdate, Rollout, ScaleStrategy, ScatterTerm, UpdateStrategy,
+    WeightTerm,
 };
 pub use crd::crds;
 pub use inplace::{ContainerOrigin, InPlaceUpdateState, LastContainerStatus, UpdateSpec, origins, write_origins};

@@ -66,6 +66,14 @@ pub(crate) async fn perform(client: &Client, namespace: &str, action: &Action) -
             )
             .await
         }
+        Action::PatchSet { at, patch } => {
+            let api = Api::<afloat_api::CloneSet>::namespaced(client.clone(), namespace);
+            let (parameters, patch) = (PatchParams::default(), Patch::Merge(patch));
+            let call = api.patch(&at.name, &parameters, &patch);
+            answer(Kind::CloneSet, limited(call).await, |set: &afloat_api::CloneSet| {
+                &set.metadata
+            })
+        }
         Action::PatchPod { at, patch, .. } => {
             let api = Api::<Pod>::namespaced(client.clone(), namespace);
             let (parameters, patch) = (PatchParams::default(), Patch::Strategic(patch));
@@ -219,6 +227,7 @@ pub(crate) fn reason(action: &Action) -> &'static str {
     match action {
         Action::CreateRevision { .. } | Action::NumberRevision { .. } | Action::DeleteRevision { .. } => "revision",
         Action::CreatePod { .. } => Why::ScaleUp.as_str(),
+        Action::PatchSet { .. } => "prune",
         Action::DeletePod { why, .. } | Action::PatchPod { why, .. } | Action::PatchPodStatus { why, .. } => {
             why.as_str()
         }

@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 
 use afloat_api::{CloneSet, CloneSetStatus, names};
 use afloat_rollout::action::{Action, Why};
-use afloat_rollout::cloneset::{Observed, Plan, plan};
+use afloat_rollout::cloneset::{Observed, Plan, plan, topology};
+use afloat_rollout::images::Nodes;
 use afloat_rollout::pod::Pod;
 use afloat_rollout::state::Drain;
 use futures::StreamExt;
 use jiff::Timestamp;
 
 use crate::act::{Outcome, event, perform, reason, write_status};
-use crate::expect::{Expectations, Expected, TIMEOUT};
+use crate::expect::{Expected, TIMEOUT};
 use crate::observe::Key;
 use crate::{Operator, orphans};
 
@@ -51,6 +52,7 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration
     pods.extend(operator.pods.group(&orphans(&key.namespace)));
     let revisions = operator.revisions.group(&uid);
     let now = Timestamp::now();
+    let nodes = nodes(operator, &set, &pods);
     let plan = plan(&Observed {
         cloneset: &set,
         pods: &pods,
@@ -58,6 +60,7 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration
         now,
         seed: rand::random(),
         drained: &answered_drains(operator, key, &pods),
+        nodes: &nodes,
     });
     drop(pods);
     let planning = started.elapsed();
@@ -73,7 +76,12 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration
     }
     let mut status = plan.status.clone();
     let mut next = act(operator, key, &set, &plan, &mut status).await;
-    if status != set.status {
+    // The object itself was written: its status has to be decided on the version that comes of it.
+    let written = plan
+        .actions
+        .iter()
+        .any(|action| matches!(action, Action::PatchSet { .. }));
+    if status != set.status && !written {
         next = report(operator, key, &set, &status, next).await;
     }
     let next = match (next, plan.wake_at) {
@@ -96,6 +104,26 @@ fn unseen(operator: &Operator, key: &Key) -> Option<Duration> {
         return Some(Duration::from_secs(10));
     }
     Some(left.min(Duration::from_secs(5)))
+}
+
+/// The nodes of pods that are out of service; of all pods if they are to be spread.
+fn nodes(operator: &Operator, set: &CloneSet, pods: &[Arc<Pod>]) -> Nodes {
+    let spread = !topology(set).is_empty();
+    let out = pods.iter().filter(|pod| {
+        spread
+            || pod
+                .condition(names::INPLACE_READY)
+                .is_some_and(|gate| gate.status == "False")
+    });
+    let node = |pod: &Arc<Pod>| {
+        let name = pod.spec.node_name.clone()?;
+        let key = Key {
+            namespace: String::new(),
+            name: name.clone(),
+        };
+        Some((name, operator.nodes.get(&key)?))
+    };
+    out.filter_map(node).collect()
 }
 
 /// When the drains that are under way were answered; forgets the others.
@@ -122,7 +150,7 @@ fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 fn expect(operator: &Operator, key: &Key, expected: Expected) {
     lock(&operator.expectations)
         .entry(key.clone())
-        .or_insert_with(Expectations::default)
+        .or_default()
         .add(expected);
 }
 

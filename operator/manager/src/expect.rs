@@ -84,7 +84,7 @@ impl Operator {
     pub(crate) fn relist(&self) {
         fn again<K>(cache: &Cache<K>)
         where
-            K: k8s_openapi::Resource<Scope = k8s_openapi::NamespaceResourceScope>
+            K: k8s_openapi::Resource
                 + k8s_openapi::Metadata<Ty = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>
                 + Clone
                 + std::fmt::Debug

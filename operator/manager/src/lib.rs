@@ -18,10 +18,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use afloat_api::CloneSet;
+use afloat_rollout::images::Node;
 use afloat_rollout::pod::Pod;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
-use kube::{Client, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -107,6 +108,8 @@ pub(crate) struct Operator {
     pub(crate) clonesets: Arc<Cache<CloneSet>>,
     pub(crate) pods: Arc<Cache<Pod>>,
     pub(crate) revisions: Arc<Cache<ControllerRevision>>,
+    /// Helps to tell when an update is complete; what it does not know costs time, not safety.
+    pub(crate) nodes: Arc<Cache<Node>>,
     pub(crate) queue: Arc<Queue>,
     pub(crate) expectations: Mutex<HashMap<Key, Expectations>>,
     pub(crate) status_written: Mutex<HashMap<Key, Instant>>,
@@ -117,7 +120,6 @@ pub(crate) struct Operator {
 }
 
 async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> Result<(), Error> {
-    let queue = Arc::new(Queue::default());
     let (recorder, events) = events::recorder(client.clone());
     let operator = Arc::new(Operator {
         clonesets: Arc::new(Cache::new(|_| Some(String::new()))),
@@ -125,51 +127,18 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         revisions: Arc::new(Cache::new(|revision: &ControllerRevision| {
             cloneset_owner(&revision.metadata).map(|owner| owner.uid.clone())
         })),
-        client: client.clone(),
-        queue: queue.clone(),
+        nodes: Arc::new(Cache::new(|_| Some(String::new()))),
+        client,
+        queue: Arc::new(Queue::default()),
         expectations: Mutex::default(),
         status_written: Mutex::default(),
         drains: Mutex::default(),
         recorder,
         metrics: options.metrics,
     });
-
-    let mut tasks = JoinSet::new();
+    let mut tasks = watch(&operator, options.namespace.as_deref(), &shutdown);
     tasks.spawn(events.run(shutdown.clone()));
-    let namespace = options.namespace.as_deref();
-    let on_set = {
-        let queue = queue.clone();
-        move |set: &CloneSet| queue.add(Key::of(&set.metadata))
-    };
-    tasks.spawn(
-        operator
-            .clonesets
-            .clone()
-            .run(client.clone(), namespace, on_set, shutdown.clone()),
-    );
-    let on_revision = {
-        let queue = queue.clone();
-        move |revision: &ControllerRevision| {
-            if let Some(owner) = cloneset_owner(&revision.metadata) {
-                queue.add(Key {
-                    namespace: revision.namespace().unwrap_or_default(),
-                    name: owner.name.clone(),
-                });
-            }
-        }
-    };
-    tasks.spawn(
-        operator
-            .revisions
-            .clone()
-            .run(client.clone(), namespace, on_revision, shutdown.clone()),
-    );
-    let on_pod = {
-        let (queue, sets) = (queue.clone(), operator.clonesets.clone());
-        move |pod: &Pod| pod_changed(pod, &sets, &queue)
-    };
-    tasks.spawn(operator.pods.clone().run(client, namespace, on_pod, shutdown.clone()));
-
+    let queue = &operator.queue;
     for cache in [
         operator.clonesets.synced(),
         operator.pods.synced(),
@@ -196,6 +165,46 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
     // A worker finishes the write it is at; each has a time limit of its own.
     while workers.join_next().await.is_some() {}
     Ok(())
+}
+
+/// Follows every kind; changes put the name of their workload into the queue.
+fn watch(operator: &Arc<Operator>, namespace: Option<&str>, shutdown: &CancellationToken) -> JoinSet<()> {
+    let client = &operator.client;
+    let mut tasks = JoinSet::new();
+    let queue = operator.queue.clone();
+    let on_set = move |set: &CloneSet| queue.add(Key::of(&set.metadata));
+    let api = scoped(client, namespace);
+    tasks.spawn(operator.clonesets.clone().run(api, on_set, shutdown.clone()));
+    let queue = operator.queue.clone();
+    let on_revision = move |revision: &ControllerRevision| {
+        if let Some(owner) = cloneset_owner(&revision.metadata) {
+            queue.add(Key {
+                namespace: revision.namespace().unwrap_or_default(),
+                name: owner.name.clone(),
+            });
+        }
+    };
+    let api = scoped(client, namespace);
+    tasks.spawn(operator.revisions.clone().run(api, on_revision, shutdown.clone()));
+    let (queue, sets) = (operator.queue.clone(), operator.clonesets.clone());
+    let on_pod = move |pod: &Pod| pod_changed(pod, &sets, &queue);
+    let api = scoped(client, namespace);
+    tasks.spawn(operator.pods.clone().run(api, on_pod, shutdown.clone()));
+    // A plan that waits for a node's list of images looks again by itself.
+    let nodes = operator.nodes.clone();
+    tasks.spawn(nodes.run(Api::all(client.clone()), |_| (), shutdown.clone()));
+    tasks
+}
+
+fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: k8s_openapi::Resource<Scope = k8s_openapi::NamespaceResourceScope>
+        + k8s_openapi::Metadata<Ty = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
 }
 
 async fn work(operator: Arc<Operator>, shutdown: CancellationToken) {

@@ -7,11 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Api;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{Config, Event, watcher};
-use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -69,7 +68,7 @@ struct State<K> {
 
 impl<K> Cache<K>
 where
-    K: k8s_openapi::Resource<Scope = NamespaceResourceScope>
+    K: k8s_openapi::Resource
         + k8s_openapi::Metadata<Ty = ObjectMeta>
         + Clone
         + Debug
@@ -134,32 +133,25 @@ where
 
     /// Follows the API server until `shutdown`. `changed` is called after each change, with the object as it is now or,
     /// if it is gone, as it was last.
-    pub(crate) fn run(
+    pub(crate) async fn run(
         self: Arc<Self>,
-        client: Client,
-        namespace: Option<&str>,
+        api: Api<K>,
         changed: impl Fn(&K) + Send + 'static,
         shutdown: CancellationToken,
-    ) -> impl Future<Output = ()> + Send + 'static {
-        let api: Api<K> = match namespace {
-            Some(namespace) => Api::namespaced(client, namespace),
-            None => Api::all(client),
-        };
-        async move {
+    ) {
+        loop {
+            let stream = watcher(api.clone(), Config::default()).default_backoff();
+            let mut stream = std::pin::pin!(stream.into_stream());
             loop {
-                let stream = watcher(api.clone(), Config::default()).default_backoff();
-                let mut stream = std::pin::pin!(stream.into_stream());
-                loop {
-                    let event = tokio::select! {
-                        () = shutdown.cancelled() => return,
-                        () = self.relist.notified() => break,
-                        event = stream.next() => event,
-                    };
-                    match event {
-                        Some(Ok(event)) => self.take(event, &changed),
-                        Some(Err(error)) => tracing::warn!(kind = K::KIND, %error, "watch failed, trying again"),
-                        None => break,
-                    }
+                let event = tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = self.relist.notified() => break,
+                    event = stream.next() => event,
+                };
+                match event {
+                    Some(Ok(event)) => self.take(event, &changed),
+                    Some(Err(error)) => tracing::warn!(kind = K::KIND, %error, "watch failed, trying again"),
+                    None => break,
                 }
             }
         }

@@ -1,4 +1,5 @@
 //! The operator on a real API server, with kubelets played.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test's own words fail the test
 
 mod play;
 
@@ -218,7 +219,8 @@ async fn bad_input_is_refused_and_names_the_field() {
         (
             "expression",
             refused(|s| {
-                s["spec"]["selector"] = json!({"matchExpressions": [{"key": "app", "operator": "In", "values": ["x"]}]})
+                s["spec"]["selector"] =
+                    json!({"matchExpressions": [{"key": "app", "operator": "In", "values": ["x"]}]});
             })
             .await,
             "spec.selector",

@@ -97,6 +97,13 @@ pub enum Action {
         /// Why.
         why: Why,
     },
+    /// Merge patch of the workload itself; the patch carries the preconditions.
+    PatchSet {
+        /// Which.
+        at: At,
+        /// The patch.
+        patch: Value,
+    },
     /// Strategic merge patch of a pod; the patch carries the preconditions.
     PatchPod {
         /// Which.

@@ -15,17 +15,19 @@ use serde_json::Value;
 use crate::action::{Action, Why};
 use crate::budget::{Count, Round, partition, resolve};
 use crate::complete::{Completion, completion};
+use crate::images::Nodes;
 use crate::inplace::{Change, compare};
-use crate::order::update_order;
+use crate::order::update_sequence;
 use crate::pod::{Pod, same_revision};
 use crate::state::{Drain, change, drop_grace, leave_service, return_to_service};
-use crate::status::{Verdict, clear_condition, count, set_condition, verdict};
 
 mod create;
 mod history;
+mod report;
 mod scale;
 
 pub use history::Revisions;
+pub use scale::topology;
 
 /// What is seen of one CloneSet.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +45,8 @@ pub struct Observed<'a> {
     /// By pod uid, when a write that took the pod out of service was answered, as far as that is known. A write may be
     /// under way for long; a quiet period begins when it has taken effect, not when it was decided.
     pub drained: &'a BTreeMap<String, Timestamp>,
+    /// The nodes of pods that are out of service, as far as they are known.
+    pub nodes: &'a Nodes,
 }
 
 /// What to do.
@@ -84,6 +88,7 @@ pub fn plan(seen: &Observed<'_>) -> Plan {
     planner.scale();
     planner.update();
     planner.refresh();
+    planner.prune();
     planner.finish()
 }
 
@@ -269,14 +274,15 @@ impl<'a> Planner<'a> {
         if self.rollout.on_delete || self.rollout.paused {
             return;
         }
-        let mut old: Vec<&'a Pod> = self
+        let old: Vec<&'a Pod> = self
             .pods
             .iter()
             .copied()
             .filter(|pod| !self.updated(pod) && !self.specified(pod))
             .collect();
         let draining = |pod: &Pod| Drain::of(pod).is_some_and(|drain| drain.revision == self.revisions.update);
-        old.sort_by(|a, b| draining(b).cmp(&draining(a)).then_with(|| update_order(a, b)));
+        let mut old = update_sequence(old, &self.pods, &self.rollout);
+        old.sort_by_key(|pod| !draining(pod));
         let mut left = self.count.to_update();
         let mut held = 0_usize;
         for pod in old {
@@ -322,7 +328,7 @@ impl<'a> Planner<'a> {
             if !wanted.images.is_empty() && !self.spend(pod) {
                 return false;
             }
-            self.write(pod, change(pod, wanted, &revision, now));
+            self.write(pod, change(pod, wanted, &revision, self.seen.nodes, now));
             return true;
         }
         match Drain::of(pod).filter(|drain| drain.revision == revision) {
@@ -352,7 +358,7 @@ impl<'a> Planner<'a> {
                             pod.name()
                         ));
                     }
-                    _ => self.write(pod, change(pod, wanted, &revision, now)),
+                    _ => self.write(pod, change(pod, wanted, &revision, self.seen.nodes, now)),
                 }
             }
         }
@@ -386,7 +392,7 @@ impl<'a> Planner<'a> {
             if in_service || !pod.has_gate(names::INPLACE_READY) || pod.spec.node_name.is_none() {
                 continue;
             }
-            match completion(pod, now) {
+            match completion(pod, self.seen.nodes, now) {
                 Completion::Done => self.write(pod, return_to_service(pod, now)),
                 Completion::Waiting { container, until } => {
                     self.waits.push(format!(
@@ -441,61 +447,8 @@ impl<'a> Planner<'a> {
                     labels: all("/metadata/labels"),
                     annotations: all("/metadata/annotations"),
                 };
-                self.write(pod, change(pod, &wanted, &label, self.seen.now));
+                self.write(pod, change(pod, &wanted, &label, self.seen.nodes, self.seen.now));
             }
-        }
-    }
-
-    fn finish(mut self) -> Plan {
-        let set = self.seen.cloneset;
-        let now = self.seen.now;
-        let mut status = set.status.clone();
-        status.observed_generation = set.metadata.generation.unwrap_or(0);
-        count(&mut status, &self.pods, &self.revisions.update, self.min_ready, now);
-        let replicas = self.count.replicas;
-        status.expected_updated_replicas = i32::try_from(replicas - self.count.partition).unwrap_or(i32::MAX);
-        status.update_revision.clone_from(&self.revisions.update);
-        status.current_revision.clone_from(&self.revisions.current);
-        if self.pods.len() == replicas && self.count.updated == replicas {
-            status.current_revision.clone_from(&self.revisions.update);
-        }
-        status.collision_count = Some(status.collision_count.unwrap_or(0));
-        status.label_selector = set.selector_text();
-        if let Some(message) = self.failed_update.take() {
-            self.warnings.push(("FailedUpdatePodInPlace", message.clone()));
-            let verdict = Verdict {
-                status: true,
-                reason: "FailedUpdate",
-                message,
-            };
-            set_condition(&mut status, names::FAILED_UPDATE, verdict, now);
-        } else {
-            clear_condition(&mut status, names::FAILED_UPDATE);
-        }
-        clear_condition(&mut status, names::FAILED_SCALE);
-        if self.claims_unsupported {
-            let message = "spec.volumeClaimTemplates is not supported yet: no pods are created".to_owned();
-            set_condition(
-                &mut status,
-                names::FAILED_SCALE,
-                Verdict {
-                    status: true,
-                    reason: "Unsupported",
-                    message,
-                },
-                now,
-            );
-        }
-        let progressing = verdict(set, &status, &self.pods, &self.waits);
-        set_condition(&mut status, names::PROGRESSING, progressing, now);
-        self.actions.extend(self.revisions.number.take());
-        self.actions
-            .extend(history::truncate(set, &status, self.seen.revisions, self.seen.pods));
-        Plan {
-            actions: self.actions,
-            status,
-            wake_at: self.wake_at,
-            warnings: self.warnings,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Is an in-place update complete, that is: does every changed container run from the pod's present spec?
 //!
 //! OpenKruise waits for another imageID and so waits for ever when two tags have one digest; a changed containerID alone
-//! proves nothing either, because a crash may have restarted the *old* image. See [`container_complete`] for the rules.
+//! proves nothing either, because a crash may have restarted the *old* image. The rules stand at `Look::container`.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,7 @@ use afloat_api::{ContainerOrigin, InPlaceUpdateState, LastContainerStatus, Updat
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
+use crate::images::Nodes;
 use crate::pod::{Container, ContainerStatus, Pod};
 
 /// How long a container that already ran the wanted image is watched before it is believed that the node will not
@@ -30,7 +31,7 @@ pub enum Completion {
 }
 
 /// Whether the last in-place update of the pod is complete.
-pub fn completion(pod: &Pod, now: Timestamp) -> Completion {
+pub fn completion(pod: &Pod, nodes: &Nodes, now: Timestamp) -> Completion {
     let annotations = pod.annotations();
     if UpdateSpec::present(annotations) {
         return Completion::Waiting {
@@ -47,8 +48,9 @@ pub fn completion(pod: &Pod, now: Timestamp) -> Completion {
     }
     let origins = origins(annotations);
     let hashes = Hashes::read(pod);
+    let look = Look::new(pod, nodes, &state, now);
     for (name, before) in &records {
-        let complete = container_complete(pod, name, before, origins.get(name), &state, now);
+        let complete = look.container(name, before, origins.get(name));
         if complete != Completion::Done && !hashes.shows_current(pod, name) {
             return complete;
         }
@@ -57,87 +59,145 @@ pub fn completion(pod: &Pod, now: Timestamp) -> Completion {
 }
 
 /// Names of the recorded containers whose update is not complete.
-pub fn incomplete(pod: &Pod, now: Timestamp) -> Vec<String> {
+pub fn incomplete(pod: &Pod, nodes: &Nodes, now: Timestamp) -> Vec<String> {
     let Some(state) = InPlaceUpdateState::read(pod.annotations()) else {
         return Vec::new();
     };
     let origins = origins(pod.annotations());
     let records = state.last_container_statuses.clone().unwrap_or_default();
+    let look = Look::new(pod, nodes, &state, now);
     let open = |(name, before): &(&String, &LastContainerStatus)| {
-        container_complete(pod, name, before, origins.get(*name), &state, now) != Completion::Done
+        look.container(name, before, origins.get(*name)) != Completion::Done
     };
     records.iter().filter(open).map(|(name, _)| name.clone()).collect()
 }
 
-/// The rules for one container whose image was changed:
-///
-/// 1. Another imageID than before, and the status does not name an image that is on its way out: complete.
-/// 2. The same imageID (two tags, one digest): complete once the container is another one *and* the status names the
-///    wanted image.
-/// 3. The wanted image is the one that ran when it was written (a rollback before the node acted): complete if the
-///    container still runs and the node has acted on this generation, or has had [`SETTLE`] to do so.
-fn container_complete(
-    pod: &Pod,
-    name: &str,
-    before: &LastContainerStatus,
-    origin: Option<&ContainerOrigin>,
-    state: &InPlaceUpdateState,
+/// What the rules are asked about.
+struct Look<'a> {
+    pod: &'a Pod,
+    nodes: &'a Nodes,
+    /// When the images were written.
+    written: Option<Timestamp>,
     now: Timestamp,
-) -> Completion {
-    let waiting = |until| Completion::Waiting {
-        container: name.to_owned(),
-        until,
-    };
-    let Some(container) = pod.spec.containers.iter().find(|container| container.name == name) else {
-        return Completion::Done;
-    };
-    let Some(status) = pod.container_status(name).filter(|status| !status.image_id.is_empty()) else {
-        return waiting(None);
-    };
-    let wanted = names_wanted(container, status);
-    let Some(origin) = origin else {
-        // Begun by OpenKruise: its own rule, with names compared in their full form.
-        return if status.image_id != before.image_id || wanted {
-            Completion::Done
-        } else {
-            waiting(None)
+}
+
+impl<'a> Look<'a> {
+    fn new(pod: &'a Pod, nodes: &'a Nodes, state: &InPlaceUpdateState, now: Timestamp) -> Self {
+        let written = state.update_timestamp.parse().ok();
+        Self {
+            pod,
+            nodes,
+            written,
+            now,
+        }
+    }
+
+    /// The rules for one container whose image was changed:
+    ///
+    /// 1. Another imageID than before, and the status does not name an image that is on its way out: complete.
+    /// 2. The same imageID (two tags, one digest): complete once the container is another one *and* the status names
+    ///    the wanted image.
+    /// 3. The same imageID, another container, and the status keeps naming another tag: complete if the node lists the
+    ///    wanted reference as a name of the image that runs, and the container has run for [`SETTLE`], as it may be the
+    ///    old one after a crash that the node is about to stop.
+    /// 4. The wanted image is the one that ran when it was written (a rollback before the node acted): complete if the
+    ///    container still runs and the node has acted on this generation, or has had [`SETTLE`] to do so.
+    ///
+    /// An image is on its way out if it stood in the spec since the container was last known to match it.
+    fn container(&self, name: &str, before: &LastContainerStatus, origin: Option<&ContainerOrigin>) -> Completion {
+        let waiting = |until| Completion::Waiting {
+            container: name.to_owned(),
+            until,
         };
-    };
-    let outgoing = !wanted
-        && origin
-            .images
-            .iter()
-            .any(|image| normalise(image) == normalise(&status.image));
-    if status.image_id != before.image_id {
-        return if outgoing { waiting(None) } else { Completion::Done };
-    }
-    if !wanted {
-        return waiting(None);
-    }
-    match status.container_id.as_deref() {
-        None | Some("") => return waiting(None),
-        Some(id) if id != origin.container_id => return Completion::Done,
-        Some(_) => {}
-    }
-    let ran_wanted = normalise(&origin.ran) == normalise(&container.image);
-    if !ran_wanted || status.state.running.is_none() {
-        return waiting(None);
-    }
-    if let (Some(acted), Some(generation)) = (pod.status.observed_generation, pod.metadata.generation) {
-        return if acted >= generation {
-            Completion::Done
-        } else {
-            waiting(None)
+        let Some(container) = self.pod.spec.containers.iter().find(|container| container.name == name) else {
+            return Completion::Done;
         };
+        let status = self.pod.container_status(name);
+        let Some(status) = status.filter(|status| !status.image_id.is_empty()) else {
+            return waiting(None);
+        };
+        let wanted = names_wanted(container, status);
+        let Some(origin) = origin else {
+            // Begun by OpenKruise, which does not record the container: its own rule, with names compared in their full
+            // form, or by what the node says.
+            return if status.image_id != before.image_id || wanted {
+                Completion::Done
+            } else {
+                self.same_image(container, status)
+            };
+        };
+        let runs = |image: &String| normalise(image) == normalise(&status.image) || self.resolves(image, status);
+        if status.image_id != before.image_id {
+            return if !wanted && origin.images.iter().any(runs) {
+                self.same_image(container, status)
+            } else {
+                Completion::Done
+            };
+        }
+        let replaced = match status.container_id.as_deref() {
+            None | Some("") => return waiting(None),
+            Some(id) => id != origin.container_id,
+        };
+        if replaced {
+            return if wanted {
+                Completion::Done
+            } else {
+                self.same_image(container, status)
+            };
+        }
+        let rolled_back = if wanted {
+            normalise(&origin.ran) == normalise(&container.image)
+        } else {
+            origin.images.contains(&container.image) && self.resolves(&container.image, status)
+        };
+        if !rolled_back || status.state.running.is_none() {
+            return waiting(None);
+        }
+        match self.node_acted() {
+            Some(true) => Completion::Done,
+            Some(false) => waiting(None),
+            None => self.settled(name, self.written),
+        }
     }
-    match state
-        .update_timestamp
-        .parse::<Timestamp>()
-        .ok()
-        .and_then(|start| start.checked_add(SETTLE).ok())
-    {
-        Some(settled) if settled > now => waiting(Some(settled)),
-        _ => Completion::Done,
+
+    /// Rule 3. A node lists its images now and then, so it is looked at again even if nothing else happens.
+    fn same_image(&self, container: &Container, status: &ContainerStatus) -> Completion {
+        let again = Completion::Waiting {
+            container: container.name.clone(),
+            until: self.now.checked_add(SETTLE).ok(),
+        };
+        let Some(running) = status.state.running.as_ref() else {
+            return Completion::Waiting {
+                container: container.name.clone(),
+                until: None,
+            };
+        };
+        if self.node_acted() == Some(false) || !self.resolves(&container.image, status) {
+            return again;
+        }
+        let started = running.started_at.as_ref().map(|time| time.0);
+        self.settled(&container.name, started.max(self.written))
+    }
+
+    /// Whether the node says that the reference is a name of the image that runs.
+    fn resolves(&self, reference: &str, status: &ContainerStatus) -> bool {
+        let node = self.pod.spec.node_name.as_ref().and_then(|name| self.nodes.get(name));
+        node.is_some_and(|node| node.resolves(reference, &status.image_id))
+    }
+
+    /// Whether the node has acted on the present spec; None if it does not say (KEP-5067).
+    fn node_acted(&self) -> Option<bool> {
+        Some(self.pod.status.observed_generation? >= self.pod.metadata.generation?)
+    }
+
+    fn settled(&self, container: &str, since: Option<Timestamp>) -> Completion {
+        match since.and_then(|start| start.checked_add(SETTLE).ok()) {
+            Some(settled) if settled > self.now => Completion::Waiting {
+                container: container.to_owned(),
+                until: Some(settled),
+            },
+            _ => Completion::Done,
+        }
     }
 }
 
@@ -244,7 +304,115 @@ mod tests {
 
     fn done_after(seconds: i64, pod: &Pod) -> bool {
         let now = START.parse::<Timestamp>().unwrap() + SignedDuration::from_secs(seconds);
-        completion(pod, now) == Completion::Done
+        completion(pod, &nodes(), now) == Completion::Done
+    }
+
+    /// On this node `app:2` and `app:two` are one image, I2; `app:1` and `app:one` are I1.
+    fn nodes() -> Nodes {
+        let node = json!({"metadata": {"name": "node"}, "status": {"images": [
+            {"names": ["app@sha256:I1", "app:1", "app:one"]}, {"names": ["app@sha256:I2", "app:2", "app:two"]}]}});
+        [(
+            "node".to_owned(),
+            std::sync::Arc::new(serde_json::from_value(node).unwrap()),
+        )]
+        .into()
+    }
+
+    /// kruise #635, #1493, #2297: another tag of the digest that runs, and the runtime keeps saying the old tag.
+    #[test]
+    fn the_node_says_that_two_names_are_one_image() {
+        let before: (_, _, _, &[&str]) = ("sha256:I1", "c1", "app:1", &["app:1"]);
+        for (what, spec, after, seconds, done) in [
+            (
+                "restarted, old tag reported",
+                "app:one",
+                ("sha256:I1", "c2", "app:1"),
+                60,
+                true,
+            ),
+            ("restarted just now", "app:one", ("sha256:I1", "c2", "app:1"), 14, false),
+            ("long enough ago", "app:one", ("sha256:I1", "c2", "app:1"), 15, true),
+            ("not restarted", "app:one", ("sha256:I1", "c1", "app:1"), 60, false),
+            (
+                "the old container crashed, and the new tag is another image",
+                "app:two",
+                ("sha256:I1", "c2", "app:1"),
+                60,
+                false,
+            ),
+            (
+                "a tag that the node does not have",
+                "app:9",
+                ("sha256:I1", "c2", "app:1"),
+                60,
+                false,
+            ),
+        ] {
+            let mut pod = pod(spec, before, after);
+            pod.spec.node_name = Some("node".into());
+            let running = json!({"startedAt": "2026-01-01T00:00:10Z"});
+            pod.status.container_statuses[0].state.running = serde_json::from_value(running).unwrap();
+            assert_eq!(done_after(seconds, &pod), done, "{what}");
+            if done {
+                pod.metadata.generation = Some(2);
+                pod.status.observed_generation = Some(1);
+                assert!(!done_after(60, &pod), "{what}, but the node has not acted");
+            }
+        }
+    }
+
+    /// Each changed container must run from the new spec, the slowest one decides.
+    #[test]
+    fn several_containers_complete_together() {
+        let before: (_, _, _, &[&str]) = ("I1", "c1", "app:1", &["app:1"]);
+        let mut pod = pod("app:2", before, ("I2", "c2", "app:2"));
+        let state = json!({"revision": "r", "updateTimestamp": START, "updateImages": true,
+            "lastContainerStatuses": {"app": {"imageID": "I1"}, "log": {"imageID": "L1"}}});
+        let from = json!({"app": {"containerID": "c1", "ran": "app:1", "images": ["app:1"]},
+            "log": {"containerID": "d1", "ran": "log:1", "images": ["log:1"]}});
+        let annotations = pod.metadata.annotations.as_mut().unwrap();
+        annotations.insert(names::INPLACE_STATE.into(), state.to_string());
+        annotations.insert(names::INPLACE_FROM.into(), from.to_string());
+        let log = |id: &str, container: &str| json!({"name": "log", "image": "log:2", "imageID": id, "containerID": container, "state": {"running": {}}});
+        pod.spec
+            .containers
+            .push(serde_json::from_value(json!({"name": "log", "image": "log:2"})).unwrap());
+        assert!(!done_after(60, &pod), "no status of the second one yet");
+        pod.status
+            .container_statuses
+            .push(serde_json::from_value(log("L1", "d1")).unwrap());
+        assert!(!done_after(60, &pod), "the second one is the old one");
+        pod.status.container_statuses[1] = serde_json::from_value(log("L2", "d2")).unwrap();
+        assert!(done_after(60, &pod));
+    }
+
+    /// kruise #1156, #2269: an image that cannot be pulled, then a good one, then the way back.
+    #[test]
+    fn from_an_image_that_cannot_be_pulled() {
+        let stuck: (_, _, _, &[&str]) = ("I1", "c1", "app:1", &["app:1", "app:bad"]);
+        for (what, spec, after, done) in [
+            ("nothing acted on yet", "app:2", ("I1", "c1", "app:1"), false),
+            ("the old container is stopped", "app:2", ("I1", "", "app:bad"), false),
+            ("fixed forward", "app:2", ("I2", "c2", "app:2"), true),
+            ("rolled back, not restarted yet", "app:1", ("I1", "", "app:bad"), false),
+            ("rolled back and restarted", "app:1", ("I1", "c2", "app:1"), true),
+        ] {
+            assert_eq!(done_after(60, &pod(spec, stuck, after)), done, "{what}");
+        }
+    }
+
+    /// OpenKruise's record has no container; the node's list decides where its own rule would wait for ever.
+    #[test]
+    fn an_update_that_openkruise_began_under_another_tag() {
+        let mut pod = pod(
+            "app:one",
+            ("sha256:I1", "c1", "app:1", &[]),
+            ("sha256:I1", "c2", "app:1"),
+        );
+        pod.metadata.annotations.as_mut().unwrap().remove(names::INPLACE_FROM);
+        assert!(!done_after(60, &pod), "its node is not known");
+        pod.spec.node_name = Some("node".into());
+        assert!(done_after(60, &pod));
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod action;
 pub mod budget;
 pub mod cloneset;
 pub mod complete;
+pub mod images;
 pub mod inplace;
 pub mod order;
 pub mod pod;

@@ -124,7 +124,10 @@ pub struct Waiting {
 /// A running container.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Running {}
+pub struct Running {
+    /// Since when.
+    pub started_at: Option<Time>,
+}
 
 impl k8s_openapi::Resource for Pod {
     const API_VERSION: &'static str = "v1";

@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 
 use crate::action::{Action, At, Why};
 use crate::complete::incomplete;
+use crate::images::Nodes;
 use crate::inplace::Change;
 use crate::pod::Pod;
 use crate::revision::short;
@@ -110,7 +111,7 @@ pub fn return_to_service(pod: &Pod, now: Timestamp) -> Action {
 }
 
 /// Second write: images, labels, annotations and the record of what ran before, all at once.
-pub fn change(pod: &Pod, change: &Change, revision: &str, now: Timestamp) -> Action {
+pub fn change(pod: &Pod, change: &Change, revision: &str, nodes: &Nodes, now: Timestamp) -> Action {
     let at = At::of(&pod.metadata);
     let mut labels: BTreeMap<&str, Option<&str>> = change
         .labels
@@ -120,7 +121,7 @@ pub fn change(pod: &Pod, change: &Change, revision: &str, now: Timestamp) -> Act
     labels.insert(names::REVISION, Some(revision));
     labels.insert(names::POD_TEMPLATE_HASH, Some(short(revision)));
 
-    let (last, origins) = records(pod, change, now);
+    let (last, origins) = records(pod, change, nodes, now);
     let state = InPlaceUpdateState {
         revision: revision.to_owned(),
         update_timestamp: rfc3339(now),
@@ -193,9 +194,10 @@ pub fn drop_grace(pod: &Pod) -> Action {
 fn records(
     pod: &Pod,
     change: &Change,
+    nodes: &Nodes,
     now: Timestamp,
 ) -> (BTreeMap<String, LastContainerStatus>, BTreeMap<String, ContainerOrigin>) {
-    let open = incomplete(pod, now);
+    let open = incomplete(pod, nodes, now);
     let earlier = InPlaceUpdateState::read(pod.annotations()).and_then(|state| state.last_container_statuses);
     let mut last: BTreeMap<_, _> = earlier
         .unwrap_or_default()
@@ -292,7 +294,7 @@ mod tests {
             images: [("app".into(), "app:2".into())].into(),
             ..Change::default()
         };
-        let Action::PatchPod { patch, .. } = change(&pod(), &wanted, "web-new", now) else {
+        let Action::PatchPod { patch, .. } = change(&pod(), &wanted, "web-new", &Nodes::new(), now) else {
             panic!()
         };
         assert_eq!(
@@ -316,7 +318,7 @@ mod tests {
             images: [("app".into(), "app:2".into()), ("log".into(), "log:2".into())].into(),
             ..Change::default()
         };
-        let Action::PatchPod { patch, .. } = change(&pod, &both, "web-b", now) else {
+        let Action::PatchPod { patch, .. } = change(&pod, &both, "web-b", &Nodes::new(), now) else {
             panic!()
         };
         pod.metadata.annotations = serde_json::from_value(patch["metadata"]["annotations"].clone()).unwrap();
@@ -326,7 +328,7 @@ mod tests {
             images: [("app".into(), "app:3".into())].into(),
             ..Change::default()
         };
-        let (last, from) = records(&pod, &one, now);
+        let (last, from) = records(&pod, &one, &Nodes::new(), now);
         assert_eq!(last.keys().collect::<Vec<_>>(), ["app", "log"]);
         assert_eq!(from["app"].images, ["app:1", "app:2"]);
     }

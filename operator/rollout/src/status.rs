@@ -1,6 +1,6 @@
 //! What the CloneSet reports, and the one sentence that says what it waits for.
 
-use afloat_api::{CloneSet, CloneSetStatus, Condition};
+use afloat_api::{CloneSet, CloneSetStatus, Condition, names};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -35,32 +35,88 @@ pub fn count(
     status.updated_available_replicas = number(&|pod| updated(pod) && pod.available(min_ready, now));
 }
 
-/// Puts a verdict into the conditions; times change only if it does.
-pub fn set_condition(status: &mut CloneSetStatus, kind: &str, verdict: Verdict, now: Timestamp) {
+/// Puts a verdict into the conditions. `lastUpdateTime` is when the status or reason last changed, or something moved
+/// (`moved`); another message alone is no news.
+pub fn set_condition(status: &mut CloneSetStatus, kind: &str, verdict: Verdict, moved: bool, now: Timestamp) {
     let word = if verdict.status { "True" } else { "False" };
     let present = status.conditions.iter().position(|condition| condition.kind == kind);
     let old = present.map(|index| status.conditions.remove(index));
-    let now = crate::state::rfc3339(now).parse().map_or(now, |time: Timestamp| time);
-    let same = old
+    let now = Time(crate::state::rfc3339(now).parse().map_or(now, |time: Timestamp| time));
+    let same = |old: &&Condition| old.status == word && old.reason == verdict.reason && !moved;
+    let updated = old.as_ref().filter(same).and_then(|old| old.last_update_time.clone());
+    let turned = old
         .as_ref()
-        .is_some_and(|old| old.status == word && old.reason == verdict.reason && old.message == verdict.message);
-    let condition = match old {
-        Some(old) if same => old,
-        old => Condition {
-            kind: kind.to_owned(),
-            status: word.to_owned(),
-            last_update_time: Some(Time(now)),
-            last_transition_time: old
-                .filter(|old| old.status == word)
-                .and_then(|old| old.last_transition_time)
-                .or(Some(Time(now))),
-            reason: verdict.reason.to_owned(),
-            message: verdict.message,
-        },
+        .filter(|old| old.status == word)
+        .and_then(|old| old.last_transition_time.clone());
+    let condition = Condition {
+        kind: kind.to_owned(),
+        status: word.to_owned(),
+        last_update_time: updated.or_else(|| Some(now.clone())),
+        last_transition_time: turned.or(Some(now)),
+        reason: verdict.reason.to_owned(),
+        message: verdict.message,
     };
     let at = present.unwrap_or(status.conditions.len()).min(status.conditions.len());
     status.conditions.insert(at, condition);
 }
+
+/// Whether the rollout has come further since the old status.
+pub fn moved(old: &CloneSetStatus, new: &CloneSetStatus) -> bool {
+    let outdated = |status: &CloneSetStatus| status.replicas - status.updated_replicas;
+    old.update_revision != new.update_revision
+        || old.replicas != new.replicas
+        || new.updated_replicas > old.updated_replicas
+        || new.updated_ready_replicas > old.updated_ready_replicas
+        || new.updated_available_replicas > old.updated_available_replicas
+        || new.available_replicas > old.available_replicas
+        || outdated(new) < outdated(old)
+}
+
+/// `progressDeadlineSeconds`: a rollout that has not moved for that long is called stuck until it moves again. Returns
+/// the verdict, and when to look again.
+pub fn deadline(
+    set: &CloneSet,
+    new: &CloneSetStatus,
+    verdict: Verdict,
+    now: Timestamp,
+) -> (Verdict, Option<Timestamp>) {
+    let Some(seconds) = set
+        .spec
+        .progress_deadline_seconds
+        .filter(|seconds| *seconds != i32::MAX)
+    else {
+        return (verdict, None);
+    };
+    if verdict.reason != PROGRESS {
+        return (verdict, None);
+    }
+    let limit = SignedDuration::from_secs(i64::from(seconds));
+    let old = set.status.conditions.iter().find(|old| old.kind == names::PROGRESSING);
+    let stands = old.filter(|old| [PROGRESS, STUCK].contains(&old.reason.as_str()) && !moved(&set.status, new));
+    let since = stands
+        .and_then(|old| old.last_update_time.as_ref())
+        .map_or(now, |time| time.0);
+    let stuck = stands.is_some_and(|old| old.reason == STUCK);
+    match since.checked_add(limit) {
+        Ok(end) if end > now && !stuck => (verdict, Some(end)),
+        Ok(_) => {
+            let message = format!(
+                "CloneSet revision {} has timed out progressing; {}",
+                new.update_revision, verdict.message
+            );
+            let verdict = Verdict {
+                status: false,
+                reason: STUCK,
+                message,
+            };
+            (verdict, None)
+        }
+        Err(_) => (verdict, None),
+    }
+}
+
+const PROGRESS: &str = "CloneSetUpdated";
+const STUCK: &str = "ProgressDeadlineExceeded";
 
 /// Removes a condition.
 pub fn clear_condition(status: &mut CloneSetStatus, kind: &str) {
@@ -110,5 +166,5 @@ pub fn verdict(set: &CloneSet, status: &CloneSetStatus, pods: &[&Pod], waits: &[
     )];
     sentences.extend(waits.iter().cloned());
     sentences.extend(not_ready(pods));
-    verdict("CloneSetUpdated", sentences.join("; "))
+    verdict(PROGRESS, sentences.join("; "))
 }

@@ -73,6 +73,8 @@ pub(crate) struct World {
     /// Whether containers crash and users delete pods: then only what we do can be judged, not what is left.
     pub(crate) faults: bool,
     pub(crate) bug: Bug,
+    /// The runtime reports "app:3" under the other name of that image.
+    pub(crate) old_names: bool,
     history: Vec<Snapshot>,
     /// Per kind (set, pods, revisions): the newest version that the controller has seen, and must see.
     seen: [usize; 3],
@@ -106,6 +108,7 @@ impl World {
             },
         });
         let faults = dice.roll(2) == 0;
+        let old_names = dice.roll(3) == 0;
         let mut world = Self {
             dice,
             now: "2026-01-01T00:00:00Z".parse().unwrap(),
@@ -116,6 +119,7 @@ impl World {
             nodes: BTreeMap::new(),
             faults,
             bug,
+            old_names,
             history: Vec::new(),
             seen: [0; 3],
             must: [0; 3],
@@ -196,6 +200,7 @@ impl World {
             now: self.now,
             seed,
             drained: &BTreeMap::new(),
+            nodes: &self.node_images(),
         });
         (plan, view)
     }
@@ -219,6 +224,16 @@ impl World {
                     self.revisions.remove(&at.name);
                 }
                 self.wrote(2);
+            }
+            Action::PatchSet { at, patch } => {
+                if object::matches(Some(&self.set), at) {
+                    self.version += 1;
+                    object::merge(&mut self.set, patch);
+                    self.set["metadata"]["resourceVersion"] = json!(self.version.to_string());
+                    let generation = self.set["metadata"]["generation"].as_i64().unwrap();
+                    self.set["metadata"]["generation"] = json!(generation + 1);
+                }
+                self.wrote(0);
             }
             Action::CreatePod { body } => {
                 self.create_pod(body);

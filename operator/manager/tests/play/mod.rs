@@ -57,6 +57,22 @@ impl Play {
             metrics: Metrics::default(),
             stop: CancellationToken::new(),
         };
+        let nodes: Api<DynamicObject> = Api::all_with(
+            client.clone(),
+            &ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Node")),
+        );
+        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node"}});
+        nodes
+            .create(&PostParams::default(), &serde_json::from_value(node).unwrap())
+            .await
+            .unwrap();
+        let images = json!([{"names": ["docker.io/library/same@sha256:same", "docker.io/library/same:1",
+            "docker.io/library/same:2"]}]);
+        let status = Patch::Merge(json!({"status": {"images": images}}));
+        nodes
+            .patch_status("node", &PatchParams::default(), &status)
+            .await
+            .unwrap();
         tokio::spawn(kubelets(client.clone(), kubelet, play.stop.clone()));
         play
     }
@@ -260,9 +276,11 @@ fn status(pod: &Value, uid: &str, kubelet: Kubelet, running: &mut BTreeMap<(Stri
         let ready = now >= entry.2;
         all_ready &= ready;
         // "same:" images all have one digest.
+        // A runtime may stick to the first name of an image.
+        let reported = if image.starts_with("same:") { "same:1" } else { image };
         let digest = if image.starts_with("same:") { "same" } else { image };
         statuses.push(json!({
-            "name": name, "image": format!("docker.io/library/{image}"), "imageID": format!("sha256:{digest}"),
+            "name": name, "image": format!("docker.io/library/{reported}"), "imageID": format!("sha256:{digest}"),
             "containerID": format!("play://{uid}/{name}/{}", entry.1), "restartCount": entry.1, "ready": ready,
             "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}},
         }));

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use afloat_api::PodUpdatePolicy;
-use serde_json::json;
+use afloat_api::{CloneSet, PodUpdatePolicy};
+use serde_json::{Value, json};
 
 use super::{Planner, create};
 use crate::action::{Action, At, Why};
 use crate::budget::{Round, resolve};
-use crate::order::deletion_order;
+use crate::order::{Deletion, crowds};
 use crate::pod::Pod;
 
 impl<'a> Planner<'a> {
@@ -61,7 +61,8 @@ impl<'a> Planner<'a> {
         ));
 
         let mut specified: Vec<_> = self.pods.iter().copied().filter(|pod| self.specified(pod)).collect();
-        specified.sort_by(|a, b| self.deletion(a, b));
+        let deletion = self.deletion();
+        specified.sort_by(|a, b| deletion.order(a, b));
         for pod in specified {
             self.delete(pod, Why::Specified);
         }
@@ -71,18 +72,51 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn deletion(&self, a: &Pod, b: &Pod) -> std::cmp::Ordering {
-        deletion_order(a, b, self.min_ready, self.seen.now)
+    fn deletion(&self) -> Deletion {
+        Deletion {
+            min_ready: self.min_ready,
+            now: self.seen.now,
+            crowd: crowds(&self.pods, &topology(self.seen.cloneset), self.seen.nodes),
+        }
     }
 
     /// Old pods that the partition does not keep go before updated ones.
     fn surplus_pods(&self, surplus: usize) -> Vec<&'a Pod> {
+        if surplus == 0 {
+            return Vec::new();
+        }
         let mut kept: Vec<_> = self.pods.iter().copied().filter(|pod| !self.specified(pod)).collect();
-        kept.sort_by(|a, b| self.deletion(a, b));
+        let deletion = self.deletion();
+        kept.sort_by(|a, b| deletion.order(a, b));
         let (old, new): (Vec<_>, Vec<_>) = kept.into_iter().partition(|pod| !self.updated(pod));
         let old_first = surplus.min(old.len().saturating_sub(self.count.partition));
         let (first, rest) = old.split_at(old_first);
         first.iter().chain(&new).chain(rest).copied().take(surplus).collect()
+    }
+
+    /// Names in `podsToDelete` whose pods are gone or going have done their work.
+    pub(super) fn prune(&mut self) {
+        let set = self.seen.cloneset;
+        let Some(listed) = set
+            .spec
+            .scale_strategy
+            .as_ref()
+            .map(|strategy| &strategy.pods_to_delete)
+        else {
+            return;
+        };
+        let here = |name: &&String| self.pods.iter().any(|pod| pod.name() == name.as_str());
+        let kept: Vec<&String> = listed.iter().filter(here).collect();
+        if kept.len() == listed.len() {
+            return;
+        }
+        let at = At::of(&set.metadata);
+        let kept = if kept.is_empty() { Value::Null } else { json!(kept) };
+        let patch = json!({
+            "metadata": {"uid": at.uid, "resourceVersion": at.resource_version},
+            "spec": {"scaleStrategy": {"podsToDelete": kept}},
+        });
+        self.actions.push(Action::PatchSet { at, patch });
     }
 
     pub(super) fn delete(&mut self, pod: &'a Pod, why: Why) {
@@ -119,11 +153,23 @@ impl<'a> Planner<'a> {
             .saturating_sub(self.count.total - self.count.available)
             .min(missing);
         if allowed < missing {
-            self.waits.push(format!(
+            let message = format!(
                 "{} pods to create wait for scaleStrategy.maxUnavailable",
                 missing - allowed
-            ));
+            );
+            if allowed == 0 {
+                self.warnings.push(("ScaleUpLimited", message.clone()));
+            }
+            self.waits.push(message);
         }
         allowed
     }
+}
+
+/// The topologies over which the template spreads its pods.
+pub fn topology(set: &CloneSet) -> Vec<String> {
+    let constraints = set.spec.template.pointer("/spec/topologySpreadConstraints");
+    let key = |constraint: &Value| constraint.get("topologyKey")?.as_str().map(str::to_owned);
+    let list = constraints.and_then(Value::as_array);
+    list.into_iter().flatten().filter_map(key).collect()
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Observed, Plan, plan};
 use crate::action::{Action, Why};
+use crate::images::Nodes;
 use crate::pod::Pod;
 use crate::revision::{data, hash, object};
 
@@ -23,7 +24,7 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(images: &[&str], rolling: Value) -> Self {
+    fn new(images: &[&str], rolling: &Value) -> Self {
         let set = json!({
             "metadata": {"name": "web", "namespace": "n", "uid": "set", "resourceVersion": "1", "generation": 1},
             "spec": {
@@ -105,6 +106,7 @@ impl Scene {
             now,
             seed: 1,
             drained: &drained,
+            nodes: &Nodes::new(),
         })
     }
 
@@ -120,6 +122,7 @@ fn words(plan: &Plan) -> Vec<String> {
         Action::NumberRevision { number, .. } => format!("number {number}"),
         Action::DeleteRevision { at } => format!("delete revision {}", at.name),
         Action::CreatePod { .. } => "create".to_owned(),
+        Action::PatchSet { .. } => "prune".to_owned(),
         Action::DeletePod { at, why } | Action::PatchPod { at, why, .. } | Action::PatchPodStatus { at, why, .. } => {
             format!("{} {}", why.as_str(), at.name)
         }
@@ -133,13 +136,13 @@ fn in_place() -> Value {
 
 #[test]
 fn a_new_set_gets_its_revision_first() {
-    let mut scene = Scene::new(&["app:1"], in_place());
+    let mut scene = Scene::new(&["app:1"], &in_place());
     scene.revisions.clear();
     scene.set["spec"]["replicas"] = json!(2);
     assert_eq!(words(&scene.plan()), ["create revision"]);
     let scene = Scene {
         set: scene.set,
-        ..Scene::new(&["app:1"], in_place())
+        ..Scene::new(&["app:1"], &in_place())
     };
     let plan = scene.plan();
     assert_eq!(words(&plan), ["create", "create"]);
@@ -161,7 +164,7 @@ fn a_new_set_gets_its_revision_first() {
 
 #[test]
 fn one_pod_at_a_time_in_three_writes() {
-    let mut scene = Scene::new(&["app:1", "app:2"], in_place());
+    let mut scene = Scene::new(&["app:1", "app:2"], &in_place());
     scene.pod("a", 0);
     scene.pod("b", 0);
     let first = scene.plan();
@@ -177,7 +180,7 @@ fn one_pod_at_a_time_in_three_writes() {
 
 #[test]
 fn a_set_at_rest_is_left_alone() {
-    let mut scene = Scene::new(&["app:1"], in_place());
+    let mut scene = Scene::new(&["app:1"], &in_place());
     scene.pod("a", 0);
     let plan = scene.plan();
     assert!(plan.actions.is_empty(), "{:?}", words(&plan));
@@ -191,7 +194,7 @@ fn a_set_at_rest_is_left_alone() {
 /// kruise #2276: the condition is False, but not for this update: it must be made anew before any image changes.
 #[test]
 fn a_false_condition_of_another_update_is_no_drain() {
-    let mut scene = Scene::new(&["app:1", "app:2"], in_place());
+    let mut scene = Scene::new(&["app:1", "app:2"], &in_place());
     let pod = scene.pod("a", 0);
     pod["status"]["conditions"] = json!([
         {"type": names::INPLACE_READY, "status": "False", "reason": "StartInPlaceUpdate", "lastTransitionTime": START},
@@ -203,7 +206,7 @@ fn a_false_condition_of_another_update_is_no_drain() {
 fn in_place_only_names_the_field_that_forbids_it() {
     let mut scene = Scene::new(
         &["app:1", "app:2"],
-        json!({"podUpdatePolicy": "InPlaceOnly", "maxUnavailable": 1}),
+        &json!({"podUpdatePolicy": "InPlaceOnly", "maxUnavailable": 1}),
     );
     scene.pod("a", 0);
     scene.revisions[0]["data"]["spec"]["template"]["spec"]["hostNetwork"] = json!(true);
@@ -224,7 +227,7 @@ fn in_place_only_names_the_field_that_forbids_it() {
 
 #[test]
 fn in_place_if_possible_recreates_otherwise() {
-    let mut scene = Scene::new(&["app:1", "app:2"], in_place());
+    let mut scene = Scene::new(&["app:1", "app:2"], &in_place());
     scene.pod("a", 0);
     scene.pod("b", 0);
     scene.revisions[0]["data"]["spec"]["template"]["spec"]["hostNetwork"] = json!(true);
@@ -236,7 +239,7 @@ fn in_place_if_possible_recreates_otherwise() {
 fn a_stuck_pod_never_wedges_the_rollout() {
     let mut scene = Scene::new(
         &["app:bad", "app:2"],
-        json!({"podUpdatePolicy": "InPlaceOnly", "maxUnavailable": 0}),
+        &json!({"podUpdatePolicy": "InPlaceOnly", "maxUnavailable": 0}),
     );
     let pod = scene.pod("a", 0);
     pod["status"] = json!({"phase": "Pending", "conditions": [{"type": names::INPLACE_READY, "status": "True"}]});
@@ -245,7 +248,7 @@ fn a_stuck_pod_never_wedges_the_rollout() {
 
 #[test]
 fn labels_alone_change_without_leaving_service() {
-    let mut scene = Scene::new(&["app:1"], in_place());
+    let mut scene = Scene::new(&["app:1"], &in_place());
     scene.pod("a", 0);
     let old = scene.revisions[0].clone();
     scene.set["spec"]["template"]["metadata"]["labels"]["tier"] = json!("front");
@@ -262,14 +265,14 @@ fn labels_alone_change_without_leaving_service() {
 
 #[test]
 fn a_wanted_old_revision_becomes_the_newest() {
-    let mut scene = Scene::new(&["app:1", "app:2"], in_place());
+    let mut scene = Scene::new(&["app:1", "app:2"], &in_place());
     scene.set["spec"]["template"]["spec"]["containers"][0]["image"] = json!("app:1");
     assert_eq!(words(&scene.plan()), ["number 3"]);
 }
 
 #[test]
 fn history_is_cut_from_the_oldest() {
-    let mut scene = Scene::new(&["app:1", "app:2", "app:3", "app:4"], in_place());
+    let mut scene = Scene::new(&["app:1", "app:2", "app:3", "app:4"], &in_place());
     scene.set["spec"]["revisionHistoryLimit"] = json!(1);
     scene.pod("a", 1);
     assert_eq!(
@@ -280,7 +283,7 @@ fn history_is_cut_from_the_oldest() {
 
 #[test]
 fn orphans_are_adopted_and_strangers_released() {
-    let mut scene = Scene::new(&["app:1"], in_place());
+    let mut scene = Scene::new(&["app:1"], &in_place());
     scene.pod("orphan", 0)["metadata"]
         .as_object_mut()
         .unwrap()
@@ -293,7 +296,7 @@ fn orphans_are_adopted_and_strangers_released() {
 
 #[test]
 fn a_specified_pod_is_replaced_within_the_budget() {
-    let mut scene = Scene::new(&["app:1"], in_place());
+    let mut scene = Scene::new(&["app:1"], &in_place());
     for name in ["a", "b", "c"] {
         scene.pod(name, 0)["metadata"]["labels"][names::SPECIFIED_DELETE] = json!("true");
     }
@@ -304,7 +307,7 @@ fn a_specified_pod_is_replaced_within_the_budget() {
 
 #[test]
 fn scaling_down_takes_old_pods_first() {
-    let mut scene = Scene::new(&["app:1", "app:2"], json!({"paused": true, "maxUnavailable": 1}));
+    let mut scene = Scene::new(&["app:1", "app:2"], &json!({"paused": true, "maxUnavailable": 1}));
     scene.pod("a", 1);
     scene.pod("b", 0);
     scene.set["spec"]["replicas"] = json!(1);
@@ -314,7 +317,7 @@ fn scaling_down_takes_old_pods_first() {
 /// kruise #2369
 #[test]
 fn an_in_place_rollout_needs_no_extra_pods() {
-    let mut scene = Scene::new(&["app:1", "app:2"], in_place());
+    let mut scene = Scene::new(&["app:1", "app:2"], &in_place());
     scene.set["spec"]["updateStrategy"]["rollingUpdate"]["maxSurge"] = json!(1);
     scene.pod("a", 0);
     scene.pod("b", 0);
@@ -325,7 +328,7 @@ fn an_in_place_rollout_needs_no_extra_pods() {
 fn the_quiet_period_counts_from_when_the_drain_was_answered() {
     let grace = json!({"podUpdatePolicy": "InPlaceOnly", "maxUnavailable": 1,
         "inPlaceUpdateStrategy": {"gracePeriodSeconds": 10}});
-    let mut scene = Scene::new(&["app:1", "app:2"], grace);
+    let mut scene = Scene::new(&["app:1", "app:2"], &grace);
     let revision = scene.revision(1);
     scene.pod("a", 0)["status"]["conditions"] = json!([{
         "type": names::INPLACE_READY, "status": "False",
@@ -339,7 +342,7 @@ fn the_quiet_period_counts_from_when_the_drain_was_answered() {
 
 #[test]
 fn min_ready_seconds_are_waited_for() {
-    let mut scene = Scene::new(&["app:1", "app:2"], in_place());
+    let mut scene = Scene::new(&["app:1", "app:2"], &in_place());
     scene.set["spec"]["minReadySeconds"] = json!(30);
     scene.pod("a", 1);
     scene.pod("b", 0);
@@ -352,7 +355,7 @@ fn min_ready_seconds_are_waited_for() {
 /// A pod in OpenKruise's own quiet period: its label is new already, its images are not.
 #[test]
 fn openkruises_quiet_period_is_continued() {
-    let mut scene = Scene::new(&["app:1", "app:2"], in_place());
+    let mut scene = Scene::new(&["app:1", "app:2"], &in_place());
     let revision = scene.revision(1);
     let pod = scene.pod("a", 0);
     pod["metadata"]["labels"][names::REVISION] = json!(revision);
@@ -384,7 +387,7 @@ fn openkruises_quiet_period_is_continued() {
 /// OpenKruise is between the change of the image and its completion; nothing is written but the return to service.
 #[test]
 fn an_update_that_openkruise_began_is_completed() {
-    let mut scene = Scene::new(&["app:1", "app:2"], in_place());
+    let mut scene = Scene::new(&["app:1", "app:2"], &in_place());
     let revision = scene.revision(1);
     let pod = scene.pod("a", 1);
     let state = json!({"revision": revision, "updateTimestamp": START,
@@ -406,7 +409,7 @@ fn an_update_that_openkruise_began_is_completed() {
 
 #[test]
 fn the_status_says_what_it_waits_for() {
-    let mut scene = Scene::new(&["app:1"], in_place());
+    let mut scene = Scene::new(&["app:1"], &in_place());
     let pod = scene.pod("a", 0);
     pod["status"]["conditions"][1]["status"] = json!("False");
     pod["status"]["containerStatuses"][0]["state"] = json!({"waiting": {"reason": "CrashLoopBackOff"}});
@@ -416,4 +419,77 @@ fn the_status_says_what_it_waits_for() {
             .message
             .ends_with("1 pod not Ready: container app of a CrashLoopBackOff")
     );
+}
+
+#[test]
+fn pods_to_delete_are_pruned_once_they_are_gone() {
+    let mut scene = Scene::new(&["app:1"], &in_place());
+    scene.pod("a", 0);
+    scene.pod("b", 0);
+    scene.set["spec"]["scaleStrategy"]["podsToDelete"] = json!(["a", "gone"]);
+    let plan = scene.plan();
+    assert_eq!(words(&plan), ["specified_delete a", "prune"]);
+    let Action::PatchSet { patch, .. } = &plan.actions[1] else {
+        panic!()
+    };
+    assert_eq!(patch["spec"]["scaleStrategy"]["podsToDelete"], json!(["a"]));
+    scene.set["spec"]["scaleStrategy"]["podsToDelete"] = json!(["b"]);
+    scene.set["spec"]["replicas"] = json!(1);
+    assert_eq!(
+        words(&scene.plan()),
+        ["specified_delete b"],
+        "the number is reached by that one"
+    );
+}
+
+#[test]
+fn a_rollout_that_does_not_move_times_out() {
+    let mut scene = Scene::new(&["app:1", "app:2"], &in_place());
+    scene.set["spec"]["progressDeadlineSeconds"] = json!(60);
+    scene.pod("a", 0);
+    scene.pod("b", 1)["status"]["conditions"][1]["status"] = json!("False");
+    let reason = |plan: &Plan| plan.status.conditions[0].reason.clone();
+    let first = scene.plan_after(0);
+    assert_eq!(reason(&first), "CloneSetUpdated");
+    assert_eq!(first.wake_at.unwrap().to_string(), "2026-01-01T00:01:00Z");
+    scene.set["status"] = serde_json::to_value(&first.status).unwrap();
+    let waiting = scene.plan_after(59);
+    assert_eq!(waiting.status, first.status);
+    let late = scene.plan_after(60);
+    assert_eq!(reason(&late), "ProgressDeadlineExceeded");
+    assert_eq!(late.status.conditions[0].status, "False");
+    assert!(
+        late.status.conditions[0]
+            .message
+            .contains("has timed out progressing; CloneSet is progressing: 1 of 2")
+    );
+    scene.set["status"] = serde_json::to_value(&late.status).unwrap();
+    assert_eq!(scene.plan_after(61).status, late.status, "and stays so");
+    scene.pods[1]["status"]["conditions"][1]["status"] = json!("True");
+    assert_eq!(reason(&scene.plan_after(62)), "CloneSetUpdated", "until it moves");
+}
+
+#[test]
+fn scaling_up_is_limited_by_unavailable_pods() {
+    let mut scene = Scene::new(&["app:1"], &in_place());
+    scene.pod("a", 0);
+    scene.pod("b", 0)["status"]["conditions"][1]["status"] = json!("False");
+    scene.set["spec"]["replicas"] = json!(5);
+    scene.set["spec"]["scaleStrategy"]["maxUnavailable"] = json!(2);
+    assert_eq!(words(&scene.plan()), ["create"]);
+    scene.set["spec"]["scaleStrategy"]["maxUnavailable"] = json!("20%");
+    let plan = scene.plan();
+    assert!(plan.actions.is_empty());
+    assert_eq!(plan.warnings[0].0, "ScaleUpLimited");
+}
+
+#[test]
+fn the_order_of_updates_can_be_given() {
+    let mut scene = Scene::new(&["app:1", "app:2"], &in_place());
+    for (name, canary) in [("a", "no"), ("b", "yes")] {
+        scene.pod(name, 0)["metadata"]["labels"]["canary"] = json!(canary);
+    }
+    scene.set["spec"]["updateStrategy"]["rollingUpdate"]["priorityStrategy"] = json!({"weightPriority": [
+        {"weight": 1, "matchSelector": {"matchLabels": {"canary": "yes"}}}]});
+    assert_eq!(words(&scene.plan()), ["drain b"]);
 }

@@ -1,10 +1,13 @@
 //! The node's side of a pod: it sees the spec late, restarts what changed, reports late.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{World, object};
+use crate::images::Nodes;
 
 /// What a node knows and runs of one pod.
 #[derive(Default)]
@@ -18,6 +21,7 @@ pub(crate) struct Container {
     pub(crate) image: String,
     starts: u32,
     ready: bool,
+    since: Timestamp,
 }
 
 /// "app:2" and "app:3" are one image; "app:bad" cannot be had.
@@ -26,6 +30,13 @@ fn digest(image: &str) -> &str {
 }
 
 impl World {
+    /// What the nodes list: that "app:2" and "app:3" are one image.
+    pub(crate) fn node_images(&self) -> Nodes {
+        let node = json!({"metadata": {"name": "node"}, "status": {"images": [
+            {"names": ["app@sha256:app:2", "app:2", "app:3"]}, {"names": ["app@sha256:app:1", "app:1"]}]}});
+        [("node".to_owned(), Arc::new(serde_json::from_value(node).unwrap()))].into()
+    }
+
     /// One step of one pod's node. What it does is drawn, unless `eager`: then it does everything.
     pub(crate) fn node_step(&mut self, name: &str, eager: bool) {
         let pod = self.pods[name].clone();
@@ -44,21 +55,22 @@ impl World {
         }
         let step = self.dice.roll(4);
         let crash = self.faults && !eager && self.dice.roll(8) == 0;
+        let (now, old_names) = (self.now, self.old_names);
         let node = self.nodes.entry(uid.clone()).or_default();
         if eager || step == 0 {
             node.seen = Some(self.pods[name].clone());
         }
         if eager || step == 1 {
-            node.act();
+            node.act(now);
         }
         if eager || step == 2 {
             node.running.values_mut().for_each(|container| container.ready = true);
         }
         if crash {
-            node.crash();
+            node.crash(now);
         }
         if (eager || step == 3)
-            && let Some(status) = node.status(&uid)
+            && let Some(status) = node.status(&uid, old_names)
         {
             self.write_pod(name, &json!({"status": status}));
         }
@@ -78,7 +90,7 @@ impl World {
 
 impl Node {
     /// Starts what does not run, restarts what runs from another image than the node has seen.
-    fn act(&mut self) {
+    fn act(&mut self, now: Timestamp) {
         let Some(seen) = &self.seen else { return };
         for container in seen["spec"]["containers"].as_array().unwrap() {
             let (name, image) = (
@@ -102,22 +114,24 @@ impl Node {
                     image: image.to_owned(),
                     starts,
                     ready: false,
+                    since: now,
                 },
             );
         }
     }
 
     /// A container ends and is started again, from what the node has seen.
-    fn crash(&mut self) {
+    fn crash(&mut self, now: Timestamp) {
         for container in self.running.values_mut() {
             container.starts += 1;
+            container.since = now;
             container.ready = false;
         }
-        self.act();
+        self.act(now);
     }
 
     /// As reported: by what the node saw last, gates included, so that it may be late in both directions.
-    fn status(&self, uid: &str) -> Option<Value> {
+    fn status(&self, uid: &str, old_names: bool) -> Option<Value> {
         let seen = self.seen.as_ref()?;
         let specs = seen["spec"]["containers"].as_array().unwrap();
         let statuses: Vec<_> = specs
@@ -125,10 +139,15 @@ impl Node {
             .filter_map(|container| {
                 let name = container["name"].as_str().unwrap();
                 let running = self.running.get(name)?;
+                let reported = if old_names {
+                    digest(&running.image)
+                } else {
+                    &running.image
+                };
                 Some(json!({
-                    "name": name, "image": running.image, "imageID": format!("sha256:{}", digest(&running.image)),
+                    "name": name, "image": reported, "imageID": format!("sha256:{}", digest(&running.image)),
                     "containerID": format!("{uid}/{name}/{}", running.starts), "restartCount": running.starts,
-                    "ready": running.ready, "state": {"running": {}},
+                    "ready": running.ready, "state": {"running": {"startedAt": running.since}},
                 }))
             })
             .collect();

@@ -64,7 +64,13 @@ impl World {
             return;
         }
         let name = &names[self.dice.roll(names.len())];
-        if self.dice.roll(2) == 0 {
+        let choice = self.dice.roll(3);
+        if choice == 2 {
+            let mut spec = self.set["spec"].clone();
+            spec["scaleStrategy"] = json!({"podsToDelete": [name, "nobody"]});
+            return self.edit(spec);
+        }
+        if choice == 0 {
             self.delete_pod(name);
         } else {
             self.version += 1;
