@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -165,10 +165,15 @@ impl<'a> Reaper<'a> {
             .envs(self.init.environment.iter().cloned());
         command.env(INHERITED_VARIABLE, serde_json::to_string(&handover)?);
         let empty = SigSet::empty();
-        // SAFETY: prctl and sigprocmask are async-signal-safe and allocate nothing.
+        // SAFETY: prctl, signal and sigprocmask are async-signal-safe and allocate nothing.
         unsafe {
             command.pre_exec(move || {
                 nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+                // A shell ignores SIGINT for what it starts with `&`. `B` would lose a signal that comes before its
+                // handlers are there, and containers would inherit it.
+                for signal in STOP_SIGNALS {
+                    nix::sys::signal::signal(signal, SigHandler::SigDfl)?;
+                }
                 nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&empty), None)?;
                 Ok(())
             });

@@ -69,7 +69,10 @@ fn prepare_data_dir(path: &Path) -> Result<PathBuf, HostError> {
 fn take_signals() -> Result<(SignalFd, SigSet), HostError> {
     let mut set = SigSet::empty();
     for signal in STOP_SIGNALS {
-        set.add(signal);
+        // Somebody said `nohup`: a signal that is blocked arrives although it is ignored.
+        if signal != Signal::SIGHUP || !ignored(signal) {
+            set.add(signal);
+        }
     }
     set.add(Signal::SIGCHLD);
     let old = set
@@ -78,6 +81,17 @@ fn take_signals() -> Result<(SignalFd, SigSet), HostError> {
     let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .map_err(|e| HostError::system("making a signal descriptor")(e.into()))?;
     Ok((signals, old))
+}
+
+/// Whether this process was started with a signal ignored (proc(5): `SigIgn` of `status`).
+fn ignored(signal: Signal) -> bool {
+    fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores(&status, signal))
+}
+
+fn ignores(status: &str, signal: Signal) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| (mask >> (signal as i32 - 1)) & 1 == 1)
 }
 
 /// Only held open: closed by the kernel when the outer process ends in whatever way.
@@ -347,6 +361,14 @@ mod tests {
         assert_eq!(subordinate_range(text, "ada", 1000), Some((100_000, 65_536)));
         assert_eq!(subordinate_range(text, "", 1001), Some((200_000, 10)));
         assert_eq!(subordinate_range(text, "bob", 7), None);
+    }
+
+    #[test]
+    fn nohup_is_seen() {
+        let status = "SigBlk:\t0000000000014007\nSigIgn:\t0000000000001001\nSigCgt:\t0000000000000440\n";
+        assert!(ignores(status, Signal::SIGHUP));
+        assert!(!ignores(status, Signal::SIGINT));
+        assert!(!ignores("", Signal::SIGHUP));
     }
 
     #[test]
