@@ -15,7 +15,7 @@ use crate::pod::plan::Action;
 use crate::pod::probe::Answer;
 use crate::pod::spec::{self, ProbeKind};
 use crate::pod::state::{Hook, Instance, Obstacle, ProbeTrack, Process, Sandbox, Why};
-use crate::pod::{container_status, env, recover, resolve};
+use crate::pod::{container_status, env, recover, resolve, resources};
 use crate::volume::{self, NameServices};
 use crate::worker::{API_LIMIT, Worker};
 
@@ -336,6 +336,7 @@ impl Worker {
             add_capabilities: capabilities.add.unwrap_or_default(),
             drop_capabilities: capabilities.drop.unwrap_or_default(),
             no_new_privileges: context.allow_privilege_escalation == Some(false),
+            resources: resources::limits(container),
             log_path: self.dirs.log(&container.name, attempt),
             labels: recover::labels(
                 pod,

@@ -20,6 +20,8 @@ use crate::context::Context;
 pub const KUBELET_VERSION: &str = "v1.33.0-afloat";
 /// Seconds without a heartbeat after which others may take the node for dead.
 const LEASE_SECONDS: i32 = 40;
+/// The condition of a node that enforces no limits. Written where it does, too: only so does an old one go away.
+const UNLIMITED: &str = "CgroupsUnavailable";
 /// Status is written at least this often.
 const REPORT: Duration = Duration::from_secs(300);
 /// Images are looked at this often.
@@ -171,15 +173,6 @@ fn architecture() -> &'static str {
 
 async fn status(context: &Context) -> NodeStatus {
     let options = &context.options;
-    let now = context.clock.now();
-    let condition = |type_: &str, ok: bool, reason: &str, message: &str| NodeCondition {
-        type_: type_.to_owned(),
-        status: if ok { "True" } else { "False" }.to_owned(),
-        reason: Some(reason.to_owned()),
-        message: Some(message.to_owned()),
-        last_heartbeat_time: Some(Time(now)),
-        last_transition_time: Some(Time(context.started_at)),
-    };
     let address = |type_: &str, address: String| NodeAddress {
         type_: type_.to_owned(),
         address,
@@ -197,31 +190,53 @@ async fn status(context: &Context) -> NodeStatus {
         ]),
         capacity: Some(quantities.clone()),
         allocatable: Some(quantities),
-        conditions: Some(vec![
-            condition(
-                "MemoryPressure",
-                false,
-                "KubeletHasSufficientMemory",
-                "kubelet has sufficient memory available",
-            ),
-            condition(
-                "DiskPressure",
-                false,
-                "KubeletHasNoDiskPressure",
-                "kubelet has no disk pressure",
-            ),
-            condition(
-                "PIDPressure",
-                false,
-                "KubeletHasSufficientPID",
-                "kubelet has sufficient PID available",
-            ),
-            condition("Ready", true, "KubeletReady", "kubelet is posting ready status"),
-        ]),
+        conditions: Some(conditions(context)),
         node_info: Some(system_info()),
         images: Some(images(context).await),
         ..NodeStatus::default()
     }
+}
+
+fn conditions(context: &Context) -> Vec<NodeCondition> {
+    let now = context.clock.now();
+    let condition = |type_: &str, ok: bool, reason: &str, message: &str| NodeCondition {
+        type_: type_.to_owned(),
+        status: if ok { "True" } else { "False" }.to_owned(),
+        reason: Some(reason.to_owned()),
+        message: Some(message.to_owned()),
+        last_heartbeat_time: Some(Time(now)),
+        last_transition_time: Some(Time(context.started_at)),
+    };
+    let mut conditions = vec![
+        condition(
+            "MemoryPressure",
+            false,
+            "KubeletHasSufficientMemory",
+            "kubelet has sufficient memory available",
+        ),
+        condition(
+            "DiskPressure",
+            false,
+            "KubeletHasNoDiskPressure",
+            "kubelet has no disk pressure",
+        ),
+        condition(
+            "PIDPressure",
+            false,
+            "KubeletHasSufficientPID",
+            "kubelet has sufficient PID available",
+        ),
+        condition("Ready", true, "KubeletReady", "kubelet is posting ready status"),
+    ];
+    // Not one of Kubernetes': a node there does not start without cgroups.
+    conditions.push(match context.runtime.unlimited() {
+        Some(why) => {
+            let message = format!("limits of containers are not enforced: {why}");
+            condition(UNLIMITED, true, "LimitsNotEnforced", &message)
+        }
+        None => condition(UNLIMITED, false, "LimitsEnforced", "limits of containers are enforced"),
+    });
+    conditions
 }
 
 /// What the node has; each image also by the name that carries its id, so that a reader can tell which names are one image.

@@ -13,7 +13,7 @@ use afloat_runtime::host::{self, HostOptions};
 use afloat_runtime::image::{BuildSpec, ImageStore};
 use afloat_runtime::net::{Bridge, ensure_bridge, setup_base};
 use afloat_runtime::oci::{OciOptions, OciRuntime};
-use afloat_runtime::{ContainerSpec, ContainerState, ExecSpec, Runtime, SandboxSpec};
+use afloat_runtime::{ContainerSpec, ContainerState, ExecSpec, Resources, Runtime, SandboxSpec};
 use anyhow::Context as _;
 use tokio::io::AsyncReadExt as _;
 
@@ -213,6 +213,18 @@ async fn many(runtime: &OciRuntime, image_id: &str, dir: &std::path::Path) -> an
     Ok(())
 }
 
+/// With `LIMITED` in the environment every container has limits, to see what they cost.
+fn resources() -> Resources {
+    if std::env::var_os("LIMITED").is_none() {
+        return Resources::default();
+    }
+    Resources {
+        memory_limit_bytes: Some(64 << 20),
+        cpu_shares: Some(102),
+        ..Resources::default()
+    }
+}
+
 fn spec(uid: &str, image_id: &str, log_path: PathBuf) -> ContainerSpec {
     ContainerSpec {
         pod_uid: uid.into(),
@@ -238,6 +250,7 @@ fn spec(uid: &str, image_id: &str, log_path: PathBuf) -> ContainerSpec {
         add_capabilities: vec![],
         drop_capabilities: vec![],
         no_new_privileges: false,
+        resources: resources(),
         log_path,
         labels: BTreeMap::new(),
     }

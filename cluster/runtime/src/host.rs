@@ -5,11 +5,13 @@
 //! that dies by accident. `B` is the tokio process; every container's first process becomes a child of `C`.
 //!
 //! The pid namespace and the parent-death signal together make sure that `kill -9` of `A` leaves nothing: each alone does
-//! not. Nothing in here may ever change the host's mounts, devices, cgroups or temporary directories.
+//! not. Nothing in here may ever change the host's mounts, devices or temporary directories, nor any cgroup but those that
+//! it makes inside of its own and removes again.
 
 pub(crate) mod broker;
+mod cgroup;
 pub(crate) mod init;
-mod inner;
+pub(crate) mod inner;
 pub(crate) mod mounts;
 mod oci_command;
 mod outer;
@@ -33,6 +35,8 @@ pub(crate) const OCI_STATE_DIR: &str = "/run/afloat/oci";
 pub(crate) const IO_DIR: &str = "/run/afloat/io";
 /// Names this run of `C`: whatever was started under another name died with its pid namespace.
 pub(crate) const BOOT_FILE: &str = "/run/afloat/boot";
+/// Where cgroups of containers are made, as pid 1 tells it.
+pub(crate) const CGROUPS_FILE: &str = "/run/afloat/cgroups";
 /// Our own program, not to be written; missing where the kernel refused that.
 pub(crate) const PROGRAM: &str = "/run/afloat/program";
 /// How `C` tells `B` what it inherits.

@@ -3,6 +3,7 @@
 //! The agent decides, a runtime obeys: it keeps no policy (no restarts, no back-off, no probes). Two implement it:
 //! [`oci`] containers on this machine, and a simulated one (in the agent's crate) for tests and scale benchmarks.
 
+mod cgroup;
 pub mod host;
 pub mod image;
 pub mod net;
@@ -15,6 +16,8 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
+
+pub use cgroup::{CPU_PERIOD_US, Cgroups, Resources};
 
 /// An image that the node has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +125,8 @@ pub struct ContainerSpec {
     pub drop_capabilities: Vec<String>,
     /// Set no_new_privs.
     pub no_new_privileges: bool,
+    /// What it may use, where that can be enforced ([`Runtime::unlimited`]).
+    pub resources: Resources,
     /// Where standard output and error go, in the CRI log format; made by the runtime, appended to.
     pub log_path: PathBuf,
     /// Kept with the container and given back by [`Runtime::containers`], for the agent's own use (hash, …).
@@ -257,4 +262,9 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Connects to a TCP port inside the pod's network namespace (probes, hooks, port-forward).
     async fn connect(&self, pod_uid: &str, port: u16) -> Result<tokio::net::TcpStream, RuntimeError>;
+
+    /// Why [`ContainerSpec::resources`] have no effect here; None: they are enforced.
+    fn unlimited(&self) -> Option<String> {
+        None
+    }
 }

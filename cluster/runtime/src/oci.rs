@@ -29,7 +29,9 @@ use tokio::sync::{Semaphore, broadcast};
 use crate::host::{BOOT_FILE, IO_DIR};
 use crate::image::{ImageError, ImageStore, resolve_user};
 use crate::net::{Bridge, NetError, connect_netlink};
-use crate::{Container, ContainerSpec, ExecSession, ExecSpec, Image, Runtime, RuntimeError, Sandbox, SandboxSpec};
+use crate::{
+    Cgroups, Container, ContainerSpec, ExecSession, ExecSpec, Image, Runtime, RuntimeError, Sandbox, SandboxSpec,
+};
 use command::OciCommand;
 use host_facts::HostFacts;
 use log::Pipes;
@@ -85,6 +87,7 @@ struct Shared {
     exits: broadcast::Sender<String>,
     creating: Semaphore,
     facts: HostFacts,
+    cgroups: Cgroups,
 }
 
 impl OciRuntime {
@@ -96,16 +99,17 @@ impl OciRuntime {
         let netlink = connect_netlink()?;
         let command = OciCommand::new(&options.oci_runtime);
         let (dir, gateway, prefix) = (options.dir.clone(), options.bridge.gateway, options.bridge.prefix);
-        let (boot, records, sandboxes, facts) = blocking(move || {
+        let (boot, records, sandboxes, facts, cgroups) = blocking(move || {
             for path in [dir.join("containers"), dir.join("sandboxes"), PathBuf::from(IO_DIR)] {
                 fs::create_dir_all(&path).map_err(|e| failed(format!("making {}", path.display()), &e))?;
             }
             let boot = fs::read_to_string(BOOT_FILE).map_err(|e| failed(format!("reading {BOOT_FILE}"), &e))?;
-            let records = container::recover(&dir.join("containers"), &boot);
+            let cgroups = crate::host::inner::cgroups();
+            let records = container::recover(&dir.join("containers"), &boot, &cgroups);
             let sandboxes = Sandboxes::load(&dir.join("sandboxes"), gateway, prefix, |uid| {
                 records.iter().any(|r| r.pod_uid == uid)
             });
-            Ok((boot, records, sandboxes, HostFacts::read()))
+            Ok((boot, records, sandboxes, HostFacts::read(), cgroups))
         })
         .await?;
         let shared = Arc::new(Shared {
@@ -119,6 +123,7 @@ impl OciRuntime {
             exits: broadcast::channel(EXITS_MAX).0,
             creating: Semaphore::new(CREATES_MAX),
             facts,
+            cgroups,
         });
         for record in records {
             shared.adopt(record);
@@ -270,6 +275,10 @@ impl Runtime for OciRuntime {
             .await
             .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
             .map_err(|e| failed(format!("connecting to {ip}:{port}"), &e))
+    }
+
+    fn unlimited(&self) -> Option<String> {
+        self.shared.cgroups.unavailable().map(str::to_owned)
     }
 }
 

@@ -16,6 +16,7 @@ mod plan_test;
 pub(crate) mod probe;
 pub(crate) mod recover;
 pub(crate) mod resolve;
+pub(crate) mod resources;
 pub mod spec;
 mod start;
 pub mod state;

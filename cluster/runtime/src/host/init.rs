@@ -16,8 +16,9 @@ use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
+use super::cgroup::Doors;
 use super::outer::{SETUP_FAILED, STOP_SIGNALS};
-use super::{EXITS_DIR, INHERITED_VARIABLE, mounts};
+use super::{CGROUPS_FILE, EXITS_DIR, INHERITED_VARIABLE, mounts};
 
 /// First and longest pause before the inner process is started again.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
@@ -27,6 +28,10 @@ const WELL_AFTER: Duration = Duration::from_secs(30);
 const SHORT_LIVES_MAX: u32 = 6;
 /// Exit codes from here on are accidents (101 is a panic); below them the inner process meant it.
 const ACCIDENT: i32 = 100;
+
+/// What the outer process says when all is set, also: but do not touch the cgroups.
+pub(super) const GO: &[u8; 2] = b"go";
+pub(super) const GO_WITHOUT_CGROUPS: &[u8; 2] = b"no";
 
 /// Everything pid 1 starts with.
 pub(super) struct Init {
@@ -42,6 +47,8 @@ pub(super) struct Init {
     pub(super) inner_args: Vec<OsString>,
     pub(super) environment: Vec<(OsString, OsString)>,
     pub(super) rootless: bool,
+    /// Kept open for the inside.
+    pub(super) cgroups: Doors,
 }
 
 /// What the inner process finds in its environment.
@@ -94,13 +101,17 @@ impl Init {
             .map_err(|e| format!("asking to die with the outer process: {e}"))?;
         let mut word = [0; 2];
         match rustix::io::read(&self.go, &mut word) {
-            Ok(2) => {}
+            Ok(2) if word == *GO => {}
+            Ok(2) => self.cgroups = Doors::None("moving into a cgroup of our own was refused".into()),
             _ => return Err("the outer process is gone".into()),
         }
         // Ctrl-C on a terminal is to reach the outer process only, which forwards it once.
         nix::unistd::setsid().map_err(|e| format!("starting a session: {e}"))?;
         let _ = rustix::system::sethostname(b"afloat");
-        mounts::set_up(self.data_dir.as_deref(), self.rootless)
+        let dir = mounts::set_up(self.data_dir.as_deref(), self.rootless)?;
+        let cgroups = serde_json::to_vec(&self.cgroups.cgroups()).map_err(|e| e.to_string())?;
+        fs::write(CGROUPS_FILE, cgroups).map_err(|e| format!("writing {CGROUPS_FILE}: {e}"))?;
+        Ok(dir)
     }
 }
 

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::init::Handover;
-use super::{Broker, HostError, INHERITED_VARIABLE};
+use super::{Broker, CGROUPS_FILE, HostError, INHERITED_VARIABLE};
+use crate::cgroup::Cgroups;
 
 /// Descriptors may be taken over once only.
 static TAKEN: AtomicBool = AtomicBool::new(false);
@@ -22,6 +23,8 @@ pub struct Inherited {
     pub rootless: bool,
     /// How often this process was started again after an accident.
     pub restarts: u32,
+    /// Whether limits of containers are enforced.
+    pub cgroups: Cgroups,
     /// Sockets of the host.
     pub broker: Broker,
 }
@@ -46,8 +49,20 @@ pub fn inherited() -> Result<Inherited, HostError> {
         data_dir: handover.data_dir,
         rootless: handover.rootless,
         restarts: handover.restarts,
+        cgroups: cgroups(),
         broker: Broker::new(take(handover.channel)?),
     })
+}
+
+/// What pid 1 left about cgroups.
+pub(crate) fn cgroups() -> Cgroups {
+    std::fs::read(CGROUPS_FILE)
+        .map_err(|e| e.to_string())
+        .and_then(|bytes| serde_json::from_slice(&bytes).map_err(|e| e.to_string()))
+        .map(Cgroups::checked)
+        .unwrap_or_else(|e| Cgroups::Unavailable {
+            reason: format!("reading {CGROUPS_FILE}: {e}"),
+        })
 }
 
 /// Containers must not inherit it further.

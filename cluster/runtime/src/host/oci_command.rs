@@ -26,11 +26,13 @@ struct Arguments {
     pid_file: Option<PathBuf>,
     process: Option<PathBuf>,
     console_socket: Option<PathBuf>,
+    /// `cgroup.procs` files of the container that a command is to share.
+    cgroups: Vec<PathBuf>,
     words: Vec<String>,
 }
 
 /// The hidden subcommand: `--root DIR --log FILE (create --bundle DIR --pid-file FILE | start | delete | exec --process
-/// FILE [--pid-file FILE] [--console-socket FILE]) ID`. Answers the exit code; for `exec` that of the command.
+/// FILE [--pid-file FILE] [--console-socket FILE] [--cgroup FILE]…) ID`. Answers the exit code; for `exec` that of the command.
 pub fn oci_main(args: &[OsString]) -> i32 {
     let Some(arguments) = parse(args) else { return FAILED };
     let log = arguments
@@ -78,6 +80,10 @@ fn parse(args: &[OsString]) -> Option<Arguments> {
             "--pid-file" => &mut parsed.pid_file,
             "--process" => &mut parsed.process,
             "--console-socket" => &mut parsed.console_socket,
+            "--cgroup" => {
+                parsed.cgroups.push(PathBuf::from(args.next()?));
+                continue;
+            }
             flag if flag.starts_with('-') => return None,
             word => {
                 parsed.words.push(word.to_owned());
@@ -122,6 +128,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<i32> {
             Ok(0)
         }
         "exec" => {
+            // Before it is forked: it cannot have children outside of the limits then.
+            crate::cgroup::write_all(&arguments.cgroups, 0)?;
             let pid = builder()?
                 .with_pid_file(arguments.pid_file.clone())?
                 .with_console_socket(arguments.console_socket.clone())
@@ -130,6 +138,14 @@ fn run(arguments: &Arguments) -> anyhow::Result<i32> {
                 // With a console socket libcontainer insists on being detached; we wait all the same.
                 .with_detach(arguments.console_socket.is_some())
                 .build()?;
+            if arguments
+                .cgroups
+                .iter()
+                .any(|path| path.with_file_name("cgroup.controllers").exists())
+            {
+                // In a unified hierarchy libcontainer may have found another place for it.
+                crate::cgroup::write_all(&arguments.cgroups, pid.as_raw())?;
+            }
             wait(pid.as_raw())
         }
         other => anyhow::bail!("unknown verb `{other}`"),

@@ -16,7 +16,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getegid, geteuid};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{HostError, HostOptions, broker, init};
+use super::{HostError, HostOptions, broker, cgroup, init};
 
 /// How long the inside may take to stop after the first signal. It promises 5 seconds itself.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -100,6 +100,8 @@ struct Outer {
     channel: OwnedFd,
     errors: OwnedFd,
     _alive: OwnedFd,
+    /// Dropped after everything else has ended.
+    _cgroups: Option<cgroup::Tree>,
 }
 
 impl Outer {
@@ -111,6 +113,7 @@ impl Outer {
         let (go_read, go) = pipe()?;
         let (errors, errors_write) = pipe()?;
         let privileged = geteuid().is_root();
+        let (cgroups, doors) = cgroup::Tree::make();
         let mut outside = Some((channel, alive, go, errors));
         let mut inside = Some(init::Init {
             listeners,
@@ -122,6 +125,7 @@ impl Outer {
             inner_args: options.inner_args,
             environment: options.environment,
             rootless: !privileged,
+            cgroups: doors,
         });
         let attempt = |user_namespace: bool, outside: &mut Option<_>, inside: &mut Option<init::Init>| {
             if let Some(init) = inside.as_mut() {
@@ -150,12 +154,14 @@ impl Outer {
             channel,
             errors,
             _alive: alive,
+            _cgroups: cgroups,
         };
         if user_namespace {
             map_ids(child)?;
         }
+        let entered = outer._cgroups.as_ref().is_none_or(|tree| tree.enter(child).is_ok());
         fs::File::from(go)
-            .write_all(b"go")
+            .write_all(if entered { init::GO } else { init::GO_WITHOUT_CGROUPS })
             .map_err(HostError::system("starting pid 1"))?;
         Ok(outer)
     }
@@ -247,7 +253,7 @@ impl Drop for Outer {
     }
 }
 
-fn pipe() -> Result<(OwnedFd, OwnedFd), HostError> {
+pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd), HostError> {
     rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| HostError::system("making a pipe")(e.into()))
 }
 

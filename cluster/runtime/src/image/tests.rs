@@ -78,10 +78,7 @@ fn the_same_files_are_the_same_image_and_layers_are_shared() -> Result {
         Some(other.id.clone())
     );
     assert_eq!(store.find(&other.id)?.map(|i| i.id), Some(other.id.clone()));
-    assert_eq!(
-        store.find(&format!("web@{}", other.id))?.map(|i| i.id),
-        Some(other.id)
-    );
+    assert_eq!(store.find(&format!("web@{}", other.id))?.map(|i| i.id), Some(other.id));
     assert_eq!(store.find("web:v3")?, None);
     assert!(store.remove("web:v1")?);
     assert_eq!(

@@ -14,7 +14,7 @@ use super::{Shared, blocking, failed, log, rootfs, watch};
 use crate::host::OCI_STATE_DIR;
 use crate::host::init::start_time;
 use crate::net::namespace_path;
-use crate::{ContainerSpec, ContainerState, RuntimeError};
+use crate::{Cgroups, ContainerSpec, ContainerState, Resources, RuntimeError};
 
 /// The group of terminals in every Linux distribution.
 const TTY_GROUP: u32 = 5;
@@ -23,7 +23,7 @@ const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Reads the records of a node and brings them up to now. Directories without a readable record are of containers that
 /// were never made to the end; they are removed.
-pub(super) fn recover(dir: &Path, boot: &str) -> Vec<Record> {
+pub(super) fn recover(dir: &Path, boot: &str, cgroups: &Cgroups) -> Vec<Record> {
     let mut records = Vec::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let dir = entry.path();
@@ -35,10 +35,13 @@ pub(super) fn recover(dir: &Path, boot: &str) -> Vec<Record> {
             // Its process may wait at the gate, made just before we died.
             set_process(&mut record, &dir);
         }
-        if record.recover(boot, watch::look(&record), Timestamp::now())
-            && let Err(error) = record.save(&dir)
-        {
-            tracing::warn!(container = record.id, %error, "the end of a container is not on disk");
+        if record.recover(boot, watch::look(&record), Timestamp::now()) {
+            if let Some(exit) = &mut record.exit {
+                exit.oom_killed = record.boot == boot && cgroups.oom_killed(&record.id);
+            }
+            if let Err(error) = record.save(&dir) {
+                tracing::warn!(container = record.id, %error, "the end of a container is not on disk");
+            }
         }
         records.push(record);
     }
@@ -88,6 +91,7 @@ impl Shared {
         let record = Record::new(id.to_owned(), spec, self.boot.clone(), Timestamp::now());
         let (shared, spec, hostname, made) = (Arc::clone(self), spec.clone(), hostname.to_owned(), dir.clone());
         let log_path = spec.log_path.clone();
+        let resources = spec.resources;
         let (mut record, out, err) = blocking(move || {
             shared.prepare(&made, &spec, &hostname, host_network)?;
             record.save(&made).map_err(|e| failed("writing container.json", &e))?;
@@ -109,19 +113,29 @@ impl Shared {
                 Some((Stdio::from(out), Stdio::from(err))),
             )
             .await?;
+        let shared = Arc::clone(self);
         let record = blocking(move || {
             set_process(&mut record, &dir);
-            if record.pid.is_none() {
+            let Some(pid) = record.pid else {
                 return Err(RuntimeError::Failed(
                     "the container's process ended before it was started".into(),
                 ));
-            }
+            };
+            shared.limit(&record.id, pid, &resources)?;
             record.save(&dir).map_err(|e| failed("writing container.json", &e))?;
             Ok(record)
         })
         .await?;
         self.insert(record);
         Ok(())
+    }
+
+    /// Sets the container's limits and puts its process, which waits at the gate, under them. Blocks.
+    fn limit(&self, id: &str, pid: i32, resources: &Resources) -> Result<(), RuntimeError> {
+        self.cgroups
+            .create(id, resources)
+            .and_then(|()| self.cgroups.enter(id, pid))
+            .map_err(|e| failed("limiting resources", &e))
     }
 
     /// Root file system and configuration. Blocks.
@@ -236,8 +250,11 @@ impl Shared {
                 tracing::debug!(container = id, %error, "the OCI runtime cannot delete it");
             }
         }
-        let id = id.to_owned();
+        let (shared, id) = (Arc::clone(self), id.to_owned());
         let removed = blocking(move || {
+            if let Err(error) = shared.cgroups.remove(&id) {
+                tracing::debug!(container = id, %error, "a cgroup stays until the end of the run");
+            }
             let _ = fs::remove_dir_all(Path::new(OCI_STATE_DIR).join(&id));
             Self::pipes(&id).remove();
             rootfs::remove(&dir).map_err(|e| failed(format!("removing {}", dir.display()), &e))

@@ -74,7 +74,8 @@ impl Shared {
             .arg("--process")
             .arg(&files.process)
             .arg("--pid-file")
-            .arg(&files.pid);
+            .arg(&files.pid)
+            .args(self.limits(id));
         if tty {
             let listener = terminal::listen(&files.socket).map_err(|e| failed("making a console socket", &e))?;
             command
@@ -105,6 +106,18 @@ impl Shared {
             resize: None,
             exit: wait(child, files),
         })
+    }
+}
+
+impl Shared {
+    /// Options that make a command share the limits of its container.
+    fn limits(&self, id: &str) -> Vec<std::ffi::OsString> {
+        let entrances = self.cgroups.entrances(id);
+        if !self.command.own || entrances.is_empty() {
+            return vec![];
+        }
+        let option = |path: PathBuf| ["--cgroup".into(), path.into_os_string()];
+        entrances.into_iter().flat_map(option).collect()
     }
 }
 

@@ -44,6 +44,8 @@ pub(super) struct ExitRecord {
     pub(super) code: i32,
     pub(super) signal: i32,
     pub(super) finished_at: Timestamp,
+    #[serde(default)]
+    pub(super) oom_killed: bool,
 }
 
 /// What is seen of a process after a restart of the inner process.
@@ -83,7 +85,7 @@ impl Record {
                 code: if exit.signal == 0 { exit.code } else { 128 + exit.signal },
                 signal: exit.signal,
                 finished_at: exit.finished_at,
-                oom_killed: false,
+                oom_killed: exit.oom_killed,
             }),
             (None, Some(_)) => ContainerState::Running,
             (None, None) => ContainerState::Created,
@@ -124,6 +126,7 @@ impl Record {
             code,
             signal,
             finished_at: now,
+            oom_killed: false,
         });
         true
     }

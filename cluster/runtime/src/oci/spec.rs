@@ -97,7 +97,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) has_tty_group: bool,
 }
 
-/// The configuration of a container. No cgroup settings: there is no cgroup of ours.
+/// The configuration of a container. No cgroup settings: limits are set by us, where they can be.
 pub(super) fn config(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<Value, RuntimeError> {
     let capabilities = capabilities(spec, around.own_capabilities)?;
     let mut namespaces: Vec<Value> = ["pid", "mount", "ipc", "uts"]
@@ -219,6 +219,7 @@ mod tests {
             add_capabilities: vec![],
             drop_capabilities: vec![],
             no_new_privileges: true,
+            resources: crate::Resources::default(),
             log_path: "/log".into(),
             labels: std::collections::BTreeMap::new(),
         }

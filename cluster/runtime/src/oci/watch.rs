@@ -95,11 +95,17 @@ impl Shared {
     }
 
     async fn ended(self: &Arc<Self>, id: &str, exit: ChildExit, file: std::path::PathBuf) {
+        let finished_at = Timestamp::now();
+        let (shared, name) = (Arc::clone(self), id.to_owned());
+        let oom_killed = super::blocking(move || Ok(shared.cgroups.oom_killed(&name)))
+            .await
+            .unwrap_or(false);
         if let Some(entry) = self.containers().get_mut(id) {
             entry.record.exit = Some(ExitRecord {
                 code: exit.code,
                 signal: exit.signal,
-                finished_at: Timestamp::now(),
+                finished_at,
+                oom_killed,
             });
             entry.process = None;
         }

@@ -20,13 +20,15 @@ const LIMIT: Duration = Duration::from_secs(60);
 const ORDINARY: &str = "65534";
 
 type Test = (&'static str, fn(&World) -> anyhow::Result<()>);
-const TESTS: [Test; 6] = [
+const TESTS: [Test; 8] = [
     ("life", life),
     ("kill_leaves_nothing_and_a_new_start_is_a_reboot", kill_and_reboot),
     ("inner_crash_finds_containers_again", crash),
     ("signals_stop_it", signals),
     ("deaf_inside_is_killed_by_the_second_signal", deaf),
     ("port_in_use_is_named", port),
+    ("limits_hold_and_their_cgroups_go", limits),
+    ("a_later_run_sweeps", swept),
 ];
 
 /// Who runs it.
@@ -239,6 +241,36 @@ impl Run {
             .collect()
     }
 
+    /// This run's own directories, in whatever hierarchy.
+    fn cgroups(&self) -> Vec<PathBuf> {
+        let start = format!("afloat-{}-", self.child.id());
+        let mut found = vec![];
+        let mut dirs = vec![PathBuf::from("/sys/fs/cgroup")];
+        while let Some(dir) = dirs.pop() {
+            for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+                if entry.file_name().to_string_lossy().starts_with(&start) {
+                    found.push(entry.path());
+                } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    dirs.push(entry.path());
+                }
+            }
+        }
+        found
+    }
+
+    /// The process that removes them in the end.
+    fn janitor(&self) -> anyhow::Result<Pid> {
+        let is_janitor = |pid: &&String| {
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "afloat-janitor")
+        };
+        let pid = self
+            .processes()
+            .iter()
+            .find(is_janitor)
+            .and_then(|pid| pid.parse().ok());
+        pid.and_then(Pid::from_raw).context("there is no janitor")
+    }
+
     fn nothing_left(&self, at_once: bool) -> anyhow::Result<()> {
         let end = Instant::now()
             + if at_once {
@@ -249,12 +281,13 @@ impl Run {
         loop {
             let (processes, host) = (self.processes(), Host::look());
             let listening = TcpListener::bind(&self.listen).is_err();
-            if processes.is_empty() && host == self.before && !listening {
+            let cgroups = self.cgroups();
+            if processes.is_empty() && host == self.before && !listening && cgroups.is_empty() {
                 return Ok(());
             }
             if Instant::now() > end {
                 bail!(
-                    "left: processes {processes:?}, listening {listening}, host {host:?}, was {:?}",
+                    "left: processes {processes:?}, cgroups {cgroups:?}, listening {listening}, host {host:?}, was {:?}",
                     self.before
                 );
             }
@@ -291,10 +324,11 @@ fn kill_and_reboot(world: &World) -> anyhow::Result<()> {
     ensure!(run.expect("running")? == "running main 0 10.244.1.2");
     // The container's process is let go, but may not be the script yet.
     let end = Instant::now() + LIMIT;
-    while run.processes().len() < 4 {
+    let least = if run.cgroups().is_empty() { 4 } else { 5 };
+    while run.processes().len() < least {
         ensure!(
             Instant::now() < end,
-            "outer, pid 1, inner and a container: {:?}",
+            "outer, pid 1, inner, a container, and a janitor where there are cgroups: {:?}",
             run.processes()
         );
     }
@@ -349,5 +383,60 @@ fn port(world: &World) -> anyhow::Result<()> {
     let line = run.expect("stderr")?;
     ensure!(line.contains(&format!("address {address} is in use")), "{line}");
     ensure!(run.wait()? == 3);
+    Ok(())
+}
+
+fn limits(world: &World) -> anyhow::Result<()> {
+    for signal in [Signal::TERM, Signal::KILL] {
+        let mut run = world.start("limits", None)?;
+        let line = run.expect("limits ")?;
+        if let Some(reason) = line.strip_prefix("limits none: ") {
+            ensure!(run.wait()? == 0, "without cgroups everything works: {line}");
+            run.nothing_left(true)?;
+            if world.ordinary {
+                return Ok(());
+            }
+            bail!("skipped: {reason}");
+        }
+        let id = line.strip_prefix("limits of ").context("an id")?;
+        let cgroups = run.cgroups();
+        let text = |file: &str| {
+            let mut texts = cgroups.iter().map(|dir| fs::read_to_string(dir.join(id).join(file)));
+            texts.find_map(Result::ok).map(|text| text.trim().to_owned())
+        };
+        let limit = text("memory.limit_in_bytes").or_else(|| text("memory.max"));
+        ensure!(
+            limit.as_deref() == Some("67108864"),
+            "seen from outside: {limit:?} in {cgroups:?}"
+        );
+        run.signal(signal)?;
+        ensure!(run.wait()? == if signal == Signal::KILL { 137 } else { 0 });
+        run.nothing_left(signal == Signal::TERM)?;
+    }
+    Ok(())
+}
+
+/// Not even the janitor survives: then the next run does its work, and leaves a run that lives alone.
+fn swept(world: &World) -> anyhow::Result<()> {
+    let mut other = world.start("serve", None)?;
+    other.expect("running")?;
+    let mut run = world.start("serve", None)?;
+    run.expect("running")?;
+    if run.cgroups().is_empty() {
+        bail!("skipped: there are no cgroups that could be left");
+    }
+    kill_process(run.janitor()?, Signal::KILL)?;
+    run.signal(Signal::KILL)?;
+    run.wait()?;
+    ensure!(!run.cgroups().is_empty(), "nobody is there to remove them");
+    let mut next = world.start("serve", None)?;
+    next.expect("running")?;
+    ensure!(run.cgroups().is_empty(), "swept");
+    ensure!(!other.cgroups().is_empty() && !next.cgroups().is_empty(), "those live");
+    for run in [&mut other, &mut next] {
+        run.signal(Signal::TERM)?;
+        ensure!(run.wait()? == 0);
+        ensure!(run.cgroups().is_empty());
+    }
     Ok(())
 }

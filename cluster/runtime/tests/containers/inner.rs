@@ -10,14 +10,16 @@ use afloat_runtime::host::{self, Inherited};
 use afloat_runtime::image::{BuildSpec, ImageStore};
 use afloat_runtime::net::{Bridge, ensure_bridge, setup_base};
 use afloat_runtime::oci::{OciOptions, OciRuntime};
-use afloat_runtime::{Container, ContainerSpec, ContainerState, ExecSpec, Runtime, RuntimeError, SandboxSpec};
+use afloat_runtime::{
+    Container, ContainerSpec, ContainerState, ExecSpec, Exit, Resources, Runtime, RuntimeError, SandboxSpec,
+};
 use anyhow::{Context as _, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::signal::unix::{SignalKind, signal};
 
 const LIMIT: Duration = Duration::from_secs(20);
 /// Says hello, and goodbye with code 7.
-const LOOP: &str = "trap 'echo bye; exit 7' TERM; echo hello; while :; do sleep 0.05; done";
+pub(crate) const LOOP: &str = "trap 'echo bye; exit 7' TERM; echo hello; while :; do sleep 0.05; done";
 
 pub(crate) fn main(arguments: &[OsString]) -> i32 {
     let scenario = arguments
@@ -75,6 +77,14 @@ async fn play(scenario: &str, inherited: Inherited) -> anyhow::Result<()> {
             std::future::pending().await
         }
         "crash" => inside.after_crash().await,
+        "limits" => {
+            let found = crate::limits::inside(&inside, &inherited).await?;
+            if let Some(ids) = found {
+                term.recv().await;
+                crate::limits::remove(&inside, &inherited, &ids).await?;
+            }
+            Ok(())
+        }
         other => anyhow::bail!("no scenario {other}"),
     }
 }
@@ -87,8 +97,8 @@ fn describe(container: &Container) -> String {
     }
 }
 
-struct Inside {
-    runtime: OciRuntime,
+pub(crate) struct Inside {
+    pub(crate) runtime: OciRuntime,
     image: String,
     dir: std::path::PathBuf,
 }
@@ -128,7 +138,7 @@ impl Inside {
         })
     }
 
-    fn spec(&self, name: &str, attempt: u32, script: &str) -> ContainerSpec {
+    pub(crate) fn spec(&self, name: &str, attempt: u32, script: &str) -> ContainerSpec {
         ContainerSpec {
             pod_uid: "pod".into(),
             pod: "default/pod".into(),
@@ -153,12 +163,13 @@ impl Inside {
             add_capabilities: vec![],
             drop_capabilities: vec![],
             no_new_privileges: false,
+            resources: Resources::default(),
             log_path: self.dir.join(format!("logs/{name}/{attempt}.log")),
             labels: BTreeMap::from([("a".into(), "b".into())]),
         }
     }
 
-    async fn sandbox(&self) -> anyhow::Result<String> {
+    pub(crate) async fn sandbox(&self) -> anyhow::Result<String> {
         let spec = SandboxSpec {
             pod_uid: "pod".into(),
             pod: "default/pod".into(),
@@ -169,7 +180,7 @@ impl Inside {
         Ok(self.runtime.create_sandbox(&spec).await?.ip.to_string())
     }
 
-    async fn start(&self, name: &str, attempt: u32, script: &str) -> anyhow::Result<String> {
+    pub(crate) async fn start(&self, name: &str, attempt: u32, script: &str) -> anyhow::Result<String> {
         let id = self.runtime.create_container(&self.spec(name, attempt, script)).await?;
         self.runtime.start_container(&id).await?;
         Ok(id)
@@ -189,6 +200,10 @@ impl Inside {
     }
 
     async fn exit_of(&self, id: &str) -> anyhow::Result<(i32, i32)> {
+        self.end_of(id).await.map(|exit| (exit.code, exit.signal))
+    }
+
+    pub(crate) async fn end_of(&self, id: &str) -> anyhow::Result<Exit> {
         let end = tokio::time::Instant::now() + LIMIT;
         loop {
             let found = self
@@ -199,7 +214,7 @@ impl Inside {
                 .find(|c| c.id == id)
                 .context("the container is gone")?;
             if let ContainerState::Exited(exit) = found.state {
-                return Ok((exit.code, exit.signal));
+                return Ok(exit);
             }
             ensure!(tokio::time::Instant::now() < end, "{} does not end", found.name);
             tokio::time::sleep(Duration::from_millis(5)).await;

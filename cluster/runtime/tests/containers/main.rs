@@ -7,6 +7,7 @@
 
 mod drive;
 mod inner;
+mod limits;
 
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};

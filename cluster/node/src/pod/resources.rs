@@ -1,0 +1,87 @@
+//! What a container may use, from its requests and limits, as the kubelet turns them into the kernel's numbers. Pure.
+
+use afloat_runtime::{CPU_PERIOD_US, Resources};
+use k8s_openapi::api::core::v1::Container;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use crate::quantity;
+
+/// A CPU in the kernel's weights, and the least there is.
+const SHARES_PER_CPU: u64 = 1024;
+const SHARES_MIN: u64 = 2;
+/// The kernel refuses less than a millisecond.
+const QUOTA_MIN_US: u64 = 1000;
+
+/// Limits and weight. A request that is missing is its limit (the API server's default, repeated for static pods).
+/// A container without any stays without a weight, too: it then has the node's share.
+pub(crate) fn limits(container: &Container) -> Resources {
+    let resources = container.resources.as_ref();
+    let limits = resources.and_then(|r| r.limits.as_ref());
+    let requests = resources.and_then(|r| r.requests.as_ref());
+    let limit = |name: &str| limits.and_then(|map| map.get(name));
+    let cpu_limit = limit("cpu").and_then(milli);
+    let cpu_request = requests.and_then(|map| map.get("cpu")).and_then(milli).or(cpu_limit);
+    Resources {
+        memory_limit_bytes: limit("memory").and_then(|q| number(q, 1.0)).filter(|bytes| *bytes > 0),
+        cpu_shares: cpu_request.map(|milli| (milli.saturating_mul(SHARES_PER_CPU) / 1000).max(SHARES_MIN)),
+        cpu_quota_us: cpu_limit
+            .filter(|milli| *milli > 0)
+            .map(|milli| (milli.saturating_mul(CPU_PERIOD_US) / 1000).max(QUOTA_MIN_US)),
+        pids_limit: None,
+    }
+}
+
+/// Thousandths, rounded up as quantities are.
+fn milli(quantity: &Quantity) -> Option<u64> {
+    number(quantity, 1000.0)
+}
+
+fn number(quantity: &Quantity, factor: f64) -> Option<u64> {
+    let number = (quantity::parse(&quantity.0)? * factor).ceil();
+    // 2^53: beyond it nothing is exact, nor any machine's.
+    let whole = (0.0..=9_007_199_254_740_992.0).contains(&number);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // in range, as just checked
+    whole.then_some(number as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(requests: &[(&str, &str)], limits: &[(&str, &str)]) -> Resources {
+        let list = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter().map(|(k, v)| (k.to_string(), v.to_string()));
+            pairs.collect::<std::collections::BTreeMap<_, _>>()
+        };
+        let text =
+            serde_json::json!({ "name": "c", "resources": { "requests": list(requests), "limits": list(limits) } });
+        super::limits(&serde_json::from_value(text).unwrap())
+    }
+
+    #[test]
+    fn nothing_asked_for_is_nothing_set() {
+        assert_eq!(of(&[], &[]), Resources::default());
+        assert_eq!(of(&[("memory", "1Gi")], &[]), Resources::default());
+    }
+
+    #[test]
+    fn requests_weigh_and_limits_limit() {
+        let expected = Resources {
+            memory_limit_bytes: Some(67_108_864),
+            cpu_shares: Some(256),
+            cpu_quota_us: Some(50_000),
+            pids_limit: None,
+        };
+        assert_eq!(of(&[("cpu", "250m")], &[("cpu", "500m"), ("memory", "64Mi")]), expected);
+    }
+
+    #[test]
+    fn a_missing_request_is_the_limit_and_small_numbers_are_raised() {
+        let two = of(&[], &[("cpu", "2")]);
+        assert_eq!((two.cpu_shares, two.cpu_quota_us), (Some(2048), Some(200_000)));
+        let tiny = of(&[("cpu", "1m")], &[("cpu", "1m")]);
+        assert_eq!((tiny.cpu_shares, tiny.cpu_quota_us), (Some(2), Some(1000)));
+        assert_eq!(of(&[("cpu", "0")], &[]).cpu_shares, Some(2));
+        assert_eq!(of(&[], &[("memory", "many")]).memory_limit_bytes, None);
+    }
+}

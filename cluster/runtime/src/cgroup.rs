@@ -1,0 +1,407 @@
+//! Limits of containers, by plain writes into control groups of our own.
+//!
+//! libcontainer cannot leave the host's cgroups alone, so it is shown none (see `host::mounts`); what is limited is limited
+//! here, between the creation of a container and its start. Only containers that ask for something get a cgroup: moving a
+//! process costs a grace period of the kernel. What is decided is pure; the rest is `mkdir`, `write` and `rmdir`.
+
+pub(crate) mod detect;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The period that [`Resources::cpu_quota_us`] is a part of, as Kubernetes has it.
+pub const CPU_PERIOD_US: u64 = 100_000;
+/// Where our own processes live in a unified hierarchy: there only leaves may have any.
+pub(crate) const MANAGER: &str = "manager";
+/// Kernels count what weights are between (cgroups v1: shares).
+const SHARES: (u64, u64) = (2, 262_144);
+/// A cgroup whose last process has just ended may still be busy.
+const REMOVE_TRIES: u32 = 20;
+const REMOVE_STEP: Duration = Duration::from_millis(5);
+
+/// What a container may use. None: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// Bytes of memory; beyond them the kernel kills.
+    pub memory_limit_bytes: Option<u64>,
+    /// Weight among its neighbours, 1024 for one CPU (cgroups v1: `cpu.shares`).
+    pub cpu_shares: Option<u64>,
+    /// Microseconds of CPU time in [`CPU_PERIOD_US`].
+    pub cpu_quota_us: Option<u64>,
+    /// Processes and threads.
+    pub pids_limit: Option<u64>,
+}
+
+/// Where cgroups of containers are made, as the inside sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cgroups {
+    /// One hierarchy for each controller; each directory is this run's own.
+    V1 {
+        /// Controller `memory`.
+        memory: PathBuf,
+        /// Controller `cpu`, where it may be written.
+        cpu: Option<PathBuf>,
+        /// Controller `pids`, where it may be written.
+        pids: Option<PathBuf>,
+    },
+    /// The unified hierarchy.
+    V2 {
+        /// This run's own directory.
+        dir: PathBuf,
+        /// Controllers that work in it.
+        controllers: Vec<String>,
+    },
+    /// Limits are not enforced.
+    Unavailable {
+        /// Why, and what to do.
+        reason: String,
+    },
+}
+
+/// One setting of a cgroup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Setting {
+    file: &'static str,
+    value: String,
+    /// Without it the limit does not hold.
+    vital: bool,
+}
+
+/// A container's directory in one hierarchy, with what is to be written there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Part {
+    dir: PathBuf,
+    settings: Vec<Setting>,
+}
+
+fn vital(file: &'static str, value: impl ToString) -> Setting {
+    Setting {
+        file,
+        value: value.to_string(),
+        vital: true,
+    }
+}
+
+/// For what some kernels lack (swap accounting).
+fn optional(file: &'static str, value: impl ToString) -> Setting {
+    Setting {
+        vital: false,
+        ..vital(file, value)
+    }
+}
+
+impl Cgroups {
+    /// Why limits are not enforced; None: they are.
+    pub fn unavailable(&self) -> Option<&str> {
+        match self {
+            Self::Unavailable { reason } => Some(reason),
+            Self::V1 { .. } | Self::V2 { .. } => None,
+        }
+    }
+
+    /// Takes a directory that cannot be reached for none at all.
+    pub(crate) fn checked(self) -> Self {
+        let missing = self.roots().into_iter().find(|dir| !dir.is_dir());
+        match missing {
+            Some(dir) => Self::Unavailable {
+                reason: format!("{} cannot be reached", dir.display()),
+            },
+            None => self,
+        }
+    }
+
+    fn roots(&self) -> Vec<&Path> {
+        match self {
+            Self::V1 { memory, cpu, pids } => std::iter::once(memory)
+                .chain(cpu)
+                .chain(pids)
+                .map(PathBuf::as_path)
+                .collect(),
+            Self::V2 { dir, .. } => vec![dir],
+            Self::Unavailable { .. } => vec![],
+        }
+    }
+
+    /// What is to be made for a container. Empty where it asks for nothing or nothing can be had. Pure.
+    fn plan(&self, id: &str, resources: &Resources) -> Vec<Part> {
+        let mut parts = match self {
+            Self::V1 { memory, cpu, pids } => {
+                let part = |root: &Path, settings| Part {
+                    dir: root.join(id),
+                    settings,
+                };
+                let memory = std::iter::once(part(memory, memory_v1(resources)));
+                let cpu = cpu.iter().map(|root| part(root, cpu_v1(resources)));
+                memory
+                    .chain(cpu)
+                    .chain(pids.iter().map(|root| part(root, pids_max(resources))))
+                    .collect()
+            }
+            Self::V2 { dir, controllers } => vec![Part {
+                dir: dir.join(id),
+                settings: settings_v2(controllers, resources),
+            }],
+            Self::Unavailable { .. } => vec![],
+        };
+        parts.retain(|part| !part.settings.is_empty());
+        parts
+    }
+
+    /// Makes a container's cgroups, limits set, nobody in them.
+    pub(crate) fn create(&self, id: &str, resources: &Resources) -> io::Result<()> {
+        for part in self.plan(id, resources) {
+            match fs::create_dir(&part.dir) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(named(&part.dir, error)),
+                _ => {}
+            }
+            for setting in &part.settings {
+                let path = part.dir.join(setting.file);
+                match fs::write(&path, &setting.value) {
+                    Err(error) if setting.vital => {
+                        return Err(named(&path, format!("writing {}: {error}", setting.value)));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a process is written to make it the container's. Empty where that has no cgroup.
+    pub(crate) fn entrances(&self, id: &str) -> Vec<PathBuf> {
+        let dirs = self.roots().into_iter().map(|root| root.join(id));
+        dirs.filter(|dir| dir.is_dir())
+            .map(|dir| dir.join("cgroup.procs"))
+            .collect()
+    }
+
+    /// Puts a container's first process, which waits at the gate, under its limits.
+    pub(crate) fn enter(&self, id: &str, pid: i32) -> io::Result<()> {
+        write_all(&self.entrances(id), pid)
+    }
+
+    /// The kernel killed one of the container's processes for its memory limit.
+    pub(crate) fn oom_killed(&self, id: &str) -> bool {
+        let file = match self {
+            Self::V1 { memory, .. } => memory.join(id).join("memory.oom_control"),
+            Self::V2 { dir, .. } => dir.join(id).join("memory.events"),
+            Self::Unavailable { .. } => return false,
+        };
+        fs::read_to_string(file).is_ok_and(|text| count(&text, "oom_kill") > 0)
+    }
+
+    /// Takes a container's cgroups away; no process may be left in them. Blocks for 0.1 s at most: what stays is removed
+    /// at the end of the run.
+    pub(crate) fn remove(&self, id: &str) -> io::Result<()> {
+        for root in self.roots() {
+            let dir = root.join(id);
+            let mut tries = REMOVE_TRIES;
+            loop {
+                match fs::remove_dir(&dir) {
+                    Ok(()) => break,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                    Err(error) if tries == 0 => return Err(named(&dir, error)),
+                    Err(_) => std::thread::sleep(REMOVE_STEP),
+                }
+                tries -= 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes a process (0: the writer) into each of these `cgroup.procs`.
+pub(crate) fn write_all(entrances: &[PathBuf], pid: i32) -> io::Result<()> {
+    entrances
+        .iter()
+        .try_for_each(|path| fs::write(path, pid.to_string()).map_err(|e| named(path, e)))
+}
+
+fn named(path: &Path, error: impl std::fmt::Display) -> io::Error {
+    io::Error::other(format!("{}: {error}", path.display()))
+}
+
+/// A number in a file of `name number` lines.
+fn count(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
+}
+
+/// No swap beyond the limit, as Kubernetes has it by default.
+fn memory_v1(resources: &Resources) -> Vec<Setting> {
+    resources.memory_limit_bytes.map_or_else(Vec::new, |bytes| {
+        vec![
+            vital("memory.limit_in_bytes", bytes),
+            optional("memory.memsw.limit_in_bytes", bytes),
+        ]
+    })
+}
+
+fn cpu_v1(resources: &Resources) -> Vec<Setting> {
+    let shares = resources
+        .cpu_shares
+        .map(|shares| vital("cpu.shares", shares.clamp(SHARES.0, SHARES.1)));
+    let mut settings: Vec<Setting> = shares.into_iter().collect();
+    if let Some(quota) = resources.cpu_quota_us {
+        settings.push(vital("cpu.cfs_period_us", CPU_PERIOD_US));
+        settings.push(vital("cpu.cfs_quota_us", quota));
+    }
+    settings
+}
+
+fn pids_max(resources: &Resources) -> Vec<Setting> {
+    resources
+        .pids_limit
+        .map(|limit| vital("pids.max", limit))
+        .into_iter()
+        .collect()
+}
+
+/// One process killed for memory takes the whole container along, as the kubelet sets it on cgroups v2.
+fn settings_v2(controllers: &[String], resources: &Resources) -> Vec<Setting> {
+    let has = |name: &str| controllers.iter().any(|c| c == name);
+    let mut settings = vec![];
+    if let Some(bytes) = resources.memory_limit_bytes.filter(|_| has("memory")) {
+        settings.push(vital("memory.max", bytes));
+        settings.push(optional("memory.swap.max", 0));
+        settings.push(optional("memory.oom.group", 1));
+    }
+    if has("cpu") {
+        settings.extend(
+            resources
+                .cpu_shares
+                .map(|shares| vital("cpu.weight", weight_of_shares(shares))),
+        );
+        settings.extend(
+            resources
+                .cpu_quota_us
+                .map(|quota| vital("cpu.max", format!("{quota} {CPU_PERIOD_US}"))),
+        );
+    }
+    if has("pids") {
+        settings.extend(pids_max(resources));
+    }
+    settings
+}
+
+/// Shares 2 to 262144 become weights 1 to 10000, in the line that container runtimes draw.
+fn weight_of_shares(shares: u64) -> u64 {
+    1 + (shares.clamp(SHARES.0, SHARES.1) - SHARES.0) * 9_999 / (SHARES.1 - SHARES.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOME: Resources = Resources {
+        memory_limit_bytes: Some(67_108_864),
+        cpu_shares: Some(512),
+        cpu_quota_us: Some(50_000),
+        pids_limit: Some(9),
+    };
+
+    fn written(dir: &Path) -> Vec<(String, String)> {
+        let mut files: Vec<(String, String)> = fs::read_dir(dir)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|e| {
+                let text = fs::read_to_string(e.path()).unwrap_or_default();
+                (e.file_name().to_string_lossy().into_owned(), text)
+            })
+            .collect();
+        files.sort();
+        files
+    }
+
+    fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
+        list.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+    }
+
+    #[test]
+    fn each_hierarchy_gets_its_settings() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = |name: &str| {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            dir.path().join(name)
+        };
+        let (memory, cpu) = (root("memory"), root("cpu"));
+        let cgroups = Cgroups::V1 {
+            memory: memory.clone(),
+            cpu: Some(cpu.clone()),
+            pids: None,
+        };
+        cgroups.create("a", &SOME).unwrap();
+        let limits = [
+            ("memory.limit_in_bytes", "67108864"),
+            ("memory.memsw.limit_in_bytes", "67108864"),
+        ];
+        assert_eq!(written(&memory.join("a")), pairs(&limits));
+        let limits = [
+            ("cpu.cfs_period_us", "100000"),
+            ("cpu.cfs_quota_us", "50000"),
+            ("cpu.shares", "512"),
+        ];
+        assert_eq!(written(&cpu.join("a")), pairs(&limits));
+        cgroups.enter("a", 42).unwrap();
+        assert_eq!(fs::read_to_string(memory.join("a/cgroup.procs")).unwrap(), "42");
+        assert!(!cgroups.oom_killed("a"));
+        fs::write(
+            memory.join("a/memory.oom_control"),
+            "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n",
+        )
+        .unwrap();
+        assert!(cgroups.oom_killed("a"));
+    }
+
+    #[test]
+    fn the_unified_hierarchy_has_one_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let cgroups = Cgroups::V2 {
+            dir: dir.path().to_owned(),
+            controllers: ["memory", "cpu", "pids"].map(String::from).to_vec(),
+        };
+        cgroups.create("a", &SOME).unwrap();
+        let limits = [
+            ("cpu.max", "50000 100000"),
+            ("cpu.weight", "20"),
+            ("memory.max", "67108864"),
+            ("memory.oom.group", "1"),
+            ("memory.swap.max", "0"),
+            ("pids.max", "9"),
+        ];
+        assert_eq!(written(&dir.path().join("a")), pairs(&limits));
+        fs::write(dir.path().join("a/memory.events"), "oom 3\noom_kill 2\n").unwrap();
+        assert!(cgroups.oom_killed("a"));
+    }
+
+    #[test]
+    fn who_asks_for_nothing_gets_no_cgroup() {
+        let dir = tempfile::tempdir().unwrap();
+        let cgroups = Cgroups::V2 {
+            dir: dir.path().to_owned(),
+            controllers: vec!["memory".into()],
+        };
+        cgroups.create("a", &Resources::default()).unwrap();
+        let cpu_only = Resources {
+            cpu_shares: Some(2),
+            ..Resources::default()
+        };
+        cgroups.create("a", &cpu_only).unwrap();
+        assert!(cgroups.entrances("a").is_empty());
+        cgroups.enter("a", 1).unwrap();
+        cgroups.remove("a").unwrap();
+        let none = Cgroups::Unavailable { reason: "no".into() };
+        none.create("a", &SOME).unwrap();
+        assert!(none.entrances("a").is_empty() && !none.oom_killed("a"));
+    }
+
+    #[test]
+    fn weights_follow_shares() {
+        assert_eq!([2, 1024, 262_144, 0].map(weight_of_shares), [1, 39, 10_000, 1]);
+    }
+}
