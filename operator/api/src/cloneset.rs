@@ -284,6 +284,18 @@ impl CloneSet {
         self.matcher().selects(labels)
     }
 
+    /// Whether pods that a preDelete hook holds do not count for scaling up.
+    pub fn excludes_preparing_delete(&self) -> bool {
+        let strategy = self.spec.scale_strategy.as_ref();
+        let label = self
+            .metadata
+            .labels
+            .as_ref()
+            .and_then(|labels| labels.get(crate::names::EXCLUDE_PREPARING_DELETE));
+        strategy.and_then(|strategy| strategy.exclude_preparing_delete) == Some(true)
+            || label.is_some_and(|value| value == "true")
+    }
+
     /// The selector, read once.
     pub fn matcher(&self) -> Matcher {
         Matcher::new(&self.spec.selector)

@@ -27,6 +27,8 @@ pub const INSTANCE_ID: &str = "apps.kruise.io/cloneset-instance-id";
 pub const SPECIFIED_DELETE: &str = "apps.kruise.io/specified-delete";
 /// Pod label: state of the pod's life as hooks see it.
 pub const LIFECYCLE_STATE: &str = "lifecycle.apps.kruise.io/state";
+/// CloneSet label of v1alpha1: "true" means `scaleStrategy.excludePreparingDelete`.
+pub const EXCLUDE_PREPARING_DELETE: &str = "apps.kruise.io/cloneset-scaling-exclude-preparing-delete";
 /// Label of a ControllerRevision: its hash.
 pub const REVISION_HASH: &str = "controller.kubernetes.io/hash";
 
@@ -41,6 +43,14 @@ pub const READINESS_GATES_NOT_READY: &str = "ReadinessGatesNotReady";
 
 /// [`LIFECYCLE_STATE`]: taking part in service.
 pub const STATE_NORMAL: &str = "Normal";
+/// [`LIFECYCLE_STATE`]: created, not taking part yet.
+pub const STATE_PREPARING_NORMAL: &str = "PreparingNormal";
+/// [`LIFECYCLE_STATE`]: a hook holds the pod back before its update.
+pub const STATE_PREPARING_UPDATE: &str = "PreparingUpdate";
+/// [`LIFECYCLE_STATE`]: being updated in place.
+pub const STATE_UPDATING: &str = "Updating";
+/// [`LIFECYCLE_STATE`]: updated, until the hook holds the pod again.
+pub const STATE_UPDATED: &str = "Updated";
 /// [`LIFECYCLE_STATE`]: a hook holds the pod back before its deletion.
 pub const STATE_PREPARING_DELETE: &str = "PreparingDelete";
 

@@ -46,6 +46,8 @@ pub enum Why {
     Update,
     /// Back to service.
     Return,
+    /// Another state of its life, for hooks to see.
+    Lifecycle,
 }
 
 impl Why {
@@ -61,6 +63,7 @@ impl Why {
             Self::Drain => "drain",
             Self::Update => "update",
             Self::Return => "return",
+            Self::Lifecycle => "lifecycle",
         }
     }
 }

@@ -51,6 +51,8 @@ pub struct Count {
     pub available: usize,
     /// Active pods that somebody asked to delete.
     pub to_delete: usize,
+    /// Active pods that a preDelete hook holds, if they are not to count for scaling up.
+    pub leaving: usize,
     /// Active pods that are neither available nor asked to be deleted.
     pub unavailable: usize,
     /// Pods that may be unavailable.
@@ -85,7 +87,7 @@ impl Count {
 
     /// Pods to create.
     pub fn to_create(&self, surge: usize) -> usize {
-        (self.replicas + surge).saturating_sub(self.total)
+        (self.replicas + surge).saturating_sub(self.total - self.leaving)
     }
 
     /// Pods to delete because there are too many.

@@ -14,15 +14,16 @@ use serde_json::Value;
 
 use crate::action::{Action, Why};
 use crate::budget::{Count, Round, partition, resolve};
-use crate::complete::{Completion, completion};
 use crate::images::Nodes;
 use crate::inplace::{Change, compare};
 use crate::order::update_sequence;
 use crate::pod::{Pod, same_revision};
-use crate::state::{Drain, change, drop_grace, leave_service, return_to_service};
+use crate::state::{Drain, change, leave_service};
 
 mod create;
 mod history;
+mod lifecycle;
+mod refresh;
 mod report;
 mod scale;
 
@@ -193,6 +194,7 @@ impl<'a> Planner<'a> {
         let round = if max_surge == 0 { Round::Up } else { Round::Down };
         let available = |pod: &&&Pod| self.available(pod);
         let specified = |pod: &&&Pod| self.specified(pod);
+        let leaving = |pod: &&&Pod| crate::lifecycle::state(pod) == names::STATE_PREPARING_DELETE;
         Count {
             replicas,
             partition: partition(&self.rollout.partition, replicas),
@@ -200,6 +202,11 @@ impl<'a> Planner<'a> {
             updated: self.pods.iter().filter(|pod| self.updated(pod)).count(),
             available: self.pods.iter().filter(available).count(),
             to_delete: self.pods.iter().filter(specified).count(),
+            leaving: if self.seen.cloneset.excludes_preparing_delete() {
+                self.pods.iter().filter(leaving).count()
+            } else {
+                0
+            },
             unavailable: self
                 .pods
                 .iter()
@@ -280,9 +287,13 @@ impl<'a> Planner<'a> {
             .copied()
             .filter(|pod| !self.updated(pod) && !self.specified(pod))
             .collect();
-        let draining = |pod: &Pod| Drain::of(pod).is_some_and(|drain| drain.revision == self.revisions.update);
+        let on_the_way = |pod: &Pod| {
+            Drain::of(pod).is_some_and(|drain| drain.revision == self.revisions.update)
+                || [names::STATE_PREPARING_UPDATE, names::STATE_PREPARING_DELETE]
+                    .contains(&crate::lifecycle::state(pod))
+        };
         let mut old = update_sequence(old, &self.pods, &self.rollout);
-        old.sort_by_key(|pod| !draining(pod));
+        old.sort_by_key(|pod| !on_the_way(pod));
         let mut left = self.count.to_update();
         let mut held = 0_usize;
         for pod in old {
@@ -305,6 +316,8 @@ impl<'a> Planner<'a> {
                         self.delete(pod, Why::ReCreate);
                     }
                 }
+                // First back from the deletion that it was prepared for.
+                (_, Ok(_)) if crate::lifecycle::state(pod) == names::STATE_PREPARING_DELETE => {}
                 (_, Ok(change)) => {
                     left -= 1;
                     if !self.update_in_place(pod, &change) {
@@ -321,6 +334,9 @@ impl<'a> Planner<'a> {
 
     /// The next step of one pod; false if the budget does not allow it now.
     fn update_in_place(&mut self, pod: &'a Pod, wanted: &Change) -> bool {
+        if let Some(granted) = self.held_from_update(pod) {
+            return granted;
+        }
         let now = self.seen.now;
         let revision = self.revisions.update.clone();
         // Labels and annotations alone restart nothing, so the pod stays in service.
@@ -328,7 +344,10 @@ impl<'a> Planner<'a> {
             if !wanted.images.is_empty() && !self.spend(pod) {
                 return false;
             }
-            self.write(pod, change(pod, wanted, &revision, self.seen.nodes, now));
+            self.write(
+                pod,
+                change(pod, wanted, &revision, self.moves_on(pod), self.seen.nodes, now),
+            );
             return true;
         }
         match Drain::of(pod).filter(|drain| drain.revision == revision) {
@@ -358,98 +377,29 @@ impl<'a> Planner<'a> {
                             pod.name()
                         ));
                     }
-                    _ => self.write(pod, change(pod, wanted, &revision, self.seen.nodes, now)),
+                    _ => self.write(
+                        pod,
+                        change(pod, wanted, &revision, self.moves_on(pod), self.seen.nodes, now),
+                    ),
                 }
             }
         }
         true
     }
 
+    /// Whether the write of the images also moves the pod's life on: where a hook looks at it, or did.
+    fn moves_on(&self, pod: &Pod) -> bool {
+        let hooked = [
+            names::STATE_PREPARING_UPDATE,
+            names::STATE_UPDATING,
+            names::STATE_UPDATED,
+        ];
+        self.update_hook().is_some() || hooked.contains(&crate::lifecycle::state(pod))
+    }
+
     fn write(&mut self, pod: &'a Pod, action: Action) {
         self.written.insert(pod.name());
         self.actions.push(action);
-    }
-
-    /// Returns pods to service whose update is complete, new ones too, and those whose drain is no longer wanted.
-    fn refresh(&mut self) {
-        let now = self.seen.now;
-        for pod in self.pods.clone() {
-            if self.available(pod) {
-                continue;
-            }
-            if let Some(at) = pod.ready().then(|| pod.available_in(self.min_ready, now)).flatten() {
-                self.wake(at);
-            }
-            if self.written.contains(pod.name()) {
-                continue;
-            }
-            if UpdateSpec::present(pod.annotations()) {
-                self.continue_grace(pod);
-                continue;
-            }
-            let in_service = pod.condition(names::INPLACE_READY).is_some_and(|c| c.status == "True");
-            // A pod without a node is not written yet: the scheduler is about to.
-            if in_service || !pod.has_gate(names::INPLACE_READY) || pod.spec.node_name.is_none() {
-                continue;
-            }
-            match completion(pod, self.seen.nodes, now) {
-                Completion::Done => self.write(pod, return_to_service(pod, now)),
-                Completion::Waiting { container, until } => {
-                    self.waits.push(format!(
-                        "container {container} of {} does not run its new image yet",
-                        pod.name()
-                    ));
-                    if let Some(at) = until {
-                        self.wake(at);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Continues a quiet period that OpenKruise began: the pod has the new revision's label but not its images.
-    fn continue_grace(&mut self, pod: &'a Pod) {
-        let label = pod.labels().get(names::REVISION).cloned().unwrap_or_default();
-        let spec = UpdateSpec::read(pod.annotations()).filter(|spec| same_revision(&label, &spec.revision));
-        let state = afloat_api::InPlaceUpdateState::read(pod.annotations());
-        let Some(spec) = spec.filter(|_| self.updated(pod)) else {
-            // Another revision is wanted; while it is, the update itself removes the annotation with its own write.
-            if self.updated(pod) {
-                self.write(pod, drop_grace(pod));
-            }
-            return;
-        };
-        let start = state
-            .and_then(|state| state.update_timestamp.parse::<Timestamp>().ok())
-            .unwrap_or(self.seen.now);
-        let end = start.checked_add(SignedDuration::from_secs(spec.grace_seconds.unwrap_or(0).max(0)));
-        match end {
-            Ok(end) if end > self.seen.now => self.wake(end),
-            _ => {
-                let text = |key: &str| {
-                    self.seen
-                        .cloneset
-                        .spec
-                        .template
-                        .pointer(key)
-                        .and_then(Value::as_object)
-                        .cloned()
-                };
-                let all = |key: &str| {
-                    let entries = text(key).unwrap_or_default();
-                    entries
-                        .into_iter()
-                        .map(|(k, v)| (k, v.as_str().map(str::to_owned)))
-                        .collect()
-                };
-                let wanted = Change {
-                    images: spec.container_images,
-                    labels: all("/metadata/labels"),
-                    annotations: all("/metadata/annotations"),
-                };
-                self.write(pod, change(pod, &wanted, &label, self.seen.nodes, self.seen.now));
-            }
-        }
     }
 }
 

@@ -11,6 +11,7 @@ pub mod cloneset;
 pub mod complete;
 pub mod images;
 pub mod inplace;
+pub mod lifecycle;
 pub mod order;
 pub mod pod;
 pub mod revision;

@@ -17,6 +17,7 @@ use crate::action::{Action, At, Why};
 use crate::complete::incomplete;
 use crate::images::Nodes;
 use crate::inplace::Change;
+use crate::lifecycle::pod_ready;
 use crate::pod::Pod;
 use crate::revision::short;
 
@@ -55,7 +56,7 @@ pub fn rfc3339(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-fn preconditions(at: &At) -> Map<String, Value> {
+pub(crate) fn preconditions(at: &At) -> Map<String, Value> {
     let mut meta = Map::new();
     meta.insert("uid".into(), json!(at.uid));
     meta.insert("resourceVersion".into(), json!(at.resource_version));
@@ -64,7 +65,6 @@ fn preconditions(at: &At) -> Map<String, Value> {
 
 /// First write: out of service.
 pub fn leave_service(pod: &Pod, revision: &str, now: Timestamp) -> Action {
-    let at = At::of(&pod.metadata);
     let message = Drain {
         revision: revision.to_owned(),
         since: now,
@@ -74,25 +74,37 @@ pub fn leave_service(pod: &Pod, revision: &str, now: Timestamp) -> Action {
         "type": names::INPLACE_READY, "status": "False", "reason": names::START_INPLACE_UPDATE, "message": message,
         "lastTransitionTime": rfc3339(now),
     })];
-    // The node's agent would turn Ready False anyway; writing it here takes the pod out of its Services at once.
-    if pod.condition("Ready").is_some_and(|ready| ready.status == "True") {
-        conditions.push(json!({
-            "type": "Ready", "status": "False", "reason": names::READINESS_GATES_NOT_READY,
-            "message": format!("the readiness gate {:?} is False", names::INPLACE_READY),
-            "lastTransitionTime": rfc3339(now),
-        }));
-    }
-    let patch = json!({"metadata": preconditions(&at), "status": {"conditions": conditions}});
-    Action::PatchPodStatus {
-        at,
-        patch,
-        why: Why::Drain,
-    }
+    conditions.extend(not_ready(pod, names::INPLACE_READY, now));
+    status_patch(pod, conditions, Why::Drain)
 }
 
 /// Third write: back in service. `Ready` is left to the node's agent.
 pub fn return_to_service(pod: &Pod, now: Timestamp) -> Action {
-    let at = At::of(&pod.metadata);
+    status_patch(pod, vec![open_gate(pod, now)], Why::Return)
+}
+
+/// The gates as they have to be, in one write: [`names::INPLACE_READY`] True if `in_place`, [`names::KRUISE_POD_READY`]
+/// held by just these keys of ours. None: they are.
+pub fn serve(pod: &Pod, in_place: bool, keys: &[&str], now: Timestamp) -> Option<Action> {
+    let mut conditions = Vec::new();
+    if in_place {
+        conditions.push(open_gate(pod, now));
+    }
+    let why = if in_place || keys.is_empty() {
+        Why::Return
+    } else {
+        Why::Lifecycle
+    };
+    if let Some(condition) = pod_ready(pod, keys, now) {
+        if condition["status"] == "False" {
+            conditions.extend(not_ready(pod, names::KRUISE_POD_READY, now));
+        }
+        conditions.push(condition);
+    }
+    (!conditions.is_empty()).then(|| status_patch(pod, conditions, why))
+}
+
+fn open_gate(pod: &Pod, now: Timestamp) -> Value {
     let mut condition = json!({"type": names::INPLACE_READY, "status": "True", "lastTransitionTime": rfc3339(now)});
     if let Some(present) = pod.condition(names::INPLACE_READY) {
         if present.reason.is_some() {
@@ -102,16 +114,30 @@ pub fn return_to_service(pod: &Pod, now: Timestamp) -> Action {
             condition["message"] = Value::Null;
         }
     }
-    let patch = json!({"metadata": preconditions(&at), "status": {"conditions": [condition]}});
-    Action::PatchPodStatus {
-        at,
-        patch,
-        why: Why::Return,
-    }
+    condition
 }
 
-/// Second write: images, labels, annotations and the record of what ran before, all at once.
-pub fn change(pod: &Pod, change: &Change, revision: &str, nodes: &Nodes, now: Timestamp) -> Action {
+/// The node's agent would turn Ready False anyway; writing it here takes the pod out of its Services at once.
+fn not_ready(pod: &Pod, gate: &str, now: Timestamp) -> Option<Value> {
+    let ready = pod.condition("Ready").is_some_and(|ready| ready.status == "True");
+    ready.then(|| {
+        json!({
+            "type": "Ready", "status": "False", "reason": names::READINESS_GATES_NOT_READY,
+            "message": format!("the readiness gate {gate:?} is False"),
+            "lastTransitionTime": rfc3339(now),
+        })
+    })
+}
+
+fn status_patch(pod: &Pod, conditions: Vec<Value>, why: Why) -> Action {
+    let at = At::of(&pod.metadata);
+    let patch = json!({"metadata": preconditions(&at), "status": {"conditions": conditions}});
+    Action::PatchPodStatus { at, patch, why }
+}
+
+/// Second write: images, labels, annotations and the record of what ran before, all at once. `updating` also moves the
+/// pod's life to that state, for hooks to see.
+pub fn change(pod: &Pod, change: &Change, revision: &str, updating: bool, nodes: &Nodes, now: Timestamp) -> Action {
     let at = At::of(&pod.metadata);
     let mut labels: BTreeMap<&str, Option<&str>> = change
         .labels
@@ -120,6 +146,9 @@ pub fn change(pod: &Pod, change: &Change, revision: &str, nodes: &Nodes, now: Ti
         .collect();
     labels.insert(names::REVISION, Some(revision));
     labels.insert(names::POD_TEMPLATE_HASH, Some(short(revision)));
+    if updating {
+        labels.insert(names::LIFECYCLE_STATE, Some(names::STATE_UPDATING));
+    }
 
     let (last, origins) = records(pod, change, nodes, now);
     let state = InPlaceUpdateState {
@@ -141,6 +170,9 @@ pub fn change(pod: &Pod, change: &Change, revision: &str, nodes: &Nodes, now: Ti
         names::INPLACE_STATE,
         Some(serde_json::to_string(&state).unwrap_or_default()),
     );
+    if updating {
+        annotations.insert(names::LIFECYCLE_TIMESTAMP, Some(rfc3339(now)));
+    }
     annotations.insert(names::INPLACE_FROM, Some(write_origins(&origins)));
     for stale in [
         names::INPLACE_STATE_LEGACY,
@@ -294,7 +326,7 @@ mod tests {
             images: [("app".into(), "app:2".into())].into(),
             ..Change::default()
         };
-        let Action::PatchPod { patch, .. } = change(&pod(), &wanted, "web-new", &Nodes::new(), now) else {
+        let Action::PatchPod { patch, .. } = change(&pod(), &wanted, "web-new", false, &Nodes::new(), now) else {
             panic!()
         };
         assert_eq!(
@@ -318,7 +350,7 @@ mod tests {
             images: [("app".into(), "app:2".into()), ("log".into(), "log:2".into())].into(),
             ..Change::default()
         };
-        let Action::PatchPod { patch, .. } = change(&pod, &both, "web-b", &Nodes::new(), now) else {
+        let Action::PatchPod { patch, .. } = change(&pod, &both, "web-b", false, &Nodes::new(), now) else {
             panic!()
         };
         pod.metadata.annotations = serde_json::from_value(patch["metadata"]["annotations"].clone()).unwrap();

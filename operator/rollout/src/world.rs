@@ -3,7 +3,7 @@
 //! the faults stop and the world must settle and then rest.
 
 mod node;
-mod object;
+pub(crate) mod object;
 mod tests;
 
 use std::collections::BTreeMap;
@@ -107,6 +107,14 @@ impl World {
                 }},
             },
         });
+        let mut set = set;
+        if dice.roll(3) == 0 {
+            set["spec"]["lifecycle"] = json!({
+                "preNormal": {"labelsHandler": {"hook/normal": "on"}},
+                "inPlaceUpdate": {"labelsHandler": {"hook/update": "on"}, "markPodNotReady": dice.roll(2) == 0},
+                "preDelete": {"labelsHandler": {"hook/delete": "on"}, "markPodNotReady": dice.roll(2) == 0},
+            });
+        }
         let faults = dice.roll(2) == 0;
         let old_names = dice.roll(3) == 0;
         let mut world = Self {
@@ -247,6 +255,9 @@ impl World {
                 let guarded = self.bug != Bug::StaleView;
                 if object::matches(self.pods.get(&at.name), at) || (!guarded && self.pods.contains_key(&at.name)) {
                     let available = self.available(&at.name);
+                    if self.holds(&self.pods[&at.name], "hook/delete") {
+                        return Err(format!("deleted {} while its hook held it", at.name));
+                    }
                     self.delete_pod(&at.name);
                     self.check_budget(available, view, &format!("deleted {} ({why:?})", at.name))?;
                 }
@@ -326,6 +337,7 @@ impl World {
             }
             Why::Update => self.check_update(name, &before, &pod, view)?,
             Why::Return => self.check_return(name, &pod)?,
+            Why::Lifecycle => self.check_budget(available, view, &format!("held {name}"))?,
             _ => {}
         }
         Ok(())
@@ -348,6 +360,9 @@ impl World {
     /// template changes; and the partition holds.
     fn check_update(&self, name: &str, before: &Value, after: &Value, view: &CloneSet) -> Result<(), String> {
         let revision = after["metadata"]["labels"][names::REVISION].as_str().unwrap();
+        if self.holds(before, "hook/update") {
+            return Err(format!("{name} changed while its hook held it"));
+        }
         if before["spec"]["containers"] != after["spec"]["containers"] {
             let grace = SignedDuration::from_secs(view.spec.rollout().grace_seconds);
             let uid = after["metadata"]["uid"].as_str().unwrap();
@@ -396,6 +411,10 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    fn holds(&self, pod: &Value, hook: &str) -> bool {
+        self.set["spec"]["lifecycle"].is_object() && pod["metadata"]["labels"][hook] == "on"
     }
 
     fn write_status(&mut self, plan: &Plan, view: &CloneSet) {

@@ -70,7 +70,14 @@ fn body(seen: &Observed<'_>, template: &Value, revision: &str, id: &str) -> Valu
     labels[names::REVISION] = json!(revision);
     labels[names::POD_TEMPLATE_HASH] = json!(short(revision));
     labels[names::INSTANCE_ID] = json!(id);
-    labels[names::LIFECYCLE_STATE] = json!(names::STATE_NORMAL);
+    // OpenKruise lets every pod begin as PreparingNormal; without a hook that is a write for nothing.
+    let hooks = set.spec.lifecycle.as_ref();
+    let waits = hooks.is_some_and(|hooks| hooks.pre_normal.is_some());
+    labels[names::LIFECYCLE_STATE] = json!(if waits {
+        names::STATE_PREPARING_NORMAL
+    } else {
+        names::STATE_NORMAL
+    });
     metadata["labels"] = labels;
 
     let mut spec = template
@@ -83,8 +90,20 @@ fn body(seen: &Observed<'_>, template: &Value, revision: &str, id: &str) -> Valu
         .and_then(Value::as_array)
         .cloned()
         .unwrap_or_default();
-    if !gates.iter().any(|gate| gate["conditionType"] == names::INPLACE_READY) {
-        gates.push(json!({"conditionType": names::INPLACE_READY}));
+    let marks = [
+        hooks.and_then(|h| h.pre_delete.as_ref()),
+        hooks.and_then(|h| h.in_place_update.as_ref()),
+    ]
+    .into_iter()
+    .flatten()
+    .any(|hook| hook.mark_pod_not_ready);
+    for gate in [Some(names::INPLACE_READY), marks.then_some(names::KRUISE_POD_READY)]
+        .into_iter()
+        .flatten()
+    {
+        if !gates.iter().any(|present| present["conditionType"] == gate) {
+            gates.push(json!({"conditionType": gate}));
+        }
     }
     spec["readinessGates"] = Value::Array(gates);
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})

@@ -88,10 +88,15 @@ impl<'a> Planner<'a> {
         let mut kept: Vec<_> = self.pods.iter().copied().filter(|pod| !self.specified(pod)).collect();
         let deletion = self.deletion();
         kept.sort_by(|a, b| deletion.order(a, b));
+        let leaving = |pod: &&Pod| crate::lifecycle::state(pod) == afloat_api::names::STATE_PREPARING_DELETE;
+        let (leaving, kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(leaving);
+        let wanted = surplus;
+        let surplus = surplus.saturating_sub(leaving.len());
         let (old, new): (Vec<_>, Vec<_>) = kept.into_iter().partition(|pod| !self.updated(pod));
         let old_first = surplus.min(old.len().saturating_sub(self.count.partition));
         let (first, rest) = old.split_at(old_first);
-        first.iter().chain(&new).chain(rest).copied().take(surplus).collect()
+        let order = leaving.iter().chain(first).chain(&new).chain(rest);
+        order.copied().take(wanted).collect()
     }
 
     /// Names in `podsToDelete` whose pods are gone or going have done their work.
@@ -120,7 +125,7 @@ impl<'a> Planner<'a> {
     }
 
     pub(super) fn delete(&mut self, pod: &'a Pod, why: Why) {
-        if self.written.contains(pod.name()) || !self.spend(pod) {
+        if self.written.contains(pod.name()) || self.held_from_deletion(pod) || !self.spend(pod) {
             return;
         }
         self.written.insert(pod.name());

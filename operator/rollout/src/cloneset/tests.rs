@@ -493,3 +493,103 @@ fn the_order_of_updates_can_be_given() {
         {"weight": 1, "matchSelector": {"matchLabels": {"canary": "yes"}}}]});
     assert_eq!(words(&scene.plan()), ["drain b"]);
 }
+
+/// The states of a pod's life, one plan after the other, as a hook's controller drives them.
+#[test]
+fn an_update_waits_for_its_hook_and_reports_back_to_it() {
+    let mut scene = Scene::new(&["app:1", "app:2"], &in_place());
+    scene.set["spec"]["lifecycle"] = json!({"inPlaceUpdate": {"labelsHandler": {"hold": "on"}, "finalizersHandler": ["x/y"], "markPodNotReady": true}});
+    let pod = scene.pod("a", 0);
+    pod["metadata"]["labels"]["hold"] = json!("on");
+    pod["metadata"]["finalizers"] = json!(["x/y"]);
+    pod["spec"]["readinessGates"] =
+        json!([{"conditionType": names::INPLACE_READY}, {"conditionType": names::KRUISE_POD_READY}]);
+    pod["status"]["conditions"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"type": names::KRUISE_POD_READY, "status": "True"}));
+    let step = |scene: &mut Scene, expected: &str| {
+        let plan = scene.plan();
+        assert_eq!(words(&plan), [expected], "{:?}", plan.status.conditions[0].message);
+        if let Action::PatchPod { patch, .. } | Action::PatchPodStatus { patch, .. } = &plan.actions[0] {
+            crate::world::object::merge(&mut scene.pods[0], patch);
+        }
+        scene.pods[0]["metadata"]["labels"][names::LIFECYCLE_STATE]
+            .as_str()
+            .unwrap_or("")
+            .to_owned()
+    };
+    assert_eq!(step(&mut scene, "lifecycle a"), "PreparingUpdate");
+    assert_eq!(
+        step(&mut scene, "lifecycle a"),
+        "PreparingUpdate",
+        "not ready while it is held"
+    );
+    let waiting = scene.plan();
+    assert!(waiting.actions.is_empty());
+    assert!(
+        waiting.status.conditions[0]
+            .message
+            .contains("pod a waits for its inPlaceUpdate hook")
+    );
+    scene.pods[0]["metadata"]["labels"]["hold"] = json!("off");
+    scene.pods[0]["metadata"]["finalizers"] = json!([]);
+    step(&mut scene, "drain a");
+    assert_eq!(step(&mut scene, "update a"), "Updating");
+    scene.pods[0]["status"]["containerStatuses"][0]["imageID"] = json!("id:app:2");
+    scene.pods[0]["status"]["containerStatuses"][0]["image"] = json!("app:2");
+    assert_eq!(step(&mut scene, "return a"), "Updating", "the gate opens");
+    assert_eq!(step(&mut scene, "lifecycle a"), "Updated");
+    assert_eq!(step(&mut scene, "return a"), "Updated", "its mark goes");
+    assert!(scene.plan().actions.is_empty(), "until the hook holds it again");
+    scene.pods[0]["metadata"]["labels"]["hold"] = json!("on");
+    scene.pods[0]["metadata"]["finalizers"] = json!(["x/y"]);
+    assert_eq!(step(&mut scene, "lifecycle a"), "Normal");
+}
+
+#[test]
+fn a_deletion_waits_for_its_hook_and_can_be_taken_back() {
+    let mut scene = Scene::new(&["app:1"], &in_place());
+    scene.set["spec"]["lifecycle"] = json!({"preDelete": {"labelsHandler": {"hold": "on"}}});
+    scene.pod("a", 0)["metadata"]["labels"]["hold"] = json!("on");
+    scene.pod("b", 0)["metadata"]["labels"]["hold"] = json!("on");
+    scene.set["spec"]["replicas"] = json!(1);
+    assert_eq!(words(&scene.plan()), ["lifecycle a"]);
+    scene.pods[0]["metadata"]["labels"][names::LIFECYCLE_STATE] = json!("PreparingDelete");
+    assert!(scene.plan().actions.is_empty());
+    scene.set["spec"]["replicas"] = json!(2);
+    let back = scene.plan();
+    assert_eq!(words(&back), ["lifecycle a"]);
+    let Action::PatchPod { patch, .. } = &back.actions[0] else {
+        panic!()
+    };
+    assert_eq!(patch["metadata"]["labels"][names::LIFECYCLE_STATE], "PreparingNormal");
+    scene.set["spec"]["replicas"] = json!(1);
+    scene.pods[0]["metadata"]["labels"]["hold"] = json!("off");
+    assert_eq!(words(&scene.plan()), ["scale_down a"]);
+    scene.set["spec"]["replicas"] = json!(2);
+    scene.set["spec"]["scaleStrategy"] = json!({"excludePreparingDelete": true, "podsToDelete": ["a"]});
+    scene.pods[0]["metadata"]["labels"]["hold"] = json!("on");
+    assert_eq!(
+        words(&scene.plan()),
+        ["create"],
+        "its replacement need not wait for the hook"
+    );
+}
+
+/// OpenKruise leaves pods without hooks in PreparingNormal until they are scheduled, and in Updating until it looks.
+#[test]
+fn states_that_openkruise_left_go_on() {
+    let mut scene = Scene::new(&["app:1"], &in_place());
+    for state in ["PreparingNormal", "Updating", "Updated", "PreparingUpdate"] {
+        scene.pod(&state.to_lowercase(), 0)["metadata"]["labels"][names::LIFECYCLE_STATE] = json!(state);
+    }
+    let plan = scene.plan();
+    assert_eq!(plan.actions.len(), 4);
+    for action in &plan.actions {
+        let Action::PatchPod { patch, .. } = action else {
+            panic!()
+        };
+        assert_eq!(patch["metadata"]["labels"][names::LIFECYCLE_STATE], "Normal");
+    }
+}

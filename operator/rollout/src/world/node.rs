@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use afloat_api::names;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -53,6 +54,9 @@ impl World {
                 return;
             }
         }
+        if eager || self.dice.roll(3) == 0 {
+            self.hook_step(name);
+        }
         let step = self.dice.roll(4);
         let crash = self.faults && !eager && self.dice.roll(8) == 0;
         let (now, old_names) = (self.now, self.old_names);
@@ -73,6 +77,20 @@ impl World {
             && let Some(status) = node.status(&uid, old_names)
         {
             self.write_pod(name, &json!({"status": status}));
+        }
+    }
+
+    /// What the user's controller does with its labels.
+    fn hook_step(&mut self, name: &str) {
+        let labels = match self.pods[name]["metadata"]["labels"][names::LIFECYCLE_STATE].as_str() {
+            Some("PreparingNormal") => json!({"hook/normal": "on", "hook/update": "on", "hook/delete": "on"}),
+            Some("PreparingUpdate") => json!({"hook/update": null}),
+            Some("Updated") => json!({"hook/update": "on"}),
+            Some("PreparingDelete") => json!({"hook/delete": null}),
+            _ => return,
+        };
+        if self.set["spec"]["lifecycle"].is_object() {
+            self.write_pod(name, &json!({"metadata": {"labels": labels}}));
         }
     }
 

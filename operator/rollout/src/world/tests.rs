@@ -137,6 +137,12 @@ impl World {
                 number("availableReplicas")
             ));
         }
+        for (name, pod) in &self.pods {
+            let state = &pod["metadata"]["labels"][names::LIFECYCLE_STATE];
+            if state != names::STATE_NORMAL {
+                return Err(format!("{name} is {state}"));
+            }
+        }
         if number("updatedReplicas") < replicas - partition
             || status["observedGeneration"] != self.set["metadata"]["generation"]
         {
@@ -193,6 +199,6 @@ fn planted_bugs_are_caught() {
         Bug::ContainerIdAlone,
         Bug::OneTooMany,
     ] {
-        assert!((0..200).any(|seed| run(seed, bug).is_err()), "{bug:?} was not caught");
+        assert!((0..1000).any(|seed| run(seed, bug).is_err()), "{bug:?} was not caught");
     }
 }
