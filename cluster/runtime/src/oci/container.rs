@@ -98,6 +98,9 @@ impl Shared {
             if let Some(parent) = record.log_path.parent() {
                 fs::create_dir_all(parent).map_err(|e| failed(format!("making {}", parent.display()), &e))?;
             }
+            // Also a container that says nothing has a log: an empty one.
+            let log = fs::OpenOptions::new().create(true).append(true).open(&record.log_path);
+            log.map_err(|e| failed(format!("making {}", record.log_path.display()), &e))?;
             let (out, err) = Self::pipes(&record.id).make().map_err(|e| failed("making pipes", &e))?;
             Ok((record, out, err))
         })
