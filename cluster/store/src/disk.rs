@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -85,7 +86,8 @@ impl Disk {
         {
             return Ok(disk);
         }
-        Self::with_backend(lock(path, OpenOptions::new().read(true).write(true))?.0)
+        let (backend, _) = lock(path, OpenOptions::new().read(true).write(true))?;
+        reading(path, || Self::with_backend(backend))
     }
 
     /// Makes the file under another name first, and gives it its own when it is complete and synced: redb refuses a file
@@ -264,6 +266,20 @@ fn lock(path: &Path, options: &OpenOptions) -> Result<(FileBackend, File), Error
     let file = options.open(path).map_err(|error| at(path, error))?;
     let other = file.try_clone().map_err(|error| at(path, error))?;
     Ok((FileBackend::new(file).map_err(|error| at(path, error))?, other))
+}
+
+/// Reads a file that may be damaged: redb tells some kinds of damage by panicking. Nothing that `read` touched is looked
+/// at again after that.
+pub(crate) fn reading<T>(path: &Path, read: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    let why = match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(Err(Error::Backend(why))) => why,
+        Ok(result) => return result,
+        Err(_) => "the file is damaged".to_owned(),
+    };
+    Err(at(
+        path,
+        format!("{why} (if it is damaged, put a copy in its place, or move it away to start with an empty one)"),
+    ))
 }
 
 fn exists(path: &Path) -> Result<bool, Error> {

@@ -9,7 +9,7 @@ use std::thread;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::disk::{Disk, Row};
+use crate::disk::{self, Disk, Row};
 use crate::state::{Limits, State};
 use crate::watch::Watchers;
 use crate::writer::{Intent, Message, Write, Writer};
@@ -97,7 +97,8 @@ impl Store {
     /// # Errors
     /// [`Error::Backend`] if the file cannot be read, is not a store, or is open already.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Self::threaded(Disk::open(path)?, Limits::default())
+        let disk = Disk::open(path)?;
+        disk::reading(path, || Self::threaded(disk, Limits::default()))
     }
 
     /// A store that is gone when it is dropped. Writes are done by the calling task, without any thread.

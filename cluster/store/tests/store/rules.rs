@@ -325,6 +325,29 @@ fn the_file_is_private_and_anything_else_is_refused() {
 }
 
 #[tokio::test]
+async fn a_damaged_file_is_named_and_does_not_panic() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.redb");
+    let store = open(directory.path());
+    for number in 0..200 {
+        create(&store, &format!("/{number}"), &"x".repeat(1000)).await.unwrap();
+    }
+    store.close().await;
+    let whole = std::fs::read(&path).unwrap();
+    for (from, to) in [(0, 4096), (4096, 8192), (80_000, 200_000), (8192, whole.len())] {
+        let mut damaged = whole.clone();
+        damaged[from..to].fill(93);
+        std::fs::write(&path, damaged).unwrap();
+        if let Err(error) = Store::open(&path) {
+            let text = error.to_string();
+            assert!(text.contains("store.redb: ") && text.contains("damaged"), "{text}");
+        }
+    }
+    std::fs::write(&path, &whole[..100_000]).unwrap();
+    assert!(Store::open(&path).unwrap_err().to_string().contains("move it away"));
+}
+
+#[tokio::test]
 async fn a_creation_that_was_interrupted_is_started_again() {
     let directory = tempfile::tempdir().unwrap();
     let draft = directory.path().join("store.redb.new");
