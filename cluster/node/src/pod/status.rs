@@ -129,6 +129,7 @@ pub(super) fn status(view: &PodView<'_>, now: Timestamp) -> PodStatus {
         host_ip: Some(host_ip.clone()),
         host_ips: Some(vec![HostIP { ip: host_ip }]),
         message: state.failed.as_ref().map(|(_, message)| message.clone()),
+        observed_generation: observed_generation(pod, state, old.observed_generation),
         reason: state.failed.as_ref().map(|(reason, _)| reason.clone()),
         phase: Some(phase.to_owned()),
         pod_ips: ip.clone().map(|ip| vec![PodIP { ip }]),
@@ -136,6 +137,19 @@ pub(super) fn status(view: &PodView<'_>, now: Timestamp) -> PodStatus {
         qos_class: Some(spec_qos(pod).to_owned()),
         start_time: old.start_time.or(state.seen_at.map(Time)),
         ..PodStatus::default()
+    }
+}
+
+/// The generation that the containers are at (KEP-5067): the pod's, unless one that runs is of an older definition.
+fn observed_generation(pod: &Pod, state: &PodState, old: Option<i64>) -> Option<i64> {
+    let current = |container: &Container| {
+        let instance = state.instance(&container.name).filter(|instance| instance.running());
+        instance.is_none_or(|instance| instance.hash == spec::hash(container))
+    };
+    if spec::containers(pod).iter().all(current) {
+        pod.metadata.generation
+    } else {
+        old
     }
 }
 

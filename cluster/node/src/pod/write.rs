@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use super::spec;
 use super::status;
 
-const OWN_FIELDS: [&str; 10] = [
+const OWN_FIELDS: [&str; 11] = [
+    "observedGeneration",
     "phase",
     "reason",
     "message",
