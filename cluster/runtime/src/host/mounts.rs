@@ -111,9 +111,10 @@ fn mount_proc() -> Result<(), String> {
     })
 }
 
-/// A fresh sysfs shows the devices of our own network namespace. Nothing of ours may appear in the host's cgroups, and
+/// A fresh sysfs shows the devices of our own network namespace. Limits are our own affair (see `crate::cgroup`), and
 /// libcontainer cannot be told to leave cgroups alone, so it gets a tree where it finds nothing to do: an empty one where
-/// we may take the host's away (root), the unified one without controllers where we may not.
+/// it can see none of the host's hierarchies of version 1 (they are taken away from root's view, or there are none), else
+/// the unified one, in which it forgives that it may not write.
 fn mount_sys(rootless: bool) -> Result<(), String> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     if !rootless {
@@ -124,7 +125,8 @@ fn mount_sys(rootless: bool) -> Result<(), String> {
     if !Path::new("/sys/fs/cgroup").is_dir() {
         return Err("the kernel has no cgroups (CONFIG_CGROUPS), which containers need".into());
     }
-    if rootless {
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo").map_err(|e| format!("reading mounts: {e}"))?;
+    if rootless && mountinfo.contains(" - cgroup ") {
         mount("none", "/sys/fs/cgroup", "cgroup2", flags, None).map_err(|e| refused("mounting cgroup2", e))
     } else {
         tmpfs("/sys/fs/cgroup", "mode=755")
