@@ -37,6 +37,7 @@ pub(crate) fn prepare_create(resource: &Resource, object: &mut Value) {
         ("", "Namespace") => set_status(object, json!({"phase": "Active"})),
         ("", "PersistentVolume" | "PersistentVolumeClaim") => set_status(object, json!({"phase": "Pending"})),
         ("", "Service") => set_status(object, json!({"loadBalancer": {}})),
+        ("batch", "Job") => workload::generate_selector(object),
         _ => {}
     }
 }

@@ -113,6 +113,45 @@ fn job(spec: &mut Map<String, Value>) {
     set(Some(spec), "manualSelector", || json!(false));
 }
 
+/// The labels that tell a Job's pods from all others; each is there under its old name, too.
+pub(super) const JOB_UID_LABELS: [&str; 2] = ["batch.kubernetes.io/controller-uid", "controller-uid"];
+/// The labels that tell a Job's name.
+pub(super) const JOB_NAME_LABELS: [&str; 2] = ["batch.kubernetes.io/job-name", "job-name"];
+
+/// Gives a new Job the labels of its pods and the selector that finds them, unless its author wants to choose them. What
+/// the author has set stays, for validation to judge.
+pub(super) fn generate_selector(job: &mut Value) {
+    let of_meta = |key: &str| crate::get(job, &["metadata", key]).cloned().unwrap_or(Value::Null);
+    let (name, uid) = (of_meta("name"), of_meta("uid"));
+    let Some(spec) = job.get_mut("spec").and_then(Value::as_object_mut) else {
+        return;
+    };
+    if spec.get("manualSelector") == Some(&json!(true)) {
+        return;
+    }
+    set(Some(spec), "selector", || json!({}));
+    each(spec, "selector", |selector| {
+        set(Some(selector), "matchLabels", || json!({}));
+        let uid_label = JOB_UID_LABELS[0];
+        each(selector, "matchLabels", |labels| {
+            set(Some(labels), uid_label, || uid.clone());
+        });
+    });
+    each(spec, "template", |template| {
+        set(Some(template), "metadata", || json!({}));
+        each(template, "metadata", |meta| {
+            set(Some(meta), "labels", || json!({}));
+            each(meta, "labels", |labels| {
+                for (keys, value) in [(JOB_UID_LABELS, &uid), (JOB_NAME_LABELS, &name)] {
+                    for key in keys {
+                        set(Some(labels), key, || value.clone());
+                    }
+                }
+            });
+        });
+    });
+}
+
 fn cron_job(spec: &mut Map<String, Value>) {
     set_text(spec, "concurrencyPolicy", "Allow");
     set(Some(spec), "suspend", || json!(false));

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::workload::{JOB_NAME_LABELS, JOB_UID_LABELS};
 use super::{list, pod_checks, text};
 use crate::FieldError;
 use crate::field::{child, forbidden, invalid, not_supported, required};
@@ -36,7 +37,10 @@ pub(super) fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
             counted(spec, &mut errors);
             template(spec, "spec.template", &["Always"], &mut errors);
         }
-        "Job" => job(spec, "spec", &mut errors),
+        "Job" => {
+            job(spec, "spec", &mut errors);
+            job_selector(object, spec, &mut errors);
+        }
         "CronJob" => cron_job(spec, &mut errors),
         "PodTemplate" => pod_checks::spec(crate::get(object, &["template", "spec"]), "template.spec", &mut errors),
         _ => {}
@@ -309,6 +313,47 @@ fn job(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
         ));
     }
     template(spec, &child(path, "template"), &["OnFailure", "Never"], errors);
+}
+
+/// A Job's selector is the one that the server makes and no other Job has, unless its author answers for it.
+fn job_selector(object: &Value, spec: &Value, errors: &mut Vec<FieldError>) {
+    let manual = spec.get("manualSelector") == Some(&json!(true));
+    let Some(selector) = spec.get("selector").filter(|s| !s.is_null()) else {
+        if manual {
+            errors.push(required("spec.selector", ""));
+        }
+        // Otherwise it was stored before the server made selectors.
+        return;
+    };
+    let before = errors.len();
+    label_selector(selector, "spec.selector", errors);
+    if errors.len() > before {
+        return;
+    }
+    let labels = crate::get(spec, &["template", "metadata", "labels"]);
+    let shown = || labels.cloned().unwrap_or_else(|| json!({}));
+    let path = "spec.template.metadata.labels";
+    if !manual {
+        let of_meta = |key: &str| text(crate::get(object, &["metadata", key]));
+        for (keys, wanted) in [(JOB_UID_LABELS, of_meta("uid")), (JOB_NAME_LABELS, of_meta("name"))] {
+            for key in keys {
+                if text(labels.and_then(|l| l.get(key))) != wanted {
+                    errors.push(invalid(path, shown(), &format!("{key} must be '{wanted}'")));
+                }
+            }
+        }
+        let expected = json!({ "matchLabels": { JOB_UID_LABELS[0]: of_meta("uid") } });
+        if *selector != expected {
+            errors.push(invalid(
+                "spec.selector",
+                selector.clone(),
+                "`selector` not auto-generated: leave it out, or set manualSelector",
+            ));
+        }
+    }
+    if LabelSelector::from_value(selector).is_ok_and(|s| !s.matches_labels(labels)) {
+        errors.push(invalid(path, shown(), "`selector` does not match template `labels`"));
+    }
 }
 
 fn cron_job(spec: &Value, errors: &mut Vec<FieldError>) {
