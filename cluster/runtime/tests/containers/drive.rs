@@ -164,7 +164,13 @@ impl Host {
         };
         let mut cgroups = names("/sys/fs/cgroup");
         for dir in cgroups.clone() {
-            cgroups.extend(names(&dir).into_iter().filter(|path| Path::new(path).is_dir()));
+            // Those of other runs on this machine come and go; our own are looked at by name.
+            let others = format!("{dir}/afloat-");
+            cgroups.extend(
+                names(&dir)
+                    .into_iter()
+                    .filter(|path| Path::new(path).is_dir() && !path.starts_with(&others)),
+            );
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo")
             .unwrap_or_default()
