@@ -272,6 +272,24 @@ impl CloneSetSpec {
         }
     }
 
+    /// Whether claims of pods that somebody else removed wait for new pods. The default is v1beta1's no, unless the
+    /// object has v1alpha1's shape (an update type that only it has), where it is yes.
+    pub fn reuses_claims(&self) -> bool {
+        let strategy = self.scale_strategy.as_ref();
+        let alpha = ["ReCreate", "InPlaceIfPossible", "InPlaceOnly"];
+        strategy
+            .and_then(|strategy| {
+                let enabled = strategy.enable_pvc_reuse;
+                enabled.or(strategy.disable_pvc_reuse.map(|disabled| !disabled))
+            })
+            .unwrap_or_else(|| {
+                self.update_strategy
+                    .kind
+                    .as_deref()
+                    .is_some_and(|kind| alpha.contains(&kind))
+            })
+    }
+
     /// Desired number of pods, default 1, never negative.
     pub fn replicas(&self) -> usize {
         usize::try_from(self.replicas.unwrap_or(1)).unwrap_or(0)

@@ -1,6 +1,7 @@
 //! Carries out the actions of a plan, each with the preconditions that it was decided on.
 
 use afloat_rollout::action::{Action, At, Why};
+use afloat_rollout::claim::Claim;
 use afloat_rollout::pod::Pod;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -17,8 +18,8 @@ use crate::observe::{Key, revision_of};
 /// What became of a write.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// Done; this will be seen.
-    Done(Expected),
+    /// Done; these will be seen.
+    Done(Vec<Expected>),
     /// The object has changed or gone meanwhile: look again.
     Conflict,
     /// An object of that name exists.
@@ -57,14 +58,26 @@ pub(crate) async fn perform(client: &Client, namespace: &str, action: &Action) -
             )
             .await
         }
-        Action::DeletePod { at, .. } => {
-            delete(
-                Api::<Pod>::namespaced(client.clone(), namespace),
-                namespace,
-                at,
-                Kind::Pod,
-            )
-            .await
+        Action::DeletePod { at, claims, .. } => {
+            let api = Api::<Pod>::namespaced(client.clone(), namespace);
+            let mut outcome = delete(api, namespace, at, Kind::Pod).await;
+            if let Outcome::Done(expected) = &mut outcome {
+                for claim in claims {
+                    // What does not go now is found without a pod later.
+                    if let Outcome::Done(gone) = delete_claim(client, namespace, claim).await {
+                        expected.extend(gone);
+                    }
+                }
+            }
+            outcome
+        }
+        Action::CreateClaim { body } => create::<Claim>(client, namespace, body, Kind::Claim).await,
+        Action::DeleteClaim { at } => delete_claim(client, namespace, at).await,
+        Action::PatchClaim { at, patch } => {
+            let api = Api::<Claim>::namespaced(client.clone(), namespace);
+            let (parameters, patch) = (PatchParams::default(), Patch::Strategic(patch));
+            let call = api.patch(&at.name, &parameters, &patch);
+            answer(Kind::Claim, limited(call).await, |claim: &Claim| &claim.metadata)
         }
         Action::PatchSet { at, patch } => {
             let api = Api::<afloat_api::CloneSet>::namespaced(client.clone(), namespace);
@@ -123,6 +136,11 @@ where
     })
 }
 
+async fn delete_claim(client: &Client, namespace: &str, at: &At) -> Outcome {
+    let api = Api::<Claim>::namespaced(client.clone(), namespace);
+    delete(api, namespace, at, Kind::Claim).await
+}
+
 async fn delete<K>(api: Api<K>, namespace: &str, at: &At, kind: Kind) -> Outcome
 where
     K: Clone + DeserializeOwned + std::fmt::Debug,
@@ -143,7 +161,7 @@ where
         at.uid.clone(),
     );
     match limited(api.delete(&at.name, &parameters)).await {
-        Ok(_) => Outcome::Done(gone),
+        Ok(_) => Outcome::Done(vec![gone]),
         Err(error) => failure(&error),
     }
 }
@@ -163,7 +181,7 @@ async fn limited<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Fa
 
 fn answer<K>(kind: Kind, result: Result<K, Failure>, meta: fn(&K) -> &ObjectMeta) -> Outcome {
     match result {
-        Ok(object) => Outcome::Done(Expected::Version(kind, revision_of(meta(&object)))),
+        Ok(object) => Outcome::Done(vec![Expected::Version(kind, revision_of(meta(&object)))]),
         Err(error) => failure(&error),
     }
 }
@@ -192,7 +210,9 @@ pub(crate) fn event(action: &Action, refused: Option<&str>) -> Option<(&'static 
                 .unwrap_or_default();
             ("SuccessfulCreate", "FailedCreate", format!("create pod {name}"))
         }
-        Action::DeletePod { at, why: Why::ReCreate } => (
+        Action::DeletePod {
+            at, why: Why::ReCreate, ..
+        } => (
             "SuccessfulUpdatePodReCreate",
             "FailedUpdatePodReCreate",
             format!("delete pod {} for update", at.name),
@@ -228,6 +248,7 @@ pub(crate) fn reason(action: &Action) -> &'static str {
         Action::CreateRevision { .. } | Action::NumberRevision { .. } | Action::DeleteRevision { .. } => "revision",
         Action::CreatePod { .. } => Why::ScaleUp.as_str(),
         Action::PatchSet { .. } => "prune",
+        Action::CreateClaim { .. } | Action::PatchClaim { .. } | Action::DeleteClaim { .. } => "claim",
         Action::DeletePod { why, .. } | Action::PatchPod { why, .. } | Action::PatchPodStatus { why, .. } => {
             why.as_str()
         }

@@ -57,6 +57,7 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration
         cloneset: &set,
         pods: &pods,
         revisions: &revisions,
+        claims: &operator.claims.group(&uid),
         now,
         seed: rand::random(),
         drained: &answered_drains(operator, key, &pods),
@@ -175,8 +176,10 @@ async fn act(operator: &Operator, key: &Key, set: &CloneSet, plan: &Plan, status
         tracing::debug!(%key, ?action, ?outcome, "acted");
         operator.metrics.wrote(reason(&action), &outcome);
         match outcome {
-            Outcome::Done(expected) => {
-                expect(operator, key, expected);
+            Outcome::Done(all) => {
+                for expected in all {
+                    expect(operator, key, expected);
+                }
                 if let Action::PatchPodStatus {
                     at, why: Why::Drain, ..
                 } = &action
@@ -233,8 +236,10 @@ async fn report(operator: &Operator, key: &Key, set: &CloneSet, status: &CloneSe
     let outcome = write_status(&operator.client, key, &set.metadata, &value).await;
     operator.metrics.wrote("status", &outcome);
     match outcome {
-        Outcome::Done(expected) => {
-            expect(operator, key, expected);
+        Outcome::Done(all) => {
+            for expected in all {
+                expect(operator, key, expected);
+            }
             lock(&operator.status_written).insert(key.clone(), Instant::now());
             next
         }

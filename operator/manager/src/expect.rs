@@ -15,6 +15,7 @@ pub(crate) enum Kind {
     CloneSet,
     Pod,
     Revision,
+    Claim,
 }
 
 /// One write, as it should appear.
@@ -41,21 +42,25 @@ impl Expectations {
 
     /// Forgets what has been seen; returns since when the oldest of the rest is open.
     pub(crate) fn settle(&mut self, operator: &Operator) -> Option<Instant> {
-        let (sets, pods, revisions) = (
+        let (sets, pods, revisions, claims) = (
             operator.clonesets.seen(),
             operator.pods.seen(),
             operator.revisions.seen(),
+            operator.claims.seen(),
         );
         let listed = |seen: Seen, since: Instant| seen.listed.is_some_and(|at| at > since);
         let of = |kind| match kind {
             Kind::CloneSet => sets,
             Kind::Pod => pods,
             Kind::Revision => revisions,
+            Kind::Claim => claims,
         };
         self.open.retain(|(since, expected)| match expected {
             Expected::Version(kind, revision) => of(*kind).revision < *revision && !listed(of(*kind), *since),
             Expected::Gone(kind, key, uid) => !listed(of(*kind), *since) && operator.shows(*kind, key, uid),
-            Expected::Unknown => ![sets, pods, revisions].into_iter().all(|seen| listed(seen, *since)),
+            Expected::Unknown => ![sets, pods, revisions, claims]
+                .into_iter()
+                .all(|seen| listed(seen, *since)),
         });
         self.open.first().map(|(since, _)| *since)
     }
@@ -77,6 +82,7 @@ impl Operator {
             Kind::CloneSet => alive(self.clonesets.get(key), uid),
             Kind::Pod => alive(self.pods.get(key), uid),
             Kind::Revision => alive(self.revisions.get(key), uid),
+            Kind::Claim => alive(self.claims.get(key), uid),
         }
     }
 
@@ -98,5 +104,6 @@ impl Operator {
         again(&self.clonesets);
         again(&self.pods);
         again(&self.revisions);
+        again(&self.claims);
     }
 }

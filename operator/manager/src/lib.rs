@@ -18,11 +18,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use afloat_api::CloneSet;
+use afloat_rollout::claim::Claim;
 use afloat_rollout::images::Node;
 use afloat_rollout::pod::Pod;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
-use kube::{Api, Client, ResourceExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Api, Client};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -108,6 +110,7 @@ pub(crate) struct Operator {
     pub(crate) clonesets: Arc<Cache<CloneSet>>,
     pub(crate) pods: Arc<Cache<Pod>>,
     pub(crate) revisions: Arc<Cache<ControllerRevision>>,
+    pub(crate) claims: Arc<Cache<Claim>>,
     /// Helps to tell when an update is complete; what it does not know costs time, not safety.
     pub(crate) nodes: Arc<Cache<Node>>,
     pub(crate) queue: Arc<Queue>,
@@ -127,6 +130,9 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         revisions: Arc::new(Cache::new(|revision: &ControllerRevision| {
             cloneset_owner(&revision.metadata).map(|owner| owner.uid.clone())
         })),
+        claims: Arc::new(Cache::new(|claim: &Claim| {
+            cloneset_owner(&claim.metadata).map(|owner| owner.uid.clone())
+        })),
         nodes: Arc::new(Cache::new(|_| Some(String::new()))),
         client,
         queue: Arc::new(Queue::default()),
@@ -143,6 +149,7 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         operator.clonesets.synced(),
         operator.pods.synced(),
         operator.revisions.synced(),
+        operator.claims.synced(),
     ] {
         let mut cache = cache;
         tokio::select! {
@@ -176,16 +183,13 @@ fn watch(operator: &Arc<Operator>, namespace: Option<&str>, shutdown: &Cancellat
     let api = scoped(client, namespace);
     tasks.spawn(operator.clonesets.clone().run(api, on_set, shutdown.clone()));
     let queue = operator.queue.clone();
-    let on_revision = move |revision: &ControllerRevision| {
-        if let Some(owner) = cloneset_owner(&revision.metadata) {
-            queue.add(Key {
-                namespace: revision.namespace().unwrap_or_default(),
-                name: owner.name.clone(),
-            });
-        }
-    };
+    let on_revision = move |revision: &ControllerRevision| child_changed(&revision.metadata, &queue);
     let api = scoped(client, namespace);
     tasks.spawn(operator.revisions.clone().run(api, on_revision, shutdown.clone()));
+    let queue = operator.queue.clone();
+    let on_claim = move |claim: &Claim| child_changed(&claim.metadata, &queue);
+    let api = scoped(client, namespace);
+    tasks.spawn(operator.claims.clone().run(api, on_claim, shutdown.clone()));
     let (queue, sets) = (operator.queue.clone(), operator.clonesets.clone());
     let on_pod = move |pod: &Pod| pod_changed(pod, &sets, &queue);
     let api = scoped(client, namespace);
@@ -198,8 +202,7 @@ fn watch(operator: &Arc<Operator>, namespace: Option<&str>, shutdown: &Cancellat
 
 fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
 where
-    K: k8s_openapi::Resource<Scope = k8s_openapi::NamespaceResourceScope>
-        + k8s_openapi::Metadata<Ty = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>,
+    K: k8s_openapi::Resource<Scope = k8s_openapi::NamespaceResourceScope> + k8s_openapi::Metadata<Ty = ObjectMeta>,
 {
     match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
@@ -229,7 +232,7 @@ async fn work(operator: Arc<Operator>, shutdown: CancellationToken) {
 
 /// The owner reference of a CloneSet, of either API version.
 pub(crate) fn cloneset_owner(
-    meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    meta: &ObjectMeta,
 ) -> Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference> {
     meta.owner_references.iter().flatten().find(|owner| {
         owner.controller == Some(true)
@@ -250,6 +253,15 @@ fn pod_group(pod: &Pod) -> Option<String> {
 /// Name of the group of a namespace's orphans; no uid contains a slash.
 pub(crate) fn orphans(namespace: &str) -> String {
     format!("orphans/{namespace}")
+}
+
+fn child_changed(meta: &ObjectMeta, queue: &Queue) {
+    if let Some(owner) = cloneset_owner(meta) {
+        queue.add(Key {
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            name: owner.name.clone(),
+        });
+    }
 }
 
 fn pod_changed(pod: &Pod, sets: &Cache<CloneSet>, queue: &Queue) {

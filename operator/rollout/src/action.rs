@@ -93,12 +93,31 @@ pub enum Action {
         /// The object, with its name.
         body: Value,
     },
-    /// Delete a pod.
+    /// Delete a pod, and then, if that took effect, its claims: a claim must never go under a pod that stays.
     DeletePod {
         /// Which.
         at: At,
         /// Why.
         why: Why,
+        /// Claims that go with it.
+        claims: Vec<At>,
+    },
+    /// Create a volume claim.
+    CreateClaim {
+        /// The object, with its name.
+        body: Value,
+    },
+    /// Strategic merge patch of a claim; the patch carries the preconditions.
+    PatchClaim {
+        /// Which.
+        at: At,
+        /// The patch.
+        patch: Value,
+    },
+    /// Delete a claim that no pod has.
+    DeleteClaim {
+        /// Which.
+        at: At,
     },
     /// Merge patch of the workload itself; the patch carries the preconditions.
     PatchSet {

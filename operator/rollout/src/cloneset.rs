@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::action::{Action, Why};
 use crate::budget::{Count, Round, partition, resolve};
+use crate::claim::Claim;
 use crate::images::Nodes;
 use crate::inplace::{Change, compare};
 use crate::order::update_sequence;
@@ -39,6 +40,8 @@ pub struct Observed<'a> {
     pub pods: &'a [Arc<Pod>],
     /// Revisions that it controls.
     pub revisions: &'a [Arc<ControllerRevision>],
+    /// Volume claims that it controls.
+    pub claims: &'a [Arc<Claim>],
     /// The time.
     pub now: Timestamp,
     /// Any number; names of new pods are made from it.
@@ -90,6 +93,7 @@ pub fn plan(seen: &Observed<'_>) -> Plan {
     planner.update();
     planner.refresh();
     planner.prune();
+    planner.actions.extend(crate::claim::clean_up(seen));
     planner.finish()
 }
 
@@ -113,7 +117,6 @@ struct Planner<'a> {
     waits: Vec<String>,
     warnings: Vec<(&'static str, String)>,
     failed_update: Option<String>,
-    claims_unsupported: bool,
 }
 
 /// Compares the update revision with each revision that pods still have; once per revision, as it is costly.
@@ -177,7 +180,6 @@ impl<'a> Planner<'a> {
             waits: Vec::new(),
             warnings: Vec::new(),
             failed_update: None,
-            claims_unsupported: false,
         };
         planner.count = planner.take_count();
         planner.may_go = planner.count.may_go();

@@ -7,6 +7,7 @@
 
 pub mod action;
 pub mod budget;
+pub mod claim;
 pub mod cloneset;
 pub mod complete;
 pub mod images;

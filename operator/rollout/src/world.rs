@@ -5,6 +5,7 @@
 mod node;
 pub(crate) mod object;
 mod tests;
+mod volume;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Value, json};
 
 use crate::action::{Action, Why};
+use crate::claim::Claim;
 use crate::cloneset::{Observed, Plan, plan};
 use crate::pod::Pod;
 use node::Node;
@@ -60,6 +62,7 @@ pub(crate) struct Snapshot {
     set: Arc<CloneSet>,
     pods: Vec<Arc<Pod>>,
     revisions: Vec<Arc<ControllerRevision>>,
+    claims: Vec<Arc<Claim>>,
 }
 
 pub(crate) struct World {
@@ -69,6 +72,7 @@ pub(crate) struct World {
     pub(crate) set: Value,
     pub(crate) pods: BTreeMap<String, Value>,
     pub(crate) revisions: BTreeMap<String, Value>,
+    pub(crate) claims: BTreeMap<String, Value>,
     pub(crate) nodes: BTreeMap<String, Node>,
     /// Whether containers crash and users delete pods: then only what we do can be judged, not what is left.
     pub(crate) faults: bool,
@@ -76,9 +80,9 @@ pub(crate) struct World {
     /// The runtime reports "app:3" under the other name of that image.
     pub(crate) old_names: bool,
     history: Vec<Snapshot>,
-    /// Per kind (set, pods, revisions): the newest version that the controller has seen, and must see.
-    seen: [usize; 3],
-    must: [usize; 3],
+    /// Per kind (set, pods, revisions, claims): the newest version that the controller has seen, and must see.
+    seen: [usize; 4],
+    must: [usize; 4],
     /// When the gate of a pod was last made False for which revision, by the pod's uid.
     drained: BTreeMap<String, (String, Timestamp)>,
     pub(crate) writes: usize,
@@ -115,6 +119,10 @@ impl World {
                 "preDelete": {"labelsHandler": {"hook/delete": "on"}, "markPodNotReady": dice.roll(2) == 0},
             });
         }
+        if dice.roll(3) == 0 {
+            set["spec"]["volumeClaimTemplates"] = json!([{"metadata": {"name": "data"}, "spec": {}}]);
+            set["spec"]["scaleStrategy"] = json!({"enablePVCReuse": dice.roll(2) == 0});
+        }
         let faults = dice.roll(2) == 0;
         let old_names = dice.roll(3) == 0;
         let mut world = Self {
@@ -124,13 +132,14 @@ impl World {
             set,
             pods: BTreeMap::new(),
             revisions: BTreeMap::new(),
+            claims: BTreeMap::new(),
             nodes: BTreeMap::new(),
             faults,
             bug,
             old_names,
             history: Vec::new(),
-            seen: [0; 3],
-            must: [0; 3],
+            seen: [0; 4],
+            must: [0; 4],
             drained: BTreeMap::new(),
             writes: 0,
         };
@@ -153,6 +162,12 @@ impl World {
                 .values()
                 .map(|revision| Arc::new(read(revision)))
                 .collect(),
+            claims: self
+                .claims
+                .values()
+                .filter(|claim| claim["metadata"]["ownerReferences"][0]["uid"] == "set")
+                .map(|claim| Arc::new(serde_json::from_value(claim.clone()).unwrap()))
+                .collect(),
         });
     }
 
@@ -168,13 +183,13 @@ impl World {
 
     /// All views are up to date; so they are after a restart of the controller, which also forgets what it waited for.
     pub(crate) fn see_all(&mut self) {
-        self.seen = [self.latest(); 3];
-        self.must = [0; 3];
+        self.seen = [self.latest(); 4];
+        self.must = [0; 4];
     }
 
     /// The controller plans and carries out any part of the plan; the rest is lost, as in a crash.
     pub(crate) fn control(&mut self, whole: bool) -> Result<usize, String> {
-        let waits = (0..3).any(|kind| self.seen[kind] < self.must[kind]);
+        let waits = (0..4).any(|kind| self.seen[kind] < self.must[kind]);
         if waits && self.bug != Bug::StaleView {
             return Ok(0);
         }
@@ -205,6 +220,7 @@ impl World {
             cloneset: &told,
             pods: &pods,
             revisions,
+            claims: &self.history[self.seen[3]].claims,
             now: self.now,
             seed,
             drained: &BTreeMap::new(),
@@ -243,6 +259,18 @@ impl World {
                 }
                 self.wrote(0);
             }
+            Action::CreateClaim { body } => self.create_claim(body),
+            Action::DeleteClaim { at } => self.delete_claim(at)?,
+            Action::PatchClaim { at, patch } => {
+                if object::matches(self.claims.get(&at.name), at) {
+                    self.version += 1;
+                    let claim = self.claims.get_mut(&at.name).unwrap();
+                    object::merge(claim, patch);
+                    claim["metadata"]["resourceVersion"] = json!(self.version.to_string());
+                    self.collect_claims();
+                }
+                self.wrote(3);
+            }
             Action::CreatePod { body } => {
                 self.create_pod(body);
                 let limit = view.spec.replicas() + object::max_surge(view);
@@ -251,7 +279,7 @@ impl World {
                     return Err(format!("{total} pods, {limit} allowed"));
                 }
             }
-            Action::DeletePod { at, why } => {
+            Action::DeletePod { at, why, claims } => {
                 let guarded = self.bug != Bug::StaleView;
                 if object::matches(self.pods.get(&at.name), at) || (!guarded && self.pods.contains_key(&at.name)) {
                     let available = self.available(&at.name);
@@ -259,6 +287,9 @@ impl World {
                         return Err(format!("deleted {} while its hook held it", at.name));
                     }
                     self.delete_pod(&at.name);
+                    for claim in claims {
+                        self.delete_claim(claim)?;
+                    }
                     self.check_budget(available, view, &format!("deleted {} ({why:?})", at.name))?;
                 }
                 self.wrote(1);

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{Observed, Revisions};
 use crate::action::Action;
 use crate::budget::Count;
+use crate::claim;
 use crate::pod::Pod;
 use crate::revision::{owner, short};
 
@@ -30,18 +31,24 @@ pub(super) fn pods(
     let set_name = seen.cloneset.metadata.name.as_deref().unwrap_or_default();
     let mut taken: Vec<String> = seen.pods.iter().map(|pod| pod.name().to_owned()).collect();
     taken.extend(pods.iter().map(|pod| pod.name().to_owned()));
+    let mut free = claim::free_ids(seen).into_iter();
     (0..missing)
-        .map(|index| {
-            let mut id = ids.next();
-            while taken.contains(&format!("{set_name}-{id}")) {
-                id = ids.next();
-            }
+        .flat_map(|index| {
+            let id = free.next().unwrap_or_else(|| {
+                let mut id = ids.next();
+                while taken.contains(&format!("{set_name}-{id}")) {
+                    id = ids.next();
+                }
+                id
+            });
             taken.push(format!("{set_name}-{id}"));
             let body = match revisions.old_template.as_ref() {
                 Some(template) if index < at_old => body(seen, template, &revisions.current, &id),
                 _ => body(seen, &seen.cloneset.spec.template, &revisions.update, &id),
             };
-            Action::CreatePod { body }
+            let mut actions: Vec<_> = claim::missing(seen, &id).collect();
+            actions.push(Action::CreatePod { body });
+            actions
         })
         .collect()
 }
@@ -85,6 +92,7 @@ fn body(seen: &Observed<'_>, template: &Value, revision: &str, id: &str) -> Valu
         .filter(|spec| spec.is_object())
         .cloned()
         .unwrap_or(json!({}));
+    claim::mount(set, &mut spec, id);
     let mut gates = spec
         .get("readinessGates")
         .and_then(Value::as_array)

@@ -55,14 +55,6 @@ impl Planner<'_> {
     fn failures(&mut self, status: &mut CloneSetStatus) {
         let now = self.seen.now;
         clear_condition(status, names::FAILED_SCALE);
-        if self.claims_unsupported {
-            let verdict = Verdict {
-                status: true,
-                reason: "Unsupported",
-                message: "spec.volumeClaimTemplates is not supported yet: no pods are created".to_owned(),
-            };
-            set_condition(status, names::FAILED_SCALE, verdict, false, now);
-        }
         let Some(message) = self.failed_update.take() else {
             clear_condition(status, names::FAILED_UPDATE);
             return;

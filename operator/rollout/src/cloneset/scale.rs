@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use afloat_api::{CloneSet, PodUpdatePolicy};
+use afloat_api::{CloneSet, PodUpdatePolicy, names};
 use serde_json::{Value, json};
 
 use super::{Planner, create};
 use crate::action::{Action, At, Why};
 use crate::budget::{Round, resolve};
+use crate::claim;
 use crate::order::{Deletion, crowds};
 use crate::pod::Pod;
 
@@ -43,15 +44,12 @@ impl<'a> Planner<'a> {
             self.count.surge()
         };
         let missing = self.limit_scale_up(self.count.to_create(surge));
-        let claims = self
-            .seen
-            .cloneset
-            .spec
-            .volume_claim_templates
-            .as_ref()
-            .is_some_and(|list| !list.is_empty());
-        let missing = if claims { 0 } else { missing };
-        self.claims_unsupported = claims;
+        // A pod waits for its claims before it is given a node.
+        for pod in self.pods.iter().filter(|pod| pod.spec.node_name.is_none()) {
+            if let Some(id) = pod.labels().get(names::INSTANCE_ID) {
+                self.actions.extend(claim::missing(self.seen, id));
+            }
+        }
         self.actions.extend(create::pods(
             self.seen,
             &self.revisions,
@@ -88,7 +86,7 @@ impl<'a> Planner<'a> {
         let mut kept: Vec<_> = self.pods.iter().copied().filter(|pod| !self.specified(pod)).collect();
         let deletion = self.deletion();
         kept.sort_by(|a, b| deletion.order(a, b));
-        let leaving = |pod: &&Pod| crate::lifecycle::state(pod) == afloat_api::names::STATE_PREPARING_DELETE;
+        let leaving = |pod: &&Pod| crate::lifecycle::state(pod) == names::STATE_PREPARING_DELETE;
         let (leaving, kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(leaving);
         let wanted = surplus;
         let surplus = surplus.saturating_sub(leaving.len());
@@ -132,6 +130,7 @@ impl<'a> Planner<'a> {
         self.actions.push(Action::DeletePod {
             at: At::of(&pod.metadata),
             why,
+            claims: claim::of_pod(self.seen, pod),
         });
     }
 

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Observed, Plan, plan};
 use crate::action::{Action, Why};
+use crate::claim::Claim;
 use crate::images::Nodes;
 use crate::pod::Pod;
 use crate::revision::{data, hash, object};
@@ -21,6 +22,7 @@ struct Scene {
     set: Value,
     revisions: Vec<Value>,
     pods: Vec<Value>,
+    claims: Vec<Value>,
 }
 
 impl Scene {
@@ -38,6 +40,7 @@ impl Scene {
             set,
             revisions: Vec::new(),
             pods: Vec::new(),
+            claims: Vec::new(),
         };
         for (index, image) in images.iter().enumerate() {
             scene.set["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);
@@ -97,12 +100,18 @@ impl Scene {
             .iter()
             .map(|revision| Arc::new(serde_json::from_value(revision.clone()).unwrap()))
             .collect();
+        let claims = self
+            .claims
+            .iter()
+            .map(|claim| Arc::new(serde_json::from_value(claim.clone()).unwrap()));
+        let claims: Vec<Arc<Claim>> = claims.collect();
         let now = START.parse::<Timestamp>().unwrap() + SignedDuration::from_secs(seconds);
         let drained = BTreeMap::new();
         plan(&Observed {
             cloneset: &set,
             pods: &pods,
             revisions: &revisions,
+            claims: &claims,
             now,
             seed: 1,
             drained: &drained,
@@ -123,7 +132,12 @@ fn words(plan: &Plan) -> Vec<String> {
         Action::DeleteRevision { at } => format!("delete revision {}", at.name),
         Action::CreatePod { .. } => "create".to_owned(),
         Action::PatchSet { .. } => "prune".to_owned(),
-        Action::DeletePod { at, why } | Action::PatchPod { at, why, .. } | Action::PatchPodStatus { at, why, .. } => {
+        Action::CreateClaim { body } => format!("claim {}", body["metadata"]["name"].as_str().unwrap()),
+        Action::PatchClaim { at, .. } => format!("pass on {}", at.name),
+        Action::DeleteClaim { at } => format!("delete claim {}", at.name),
+        Action::DeletePod { at, why, .. }
+        | Action::PatchPod { at, why, .. }
+        | Action::PatchPodStatus { at, why, .. } => {
             format!("{} {}", why.as_str(), at.name)
         }
     };
@@ -592,4 +606,97 @@ fn states_that_openkruise_left_go_on() {
         };
         assert_eq!(patch["metadata"]["labels"][names::LIFECYCLE_STATE], "Normal");
     }
+}
+
+/// A set with a claim per pod, and a pod "web-one" with its claim.
+fn with_claims() -> Scene {
+    let mut scene = Scene::new(&["app:1"], &in_place());
+    scene.set["spec"]["volumeClaimTemplates"] =
+        json!([{"metadata": {"name": "data"}, "spec": {"resources": {"requests": {"storage": "1Gi"}}}}]);
+    scene.pod("web-one", 0)["metadata"]["labels"][names::INSTANCE_ID] = json!("one");
+    scene.claims.push(
+        json!({"metadata": {"name": "data-web-one", "uid": "c", "resourceVersion": "3",
+        "labels": {names::INSTANCE_ID: "one"}}}),
+    );
+    scene
+}
+
+#[test]
+fn each_new_pod_has_claims_of_its_own() {
+    let mut scene = with_claims();
+    scene.set["spec"]["replicas"] = json!(2);
+    let plan = scene.plan();
+    let Action::CreatePod { body } = &plan.actions[1] else {
+        panic!("{:?}", words(&plan))
+    };
+    let id = body["metadata"]["labels"][names::INSTANCE_ID].as_str().unwrap();
+    let name = format!("data-web-{id}");
+    assert_eq!(words(&plan), [format!("claim {name}"), "create".to_owned()]);
+    assert_eq!(
+        body["spec"]["volumes"],
+        json!([{"name": "data", "persistentVolumeClaim": {"claimName": name}}])
+    );
+    let Action::CreateClaim { body } = &plan.actions[0] else {
+        panic!()
+    };
+    assert_eq!(
+        body["metadata"]["labels"],
+        json!({"app": "web", names::INSTANCE_ID: id})
+    );
+    assert_eq!(body["spec"]["resources"]["requests"]["storage"], "1Gi");
+
+    // The claim was not created, or is gone, before the pod was given a node.
+    let mut scene = with_claims();
+    scene.claims.clear();
+    scene.pods[0]["spec"]["nodeName"] = Value::Null;
+    assert_eq!(words(&scene.plan()), ["claim data-web-one"]);
+}
+
+#[test]
+fn claims_go_with_pods_that_the_controller_deletes() {
+    for reuse in [false, true] {
+        let mut scene = with_claims();
+        scene.set["spec"]["scaleStrategy"] = json!({"enablePVCReuse": reuse});
+        scene.set["spec"]["replicas"] = json!(0);
+        let plan = scene.plan();
+        let [Action::DeletePod { claims, .. }] = &plan.actions[..] else {
+            panic!("{:?}", words(&plan))
+        };
+        assert_eq!(claims[0].name, "data-web-one");
+    }
+}
+
+#[test]
+fn claims_of_pods_that_others_removed() {
+    let gone = |reuse: bool, going: bool| {
+        let mut scene = with_claims();
+        scene.set["spec"]["scaleStrategy"] = json!({"enablePVCReuse": reuse});
+        if going {
+            scene.pods[0]["metadata"]["deletionTimestamp"] = json!(START);
+        } else {
+            scene.pods.clear();
+        }
+        scene.plan()
+    };
+    let created = |plan: &Plan| {
+        let bodies = plan.actions.iter().filter_map(|action| match action {
+            Action::CreatePod { body } => Some(body["metadata"]["name"].as_str().unwrap().to_owned()),
+            _ => None,
+        });
+        bodies.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        created(&gone(true, false)),
+        ["web-one"],
+        "a new pod takes the id and the claim"
+    );
+    assert_eq!(gone(true, false).actions.len(), 1, "which is there");
+    assert_ne!(
+        created(&gone(true, true)),
+        ["web-one"],
+        "not before the old pod is gone"
+    );
+    assert_ne!(created(&gone(false, false)), ["web-one"]);
+    assert_eq!(words(&gone(false, false)).last().unwrap(), "delete claim data-web-one");
+    assert_eq!(words(&gone(false, true)).last().unwrap(), "pass on data-web-one");
 }

@@ -45,10 +45,20 @@ impl World {
         if !pod["metadata"]["deletionTimestamp"].is_null() {
             self.pods.remove(name);
             self.nodes.remove(&uid);
+            self.collect_claims();
             self.record();
             return;
         }
         if pod["spec"]["nodeName"].is_null() {
+            let claim = &pod["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"];
+            let alive = |name| {
+                self.claims
+                    .get(name)
+                    .is_some_and(|claim: &Value| claim["metadata"]["deletionTimestamp"].is_null())
+            };
+            if claim.as_str().is_some_and(|name| !alive(name)) {
+                return;
+            }
             self.write_pod(name, &json!({"spec": {"nodeName": "node"}}));
             if !eager {
                 return;

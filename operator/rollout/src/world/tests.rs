@@ -17,7 +17,7 @@ impl World {
             1 => self.now += SignedDuration::from_millis(i64::try_from(self.dice.roll(2500)).unwrap()),
             2 if self.faults => self.see_all(),
             2..=5 => {
-                let kind = self.dice.roll(3);
+                let kind = self.dice.roll(4);
                 self.see(kind);
             }
             6..=9 => {
@@ -67,7 +67,7 @@ impl World {
         let choice = self.dice.roll(3);
         if choice == 2 {
             let mut spec = self.set["spec"].clone();
-            spec["scaleStrategy"] = json!({"podsToDelete": [name, "nobody"]});
+            spec["scaleStrategy"]["podsToDelete"] = json!([name, "nobody"]);
             return self.edit(spec);
         }
         if choice == 0 {
@@ -137,6 +137,7 @@ impl World {
                 number("availableReplicas")
             ));
         }
+        self.check_claims()?;
         for (name, pod) in &self.pods {
             let state = &pod["metadata"]["labels"][names::LIFECYCLE_STATE];
             if state != names::STATE_NORMAL {

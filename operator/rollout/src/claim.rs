@@ -1,0 +1,191 @@
+//! Volume claims of a CloneSet's pods (spec/kruise-behaviour.md §16.3). A pod and its claims share an instance id; a
+//! claim belongs to the set, not to the pod, so that it can outlive it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use afloat_api::{CloneSet, names};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::action::{Action, At};
+use crate::cloneset::Observed;
+use crate::pod::Pod;
+use crate::revision::owner;
+
+/// A PersistentVolumeClaim, trimmed.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Claim {
+    /// Name, labels, owners, versions.
+    pub metadata: ObjectMeta,
+}
+
+impl k8s_openapi::Resource for Claim {
+    const API_VERSION: &'static str = "v1";
+    const GROUP: &'static str = "";
+    const KIND: &'static str = "PersistentVolumeClaim";
+    const VERSION: &'static str = "v1";
+    const URL_PATH_SEGMENT: &'static str = "persistentvolumeclaims";
+    type Scope = NamespaceResourceScope;
+}
+
+impl k8s_openapi::Metadata for Claim {
+    type Ty = ObjectMeta;
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+    fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+impl Claim {
+    fn id(&self) -> Option<&str> {
+        let labels = self.metadata.labels.as_ref()?;
+        labels.get(names::INSTANCE_ID).map(String::as_str)
+    }
+
+    fn alive(&self) -> bool {
+        self.metadata.deletion_timestamp.is_none()
+    }
+}
+
+fn templates(set: &CloneSet) -> impl Iterator<Item = (&str, &Value)> {
+    let list = set.spec.volume_claim_templates.iter().flatten();
+    list.filter_map(|template| Some((template.pointer("/metadata/name")?.as_str()?, template)))
+}
+
+fn claim_name(set: &CloneSet, template: &str, id: &str) -> String {
+    format!("{template}-{}-{id}", set.metadata.name.as_deref().unwrap_or_default())
+}
+
+/// The claims that a pod with this id needs and that are not there.
+pub(crate) fn missing<'a>(seen: &'a Observed<'_>, id: &'a str) -> impl Iterator<Item = Action> + 'a {
+    let set = seen.cloneset;
+    templates(set)
+        .map(move |(template, value)| (claim_name(set, template, id), value))
+        .filter(|(name, _)| {
+            !seen
+                .claims
+                .iter()
+                .any(|claim| claim.metadata.name.as_ref() == Some(name))
+        })
+        .map(move |(name, template)| Action::CreateClaim {
+            body: body(set, &name, template, id),
+        })
+}
+
+fn body(set: &CloneSet, name: &str, template: &Value, id: &str) -> Value {
+    let map = |path: &str| {
+        template
+            .pointer(path)
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default()
+    };
+    let mut labels: Map<String, Value> = map("/metadata/labels");
+    for (key, value) in set.spec.selector.match_labels.iter().flatten() {
+        labels.insert(key.clone(), json!(value));
+    }
+    labels.insert(names::INSTANCE_ID.into(), json!(id));
+    json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {
+            "name": name,
+            "namespace": set.metadata.namespace,
+            "labels": labels,
+            "annotations": map("/metadata/annotations"),
+            "ownerReferences": [owner(set)],
+        },
+        "spec": map("/spec"),
+    })
+}
+
+/// Puts the claims of the templates into a pod's volumes, in place of volumes of the same names.
+pub(crate) fn mount(set: &CloneSet, spec: &mut Value, id: &str) {
+    let mut volumes = spec
+        .get("volumes")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    let mut any = false;
+    for (template, _) in templates(set) {
+        any = true;
+        volumes.retain(|volume| volume["name"] != template);
+        volumes.push(json!({"name": template, "persistentVolumeClaim": {"claimName": claim_name(set, template, id)}}));
+    }
+    if any {
+        spec["volumes"] = Value::Array(volumes);
+    }
+}
+
+/// Claims that go together with a pod that the controller deletes, whatever the setting for reuse: as in OpenKruise, only
+/// pods that somebody else removed leave theirs behind.
+pub(crate) fn of_pod(seen: &Observed<'_>, pod: &Pod) -> Vec<At> {
+    let Some(id) = pod.labels().get(names::INSTANCE_ID) else {
+        return Vec::new();
+    };
+    let ours = seen
+        .claims
+        .iter()
+        .filter(|claim| claim.alive() && claim.id() == Some(id));
+    ours.map(|claim| At::of(&claim.metadata)).collect()
+}
+
+/// Ids whose pods are gone and whose claims wait for others; empty unless claims are reused.
+pub(crate) fn free_ids(seen: &Observed<'_>) -> Vec<String> {
+    if !seen.cloneset.spec.reuses_claims() {
+        return Vec::new();
+    }
+    let pods = by_id(seen);
+    // A claim that is going cannot be mounted anew, and its name is taken until it is gone.
+    let going: BTreeSet<_> = seen
+        .claims
+        .iter()
+        .filter(|claim| !claim.alive())
+        .filter_map(|claim| claim.id())
+        .collect();
+    let ids = seen.claims.iter().filter_map(|claim| claim.id());
+    let free: BTreeSet<_> = ids.filter(|id| !pods.contains_key(id) && !going.contains(id)).collect();
+    free.into_iter().map(str::to_owned).collect()
+}
+
+/// Without reuse: claims of pods that are over pass to the pod, so that they go with it; claims without a pod go now.
+pub(crate) fn clean_up(seen: &Observed<'_>) -> Vec<Action> {
+    if seen.cloneset.spec.reuses_claims() {
+        return Vec::new();
+    }
+    let pods = by_id(seen);
+    let mut actions = Vec::new();
+    for claim in seen.claims.iter().filter(|claim| claim.alive()) {
+        let Some(id) = claim.id() else { continue };
+        let at = At::of(&claim.metadata);
+        match pods.get(id) {
+            None => actions.push(Action::DeleteClaim { at }),
+            Some(pod) if !pod.active() => {
+                let pod = json!({"apiVersion": "v1", "kind": "Pod", "name": pod.name(), "uid": pod.metadata.uid});
+                let ours = json!({"$patch": "delete", "uid": seen.cloneset.metadata.uid});
+                let patch = json!({"metadata": {
+                    "uid": at.uid, "resourceVersion": at.resource_version, "ownerReferences": [ours, pod],
+                }});
+                actions.push(Action::PatchClaim { at, patch });
+            }
+            Some(_) => {}
+        }
+    }
+    actions
+}
+
+/// The set's pods by instance id, those that are going included.
+fn by_id<'a>(seen: &'a Observed<'_>) -> BTreeMap<&'a str, &'a Pod> {
+    let uid = seen.cloneset.metadata.uid.as_deref();
+    let ours = seen
+        .pods
+        .iter()
+        .filter(|pod| pod.controller().map(|owner| owner.uid.as_str()) == uid);
+    ours.filter_map(|pod| Some((pod.labels().get(names::INSTANCE_ID)?.as_str(), pod.as_ref())))
+        .collect()
+}
