@@ -72,19 +72,13 @@ async fn play(scenario: &str, inherited: Inherited) -> anyhow::Result<()> {
         "crash" if inherited.restarts == 0 => {
             inside.serve().await?;
             inside.start("short", 0, "sleep 0.05; exit 5").await?;
+            crate::limits::before_crash(&inside, &inherited).await?;
             let own = rustix::process::getpid();
             rustix::process::kill_process(own, rustix::process::Signal::KILL)?;
             std::future::pending().await
         }
-        "crash" => inside.after_crash().await,
-        "limits" => {
-            let found = crate::limits::inside(&inside, &inherited).await?;
-            if let Some(ids) = found {
-                term.recv().await;
-                crate::limits::remove(&inside, &inherited, &ids).await?;
-            }
-            Ok(())
-        }
+        "crash" => inside.after_crash(&inherited).await,
+        "limits" => crate::limits::play(&inside, &inherited, &mut term).await,
         other => anyhow::bail!("no scenario {other}"),
     }
 }
@@ -139,6 +133,7 @@ impl Inside {
     }
 
     pub(crate) fn spec(&self, name: &str, attempt: u32, script: &str) -> ContainerSpec {
+        let mark = std::env::var("AFLOAT_TEST_MARK").unwrap_or_default();
         ContainerSpec {
             pod_uid: "pod".into(),
             pod: "default/pod".into(),
@@ -146,13 +141,7 @@ impl Inside {
             attempt,
             image_id: self.image.clone(),
             args: ["/bin/sh", "-c", script].map(String::from).to_vec(),
-            env: vec![
-                "PATH=/bin".into(),
-                format!(
-                    "AFLOAT_TEST_MARK={}",
-                    std::env::var("AFLOAT_TEST_MARK").unwrap_or_default()
-                ),
-            ],
+            env: vec!["PATH=/bin".into(), format!("AFLOAT_TEST_MARK={mark}")],
             working_dir: String::new(),
             uid: 0,
             gid: 0,
@@ -221,7 +210,8 @@ impl Inside {
         }
     }
 
-    async fn after_crash(&self) -> anyhow::Result<()> {
+    async fn after_crash(&self, inherited: &Inherited) -> anyhow::Result<()> {
+        crate::limits::after_crash(self, inherited).await?;
         let containers = self.runtime.containers().await?;
         let id = |name: &str| {
             containers

@@ -6,6 +6,7 @@ use afloat_runtime::host::Inherited;
 use afloat_runtime::{Cgroups, ExecSpec, Resources, Runtime as _};
 use anyhow::{Context as _, ensure};
 use tokio::io::AsyncReadExt as _;
+use tokio::signal::unix::Signal;
 
 use crate::inner::{Inside, LOOP};
 
@@ -18,8 +19,16 @@ const LIMITED: Resources = Resources {
     pids_limit: Some(100),
 };
 
+pub(crate) async fn play(inside: &Inside, inherited: &Inherited, term: &mut Signal) -> anyhow::Result<()> {
+    if let Some(ids) = look(inside, inherited).await? {
+        term.recv().await;
+        remove(inside, inherited, &ids).await?;
+    }
+    Ok(())
+}
+
 /// Ids of a limited and an unlimited container that run; None where there are no cgroups.
-pub(crate) async fn inside(inside: &Inside, inherited: &Inherited) -> anyhow::Result<Option<[String; 2]>> {
+async fn look(inside: &Inside, inherited: &Inherited) -> anyhow::Result<Option<[String; 2]>> {
     inside.sandbox().await?;
     ensure!(inside.runtime.unlimited().as_deref() == inherited.cgroups.unavailable());
     if let Some(reason) = inherited.cgroups.unavailable() {
@@ -71,7 +80,26 @@ pub(crate) async fn inside(inside: &Inside, inherited: &Inherited) -> anyhow::Re
     Ok(Some([limited, unlimited]))
 }
 
-pub(crate) async fn remove(inside: &Inside, inherited: &Inherited, ids: &[String]) -> anyhow::Result<()> {
+/// A container that is killed for its memory while there is no inner process to see it.
+pub(crate) async fn before_crash(inside: &Inside, inherited: &Inherited) -> anyhow::Result<()> {
+    if inherited.cgroups.unavailable().is_none() {
+        start(inside, "greedy", &format!("sleep 0.05; {GREEDY}")).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn after_crash(inside: &Inside, inherited: &Inherited) -> anyhow::Result<()> {
+    if inherited.cgroups.unavailable().is_some() {
+        return Ok(());
+    }
+    let containers = inside.runtime.containers().await?;
+    let greedy = containers.iter().find(|c| c.name == "greedy").context("greedy")?;
+    let end = inside.end_of(&greedy.id).await?;
+    ensure!((end.code, end.oom_killed) == (137, true), "{end:?}");
+    remove(inside, inherited, std::slice::from_ref(&greedy.id)).await
+}
+
+async fn remove(inside: &Inside, inherited: &Inherited, ids: &[String]) -> anyhow::Result<()> {
     for id in ids {
         inside.runtime.signal_container(id, "SIGKILL").await?;
         inside.end_of(id).await?;
