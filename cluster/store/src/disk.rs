@@ -28,8 +28,9 @@ const FORMAT: &str = "format";
 const FLOOR: &str = "floor";
 /// The layout that this code reads and writes.
 const FORMAT_VERSION: u64 = 1;
-/// Bytes of redb's page cache: small, because what is read often is in [`State`].
-const CACHE_BYTES: usize = 16 << 20;
+/// Bytes of redb's page cache: small, because what is read is in [`State`]; it only spares the pages at both ends of the
+/// log from being read again.
+const CACHE_BYTES: usize = 4 << 20;
 
 /// A row of the log that nobody needs once history starts at `at` or later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
