@@ -45,12 +45,10 @@ impl ApiServer {
             ("scale", "get" | "update" | "patch") => self.scale(call, body).await,
             ("binding", "create") => self.bind(call, body).await,
             ("eviction", "create") => self.evict(call, body).await,
-            ("ephemeralcontainers", "update" | "patch") => {
-                self.change_part(call, body, Part::Internal, |old, new| {
-                    Ok(pod::with_ephemeral_containers(old, &new))
-                })
-                .await
-            }
+            // Accepting what no node agent here carries out would let `kubectl debug` wait for ever.
+            ("ephemeralcontainers", "update" | "patch") => Err(Status::bad_request(
+                "ephemeral containers are not run by this cluster's nodes: use kubectl exec, or kubectl debug --copy-to",
+            )),
             ("resize", "update" | "patch") => {
                 self.change_part(call, body, Part::Internal, |old, new| {
                     pod::with_resources(call, old, &new)

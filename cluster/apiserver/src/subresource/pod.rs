@@ -1,4 +1,4 @@
-//! Subresources of pods: binding, ephemeral containers, resize.
+//! Subresources of pods: binding, resize.
 
 use bytes::Bytes;
 use http::Response;
@@ -8,18 +8,6 @@ use crate::route::{Call, document};
 use crate::status::Status;
 use crate::write::{Change, now};
 use crate::{ApiServer, Body, reply, view};
-
-/// The pod with the ephemeral containers of another form of it.
-pub(super) fn with_ephemeral_containers(old: &Value, new: &Value) -> Value {
-    let mut pod = old.clone();
-    let list = new["spec"]["ephemeralContainers"].clone();
-    view::metadata(&mut pod).insert("resourceVersion".into(), new["metadata"]["resourceVersion"].clone());
-    view::child(&mut pod, "spec").insert(
-        "ephemeralContainers".into(),
-        if list.is_null() { json!([]) } else { list },
-    );
-    pod
-}
 
 /// The pod with the container resources of another form of it, and nothing else.
 pub(super) fn with_resources(call: &Call, old: &Value, new: &Value) -> Result<Value, Status> {

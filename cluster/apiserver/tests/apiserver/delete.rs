@@ -109,6 +109,27 @@ async fn a_namespace_goes_when_it_is_finalized() {
 }
 
 #[tokio::test]
+async fn kubectl_debug_is_told_that_nobody_runs_ephemeral_containers() {
+    let (_server, client) = server().await;
+    let pods = bound(&client, "p").await;
+    let debugger = json!({"spec": {"ephemeralContainers": [{"name": "d", "image": "b"}]}});
+    let answer = pods
+        .patch_ephemeral_containers("p", &PatchParams::default(), &Patch::Strategic(&debugger))
+        .await;
+    let (code, _, message) = refusal(answer);
+    assert!(code == 400 && message.contains("use kubectl exec"), "{code} {message}");
+    assert!(
+        pods.get("p")
+            .await
+            .unwrap()
+            .spec
+            .unwrap()
+            .ephemeral_containers
+            .is_none()
+    );
+}
+
+#[tokio::test]
 async fn an_eviction_asks_the_budget() {
     let (_server, client) = server().await;
     let pods = bound(&client, "p").await;
