@@ -18,6 +18,7 @@ use crate::logs::{self, LogOptions};
 const V5: &str = "v5.channel.k8s.io";
 const PROTOCOLS: [&str; 2] = [V5, "v4.channel.k8s.io"];
 const CHUNK: usize = 32 * 1024;
+const NO_STDIN: &str = "afloat: containers have no standard input here, this is their output; to type, use kubectl exec -it\r\n";
 
 impl Agent {
     pub(super) async fn exec(
@@ -52,7 +53,8 @@ impl Agent {
         })
     }
 
-    /// Output only, from now on: the container's standard input is not kept open by the runtime.
+    /// Output only: the container's standard input is not kept open by the runtime. From now on; for a client that would
+    /// like to type (`kubectl run -i`) from the start, as the container did not wait for it.
     pub(super) async fn attach(
         self: Arc<Self>,
         namespace: &str,
@@ -61,11 +63,7 @@ impl Agent {
         query: &Query,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Refusal> {
-        if query.flag("input") {
-            return Err(Refusal::bad_request(
-                "attach with stdin is not supported by this node: use exec, or attach without -i",
-            ));
-        }
+        let (typing, tty) = (query.flag("input"), query.flag("tty"));
         let pod = self.pod(namespace, pod)?;
         let id = self.running(&pod, container).await?.id;
         let dir = PodDirs::new(&self.context.options.dir, &pod).container_logs(container);
@@ -84,9 +82,14 @@ impl Agent {
             let (lines, mut from_log) = mpsc::channel(16);
             let options = LogOptions {
                 follow: true,
-                tail: Some(0),
+                tail: (!typing).then_some(0),
                 ..LogOptions::default()
             };
+            if typing {
+                // A terminal has one stream only.
+                let channel = if tty { STDOUT } else { STDERR };
+                let _ = sender.send(channel, NO_STDIN.as_bytes()).await;
+            }
             let log = tokio::spawn(logs::send(path, options, ended, lines));
             loop {
                 tokio::select! {
