@@ -3,6 +3,8 @@
 //! It behaves as a well-made service does: slow to start if told so, and on SIGTERM it stops listening, answers what it
 //! has, tells its clients `Connection: close` and leaves.
 
+#![allow(clippy::print_stdout)] // what it says goes to its container's log
+
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::process::ExitCode;

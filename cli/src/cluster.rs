@@ -220,7 +220,7 @@ impl Cluster {
                 tracing::error!(%error, "node agent stopped");
             }
         });
-        let (running, shutdown) = (proxy.clone(), self.shutdown.clone());
+        let (running, shutdown) = (proxy, self.shutdown.clone());
         self.tasks.spawn(async move {
             if let Err(error) = running.run(shutdown).await {
                 tracing::error!(%error, "service proxy stopped");
