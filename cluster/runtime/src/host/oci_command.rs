@@ -55,6 +55,8 @@ pub fn oci_main(args: &[OsString]) -> i32 {
         Err(error) => {
             write_error(log, &error);
             if arguments.words.first().is_some_and(|verb| verb == "exec") {
+                // The command would have had it; so its caller learns why there is none.
+                let _ = writeln!(std::io::stderr(), "cannot run the command: {error:#}");
                 CANNOT_EXEC
             } else {
                 FAILED
