@@ -1,5 +1,7 @@
 //! Our own rules, checked (ARCHITECTURE.md names them).
 
+#![allow(clippy::expect_used, clippy::unwrap_used)] // helpers of tests may fail as tests do
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
