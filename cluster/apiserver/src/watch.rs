@@ -25,9 +25,6 @@ use crate::{ApiServer, Body, reply, table, view};
 
 /// Events are sent together up to about this size.
 const CHUNK_BYTES: usize = 64 * 1024;
-/// How long a revision must be old before a bookmark may name it: the store publishes a revision a moment before it wakes
-/// the watchers, and a bookmark must never be ahead of an event.
-const SETTLE: Duration = Duration::from_millis(500);
 /// Annotation of the bookmark that ends the initial events.
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
@@ -41,15 +38,6 @@ enum Start {
     After(u64),
 }
 
-/// When the next bookmark is due and what it will say.
-#[derive(Clone, Copy)]
-enum Bookmark {
-    Never,
-    At(Instant),
-    /// Noted at the first moment, to be sent at the second.
-    Noted(u64, Instant),
-}
-
 struct EventStream {
     server: ApiServer,
     resource: Arc<Resource>,
@@ -60,7 +48,8 @@ struct EventStream {
     initial: VecDeque<Entry>,
     /// Revision of the initial events, until their end has been announced.
     initial_end: Option<u64>,
-    bookmark: Bookmark,
+    /// When the next bookmark is due, if the client wants any.
+    bookmark: Option<Instant>,
     deadline: Instant,
     /// Whether a table's columns have been described.
     described: bool,
@@ -112,11 +101,7 @@ impl ApiServer {
             source,
             initial,
             initial_end: (send_initial == Some(true) && bookmarks).then_some(after),
-            bookmark: if bookmarks {
-                Bookmark::At(Instant::now() + self.inner.options.bookmark_interval)
-            } else {
-                Bookmark::Never
-            },
+            bookmark: bookmarks.then(|| Instant::now() + self.inner.options.bookmark_interval),
             deadline: Instant::now() + limit,
             described: false,
             ended: false,
@@ -195,10 +180,7 @@ impl EventStream {
         if !self.initial.is_empty() || self.initial_end.is_some() {
             return self.fill_initial(out);
         }
-        let due = match self.bookmark {
-            Bookmark::Never => self.deadline,
-            Bookmark::At(at) | Bookmark::Noted(_, at) => at.min(self.deadline),
-        };
+        let due = self.bookmark.map_or(self.deadline, |at| at.min(self.deadline));
         tokio::select! {
             change = self.source.next_change() => {
                 self.push_result(out, change)?;
@@ -311,17 +293,15 @@ impl EventStream {
             self.ended = true;
             return Ok(());
         }
-        match self.bookmark {
-            Bookmark::Never => {}
-            Bookmark::At(_) => self.bookmark = Bookmark::Noted(self.server.inner.store.revision(), now + SETTLE),
-            Bookmark::Noted(revision, _) => {
-                self.drain(out)?;
-                if out.len() < CHUNK_BYTES && !self.ended {
-                    self.push_bookmark(out, revision, false)?;
-                }
-                self.bookmark = Bookmark::At(now + self.server.inner.options.bookmark_interval);
-            }
+        // Noted before the last look: the store shows a revision and marks its changes for the watches at once, so that
+        // what a drained watch has sent is all up to it, and no bookmark is ever ahead of an event.
+        let revision = self.server.inner.store.revision();
+        self.drain(out)?;
+        // Events carry revisions themselves, and newer ones.
+        if out.is_empty() && !self.ended {
+            self.push_bookmark(out, revision, false)?;
         }
+        self.bookmark = Some(now + self.server.inner.options.bookmark_interval);
         Ok(())
     }
 }

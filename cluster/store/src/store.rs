@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::task::Waker;
 use std::thread;
 
 use tokio::sync::{mpsc, oneshot};
@@ -35,13 +36,16 @@ impl Shared {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Shows committed rows to readers, then to watchers.
+    /// Shows committed rows to readers and watchers at once: whoever has read a revision finds that every watch has a
+    /// mark for the changes up to it, so that a watch with nothing left to read is as far as that revision.
     pub(crate) fn publish(&self, rows: &[Row], floor: Revision) {
-        self.state
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .publish(rows, floor);
-        self.watchers.notify(rows);
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.publish(rows, floor);
+        // Nobody who holds the watchers' lock waits for this one.
+        let wakers = self.watchers.mark(rows);
+        drop(state);
+        // Without any lock: a waker may run, or drop, whatever it likes, a Watch for example.
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     fn end(&self) {

@@ -40,8 +40,8 @@ impl Watchers {
         self.by_prefix.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes those whom one of the rows concerns. The rows must be in the history already.
-    pub(crate) fn notify(&self, rows: &[Row]) {
+    /// Marks the watches that one of the rows concerns, and gives those to be woken. The rows must be in the history already.
+    pub(crate) fn mark(&self, rows: &[Row]) -> Vec<Waker> {
         let mut wakers = Vec::new();
         for (prefix, slots) in self.lock().iter() {
             let concerned = rows
@@ -57,8 +57,7 @@ impl Watchers {
                 wakers.extend(slot.waker.take());
             }
         }
-        // Without the lock: a waker may run, or drop, whatever it likes, a Watch for example.
-        wakers.into_iter().for_each(Waker::wake);
+        wakers
     }
 
     /// Wakes everybody, so that they see the store's end.

@@ -115,6 +115,45 @@ async fn bookmarks_follow_a_quiet_watch() {
     assert_eq!((kind, Some(revision)), ("BOOKMARK", made.metadata.resource_version));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_bookmark_is_ahead_of_an_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store")).unwrap();
+    let options = Options {
+        bookmark_interval: Duration::from_millis(1),
+        ..Options::default()
+    };
+    let server = ApiServer::new(store, options).await.unwrap();
+    let maps = Api::<ConfigMap>::namespaced(server.client("tester"), "default");
+    let mut events: Events = Box::pin(maps.watch(&WatchParams::default(), "0").await.unwrap());
+    let writer = tokio::spawn(async move {
+        for n in 0..150 {
+            let map = config_map(&format!("m{n}"));
+            maps.create(&PostParams::default(), &map).await.unwrap();
+        }
+    });
+    let (mut newest, mut left, mut bookmarks) = (0, 150, 0);
+    while left > 0 {
+        match next(&mut events).await {
+            WatchEvent::Added(map) => {
+                left -= 1;
+                let revision: u64 = map.metadata.resource_version.unwrap().parse().unwrap();
+                assert!(revision > newest, "an event at {revision} after {newest} was said");
+                newest = revision;
+            }
+            WatchEvent::Bookmark(bookmark) => {
+                bookmarks += 1;
+                let revision: u64 = bookmark.metadata.resource_version.parse().unwrap();
+                assert!(revision >= newest, "a bookmark at {revision} after {newest}");
+                newest = revision;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    writer.await.unwrap();
+    assert!(bookmarks > 0);
+}
+
 #[tokio::test]
 async fn forgotten_history_is_410() {
     let (store, options) = (Store::memory(), Options::default());

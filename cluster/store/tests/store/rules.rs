@@ -358,3 +358,29 @@ async fn a_creation_that_was_interrupted_is_started_again() {
     assert!(!draft.exists());
     assert_eq!(open(directory.path()).revision(), 1);
 }
+
+/// What a bookmark of a watch rests on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_with_nothing_left_to_read_is_as_far_as_the_revision_shown_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store")).unwrap();
+    let mut watch = store.watch("/k", 0).unwrap();
+    let writer = {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for n in 0..300 {
+                create(&store, &format!("/k{n}"), "x").await.unwrap();
+            }
+        })
+    };
+    let mut seen = 0;
+    while seen < 300 {
+        let shown = store.revision();
+        while let Some(change) = futures::FutureExt::now_or_never(next(&mut watch)) {
+            seen = change.unwrap().revision;
+        }
+        assert!(seen >= shown, "{shown} was shown, {seen} read");
+        std::hint::spin_loop();
+    }
+    writer.await.unwrap();
+}
