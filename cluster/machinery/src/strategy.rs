@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::field::{invalid, type_invalid};
 use crate::kinds::Resource;
-use crate::{Checked, FieldError, WriteContext, builtin, metadata, schema};
+use crate::{Checked, FieldError, WriteContext, bounds, builtin, metadata, schema};
 
 /// Which part of an object a write is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,7 @@ pub enum Part {
 /// # Errors
 /// Every field that Kubernetes would refuse, as far as this crate knows its kind.
 pub fn prepare_create(resource: &Resource, object: &mut Value, context: &WriteContext) -> Checked {
+    bounded(object)?;
     let has_generation = resource.is_custom() || object.get("spec").is_some_and(Value::is_object);
     let Some(meta) = metadata::of(object) else {
         return Err(vec![no_metadata()]);
@@ -65,6 +66,7 @@ pub fn prepare_update(
     new: &mut Value,
     _context: &WriteContext,
 ) -> Checked {
+    bounded(new)?;
     let Some(meta) = metadata::of(new) else {
         return Err(vec![no_metadata()]);
     };
@@ -147,6 +149,10 @@ fn well_typed(resource: &Resource, object: &Value) -> Result<(), Vec<FieldError>
         )]),
         None => Ok(()),
     }
+}
+
+fn bounded(object: &Value) -> Result<(), Vec<FieldError>> {
+    bounds::check(object).map_or(Ok(()), |error| Err(vec![error]))
 }
 
 fn no_metadata() -> FieldError {

@@ -1,9 +1,10 @@
 //! RFC 6902.
 
-use json_patch::{Patch, PatchErrorKind};
+use json_patch::{Patch, PatchErrorKind, PatchOperation};
 use serde_json::Value;
 
 use super::PatchError;
+use crate::bounds::{BYTES_LIMIT, DEPTH_LIMIT, size};
 
 /// Kubernetes' limit on the operations of one patch.
 const MAX_OPERATIONS: usize = 10_000;
@@ -23,12 +24,40 @@ pub(super) fn apply(current: &Value, patch: &Value) -> Result<Value, PatchError>
     let Patch(operations) =
         serde_json::from_value(patch.clone()).map_err(|e| PatchError::Malformed(format!("json patch: {e}")))?;
     let mut result = current.clone();
-    json_patch::patch(&mut result, &operations).map_err(|e| {
-        let reason = match e.kind {
-            PatchErrorKind::TestFailed => "testing value failed: values differ".to_owned(),
-            other => other.to_string(),
-        };
-        PatchError::Unprocessable(format!("operation {} at path \"{}\": {reason}", e.operation, e.path))
-    })?;
+    let mut left = BYTES_LIMIT;
+    for (number, operation) in operations.iter().enumerate() {
+        bounded(&result, operation, &mut left)?;
+        json_patch::patch(&mut result, std::slice::from_ref(operation)).map_err(|e| {
+            let reason = match e.kind {
+                PatchErrorKind::TestFailed => "testing value failed: values differ".to_owned(),
+                other => other.to_string(),
+            };
+            PatchError::Unprocessable(format!("operation {number} at path \"{}\": {reason}", e.path))
+        })?;
+    }
     Ok(result)
+}
+
+/// Refuses an operation that would make the object too deep, or that copies more than all of a patch may (Kubernetes has
+/// this limit, too): a few operations could otherwise double an object until there is no memory left.
+fn bounded(object: &Value, operation: &PatchOperation, left: &mut usize) -> Result<(), PatchError> {
+    let from = |pointer: &str| object.pointer(pointer).map(size).unwrap_or_default();
+    let size = match operation {
+        PatchOperation::Add(add) => size(&add.value),
+        PatchOperation::Replace(replace) => size(&replace.value),
+        PatchOperation::Copy(copy) => from(copy.from.as_str()),
+        PatchOperation::Move(moved) => from(moved.from.as_str()),
+        PatchOperation::Remove(_) | PatchOperation::Test(_) => return Ok(()),
+    };
+    if operation.path().count() + size.depth > DEPTH_LIMIT {
+        let message = format!("json patch: the object would be nested deeper than {DEPTH_LIMIT} levels");
+        return Err(PatchError::Unprocessable(message));
+    }
+    if let PatchOperation::Copy(_) | PatchOperation::Move(_) = operation {
+        *left = left.checked_sub(size.bytes).ok_or_else(|| {
+            let message = format!("json patch: copies more than the {BYTES_LIMIT} bytes that are allowed");
+            PatchError::Unprocessable(message)
+        })?;
+    }
+    Ok(())
 }

@@ -296,3 +296,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn no_json_patch_makes_an_object_that_memory_or_a_reader_cannot_hold() {
+    let current = json!({"a": {"b": "c"}});
+    let run = |operations: Vec<Value>| {
+        apply(
+            PatchType::Json,
+            &resource("v1", "Pod"),
+            &current,
+            &Value::Array(operations),
+        )
+    };
+    // Each doubles the object.
+    let doubling = |n: usize| json!({"op": "copy", "from": "", "path": format!("/x{n}")});
+    assert!(
+        matches!(run((0..40).map(doubling).collect()), Err(PatchError::Unprocessable(why)) if why.contains("copies"))
+    );
+    // Each goes deeper.
+    let deeper = |n: usize| json!({"op": "add", "path": "/a".repeat(n), "value": {"a": {}}});
+    assert!(
+        matches!(run((1..2000).map(deeper).collect()), Err(PatchError::Unprocessable(why)) if why.contains("deeper"))
+    );
+    assert!(run((1..20).map(deeper).collect()).is_ok());
+}
