@@ -12,6 +12,7 @@ pub mod lease;
 pub mod metrics;
 mod observe;
 mod queue;
+pub mod serve;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -142,6 +143,7 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         recorder,
         metrics: options.metrics,
     });
+    operator.metrics.syncing();
     let mut tasks = watch(&operator, options.namespace.as_deref(), &shutdown);
     tasks.spawn(events.run(shutdown.clone()));
     let queue = &operator.queue;
@@ -157,6 +159,7 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
             () = shutdown.cancelled() => return Ok(()),
         }
     }
+    operator.metrics.leading();
     for set in operator.clonesets.group("") {
         queue.add(Key::of(&set.metadata));
     }

@@ -1,11 +1,13 @@
 //! Figures about the operator itself.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
@@ -22,6 +24,9 @@ struct Inner {
     writes: Family<WriteLabels, Counter>,
     failures: Counter,
     duration: Histogram,
+    leading: Gauge,
+    /// Between taking the lead and having seen everything.
+    syncing: AtomicBool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -38,6 +43,8 @@ impl Default for Metrics {
                 writes: Family::default(),
                 failures: Counter::default(),
                 duration,
+                leading: Gauge::default(),
+                syncing: AtomicBool::new(false),
             }),
         }
     }
@@ -62,6 +69,11 @@ impl Metrics {
             "Time of one round",
             inner.duration.clone(),
         );
+        registry.register(
+            "afloat_operator_leading",
+            "1 while this instance acts, 0 while it stands by",
+            inner.leading.clone(),
+        );
     }
 
     /// Writes with that reason that took effect, for tests and benchmarks.
@@ -84,6 +96,20 @@ impl Metrics {
                 outcome: "conflict",
             })
             .get()
+    }
+
+    pub(crate) fn syncing(&self) {
+        self.inner.syncing.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn leading(&self) {
+        self.inner.syncing.store(false, Ordering::Relaxed);
+        self.inner.leading.set(1);
+    }
+
+    /// Whether this instance stands by or has seen everything it acts on.
+    pub(crate) fn ready(&self) -> bool {
+        !self.inner.syncing.load(Ordering::Relaxed)
     }
 
     pub(crate) fn wrote(&self, reason: &'static str, outcome: &Outcome) {

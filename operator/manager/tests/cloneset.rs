@@ -259,3 +259,84 @@ async fn bad_input_is_refused_and_names_the_field() {
         .await;
     assert!(changed.unwrap_err().to_string().contains("immutable"));
 }
+
+/// What a user's controller does with finalizers, by the state of each pod.
+async fn hold_and_let_go(play: &Play) {
+    for (name, pod) in play.list().await {
+        let held = match pod["metadata"]["labels"]["lifecycle.apps.kruise.io/state"].as_str() {
+            Some("PreparingNormal" | "Updated") => json!(["example.com/hold"]),
+            Some("PreparingUpdate" | "PreparingDelete") => Value::Null,
+            _ => continue,
+        };
+        let patch = Patch::Merge(json!({"metadata": {"finalizers": held}}));
+        let _ = play.pods().patch(&name, &PatchParams::default(), &patch).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hooks_and_claims() {
+    let play = Play::start(QUICK).await;
+    let mut set = cloneset("web", 2, "app:1", in_place(1, 0));
+    let hook = json!({"finalizersHandler": ["example.com/hold"], "markPodNotReady": true});
+    set["spec"]["lifecycle"] = json!({"preNormal": hook, "inPlaceUpdate": hook, "preDelete": hook});
+    set["spec"]["volumeClaimTemplates"] = json!([{"metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}]);
+    play.create(set).await.unwrap();
+    let rest = |set: &Value| settled(set);
+    let until = async |what: &str, pass: &dyn Fn(&Value) -> bool| {
+        for _ in 0..1500 {
+            hold_and_let_go(&play).await;
+            let set = serde_json::to_value(play.sets("v1beta1").get("web").await.unwrap()).unwrap();
+            if pass(&set) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{what} did not come: {:#?}", play.list().await);
+    };
+    until("all pods", &rest).await;
+    let claims = async || {
+        let api: Api<k8s_openapi::api::core::v1::PersistentVolumeClaim> =
+            Api::namespaced(play.client.clone(), "default");
+        let list = api.list(&ListParams::default()).await.unwrap();
+        let alive = list
+            .into_iter()
+            .filter(|claim| claim.metadata.deletion_timestamp.is_none());
+        alive.map(|claim| claim.metadata.name.unwrap()).collect::<BTreeSet<_>>()
+    };
+    let names: BTreeSet<_> = play
+        .list()
+        .await
+        .into_keys()
+        .map(|name| format!("data-{name}"))
+        .collect();
+    assert_eq!(claims().await, names);
+
+    play.patch("web", image("app:2")).await;
+    until("the update", &rest).await;
+    assert_eq!(play.metrics.writes("update"), 2);
+    for pod in play.list().await.into_values() {
+        assert_eq!(pod["metadata"]["labels"]["lifecycle.apps.kruise.io/state"], "Normal");
+        assert_eq!(pod["metadata"]["finalizers"], json!(["example.com/hold"]), "held again");
+        assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 1);
+    }
+
+    let victim = play.list().await.into_keys().next().unwrap();
+    play.patch(
+        "web",
+        json!({"spec": {"replicas": 1, "scaleStrategy": {"podsToDelete": [victim]}}}),
+    )
+    .await;
+    until("scaling down and pruning", &|set| {
+        settled(set) && set["spec"]["scaleStrategy"].get("podsToDelete").is_none()
+    })
+    .await;
+    assert!(!play.list().await.contains_key(&victim));
+    let left: BTreeSet<_> = play
+        .list()
+        .await
+        .into_keys()
+        .map(|name| format!("data-{name}"))
+        .collect();
+    assert_eq!(claims().await, left);
+}

@@ -1,7 +1,7 @@
 //! Volume claims of a CloneSet's pods (spec/kruise-behaviour.md §16.3). A pod and its claims share an instance id; a
 //! claim belongs to the set, not to the pod, so that it can outlive it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use afloat_api::{CloneSet, names};
 use k8s_openapi::NamespaceResourceScope;
@@ -61,17 +61,29 @@ fn claim_name(set: &CloneSet, template: &str, id: &str) -> String {
     format!("{template}-{}-{id}", set.metadata.name.as_deref().unwrap_or_default())
 }
 
+/// Claims by instance id.
+pub(crate) type ById<'a> = BTreeMap<&'a str, Vec<&'a Claim>>;
+
+/// The set's claims by the id of the pod that they are for.
+pub(crate) fn by_id<'a>(seen: &Observed<'a>) -> ById<'a> {
+    let mut found = ById::new();
+    for claim in seen.claims {
+        if let Some(id) = claim.id() {
+            found.entry(id).or_default().push(claim);
+        }
+    }
+    found
+}
+
 /// The claims that a pod with this id needs and that are not there.
-pub(crate) fn missing<'a>(seen: &'a Observed<'_>, id: &'a str) -> impl Iterator<Item = Action> + 'a {
-    let set = seen.cloneset;
+pub(crate) fn missing<'a>(set: &'a CloneSet, claims: &'a ById<'_>, id: &'a str) -> impl Iterator<Item = Action> + 'a {
+    let present = move |name: &String| {
+        let mut of_id = claims.get(id).into_iter().flatten();
+        of_id.any(|claim| claim.metadata.name.as_ref() == Some(name))
+    };
     templates(set)
         .map(move |(template, value)| (claim_name(set, template, id), value))
-        .filter(|(name, _)| {
-            !seen
-                .claims
-                .iter()
-                .any(|claim| claim.metadata.name.as_ref() == Some(name))
-        })
+        .filter(move |(name, _)| !present(name))
         .map(move |(name, template)| Action::CreateClaim {
             body: body(set, &name, template, id),
         })
@@ -124,41 +136,34 @@ pub(crate) fn mount(set: &CloneSet, spec: &mut Value, id: &str) {
 
 /// Claims that go together with a pod that the controller deletes, whatever the setting for reuse: as in OpenKruise, only
 /// pods that somebody else removed leave theirs behind.
-pub(crate) fn of_pod(seen: &Observed<'_>, pod: &Pod) -> Vec<At> {
-    let Some(id) = pod.labels().get(names::INSTANCE_ID) else {
-        return Vec::new();
-    };
-    let ours = seen
-        .claims
-        .iter()
-        .filter(|claim| claim.alive() && claim.id() == Some(id));
-    ours.map(|claim| At::of(&claim.metadata)).collect()
+pub(crate) fn of_pod(claims: &ById<'_>, pod: &Pod) -> Vec<At> {
+    let of_id = pod
+        .labels()
+        .get(names::INSTANCE_ID)
+        .and_then(|id| claims.get(id.as_str()));
+    let alive = of_id.into_iter().flatten().filter(|claim| claim.alive());
+    alive.map(|claim| At::of(&claim.metadata)).collect()
 }
 
 /// Ids whose pods are gone and whose claims wait for others; empty unless claims are reused.
-pub(crate) fn free_ids(seen: &Observed<'_>) -> Vec<String> {
-    if !seen.cloneset.spec.reuses_claims() {
+pub(crate) fn free_ids(seen: &Observed<'_>, claims: &ById<'_>) -> Vec<String> {
+    if claims.is_empty() || !seen.cloneset.spec.reuses_claims() {
         return Vec::new();
     }
-    let pods = by_id(seen);
+    let pods = pods(seen);
     // A claim that is going cannot be mounted anew, and its name is taken until it is gone.
-    let going: BTreeSet<_> = seen
-        .claims
+    let free = claims
         .iter()
-        .filter(|claim| !claim.alive())
-        .filter_map(|claim| claim.id())
-        .collect();
-    let ids = seen.claims.iter().filter_map(|claim| claim.id());
-    let free: BTreeSet<_> = ids.filter(|id| !pods.contains_key(id) && !going.contains(id)).collect();
-    free.into_iter().map(str::to_owned).collect()
+        .filter(|(id, claims)| !pods.contains_key(*id) && claims.iter().all(|claim| claim.alive()));
+    free.map(|(id, _)| (*id).to_owned()).collect()
 }
 
 /// Without reuse: claims of pods that are over pass to the pod, so that they go with it; claims without a pod go now.
 pub(crate) fn clean_up(seen: &Observed<'_>) -> Vec<Action> {
-    if seen.cloneset.spec.reuses_claims() {
+    if seen.claims.is_empty() || seen.cloneset.spec.reuses_claims() {
         return Vec::new();
     }
-    let pods = by_id(seen);
+    let pods = pods(seen);
     let mut actions = Vec::new();
     for claim in seen.claims.iter().filter(|claim| claim.alive()) {
         let Some(id) = claim.id() else { continue };
@@ -180,7 +185,7 @@ pub(crate) fn clean_up(seen: &Observed<'_>) -> Vec<Action> {
 }
 
 /// The set's pods by instance id, those that are going included.
-fn by_id<'a>(seen: &'a Observed<'_>) -> BTreeMap<&'a str, &'a Pod> {
+fn pods<'a>(seen: &'a Observed<'_>) -> BTreeMap<&'a str, &'a Pod> {
     let uid = seen.cloneset.metadata.uid.as_deref();
     let ours = seen
         .pods

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::action::{Action, Why};
 use crate::budget::{Count, Round, partition, resolve};
-use crate::claim::Claim;
+use crate::claim::{ById, Claim};
 use crate::images::Nodes;
 use crate::inplace::{Change, compare};
 use crate::order::update_sequence;
@@ -104,6 +104,7 @@ struct Planner<'a> {
     /// By revision label of the pods that are not updated: what has to change.
     differences: BTreeMap<String, Result<Change, String>>,
     matcher: Matcher,
+    claims: ById<'a>,
     min_ready: SignedDuration,
     /// Active pods that are ours, by name.
     pods: Vec<&'a Pod>,
@@ -172,6 +173,7 @@ impl<'a> Planner<'a> {
             revisions,
             pods,
             matcher,
+            claims: crate::claim::by_id(seen),
             written: BTreeSet::new(),
             may_go: 0,
             count: Count::default(),

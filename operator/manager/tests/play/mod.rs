@@ -1,5 +1,7 @@
 //! An API server in this process, and a play of what a scheduler and kubelets do.
 
+mod rights;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -21,11 +23,17 @@ pub(crate) struct Play {
     pub(crate) client: Client,
     pub(crate) metrics: Metrics,
     stop: CancellationToken,
+    denied: rights::Denied,
 }
 
 impl Drop for Play {
     fn drop(&mut self) {
         self.stop.cancel();
+        let denied = self.denied.lock().unwrap();
+        assert!(
+            denied.is_empty() || std::thread::panicking(),
+            "rbac.yaml does not allow {denied:?}"
+        );
     }
 }
 
@@ -56,11 +64,16 @@ impl Play {
             client: client.clone(),
             metrics: Metrics::default(),
             stop: CancellationToken::new(),
+            denied: rights::Denied::default(),
         };
         let nodes: Api<DynamicObject> = Api::all_with(
             client.clone(),
             &ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Node")),
         );
+        // As the manifest with the rights does.
+        let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client.clone());
+        let namespace = serde_json::from_value(json!({"metadata": {"name": "kruise-system"}})).unwrap();
+        namespaces.create(&PostParams::default(), &namespace).await.unwrap();
         let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node"}});
         nodes
             .create(&PostParams::default(), &serde_json::from_value(node).unwrap())
@@ -84,7 +97,7 @@ impl Play {
             metrics: self.metrics.clone(),
             ..Default::default()
         };
-        tokio::spawn(afloat_manager::run(self.client.clone(), options, stop.clone()));
+        tokio::spawn(afloat_manager::run(self.limited(), options, stop.clone()));
         stop
     }
 
@@ -105,8 +118,12 @@ impl Play {
         };
         (
             stop.clone(),
-            tokio::spawn(afloat_manager::run(self.client.clone(), options, stop)),
+            tokio::spawn(afloat_manager::run(self.limited(), options, stop)),
         )
+    }
+
+    fn limited(&self) -> Client {
+        rights::limited(self.client.clone(), self.denied.clone())
     }
 
     /// CloneSets in either version.

@@ -1,13 +1,14 @@
 //! New pods: how many of which revision, and the object.
 
+use std::collections::BTreeSet;
+
 use afloat_api::names;
 use serde_json::{Value, json};
 
 use super::{Observed, Revisions};
 use crate::action::Action;
 use crate::budget::Count;
-use crate::claim;
-use crate::pod::Pod;
+use crate::claim::{self, ById};
 use crate::revision::{owner, short};
 
 /// Creates `missing` pods. Those that the partition keeps at the old revision come first, as far as its template is
@@ -15,7 +16,7 @@ use crate::revision::{owner, short};
 pub(super) fn pods(
     seen: &Observed<'_>,
     revisions: &Revisions,
-    pods: &[&Pod],
+    claims: &ById<'_>,
     count: &Count,
     missing: usize,
 ) -> Vec<Action> {
@@ -29,9 +30,8 @@ pub(super) fn pods(
     };
     let mut ids = Ids { state: seen.seed };
     let set_name = seen.cloneset.metadata.name.as_deref().unwrap_or_default();
-    let mut taken: Vec<String> = seen.pods.iter().map(|pod| pod.name().to_owned()).collect();
-    taken.extend(pods.iter().map(|pod| pod.name().to_owned()));
-    let mut free = claim::free_ids(seen).into_iter();
+    let mut taken: BTreeSet<String> = seen.pods.iter().map(|pod| pod.name().to_owned()).collect();
+    let mut free = claim::free_ids(seen, claims).into_iter();
     (0..missing)
         .flat_map(|index| {
             let id = free.next().unwrap_or_else(|| {
@@ -41,12 +41,12 @@ pub(super) fn pods(
                 }
                 id
             });
-            taken.push(format!("{set_name}-{id}"));
+            taken.insert(format!("{set_name}-{id}"));
             let body = match revisions.old_template.as_ref() {
                 Some(template) if index < at_old => body(seen, template, &revisions.current, &id),
                 _ => body(seen, &seen.cloneset.spec.template, &revisions.update, &id),
             };
-            let mut actions: Vec<_> = claim::missing(seen, &id).collect();
+            let mut actions: Vec<_> = claim::missing(seen.cloneset, claims, &id).collect();
             actions.push(Action::CreatePod { body });
             actions
         })

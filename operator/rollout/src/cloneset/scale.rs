@@ -47,13 +47,14 @@ impl<'a> Planner<'a> {
         // A pod waits for its claims before it is given a node.
         for pod in self.pods.iter().filter(|pod| pod.spec.node_name.is_none()) {
             if let Some(id) = pod.labels().get(names::INSTANCE_ID) {
-                self.actions.extend(claim::missing(self.seen, id));
+                self.actions
+                    .extend(claim::missing(self.seen.cloneset, &self.claims, id));
             }
         }
         self.actions.extend(create::pods(
             self.seen,
             &self.revisions,
-            &self.pods,
+            &self.claims,
             &self.count,
             missing,
         ));
@@ -130,7 +131,7 @@ impl<'a> Planner<'a> {
         self.actions.push(Action::DeletePod {
             at: At::of(&pod.metadata),
             why,
-            claims: claim::of_pod(self.seen, pod),
+            claims: claim::of_pod(&self.claims, pod),
         });
     }
 
