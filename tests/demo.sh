@@ -8,8 +8,8 @@ before=$(mktemp) && after=$(mktemp)
 trap 'rm -f "$before" "$after"' EXIT
 host_state() { # what a run could leave behind
   { ip -o link show; ip -o addr show; ip netns list 2>/dev/null || true; cut -d' ' -f2 /proc/self/mounts
-    find /sys/fs/cgroup -maxdepth 3 -name '*afloat*' 2>/dev/null || true
-    pgrep -a '^afloat$' || true; } | sed 's/valid_lft.*//' | sort
+    find /sys/fs/cgroup -name 'afloat-*' 2>/dev/null || true
+    pgrep -a '^afloat' || true; } | sed 's/valid_lft.*//' | sort
 }
 
 check() { # $1: who, $2: file with the JSON

@@ -64,7 +64,11 @@ fn kubectl_all_day() {
     assert!(logs.starts_with("20") && logs.lines().count() == 1, "{logs}");
 
     let watched = cluster.try_kubectl(&["get", "pods", "-w", "--request-timeout=1s"], None);
-    assert_eq!(String::from_utf8_lossy(&watched.stdout).matches("1/1").count(), 2, "a watch begins with what there is");
+    assert_eq!(
+        String::from_utf8_lossy(&watched.stdout).matches("1/1").count(),
+        2,
+        "a watch begins with what there is"
+    );
 
     let version = cluster.kubectl(&["exec", &pod, "--", "/afloat", "--version"]);
     assert!(version.starts_with("afloat "), "{version}");

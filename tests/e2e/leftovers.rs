@@ -5,18 +5,23 @@ use std::process::Command;
 
 use crate::cluster::{Cluster, cloneset, settled, signal_process, wait_until};
 
-/// Everything on this machine that belongs to the cluster in `dir`, or to nobody.
-fn traces(dir: &str) -> BTreeSet<String> {
+/// Everything on this machine that belongs to the cluster in `dir` whose outer process is or was `pid`.
+fn traces(dir: &str, pid: u32) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
+    let groups = Command::new("find")
+        .args(["/sys/fs/cgroup", "-name", &format!("afloat-{pid}-*")])
+        .output();
+    for line in String::from_utf8_lossy(&groups.expect("find runs").stdout).lines() {
+        found.insert(format!("control group {line}"));
+    }
     for line in std::fs::read_to_string("/proc/self/mounts").unwrap_or_default().lines() {
-        if line.contains(dir) || line.contains("afloat") {
+        if line.contains(dir) {
             found.insert(format!("mount {line}"));
         }
     }
     for process in std::fs::read_dir("/proc").expect("/proc").flatten() {
         let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        // Containers carry no folder in their command line: any process in a namespace of pids that is not ours counts.
         if line.contains(dir) {
             found.insert(format!("process {line}"));
         }
@@ -58,15 +63,17 @@ fn ends_clean(signal: &str) {
     cluster.wait("2 pods Ready", &["clonesets", "web"], |c| settled(c, 2));
     assert_eq!(devices(), before, "the host's network devices were touched");
     let dir = cluster.dir().to_str().unwrap().to_owned();
-    let processes = descendants(cluster.pid());
+    let pid = cluster.pid();
+    let processes = descendants(pid);
     assert!(
         processes.len() >= 6,
         "inner processes and four containers: {processes:?}"
     );
-    signal_process(cluster.pid(), signal);
+    signal_process(pid, signal);
     cluster.stop_after_signal();
     wait_until("all processes to be gone", || !processes.iter().any(|pid| alive(*pid)));
-    assert_eq!(traces(&dir), BTreeSet::new());
+    // After kill -9 a janitor removes the control groups as soon as they are empty, and ends.
+    wait_until("all traces to be gone", || traces(&dir, pid).is_empty());
     assert_eq!(devices(), before);
 }
 
