@@ -18,8 +18,6 @@ mod volume;
 mod workload;
 mod workload_checks;
 
-pub(crate) use typed::unknown_fields;
-
 use serde_json::{Map, Value, json};
 
 use crate::FieldError;
