@@ -55,6 +55,9 @@ pub(crate) fn prepare_update(resource: &Resource, old: &Value, new: &mut Value) 
     if resource.is("", "Service") {
         service::keep_allocated(old, new);
     }
+    if resource.is("", "Namespace") {
+        cluster::keep_finalizers(old, new);
+    }
 }
 
 fn default(resource: &Resource, object: &mut Value) {

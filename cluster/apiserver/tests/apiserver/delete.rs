@@ -160,3 +160,20 @@ async fn an_eviction_asks_the_budget() {
     assert_eq!(left.disruptions_allowed, 0);
     assert!(left.disrupted_pods.unwrap().contains_key("p"));
 }
+
+#[tokio::test]
+async fn a_namespace_that_is_ending_cannot_skip_its_contents() {
+    let (_server, client) = server().await;
+    let namespaces = Api::<Namespace>::all(client);
+    let team: Namespace = object(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}}));
+    namespaces.create(&PostParams::default(), &team).await.unwrap();
+    namespaces.delete("team", &DeleteParams::default()).await.unwrap();
+    namespaces.replace("team", &PostParams::default(), &team).await.unwrap();
+    let patch = json!({"spec": {"finalizers": []}});
+    namespaces
+        .patch("team", &PatchParams::default(), &Patch::Merge(&patch))
+        .await
+        .unwrap();
+    let still = namespaces.get("team").await.unwrap();
+    assert_eq!(still.spec.unwrap().finalizers, Some(vec!["kubernetes".to_owned()]));
+}

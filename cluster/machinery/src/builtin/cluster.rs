@@ -30,6 +30,17 @@ pub(super) fn default_namespace(namespace: &mut Value) {
     }
 }
 
+/// A namespace's own finalizers change only by its `finalize` subresource: without them it would go before its contents.
+pub(super) fn keep_finalizers(old: &Value, new: &mut Value) {
+    let kept = crate::get(old, &["spec", "finalizers"]);
+    each_in(Some(new), "spec", |spec| {
+        match kept {
+            Some(finalizers) => spec.insert("finalizers".into(), finalizers.clone()),
+            None => spec.remove("finalizers"),
+        };
+    });
+}
+
 /// Sets the type of a Secret, and moves `stringData`, which nobody reads back, into `data`.
 pub(super) fn default_secret(secret: &mut Value) {
     let Some(secret) = secret.as_object_mut() else { return };
