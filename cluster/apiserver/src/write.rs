@@ -395,7 +395,8 @@ impl ApiServer {
             self.complete_update(resource, current, &mut new)?;
             let prepared = strategy::prepare_update(resource, part, current, &mut new, &context());
             warnings.extend(checked(prepared, resource, call.name())?);
-            let gone = part == Part::Main && finished(resource, &new);
+            // Also a status write may take the last finalizer away.
+            let gone = finished(resource, &new);
             Ok(if gone { Change::Remove(new) } else { Change::Put(new) })
         };
         let dry_run = call.query.dry_run()?;

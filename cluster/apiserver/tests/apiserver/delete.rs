@@ -162,6 +162,21 @@ async fn an_eviction_asks_the_budget() {
 }
 
 #[tokio::test]
+async fn the_last_finalizer_may_go_with_a_status_write() {
+    let (_server, client) = server().await;
+    let pods = Api::<Pod>::namespaced(client, "default");
+    let mut held = pod("p");
+    held.metadata.finalizers = Some(vec!["example.com/keep".into()]);
+    pods.create(&PostParams::default(), &held).await.unwrap();
+    pods.delete("p", &DeleteParams::default()).await.unwrap();
+    let patch = json!({"metadata": {"finalizers": null}, "status": {"phase": "Failed"}});
+    pods.patch_status("p", &PatchParams::default(), &Patch::Merge(&patch))
+        .await
+        .unwrap();
+    assert_eq!(refusal(pods.get("p").await).0, 404);
+}
+
+#[tokio::test]
 async fn a_namespace_that_is_ending_cannot_skip_its_contents() {
     let (_server, client) = server().await;
     let namespaces = Api::<Namespace>::all(client);
