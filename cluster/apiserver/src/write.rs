@@ -331,10 +331,13 @@ impl ApiServer {
         }
         let reserved = self.admit_create(resource, &mut object)?;
         view::to_stored(resource, &mut object);
-        if dry_run {
-            return Ok((object.to_string().into(), warnings));
-        }
         let key = view::key(resource, namespace, &name);
+        if dry_run {
+            return match self.inner.store.get(&key) {
+                Some(_) => Err(Status::already_exists(resource, &name)),
+                None => Ok((object.to_string().into(), warnings)),
+            };
+        }
         match self.commit(key, Decided::Create(object), reserved).await {
             Ok(entry) => {
                 self.written(resource, &entry.value, false);

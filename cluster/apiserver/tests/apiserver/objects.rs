@@ -250,6 +250,9 @@ async fn a_dry_run_changes_nothing() {
     };
     maps.create(&dry, &config_map("a")).await.unwrap();
     assert_eq!(refusal(maps.get("a").await).0, 404);
+    maps.create(&PostParams::default(), &config_map("a")).await.unwrap();
+    let (code, reason, _) = refusal(maps.create(&dry, &config_map("a")).await);
+    assert_eq!((code, reason.as_str()), (409, "AlreadyExists"), "as without dry run");
 }
 
 #[tokio::test]
