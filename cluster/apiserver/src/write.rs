@@ -192,6 +192,23 @@ pub(crate) fn check_versions(resource: &Resource, current: &Value, new: &Value) 
     }
 }
 
+/// A custom resource is only replaced as the version that the client has read: the original takes no blind PUT of one.
+fn check_conditional(call: &Call, new: &Value) -> Result<(), Status> {
+    let blind = matches!(view::meta(new, "resourceVersion"), "" | "0");
+    if call.verb == "update" && call.resource.is_custom() && blind {
+        let message = "Invalid value: 0x0: must be specified for an update";
+        let field = "metadata.resourceVersion";
+        return Err(Status::invalid_field(
+            &call.resource,
+            call.name(),
+            field,
+            "FieldValueInvalid",
+            message,
+        ));
+    }
+    Ok(())
+}
+
 impl ApiServer {
     /// The one loop behind all changes of existing objects. `plan` is asked again if somebody else was faster.
     pub(crate) async fn modify(
@@ -393,6 +410,7 @@ impl ApiServer {
         let mut warnings = Vec::new();
         let plan = |current: &Value| {
             let mut new = make(current)?;
+            check_conditional(call, &new)?;
             check_versions(resource, current, &new)?;
             warnings = check_fields(call, &new)?;
             self.complete_update(resource, current, &mut new)?;

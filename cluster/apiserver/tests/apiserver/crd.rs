@@ -173,3 +173,21 @@ async fn discovery_knows_it() {
     let (_, document) = raw(&client, "GET", "/openapi/v3/apis/example.com/v1beta1", &[], "").await;
     assert!(document.contains("fieldValidation") && document.contains("com.example.v1beta1.Widget"));
 }
+
+#[tokio::test]
+async fn a_custom_resource_is_not_replaced_blindly() {
+    let server = ApiServer::new(Store::memory(), Options::default()).await.unwrap();
+    let client = server.client("tester");
+    let definitions = Api::<CustomResourceDefinition>::all(client.clone());
+    definitions.create(&PostParams::default(), &definition()).await.unwrap();
+    let all = widgets(&client, "v1alpha1");
+    let made = all.create(&PostParams::default(), &widget(json!({}))).await.unwrap();
+    let blind = widget(json!({"replicas": 3}));
+    let (code, reason, message) = refusal(all.replace("w", &PostParams::default(), &blind).await);
+    assert_eq!((code, reason.as_str()), (422, "Invalid"));
+    assert!(
+        message.contains("metadata.resourceVersion: Invalid value: 0x0: must be specified for an update"),
+        "{message}"
+    );
+    all.replace("w", &PostParams::default(), &made).await.unwrap();
+}
