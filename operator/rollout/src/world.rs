@@ -54,6 +54,10 @@ pub(crate) enum Bug {
     ContainerIdAlone,
     /// More pods are created than wanted.
     OneTooMany,
+    /// Hooks before updates and deletions are not asked.
+    NoHooks,
+    /// Claims are not looked at, so some are left behind.
+    NoClaims,
 }
 
 /// One version of everything.
@@ -220,7 +224,11 @@ impl World {
             cloneset: &told,
             pods: &pods,
             revisions,
-            claims: &self.history[self.seen[3]].claims,
+            claims: if self.bug == Bug::NoClaims {
+                &[]
+            } else {
+                &self.history[self.seen[3]].claims
+            },
             now: self.now,
             seed,
             drained: &BTreeMap::new(),

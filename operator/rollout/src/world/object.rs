@@ -83,6 +83,12 @@ pub(crate) fn max_unavailable(set: &CloneSet) -> usize {
 
 /// Makes the planner err.
 pub(crate) fn mislead(bug: Bug, set: &mut CloneSet, pods: &mut [Arc<Pod>], now: Timestamp) {
+    if bug == Bug::NoHooks
+        && let Some(hooks) = set.spec.lifecycle.as_mut()
+    {
+        hooks.in_place_update = None;
+        hooks.pre_delete = None;
+    }
     let Some(rolling) = set.spec.update_strategy.rolling_update.as_mut() else {
         return;
     };
@@ -121,7 +127,7 @@ pub(crate) fn mislead(bug: Bug, set: &mut CloneSet, pods: &mut [Arc<Pod>], now: 
                 }
             });
         }
-        Bug::None | Bug::StaleView => {}
+        Bug::None | Bug::StaleView | Bug::NoHooks | Bug::NoClaims => {}
     }
 }
 

@@ -199,6 +199,8 @@ fn planted_bugs_are_caught() {
         Bug::AnyFalseIsADrain,
         Bug::ContainerIdAlone,
         Bug::OneTooMany,
+        Bug::NoHooks,
+        Bug::NoClaims,
     ] {
         assert!((0..1000).any(|seed| run(seed, bug).is_err()), "{bug:?} was not caught");
     }

@@ -1,0 +1,201 @@
+//! Hooks, and what a pod leaves behind.
+
+use afloat_api::names;
+use serde_json::{Value, json};
+
+use super::{START, Scene, in_place, words};
+use crate::action::Action;
+use crate::cloneset::Plan;
+
+/// The states of a pod's life, one plan after the other, as a hook's controller drives them.
+#[test]
+fn an_update_waits_for_its_hook_and_reports_back_to_it() {
+    let mut scene = Scene::new(&["app:1", "app:2"], &in_place());
+    scene.set["spec"]["lifecycle"] = json!({"inPlaceUpdate": {"labelsHandler": {"hold": "on"}, "finalizersHandler": ["x/y"], "markPodNotReady": true}});
+    let pod = scene.pod("a", 0);
+    pod["metadata"]["labels"]["hold"] = json!("on");
+    pod["metadata"]["finalizers"] = json!(["x/y"]);
+    pod["spec"]["readinessGates"] =
+        json!([{"conditionType": names::INPLACE_READY}, {"conditionType": names::KRUISE_POD_READY}]);
+    pod["status"]["conditions"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"type": names::KRUISE_POD_READY, "status": "True"}));
+    let step = |scene: &mut Scene, expected: &str| {
+        let plan = scene.plan();
+        assert_eq!(words(&plan), [expected], "{:?}", plan.status.conditions[0].message);
+        if let Action::PatchPod { patch, .. } | Action::PatchPodStatus { patch, .. } = &plan.actions[0] {
+            crate::world::object::merge(&mut scene.pods[0], patch);
+        }
+        scene.pods[0]["metadata"]["labels"][names::LIFECYCLE_STATE]
+            .as_str()
+            .unwrap_or("")
+            .to_owned()
+    };
+    assert_eq!(step(&mut scene, "lifecycle a"), "PreparingUpdate");
+    assert_eq!(
+        step(&mut scene, "lifecycle a"),
+        "PreparingUpdate",
+        "not ready while it is held"
+    );
+    let waiting = scene.plan();
+    assert!(waiting.actions.is_empty());
+    assert!(
+        waiting.status.conditions[0]
+            .message
+            .contains("pod a waits for its inPlaceUpdate hook")
+    );
+    scene.pods[0]["metadata"]["labels"]["hold"] = json!("off");
+    scene.pods[0]["metadata"]["finalizers"] = json!([]);
+    step(&mut scene, "drain a");
+    assert_eq!(step(&mut scene, "update a"), "Updating");
+    scene.pods[0]["status"]["containerStatuses"][0]["imageID"] = json!("id:app:2");
+    scene.pods[0]["status"]["containerStatuses"][0]["image"] = json!("app:2");
+    assert_eq!(step(&mut scene, "return a"), "Updating", "the gate opens");
+    assert_eq!(step(&mut scene, "lifecycle a"), "Updated");
+    assert_eq!(step(&mut scene, "return a"), "Updated", "its mark goes");
+    assert!(scene.plan().actions.is_empty(), "until the hook holds it again");
+    scene.pods[0]["metadata"]["labels"]["hold"] = json!("on");
+    scene.pods[0]["metadata"]["finalizers"] = json!(["x/y"]);
+    assert_eq!(step(&mut scene, "lifecycle a"), "Normal");
+}
+
+#[test]
+fn a_deletion_waits_for_its_hook_and_can_be_taken_back() {
+    let mut scene = Scene::new(&["app:1"], &in_place());
+    scene.set["spec"]["lifecycle"] = json!({"preDelete": {"labelsHandler": {"hold": "on"}}});
+    scene.pod("a", 0)["metadata"]["labels"]["hold"] = json!("on");
+    scene.pod("b", 0)["metadata"]["labels"]["hold"] = json!("on");
+    scene.set["spec"]["replicas"] = json!(1);
+    assert_eq!(words(&scene.plan()), ["lifecycle a"]);
+    scene.pods[0]["metadata"]["labels"][names::LIFECYCLE_STATE] = json!("PreparingDelete");
+    assert!(scene.plan().actions.is_empty());
+    scene.set["spec"]["replicas"] = json!(2);
+    let back = scene.plan();
+    assert_eq!(words(&back), ["lifecycle a"]);
+    let Action::PatchPod { patch, .. } = &back.actions[0] else {
+        panic!()
+    };
+    assert_eq!(patch["metadata"]["labels"][names::LIFECYCLE_STATE], "PreparingNormal");
+    scene.set["spec"]["replicas"] = json!(1);
+    scene.pods[0]["metadata"]["labels"]["hold"] = json!("off");
+    assert_eq!(words(&scene.plan()), ["scale_down a"]);
+    scene.set["spec"]["replicas"] = json!(2);
+    scene.set["spec"]["scaleStrategy"] = json!({"excludePreparingDelete": true, "podsToDelete": ["a"]});
+    scene.pods[0]["metadata"]["labels"]["hold"] = json!("on");
+    assert_eq!(
+        words(&scene.plan()),
+        ["create"],
+        "its replacement need not wait for the hook"
+    );
+}
+
+/// OpenKruise leaves pods without hooks in PreparingNormal until they are scheduled, and in Updating until it looks.
+#[test]
+fn states_that_openkruise_left_go_on() {
+    let mut scene = Scene::new(&["app:1"], &in_place());
+    for state in ["PreparingNormal", "Updating", "Updated", "PreparingUpdate"] {
+        scene.pod(&state.to_lowercase(), 0)["metadata"]["labels"][names::LIFECYCLE_STATE] = json!(state);
+    }
+    let plan = scene.plan();
+    assert_eq!(plan.actions.len(), 4);
+    for action in &plan.actions {
+        let Action::PatchPod { patch, .. } = action else {
+            panic!()
+        };
+        assert_eq!(patch["metadata"]["labels"][names::LIFECYCLE_STATE], "Normal");
+    }
+}
+
+/// A set with a claim per pod, and a pod "web-one" with its claim.
+fn with_claims() -> Scene {
+    let mut scene = Scene::new(&["app:1"], &in_place());
+    scene.set["spec"]["volumeClaimTemplates"] =
+        json!([{"metadata": {"name": "data"}, "spec": {"resources": {"requests": {"storage": "1Gi"}}}}]);
+    scene.pod("web-one", 0)["metadata"]["labels"][names::INSTANCE_ID] = json!("one");
+    scene.claims.push(
+        json!({"metadata": {"name": "data-web-one", "uid": "c", "resourceVersion": "3",
+        "labels": {names::INSTANCE_ID: "one"}}}),
+    );
+    scene
+}
+
+#[test]
+fn each_new_pod_has_claims_of_its_own() {
+    let mut scene = with_claims();
+    scene.set["spec"]["replicas"] = json!(2);
+    let plan = scene.plan();
+    let Action::CreatePod { body } = &plan.actions[1] else {
+        panic!("{:?}", words(&plan))
+    };
+    let id = body["metadata"]["labels"][names::INSTANCE_ID].as_str().unwrap();
+    let name = format!("data-web-{id}");
+    assert_eq!(words(&plan), [format!("claim {name}"), "create".to_owned()]);
+    assert_eq!(
+        body["spec"]["volumes"],
+        json!([{"name": "data", "persistentVolumeClaim": {"claimName": name}}])
+    );
+    let Action::CreateClaim { body } = &plan.actions[0] else {
+        panic!()
+    };
+    assert_eq!(
+        body["metadata"]["labels"],
+        json!({"app": "web", names::INSTANCE_ID: id})
+    );
+    assert_eq!(body["spec"]["resources"]["requests"]["storage"], "1Gi");
+
+    // The claim was not created, or is gone, before the pod was given a node.
+    let mut scene = with_claims();
+    scene.claims.clear();
+    scene.pods[0]["spec"]["nodeName"] = Value::Null;
+    assert_eq!(words(&scene.plan()), ["claim data-web-one"]);
+}
+
+#[test]
+fn claims_go_with_pods_that_the_controller_deletes() {
+    for reuse in [false, true] {
+        let mut scene = with_claims();
+        scene.set["spec"]["scaleStrategy"] = json!({"enablePVCReuse": reuse});
+        scene.set["spec"]["replicas"] = json!(0);
+        let plan = scene.plan();
+        let [Action::DeletePod { claims, .. }] = &plan.actions[..] else {
+            panic!("{:?}", words(&plan))
+        };
+        assert_eq!(claims[0].name, "data-web-one");
+    }
+}
+
+#[test]
+fn claims_of_pods_that_others_removed() {
+    let gone = |reuse: bool, going: bool| {
+        let mut scene = with_claims();
+        scene.set["spec"]["scaleStrategy"] = json!({"enablePVCReuse": reuse});
+        if going {
+            scene.pods[0]["metadata"]["deletionTimestamp"] = json!(START);
+        } else {
+            scene.pods.clear();
+        }
+        scene.plan()
+    };
+    let created = |plan: &Plan| {
+        let bodies = plan.actions.iter().filter_map(|action| match action {
+            Action::CreatePod { body } => Some(body["metadata"]["name"].as_str().unwrap().to_owned()),
+            _ => None,
+        });
+        bodies.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        created(&gone(true, false)),
+        ["web-one"],
+        "a new pod takes the id and the claim"
+    );
+    assert_eq!(gone(true, false).actions.len(), 1, "which is there");
+    assert_ne!(
+        created(&gone(true, true)),
+        ["web-one"],
+        "not before the old pod is gone"
+    );
+    assert_ne!(created(&gone(false, false)), ["web-one"]);
+    assert_eq!(words(&gone(false, false)).last().unwrap(), "delete claim data-web-one");
+    assert_eq!(words(&gone(false, true)).last().unwrap(), "pass on data-web-one");
+}
