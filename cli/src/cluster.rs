@@ -16,7 +16,7 @@ use afloat_runtime::net::Bridge;
 use afloat_runtime::oci::{OciOptions, OciRuntime};
 use anyhow::Context as _;
 use futures::StreamExt as _;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use kube::Api;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use tokio::task::JoinSet;
@@ -257,6 +257,9 @@ impl Cluster {
     pub(crate) async fn wait_ready(&self, limit: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + limit;
         let api: Api<Node> = Api::all(self.api.client("afloat-boot"));
+        // A stored node may still say Ready from an earlier run: only a heartbeat of this one counts. Its times are whole seconds.
+        let started =
+            jiff::Timestamp::now().as_second() - i64::try_from(crate::inner::since_start().as_secs()).unwrap_or(0) - 1;
         let mut missing: std::collections::BTreeSet<String> = self.nodes.iter().map(|n| n.name.clone()).collect();
         let mut stream = watcher(api, watcher::Config::default())
             .default_backoff()
@@ -275,7 +278,15 @@ impl Cluster {
                 ),
             };
             let conditions = node.status.and_then(|s| s.conditions).unwrap_or_default();
-            if conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True") {
+            let fresh = |c: &NodeCondition| {
+                c.last_heartbeat_time
+                    .as_ref()
+                    .is_some_and(|t| t.0.as_second() > started)
+            };
+            if conditions
+                .iter()
+                .any(|c| c.type_ == "Ready" && c.status == "True" && fresh(c))
+            {
                 missing.remove(node.metadata.name.as_deref().unwrap_or_default());
             }
         }

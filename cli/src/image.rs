@@ -7,51 +7,44 @@ use anyhow::Context as _;
 
 use crate::args::{BuildOptions, ImageCommand, ImageOptions};
 
-#[allow(clippy::print_stdout)] // the command's own output
 pub(crate) fn main(options: ImageOptions) -> anyhow::Result<i32> {
     let data_dir = crate::up::data_dir(options.data_dir.as_deref())?;
     crate::up::make_private_dir(&data_dir)?;
     let store = ImageStore::open(&data_dir.join("images"))?;
+    let mut text = String::new();
     match options.command {
         ImageCommand::Build(build) => {
             let name = build.name.clone();
             let image = store
                 .build(&spec(build))
                 .with_context(|| format!("cannot build {name}"))?;
-            println!(
-                "{} {}",
-                image.names.first().map_or(name.as_str(), String::as_str),
-                image.id
-            );
+            let name = image.names.first().unwrap_or(&name);
+            text = format!("{name} {}\n", image.id);
         }
         ImageCommand::Load { path } => {
             for image in store
                 .load(&path)
                 .with_context(|| format!("cannot load {}", path.display()))?
             {
-                println!("{} {}", image.names.join(" "), image.id);
+                text.push_str(&format!("{} {}\n", image.names.join(" "), image.id));
             }
         }
         ImageCommand::Ls => {
-            println!("{:<48} {:<20} {:>10}", "NAME", "IMAGE ID", "SIZE");
+            text = format!("{:<48} {:<20} {:>10}\n", "NAME", "IMAGE ID", "SIZE");
             for image in store.list()? {
-                let id = image.id.strip_prefix("sha256:").unwrap_or(&image.id);
+                let id: String = image.id.trim_start_matches("sha256:").chars().take(12).collect();
+                let mib = image.size_bytes.div_ceil(1024 * 1024);
                 for name in &image.names {
-                    println!(
-                        "{name:<48} {:<20} {:>6} MiB",
-                        &id[..id.len().min(12)],
-                        image.size_bytes.div_ceil(1024 * 1024)
-                    );
+                    text.push_str(&format!("{name:<48} {id:<20} {mib:>6} MiB\n"));
                 }
             }
         }
         ImageCommand::Rm { name } => {
-            anyhow::ensure!(
-                store.remove(&name)?,
-                "there is no image called {name}; `afloat image ls` lists them"
-            );
+            let removed = store.remove(&name)?;
+            anyhow::ensure!(removed, "there is no image called {name}; `afloat image ls` lists them");
         }
     }
+    crate::output::print(&text)?;
     Ok(0)
 }
 

@@ -7,6 +7,7 @@ mod demo;
 mod image;
 mod inner;
 mod operator;
+mod output;
 mod up;
 
 use std::ffi::OsString;
@@ -41,7 +42,7 @@ fn report(result: anyhow::Result<i32>) -> ExitCode {
     match result {
         Ok(code) => exit_code(code),
         Err(error) => {
-            eprintln!("afloat: {error:#}");
+            eprintln!("afloat: {}", output::one_line(&error));
             ExitCode::from(1)
         }
     }

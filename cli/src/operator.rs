@@ -8,6 +8,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, ResourceExt as _};
 
 use crate::args::OperatorOptions;
+use crate::output;
 
 pub(crate) fn main(options: OperatorOptions) -> anyhow::Result<i32> {
     crate::inner::start_logging("info");
@@ -72,12 +73,13 @@ async fn config(options: &OperatorOptions) -> anyhow::Result<Config> {
     }
 }
 
-#[allow(clippy::print_stdout)] // the command's own output
 pub(crate) fn print_crds() -> anyhow::Result<i32> {
+    let mut text = String::new();
     for crd in afloat_api::crds() {
-        println!("---");
-        print!("{}", serde_saphyr::to_string(&serde_json::to_value(&crd)?)?);
+        text.push_str("---\n");
+        text.push_str(&serde_saphyr::to_string(&serde_json::to_value(&crd)?)?);
     }
+    output::print(&text)?;
     Ok(0)
 }
 

@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use crate::args::UpOptions;
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::inner::{self, Role, Stop};
+use crate::output;
 
 /// How long a boot may take before it counts as failed.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
@@ -78,7 +79,7 @@ pub(crate) async fn inner(options: UpOptions, mut inherited: Inherited, mut stop
         code = stop.requested() => { cluster.stop(STOP_LIMIT).await; return Ok(code); }
     }
     if inherited.restarts == 0 {
-        announce(&options, &cluster, &address, &kubeconfig);
+        announce(&options, &cluster, &address, &kubeconfig)?;
     } else {
         eprintln!("afloat: the inner process was started again; containers go on");
     }
@@ -88,28 +89,22 @@ pub(crate) async fn inner(options: UpOptions, mut inherited: Inherited, mut stop
     Ok(0)
 }
 
-#[allow(clippy::print_stdout)] // the command's own output
-fn announce(options: &UpOptions, cluster: &Cluster, address: &SocketAddr, kubeconfig: &Path) {
-    println!(
-        "Kubernetes is up at https://{address}: {} nodes Ready in {:.2} s, {:.0} MiB.",
+fn announce(options: &UpOptions, cluster: &Cluster, address: &SocketAddr, kubeconfig: &Path) -> anyhow::Result<()> {
+    let file = kubeconfig.display();
+    let mut text = format!(
+        "Kubernetes is up at https://{address}: {} nodes Ready in {:.2} s, {:.0} MiB.\n\n  export KUBECONFIG={file}\n  kubectl get nodes,pods,clonesets -A\n\n",
         cluster.nodes.len(),
         inner::since_start().as_secs_f64(),
         inner::rss_mib()
     );
-    println!();
-    println!("  export KUBECONFIG={}", kubeconfig.display());
-    println!("  kubectl get nodes,pods,clonesets -A");
-    println!();
     if options.no_operator {
-        println!(
-            "The operator is not part of it: afloat operator --kubeconfig {}",
-            kubeconfig.display()
-        );
+        text.push_str(&format!(
+            "The operator is not part of it: afloat operator --kubeconfig {file}\n"
+        ));
     }
-    println!(
-        "Ctrl-C stops it; the state stays in {}.",
-        kubeconfig.parent().unwrap_or(kubeconfig).display()
-    );
+    let dir = kubeconfig.parent().unwrap_or(kubeconfig).display();
+    text.push_str(&format!("Ctrl-C stops it; the state stays in {dir}.\n"));
+    output::print(&text)
 }
 
 /// The folder the user named, or the usual one: `/var/lib/afloat` for root, `$XDG_DATA_HOME/afloat` otherwise.

@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use crate::args::{DemoOptions, Strategy};
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::inner::{self, Role, Stop};
+use crate::output;
 use load::Load;
 use manifest::Application;
 use observe::Snapshot;
@@ -67,7 +68,6 @@ pub(crate) async fn inner(options: DemoOptions, inherited: Inherited, mut stop: 
     }
 }
 
-#[allow(clippy::print_stdout)] // the command's own output
 async fn run(
     options: DemoOptions,
     inherited: Inherited,
@@ -121,7 +121,7 @@ async fn run(
     progress.finish();
     let report = Report { rows, cluster: figures };
     if options.json {
-        println!("{}", serde_json::to_string(&report)?);
+        output::print(&format!("{}\n", serde_json::to_string(&report)?))?;
     } else {
         let conditions = Conditions {
             rate: options.rate,
@@ -130,7 +130,7 @@ async fn run(
             app_start: options.app_start,
             quiet_seconds: app.quiet_seconds,
         };
-        print!("{}", report.table(&conditions));
+        output::print(&report.table(&conditions))?;
     }
     cluster.stop(STOP_LIMIT).await;
     Ok(())
