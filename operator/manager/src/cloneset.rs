@@ -70,7 +70,7 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration
         set.status
             .conditions
             .iter()
-            .any(|condition| condition.message == message)
+            .any(|condition| condition.message.contains(message))
     };
     for (kind, message) in plan.warnings.iter().filter(|(_, message)| !told(message)) {
         operator.recorder.tell(&set, "Warning", kind, message.clone());

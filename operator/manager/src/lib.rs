@@ -174,6 +174,7 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
     }
     // A worker finishes the write it is at; each has a time limit of its own.
     while workers.join_next().await.is_some() {}
+    operator.metrics.stopped();
     Ok(())
 }
 

@@ -107,6 +107,11 @@ impl Metrics {
         self.inner.leading.set(1);
     }
 
+    pub(crate) fn stopped(&self) {
+        self.inner.syncing.store(false, Ordering::Relaxed);
+        self.inner.leading.set(0);
+    }
+
     /// Whether this instance stands by or has seen everything it acts on.
     pub(crate) fn ready(&self) -> bool {
         !self.inner.syncing.load(Ordering::Relaxed)

@@ -60,8 +60,10 @@ impl<'a> Planner<'a> {
         ));
 
         let mut specified: Vec<_> = self.pods.iter().copied().filter(|pod| self.specified(pod)).collect();
-        let deletion = self.deletion();
-        specified.sort_by(|a, b| deletion.order(a, b));
+        if specified.len() > 1 {
+            let deletion = self.deletion();
+            specified.sort_by(|a, b| deletion.order(a, b));
+        }
         for pod in specified {
             self.delete(pod, Why::Specified);
         }
