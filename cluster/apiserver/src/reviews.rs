@@ -31,11 +31,7 @@ impl ApiServer {
     }
 
     fn review_token(&self, review: &Value) -> Value {
-        match self
-            .inner
-            .tokens
-            .lookup(review["spec"]["token"].as_str().unwrap_or_default())
-        {
+        match self.token_user(review["spec"]["token"].as_str().unwrap_or_default()) {
             Some(user) => json!({"authenticated": true, "user": {"username": user.name, "groups": user.groups}}),
             None => json!({"authenticated": false, "error": "unknown or expired token"}),
         }

@@ -116,7 +116,7 @@ impl ApiServer {
         let token = bearer(request.headers()).map(str::to_owned);
         let user = match (certified, token) {
             (Some(user), _) => user,
-            (None, Some(token)) => match self.inner.tokens.lookup(&token) {
+            (None, Some(token)) => match self.token_user(&token) {
                 Some(user) => user,
                 None => return Status::unauthorized().into_response(),
             },

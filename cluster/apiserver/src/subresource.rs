@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::Response;
 use serde_json::{Value, json};
 
-use crate::auth::User;
+use crate::auth::{Account, User};
 use crate::route::{Call, document};
 use crate::status::Status;
 use crate::write::{Change, ParsedPatch, check_versions, finished, match_url};
@@ -107,9 +107,10 @@ impl ApiServer {
     fn token(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
         let namespace = call.namespace().unwrap_or_default();
         let key = view::key(&call.resource, call.namespace(), call.name());
-        if self.inner.store.get(&key).is_none() {
+        let Some(entry) = self.inner.store.get(&key) else {
             return Err(Status::not_found(&call.resource, call.name()));
-        }
+        };
+        let uid = view::meta(&view::parse(&call.resource, &entry.value)?, "uid").to_owned();
         let mut request = document(&call.content_type, body)?;
         if !request.is_object() {
             return Err(Status::bad_request("the body must be a TokenRequest"));
@@ -120,6 +121,7 @@ impl ApiServer {
             .clamp(*TOKEN_SECONDS.start(), *TOKEN_SECONDS.end());
         let token = self.inner.tokens.issue(
             User::service_account(namespace, call.name()),
+            Account { key, uid },
             Duration::from_secs(seconds),
         );
         let until = write::after(jiff::Timestamp::now(), i64::try_from(seconds).unwrap_or(i64::MAX));

@@ -125,6 +125,7 @@ async fn kubectl_works_unmodified() {
     let served = serving(kubectl.home.path(), &shutdown).await;
     builtin_kinds(&kubectl).await;
     custom_kinds(&kubectl).await;
+    strangers(&kubectl).await;
     shutdown.cancel();
     timeout(Duration::from_secs(5), served).await.unwrap().unwrap();
 }
@@ -226,6 +227,40 @@ async fn imperative(kubectl: &Kubectl) {
     kubectl.says("run r --image=web:1 --env=A=B", "", "created").await;
     kubectl.says("auth can-i create pods", "", "yes").await;
     kubectl.says("auth whoami", "", "kubernetes-admin").await;
+}
+
+/// Nothing is served to whoever is not known: with a certificate of another authority, with a token that nobody gave out,
+/// or one whose account has gone.
+async fn strangers(kubectl: &Kubectl) {
+    let home = kubectl.home.path();
+    let own = std::fs::read_to_string(home.join("kubeconfig")).unwrap();
+    let other = Pki::load_or_create(&home.join("other"), &[], &[])
+        .unwrap()
+        .kubeconfig("https://nowhere");
+    let line = |text: &str, key: &str| text.lines().find(|l| l.contains(key)).unwrap().to_owned();
+    let (mut foreign, mut nobody) = (own.clone(), own.clone());
+    for key in ["client-certificate-data", "client-key-data"] {
+        foreign = foreign.replace(&line(&own, key), &line(&other, key));
+        nobody = nobody.replace(&line(&own, key), "");
+    }
+    let file = |name: &str, text: &str| {
+        let path = home.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let foreign = file("foreign", &foreign);
+    let (success, text) = kubectl.run(&format!("get ns --kubeconfig {foreign}"), "").await;
+    assert!(!success && !text.contains("kube-system"), "{text}");
+    let nobody = file("nobody", &nobody.replace("  user:\n\n", "  user: {}\n"));
+    // Without anything to show kubectl asks for a name; a token that nobody gave out is as good as nothing.
+    let wrong = format!("get --raw /metrics --kubeconfig {nobody} --token wrong");
+    kubectl.refuses(&wrong, "", "Unauthorized").await;
+    let (_, token) = kubectl.run("create token a", "").await;
+    let with_token = format!("get ns --kubeconfig {nobody} --token {}", token.trim());
+    kubectl.says(&with_token, "", "kube-system").await;
+    kubectl.says("delete serviceaccount a", "", "deleted").await;
+    kubectl.says("create serviceaccount a", "", "created").await;
+    kubectl.refuses(&with_token, "", "Unauthorized").await;
 }
 
 /// Typing mistakes are told, and the fields of built-in kinds.
