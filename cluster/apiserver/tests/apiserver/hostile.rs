@@ -230,3 +230,21 @@ fn any_path_and_query_is_answered() {
     });
     result.unwrap();
 }
+
+#[tokio::test]
+async fn deep_documents_are_refused() {
+    let (_server, client) = server().await;
+    let uri = "/api/v1/namespaces/default/configmaps";
+    for opening in ["[", "{\"a\": ", "- ", "{a: "] {
+        for kind in ["application/json", "application/yaml"] {
+            let body = opening.repeat(20_000);
+            let (code, text) = raw(&client, "POST", uri, &[("content-type", kind)], &body).await;
+            assert!((400..500).contains(&code), "{code} {text}");
+        }
+    }
+    // As deep as readers of JSON go, yet deeper than what they find in a list.
+    let deep = format!("{}{}", "{\"a\":".repeat(120), "1".to_owned() + &"}".repeat(120));
+    let body = format!("{{\"metadata\": {{\"name\": \"x\"}}, \"x\": {deep}}}");
+    let (code, text) = raw(&client, "POST", uri, &[("content-type", "application/json")], &body).await;
+    assert!(code == 422 && text.contains("nested deeper"), "{code} {text}");
+}
