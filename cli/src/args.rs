@@ -116,6 +116,9 @@ pub(crate) struct OperatorOptions {
     /// Objects worked on at the same time
     #[arg(long, env = "AFLOAT_WORKERS", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) workers: u16,
+    /// Where to serve /metrics, /healthz and /readyz, for example 127.0.0.1:8080 [default: nowhere]
+    #[arg(long, env = "AFLOAT_METRICS_ADDRESS", value_name = "ADDRESS")]
+    pub(crate) metrics_address: Option<std::net::SocketAddr>,
     /// Act without holding the leader's Lease: only where no other operator, OpenKruise's manager included, can run
     #[arg(long)]
     pub(crate) no_leader_election: bool,

@@ -33,6 +33,15 @@ pub(crate) fn main(options: OperatorOptions) -> anyhow::Result<i32> {
             .await
             .context("cannot reach the API server")?;
         tracing::info!(version = version.git_version, "connected");
+        if let Some(address) = options.metrics_address {
+            let listener = tokio::net::TcpListener::bind(address).await;
+            let listener = listener.with_context(|| format!("cannot serve --metrics-address {address}"))?;
+            tokio::spawn(afloat_manager::serve::serve(
+                listener,
+                manager.metrics.clone(),
+                token.clone(),
+            ));
+        }
         let run = afloat_manager::run(client, manager, token.clone());
         tokio::pin!(run);
         tokio::select! {

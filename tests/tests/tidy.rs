@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 const LINES_MAX: usize = 600;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the workspace").to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ is in the workspace")
+        .to_path_buf()
 }
 
 fn walk(dir: &Path, ending: &str, found: &mut Vec<PathBuf>) {
@@ -39,10 +42,25 @@ fn dependencies() -> BTreeMap<String, Vec<String>> {
     let mut all = BTreeMap::new();
     for path in files("Cargo.toml") {
         let text = std::fs::read_to_string(&path).expect("readable manifest");
-        let Some(name) = text.lines().find_map(|l| l.strip_prefix("name = \"")?.strip_suffix('"')) else { continue };
-        let normal = text.split("[dependencies]").nth(1).unwrap_or("").split("\n[").next().unwrap_or("");
-        let ours = normal.lines().filter_map(|l| l.split(['.', ' ', '=']).next()).filter(|d| d.starts_with("afloat-"));
-        all.entry(name.to_owned()).or_insert_with(|| ours.map(str::to_owned).collect());
+        let Some(name) = text
+            .lines()
+            .find_map(|l| l.strip_prefix("name = \"")?.strip_suffix('"'))
+        else {
+            continue;
+        };
+        let normal = text
+            .split("[dependencies]")
+            .nth(1)
+            .unwrap_or("")
+            .split("\n[")
+            .next()
+            .unwrap_or("");
+        let ours = normal
+            .lines()
+            .filter_map(|l| l.split(['.', ' ', '=']).next())
+            .filter(|d| d.starts_with("afloat-"));
+        all.entry(name.to_owned())
+            .or_insert_with(|| ours.map(str::to_owned).collect());
     }
     all
 }
@@ -81,7 +99,10 @@ fn dependencies_point_down() {
     let all = dependencies();
     for (package, may) in allowed {
         for dependency in &all[package] {
-            assert!(may.contains(&dependency.as_str()), "{package} must not depend on {dependency}");
+            assert!(
+                may.contains(&dependency.as_str()),
+                "{package} must not depend on {dependency}"
+            );
         }
     }
 }
@@ -89,17 +110,35 @@ fn dependencies_point_down() {
 #[test]
 fn pure_packages_have_no_clock_no_io_and_no_hash_order() {
     let banned = [
-        "tokio", "std::fs", "std::net::Tcp", "Timestamp::now", "SystemTime", "Instant::now", "rand::", "HashMap", "HashSet", "kube::Client", "tracing::",
+        "tokio",
+        "std::fs",
+        "std::net::Tcp",
+        "Timestamp::now",
+        "SystemTime",
+        "Instant::now",
+        "rand::",
+        "HashMap",
+        "HashSet",
+        "kube::Client",
+        "tracing::",
     ];
     for package in ["operator/api", "operator/rollout", "cluster/machinery"] {
-        for path in files(".rs").into_iter().filter(|p| p.starts_with(root().join(package).join("src"))) {
+        for path in files(".rs")
+            .into_iter()
+            .filter(|p| p.starts_with(root().join(package).join("src")))
+        {
             let text = std::fs::read_to_string(&path).expect("readable source");
             // Tests may read golden files.
             let code = text.split("#[cfg(test)]").next().unwrap_or("");
             for (number, line) in code.lines().enumerate() {
                 let line = line.split("//").next().unwrap_or("");
                 for word in banned {
-                    assert!(!line.contains(word), "{}:{}: {word} in a pure package", path.display(), number + 1);
+                    assert!(
+                        !line.contains(word),
+                        "{}:{}: {word} in a pure package",
+                        path.display(),
+                        number + 1
+                    );
                 }
             }
         }
@@ -114,23 +153,38 @@ fn files_fit_in_the_head() {
         .filter(|(_, lines)| *lines > LINES_MAX)
         .map(|(path, lines)| format!("{} has {lines} lines", path.display()))
         .collect();
-    assert!(long.is_empty(), "more than {LINES_MAX} lines, split by meaning:\n{}", long.join("\n"));
+    assert!(
+        long.is_empty(),
+        "more than {LINES_MAX} lines, split by meaning:\n{}",
+        long.join("\n")
+    );
 }
 
 #[test]
 fn unsafe_stays_where_namespaces_are_made() {
     for path in files(".rs") {
         let text = std::fs::read_to_string(&path).expect("readable source");
-        let uses = text.lines().any(|l| l.contains("unsafe {") || l.contains("allow(unsafe_code"));
+        let uses = text
+            .lines()
+            .any(|l| l.contains("unsafe {") || l.contains("allow(unsafe_code"));
         let allowed = path.starts_with(root().join("cluster/runtime")) || path.ends_with("tests/tests/tidy.rs");
-        assert!(!uses || allowed, "{}: unsafe code outside cluster/runtime", path.display());
+        assert!(
+            !uses || allowed,
+            "{}: unsafe code outside cluster/runtime",
+            path.display()
+        );
     }
 }
 
 #[test]
 fn nothing_unfinished_is_left() {
     // Put together here, so that this file does not find itself.
-    let words = [["to", "do!("].concat(), ["unimpl", "emented!("].concat(), ["FIX", "ME"].concat(), ["XX", "X"].concat()];
+    let words = [
+        ["to", "do!("].concat(),
+        ["unimpl", "emented!("].concat(),
+        ["FIX", "ME"].concat(),
+        ["XX", "X"].concat(),
+    ];
     for path in files(".rs").into_iter().chain(files(".md")) {
         let text = std::fs::read_to_string(&path).expect("readable file");
         for word in &words {

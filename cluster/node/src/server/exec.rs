@@ -18,7 +18,8 @@ use crate::logs::{self, LogOptions};
 const V5: &str = "v5.channel.k8s.io";
 const PROTOCOLS: [&str; 2] = [V5, "v4.channel.k8s.io"];
 const CHUNK: usize = 32 * 1024;
-const NO_STDIN: &str = "afloat: containers have no standard input here, this is their output; to type, use kubectl exec -it\r\n";
+const NO_STDIN: &str =
+    "afloat: containers have no standard input here, this is their output; to type, use kubectl exec -it\r\n";
 
 impl Agent {
     pub(super) async fn exec(
