@@ -41,7 +41,7 @@ run() { # $1: who; the rest: command line in front
 
 run "as $(id -un)"
 if [ "$(id -u)" = 0 ]; then
-  copy=$(mktemp -d /tmp/afloat-demo.XXXXXX) # a checkout below /root is not an ordinary user's to read
+  copy=$(mktemp -d) # a checkout below /root is not an ordinary user's to read
   trap 'rm -rf "$before" "$after" "$copy"' EXIT
   install -m 755 "$afloat" "$copy/afloat"
   chmod 755 "$copy"

@@ -76,6 +76,13 @@ impl Report {
             self.losses(),
             conditions.quiet_seconds
         );
+        if self
+            .rows
+            .iter()
+            .any(|row| may_all_be_down(&conditions.max_unavailable, row.replicas))
+        {
+            text.push_str("All pods may be down at once: what was lost then was lost by --max-unavailable and --replicas, not by the strategy.\n");
+        }
         text
     }
 
@@ -103,6 +110,16 @@ impl Report {
         } else {
             parts.join("; ")
         }
+    }
+}
+
+/// Whether a budget lets nobody serve. Percentages are rounded up, as the CloneSet does without surge.
+fn may_all_be_down(max_unavailable: &str, replicas: u32) -> bool {
+    match max_unavailable.strip_suffix('%') {
+        Some(percent) => percent
+            .parse::<u32>()
+            .is_ok_and(|p| (u64::from(p) * u64::from(replicas)).div_ceil(100) >= u64::from(replicas)),
+        None => max_unavailable.parse::<u32>().is_ok_and(|n| n >= replicas),
     }
 }
 
@@ -216,6 +233,19 @@ mod tests {
             value["cluster"],
             json!({"nodes": 3, "boot_seconds": 0.8, "rss_mib": 42.0})
         );
+    }
+
+    #[test]
+    fn a_budget_of_all_pods_is_recognised() {
+        for (budget, replicas, all) in [
+            ("50%", 1, true),
+            ("50%", 2, false),
+            ("100%", 4, true),
+            ("3", 4, false),
+            ("4", 4, true),
+        ] {
+            assert_eq!(may_all_be_down(budget, replicas), all, "{budget} of {replicas}");
+        }
     }
 
     #[test]
