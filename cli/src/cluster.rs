@@ -257,9 +257,8 @@ impl Cluster {
     pub(crate) async fn wait_ready(&self, limit: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + limit;
         let api: Api<Node> = Api::all(self.api.client("afloat-boot"));
-        // A stored node may still say Ready from an earlier run: only a heartbeat of this one counts. Its times are whole seconds.
-        let started =
-            jiff::Timestamp::now().as_second() - i64::try_from(crate::inner::since_start().as_secs()).unwrap_or(0) - 1;
+        // A stored node may still say Ready from an earlier run: only a heartbeat of this one counts.
+        let started = whole_second(jiff::Timestamp::now(), crate::inner::since_start());
         let mut missing: std::collections::BTreeSet<String> = self.nodes.iter().map(|n| n.name.clone()).collect();
         let mut stream = watcher(api, watcher::Config::default())
             .default_backoff()
@@ -281,7 +280,7 @@ impl Cluster {
             let fresh = |c: &NodeCondition| {
                 c.last_heartbeat_time
                     .as_ref()
-                    .is_some_and(|t| t.0.as_second() > started)
+                    .is_some_and(|t| t.0.as_second() >= started)
             };
             if conditions
                 .iter()
@@ -302,6 +301,11 @@ impl Cluster {
     }
 }
 
+/// The second that a moment `ago` before `now` lies in: heartbeats are cut to whole seconds, too.
+fn whole_second(now: jiff::Timestamp, ago: Duration) -> i64 {
+    now.checked_sub(ago).map_or(0, jiff::Timestamp::as_second)
+}
+
 /// Writes a file that only its owner may read, atomically.
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
     use std::io::Write as _;
@@ -316,4 +320,19 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     std::fs::rename(&temporary, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heartbeat_right_after_the_start_counts() {
+        let now: jiff::Timestamp = "2026-01-01T00:00:10.050Z".parse().unwrap();
+        let heartbeat: jiff::Timestamp = "2026-01-01T00:00:09.500Z".parse().unwrap();
+        let earlier_run: jiff::Timestamp = "2026-01-01T00:00:08.900Z".parse().unwrap();
+        let started = whole_second(now, Duration::from_millis(900));
+        assert!(heartbeat.as_second() >= started);
+        assert!(earlier_run.as_second() < started);
+    }
 }
