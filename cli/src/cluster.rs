@@ -153,10 +153,19 @@ impl Cluster {
             cluster_ca: pki.map(|pki| pki.ca_pem().to_owned()),
             ..afloat_controllers::Options::default()
         };
+        let clients = move |name: &str| api.client(name);
+        self.keep("controllers", afloat_controllers::run(clients, options, shutdown));
+    }
+
+    /// Runs a part of the cluster until it ends, and says so if it ends by itself.
+    fn keep<E: std::fmt::Display + Send + 'static>(
+        &mut self,
+        part: &'static str,
+        run: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
         self.tasks.spawn(async move {
-            let clients = move |name: &str| api.client(name);
-            if let Err(error) = afloat_controllers::run(clients, options, shutdown).await {
-                tracing::error!(%error, "controllers stopped");
+            if let Err(error) = run.await {
+                tracing::error!(%error, "{part} stopped");
             }
         });
     }
@@ -164,11 +173,10 @@ impl Cluster {
     async fn start_operator(&mut self) -> anyhow::Result<()> {
         crate::operator::install_crds(self.api.client("afloat-installer")).await?;
         let (client, shutdown) = (self.api.client("afloat-operator"), self.shutdown.clone());
-        self.tasks.spawn(async move {
-            if let Err(error) = afloat_manager::run(client, afloat_manager::Options::default(), shutdown).await {
-                tracing::error!(%error, "operator stopped");
-            }
-        });
+        self.keep(
+            "operator",
+            afloat_manager::run(client, afloat_manager::Options::default(), shutdown),
+        );
         Ok(())
     }
 
@@ -214,18 +222,8 @@ impl Cluster {
                 ..ProxyOptions::new(&name, ip)
             },
         );
-        let (running, shutdown) = (agent.clone(), self.shutdown.clone());
-        self.tasks.spawn(async move {
-            if let Err(error) = running.run(shutdown).await {
-                tracing::error!(%error, "node agent stopped");
-            }
-        });
-        let (running, shutdown) = (proxy, self.shutdown.clone());
-        self.tasks.spawn(async move {
-            if let Err(error) = running.run(shutdown).await {
-                tracing::error!(%error, "service proxy stopped");
-            }
-        });
+        self.keep("node agent", agent.clone().run(self.shutdown.clone()));
+        self.keep("service proxy", proxy.run(self.shutdown.clone()));
         Ok(LocalNode { name, ip, agent })
     }
 
@@ -246,11 +244,7 @@ impl Cluster {
 
     fn spawn_api(&mut self, listener: tokio::net::TcpListener, pki: Arc<Pki>) {
         let (api, shutdown) = (self.api.clone(), self.shutdown.clone());
-        self.tasks.spawn(async move {
-            if let Err(error) = api.serve(listener, &pki, shutdown).await {
-                tracing::error!(%error, "API endpoint stopped");
-            }
-        });
+        self.keep("API endpoint", async move { api.serve(listener, &pki, shutdown).await });
     }
 
     /// Waits until every node of this process is Ready.

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::Error;
 use crate::history::{self, HASH_LABEL};
-use crate::objects::{Index, Key, Kind, Node, Pod, RollingUpdate, controller_of, partial_kind, scaled};
+use crate::objects::{Index, Key, Kind, Node, Pod, RollingUpdate, partial_kind, scaled};
 use crate::pod_control;
 use crate::replicaset::{controlled_by, pod_from_template, unless_zero, until};
 use crate::run::Context;
@@ -228,13 +228,7 @@ pub(crate) async fn run(context: Context) -> Result<(), Error> {
     caches.nodes.ready().await;
     caches.pods.ready().await;
     queue.follow(&caches.daemon_sets, |set| Some(Key::of(&set.metadata)));
-    queue.follow(&caches.pods, |pod| {
-        let owner = controller_of(&pod.metadata).filter(|owner| owner.kind == "DaemonSet")?;
-        Some(Key::new(
-            pod.metadata.namespace.as_deref().unwrap_or_default(),
-            &owner.name,
-        ))
-    });
+    queue.follow_pods_of(&caches.pods, "DaemonSet");
     let (sets, weak) = (caches.daemon_sets.clone(), Arc::downgrade(&queue));
     caches.nodes.subscribe(move |change| {
         let Some(queue) = weak.upgrade() else { return false };

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::Error;
 use crate::events::Tone;
-use crate::objects::{Condition, Index, Key, Kind, Pod, controller_of, partial_kind};
+use crate::objects::{Condition, Index, Key, Kind, Pod, partial_kind};
 use crate::pod_control;
 use crate::replicaset::{conditions_json, controlled_by, count, pod_from_template, unless_zero, until, whole_seconds};
 use crate::run::Context;
@@ -247,13 +247,7 @@ pub(crate) async fn run(context: Context) -> Result<(), Error> {
     context.caches.jobs.ready().await;
     context.caches.pods.ready().await;
     queue.follow(&context.caches.jobs, |job| Some(Key::of(&job.metadata)));
-    queue.follow(&context.caches.pods, |pod| {
-        let owner = controller_of(&pod.metadata).filter(|owner| owner.kind == "Job")?;
-        Some(Key::new(
-            pod.metadata.namespace.as_deref().unwrap_or_default(),
-            &owner.name,
-        ))
-    });
+    queue.follow_pods_of(&context.caches.pods, "Job");
     queue
         .run(context.shell.name, 8, &context.shutdown, |key| sync(&context, key))
         .await;

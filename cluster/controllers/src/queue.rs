@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Error;
 use crate::cache::Cache;
-use crate::objects::{Key, Kind};
+use crate::objects::{Key, Kind, Pod, controller_of};
 
 /// First and last delay after a failure; it doubles in between.
 const BACKOFF_FIRST: Duration = Duration::from_millis(10);
@@ -105,6 +105,15 @@ impl Queue {
                 }
             }
             true
+        });
+    }
+
+    /// Enqueues the owner of every pod that changes, where a `kind` controls it.
+    pub(crate) fn follow_pods_of(self: &Arc<Self>, pods: &Cache<Pod>, kind: &'static str) {
+        self.follow(pods, move |pod| {
+            let owner = controller_of(&pod.metadata).filter(|owner| owner.kind == kind)?;
+            let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+            Some(Key::new(namespace, &owner.name))
         });
     }
 

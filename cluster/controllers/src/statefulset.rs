@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::Error;
 use crate::events::Tone;
 use crate::history::{self, HASH_LABEL};
-use crate::objects::{Condition, Index, Key, Kind, Pod, RollingUpdate, controller_of, partial_kind};
+use crate::objects::{Condition, Index, Key, Kind, Pod, RollingUpdate, partial_kind};
 use crate::replicaset::{conditions_json, controlled_by, count, pod_from_template, unless_zero, until};
 use crate::run::Context;
 use crate::shell::{Shell, is_status};
@@ -249,13 +249,7 @@ pub(crate) async fn run(context: Context) -> Result<(), Error> {
     caches.revisions.ready().await;
     caches.pods.ready().await;
     queue.follow(&caches.stateful_sets, |set| Some(Key::of(&set.metadata)));
-    queue.follow(&caches.pods, |pod| {
-        let owner = controller_of(&pod.metadata).filter(|owner| owner.kind == "StatefulSet")?;
-        Some(Key::new(
-            pod.metadata.namespace.as_deref().unwrap_or_default(),
-            &owner.name,
-        ))
-    });
+    queue.follow_pods_of(&caches.pods, "StatefulSet");
     queue
         .run(context.shell.name, 8, &context.shutdown, |key| sync(&context, key))
         .await;
