@@ -27,12 +27,44 @@ pub struct InPlaceUpdateState {
     /// Images change.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub update_images: bool,
-    /// Images of later batches.
+    /// Images of later batches, by container.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub next_container_images: BTreeMap<String, String>,
+    /// Labels and annotations of later batches that containers take environment from, by container.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub next_container_ref_metadata: BTreeMap<String, RefMetadata>,
+    /// Resources of later batches, by container; only the values that change.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub next_container_resources: BTreeMap<String, serde_json::Value>,
+    /// What must hold before the next batch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pre_check_before_next: Option<PreCheck>,
     /// Batches written so far.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub container_batches_record: Vec<serde_json::Value>,
+}
+
+/// Labels and annotations, in the form of Go's ObjectMeta.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RefMetadata {
+    /// Always null; Go's encoder writes it.
+    pub creation_timestamp: Option<String>,
+    /// Labels.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What must hold before the next batch of containers is changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PreCheck {
+    /// These are Ready.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub containers_required_ready: Vec<String>,
 }
 
 /// What ran in a container before its image was changed.
@@ -45,6 +77,13 @@ pub struct LastContainerStatus {
 }
 
 impl InPlaceUpdateState {
+    /// Whether later batches of containers wait.
+    pub fn waits(&self) -> bool {
+        !(self.next_container_images.is_empty()
+            && self.next_container_ref_metadata.is_empty()
+            && self.next_container_resources.is_empty())
+    }
+
     /// Reads the state from a pod's annotations, the old key as a fallback. Text that cannot be read counts as absent:
     /// it then neither blocks the pod's return to service nor a new update.
     pub fn read(annotations: &Annotations) -> Option<Self> {
@@ -64,6 +103,12 @@ pub struct UpdateSpec {
     /// New images by container.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub container_images: BTreeMap<String, String>,
+    /// Labels and annotations that containers take environment from, by container.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub container_ref_metadata: BTreeMap<String, RefMetadata>,
+    /// New resources by container; only the values that change.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub container_resources: BTreeMap<String, serde_json::Value>,
     /// Length of the quiet period.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grace_seconds: Option<i64>,

@@ -17,7 +17,9 @@ pub use cloneset::{
     WeightTerm,
 };
 pub use crd::crds;
-pub use inplace::{ContainerOrigin, InPlaceUpdateState, LastContainerStatus, UpdateSpec, origins, write_origins};
+pub use inplace::{
+    ContainerOrigin, InPlaceUpdateState, LastContainerStatus, PreCheck, RefMetadata, UpdateSpec, origins, write_origins,
+};
 
 /// The API group of the workloads.
 pub const GROUP: &str = "apps.kruise.io";

@@ -12,6 +12,21 @@ pub const INPLACE_GRACE_LEGACY: &str = "inplace-update-grace";
 pub const INPLACE_FROM: &str = "afloat.dev/inplace-update-from";
 /// Pod annotation: container hashes as the node's agent reports them.
 pub const RUNTIME_CONTAINERS_META: &str = "apps.kruise.io/runtime-containers-meta";
+/// Pod annotation: [`LAUNCH_ORDERED`] starts the containers one after the other, in the order of the spec.
+pub const LAUNCH_PRIORITY: &str = "apps.kruise.io/container-launch-priority";
+/// The one value of [`LAUNCH_PRIORITY`].
+pub const LAUNCH_ORDERED: &str = "Ordered";
+/// Pod annotation: "true" once every container may start.
+pub const LAUNCH_COMPLETED: &str = "apps.kruise.io/container-launch-priority-completed";
+/// Container variable: a number; containers with higher ones start earlier and are updated in place earlier.
+pub const LAUNCH_VARIABLE: &str = "KRUISE_CONTAINER_PRIORITY";
+/// Container variable that the kubelet cannot fill in before the container may start.
+pub const LAUNCH_BARRIER: &str = "KRUISE_CONTAINER_BARRIER";
+/// Template annotation, ours, with a container's name after it: [`DRAIN_SKIP`] says that the container serves no
+/// traffic, so that the pod stays in service while only such containers are changed in place.
+pub const DRAIN_PREFIX: &str = "drain.afloat.dev/";
+/// The one value of [`DRAIN_PREFIX`] annotations.
+pub const DRAIN_SKIP: &str = "Skip";
 /// Pod annotation: RFC 3339 time of the last change of [`LIFECYCLE_STATE`].
 pub const LIFECYCLE_TIMESTAMP: &str = "lifecycle.apps.kruise.io/timestamp";
 /// Pod annotation: int32 as text; cheaper pods are deleted first.

@@ -4,6 +4,7 @@ use afloat_rollout::action::{Action, At, Why};
 use afloat_rollout::claim::Claim;
 use afloat_rollout::pod::Pod;
 use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Request;
@@ -96,6 +97,13 @@ pub(crate) async fn perform(client: &Client, namespace: &str, action: &Action) -
                 |pod: &Pod| &pod.metadata,
             )
         }
+        Action::ResizePod { at, patch } => {
+            let api = Api::<Pod>::namespaced(client.clone(), namespace);
+            let (parameters, patch) = (PatchParams::default(), Patch::Strategic(patch));
+            let call = api.patch_subresource("resize", &at.name, &parameters, &patch);
+            answer(Kind::Pod, limited(call).await, |pod: &Pod| &pod.metadata)
+        }
+        Action::OpenBarrier { body, .. } => open_barrier(client, namespace, body).await,
         Action::PatchPodStatus { at, patch, .. } => {
             let api = Api::<Pod>::namespaced(client.clone(), namespace);
             let (parameters, patch) = (PatchParams::default(), Patch::Strategic(patch));
@@ -134,6 +142,31 @@ where
     answer(kind, limited(client.request::<K>(request)).await, |object: &K| {
         object.metadata()
     })
+}
+
+/// Adds to a ConfigMap, or creates it. Nobody decides on it, so no cache has to see it.
+async fn open_barrier(client: &Client, namespace: &str, body: &Value) -> Outcome {
+    let api = Api::<ConfigMap>::namespaced(client.clone(), namespace);
+    let name = body
+        .pointer("/metadata/name")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let data = json!({"data": body["data"]});
+    let (parameters, patch) = (PatchParams::default(), Patch::Merge(&data));
+    let outcome = match limited(api.patch_metadata(name, &parameters, &patch)).await {
+        Err(Failure::Kube(kube::Error::Api(status))) if status.code == 404 => {
+            let object: ConfigMap = match serde_json::from_value(body.clone()) {
+                Ok(object) => object,
+                Err(error) => return Outcome::Refused(error.to_string()),
+            };
+            limited(api.create(&PostParams::default(), &object)).await.map(|_| ())
+        }
+        other => other.map(|_| ()),
+    };
+    match outcome {
+        Ok(()) => Outcome::Done(Vec::new()),
+        Err(error) => failure(&error),
+    }
 }
 
 async fn delete_claim(client: &Client, namespace: &str, at: &At) -> Outcome {
@@ -217,6 +250,9 @@ pub(crate) fn event(action: &Action, refused: Option<&str>) -> Option<(&'static 
             "FailedUpdatePodReCreate",
             format!("delete pod {} for update", at.name),
         ),
+        Action::ResizePod { at, .. } if refused.is_some() => {
+            ("", "FailedUpdatePodInPlace", format!("resize pod {} in-place", at.name))
+        }
         Action::DeletePod { at, .. } => ("SuccessfulDelete", "FailedDelete", format!("delete pod {}", at.name)),
         Action::PatchPod {
             at,
@@ -248,6 +284,8 @@ pub(crate) fn reason(action: &Action) -> &'static str {
         Action::CreateRevision { .. } | Action::NumberRevision { .. } | Action::DeleteRevision { .. } => "revision",
         Action::CreatePod { .. } => Why::ScaleUp.as_str(),
         Action::PatchSet { .. } => "prune",
+        Action::ResizePod { .. } => "resize",
+        Action::OpenBarrier { .. } => "barrier",
         Action::CreateClaim { .. } | Action::PatchClaim { .. } | Action::DeleteClaim { .. } => "claim",
         Action::DeletePod { why, .. } | Action::PatchPod { why, .. } | Action::PatchPodStatus { why, .. } => {
             why.as_str()

@@ -9,6 +9,7 @@ use afloat_api::{CloneSet, CloneSetStatus, names};
 use afloat_rollout::action::{Action, Why};
 use afloat_rollout::cloneset::{Observed, Plan, plan, topology};
 use afloat_rollout::images::Nodes;
+use afloat_rollout::launch::Opened;
 use afloat_rollout::pod::Pod;
 use afloat_rollout::state::Drain;
 use futures::StreamExt;
@@ -40,6 +41,7 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration
         lock(&operator.expectations).remove(key);
         lock(&operator.status_written).remove(key);
         lock(&operator.drains).remove(key);
+        lock(&operator.opened).remove(key);
         return (Next::Wait, Duration::ZERO);
     };
     if let Some(wait) = unseen(operator, key) {
@@ -62,6 +64,8 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration
         seed: rand::random(),
         drained: &answered_drains(operator, key, &pods),
         nodes: &nodes,
+        opened: &opened(operator, key, &pods),
+        resizes: operator.resizes,
     });
     drop(pods);
     let planning = started.elapsed();
@@ -139,6 +143,17 @@ fn answered_drains(operator: &Operator, key: &Key, pods: &[Arc<Pod>]) -> BTreeMa
     known.clone()
 }
 
+/// How far the pods that are there were let start; forgets the others.
+fn opened(operator: &Operator, key: &Key, pods: &[Arc<Pod>]) -> Opened {
+    let mut all = lock(&operator.opened);
+    let Some(known) = all.get_mut(key) else {
+        return Opened::new();
+    };
+    let here: BTreeSet<&str> = pods.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
+    known.retain(|uid, _| here.contains(uid.as_str()));
+    known.clone()
+}
+
 fn until(now: Timestamp, at: Timestamp) -> Duration {
     // Timers are coarse to a millisecond: being late by one beats an empty round.
     Duration::try_from(at.duration_since(now)).unwrap_or_default() + Duration::from_millis(1)
@@ -189,6 +204,12 @@ async fn act(operator: &Operator, key: &Key, set: &CloneSet, plan: &Plan, status
                         .or_default()
                         .insert(at.uid.clone(), Timestamp::now());
                 }
+                if let Action::OpenBarrier { uid, priority, .. } = &action {
+                    let mut opened = lock(&operator.opened);
+                    opened.entry(key.clone()).or_default().insert(uid.clone(), *priority);
+                    // Nothing that is watched changes by it, and it may be the last.
+                    next = soon(next);
+                }
                 if let Some((kind, reason, message)) = event(&action, None) {
                     operator.recorder.tell(set, kind, reason, message);
                 }
@@ -217,6 +238,13 @@ async fn act(operator: &Operator, key: &Key, set: &CloneSet, plan: &Plan, status
         }
     }
     next
+}
+
+fn soon(next: Next) -> Next {
+    match next {
+        Next::Retry => Next::Retry,
+        Next::Wait | Next::At(_) => Next::At(Duration::ZERO),
+    }
 }
 
 /// Writes the status, unless it was just written and nothing of weight has changed.

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use afloat_api::CloneSet;
 use afloat_rollout::claim::Claim;
 use afloat_rollout::images::Node;
+use afloat_rollout::launch::Opened;
 use afloat_rollout::pod::Pod;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
@@ -117,6 +118,10 @@ pub(crate) struct Operator {
     pub(crate) queue: Arc<Queue>,
     pub(crate) expectations: Mutex<HashMap<Key, Expectations>>,
     pub(crate) status_written: Mutex<HashMap<Key, Instant>>,
+    /// Per workload: how far pods with a launch priority were let start, by uid.
+    pub(crate) opened: Mutex<HashMap<Key, Opened>>,
+    /// Whether the cluster can resize pods.
+    pub(crate) resizes: bool,
     /// Per workload: when a write that took a pod out of service was answered, by the pod's uid.
     pub(crate) drains: Mutex<HashMap<Key, BTreeMap<String, Timestamp>>>,
     pub(crate) recorder: Recorder,
@@ -125,6 +130,9 @@ pub(crate) struct Operator {
 
 async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> Result<(), Error> {
     let (recorder, events) = events::recorder(client.clone());
+    let Some(resizes) = can_resize(&client, &shutdown).await else {
+        return Ok(());
+    };
     let operator = Arc::new(Operator {
         clonesets: Arc::new(Cache::new(|_| Some(String::new()))),
         pods: Arc::new(Cache::new(pod_group)),
@@ -139,7 +147,9 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         queue: Arc::new(Queue::default()),
         expectations: Mutex::default(),
         status_written: Mutex::default(),
+        opened: Mutex::default(),
         drains: Mutex::default(),
+        resizes,
         recorder,
         metrics: options.metrics,
     });
@@ -176,6 +186,23 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
     while workers.join_next().await.is_some() {}
     operator.metrics.stopped();
     Ok(())
+}
+
+/// Whether the API server has the `resize` subresource of pods; None if `shutdown` comes before it answers.
+async fn can_resize(client: &Client, shutdown: &CancellationToken) -> Option<bool> {
+    loop {
+        let call = tokio::time::timeout(REQUEST_TIMEOUT, client.list_core_api_resources("v1"));
+        let error = match call.await {
+            Ok(Ok(list)) => return Some(list.resources.iter().any(|resource| resource.name == "pods/resize")),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {REQUEST_TIMEOUT:?}"),
+        };
+        tracing::warn!(error, "cannot ask what the API server serves, trying again");
+        tokio::select! {
+            () = tokio::time::sleep(DISCOVERY_PAUSE) => {}
+            () = shutdown.cancelled() => return None,
+        }
+    }
 }
 
 /// Follows every kind; changes put the name of their workload into the queue.
@@ -289,6 +316,9 @@ fn pod_changed(pod: &Pod, sets: &Cache<CloneSet>, queue: &Queue) {
 const REST: u32 = 4;
 /// Longest rest.
 const REST_MAX: Duration = Duration::from_millis(100);
+
+/// Pause between two tries to ask what the API server serves.
+const DISCOVERY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Time limit of one request to the API server.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);

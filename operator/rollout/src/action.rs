@@ -48,6 +48,8 @@ pub enum Why {
     Return,
     /// Another state of its life, for hooks to see.
     Lifecycle,
+    /// All its containers have been let start, in their order.
+    Launch,
 }
 
 impl Why {
@@ -64,6 +66,7 @@ impl Why {
             Self::Update => "update",
             Self::Return => "return",
             Self::Lifecycle => "lifecycle",
+            Self::Launch => "launch",
         }
     }
 }
@@ -134,6 +137,23 @@ pub enum Action {
         patch: Value,
         /// Why.
         why: Why,
+    },
+    /// Strategic merge patch of a pod's `resize` subresource; the patch carries the preconditions.
+    ResizePod {
+        /// Which.
+        at: At,
+        /// The patch.
+        patch: Value,
+    },
+    /// Let the containers of a pod that have this launch priority start: add the data of `body`, a ConfigMap that the
+    /// pod owns, creating it if it is not there. It may be done twice.
+    OpenBarrier {
+        /// The ConfigMap with the one key to add.
+        body: Value,
+        /// Of the pod.
+        uid: String,
+        /// The priority.
+        priority: i32,
     },
     /// Strategic merge patch of a pod's status; the patch carries the preconditions.
     PatchPodStatus {

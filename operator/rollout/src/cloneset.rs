@@ -7,16 +7,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use afloat_api::{CloneSet, CloneSetStatus, Matcher, PodUpdatePolicy, Rollout, UpdateSpec, names};
+use afloat_api::{CloneSet, CloneSetStatus, InPlaceUpdateState, Matcher, PodUpdatePolicy, Rollout, UpdateSpec, names};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::Value;
 
 use crate::action::{Action, Why};
+use crate::batch::{self, Batch};
 use crate::budget::{Count, Round, partition, resolve};
 use crate::claim::{ById, Claim};
 use crate::images::Nodes;
 use crate::inplace::{Change, compare};
+use crate::launch::Opened;
 use crate::order::update_sequence;
 use crate::pod::{Pod, same_revision};
 use crate::state::{Drain, change, leave_service};
@@ -27,8 +29,12 @@ mod lifecycle;
 mod refresh;
 mod report;
 mod scale;
+mod waits;
+
+use waits::{Wait, Waits};
 
 pub use history::Revisions;
+pub use report::Phases;
 pub use scale::topology;
 
 /// What is seen of one CloneSet.
@@ -51,6 +57,10 @@ pub struct Observed<'a> {
     pub drained: &'a BTreeMap<String, Timestamp>,
     /// The nodes of pods that are out of service, as far as they are known.
     pub nodes: &'a Nodes,
+    /// How far pods with a launch priority were let start.
+    pub opened: &'a Opened,
+    /// Whether the cluster has the `resize` subresource of pods (Kubernetes 1.33 and later have).
+    pub resizes: bool,
 }
 
 /// What to do.
@@ -64,6 +74,8 @@ pub struct Plan {
     pub wake_at: Option<Timestamp>,
     /// Things worth an event: type Warning, reason, message.
     pub warnings: Vec<(&'static str, String)>,
+    /// Where the pods stand.
+    pub phases: Phases,
 }
 
 /// Decides.
@@ -91,6 +103,7 @@ pub fn plan(seen: &Observed<'_>) -> Plan {
     planner.claim();
     planner.scale();
     planner.update();
+    planner.launch();
     planner.refresh();
     planner.prune();
     planner.actions.extend(crate::claim::clean_up(seen));
@@ -112,11 +125,16 @@ struct Planner<'a> {
     written: BTreeSet<&'a str>,
     /// Available pods that may still be taken out of service.
     may_go: usize,
+    /// Available pods that this plan leaves.
+    left: usize,
+    /// Pods beyond `replicas` that are useful now.
+    surge: usize,
     count: Count,
     actions: Vec<Action>,
     wake_at: Option<Timestamp>,
-    waits: Vec<String>,
+    waits: Waits,
     warnings: Vec<(&'static str, String)>,
+    failed_scale: Option<String>,
     failed_update: Option<String>,
 }
 
@@ -147,6 +165,12 @@ fn differences(seen: &Observed<'_>, revisions: &Revisions, pods: &[&Pod]) -> BTr
             continue;
         };
         let change = compare(old, &seen.cloneset.spec.template).map_err(|obstacle| format!("{} changed", obstacle.0));
+        let change = change.and_then(|change| match change.resources.keys().next() {
+            Some(container) if !seen.resizes => Err(format!(
+                "resources of container {container} changed, and this cluster cannot resize pods"
+            )),
+            _ => Ok(change),
+        });
         found.insert(label.clone(), change);
     }
     found
@@ -176,15 +200,25 @@ impl<'a> Planner<'a> {
             claims: crate::claim::by_id(seen),
             written: BTreeSet::new(),
             may_go: 0,
+            left: 0,
+            surge: 0,
             count: Count::default(),
             actions: Vec::new(),
             wake_at: None,
-            waits: Vec::new(),
+            waits: Waits::default(),
             warnings: Vec::new(),
+            failed_scale: None,
             failed_update: None,
         };
         planner.count = planner.take_count();
         planner.may_go = planner.count.may_go();
+        planner.left = planner.count.available;
+        let surge = planner.count.surge();
+        planner.surge = if surge > 0 && planner.surge_is_needless() {
+            0
+        } else {
+            surge
+        };
         planner
     }
 
@@ -246,8 +280,20 @@ impl<'a> Planner<'a> {
             return true;
         }
         let granted = self.may_go > 0;
+        if granted {
+            self.left = self.left.saturating_sub(1);
+        }
         self.may_go = self.may_go.saturating_sub(1);
         granted
+    }
+
+    /// Whether the pod is the last available one while another is about to come: then it can wait, and nothing is lost.
+    fn stays_for_another(&mut self, pod: &Pod) -> bool {
+        let last = self.surge > 0 && self.left == 1 && self.available(pod);
+        if last {
+            self.waits.pod(Wait::LastAvailable, || pod.name().to_owned());
+        }
+        last
     }
 
     /// What an in-place update of the pod to the update revision would change.
@@ -255,29 +301,52 @@ impl<'a> Planner<'a> {
         let label = pod.labels().get(names::REVISION).map_or("", String::as_str);
         let unknown = || Err(format!("its revision {label:?} is unknown"));
         let mut change = self.differences.get(label).cloned().unwrap_or_else(unknown)?;
-        // A pod in OpenKruise's quiet period has the label of a revision whose images it does not have yet.
-        if let Some(spec) = UpdateSpec::read(pod.annotations()) {
-            for name in spec.container_images.keys() {
-                if let Some(image) = self.template_image(name) {
-                    change.images.insert(name.clone(), image);
-                }
-            }
-        }
-        Ok(change)
+        self.add_unfinished(pod, &mut change);
+        batch::with_restarts(pod, change, &self.seen.cloneset.spec.template)
     }
 
-    fn template_image(&self, container: &str) -> Option<String> {
-        let containers = self
-            .seen
-            .cloneset
-            .spec
-            .template
-            .pointer("/spec/containers")?
-            .as_array()?;
-        let found = containers
-            .iter()
-            .find(|c| c.get("name").and_then(Value::as_str) == Some(container))?;
-        found.get("image")?.as_str().map(str::to_owned)
+    /// A pod whose last update was cut off has the label of a revision that it does not have in full: in OpenKruise's
+    /// quiet period, between two batches of containers, or before its resize.
+    fn add_unfinished(&self, pod: &Pod, change: &mut Change) {
+        let template = &self.seen.cloneset.spec.template;
+        let mut images: Vec<String> = Vec::new();
+        let mut metadata = BTreeMap::new();
+        if let Some(spec) = UpdateSpec::read(pod.annotations()) {
+            images.extend(spec.container_images.into_keys());
+            metadata.extend(spec.container_ref_metadata);
+        }
+        let text = pod.annotations().get(names::INPLACE_STATE).map_or("", String::as_str);
+        if text.contains("\"nextContainer") || text.contains("\"updateResources\"") {
+            let state = InPlaceUpdateState::read(pod.annotations()).unwrap_or_default();
+            images.extend(state.next_container_images.into_keys());
+            metadata.extend(state.next_container_ref_metadata);
+            if state.update_resources && self.seen.resizes {
+                change
+                    .resources
+                    .extend(crate::resources::missing(pod, template, &BTreeMap::new()));
+            }
+        }
+        for name in images {
+            if let Some(image) = batch::image_of(template, &name) {
+                change.images.insert(name, image.to_owned());
+            }
+        }
+        let wanted = |part: &str, key: &str| {
+            let map = template.pointer(part).and_then(Value::as_object);
+            map.and_then(|map| map.get(key)?.as_str()).map(str::to_owned)
+        };
+        for entry in metadata.values_mut() {
+            entry.labels.retain(|key, value| {
+                wanted("/metadata/labels", key)
+                    .inspect(|w| value.clone_from(w))
+                    .is_some()
+            });
+            let annotation = |key: &String| wanted("/metadata/annotations", key);
+            entry
+                .annotations
+                .retain(|key, value| annotation(key).inspect(|w| value.clone_from(w)).is_some());
+        }
+        batch::add_metadata(change, &metadata);
     }
 
     /// Moves pods to the update revision, those first that are on the way already.
@@ -299,7 +368,6 @@ impl<'a> Planner<'a> {
         let mut old = update_sequence(old, &self.pods, &self.rollout);
         old.sort_by_key(|pod| !on_the_way(pod));
         let mut left = self.count.to_update();
-        let mut held = 0_usize;
         for pod in old {
             if left == 0 {
                 break;
@@ -315,8 +383,8 @@ impl<'a> Planner<'a> {
                 (PodUpdatePolicy::ReCreate, _) | (PodUpdatePolicy::InPlaceIfPossible, Err(_)) => {
                     left -= 1;
                     if self.available(pod) && self.may_go == 0 {
-                        held += 1;
-                    } else {
+                        self.waits.pod(Wait::Budget, || pod.name().to_owned());
+                    } else if !self.stays_for_another(pod) {
                         self.delete(pod, Why::ReCreate);
                     }
                 }
@@ -325,14 +393,10 @@ impl<'a> Planner<'a> {
                 (_, Ok(change)) => {
                     left -= 1;
                     if !self.update_in_place(pod, &change) {
-                        held += 1;
+                        self.waits.pod(Wait::Budget, || pod.name().to_owned());
                     }
                 }
             }
-        }
-        if held > 0 {
-            self.waits
-                .push(format!("{held} pods to update wait for the budget (maxUnavailable)"));
         }
     }
 
@@ -341,54 +405,77 @@ impl<'a> Planner<'a> {
         if let Some(granted) = self.held_from_update(pod) {
             return granted;
         }
-        let now = self.seen.now;
         let revision = self.revisions.update.clone();
-        // Labels and annotations alone restart nothing, so the pod stays in service.
-        if wanted.images.is_empty() || !pod.has_gate(names::INPLACE_READY) {
-            if !wanted.images.is_empty() && !self.spend(pod) {
+        if self.stays_in_service(pod, wanted) {
+            // What restarts or resizes counts against the budget, though the pod stays in service for it.
+            let touches = !wanted.containers().is_empty();
+            if touches && self.stays_for_another(pod) {
+                return true;
+            }
+            if touches && !self.spend(pod) {
                 return false;
             }
-            self.write(
-                pod,
-                change(pod, wanted, &revision, self.moves_on(pod), self.seen.nodes, now),
-            );
+            self.apply(pod, &batch::first(pod, wanted), &revision, touches);
             return true;
         }
         match Drain::of(pod).filter(|drain| drain.revision == revision) {
             None => {
+                if self.stays_for_another(pod) {
+                    return true;
+                }
+                let serves = self.available(pod);
                 if !self.spend(pod) {
                     return false;
                 }
-                self.write(pod, leave_service(pod, &revision, now));
-            }
-            Some(drain) => {
-                let grace = SignedDuration::from_secs(self.rollout.grace_seconds);
-                let answered = pod
-                    .metadata
-                    .uid
-                    .as_ref()
-                    .and_then(|uid| self.seen.drained.get(uid))
-                    .copied();
-                match answered
-                    .map_or(drain.since, |at| at.max(drain.since))
-                    .checked_add(grace)
-                {
-                    Ok(end) if end > now => {
-                        self.wake(end);
-                        self.written.insert(pod.name());
-                        self.waits.push(format!(
-                            "pod {} out of service until {end} (gracePeriodSeconds)",
-                            pod.name()
-                        ));
-                    }
-                    _ => self.write(
-                        pod,
-                        change(pod, wanted, &revision, self.moves_on(pod), self.seen.nodes, now),
-                    ),
+                if serves && self.left == 0 {
+                    self.warn_of_the_last(pod);
                 }
+                self.write(pod, leave_service(pod, &revision, self.seen.now));
             }
+            Some(drain) => match self.quiet_until(pod, &drain) {
+                Some(end) => {
+                    self.wake(end);
+                    self.written.insert(pod.name());
+                    self.waits.pod(Wait::Grace, || format!("{} until {end}", pod.name()));
+                }
+                None => self.apply(pod, &batch::first(pod, wanted), &revision, false),
+            },
         }
         true
+    }
+
+    /// Whether nothing of the change needs the pod out of service: nothing restarts, or only what serves no traffic; or
+    /// the pod has no gate that could take it out.
+    fn stays_in_service(&self, pod: &Pod, change: &Change) -> bool {
+        let template = &self.seen.cloneset.spec.template;
+        let quiet = |name: &&String| batch::serves_no_traffic(template, name);
+        !pod.has_gate(names::INPLACE_READY) || batch::restarting(pod, change).iter().all(quiet)
+    }
+
+    /// The end of the pod's quiet period, if that is still to come.
+    fn quiet_until(&self, pod: &Pod, drain: &Drain) -> Option<Timestamp> {
+        let grace = SignedDuration::from_secs(self.rollout.grace_seconds);
+        let answered = pod.metadata.uid.as_ref().and_then(|uid| self.seen.drained.get(uid));
+        let start = answered.map_or(drain.since, |at| (*at).max(drain.since));
+        start.checked_add(grace).ok().filter(|end| *end > self.seen.now)
+    }
+
+    /// In place with nobody else to serve: lossy by construction, and nothing here can help.
+    fn warn_of_the_last(&mut self, pod: &Pod) {
+        let message = format!(
+            "pod {} is the last available one and is updated in place: requests are lost until it is back; allow \
+             updateStrategy.rollingUpdate.maxSurge or more replicas",
+            pod.name()
+        );
+        self.waits.say(message.clone());
+        self.warnings.push(("LastAvailablePod", message));
+    }
+
+    /// The write that changes the pod. `in_service`: its gate does not say that it is being updated, so its state does.
+    fn apply(&mut self, pod: &'a Pod, batch: &Batch, revision: &str, in_service: bool) {
+        let updating = in_service || self.moves_on(pod);
+        let action = change(pod, batch, revision, updating, self.seen.nodes, self.seen.now);
+        self.write(pod, action);
     }
 
     /// Whether the write of the images also moves the pod's life on: where a hook looks at it, or did.

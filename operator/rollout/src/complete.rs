@@ -3,8 +3,6 @@
 //! OpenKruise waits for another imageID and so waits for ever when two tags have one digest; a changed containerID alone
 //! proves nothing either, because a crash may have restarted the *old* image. The rules stand at `Look::container`.
 
-use std::collections::BTreeMap;
-
 use afloat_api::{ContainerOrigin, InPlaceUpdateState, LastContainerStatus, UpdateSpec, names, origins};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
@@ -30,32 +28,52 @@ pub enum Completion {
     },
 }
 
-/// Whether the last in-place update of the pod is complete.
+/// Whether the last in-place update of the pod is complete, as far as it was written: later batches of containers may
+/// wait ([`InPlaceUpdateState::waits`]).
 pub fn completion(pod: &Pod, nodes: &Nodes, now: Timestamp) -> Completion {
     let annotations = pod.annotations();
+    let waiting = |container: &str| Completion::Waiting {
+        container: container.to_owned(),
+        until: None,
+    };
     if UpdateSpec::present(annotations) {
-        return Completion::Waiting {
-            container: String::new(),
-            until: None,
-        };
+        return waiting("");
     }
     let Some(state) = InPlaceUpdateState::read(annotations) else {
         return Completion::Done;
     };
-    let records = state.last_container_statuses.clone().unwrap_or_default();
-    if records.is_empty() {
-        return Completion::Done;
-    }
     let origins = origins(annotations);
     let hashes = Hashes::read(pod);
     let look = Look::new(pod, nodes, &state, now);
-    for (name, before) in &records {
+    for (name, before) in state.last_container_statuses.iter().flatten() {
         let complete = look.container(name, before, origins.get(name));
         if complete != Completion::Done && !hashes.shows_current(pod, name) {
             return complete;
         }
     }
-    Completion::Done
+    // Begun by OpenKruise: its daemon restarts the containers and says so.
+    if state.update_env_from_metadata
+        && origins.is_empty()
+        && let Some(open) = hashes.old_environment(pod)
+    {
+        return waiting(open);
+    }
+    let unsized_yet = |container: &&Container| {
+        let actual = pod
+            .container_status(&container.name)
+            .and_then(|status| status.resources.as_deref());
+        !container.resources.is_empty() && !actual.is_some_and(|actual| actual.same(&container.resources))
+    };
+    match pod
+        .spec
+        .containers
+        .iter()
+        .find(unsized_yet)
+        .filter(|_| state.update_resources)
+    {
+        Some(container) => waiting(&container.name),
+        None => Completion::Done,
+    }
 }
 
 /// Names of the recorded containers whose update is not complete.
@@ -83,7 +101,9 @@ struct Look<'a> {
 
 impl<'a> Look<'a> {
     fn new(pod: &'a Pod, nodes: &'a Nodes, state: &InPlaceUpdateState, now: Timestamp) -> Self {
-        let written = state.update_timestamp.parse().ok();
+        let batch = state.container_batches_record.last();
+        let batch = batch.and_then(|batch| batch.get("timestamp")?.as_str()?.parse().ok());
+        let written = batch.or_else(|| state.update_timestamp.parse().ok());
         Self {
             pod,
             nodes,
@@ -96,10 +116,10 @@ impl<'a> Look<'a> {
     ///
     /// 1. Another imageID than before, and the status does not name an image that is on its way out: complete.
     /// 2. The same imageID (two tags, one digest): complete once the container is another one *and* the status names
-    ///    the wanted image.
-    /// 3. The same imageID, another container, and the status keeps naming another tag: complete if the node lists the
-    ///    wanted reference as a name of the image that runs, and the container has run for [`SETTLE`], as it may be the
-    ///    old one after a crash that the node is about to stop.
+    ///    the wanted image, and would not have named it before.
+    /// 3. The same imageID, another container, and the status does not tell the two names apart: complete if the node
+    ///    lists the wanted reference as a name of the image that runs, and the container has run for [`SETTLE`], as it
+    ///    may be the old one after a crash that the node is about to stop.
     /// 4. The wanted image is the one that ran when it was written (a rollback before the node acted): complete if the
     ///    container still runs and the node has acted on this generation, or has had [`SETTLE`] to do so.
     ///
@@ -139,10 +159,10 @@ impl<'a> Look<'a> {
             Some(id) => id != origin.container_id,
         };
         if replaced {
-            return if wanted {
-                Completion::Done
-            } else {
+            return if !wanted || ambiguous(container, before, origin) {
                 self.same_image(container, status)
+            } else {
+                Completion::Done
             };
         }
         let rolled_back = if wanted {
@@ -172,7 +192,8 @@ impl<'a> Look<'a> {
                 until: None,
             };
         };
-        if self.node_acted() == Some(false) || !self.resolves(&container.image, status) {
+        let same = names_wanted(container, status) || self.resolves(&container.image, status);
+        if self.node_acted() == Some(false) || !same {
             return again;
         }
         let started = running.started_at.as_ref().map(|time| time.0);
@@ -203,8 +224,20 @@ impl<'a> Look<'a> {
 
 /// Whether the status speaks of the image that the spec wants.
 fn names_wanted(container: &Container, status: &ContainerStatus) -> bool {
-    let digest = container.image.split_once('@').map(|(_, digest)| digest);
-    normalise(&container.image) == normalise(&status.image) || digest.is_some_and(|d| status.image_id.ends_with(d))
+    speaks_of(&container.image, &status.image, &status.image_id)
+}
+
+fn speaks_of(wanted: &str, image: &str, image_id: &str) -> bool {
+    let digest = wanted.split_once('@').map(|(_, digest)| digest);
+    normalise(wanted) == normalise(image) || digest.is_some_and(|digest| image_id.ends_with(digest))
+}
+
+/// Whether a status of the container that is on its way out could look like one of the wanted: the same image written in
+/// another way, as for a restart.
+fn ambiguous(container: &Container, before: &LastContainerStatus, origin: &ContainerOrigin) -> bool {
+    let path = |image: &str| normalise(image.split_once('@').map_or(image, |(path, _)| path));
+    speaks_of(&container.image, &origin.ran, &before.image_id)
+        || origin.images.iter().any(|image| path(image) == path(&container.image))
 }
 
 /// An image reference in its full form: `nginx` is `docker.io/library/nginx:latest`.
@@ -247,7 +280,14 @@ struct ContainerMeta {
     name: String,
     #[serde(rename = "containerID")]
     container_id: String,
-    hashes: BTreeMap<String, serde_json::Value>,
+    hashes: ContainerHashes,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ContainerHashes {
+    plain_hash: Option<u64>,
+    extracted_env_from_metadata_hash: Option<u64>,
 }
 
 impl Hashes {
@@ -265,15 +305,38 @@ impl Hashes {
         };
         !meta.container_id.is_empty()
             && status.container_id.as_deref() == Some(&meta.container_id)
-            && meta.hashes.get("plainHash").and_then(serde_json::Value::as_u64)
-                == Some(u64::from(plain_hash(container)))
+            && meta.hashes.plain_hash == Some(u64::from(plain_hash(container)))
+    }
+}
+
+impl Hashes {
+    /// The first container whose environment from metadata is not that of the pod's present metadata; as OpenKruise
+    /// asks for all containers, one that is not reported counts.
+    fn old_environment<'a>(&self, pod: &'a Pod) -> Option<&'a str> {
+        let current = |container: &&Container| {
+            let meta = self.containers.iter().find(|meta| meta.name == container.name)?;
+            let status = pod.container_status(&container.name)?;
+            let same = status.container_id.as_deref() == Some(&meta.container_id);
+            let hash = meta.hashes.extracted_env_from_metadata_hash;
+            (same && hash == Some(container.environment.hash(pod))).then_some(())
+        };
+        let open = pod
+            .spec
+            .containers
+            .iter()
+            .find(|container| current(container).is_none());
+        open.map(|container| container.name.as_str())
     }
 }
 
 /// The kubelet's container hash since Kubernetes 1.31: FNV-1a over Go's print of the bytes of `{"image":I,"name":N}`.
 fn plain_hash(container: &Container) -> u32 {
-    let json = serde_json::json!({"image": container.image, "name": container.name});
-    let bytes: Vec<_> = crate::revision::bytes(&json).iter().map(u8::to_string).collect();
+    go_hash(&serde_json::json!({"image": container.image, "name": container.name}))
+}
+
+/// FNV-1a over Go's print of the bytes of a JSON text, as Kubernetes and OpenKruise hash objects.
+pub(crate) fn go_hash(json: &serde_json::Value) -> u32 {
+    let bytes: Vec<_> = crate::revision::bytes(json).iter().map(u8::to_string).collect();
     let text = format!("([]uint8)[{}]", bytes.join(" "));
     text.bytes().fold(0x811c_9dc5, |hash: u32, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)

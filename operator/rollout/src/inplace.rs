@@ -1,10 +1,13 @@
-//! Can a pod change from one template to another in place? Images of containers, labels and annotations can; anything
-//! else on a live pod cannot, and the answer names the field that forces the pod to be recreated.
+//! Can a pod change from one template to another in place? Images, cpu and memory of containers, labels and annotations
+//! can, and with them the environment that containers take from labels and annotations; anything else on a live pod
+//! cannot, and the answer names the field that forces the pod to be recreated.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
+use crate::environment::Source;
+use crate::resources;
 use crate::revision::canonical;
 
 /// What an in-place update has to change.
@@ -16,6 +19,34 @@ pub struct Change {
     pub labels: BTreeMap<String, Option<String>>,
     /// New value by annotation; None removes it.
     pub annotations: BTreeMap<String, Option<String>>,
+    /// Containers that take environment from labels or annotations that change.
+    pub environment: BTreeMap<String, Keys>,
+    /// New cpu and memory by container, only what changes: `{"limits": {"cpu": "2"}}`.
+    pub resources: BTreeMap<String, Value>,
+}
+
+/// Keys of labels and annotations.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keys {
+    /// Of labels.
+    pub labels: BTreeSet<String>,
+    /// Of annotations.
+    pub annotations: BTreeSet<String>,
+}
+
+impl Keys {
+    /// Whether both name a key.
+    pub fn share(&self, other: &Self) -> bool {
+        !self.labels.is_disjoint(&other.labels) || !self.annotations.is_disjoint(&other.annotations)
+    }
+}
+
+impl Change {
+    /// The containers that change themselves, each once.
+    pub fn containers(&self) -> BTreeSet<&String> {
+        let names = self.images.keys().chain(self.environment.keys());
+        names.chain(self.resources.keys()).collect()
+    }
 }
 
 /// The field of the template that cannot change on a live pod, as a path below `spec.template`.
@@ -73,17 +104,71 @@ pub fn compare(old: &Value, new: &Value) -> Result<Change, Obstacle> {
             after.as_object().unwrap_or(&empty),
         );
         let path = format!("spec.containers[{index}]");
-        without(before, &["image"], &without_map(after, &["image"]), &path)?;
+        let special = ["image", "resources"];
+        without(before, &special, &without_map(after, &special), &path)?;
         let text = |map: &Map<String, Value>, key: &str| map.get(key).and_then(Value::as_str).map(str::to_owned);
+        let name = text(after, "name").unwrap_or_default();
         match (text(before, "image"), text(after, "image")) {
             (old, new) if old == new => {}
             (Some(_), Some(image)) => {
-                change.images.insert(text(after, "name").unwrap_or_default(), image);
+                change.images.insert(name.clone(), image);
             }
             _ => return Err(Obstacle(format!("{path}.image (added or removed)"))),
         }
+        if let Some(amounts) = resources::difference(before.get("resources"), after.get("resources"), &path)? {
+            if change.images.contains_key(&name) && restarts(after, &amounts) {
+                let why = "and image, with a resizePolicy that restarts the container: it would restart twice";
+                return Err(Obstacle(format!("{path}.resources {why}")));
+            }
+            change.resources.insert(name.clone(), amounts);
+        }
+        let keys = environment(after, &change);
+        if keys != Keys::default() {
+            change.environment.insert(name, keys);
+        }
+    }
+    if !change.resources.is_empty() {
+        let (before, after) = (resources::qos_class(&old), resources::qos_class(&new));
+        if before != after {
+            return Err(Obstacle(format!(
+                "spec.containers[*].resources (the QoS class {before} would be {after})"
+            )));
+        }
     }
     Ok(change)
+}
+
+/// Whether the container's own policy asks for a restart to change these amounts.
+fn restarts(container: &Map<String, Value>, amounts: &Value) -> bool {
+    let policies = container.get("resizePolicy").and_then(Value::as_array);
+    policies.into_iter().flatten().any(|policy| {
+        let name = policy.get("resourceName").and_then(Value::as_str).unwrap_or_default();
+        let changes = |kind| {
+            amounts
+                .get(kind)
+                .is_some_and(|amounts: &Value| amounts.get(name).is_some())
+        };
+        policy["restartPolicy"] == "RestartContainer" && (changes("limits") || changes("requests"))
+    })
+}
+
+/// The changing labels and annotations that the container takes environment from.
+fn environment(container: &Map<String, Value>, change: &Change) -> Keys {
+    let mut keys = Keys::default();
+    let variables = container.get("env").and_then(Value::as_array);
+    for variable in variables.into_iter().flatten() {
+        let path = variable
+            .pointer("/valueFrom/fieldRef/fieldPath")
+            .and_then(Value::as_str);
+        match path.and_then(Source::read) {
+            Some(Source::Label(key)) if change.labels.contains_key(&*key) => keys.labels.insert(key.into()),
+            Some(Source::Annotation(key)) if change.annotations.contains_key(&*key) => {
+                keys.annotations.insert(key.into())
+            }
+            _ => false,
+        };
+    }
+    keys
 }
 
 fn without_map(map: &Map<String, Value>, skip: &[&str]) -> Map<String, Value> {
@@ -145,6 +230,58 @@ mod tests {
         assert_eq!(change.labels, [("old".to_owned(), None)].into());
         assert_eq!(change.annotations, [("a".to_owned(), Some("b".to_owned()))].into());
         assert_eq!(changed(|_| ()).unwrap(), Change::default());
+    }
+
+    #[test]
+    fn environment_from_metadata_is_found() {
+        let mut old = template();
+        old["spec"]["containers"][1]["env"] = json!([
+            {"name": "VERSION", "valueFrom": {"fieldRef": {"fieldPath": "metadata.annotations['version']"}}},
+            {"name": "APP", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['app']"}}},
+        ]);
+        let mut new = old.clone();
+        new["metadata"]["annotations"] = json!({"version": "2"});
+        let change = compare(&old, &new).unwrap();
+        let keys = Keys {
+            annotations: ["version".to_owned()].into(),
+            ..Keys::default()
+        };
+        assert_eq!(change.environment, [("log".to_owned(), keys)].into());
+    }
+
+    #[test]
+    fn amounts_change_in_place_within_their_class() {
+        let mut old = template();
+        old["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "2"}, "requests": {"cpu": "1"}});
+        let changed = |edit: &dyn Fn(&mut Value)| {
+            let mut new = old.clone();
+            edit(&mut new["spec"]["containers"][0]);
+            compare(&old, &new).map_err(|obstacle| obstacle.0)
+        };
+        let change = changed(&|c| c["resources"]["requests"]["cpu"] = json!("500m")).unwrap();
+        assert_eq!(
+            change.resources,
+            [("app".to_owned(), json!({"requests": {"cpu": "500m"}}))].into()
+        );
+        let mut two = template();
+        two["spec"]["initContainers"] = json!([]);
+        for container in two["spec"]["containers"].as_array_mut().unwrap() {
+            container["resources"] =
+                json!({"limits": {"cpu": "2", "memory": "1Gi"}, "requests": {"cpu": "1", "memory": "1Gi"}});
+        }
+        let mut guaranteed = two.clone();
+        for container in guaranteed["spec"]["containers"].as_array_mut().unwrap() {
+            container["resources"]["requests"]["cpu"] = json!("2");
+        }
+        let why = compare(&two, &guaranteed).unwrap_err().0;
+        assert!(why.contains("QoS class Burstable would be Guaranteed"), "{why}");
+        old["spec"]["containers"][0]["resizePolicy"] =
+            json!([{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]);
+        let mut both = old.clone();
+        both["spec"]["containers"][0]["image"] = json!("app:2");
+        both["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("500m");
+        let why = compare(&old, &both).unwrap_err().0;
+        assert!(why.contains("restart twice"), "{why}");
     }
 
     #[test]

@@ -8,6 +8,9 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use serde::Deserialize;
 
+use crate::environment::Environment;
+use crate::resources::Resources;
+
 /// A pod.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -34,12 +37,19 @@ pub struct PodSpec {
 
 /// A container of the spec.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Container {
     /// Unique in the pod.
     pub name: String,
     /// Reference.
     pub image: String,
+    /// The few variables that matter.
+    #[serde(rename = "env")]
+    pub environment: Environment,
+    /// What it may use.
+    pub resources: Resources,
+    /// Which resources need a restart to change.
+    pub resize_policy: Vec<ResizePolicy>,
 }
 
 /// One readiness gate.
@@ -81,6 +91,16 @@ pub struct PodCondition {
     pub message: Option<String>,
 }
 
+/// What has to happen so that a container gets another amount of a resource (KEP-1287).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ResizePolicy {
+    /// cpu or memory.
+    pub resource_name: String,
+    /// NotRequired or RestartContainer.
+    pub restart_policy: String,
+}
+
 /// What the node says about a container.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -101,6 +121,8 @@ pub struct ContainerStatus {
     pub ready: bool,
     /// Waiting, running or terminated.
     pub state: ContainerState,
+    /// What it has, where the node says so.
+    pub resources: Option<Box<Resources>>,
 }
 
 /// State of a container; at most one field is set.
@@ -223,6 +245,11 @@ impl Pod {
         }
         let at = self.ready_since()?.checked_add(min_ready).ok()?;
         (at > now).then_some(at)
+    }
+
+    /// A container of the spec.
+    pub fn container(&self, name: &str) -> Option<&Container> {
+        self.spec.containers.iter().find(|container| container.name == name)
     }
 
     /// What the node says about a container.

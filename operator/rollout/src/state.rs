@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::action::{Action, At, Why};
+use crate::batch::{Batch, Next};
 use crate::complete::incomplete;
 use crate::images::Nodes;
 use crate::inplace::Change;
@@ -137,8 +138,9 @@ fn status_patch(pod: &Pod, conditions: Vec<Value>, why: Why) -> Action {
 
 /// Second write: images, labels, annotations and the record of what ran before, all at once. `updating` also moves the
 /// pod's life to that state, for hooks to see.
-pub fn change(pod: &Pod, change: &Change, revision: &str, updating: bool, nodes: &Nodes, now: Timestamp) -> Action {
+pub fn change(pod: &Pod, batch: &Batch, revision: &str, updating: bool, nodes: &Nodes, now: Timestamp) -> Action {
     let at = At::of(&pod.metadata);
+    let change = &batch.now;
     let mut labels: BTreeMap<&str, Option<&str>> = change
         .labels
         .iter()
@@ -152,14 +154,8 @@ pub fn change(pod: &Pod, change: &Change, revision: &str, updating: bool, nodes:
 
     let (last, origins) = records(pod, change, nodes, now);
     let state = InPlaceUpdateState {
-        revision: revision.to_owned(),
-        update_timestamp: rfc3339(now),
-        update_images: !change.images.is_empty(),
-        container_batches_record: vec![json!({
-            "timestamp": rfc3339(now), "containers": change.images.keys().collect::<Vec<_>>(),
-        })],
         last_container_statuses: Some(last),
-        ..InPlaceUpdateState::default()
+        ..record(pod, batch, revision, now)
     };
     let mut annotations: BTreeMap<&str, Option<String>> = change
         .annotations
@@ -200,6 +196,56 @@ pub fn change(pod: &Pod, change: &Change, revision: &str, updating: bool, nodes:
         at,
         patch,
         why: Why::Update,
+    }
+}
+
+/// The state annotation for this batch; what earlier batches of the same update noted stays.
+fn record(pod: &Pod, batch: &Batch, revision: &str, now: Timestamp) -> InPlaceUpdateState {
+    let earlier = InPlaceUpdateState::read(pod.annotations())
+        .filter(|state| state.waits() && state.revision == revision)
+        .unwrap_or_default();
+    let start = Some(earlier.update_timestamp).filter(|text| !text.is_empty());
+    let mut batches = earlier.container_batches_record;
+    batches.push(json!({"timestamp": rfc3339(now), "containers": batch.now.containers()}));
+    let Next {
+        images,
+        metadata,
+        resources,
+        check,
+    } = batch.next.clone();
+    InPlaceUpdateState {
+        revision: revision.to_owned(),
+        update_timestamp: start.unwrap_or_else(|| rfc3339(now)),
+        update_env_from_metadata: earlier.update_env_from_metadata
+            || !(batch.now.environment.is_empty() && metadata.is_empty()),
+        update_resources: earlier.update_resources || !(batch.now.resources.is_empty() && resources.is_empty()),
+        update_images: earlier.update_images || !(batch.now.images.is_empty() && images.is_empty()),
+        next_container_images: images,
+        next_container_ref_metadata: metadata,
+        next_container_resources: resources,
+        pre_check_before_next: check,
+        container_batches_record: batches,
+        last_container_statuses: None,
+    }
+}
+
+/// New cpu and memory through the `resize` subresource: `{"name": …, "resources": …}` per container.
+pub fn resize(pod: &Pod, containers: &[Value]) -> Action {
+    let at = At::of(&pod.metadata);
+    let patch = json!({"metadata": preconditions(&at), "spec": {"containers": containers}});
+    Action::ResizePod { at, patch }
+}
+
+/// Writes annotations that nothing restarts for.
+pub(crate) fn annotate(pod: &Pod, annotations: &[(&str, &str)]) -> Action {
+    let at = At::of(&pod.metadata);
+    let mut metadata = preconditions(&at);
+    let annotations: BTreeMap<_, _> = annotations.iter().copied().collect();
+    metadata.insert("annotations".into(), json!(annotations));
+    Action::PatchPod {
+        at,
+        patch: json!({"metadata": metadata}),
+        why: Why::Launch,
     }
 }
 
@@ -282,6 +328,13 @@ mod tests {
         .unwrap()
     }
 
+    fn whole(now: Change) -> Batch {
+        Batch {
+            now,
+            next: Next::default(),
+        }
+    }
+
     #[test]
     fn the_message_carries_the_drain() {
         let now: Timestamp = "2026-01-01T00:00:00.25Z".parse().unwrap();
@@ -326,7 +379,8 @@ mod tests {
             images: [("app".into(), "app:2".into())].into(),
             ..Change::default()
         };
-        let Action::PatchPod { patch, .. } = change(&pod(), &wanted, "web-new", false, &Nodes::new(), now) else {
+        let Action::PatchPod { patch, .. } = change(&pod(), &whole(wanted), "web-new", false, &Nodes::new(), now)
+        else {
             panic!()
         };
         assert_eq!(
@@ -350,7 +404,7 @@ mod tests {
             images: [("app".into(), "app:2".into()), ("log".into(), "log:2".into())].into(),
             ..Change::default()
         };
-        let Action::PatchPod { patch, .. } = change(&pod, &both, "web-b", false, &Nodes::new(), now) else {
+        let Action::PatchPod { patch, .. } = change(&pod, &whole(both), "web-b", false, &Nodes::new(), now) else {
             panic!()
         };
         pod.metadata.annotations = serde_json::from_value(patch["metadata"]["annotations"].clone()).unwrap();

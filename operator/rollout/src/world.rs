@@ -233,6 +233,8 @@ impl World {
             seed,
             drained: &BTreeMap::new(),
             nodes: &self.node_images(),
+            opened: &BTreeMap::new(),
+            resizes: true,
         });
         (plan, view)
     }
@@ -301,6 +303,10 @@ impl World {
                     self.check_budget(available, view, &format!("deleted {} ({why:?})", at.name))?;
                 }
                 self.wrote(1);
+            }
+            // No container of this world has amounts or a launch priority.
+            Action::ResizePod { .. } | Action::OpenBarrier { .. } => {
+                return Err("a resize or a barrier".to_owned());
             }
             Action::PatchPod { at, patch, why } | Action::PatchPodStatus { at, patch, why } => {
                 let guarded = self.bug != Bug::StaleView;

@@ -9,19 +9,23 @@ use super::{Observed, Revisions};
 use crate::action::Action;
 use crate::budget::Count;
 use crate::claim::{self, ById};
+use crate::launch;
 use crate::revision::{owner, short};
 
 /// Creates `missing` pods. Those that the partition keeps at the old revision come first, as far as its template is
 /// still known.
+///
+/// # Errors
+/// A template that no pod can be made from.
 pub(super) fn pods(
     seen: &Observed<'_>,
     revisions: &Revisions,
     claims: &ById<'_>,
     count: &Count,
     missing: usize,
-) -> Vec<Action> {
+) -> Result<Vec<Action>, String> {
     if missing == 0 {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let old = count.total - count.updated;
     let at_old = match revisions.old_template.as_ref() {
@@ -32,32 +36,32 @@ pub(super) fn pods(
     let set_name = seen.cloneset.metadata.name.as_deref().unwrap_or_default();
     let mut taken: BTreeSet<String> = seen.pods.iter().map(|pod| pod.name().to_owned()).collect();
     let mut free = claim::free_ids(seen, claims).into_iter();
-    (0..missing)
-        .flat_map(|index| {
-            let id = free.next().unwrap_or_else(|| {
-                let mut id = ids.next();
-                while taken.contains(&format!("{set_name}-{id}")) {
-                    id = ids.next();
-                }
-                id
-            });
-            taken.insert(format!("{set_name}-{id}"));
-            let body = match revisions.old_template.as_ref() {
-                Some(template) if index < at_old => body(seen, template, &revisions.current, &id),
-                _ => body(seen, &seen.cloneset.spec.template, &revisions.update, &id),
-            };
-            let mut actions: Vec<_> = claim::missing(seen.cloneset, claims, &id).collect();
-            actions.push(Action::CreatePod { body });
-            actions
-        })
-        .collect()
+    let mut actions = Vec::new();
+    for index in 0..missing {
+        let id = free.next().unwrap_or_else(|| {
+            let mut id = ids.next();
+            while taken.contains(&format!("{set_name}-{id}")) {
+                id = ids.next();
+            }
+            id
+        });
+        taken.insert(format!("{set_name}-{id}"));
+        let body = match revisions.old_template.as_ref() {
+            Some(template) if index < at_old => body(seen, template, &revisions.current, &id)?,
+            _ => body(seen, &seen.cloneset.spec.template, &revisions.update, &id)?,
+        };
+        actions.extend(claim::missing(seen.cloneset, claims, &id));
+        actions.push(Action::CreatePod { body });
+    }
+    Ok(actions)
 }
 
 /// A pod of a template.
-fn body(seen: &Observed<'_>, template: &Value, revision: &str, id: &str) -> Value {
+fn body(seen: &Observed<'_>, template: &Value, revision: &str, id: &str) -> Result<Value, String> {
     let set = seen.cloneset;
+    let name = format!("{}-{id}", set.metadata.name.as_deref().unwrap_or_default());
     let mut metadata = json!({
-        "name": format!("{}-{id}", set.metadata.name.as_deref().unwrap_or_default()),
+        "name": name,
         "namespace": set.metadata.namespace,
         "ownerReferences": [owner(set)],
     });
@@ -93,6 +97,7 @@ fn body(seen: &Observed<'_>, template: &Value, revision: &str, id: &str) -> Valu
         .cloned()
         .unwrap_or(json!({}));
     claim::mount(set, &mut spec, id);
+    launch::put_barriers(template, &mut spec, &name)?;
     let mut gates = spec
         .get("readinessGates")
         .and_then(Value::as_array)
@@ -114,7 +119,7 @@ fn body(seen: &Observed<'_>, template: &Value, revision: &str, id: &str) -> Valu
         }
     }
     spec["readinessGates"] = Value::Array(gates);
-    json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    Ok(json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}))
 }
 
 /// Five characters at a time out of a seed (splitmix64), in Kubernetes' alphabet for generated names.

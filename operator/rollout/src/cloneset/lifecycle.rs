@@ -3,7 +3,7 @@
 
 use afloat_api::{Lifecycle, LifecycleHook, names};
 
-use super::Planner;
+use super::{Planner, Wait};
 use crate::lifecycle::{KEY_DELETE, KEY_UPDATE, all_hooked, enter, hooked, marked, state};
 use crate::pod::Pod;
 use crate::state::serve;
@@ -27,7 +27,7 @@ impl<'a> Planner<'a> {
             return false;
         }
         if state(pod) == names::STATE_PREPARING_DELETE {
-            self.wait_for(pod, "preDelete");
+            self.wait_for(pod, Wait::PreDelete);
         } else if self.spend(pod) {
             self.write(pod, enter(pod, names::STATE_PREPARING_DELETE, None, self.seen.now));
         }
@@ -38,7 +38,7 @@ impl<'a> Planner<'a> {
     pub(super) fn held_from_update(&mut self, pod: &'a Pod) -> Option<bool> {
         let hook = self.update_hook();
         match state(pod) {
-            names::STATE_PREPARING_UPDATE if hooked(hook, pod) => self.wait_for(pod, "inPlaceUpdate"),
+            names::STATE_PREPARING_UPDATE if hooked(hook, pod) => self.wait_for(pod, Wait::InPlaceUpdate),
             names::STATE_PREPARING_UPDATE | names::STATE_UPDATING => return None,
             names::STATE_UPDATED if hook.is_some() => {
                 self.write(pod, enter(pod, names::STATE_PREPARING_UPDATE, hook, self.seen.now));
@@ -54,8 +54,8 @@ impl<'a> Planner<'a> {
         Some(true)
     }
 
-    fn wait_for(&mut self, pod: &'a Pod, hook: &str) {
-        self.waits.push(format!("pod {} waits for its {hook} hook", pod.name()));
+    fn wait_for(&mut self, pod: &'a Pod, hook: Wait) {
+        self.waits.pod(hook, || pod.name().to_owned());
         self.written.insert(pod.name());
         if let Some(action) = serve(pod, false, &self.keys(pod), self.seen.now) {
             self.actions.push(action);
@@ -87,15 +87,13 @@ impl<'a> Planner<'a> {
                     Some(hook) => all_hooked(hook, pod),
                 };
                 if !ready && pod.ready() {
-                    self.waits
-                        .push(format!("pod {} waits for its preNormal hook", pod.name()));
+                    self.waits.pod(Wait::PreNormal, || pod.name().to_owned());
                 }
                 ready.then_some(names::STATE_NORMAL)
             }
             names::STATE_UPDATING => Some(back),
             names::STATE_UPDATED if back == names::STATE_UPDATED => {
-                self.waits
-                    .push(format!("pod {} waits for its inPlaceUpdate hook", pod.name()));
+                self.waits.pod(Wait::InPlaceUpdate, || pod.name().to_owned());
                 None
             }
             names::STATE_UPDATED => Some(names::STATE_NORMAL),

@@ -3,14 +3,17 @@
 
 use afloat_api::{InPlaceUpdateState, UpdateSpec, names};
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::Planner;
+use super::{Planner, Wait};
+use crate::action::Action;
+use crate::batch;
 use crate::complete::{Completion, completion};
 use crate::inplace::Change;
+use crate::launch;
 use crate::lifecycle::state;
 use crate::pod::{Pod, same_revision};
-use crate::state::{change, drop_grace, serve};
+use crate::state::{Drain, drop_grace, leave_service, resize, serve};
 
 impl<'a> Planner<'a> {
     /// Looks after all pods that are not available.
@@ -37,19 +40,22 @@ impl<'a> Planner<'a> {
     fn settle(&mut self, pod: &'a Pod) {
         let gated = pod.has_gate(names::INPLACE_READY);
         let in_service = pod.condition(names::INPLACE_READY).is_some_and(|c| c.status == "True");
-        if gated && !in_service || !gated && state(pod) == names::STATE_UPDATING {
+        if gated && !in_service || state(pod) == names::STATE_UPDATING {
+            if self.resize(pod) {
+                return;
+            }
             match completion(pod, self.seen.nodes, self.seen.now) {
                 Completion::Done => {}
                 Completion::Waiting { container, until } => {
-                    self.waits.push(format!(
-                        "container {container} of {} does not run its new image yet",
-                        pod.name()
-                    ));
+                    self.wait_for_container(pod, &container);
                     if let Some(at) = until {
                         self.wake(at);
                     }
                     return;
                 }
+            }
+            if self.next_batch(pod) {
+                return;
             }
         }
         // A pod without a node is not written yet: the scheduler is about to.
@@ -60,6 +66,119 @@ impl<'a> Planner<'a> {
             return;
         }
         self.go_on(pod);
+    }
+
+    fn wait_for_container(&mut self, pod: &Pod, container: &str) {
+        let resize = pod
+            .status
+            .conditions
+            .iter()
+            .find(|c| c.kind.starts_with("PodResize") && c.status == "True");
+        let why = if resize.is_some() { Wait::Resize } else { Wait::Image };
+        self.waits.pod(why, || {
+            let said = resize.map(|condition| {
+                let texts = [condition.reason.as_deref(), condition.message.as_deref()];
+                let words = texts.into_iter().flatten().collect::<Vec<_>>().join(": ");
+                format!(" ({} {words})", condition.kind)
+            });
+            format!("container {container} of {}{}", pod.name(), said.unwrap_or_default())
+        });
+    }
+
+    /// The template of the revision whose label the pod has.
+    fn template_of(&self, pod: &Pod) -> Option<&'a Value> {
+        if self.updated(pod) {
+            return Some(&self.seen.cloneset.spec.template);
+        }
+        let label = pod.labels().get(names::REVISION)?;
+        let named = |name: &str| same_revision(label, name);
+        let revisions = self.seen.revisions.iter();
+        let mut found = revisions.filter(|revision| revision.metadata.name.as_deref().is_some_and(named));
+        crate::revision::template(found.next()?)
+    }
+
+    /// Writes new amounts that the pod's update is to bring and its spec does not have yet: they go through a
+    /// subresource, so in a write of their own.
+    fn resize(&mut self, pod: &'a Pod) -> bool {
+        let text = pod.annotations().get(names::INPLACE_STATE).map_or("", String::as_str);
+        if !self.seen.resizes || !text.contains("\"updateResources\"") {
+            return false;
+        }
+        let (Some(state), Some(template)) = (InPlaceUpdateState::read(pod.annotations()), self.template_of(pod)) else {
+            return false;
+        };
+        let missing = crate::resources::missing(pod, template, &state.next_container_resources);
+        let containers: Vec<Value> = missing
+            .into_iter()
+            .map(|(name, resources)| json!({"name": name, "resources": resources}))
+            .collect();
+        if containers.is_empty() {
+            return false;
+        }
+        self.write(pod, resize(pod, &containers));
+        true
+    }
+
+    /// Containers that wait for those before them: true if there are any.
+    fn next_batch(&mut self, pod: &'a Pod) -> bool {
+        let text = pod.annotations().get(names::INPLACE_STATE).map_or("", String::as_str);
+        if !text.contains("\"nextContainer") {
+            return false;
+        }
+        let label = pod.labels().get(names::REVISION).map_or("", String::as_str);
+        let unfinished = |state: &InPlaceUpdateState| state.waits() && same_revision(label, &state.revision);
+        let Some(state) = InPlaceUpdateState::read(pod.annotations()).filter(unfinished) else {
+            return false;
+        };
+        let ready = |name: &String| pod.container_status(name).is_some_and(|status| status.ready);
+        let required = state
+            .pre_check_before_next
+            .iter()
+            .flat_map(|check| &check.containers_required_ready);
+        if let Some(container) = required.into_iter().find(|name| !ready(name)) {
+            self.waits.pod(Wait::Batch, || {
+                format!("{} waits until its container {container} is Ready", pod.name())
+            });
+            return true;
+        }
+        let template = self.template_of(pod).unwrap_or(&Value::Null);
+        let wanted = match batch::with_restarts(pod, batch::waiting(&state), template) {
+            Ok(wanted) => wanted,
+            Err(why) => {
+                self.failed_update = Some(format!("pod {} cannot be updated in place: {why}", pod.name()));
+                return true;
+            }
+        };
+        let in_service = pod
+            .condition(names::INPLACE_READY)
+            .is_none_or(|gate| gate.status == "True");
+        if in_service && !self.stays_in_service(pod, &wanted) {
+            // Somebody put it back meanwhile.
+            self.write(pod, leave_service(pod, &state.revision, self.seen.now));
+            return true;
+        }
+        match Drain::of(pod).and_then(|drain| self.quiet_until(pod, &drain)) {
+            Some(end) => self.wake(end),
+            None => self.apply(pod, &batch::first(pod, &wanted), &state.revision, in_service),
+        }
+        true
+    }
+
+    /// Lets the next containers of pods with a launch priority start.
+    pub(super) fn launch(&mut self) {
+        for pod in self.pods.clone() {
+            let has_priority = |container: &crate::pod::Container| container.environment.priority.is_some();
+            if !pod.spec.containers.iter().any(has_priority) {
+                continue;
+            }
+            for action in launch::next(pod, self.seen.opened) {
+                match action {
+                    Action::PatchPod { .. } if self.written.contains(pod.name()) => {}
+                    Action::PatchPod { .. } => self.write(pod, action),
+                    other => self.actions.push(other),
+                }
+            }
+        }
     }
 
     /// Continues a quiet period that OpenKruise began: the pod has the new revision's label but not its images.
@@ -97,15 +216,20 @@ impl<'a> Planner<'a> {
                         .map(|(k, v)| (k, v.as_str().map(str::to_owned)))
                         .collect()
                 };
-                let wanted = Change {
+                let mut wanted = Change {
                     images: spec.container_images,
                     labels: all("/metadata/labels"),
                     annotations: all("/metadata/annotations"),
+                    resources: spec.container_resources,
+                    ..Change::default()
                 };
-                self.write(
-                    pod,
-                    change(pod, &wanted, &label, self.moves_on(pod), self.seen.nodes, self.seen.now),
-                );
+                batch::add_metadata(&mut wanted, &spec.container_ref_metadata);
+                match batch::with_restarts(pod, wanted, &self.seen.cloneset.spec.template) {
+                    Ok(wanted) => self.apply(pod, &batch::first(pod, &wanted), &label, false),
+                    Err(why) => {
+                        self.failed_update = Some(format!("pod {} cannot be updated in place: {why}", pod.name()));
+                    }
+                }
             }
         }
     }

@@ -3,14 +3,31 @@
 use afloat_api::{CloneSetStatus, names};
 
 use super::{Plan, Planner, history};
+use crate::lifecycle::state;
 use crate::status::{Verdict, clear_condition, count, deadline, moved, set_condition, verdict};
+
+/// How many pods stand where in a rollout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Phases {
+    /// At another revision than the wanted one, and in service as far as this update is concerned.
+    pub outdated: usize,
+    /// At another revision, out of service so that they can be changed.
+    pub draining: usize,
+    /// Changed, until the node runs the change and they return to service.
+    pub updating: usize,
+    /// At the wanted revision and not available: new ones, and those that are back and not Ready yet.
+    pub starting: usize,
+    /// At the wanted revision and available.
+    pub available: usize,
+}
 
 impl Planner<'_> {
     pub(super) fn finish(mut self) -> Plan {
         let set = self.seen.cloneset;
         let mut status = self.figures();
         self.failures(&mut status);
-        let progressing = verdict(set, &status, &self.pods, &self.waits);
+        let phases = self.phases();
+        let progressing = verdict(set, &status, &self.pods, &self.waits.sentences());
         let (progressing, look) = deadline(set, &status, progressing, self.seen.now);
         if let Some(at) = look {
             self.wake(at);
@@ -25,7 +42,26 @@ impl Planner<'_> {
             status,
             wake_at: self.wake_at,
             warnings: self.warnings,
+            phases,
         }
+    }
+
+    fn phases(&self) -> Phases {
+        let mut phases = Phases::default();
+        for pod in &self.pods {
+            let updated = self.updated(pod);
+            let gate = pod.condition(names::INPLACE_READY);
+            let out = gate.is_some_and(|gate| gate.status == "False") || state(pod) == names::STATE_UPDATING;
+            let place = match (updated, out) {
+                (false, false) => &mut phases.outdated,
+                (false, true) => &mut phases.draining,
+                (true, true) => &mut phases.updating,
+                (true, false) if self.available(pod) => &mut phases.available,
+                (true, false) => &mut phases.starting,
+            };
+            *place += 1;
+        }
+        phases
     }
 
     fn figures(&self) -> CloneSetStatus {
@@ -54,7 +90,18 @@ impl Planner<'_> {
     /// OpenKruise sets these conditions and never clears them; here they speak of the present.
     fn failures(&mut self, status: &mut CloneSetStatus) {
         let now = self.seen.now;
-        clear_condition(status, names::FAILED_SCALE);
+        match self.failed_scale.take() {
+            None => clear_condition(status, names::FAILED_SCALE),
+            Some(message) => {
+                self.warnings.push(("FailedCreate", message.clone()));
+                let verdict = Verdict {
+                    status: true,
+                    reason: "FailedScale",
+                    message,
+                };
+                set_condition(status, names::FAILED_SCALE, verdict, false, now);
+            }
+        }
         let Some(message) = self.failed_update.take() else {
             clear_condition(status, names::FAILED_UPDATE);
             return;

@@ -38,11 +38,7 @@ impl<'a> Planner<'a> {
 
     /// Creates missing pods, deletes those somebody asked to delete and those that are too many.
     pub(super) fn scale(&mut self) {
-        let surge = if self.surge_is_needless() {
-            0
-        } else {
-            self.count.surge()
-        };
+        let surge = self.surge;
         let missing = self.limit_scale_up(self.count.to_create(surge));
         // A pod waits for its claims before it is given a node.
         for pod in self.pods.iter().filter(|pod| pod.spec.node_name.is_none()) {
@@ -51,13 +47,10 @@ impl<'a> Planner<'a> {
                     .extend(claim::missing(self.seen.cloneset, &self.claims, id));
             }
         }
-        self.actions.extend(create::pods(
-            self.seen,
-            &self.revisions,
-            &self.claims,
-            &self.count,
-            missing,
-        ));
+        match create::pods(self.seen, &self.revisions, &self.claims, &self.count, missing) {
+            Ok(actions) => self.actions.extend(actions),
+            Err(why) => self.failed_scale = Some(format!("pods cannot be created: {why}")),
+        }
 
         let mut specified: Vec<_> = self.pods.iter().copied().filter(|pod| self.specified(pod)).collect();
         if specified.len() > 1 {
@@ -138,9 +131,10 @@ impl<'a> Planner<'a> {
     }
 
     /// A rollout that is in place for every pod and has a budget of its own gains nothing from extra pods
-    /// (kruise #2369).
-    fn surge_is_needless(&self) -> bool {
+    /// (kruise #2369), unless that budget is everything that serves.
+    pub(super) fn surge_is_needless(&self) -> bool {
         self.count.max_unavailable > 0
+            && self.count.max_unavailable < self.count.replicas
             && self.count.to_delete == 0
             && self
                 .pods
@@ -167,7 +161,7 @@ impl<'a> Planner<'a> {
             if allowed == 0 {
                 self.warnings.push(("ScaleUpLimited", message.clone()));
             }
-            self.waits.push(message);
+            self.waits.say(message);
         }
         allowed
     }

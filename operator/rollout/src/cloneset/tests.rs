@@ -1,5 +1,6 @@
 //! Situations and what the plan makes of them. The interleavings are in `world`.
 
+mod containers;
 mod life;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use super::{Observed, Plan, plan};
 use crate::action::{Action, Why};
 use crate::claim::Claim;
 use crate::images::Nodes;
+use crate::launch::Opened;
 use crate::pod::Pod;
 use crate::revision::{data, hash, object};
 
@@ -25,6 +27,7 @@ struct Scene {
     revisions: Vec<Value>,
     pods: Vec<Value>,
     claims: Vec<Value>,
+    resizes: bool,
 }
 
 impl Scene {
@@ -43,6 +46,7 @@ impl Scene {
             revisions: Vec::new(),
             pods: Vec::new(),
             claims: Vec::new(),
+            resizes: true,
         };
         for (index, image) in images.iter().enumerate() {
             scene.set["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);
@@ -118,6 +122,8 @@ impl Scene {
             seed: 1,
             drained: &drained,
             nodes: &Nodes::new(),
+            opened: &Opened::new(),
+            resizes: self.resizes,
         })
     }
 
@@ -137,6 +143,8 @@ fn words(plan: &Plan) -> Vec<String> {
         Action::CreateClaim { body } => format!("claim {}", body["metadata"]["name"].as_str().unwrap()),
         Action::PatchClaim { at, .. } => format!("pass on {}", at.name),
         Action::DeleteClaim { at } => format!("delete claim {}", at.name),
+        Action::ResizePod { at, .. } => format!("resize {}", at.name),
+        Action::OpenBarrier { uid, priority, .. } => format!("open {priority} of {uid}"),
         Action::DeletePod { at, why, .. }
         | Action::PatchPod { at, why, .. }
         | Action::PatchPodStatus { at, why, .. } => {
@@ -191,7 +199,11 @@ fn one_pod_at_a_time_in_three_writes() {
     scene.pods[0]["status"]["conditions"] = patch["status"]["conditions"].clone();
     let second = scene.plan();
     assert_eq!(words(&second), ["update a"]);
-    assert!(second.status.conditions[0].message.contains("wait for the budget"));
+    assert!(
+        second.status.conditions[0]
+            .message
+            .contains("1 pod to update held by the budget (maxUnavailable): b")
+    );
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn an_update_waits_for_its_hook_and_reports_back_to_it() {
     assert!(
         waiting.status.conditions[0]
             .message
-            .contains("pod a waits for its inPlaceUpdate hook")
+            .contains("1 pod waiting for hook inPlaceUpdate: a")
     );
     scene.pods[0]["metadata"]["labels"]["hold"] = json!("off");
     scene.pods[0]["metadata"]["finalizers"] = json!([]);
