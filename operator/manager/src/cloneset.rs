@@ -1,8 +1,8 @@
 //! One round for one CloneSet: look, plan, act, report.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use afloat_api::{CloneSet, CloneSetStatus, names};
@@ -14,11 +14,12 @@ use afloat_rollout::pod::Pod;
 use afloat_rollout::state::Drain;
 use futures::StreamExt;
 use jiff::Timestamp;
+use tracing::Instrument as _;
 
 use crate::act::{Outcome, event, perform, reason, write_status};
 use crate::expect::{Expected, TIMEOUT};
 use crate::observe::Key;
-use crate::{Operator, orphans};
+use crate::{Memory, Operator, orphans};
 
 /// Writes of one round that are under way at the same time.
 const PARALLEL: usize = 16;
@@ -38,10 +39,7 @@ pub(crate) enum Next {
 /// One round; also says how long the planning took.
 pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration) {
     let Some(set) = operator.clonesets.get(key) else {
-        lock(&operator.expectations).remove(key);
-        lock(&operator.status_written).remove(key);
-        lock(&operator.drains).remove(key);
-        lock(&operator.opened).remove(key);
+        operator.forget(key);
         return (Next::Wait, Duration::ZERO);
     };
     if let Some(wait) = unseen(operator, key) {
@@ -67,8 +65,10 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration
         opened: &opened(operator, key, &pods),
         resizes: operator.resizes,
     });
-    drop(pods);
     let planning = started.elapsed();
+    operator.with_memory(key, |memory| memory.progress.saw(&plan, &pods, &operator.metrics));
+    operator.metrics.pods(key, &plan.phases);
+    drop(pods);
 
     let told = |message: &str| {
         set.status
@@ -99,9 +99,7 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration
 
 /// If the caches have not seen our own writes yet, how long to wait at most: each change in them asks for another round.
 fn unseen(operator: &Operator, key: &Key) -> Option<Duration> {
-    let mut all = lock(&operator.expectations);
-    let since = all.entry(key.clone()).or_default().settle(operator)?;
-    drop(all);
+    let since = operator.with_memory(key, |memory| memory.expectations.settle(operator))?;
     let left = TIMEOUT.saturating_sub(since.elapsed());
     if left.is_zero() {
         tracing::warn!(%key, "own writes not seen for five minutes, listing anew");
@@ -133,25 +131,25 @@ fn nodes(operator: &Operator, set: &CloneSet, pods: &[Arc<Pod>]) -> Nodes {
 
 /// When the drains that are under way were answered; forgets the others.
 fn answered_drains(operator: &Operator, key: &Key, pods: &[Arc<Pod>]) -> BTreeMap<String, Timestamp> {
-    let mut drains = lock(&operator.drains);
-    let Some(known) = drains.get_mut(key) else {
-        return BTreeMap::new();
-    };
-    let out = pods.iter().filter(|pod| Drain::of(pod).is_some());
-    let out: BTreeSet<&str> = out.filter_map(|pod| pod.metadata.uid.as_deref()).collect();
-    known.retain(|uid, _| out.contains(uid.as_str()));
-    known.clone()
+    operator.with_memory(key, |memory| {
+        if !memory.drains.is_empty() {
+            let out = pods.iter().filter(|pod| Drain::of(pod).is_some());
+            let out: BTreeSet<&str> = out.filter_map(|pod| pod.metadata.uid.as_deref()).collect();
+            memory.drains.retain(|uid, _| out.contains(uid.as_str()));
+        }
+        memory.drains.clone()
+    })
 }
 
 /// How far the pods that are there were let start; forgets the others.
 fn opened(operator: &Operator, key: &Key, pods: &[Arc<Pod>]) -> Opened {
-    let mut all = lock(&operator.opened);
-    let Some(known) = all.get_mut(key) else {
-        return Opened::new();
-    };
-    let here: BTreeSet<&str> = pods.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
-    known.retain(|uid, _| here.contains(uid.as_str()));
-    known.clone()
+    operator.with_memory(key, |memory| {
+        if !memory.opened.is_empty() {
+            let here: BTreeSet<&str> = pods.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
+            memory.opened.retain(|uid, _| here.contains(uid.as_str()));
+        }
+        memory.opened.clone()
+    })
 }
 
 fn until(now: Timestamp, at: Timestamp) -> Duration {
@@ -159,15 +157,8 @@ fn until(now: Timestamp, at: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now)).unwrap_or_default() + Duration::from_millis(1)
 }
 
-fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn expect(operator: &Operator, key: &Key, expected: Expected) {
-    lock(&operator.expectations)
-        .entry(key.clone())
-        .or_default()
-        .add(expected);
+    operator.with_memory(key, |memory| memory.expectations.add(expected));
 }
 
 async fn act(operator: &Operator, key: &Key, set: &CloneSet, plan: &Plan, status: &mut CloneSetStatus) -> Next {
@@ -178,7 +169,10 @@ async fn act(operator: &Operator, key: &Key, set: &CloneSet, plan: &Plan, status
             if refused.load(Ordering::Relaxed) && matches!(action, Action::CreatePod { .. }) {
                 return (action, Outcome::Skipped);
             }
-            let outcome = perform(&operator.client, &key.namespace, &action).await;
+            let span = tracing::debug_span!("write", reason = reason(&action));
+            let outcome = perform(&operator.client, &key.namespace, &action)
+                .instrument(span)
+                .await;
             if matches!(outcome, Outcome::Refused(_)) {
                 refused.store(true, Ordering::Relaxed);
             }
@@ -192,21 +186,14 @@ async fn act(operator: &Operator, key: &Key, set: &CloneSet, plan: &Plan, status
         operator.metrics.wrote(reason(&action), &outcome);
         match outcome {
             Outcome::Done(all) => {
-                for expected in all {
-                    expect(operator, key, expected);
-                }
-                if let Action::PatchPodStatus {
-                    at, why: Why::Drain, ..
-                } = &action
-                {
-                    lock(&operator.drains)
-                        .entry(key.clone())
-                        .or_default()
-                        .insert(at.uid.clone(), Timestamp::now());
-                }
-                if let Action::OpenBarrier { uid, priority, .. } = &action {
-                    let mut opened = lock(&operator.opened);
-                    opened.entry(key.clone()).or_default().insert(uid.clone(), *priority);
+                operator.with_memory(key, |memory| {
+                    for expected in all {
+                        memory.expectations.add(expected);
+                    }
+                    remember(memory, &action);
+                    memory.progress.wrote(&action, &operator.metrics);
+                });
+                if matches!(action, Action::OpenBarrier { .. }) {
                     // Nothing that is watched changes by it, and it may be the last.
                     next = soon(next);
                 }
@@ -240,6 +227,21 @@ async fn act(operator: &Operator, key: &Key, set: &CloneSet, plan: &Plan, status
     next
 }
 
+/// What only the answer to a write tells.
+fn remember(memory: &mut Memory, action: &Action) {
+    match action {
+        Action::PatchPodStatus {
+            at, why: Why::Drain, ..
+        } => {
+            memory.drains.insert(at.uid.clone(), Timestamp::now());
+        }
+        Action::OpenBarrier { uid, priority, .. } => {
+            memory.opened.insert(uid.clone(), *priority);
+        }
+        _ => {}
+    }
+}
+
 fn soon(next: Next) -> Next {
     match next {
         Next::Retry => Next::Retry,
@@ -249,7 +251,7 @@ fn soon(next: Next) -> Next {
 
 /// Writes the status, unless it was just written and nothing of weight has changed.
 async fn report(operator: &Operator, key: &Key, set: &CloneSet, status: &CloneSetStatus, next: Next) -> Next {
-    let written = lock(&operator.status_written).get(key).copied();
+    let written = operator.with_memory(key, |memory| memory.status_written);
     let pause = written
         .map(|at| STATUS_INTERVAL.saturating_sub(at.elapsed()))
         .unwrap_or_default();
@@ -265,10 +267,12 @@ async fn report(operator: &Operator, key: &Key, set: &CloneSet, status: &CloneSe
     operator.metrics.wrote("status", &outcome);
     match outcome {
         Outcome::Done(all) => {
-            for expected in all {
-                expect(operator, key, expected);
-            }
-            lock(&operator.status_written).insert(key.clone(), Instant::now());
+            operator.with_memory(key, |memory| {
+                for expected in all {
+                    memory.expectations.add(expected);
+                }
+                memory.status_written = Some(Instant::now());
+            });
             next
         }
         Outcome::Unknown(why) => {

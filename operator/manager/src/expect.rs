@@ -55,12 +55,18 @@ impl Expectations {
             Kind::Revision => revisions,
             Kind::Claim => claims,
         };
-        self.open.retain(|(since, expected)| match expected {
-            Expected::Version(kind, revision) => of(*kind).revision < *revision && !listed(of(*kind), *since),
-            Expected::Gone(kind, key, uid) => !listed(of(*kind), *since) && operator.shows(*kind, key, uid),
-            Expected::Unknown => ![sets, pods, revisions, claims]
-                .into_iter()
-                .all(|seen| listed(seen, *since)),
+        self.open.retain(|(since, expected)| {
+            let open = match expected {
+                Expected::Version(kind, revision) => of(*kind).revision < *revision && !listed(of(*kind), *since),
+                Expected::Gone(kind, key, uid) => !listed(of(*kind), *since) && operator.shows(*kind, key, uid),
+                Expected::Unknown => ![sets, pods, revisions, claims]
+                    .into_iter()
+                    .all(|seen| listed(seen, *since)),
+            };
+            if !open {
+                operator.metrics.lagged(since.elapsed());
+            }
+            open
         });
         self.open.first().map(|(since, _)| *since)
     }

@@ -11,11 +11,12 @@ mod expect;
 pub mod lease;
 pub mod metrics;
 mod observe;
+mod progress;
 mod queue;
 pub mod serve;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use afloat_api::CloneSet;
@@ -29,13 +30,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Client};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::events::Recorder;
 use crate::expect::Expectations;
 use crate::lease::LeaderElection;
 use crate::metrics::Metrics;
 use crate::observe::{Cache, Key};
-use crate::queue::Queue;
+use crate::progress::Progress;
+use crate::queue::{Queue, Urgency};
 
 /// How the operator runs.
 #[derive(Clone, Debug)]
@@ -116,16 +119,42 @@ pub(crate) struct Operator {
     /// Helps to tell when an update is complete; what it does not know costs time, not safety.
     pub(crate) nodes: Arc<Cache<Node>>,
     pub(crate) queue: Arc<Queue>,
-    pub(crate) expectations: Mutex<HashMap<Key, Expectations>>,
-    pub(crate) status_written: Mutex<HashMap<Key, Instant>>,
-    /// Per workload: how far pods with a launch priority were let start, by uid.
-    pub(crate) opened: Mutex<HashMap<Key, Opened>>,
+    /// What is known of each workload beyond what the cluster shows.
+    memories: Mutex<HashMap<Key, Memory>>,
     /// Whether the cluster can resize pods.
     pub(crate) resizes: bool,
-    /// Per workload: when a write that took a pod out of service was answered, by the pod's uid.
-    pub(crate) drains: Mutex<HashMap<Key, BTreeMap<String, Timestamp>>>,
     pub(crate) recorder: Recorder,
     pub(crate) metrics: Metrics,
+}
+
+/// What one instance knows of a workload beyond what the cluster shows. The next leader begins without it: that costs
+/// time or a write that changes nothing, never safety.
+#[derive(Default)]
+pub(crate) struct Memory {
+    /// Own writes that are still to be seen.
+    pub(crate) expectations: Expectations,
+    /// When the status was last written.
+    pub(crate) status_written: Option<Instant>,
+    /// How far pods with a launch priority were let start, by uid.
+    pub(crate) opened: Opened,
+    /// When a write that took a pod out of service was answered, by uid.
+    pub(crate) drains: BTreeMap<String, Timestamp>,
+    /// How long things take.
+    pub(crate) progress: Progress,
+}
+
+impl Operator {
+    /// Reads or changes what is known of a workload.
+    pub(crate) fn with_memory<T>(&self, key: &Key, f: impl FnOnce(&mut Memory) -> T) -> T {
+        let mut memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
+        f(memories.entry(key.clone()).or_default())
+    }
+
+    /// Forgets a workload that is gone.
+    pub(crate) fn forget(&self, key: &Key) {
+        self.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.metrics.gone(key);
+    }
 }
 
 async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> Result<(), Error> {
@@ -145,10 +174,7 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         nodes: Arc::new(Cache::new(|_| Some(String::new()))),
         client,
         queue: Arc::new(Queue::default()),
-        expectations: Mutex::default(),
-        status_written: Mutex::default(),
-        opened: Mutex::default(),
-        drains: Mutex::default(),
+        memories: Mutex::default(),
         resizes,
         recorder,
         metrics: options.metrics,
@@ -171,7 +197,7 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
     }
     operator.metrics.leading();
     for set in operator.clonesets.group("") {
-        queue.add(Key::of(&set.metadata));
+        queue.add(Key::of(&set.metadata), Urgency::Calm);
     }
     let mut workers = JoinSet::new();
     for _ in 0..options.workers.max(1) {
@@ -210,24 +236,24 @@ fn watch(operator: &Arc<Operator>, namespace: Option<&str>, shutdown: &Cancellat
     let client = &operator.client;
     let mut tasks = JoinSet::new();
     let queue = operator.queue.clone();
-    let on_set = move |set: &CloneSet| queue.add(Key::of(&set.metadata));
+    let on_set = move |set: &CloneSet, urgency| queue.add(Key::of(&set.metadata), urgency);
     let api = scoped(client, namespace);
     tasks.spawn(operator.clonesets.clone().run(api, on_set, shutdown.clone()));
     let queue = operator.queue.clone();
-    let on_revision = move |revision: &ControllerRevision| child_changed(&revision.metadata, &queue);
+    let on_revision = move |revision: &ControllerRevision, urgency| child_changed(&revision.metadata, urgency, &queue);
     let api = scoped(client, namespace);
     tasks.spawn(operator.revisions.clone().run(api, on_revision, shutdown.clone()));
     let queue = operator.queue.clone();
-    let on_claim = move |claim: &Claim| child_changed(&claim.metadata, &queue);
+    let on_claim = move |claim: &Claim, urgency| child_changed(&claim.metadata, urgency, &queue);
     let api = scoped(client, namespace);
     tasks.spawn(operator.claims.clone().run(api, on_claim, shutdown.clone()));
     let (queue, sets) = (operator.queue.clone(), operator.clonesets.clone());
-    let on_pod = move |pod: &Pod| pod_changed(pod, &sets, &queue);
+    let on_pod = move |pod: &Pod, urgency| pod_changed(pod, urgency, &sets, &queue);
     let api = scoped(client, namespace);
     tasks.spawn(operator.pods.clone().run(api, on_pod, shutdown.clone()));
     // A plan that waits for a node's list of images looks again by itself.
     let nodes = operator.nodes.clone();
-    tasks.spawn(nodes.run(Api::all(client.clone()), |_| (), shutdown.clone()));
+    tasks.spawn(nodes.run(Api::all(client.clone()), |_, _| (), shutdown.clone()));
     tasks
 }
 
@@ -248,11 +274,14 @@ async fn work(operator: Arc<Operator>, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
         };
         let started = Instant::now();
-        let (outcome, planning) = cloneset::reconcile(&operator, &key).await;
+        let span = tracing::debug_span!("reconcile", %key);
+        let (outcome, planning) = cloneset::reconcile(&operator, &key).instrument(span).await;
         let rest = planning.saturating_mul(REST).min(REST_MAX);
-        operator
-            .metrics
-            .reconciled(started.elapsed(), matches!(outcome, cloneset::Next::Retry));
+        operator.metrics.reconciled(
+            started.elapsed(),
+            matches!(outcome, cloneset::Next::Retry),
+            operator.queue.len(),
+        );
         match outcome {
             cloneset::Next::Wait => operator.queue.done(&key, None, rest),
             cloneset::Next::At(delay) => operator.queue.done(&key, Some(delay), rest),
@@ -286,26 +315,32 @@ pub(crate) fn orphans(namespace: &str) -> String {
     format!("orphans/{namespace}")
 }
 
-fn child_changed(meta: &ObjectMeta, queue: &Queue) {
+fn child_changed(meta: &ObjectMeta, urgency: Urgency, queue: &Queue) {
     if let Some(owner) = cloneset_owner(meta) {
-        queue.add(Key {
-            namespace: meta.namespace.clone().unwrap_or_default(),
-            name: owner.name.clone(),
-        });
+        queue.add(
+            Key {
+                namespace: meta.namespace.clone().unwrap_or_default(),
+                name: owner.name.clone(),
+            },
+            urgency,
+        );
     }
 }
 
-fn pod_changed(pod: &Pod, sets: &Cache<CloneSet>, queue: &Queue) {
+fn pod_changed(pod: &Pod, urgency: Urgency, sets: &Cache<CloneSet>, queue: &Queue) {
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
     if let Some(owner) = cloneset_owner(&pod.metadata) {
-        queue.add(Key {
-            namespace,
-            name: owner.name.clone(),
-        });
+        queue.add(
+            Key {
+                namespace,
+                name: owner.name.clone(),
+            },
+            urgency,
+        );
     } else if pod.controller().is_none() {
         for set in sets.group("") {
             if set.metadata.namespace.as_ref() == Some(&namespace) && set.selects(pod.metadata.labels.as_ref()) {
-                queue.add(Key::of(&set.metadata));
+                queue.add(Key::of(&set.metadata), urgency);
             }
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use afloat_rollout::cloneset::Phases;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -12,6 +13,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::act::Outcome;
+use crate::observe::Key;
 
 /// Counters and histograms; clones share them.
 #[derive(Clone, Debug)]
@@ -25,6 +27,11 @@ struct Inner {
     failures: Counter,
     duration: Histogram,
     leading: Gauge,
+    queued: Gauge,
+    lag: Histogram,
+    rollouts: Histogram,
+    phases: Family<PhaseLabels, Histogram>,
+    pods: Family<PodLabels, Gauge>,
     /// Between taking the lead and having seen everything.
     syncing: AtomicBool,
 }
@@ -33,6 +40,18 @@ struct Inner {
 struct WriteLabels {
     reason: &'static str,
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PhaseLabels {
+    phase: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PodLabels {
+    namespace: String,
+    name: String,
+    phase: &'static str,
 }
 
 impl Default for Metrics {
@@ -44,6 +63,11 @@ impl Default for Metrics {
                 failures: Counter::default(),
                 duration,
                 leading: Gauge::default(),
+                queued: Gauge::default(),
+                lag: Histogram::new(exponential_buckets(0.001, 4.0, 10)),
+                rollouts: Histogram::new(exponential_buckets(1.0, 3.0, 10)),
+                phases: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.01, 3.0, 11))),
+                pods: Family::default(),
                 syncing: AtomicBool::new(false),
             }),
         }
@@ -73,6 +97,31 @@ impl Metrics {
             "afloat_operator_leading",
             "1 while this instance acts, 0 while it stands by",
             inner.leading.clone(),
+        );
+        registry.register(
+            "afloat_operator_queue_length",
+            "Workloads that wait to be looked at",
+            inner.queued.clone(),
+        );
+        registry.register(
+            "afloat_operator_cache_lag_seconds",
+            "Time from the answer to an own write until the cache had seen it",
+            inner.lag.clone(),
+        );
+        registry.register(
+            "afloat_operator_rollout_seconds",
+            "Time from a new revision until as many pods as wanted were at it and available",
+            inner.rollouts.clone(),
+        );
+        registry.register(
+            "afloat_operator_pod_phase_seconds",
+            "Time of one pod in one phase of an in-place update: drain, replace, return",
+            inner.phases.clone(),
+        );
+        registry.register(
+            "afloat_operator_pods",
+            "Pods of a CloneSet by where they stand: outdated, draining, updating, starting, available",
+            inner.pods.clone(),
         );
     }
 
@@ -128,10 +177,62 @@ impl Metrics {
         self.inner.writes.get_or_create(&WriteLabels { reason, outcome }).inc();
     }
 
-    pub(crate) fn reconciled(&self, time: Duration, failed: bool) {
+    /// An own write was seen.
+    pub(crate) fn lagged(&self, time: Duration) {
+        self.inner.lag.observe(time.as_secs_f64());
+    }
+
+    /// A rollout is done.
+    pub(crate) fn rolled_out(&self, time: Duration) {
+        self.inner.rollouts.observe(time.as_secs_f64());
+    }
+
+    /// A pod has left a phase of its update.
+    pub(crate) fn passed(&self, phase: &'static str, time: Duration) {
+        self.inner
+            .phases
+            .get_or_create(&PhaseLabels { phase })
+            .observe(time.as_secs_f64());
+    }
+
+    /// Where a workload's pods stand.
+    pub(crate) fn pods(&self, key: &Key, phases: &Phases) {
+        for (phase, count) in by_name(phases) {
+            let gauge = self.inner.pods.get_or_create(&labels(key, phase));
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// The workload is gone, and so are its figures.
+    pub(crate) fn gone(&self, key: &Key) {
+        for (phase, _) in by_name(&Phases::default()) {
+            self.inner.pods.remove(&labels(key, phase));
+        }
+    }
+
+    pub(crate) fn reconciled(&self, time: Duration, failed: bool, queued: usize) {
         self.inner.duration.observe(time.as_secs_f64());
+        self.inner.queued.set(i64::try_from(queued).unwrap_or(i64::MAX));
         if failed {
             self.inner.failures.inc();
         }
     }
+}
+
+fn labels(key: &Key, phase: &'static str) -> PodLabels {
+    PodLabels {
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+        phase,
+    }
+}
+
+fn by_name(phases: &Phases) -> [(&'static str, usize); 5] {
+    [
+        ("outdated", phases.outdated),
+        ("draining", phases.draining),
+        ("updating", phases.updating),
+        ("starting", phases.starting),
+        ("available", phases.available),
+    ]
 }

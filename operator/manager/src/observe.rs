@@ -15,6 +15,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::queue::Urgency;
+
 /// Namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Key {
@@ -132,11 +134,11 @@ where
     }
 
     /// Follows the API server until `shutdown`. `changed` is called after each change, with the object as it is now or,
-    /// if it is gone, as it was last.
+    /// if it is gone, as it was last; calmly for what was only listed.
     pub(crate) async fn run(
         self: Arc<Self>,
         api: Api<K>,
-        changed: impl Fn(&K) + Send + 'static,
+        changed: impl Fn(&K, Urgency) + Send + 'static,
         shutdown: CancellationToken,
     ) {
         loop {
@@ -157,17 +159,17 @@ where
         }
     }
 
-    fn take(&self, event: Event<K>, changed: &impl Fn(&K)) {
+    fn take(&self, event: Event<K>, changed: &impl Fn(&K, Urgency)) {
         match event {
             Event::Apply(object) => {
                 let object = self.trim(object);
                 self.lock().put(self.group_of, &object);
-                changed(&object);
+                changed(&object, Urgency::Now);
             }
             Event::Delete(object) => {
                 let object = self.trim(object);
                 self.lock().remove(&Key::of(object.metadata()));
-                changed(&object);
+                changed(&object, Urgency::Now);
             }
             Event::Init => self.lock().listing = Some((Instant::now(), Vec::new())),
             Event::InitApply(object) => {
@@ -181,7 +183,7 @@ where
             Event::InitDone => {
                 let touched = self.lock().replace(self.group_of);
                 for object in touched {
-                    changed(&object);
+                    changed(&object, Urgency::Calm);
                 }
                 self.synced.send_replace(true);
             }

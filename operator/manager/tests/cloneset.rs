@@ -59,6 +59,20 @@ async fn creates_updates_in_place_scales_and_rests() {
     assert_eq!(writes, [4, 4, 8], "three writes per pod updated");
     assert_eq!(set["status"]["currentRevision"], set["status"]["updateRevision"]);
 
+    let mut registry = prometheus_client::registry::Registry::default();
+    play.metrics.register(&mut registry);
+    let mut figures = String::new();
+    prometheus_client::encoding::text::encode(&mut figures, &registry).unwrap();
+    for line in [
+        "afloat_operator_rollout_seconds_count 1",
+        "afloat_operator_pod_phase_seconds_count{phase=\"drain\"} 4",
+        "afloat_operator_pod_phase_seconds_count{phase=\"replace\"} 4",
+        "afloat_operator_pods{namespace=\"default\",name=\"web\",phase=\"available\"} 4",
+        "afloat_operator_pods{namespace=\"default\",name=\"web\",phase=\"outdated\"} 0",
+    ] {
+        assert!(figures.contains(line), "{line} is missing: {figures}");
+    }
+
     let events: Api<Event> = Api::namespaced(play.client.clone(), "default");
     let updated = ListParams::default().fields("reason=SuccessfulUpdatePodInPlace");
     assert_eq!(events.list(&updated).await.unwrap().items.len(), 4);
