@@ -63,6 +63,7 @@ async fn web() -> std::io::Result<()> {
     let port = u16::try_from(number("APP_PORT", 8080)).unwrap_or(8080);
     let listener = TcpListener::bind(("0.0.0.0", port)).await?;
     println!("listening on {port}");
+    println!("version {}", String::from_utf8_lossy(&version).trim());
     let (stopping, stop) = tokio::sync::watch::channel(false);
     let mut connections = tokio::task::JoinSet::new();
     loop {

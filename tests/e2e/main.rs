@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod cluster;
+mod containers;
 mod everyday;
 mod inplace;
 mod leftovers;
