@@ -114,7 +114,7 @@ impl<'a> Look<'a> {
 
     /// The rules for one container whose image was changed:
     ///
-    /// 1. Another imageID than before, and the status does not name an image that is on its way out: complete.
+    /// 1. Another imageID than before, and the status does not name an image that is on its way out or back: complete.
     /// 2. The same imageID (two tags, one digest): complete once the container is another one *and* the status names
     ///    the wanted image, and would not have named it before.
     /// 3. The same imageID, another container, and the status does not tell the two names apart: complete if the node
@@ -143,13 +143,17 @@ impl<'a> Look<'a> {
             return if status.image_id != before.image_id || wanted {
                 Completion::Done
             } else {
-                self.same_image(container, status)
+                self.same_image(container, status, false)
             };
         };
         let runs = |image: &String| normalise(image) == normalise(&status.image) || self.resolves(image, status);
+        // Rolled back before the node was seen to act: a container that names the wanted image may be the old one after
+        // a crash, with the image in between still to come.
+        let back = origin.images.contains(&container.image);
         if status.image_id != before.image_id {
-            return if !wanted && origin.images.iter().any(runs) {
-                self.same_image(container, status)
+            let leaving = !wanted && origin.images.iter().any(runs);
+            return if leaving || wanted && back {
+                self.same_image(container, status, back)
             } else {
                 Completion::Done
             };
@@ -160,15 +164,17 @@ impl<'a> Look<'a> {
         };
         if replaced {
             return if !wanted || ambiguous(container, before, origin) {
-                self.same_image(container, status)
+                self.same_image(container, status, back)
             } else {
                 Completion::Done
             };
         }
+        // Another text of an image that stood there is a restart that is still to come.
+        let respelled = !back && origin.images.iter().any(|image| alike(image, &container.image));
         let rolled_back = if wanted {
-            normalise(&origin.ran) == normalise(&container.image)
+            back || normalise(&origin.ran) == normalise(&container.image) && !respelled
         } else {
-            origin.images.contains(&container.image) && self.resolves(&container.image, status)
+            back && self.resolves(&container.image, status)
         };
         if !rolled_back || status.state.running.is_none() {
             return waiting(None);
@@ -181,7 +187,7 @@ impl<'a> Look<'a> {
     }
 
     /// Rule 3. A node lists its images now and then, so it is looked at again even if nothing else happens.
-    fn same_image(&self, container: &Container, status: &ContainerStatus) -> Completion {
+    fn same_image(&self, container: &Container, status: &ContainerStatus, back: bool) -> Completion {
         let again = Completion::Waiting {
             container: container.name.clone(),
             until: self.now.checked_add(SETTLE).ok(),
@@ -195,6 +201,11 @@ impl<'a> Look<'a> {
         let same = names_wanted(container, status) || self.resolves(&container.image, status);
         if self.node_acted() == Some(false) || !same {
             return again;
+        }
+        // The reference is the very text that the running container was started with: once the node has looked at it,
+        // it has no reason to stop it.
+        if back && self.node_acted() == Some(true) {
+            return Completion::Done;
         }
         let started = running.started_at.as_ref().map(|time| time.0);
         self.settled(&container.name, started.max(self.written))
@@ -232,12 +243,21 @@ fn speaks_of(wanted: &str, image: &str, image_id: &str) -> bool {
     normalise(wanted) == normalise(image) || digest.is_some_and(|digest| image_id.ends_with(digest))
 }
 
+/// Whether two references are texts of one image: the same name, or the same digest.
+fn alike(a: &str, b: &str) -> bool {
+    let parts = |image: &str| match image.split_once('@') {
+        Some((path, digest)) => (normalise(path), Some(digest.to_owned())),
+        None => (normalise(image), None),
+    };
+    let (a, b) = (parts(a), parts(b));
+    a.0 == b.0 || a.1.is_some() && a.1 == b.1
+}
+
 /// Whether a status of the container that is on its way out could look like one of the wanted: the same image written in
 /// another way, as for a restart.
 fn ambiguous(container: &Container, before: &LastContainerStatus, origin: &ContainerOrigin) -> bool {
-    let path = |image: &str| normalise(image.split_once('@').map_or(image, |(path, _)| path));
     speaks_of(&container.image, &origin.ran, &before.image_id)
-        || origin.images.iter().any(|image| path(image) == path(&container.image))
+        || origin.images.iter().any(|image| alike(image, &container.image))
 }
 
 /// An image reference in its full form: `nginx` is `docker.io/library/nginx:latest`.
@@ -550,6 +570,39 @@ mod tests {
         let mut pod = pod("app:1", ("I1", "c1", "app:1", &["app:2"]), ("I1", "c1", "app:1"));
         assert!(!done_after(4, &pod));
         assert!(done_after(5, &pod));
+        pod.metadata.generation = Some(3);
+        pod.status.observed_generation = Some(2);
+        assert!(!done_after(60, &pod));
+        pod.status.observed_generation = Some(3);
+        assert!(done_after(0, &pod));
+    }
+
+    #[test]
+    fn another_text_of_the_same_image_waits_for_its_restart() {
+        let full = "docker.io/library/app:1";
+        let mut same = pod(full, ("I1", "c1", full, &["app:1"]), ("I1", "c1", full));
+        same.metadata.generation = Some(3);
+        same.status.observed_generation = Some(3);
+        assert!(!done_after(60, &same), "the node has seen it and not acted yet");
+        let mut other = pod(full, ("I1", "c1", full, &["app:1"]), ("I1", "c2", full));
+        other.status.container_statuses[0]
+            .state
+            .running
+            .as_mut()
+            .unwrap()
+            .started_at = Some(serde_json::from_value(json!("2026-01-01T00:00:10Z")).unwrap());
+        assert!(!done_after(12, &other), "it may be the old one after a crash");
+        assert!(done_after(15, &other));
+    }
+
+    /// Found by the model: A, then B, then A again, while the container of A crashes and the node has seen B only.
+    #[test]
+    fn a_crash_during_a_rollback_is_no_completion() {
+        let mut pod = pod(
+            "app:1",
+            ("I1", "c1", "app:1", &["app:1", "app:2"]),
+            ("I1", "c2", "app:1"),
+        );
         pod.metadata.generation = Some(3);
         pod.status.observed_generation = Some(2);
         assert!(!done_after(60, &pod));
