@@ -382,7 +382,7 @@ mod tests {
                 let value = other.pointer_mut(&pointer).unwrap();
                 *value = match value {
                     Value::Bool(flag) => json!(!*flag),
-                    Value::Number(number) => json!(number.as_f64().unwrap_or_default() + 7.0),
+                    Value::Number(number) => json!(number.as_f64().unwrap_or_default() * 2.0 + 7.0),
                     _ => json!("another"),
                 };
                 assert!(!equivalent(&stored, &other), "{case}: {pointer} does not count");
