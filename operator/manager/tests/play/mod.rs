@@ -360,15 +360,16 @@ fn status(pod: &Value, uid: &str, kubelet: Kubelet, running: &mut BTreeMap<(Stri
                 reported: None,
             };
         }
-        let ready = now >= entry.ready_at;
-        all_ready &= ready;
         if let Some(mut reported) = entry.reported.clone() {
             if reported["resources"].is_object() {
                 reported["resources"] = container["resources"].clone();
             }
+            all_ready &= reported["ready"] == true;
             statuses.push(reported);
             continue;
         }
+        let ready = now >= entry.ready_at;
+        all_ready &= ready;
         // "same:" images all have one digest.
         // A runtime may stick to the first name of an image.
         let reported = if image.starts_with("same:") { "same:1" } else { image };
