@@ -161,7 +161,7 @@ pub fn canonical(template: &Value) -> Value {
     if let Some(spec) = form.get_mut("spec") {
         settle_aliases(spec);
     }
-    strip("", "template", &form).unwrap_or_else(|| json!({}))
+    strip("template", &form).unwrap_or_else(|| json!({}))
 }
 
 /// Two ways to say one thing: `serviceAccount` is an old name, and on the host's network a port is a host port.
@@ -244,7 +244,7 @@ fn empty_means_all(field: &str) -> bool {
 /// Up to here floats tell whole numbers apart.
 const EXACT: f64 = 9_007_199_254_740_991.0;
 
-fn strip(owner: &str, field: &str, value: &Value) -> Option<Value> {
+fn strip(field: &str, value: &Value) -> Option<Value> {
     match value {
         Value::Null => None,
         Value::Object(_) if wire::is_data(field) => Some(value.clone()),
@@ -259,7 +259,7 @@ fn strip(owner: &str, field: &str, value: &Value) -> Option<Value> {
             let mut out: Map<String, Value> = map
                 .iter()
                 .filter(|(key, value)| !is_default(field, key, value))
-                .filter_map(|(key, value)| Some((key.clone(), strip(field, key, value)?)))
+                .filter_map(|(key, value)| Some((key.clone(), strip(key, value)?)))
                 .collect();
             drop_pull_policy(&mut out);
             (!out.is_empty() || empty_means_all(field)).then_some(Value::Object(out))
@@ -267,7 +267,7 @@ fn strip(owner: &str, field: &str, value: &Value) -> Option<Value> {
         Value::Array(items) => {
             // Positions matter, so an empty element stays.
             let item = |item: &Value| match item {
-                Value::Object(_) => strip(owner, field, item).unwrap_or_else(|| json!({})),
+                Value::Object(_) => strip(field, item).unwrap_or_else(|| json!({})),
                 other => other.clone(),
             };
             (!items.is_empty()).then(|| Value::Array(items.iter().map(item).collect()))

@@ -128,7 +128,7 @@ async fn edit(play: &Play, change: impl Fn(&mut Value)) {
 
 async fn set_image(play: &Play, index: usize, image: &str) {
     edit(play, |set| {
-        set["spec"]["template"]["spec"]["containers"][index]["image"] = json!(image)
+        set["spec"]["template"]["spec"]["containers"][index]["image"] = json!(image);
     })
     .await;
 }
