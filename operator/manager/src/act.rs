@@ -3,6 +3,7 @@
 use afloat_rollout::action::{Action, At, Why};
 use afloat_rollout::claim::Claim;
 use afloat_rollout::pod::Pod;
+use afloat_rollout::revision;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -36,8 +37,11 @@ pub(crate) enum Outcome {
 /// Carries out one action.
 pub(crate) async fn perform(client: &Client, namespace: &str, action: &Action) -> Outcome {
     match action {
-        Action::CreateRevision { body } => create::<ControllerRevision>(client, namespace, body, Kind::Revision).await,
-        Action::CreatePod { body } => create::<Pod>(client, namespace, body, Kind::Pod).await,
+        // Its data is stored as it is sent, and OpenKruise compares the bytes.
+        Action::CreateRevision { body } => {
+            create::<ControllerRevision>(client, namespace, revision::bytes(body), Kind::Revision).await
+        }
+        Action::CreatePod { body } => create::<Pod>(client, namespace, text(body), Kind::Pod).await,
         Action::NumberRevision { at, number } => {
             let api = Api::<ControllerRevision>::namespaced(client.clone(), namespace);
             let patch = json!({
@@ -72,7 +76,7 @@ pub(crate) async fn perform(client: &Client, namespace: &str, action: &Action) -
             }
             outcome
         }
-        Action::CreateClaim { body } => create::<Claim>(client, namespace, body, Kind::Claim).await,
+        Action::CreateClaim { body } => create::<Claim>(client, namespace, text(body), Kind::Claim).await,
         Action::DeleteClaim { at } => delete_claim(client, namespace, at).await,
         Action::PatchClaim { at, patch } => {
             let api = Api::<Claim>::namespaced(client.clone(), namespace);
@@ -127,11 +131,14 @@ pub(crate) async fn write_status(client: &Client, key: &Key, meta: &ObjectMeta, 
     })
 }
 
-async fn create<K>(client: &Client, namespace: &str, body: &Value, kind: Kind) -> Outcome
+fn text(body: &Value) -> Vec<u8> {
+    body.to_string().into_bytes()
+}
+
+async fn create<K>(client: &Client, namespace: &str, bytes: Vec<u8>, kind: Kind) -> Outcome
 where
     K: Resource<DynamicType = ()> + k8s_openapi::Metadata<Ty = ObjectMeta> + DeserializeOwned,
 {
-    let bytes = body.to_string().into_bytes();
     let request = match Request::new(K::url_path(&(), Some(namespace))).create(&PostParams::default(), bytes) {
         Ok(mut request) => {
             request.extensions_mut().insert("create");
@@ -290,5 +297,35 @@ pub(crate) fn reason(action: &Action) -> &'static str {
         Action::DeletePod { why, .. } | Action::PatchPod { why, .. } | Action::PatchPodStatus { why, .. } => {
             why.as_str()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{Request, Response};
+    use http_body_util::BodyExt;
+    use kube::client::Body;
+
+    #[tokio::test]
+    async fn a_revision_is_sent_in_the_bytes_that_were_hashed() {
+        let template = json!({"metadata": {"annotations": {"b": "<&>", "a": "x"}}, "spec": {"containers": []}});
+        let data = revision::data(&template);
+        let (sent, mut seen) = tokio::sync::mpsc::channel(1);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let sent = sent.clone();
+            async move {
+                let bytes = request.into_body().collect().await?.to_bytes();
+                let _ = sent.send(bytes.to_vec()).await;
+                Ok::<_, kube::Error>(Response::new(Body::from(b"{}".to_vec())))
+            }
+        });
+        let action = Action::CreateRevision {
+            body: json!({"metadata": {"name": "web-x"}, "data": data, "revision": 1}),
+        };
+        perform(&Client::new(service, "default"), "default", &action).await;
+        let text = String::from_utf8(seen.recv().await.unwrap()).unwrap();
+        let wanted = String::from_utf8(revision::bytes(&data)).unwrap();
+        assert!(text.contains(&wanted), "{text}");
     }
 }

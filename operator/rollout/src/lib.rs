@@ -19,11 +19,13 @@ pub mod launch;
 pub mod lifecycle;
 pub mod order;
 pub mod pod;
+pub mod quantity;
 pub mod resources;
 mod restart;
 pub mod revision;
 pub mod state;
 pub mod status;
+pub mod wire;
 
 #[cfg(test)]
 mod world;

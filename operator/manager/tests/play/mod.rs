@@ -3,6 +3,7 @@
 mod rights;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use afloat_apiserver::{ApiServer, Options};
@@ -14,6 +15,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +26,8 @@ pub(crate) struct Play {
     pub(crate) metrics: Metrics,
     stop: CancellationToken,
     denied: rights::Denied,
+    /// Held by whoever does not want the kubelets to act now.
+    turn: Arc<Mutex<()>>,
 }
 
 impl Drop for Play {
@@ -65,6 +69,7 @@ impl Play {
             metrics: Metrics::default(),
             stop: CancellationToken::new(),
             denied: rights::Denied::default(),
+            turn: Arc::default(),
         };
         let nodes: Api<DynamicObject> = Api::all_with(
             client.clone(),
@@ -86,7 +91,7 @@ impl Play {
             .patch_status("node", &PatchParams::default(), &status)
             .await
             .unwrap();
-        tokio::spawn(kubelets(client.clone(), kubelet, play.stop.clone()));
+        tokio::spawn(kubelets(client.clone(), kubelet, play.turn.clone(), play.stop.clone()));
         play
     }
 
@@ -120,6 +125,11 @@ impl Play {
             stop.clone(),
             tokio::spawn(afloat_manager::run(self.limited(), options, stop)),
         )
+    }
+
+    /// Keeps the kubelets from acting until the guard is dropped.
+    pub(crate) async fn hold_kubelets(&self) -> OwnedMutexGuard<()> {
+        self.turn.clone().lock_owned().await
     }
 
     fn limited(&self) -> Client {
@@ -217,14 +227,69 @@ fn pods(client: &Client) -> Api<DynamicObject> {
     )
 }
 
-/// A container as the play runs it: image, number of starts, when it is ready.
-type Running = (String, u32, Instant);
+/// A container as the play runs it.
+struct Running {
+    /// The spec's image that it was started from.
+    image: String,
+    starts: u32,
+    ready_at: Instant,
+    /// What was reported about it before this play began.
+    reported: Option<Value>,
+}
 
-async fn kubelets(client: Client, kubelet: Kubelet, stop: CancellationToken) {
+impl Running {
+    fn new(pod: &Value, name: &str, image: &str, ready_at: Instant) -> Self {
+        let statuses = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
+        let mut found = statuses.filter(|status| status["name"] == name && status["containerID"].is_string());
+        match found.next() {
+            Some(status) => Self {
+                image: if runs_spec(pod, status, image) { image } else { "" }.to_owned(),
+                starts: u32::try_from(status["restartCount"].as_u64().unwrap()).unwrap(),
+                ready_at: Instant::now(),
+                reported: Some(status.clone()),
+            },
+            None => Self {
+                image: image.to_owned(),
+                starts: 0,
+                ready_at,
+                reported: None,
+            },
+        }
+    }
+}
+
+/// Whether a container that somebody else started was started from the present spec: its hash says so, where it is
+/// known, or its image.
+fn runs_spec(pod: &Value, status: &Value, image: &str) -> bool {
+    let report = pod["metadata"]["annotations"]["apps.kruise.io/runtime-containers-meta"].as_str();
+    let report: Value = report.map_or(Value::Null, |text| serde_json::from_str(text).unwrap());
+    let mut entries = report["containers"].as_array().into_iter().flatten();
+    match entries.find(|entry| entry["containerID"] == status["containerID"]) {
+        Some(entry) => entry["hashes"]["plainHash"] == json!(container_hash(status["name"].as_str().unwrap(), image)),
+        None => status["image"] == format!("docker.io/library/{image}"),
+    }
+}
+
+/// The kubelet's hash of a container.
+pub(crate) fn container_hash(name: &str, image: &str) -> u32 {
+    go_hash(&format!(r#"{{"image":"{image}","name":"{name}"}}"#))
+}
+
+/// FNV-1a over Go's print of a text's bytes.
+pub(crate) fn go_hash(text: &str) -> u32 {
+    let bytes: Vec<_> = text.bytes().map(|byte| byte.to_string()).collect();
+    let text = format!("([]uint8)[{}]", bytes.join(" "));
+    text.bytes().fold(0x811c_9dc5, |hash: u32, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
+}
+
+async fn kubelets(client: Client, kubelet: Kubelet, turn: Arc<Mutex<()>>, stop: CancellationToken) {
     let api = pods(&client);
     let mut running: BTreeMap<(String, String), Running> = BTreeMap::new();
     while !stop.is_cancelled() {
         sleep(Duration::from_millis(5)).await;
+        let _turn = turn.lock().await;
         let Ok(list) = api.list(&ListParams::default()).await else {
             continue;
         };
@@ -286,11 +351,24 @@ fn status(pod: &Value, uid: &str, kubelet: Kubelet, running: &mut BTreeMap<(Stri
         );
         let entry = running
             .entry((uid.to_owned(), name.to_owned()))
-            .or_insert_with(|| (image.to_owned(), 0, now + kubelet.start));
-        if entry.0 != image {
-            *entry = (image.to_owned(), entry.1 + 1, now + kubelet.start);
+            .or_insert_with(|| Running::new(pod, name, image, now + kubelet.start));
+        if entry.image != image {
+            *entry = Running {
+                image: image.to_owned(),
+                starts: entry.starts + 1,
+                ready_at: now + kubelet.start,
+                reported: None,
+            };
         }
-        let ready = now >= entry.2;
+        if let Some(mut reported) = entry.reported.clone() {
+            if reported["resources"].is_object() {
+                reported["resources"] = container["resources"].clone();
+            }
+            all_ready &= reported["ready"] == true;
+            statuses.push(reported);
+            continue;
+        }
+        let ready = now >= entry.ready_at;
         all_ready &= ready;
         // "same:" images all have one digest.
         // A runtime may stick to the first name of an image.
@@ -298,7 +376,7 @@ fn status(pod: &Value, uid: &str, kubelet: Kubelet, running: &mut BTreeMap<(Stri
         let digest = if image.starts_with("same:") { "same" } else { image };
         statuses.push(json!({
             "name": name, "image": format!("docker.io/library/{reported}"), "imageID": format!("sha256:{digest}"),
-            "containerID": format!("play://{uid}/{name}/{}", entry.1), "restartCount": entry.1, "ready": ready,
+            "containerID": format!("play://{uid}/{name}/{}", entry.starts), "restartCount": entry.starts, "ready": ready,
             "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}},
         }));
     }

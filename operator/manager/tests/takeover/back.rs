@@ -1,0 +1,125 @@
+//! And back: wherever our operator stops, OpenKruise goes on from there.
+
+use serde_json::{Value, json};
+
+use super::kruise::{self, Step};
+use super::{left, restarts, set_image};
+use crate::play::{Play, settled};
+
+/// The rest of an update by OpenKruise: every pod in place, each container restarted once.
+async fn kruise_finishes(play: &Play, started: [u64; 2]) -> Vec<String> {
+    let told = kruise::takes_over(play, "web").await;
+    for (name, pod) in play.list().await {
+        assert_eq!(restarts(&pod), started, "{name}: {told:?}");
+    }
+    told
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_rest() {
+    let (play, _) = left("rest", |_| ()).await;
+    let ours = play.operator();
+    play.until("web", "adoption", settled).await;
+    set_image(&play, 0, "app:9").await;
+    play.until("web", "the update by us", settled).await;
+    ours.cancel();
+    assert_eq!(
+        kruise::takes_over(&play, "web").await,
+        Vec::<String>::new(),
+        "nothing to do"
+    );
+    // OpenKruise makes the revision of a new template itself; the play leaves that to us, and the rest to it.
+    let ours = play.operator();
+    let held = play.hold_kubelets().await;
+    set_image(&play, 0, "app:2").await;
+    until_pod(&play, |pod| pod["spec"]["containers"][0]["image"] == "app:2").await;
+    ours.cancel();
+    drop(held);
+    kruise_finishes(&play, [2, 0]).await;
+}
+
+/// Our drain looks to OpenKruise like a pod that was forgotten: it opens the gate, then updates the pod by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn from_the_middle_of_a_drain() {
+    for name in ["rest", "updated"] {
+        let long = json!({"gracePeriodSeconds": 3600});
+        let (play, before) = left(name, |fixture| {
+            fixture["cloneset"]["spec"]["updateStrategy"]["rollingUpdate"]["inPlaceUpdateStrategy"] = long;
+        })
+        .await;
+        let ours = play.operator();
+        play.until("web", "adoption", settled).await;
+        set_image(&play, 0, "app:9").await;
+        play.until("web", "a drain", |set| set["status"]["readyReplicas"] == 1)
+            .await;
+        ours.cancel();
+        let pods = play.list().await;
+        let drained: Vec<_> = pods
+            .values()
+            .filter(|pod| kruise::refresh(pod) == Step::Opens)
+            .collect();
+        assert_eq!(drained.len(), 1);
+        let started = restarts(before.values().next().unwrap());
+        let told = kruise_finishes(&play, [started[0] + 1, 0]).await;
+        assert!(told[0].starts_with("opened"), "{told:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_after_the_write_of_the_image() {
+    let (play, _) = left("updated", |_| ()).await;
+    let ours = play.operator();
+    play.until("web", "adoption", settled).await;
+    let held = play.hold_kubelets().await;
+    set_image(&play, 0, "app:9").await;
+    let pod = until_pod(&play, |pod| pod["spec"]["containers"][0]["image"] == "app:9").await;
+    ours.cancel();
+    assert!(
+        matches!(kruise::refresh(&pod), Step::Waits(_)),
+        "{:?}",
+        kruise::refresh(&pod)
+    );
+    drop(held);
+    let told = kruise_finishes(&play, [2, 0]).await;
+    assert!(told[0].starts_with("opened"), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_between_two_batches() {
+    let (play, _) = left("batch", |_| ()).await;
+    let ours = play.operator();
+    play.until("web", "adoption", settled).await;
+    let held = play.hold_kubelets().await;
+    let before = play.list().await;
+    // Both images in one template.
+    super::edit(&play, |set| {
+        let containers = &mut set["spec"]["template"]["spec"]["containers"];
+        containers[0]["image"] = json!("app:9");
+        containers[1]["image"] = json!("log:9");
+    })
+    .await;
+    let waits = |pod: &Value| {
+        let text = kruise::annotation(pod, kruise::STATE, "").unwrap_or_default();
+        text.contains("nextContainerImages")
+    };
+    let pod = until_pod(&play, waits).await;
+    ours.cancel();
+    assert!(matches!(kruise::refresh(&pod), Step::Waits(_)));
+    drop(held);
+    let told = kruise::takes_over(&play, "web").await;
+    assert!(told.iter().any(|what| what.starts_with("next batch")), "{told:?}");
+    for (name, pod) in play.list().await {
+        let expected: Vec<_> = restarts(&before[&name]).iter().map(|count| count + 1).collect();
+        assert_eq!(restarts(&pod), expected, "{name}: {told:?}");
+    }
+}
+
+async fn until_pod(play: &Play, pass: impl Fn(&Value) -> bool) -> Value {
+    for _ in 0..3000 {
+        if let Some(pod) = play.list().await.into_values().find(|pod| pass(pod)) {
+            return pod;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("no such pod: {:#?}", play.list().await);
+}
