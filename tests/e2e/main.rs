@@ -10,4 +10,5 @@ mod everyday;
 mod inplace;
 mod leftovers;
 mod operator;
+mod resize;
 mod restart;
