@@ -11,4 +11,5 @@ mod everyday;
 mod inplace;
 mod leftovers;
 mod operator;
+mod resize;
 mod restart;

@@ -136,6 +136,9 @@ fn verbs(resource: &Resource) -> Vec<&'static str> {
     }
 }
 
+/// Verbs of a subresource that is a part of the object.
+const PART_VERBS: &[&str] = &["get", "patch", "update"];
+
 /// Group, version, kind and verbs of a subresource.
 struct Sub {
     name: String,
@@ -162,7 +165,7 @@ fn subresources(resource: &Resource) -> Vec<Sub> {
     };
     let mut subs = Vec::new();
     if resource.status {
-        subs.push(own("status", &["get", "patch", "update"]));
+        subs.push(own("status", PART_VERBS));
     }
     if resource.scale.is_some() {
         subs.push(foreign("scale", "autoscaling", "Scale", &["get", "patch", "update"]));
@@ -187,10 +190,20 @@ fn subresources(resource: &Resource) -> Vec<Sub> {
                 &["create", "delete", "get", "patch", "update"],
             ),
             "finalize" => own(name, &["update"]),
-            _ => own(name, &["get", "patch", "update"]),
+            _ => own(name, PART_VERBS),
         });
     }
     subs
+}
+
+/// The subresources that are read and written as parts of the object itself.
+pub(crate) fn own_subresources(resource: &Resource) -> Vec<String> {
+    let own = |sub: &Sub| sub.kind == resource.kind && sub.verbs == PART_VERBS;
+    subresources(resource)
+        .into_iter()
+        .filter(own)
+        .map(|sub| sub.name)
+        .collect()
 }
 
 /// `/api/v1`, `/apis/{group}/{version}`

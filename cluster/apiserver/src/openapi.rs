@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, header};
 use serde_json::{Map, Value, json};
 
-use crate::discovery::{groups_of, rows, version};
+use crate::discovery::{groups_of, own_subresources, rows, version};
 use crate::status::Status;
 use crate::{Body, fields, reply, view};
 
@@ -112,6 +112,9 @@ fn document(registry: &Registry, base: &str, group: &str, version: &str) -> Valu
         paths.insert(root.clone(), collection(r, &reference));
         if !r.virtual_only {
             paths.insert(format!("{root}/{{name}}"), item(r, &reference));
+            for name in own_subresources(r) {
+                paths.insert(format!("{root}/{{name}}/{name}"), part(r, &reference));
+            }
         }
     }
     json!({"openapi": "3.0.0", "info": info(), "paths": paths, "components": {"schemas": schemas}})
@@ -210,4 +213,13 @@ fn item(r: &Resource, reference: &Value) -> Value {
         "delete": operation(r, "delete", reference, &[]),
         "parameters": parameters,
     })
+}
+
+/// A subresource that is a part of the object: `status`, `resize`.
+fn part(r: &Resource, reference: &Value) -> Value {
+    let mut path = item(r, reference);
+    if let Some(operations) = path.as_object_mut() {
+        operations.remove("delete");
+    }
+    path
 }

@@ -10,7 +10,7 @@ use afloat_machinery::kinds::Resource;
 use afloat_machinery::strategy::Part;
 use bytes::Bytes;
 use http::Response;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::auth::{Account, User};
 use crate::route::{Call, document};
@@ -41,7 +41,7 @@ impl ApiServer {
         }
         match (name, call.verb) {
             ("status" | "ephemeralcontainers" | "resize", "get") => self.get(call),
-            ("status", "update" | "patch") => self.change_part(call, body, Part::Status, |_, new| Ok(new)).await,
+            ("status", "update" | "patch") => self.change_part(call, body, Part::Status).await,
             ("scale", "get" | "update" | "patch") => self.scale(call, body).await,
             ("binding", "create") => self.bind(call, body).await,
             ("eviction", "create") => self.evict(call, body).await,
@@ -49,35 +49,22 @@ impl ApiServer {
             ("ephemeralcontainers", "update" | "patch") => Err(Status::bad_request(
                 "ephemeral containers are not run by this cluster's nodes: use kubectl exec, or kubectl debug --copy-to",
             )),
-            ("resize", "update" | "patch") => {
-                self.change_part(call, body, Part::Internal, |old, new| {
-                    pod::with_resources(call, old, &new)
-                })
-                .await
-            }
+            ("resize", "update" | "patch") => self.change_part(call, body, Part::Resize).await,
             ("token", "create") if core => self.token(call, body),
             ("finalize", "update") => self.finalize(call, body).await,
             _ => Err(Status::method_not_allowed()),
         }
     }
 
-    /// PUT or PATCH of a part of an object; `pick` takes what this subresource may change.
-    async fn change_part(
-        &self,
-        call: &Call,
-        body: &Bytes,
-        part: Part,
-        pick: impl Fn(&Value, Value) -> Result<Value, Status> + Send + Sync,
-    ) -> Result<Response<Body>, Status> {
+    /// PUT or PATCH of a part of an object.
+    async fn change_part(&self, call: &Call, body: &Bytes, part: Part) -> Result<Response<Body>, Status> {
         if call.verb == "patch" {
             let patch = ParsedPatch::read(call, body)?;
-            return self
-                .change(call, part, |current| pick(current, patch.apply(call, current)?))
-                .await;
+            return self.change(call, part, |current| patch.apply(call, current)).await;
         }
         let mut object = document(&call.content_type, body)?;
         match_url(call, &mut object)?;
-        self.change(call, part, |current| pick(current, object.clone())).await
+        self.change(call, part, |_| Ok(object.clone())).await
     }
 
     /// `namespaces/finalize`: the one way to take away `spec.finalizers`.

@@ -13,6 +13,8 @@ mod kubectl;
 mod objects;
 #[path = "apiserver/proxy.rs"]
 mod proxy;
+#[path = "apiserver/resize.rs"]
+mod resize;
 #[path = "apiserver/services.rs"]
 mod services;
 #[path = "apiserver/watch.rs"]

@@ -58,6 +58,7 @@ pub(crate) struct Named {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Container {
+    name: String,
     resources: Resources,
     ports: Vec<Port>,
     restart_policy: Option<String>,
@@ -119,6 +120,20 @@ impl Requests {
         sum
     }
 
+    /// With what the node has granted already: the larger counts, as a resize may still be under way (KEP-1287).
+    fn of_resized(container: &Container, resize: &Resize) -> Self {
+        let mut own = Self::of(container);
+        if let Some(granted) = resize.granted.get(&container.name) {
+            if resize.infeasible {
+                (own.cpu, own.memory) = (granted.cpu, granted.memory);
+            } else {
+                own.cpu = own.cpu.max(granted.cpu);
+                own.memory = own.memory.max(granted.memory);
+            }
+        }
+        own
+    }
+
     fn add_one(&mut self, name: &str, text: &str) {
         match name {
             "cpu" => self.cpu = self.cpu.saturating_add(quantity::milli(text).unwrap_or(0)),
@@ -149,9 +164,41 @@ impl Requests {
     }
 }
 
+/// What of a pod's resources is not as its spec says.
+#[derive(Default)]
+struct Resize {
+    /// By container.
+    granted: BTreeMap<String, Requests>,
+    /// What the spec asks for will never be.
+    infeasible: bool,
+}
+
+impl Resize {
+    /// Takes it out of the status, where nobody else looks for it.
+    fn take(status: &mut PodStatus) -> Self {
+        let mut resize = Self::default();
+        let pending = |c: &PodCondition| c.type_ == "PodResizePending" && c.reason.as_deref() == Some("Infeasible");
+        resize.infeasible = status.conditions.iter().any(pending);
+        let init = std::mem::take(&mut status.init_container_statuses);
+        let entries = status.container_statuses.iter_mut().map(|entry| {
+            let granted = std::mem::take(&mut entry.allocated_resources);
+            (std::mem::take(&mut entry.name), granted)
+        });
+        let init = init.into_iter().map(|entry| (entry.name, entry.allocated_resources));
+        for (name, amounts) in entries.chain(init).filter(|(_, amounts)| !amounts.is_empty()) {
+            let mut granted = Requests::default();
+            for (name, text) in &amounts {
+                granted.add_one(name, text);
+            }
+            resize.granted.insert(name, granted);
+        }
+        resize
+    }
+}
+
 impl PodSpec {
     /// Sums the requests up, keeps the named ports, and lets the containers go.
-    fn sum_up(&mut self) {
+    fn sum_up(&mut self, resize: &Resize) {
         let containers = std::mem::take(&mut self.containers);
         let init_containers = std::mem::take(&mut self.init_containers);
         if containers.is_empty() && init_containers.is_empty() {
@@ -159,13 +206,13 @@ impl PodSpec {
         }
         let mut running = Requests::default();
         for container in &containers {
-            running.add(&Requests::of(container));
+            running.add(&Requests::of_resized(container, resize));
         }
         // Sidecars run beside everything that starts after them (KEP-753).
         let mut sidecars = Requests::default();
         let mut peak = Requests::default();
         for container in &init_containers {
-            let own = Requests::of(container);
+            let own = Requests::of_resized(container, resize);
             if container.restart_policy.as_deref() == Some("Always") {
                 sidecars.add(&own);
                 peak.raise_to(&sidecars);
@@ -211,6 +258,8 @@ pub(crate) struct PodStatus {
     pub(crate) pod_ip: String,
     pub(crate) conditions: Vec<PodCondition>,
     pub(crate) container_statuses: Vec<ContainerStatus>,
+    /// Emptied by [`Kind::trim`].
+    init_container_statuses: Vec<ContainerStatus>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -228,13 +277,16 @@ pub(crate) struct PodCondition {
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct ContainerStatus {
     pub(crate) restart_count: i32,
+    /// Emptied by [`Kind::trim`], as the next one.
+    name: String,
+    allocated_resources: BTreeMap<String, String>,
 }
 
 partial_kind!(Pod, "", "Pod", "pods", NamespaceResourceScope);
 
 impl Kind for Pod {
     fn trim(&mut self) {
-        self.spec.sum_up();
+        self.spec.sum_up(&Resize::take(&mut self.status));
         let meta = &mut self.metadata;
         trim_metadata(meta);
         meta.generate_name = None;
@@ -369,5 +421,25 @@ mod tests {
             vec![("TCP".to_owned(), String::new(), 80)]
         );
         assert_eq!(pod.spec.named_ports, vec![("http".to_owned(), "TCP".to_owned(), 8080)]);
+    }
+
+    #[test]
+    fn a_resize_under_way_counts_with_the_larger_figure() {
+        let requests = |reason: Option<&str>| {
+            let condition =
+                reason.map(|reason| json!({"type": "PodResizePending", "status": "True", "reason": reason}));
+            let mut pod: Pod = serde_json::from_value(json!({
+                "metadata": {"name": "p", "namespace": "n"},
+                "spec": {"containers": [{"name": "a", "resources": {"requests": {"cpu": "1", "memory": "1Mi"}}}, {"name": "b"}]},
+                "status": {"conditions": Vec::from_iter(condition), "containerStatuses": [
+                    {"name": "a", "allocatedResources": {"cpu": "500m", "memory": "2Mi"}}, {"name": "b"}]},
+            }))
+            .unwrap();
+            pod.trim();
+            (pod.spec.requests.cpu, pod.spec.requests.memory)
+        };
+        assert_eq!(requests(None), (1000, 2 << 20));
+        assert_eq!(requests(Some("Deferred")), (1000, 2 << 20));
+        assert_eq!(requests(Some("Infeasible")), (500, 2 << 20));
     }
 }

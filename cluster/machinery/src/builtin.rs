@@ -9,6 +9,7 @@ mod container_checks;
 mod crd;
 mod pod;
 mod pod_checks;
+mod pod_resize;
 mod pod_update;
 mod probe;
 mod resources;
@@ -106,6 +107,16 @@ pub(crate) fn validate_update(resource: &Resource, old: &Value, new: &Value) -> 
         ("apiextensions.k8s.io", _) => crd::validate_update(old, new),
         _ => Vec::new(),
     }
+}
+
+/// Takes everything but the resources of containers over from the old pod.
+pub(crate) fn keep_all_but_resources(old: &Value, new: &mut Value) {
+    pod_resize::keep_all_but_resources(old, new);
+}
+
+/// Everything that is wrong with a resize from the old pod to the new one.
+pub(crate) fn validate_resize(old: &Value, new: &Value) -> Vec<FieldError> {
+    pod_resize::validate(old, new)
 }
 
 /// What a client should know about an object that is accepted.

@@ -16,6 +16,8 @@ pub enum Part {
     Main,
     /// The `status` subresource: only status (and metadata.labels/annotations/finalizers as Kubernetes allows) changes.
     Status,
+    /// `pods/resize`: only the resources of containers change (KEP-1287).
+    Resize,
     /// `pods/binding`, `pods/eviction`, `scale`, `pods/ephemeralcontainers`: written by the API server itself, no update rules.
     Internal,
 }
@@ -79,6 +81,7 @@ pub fn prepare_update(
     match part {
         Part::Main if resource.status => keep(old, new, "status"),
         Part::Status => keep_all_but_status(resource, old, new),
+        Part::Resize => builtin::keep_all_but_resources(old, new),
         Part::Main | Part::Internal => {}
     }
     if resource.is_custom() {
@@ -90,10 +93,12 @@ pub fn prepare_update(
     }
     errors.extend(metadata::validate(resource, new));
     errors.extend(validate(resource, Some(old), new));
-    if part == Part::Main && !resource.is_custom() {
-        errors.extend(builtin::validate_update(resource, old, new));
+    match part {
+        Part::Main if !resource.is_custom() => errors.extend(builtin::validate_update(resource, old, new)),
+        Part::Resize => errors.extend(builtin::validate_resize(old, new)),
+        _ => {}
     }
-    if errors.is_empty() && part == Part::Main && old.get("spec") != new.get("spec") {
+    if errors.is_empty() && matches!(part, Part::Main | Part::Resize) && old.get("spec") != new.get("spec") {
         errors.extend(builtin::wrong_type(resource, new));
     }
     if part != Part::Status {

@@ -15,19 +15,19 @@ use crate::pod::plan::Action;
 use crate::pod::probe::Answer;
 use crate::pod::spec::{self, ProbeKind};
 use crate::pod::state::{Hook, Instance, Obstacle, ProbeTrack, Process, Sandbox, Why};
-use crate::pod::{container_status, env, recover, resolve, resources};
+use crate::pod::{container_status, env, recover, resize, resolve, resources};
 use crate::volume::{self, NameServices};
 use crate::worker::{API_LIMIT, Worker};
 
 /// Longest wait for the runtime; then the call counts as failed.
 const RUNTIME_LIMIT: Duration = Duration::from_secs(60);
 /// Before a sandbox, a clean-up or a deletion that failed is tried again.
-const RETRY: Duration = Duration::from_secs(2);
+pub(crate) const RETRY: Duration = Duration::from_secs(2);
 
 /// Why a container cannot be created: reason, message.
 type Refusal = (&'static str, String);
 
-async fn limited<T>(call: impl Future<Output = Result<T, RuntimeError>>) -> Result<T, RuntimeError> {
+pub(crate) async fn limited<T>(call: impl Future<Output = Result<T, RuntimeError>>) -> Result<T, RuntimeError> {
     let late = || {
         RuntimeError::Failed(format!(
             "the runtime did not answer within {} s",
@@ -44,6 +44,8 @@ impl Worker {
         match action {
             Action::PrepareSandbox => self.prepare_sandbox().await,
             Action::Create { container, attempt } => self.create(&container, attempt).await,
+            Action::Allocate { wanted } => self.allocate(wanted),
+            Action::Resize { container, id } => self.resize(&container, &id).await,
             Action::Start { container, id } => self.start(&container, &id).await,
             Action::PostStart { container, id } => self.run_hook(&container, id, false, None),
             Action::PreStop {
@@ -163,9 +165,11 @@ impl Worker {
     }
 
     async fn create(&mut self, name: &str, attempt: u32) {
-        let Some(container) = spec::find(&self.pod, name).cloned() else {
+        let Some(mut container) = spec::find(&self.pod, name).cloned() else {
             return;
         };
+        // What was granted counts, not what is wished for.
+        container.resources = Some(resize::allocated(&container, &self.state));
         let outcome = self.try_create(&container, attempt).await;
         let now = self.context.clock.now();
         match outcome {
@@ -286,6 +290,8 @@ impl Worker {
             stop: None,
             back_off_told: false,
             start_error: None,
+            resources: container.resources.clone().or_else(|| Some(Default::default())),
+            resize_failed: None,
         })
     }
 
@@ -374,6 +380,7 @@ impl Worker {
             Why::DefinitionChanged => format!("Container {name} definition changed, will be restarted"),
             Why::LivenessFailed => format!("Container {name} failed liveness probe, will be restarted"),
             Why::StartupFailed => format!("Container {name} failed startup probe, will be restarted"),
+            Why::Resized => format!("Container {name} resize requires restart"),
             Why::PostStartFailed => "FailedPostStartHook".to_owned(),
         };
         self.event(Some(name), false, "Killing", &message, self.context.clock.now());

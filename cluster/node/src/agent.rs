@@ -21,7 +21,7 @@ use crate::context::Context;
 use crate::events::{self, Pending, Recorder};
 use crate::mailbox::{Mailbox, Message};
 use crate::pod::back_off::BackOffLimits;
-use crate::pod::{orphan, recover, spec};
+use crate::pod::{orphan, recover, resize, spec};
 use crate::worker::Worker;
 use crate::{dirs, node_status};
 
@@ -282,7 +282,8 @@ impl Agent {
         let uid = spec::uid(&pod).to_owned();
         let mailbox = Arc::new(Mailbox::default());
         let pod = Arc::new(pod);
-        self.context.register(pod.clone(), mailbox.clone());
+        let requests = resize::requests(&pod, &state.allocated);
+        self.context.register(pod.clone(), mailbox.clone(), requests);
         let worker = Worker::new(self.context.clone(), mailbox, pod, state);
         workers.spawn(async move {
             worker.run().await;

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::events::Recorder;
 use crate::mailbox::Mailbox;
 use crate::pod::env::Sources;
-use crate::pod::spec;
+use crate::pod::{spec, status};
 use crate::volume::References;
 
 /// See the module.
@@ -33,6 +33,8 @@ pub(crate) struct Context {
 struct Known {
     pod: Arc<Pod>,
     mailbox: Arc<Mailbox>,
+    /// Thousandths of a CPU and bytes that it was granted.
+    requests: (u64, u64),
 }
 
 impl Context {
@@ -65,9 +67,48 @@ impl Context {
         self.with_pods(|pods| pods.get(uid).map(|known| known.mailbox.clone()))
     }
 
-    pub(crate) fn register(&self, pod: Arc<Pod>, mailbox: Arc<Mailbox>) {
+    pub(crate) fn register(&self, pod: Arc<Pod>, mailbox: Arc<Mailbox>, requests: (u64, u64)) {
         let uid = spec::uid(&pod).to_owned();
-        self.with_pods(|pods| pods.insert(uid, Known { pod, mailbox }));
+        let known = Known { pod, mailbox, requests };
+        self.with_pods(|pods| pods.insert(uid, known));
+    }
+
+    /// Grants a pod other requests (thousandths of a CPU, bytes), if the node has them: one pod after another. Less than
+    /// it has is always granted. Otherwise the reason and message of its condition, as the kubelet words them.
+    pub(crate) fn allocate(&self, uid: &str, wanted: (u64, u64)) -> Result<(), (&'static str, String)> {
+        let capacity = &self.options.capacity;
+        self.with_pods(|pods| {
+            let others = pods
+                .iter()
+                .filter(|(other, known)| other.as_str() != uid && !status::is_terminal(known.pod.status.as_ref()));
+            let used = others.fold((0u64, 0u64), |sum, (_, known)| {
+                (
+                    sum.0.saturating_add(known.requests.0),
+                    sum.1.saturating_add(known.requests.1),
+                )
+            });
+            let own = pods.get(uid).map_or((0, 0), |known| known.requests);
+            let each = [
+                ("memory", wanted.1, own.1, used.1, capacity.memory_bytes),
+                ("cpu", wanted.0, own.0, used.0, capacity.cpu_millis),
+            ];
+            for (name, wanted, own, _, capacity) in each {
+                if wanted > capacity && wanted > own {
+                    let what = format!("{name}, requested: {wanted}, capacity: {capacity}");
+                    return Err(("Infeasible", format!("Node didn't have enough capacity: {what}")));
+                }
+            }
+            for (name, wanted, own, used, capacity) in each {
+                if wanted > own && used.saturating_add(wanted) > capacity {
+                    let what = format!("{name}, requested: {wanted}, used: {used}, capacity: {capacity}");
+                    return Err(("Deferred", format!("Node didn't have enough resource: {what}")));
+                }
+            }
+            if let Some(known) = pods.get_mut(uid) {
+                known.requests = wanted;
+            }
+            Ok(())
+        })
     }
 
     pub(crate) fn unregister(&self, uid: &str) {

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use afloat_runtime::{
-    Container, ContainerSpec, ContainerState, ExecSession, ExecSpec, Exit, Image, ImageConfig, Runtime, RuntimeError,
-    Sandbox, SandboxSpec,
+    Container, ContainerSpec, ContainerState, ExecSession, ExecSpec, Exit, Image, ImageConfig, Resources, Runtime,
+    RuntimeError, Sandbox, SandboxSpec,
 };
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -36,6 +36,8 @@ pub struct Behaviour {
     pub stop_takes: Option<Duration>,
     /// Exit code after the stop signal.
     pub stop_code: i32,
+    /// Memory that it uses: its limit cannot be made smaller.
+    pub memory_used_bytes: u64,
     /// It cannot be made, for this reason.
     pub refuses: Option<String>,
 }
@@ -50,6 +52,7 @@ impl Default for Behaviour {
             ends: vec![],
             stop_takes: Some(Duration::ZERO),
             stop_code: 0,
+            memory_used_bytes: 0,
             refuses: None,
         }
     }
@@ -62,7 +65,7 @@ pub struct Entry {
     pub at: Timestamp,
     /// Name of the container, or the pod's uid.
     pub of: String,
-    /// `create`, `start`, `SIGTERM`, `exec …`, `exit 0`, `remove`, `sandbox`, `remove sandbox`.
+    /// `create`, `start`, `SIGTERM`, `exec …`, `exit 0`, `update MEMORY SHARES QUOTA`, `remove`, `sandbox`, `remove sandbox`.
     pub what: String,
 }
 
@@ -317,6 +320,25 @@ impl Runtime for FakeRuntime {
         if let Some((after, code)) = script {
             self.exit_later(id, after, code, 0);
         }
+        Ok(())
+    }
+
+    async fn update_container(&self, id: &str, resources: &Resources) -> Result<(), RuntimeError> {
+        let (container, behaviour) = self.find(id)?;
+        let used = behaviour.memory_used_bytes;
+        if let Some(limit) = resources.memory_limit_bytes.filter(|limit| *limit < used) {
+            let message = format!("the memory limit of {limit} bytes is below the current usage of {used}");
+            return Err(RuntimeError::Failed(message));
+        }
+        let number = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
+        let Resources {
+            memory_limit_bytes: memory,
+            cpu_shares: shares,
+            cpu_quota_us: quota,
+            ..
+        } = *resources;
+        let [memory, shares, quota] = [memory, shares, quota].map(number);
+        self.note(&container.name, format!("update {memory} {shares} {quota}"));
         Ok(())
     }
 

@@ -18,6 +18,7 @@ mod mailbox;
 pub mod node_status;
 pub mod pod;
 mod quantity;
+mod resize;
 mod server;
 mod volume;
 mod worker;

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // how tests fail; clippy.toml reaches `#[test]` only
 
+#[path = "agent/resize.rs"]
+mod resize;
+
 use std::sync::Arc;
 use std::time::Duration;
 

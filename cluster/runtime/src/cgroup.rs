@@ -154,21 +154,54 @@ impl Cgroups {
     /// Makes a container's cgroups, limits set, nobody in them.
     pub(crate) fn create(&self, id: &str, resources: &Resources) -> io::Result<()> {
         for part in self.plan(id, resources) {
-            match fs::create_dir(&part.dir) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(named(&part.dir, error)),
-                _ => {}
-            }
-            for setting in &part.settings {
-                let path = part.dir.join(setting.file);
-                match fs::write(&path, &setting.value) {
-                    Err(error) if setting.vital => {
-                        return Err(named(&path, format!("writing {}: {error}", setting.value)));
-                    }
-                    _ => {}
-                }
-            }
+            create_dir(&part.dir)?;
+            write_settings(&part)?;
         }
         Ok(())
+    }
+
+    /// Changes the limits of a container that runs. `true`: a cgroup was made for that, and nobody is in it yet.
+    pub(crate) fn update(&self, id: &str, resources: &Resources) -> io::Result<bool> {
+        if let Some(bytes) = resources.memory_limit_bytes {
+            self.make_room(id, bytes)?;
+        }
+        let mut made = false;
+        for mut part in self.plan(id, resources) {
+            made |= create_dir(&part.dir)?;
+            // The limit with swap may never be the smaller one.
+            if grows(&part) {
+                part.settings.reverse();
+            }
+            write_settings(&part)?;
+        }
+        Ok(made)
+    }
+
+    /// A limit below what is in use would kill on cgroups v2 (v1 refuses it): what can be given back is asked for, and
+    /// then the change has to wait.
+    fn make_room(&self, id: &str, bytes: u64) -> io::Result<()> {
+        let Self::V2 { dir, controllers } = self else {
+            return Ok(());
+        };
+        let dir = dir.join(id);
+        if !dir.is_dir() || !controllers.iter().any(|c| c == "memory") {
+            return Ok(());
+        }
+        let used = || number(&dir.join("memory.current")).unwrap_or(0);
+        let over = used().saturating_sub(bytes);
+        if over > 0 {
+            // Kernels before 5.19 have no such file, and page cache may not all go at once.
+            let _ = fs::OpenOptions::new()
+                .write(true)
+                .open(dir.join("memory.reclaim"))
+                .and_then(|mut file| io::Write::write_all(&mut file, over.to_string().as_bytes()));
+        }
+        match used() {
+            used if used > bytes => Err(io::Error::other(format!(
+                "the memory limit of {bytes} bytes is below the current usage of {used}"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Where a process is written to make it the container's. Empty where that has no cgroup.
@@ -212,6 +245,46 @@ impl Cgroups {
         }
         Ok(())
     }
+}
+
+/// Whether it was made now.
+fn create_dir(dir: &Path) -> io::Result<bool> {
+    match fs::create_dir(dir) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(named(dir, error)),
+    }
+}
+
+fn write_settings(part: &Part) -> io::Result<()> {
+    for setting in &part.settings {
+        let path = part.dir.join(setting.file);
+        match fs::write(&path, &setting.value) {
+            Err(error) if setting.vital => {
+                return Err(named(&path, format!("writing {}: {error}", setting.value)));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The first of its settings is a number above the one that stands there.
+fn grows(part: &Part) -> bool {
+    let is_memory = |s: &&Setting| s.file == "memory.limit_in_bytes";
+    part.settings.first().filter(is_memory).is_some_and(|setting| {
+        let now = number(&part.dir.join(setting.file));
+        setting
+            .value
+            .parse()
+            .ok()
+            .zip(now)
+            .is_some_and(|(new, now): (u64, u64)| new > now)
+    })
+}
+
+fn number(path: &Path) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 /// Writes a process (0: the writer) into each of these `cgroup.procs`.
@@ -377,6 +450,31 @@ mod tests {
         assert_eq!(written(&dir.path().join("a")), pairs(&limits));
         fs::write(dir.path().join("a/memory.events"), "oom 3\noom_kill 2\n").unwrap();
         assert!(cgroups.oom_killed("a"));
+    }
+
+    #[test]
+    fn limits_change_while_a_container_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let cgroups = Cgroups::V2 {
+            dir: dir.path().to_owned(),
+            controllers: ["memory", "cpu"].map(String::from).to_vec(),
+        };
+        let memory = |bytes| Resources {
+            memory_limit_bytes: Some(bytes),
+            ..SOME
+        };
+        assert!(cgroups.update("a", &memory(100)).unwrap(), "it had none");
+        assert!(!cgroups.update("a", &memory(200)).unwrap());
+        let max = || fs::read_to_string(dir.path().join("a/memory.max")).unwrap();
+        assert_eq!(max(), "200");
+        fs::write(dir.path().join("a/memory.current"), "150\n").unwrap();
+        let error = cgroups.update("a", &memory(149)).unwrap_err().to_string();
+        assert!(error.contains("149") && error.contains("150"), "{error}");
+        assert_eq!(max(), "200", "nothing was written");
+        cgroups.update("a", &memory(150)).unwrap();
+        assert_eq!(max(), "150");
+        let none = Cgroups::Unavailable { reason: "no".into() };
+        assert!(!none.update("a", &SOME).unwrap());
     }
 
     #[test]

@@ -244,6 +244,10 @@ pub trait Runtime: Send + Sync + 'static {
     /// Lets its process go.
     async fn start_container(&self, id: &str) -> Result<(), RuntimeError>;
 
+    /// Changes what a running container may use, without a stop. An error leaves it as it was, as far as the kernel lets:
+    /// [`RuntimeError::Failed`] where it uses more memory than it is to have.
+    async fn update_container(&self, id: &str, resources: &Resources) -> Result<(), RuntimeError>;
+
     /// Sends a signal (`SIGTERM`, `TERM` or a number) to its first process. Not an error if that has ended.
     async fn signal_container(&self, id: &str, signal: &str) -> Result<(), RuntimeError>;
 

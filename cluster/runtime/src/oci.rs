@@ -30,7 +30,8 @@ use crate::host::{BOOT_FILE, IO_DIR};
 use crate::image::{ImageError, ImageStore, resolve_user};
 use crate::net::{Bridge, NetError, connect_netlink};
 use crate::{
-    Cgroups, Container, ContainerSpec, ExecSession, ExecSpec, Image, Runtime, RuntimeError, Sandbox, SandboxSpec,
+    Cgroups, Container, ContainerSpec, ExecSession, ExecSpec, Image, Resources, Runtime, RuntimeError, Sandbox,
+    SandboxSpec,
 };
 use command::OciCommand;
 use host_facts::HostFacts;
@@ -235,6 +236,11 @@ impl Runtime for OciRuntime {
     async fn start_container(&self, id: &str) -> Result<(), RuntimeError> {
         let (shared, id) = (Arc::clone(&self.shared), id.to_owned());
         unbroken(async move { shared.start_container(&id).await }).await
+    }
+
+    async fn update_container(&self, id: &str, resources: &Resources) -> Result<(), RuntimeError> {
+        let (shared, id, resources) = (Arc::clone(&self.shared), id.to_owned(), *resources);
+        unbroken(async move { shared.update_container(id, resources).await }).await
     }
 
     async fn signal_container(&self, id: &str, signal: &str) -> Result<(), RuntimeError> {

@@ -1,4 +1,4 @@
-//! Subresources of pods: binding, resize.
+//! Subresources of pods: binding.
 
 use bytes::Bytes;
 use http::Response;
@@ -8,31 +8,6 @@ use crate::route::{Call, document};
 use crate::status::Status;
 use crate::write::{Change, now};
 use crate::{ApiServer, Body, reply, view};
-
-/// The pod with the container resources of another form of it, and nothing else.
-pub(super) fn with_resources(call: &Call, old: &Value, new: &Value) -> Result<Value, Status> {
-    let mut pod = old.clone();
-    view::metadata(&mut pod).insert("resourceVersion".into(), new["metadata"]["resourceVersion"].clone());
-    let wanted = new["spec"]["containers"].as_array().cloned().unwrap_or_default();
-    for container in pod["spec"]["containers"].as_array_mut().into_iter().flatten() {
-        let Some(other) = wanted.iter().find(|w| w["name"] == container["name"]) else {
-            let message = "Forbidden: containers may not be added or removed on resize";
-            return Err(Status::invalid_field(
-                &call.resource,
-                call.name(),
-                "spec.containers",
-                "FieldValueForbidden",
-                message,
-            ));
-        };
-        for field in ["resources", "resizePolicy"] {
-            if !other[field].is_null() {
-                container[field] = other[field].clone();
-            }
-        }
-    }
-    Ok(pod)
-}
 
 /// Sets a condition of a pod; its transition time changes only with its status.
 pub(super) fn set_condition(pod: &mut Value, kind: &str, status: &str) {

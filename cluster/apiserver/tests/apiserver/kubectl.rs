@@ -176,6 +176,7 @@ async fn builtin_kinds(kubectl: &Kubectl) {
             "pod updates may not change fields",
         )
         .await;
+    resize(kubectl).await;
     imperative(kubectl).await;
     field_names(kubectl).await;
     kubectl
@@ -184,6 +185,22 @@ async fn builtin_kinds(kubectl: &Kubectl) {
             MANIFEST.split_once("---").unwrap().1,
             "service/s replaced",
         )
+        .await;
+}
+
+async fn resize(kubectl: &Kubectl) {
+    let pod = r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "z"}, "spec": {"containers":
+        [{"name": "c", "image": "web:1", "resources": {"requests": {"cpu": "100m"}}}]}}"#;
+    kubectl.says("create -f -", pod, "pod/z created").await;
+    let patch = r#"patch pod z --subresource resize -p {"spec":{"containers":[{"name":"c","resources":{"requests":{"cpu":"CPU"}}}]}}"#;
+    kubectl.says(&patch.replace("CPU", "250m"), "", "pod/z patched").await;
+    let shown = "get pod z --subresource resize -o jsonpath={.spec.containers[0].resources.requests.cpu}";
+    kubectl.says(shown, "", "250m").await;
+    let expected = "spec.containers[0].resources.requests: Forbidden: resource requests cannot be removed";
+    kubectl.refuses(&patch.replace("\"CPU\"", "null"), "", expected).await;
+    let ordinary = patch.replace(" --subresource resize", "");
+    kubectl
+        .refuses(&ordinary, "", "pod updates may not change fields")
         .await;
 }
 

@@ -21,6 +21,8 @@ pub(super) struct Where<'a> {
     pub(super) volumes: &'a BTreeSet<&'a str>,
     /// It is an init container.
     pub(super) init: bool,
+    /// The pod's containers are never restarted.
+    pub(super) never: bool,
 }
 
 /// Checks one container at `path`.
@@ -51,6 +53,14 @@ pub(super) fn container(container: &Value, path: &str, place: Where<'_>, errors:
             errors.push(not_supported(field, policy.clone(), &["Always"]));
         }
     }
+    if place.init && !sidecar && !list(Some(container), "resizePolicy").is_empty() {
+        errors.push(invalid(
+            child(path, "resizePolicy"),
+            container["resizePolicy"].clone(),
+            "must not be set for init containers",
+        ));
+    }
+    resources::check_resize_policy(container, path, place.never, errors);
     probes(container, path, place.init && !sidecar, errors);
 }
 

@@ -16,6 +16,12 @@ pub(super) fn default_pod(pod: &mut Value) {
         for key in ["containers", "initContainers"] {
             each(spec, key, resources::requests_from_limits);
         }
+        each(spec, "containers", resources::default_resize_policy);
+        each(spec, "initContainers", |container| {
+            if text(container.get("restartPolicy")) == "Always" {
+                resources::default_resize_policy(container);
+            }
+        });
         if spec.get("hostNetwork") == Some(&json!(true)) {
             for key in ["containers", "initContainers"] {
                 each(spec, key, |c| each(c, "ports", container::host_port));

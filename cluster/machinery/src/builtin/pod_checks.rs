@@ -159,6 +159,7 @@ fn containers(spec: &Value, path: &str, volumes: &BTreeSet<&str>, errors: &mut V
                 Where {
                     volumes,
                     init: key == "initContainers",
+                    never: text(spec.get("restartPolicy")) == "Never",
                 },
                 errors,
             );

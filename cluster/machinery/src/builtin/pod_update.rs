@@ -16,6 +16,10 @@ const NAMED_FIELDS: usize = 10;
 
 /// Checks the step from one pod to the next.
 pub(super) fn validate(old: &Value, new: &Value) -> Vec<FieldError> {
+    // What is stored may be older than a default that the new form has been given.
+    let mut old = old.clone();
+    super::pod::default_pod(&mut old);
+    let old = &old;
     let (Some(before), Some(after)) = (
         old.get("spec").and_then(Value::as_object),
         new.get("spec").and_then(Value::as_object),

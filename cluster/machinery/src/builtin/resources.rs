@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{each, set};
+use super::{each, list, set, text};
 use crate::FieldError;
-use crate::field::{child, invalid};
+use crate::field::{child, duplicate, index, invalid, not_supported, required};
 use crate::quantity;
 
 /// A limit without a request is the request as well.
@@ -25,16 +25,60 @@ pub(super) fn requests_from_limits(container: &mut Map<String, Value>) {
     });
 }
 
+/// The resources that may change in a living pod.
+pub(super) const RESIZABLE: &[&str] = &["cpu", "memory"];
+const RESIZE_POLICIES: &[&str] = &["NotRequired", "RestartContainer"];
+
+/// A container with a request is resized without a restart, unless it says otherwise.
+pub(super) fn default_resize_policy(container: &mut Map<String, Value>) {
+    for name in RESIZABLE {
+        let requests = container.get("resources").and_then(|r| r.get("requests"));
+        if requests.and_then(|r| r.get(*name)).is_none_or(Value::is_null) {
+            continue;
+        }
+        set(Some(container), "resizePolicy", || json!([]));
+        if let Some(Value::Array(policies)) = container.get_mut("resizePolicy")
+            && !policies.iter().any(|p| p.get("resourceName") == Some(&json!(name)))
+        {
+            policies.push(json!({"resourceName": name, "restartPolicy": "NotRequired"}));
+        }
+    }
+}
+
+/// Checks `resizePolicy` of a container at `path`; `never`: the pod's containers are never restarted.
+pub(super) fn check_resize_policy(container: &Value, path: &str, never: bool, errors: &mut Vec<FieldError>) {
+    let path = child(path, "resizePolicy");
+    let mut seen = Vec::new();
+    for (i, policy) in list(Some(container), "resizePolicy").iter().enumerate() {
+        let (name, restart) = (text(policy.get("resourceName")), text(policy.get("restartPolicy")));
+        if seen.contains(&name) {
+            errors.push(duplicate(index(&path, i), name));
+        }
+        seen.push(name);
+        for (value, supported) in [(name, RESIZABLE), (restart, RESIZE_POLICIES)] {
+            if value.is_empty() {
+                errors.push(required(path.as_str(), ""));
+            } else if !supported.contains(&value) {
+                errors.push(not_supported(path.as_str(), value, supported));
+            }
+        }
+        if never && restart != "NotRequired" {
+            let detail = "must be 'NotRequired' when `restartPolicy` is 'Never'";
+            errors.push(invalid(path.as_str(), restart, detail));
+        }
+    }
+}
+
 /// Whether the container has a cpu or memory figure above zero in `requests` or `limits`.
 pub(super) fn has_compute(container: &Value, which: &str) -> bool {
-    ["cpu", "memory"]
+    RESIZABLE
         .iter()
         .any(|name| amount(container, which, name).is_some_and(|n| n > 0))
 }
 
 /// Whether cpu and memory have limits that equal the requests.
 pub(super) fn is_guaranteed(container: &Value) -> bool {
-    ["cpu", "memory"].iter().all(|name| {
+    RESIZABLE.iter().all(|name| {
         let limit = amount(container, "limits", name);
         let request = amount(container, "requests", name).or(limit);
         limit.is_some_and(|n| n > 0) && limit == request
@@ -53,7 +97,7 @@ pub(super) fn check(resources: Option<&Value>, path: &str, errors: &mut Vec<Fiel
             continue;
         };
         for (name, amount) in amounts {
-            let field = crate::field::index(child(path, which).as_str(), name);
+            let field = index(child(path, which).as_str(), name);
             match quantity::nano(amount) {
                 None => errors.push(invalid(field, amount.clone(), NOT_A_QUANTITY)),
                 Some(n) if n < 0 => errors.push(invalid(field, amount.clone(), "must be greater than or equal to 0")),

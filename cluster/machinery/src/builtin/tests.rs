@@ -70,6 +70,7 @@ fn a_pod_gets_kubernetes_defaults() {
                  "readinessProbe": {"httpGet": {"port": 80, "path": "/", "scheme": "HTTP"}, "timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3},
                  "env": [{"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP", "apiVersion": "v1"}}}],
                  "resources": {"limits": {"cpu": "1"}, "requests": {"cpu": "1"}},
+                 "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "NotRequired"}],
                  "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"},
                 {"name": "b", "image": "r:5000/b:1", "imagePullPolicy": "IfNotPresent", "resources": {},
                  "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"}],

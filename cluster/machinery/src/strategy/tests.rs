@@ -291,3 +291,20 @@ fn scale_reads_and_writes_replicas() {
     let pods = registry.by_kind("v1", "Pod").unwrap();
     assert!(crate::scale::scale_of(&pods, &object).is_err());
 }
+
+/// A store that was written before pods had resize policies is still one whose pods can be changed.
+#[test]
+fn a_default_that_is_new_is_no_change() {
+    let resources = json!({"requests": {"cpu": "1"}});
+    let spec = json!({"containers": [{"name": "a", "image": "a:1", "resources": resources}]});
+    let pod = json!({"metadata": {"name": "p", "namespace": "n"}, "spec": spec});
+    let mut old = create("v1", "Pod", pod).unwrap();
+    old["spec"]["containers"][0]
+        .as_object_mut()
+        .unwrap()
+        .remove("resizePolicy");
+    let mut new = old.clone();
+    new["spec"]["containers"][0]["image"] = "a:2".into();
+    let new = update("v1", "Pod", Part::Main, &old, new).unwrap();
+    assert_eq!(new["spec"]["containers"][0]["resizePolicy"][0]["resourceName"], "cpu");
+}

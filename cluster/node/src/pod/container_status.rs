@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::plan::PodView;
+use super::resize;
 use super::spec::{self, ProbeKind};
 use super::state::{Ended, Hook, Obstacle, PodState, Process, Sandbox, Track};
 use super::status::{self, ERROR_SHOWN};
@@ -60,6 +61,8 @@ pub(super) fn container_status(view: &PodView<'_>, container: &Container, now: T
         restart_count: restart_count(track),
         state: Some(current),
         last_state: Some(last),
+        allocated_resources: resize::allocated(container, state).requests,
+        resources: Some(resize::actual(container, state)),
         ..ContainerStatus::default()
     }
 }

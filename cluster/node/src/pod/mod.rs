@@ -15,6 +15,7 @@ pub mod plan;
 mod plan_test;
 pub(crate) mod probe;
 pub(crate) mod recover;
+pub(crate) mod resize;
 pub(crate) mod resolve;
 pub(crate) mod resources;
 pub mod spec;

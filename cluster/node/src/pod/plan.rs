@@ -4,11 +4,12 @@
 //! next plan copes. What must hold in every order of events: at most one live container of a name; preStop before
 //! TERM before KILL; nothing is started once the pod is to end; one container's change touches no other.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Container, Pod, PodStatus, ResourceRequirements};
 
 use super::spec::{self, ProbeKind};
 use super::state::{Hook, Instance, PodState, Process, Sandbox, Stop, Why};
@@ -42,7 +43,7 @@ pub struct Plan {
 }
 
 /// One thing to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Make volumes and network.
     PrepareSandbox,
@@ -52,6 +53,18 @@ pub enum Action {
         container: String,
         /// Its number among those of that name.
         attempt: u32,
+    },
+    /// Ask the node for other resources for the pod's containers.
+    Allocate {
+        /// By container, all of them.
+        wanted: BTreeMap<String, ResourceRequirements>,
+    },
+    /// Give a running container what the node has granted it.
+    Resize {
+        /// Its name.
+        container: String,
+        /// Its id.
+        id: String,
     },
     /// Let its process go.
     Start {
@@ -446,7 +459,9 @@ impl<'a> Planner<'a> {
     /// The pod is to run.
     fn live(&mut self) {
         match &self.state().sandbox {
+            Sandbox::Ready(_) if self.allocates() => {}
             Sandbox::Ready(_) => {
+                self.resizes();
                 self.stops();
                 self.starts();
             }

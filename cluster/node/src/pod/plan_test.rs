@@ -13,14 +13,17 @@ use serde_json::json;
 use super::back_off::BackOffLimits;
 use super::plan::{Action, PodView, plan};
 use super::probe::Answer;
+use super::resize;
 use super::spec;
-use super::state::{Hook, Instance, PodState, ProbeTrack, Process, Sandbox};
+use super::state::{Hook, Instance, Pending, PodState, ProbeTrack, Process, Sandbox};
 use crate::clock::later;
 
 #[derive(Clone, Debug)]
 enum Move {
     Exit { container: usize, code: i32 },
     Image { container: usize, version: u8 },
+    Resize { container: usize, cpu: u8 },
+    Deny,
     Hooks { ok: bool },
     Probes { ok: bool },
     Wait { millis: u64 },
@@ -37,6 +40,8 @@ struct World {
     now: Timestamp,
     made: u32,
     fail_create: bool,
+    /// The next allocation or resize is refused.
+    deny: bool,
     /// Containers (by index) that ignore TERM.
     deaf: Vec<usize>,
     probes: Vec<(String, spec::ProbeKind)>,
@@ -54,7 +59,8 @@ fn pod(policy: &str, hooks: bool) -> Pod {
         "metadata": {"name": "p", "namespace": "n", "uid": "u", "resourceVersion": "1"},
         "spec": {"restartPolicy": policy, "terminationGracePeriodSeconds": 5, "containers": [
             {"name": "web", "image": "web:v0", "readinessProbe": {"exec": {"command": ["x"]}, "periodSeconds": 1}},
-            {"name": "log", "image": "log:v0"}]},
+            {"name": "log", "image": "log:v0",
+             "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]}]},
     });
     if hooks {
         let exec = json!({"exec": {"command": ["x"]}});
@@ -72,6 +78,7 @@ impl World {
             now,
             made: 0,
             fail_create: false,
+            deny: false,
             deaf: vec![],
             probes: vec![],
             hooks: vec![],
@@ -131,7 +138,12 @@ impl World {
                     return self.state.not_created(container, obstacle);
                 }
                 self.made += 1;
-                self.state.created(container, instance(self.made, *attempt, hash));
+                let resources = resize::allocated(spec::find(&self.pod, container).unwrap(), &self.state);
+                let instance = Instance {
+                    resources: Some(resources),
+                    ..instance(self.made, *attempt, hash)
+                };
+                self.state.created(container, instance);
                 self.log.push(format!("create {container}"));
             }
             Action::Start { container, id } => {
@@ -172,6 +184,23 @@ impl World {
             Action::DeleteObject => {
                 self.state.deleted = true;
                 self.state.observe_gone(self.now);
+            }
+            Action::Allocate { wanted } if std::mem::take(&mut self.deny) => {
+                self.state.pending = Some(Pending {
+                    reason: "Deferred",
+                    message: String::new(),
+                    wanted: wanted.clone(),
+                    retry_at: Some(later(self.now, Duration::from_secs(2))),
+                });
+            }
+            Action::Allocate { wanted } => self.state.granted(wanted.clone()),
+            Action::Resize { container, id } => {
+                assert!(!ending, "nothing is resized after the deletion");
+                assert_eq!(container, "web", "the other one wants a restart");
+                let granted = resize::allocated(spec::find(&self.pod, container).unwrap(), &self.state);
+                let failed = (String::new(), later(self.now, Duration::from_secs(2)));
+                let refused = std::mem::take(&mut self.deny);
+                self.state.resized(id, if refused { Err(failed) } else { Ok(granted) });
             }
             Action::BeginStop { .. }
             | Action::TellBackOff { .. }
@@ -245,6 +274,12 @@ impl World {
                 let list = &mut self.pod.spec.as_mut().unwrap().containers;
                 list[*container].image = Some(format!("{}:v{version}", NAMES[*container]));
             }
+            Move::Resize { container, cpu } => {
+                let list = &mut self.pod.spec.as_mut().unwrap().containers;
+                let resources = json!({"requests": {"cpu": format!("{cpu}")}});
+                list[*container].resources = Some(serde_json::from_value(resources).unwrap());
+            }
+            Move::Deny => self.deny = true,
             Move::Hooks { ok } => self.answer(Some(*ok), None),
             Move::Probes { ok } => self.answer(None, Some(*ok)),
             Move::Wait { millis } => self.now = later(self.now, Duration::from_millis(*millis)),
@@ -305,6 +340,8 @@ fn instance(number: u32, attempt: u32, hash: String) -> Instance {
         stop: None,
         back_off_told: false,
         start_error: None,
+        resources: None,
+        resize_failed: None,
     }
 }
 
@@ -323,7 +360,14 @@ fn runtime_container(name: &str, instance: &Instance) -> afloat_runtime::Contain
         },
         created_at: Timestamp::UNIX_EPOCH,
         started_at: instance.started_at,
-        labels: [(super::recover::HASH_LABEL.to_owned(), instance.hash.clone())].into(),
+        labels: [
+            (super::recover::HASH_LABEL.to_owned(), instance.hash.clone()),
+            (
+                super::recover::RESOURCES_LABEL.to_owned(),
+                json!(instance.resources).to_string(),
+            ),
+        ]
+        .into(),
         log_path: Default::default(),
     }
 }
@@ -332,6 +376,8 @@ fn moves() -> impl Strategy<Value = Move> {
     prop_oneof![
         3 => (0..2usize, 0..2i32).prop_map(|(container, code)| Move::Exit { container, code }),
         3 => (0..2usize, 0..3u8).prop_map(|(container, version)| Move::Image { container, version }),
+        3 => (0..2usize, 1..4u8).prop_map(|(container, cpu)| Move::Resize { container, cpu }),
+        1 => Just(Move::Deny),
         3 => any::<bool>().prop_map(|ok| Move::Hooks { ok }),
         3 => any::<bool>().prop_map(|ok| Move::Probes { ok }),
         4 => (0..20_000u64).prop_map(|millis| Move::Wait { millis }),
@@ -382,9 +428,13 @@ proptest! {
             let instance = world.state.instance(&container.name).unwrap();
             prop_assert!(instance.running());
             prop_assert_eq!(&instance.hash, &spec::hash(container));
+            let wanted = container.resources.clone().unwrap_or_default();
+            prop_assert_eq!(&resize::allocated(container, &world.state), &wanted);
+            prop_assert_eq!(&resize::actual(container, &world.state), &wanted);
         }
         let ready = super::status::condition(&world.pod, "Ready").unwrap();
         prop_assert_eq!(&ready.status, "True");
+        prop_assert_eq!(resize::conditions(&world.pod, &world.state).count(), 0);
     }
 
     /// A change of one image stops and makes that container alone.

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod}
 
 use super::back_off::BackOffLimits;
 use super::container_status::CONTAINER_ID_SCHEME;
+use super::resize;
 use super::spec;
 use super::state::{Ended, Hook, Instance, PodState, ProbeTrack, Process};
 
@@ -17,6 +18,9 @@ pub(crate) const HASH_LABEL: &str = "afloat.dev/container-hash";
 pub(crate) const IMAGE_LABEL: &str = "afloat.dev/image";
 /// Label: the signal that asks it to stop.
 pub(crate) const STOP_SIGNAL_LABEL: &str = "afloat.dev/stop-signal";
+
+/// Label: requests and limits that it was created with, as JSON.
+pub(crate) const RESOURCES_LABEL: &str = "afloat.dev/resources";
 
 /// Label: `namespace/name` of the pod.
 pub(crate) const POD_LABEL: &str = "afloat.dev/pod";
@@ -52,6 +56,7 @@ pub(crate) fn recover(pod: &Pod, containers: Vec<Container>, limits: BackOffLimi
             track.last = terminated(&entry.state).or(track.last.take());
         }
     }
+    state.allocated = resize::told(pod, &entries);
     for (name, mut list) in by_name {
         list.sort_by_key(|container| container.attempt);
         let entry = entries.iter().find(|entry| entry.name == name);
@@ -96,6 +101,11 @@ pub(crate) fn instance(container: Container, entry: Option<&ContainerStatus>) ->
         stop: None,
         back_off_told: false,
         start_error: None,
+        // Changed since it was made, or not; a change that was not told yet is made once more.
+        resources: entry
+            .and_then(|e| e.resources.clone())
+            .or_else(|| serde_json::from_str(&label(RESOURCES_LABEL)).ok()),
+        resize_failed: None,
         id: container.id,
     }
 }
@@ -137,5 +147,9 @@ pub(crate) fn labels(
         (HASH_LABEL.to_owned(), spec::hash(container)),
         (IMAGE_LABEL.to_owned(), image.to_owned()),
         (STOP_SIGNAL_LABEL.to_owned(), stop_signal.to_owned()),
+        (
+            RESOURCES_LABEL.to_owned(),
+            serde_json::json!(container.resources.clone().unwrap_or_default()).to_string(),
+        ),
     ])
 }

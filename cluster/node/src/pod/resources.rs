@@ -1,7 +1,7 @@
 //! What a container may use, from its requests and limits, as the kubelet turns them into the kernel's numbers. Pure.
 
 use afloat_runtime::{CPU_PERIOD_US, Resources};
-use k8s_openapi::api::core::v1::Container;
+use k8s_openapi::api::core::v1::{Container, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::quantity;
@@ -31,8 +31,21 @@ pub(crate) fn limits(container: &Container) -> Resources {
     }
 }
 
+/// CPU in thousandths and memory in bytes that are taken from the node; a request that is missing is its limit.
+pub(crate) fn requests(of: &ResourceRequirements) -> (u64, u64) {
+    let request = |name: &str| {
+        [&of.requests, &of.limits]
+            .into_iter()
+            .find_map(|map| map.as_ref()?.get(name))
+    };
+    (
+        request("cpu").and_then(milli).unwrap_or(0),
+        request("memory").and_then(|q| number(q, 1.0)).unwrap_or(0),
+    )
+}
+
 /// Thousandths, rounded up as quantities are.
-fn milli(quantity: &Quantity) -> Option<u64> {
+pub(crate) fn milli(quantity: &Quantity) -> Option<u64> {
     number(quantity, 1000.0)
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, Probe};
 
 use super::plan::{Action, Planner};
+use super::resize;
 use super::spec::{self, ProbeKind, ProbeTiming};
 use super::state::{Hook, Instance, ProbeTrack, Process, Why};
 use super::status;
@@ -32,6 +33,8 @@ impl Planner<'_> {
         let counts = !spec::is_init(self.pod(), &container.name) || spec::is_sidecar(self.pod(), container);
         if counts && instance.hash != spec::hash(container) {
             Some(Why::DefinitionChanged)
+        } else if counts && resize::needs_restart(container, instance, self.state()) {
+            Some(Why::Resized)
         } else if instance.post_start == Hook::Failed {
             Some(Why::PostStartFailed)
         } else if spec::probe(container, ProbeKind::Startup).is_some() && instance.startup.result == Some(false) {
@@ -116,11 +119,7 @@ impl Planner<'_> {
     fn restart(&mut self, container: &Container, instance: &Instance) {
         let Some(exit) = instance.exit() else { return };
         let changed = instance.hash != spec::hash(container);
-        if instance
-            .stop
-            .as_ref()
-            .is_some_and(|stop| stop.why == Why::DefinitionChanged)
-        {
+        if instance.stop.as_ref().is_some_and(|stop| stop.why.replaces()) {
             return self.create(container);
         }
         if !spec::restarts(self.pod(), container, exit.code) {

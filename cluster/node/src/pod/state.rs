@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use afloat_runtime::Exit;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
 
 use super::back_off::{BackOff, BackOffLimits};
 use super::plan::Action;
@@ -34,6 +34,22 @@ pub struct PodState {
     /// Not before this: a clean-up or deletion that failed.
     pub(crate) retry_at: Option<Timestamp>,
     pub(crate) limits: BackOffLimits,
+    /// What the node has granted each container, by name. Absent: what the spec says.
+    pub(crate) allocated: BTreeMap<String, ResourceRequirements>,
+    /// A resize that the node does not grant.
+    pub(crate) pending: Option<Pending>,
+}
+
+/// A resize that waits, or cannot be.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Pending {
+    /// `Deferred` or `Infeasible`.
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+    /// What was asked for.
+    pub(crate) wanted: BTreeMap<String, ResourceRequirements>,
+    /// When to ask again; None: not before something else is wanted.
+    pub(crate) retry_at: Option<Timestamp>,
 }
 
 /// The pod's network and volumes.
@@ -117,6 +133,10 @@ pub(crate) struct Instance {
     pub(crate) back_off_told: bool,
     /// Why the start failed (reason of its terminated state), if it did.
     pub(crate) start_error: Option<String>,
+    /// What it runs with. None: what it was granted.
+    pub(crate) resources: Option<ResourceRequirements>,
+    /// Why its resources could not be changed, and when to try again.
+    pub(crate) resize_failed: Option<(String, Timestamp)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,6 +178,15 @@ pub enum Why {
     StartupFailed,
     /// postStart hook failed.
     PostStartFailed,
+    /// Its resources are other ones now, and it wants a restart for that.
+    Resized,
+}
+
+impl Why {
+    /// The container is made anew at once, whatever the pod's restart policy and its back-off.
+    pub(crate) fn replaces(self) -> bool {
+        matches!(self, Self::DefinitionChanged | Self::Resized)
+    }
 }
 
 /// What a probe has said so far.
@@ -295,6 +324,8 @@ impl PodState {
             Action::PrepareSandbox
             | Action::Start { .. }
             | Action::Remove { .. }
+            | Action::Allocate { .. }
+            | Action::Resize { .. }
             | Action::CleanUp
             | Action::DeleteObject => {}
         }
@@ -308,11 +339,7 @@ impl PodState {
         let Some(finished_at) = instance.exit().map(|exit| exit.finished_at) else {
             return;
         };
-        if instance
-            .stop
-            .as_ref()
-            .is_some_and(|stop| stop.why == Why::DefinitionChanged)
-        {
+        if instance.stop.as_ref().is_some_and(|stop| stop.why.replaces()) {
             track.crash.reset();
         } else {
             track.crash.next(finished_at, now, limits);
@@ -415,6 +442,27 @@ impl PodState {
             .filter(|old| old.reason == obstacle.reason && old.hash == obstacle.hash);
         let since = before.map_or(obstacle.since, |old| old.since);
         track.obstacle = Some(Obstacle { since, ..obstacle });
+    }
+
+    /// The node granted what is asked for.
+    pub(crate) fn granted(&mut self, wanted: BTreeMap<String, ResourceRequirements>) {
+        self.allocated = wanted;
+        self.pending = None;
+        for instance in self.containers.values_mut().filter_map(|t| t.instance.as_mut()) {
+            instance.resize_failed = None;
+        }
+    }
+
+    /// It runs with other resources, or not.
+    pub(crate) fn resized(&mut self, id: &str, outcome: Result<ResourceRequirements, (String, Timestamp)>) {
+        let Some(instance) = self.instance_mut(id) else { return };
+        match outcome {
+            Ok(resources) => {
+                instance.resources = Some(resources);
+                instance.resize_failed = None;
+            }
+            Err(failed) => instance.resize_failed = Some(failed),
+        }
     }
 
     /// Its process was let go.

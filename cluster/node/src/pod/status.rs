@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::container_status::{container_status, is_ready};
 use super::plan::PodView;
+use super::resize;
 use super::spec::{self, ProbeKind, RestartPolicy};
 use super::state::{Hook, PodState, Sandbox};
 
@@ -30,7 +31,7 @@ pub(super) fn outcome(pod: &Pod, state: &PodState) -> Option<&'static str> {
             .instance(&container.name)?
             .stop
             .as_ref()
-            .is_some_and(|s| s.why == super::state::Why::DefinitionChanged);
+            .is_some_and(|s| s.why.replaces());
         (!changed && !spec::restarts(pod, container, exit.code)).then_some(exit.code == 0)
     };
     if spec::restart_policy(pod) == RestartPolicy::Always {
@@ -226,7 +227,8 @@ fn conditions(view: &PodView<'_>, phase: &str, now: Timestamp) -> Vec<PodConditi
     let containers_ready = completed.is_none() && unready.is_empty() && initialized;
     let make = |type_: &str, ok: bool, why: Option<(&str, String)>| {
         let (reason, message) = why.map_or((None, None), |(reason, message)| {
-            (Some(reason.to_owned()), (!message.is_empty()).then_some(message))
+            let some = |text: String| (!text.is_empty()).then_some(text);
+            (some(reason.to_owned()), some(message))
         });
         let status = if ok { "True" } else { "False" }.to_owned();
         let before = condition(pod, type_).filter(|old| old.status == status);
@@ -264,12 +266,17 @@ fn conditions(view: &PodView<'_>, phase: &str, now: Timestamp) -> Vec<PodConditi
             make("Initialized", false, Some(("ContainersNotInitialized", message)))
         }
     };
-    vec![
+    let mut conditions = vec![
         make("PodReadyToStartContainers", networked, None),
         init,
         ready,
         make("ContainersReady", containers_ready, not_ready()),
-    ]
+    ];
+    if completed.is_none() {
+        let resize = resize::conditions(pod, state);
+        conditions.extend(resize.map(|(type_, reason, message)| make(type_, true, Some((reason, message)))));
+    }
+    conditions
 }
 
 fn name(container: &Container) -> &str {

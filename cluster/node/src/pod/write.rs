@@ -4,6 +4,7 @@
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 use serde_json::{Map, Value, json};
 
+use super::resize;
 use super::spec;
 use super::status;
 
@@ -43,12 +44,13 @@ pub(crate) fn status_patch(pod: &Pod, wanted: &PodStatus) -> Option<Value> {
             directive.into_iter().chain(ips.iter().cloned()).collect(),
         );
     }
-    let conditions: Vec<Value> = wanted
+    let mut conditions: Vec<Value> = wanted
         .conditions
         .iter()
         .flatten()
         .filter_map(|c| condition_patch(pod, c))
         .collect();
+    conditions.extend(over(pod, wanted));
     if !conditions.is_empty() {
         patch.insert("conditions".to_owned(), conditions.into());
     }
@@ -79,6 +81,15 @@ fn condition_patch(pod: &Pod, wanted: &PodCondition) -> Option<Value> {
         }
     }
     Some(patch)
+}
+
+/// Conditions that are there only while a resize waits or goes on.
+fn over<'a>(pod: &'a Pod, wanted: &'a PodStatus) -> impl Iterator<Item = Value> + 'a {
+    let lasts = |type_: &str| wanted.conditions.iter().flatten().any(|c| c.type_ == type_);
+    resize::CONDITIONS
+        .into_iter()
+        .filter(move |type_| !lasts(type_) && status::condition(pod, type_).is_some())
+        .map(|type_| json!({"$patch": "delete", "type": type_}))
 }
 
 /// The pod leaves its Services by this write.

@@ -198,6 +198,27 @@ impl Shared {
         self.persist(id).await
     }
 
+    /// Sets the limits of a container that runs. One that had none so far gets its cgroup now, with all its processes.
+    pub(super) async fn update_container(
+        self: &Arc<Self>,
+        id: String,
+        resources: Resources,
+    ) -> Result<(), RuntimeError> {
+        let record = self.record(&id)?;
+        let (ContainerState::Running, Some(pid)) = (record.state(), record.pid) else {
+            return Err(RuntimeError::Invalid(format!("container {id} does not run")));
+        };
+        let shared = Arc::clone(self);
+        blocking(move || {
+            let made = shared.cgroups.update(&id, &resources).map_err(changing)?;
+            if made {
+                enter_all(&shared.cgroups.entrances(&id), pid).map_err(changing)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// Writes down what is known of a container now. One at a time, so that an older state never replaces a newer one.
     pub(super) async fn persist(self: &Arc<Self>, id: &str) -> Result<(), RuntimeError> {
         let (shared, dir, id) = (Arc::clone(self), self.container_dir(id), id.to_owned());
@@ -287,4 +308,34 @@ fn is_child_of_init(pid: i32) -> bool {
     status
         .lines()
         .any(|line| line.strip_prefix("PPid:").is_some_and(|ppid| ppid.trim() == "1"))
+}
+
+fn changing(error: std::io::Error) -> RuntimeError {
+    RuntimeError::Failed(format!("changing resources: {error}"))
+}
+
+/// Puts every process of a container into these cgroups: all in the PID namespace of the first one. Until none is new, as
+/// they go on to fork meanwhile; a child of one that is inside is born inside.
+fn enter_all(entrances: &[std::path::PathBuf], first: i32) -> std::io::Result<()> {
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let Some(own) = namespace(&first.to_string()) else {
+        return Ok(());
+    };
+    let mut inside = std::collections::BTreeSet::new();
+    loop {
+        let all = fs::read_dir("/proc")?.flatten().map(|e| e.file_name());
+        let pids = all.filter_map(|name| name.to_str()?.parse::<i32>().ok());
+        let new: Vec<i32> = pids
+            .filter(|pid| !inside.contains(pid) && namespace(&pid.to_string()).as_ref() == Some(&own))
+            .collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        for pid in new {
+            match crate::cgroup::write_all(entrances, pid) {
+                Err(error) if namespace(&pid.to_string()).is_some() => return Err(error),
+                _ => inside.insert(pid),
+            };
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use afloat_runtime::host::Inherited;
-use afloat_runtime::{Cgroups, ExecSpec, Resources, Runtime as _};
+use afloat_runtime::{Cgroups, ContainerState, ExecSpec, Resources, Runtime as _};
 use anyhow::{Context as _, ensure};
 use tokio::io::AsyncReadExt as _;
 use tokio::signal::unix::Signal;
@@ -44,23 +44,9 @@ async fn look(inside: &Inside, inherited: &Inherited) -> anyhow::Result<Option<[
     for dir in dirs(&inherited.cgroups, &limited) {
         ensure!(dir.is_dir(), "{} is missing", dir.display());
     }
-    let values = [
-        ("memory.limit_in_bytes", "67108864"),
-        ("cpu.shares", "256"),
-        ("cpu.cfs_quota_us", "50000"),
-        ("pids.max", "100"),
-    ];
-    if matches!(inherited.cgroups, Cgroups::V1 { .. }) {
-        for (file, expected) in values {
-            let found = dirs(&inherited.cgroups, &limited)
-                .iter()
-                .find_map(|dir| std::fs::read_to_string(dir.join(file)).ok());
-            ensure!(
-                found.as_deref().is_none_or(|v| v.trim() == expected),
-                "{file}: {found:?}"
-            );
-        }
-    }
+    hold(&inherited.cgroups, &limited, &LIMITED)?;
+    change(inside, &inherited.cgroups, &limited).await?;
+    begin(inside, &inherited.cgroups).await?;
     ensure!(
         processes(inside, &limited).await?.contains(&limited),
         "a command shares the limits"
@@ -78,6 +64,76 @@ async fn look(inside: &Inside, inherited: &Inherited) -> anyhow::Result<Option<[
     remove(inside, inherited, &[fine]).await?;
     println!("limits of {limited}");
     Ok(Some([limited, unlimited]))
+}
+
+/// What stands in the container's cgroups.
+fn hold(cgroups: &Cgroups, id: &str, resources: &Resources) -> anyhow::Result<()> {
+    let text = |value: Option<u64>| value.map(|value| value.to_string()).unwrap_or_default();
+    let (memory, quota) = (text(resources.memory_limit_bytes), text(resources.cpu_quota_us));
+    let values = match cgroups {
+        Cgroups::V1 { .. } => vec![
+            ("memory.limit_in_bytes", memory),
+            ("cpu.shares", text(resources.cpu_shares)),
+            ("cpu.cfs_quota_us", quota),
+            ("pids.max", text(resources.pids_limit)),
+        ],
+        _ => vec![("memory.max", memory), ("cpu.max", format!("{quota} 100000"))],
+    };
+    for (file, expected) in values {
+        let found = dirs(cgroups, id)
+            .iter()
+            .find_map(|dir| std::fs::read_to_string(dir.join(file)).ok());
+        ensure!(
+            found.as_deref().is_none_or(|v| v.trim() == expected),
+            "{file}: {found:?}, not {expected}"
+        );
+    }
+    Ok(())
+}
+
+/// Limits of a container that runs go up and down, but memory not below what it uses.
+async fn change(inside: &Inside, cgroups: &Cgroups, id: &str) -> anyhow::Result<()> {
+    for (memory, cpu) in [(96 << 20, 2), (80 << 20, 1), (64 << 20, 4)] {
+        let new = Resources {
+            memory_limit_bytes: Some(memory),
+            cpu_shares: Some(128 * cpu),
+            cpu_quota_us: Some(25_000 * cpu),
+            ..LIMITED
+        };
+        inside.runtime.update_container(id, &new).await?;
+        hold(cgroups, id, &new)?;
+    }
+    let tiny = Resources {
+        memory_limit_bytes: Some(4096),
+        ..LIMITED
+    };
+    ensure!(
+        inside.runtime.update_container(id, &tiny).await.is_err(),
+        "it uses more"
+    );
+    inside.runtime.update_container(id, &LIMITED).await?;
+    hold(cgroups, id, &LIMITED)?;
+    let running = inside.runtime.containers().await?;
+    let running = running.iter().find(|c| c.id == id).context("it is there")?;
+    ensure!(running.state == ContainerState::Running, "{:?}", running.state);
+    Ok(())
+}
+
+/// A container that had no limits gets some while it runs, with everything that runs in it.
+async fn begin(inside: &Inside, cgroups: &Cgroups) -> anyhow::Result<()> {
+    let id = inside.start("late", 0, LOOP).await?;
+    inside.runtime.update_container(&id, &LIMITED).await?;
+    hold(cgroups, &id, &LIMITED)?;
+    for dir in dirs(cgroups, &id) {
+        let inhabitants = std::fs::read_to_string(dir.join("cgroup.procs"))?;
+        ensure!(!inhabitants.is_empty(), "nobody is in {}", dir.display());
+    }
+    inside.runtime.signal_container(&id, "SIGKILL").await?;
+    inside.end_of(&id).await?;
+    let refused = inside.runtime.update_container(&id, &LIMITED).await;
+    ensure!(refused.is_err(), "it has ended");
+    inside.runtime.remove_container(&id).await?;
+    Ok(())
 }
 
 /// A container that is killed for its memory while there is no inner process to see it.
