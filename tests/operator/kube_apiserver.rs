@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use kube::Client;
+use serde_json::json;
 
 use crate::process::{PATIENCE, Process, free_port};
 
@@ -68,11 +69,14 @@ impl KubeApiserver {
 
     /// The administrator's kubeconfig.
     pub(crate) fn kubeconfig(&self) -> String {
-        self.kubeconfig_of("admin", &self.token)
-    }
-
-    fn kubeconfig_of(&self, user: &str, token: &str) -> String {
-        kubeconfig(&self.url, &self.dir.path().join("certificates/apiserver.crt"), user, token)
+        let authority = self.dir.path().join("certificates/apiserver.crt");
+        json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {"server": self.url, "certificate-authority": authority}}],
+            "users": [{"name": "admin", "user": {"token": self.token}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
+        })
+        .to_string()
     }
 
     async fn wait(&mut self) {
@@ -97,16 +101,6 @@ impl KubeApiserver {
         let request = http::Request::get("/readyz").body(Vec::new()).expect("a request");
         client.request_text(request).await.is_ok()
     }
-}
-
-/// A kubeconfig with one user.
-pub(crate) fn kubeconfig(url: &str, authority: &Path, user: &str, token: &str) -> String {
-    format!(
-        "apiVersion: v1\nkind: Config\ncurrent-context: test\nclusters:\n- name: test\n  cluster: {{server: \"{url}\", \
-         certificate-authority: \"{}\"}}\nusers:\n- name: {user}\n  user: {{token: \"{token}\"}}\ncontexts:\n- name: test\n  \
-         context: {{cluster: test, user: {user}}}\n",
-        authority.display()
-    )
 }
 
 /// A client of a kubeconfig.
