@@ -103,8 +103,13 @@ async fn follow(mut stream: Stream, told: Arc<Mutex<Told>>) {
         if told.listing {
             continue;
         }
-        let there = told.pods.values().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
-        let (all, serving) = there.fold((0, 0), |(all, serving), pod| (all + 1, serving + usize::from(ready(pod))));
+        let there = told
+            .pods
+            .values()
+            .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+        let (all, serving) = there.fold((0, 0), |(all, serving), pod| {
+            (all + 1, serving + usize::from(ready(pod)))
+        });
         told.extremes.ready_min = told.extremes.ready_min.min(serving);
         told.extremes.pods_max = told.extremes.pods_max.max(all);
     }

@@ -57,11 +57,18 @@ impl Case {
         let namespaces = case.all("", "v1", "Namespace");
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": case.namespace}});
         let namespace = serde_json::from_value(namespace).expect("a namespace");
-        namespaces.create(&PostParams::default(), &namespace).await.expect("a namespace");
+        namespaces
+            .create(&PostParams::default(), &namespace)
+            .await
+            .expect("a namespace");
         // Kubernetes' own controller for this is on one of the grounds only, and pods are refused without it.
         let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
         let account = serde_json::from_value(account).expect("an account");
-        match case.api("", "v1", "ServiceAccount").create(&PostParams::default(), &account).await {
+        match case
+            .api("", "v1", "ServiceAccount")
+            .create(&PostParams::default(), &account)
+            .await
+        {
             Err(kube::Error::Api(status)) if status.is_already_exists() => {}
             answer => drop(answer.expect("a service account")),
         }
@@ -86,7 +93,10 @@ impl Case {
 
     /// Creates an object; the error is the API server's.
     pub(crate) async fn try_create(&self, object: &Value) -> Result<Value, String> {
-        let (group, version) = object["apiVersion"].as_str().and_then(|text| text.split_once('/')).unwrap_or(("", "v1"));
+        let (group, version) = object["apiVersion"]
+            .as_str()
+            .and_then(|text| text.split_once('/'))
+            .unwrap_or(("", "v1"));
         let api = self.api(group, version, object["kind"].as_str().unwrap_or_default());
         let object = serde_json::from_value(object.clone()).expect("an object");
         let answer = api.create(&PostParams::default(), &object).await;
@@ -95,7 +105,9 @@ impl Case {
 
     /// Creates an object.
     pub(crate) async fn create(&self, object: &Value) -> Value {
-        self.try_create(object).await.unwrap_or_else(|error| panic!("{error}: {object}"))
+        self.try_create(object)
+            .await
+            .unwrap_or_else(|error| panic!("{error}: {object}"))
     }
 
     /// Creates a CloneSet and waits until all its pods serve; gives the pods.
@@ -107,18 +119,24 @@ impl Case {
 
     /// Merges into the CloneSet; the error is the API server's.
     pub(crate) async fn try_patch(&self, patch: &Value) -> Result<Value, String> {
-        let answer = self.sets().patch(NAME, &PatchParams::default(), &Patch::Merge(patch)).await;
+        let answer = self
+            .sets()
+            .patch(NAME, &PatchParams::default(), &Patch::Merge(patch))
+            .await;
         answer.map(|object| value(&object)).map_err(|error| error.to_string())
     }
 
     /// Merges into the CloneSet.
     pub(crate) async fn patch(&self, patch: Value) -> Value {
-        self.try_patch(&patch).await.unwrap_or_else(|error| panic!("{error}: {patch}"))
+        self.try_patch(&patch)
+            .await
+            .unwrap_or_else(|error| panic!("{error}: {patch}"))
     }
 
     /// Changes settings of the rollout.
     pub(crate) async fn rolling(&self, settings: Value) {
-        self.patch(json!({"spec": {"updateStrategy": {"rollingUpdate": settings}}})).await;
+        self.patch(json!({"spec": {"updateStrategy": {"rollingUpdate": settings}}}))
+            .await;
     }
 
     /// Gives containers of the template other images.
@@ -130,7 +148,8 @@ impl Case {
                 container["image"] = json!(image);
             }
         }
-        self.patch(json!({"spec": {"template": {"spec": {"containers": containers}}}})).await;
+        self.patch(json!({"spec": {"template": {"spec": {"containers": containers}}}}))
+            .await;
     }
 
     /// Merges into a pod.
@@ -138,6 +157,31 @@ impl Case {
         let api = self.api("", "v1", "Pod");
         let answer = api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
         answer.unwrap_or_else(|error| panic!("{error}: {patch}"));
+    }
+
+    /// Kills the process of a pod's container.
+    pub(crate) async fn crash(&self, pod: &Value, container: &str) {
+        self.ground.crash(&self.namespace, name(pod), container).await;
+    }
+
+    /// Keeps the kubelet of the pod's node from seeing any change.
+    pub(crate) async fn pause_node(&self, pod: &Value) {
+        self.ground.pause_node(node(pod), true).await;
+    }
+
+    /// Ends that.
+    pub(crate) async fn resume_node(&self, pod: &Value) {
+        self.ground.pause_node(node(pod), false).await;
+    }
+
+    /// Waits until the operator has seen everything that there is now, and thought about it: a new generation's status
+    /// comes of it.
+    pub(crate) async fn looked_at(&self) {
+        let set = self.set().await;
+        let seconds = set["spec"]["progressDeadlineSeconds"].as_u64().unwrap_or(10_000) + 1;
+        self.patch(json!({"spec": {"progressDeadlineSeconds": seconds}})).await;
+        let seen = |set: &Value| set["status"]["observedGeneration"] == set["metadata"]["generation"];
+        self.until("the status of a new generation", seen).await;
     }
 
     /// The CloneSet.
@@ -150,6 +194,19 @@ impl Case {
         let mut pods = self.list("", "v1", "Pod").await;
         pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
         pods
+    }
+
+    /// Waits until there are that many volume claims, those being deleted not counted.
+    pub(crate) async fn claims(&self, number: usize) -> Vec<Value> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut claims = self.list("", "v1", "PersistentVolumeClaim").await;
+            claims.retain(|claim| claim["metadata"]["deletionTimestamp"].is_null());
+            if claims.len() == number {
+                return claims;
+            }
+            self.in_time(deadline, "the claims").await;
+        }
     }
 
     /// All objects of a kind, in order of their names.
@@ -204,7 +261,9 @@ impl Case {
         let foreground = DeleteParams::default();
         for kind in [("apps.kruise.io", "v1beta1", "CloneSet"), ("", "v1", "Pod")] {
             let api = self.api(kind.0, kind.1, kind.2);
-            api.delete_collection(&foreground, &ListParams::default()).await.expect("deletion");
+            api.delete_collection(&foreground, &ListParams::default())
+                .await
+                .expect("deletion");
         }
     }
 }
@@ -260,11 +319,17 @@ pub(crate) fn restarts(pod: &Value, name: &str) -> u64 {
 pub(crate) fn image<'a>(pod: &'a Value, name: &str) -> &'a str {
     let containers = pod["spec"]["containers"].as_array();
     let found = containers.and_then(|all| all.iter().find(|container| container["name"] == name));
-    found.and_then(|container| container["image"].as_str()).unwrap_or_default()
+    found
+        .and_then(|container| container["image"].as_str())
+        .unwrap_or_default()
 }
 
 pub(crate) fn name(object: &Value) -> &str {
     object["metadata"]["name"].as_str().unwrap_or_default()
+}
+
+fn node(pod: &Value) -> &str {
+    pod["spec"]["nodeName"].as_str().unwrap_or_default()
 }
 
 pub(crate) fn uid(object: &Value) -> &str {

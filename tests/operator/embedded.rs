@@ -1,6 +1,5 @@
 //! The embedded cluster with real containers, without its own operator.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -10,7 +9,7 @@ use crate::process::{PATIENCE, Process, free_port, signal_process};
 
 /// A running `afloat up`.
 pub(crate) struct Embedded {
-    process: Process,
+    _process: Process,
     dir: tempfile::TempDir,
 }
 
@@ -30,10 +29,14 @@ impl Embedded {
                 eprintln!("skipped: {log}");
                 return None;
             }
-            assert!(Instant::now() < deadline, "afloat up does not come up: {}", process.log());
+            assert!(
+                Instant::now() < deadline,
+                "afloat up does not come up: {}",
+                process.log()
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        Some(Self { process, dir })
+        Some(Self { _process: process, dir })
     }
 
     /// The administrator's kubeconfig.
@@ -41,39 +44,43 @@ impl Embedded {
         std::fs::read_to_string(self.dir.path().join("data/kubeconfig")).expect("afloat up writes it")
     }
 
-    /// What it has said so far.
-    pub(crate) fn log(&self) -> String {
-        self.process.log()
-    }
-
     /// Builds an image of the program itself; images of the same role and version are one, whatever their names. Gives
     /// its digest.
     pub(crate) fn build(&self, name: &str, role: &str, version: &str) -> String {
         let output = Command::new(AFLOAT)
-            .args(["image", "build", name, "--libraries", "--file", &format!("{AFLOAT}=/afloat")])
+            .args([
+                "image",
+                "build",
+                name,
+                "--libraries",
+                "--file",
+                &format!("{AFLOAT}=/afloat"),
+            ])
             .args(["--entrypoint", "/afloat", "--entrypoint", "app", "--entrypoint", role])
             .args(["--env", &format!("APP_VERSION={version}"), "--data-dir"])
             .arg(self.dir.path().join("data"))
             .output()
             .expect("afloat image build starts");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         text.trim().rsplit(' ').next().unwrap_or_default().to_owned()
     }
 
-    /// Kills the process of a container, found by the variables that every pod of these tests has.
-    pub(crate) fn crash(&self, pod: &str, container: &str) {
+    /// Kills the process of a container, found by the variables that every pod of these tests has; false if there is none.
+    pub(crate) fn crash(&self, pod: &str, container: &str) -> bool {
+        let wanted = [format!("POD={pod}"), format!("CONTAINER={container}")];
         let processes = std::fs::read_dir("/proc").expect("Linux").flatten();
-        let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        let wanted = BTreeMap::from([("POD", pod), ("CONTAINER", container)]);
-        let matches = |id: &u32| {
+        let mut ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let id = ids.find(|id| {
             let text = std::fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
-            let text = String::from_utf8_lossy(&text).into_owned();
-            wanted
-                .iter()
-                .all(|(name, value)| text.split('\0').any(|line| line == format!("{name}={value}")))
-        };
-        let id = ids.into_iter().find(matches);
-        signal_process(id.unwrap_or_else(|| panic!("no process of {container} in {pod}")), "KILL");
+            let variables: Vec<_> = text.split(|byte| *byte == 0).collect();
+            wanted.iter().all(|variable| variables.contains(&variable.as_bytes()))
+        });
+        // It may end by itself meanwhile.
+        id.is_some_and(|id| signal_process(id, "KILL"))
     }
 }

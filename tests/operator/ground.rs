@@ -3,16 +3,19 @@
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
+use afloat_sim::Fleet;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, PostParams};
 use kube::Client;
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, PostParams};
 use serde_json::{Value, json};
 
 use crate::embedded::Embedded;
-use crate::kube_apiserver::client;
+use crate::kube_apiserver::{KubeApiserver, client};
 use crate::operator::{AFLOAT, Operator};
+use crate::process::PATIENCE;
 
 /// What people apply before they start the operator.
 const RIGHTS: &str = include_str!("../../operator/manager/rbac.yaml");
@@ -39,6 +42,8 @@ pub(crate) struct Ground {
 
 enum Cluster {
     Embedded(Embedded),
+    // The nodes go before the server that they talk to.
+    Simulated(Fleet, #[expect(dead_code, reason = "kept running")] KubeApiserver),
 }
 
 impl Ground {
@@ -47,6 +52,20 @@ impl Ground {
         let cluster = Embedded::start().await?;
         let admin = cluster.kubeconfig();
         Some(Self::new(Cluster::Embedded(cluster), &admin).await)
+    }
+
+    /// Kubernetes' own API server, simulated nodes.
+    pub(crate) async fn kube_apiserver() -> Option<Self> {
+        let server = KubeApiserver::start().await?;
+        let admin = server.kubeconfig();
+        let options = afloat_sim::Options {
+            nodes: 2,
+            start: Duration::from_millis(200),
+            stop: Duration::from_millis(50),
+            ..afloat_sim::Options::default()
+        };
+        let fleet = Fleet::start(client(&admin).await.expect("a client"), options).await;
+        Some(Self::new(Cluster::Simulated(fleet.expect("nodes"), server), &admin).await)
     }
 
     async fn new(cluster: Cluster, admin: &str) -> Self {
@@ -119,13 +138,53 @@ impl Ground {
     pub(crate) fn add_image(&self, name: &str, role: &str, version: &str) -> String {
         match &self.cluster {
             Cluster::Embedded(cluster) => cluster.build(name, role, version),
+            Cluster::Simulated(fleet, _) => {
+                fleet.images().alias(name, &format!("{role}:{version}"));
+                fleet.images().digest(name)
+            }
         }
     }
 
-    /// Kills a container's process.
-    pub(crate) fn crash(&self, pod: &str, container: &str) {
+    /// Sees to it that an image cannot be had.
+    pub(crate) fn no_image(&self, name: &str) {
         match &self.cluster {
-            Cluster::Embedded(cluster) => cluster.crash(pod, container),
+            // What was not built is not there.
+            Cluster::Embedded(_) => {}
+            Cluster::Simulated(fleet, _) => fleet.images().missing(name),
+        }
+    }
+
+    /// Kills a container's process; if there is none at the moment, the next one.
+    pub(crate) async fn crash(&self, namespace: &str, pod: &str, container: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let crashed = match &self.cluster {
+                Cluster::Embedded(cluster) => cluster.crash(pod, container),
+                Cluster::Simulated(fleet, _) => fleet.crash(namespace, pod, container).await.is_ok(),
+            };
+            if crashed {
+                return;
+            }
+            assert!(Instant::now() < deadline, "no process of {container} in {pod}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Whether a kubelet can be kept from seeing changes, while the API server goes on. In the embedded cluster both are one
+    /// process.
+    pub(crate) fn can_pause_nodes(&self) -> bool {
+        matches!(self.cluster, Cluster::Simulated(..))
+    }
+
+    /// Keeps a node's kubelet from seeing changes, or lets it see them again.
+    pub(crate) async fn pause_node(&self, node: &str, pause: bool) {
+        if let Cluster::Simulated(fleet, _) = &self.cluster {
+            let done = if pause {
+                fleet.pause(node).await
+            } else {
+                fleet.resume(node).await
+            };
+            done.expect("the node");
         }
     }
 

@@ -117,7 +117,11 @@ fn programs() -> Option<PathBuf> {
         );
         return None;
     };
-    assert!(server.is_file(), "AFLOAT_KUBE_APISERVER: there is no {}", server.display());
+    assert!(
+        server.is_file(),
+        "AFLOAT_KUBE_APISERVER: there is no {}",
+        server.display()
+    );
     if Command::new("etcd").arg("--version").output().is_err() {
         eprintln!("skipped: no etcd (Debian's package is etcd-server)");
         return None;

@@ -42,7 +42,8 @@ impl Operator {
         let text = self.get("/metrics").await.expect("the operator serves its figures");
         let lines = text.lines().filter_map(|line| line.strip_prefix(name));
         let own = lines.filter(|rest| rest.starts_with([' ', '{']));
-        own.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        own.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
     }
 
     /// Waits until it holds the lease and has seen the cluster.

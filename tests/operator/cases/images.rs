@@ -25,7 +25,10 @@ async fn from_to(case: &Case, from: &str, to: &str) -> (Vec<Value>, Vec<Value>) 
 /// kruise #635, #1493.
 pub(super) async fn same_digest_under_another_tag(case: &Case) {
     let (before, after) = from_to(case, "app:1", "app:one").await;
-    assert_eq!(container(&before[0], "app")["imageID"], container(&after[0], "app")["imageID"]);
+    assert_eq!(
+        container(&before[0], "app")["imageID"],
+        container(&after[0], "app")["imageID"]
+    );
 }
 
 /// kruise #2297.
@@ -46,13 +49,16 @@ pub(super) async fn by_digest(case: &Case) {
 
 /// Waits until a pod cannot be updated as its image is missing.
 async fn stuck(case: &Case, missing: &str) {
+    case.ground.no_image(missing);
     case.images(&[("app", missing)]).await;
     case.until_pods("a pod that waits for its image", |pods| {
         let reason = |pod: &Value| container(pod, "app")["state"]["waiting"]["reason"].clone();
-        pods.iter().any(|pod| reason(pod) == "ErrImagePull" || reason(pod) == "ImagePullBackOff")
+        pods.iter()
+            .any(|pod| reason(pod) == "ErrImagePull" || reason(pod) == "ImagePullBackOff")
     })
     .await;
-    case.until("a sentence about it", |set| message(set).contains("ImagePull")).await;
+    case.until("a sentence about it", |set| message(set).contains("ImagePull"))
+        .await;
 }
 
 pub(super) async fn missing_then_fixed_forward(case: &Case) {
@@ -63,8 +69,16 @@ pub(super) async fn missing_then_fixed_forward(case: &Case) {
     case.settled().await;
     let after = case.pods().await;
     assert!(same_pods(&before, &after));
-    assert!(after.iter().all(|pod| image(pod, "app") == "app:2" && restarts(pod, "log") == 0));
-    assert_eq!(after.iter().map(|pod| restarts(pod, "app")).sum::<u64>(), 3, "once each");
+    assert!(
+        after
+            .iter()
+            .all(|pod| image(pod, "app") == "app:2" && restarts(pod, "log") == 0)
+    );
+    assert_eq!(
+        after.iter().map(|pod| restarts(pod, "app")).sum::<u64>(),
+        3,
+        "once each"
+    );
     let seen = budget.seen(case).await;
     assert!(seen.ready_min >= 2, "{seen:?}");
 }
@@ -76,10 +90,17 @@ pub(super) async fn missing_then_rolled_back(case: &Case) {
     stuck(case, "app:missing-too").await;
     case.images(&[("app", "app:1")]).await;
     let set = case.settled().await;
-    assert_eq!((&set["status"]["currentRevision"], &set["status"]["updateRevision"]), (&first, &first));
+    assert_eq!(
+        (&set["status"]["currentRevision"], &set["status"]["updateRevision"]),
+        (&first, &first)
+    );
     let after = case.pods().await;
     assert!(same_pods(&before, &after));
-    assert!(after.iter().all(|pod| ready(pod) && image(pod, "app") == "app:1" && restarts(pod, "log") == 0));
+    assert!(
+        after
+            .iter()
+            .all(|pod| ready(pod) && image(pod, "app") == "app:1" && restarts(pod, "log") == 0)
+    );
     // Only the pod that the missing image was tried on.
     assert_eq!(after.iter().filter(|pod| restarts(pod, "app") > 0).count(), 1);
     let seen = budget.seen(case).await;
@@ -90,15 +111,23 @@ pub(super) async fn missing_then_rolled_back(case: &Case) {
 pub(super) async fn rolled_back_during_the_pull(case: &Case) {
     let before = case.start(&cloneset(2)).await;
     case.images(&[("app", "app:2")]).await;
-    case.until_pods("the new image written", |pods| pods.iter().any(|pod| image(pod, "app") == "app:2")).await;
+    case.until_pods("the new image written", |pods| {
+        pods.iter().any(|pod| image(pod, "app") == "app:2")
+    })
+    .await;
     case.images(&[("app", "app:1")]).await;
-    case.until("settled", |set| settled(set) && set["status"]["currentRevision"] == set["status"]["updateRevision"])
-        .await;
+    case.until("settled", |set| {
+        settled(set) && set["status"]["currentRevision"] == set["status"]["updateRevision"]
+    })
+    .await;
     let after = case.pods().await;
     assert!(same_pods(&before, &after));
     for pod in &after {
         assert_eq!(image(pod, "app"), "app:1");
         assert!(restarts(pod, "app") <= 2 && restarts(pod, "log") == 0, "{pod}");
-        assert_eq!(container(pod, "app")["imageID"], container(&before[0], "app")["imageID"]);
+        assert_eq!(
+            container(pod, "app")["imageID"],
+            container(&before[0], "app")["imageID"]
+        );
     }
 }

@@ -14,12 +14,22 @@ pub(super) async fn both_versions_are_one_object(case: &Case) {
     assert_eq!(created["apiVersion"], "apps.kruise.io/v1alpha1");
     let beta = case.set().await;
     assert_eq!(beta["apiVersion"], "apps.kruise.io/v1beta1");
-    assert_eq!((&beta["spec"], &beta["metadata"]["uid"]), (&created["spec"], &created["metadata"]["uid"]));
+    assert_eq!(
+        (&beta["spec"], &beta["metadata"]["uid"]),
+        (&created["spec"], &created["metadata"]["uid"])
+    );
     // The other version's shape, written through this version, comes back in that one.
     case.patch(json!({"spec": {"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"podUpdatePolicy": "InPlaceOnly"}}}}))
         .await;
-    let alpha = case.api("apps.kruise.io", "v1alpha1", "CloneSet").get(NAME).await.expect("the CloneSet");
-    assert_eq!(alpha.data["spec"]["updateStrategy"]["rollingUpdate"]["podUpdatePolicy"], "InPlaceOnly");
+    let alpha = case
+        .api("apps.kruise.io", "v1alpha1", "CloneSet")
+        .get(NAME)
+        .await
+        .expect("the CloneSet");
+    assert_eq!(
+        alpha.data["spec"]["updateStrategy"]["rollingUpdate"]["podUpdatePolicy"],
+        "InPlaceOnly"
+    );
     assert_eq!(alpha.data["spec"]["updateStrategy"]["partition"], "50%");
 }
 
@@ -31,12 +41,17 @@ pub(super) async fn defaults_and_unknown_fields(case: &Case) {
     // Anything may stand in a template: Kubernetes may know fields that the CRD does not.
     spec["template"]["spec"]["tomorrow"] = json!({"a": [1]});
     let created = case.create(&set).await;
-    assert_eq!((&created["spec"]["replicas"], &created["spec"]["revisionHistoryLimit"]), (&json!(1), &json!(10)));
+    assert_eq!(
+        (&created["spec"]["replicas"], &created["spec"]["revisionHistoryLimit"]),
+        (&json!(1), &json!(10))
+    );
     assert!(created["spec"]["paused"].is_null(), "pruned");
     assert_eq!(created["spec"]["template"]["spec"]["tomorrow"], json!({"a": [1]}));
     assert_eq!(created["metadata"]["generation"], 1);
     // Neither a status nor labels make a new generation; a spec does.
-    let created = case.patch(json!({"metadata": {"labels": {"a": "b"}}, "status": {"replicas": 7}})).await;
+    let created = case
+        .patch(json!({"metadata": {"labels": {"a": "b"}}, "status": {"replicas": 7}}))
+        .await;
     assert_eq!(created["metadata"]["generation"], 1);
     assert_ne!(created["status"]["replicas"], 7);
     let created = case.patch(json!({"spec": {"minReadySeconds": 1}})).await;
@@ -45,11 +60,31 @@ pub(super) async fn defaults_and_unknown_fields(case: &Case) {
 
 pub(super) async fn bad_values_are_refused_by_name(case: &Case) {
     let refusals: &[(&str, fn(&mut Value), &[&str])] = &[
-        ("a negative number", |spec| spec["replicas"] = json!(-1), &["spec.replicas", "greater than or equal to 0"]),
-        ("a word for a number", |spec| spec["replicas"] = json!("three"), &["spec.replicas", "integer"]),
-        ("no selector", |spec| drop(spec.as_object_mut().unwrap().remove("selector")), &["spec.selector", "Required value"]),
-        ("no template", |spec| drop(spec.as_object_mut().unwrap().remove("template")), &["spec.template", "Required value"]),
-        ("an empty selector", |spec| spec["selector"] = json!({}), &["spec.selector", "must not be empty"]),
+        (
+            "a negative number",
+            |spec| spec["replicas"] = json!(-1),
+            &["spec.replicas", "greater than or equal to 0"],
+        ),
+        (
+            "a word for a number",
+            |spec| spec["replicas"] = json!("three"),
+            &["spec.replicas", "integer"],
+        ),
+        (
+            "no selector",
+            |spec| drop(spec.as_object_mut().unwrap().remove("selector")),
+            &["spec.selector", "Required value"],
+        ),
+        (
+            "no template",
+            |spec| drop(spec.as_object_mut().unwrap().remove("template")),
+            &["spec.template", "Required value"],
+        ),
+        (
+            "an empty selector",
+            |spec| spec["selector"] = json!({}),
+            &["spec.selector", "must not be empty"],
+        ),
         (
             "a selector that does not match",
             |spec| spec["selector"] = json!({"matchLabels": {"app": "other"}}),
@@ -63,12 +98,20 @@ pub(super) async fn bad_values_are_refused_by_name(case: &Case) {
         (
             "an unknown operator",
             |spec| spec["selector"] = json!({"matchExpressions": [{"key": "app", "operator": "Near"}]}),
-            &["spec.selector.matchExpressions[0].operator", "Unsupported value", "Near"],
+            &[
+                "spec.selector.matchExpressions[0].operator",
+                "Unsupported value",
+                "Near",
+            ],
         ),
         (
             "an unknown policy",
             |spec| spec["updateStrategy"]["rollingUpdate"]["podUpdatePolicy"] = json!("InPlease"),
-            &["spec.updateStrategy.rollingUpdate.podUpdatePolicy", "Unsupported value", "InPlaceIfPossible"],
+            &[
+                "spec.updateStrategy.rollingUpdate.podUpdatePolicy",
+                "Unsupported value",
+                "InPlaceIfPossible",
+            ],
         ),
         (
             "surge in place only",
@@ -110,8 +153,13 @@ pub(super) async fn selector_is_immutable(case: &Case) {
     let error = case.try_patch(&other).await.expect_err("a refusal");
     assert!(error.contains("spec.selector is immutable"), "{error}");
     // A template that no longer matches is refused as well.
-    let error = case.try_patch(&json!({"spec": {"template": {"metadata": {"labels": {"app": "other"}}}}})).await;
+    let error = case
+        .try_patch(&json!({"spec": {"template": {"metadata": {"labels": {"app": "other"}}}}}))
+        .await;
     let error = error.expect_err("a refusal");
     assert!(error.contains("spec.selector.matchLabels must match"), "{error}");
-    assert_eq!(case.set().await["spec"]["selector"], json!({"matchLabels": {"app": NAME}}));
+    assert_eq!(
+        case.set().await["spec"]["selector"],
+        json!({"matchLabels": {"app": NAME}})
+    );
 }

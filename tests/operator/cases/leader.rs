@@ -10,7 +10,10 @@ const WRITES: &str = "afloat_operator_writes_total";
 const ROUNDS: &str = "afloat_operator_reconcile_seconds_count";
 
 fn versions(objects: &[Value]) -> Vec<Value> {
-    objects.iter().map(|object| object["metadata"]["resourceVersion"].clone()).collect()
+    objects
+        .iter()
+        .map(|object| object["metadata"]["resourceVersion"].clone())
+        .collect()
 }
 
 pub(super) async fn an_idle_operator_writes_nothing(case: &Case) {
@@ -44,15 +47,25 @@ pub(super) async fn killed_in_the_middle_of_a_rollout(case: &Case) {
     let before = case.start(&cloneset(3)).await;
     let budget = Budget::watch(case).await;
     case.images(&[("app", "app:2")]).await;
-    case.until_pods("the rollout under way", |pods| pods.iter().any(|pod| image(pod, "app") == "app:2")).await;
+    case.until_pods("the rollout under way", |pods| {
+        pods.iter().any(|pod| image(pod, "app") == "app:2")
+    })
+    .await;
     case.ground.take_operator().stop("KILL");
-    assert!(case.pods().await.iter().any(|pod| image(pod, "app") == "app:1"), "killed too late");
+    assert!(
+        case.pods().await.iter().any(|pod| image(pod, "app") == "app:1"),
+        "killed too late"
+    );
     case.ground.start_operator().await;
     case.settled().await;
     let after = case.pods().await;
     assert!(same_pods(&before, &after));
     assert!(after.iter().all(|pod| image(pod, "app") == "app:2"));
-    assert!(after.iter().all(|pod| restarts(pod, "app") == 1 && restarts(pod, "log") == 0));
+    assert!(
+        after
+            .iter()
+            .all(|pod| restarts(pod, "app") == 1 && restarts(pod, "log") == 0)
+    );
     let seen = budget.seen(case).await;
     assert!(seen.ready_min >= 2 && seen.pods_max == 3, "{seen:?}");
 }
@@ -68,7 +81,10 @@ pub(super) async fn hand_over(case: &Case) {
     assert!(holder().await.ends_with(&format!("_{}", first.id())));
     let budget = Budget::watch(case).await;
     case.images(&[("app", "app:2")]).await;
-    case.until_pods("the rollout under way", |pods| pods.iter().any(|pod| image(pod, "app") == "app:2")).await;
+    case.until_pods("the rollout under way", |pods| {
+        pods.iter().any(|pod| image(pod, "app") == "app:2")
+    })
+    .await;
     // It finishes what it is at and lets go; the other one need not wait for the lease to run out.
     assert_eq!(first.stop("TERM").code(), Some(0));
     next.wait_leading().await;
@@ -76,7 +92,11 @@ pub(super) async fn hand_over(case: &Case) {
     case.settled().await;
     let after = case.pods().await;
     assert!(same_pods(&before, &after));
-    assert!(after.iter().all(|pod| restarts(pod, "app") == 1 && restarts(pod, "log") == 0));
+    assert!(
+        after
+            .iter()
+            .all(|pod| restarts(pod, "app") == 1 && restarts(pod, "log") == 0)
+    );
     let seen = budget.seen(case).await;
     assert!(seen.ready_min >= 2, "{seen:?}");
     case.ground.put_operator(next);
