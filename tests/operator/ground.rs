@@ -43,7 +43,7 @@ pub(crate) struct Ground {
 enum Cluster {
     Embedded(Embedded),
     // The nodes go before the server that they talk to.
-    Simulated(Fleet, #[expect(dead_code, reason = "kept running")] KubeApiserver),
+    Simulated(Fleet, KubeApiserver),
 }
 
 impl Ground {
@@ -208,6 +208,13 @@ impl Ground {
     /// Gives the ground an operator.
     pub(crate) fn put_operator(&self, operator: Operator) {
         self.operator.replace(Some(operator));
+    }
+
+    /// Checks the operator's rights where the API server keeps a record. `complete`: all cases have run.
+    pub(crate) fn check_rights(&self, complete: bool) {
+        if let Cluster::Simulated(_, server) = &self.cluster {
+            crate::rights::check(RIGHTS, &server.audit(), complete);
+        }
     }
 
     /// The lease that operators hold in turn.

@@ -32,6 +32,7 @@ impl KubeApiserver {
         let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).expect("a file");
         write("sa.key", &key.serialize_pem());
         write("sa.pub", &key.public_key_pem());
+        write("audit-policy.json", crate::rights::AUDIT_POLICY);
         let token = random();
         write("tokens.csv", &format!("{token},admin,admin,\"system:masters\"\n"));
         let port = free_port();
@@ -48,6 +49,8 @@ impl KubeApiserver {
             "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
             format!("--token-auth-file={}", path("tokens.csv")),
             "--authorization-mode=RBAC".to_owned(),
+            format!("--audit-policy-file={}", path("audit-policy.json")),
+            format!("--audit-log-path={}", path("audit.log")),
             // Whoever blocks the deletion of an owner must be allowed to: the operator's rights have to include that.
             "--enable-admission-plugins=OwnerReferencesPermissionEnforcement".to_owned(),
             // Endpoints of the Service `kubernetes` may not be loopback addresses.
@@ -77,6 +80,11 @@ impl KubeApiserver {
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
         })
         .to_string()
+    }
+
+    /// What the operator asked for, one JSON object a line.
+    pub(crate) fn audit(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("audit.log")).expect("the record")
     }
 
     async fn wait(&mut self) {

@@ -2,7 +2,7 @@
 //! simulated nodes. Every case is one function and passes on both; what one of the two does otherwise is found here.
 //!
 //! The operator is a process of its own with the rights of `rbac.yaml`. A ground is booted once; cases run on it side by
-//! side, each in a namespace of its own, and then those that need the operator for themselves, one by one.
+//! side, each in a namespace of its own, and then those that need the operator or the nodes for themselves, one by one.
 //! `AFLOAT_CASES=hook cargo test --test operator` runs those with `hook` in their names.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // helpers of tests may fail as tests do
@@ -15,6 +15,7 @@ mod ground;
 mod kube_apiserver;
 mod operator;
 mod process;
+mod rights;
 
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -47,8 +48,8 @@ fn run(ground: impl Future<Output = Option<Ground>>) {
         let Some(ground) = ground.await else { return };
         eprintln!("the ground is there after {:.1} s", booting.elapsed().as_secs_f64());
         let ground = Rc::new(ground);
-        let wanted = std::env::var("AFLOAT_CASES").unwrap_or_default();
-        let wanted = |(name, _): &&(&'static str, Function)| name.contains(&wanted);
+        let part = std::env::var("AFLOAT_CASES").unwrap_or_default();
+        let wanted = |(name, _): &&(&'static str, Function)| name.contains(&part);
         let together = TOGETHER.iter().filter(wanted).map(|case| one(ground.clone(), *case));
         let mut failed: Vec<_> = futures::stream::iter(together)
             .buffer_unordered(SIDE_BY_SIDE)
@@ -63,6 +64,7 @@ fn run(ground: impl Future<Output = Option<Ground>>) {
         let complaints = ["panicked", "forbidden"];
         let complaint = |line: &&str| complaints.iter().any(|word| line.contains(word));
         assert_eq!(log.lines().filter(complaint).collect::<Vec<_>>(), [""; 0]);
+        ground.check_rights(part.is_empty());
     });
 }
 

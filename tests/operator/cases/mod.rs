@@ -58,8 +58,6 @@ cases!(TOGETHER:
     images::rolled_back_during_the_pull,
     complete::old_container_crashes_in_the_grace_period,
     complete::old_container_crashes_after_the_write,
-    complete::old_image_restarts_before_the_node_sees_the_write,
-    complete::rolled_back_before_the_node_sees_the_write,
     complete::crash_after_completion,
     input::both_versions_are_one_object,
     input::defaults_and_unknown_fields,
@@ -67,8 +65,10 @@ cases!(TOGETHER:
     input::selector_is_immutable,
 );
 
-// Those that need the operator for themselves.
+// Those that need the operator or the nodes for themselves.
 cases!(ALONE:
+    complete::old_image_restarts_before_the_node_sees_the_write,
+    complete::rolled_back_before_the_node_sees_the_write,
     leader::an_idle_operator_writes_nothing,
     leader::killed_in_the_middle_of_a_rollout,
     leader::hand_over,
