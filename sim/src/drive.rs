@@ -371,10 +371,11 @@ impl Driver {
                     About::Status(_, _, rest) => entry.written = Some(rest),
                     About::Images(_) => {}
                 }
-                match pod {
-                    Some(pod) if pod.metadata.uid == uid => self.apply(pod),
-                    _ => self.enqueue(&key),
+                if let Some(pod) = pod.filter(|pod| pod.metadata.uid == uid) {
+                    self.apply(pod);
                 }
+                // What was seen while the write was under way may be newer than its answer, and nobody acted on it.
+                self.enqueue(&key);
             }
             // Gone, or another pod of that name: the watch will tell.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
