@@ -200,6 +200,22 @@ pub(super) async fn claims_come_and_go_with_their_pods(case: &Case) {
     let pods = case.until_pods("one pod", |pods| pods.len() == 1).await;
     let claims = case.claims(1).await;
     assert_eq!(id(&claims[0]), id(&pods[0]));
+    // A claim whose pod somebody else deletes passes to that pod, and goes when it is gone.
+    let held = json!({"metadata": {"finalizers": ["test.afloat.dev/held"]}});
+    case.patch_pod(name(&pods[0]), held).await;
+    case.api("", "v1", "Pod")
+        .delete(name(&pods[0]), &Default::default())
+        .await
+        .expect("deletion");
+    let passed = |claims: &[Value]| {
+        let claim = claims.iter().find(|claim| id(claim) == id(&pods[0]));
+        claim.is_some_and(|claim| claim["metadata"]["ownerReferences"][0]["kind"] == "Pod")
+    };
+    while !passed(&case.claims(2).await) {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    case.patch_pod(name(&pods[0]), json!({"metadata": {"finalizers": null}}))
+        .await;
 }
 
 /// A pod that others made and that matches becomes one of the set's; one whose labels no longer match is let go.
