@@ -196,16 +196,16 @@ impl Case {
         pods
     }
 
-    /// Waits until there are that many volume claims, those being deleted not counted.
-    pub(crate) async fn claims(&self, number: usize) -> Vec<Value> {
+    /// Waits until the volume claims are as wished, those being deleted not counted, and gives them.
+    pub(crate) async fn until_claims(&self, what: &str, wish: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let mut claims = self.list("", "v1", "PersistentVolumeClaim").await;
             claims.retain(|claim| claim["metadata"]["deletionTimestamp"].is_null());
-            if claims.len() == number {
+            if wish(&claims) {
                 return claims;
             }
-            self.in_time(deadline, "the claims").await;
+            self.in_time(deadline, what).await;
         }
     }
 

@@ -180,7 +180,7 @@ pub(super) async fn claims_come_and_go_with_their_pods(case: &Case) {
     case.create(&set).await;
     let id = |object: &Value| object["metadata"]["labels"]["apps.kruise.io/cloneset-instance-id"].clone();
     let pods = case.until_pods("two pods", |pods| pods.len() == 2).await;
-    let claims = case.claims(2).await;
+    let claims = case.until_claims("two claims", |claims| claims.len() == 2).await;
     let mut ids = [pods.iter().map(id).collect::<Vec<_>>(), claims.iter().map(id).collect()];
     ids.iter_mut().for_each(|ids| ids.sort_by_key(Value::to_string));
     assert_eq!(ids[0], ids[1]);
@@ -198,7 +198,7 @@ pub(super) async fn claims_come_and_go_with_their_pods(case: &Case) {
     );
     case.patch(json!({"spec": {"replicas": 1}})).await;
     let pods = case.until_pods("one pod", |pods| pods.len() == 1).await;
-    let claims = case.claims(1).await;
+    let claims = case.until_claims("one claim", |claims| claims.len() == 1).await;
     assert_eq!(id(&claims[0]), id(&pods[0]));
     // A claim whose pod somebody else deletes passes to that pod, and goes when it is gone.
     let held = json!({"metadata": {"finalizers": ["test.afloat.dev/held"]}});
@@ -211,9 +211,7 @@ pub(super) async fn claims_come_and_go_with_their_pods(case: &Case) {
         let claim = claims.iter().find(|claim| id(claim) == id(&pods[0]));
         claim.is_some_and(|claim| claim["metadata"]["ownerReferences"][0]["kind"] == "Pod")
     };
-    while !passed(&case.claims(2).await) {
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    case.until_claims("the claim passed on", passed).await;
     case.patch_pod(name(&pods[0]), json!({"metadata": {"finalizers": null}}))
         .await;
 }
