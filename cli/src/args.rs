@@ -1,5 +1,6 @@
 //! What the user may type. Parsing only: policy sits in the modules that get these structures.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub(crate) enum Command {
     Crds,
     /// Build, load and list the images of the embedded cluster
     Image(ImageOptions),
+    /// Measure what parts of Afloat cost
+    Bench(BenchOptions),
 }
 
 /// `afloat demo`
@@ -186,6 +189,70 @@ pub(crate) struct BuildOptions {
     /// Signal that asks the program to stop
     #[arg(long, default_value = "")]
     pub(crate) stop_signal: String,
+}
+
+/// `afloat bench`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BenchOptions {
+    #[command(subcommand)]
+    pub(crate) command: BenchCommand,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+pub(crate) enum BenchCommand {
+    /// Time, CPU, memory and writes of the operator for many pods on simulated nodes
+    Operator(BenchOperatorOptions),
+    /// The embedded API server alone
+    #[command(hide = true)]
+    Server {
+        #[arg(long)]
+        dir: PathBuf,
+    },
+    /// Runs a program that dies with its parent
+    #[command(hide = true)]
+    Leash {
+        parent: i32,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
+}
+
+/// `afloat bench operator`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BenchOperatorOptions {
+    /// Kubeconfig of a cluster to measure on [default: the embedded API server, started for this]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Pods of all CloneSets together
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) pods: u32,
+    /// CloneSets that share the pods
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) sets: u32,
+    /// Simulated nodes [default: one for 100 pods, at most 100]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) nodes: Option<u32>,
+    /// Pods that may be unavailable at once: a number or a percentage
+    #[arg(long, default_value = "20%", value_parser = parse_budget)]
+    pub(crate) max_unavailable: String,
+    /// Time that a simulated container takes to start, for example 500ms
+    #[arg(long, default_value = "500ms", value_parser = parse_duration)]
+    pub(crate) container_start: Duration,
+    /// How long to watch the operator do nothing
+    #[arg(long, default_value = "10s", value_parser = parse_duration)]
+    pub(crate) idle: Duration,
+    /// Then update that many pods of the first set only (may be given several times) [default: 1 % and 10 % of the pods]
+    #[arg(long, value_name = "PODS")]
+    pub(crate) partial: Vec<u32>,
+    /// Limit for each phase
+    #[arg(long, default_value = "15m", value_parser = parse_duration)]
+    pub(crate) timeout: Duration,
+    /// Program to measure; it is run with the arguments of `afloat operator` [default: this one]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) operator_binary: Option<PathBuf>,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `1.5s`, `500ms`, `2m`; a bare number is seconds.

@@ -301,7 +301,7 @@ fn whole_second(now: jiff::Timestamp, ago: Duration) -> i64 {
 }
 
 /// Writes a file that only its owner may read, atomically.
-fn write_private(path: &Path, text: &str) -> io::Result<()> {
+pub(crate) fn write_private(path: &Path, text: &str) -> io::Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     let temporary = path.with_extension("new");

@@ -2,6 +2,7 @@
 
 mod app;
 mod args;
+mod bench;
 mod cluster;
 mod demo;
 mod image;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Command::Operator(options) => report(operator::main(options)),
         Command::Crds => report(operator::print_crds()),
         Command::Image(options) => report(image::main(options)),
+        Command::Bench(options) => report(bench::main(options)),
     }
 }
 

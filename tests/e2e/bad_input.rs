@@ -30,6 +30,17 @@ fn the_command_line() {
     fails(&["up", "--nodes", "many"], 2, &["--nodes"]);
     fails(&["sail"], 2, &["sail"]);
     fails(&["operator", "--kubeconfig", "/no/such/file"], 1, &["/no/such/file"]);
+    fails(&["bench", "operator", "--pods", "0"], 2, &["--pods"]);
+    fails(
+        &["bench", "operator", "--pods", "2", "--sets", "3"],
+        1,
+        &["--sets 3", "--pods 2"],
+    );
+    fails(
+        &["bench", "operator", "--kubeconfig", "/no/such/file"],
+        1,
+        &["/no/such/file"],
+    );
     fails(
         &["image", "load", "/no/such/file", "--data-dir", "/tmp/afloat-e2e-none"],
         1,

@@ -5,6 +5,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // helpers of tests may fail as tests do
 
 mod bad_input;
+mod bench;
 mod cluster;
 mod containers;
 mod everyday;

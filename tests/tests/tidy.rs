@@ -69,7 +69,7 @@ fn dependencies() -> BTreeMap<String, Vec<String>> {
 fn the_two_halves_do_not_know_each_other() {
     let operator = ["afloat-api", "afloat-rollout", "afloat-manager"];
     for (package, depends) in dependencies() {
-        if package == "afloat" || package == "afloat-tests" {
+        if ["afloat", "afloat-tests", "afloat-sim"].contains(&package.as_str()) {
             continue;
         }
         for dependency in depends {
@@ -104,6 +104,27 @@ fn dependencies_point_down() {
                 "{package} must not depend on {dependency}"
             );
         }
+    }
+}
+
+/// The simulated nodes may know everything; only the binary's benchmark and tests may know them.
+#[test]
+fn nothing_rests_on_the_simulation() {
+    for (package, depends) in dependencies() {
+        let uses = depends.iter().any(|dependency| dependency == "afloat-sim");
+        assert!(!uses || package == "afloat", "{package} depends on afloat-sim");
+    }
+    let word = ["afloat", "_sim"].concat();
+    for path in files(".rs")
+        .iter()
+        .filter(|path| path.starts_with(root().join("cli/src")))
+    {
+        let text = std::fs::read_to_string(path).expect("readable source");
+        assert!(
+            !text.contains(&word) || path.starts_with(root().join("cli/src/bench")),
+            "{}: only the benchmark uses the simulation",
+            path.display()
+        );
     }
 }
 

@@ -1,0 +1,256 @@
+//! Simulated nodes: they play scheduler and kubelet for the pods of any API server.
+//!
+//! No container runs. What a kubelet would report is computed from a pod's spec, a table of images ([`Images`]) and the
+//! time, and written to the pod's status, so that thousands of pods cost little: one watch for all nodes, objects cut down
+//! to what is read, no polling, a bounded number of requests at a time.
+//!
+//! A fleet behaves as kubelets do where a controller can see it: a container whose name or image changed is stopped and
+//! started anew, alone; an image that cannot be pulled leaves it waiting; a crash restarts what ran. It must never write
+//! what a kubelet would not write: conditions of others, the spec, a pod that is not on one of its nodes.
+//!
+//! Not played: init containers, probes, restart back-off, volumes.
+
+mod drive;
+mod feed;
+mod images;
+mod kubelet;
+mod node;
+mod pod;
+mod status;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Client;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub use images::{Images, normalise};
+
+use drive::{Command, Driver};
+
+/// How the nodes behave.
+#[derive(Clone)]
+pub struct Options {
+    /// How many nodes; at least 1.
+    pub nodes: u32,
+    /// Their names are this, a dash and a number from 1.
+    pub name: String,
+    /// From a container's creation until it runs and is ready.
+    pub start: Duration,
+    /// From the decision to stop a container until it has ended.
+    pub stop: Duration,
+    /// Until a change of `resources` that needs no restart has been carried out.
+    pub resize: Duration,
+    /// Play scheduler, too: bind pods that have no node.
+    pub bind: bool,
+    /// Bind only pods with this `schedulerName`; None: all. For clusters that have a scheduler of their own.
+    pub scheduler_name: Option<String>,
+    /// Look at this namespace only; None: all.
+    pub namespace: Option<String>,
+    /// Report `observedGeneration`, as kubelets from 1.33 on do where the feature is enabled.
+    pub observed_generation: bool,
+    /// The name that a container's status shows.
+    pub reported: Reported,
+    /// Requests under way at most.
+    pub parallel: usize,
+    /// Called whenever a container starts.
+    pub on_start: Option<Hook>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            nodes: 1,
+            name: "sim".into(),
+            start: Duration::ZERO,
+            stop: Duration::ZERO,
+            resize: Duration::from_millis(20),
+            bind: true,
+            scheduler_name: None,
+            namespace: None,
+            observed_generation: false,
+            reported: Reported::default(),
+            parallel: 64,
+            on_start: None,
+        }
+    }
+}
+
+/// Which name `status.containerStatuses[].image` shows where several have one digest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reported {
+    /// The first that the node knew the image by, as containerd does: it may never be the one in the spec.
+    #[default]
+    FirstKnown,
+    /// The one that the container was started with.
+    Requested,
+}
+
+/// Called whenever a container starts.
+pub type Hook = Arc<dyn Fn(&Started<'_>) + Send + Sync>;
+
+/// The start of a container, as its runtime sees it. This is when environment from labels and annotations is read.
+#[derive(Clone, Debug)]
+pub struct Started<'a> {
+    /// Of the pod.
+    pub namespace: &'a str,
+    /// Of the pod.
+    pub pod: &'a str,
+    /// Its node.
+    pub node: &'a str,
+    /// Name of the container.
+    pub container: &'a str,
+    /// Reference that it is started from.
+    pub image: &'a str,
+    /// How often it was started before.
+    pub restarts: u32,
+    /// The pod's labels now.
+    pub labels: &'a BTreeMap<String, String>,
+    /// The pod's annotations now.
+    pub annotations: &'a BTreeMap<String, String>,
+}
+
+/// What cannot be done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server did not take a node.
+    #[error("cannot create node {name}: {source}")]
+    Node {
+        /// Which.
+        name: String,
+        /// Why.
+        source: Box<kube::Error>,
+    },
+    /// The API server did not list the pods.
+    #[error("cannot list pods: {0}")]
+    List(#[source] Box<kube::Error>),
+    /// There is no such thing to do it to.
+    #[error("{0}")]
+    Absent(String),
+    /// The fleet does not run any more.
+    #[error("the fleet has stopped")]
+    Stopped,
+}
+
+/// Running simulated nodes. Dropped, they stop as machines do when their power is cut: everything stays as it is.
+pub struct Fleet {
+    client: Client,
+    images: Arc<Images>,
+    nodes: Vec<String>,
+    commands: mpsc::Sender<Command>,
+    shutdown: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+impl Fleet {
+    /// Creates the nodes and starts to play them. Pods that run on them already go on as their status says.
+    ///
+    /// # Errors
+    /// When the API server does not take the nodes or does not list the pods.
+    pub async fn start(client: Client, options: Options) -> Result<Self, Error> {
+        let names: Vec<String> = (1..=options.nodes.max(1))
+            .map(|number| format!("{}-{number}", options.name))
+            .collect();
+        let mut nodes = Vec::new();
+        for (index, name) in names.iter().enumerate() {
+            nodes.push(node::register(&client, name, index).await?);
+        }
+        let images = Arc::new(Images::default());
+        let shutdown = CancellationToken::new();
+        let (commands, inbox) = mpsc::channel(64);
+        let (feed, events) = mpsc::channel(1024);
+        let path = feed::path(options.namespace.as_deref());
+        let first = feed::list(&client, &path)
+            .await
+            .map_err(|error| Error::List(Box::new(error)))?;
+        let tasks = vec![
+            tokio::spawn(feed::run(client.clone(), path, first, feed, shutdown.clone())),
+            tokio::spawn(node::heartbeats(client.clone(), names.clone(), shutdown.clone())),
+            tokio::spawn(Driver::new(client.clone(), options, nodes, images.clone()).run(
+                events,
+                inbox,
+                shutdown.clone(),
+            )),
+        ];
+        Ok(Self {
+            client,
+            images,
+            nodes: names,
+            commands,
+            shutdown,
+            tasks,
+        })
+    }
+
+    /// What the nodes find when they pull.
+    pub fn images(&self) -> &Images {
+        &self.images
+    }
+
+    /// Names of the nodes.
+    pub fn nodes(&self) -> &[String] {
+        &self.nodes
+    }
+
+    /// Lets the main process of a running container end: it is started anew from the image that it ran, which is not the
+    /// spec's if the node's kubelet has not seen the spec yet (see [`Fleet::pause`]).
+    ///
+    /// # Errors
+    /// When no such container runs.
+    pub async fn crash(&self, namespace: &str, pod: &str, container: &str) -> Result<(), Error> {
+        let (namespace, pod, container) = (namespace.to_owned(), pod.to_owned(), container.to_owned());
+        self.ask(|answer| Command::Crash {
+            namespace,
+            pod,
+            container,
+            answer,
+        })
+        .await
+    }
+
+    /// From now on a node's kubelet sees no change of any object; what it runs goes on, and crashes are dealt with from
+    /// what it saw last.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub async fn pause(&self, node: &str) -> Result<(), Error> {
+        self.set_paused(node, true).await
+    }
+
+    /// Ends [`Fleet::pause`]: everything that changed meanwhile is seen at once.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub async fn resume(&self, node: &str) -> Result<(), Error> {
+        self.set_paused(node, false).await
+    }
+
+    async fn set_paused(&self, node: &str, paused: bool) -> Result<(), Error> {
+        let node = node.to_owned();
+        self.ask(|answer| Command::Pause { node, paused, answer }).await
+    }
+
+    async fn ask(&self, command: impl FnOnce(oneshot::Sender<Result<(), Error>>) -> Command) -> Result<(), Error> {
+        let (answer, reply) = oneshot::channel();
+        self.commands.send(command(answer)).await.map_err(|_| Error::Stopped)?;
+        reply.await.map_err(|_| Error::Stopped)?
+    }
+
+    /// Stops, and takes the nodes out of the cluster again.
+    pub async fn stop(mut self) {
+        self.shutdown.cancel();
+        for task in std::mem::take(&mut self.tasks) {
+            let _ = task.await;
+        }
+        node::remove(&self.client, &self.nodes).await;
+    }
+}

@@ -1,0 +1,45 @@
+//! The benchmark, small: what it counts are promises that hold at any size.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::cluster::AFLOAT;
+
+#[test]
+fn few_writes_no_conflicts_and_none_when_idle() {
+    let scratch = tempfile::tempdir().unwrap();
+    let output = Command::new(AFLOAT)
+        .args(["bench", "operator", "--pods", "20", "--container-start", "50ms"])
+        .args(["--idle", "2s", "--partial", "5", "--json"])
+        .env("TMPDIR", scratch.path())
+        .output()
+        .expect("afloat starts");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    let result: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let phase = |name: &str| {
+        let phases = result["phases"].as_array().unwrap();
+        phases
+            .iter()
+            .find(|phase| phase["name"] == name)
+            .unwrap_or_else(|| panic!("{name}: {result:#}"))
+    };
+    for (name, changed, most) in [("create", 20, 2.0), ("update", 20, 3.0), ("update 5", 5, 3.0)] {
+        let phase = phase(name);
+        assert_eq!(phase["changed"], changed, "{name}");
+        assert_eq!(
+            (&phase["conflicts"], &phase["failed"]),
+            (&0.into(), &0.into()),
+            "{phase:#}"
+        );
+        let per_pod = phase["writes_per_pod"].as_f64().unwrap();
+        // Nothing can be created or updated without at least one write.
+        assert!((1.0..=most).contains(&per_pod), "{phase:#}");
+        assert!(phase["operator_cpu_seconds"].as_f64().unwrap() > 0.0, "{phase:#}");
+        assert!(phase["server_cpu_seconds"].as_f64().unwrap() > 0.0, "{phase:#}");
+    }
+    assert_eq!(phase("idle")["writes"], serde_json::json!({}));
+    let left: Vec<_> = std::fs::read_dir(scratch.path()).unwrap().flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
+}

@@ -1,0 +1,301 @@
+//! Pods come and go.
+
+use std::collections::BTreeSet;
+
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+
+use crate::budget::Budget;
+use crate::case::{Case, NAME, cloneset, condition, image, name, ready, restarts, same_pods, settled, uid};
+
+pub(super) async fn created_pods_have_what_others_rely_on(case: &Case) {
+    let pods = case.start(&cloneset(3)).await;
+    let set = case.set().await;
+    assert_eq!(pods.len(), 3);
+    let revision = set["status"]["updateRevision"].as_str().unwrap();
+    assert_eq!(set["status"]["currentRevision"], revision);
+    assert_eq!(set["status"]["labelSelector"], format!("app={NAME}"));
+    for pod in &pods {
+        assert!(ready(pod) && name(pod).starts_with("web-"), "{pod}");
+        let labels = &pod["metadata"]["labels"];
+        assert_eq!(labels["app"], NAME);
+        assert_eq!(labels["controller-revision-hash"], revision);
+        let owner = &pod["metadata"]["ownerReferences"][0];
+        assert_eq!(
+            (&owner["kind"], &owner["uid"]),
+            (&json!("CloneSet"), &set["metadata"]["uid"])
+        );
+        assert_eq!(
+            (&owner["controller"], &owner["blockOwnerDeletion"]),
+            (&json!(true), &json!(true))
+        );
+        assert!(
+            pod["spec"]["readinessGates"].to_string().contains("InPlaceUpdateReady"),
+            "{pod}"
+        );
+        assert_eq!(condition(pod, "InPlaceUpdateReady")["status"], "True");
+    }
+    let revisions = case.list("apps", "v1", "ControllerRevision").await;
+    assert_eq!(revisions.iter().map(name).collect::<Vec<_>>(), [revision]);
+    assert_eq!(revisions[0]["revision"], 1);
+}
+
+pub(super) async fn scale_by_the_subresource(case: &Case) {
+    let before = case.start(&cloneset(1)).await;
+    for replicas in [3, 2] {
+        let patch = json!({"spec": {"replicas": replicas}});
+        let answer = case
+            .sets()
+            .patch_scale(NAME, &PatchParams::default(), &Patch::Merge(&patch))
+            .await;
+        assert_eq!(answer.expect("a scale").spec.unwrap().replicas, Some(replicas));
+        case.until("the new number", |set| {
+            set["spec"]["replicas"] == replicas && settled(set)
+        })
+        .await;
+        case.until_pods("the pods", |pods| pods.len() == replicas as usize)
+            .await;
+        let scale = case.sets().get_scale(NAME).await.expect("a scale");
+        let status = scale.status.expect("a status");
+        assert_eq!(
+            (status.replicas, status.selector.as_deref()),
+            (replicas, Some("app=web"))
+        );
+    }
+    case.patch(json!({"spec": {"replicas": 0}})).await;
+    case.until_pods("no pods", <[Value]>::is_empty).await;
+    case.until("none counted", |set| set["status"]["replicas"] == 0 && settled(set))
+        .await;
+    assert_eq!(before.len(), 1);
+}
+
+pub(super) async fn pods_to_delete_go_first(case: &Case) {
+    let before = case.start(&cloneset(3)).await;
+    let victim = name(&before[1]);
+    let patch = json!({"spec": {"replicas": 2, "scaleStrategy": {"podsToDelete": [victim]}}});
+    case.patch(patch).await;
+    let after = case.until_pods("two pods", |pods| pods.len() == 2).await;
+    assert!(same_pods(&[before[0].clone(), before[2].clone()], &after), "{after:?}");
+    // A name whose pod is gone is taken out, or a new pod of that name would go as well.
+    case.until("an empty list", |set| {
+        let list = &set["spec"]["scaleStrategy"]["podsToDelete"];
+        (list.is_null() || list == &json!([])) && settled(set)
+    })
+    .await;
+}
+
+pub(super) async fn a_pod_marked_for_deletion_is_replaced(case: &Case) {
+    let before = case.start(&cloneset(2)).await;
+    let label = json!({"metadata": {"labels": {"apps.kruise.io/specified-delete": "true"}}});
+    case.patch_pod(name(&before[0]), label).await;
+    let after = case
+        .until_pods("another pod", |pods| {
+            pods.len() == 2 && pods.iter().all(|pod| ready(pod) && uid(pod) != uid(&before[0]))
+        })
+        .await;
+    assert!(after.iter().any(|pod| uid(pod) == uid(&before[1])));
+    case.settled().await;
+}
+
+pub(super) async fn recreate_within_the_budget(case: &Case) {
+    let mut set = cloneset(3);
+    set["spec"]["updateStrategy"]["rollingUpdate"]["podUpdatePolicy"] = json!("ReCreate");
+    let before = case.start(&set).await;
+    let budget = Budget::watch(case).await;
+    case.images(&[("app", "app:2")]).await;
+    case.settled().await;
+    let after = case.until_pods("three pods", |pods| pods.len() == 3).await;
+    let old: BTreeSet<_> = before.iter().map(uid).collect();
+    assert!(
+        after
+            .iter()
+            .all(|pod| !old.contains(uid(pod)) && image(pod, "app") == "app:2")
+    );
+    assert!(after.iter().all(|pod| restarts(pod, "app") == 0));
+    let seen = budget.seen(case).await;
+    assert!(seen.ready_min >= 2 && seen.pods_max <= 3, "{seen:?}");
+}
+
+pub(super) async fn surge_serves_all_the_time(case: &Case) {
+    let mut set = cloneset(2);
+    set["spec"]["updateStrategy"]["rollingUpdate"] =
+        json!({"podUpdatePolicy": "ReCreate", "maxUnavailable": 0, "maxSurge": 1});
+    let before = case.start(&set).await;
+    let budget = Budget::watch(case).await;
+    case.images(&[("app", "app:2")]).await;
+    case.settled().await;
+    let after = case.until_pods("two pods", |pods| pods.len() == 2).await;
+    assert!(after.iter().all(|pod| image(pod, "app") == "app:2"));
+    assert!(after.iter().all(|pod| before.iter().all(|old| uid(old) != uid(pod))));
+    let seen = budget.seen(case).await;
+    assert!(seen.ready_min >= 2 && seen.pods_max == 3, "{seen:?}");
+}
+
+pub(super) async fn history_is_truncated(case: &Case) {
+    let mut set = cloneset(1);
+    set["spec"]["revisionHistoryLimit"] = json!(2);
+    let before = case.start(&set).await;
+    let first = case.set().await["status"]["updateRevision"].clone();
+    for number in 1..=4 {
+        // Labels cost no restart.
+        let labels = json!({"app": NAME, "release": number.to_string()});
+        case.patch(json!({"spec": {"template": {"metadata": {"labels": labels}}}}))
+            .await;
+        case.settled().await;
+    }
+    let deadline = "the surplus to go";
+    let newest = case.until(deadline, |set| {
+        settled(set) && set["status"]["currentRevision"] == set["status"]["updateRevision"]
+    });
+    let newest = newest.await["status"]["updateRevision"].clone();
+    let mut names;
+    loop {
+        let revisions = case.list("apps", "v1", "ControllerRevision").await;
+        names = revisions
+            .iter()
+            .map(|revision| json!(name(revision)))
+            .collect::<Vec<_>>();
+        if names.len() <= 3 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    // Two of the past and the present one.
+    assert_eq!(names.len(), 3, "{names:?}");
+    assert!(names.contains(&newest) && !names.contains(&first), "{names:?}");
+    let after = case.pods().await;
+    assert!(same_pods(&before, &after));
+    assert_eq!(
+        (restarts(&after[0], "app"), &after[0]["metadata"]["labels"]["release"]),
+        (0, &json!("4"))
+    );
+}
+
+/// A pod and its claims have one id; what goes with a pod that is too many are its claims as well.
+pub(super) async fn claims_come_and_go_with_their_pods(case: &Case) {
+    let mut set = cloneset(2);
+    // Nobody gives these volumes on either ground, so the pods have a claim that they do not mount.
+    set["spec"]["volumeClaimTemplates"] = json!([{"metadata": {"name": "data"}, "spec": {
+        "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}}]);
+    case.create(&set).await;
+    let id = |object: &Value| object["metadata"]["labels"]["apps.kruise.io/cloneset-instance-id"].clone();
+    let pods = case.until_pods("two pods", |pods| pods.len() == 2).await;
+    let claims = case.until_claims("two claims", |claims| claims.len() == 2).await;
+    let mut ids = [pods.iter().map(id).collect::<Vec<_>>(), claims.iter().map(id).collect()];
+    ids.iter_mut().for_each(|ids| ids.sort_by_key(Value::to_string));
+    assert_eq!(ids[0], ids[1]);
+    for claim in &claims {
+        assert_eq!(
+            json!(name(claim)),
+            json!(format!("data-web-{}", id(claim).as_str().unwrap()))
+        );
+        assert_eq!(claim["metadata"]["ownerReferences"][0]["kind"], "CloneSet");
+    }
+    let volumes = pods[0]["spec"]["volumes"].to_string();
+    assert!(
+        volumes.contains(&format!("data-web-{}", id(&pods[0]).as_str().unwrap())),
+        "{volumes}"
+    );
+    case.patch(json!({"spec": {"replicas": 1}})).await;
+    let pods = case.until_pods("one pod", |pods| pods.len() == 1).await;
+    let claims = case.until_claims("one claim", |claims| claims.len() == 1).await;
+    assert_eq!(id(&claims[0]), id(&pods[0]));
+    // A claim whose pod somebody else deletes passes to that pod, and goes when it is gone.
+    let held = json!({"metadata": {"finalizers": ["test.afloat.dev/held"]}});
+    case.patch_pod(name(&pods[0]), held).await;
+    case.api("", "v1", "Pod")
+        .delete(name(&pods[0]), &Default::default())
+        .await
+        .expect("deletion");
+    let passed = |claims: &[Value]| {
+        let claim = claims.iter().find(|claim| id(claim) == id(&pods[0]));
+        claim.is_some_and(|claim| claim["metadata"]["ownerReferences"][0]["kind"] == "Pod")
+    };
+    case.until_claims("the claim passed on", passed).await;
+    case.patch_pod(name(&pods[0]), json!({"metadata": {"finalizers": null}}))
+        .await;
+}
+
+/// A pod that others made and that matches becomes one of the set's; one whose labels no longer match is let go.
+pub(super) async fn pods_are_adopted_and_released(case: &Case) {
+    let pods = case.start(&cloneset(2)).await;
+    case.patch_pod(name(&pods[0]), json!({"metadata": {"labels": {"app": "other"}}}))
+        .await;
+    let owned = |pod: &Value| !pod["metadata"]["ownerReferences"].is_null();
+    case.until_pods("one released and one in its place", |now| {
+        now.len() == 3 && now.iter().all(|pod| owned(pod) == (name(pod) != name(&pods[0]))) && now.iter().all(ready)
+    })
+    .await;
+    case.patch_pod(name(&pods[0]), json!({"metadata": {"labels": {"app": NAME}}}))
+        .await;
+    // Adopted, it is one too many.
+    case.until_pods("two pods, all the set's", |now| now.len() == 2 && now.iter().all(owned))
+        .await;
+    case.settled().await;
+}
+
+/// A template that the API server refuses: the reason is told by an event, and the way back is open.
+pub(super) async fn a_pod_that_is_refused_is_told_by_an_event(case: &Case) {
+    let mut set = cloneset(1);
+    set["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"] = json!("Sometimes");
+    case.create(&set).await;
+    let deadline = tokio::time::Instant::now() + crate::process::PATIENCE;
+    loop {
+        let events = case.list("", "v1", "Event").await;
+        if let Some(event) = events.iter().find(|event| event["reason"] == "FailedCreate") {
+            assert!(event["message"].to_string().contains("imagePullPolicy"), "{event}");
+            assert_eq!(event["type"], "Warning");
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "no event: {events:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!(case.pods().await.is_empty());
+    let mut containers = set["spec"]["template"]["spec"]["containers"].clone();
+    containers[0]["imagePullPolicy"] = json!("IfNotPresent");
+    case.patch(json!({"spec": {"template": {"spec": {"containers": containers}}}}))
+        .await;
+    case.settled().await;
+}
+
+pub(super) async fn a_hook_holds_the_deletion(case: &Case) {
+    let mut set = cloneset(2);
+    set["spec"]["lifecycle"] = json!({"preDelete": {"labelsHandler": {"test.afloat.dev/keep": "yes"}}});
+    set["spec"]["template"]["metadata"]["labels"]["test.afloat.dev/keep"] = json!("yes");
+    case.start(&set).await;
+    case.patch(json!({"spec": {"replicas": 1}})).await;
+    let state = |pod: &Value| pod["metadata"]["labels"]["lifecycle.apps.kruise.io/state"].clone();
+    let pods = case
+        .until_pods("a pod that is held", |pods| {
+            pods.iter().any(|pod| state(pod) == "PreparingDelete")
+        })
+        .await;
+    assert_eq!(pods.len(), 2);
+    case.looked_at().await;
+    assert_eq!(case.pods().await.len(), 2);
+    let held = pods.iter().find(|pod| state(pod) == "PreparingDelete").unwrap();
+    case.patch_pod(
+        name(held),
+        json!({"metadata": {"labels": {"test.afloat.dev/keep": null}}}),
+    )
+    .await;
+    let pods = case.until_pods("one pod", |pods| pods.len() == 1).await;
+    assert_ne!(uid(&pods[0]), uid(held));
+    case.settled().await;
+}
+
+pub(super) async fn a_pod_is_available_only_after_min_ready_seconds(case: &Case) {
+    let mut set = cloneset(1);
+    set["spec"]["minReadySeconds"] = json!(3);
+    case.create(&set).await;
+    let set = case
+        .until("a pod that is Ready and not yet available", |set| {
+            set["status"]["readyReplicas"] == 1
+        })
+        .await;
+    assert_eq!(
+        set["status"]["availableReplicas"], 0,
+        "too slow a machine for this many seconds"
+    );
+    case.settled().await;
+}

@@ -1,0 +1,75 @@
+//! The cases.
+
+mod complete;
+mod images;
+mod input;
+mod leader;
+mod life;
+mod rollout;
+
+use std::pin::Pin;
+use std::rc::Rc;
+
+use crate::case::Case;
+
+/// A case.
+pub(crate) type Function = fn(Rc<Case>) -> Pin<Box<dyn Future<Output = ()>>>;
+
+macro_rules! cases {
+    ($name:ident: $($module:ident::$case:ident,)*) => {
+        pub(crate) const $name: &[(&str, Function)] =
+            &[$((stringify!($case), |case| Box::pin(async move { $module::$case(&case).await }))),*];
+    };
+}
+
+// Those that may run side by side.
+cases!(TOGETHER:
+    life::created_pods_have_what_others_rely_on,
+    life::scale_by_the_subresource,
+    life::pods_to_delete_go_first,
+    life::a_pod_marked_for_deletion_is_replaced,
+    life::recreate_within_the_budget,
+    life::surge_serves_all_the_time,
+    life::history_is_truncated,
+    life::claims_come_and_go_with_their_pods,
+    life::pods_are_adopted_and_released,
+    life::a_pod_that_is_refused_is_told_by_an_event,
+    life::a_hook_holds_the_deletion,
+    life::a_pod_is_available_only_after_min_ready_seconds,
+    rollout::in_place_within_the_budget,
+    rollout::several_containers_restart_once_each,
+    rollout::labels_change_without_a_restart,
+    rollout::surge_first_and_then_in_place,
+    rollout::recreated_where_in_place_is_impossible,
+    rollout::in_place_only_says_what_is_in_the_way,
+    rollout::on_delete,
+    rollout::partition_and_then_the_rest,
+    rollout::paused,
+    rollout::grace_period,
+    rollout::rolled_back_in_the_grace_period,
+    rollout::a_hook_by_label_holds_the_update,
+    rollout::a_hook_by_finalizer_holds_the_update,
+    rollout::rolled_back_while_a_hook_holds,
+    images::same_digest_under_another_tag,
+    images::default_registry_spelled_out_and_not,
+    images::by_digest,
+    images::missing_then_fixed_forward,
+    images::missing_then_rolled_back,
+    images::rolled_back_during_the_pull,
+    complete::old_container_crashes_in_the_grace_period,
+    complete::old_container_crashes_after_the_write,
+    complete::crash_after_completion,
+    input::both_versions_are_one_object,
+    input::defaults_and_unknown_fields,
+    input::bad_values_are_refused_by_name,
+    input::selector_is_immutable,
+);
+
+// Those that need the operator or the nodes for themselves.
+cases!(ALONE:
+    complete::old_image_restarts_before_the_node_sees_the_write,
+    complete::rolled_back_before_the_node_sees_the_write,
+    leader::an_idle_operator_writes_nothing,
+    leader::killed_in_the_middle_of_a_rollout,
+    leader::hand_over,
+);
