@@ -26,4 +26,6 @@ pub mod state;
 pub mod status;
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod world;
