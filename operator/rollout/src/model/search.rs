@@ -81,15 +81,6 @@ impl Model {
                 return Err(trace(self, format!("then nothing goes wrong any more, and {why}")));
             }
             moves += found.len();
-            if index % 10000 == 9999 {
-                println!(
-                    "{index} of {} objects {} nodes {} plans {}",
-                    states.len(),
-                    self.objects.len(),
-                    self.nodes.len(),
-                    self.plans.len()
-                );
-            }
             for (_, next) in found {
                 known.entry(next).or_insert_with(|| {
                     states.push(next);
