@@ -105,6 +105,8 @@ impl Model {
             seed: 0,
             drained: &BTreeMap::new(),
             nodes: &self.node_images,
+            opened: &BTreeMap::new(),
+            resizes: true,
         });
         self.planted.distort(&mut plan, &set, &pods);
         plan

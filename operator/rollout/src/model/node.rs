@@ -298,6 +298,11 @@ impl Objects {
         if !node.step(step, &mut object, setup) {
             return pod;
         }
-        (self.keep(object, setup), nodes.keep(node))
+        let id = if &object == self.value(pod.0) {
+            pod.0
+        } else {
+            self.keep(object, setup)
+        };
+        (id, nodes.keep(node))
     }
 }
