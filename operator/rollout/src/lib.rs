@@ -28,4 +28,6 @@ pub mod status;
 pub mod wire;
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod world;
