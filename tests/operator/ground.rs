@@ -43,7 +43,7 @@ pub(crate) struct Ground {
 enum Cluster {
     Embedded(Embedded),
     // The nodes go before the server that they talk to.
-    Simulated(Fleet, KubeApiserver),
+    Simulated(Fleet, Box<KubeApiserver>),
 }
 
 impl Ground {
@@ -65,7 +65,7 @@ impl Ground {
             ..afloat_sim::Options::default()
         };
         let fleet = Fleet::start(client(&admin).await.expect("a client"), options).await;
-        Some(Self::new(Cluster::Simulated(fleet.expect("nodes"), server), &admin).await)
+        Some(Self::new(Cluster::Simulated(fleet.expect("nodes"), Box::new(server)), &admin).await)
     }
 
     async fn new(cluster: Cluster, admin: &str) -> Self {

@@ -121,6 +121,17 @@ impl World {
         self.server.writes().iter().filter(of).map(|w| w.count).sum()
     }
 
+    /// Waits for a number of writes; more are a failure.
+    async fn until_written(&self, verb: &str, resource: &str, wanted: u64) {
+        for _ in 0..500 {
+            if self.writes(verb, resource) >= wanted {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        assert_eq!(self.writes(verb, resource), wanted, "writes of {verb} {resource}");
+    }
+
     /// Journal of one container, without execs.
     fn story(&self, of: &str) -> Vec<String> {
         self.runtime

@@ -109,6 +109,9 @@ pub struct UpdateSpec {
     /// New resources by container; only the values that change.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub container_resources: BTreeMap<String, serde_json::Value>,
+    /// Base64 of a strategic merge patch with the labels and annotations to write; null removes one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub meta_data_patch: Option<String>,
     /// Length of the quiet period.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grace_seconds: Option<i64>,

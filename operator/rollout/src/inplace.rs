@@ -58,7 +58,9 @@ pub struct Obstacle(pub String);
 /// # Errors
 /// The first field that differs and cannot change on a live pod.
 pub fn compare(old: &Value, new: &Value) -> Result<Change, Obstacle> {
-    let (old, new) = (canonical(old), canonical(new));
+    let (mut old, mut new) = (old.clone(), new.clone());
+    forget_same_pull_policies(&mut old, &mut new);
+    let (old, new) = (canonical(&old), canonical(&new));
     let empty = Map::new();
     let part = |template: &Value, name: &str| {
         template
@@ -136,6 +138,21 @@ pub fn compare(old: &Value, new: &Value) -> Result<Change, Obstacle> {
         }
     }
     Ok(change)
+}
+
+/// Takes out what both templates state alike. A policy that was the default of the first image's tag stands in a stored
+/// template for good; where the next image's tag has another default, only one of the two would be seen as stated.
+fn forget_same_pull_policies(old: &mut Value, new: &mut Value) {
+    fn containers(template: &mut Value) -> impl Iterator<Item = &mut Map<String, Value>> {
+        let list = template.pointer_mut("/spec/containers").and_then(Value::as_array_mut);
+        list.into_iter().flatten().filter_map(Value::as_object_mut)
+    }
+    for (before, after) in containers(old).zip(containers(new)) {
+        if before.get("imagePullPolicy") == after.get("imagePullPolicy") {
+            before.remove("imagePullPolicy");
+            after.remove("imagePullPolicy");
+        }
+    }
 }
 
 /// Whether the container's own policy asks for a restart to change these amounts.

@@ -29,6 +29,21 @@ pub fn rounded(text: &str) -> Option<String> {
     .print()
 }
 
+/// Whether two texts are the same amount, to a billionth: `0.5` and `500m`, `1Gi` and `1024Mi`.
+pub fn same(a: &str, b: &str) -> bool {
+    if a == b {
+        return true;
+    }
+    let plain = |text: &str| {
+        let (mut value, mut scale) = Parsed::read(text.trim())?.decimal()?;
+        while value != 0 && value % 10 == 0 {
+            (value, scale) = (value / 10, scale + 1);
+        }
+        Some((value, if value == 0 { 0 } else { scale }))
+    };
+    matches!((plain(a), plain(b)), (Some(a), Some(b)) if a == b)
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Format {
     Decimal,

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::inplace::Obstacle;
 use crate::pod::Pod;
+use crate::quantity;
 
 /// What a container may use, trimmed to what can be resized.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -79,7 +80,7 @@ impl Resources {
             .iter()
             .all(|(kind, name)| match (self.get(kind, name), other.get(kind, name)) {
                 (None, None) => true,
-                (Some(a), Some(b)) => same_quantity(a, b),
+                (Some(a), Some(b)) => quantity::same(a, b),
                 _ => false,
             })
     }
@@ -91,7 +92,7 @@ impl Resources {
                 None => true,
                 Some(wanted) => self
                     .get(kind, name)
-                    .is_some_and(|present| same_quantity(present, &text(wanted))),
+                    .is_some_and(|present| quantity::same(present, &text(wanted))),
             },
         )
     }
@@ -107,40 +108,6 @@ const PLACES: [(&str, &str); 4] = [
 
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-/// Whether two quantities are the same amount: `0.5` and `500m`.
-fn same_quantity(a: &str, b: &str) -> bool {
-    a == b || matches!((quantity(a), quantity(b)), (Some(a), Some(b)) if (a - b).abs() <= 1e-9 * a.abs().max(b.abs()))
-}
-
-fn quantity(text: &str) -> Option<f64> {
-    const SUFFIXES: [(&str, f64); 15] = [
-        ("Ki", 1024.0),
-        ("Mi", 1_048_576.0),
-        ("Gi", 1_073_741_824.0),
-        ("Ti", 1_099_511_627_776.0),
-        ("Pi", 1_125_899_906_842_624.0),
-        ("Ei", 1_152_921_504_606_846_976.0),
-        ("n", 1e-9),
-        ("u", 1e-6),
-        ("m", 1e-3),
-        ("k", 1e3),
-        ("M", 1e6),
-        ("G", 1e9),
-        ("T", 1e12),
-        ("P", 1e15),
-        ("E", 1e18),
-    ];
-    // `1e3` and `1E3` are exponents, `1E` is a suffix.
-    if let Ok(number) = text.parse() {
-        return Some(number);
-    }
-    let (suffix, factor) = SUFFIXES.iter().find(|(suffix, _)| text.ends_with(suffix))?;
-    text.strip_suffix(suffix)?
-        .parse::<f64>()
-        .ok()
-        .map(|number| number * factor)
 }
 
 /// What changes between the `resources` of a container in two templates; None if nothing does.
@@ -181,7 +148,7 @@ pub(crate) fn difference(old: Option<&Value>, new: Option<&Value>, path: &str) -
         {
             let place = format!("{path}.resources.{kind}.{name}");
             match (before.get(name), after.get(name)) {
-                (Some(a), Some(b)) if same_quantity(&text(a), &text(b)) => {}
+                (Some(a), Some(b)) if quantity::same(&text(a), &text(b)) => {}
                 (Some(_), Some(b)) if name == "cpu" || name == "memory" => change[kind][name] = json!(text(b)),
                 (Some(_), Some(_)) => return Err(Obstacle(place)),
                 _ => return Err(Obstacle(format!("{place} (added or removed)"))),
@@ -225,7 +192,7 @@ pub(crate) fn qos_class(template: &Value) -> &'static str {
     let lists = ["containers", "initContainers"].map(|list| spec?.get(list)?.as_array());
     let amount = |container: &Value, kind: &str, name: &str| {
         let value = container.pointer(&format!("/resources/{kind}/{name}")).map(text)?;
-        (quantity(&value) != Some(0.0)).then_some(value)
+        (!quantity::same(&value, "0")).then_some(value)
     };
     let (mut any, mut guaranteed) = (false, true);
     for container in lists.into_iter().flatten().flatten() {
@@ -234,7 +201,7 @@ pub(crate) fn qos_class(template: &Value) -> &'static str {
             // A limit without a request is its own request.
             let request = amount(container, "requests", name).or_else(|| limit.clone());
             any |= limit.is_some() || request.is_some();
-            guaranteed &= matches!((&limit, &request), (Some(a), Some(b)) if same_quantity(a, b));
+            guaranteed &= matches!((&limit, &request), (Some(a), Some(b)) if quantity::same(a, b));
         }
     }
     match (any, guaranteed) {
@@ -257,10 +224,10 @@ mod tests {
             ("1", "1"),
             ("2E", "2e18"),
         ] {
-            assert!(same_quantity(a, b), "{a} {b}");
+            assert!(quantity::same(a, b), "{a} {b}");
         }
         for (a, b) in [("500m", "0.6"), ("1Gi", "1G"), ("x", "y")] {
-            assert!(!same_quantity(a, b), "{a} {b}");
+            assert!(!quantity::same(a, b), "{a} {b}");
         }
     }
 

@@ -58,8 +58,11 @@ pub(super) async fn defaults_and_unknown_fields(case: &Case) {
     assert_eq!(created["metadata"]["generation"], 2);
 }
 
+/// What is wrong, how a good spec comes to it, and words that the refusal must hold.
+type Refusal = (&'static str, fn(&mut Value), &'static [&'static str]);
+
 pub(super) async fn bad_values_are_refused_by_name(case: &Case) {
-    let refusals: &[(&str, fn(&mut Value), &[&str])] = &[
+    let refusals: &[Refusal] = &[
         (
             "a negative number",
             |spec| spec["replicas"] = json!(-1),

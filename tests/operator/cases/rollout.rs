@@ -262,7 +262,7 @@ pub(super) async fn a_hook_by_label_holds_the_update(case: &Case) {
         assert_eq!(held.len(), 1, "the budget is one");
         assert_eq!(image(held[0], "app"), "app:1");
         case.until("a sentence about the hook", |set| {
-            message(set).contains("inPlaceUpdate hook")
+            message(set).contains("hook inPlaceUpdate")
         })
         .await;
         case.patch_pod(name(held[0]), json!({"metadata": {"labels": {HOLD: null}}}))

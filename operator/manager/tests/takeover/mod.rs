@@ -252,7 +252,7 @@ async fn a_grace_period_goes_on() {
     }
 }
 
-/// FAILS until `continue_grace` minds `metaDataPatch` (takeover-findings.md, 1).
+/// What the new template no longer has stands in the patch that waits with the quiet period.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_grace_period_was_to_remove_goes() {
     let (play, _) = left("grace", |_| ()).await;
@@ -263,7 +263,6 @@ async fn what_a_grace_period_was_to_remove_goes() {
     }
 }
 
-/// FAILS until `compare` looks at what is stored (takeover-findings.md, 2).
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stored_pull_policy_is_no_difference() {
     let (play, before) = left("rest", |_| ()).await;

@@ -1,7 +1,11 @@
 //! Pods that no step of the rollout is about: back in service once their update is complete, new ones into service, on
 //! to the next state of their life.
 
+use std::collections::BTreeMap;
+
 use afloat_api::{InPlaceUpdateState, UpdateSpec, names};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -12,7 +16,7 @@ use crate::complete::{Completion, completion};
 use crate::inplace::Change;
 use crate::launch;
 use crate::lifecycle::state;
-use crate::pod::{Pod, same_revision};
+use crate::pod::{Container, Pod, same_revision};
 use crate::state::{Drain, drop_grace, leave_service, resize, serve};
 
 impl<'a> Planner<'a> {
@@ -58,9 +62,9 @@ impl<'a> Planner<'a> {
                 return;
             }
         }
-        // A pod without a node is not written yet: the scheduler is about to.
-        if pod.spec.node_name.is_some()
-            && let Some(action) = serve(pod, gated && !in_service, &self.keys(pod), self.seen.now)
+        let keys = self.keys(pod);
+        if !(keys.is_empty() && starting(pod))
+            && let Some(action) = serve(pod, gated && !in_service, &keys, self.seen.now)
         {
             self.write(pod, action);
             return;
@@ -200,21 +204,13 @@ impl<'a> Planner<'a> {
         match end {
             Ok(end) if end > self.seen.now => self.wake(end),
             _ => {
-                let text = |key: &str| {
-                    self.seen
-                        .cloneset
-                        .spec
-                        .template
-                        .pointer(key)
-                        .and_then(Value::as_object)
-                        .cloned()
-                };
+                let template = &self.seen.cloneset.spec.template;
+                let patch = metadata_patch(&spec);
+                // The patch knows what the new template no longer has.
                 let all = |key: &str| {
-                    let entries = text(key).unwrap_or_default();
-                    entries
-                        .into_iter()
-                        .map(|(k, v)| (k, v.as_str().map(str::to_owned)))
-                        .collect()
+                    let mut all = entries(patch.pointer(key));
+                    all.extend(entries(template.pointer(key)));
+                    all
                 };
                 let mut wanted = Change {
                     images: spec.container_images,
@@ -224,7 +220,7 @@ impl<'a> Planner<'a> {
                     ..Change::default()
                 };
                 batch::add_metadata(&mut wanted, &spec.container_ref_metadata);
-                match batch::with_restarts(pod, wanted, &self.seen.cloneset.spec.template) {
+                match batch::with_restarts(pod, wanted, template) {
                     Ok(wanted) => self.apply(pod, &batch::first(pod, &wanted), &label, false),
                     Err(why) => {
                         self.failed_update = Some(format!("pod {} cannot be updated in place: {why}", pod.name()));
@@ -233,4 +229,32 @@ impl<'a> Planner<'a> {
             }
         }
     }
+}
+
+/// Whether it is a new pod that scheduler and node still write to in quick succession: what is written between theirs
+/// meets a conflict more often than not, and no gate can make it Ready before its containers are.
+fn starting(pod: &Pod) -> bool {
+    let fresh = |gate: &str| pod.condition(gate).is_none();
+    let up = |container: &Container| pod.container_status(&container.name).is_some_and(|status| status.ready);
+    fresh(names::INPLACE_READY) && fresh(names::KRUISE_POD_READY) && !pod.spec.containers.iter().all(up)
+}
+
+/// Labels and annotations to write; None removes one.
+type Entries = BTreeMap<String, Option<String>>;
+
+fn entries(map: Option<&Value>) -> Entries {
+    let map = map.and_then(Value::as_object).into_iter().flatten();
+    map.map(|(key, value)| (key.clone(), value.as_str().map(str::to_owned)))
+        .collect()
+}
+
+/// The patch that OpenKruise left for the end of the quiet period; null if it cannot be read.
+fn metadata_patch(spec: &UpdateSpec) -> Value {
+    let bytes = spec
+        .meta_data_patch
+        .as_ref()
+        .and_then(|text| BASE64_STANDARD.decode(text).ok());
+    bytes
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default()
 }

@@ -39,6 +39,7 @@ const EAGER: &[Step] = &[
     Step::Report,
 ];
 
+#[allow(dead_code)] // The fields are for Debug alone: a trace tells who did what.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Move {
     /// The controller sees a pod as it is.

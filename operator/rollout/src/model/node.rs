@@ -58,10 +58,6 @@ impl Nodes {
         nodes
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.all.len()
-    }
-
     pub(super) fn get(&self, id: u16) -> &Node {
         &self.all[usize::from(id)]
     }

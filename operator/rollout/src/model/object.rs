@@ -68,10 +68,6 @@ impl Objects {
         &self.facts[usize::from(id)]
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.values.len()
-    }
-
     /// The number of an object.
     pub(super) fn keep(&mut self, mut value: Value, setup: &Setup) -> u16 {
         canonical(&mut value, setup);

@@ -37,7 +37,6 @@ pub(super) struct Found {
     pub(super) states: usize,
     pub(super) moves: usize,
     pub(super) plans: usize,
-    pub(super) objects: usize,
 }
 
 impl Model {
@@ -94,7 +93,6 @@ impl Model {
             states: states.len(),
             moves,
             plans: self.plans.len(),
-            objects: self.objects.len(),
         })
     }
 

@@ -202,6 +202,9 @@ fn planted_bugs_are_caught() {
         Bug::NoHooks,
         Bug::NoClaims,
     ] {
-        assert!((0..1000).any(|seed| run(seed, bug).is_err()), "{bug:?} was not caught");
+        assert!(
+            (0..20_000).any(|seed| run(seed, bug).is_err()),
+            "{bug:?} was not caught"
+        );
     }
 }
