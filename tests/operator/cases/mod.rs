@@ -1,6 +1,7 @@
 //! The cases.
 
 mod complete;
+mod containers;
 mod images;
 mod input;
 mod leader;
@@ -50,6 +51,9 @@ cases!(TOGETHER:
     rollout::a_hook_by_label_holds_the_update,
     rollout::a_hook_by_finalizer_holds_the_update,
     rollout::rolled_back_while_a_hook_holds,
+    containers::environment_from_metadata_restarts_once,
+    containers::resources_change_without_a_restart,
+    containers::containers_start_in_their_order,
     images::same_digest_under_another_tag,
     images::default_registry_spelled_out_and_not,
     images::by_digest,
