@@ -195,8 +195,8 @@ where
     let gone = Expected::Gone(
         kind,
         Key {
-            namespace: namespace.to_owned(),
-            name: at.name.clone(),
+            namespace: namespace.into(),
+            name: at.name.as_str().into(),
         },
         at.uid.clone(),
     );

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use afloat_api::{CloneSet, CloneSetStatus, names};
 use afloat_rollout::action::{Action, Why};
-use afloat_rollout::cloneset::{Observed, Plan, plan, topology};
+use afloat_rollout::cloneset::{Observed, plan, topology};
 use afloat_rollout::images::Nodes;
 use afloat_rollout::launch::Opened;
 use afloat_rollout::pod::Pod;
@@ -53,7 +53,7 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration
     let revisions = operator.revisions.group(&uid);
     let now = Timestamp::now();
     let nodes = nodes(operator, &set, &pods);
-    let plan = plan(&Observed {
+    let mut plan = plan(&Observed {
         cloneset: &set,
         pods: &pods,
         revisions: &revisions,
@@ -80,12 +80,10 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration
         operator.recorder.tell(&set, "Warning", kind, message.clone());
     }
     let mut status = plan.status.clone();
-    let mut next = act(operator, key, &set, &plan, &mut status).await;
-    // The object itself was written: its status has to be decided on the version that comes of it.
-    let written = plan
-        .actions
-        .iter()
-        .any(|action| matches!(action, Action::PatchSet { .. }));
+    let actions = std::mem::take(&mut plan.actions);
+    // The object itself is written: its status has to be decided on the version that comes of it.
+    let written = actions.iter().any(|action| matches!(action, Action::PatchSet { .. }));
+    let mut next = act(operator, key, &set, actions, &mut status).await;
     if status != set.status && !written {
         next = report(operator, key, &set, &status, next).await;
     }
@@ -121,8 +119,8 @@ fn nodes(operator: &Operator, set: &CloneSet, pods: &[Arc<Pod>]) -> Nodes {
     let node = |pod: &Arc<Pod>| {
         let name = pod.spec.node_name.clone()?;
         let key = Key {
-            namespace: String::new(),
-            name: name.clone(),
+            namespace: "".into(),
+            name: name.as_str().into(),
         };
         Some((name, operator.nodes.get(&key)?))
     };
@@ -161,10 +159,16 @@ fn expect(operator: &Operator, key: &Key, expected: Expected) {
     operator.with_memory(key, |memory| memory.expectations.add(expected));
 }
 
-async fn act(operator: &Operator, key: &Key, set: &CloneSet, plan: &Plan, status: &mut CloneSetStatus) -> Next {
+async fn act(
+    operator: &Operator,
+    key: &Key,
+    set: &CloneSet,
+    actions: Vec<Action>,
+    status: &mut CloneSetStatus,
+) -> Next {
     // What keeps one pod from being created (a quota, a policy) keeps the others too: do not try them all.
     let refused = &AtomicBool::new(false);
-    let outcomes = futures::stream::iter(plan.actions.clone())
+    let outcomes = futures::stream::iter(actions)
         .map(|action| async move {
             if refused.load(Ordering::Relaxed) && matches!(action, Action::CreatePod { .. }) {
                 return (action, Outcome::Skipped);

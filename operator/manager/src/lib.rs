@@ -319,8 +319,8 @@ fn child_changed(meta: &ObjectMeta, urgency: Urgency, queue: &Queue) {
     if let Some(owner) = cloneset_owner(meta) {
         queue.add(
             Key {
-                namespace: meta.namespace.clone().unwrap_or_default(),
-                name: owner.name.clone(),
+                namespace: meta.namespace.as_deref().unwrap_or_default().into(),
+                name: owner.name.as_str().into(),
             },
             urgency,
         );
@@ -328,18 +328,18 @@ fn child_changed(meta: &ObjectMeta, urgency: Urgency, queue: &Queue) {
 }
 
 fn pod_changed(pod: &Pod, urgency: Urgency, sets: &Cache<CloneSet>, queue: &Queue) {
-    let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     if let Some(owner) = cloneset_owner(&pod.metadata) {
         queue.add(
             Key {
-                namespace,
-                name: owner.name.clone(),
+                namespace: namespace.into(),
+                name: owner.name.as_str().into(),
             },
             urgency,
         );
     } else if pod.controller().is_none() {
         for set in sets.group("") {
-            if set.metadata.namespace.as_ref() == Some(&namespace) && set.selects(pod.metadata.labels.as_ref()) {
+            if set.metadata.namespace.as_deref() == Some(namespace) && set.selects(pod.metadata.labels.as_ref()) {
                 queue.add(Key::of(&set.metadata), urgency);
             }
         }

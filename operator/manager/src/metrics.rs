@@ -221,8 +221,8 @@ impl Metrics {
 
 fn labels(key: &Key, phase: &'static str) -> PodLabels {
     PodLabels {
-        namespace: key.namespace.clone(),
-        name: key.name.clone(),
+        namespace: key.namespace.to_string(),
+        name: key.name.to_string(),
         phase,
     }
 }

@@ -1,7 +1,7 @@
 //! One watch per kind, and a cache of the trimmed objects that it delivers. A cache also knows how far it has seen, so
 //! that a controller can wait until its own writes are in it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -21,17 +21,17 @@ use crate::queue::Urgency;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Key {
     /// Namespace.
-    pub(crate) namespace: String,
+    pub(crate) namespace: Arc<str>,
     /// Name.
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
 }
 
 impl Key {
     /// From metadata.
     pub(crate) fn of(meta: &ObjectMeta) -> Self {
         Self {
-            namespace: meta.namespace.clone().unwrap_or_default(),
-            name: meta.name.clone().unwrap_or_default(),
+            namespace: meta.namespace.as_deref().unwrap_or_default().into(),
+            name: meta.name.as_deref().unwrap_or_default().into(),
         }
     }
 }
@@ -60,8 +60,10 @@ pub(crate) struct Cache<K> {
 }
 
 struct State<K> {
-    objects: HashMap<Key, (String, Arc<K>)>,
-    groups: HashMap<String, BTreeMap<Key, Arc<K>>>,
+    objects: HashMap<Key, (Arc<str>, Arc<K>)>,
+    groups: HashMap<Arc<str>, BTreeMap<Key, Arc<K>>>,
+    /// Texts that many keys share.
+    namespaces: BTreeSet<Arc<str>>,
     revision: u64,
     listed: Option<Instant>,
     /// A listing in the making, and when it began.
@@ -84,6 +86,7 @@ where
         let state = State {
             objects: HashMap::new(),
             groups: HashMap::new(),
+            namespaces: BTreeSet::new(),
             revision: 0,
             listed: None,
             listing: None,
@@ -194,6 +197,8 @@ where
     fn trim(&self, mut object: K) -> Arc<K> {
         let meta = object.metadata_mut();
         meta.managed_fields = None;
+        meta.generate_name = None;
+        meta.self_link = None;
         if let Some(annotations) = &mut meta.annotations {
             annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
         }
@@ -207,13 +212,19 @@ where
 
 impl<K: k8s_openapi::Metadata<Ty = ObjectMeta>> State<K> {
     fn put(&mut self, group_of: fn(&K) -> Option<String>, object: &Arc<K>) {
-        let key = Key::of(object.metadata());
+        let mut key = Key::of(object.metadata());
         self.remove(&key);
         if let Some(group) = group_of(object) {
-            self.groups
-                .entry(group.clone())
-                .or_default()
-                .insert(key.clone(), object.clone());
+            match self.namespaces.get(&key.namespace) {
+                Some(known) => key.namespace = known.clone(),
+                None => drop(self.namespaces.insert(key.namespace.clone())),
+            }
+            let group: Arc<str> = match self.groups.get_key_value(group.as_str()) {
+                Some((known, _)) => known.clone(),
+                None => group.into(),
+            };
+            let members = self.groups.entry(group.clone()).or_default();
+            members.insert(key.clone(), object.clone());
             self.objects.insert(key, (group, object.clone()));
         }
     }
@@ -236,6 +247,7 @@ impl<K: k8s_openapi::Metadata<Ty = ObjectMeta>> State<K> {
         };
         let mut touched: Vec<_> = self.objects.drain().map(|(_, (_, object))| object).collect();
         self.groups.clear();
+        self.namespaces.clear();
         for object in &list {
             self.put(group_of, object);
         }

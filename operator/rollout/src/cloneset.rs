@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use afloat_api::{CloneSet, CloneSetStatus, InPlaceUpdateState, Matcher, PodUpdatePolicy, Rollout, UpdateSpec, names};
+use afloat_api::{CloneSet, CloneSetStatus, InPlaceUpdateState, PodUpdatePolicy, Rollout, UpdateSpec, names};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::Value;
@@ -29,13 +29,19 @@ mod lifecycle;
 mod refresh;
 mod report;
 mod scale;
+mod tally;
 mod waits;
 
+use tally::Tally;
 use waits::{Wait, Waits};
 
 pub use history::Revisions;
 pub use report::Phases;
 pub use scale::topology;
+
+/// Writes to pods that one plan asks for at most: what comes after is decided on what came of these, and the memory for
+/// thousands of patches is never needed at once. It is the number that Kubernetes' ReplicaSet creates at once.
+const BURST: usize = 500;
 
 /// What is seen of one CloneSet.
 #[derive(Clone, Copy, Debug)]
@@ -116,11 +122,9 @@ struct Planner<'a> {
     revisions: Revisions,
     /// By revision label of the pods that are not updated: what has to change.
     differences: BTreeMap<String, Result<Change, String>>,
-    matcher: Matcher,
     claims: ById<'a>,
     min_ready: SignedDuration,
-    /// Active pods that are ours, by name.
-    pods: Vec<&'a Pod>,
+    tally: Tally<'a>,
     /// Pods that this plan already writes; each is written at most once.
     written: BTreeSet<&'a str>,
     /// Available pods that may still be taken out of service.
@@ -139,9 +143,9 @@ struct Planner<'a> {
 }
 
 /// Compares the update revision with each revision that pods still have; once per revision, as it is costly.
-fn differences(seen: &Observed<'_>, revisions: &Revisions, pods: &[&Pod]) -> BTreeMap<String, Result<Change, String>> {
+fn differences(seen: &Observed<'_>, outdated: &[&Pod]) -> BTreeMap<String, Result<Change, String>> {
     let mut found = BTreeMap::new();
-    for pod in pods.iter().filter(|pod| !pod.at_revision(&revisions.update)) {
+    for pod in outdated {
         let Some(label) = pod
             .labels()
             .get(names::REVISION)
@@ -176,33 +180,49 @@ fn differences(seen: &Observed<'_>, revisions: &Revisions, pods: &[&Pod]) -> BTr
     found
 }
 
+/// Somebody asked for exactly this pod's deletion.
+fn specified(pod: &Pod, listed: &[String]) -> bool {
+    pod.labels().contains_key(names::SPECIFIED_DELETE) || listed.iter().any(|name| name == pod.name())
+}
+
+/// What is there, and what is wanted.
+fn with_wishes(there: Count, set: &CloneSet, rollout: &Rollout) -> Count {
+    let replicas = set.spec.replicas();
+    let max_surge = if rollout.paused {
+        0
+    } else {
+        resolve(&rollout.max_surge, replicas, Round::Up)
+    };
+    let round = if max_surge == 0 { Round::Up } else { Round::Down };
+    Count {
+        replicas,
+        partition: partition(&rollout.partition, replicas),
+        max_unavailable: resolve(&rollout.max_unavailable, replicas, round),
+        max_surge,
+        ..there
+    }
+}
+
 impl<'a> Planner<'a> {
     fn new(seen: &'a Observed<'a>, revisions: Revisions) -> Self {
         let set = seen.cloneset;
-        let uid = set.metadata.uid.as_deref();
-        let matcher = set.matcher();
-        let mut pods: Vec<&Pod> = seen
-            .pods
-            .iter()
-            .map(Arc::as_ref)
-            .filter(|pod| pod.active() && pod.controller().map(|owner| owner.uid.as_str()) == uid && uid.is_some())
-            .filter(|pod| matcher.selects(pod.metadata.labels.as_ref()))
-            .collect();
-        pods.sort_by(|a, b| a.name().cmp(b.name()));
+        let rollout = set.spec.rollout();
+        let min_ready = SignedDuration::from_secs(i64::from(set.spec.min_ready_seconds.unwrap_or(0).max(0)));
+        let tally = Tally::take(seen, &set.matcher(), &revisions.update, min_ready);
+        let count = with_wishes(tally.count, set, &rollout);
         let mut planner = Self {
             seen,
-            rollout: set.spec.rollout(),
-            min_ready: SignedDuration::from_secs(i64::from(set.spec.min_ready_seconds.unwrap_or(0).max(0))),
-            differences: differences(seen, &revisions, &pods),
+            rollout,
+            min_ready,
+            differences: differences(seen, &tally.outdated),
             revisions,
-            pods,
-            matcher,
+            tally,
             claims: crate::claim::by_id(seen),
             written: BTreeSet::new(),
-            may_go: 0,
-            left: 0,
-            surge: 0,
-            count: Count::default(),
+            may_go: count.may_go(),
+            left: count.available,
+            surge: count.surge(),
+            count,
             actions: Vec::new(),
             wake_at: None,
             waits: Waits::default(),
@@ -210,49 +230,10 @@ impl<'a> Planner<'a> {
             failed_scale: None,
             failed_update: None,
         };
-        planner.count = planner.take_count();
-        planner.may_go = planner.count.may_go();
-        planner.left = planner.count.available;
-        let surge = planner.count.surge();
-        planner.surge = if surge > 0 && planner.surge_is_needless() {
-            0
-        } else {
-            surge
-        };
-        planner
-    }
-
-    fn take_count(&self) -> Count {
-        let replicas = self.seen.cloneset.spec.replicas();
-        let max_surge = if self.rollout.paused {
-            0
-        } else {
-            resolve(&self.rollout.max_surge, replicas, Round::Up)
-        };
-        let round = if max_surge == 0 { Round::Up } else { Round::Down };
-        let available = |pod: &&&Pod| self.available(pod);
-        let specified = |pod: &&&Pod| self.specified(pod);
-        let leaving = |pod: &&&Pod| crate::lifecycle::state(pod) == names::STATE_PREPARING_DELETE;
-        Count {
-            replicas,
-            partition: partition(&self.rollout.partition, replicas),
-            total: self.pods.len(),
-            updated: self.pods.iter().filter(|pod| self.updated(pod)).count(),
-            available: self.pods.iter().filter(available).count(),
-            to_delete: self.pods.iter().filter(specified).count(),
-            leaving: if self.seen.cloneset.excludes_preparing_delete() {
-                self.pods.iter().filter(leaving).count()
-            } else {
-                0
-            },
-            unavailable: self
-                .pods
-                .iter()
-                .filter(|pod| !self.available(pod) && !self.specified(pod))
-                .count(),
-            max_unavailable: resolve(&self.rollout.max_unavailable, replicas, round),
-            max_surge,
+        if planner.surge > 0 && planner.surge_is_needless() {
+            planner.surge = 0;
         }
+        planner
     }
 
     fn available(&self, pod: &Pod) -> bool {
@@ -263,11 +244,9 @@ impl<'a> Planner<'a> {
         pod.at_revision(&self.revisions.update)
     }
 
-    /// Somebody asked for exactly this pod's deletion.
     fn specified(&self, pod: &Pod) -> bool {
-        let listed = self.seen.cloneset.spec.scale_strategy.as_ref();
-        pod.labels().contains_key(names::SPECIFIED_DELETE)
-            || listed.is_some_and(|strategy| strategy.pods_to_delete.iter().any(|name| name == pod.name()))
+        let strategy = self.seen.cloneset.spec.scale_strategy.as_ref();
+        specified(pod, strategy.map_or(&[], |strategy| strategy.pods_to_delete.as_slice()))
     }
 
     fn wake(&mut self, at: Timestamp) {
@@ -354,18 +333,14 @@ impl<'a> Planner<'a> {
         if self.rollout.on_delete || self.rollout.paused {
             return;
         }
-        let old: Vec<&'a Pod> = self
-            .pods
-            .iter()
-            .copied()
-            .filter(|pod| !self.updated(pod) && !self.specified(pod))
-            .collect();
+        let outdated = self.tally.outdated.iter().copied();
+        let old: Vec<&'a Pod> = outdated.filter(|pod| !self.specified(pod)).collect();
         let on_the_way = |pod: &Pod| {
             Drain::of(pod).is_some_and(|drain| drain.revision == self.revisions.update)
                 || [names::STATE_PREPARING_UPDATE, names::STATE_PREPARING_DELETE]
                     .contains(&crate::lifecycle::state(pod))
         };
-        let mut old = update_sequence(old, &self.pods, &self.rollout);
+        let mut old = update_sequence(old, &self.tally.pods, &self.rollout);
         old.sort_by_key(|pod| !on_the_way(pod));
         let mut left = self.count.to_update();
         for pod in old {
@@ -373,6 +348,11 @@ impl<'a> Planner<'a> {
                 break;
             }
             if self.written.contains(pod.name()) {
+                continue;
+            }
+            if self.waits_for_budget(pod) {
+                left -= 1;
+                self.waits.pod(Wait::Budget, || pod.name().to_owned());
                 continue;
             }
             match (self.rollout.policy, self.difference(pod)) {
@@ -398,6 +378,20 @@ impl<'a> Planner<'a> {
                 }
             }
         }
+    }
+
+    /// Whether the budget is all there is to say about the pod: told before the costly comparison, as it is what most pods
+    /// of a big rollout wait for.
+    fn waits_for_budget(&self, pod: &Pod) -> bool {
+        let label = pod.labels().get(names::REVISION).map_or("", String::as_str);
+        let restarts = |change: &Result<Change, String>| change.as_ref().is_ok_and(Change::touches_containers);
+        self.may_go == 0
+            && !(self.surge > 0 && self.left == 1)
+            && self.update_hook().is_none()
+            && crate::lifecycle::state(pod) != names::STATE_PREPARING_DELETE
+            && self.available(pod)
+            && Drain::of(pod).is_none()
+            && self.differences.get(label).is_some_and(restarts)
     }
 
     /// The next step of one pod; false if the budget does not allow it now.
@@ -490,7 +484,12 @@ impl<'a> Planner<'a> {
 
     fn write(&mut self, pod: &'a Pod, action: Action) {
         self.written.insert(pod.name());
-        self.actions.push(action);
+        if self.actions.len() < BURST {
+            self.actions.push(action);
+        } else {
+            // Left to the next plan; in this one nobody else decides about the pod, and its part of the budget is spent.
+            self.wake(self.seen.now);
+        }
     }
 }
 

@@ -42,6 +42,11 @@ impl Keys {
 }
 
 impl Change {
+    /// Whether containers change themselves.
+    pub fn touches_containers(&self) -> bool {
+        !(self.images.is_empty() && self.environment.is_empty() && self.resources.is_empty())
+    }
+
     /// The containers that change themselves, each once.
     pub fn containers(&self) -> BTreeSet<&String> {
         let names = self.images.keys().chain(self.environment.keys());

@@ -6,7 +6,7 @@ use afloat_api::names;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::environment::Environment;
 use crate::resources::Resources;
@@ -30,8 +30,10 @@ pub struct PodSpec {
     /// Absent while unscheduled.
     pub node_name: Option<String>,
     /// Names and images.
+    #[serde(deserialize_with = "exact")]
     pub containers: Vec<Container>,
     /// Conditions that must be True for the pod to be Ready.
+    #[serde(deserialize_with = "exact")]
     pub readiness_gates: Vec<ReadinessGate>,
 }
 
@@ -49,6 +51,7 @@ pub struct Container {
     /// What it may use.
     pub resources: Resources,
     /// Which resources need a restart to change.
+    #[serde(deserialize_with = "exact")]
     pub resize_policy: Vec<ResizePolicy>,
 }
 
@@ -66,9 +69,11 @@ pub struct ReadinessGate {
 pub struct PodStatus {
     /// Pending, Running, Succeeded, Failed, Unknown.
     pub phase: String,
-    /// Ready, gates and others.
+    /// Those that decisions read: Ready, the gates, and what becomes of a resize.
+    #[serde(deserialize_with = "known")]
     pub conditions: Vec<PodCondition>,
     /// One per started container.
+    #[serde(deserialize_with = "exact")]
     pub container_statuses: Vec<ContainerStatus>,
     /// Newest generation that the node's agent has acted on, where it says so.
     pub observed_generation: Option<i64>,
@@ -89,6 +94,24 @@ pub struct PodCondition {
     pub reason: Option<String>,
     /// One sentence.
     pub message: Option<String>,
+}
+
+/// A list without room to grow: there are thousands of them.
+fn exact<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let mut all = Vec::deserialize(deserializer)?;
+    all.shrink_to_fit();
+    Ok(all)
+}
+
+/// Conditions without those that nobody asks for.
+fn known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PodCondition>, D::Error> {
+    let mut all = Vec::<PodCondition>::deserialize(deserializer)?;
+    all.retain(|condition| {
+        let kind = condition.kind.as_str();
+        matches!(kind, "Ready" | names::INPLACE_READY | names::KRUISE_POD_READY) || kind.starts_with("PodResize")
+    });
+    all.shrink_to_fit();
+    Ok(all)
 }
 
 /// What has to happen so that a container gets another amount of a resource (KEP-1287).

@@ -17,24 +17,6 @@ pub struct Verdict {
     pub message: String,
 }
 
-/// Fills in the counters from the pods.
-pub fn count(
-    status: &mut CloneSetStatus,
-    pods: &[&Pod],
-    update_revision: &str,
-    min_ready: SignedDuration,
-    now: Timestamp,
-) {
-    let number = |keep: &dyn Fn(&&&Pod) -> bool| i32::try_from(pods.iter().filter(keep).count()).unwrap_or(i32::MAX);
-    let updated = |pod: &&&Pod| pod.at_revision(update_revision);
-    status.replicas = number(&|_| true);
-    status.ready_replicas = number(&|pod| pod.ready());
-    status.available_replicas = number(&|pod| pod.available(min_ready, now));
-    status.updated_replicas = number(&|pod| updated(pod));
-    status.updated_ready_replicas = number(&|pod| updated(pod) && pod.ready());
-    status.updated_available_replicas = number(&|pod| updated(pod) && pod.available(min_ready, now));
-}
-
 /// Puts a verdict into the conditions. `lastUpdateTime` is when the status or reason last changed, or something moved
 /// (`moved`); another message alone is no news.
 pub fn set_condition(status: &mut CloneSetStatus, kind: &str, verdict: Verdict, moved: bool, now: Timestamp) {
@@ -135,7 +117,7 @@ pub fn not_ready(pods: &[&Pod]) -> Option<String> {
     Some(format!("{} {noun} not Ready{}", unready.len(), why.unwrap_or_default()))
 }
 
-/// The usual verdict once the counters are known. `waits` are the sentences that the plan collected.
+/// The usual verdict once the counters are known. `pods` are those that are not available, `waits` are the sentences that the plan collected.
 pub fn verdict(set: &CloneSet, status: &CloneSetStatus, pods: &[&Pod], waits: &[String]) -> Verdict {
     let rollout = set.spec.rollout();
     let replicas = i32::try_from(set.spec.replicas()).unwrap_or(i32::MAX);

@@ -5,15 +5,15 @@ use std::collections::BTreeSet;
 use afloat_api::names;
 use serde_json::{Value, json};
 
-use super::{Observed, Revisions};
+use super::{BURST, Observed, Revisions};
 use crate::action::Action;
 use crate::budget::Count;
 use crate::claim::{self, ById};
 use crate::launch;
 use crate::revision::{owner, short};
 
-/// Creates `missing` pods. Those that the partition keeps at the old revision come first, as far as its template is
-/// still known.
+/// Creates `missing` pods, [`BURST`] of them at once at most. Those that the partition keeps at the old revision come
+/// first, as far as its template is still known.
 ///
 /// # Errors
 /// A template that no pod can be made from.
@@ -28,6 +28,7 @@ pub(super) fn pods(
         return Ok(Vec::new());
     }
     let old = count.total - count.updated;
+    let missing = missing.min(BURST);
     let at_old = match revisions.old_template.as_ref() {
         Some(_) => count.partition.saturating_sub(old).min(missing),
         None => 0,

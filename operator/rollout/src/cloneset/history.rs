@@ -1,13 +1,14 @@
 //! Which revision is wanted, which one the pods had, and which ones nobody needs any more.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use afloat_api::{CloneSet, CloneSetStatus};
+use afloat_api::{CloneSet, CloneSetStatus, names};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::Value;
 
 use crate::action::{Action, At};
-use crate::pod::Pod;
+use crate::pod::{Pod, same_revision};
 use crate::revision::{bytes, canonical, data, hash, name, object, template};
 
 /// The revisions of a CloneSet.
@@ -97,16 +98,24 @@ pub(super) fn truncate(
     pods: &[Arc<Pod>],
 ) -> Vec<Action> {
     let limit = usize::try_from(set.spec.revision_history_limit.unwrap_or(10)).unwrap_or(0);
-    let live = |name: &str| {
-        name == status.update_revision
-            || name == status.current_revision
-            || name == set.status.current_revision
-            || pods.iter().any(|pod| pod.at_revision(name))
+    let name = |revision: &Arc<ControllerRevision>| revision.metadata.name.clone().unwrap_or_default();
+    let reported = |name: &String| {
+        [
+            &status.update_revision,
+            &status.current_revision,
+            &set.status.current_revision,
+        ]
+        .contains(&name)
     };
-    let mut dead: Vec<_> = revisions
+    let mut dead: Vec<_> = revisions.iter().filter(|revision| !reported(&name(revision))).collect();
+    if dead.len() <= limit {
+        return Vec::new();
+    }
+    let labels: BTreeSet<&str> = pods
         .iter()
-        .filter(|revision| !live(revision.metadata.name.as_deref().unwrap_or_default()))
+        .filter_map(|pod| Some(pod.labels().get(names::REVISION)?.as_str()))
         .collect();
+    dead.retain(|revision| !labels.iter().any(|label| same_revision(label, &name(revision))));
     dead.sort_by_key(|revision| revision.revision);
     let surplus = dead.len().saturating_sub(limit);
     dead.into_iter()

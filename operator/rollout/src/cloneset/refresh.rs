@@ -23,10 +23,7 @@ impl<'a> Planner<'a> {
     /// Looks after all pods that are not available.
     pub(super) fn refresh(&mut self) {
         let now = self.seen.now;
-        for pod in self.pods.clone() {
-            if self.available(pod) {
-                continue;
-            }
+        for pod in self.tally.unsettled.clone() {
             if let Some(at) = pod.ready().then(|| pod.available_in(self.min_ready, now)).flatten() {
                 self.wake(at);
             }
@@ -170,11 +167,7 @@ impl<'a> Planner<'a> {
 
     /// Lets the next containers of pods with a launch priority start.
     pub(super) fn launch(&mut self) {
-        for pod in self.pods.clone() {
-            let has_priority = |container: &crate::pod::Container| container.environment.priority.is_some();
-            if !pod.spec.containers.iter().any(has_priority) {
-                continue;
-            }
+        for pod in self.tally.ordered.clone() {
             for action in launch::next(pod, self.seen.opened) {
                 match action {
                     Action::PatchPod { .. } if self.written.contains(pod.name()) => {}

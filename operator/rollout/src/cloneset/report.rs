@@ -3,8 +3,7 @@
 use afloat_api::{CloneSetStatus, names};
 
 use super::{Plan, Planner, history};
-use crate::lifecycle::state;
-use crate::status::{Verdict, clear_condition, count, deadline, moved, set_condition, verdict};
+use crate::status::{Verdict, clear_condition, deadline, moved, set_condition, verdict};
 
 /// How many pods stand where in a rollout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,8 +25,7 @@ impl Planner<'_> {
         let set = self.seen.cloneset;
         let mut status = self.figures();
         self.failures(&mut status);
-        let phases = self.phases();
-        let progressing = verdict(set, &status, &self.pods, &self.waits.sentences());
+        let progressing = verdict(set, &status, &self.tally.unsettled, &self.waits.sentences());
         let (progressing, look) = deadline(set, &status, progressing, self.seen.now);
         if let Some(at) = look {
             self.wake(at);
@@ -42,44 +40,20 @@ impl Planner<'_> {
             status,
             wake_at: self.wake_at,
             warnings: self.warnings,
-            phases,
+            phases: self.tally.phases,
         }
-    }
-
-    fn phases(&self) -> Phases {
-        let mut phases = Phases::default();
-        for pod in &self.pods {
-            let updated = self.updated(pod);
-            let gate = pod.condition(names::INPLACE_READY);
-            let out = gate.is_some_and(|gate| gate.status == "False") || state(pod) == names::STATE_UPDATING;
-            let place = match (updated, out) {
-                (false, false) => &mut phases.outdated,
-                (false, true) => &mut phases.draining,
-                (true, true) => &mut phases.updating,
-                (true, false) if self.available(pod) => &mut phases.available,
-                (true, false) => &mut phases.starting,
-            };
-            *place += 1;
-        }
-        phases
     }
 
     fn figures(&self) -> CloneSetStatus {
         let set = self.seen.cloneset;
         let mut status = set.status.clone();
         status.observed_generation = set.metadata.generation.unwrap_or(0);
-        count(
-            &mut status,
-            &self.pods,
-            &self.revisions.update,
-            self.min_ready,
-            self.seen.now,
-        );
+        self.tally.report(&mut status);
         let replicas = self.count.replicas;
         status.expected_updated_replicas = i32::try_from(replicas - self.count.partition).unwrap_or(i32::MAX);
         status.update_revision.clone_from(&self.revisions.update);
         status.current_revision.clone_from(&self.revisions.current);
-        if self.pods.len() == replicas && self.count.updated == replicas {
+        if self.count.total == replicas && self.count.updated == replicas {
             status.current_revision.clone_from(&self.revisions.update);
         }
         status.collision_count = Some(status.collision_count.unwrap_or(0));

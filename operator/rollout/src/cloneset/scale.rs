@@ -1,7 +1,5 @@
 //! Whose the pods are, and how many: adoption and release, creation and deletion.
 
-use std::sync::Arc;
-
 use afloat_api::{CloneSet, PodUpdatePolicy, names};
 use serde_json::{Value, json};
 
@@ -18,22 +16,20 @@ impl<'a> Planner<'a> {
     pub(super) fn claim(&mut self) {
         let set = self.seen.cloneset;
         let uid = set.metadata.uid.as_deref().unwrap_or_default();
-        for pod in self.seen.pods.iter().map(Arc::as_ref) {
-            let at = At::of(&pod.metadata);
-            let selected = self.matcher.selects(pod.metadata.labels.as_ref());
-            let (why, owner) = match pod.controller() {
-                None if selected && pod.active() => (Why::Adopt, crate::revision::owner(set)),
-                Some(owner) if owner.uid == uid && !selected && pod.metadata.deletion_timestamp.is_none() => {
-                    (Why::Release, json!({"$patch": "delete", "uid": uid}))
-                }
-                _ => continue,
-            };
-            let patch = json!({"metadata": {
-                "uid": at.uid, "resourceVersion": at.resource_version, "ownerReferences": [owner],
-            }});
-            self.written.insert(pod.name());
-            self.actions.push(Action::PatchPod { at, patch, why });
+        for pod in self.tally.orphans.clone() {
+            self.claim_pod(pod, Why::Adopt, &crate::revision::owner(set));
         }
+        for pod in self.tally.strays.clone() {
+            self.claim_pod(pod, Why::Release, &json!({"$patch": "delete", "uid": uid}));
+        }
+    }
+
+    fn claim_pod(&mut self, pod: &'a Pod, why: Why, owner: &Value) {
+        let at = At::of(&pod.metadata);
+        let patch = json!({"metadata": {
+            "uid": at.uid, "resourceVersion": at.resource_version, "ownerReferences": [owner],
+        }});
+        self.write(pod, Action::PatchPod { at, patch, why });
     }
 
     /// Creates missing pods, deletes those somebody asked to delete and those that are too many.
@@ -41,7 +37,7 @@ impl<'a> Planner<'a> {
         let surge = self.surge;
         let missing = self.limit_scale_up(self.count.to_create(surge));
         // A pod waits for its claims before it is given a node.
-        for pod in self.pods.iter().filter(|pod| pod.spec.node_name.is_none()) {
+        for pod in self.tally.unsettled.iter().filter(|pod| pod.spec.node_name.is_none()) {
             if let Some(id) = pod.labels().get(names::INSTANCE_ID) {
                 self.actions
                     .extend(claim::missing(self.seen.cloneset, &self.claims, id));
@@ -52,7 +48,7 @@ impl<'a> Planner<'a> {
             Err(why) => self.failed_scale = Some(format!("pods cannot be created: {why}")),
         }
 
-        let mut specified: Vec<_> = self.pods.iter().copied().filter(|pod| self.specified(pod)).collect();
+        let mut specified = self.tally.specified.clone();
         if specified.len() > 1 {
             let deletion = self.deletion();
             specified.sort_by(|a, b| deletion.order(a, b));
@@ -70,7 +66,7 @@ impl<'a> Planner<'a> {
         Deletion {
             min_ready: self.min_ready,
             now: self.seen.now,
-            crowd: crowds(&self.pods, &topology(self.seen.cloneset), self.seen.nodes),
+            crowd: crowds(&self.tally.pods, &topology(self.seen.cloneset), self.seen.nodes),
         }
     }
 
@@ -79,7 +75,13 @@ impl<'a> Planner<'a> {
         if surplus == 0 {
             return Vec::new();
         }
-        let mut kept: Vec<_> = self.pods.iter().copied().filter(|pod| !self.specified(pod)).collect();
+        let mut kept: Vec<_> = self
+            .tally
+            .pods
+            .iter()
+            .copied()
+            .filter(|pod| !self.specified(pod))
+            .collect();
         let deletion = self.deletion();
         kept.sort_by(|a, b| deletion.order(a, b));
         let leaving = |pod: &&Pod| crate::lifecycle::state(pod) == names::STATE_PREPARING_DELETE;
@@ -104,7 +106,7 @@ impl<'a> Planner<'a> {
         else {
             return;
         };
-        let here = |name: &&String| self.pods.iter().any(|pod| pod.name() == name.as_str());
+        let here = |name: &&String| self.tally.pods.iter().any(|pod| pod.name() == name.as_str());
         let kept: Vec<&String> = listed.iter().filter(here).collect();
         if kept.len() == listed.len() {
             return;
@@ -122,12 +124,12 @@ impl<'a> Planner<'a> {
         if self.written.contains(pod.name()) || self.held_from_deletion(pod) || !self.spend(pod) {
             return;
         }
-        self.written.insert(pod.name());
-        self.actions.push(Action::DeletePod {
+        let action = Action::DeletePod {
             at: At::of(&pod.metadata),
             why,
             claims: claim::of_pod(&self.claims, pod),
-        });
+        };
+        self.write(pod, action);
     }
 
     /// A rollout that is in place for every pod and has a budget of its own gains nothing from extra pods
@@ -136,12 +138,8 @@ impl<'a> Planner<'a> {
         self.count.max_unavailable > 0
             && self.count.max_unavailable < self.count.replicas
             && self.count.to_delete == 0
-            && self
-                .pods
-                .iter()
-                .filter(|pod| !self.updated(pod))
-                .all(|pod| self.difference(pod).is_ok())
             && self.rollout.policy != PodUpdatePolicy::ReCreate
+            && self.tally.outdated.iter().all(|pod| self.difference(pod).is_ok())
     }
 
     fn limit_scale_up(&mut self, missing: usize) -> usize {

@@ -148,6 +148,7 @@ fn each_new_pod_has_claims_of_its_own() {
     let mut scene = with_claims();
     scene.claims.clear();
     scene.pods[0]["spec"]["nodeName"] = Value::Null;
+    scene.pods[0]["status"] = json!({"phase": "Pending"});
     assert_eq!(words(&scene.plan()), ["claim data-web-one"]);
 }
 
