@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kube::core::{Selector, SelectorExt};
+use kube::core::{Expression, Selector};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::Texts;
 
 /// A CloneSet in either version.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -298,7 +300,7 @@ impl CloneSetSpec {
 
 impl CloneSet {
     /// Whether the selector matches these labels. For many pods take [`CloneSet::matcher`].
-    pub fn selects(&self, labels: Option<&BTreeMap<String, String>>) -> bool {
+    pub fn selects(&self, labels: &impl Texts) -> bool {
         self.matcher().selects(labels)
     }
 
@@ -330,7 +332,7 @@ impl CloneSet {
 /// A selector that was read. One that is empty or cannot be read matches nothing.
 #[derive(Clone, Debug)]
 pub struct Matcher {
-    selector: Option<Selector>,
+    expressions: Vec<Expression>,
 }
 
 impl Matcher {
@@ -338,16 +340,21 @@ impl Matcher {
     pub fn new(selector: &LabelSelector) -> Self {
         let selector = Selector::try_from(selector.clone()).ok();
         Self {
-            selector: selector.filter(|selector| !selector.selects_all()),
+            expressions: selector.into_iter().flatten().collect(),
         }
     }
 
     /// Whether it matches these labels.
-    pub fn selects(&self, labels: Option<&BTreeMap<String, String>>) -> bool {
-        let empty = BTreeMap::new();
-        self.selector
-            .as_ref()
-            .is_some_and(|selector| selector.matches(labels.unwrap_or(&empty)))
+    pub fn selects(&self, labels: &impl Texts) -> bool {
+        let matches = |expression: &Expression| match expression {
+            Expression::In(key, values) => labels.text(key).is_some_and(|value| values.contains(value)),
+            Expression::NotIn(key, values) => labels.text(key).is_none_or(|value| !values.contains(value)),
+            Expression::Equal(key, wanted) => labels.text(key) == Some(wanted),
+            Expression::NotEqual(key, other) => labels.text(key) != Some(other),
+            Expression::Exists(key) => labels.text(key).is_some(),
+            Expression::DoesNotExist(key) => labels.text(key).is_none(),
+        };
+        !self.expressions.is_empty() && self.expressions.iter().all(matches)
     }
 }
 
@@ -445,6 +452,6 @@ mod tests {
 
     #[test]
     fn an_empty_selector_selects_nothing() {
-        assert!(!CloneSet::default().selects(None));
+        assert!(!CloneSet::default().selects(&BTreeMap::new()));
     }
 }

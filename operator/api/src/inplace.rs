@@ -6,7 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::names;
 
-type Annotations = BTreeMap<String, String>;
+/// Labels or annotations, whatever they are kept in.
+pub trait Texts {
+    /// The value of a key.
+    fn text(&self, key: &str) -> Option<&str>;
+}
+
+impl Texts for BTreeMap<String, String> {
+    fn text(&self, key: &str) -> Option<&str> {
+        self.get(key).map(String::as_str)
+    }
+}
 
 /// Content of [`names::INPLACE_STATE`], key for key as OpenKruise writes it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -86,10 +96,10 @@ impl InPlaceUpdateState {
 
     /// Reads the state from a pod's annotations, the old key as a fallback. Text that cannot be read counts as absent:
     /// it then neither blocks the pod's return to service nor a new update.
-    pub fn read(annotations: &Annotations) -> Option<Self> {
+    pub fn read(annotations: &impl Texts) -> Option<Self> {
         let text = annotations
-            .get(names::INPLACE_STATE)
-            .or_else(|| annotations.get(names::INPLACE_STATE_LEGACY))?;
+            .text(names::INPLACE_STATE)
+            .or_else(|| annotations.text(names::INPLACE_STATE_LEGACY))?;
         serde_json::from_str(text).ok()
     }
 }
@@ -119,15 +129,15 @@ pub struct UpdateSpec {
 
 impl UpdateSpec {
     /// Whether the pod carries the annotation at all, readable or not.
-    pub fn present(annotations: &Annotations) -> bool {
-        annotations.contains_key(names::INPLACE_GRACE) || annotations.contains_key(names::INPLACE_GRACE_LEGACY)
+    pub fn present(annotations: &impl Texts) -> bool {
+        annotations.text(names::INPLACE_GRACE).is_some() || annotations.text(names::INPLACE_GRACE_LEGACY).is_some()
     }
 
     /// Reads it, the old key as a fallback.
-    pub fn read(annotations: &Annotations) -> Option<Self> {
+    pub fn read(annotations: &impl Texts) -> Option<Self> {
         let text = annotations
-            .get(names::INPLACE_GRACE)
-            .or_else(|| annotations.get(names::INPLACE_GRACE_LEGACY))?;
+            .text(names::INPLACE_GRACE)
+            .or_else(|| annotations.text(names::INPLACE_GRACE_LEGACY))?;
         serde_json::from_str(text).ok()
     }
 }
@@ -150,9 +160,9 @@ pub struct ContainerOrigin {
 }
 
 /// Reads [`names::INPLACE_FROM`]; empty if absent or unreadable.
-pub fn origins(annotations: &Annotations) -> BTreeMap<String, ContainerOrigin> {
+pub fn origins(annotations: &impl Texts) -> BTreeMap<String, ContainerOrigin> {
     annotations
-        .get(names::INPLACE_FROM)
+        .text(names::INPLACE_FROM)
         .and_then(|text| serde_json::from_str(text).ok())
         .unwrap_or_default()
 }
@@ -197,13 +207,13 @@ mod tests {
 
     #[test]
     fn the_legacy_key_is_a_fallback() {
-        let old = [(
+        let old: BTreeMap<String, String> = [(
             names::INPLACE_STATE_LEGACY.to_owned(),
             r#"{"revision":"old"}"#.to_owned(),
         )]
         .into();
         assert_eq!(InPlaceUpdateState::read(&old).unwrap().revision, "old");
-        let broken = [(names::INPLACE_STATE.to_owned(), "{".to_owned())].into();
+        let broken: BTreeMap<String, String> = [(names::INPLACE_STATE.to_owned(), "{".to_owned())].into();
         assert_eq!(InPlaceUpdateState::read(&broken), None);
     }
 }

@@ -18,7 +18,8 @@ pub use cloneset::{
 };
 pub use crd::crds;
 pub use inplace::{
-    ContainerOrigin, InPlaceUpdateState, LastContainerStatus, PreCheck, RefMetadata, UpdateSpec, origins, write_origins,
+    ContainerOrigin, InPlaceUpdateState, LastContainerStatus, PreCheck, RefMetadata, Texts, UpdateSpec, origins,
+    write_origins,
 };
 
 /// The API group of the workloads.

@@ -96,7 +96,8 @@ impl Operator {
     pub(crate) fn relist(&self) {
         fn again<K>(cache: &Cache<K>)
         where
-            K: k8s_openapi::Resource
+            K: crate::observe::Kept
+                + k8s_openapi::Resource
                 + k8s_openapi::Metadata<Ty = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>
                 + Clone
                 + std::fmt::Debug

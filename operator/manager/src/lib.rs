@@ -339,7 +339,7 @@ fn pod_changed(pod: &Pod, urgency: Urgency, sets: &Cache<CloneSet>, queue: &Queu
         );
     } else if pod.controller().is_none() {
         for set in sets.group("") {
-            if set.metadata.namespace.as_deref() == Some(namespace) && set.selects(pod.metadata.labels.as_ref()) {
+            if set.metadata.namespace.as_deref() == Some(namespace) && set.selects(&pod.labels) {
                 queue.add(Key::of(&set.metadata), urgency);
             }
         }

@@ -1,11 +1,12 @@
 //! One watch per kind, and a cache of the trimmed objects that it delivers. A cache also knows how far it has seen, so
 //! that a controller can wait until its own writes are in it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use afloat_rollout::entries::Pool;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
@@ -51,6 +52,23 @@ pub(crate) struct Seen {
     pub(crate) listed: Option<Instant>,
 }
 
+/// An object that a cache keeps.
+pub(crate) trait Kept {
+    /// Takes the texts that others have, too.
+    fn share(&mut self, _texts: &mut Pool) {}
+}
+
+impl Kept for afloat_api::CloneSet {}
+impl Kept for k8s_openapi::api::apps::v1::ControllerRevision {}
+impl Kept for afloat_rollout::claim::Claim {}
+impl Kept for afloat_rollout::images::Node {}
+impl Kept for afloat_rollout::pod::Pod {
+    fn share(&mut self, texts: &mut Pool) {
+        self.labels.share(texts);
+        self.annotations.share(texts);
+    }
+}
+
 /// Objects of one kind, in groups (by owner, for example). Objects without a group are not kept.
 pub(crate) struct Cache<K> {
     group_of: fn(&K) -> Option<String>,
@@ -62,8 +80,8 @@ pub(crate) struct Cache<K> {
 struct State<K> {
     objects: HashMap<Key, (Arc<str>, Arc<K>)>,
     groups: HashMap<Arc<str>, BTreeMap<Key, Arc<K>>>,
-    /// Texts that many keys share.
-    namespaces: BTreeSet<Arc<str>>,
+    /// Texts that many keys and objects share.
+    texts: Pool,
     revision: u64,
     listed: Option<Instant>,
     /// A listing in the making, and when it began.
@@ -72,7 +90,8 @@ struct State<K> {
 
 impl<K> Cache<K>
 where
-    K: k8s_openapi::Resource
+    K: Kept
+        + k8s_openapi::Resource
         + k8s_openapi::Metadata<Ty = ObjectMeta>
         + Clone
         + Debug
@@ -86,7 +105,7 @@ where
         let state = State {
             objects: HashMap::new(),
             groups: HashMap::new(),
-            namespaces: BTreeSet::new(),
+            texts: Pool::default(),
             revision: 0,
             listed: None,
             listing: None,
@@ -205,6 +224,7 @@ where
         let revision = revision_of(meta);
         let mut state = self.lock();
         state.revision = state.revision.max(revision);
+        object.share(&mut state.texts);
         drop(state);
         Arc::new(object)
     }
@@ -215,10 +235,7 @@ impl<K: k8s_openapi::Metadata<Ty = ObjectMeta>> State<K> {
         let mut key = Key::of(object.metadata());
         self.remove(&key);
         if let Some(group) = group_of(object) {
-            match self.namespaces.get(&key.namespace) {
-                Some(known) => key.namespace = known.clone(),
-                None => drop(self.namespaces.insert(key.namespace.clone())),
-            }
+            key.namespace = self.texts.share(&key.namespace);
             let group: Arc<str> = match self.groups.get_key_value(group.as_str()) {
                 Some((known, _)) => known.clone(),
                 None => group.into(),
@@ -247,7 +264,6 @@ impl<K: k8s_openapi::Metadata<Ty = ObjectMeta>> State<K> {
         };
         let mut touched: Vec<_> = self.objects.drain().map(|(_, (_, object))| object).collect();
         self.groups.clear();
-        self.namespaces.clear();
         for object in &list {
             self.put(group_of, object);
         }

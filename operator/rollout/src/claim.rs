@@ -137,10 +137,7 @@ pub(crate) fn mount(set: &CloneSet, spec: &mut Value, id: &str) {
 /// Claims that go together with a pod that the controller deletes, whatever the setting for reuse: as in OpenKruise, only
 /// pods that somebody else removed leave theirs behind.
 pub(crate) fn of_pod(claims: &ById<'_>, pod: &Pod) -> Vec<At> {
-    let of_id = pod
-        .labels()
-        .get(names::INSTANCE_ID)
-        .and_then(|id| claims.get(id.as_str()));
+    let of_id = pod.labels.get(names::INSTANCE_ID).and_then(|id| claims.get(id));
     let alive = of_id.into_iter().flatten().filter(|claim| claim.alive());
     alive.map(|claim| At::of(&claim.metadata)).collect()
 }
@@ -191,6 +188,6 @@ fn pods<'a>(seen: &'a Observed<'_>) -> BTreeMap<&'a str, &'a Pod> {
         .pods
         .iter()
         .filter(|pod| pod.controller().map(|owner| owner.uid.as_str()) == uid);
-    ours.filter_map(|pod| Some((pod.labels().get(names::INSTANCE_ID)?.as_str(), pod.as_ref())))
+    ours.filter_map(|pod| Some((pod.labels.get(names::INSTANCE_ID)?, pod.as_ref())))
         .collect()
 }

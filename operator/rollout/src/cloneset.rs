@@ -147,7 +147,7 @@ fn differences(seen: &Observed<'_>, outdated: &[&Pod]) -> BTreeMap<String, Resul
     let mut found = BTreeMap::new();
     for pod in outdated {
         let Some(label) = pod
-            .labels()
+            .labels
             .get(names::REVISION)
             .filter(|label| !found.contains_key(*label))
         else {
@@ -175,14 +175,14 @@ fn differences(seen: &Observed<'_>, outdated: &[&Pod]) -> BTreeMap<String, Resul
             )),
             _ => Ok(change),
         });
-        found.insert(label.clone(), change);
+        found.insert(label.to_owned(), change);
     }
     found
 }
 
 /// Somebody asked for exactly this pod's deletion.
 fn specified(pod: &Pod, listed: &[String]) -> bool {
-    pod.labels().contains_key(names::SPECIFIED_DELETE) || listed.iter().any(|name| name == pod.name())
+    pod.labels.contains_key(names::SPECIFIED_DELETE) || listed.iter().any(|name| name == pod.name())
 }
 
 /// What is there, and what is wanted.
@@ -277,7 +277,7 @@ impl<'a> Planner<'a> {
 
     /// What an in-place update of the pod to the update revision would change.
     fn difference(&self, pod: &Pod) -> Result<Change, String> {
-        let label = pod.labels().get(names::REVISION).map_or("", String::as_str);
+        let label = pod.labels.get(names::REVISION).unwrap_or_default();
         let unknown = || Err(format!("its revision {label:?} is unknown"));
         let mut change = self.differences.get(label).cloned().unwrap_or_else(unknown)?;
         self.add_unfinished(pod, &mut change);
@@ -290,13 +290,13 @@ impl<'a> Planner<'a> {
         let template = &self.seen.cloneset.spec.template;
         let mut images: Vec<String> = Vec::new();
         let mut metadata = BTreeMap::new();
-        if let Some(spec) = UpdateSpec::read(pod.annotations()) {
+        if let Some(spec) = UpdateSpec::read(&pod.annotations) {
             images.extend(spec.container_images.into_keys());
             metadata.extend(spec.container_ref_metadata);
         }
-        let text = pod.annotations().get(names::INPLACE_STATE).map_or("", String::as_str);
+        let text = pod.annotations.get(names::INPLACE_STATE).unwrap_or_default();
         if text.contains("\"nextContainer") || text.contains("\"updateResources\"") {
-            let state = InPlaceUpdateState::read(pod.annotations()).unwrap_or_default();
+            let state = InPlaceUpdateState::read(&pod.annotations).unwrap_or_default();
             images.extend(state.next_container_images.into_keys());
             metadata.extend(state.next_container_ref_metadata);
             if state.update_resources && self.seen.resizes {
@@ -383,7 +383,7 @@ impl<'a> Planner<'a> {
     /// Whether the budget is all there is to say about the pod: told before the costly comparison, as it is what most pods
     /// of a big rollout wait for.
     fn waits_for_budget(&self, pod: &Pod) -> bool {
-        let label = pod.labels().get(names::REVISION).map_or("", String::as_str);
+        let label = pod.labels.get(names::REVISION).unwrap_or_default();
         let restarts = |change: &Result<Change, String>| change.as_ref().is_ok_and(Change::touches_containers);
         self.may_go == 0
             && !(self.surge > 0 && self.left == 1)

@@ -35,7 +35,7 @@ pub enum Completion {
 /// Whether the last in-place update of the pod is complete, as far as it was written: later batches of containers may
 /// wait ([`InPlaceUpdateState::waits`]).
 pub fn completion(pod: &Pod, nodes: &Nodes, now: Timestamp) -> Completion {
-    let annotations = pod.annotations();
+    let annotations = &pod.annotations;
     let waiting = |container: &str| Completion::Waiting {
         container: container.to_owned(),
         until: None,
@@ -82,10 +82,10 @@ pub fn completion(pod: &Pod, nodes: &Nodes, now: Timestamp) -> Completion {
 
 /// Names of the recorded containers whose update is not complete.
 pub fn incomplete(pod: &Pod, nodes: &Nodes, now: Timestamp) -> Vec<String> {
-    let Some(state) = InPlaceUpdateState::read(pod.annotations()) else {
+    let Some(state) = InPlaceUpdateState::read(&pod.annotations) else {
         return Vec::new();
     };
-    let origins = origins(pod.annotations());
+    let origins = origins(&pod.annotations);
     let records = state.last_container_statuses.clone().unwrap_or_default();
     let look = Look::new(pod, nodes, &state, now);
     let open = |(name, before): &(&String, &LastContainerStatus)| {

@@ -42,8 +42,8 @@ impl Environment {
     /// (spec/kruise-behaviour.md §11).
     pub(crate) fn hash(&self, pod: &Pod) -> u64 {
         let value = |source: &Source| match source {
-            Source::Label(key) => pod.labels().get(&**key),
-            Source::Annotation(key) => pod.annotations().get(&**key),
+            Source::Label(key) => pod.labels.get(key),
+            Source::Annotation(key) => pod.annotations.get(key),
         };
         let entry = |(name, source): &(Box<str>, Source)| match value(source) {
             Some(value) if !value.is_empty() => json!({"name": name, "value": value}),

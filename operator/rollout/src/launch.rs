@@ -79,7 +79,7 @@ pub(crate) fn next(pod: &Pod, opened: &Opened) -> Vec<Action> {
             .iter()
             .filter(|container| container.environment.priority.is_some())
     };
-    if pod.annotations().contains_key(names::LAUNCH_COMPLETED) || with_barrier().next().is_none() {
+    if pod.annotations.contains_key(names::LAUNCH_COMPLETED) || with_barrier().next().is_none() {
         return Vec::new();
     }
     let ready = |name: &str| pod.container_status(name).is_some_and(|status| status.ready);

@@ -12,6 +12,7 @@ pub mod budget;
 pub mod claim;
 pub mod cloneset;
 pub mod complete;
+pub mod entries;
 pub mod environment;
 pub mod images;
 pub mod inplace;

@@ -19,7 +19,7 @@ const AGENT: &str = "Lifecycle";
 
 /// The state that the label names; empty for pods that never had one.
 pub fn state(pod: &Pod) -> &str {
-    pod.labels().get(names::LIFECYCLE_STATE).map_or("", String::as_str)
+    pod.labels.get(names::LIFECYCLE_STATE).unwrap_or_default()
 }
 
 /// Whether the hook holds the pod: at least one of its labels or finalizers is there.
@@ -43,7 +43,7 @@ pub fn all_hooked(hook: &LifecycleHook, pod: &Pod) -> bool {
 }
 
 fn labelled(pod: &Pod, (key, value): (&String, &String)) -> bool {
-    pod.labels().get(key) == Some(value)
+    pod.labels.get(key) == Some(value)
 }
 
 fn finalized(pod: &Pod, finalizer: &String) -> bool {

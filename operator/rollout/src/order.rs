@@ -40,7 +40,7 @@ fn prioritise(pods: &mut [&Pod], strategy: &PriorityStrategy) {
             let found = keys
                 .iter()
                 .enumerate()
-                .find_map(|(level, term)| Some((level, pod.labels().get(&term.ordered_key)?)));
+                .find_map(|(level, term)| Some((level, pod.labels.get(&term.ordered_key)?)));
             found.map(|(level, value)| (level, Reverse(trailing_number(value))))
         };
         if !keys.is_empty() {
@@ -54,9 +54,7 @@ fn prioritise(pods: &mut [&Pod], strategy: &PriorityStrategy) {
         .map(|term| (i64::from(term.weight), Matcher::new(&term.match_selector)))
         .collect();
     pods.sort_by_key(|pod| {
-        let matching = terms
-            .iter()
-            .filter(|(_, matcher)| matcher.selects(pod.metadata.labels.as_ref()));
+        let matching = terms.iter().filter(|(_, matcher)| matcher.selects(&pod.labels));
         Reverse(matching.map(|(weight, _)| weight).sum::<i64>())
     });
 }
@@ -73,7 +71,7 @@ fn scatter_terms(waiting: &[&Pod], terms: &[ScatterTerm]) -> Vec<ScatterTerm> {
     for term in terms {
         let count = waiting
             .iter()
-            .filter(|pod| pod.labels().get(&term.key) == Some(&term.value))
+            .filter(|pod| pod.labels.get(&term.key) == Some(&term.value))
             .count();
         if (count > 0 || terms.len() == 1) && !found.iter().any(|(_, other)| other == term) {
             found.push((count, term.clone()));
@@ -87,7 +85,7 @@ fn scatter_terms(waiting: &[&Pod], terms: &[ScatterTerm]) -> Vec<ScatterTerm> {
 /// Where the workload as a whole has more matching pods than those that wait (some are updated already), its density
 /// decides.
 fn scatter<'a>(waiting: Vec<&'a Pod>, all: &[&Pod], term: &ScatterTerm) -> Vec<&'a Pod> {
-    let matches = |pod: &Pod| pod.labels().get(&term.key).map_or("", String::as_str) == term.value;
+    let matches = |pod: &Pod| pod.labels.get(&term.key).unwrap_or_default() == term.value;
     let (mut with, without): (Vec<_>, Vec<_>) = waiting.iter().copied().partition(|pod| matches(pod));
     if with.len() <= 1 || without.len() <= 1 {
         return waiting;
@@ -200,10 +198,7 @@ fn youth(a: &Pod, b: &Pod) -> Ordering {
 
 /// Text that is no plain int32 costs nothing, as in Kubernetes ("+10" and "008" are such).
 fn cost(pod: &Pod) -> i32 {
-    let text = pod
-        .annotations()
-        .get(names::POD_DELETION_COST)
-        .map_or("0", String::as_str);
+    let text = pod.annotations.get(names::POD_DELETION_COST).unwrap_or("0");
     match text.parse::<i32>() {
         Ok(number) if number.to_string() == text => number,
         _ => 0,

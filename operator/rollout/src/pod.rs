@@ -1,26 +1,54 @@
 //! A pod, trimmed to the fields that decisions read. Controllers hold thousands of these.
 
-use std::collections::BTreeMap;
-
 use afloat_api::names;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use serde::{Deserialize, Deserializer};
 
+use crate::entries::Entries;
 use crate::environment::Environment;
 use crate::resources::Resources;
 
 /// A pod.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(from = "Wire")]
 pub struct Pod {
-    /// Name, labels, annotations, owners, versions.
+    /// Name, owners, versions; labels and annotations have been taken out.
     pub metadata: ObjectMeta,
+    /// Labels.
+    pub labels: Entries,
+    /// Annotations.
+    pub annotations: Entries,
     /// What shall run.
     pub spec: PodSpec,
     /// What runs.
     pub status: PodStatus,
+}
+
+/// A pod as it comes from the API server.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Wire {
+    metadata: ObjectMeta,
+    spec: PodSpec,
+    status: PodStatus,
+}
+
+impl From<Wire> for Pod {
+    fn from(wire: Wire) -> Self {
+        let mut metadata = wire.metadata;
+        if let Some(owners) = &mut metadata.owner_references {
+            owners.shrink_to_fit();
+        }
+        Self {
+            labels: metadata.labels.take().unwrap_or_default().into(),
+            annotations: metadata.annotations.take().unwrap_or_default().into(),
+            metadata,
+            spec: wire.spec,
+            status: wire.status,
+        }
+    }
 }
 
 /// What shall run in a pod.
@@ -193,22 +221,10 @@ impl k8s_openapi::Metadata for Pod {
     }
 }
 
-static EMPTY: BTreeMap<String, String> = BTreeMap::new();
-
 impl Pod {
     /// The name; empty only for objects that no server has seen.
     pub fn name(&self) -> &str {
         self.metadata.name.as_deref().unwrap_or("")
-    }
-
-    /// The labels.
-    pub fn labels(&self) -> &BTreeMap<String, String> {
-        self.metadata.labels.as_ref().unwrap_or(&EMPTY)
-    }
-
-    /// The annotations.
-    pub fn annotations(&self) -> &BTreeMap<String, String> {
-        self.metadata.annotations.as_ref().unwrap_or(&EMPTY)
     }
 
     /// The owner that controls the pod.
@@ -251,7 +267,7 @@ impl Pod {
 
     /// Whether a hook lets the pod take part.
     pub fn in_normal_state(&self) -> bool {
-        self.labels()
+        self.labels
             .get(names::LIFECYCLE_STATE)
             .is_none_or(|state| state.is_empty() || state == names::STATE_NORMAL)
     }
@@ -283,7 +299,7 @@ impl Pod {
     /// Whether the revision label means this revision: the full name, or the same last segment, so that OpenKruise's
     /// long and short forms both work.
     pub fn at_revision(&self, revision: &str) -> bool {
-        self.labels()
+        self.labels
             .get(names::REVISION)
             .is_some_and(|label| same_revision(label, revision))
     }

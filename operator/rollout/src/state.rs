@@ -175,7 +175,7 @@ pub fn change(pod: &Pod, batch: &Batch, revision: &str, updating: bool, nodes: &
         names::INPLACE_GRACE,
         names::INPLACE_GRACE_LEGACY,
     ] {
-        if pod.annotations().contains_key(stale) {
+        if pod.annotations.contains_key(stale) {
             annotations.insert(stale, None);
         }
     }
@@ -201,7 +201,7 @@ pub fn change(pod: &Pod, batch: &Batch, revision: &str, updating: bool, nodes: &
 
 /// The state annotation for this batch; what earlier batches of the same update noted stays.
 fn record(pod: &Pod, batch: &Batch, revision: &str, now: Timestamp) -> InPlaceUpdateState {
-    let earlier = InPlaceUpdateState::read(pod.annotations())
+    let earlier = InPlaceUpdateState::read(&pod.annotations)
         .filter(|state| state.waits() && state.revision == revision)
         .unwrap_or_default();
     let start = Some(earlier.update_timestamp).filter(|text| !text.is_empty());
@@ -253,7 +253,7 @@ pub(crate) fn annotate(pod: &Pod, annotations: &[(&str, &str)]) -> Action {
 pub fn drop_grace(pod: &Pod) -> Action {
     let at = At::of(&pod.metadata);
     let mut metadata = preconditions(&at);
-    let present = |key: &&str| pod.annotations().contains_key(*key);
+    let present = |key: &&str| pod.annotations.contains_key(key);
     let gone: Map<String, Value> = [names::INPLACE_GRACE, names::INPLACE_GRACE_LEGACY]
         .iter()
         .filter(|key| present(key))
@@ -276,13 +276,13 @@ fn records(
     now: Timestamp,
 ) -> (BTreeMap<String, LastContainerStatus>, BTreeMap<String, ContainerOrigin>) {
     let open = incomplete(pod, nodes, now);
-    let earlier = InPlaceUpdateState::read(pod.annotations()).and_then(|state| state.last_container_statuses);
+    let earlier = InPlaceUpdateState::read(&pod.annotations).and_then(|state| state.last_container_statuses);
     let mut last: BTreeMap<_, _> = earlier
         .unwrap_or_default()
         .into_iter()
         .filter(|(name, _)| open.contains(name))
         .collect();
-    let mut from: BTreeMap<_, _> = origins(pod.annotations())
+    let mut from: BTreeMap<_, _> = origins(&pod.annotations)
         .into_iter()
         .filter(|(name, _)| open.contains(name))
         .collect();
@@ -407,7 +407,9 @@ mod tests {
         let Action::PatchPod { patch, .. } = change(&pod, &whole(both), "web-b", false, &Nodes::new(), now) else {
             panic!()
         };
-        pod.metadata.annotations = serde_json::from_value(patch["metadata"]["annotations"].clone()).unwrap();
+        for (key, value) in patch["metadata"]["annotations"].as_object().unwrap() {
+            pod.annotations.set(key, value.as_str());
+        }
         pod.spec.containers[0].image = "app:2".into();
         pod.spec.containers[1].image = "log:2".into();
         let one = Change {

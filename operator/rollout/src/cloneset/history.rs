@@ -111,10 +111,7 @@ pub(super) fn truncate(
     if dead.len() <= limit {
         return Vec::new();
     }
-    let labels: BTreeSet<&str> = pods
-        .iter()
-        .filter_map(|pod| Some(pod.labels().get(names::REVISION)?.as_str()))
-        .collect();
+    let labels: BTreeSet<&str> = pods.iter().filter_map(|pod| pod.labels.get(names::REVISION)).collect();
     dead.retain(|revision| !labels.iter().any(|label| same_revision(label, &name(revision))));
     dead.sort_by_key(|revision| revision.revision);
     let surplus = dead.len().saturating_sub(limit);

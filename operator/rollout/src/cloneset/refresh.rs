@@ -30,7 +30,7 @@ impl<'a> Planner<'a> {
             if self.written.contains(pod.name()) {
                 continue;
             }
-            if UpdateSpec::present(pod.annotations()) {
+            if UpdateSpec::present(&pod.annotations) {
                 self.continue_grace(pod);
             } else {
                 self.settle(pod);
@@ -91,7 +91,7 @@ impl<'a> Planner<'a> {
         if self.updated(pod) {
             return Some(&self.seen.cloneset.spec.template);
         }
-        let label = pod.labels().get(names::REVISION)?;
+        let label = pod.labels.get(names::REVISION)?;
         let named = |name: &str| same_revision(label, name);
         let revisions = self.seen.revisions.iter();
         let mut found = revisions.filter(|revision| revision.metadata.name.as_deref().is_some_and(named));
@@ -101,11 +101,11 @@ impl<'a> Planner<'a> {
     /// Writes new amounts that the pod's update is to bring and its spec does not have yet: they go through a
     /// subresource, so in a write of their own.
     fn resize(&mut self, pod: &'a Pod) -> bool {
-        let text = pod.annotations().get(names::INPLACE_STATE).map_or("", String::as_str);
+        let text = pod.annotations.get(names::INPLACE_STATE).unwrap_or_default();
         if !self.seen.resizes || !text.contains("\"updateResources\"") {
             return false;
         }
-        let (Some(state), Some(template)) = (InPlaceUpdateState::read(pod.annotations()), self.template_of(pod)) else {
+        let (Some(state), Some(template)) = (InPlaceUpdateState::read(&pod.annotations), self.template_of(pod)) else {
             return false;
         };
         let missing = crate::resources::missing(pod, template, &state.next_container_resources);
@@ -122,13 +122,13 @@ impl<'a> Planner<'a> {
 
     /// Containers that wait for those before them: true if there are any.
     fn next_batch(&mut self, pod: &'a Pod) -> bool {
-        let text = pod.annotations().get(names::INPLACE_STATE).map_or("", String::as_str);
+        let text = pod.annotations.get(names::INPLACE_STATE).unwrap_or_default();
         if !text.contains("\"nextContainer") {
             return false;
         }
-        let label = pod.labels().get(names::REVISION).map_or("", String::as_str);
+        let label = pod.labels.get(names::REVISION).unwrap_or_default();
         let unfinished = |state: &InPlaceUpdateState| state.waits() && same_revision(label, &state.revision);
-        let Some(state) = InPlaceUpdateState::read(pod.annotations()).filter(unfinished) else {
+        let Some(state) = InPlaceUpdateState::read(&pod.annotations).filter(unfinished) else {
             return false;
         };
         let ready = |name: &String| pod.container_status(name).is_some_and(|status| status.ready);
@@ -180,9 +180,9 @@ impl<'a> Planner<'a> {
 
     /// Continues a quiet period that OpenKruise began: the pod has the new revision's label but not its images.
     fn continue_grace(&mut self, pod: &'a Pod) {
-        let label = pod.labels().get(names::REVISION).cloned().unwrap_or_default();
-        let spec = UpdateSpec::read(pod.annotations()).filter(|spec| same_revision(&label, &spec.revision));
-        let state = InPlaceUpdateState::read(pod.annotations());
+        let label = pod.labels.get(names::REVISION).unwrap_or_default().to_owned();
+        let spec = UpdateSpec::read(&pod.annotations).filter(|spec| same_revision(&label, &spec.revision));
+        let state = InPlaceUpdateState::read(&pod.annotations);
         let Some(spec) = spec.filter(|_| self.updated(pod)) else {
             // Another revision is wanted; while it is, the update itself removes the annotation with its own write.
             if self.updated(pod) {

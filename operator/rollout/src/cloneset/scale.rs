@@ -38,7 +38,7 @@ impl<'a> Planner<'a> {
         let missing = self.limit_scale_up(self.count.to_create(surge));
         // A pod waits for its claims before it is given a node.
         for pod in self.tally.unsettled.iter().filter(|pod| pod.spec.node_name.is_none()) {
-            if let Some(id) = pod.labels().get(names::INSTANCE_ID) {
+            if let Some(id) = pod.labels.get(names::INSTANCE_ID) {
                 self.actions
                     .extend(claim::missing(self.seen.cloneset, &self.claims, id));
             }

@@ -43,7 +43,7 @@ impl<'a> Tally<'a> {
         let mut tally = Self::default();
         for pod in seen.pods.iter().map(Arc::as_ref) {
             let owner = pod.controller().map(|owner| owner.uid.as_str());
-            let selected = || matcher.selects(pod.metadata.labels.as_ref());
+            let selected = || matcher.selects(&pod.labels);
             match owner {
                 None if pod.active() && selected() => tally.orphans.push(pod),
                 Some(owner) if Some(owner) == uid => match selected() {
@@ -145,7 +145,7 @@ impl<'a> Labels<'a> {
 
     fn updated(&mut self, pod: &'a Pod) -> bool {
         let update = self.update;
-        let Some(label) = pod.labels().get(names::REVISION) else {
+        let Some(label) = pod.labels.get(names::REVISION) else {
             return false;
         };
         let known = self.known.entry(label);

@@ -31,7 +31,7 @@ struct ContainerHashes {
 
 impl Hashes {
     pub(super) fn read(pod: &Pod) -> Self {
-        let text = pod.annotations().get(names::RUNTIME_CONTAINERS_META);
+        let text = pod.annotations.get(names::RUNTIME_CONTAINERS_META);
         text.and_then(|text| serde_json::from_str(text).ok())
             .unwrap_or_default()
     }

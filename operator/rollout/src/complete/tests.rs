@@ -90,9 +90,8 @@ fn several_containers_complete_together() {
         "lastContainerStatuses": {"app": {"imageID": "I1"}, "log": {"imageID": "L1"}}});
     let from = json!({"app": {"containerID": "c1", "ran": "app:1", "images": ["app:1"]},
         "log": {"containerID": "d1", "ran": "log:1", "images": ["log:1"]}});
-    let annotations = pod.metadata.annotations.as_mut().unwrap();
-    annotations.insert(names::INPLACE_STATE.into(), state.to_string());
-    annotations.insert(names::INPLACE_FROM.into(), from.to_string());
+    pod.annotations.set(names::INPLACE_STATE, Some(&state.to_string()));
+    pod.annotations.set(names::INPLACE_FROM, Some(&from.to_string()));
     let log = |id: &str, container: &str| json!({"name": "log", "image": "log:2", "imageID": id, "containerID": container, "state": {"running": {}}});
     pod.spec
         .containers
@@ -129,7 +128,7 @@ fn an_update_that_openkruise_began_under_another_tag() {
         ("sha256:I1", "c1", "app:1", &[]),
         ("sha256:I1", "c2", "app:1"),
     );
-    pod.metadata.annotations.as_mut().unwrap().remove(names::INPLACE_FROM);
+    pod.annotations.set(names::INPLACE_FROM, None);
     assert!(!done_after(60, &pod), "its node is not known");
     pod.spec.node_name = Some("node".into());
     assert!(done_after(60, &pod));

@@ -79,7 +79,7 @@ impl Planted {
             }),
             Self::ImageIdAlone => edit(pods, |pod| forget(pod, names::INPLACE_FROM)),
             Self::RollbackIsDone => edit(pods, |pod| {
-                let origins = afloat_api::origins(pod.annotations());
+                let origins = afloat_api::origins(&pod.annotations);
                 let back = |container: &crate::pod::Container| {
                     origins
                         .get(&container.name)
@@ -174,7 +174,5 @@ fn edit(pods: &mut [Arc<Pod>], change: impl Fn(&mut Pod)) {
 }
 
 fn forget(pod: &mut Pod, annotation: &str) {
-    if let Some(annotations) = pod.metadata.annotations.as_mut() {
-        annotations.remove(annotation);
-    }
+    pod.annotations.set(annotation, None);
 }

@@ -101,9 +101,7 @@ pub(crate) fn mislead(bug: Bug, set: &mut CloneSet, pods: &mut [Arc<Pod>], now: 
         Bug::NoPartition => rolling.partition = None,
         Bug::OneTooMany => set.spec.replicas = set.spec.replicas.map(|replicas| replicas + 1),
         Bug::EarlyReturn => edit(pods, |pod| {
-            if let Some(annotations) = pod.metadata.annotations.as_mut() {
-                annotations.remove(names::INPLACE_STATE);
-            }
+            pod.annotations.set(names::INPLACE_STATE, None);
         }),
         Bug::ContainerIdAlone => edit(pods, |pod| {
             let images: Vec<_> = pod

@@ -1,0 +1,116 @@
+//! Labels and annotations of thousands of pods, which mostly say the same: small maps of shared texts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use afloat_api::Texts;
+
+/// Labels or annotations, in order of their keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entries(Box<[(Arc<str>, Arc<str>)]>);
+
+impl Entries {
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        let found = self.0.binary_search_by(|(known, _)| (**known).cmp(key));
+        found
+            .ok()
+            .and_then(|index| self.0.get(index))
+            .map(|(_, value)| &**value)
+    }
+
+    /// Whether the key is there.
+    pub fn contains_key(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// Takes the texts that the pool has.
+    pub fn share(&mut self, pool: &mut Pool) {
+        for (key, value) in &mut self.0 {
+            *key = pool.share(key);
+            *value = pool.share(value);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set(&mut self, key: &str, value: Option<&str>) {
+        let mut all: BTreeMap<String, String> = self.0.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        match value {
+            Some(value) => drop(all.insert(key.to_owned(), value.to_owned())),
+            None => drop(all.remove(key)),
+        }
+        *self = all.into();
+    }
+}
+
+impl From<BTreeMap<String, String>> for Entries {
+    fn from(map: BTreeMap<String, String>) -> Self {
+        Self(map.into_iter().map(|(key, value)| (key.into(), value.into())).collect())
+    }
+}
+
+impl Texts for Entries {
+    fn text(&self, key: &str) -> Option<&str> {
+        self.get(key)
+    }
+}
+
+/// Texts that were seen, so that the next object with the same one need not have its own.
+#[derive(Debug, Default)]
+pub struct Pool {
+    texts: BTreeSet<Arc<str>>,
+    /// Number of texts at which those that nobody else has are thrown away.
+    full: usize,
+}
+
+impl Pool {
+    /// The pool's copy of a text.
+    pub fn share(&mut self, text: &Arc<str>) -> Arc<str> {
+        if let Some(known) = self.texts.get(text) {
+            return known.clone();
+        }
+        if self.texts.len() >= self.full {
+            self.texts.retain(|text| Arc::strong_count(text) > 1);
+            self.full = (2 * self.texts.len()).max(1024);
+        }
+        self.texts.insert(text.clone());
+        text.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(list: &[(&str, &str)]) -> Entries {
+        let map: BTreeMap<String, String> = list.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        map.into()
+    }
+
+    #[test]
+    fn keys_are_found() {
+        let some = entries(&[("b", "2"), ("a", "1"), ("c", "")]);
+        assert_eq!(
+            [some.get("a"), some.get("b"), some.get("c"), some.get("d")],
+            [Some("1"), Some("2"), Some(""), None]
+        );
+    }
+
+    #[test]
+    fn equal_texts_are_one_and_unused_ones_go() {
+        let mut pool = Pool::default();
+        let mut pods: Vec<Entries> = (0..3000)
+            .map(|n| entries(&[("app", "web"), ("id", &n.to_string())]))
+            .collect();
+        pods.iter_mut().for_each(|pod| pod.share(&mut pool));
+        assert!(Arc::ptr_eq(&pods[0].0[0].1, &pods[2999].0[0].1));
+        pods.truncate(1);
+        let mut others: Vec<Entries> = (0..9000).map(|n| entries(&[("other", &n.to_string())])).collect();
+        for other in &mut others {
+            other.share(&mut pool);
+            *other = Entries::default();
+        }
+        assert!(pool.texts.len() < 4096, "{}", pool.texts.len());
+        assert_eq!(pods[0].get("app"), Some("web"));
+    }
+}
