@@ -117,12 +117,12 @@ fn nodes(operator: &Operator, set: &CloneSet, pods: &[Arc<Pod>]) -> Nodes {
                 .is_some_and(|gate| gate.status == "False")
     });
     let node = |pod: &Arc<Pod>| {
-        let name = pod.spec.node_name.clone()?;
+        let name = pod.spec.node_name.as_ref()?;
         let key = Key {
             namespace: "".into(),
             name: name.as_str().into(),
         };
-        Some((name, operator.nodes.get(&key)?))
+        Some((name.to_string(), operator.nodes.get(&key)?))
     };
     out.filter_map(node).collect()
 }

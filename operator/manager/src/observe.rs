@@ -64,8 +64,7 @@ impl Kept for afloat_rollout::claim::Claim {}
 impl Kept for afloat_rollout::images::Node {}
 impl Kept for afloat_rollout::pod::Pod {
     fn share(&mut self, texts: &mut Pool) {
-        self.labels.share(texts);
-        self.annotations.share(texts);
+        Self::share(self, texts);
     }
 }
 
@@ -219,7 +218,7 @@ where
         meta.generate_name = None;
         meta.self_link = None;
         if let Some(annotations) = &mut meta.annotations {
-            annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+            annotations.remove(afloat_rollout::pod::LAST_APPLIED);
         }
         let revision = revision_of(meta);
         let mut state = self.lock();

@@ -153,7 +153,7 @@ pub fn restarting<'a>(pod: &Pod, change: &'a Change) -> BTreeSet<&'a String> {
             let changes = |kind| {
                 amounts
                     .get(kind)
-                    .is_some_and(|a: &Value| a.get(&policy.resource_name).is_some())
+                    .is_some_and(|a: &Value| a.get(policy.resource_name.as_str()).is_some())
             };
             policy.restart_policy == "RestartContainer" && (changes("limits") || changes("requests"))
         })

@@ -156,7 +156,7 @@ impl<'a> Look<'a> {
         let runs = |image: &String| normalise(image) == normalise(&status.image) || self.resolves(image, status);
         // Rolled back before the node was seen to act: a container that names the wanted image may be the old one after
         // a crash, with the image in between still to come.
-        let back = origin.images.contains(&container.image);
+        let back = origin.images.iter().any(|image| container.image == *image);
         if status.image_id != before.image_id {
             let leaving = !wanted && origin.images.iter().any(runs);
             return if leaving || wanted && (back || self.other_name(container, status, origin)) {
@@ -197,15 +197,15 @@ impl<'a> Look<'a> {
         status: &ContainerStatus,
         origin: Option<&ContainerOrigin>,
     ) -> Completion {
-        let back = origin.is_some_and(|origin| origin.images.contains(&container.image));
+        let back = origin.is_some_and(|origin| origin.images.iter().any(|image| container.image == *image));
         let other_name = origin.is_some_and(|origin| self.other_name(container, status, origin));
         let again = Completion::Waiting {
-            container: container.name.clone(),
+            container: container.name.to_string(),
             until: self.now.checked_add(SETTLE).ok(),
         };
         let Some(running) = status.state.running.as_ref() else {
             return Completion::Waiting {
-                container: container.name.clone(),
+                container: container.name.to_string(),
                 until: None,
             };
         };
@@ -231,7 +231,12 @@ impl<'a> Look<'a> {
 
     /// Whether the node says that the reference is a name of the image that runs.
     fn resolves(&self, reference: &str, status: &ContainerStatus) -> bool {
-        let node = self.pod.spec.node_name.as_ref().and_then(|name| self.nodes.get(name));
+        let node = self
+            .pod
+            .spec
+            .node_name
+            .as_ref()
+            .and_then(|name| self.nodes.get(name.as_str()));
         node.is_some_and(|node| node.resolves(reference, &status.image_id))
     }
 

@@ -152,9 +152,9 @@ pub fn crowds(pods: &[&Pod], topology: &[String], nodes: &Nodes) -> BTreeMap<Str
             return Vec::new();
         };
         if topology.is_empty() {
-            return vec![node.clone()];
+            return vec![node.to_string()];
         }
-        let labels = nodes.get(node).and_then(|node| node.metadata.labels.as_ref());
+        let labels = nodes.get(node.as_str()).and_then(|node| node.metadata.labels.as_ref());
         let domain = |key: &String| Some(format!("{key}={}", labels?.get(key)?));
         topology.iter().filter_map(domain).collect()
     };

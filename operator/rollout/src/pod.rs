@@ -6,7 +6,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use serde::{Deserialize, Deserializer};
 
-use crate::entries::Entries;
+use crate::entries::{Entries, Pool, Text};
 use crate::environment::Environment;
 use crate::resources::Resources;
 
@@ -26,6 +26,9 @@ pub struct Pod {
     pub status: PodStatus,
 }
 
+/// Annotation in which kubectl keeps the whole object once more.
+pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// A pod as it comes from the API server.
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -41,9 +44,11 @@ impl From<Wire> for Pod {
         if let Some(owners) = &mut metadata.owner_references {
             owners.shrink_to_fit();
         }
+        let mut annotations = metadata.annotations.take().unwrap_or_default();
+        annotations.remove(LAST_APPLIED);
         Self {
             labels: metadata.labels.take().unwrap_or_default().into(),
-            annotations: metadata.annotations.take().unwrap_or_default().into(),
+            annotations: annotations.into(),
             metadata,
             spec: wire.spec,
             status: wire.status,
@@ -56,7 +61,7 @@ impl From<Wire> for Pod {
 #[serde(rename_all = "camelCase", default)]
 pub struct PodSpec {
     /// Absent while unscheduled.
-    pub node_name: Option<String>,
+    pub node_name: Option<Text>,
     /// Names and images.
     #[serde(deserialize_with = "exact")]
     pub containers: Vec<Container>,
@@ -70,9 +75,9 @@ pub struct PodSpec {
 #[serde(rename_all = "camelCase", default)]
 pub struct Container {
     /// Unique in the pod.
-    pub name: String,
+    pub name: Text,
     /// Reference.
-    pub image: String,
+    pub image: Text,
     /// The few variables that matter.
     #[serde(rename = "env")]
     pub environment: Environment,
@@ -88,7 +93,7 @@ pub struct Container {
 #[serde(rename_all = "camelCase", default)]
 pub struct ReadinessGate {
     /// Type of the condition.
-    pub condition_type: String,
+    pub condition_type: Text,
 }
 
 /// What runs in a pod.
@@ -96,7 +101,7 @@ pub struct ReadinessGate {
 #[serde(rename_all = "camelCase", default)]
 pub struct PodStatus {
     /// Pending, Running, Succeeded, Failed, Unknown.
-    pub phase: String,
+    pub phase: Text,
     /// Those that decisions read: Ready, the gates, and what becomes of a resize.
     #[serde(deserialize_with = "known")]
     pub conditions: Vec<PodCondition>,
@@ -113,15 +118,15 @@ pub struct PodStatus {
 pub struct PodCondition {
     /// Which.
     #[serde(rename = "type")]
-    pub kind: String,
+    pub kind: Text,
     /// True, False or Unknown.
-    pub status: String,
+    pub status: Text,
     /// Since when.
     pub last_transition_time: Option<Time>,
     /// One word.
-    pub reason: Option<String>,
+    pub reason: Option<Text>,
     /// One sentence.
-    pub message: Option<String>,
+    pub message: Option<Text>,
 }
 
 /// A list without room to grow: there are thousands of them.
@@ -147,9 +152,9 @@ fn known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PodCondition>
 #[serde(rename_all = "camelCase", default)]
 pub struct ResizePolicy {
     /// cpu or memory.
-    pub resource_name: String,
+    pub resource_name: Text,
     /// NotRequired or RestartContainer.
-    pub restart_policy: String,
+    pub restart_policy: Text,
 }
 
 /// What the node says about a container.
@@ -157,12 +162,12 @@ pub struct ResizePolicy {
 #[serde(rename_all = "camelCase", default)]
 pub struct ContainerStatus {
     /// Which.
-    pub name: String,
+    pub name: Text,
     /// Reference as the runtime sees it.
-    pub image: String,
+    pub image: Text,
     /// What the reference resolved to.
     #[serde(rename = "imageID")]
-    pub image_id: String,
+    pub image_id: Text,
     /// The running container.
     #[serde(rename = "containerID")]
     pub container_id: Option<String>,
@@ -191,7 +196,7 @@ pub struct ContainerState {
 #[serde(default)]
 pub struct Waiting {
     /// For example ImagePullBackOff.
-    pub reason: Option<String>,
+    pub reason: Option<Text>,
 }
 
 /// A running container.
@@ -302,6 +307,38 @@ impl Pod {
         self.labels
             .get(names::REVISION)
             .is_some_and(|label| same_revision(label, revision))
+    }
+}
+
+impl Pod {
+    /// Takes the texts that other pods have, too.
+    pub fn share(&mut self, pool: &mut Pool) {
+        self.labels.share(pool);
+        self.annotations.share(pool);
+        let mut texts: Vec<&mut Text> = vec![&mut self.status.phase];
+        texts.extend(&mut self.spec.node_name);
+        for container in &mut self.spec.containers {
+            texts.extend([&mut container.name, &mut container.image]);
+            let policies = container.resize_policy.iter_mut();
+            texts.extend(policies.flat_map(|policy| [&mut policy.resource_name, &mut policy.restart_policy]));
+        }
+        texts.extend(
+            self.spec
+                .readiness_gates
+                .iter_mut()
+                .map(|gate| &mut gate.condition_type),
+        );
+        for condition in &mut self.status.conditions {
+            texts.extend([&mut condition.kind, &mut condition.status]);
+            texts.extend(condition.reason.iter_mut().chain(&mut condition.message));
+        }
+        for status in &mut self.status.container_statuses {
+            texts.extend([&mut status.name, &mut status.image, &mut status.image_id]);
+            texts.extend(status.state.waiting.iter_mut().flat_map(|waiting| &mut waiting.reason));
+        }
+        for text in texts {
+            text.share(pool);
+        }
     }
 }
 

@@ -290,21 +290,21 @@ fn records(
         let status = pod.container_status(name);
         let mut images = from.remove(name).map(|origin| origin.images).unwrap_or_default();
         let present = pod.spec.containers.iter().find(|container| &container.name == name);
-        images.extend(present.map(|container| container.image.clone()));
+        images.extend(present.map(|container| container.image.to_string()));
         // A user who keeps changing their mind must not grow the annotation without end.
         let surplus = images.len().saturating_sub(8);
         images.drain(..surplus);
         last.insert(
             name.clone(),
             LastContainerStatus {
-                image_id: status.map(|s| s.image_id.clone()).unwrap_or_default(),
+                image_id: status.map(|s| s.image_id.to_string()).unwrap_or_default(),
             },
         );
         from.insert(
             name.clone(),
             ContainerOrigin {
                 container_id: status.and_then(|s| s.container_id.clone()).unwrap_or_default(),
-                ran: status.map(|s| s.image.clone()).unwrap_or_default(),
+                ran: status.map(|s| s.image.to_string()).unwrap_or_default(),
                 images,
             },
         );

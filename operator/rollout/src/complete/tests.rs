@@ -252,11 +252,8 @@ fn the_daemons_hash_decides_when_names_cannot() {
     assert!(!done_after(60, &pod));
     let hash = plain_hash(&pod.spec.containers[0]);
     let meta = json!({"containers": [{"name": "app", "containerID": "c2", "hashes": {"plainHash": hash}}]});
-    pod.metadata
-        .annotations
-        .as_mut()
-        .unwrap()
-        .insert(names::RUNTIME_CONTAINERS_META.into(), meta.to_string());
+    pod.annotations
+        .set(names::RUNTIME_CONTAINERS_META, Some(&meta.to_string()));
     assert!(done_after(60, &pod));
 }
 

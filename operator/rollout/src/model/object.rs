@@ -191,7 +191,7 @@ fn facts(value: &Value, setup: &Setup) -> Facts {
             .spec
             .containers
             .iter()
-            .map(|container| container.image.clone())
+            .map(|container| container.image.to_string())
             .collect(),
         gated: pod.has_gate(names::INPLACE_READY),
         gate: condition(value, names::INPLACE_READY)["status"]

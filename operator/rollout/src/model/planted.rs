@@ -82,8 +82,8 @@ impl Planted {
                 let origins = afloat_api::origins(&pod.annotations);
                 let back = |container: &crate::pod::Container| {
                     origins
-                        .get(&container.name)
-                        .is_some_and(|origin| origin.images.contains(&container.image))
+                        .get(container.name.as_str())
+                        .is_some_and(|origin| origin.images.iter().any(|image| container.image == *image))
                 };
                 if pod.spec.containers.iter().any(back) {
                     forget(pod, names::INPLACE_STATE);
@@ -97,7 +97,11 @@ impl Planted {
                     .iter_mut()
                     .find(|c| c.kind == names::INPLACE_READY);
                 if let (Some(drain), Some(gate)) = (drain, gate) {
-                    gate.message = Some(format!("updating to {update}, out of service since {}", drain.since));
+                    gate.message = Some(
+                        format!("updating to {update}, out of service since {}", drain.since)
+                            .as_str()
+                            .into(),
+                    );
                 }
             }),
             Self::NoDrain => edit(pods, |pod| {

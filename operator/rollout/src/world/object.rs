@@ -121,7 +121,11 @@ pub(crate) fn mislead(bug: Bug, set: &mut CloneSet, pods: &mut [Arc<Pod>], now: 
                     |c: &&mut crate::pod::PodCondition| c.kind == names::INPLACE_READY && c.status == "False";
                 if let Some(condition) = pod.status.conditions.iter_mut().find(false_gate) {
                     let long_ago = now - jiff::SignedDuration::from_secs(60);
-                    condition.message = Some(format!("updating to {revision}, out of service since {long_ago}"));
+                    condition.message = Some(
+                        format!("updating to {revision}, out of service since {long_ago}")
+                            .as_str()
+                            .into(),
+                    );
                 }
             });
         }
