@@ -23,7 +23,7 @@ use afloat_api::CloneSet;
 use afloat_rollout::claim::Claim;
 use afloat_rollout::images::Node;
 use afloat_rollout::launch::Opened;
-use afloat_rollout::pod::Pod;
+use afloat_rollout::pod::{Controller, Pod};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -294,17 +294,26 @@ async fn work(operator: Arc<Operator>, shutdown: CancellationToken) {
 pub(crate) fn cloneset_owner(
     meta: &ObjectMeta,
 ) -> Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference> {
-    meta.owner_references.iter().flatten().find(|owner| {
-        owner.controller == Some(true)
-            && owner.kind == "CloneSet"
-            && owner.api_version.split('/').next() == Some(afloat_api::GROUP)
-    })
+    let owners = meta.owner_references.iter().flatten();
+    owners
+        .filter(|owner| owner.controller == Some(true))
+        .find(|owner| is_cloneset(&owner.kind, &owner.api_version))
+}
+
+fn is_cloneset(kind: &str, api_version: &str) -> bool {
+    kind == "CloneSet" && api_version.split('/').next() == Some(afloat_api::GROUP)
+}
+
+/// The CloneSet that controls a pod.
+fn cloneset_of(pod: &Pod) -> Option<&Controller> {
+    let owner = pod.controller.as_ref();
+    owner.filter(|owner| is_cloneset(&owner.kind, &owner.api_version))
 }
 
 /// Pods of other controllers are not kept at all; orphans are kept by namespace.
 fn pod_group(pod: &Pod) -> Option<String> {
-    match (cloneset_owner(&pod.metadata), pod.controller()) {
-        (Some(owner), _) => Some(owner.uid.clone()),
+    match (cloneset_of(pod), &pod.controller) {
+        (Some(owner), _) => Some(owner.uid.to_string()),
         (None, None) => Some(orphans(pod.metadata.namespace.as_deref().unwrap_or_default())),
         (None, Some(_)) => None,
     }
@@ -329,7 +338,7 @@ fn child_changed(meta: &ObjectMeta, urgency: Urgency, queue: &Queue) {
 
 fn pod_changed(pod: &Pod, urgency: Urgency, sets: &Cache<CloneSet>, queue: &Queue) {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    if let Some(owner) = cloneset_owner(&pod.metadata) {
+    if let Some(owner) = cloneset_of(pod) {
         queue.add(
             Key {
                 namespace: namespace.into(),
@@ -337,7 +346,7 @@ fn pod_changed(pod: &Pod, urgency: Urgency, sets: &Cache<CloneSet>, queue: &Queu
             },
             urgency,
         );
-    } else if pod.controller().is_none() {
+    } else if pod.controller.is_none() {
         for set in sets.group("") {
             if set.metadata.namespace.as_deref() == Some(namespace) && set.selects(&pod.labels) {
                 queue.add(Key::of(&set.metadata), urgency);

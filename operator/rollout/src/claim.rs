@@ -187,7 +187,7 @@ fn pods<'a>(seen: &'a Observed<'_>) -> BTreeMap<&'a str, &'a Pod> {
     let ours = seen
         .pods
         .iter()
-        .filter(|pod| pod.controller().map(|owner| owner.uid.as_str()) == uid);
+        .filter(|pod| pod.controller.as_ref().map(|owner| owner.uid.as_str()) == uid);
     ours.filter_map(|pod| Some((pod.labels.get(names::INSTANCE_ID)?, pod.as_ref())))
         .collect()
 }

@@ -14,8 +14,10 @@ use crate::resources::Resources;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(from = "Wire")]
 pub struct Pod {
-    /// Name, owners, versions; labels and annotations have been taken out.
+    /// Name and versions; labels, annotations and owners have been taken out.
     pub metadata: ObjectMeta,
+    /// The owner that controls the pod.
+    pub controller: Option<Controller>,
     /// Labels.
     pub labels: Entries,
     /// Annotations.
@@ -24,6 +26,30 @@ pub struct Pod {
     pub spec: PodSpec,
     /// What runs.
     pub status: PodStatus,
+}
+
+/// The owner that controls a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Controller {
+    /// For example `apps.kruise.io/v1beta1`.
+    pub api_version: Text,
+    /// For example `CloneSet`.
+    pub kind: Text,
+    /// Name.
+    pub name: Text,
+    /// UID.
+    pub uid: Text,
+}
+
+impl From<OwnerReference> for Controller {
+    fn from(owner: OwnerReference) -> Self {
+        Self {
+            api_version: owner.api_version.as_str().into(),
+            kind: owner.kind.as_str().into(),
+            name: owner.name.as_str().into(),
+            uid: owner.uid.as_str().into(),
+        }
+    }
 }
 
 /// Annotation in which kubectl keeps the whole object once more.
@@ -41,12 +67,13 @@ struct Wire {
 impl From<Wire> for Pod {
     fn from(wire: Wire) -> Self {
         let mut metadata = wire.metadata;
-        if let Some(owners) = &mut metadata.owner_references {
-            owners.shrink_to_fit();
-        }
+        let mut owners = metadata.owner_references.take().into_iter().flatten();
         let mut annotations = metadata.annotations.take().unwrap_or_default();
         annotations.remove(LAST_APPLIED);
         Self {
+            controller: owners
+                .find(|owner| owner.controller == Some(true))
+                .map(Controller::from),
             labels: metadata.labels.take().unwrap_or_default().into(),
             annotations: annotations.into(),
             metadata,
@@ -232,15 +259,6 @@ impl Pod {
         self.metadata.name.as_deref().unwrap_or("")
     }
 
-    /// The owner that controls the pod.
-    pub fn controller(&self) -> Option<&OwnerReference> {
-        self.metadata
-            .owner_references
-            .iter()
-            .flatten()
-            .find(|owner| owner.controller == Some(true))
-    }
-
     /// Neither terminating nor finished.
     pub fn active(&self) -> bool {
         self.metadata.deletion_timestamp.is_none() && !matches!(self.status.phase.as_str(), "Failed" | "Succeeded")
@@ -316,6 +334,9 @@ impl Pod {
         self.labels.share(pool);
         self.annotations.share(pool);
         let mut texts: Vec<&mut Text> = vec![&mut self.status.phase];
+        if let Some(owner) = &mut self.controller {
+            texts.extend([&mut owner.api_version, &mut owner.kind, &mut owner.name, &mut owner.uid]);
+        }
         texts.extend(&mut self.spec.node_name);
         for container in &mut self.spec.containers {
             texts.extend([&mut container.name, &mut container.image]);

@@ -42,7 +42,7 @@ impl<'a> Tally<'a> {
         let uid = seen.cloneset.metadata.uid.as_deref();
         let mut tally = Self::default();
         for pod in seen.pods.iter().map(Arc::as_ref) {
-            let owner = pod.controller().map(|owner| owner.uid.as_str());
+            let owner = pod.controller.as_ref().map(|owner| owner.uid.as_str());
             let selected = || matcher.selects(&pod.labels);
             match owner {
                 None if pod.active() && selected() => tally.orphans.push(pod),
