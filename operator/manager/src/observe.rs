@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use afloat_rollout::entries::Pool;
+use afloat_rollout::texts::Pool;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
@@ -223,7 +223,9 @@ where
         let revision = revision_of(meta);
         let mut state = self.lock();
         state.revision = state.revision.max(revision);
-        object.share(&mut state.texts);
+        if (self.group_of)(&object).is_some() {
+            object.share(&mut state.texts);
+        }
         drop(state);
         Arc::new(object)
     }

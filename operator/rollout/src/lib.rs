@@ -12,7 +12,6 @@ pub mod budget;
 pub mod claim;
 pub mod cloneset;
 pub mod complete;
-pub mod entries;
 pub mod environment;
 pub mod images;
 pub mod inplace;
@@ -26,6 +25,7 @@ mod restart;
 pub mod revision;
 pub mod state;
 pub mod status;
+pub mod texts;
 pub mod wire;
 
 #[cfg(test)]

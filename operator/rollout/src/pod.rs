@@ -6,9 +6,9 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use serde::{Deserialize, Deserializer};
 
-use crate::entries::{Entries, Pool, Text};
 use crate::environment::Environment;
 use crate::resources::Resources;
+use crate::texts::{Entries, Pool, Text};
 
 /// A pod.
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -200,3 +200,33 @@ fn claims_of_pods_that_others_removed() {
     assert_eq!(words(&gone(false, false)).last().unwrap(), "delete claim data-web-one");
     assert_eq!(words(&gone(false, true)).last().unwrap(), "pass on data-web-one");
 }
+
+#[test]
+fn thousands_of_writes_are_asked_for_in_portions() {
+    let mut scene = Scene::new(
+        &["app:1", "app:2"],
+        &json!({"podUpdatePolicy": "InPlaceIfPossible", "maxUnavailable": "100%"}),
+    );
+    scene.set["spec"]["replicas"] = json!(1200);
+    assert_eq!(scene.plan().actions.len(), 500);
+    for index in 0..1200 {
+        scene.pod(&format!("p{index:04}"), 0);
+    }
+    let plan = scene.plan();
+    assert_eq!(plan.actions.len(), 500);
+    assert!(plan.wake_at.is_some(), "the rest is not forgotten");
+    scene.set["spec"]["replicas"] = json!(0);
+    assert_eq!(scene.plan().actions.len(), 500);
+}
+
+/// The scheduler and the node write to a new pod in quick succession; what is written between meets a conflict.
+#[test]
+fn a_new_pod_is_not_written_before_its_containers_are_ready() {
+    let mut scene = Scene::new(&["app:1"], &in_place());
+    let pod = scene.pod("a", 0);
+    pod["status"]["conditions"] = json!([{"type": "Ready", "status": "False"}]);
+    pod["status"]["containerStatuses"][0]["ready"] = json!(false);
+    assert!(words(&scene.plan()).is_empty());
+    scene.pods[0]["status"]["containerStatuses"][0]["ready"] = json!(true);
+    assert_eq!(words(&scene.plan()), ["return a"]);
+}

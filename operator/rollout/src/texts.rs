@@ -1,4 +1,4 @@
-//! Labels and annotations of thousands of pods, which mostly say the same: small maps of shared texts.
+//! Texts of thousands of pods, which mostly say the same: names, images, conditions, labels, annotations. Each is kept once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
