@@ -45,6 +45,9 @@ pub(crate) struct ClusterOptions {
     pub(crate) pki: Option<Arc<Pki>>,
 }
 
+/// How long to wait for a killed cluster's processes to be gone.
+const LEAVING_LIMIT: Duration = Duration::from_secs(20);
+
 /// Where pods reach the API server, behind the Service `kubernetes`: on the first node's address.
 const API_FOR_PODS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 244, 1, 1), 6443);
 
@@ -90,13 +93,25 @@ impl KubeletDialer for LocalKubelets {
     }
 }
 
+/// Opens the store. The processes of a cluster that was killed a moment ago may still be on their way out: who holds the
+/// data folder's lock need only wait for them.
+fn open_store(path: &Path) -> anyhow::Result<afloat_store::Store> {
+    let started = Instant::now();
+    loop {
+        match afloat_store::Store::open(path) {
+            Err(afloat_store::Error::InUse) if started.elapsed() < LEAVING_LIMIT => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            result => return result.with_context(|| format!("cannot open the store {}", path.display())),
+        }
+    }
+}
+
 impl Cluster {
     /// Starts everything; the nodes become Ready a little later, see [`Cluster::wait_ready`].
     pub(crate) async fn start(options: ClusterOptions, shutdown: CancellationToken) -> anyhow::Result<Self> {
         let store_path = options.data_dir.join("store.redb");
-        let store = tokio::task::spawn_blocking(move || afloat_store::Store::open(&store_path))
-            .await?
-            .context("cannot open the store")?;
+        let store = tokio::task::spawn_blocking(move || open_store(&store_path)).await??;
         let kubelets = Arc::new(LocalKubelets::default());
         let api = ApiServer::new(
             store.clone(),

@@ -292,5 +292,8 @@ fn at(path: &Path, error: impl std::fmt::Display) -> Error {
 }
 
 fn failure(error: impl Into<redb::Error>) -> Error {
-    Error::Backend(error.into().to_string())
+    match error.into() {
+        redb::Error::DatabaseAlreadyOpen => Error::InUse,
+        error => Error::Backend(error.to_string()),
+    }
 }

@@ -124,6 +124,9 @@ pub enum Error {
     /// The disk failed. Whether the write is on it shows when the store is opened again; nobody has seen it until then.
     #[error("storage failed: {0}")]
     Backend(String),
+    /// Another process has the file open.
+    #[error("another process has it open")]
+    InUse,
     /// The store was closed.
     #[error("the store is closed")]
     Closed,

@@ -99,7 +99,7 @@ impl Store {
     /// Reads all of it into memory and may wait for the disk: call it before serving, or on a thread that may block.
     ///
     /// # Errors
-    /// [`Error::Backend`] if the file cannot be read, is not a store, or is open already.
+    /// [`Error::Backend`] if the file cannot be read or is not a store, [`Error::InUse`] if it is open already.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let disk = Disk::open(path)?;
         disk::reading(path, || Self::threaded(disk, Limits::default()))

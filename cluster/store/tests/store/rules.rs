@@ -291,7 +291,7 @@ async fn closing_commits_ends_watches_and_frees_the_file() {
     }
     let store = open(directory.path());
     let second = Store::open(&directory.path().join("store.redb"));
-    assert!(matches!(second, Err(Error::Backend(_))), "{second:?}");
+    assert!(matches!(second, Err(Error::InUse)), "{second:?}");
     assert_eq!(store.revision(), 1);
 }
 
