@@ -202,6 +202,8 @@ async fn only_the_changed_container_is_started_anew() {
     assert_eq!(after["status"]["podIP"], before["status"]["podIP"]);
     // Bound, created, running; stopped, running.
     assert!(world.pod_writes() <= 3 + 2, "{}", world.pod_writes());
+    // Itself, its status, its lease, two images; then one more image.
+    assert!(world.fleet_writes() <= 5 + 5 + 1, "{}", world.fleet_writes());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -250,6 +252,7 @@ async fn what_is_already_true_is_not_written() {
         .await;
     // Bound, created, running, Ready by its gate; of the other bound, created, running, stopped, running.
     assert!(world.pod_writes() <= 4 + 5, "{}", world.pod_writes());
+    assert!(world.fleet_writes() <= 9 + 5 + 1, "{}", world.fleet_writes());
 }
 
 /// kruise #635: the runtime goes on to report the first tag of the digest; the node lists both.

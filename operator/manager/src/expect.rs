@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::Operator;
-use crate::observe::{Cache, Key, Seen};
+use crate::observe::{Key, Seen};
 
 /// After this time the caches are listed anew, as in OpenKruise.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(300);
@@ -94,23 +94,9 @@ impl Operator {
 
     /// Lists everything anew.
     pub(crate) fn relist(&self) {
-        fn again<K>(cache: &Cache<K>)
-        where
-            K: crate::observe::Kept
-                + k8s_openapi::Resource
-                + k8s_openapi::Metadata<Ty = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>
-                + Clone
-                + std::fmt::Debug
-                + serde::de::DeserializeOwned
-                + Send
-                + Sync
-                + 'static,
-        {
-            cache.relist();
-        }
-        again(&self.clonesets);
-        again(&self.pods);
-        again(&self.revisions);
-        again(&self.claims);
+        self.clonesets.relist();
+        self.pods.relist();
+        self.revisions.relist();
+        self.claims.relist();
     }
 }

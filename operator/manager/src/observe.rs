@@ -87,6 +87,13 @@ struct State<K> {
     listing: Option<(Instant, Vec<Arc<K>>)>,
 }
 
+impl<K> Cache<K> {
+    /// Asks the watch to list everything anew.
+    pub(crate) fn relist(&self) {
+        self.relist.notify_one();
+    }
+}
+
 impl<K> Cache<K>
 where
     K: Kept
@@ -147,11 +154,6 @@ where
             .get(group)
             .map(|group| group.values().cloned().collect())
             .unwrap_or_default()
-    }
-
-    /// Asks the watch to list everything anew.
-    pub(crate) fn relist(&self) {
-        self.relist.notify_one();
     }
 
     /// Follows the API server until `shutdown`. `changed` is called after each change, with the object as it is now or,
