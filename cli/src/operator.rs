@@ -12,9 +12,11 @@ use crate::output;
 
 pub(crate) fn main(options: OperatorOptions) -> anyhow::Result<i32> {
     crate::inner::start_logging("info");
+    afloat_runtime::heap::keep_compact();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async move {
         let mut stop = crate::inner::Stop::new()?;
+        tokio::spawn(crate::memory::give_back());
         let token = stop.token();
         let client = Client::try_from(config(&options).await?)?;
         let leader_election = (!options.no_leader_election).then(|| LeaderElection {

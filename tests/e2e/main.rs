@@ -11,6 +11,7 @@ mod containers;
 mod everyday;
 mod inplace;
 mod leftovers;
+mod lifecycle;
 mod operator;
 mod resize;
 mod restart;

@@ -4,6 +4,7 @@
 //! [`oci`] containers on this machine, and a simulated one (in the agent's crate) for tests and scale benchmarks.
 
 mod cgroup;
+pub mod heap;
 pub mod host;
 pub mod image;
 pub mod net;

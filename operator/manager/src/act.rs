@@ -2,7 +2,7 @@
 
 use afloat_rollout::action::{Action, At, Why};
 use afloat_rollout::claim::Claim;
-use afloat_rollout::pod::Pod;
+use afloat_rollout::pod::Wire as PodWire;
 use afloat_rollout::revision;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -41,7 +41,7 @@ pub(crate) async fn perform(client: &Client, namespace: &str, action: &Action) -
         Action::CreateRevision { body } => {
             create::<ControllerRevision>(client, namespace, revision::bytes(body), Kind::Revision).await
         }
-        Action::CreatePod { body } => create::<Pod>(client, namespace, text(body), Kind::Pod).await,
+        Action::CreatePod { body } => create::<PodWire>(client, namespace, text(body), Kind::Pod).await,
         Action::NumberRevision { at, number } => {
             let api = Api::<ControllerRevision>::namespaced(client.clone(), namespace);
             let patch = json!({
@@ -64,7 +64,7 @@ pub(crate) async fn perform(client: &Client, namespace: &str, action: &Action) -
             .await
         }
         Action::DeletePod { at, claims, .. } => {
-            let api = Api::<Pod>::namespaced(client.clone(), namespace);
+            let api = Api::<PodWire>::namespaced(client.clone(), namespace);
             let mut outcome = delete(api, namespace, at, Kind::Pod).await;
             if let Outcome::Done(expected) = &mut outcome {
                 for claim in claims {
@@ -93,28 +93,28 @@ pub(crate) async fn perform(client: &Client, namespace: &str, action: &Action) -
             })
         }
         Action::PatchPod { at, patch, .. } => {
-            let api = Api::<Pod>::namespaced(client.clone(), namespace);
+            let api = Api::<PodWire>::namespaced(client.clone(), namespace);
             let (parameters, patch) = (PatchParams::default(), Patch::Strategic(patch));
             answer(
                 Kind::Pod,
                 limited(api.patch(&at.name, &parameters, &patch)).await,
-                |pod: &Pod| &pod.metadata,
+                |pod: &PodWire| &pod.metadata,
             )
         }
         Action::ResizePod { at, patch } => {
-            let api = Api::<Pod>::namespaced(client.clone(), namespace);
+            let api = Api::<PodWire>::namespaced(client.clone(), namespace);
             let (parameters, patch) = (PatchParams::default(), Patch::Strategic(patch));
             let call = api.patch_subresource("resize", &at.name, &parameters, &patch);
-            answer(Kind::Pod, limited(call).await, |pod: &Pod| &pod.metadata)
+            answer(Kind::Pod, limited(call).await, |pod: &PodWire| &pod.metadata)
         }
         Action::OpenBarrier { body, .. } => open_barrier(client, namespace, body).await,
         Action::PatchPodStatus { at, patch, .. } => {
-            let api = Api::<Pod>::namespaced(client.clone(), namespace);
+            let api = Api::<PodWire>::namespaced(client.clone(), namespace);
             let (parameters, patch) = (PatchParams::default(), Patch::Strategic(patch));
             answer(
                 Kind::Pod,
                 limited(api.patch_status(&at.name, &parameters, &patch)).await,
-                |pod: &Pod| &pod.metadata,
+                |pod: &PodWire| &pod.metadata,
             )
         }
     }

@@ -132,7 +132,7 @@ fn answered_drains(operator: &Operator, key: &Key, pods: &[Arc<Pod>]) -> BTreeMa
     operator.with_memory(key, |memory| {
         if !memory.drains.is_empty() {
             let out = pods.iter().filter(|pod| Drain::of(pod).is_some());
-            let out: BTreeSet<&str> = out.filter_map(|pod| pod.metadata.uid.as_deref()).collect();
+            let out: BTreeSet<&str> = out.map(|pod| pod.metadata.uid.as_str()).collect();
             memory.drains.retain(|uid, _| out.contains(uid.as_str()));
         }
         memory.drains.clone()
@@ -143,7 +143,7 @@ fn answered_drains(operator: &Operator, key: &Key, pods: &[Arc<Pod>]) -> BTreeMa
 fn opened(operator: &Operator, key: &Key, pods: &[Arc<Pod>]) -> Opened {
     operator.with_memory(key, |memory| {
         if !memory.opened.is_empty() {
-            let here: BTreeSet<&str> = pods.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
+            let here: BTreeSet<&str> = pods.iter().map(|pod| pod.metadata.uid.as_str()).collect();
             memory.opened.retain(|uid, _| here.contains(uid.as_str()));
         }
         memory.opened.clone()

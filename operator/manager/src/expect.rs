@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::Operator;
-use crate::observe::{Key, Seen};
+use crate::observe::{Kept, Key, Seen};
 
 /// After this time the caches are listed anew, as in OpenKruise.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(300);
@@ -75,14 +75,8 @@ impl Expectations {
 impl Operator {
     /// Whether the cache still shows the object, and not as terminating.
     fn shows(&self, kind: Kind, key: &Key, uid: &str) -> bool {
-        fn alive<K: k8s_openapi::Metadata<Ty = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>>(
-            object: Option<std::sync::Arc<K>>,
-            uid: &str,
-        ) -> bool {
-            object.is_some_and(|object| {
-                let meta = object.metadata();
-                meta.uid.as_deref() == Some(uid) && meta.deletion_timestamp.is_none()
-            })
+        fn alive<K: Kept>(object: Option<std::sync::Arc<K>>, uid: &str) -> bool {
+            object.is_some_and(|object| object.alive(uid))
         }
         match kind {
             Kind::CloneSet => alive(self.clonesets.get(key), uid),

@@ -314,7 +314,7 @@ fn cloneset_of(pod: &Pod) -> Option<&Controller> {
 fn pod_group(pod: &Pod) -> Option<String> {
     match (cloneset_of(pod), &pod.controller) {
         (Some(owner), _) => Some(owner.uid.to_string()),
-        (None, None) => Some(orphans(pod.metadata.namespace.as_deref().unwrap_or_default())),
+        (None, None) => Some(orphans(&pod.metadata.namespace)),
         (None, Some(_)) => None,
     }
 }
@@ -337,7 +337,7 @@ fn child_changed(meta: &ObjectMeta, urgency: Urgency, queue: &Queue) {
 }
 
 fn pod_changed(pod: &Pod, urgency: Urgency, sets: &Cache<CloneSet>, queue: &Queue) {
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let namespace = pod.metadata.namespace.as_str();
     if let Some(owner) = cloneset_of(pod) {
         queue.add(
             Key {

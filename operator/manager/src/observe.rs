@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use afloat_rollout::texts::Pool;
 use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::Metadata;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::runtime::WatchStreamExt;
@@ -53,16 +54,69 @@ pub(crate) struct Seen {
 }
 
 /// An object that a cache keeps.
-pub(crate) trait Kept {
+pub(crate) trait Kept: Sized + Send + Sync + 'static {
+    /// The same as it comes from the API server.
+    type Wire: Wire;
+    /// Keeps what is read of it.
+    fn keep(wire: Self::Wire) -> Self;
+    /// Where it is.
+    fn key(&self) -> Key;
+    /// Whether it has that UID, and nobody has deleted it.
+    fn alive(&self, uid: &str) -> bool;
     /// Takes the texts that others have, too.
     fn share(&mut self, _texts: &mut Pool) {}
 }
 
-impl Kept for afloat_api::CloneSet {}
-impl Kept for k8s_openapi::api::apps::v1::ControllerRevision {}
-impl Kept for afloat_rollout::claim::Claim {}
-impl Kept for afloat_rollout::images::Node {}
+/// What kube's watcher asks of an object.
+pub(crate) trait Wire:
+    k8s_openapi::Resource + Metadata<Ty = ObjectMeta> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
+{
+}
+
+impl<K> Wire for K where
+    K: k8s_openapi::Resource + Metadata<Ty = ObjectMeta> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
+{
+}
+
+/// Objects that are kept as they come.
+macro_rules! as_it_comes {
+    ($($kind:ty),*) => {$(
+        impl Kept for $kind {
+            type Wire = Self;
+            fn keep(wire: Self) -> Self {
+                wire
+            }
+            fn key(&self) -> Key {
+                Key::of(&self.metadata)
+            }
+            fn alive(&self, uid: &str) -> bool {
+                self.metadata.uid.as_deref() == Some(uid) && self.metadata.deletion_timestamp.is_none()
+            }
+        }
+    )*};
+}
+
+as_it_comes!(
+    afloat_api::CloneSet,
+    k8s_openapi::api::apps::v1::ControllerRevision,
+    afloat_rollout::claim::Claim,
+    afloat_rollout::images::Node
+);
+
 impl Kept for afloat_rollout::pod::Pod {
+    type Wire = afloat_rollout::pod::Wire;
+    fn keep(wire: Self::Wire) -> Self {
+        wire.into()
+    }
+    fn key(&self) -> Key {
+        Key {
+            namespace: self.metadata.namespace.shared(),
+            name: self.metadata.name.shared(),
+        }
+    }
+    fn alive(&self, uid: &str) -> bool {
+        self.metadata.uid == uid && !self.metadata.terminating
+    }
     fn share(&mut self, texts: &mut Pool) {
         Self::share(self, texts);
     }
@@ -94,18 +148,7 @@ impl<K> Cache<K> {
     }
 }
 
-impl<K> Cache<K>
-where
-    K: Kept
-        + k8s_openapi::Resource
-        + k8s_openapi::Metadata<Ty = ObjectMeta>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
-{
+impl<K: Kept> Cache<K> {
     /// An empty cache. `group_of` says in which group an object is kept.
     pub(crate) fn new(group_of: fn(&K) -> Option<String>) -> Self {
         let state = State {
@@ -160,7 +203,7 @@ where
     /// if it is gone, as it was last; calmly for what was only listed.
     pub(crate) async fn run(
         self: Arc<Self>,
-        api: Api<K>,
+        api: Api<K::Wire>,
         changed: impl Fn(&K, Urgency) + Send + 'static,
         shutdown: CancellationToken,
     ) {
@@ -175,14 +218,16 @@ where
                 };
                 match event {
                     Some(Ok(event)) => self.take(event, &changed),
-                    Some(Err(error)) => tracing::warn!(kind = K::KIND, %error, "watch failed, trying again"),
+                    Some(Err(error)) => {
+                        tracing::warn!(kind = <K::Wire as k8s_openapi::Resource>::KIND, %error, "watch failed, trying again")
+                    }
                     None => break,
                 }
             }
         }
     }
 
-    fn take(&self, event: Event<K>, changed: &impl Fn(&K, Urgency)) {
+    fn take(&self, event: Event<K::Wire>, changed: &impl Fn(&K, Urgency)) {
         match event {
             Event::Apply(object) => {
                 let object = self.trim(object);
@@ -191,7 +236,7 @@ where
             }
             Event::Delete(object) => {
                 let object = self.trim(object);
-                self.lock().remove(&Key::of(object.metadata()));
+                self.lock().remove(&object.key());
                 changed(&object, Urgency::Now);
             }
             Event::Init => self.lock().listing = Some((Instant::now(), Vec::new())),
@@ -214,7 +259,7 @@ where
     }
 
     /// Drops what nobody reads and notes the version.
-    fn trim(&self, mut object: K) -> Arc<K> {
+    fn trim(&self, mut object: K::Wire) -> Arc<K> {
         let meta = object.metadata_mut();
         meta.managed_fields = None;
         meta.generate_name = None;
@@ -223,6 +268,7 @@ where
             annotations.remove(afloat_rollout::pod::LAST_APPLIED);
         }
         let revision = revision_of(meta);
+        let mut object = K::keep(object);
         let mut state = self.lock();
         state.revision = state.revision.max(revision);
         if (self.group_of)(&object).is_some() {
@@ -233,9 +279,9 @@ where
     }
 }
 
-impl<K: k8s_openapi::Metadata<Ty = ObjectMeta>> State<K> {
+impl<K: Kept> State<K> {
     fn put(&mut self, group_of: fn(&K) -> Option<String>, object: &Arc<K>) {
-        let mut key = Key::of(object.metadata());
+        let mut key = object.key();
         self.remove(&key);
         if let Some(group) = group_of(object) {
             key.namespace = self.texts.share(&key.namespace);

@@ -49,7 +49,7 @@ impl Progress {
         }
         let here: HashMap<&str, &Arc<Pod>> = pods
             .iter()
-            .filter_map(|pod| Some((pod.metadata.uid.as_deref()?, pod)))
+            .filter_map(|pod| Some((pod.metadata.uid.as_str(), pod)))
             .collect();
         self.pods.retain(|uid, (phase, since)| match here.get(uid.as_str()) {
             Some(pod) if *phase == Phase::Return && pod.ready() => {

@@ -148,14 +148,10 @@ pub fn image_of<'a>(template: &'a Value, container: &str) -> Option<&'a str> {
 /// Containers of the change that restart: those with another image, and those whose resize policy says so.
 pub fn restarting<'a>(pod: &Pod, change: &'a Change) -> BTreeSet<&'a String> {
     let by_resize = change.resources.iter().filter(|(name, amounts)| {
-        let policies = pod.container(name).map(|container| container.resize_policy.as_slice());
-        policies.into_iter().flatten().any(|policy| {
-            let changes = |kind| {
-                amounts
-                    .get(kind)
-                    .is_some_and(|a: &Value| a.get(policy.resource_name.as_str()).is_some())
-            };
-            policy.restart_policy == "RestartContainer" && (changes("limits") || changes("requests"))
+        let resources = pod.container(name).map(|container| &*container.restart_to_resize);
+        resources.into_iter().flatten().any(|resource| {
+            let of = |kind| amounts.get(kind).and_then(|all: &Value| all.get(resource.as_str()));
+            of("limits").or_else(|| of("requests")).is_some()
         })
     });
     change.images.keys().chain(by_resize.map(|(name, _)| name)).collect()

@@ -449,7 +449,7 @@ impl<'a> Planner<'a> {
     /// The end of the pod's quiet period, if that is still to come.
     fn quiet_until(&self, pod: &Pod, drain: &Drain) -> Option<Timestamp> {
         let grace = SignedDuration::from_secs(self.rollout.grace_seconds);
-        let answered = pod.metadata.uid.as_ref().and_then(|uid| self.seen.drained.get(uid));
+        let answered = self.seen.drained.get(pod.metadata.uid.as_str());
         let start = answered.map_or(drain.since, |at| (*at).max(drain.since));
         start.checked_add(grace).ok().filter(|end| *end > self.seen.now)
     }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use afloat_api::names;
 use serde_json::{Value, json};
 
-use crate::action::{Action, At};
+use crate::action::Action;
 use crate::pod::Pod;
 use crate::state::annotate;
 
@@ -84,7 +84,7 @@ pub(crate) fn next(pod: &Pod, opened: &Opened) -> Vec<Action> {
     }
     let ready = |name: &str| pod.container_status(name).is_some_and(|status| status.ready);
     let waiting = with_barrier().filter(|container| !ready(&container.name));
-    let at = At::of(&pod.metadata);
+    let at = pod.at();
     let Some(priority) = waiting.filter_map(|container| container.environment.priority).max() else {
         return vec![annotate(pod, &[(names::LAUNCH_COMPLETED, "true")])];
     };

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::action::{Action, At, Why};
+use crate::action::{Action, Why};
 use crate::pod::Pod;
 use crate::state::{preconditions, rfc3339};
 
@@ -47,16 +47,12 @@ fn labelled(pod: &Pod, (key, value): (&String, &String)) -> bool {
 }
 
 fn finalized(pod: &Pod, finalizer: &String) -> bool {
-    pod.metadata
-        .finalizers
-        .iter()
-        .flatten()
-        .any(|present| present == finalizer)
+    pod.metadata.finalizers.iter().any(|present| present == finalizer)
 }
 
 /// Moves the pod to a state; with `rehook` it is held by that hook again.
 pub fn enter(pod: &Pod, state: &str, rehook: Option<&LifecycleHook>, now: Timestamp) -> Action {
-    let at = At::of(&pod.metadata);
+    let at = pod.at();
     let mut metadata = preconditions(&at);
     let mut labels = json!({names::LIFECYCLE_STATE: state});
     if let Some(hook) = rehook {

@@ -181,7 +181,7 @@ fn phase(pod: &Pod) -> u8 {
 /// Ready later, more restarts, newer: first.
 fn youth(a: &Pod, b: &Pod) -> Ordering {
     let since = |pod: &Pod| if pod.ready() { pod.ready_since() } else { None };
-    let created = |pod: &Pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let created = |pod: &Pod| pod.metadata.created;
     let restarts = |pod: &Pod| {
         pod.status
             .container_statuses

@@ -6,6 +6,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use serde::{Deserialize, Deserializer};
 
+use crate::action::At;
 use crate::environment::Environment;
 use crate::resources::Resources;
 use crate::texts::{Entries, Pool, Text};
@@ -14,8 +15,8 @@ use crate::texts::{Entries, Pool, Text};
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(from = "Wire")]
 pub struct Pod {
-    /// Name and versions; labels, annotations and owners have been taken out.
-    pub metadata: ObjectMeta,
+    /// Name and versions.
+    pub metadata: Metadata,
     /// The owner that controls the pod.
     pub controller: Option<Controller>,
     /// Labels.
@@ -26,6 +27,44 @@ pub struct Pod {
     pub spec: PodSpec,
     /// What runs.
     pub status: PodStatus,
+}
+
+/// What is read of a pod's metadata, beside labels, annotations and owners: a third of the space of the whole.
+#[derive(Clone, Debug, Default)]
+pub struct Metadata {
+    /// Namespace.
+    pub namespace: Text,
+    /// Name; empty only for objects that no server has seen.
+    pub name: Text,
+    /// UID.
+    pub uid: Text,
+    /// Version of the object.
+    pub resource_version: Text,
+    /// Version of its spec, where the server counts them.
+    pub generation: Option<i64>,
+    /// Since when it exists.
+    pub created: Option<Timestamp>,
+    /// Somebody has deleted it.
+    pub terminating: bool,
+    /// Who has to agree before it goes.
+    pub finalizers: Box<[Text]>,
+}
+
+impl From<ObjectMeta> for Metadata {
+    fn from(meta: ObjectMeta) -> Self {
+        let text = |text: Option<String>| text.unwrap_or_default().as_str().into();
+        let finalizers = meta.finalizers.into_iter().flatten();
+        Self {
+            namespace: text(meta.namespace),
+            name: text(meta.name),
+            uid: text(meta.uid),
+            resource_version: text(meta.resource_version),
+            generation: meta.generation,
+            created: meta.creation_timestamp.map(|time| time.0),
+            terminating: meta.deletion_timestamp.is_some(),
+            finalizers: finalizers.map(|name| name.as_str().into()).collect(),
+        }
+    }
 }
 
 /// The owner that controls a pod.
@@ -56,10 +95,11 @@ impl From<OwnerReference> for Controller {
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// A pod as it comes from the API server.
-#[derive(Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-struct Wire {
-    metadata: ObjectMeta,
+pub struct Wire {
+    /// All of it.
+    pub metadata: ObjectMeta,
     spec: PodSpec,
     status: PodStatus,
 }
@@ -76,7 +116,7 @@ impl From<Wire> for Pod {
                 .map(Controller::from),
             labels: metadata.labels.take().unwrap_or_default().into(),
             annotations: annotations.into(),
-            metadata,
+            metadata: metadata.into(),
             spec: wire.spec,
             status: wire.status,
         }
@@ -110,9 +150,9 @@ pub struct Container {
     pub environment: Environment,
     /// What it may use.
     pub resources: Resources,
-    /// Which resources need a restart to change.
-    #[serde(deserialize_with = "exact")]
-    pub resize_policy: Vec<ResizePolicy>,
+    /// Resources that need a restart to change (KEP-1287): cpu, memory.
+    #[serde(rename = "resizePolicy", deserialize_with = "restarting")]
+    pub restart_to_resize: Box<[Text]>,
 }
 
 /// One readiness gate.
@@ -175,13 +215,20 @@ fn known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PodCondition>
 }
 
 /// What has to happen so that a container gets another amount of a resource (KEP-1287).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct ResizePolicy {
+struct ResizePolicy {
     /// cpu or memory.
-    pub resource_name: Text,
+    resource_name: Text,
     /// NotRequired or RestartContainer.
-    pub restart_policy: Text,
+    restart_policy: Text,
+}
+
+/// The resources whose policy asks for a restart.
+fn restarting<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<[Text]>, D::Error> {
+    let all = Vec::<ResizePolicy>::deserialize(deserializer)?.into_iter();
+    let restarting = all.filter(|policy| policy.restart_policy == "RestartContainer");
+    Ok(restarting.map(|policy| policy.resource_name).collect())
 }
 
 /// What the node says about a container.
@@ -234,7 +281,7 @@ pub struct Running {
     pub started_at: Option<Time>,
 }
 
-impl k8s_openapi::Resource for Pod {
+impl k8s_openapi::Resource for Wire {
     const API_VERSION: &'static str = "v1";
     const GROUP: &'static str = "";
     const KIND: &'static str = "Pod";
@@ -243,7 +290,7 @@ impl k8s_openapi::Resource for Pod {
     type Scope = NamespaceResourceScope;
 }
 
-impl k8s_openapi::Metadata for Pod {
+impl k8s_openapi::Metadata for Wire {
     type Ty = ObjectMeta;
     fn metadata(&self) -> &ObjectMeta {
         &self.metadata
@@ -256,12 +303,21 @@ impl k8s_openapi::Metadata for Pod {
 impl Pod {
     /// The name; empty only for objects that no server has seen.
     pub fn name(&self) -> &str {
-        self.metadata.name.as_deref().unwrap_or("")
+        &self.metadata.name
+    }
+
+    /// The pod as it was looked at.
+    pub fn at(&self) -> At {
+        At {
+            name: self.metadata.name.to_string(),
+            uid: self.metadata.uid.to_string(),
+            resource_version: self.metadata.resource_version.to_string(),
+        }
     }
 
     /// Neither terminating nor finished.
     pub fn active(&self) -> bool {
-        self.metadata.deletion_timestamp.is_none() && !matches!(self.status.phase.as_str(), "Failed" | "Succeeded")
+        !self.metadata.terminating && !matches!(self.status.phase.as_str(), "Failed" | "Succeeded")
     }
 
     /// One of the conditions.
@@ -333,15 +389,15 @@ impl Pod {
     pub fn share(&mut self, pool: &mut Pool) {
         self.labels.share(pool);
         self.annotations.share(pool);
-        let mut texts: Vec<&mut Text> = vec![&mut self.status.phase];
+        let mut texts: Vec<&mut Text> = vec![&mut self.metadata.namespace, &mut self.status.phase];
+        texts.extend(&mut self.metadata.finalizers);
         if let Some(owner) = &mut self.controller {
             texts.extend([&mut owner.api_version, &mut owner.kind, &mut owner.name, &mut owner.uid]);
         }
         texts.extend(&mut self.spec.node_name);
         for container in &mut self.spec.containers {
             texts.extend([&mut container.name, &mut container.image]);
-            let policies = container.resize_policy.iter_mut();
-            texts.extend(policies.flat_map(|policy| [&mut policy.resource_name, &mut policy.restart_policy]));
+            texts.extend(&mut container.restart_to_resize);
         }
         texts.extend(
             self.spec

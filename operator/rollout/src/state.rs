@@ -131,7 +131,7 @@ fn not_ready(pod: &Pod, gate: &str, now: Timestamp) -> Option<Value> {
 }
 
 fn status_patch(pod: &Pod, conditions: Vec<Value>, why: Why) -> Action {
-    let at = At::of(&pod.metadata);
+    let at = pod.at();
     let patch = json!({"metadata": preconditions(&at), "status": {"conditions": conditions}});
     Action::PatchPodStatus { at, patch, why }
 }
@@ -139,7 +139,7 @@ fn status_patch(pod: &Pod, conditions: Vec<Value>, why: Why) -> Action {
 /// Second write: images, labels, annotations and the record of what ran before, all at once. `updating` also moves the
 /// pod's life to that state, for hooks to see.
 pub fn change(pod: &Pod, batch: &Batch, revision: &str, updating: bool, nodes: &Nodes, now: Timestamp) -> Action {
-    let at = At::of(&pod.metadata);
+    let at = pod.at();
     let change = &batch.now;
     let mut labels: BTreeMap<&str, Option<&str>> = change
         .labels
@@ -231,14 +231,14 @@ fn record(pod: &Pod, batch: &Batch, revision: &str, now: Timestamp) -> InPlaceUp
 
 /// New cpu and memory through the `resize` subresource: `{"name": …, "resources": …}` per container.
 pub fn resize(pod: &Pod, containers: &[Value]) -> Action {
-    let at = At::of(&pod.metadata);
+    let at = pod.at();
     let patch = json!({"metadata": preconditions(&at), "spec": {"containers": containers}});
     Action::ResizePod { at, patch }
 }
 
 /// Writes annotations that nothing restarts for.
 pub(crate) fn annotate(pod: &Pod, annotations: &[(&str, &str)]) -> Action {
-    let at = At::of(&pod.metadata);
+    let at = pod.at();
     let mut metadata = preconditions(&at);
     let annotations: BTreeMap<_, _> = annotations.iter().copied().collect();
     metadata.insert("annotations".into(), json!(annotations));
@@ -251,7 +251,7 @@ pub(crate) fn annotate(pod: &Pod, annotations: &[(&str, &str)]) -> Action {
 
 /// OpenKruise's quiet period for a revision that the pod no longer has: only the annotation goes.
 pub fn drop_grace(pod: &Pod) -> Action {
-    let at = At::of(&pod.metadata);
+    let at = pod.at();
     let mut metadata = preconditions(&at);
     let present = |key: &&str| pod.annotations.contains_key(key);
     let gone: Map<String, Value> = [names::INPLACE_GRACE, names::INPLACE_GRACE_LEGACY]

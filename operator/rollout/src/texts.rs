@@ -66,6 +66,11 @@ impl Text {
         self
     }
 
+    /// The same text for somebody else to hold.
+    pub fn shared(&self) -> Arc<str> {
+        self.0.clone()
+    }
+
     /// Takes the pool's copy.
     pub fn share(&mut self, pool: &mut Pool) {
         self.0 = pool.share(&self.0);

@@ -385,14 +385,17 @@ impl PodState {
         });
     }
 
-    /// The object is gone: nothing is to be written or deleted any more, and there is no grace but what was promised.
+    /// The object is gone: nothing is to be written or deleted any more. Somebody deleted it by force, and took back what
+    /// grace there was.
     pub(crate) fn observe_gone(&mut self, now: Timestamp) {
-        let ending = self.ending.unwrap_or(Ending {
-            grace: Duration::ZERO,
-            deadline: now,
-            gone: true,
-        });
-        self.ending = Some(Ending { gone: true, ..ending });
+        if self.ending.is_none_or(|ending| !ending.gone) {
+            let deadline = self.ending.map_or(now, |ending| ending.deadline.min(now));
+            self.ending = Some(Ending {
+                grace: Duration::ZERO,
+                deadline,
+                gone: true,
+            });
+        }
     }
 
     /// The runtime's list of the pod's containers: ends that were missed, and containers that nobody here knows (made by

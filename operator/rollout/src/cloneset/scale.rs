@@ -25,7 +25,7 @@ impl<'a> Planner<'a> {
     }
 
     fn claim_pod(&mut self, pod: &'a Pod, why: Why, owner: &Value) {
-        let at = At::of(&pod.metadata);
+        let at = pod.at();
         let patch = json!({"metadata": {
             "uid": at.uid, "resourceVersion": at.resource_version, "ownerReferences": [owner],
         }});
@@ -125,7 +125,7 @@ impl<'a> Planner<'a> {
             return;
         }
         let action = Action::DeletePod {
-            at: At::of(&pod.metadata),
+            at: pod.at(),
             why,
             claims: claim::of_pod(&self.claims, pod),
         };

@@ -48,7 +48,7 @@ impl<'a> Tally<'a> {
                 None if pod.active() && selected() => tally.orphans.push(pod),
                 Some(owner) if Some(owner) == uid => match selected() {
                     true if pod.active() => tally.pods.push(pod),
-                    false if pod.metadata.deletion_timestamp.is_none() => tally.strays.push(pod),
+                    false if !pod.metadata.terminating => tally.strays.push(pod),
                     _ => {}
                 },
                 _ => {}

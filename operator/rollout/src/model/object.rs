@@ -93,9 +93,9 @@ impl Objects {
         let value = &self.values[usize::from(id)];
         let render = || {
             let mut pod: Pod = serde_json::from_value(value.clone()).unwrap();
-            pod.metadata.name = Some(format!("web-{place}"));
-            pod.metadata.uid = Some(format!("uid-{place}"));
-            pod.metadata.resource_version = Some(version(id, place));
+            pod.metadata.name = format!("web-{place}").as_str().into();
+            pod.metadata.uid = format!("uid-{place}").as_str().into();
+            pod.metadata.resource_version = version(id, place).as_str().into();
             Arc::new(pod)
         };
         self.rendered.entry((id, place)).or_insert_with(render).clone()
@@ -180,7 +180,7 @@ fn facts(value: &Value, setup: &Setup) -> Facts {
     let label = |key: &str| value["metadata"]["labels"][key].as_str().unwrap_or_default();
     Facts {
         active: there && pod.active(),
-        terminating: pod.metadata.deletion_timestamp.is_some(),
+        terminating: pod.metadata.terminating,
         available: there && pod.available(SignedDuration::ZERO, now()),
         revision: if there {
             setup.revision(label(names::REVISION))

@@ -67,7 +67,7 @@ impl Planted {
         let update = set.status.update_revision.clone();
         match self {
             Self::Known(bug) => object::mislead(bug, set, pods, now()),
-            Self::TerminatingIsAvailable => edit(pods, |pod| pod.metadata.deletion_timestamp = None),
+            Self::TerminatingIsAvailable => edit(pods, |pod| pod.metadata.terminating = false),
             Self::NewIsAvailable => edit(pods, |pod| {
                 if pod.status.phase == "Pending" {
                     pod.status.phase = "Running".into();

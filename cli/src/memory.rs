@@ -1,0 +1,29 @@
+//! Keeps a long-running process as small as what it holds.
+
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Pause between two looks at whether there was work.
+const PAUSE: Duration = Duration::from_secs(5);
+/// With less work than that, in nanoseconds of CPU time, there is nothing to give back.
+const WORK_NANOS: i64 = 50_000_000;
+
+/// Gives back what the allocator has kept, after each time of work. Ends with its runtime.
+pub(crate) async fn give_back() {
+    let mut last = cpu_nanos();
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        if cpu_nanos() - last >= WORK_NANOS {
+            // Not waited for in vain: it cannot fail, and its panic would be the allocator's.
+            let _ = tokio::task::spawn_blocking(afloat_runtime::heap::trim).await;
+            last = cpu_nanos();
+        }
+    }
+}
+
+/// CPU time of this process so far.
+fn cpu_nanos() -> i64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec * 1_000_000_000 + time.tv_nsec
+}
