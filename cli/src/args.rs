@@ -202,6 +202,8 @@ pub(crate) struct BenchOptions {
 pub(crate) enum BenchCommand {
     /// Time, CPU, memory and writes of the operator for many pods on simulated nodes
     Operator(BenchOperatorOptions),
+    /// Speed, memory and leftovers of the node agent, with real containers on nodes of this machine
+    Node(BenchNodeOptions),
     /// The embedded API server alone
     #[command(hide = true)]
     Server {
@@ -253,6 +255,26 @@ pub(crate) struct BenchOperatorOptions {
     /// Print the result as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `afloat bench node`
+#[derive(Args, Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct BenchNodeOptions {
+    /// Pods, of one container each
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=2000))]
+    pub(crate) pods: u32,
+    /// Nodes that share them; a node has addresses for 250 pods and room for 110
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=50))]
+    pub(crate) nodes: u32,
+    /// Limit for each phase
+    #[arg(long, default_value = "10m", value_parser = parse_duration)]
+    pub(crate) timeout: Duration,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// OCI runtime program to use instead of the built-in one, for example runc
+    #[arg(long, value_name = "PATH")]
+    pub(crate) oci_runtime: Option<PathBuf>,
 }
 
 /// `1.5s`, `500ms`, `2m`; a bare number is seconds.

@@ -11,6 +11,7 @@ use afloat_apiserver::pki::Pki;
 use afloat_apiserver::{ApiServer, ByteStream, KubeletDialer};
 use afloat_node::{Agent, AgentOptions};
 use afloat_proxy::{Proxy, ProxyOptions};
+use afloat_runtime::Runtime;
 use afloat_runtime::image::ImageStore;
 use afloat_runtime::net::Bridge;
 use afloat_runtime::oci::{OciOptions, OciRuntime};
@@ -43,7 +44,12 @@ pub(crate) struct ClusterOptions {
     pub(crate) host_ports: Option<Arc<dyn afloat_proxy::HostPorts>>,
     /// Certificates with which the API is served to pods, too; None: only in this process.
     pub(crate) pki: Option<Arc<Pki>>,
+    /// Puts something between the node agents and what runs containers.
+    pub(crate) wrap: Option<WrapRuntime>,
 }
+
+/// Puts something around a runtime.
+pub(crate) type WrapRuntime = Arc<dyn Fn(Arc<dyn Runtime>) -> Arc<dyn Runtime> + Send + Sync>;
 
 /// How long to wait for a killed cluster's processes to be gone.
 const LEAVING_LIMIT: Duration = Duration::from_secs(20);
@@ -218,9 +224,14 @@ impl Cluster {
             rootless: options.rootless,
         })
         .await?;
+        let runtime: Arc<dyn Runtime> = Arc::new(runtime);
+        let runtime = match &options.wrap {
+            Some(wrap) => wrap(runtime),
+            None => runtime,
+        };
         let agent = Agent::new(
             self.api.client(&format!("system:node:{name}")),
-            Arc::new(runtime),
+            runtime,
             AgentOptions {
                 pod_cidr: format!("10.244.{number}.0/24"),
                 ..AgentOptions::new(&name, IpAddr::V4(ip), dir)

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{DemoOptions, UpOptions};
+use crate::args::{BenchNodeOptions, DemoOptions, UpOptions};
 
 /// When the outer process was started, nanoseconds of the monotonic clock; boot times count from there.
 const STARTED: &str = "AFLOAT_STARTED";
@@ -23,6 +23,7 @@ const OUTER_PAGES: &str = "AFLOAT_OUTER_PAGES";
 pub(crate) enum Role {
     Up(UpOptions),
     Demo(DemoOptions),
+    BenchNode(BenchNodeOptions),
 }
 
 /// The inner process' command line.
@@ -44,7 +45,7 @@ pub(crate) fn main(arguments: &[OsString]) -> anyhow::Result<i32> {
     let role: Role = serde_json::from_str(role).context("cannot read the role")?;
     start_logging(match role {
         Role::Up(_) => "warn",
-        Role::Demo(_) => "error",
+        Role::Demo(_) | Role::BenchNode(_) => "error",
     });
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async move {
@@ -52,6 +53,7 @@ pub(crate) fn main(arguments: &[OsString]) -> anyhow::Result<i32> {
         match role {
             Role::Up(options) => crate::up::inner(options, inherited, stop).await,
             Role::Demo(options) => crate::demo::inner(options, inherited, stop).await,
+            Role::BenchNode(options) => crate::bench::node::inner(options, inherited, stop).await,
         }
     });
     runtime.shutdown_timeout(Duration::from_secs(1));

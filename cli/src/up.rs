@@ -68,6 +68,7 @@ pub(crate) async fn inner(options: UpOptions, mut inherited: Inherited, mut stop
             oci_runtime: options.oci_runtime.clone(),
             host_ports: Some(inner::host_ports(inherited.broker)),
             pki: Some(pki.clone()),
+            wrap: None,
         },
         stop.token(),
     )

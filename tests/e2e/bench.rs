@@ -43,3 +43,45 @@ fn few_writes_no_conflicts_and_none_when_idle() {
     let left: Vec<_> = std::fs::read_dir(scratch.path()).unwrap().flatten().collect();
     assert!(left.is_empty(), "{left:?}");
 }
+
+#[test]
+fn pods_leave_nothing_behind() {
+    if super::cluster::kubectl_program().is_none() || super::cluster::Cluster::boot(1).is_none() {
+        return;
+    }
+    let output = Command::new(AFLOAT)
+        .args(["bench", "node", "--pods", "12", "--nodes", "2", "--json"])
+        .output()
+        .expect("afloat starts");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{stderr}{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    let result: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let names: Vec<&Value> = result["phases"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| &p["name"])
+        .collect();
+    assert_eq!(names, ["create", "update", "delete"]);
+    for (phase, verb) in [
+        (0, "sandbox"),
+        (0, "create"),
+        (0, "start"),
+        (1, "create"),
+        (2, "remove-sandbox"),
+    ] {
+        assert_eq!(
+            result["phases"][phase]["verbs"][verb]["calls"], 12,
+            "{phase} {verb}: {result:#}"
+        );
+    }
+    // In place: an update makes no sandbox.
+    assert!(result["phases"][1]["verbs"]["sandbox"].is_null(), "{result:#}");
+    for count in ["mounts", "devices", "processes", "zombies", "control_groups", "folders"] {
+        assert_eq!(result["before"][count], result["after"][count], "{count}: {result:#}");
+    }
+}

@@ -1,12 +1,13 @@
-//! `afloat bench operator`: what the operator costs, on simulated nodes.
+//! `afloat bench operator`: what the operator costs, on simulated nodes; and `afloat bench node`, see [`node`].
 //!
-//! Three processes, so that each one's CPU time can be told apart: the API server (ours, unless a kubeconfig names
+//! The operator's is three processes, so that each one's CPU time can be told apart: the API server (ours, unless a kubeconfig names
 //! another), the operator, and this one, which plays the nodes and measures. Nothing of it is left when it ends: the
 //! children die with it, the namespace and the nodes are taken away, the folder is removed.
 
 mod child;
 mod cluster;
 mod figures;
+pub(crate) mod node;
 mod phases;
 mod report;
 mod scrape;
@@ -30,6 +31,7 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 pub(crate) fn main(options: BenchOptions) -> anyhow::Result<i32> {
     match options.command {
         BenchCommand::Operator(options) => operator(options),
+        BenchCommand::Node(options) => node::outer(&options),
         BenchCommand::Server { dir } => server::main(&dir),
         BenchCommand::Leash { parent, words } => child::leash(parent, &words),
     }

@@ -89,6 +89,7 @@ async fn run(
             oci_runtime: options.oci_runtime.clone(),
             host_ports: None,
             pki: None,
+            wrap: None,
         },
         token,
     )

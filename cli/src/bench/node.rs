@@ -1,0 +1,218 @@
+//! `afloat bench node`: what the node agent costs, with real containers on nodes of this machine.
+//!
+//! Pods are created, given another image and deleted, all at once; how long each took is what a watch shows. The
+//! time of each verb of the runtime is taken between the agent and the runtime. At the end it is counted what is left
+//! of them: mounts, network devices, processes, descriptors, control groups.
+
+mod left;
+mod phase;
+mod timed;
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use afloat_runtime::host::{self, HostOptions, Inherited};
+use afloat_runtime::image::BuildSpec;
+use anyhow::Context as _;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use serde::Serialize;
+
+use crate::args::BenchNodeOptions;
+use crate::cluster::{Cluster, ClusterOptions};
+use crate::inner::{self, Role, Stop};
+use crate::output;
+use left::Left;
+use phase::{Move, Phase};
+use timed::Verbs;
+
+/// How long the boot may take.
+const BOOT_LIMIT: Duration = Duration::from_secs(60);
+/// How long the parts may take to stop.
+const STOP_LIMIT: Duration = Duration::from_secs(3);
+/// How long what is being taken away may take, after the last pod is gone.
+const LEAVING_LIMIT: Duration = Duration::from_secs(20);
+/// Old and new image of the pods.
+const IMAGES: [&str; 2] = ["pause:v1", "pause:v2"];
+/// Where the pods are.
+const NAMESPACE: &str = "default";
+
+/// In the outer process, single-threaded.
+pub(super) fn outer(options: &BenchNodeOptions) -> anyhow::Result<i32> {
+    Ok(host::run(HostOptions {
+        listen: Vec::new(),
+        data_dir: None,
+        inner_args: inner::arguments(&Role::BenchNode(options.clone()))?,
+        environment: inner::environment(),
+    })?)
+}
+
+/// In the inner process.
+pub(crate) async fn inner(options: BenchNodeOptions, inherited: Inherited, mut stop: Stop) -> anyhow::Result<i32> {
+    anyhow::ensure!(
+        inherited.restarts == 0,
+        "the cluster died half-way; its figures would mean nothing"
+    );
+    let token = stop.token();
+    tokio::select! {
+        result = run(&options, inherited, token) => result,
+        code = stop.requested() => Ok(code),
+    }
+}
+
+/// Everything that was measured; seconds, MiB.
+#[derive(Serialize)]
+struct Outcome {
+    pods: u32,
+    nodes: u32,
+    boot_seconds: f64,
+    phases: Vec<Phase>,
+    /// Of all of afloat's own processes, before the first pod and with all of them running.
+    rss_mib: [f64; 2],
+    /// What each pod adds, KiB.
+    kib_per_pod: f64,
+    /// Before the first pod and after the last.
+    before: Left,
+    after: Left,
+}
+
+async fn run(
+    options: &BenchNodeOptions,
+    inherited: Inherited,
+    token: tokio_util::sync::CancellationToken,
+) -> anyhow::Result<i32> {
+    let verbs = Arc::new(Verbs::default());
+    let wrap = verbs.clone();
+    let cluster = Cluster::start(
+        ClusterOptions {
+            nodes: options.nodes,
+            data_dir: inherited.data_dir.clone(),
+            rootless: inherited.rootless,
+            proxy_lag: Duration::ZERO,
+            operator: false,
+            oci_runtime: options.oci_runtime.clone(),
+            host_ports: None,
+            pki: None,
+            wrap: Some(Arc::new(move |runtime| timed::Timed::around(runtime, wrap.clone()))),
+        },
+        token,
+    )
+    .await?;
+    cluster.wait_ready(BOOT_LIMIT).await?;
+    let boot_seconds = inner::since_start().as_secs_f64();
+    build_images(&cluster).await?;
+    let pods: Api<Pod> = Api::namespaced(cluster.api.client("afloat-bench"), NAMESPACE);
+    let left = |pods: &Api<Pod>| Left::count(pods.clone(), &inherited.data_dir);
+
+    // One pod first: what is made once and kept (a bridge's first device, opened files) is no leak.
+    let _ = verbs.take();
+    for step in [Move::Create, Move::Update, Move::Delete] {
+        phase::run(step, &pods, 1, options.timeout, &verbs).await?;
+    }
+    settled(&pods, &inherited.data_dir, None).await?;
+    let before = left(&pods).await?;
+    let mut rss_mib = [inner::rss_mib(), 0.0];
+    let mut phases = Vec::new();
+    for step in [Move::Create, Move::Update, Move::Delete] {
+        eprintln!("afloat: {} {} pods", step.name(), options.pods);
+        phases.push(phase::run(step, &pods, options.pods, options.timeout, &verbs).await?);
+        if step == Move::Create {
+            rss_mib[1] = inner::rss_mib();
+        }
+    }
+    let after = settled(&pods, &inherited.data_dir, Some(before)).await?;
+    cluster.stop(STOP_LIMIT).await;
+    let outcome = Outcome {
+        pods: options.pods,
+        nodes: options.nodes,
+        boot_seconds,
+        phases,
+        kib_per_pod: (rss_mib[1] - rss_mib[0]) * 1024.0 / f64::from(options.pods),
+        rss_mib,
+        before,
+        after,
+    };
+    if options.json {
+        output::print(&format!("{}\n", serde_json::to_string_pretty(&outcome)?))?;
+    } else {
+        output::print(&table(&outcome))?;
+    }
+    if after.exceeds(&before) {
+        eprintln!("afloat: something of the pods was left behind");
+        return Ok(1);
+    }
+    Ok(0)
+}
+
+/// Counts until nothing more than before is there, or for as long as that may take.
+async fn settled(pods: &Api<Pod>, data_dir: &std::path::Path, before: Option<Left>) -> anyhow::Result<Left> {
+    let deadline = tokio::time::Instant::now() + LEAVING_LIMIT;
+    let mut last = Left::count(pods.clone(), data_dir).await?;
+    loop {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let now = Left::count(pods.clone(), data_dir).await?;
+        let done = before.map_or(now == last, |before| !now.exceeds(&before));
+        if done || tokio::time::Instant::now() >= deadline {
+            return Ok(now);
+        }
+        last = now;
+    }
+}
+
+async fn build_images(cluster: &Cluster) -> anyhow::Result<()> {
+    let images = cluster.images.clone();
+    let program = std::env::current_exe()?;
+    tokio::task::spawn_blocking(move || {
+        for name in IMAGES {
+            images
+                .build(&BuildSpec {
+                    name: name.to_owned(),
+                    files: vec![(PathBuf::from(&program), "/afloat".to_owned())],
+                    libraries: true,
+                    entrypoint: ["/afloat", "app", "collect"].map(str::to_owned).to_vec(),
+                    env: vec![format!("IMAGE={name}")],
+                    ..BuildSpec::default()
+                })
+                .with_context(|| format!("cannot build the image {name}"))?;
+        }
+        anyhow::Ok(())
+    })
+    .await?
+}
+
+fn table(outcome: &Outcome) -> String {
+    let mut text = format!(
+        "{} pods on {} nodes, Ready {:.2} s after the start\n\n{:<10}{:>9}{:>9}{:>10}{:>10}{:>10}  runtime, ms p50/p99\n",
+        outcome.pods, outcome.nodes, outcome.boot_seconds, "phase", "seconds", "pods/s", "p50 s", "p99 s", "max s"
+    );
+    for phase in &outcome.phases {
+        let verbs = phase
+            .verbs
+            .iter()
+            .map(|(name, verb)| format!("{name} {:.0}/{:.0}", verb.p50_ms, verb.p99_ms));
+        let _ = writeln!(
+            text,
+            "{:<10}{:>9.2}{:>9.1}{:>10.2}{:>10.2}{:>10.2}  {}",
+            phase.name,
+            phase.seconds,
+            phase.pods_per_second,
+            phase.p50_seconds,
+            phase.p99_seconds,
+            phase.max_seconds,
+            verbs.collect::<Vec<_>>().join(", ")
+        );
+    }
+    let _ = writeln!(
+        text,
+        "\nMemory of afloat's own processes: {:.1} MiB before, {:.1} MiB with all pods, {:.0} KiB a pod.",
+        outcome.rss_mib[0], outcome.rss_mib[1], outcome.kib_per_pod
+    );
+    let _ = writeln!(
+        text,
+        "Left behind, before and after: {} / {}",
+        outcome.before, outcome.after
+    );
+    text
+}

@@ -1,0 +1,141 @@
+//! A runtime that takes the time of another one.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use afloat_runtime::{
+    Container, ContainerSpec, ExecSession, ExecSpec, Image, Resources, Runtime, RuntimeError, Sandbox, SandboxSpec,
+};
+use async_trait::async_trait;
+use serde::Serialize;
+
+/// How long calls took, by verb.
+#[derive(Default)]
+pub(super) struct Verbs(Mutex<BTreeMap<&'static str, Vec<Duration>>>);
+
+/// Figures of one verb.
+#[derive(Debug, Serialize)]
+pub(super) struct Verb {
+    /// Calls.
+    pub(super) calls: usize,
+    /// Half of them took at most that long, milliseconds.
+    pub(super) p50_ms: f64,
+    /// 99 of 100 took at most that long, milliseconds.
+    pub(super) p99_ms: f64,
+}
+
+impl Verbs {
+    fn add(&self, verb: &'static str, took: Duration) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(verb).or_default().push(took);
+    }
+
+    /// The figures so far; begins anew.
+    pub(super) fn take(&self) -> BTreeMap<&'static str, Verb> {
+        let all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let figures = all.into_iter().map(|(verb, mut times)| {
+            times.sort_unstable();
+            let verb_figures = Verb {
+                calls: times.len(),
+                p50_ms: quantile(&times, 0.5).as_secs_f64() * 1000.0,
+                p99_ms: quantile(&times, 0.99).as_secs_f64() * 1000.0,
+            };
+            (verb, verb_figures)
+        });
+        figures.collect()
+    }
+}
+
+/// The value that this share of a sorted list does not exceed; zero for an empty list.
+pub(super) fn quantile(sorted: &[Duration], share: f64) -> Duration {
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss
+    )] // small counts
+    let rank = (sorted.len() as f64 * share).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+}
+
+/// Hands every call on.
+pub(super) struct Timed {
+    inner: Arc<dyn Runtime>,
+    verbs: Arc<Verbs>,
+}
+
+impl Timed {
+    pub(super) fn around(inner: Arc<dyn Runtime>, verbs: Arc<Verbs>) -> Arc<dyn Runtime> {
+        Arc::new(Self { inner, verbs })
+    }
+
+    async fn time<T>(&self, verb: &'static str, call: impl Future<Output = T> + Send) -> T {
+        let started = Instant::now();
+        let result = call.await;
+        self.verbs.add(verb, started.elapsed());
+        result
+    }
+}
+
+#[async_trait]
+impl Runtime for Timed {
+    async fn image(&self, reference: &str) -> Result<Option<Image>, RuntimeError> {
+        self.time("image", self.inner.image(reference)).await
+    }
+
+    async fn images(&self) -> Result<Vec<Image>, RuntimeError> {
+        self.inner.images().await
+    }
+
+    async fn resolve_user(&self, image_id: &str, user: &str) -> Result<(u32, u32, Vec<u32>), RuntimeError> {
+        self.inner.resolve_user(image_id, user).await
+    }
+
+    async fn create_sandbox(&self, spec: &SandboxSpec) -> Result<Sandbox, RuntimeError> {
+        self.time("sandbox", self.inner.create_sandbox(spec)).await
+    }
+
+    async fn remove_sandbox(&self, pod_uid: &str) -> Result<(), RuntimeError> {
+        self.time("remove-sandbox", self.inner.remove_sandbox(pod_uid)).await
+    }
+
+    async fn create_container(&self, spec: &ContainerSpec) -> Result<String, RuntimeError> {
+        self.time("create", self.inner.create_container(spec)).await
+    }
+
+    async fn start_container(&self, id: &str) -> Result<(), RuntimeError> {
+        self.time("start", self.inner.start_container(id)).await
+    }
+
+    async fn update_container(&self, id: &str, resources: &Resources) -> Result<(), RuntimeError> {
+        self.inner.update_container(id, resources).await
+    }
+
+    async fn signal_container(&self, id: &str, signal: &str) -> Result<(), RuntimeError> {
+        self.inner.signal_container(id, signal).await
+    }
+
+    async fn remove_container(&self, id: &str) -> Result<(), RuntimeError> {
+        self.time("remove", self.inner.remove_container(id)).await
+    }
+
+    async fn containers(&self) -> Result<Vec<Container>, RuntimeError> {
+        self.inner.containers().await
+    }
+
+    fn exits(&self) -> tokio::sync::broadcast::Receiver<String> {
+        self.inner.exits()
+    }
+
+    async fn exec(&self, id: &str, spec: ExecSpec) -> Result<ExecSession, RuntimeError> {
+        self.inner.exec(id, spec).await
+    }
+
+    async fn connect(&self, pod_uid: &str, port: u16) -> Result<tokio::net::TcpStream, RuntimeError> {
+        self.inner.connect(pod_uid, port).await
+    }
+
+    fn unlimited(&self) -> Option<String> {
+        self.inner.unlimited()
+    }
+}
