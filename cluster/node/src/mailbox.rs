@@ -22,6 +22,15 @@ pub(crate) enum Message {
         pre_stop: bool,
         result: Result<(), String>,
     },
+    Pulled {
+        container: String,
+        /// Of the container that it was pulled for.
+        hash: String,
+        result: Result<afloat_runtime::registry::Pulled, afloat_runtime::registry::PullError>,
+        took: std::time::Duration,
+        /// Pull secrets that do not exist or cannot be read.
+        missing_secrets: Vec<String>,
+    },
     Probe {
         id: String,
         kind: ProbeKind,
