@@ -42,7 +42,11 @@ pub(crate) fn main(options: ImageOptions) -> anyhow::Result<i32> {
                 let id: String = image.id.trim_start_matches("sha256:").chars().take(12).collect();
                 let mib = image.size_bytes.div_ceil(1024 * 1024);
                 let nameless = ["<none>".to_owned()];
-                let names = if image.names.is_empty() { &nameless } else { image.names.as_slice() };
+                let names = if image.names.is_empty() {
+                    &nameless
+                } else {
+                    image.names.as_slice()
+                };
                 for name in names {
                     text.push_str(&format!("{name:<48} {id:<20} {mib:>6} MiB\n"));
                 }
@@ -63,7 +67,11 @@ pub(crate) fn registry_options(flags: &RegistryFlags) -> RegistryOptions {
         insecure: flags.insecure.clone(),
         authorities: flags.authorities.clone(),
         // Checked when the command line was read.
-        mirrors: flags.mirrors.iter().filter_map(|text| Mirror::parse(text).ok()).collect(),
+        mirrors: flags
+            .mirrors
+            .iter()
+            .filter_map(|text| Mirror::parse(text).ok())
+            .collect(),
     }
 }
 
@@ -74,8 +82,15 @@ fn pull_image(store: ImageStore, options: PullOptions) -> anyhow::Result<String>
         let added = keyring.add_config_json(&bytes).map_err(anyhow::Error::msg);
         added.with_context(|| format!("{} is not a config.json of Docker", path.display()))?;
     }
-    let puller = Puller::new(Arc::new(store), Arc::new(HostNetwork), registry_options(&options.registries));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let puller = Puller::new(
+        Arc::new(store),
+        Arc::new(HostNetwork),
+        registry_options(&options.registries),
+    );
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     let pulled = runtime.block_on(async {
         let progress = Progress::default();
         tokio::select! {

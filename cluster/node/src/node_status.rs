@@ -216,7 +216,12 @@ fn conditions(context: &Context) -> Vec<NodeCondition> {
             "kubelet has sufficient memory available",
         ),
         if context.runtime.disk_pressure() {
-            condition("DiskPressure", true, "KubeletHasDiskPressure", "kubelet has disk pressure")
+            condition(
+                "DiskPressure",
+                true,
+                "KubeletHasDiskPressure",
+                "kubelet has disk pressure",
+            )
         } else {
             condition(
                 "DiskPressure",

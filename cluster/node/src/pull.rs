@@ -22,7 +22,10 @@ impl Worker {
     pub(crate) async fn image(&mut self, container: &Container) -> Result<Option<Image>, Refusal> {
         let (name, reference, hash) = (&container.name, spec::image(container), spec::hash(container));
         let track = self.state.containers.get(name);
-        if let Some((_, image)) = track.and_then(|t| t.pulled.as_ref()).filter(|(pulled, _)| *pulled == hash) {
+        if let Some((_, image)) = track
+            .and_then(|t| t.pulled.as_ref())
+            .filter(|(pulled, _)| *pulled == hash)
+        {
             return Ok(Some(image.clone()));
         }
         let found = match limited(self.context.runtime.image(reference)).await {
@@ -45,7 +48,13 @@ impl Worker {
                 Ok(found)
             }
             Need::Pull => {
-                self.event(Some(name), false, "Pulling", &format!("Pulling image \"{reference}\""), now);
+                self.event(
+                    Some(name),
+                    false,
+                    "Pulling",
+                    &format!("Pulling image \"{reference}\""),
+                    now,
+                );
                 self.start_pull(container, hash, now);
                 Ok(None)
             }
@@ -171,8 +180,16 @@ fn refusal(reference: &str, error: &PullError) -> Refusal {
 /// What the pod's pull secrets hold, or its service account's where it names none (as the ServiceAccount admission of
 /// Kubernetes would have put them into the pod), and the names of those that cannot be used.
 async fn keyring(context: &Context, pod: &Pod) -> (Keyring, Vec<String>) {
-    let own = pod.spec.as_ref().and_then(|spec| spec.image_pull_secrets.clone()).unwrap_or_default();
-    let references = if own.is_empty() { of_account(context, pod).await } else { own };
+    let own = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.image_pull_secrets.clone())
+        .unwrap_or_default();
+    let references = if own.is_empty() {
+        of_account(context, pod).await
+    } else {
+        own
+    };
     let secrets: Api<Secret> = Api::namespaced(context.client.clone(), spec::namespace(pod));
     let (mut keyring, mut missing) = (Keyring::default(), Vec::new());
     for name in references.into_iter().map(|reference| reference.name) {
@@ -186,7 +203,13 @@ async fn keyring(context: &Context, pod: &Pod) -> (Keyring, Vec<String>) {
 }
 
 fn add(keyring: &mut Keyring, secret: &Secret) -> bool {
-    let data = |key: &str| secret.data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.as_slice());
+    let data = |key: &str| {
+        secret
+            .data
+            .as_ref()
+            .and_then(|data| data.get(key))
+            .map(|bytes| bytes.0.as_slice())
+    };
     let read = match (data(".dockerconfigjson"), data(".dockercfg")) {
         (Some(bytes), _) => keyring.add_config_json(bytes),
         (None, Some(bytes)) => keyring.add_dockercfg(bytes),
@@ -203,5 +226,7 @@ async fn of_account(context: &Context, pod: &Pod) -> Vec<LocalObjectReference> {
     let api: Api<ServiceAccount> = Api::namespaced(context.client.clone(), spec::namespace(pod));
     let account = tokio::time::timeout(API_LIMIT, api.get_opt(account.unwrap_or("default"))).await;
     let account = account.ok().and_then(Result::ok).flatten();
-    account.and_then(|account| account.image_pull_secrets).unwrap_or_default()
+    account
+        .and_then(|account| account.image_pull_secrets)
+        .unwrap_or_default()
 }

@@ -26,7 +26,11 @@ pub(crate) fn need(container: &Container, found: Option<&Image>) -> Need {
     let reference = spec::image(container);
     let name = normalised(reference);
     // The API server's default, should it be missing.
-    let default = if name.ends_with(":latest") { "Always" } else { "IfNotPresent" };
+    let default = if name.ends_with(":latest") {
+        "Always"
+    } else {
+        "IfNotPresent"
+    };
     let policy = container.image_pull_policy.as_deref().unwrap_or(default);
     match (found, policy) {
         (None, "Never") => Need::Never,
@@ -39,12 +43,18 @@ pub(crate) fn need(container: &Container, found: Option<&Image>) -> Need {
 
 /// Its image is being pulled, for what the spec says now.
 pub(crate) fn under_way(track: &Track, container: &Container) -> bool {
-    track.pulling.as_ref().is_some_and(|hash| *hash == spec::hash(container))
+    track
+        .pulling
+        .as_ref()
+        .is_some_and(|hash| *hash == spec::hash(container))
 }
 
 /// Its image has been pulled, for what the spec says now.
 pub(crate) fn done(track: &Track, container: &Container) -> bool {
-    track.pulled.as_ref().is_some_and(|(hash, _)| *hash == spec::hash(container))
+    track
+        .pulled
+        .as_ref()
+        .is_some_and(|(hash, _)| *hash == spec::hash(container))
 }
 
 /// A wait of up to a tenth more, so that the pods of a set do not all come back at once. `share`: from 0 to 1.
@@ -89,7 +99,10 @@ mod tests {
             size_bytes: 1,
             config: Default::default(),
         };
-        let (local, pulled) = (image(&[]), image(&["docker.io/library/web:latest", "docker.io/library/web:v1"]));
+        let (local, pulled) = (
+            image(&[]),
+            image(&["docker.io/library/web:latest", "docker.io/library/web:v1"]),
+        );
         for (reference, policy, found, expected) in [
             ("web", None, None, Need::Pull),
             ("web", None, Some(&pulled), Need::Pull),
@@ -103,7 +116,11 @@ mod tests {
             ("web", None, Some(&image(&["docker.io/library/web:v1"])), Need::Nothing),
             ("web@sha256:1", Some("Always"), Some(&pulled), Need::Nothing),
         ] {
-            assert_eq!(need(&container(reference, policy), found), expected, "{reference} {policy:?}");
+            assert_eq!(
+                need(&container(reference, policy), found),
+                expected,
+                "{reference} {policy:?}"
+            );
         }
     }
 
@@ -120,6 +137,9 @@ mod tests {
             assert_eq!(go_duration(Duration::from_millis(millis)), text);
         }
         let wait = Duration::from_secs(10);
-        assert_eq!((jittered(wait, 0.0), jittered(wait, 1.0)), (wait, Duration::from_secs(11)));
+        assert_eq!(
+            (jittered(wait, 0.0), jittered(wait, 1.0)),
+            (wait, Duration::from_secs(11))
+        );
     }
 }

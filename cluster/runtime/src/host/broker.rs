@@ -70,7 +70,10 @@ impl Broker {
     /// A pipe where the addresses of a name come, one a line, or `error …`: as the host's own resolver says.
     pub(crate) fn resolve(&self, name: &str) -> io::Result<OwnedFd> {
         if name.len() > super::resolve::NAME_BYTES_MAX {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the name of the host is too long"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the name of the host is too long",
+            ));
         }
         self.ask(Verb::Resolve(name.to_owned()), SocketAddr::from(([0, 0, 0, 0], 0)))
     }

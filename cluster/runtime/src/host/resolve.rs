@@ -70,7 +70,9 @@ fn answer(name: &str, pipe: OwnedFd) -> ! {
 #[allow(unsafe_code)] // closing what this process was born with
 fn close_others(keep: RawFd) {
     let listed = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-    let numbers: Vec<RawFd> = listed.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let numbers: Vec<RawFd> = listed
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
     for number in numbers.into_iter().filter(|number| *number > 2 && *number != keep) {
         // SAFETY: nothing in this process uses the descriptor after this: it only resolves a name and ends.
         unsafe { nix::libc::close(number) };

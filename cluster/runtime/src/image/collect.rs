@@ -104,7 +104,10 @@ mod tests {
     }
 
     fn disk(available: u64) -> Disk {
-        Disk { capacity: 1000, available }
+        Disk {
+            capacity: 1000,
+            available,
+        }
     }
 
     #[test]
@@ -115,14 +118,23 @@ mod tests {
             image("never used, old", 100, 0),
             image("too young", 950, 0),
             image("used just now", 0, 950),
-            Candidate { in_use: true, ..image("in use", 0, 0) },
-            Candidate { only_here: true, ..image("made here", 0, 0) },
+            Candidate {
+                in_use: true,
+                ..image("in use", 0, 0)
+            },
+            Candidate {
+                only_here: true,
+                ..image("made here", 0, 0)
+            },
         ];
         let plan = |available| collection(disk(available), &Thresholds::default(), &images, at(1000));
         assert_eq!(plan(150), ["never used, old", "never used, new", "used lately"]);
         assert_eq!(plan(0).len(), 3);
         assert!(plan(160).is_empty(), "84 % are used");
-        let empty = Disk { capacity: 0, available: 0 };
+        let empty = Disk {
+            capacity: 0,
+            available: 0,
+        };
         assert!(collection(empty, &Thresholds::default(), &images, at(1000)).is_empty());
     }
 
@@ -135,7 +147,13 @@ mod tests {
 
     #[test]
     fn pressure_is_relative_and_absolute() {
-        let of = |capacity: u64, available: u64| Disk { capacity: capacity << 30, available: available << 30 }.pressure();
+        let of = |capacity: u64, available: u64| {
+            Disk {
+                capacity: capacity << 30,
+                available: available << 30,
+            }
+            .pressure()
+        };
         assert!(of(40, 5));
         assert!(!of(40, 7));
         assert!(!of(1000, 50), "50 GiB are enough");

@@ -44,7 +44,11 @@ impl Lease {
         let file = File::create_new(&path).map_err(ImageError::io(&path))?;
         let lease = Self { path, _file: file };
         let io = ImageError::io(&lease.path);
-        lease._file.lock().and_then(|()| (&lease._file).write_all(text.as_bytes())).map_err(io)?;
+        lease
+            ._file
+            .lock()
+            .and_then(|()| (&lease._file).write_all(text.as_bytes()))
+            .map_err(io)?;
         Ok(lease)
     }
 }
@@ -73,12 +77,16 @@ fn leased(store: &ImageStore) -> Result<Option<Vec<String>>, ImageError> {
 
 /// Layers that containers of any node run on; `nodes` is the directory of the nodes' own directories.
 pub fn layers_in_use(nodes: &Path) -> Vec<String> {
-    notes(nodes).flat_map(|text| text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()).collect()
+    notes(nodes)
+        .flat_map(|text| text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>())
+        .collect()
 }
 
 /// Ids of the images that containers of any node were made of.
 pub fn images_in_use(nodes: &Path) -> Vec<String> {
-    notes(nodes).filter_map(|text| text.lines().next().map(str::to_owned)).collect()
+    notes(nodes)
+        .filter_map(|text| text.lines().next().map(str::to_owned))
+        .collect()
 }
 
 fn notes(nodes: &Path) -> impl Iterator<Item = String> {
@@ -89,7 +97,10 @@ fn notes(nodes: &Path) -> impl Iterator<Item = String> {
 
 /// What a container's note says: its image, then the layers.
 pub(super) fn note(image_id: &str, layers: &[String]) -> String {
-    std::iter::once(image_id).chain(layers.iter().map(String::as_str)).collect::<Vec<_>>().join("\n")
+    std::iter::once(image_id)
+        .chain(layers.iter().map(String::as_str))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 impl ImageStore {

@@ -17,11 +17,17 @@ pub(crate) fn diff_ids(config: &[u8]) -> Result<Vec<String>, String> {
     let config: ConfigFile =
         serde_json::from_slice(config).map_err(|e| format!("its configuration cannot be read: {e}"))?;
     if !config.architecture.is_empty() && config.architecture != architecture() {
-        return Err(format!("it is for {}, this machine is {}", config.architecture, architecture()));
+        return Err(format!(
+            "it is for {}, this machine is {}",
+            config.architecture,
+            architecture()
+        ));
     }
     let plain = |id: &String| match id.strip_prefix("sha256:") {
         Some(hex) if is_digest(id) => Ok(hex.to_owned()),
-        _ => Err(format!("its configuration names a layer {id:?}, which is no sha256 digest")),
+        _ => Err(format!(
+            "its configuration names a layer {id:?}, which is no sha256 digest"
+        )),
     };
     config.rootfs.diff_ids.iter().map(plain).collect()
 }

@@ -12,8 +12,8 @@ use super::record::Record;
 use super::spec::{Surroundings, config};
 use super::{Shared, blocking, failed, log, rootfs, watch};
 use crate::host::OCI_STATE_DIR;
-use crate::image::LAYERS_NOTE;
 use crate::host::init::start_time;
+use crate::image::LAYERS_NOTE;
 use crate::net::namespace_path;
 use crate::{Cgroups, ContainerSpec, ContainerState, Resources, RuntimeError};
 

@@ -33,7 +33,12 @@ pub struct ImageService {
 
 impl ImageService {
     /// For the nodes that keep their containers below `nodes_dir`; without a puller, nothing is pulled.
-    pub fn new(store: Arc<ImageStore>, puller: Option<Puller>, thresholds: Thresholds, nodes_dir: PathBuf) -> Arc<Self> {
+    pub fn new(
+        store: Arc<ImageStore>,
+        puller: Option<Puller>,
+        thresholds: Thresholds,
+        nodes_dir: PathBuf,
+    ) -> Arc<Self> {
         Arc::new(Self {
             store,
             puller,
@@ -131,7 +136,10 @@ impl ImageService {
         nodes.retain(|node| node.strong_count() > 0);
         let nodes: Vec<_> = nodes.iter().filter_map(Weak::upgrade).collect();
         let ids = |node: Arc<Shared>| -> Vec<String> {
-            node.containers().values().map(|entry| entry.record.image_id.clone()).collect()
+            node.containers()
+                .values()
+                .map(|entry| entry.record.image_id.clone())
+                .collect()
         };
         nodes.into_iter().flat_map(ids).collect()
     }

@@ -142,7 +142,8 @@ async fn attempt(
         return Ok(());
     }
     let response = session.blob(&blob.digest, have).await?;
-    let Some(response) = response.filter(|response| have == 0 || response.status() == StatusCode::PARTIAL_CONTENT) else {
+    let Some(response) = response.filter(|response| have == 0 || response.status() == StatusCode::PARTIAL_CONTENT)
+    else {
         // It cannot go on in the middle: from the beginning then.
         clear(partial).await?;
         return Err(PullError::Unavailable(format!("registry {} begins anew", session.host)));
@@ -205,6 +206,8 @@ async fn on_disk<T: Send + 'static>(
     partial: &Partial,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, PullError> {
-    let done = tokio::task::spawn_blocking(work).await.map_err(|e| PullError::Local(e.to_string()))?;
+    let done = tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| PullError::Local(e.to_string()))?;
     done.map_err(|e| crate::image::ImageError::io(partial.path())(e).into())
 }

@@ -113,13 +113,26 @@ mod tests {
         for (header, expected) in [
             (
                 r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/web:pull,push""#,
-                bearer("https://auth.docker.io/token", Some("registry.docker.io"), Some("repository:library/web:pull,push")),
+                bearer(
+                    "https://auth.docker.io/token",
+                    Some("registry.docker.io"),
+                    Some("repository:library/web:pull,push"),
+                ),
             ),
-            (r#"bearer realm=https://x/t, service=s"#, bearer("https://x/t", Some("s"), None)),
+            (
+                r#"bearer realm=https://x/t, service=s"#,
+                bearer("https://x/t", Some("s"), None),
+            ),
             (r#"Basic realm="a \"b\"""#, Some(Challenge::Basic)),
             ("Basic", Some(Challenge::Basic)),
-            (r#"Basic realm="x", Bearer realm="https://y""#, bearer("https://y", None, None)),
-            (r#"Bearer realm="https://y", Basic realm="x""#, bearer("https://y", None, None)),
+            (
+                r#"Basic realm="x", Bearer realm="https://y""#,
+                bearer("https://y", None, None),
+            ),
+            (
+                r#"Bearer realm="https://y", Basic realm="x""#,
+                bearer("https://y", None, None),
+            ),
             (r#"Bearer service="no realm""#, None),
             (r#"Negotiate"#, None),
             (r#"Bearer realm="open"#, bearer("open", None, None)),

@@ -23,7 +23,9 @@ pub struct Credentials {
 impl std::fmt::Debug for Credentials {
     /// A password must not reach a log.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
+        f.debug_struct("Credentials")
+            .field("username", &self.username)
+            .finish_non_exhaustive()
     }
 }
 
@@ -79,7 +81,10 @@ impl Keyring {
     fn add(&mut self, auths: BTreeMap<String, Entry>) -> Result<(), String> {
         let mut read = Vec::new();
         for (location, entry) in auths {
-            read.push((key(&location), credentials(entry).map_err(|e| format!("{location}: {e}"))?));
+            read.push((
+                key(&location),
+                credentials(entry).map_err(|e| format!("{location}: {e}"))?,
+            ));
         }
         for (key, credentials) in read {
             self.entries.entry(key).or_default().extend(credentials);
@@ -106,7 +111,10 @@ fn key(location: &str) -> String {
         .or_else(|| location.strip_prefix("http://"))
         .unwrap_or(location);
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let path = ["v1/", "v2/"].iter().find_map(|version| path.strip_prefix(version)).unwrap_or(path);
+    let path = ["v1/", "v2/"]
+        .iter()
+        .find_map(|version| path.strip_prefix(version))
+        .unwrap_or(path);
     let path = path.trim_end_matches('/');
     if path.is_empty() || path == "v1" || path == "v2" {
         host.to_owned()
@@ -125,7 +133,10 @@ fn credentials(entry: Entry) -> Result<Option<Credentials>, &'static str> {
     }
     let bad = "`auth` is not USER:PASSWORD in base64";
     let text = entry.auth.trim();
-    let bytes = BASE64_STANDARD.decode(text).or_else(|_| BASE64_STANDARD_NO_PAD.decode(text)).map_err(|_| bad)?;
+    let bytes = BASE64_STANDARD
+        .decode(text)
+        .or_else(|_| BASE64_STANDARD_NO_PAD.decode(text))
+        .map_err(|_| bad)?;
     let pair = String::from_utf8(bytes).map_err(|_| bad)?;
     let (username, password) = pair.split_once(':').ok_or(bad)?;
     Ok(Some(Credentials {
@@ -148,14 +159,19 @@ fn matches(key: &str, repository: &str) -> bool {
     host.len() == wanted.len()
         && port == wanted_port
         && wanted_path.starts_with(&path)
-        && host.iter().zip(&wanted).all(|(pattern, part)| fits(pattern.as_bytes(), part.as_bytes()))
+        && host
+            .iter()
+            .zip(&wanted)
+            .all(|(pattern, part)| fits(pattern.as_bytes(), part.as_bytes()))
 }
 
 /// `*` and `?`, as a shell has them.
 fn fits(pattern: &[u8], text: &[u8]) -> bool {
     match (pattern.split_first(), text.split_first()) {
         (None, None) => true,
-        (Some((b'*', rest)), _) => fits(rest, text) || text.split_first().is_some_and(|(_, later)| fits(pattern, later)),
+        (Some((b'*', rest)), _) => {
+            fits(rest, text) || text.split_first().is_some_and(|(_, later)| fits(pattern, later))
+        }
         (Some((b'?', rest)), Some((_, later))) => fits(rest, later),
         (Some((a, rest)), Some((b, later))) => a == b && fits(rest, later),
         _ => false,
@@ -197,7 +213,9 @@ mod tests {
             ("docker.io", "docker.io/library/web", true),
             ("https://index.docker.io/v1/", "registry.io/web", false),
         ] {
-            let ring = ring(&format!(r#"{{"auths": {{"{location}": {{"username": "u", "password": "p"}}}}}}"#));
+            let ring = ring(&format!(
+                r#"{{"auths": {{"{location}": {{"username": "u", "password": "p"}}}}}}"#
+            ));
             assert_eq!(users(&ring, repository) == ["u"], fits, "{location} for {repository}");
         }
     }

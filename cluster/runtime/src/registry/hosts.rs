@@ -146,7 +146,12 @@ mod tests {
         );
         assert_eq!(parts("localhost:5000/a/b:1"), three("localhost:5000", "a/b", "1"));
         assert_eq!(parts("r:1/a@sha256:12"), three("r:1", "a", "sha256:12"));
-        assert_eq!(Reference::of("r:1/a@sha256:12").and_then(|r| r.digest().map(str::to_owned)).as_deref(), Some("sha256:12"));
+        assert_eq!(
+            Reference::of("r:1/a@sha256:12")
+                .and_then(|r| r.digest().map(str::to_owned))
+                .as_deref(),
+            Some("sha256:12")
+        );
     }
 
     #[test]
@@ -157,17 +162,33 @@ mod tests {
             ..RegistryOptions::default()
         };
         let of = |registry| -> Vec<(String, Scheme)> {
-            servers(registry, &options).into_iter().map(|s| (s.host, s.scheme)).collect()
+            servers(registry, &options)
+                .into_iter()
+                .map(|s| (s.host, s.scheme))
+                .collect()
         };
         assert_eq!(
             of("docker.io"),
-            [("mirror:5000".into(), Scheme::Http), ("registry-1.docker.io".into(), Scheme::Https)]
+            [
+                ("mirror:5000".into(), Scheme::Http),
+                ("registry-1.docker.io".into(), Scheme::Https)
+            ]
         );
         for plain in ["localhost:5000", "127.0.0.1:5000", "[::1]:5000", "plain:5000"] {
             assert_eq!(of(plain), [(plain.to_owned(), Scheme::Either)]);
         }
-        assert_eq!(of("plain"), [("plain".into(), Scheme::Https)], "another port is another server");
-        for bad in ["docker.io", "docker.io=localhost:5000", "x=ftp://y", "x=http://y/path", "=http://y"] {
+        assert_eq!(
+            of("plain"),
+            [("plain".into(), Scheme::Https)],
+            "another port is another server"
+        );
+        for bad in [
+            "docker.io",
+            "docker.io=localhost:5000",
+            "x=ftp://y",
+            "x=http://y/path",
+            "=http://y",
+        ] {
             assert!(Mirror::parse(bad).is_err(), "{bad}");
         }
     }

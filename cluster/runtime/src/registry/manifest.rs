@@ -67,7 +67,10 @@ pub(super) fn digest(bytes: &[u8]) -> String {
 pub(super) fn read(bytes: &[u8], architecture: &str) -> Result<Document, String> {
     let raw: Raw = serde_json::from_slice(bytes).map_err(|e| format!("its manifest cannot be read: {e}"))?;
     if raw.schema_version != 2 {
-        return Err(format!("its manifest has version {}, which is not supported", raw.schema_version));
+        return Err(format!(
+            "its manifest has version {}, which is not supported",
+            raw.schema_version
+        ));
     }
     if let Some(manifests) = raw.manifests {
         return choose(&manifests, architecture).map(Document::Index);
@@ -76,11 +79,17 @@ pub(super) fn read(bytes: &[u8], architecture: &str) -> Result<Document, String>
         return Err("what lies there is neither an image nor an index of images".to_owned());
     };
     if layers.len() > LAYERS_MAX {
-        return Err(format!("it has {} layers; at most {LAYERS_MAX} are supported", layers.len()));
+        return Err(format!(
+            "it has {} layers; at most {LAYERS_MAX} are supported",
+            layers.len()
+        ));
     }
     for blob in layers.iter().chain([&config]) {
         if !crate::image::is_digest(&blob.digest) {
-            return Err(format!("its manifest names a blob {:?}, which is no sha256 digest", blob.digest));
+            return Err(format!(
+                "its manifest names a blob {:?}, which is no sha256 digest",
+                blob.digest
+            ));
         }
     }
     Ok(Document::Manifest { config, layers })
@@ -97,16 +106,26 @@ fn choose(manifests: &[Descriptor], architecture: &str) -> Result<Descriptor, St
         platform.and_then(|p| p.variant.clone()).unwrap_or_default()
     };
     let chosen = manifests.iter().filter(fitting).min_by_key(variant);
-    let chosen = chosen.or_else(|| manifests.first().filter(|d| manifests.len() == 1 && d.platform.is_none()));
+    let chosen = chosen.or_else(|| {
+        manifests
+            .first()
+            .filter(|d| manifests.len() == 1 && d.platform.is_none())
+    });
     let Some(chosen) = chosen else {
         let platforms = manifests.iter().filter_map(|d| d.platform.as_ref());
         // Attestations stand in indexes as images for an unknown machine.
         let known = platforms.filter(|p| p.os != "unknown");
         let list: Vec<_> = known.map(|p| format!("{}/{}", p.os, p.architecture)).collect();
-        return Err(format!("no image for linux/{architecture}, only for: {}", list.join(", ")));
+        return Err(format!(
+            "no image for linux/{architecture}, only for: {}",
+            list.join(", ")
+        ));
     };
     if !crate::image::is_digest(&chosen.digest) {
-        return Err(format!("its index names {:?}, which is no sha256 digest", chosen.digest));
+        return Err(format!(
+            "its index names {:?}, which is no sha256 digest",
+            chosen.digest
+        ));
     }
     Ok(chosen.clone())
 }
@@ -139,7 +158,10 @@ mod tests {
         ]});
         assert!(matches!(read_json(&index), Ok(Document::Index(d)) if d.digest == of("d")));
         let none = json!({"schemaVersion": 2, "manifests": [entry("a", "linux", "arm64", None), entry("e", "unknown", "unknown", None)]});
-        assert_eq!(read_json(&none), Err("no image for linux/amd64, only for: linux/arm64".into()));
+        assert_eq!(
+            read_json(&none),
+            Err("no image for linux/amd64, only for: linux/arm64".into())
+        );
         let bare = json!({"schemaVersion": 2, "manifests": [{"digest": of("f")}]});
         assert!(matches!(read_json(&bare), Ok(Document::Index(d)) if d.digest == of("f")));
     }

@@ -44,9 +44,12 @@ impl From<crate::image::ImageError> for PullError {
         use crate::image::ImageError;
         match &error {
             ImageError::Name(..) => Self::InvalidName(error.to_string()),
-            ImageError::Io { path, source } if source.kind() == std::io::ErrorKind::StorageFull => Self::DiskFull(
-                format!("no space left on the node's disk while the image was stored ({})", path.display()),
-            ),
+            ImageError::Io { path, source } if source.kind() == std::io::ErrorKind::StorageFull => {
+                Self::DiskFull(format!(
+                    "no space left on the node's disk while the image was stored ({})",
+                    path.display()
+                ))
+            }
             _ => Self::Local(error.to_string()),
         }
     }

@@ -116,10 +116,16 @@ impl Puller {
                 None => session.digest_of(&parts.version).await? == Some(known),
             };
             if same {
-                return Ok(Pulled { image, up_to_date: true });
+                return Ok(Pulled {
+                    image,
+                    up_to_date: true,
+                });
             }
         }
-        let (document, digests) = self.document(&session, &parts.version).await.map_err(|e| named(full, e))?;
+        let (document, digests) = self
+            .document(&session, &parts.version)
+            .await
+            .map_err(|e| named(full, e))?;
         let (config, layers) = document;
         let config = self.config(&session, &config).await?;
         let diff_ids = image::diff_ids(&config).map_err(|e| PullError::Refused(format!("{full}: {e}")))?;
@@ -179,7 +185,10 @@ impl Puller {
 
     async fn config(&self, session: &Session<'_>, config: &Descriptor) -> Result<Vec<u8>, PullError> {
         if config.size > CONFIG_BYTES_MAX {
-            return Err(PullError::Refused(format!("its configuration has {} bytes", config.size)));
+            return Err(PullError::Refused(format!(
+                "its configuration has {} bytes",
+                config.size
+            )));
         }
         let partial = self.partial().await?;
         blob::fetch(session, config, &partial, &Progress::default()).await?;
@@ -238,9 +247,23 @@ impl Puller {
             return Err(error);
         }
         *held = None;
-        let permit = self.unpacking.acquire().await.map_err(|e| PullError::Local(e.to_string()))?;
+        let permit = self
+            .unpacking
+            .acquire()
+            .await
+            .map_err(|e| PullError::Local(e.to_string()))?;
         let store = self.store.clone();
-        let got = on_disk(move || store.add_layer_file(partial.path())).await?;
+        let unpacked = on_disk(move || {
+            let added = store.add_layer_file(partial.path());
+            // What the system says of a file is our trouble; what is wrong with the archive is the registry's.
+            Ok(match added {
+                Err(ImageError::Io { source, .. }) if source.raw_os_error().is_none() => Err(source.to_string()),
+                other => Ok(other?),
+            })
+        });
+        let got = unpacked
+            .await?
+            .map_err(|e| PullError::Refused(format!("layer {} cannot be unpacked: {e}", layer.digest)))?;
         drop(permit);
         if got != diff_id {
             return Err(PullError::Refused(format!(
@@ -265,7 +288,12 @@ impl Puller {
 
     async fn partial(&self) -> Result<Arc<Partial>, PullError> {
         let path = self.store.temporary_path();
-        on_disk(move || Partial::create(path.clone()).map(Arc::new).map_err(ImageError::io(path))).await
+        on_disk(move || {
+            Partial::create(path.clone())
+                .map(Arc::new)
+                .map_err(ImageError::io(path))
+        })
+        .await
     }
 }
 
@@ -279,6 +307,8 @@ fn named(full: &str, error: PullError) -> PullError {
 async fn on_disk<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
 ) -> Result<T, PullError> {
-    let done = tokio::task::spawn_blocking(work).await.map_err(|e| PullError::Local(e.to_string()))?;
+    let done = tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| PullError::Local(e.to_string()))?;
     done.map_err(PullError::from)
 }

@@ -93,7 +93,11 @@ impl<'a> Session<'a> {
         let promised = content_digest(&response);
         let bytes = self.whole(response, DOCUMENT_BYTES_MAX).await?;
         let digest = manifest::digest(&bytes);
-        let wanted = if version.contains(':') { Some(version.to_owned()) } else { promised };
+        let wanted = if version.contains(':') {
+            Some(version.to_owned())
+        } else {
+            promised
+        };
         match wanted {
             Some(wanted) if wanted != digest => Err(PullError::Refused(format!(
                 "the manifest that registry {} sent is damaged: its digest is {digest}, not {wanted}",
@@ -106,7 +110,9 @@ impl<'a> Session<'a> {
     /// A blob from a byte on. `None`: there is no such byte (416).
     pub(super) async fn blob(&self, digest: &str, from: u64) -> Result<Option<Response<Incoming>>, PullError> {
         let range = (from > 0).then(|| format!("bytes={from}-"));
-        let response = self.request(Method::GET, &format!("blobs/{digest}"), None, range.as_deref()).await?;
+        let response = self
+            .request(Method::GET, &format!("blobs/{digest}"), None, range.as_deref())
+            .await?;
         match response.status() {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(Some(response)),
             StatusCode::RANGE_NOT_SATISFIABLE => Ok(None),
@@ -152,7 +158,7 @@ impl<'a> Session<'a> {
                 Ok(Some(authorization)) => authorization,
                 Ok(None) => continue,
                 Err(error @ PullError::Refused(_)) => {
-                    told = Some(error);
+                    told = told.or(Some(error));
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -178,7 +184,8 @@ impl<'a> Session<'a> {
         };
         let pull = format!("repository:{}:pull", self.repository);
         let text = challenge::token_uri(realm, service.as_deref(), scope.as_deref().unwrap_or(&pull));
-        let unusable = |why: &str| PullError::Refused(format!("registry {}: its token server {realm} {why}", self.host));
+        let unusable =
+            |why: &str| PullError::Refused(format!("registry {}: its token server {realm} {why}", self.host));
         let uri: Uri = text.parse().map_err(|_| unusable("is no URL"))?;
         let plain = uri.scheme_str() != Some("https");
         if plain && !(self.origin.starts_with("http:") || self.transport.allows_plain(&uri)) {
@@ -201,7 +208,11 @@ impl<'a> Session<'a> {
         }
         let bytes = self.whole(response, DOCUMENT_BYTES_MAX).await?;
         let token: Token = serde_json::from_slice(&bytes).map_err(|_| unusable("does not answer with a token"))?;
-        let token = if token.token.is_empty() { token.access_token } else { token.token };
+        let token = if token.token.is_empty() {
+            token.access_token
+        } else {
+            token.token
+        };
         if token.is_empty() {
             return Err(unusable("does not answer with a token"));
         }
@@ -217,7 +228,9 @@ impl<'a> Session<'a> {
         range: Option<&str>,
         authorization: Option<&str>,
     ) -> Result<Response<Incoming>, PullError> {
-        let first: Uri = uri.parse().map_err(|_| PullError::Refused(format!("{uri} is no URL")))?;
+        let first: Uri = uri
+            .parse()
+            .map_err(|_| PullError::Refused(format!("{uri} is no URL")))?;
         let origin = |uri: &Uri| (uri.scheme_str().map(str::to_owned), uri.authority().cloned());
         let mut uri = first.clone();
         for _ in 0..=REDIRECTS_MAX {
@@ -229,7 +242,9 @@ impl<'a> Session<'a> {
                     request = request.header(name, value);
                 }
             }
-            let request = request.body(Empty::<Bytes>::new()).map_err(|e| PullError::Refused(e.to_string()))?;
+            let request = request
+                .body(Empty::<Bytes>::new())
+                .map_err(|e| PullError::Refused(e.to_string()))?;
             let response = self.transport.send(request).await?;
             let moved = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
             let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
@@ -238,7 +253,10 @@ impl<'a> Session<'a> {
             };
             uri = self.next(&uri, location)?;
         }
-        Err(PullError::Refused(format!("registry {}: redirects without end", self.host)))
+        Err(PullError::Refused(format!(
+            "registry {}: redirects without end",
+            self.host
+        )))
     }
 
     fn next(&self, from: &Uri, location: &str) -> Result<Uri, PullError> {
@@ -285,7 +303,9 @@ impl<'a> Session<'a> {
             _ => {}
         }
         let body = self.whole(response, ERROR_BYTES_MAX).await.unwrap_or_default();
-        let said = serde_json::from_slice::<Errors>(&body).ok().and_then(|all| all.errors.into_iter().next());
+        let said = serde_json::from_slice::<Errors>(&body)
+            .ok()
+            .and_then(|all| all.errors.into_iter().next());
         let said = said.map_or_else(String::new, |entry| format!(": {} {}", entry.code, entry.message));
         let text = format!("registry {} answers {status}{said}", self.host);
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {

@@ -72,10 +72,7 @@ impl Transport {
     ///
     /// # Errors
     /// No answer; `true` in the second place: trying again may help.
-    pub(super) async fn send(
-        &self,
-        request: http::Request<Empty<Bytes>>,
-    ) -> Result<http::Response<Body>, PullError> {
+    pub(super) async fn send(&self, request: http::Request<Empty<Bytes>>) -> Result<http::Response<Body>, PullError> {
         let uri = request.uri().clone();
         let host = uri.authority().map(|a| a.as_str().to_owned()).unwrap_or_default();
         let (client, _) = self.client().await?;
@@ -136,14 +133,18 @@ impl Transport {
 
     /// Whether an address may be asked without TLS.
     pub(super) fn allows_plain(&self, uri: &Uri) -> bool {
-        uri.authority().is_some_and(|host| may_be_plain(host.as_str(), &self.options))
+        uri.authority()
+            .is_some_and(|host| may_be_plain(host.as_str(), &self.options))
     }
 }
 
 fn speaks_no_tls(error: &io::Error) -> bool {
     let inner = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
     matches!(inner, Some(rustls::Error::InvalidMessage(_)))
-        || matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
+        || matches!(
+            error.kind(),
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
+        )
 }
 
 fn tls(options: &RegistryOptions) -> Result<ClientConfig, PullError> {
@@ -207,7 +208,9 @@ impl tower_service::Service<Uri> for Dialer {
 async fn dial(network: &dyn Network, uri: &Uri) -> io::Result<TcpStream> {
     let host = uri.host().ok_or_else(|| io::Error::other("no host"))?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
+    let port = uri
+        .port_u16()
+        .unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
     let addresses = match host.parse::<IpAddr>() {
         Ok(ip) => vec![ip],
         Err(_) => {
