@@ -9,8 +9,11 @@ mod bench;
 mod cluster;
 mod containers;
 mod everyday;
+mod images;
 mod inplace;
 mod leftovers;
 mod operator;
+#[path = "../../cluster/runtime/tests/registry/server.rs"]
+mod registry;
 mod resize;
 mod restart;

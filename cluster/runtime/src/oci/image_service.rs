@@ -15,6 +15,7 @@ use crate::registry::{Keyring, Progress, PullError, Pulled, Puller};
 
 /// The disk is looked at this often.
 const LOOK: Duration = Duration::from_secs(30);
+const LOOK_MIN: Duration = Duration::from_secs(2);
 
 /// See the module.
 pub struct ImageService {
@@ -82,7 +83,9 @@ impl ImageService {
                 Ok(Err(error)) => tracing::warn!(%error, "unused images not removed"),
                 Err(error) => tracing::error!(%error, "removing unused images broke off"),
             }
-            let _ = tokio::time::timeout(LOOK, self.wake.notified()).await;
+            // Whoever keeps images for a shorter time wants it looked at more often.
+            let wait = self.thresholds.minimum_age.clamp(LOOK_MIN, LOOK);
+            let _ = tokio::time::timeout(wait, self.wake.notified()).await;
         }
     }
 

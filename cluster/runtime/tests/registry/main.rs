@@ -1,7 +1,7 @@
 //! Pulls from a registry on loopback that is slow, broken, hostile or just right.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // helpers of tests may fail as tests do
-#![allow(dead_code)] // the server is shared with the end-to-end tests
+
 
 mod server;
 

@@ -1,6 +1,8 @@
 //! A registry on loopback, for tests: it has what it is given, misbehaves where it is told to, and remembers what it was
 //! asked. Also used by the end-to-end tests.
 
+#![allow(dead_code)] // each of the two uses a part of it
+
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::io::Write as _;
