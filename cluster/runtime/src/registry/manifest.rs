@@ -8,8 +8,8 @@ pub(super) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
      application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, \
      application/vnd.docker.distribution.manifest.v2+json";
-/// More layers than any image has; what a hostile manifest may make us do must have an end.
-const LAYERS_MAX: usize = 1000;
+/// As many as an overlay may have (`OVL_MAX_STACK`).
+const LAYERS_MAX: usize = 500;
 
 /// A blob or manifest that is pointed to.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
@@ -177,7 +177,7 @@ mod tests {
             json!({"schemaVersion": 2, "config": blob}),
             json!({"schemaVersion": 2, "config": {"digest": "md5:1"}, "layers": []}),
             json!({"schemaVersion": 2, "config": blob, "layers": [{"digest": "../../etc"}]}),
-            json!({"schemaVersion": 2, "config": blob, "layers": vec![blob.clone(); 1001]}),
+            json!({"schemaVersion": 2, "config": blob, "layers": vec![blob.clone(); 501]}),
             json!([]),
         ] {
             assert!(read_json(&bad).is_err(), "{bad}");

@@ -125,7 +125,13 @@ impl Registry {
 
     /// With TLS, if a configuration is given.
     pub(crate) fn start_with(tls: Option<Arc<tokio_rustls::rustls::ServerConfig>>) -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::start_on(std::net::TcpListener::bind("127.0.0.1:0").expect("a free port"), tls)
+    }
+
+    pub(crate) fn start_on(
+        listener: std::net::TcpListener,
+        tls: Option<Arc<tokio_rustls::rustls::ServerConfig>>,
+    ) -> Self {
         listener.set_nonblocking(true).expect("a socket");
         let address = listener.local_addr().expect("bound");
         let state = Arc::<Mutex<State>>::default();
