@@ -28,13 +28,18 @@ pub(crate) fn outer(options: &UpOptions) -> anyhow::Result<i32> {
         options.images.image_gc_low_threshold,
         options.images.image_gc_high_threshold
     );
+    let mut options = options.clone();
+    for path in &mut options.images.registries.authorities {
+        *path = std::path::absolute(&*path)?;
+    }
+    crate::image::registry_options(&options.images.registries).check()?;
     let data_dir = data_dir(options.data_dir.as_deref())?;
     make_private_dir(&data_dir)?;
     let _lock = lock(&data_dir)?;
     let code = host::run(HostOptions {
         listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, options.port))],
         data_dir: Some(data_dir),
-        inner_args: inner::arguments(&Role::Up(options.clone()))?,
+        inner_args: inner::arguments(&Role::Up(options))?,
         environment: inner::environment(),
     })?;
     Ok(code)

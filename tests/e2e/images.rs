@@ -188,6 +188,17 @@ fn pods_pull_from_a_registry_as_their_policies_say() {
     let read = |name: &str| cluster.kubectl(&["exec", name, "--", "/bin/cat", "/etc/text"]);
     assert_eq!((read("always").as_str(), read("newer").as_str()), ("one", "two"));
 
+    // A restart asks again, and no back-off is counted twice for it.
+    cluster.apply(&pod("short", &name, |pod| {
+        pod["spec"]["containers"][0]["imagePullPolicy"] = json!("Always");
+        pod["spec"]["containers"][0]["command"] = json!(["/bin/sleep", "0.1"]);
+    }));
+    cluster.wait("two restarts", &["pods", "short"], |pod| {
+        container(pod, "app")["restartCount"].as_u64() >= Some(2)
+    });
+    let short = cluster.get(&["pods", "short"]).expect("a pod");
+    assert!(!short.to_string().contains("back-off 40s"), "{short:#}");
+
     // What was made here is what its name means, with no registry far and wide.
     let built = image(
         &cluster,
@@ -270,7 +281,7 @@ fn pulls_that_fail_say_why_and_hold_nobody_else_up() {
         "--docker-password=secret",
     ]);
     cluster.apply(&pod("own", &private, |pod| {
-        pod["spec"]["imagePullSecrets"] = json!([{"name": "ada"}, {"name": "lost"}])
+        pod["spec"]["imagePullSecrets"] = json!([{"name": "ada"}, {"name": "lost"}]);
     }));
     running(&cluster, "own");
     told(

@@ -1,9 +1,7 @@
 //! What a worker does about images: looks, pulls, tells. The pull runs beside the worker, which stays ready for news; it is
 //! dropped when the pod ends or wants another image.
 
-use std::time::Duration;
-
-use afloat_runtime::registry::{Keyring, PullError, Pulled};
+use afloat_runtime::registry::{Keyring, PullError};
 use afloat_runtime::{Image, RuntimeError};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, LocalObjectReference, Pod, Secret, ServiceAccount};
@@ -12,7 +10,7 @@ use kube::Api;
 use crate::act::{Refusal, limited};
 use crate::clock::since;
 use crate::context::Context;
-use crate::mailbox::Message;
+use crate::mailbox::{Message, PullEnd};
 use crate::pod::pull::{Need, go_duration, need};
 use crate::pod::spec;
 use crate::worker::{API_LIMIT, Worker};
@@ -68,16 +66,13 @@ impl Worker {
         let handle = self.tasks.spawn(async move {
             let (keyring, missing_secrets) = keyring(&context, &pod).await;
             let result = context.runtime.pull(&reference, &keyring).await;
-            let took = since(context.clock.now(), now);
-            mailbox.put(|news| {
-                news.messages.push(Message::Pulled {
-                    container: name,
-                    hash,
-                    result,
-                    took,
-                    missing_secrets,
-                });
+            let end = Box::new(PullEnd {
+                hash,
+                result,
+                took: since(context.clock.now(), now),
+                missing_secrets,
             });
+            mailbox.put(|news| news.messages.push(Message::Pulled { container: name, end }));
         });
         if let Some(old) = self.pulls.insert(container.name.clone(), handle) {
             old.abort();
@@ -107,41 +102,33 @@ impl Worker {
     }
 
     /// A pull came to its end.
-    pub(crate) fn pull_ended(
-        &mut self,
-        name: &str,
-        hash: &str,
-        result: Result<Pulled, PullError>,
-        took: Duration,
-        missing_secrets: &[String],
-        now: Timestamp,
-    ) {
+    pub(crate) fn pull_ended(&mut self, name: &str, end: PullEnd, now: Timestamp) {
         let Some(container) = spec::find(&self.pod, name).cloned() else {
             return;
         };
         let track = self.state.containers.entry(name.to_owned()).or_default();
-        if track.pulling.as_deref() != Some(hash) {
+        if track.pulling.as_ref() != Some(&end.hash) {
             return;
         }
         track.pulling = None;
-        if !missing_secrets.is_empty() {
+        if !end.missing_secrets.is_empty() {
             let message = format!(
                 "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
-                missing_secrets.join(", ")
+                end.missing_secrets.join(", ")
             );
             self.event(None, true, "FailedToRetrieveImagePullSecret", &message, now);
         }
         let reference = spec::image(&container);
-        match result {
+        match end.result {
             Ok(pulled) => {
-                let took = go_duration(took);
+                let took = go_duration(end.took);
                 let message = format!(
                     "Successfully pulled image \"{reference}\" in {took} ({took} including waiting). Image size: {} bytes.",
                     pulled.image.size_bytes
                 );
                 let track = self.state.containers.entry(name.to_owned()).or_default();
                 track.obstacle = None;
-                track.pulled = Some((hash.to_owned(), pulled.image));
+                track.pulled = Some((end.hash, pulled.image));
                 self.event(Some(name), false, "Pulled", &message, now);
             }
             Err(error) => self.refused(&container, refusal(reference, &error), now),

@@ -173,13 +173,7 @@ impl Worker {
                 }
                 self.state.hook_done(&id, pre_stop, result.is_ok());
             }
-            Message::Pulled {
-                container,
-                hash,
-                result,
-                took,
-                missing_secrets,
-            } => self.pull_ended(&container, &hash, result, took, &missing_secrets, now),
+            Message::Pulled { container, end } => self.pull_ended(&container, *end, now),
             Message::Probe { id, kind, answer } => {
                 let Some(name) = self.name_of(&id) else { return };
                 let timing = spec::find(&self.pod, &name)

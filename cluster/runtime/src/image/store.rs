@@ -23,6 +23,9 @@ use crate::{Image, ImageConfig};
 /// Something in `tmp` that is older was left by a process that died.
 const STALE_AFTER: std::time::Duration = std::time::Duration::from_secs(3600);
 
+/// Blobs under way end so.
+const PARTIAL: &str = "part";
+
 /// A directory of images. Calls block: not for async threads.
 #[derive(Clone, Debug)]
 pub struct ImageStore {
@@ -345,6 +348,11 @@ impl ImageStore {
         self.dir.join("tmp").join(uuid::Uuid::new_v4().to_string())
     }
 
+    /// Where a blob may be put on its way; locked while somebody is at it.
+    pub(crate) fn partial_path(&self) -> PathBuf {
+        self.temporary_path().with_extension(PARTIAL)
+    }
+
     /// A directory of our own on the same file system.
     pub(super) fn temporary(&self) -> Result<PathBuf, ImageError> {
         let path = self.temporary_path();
@@ -447,6 +455,14 @@ impl ImageStore {
             return;
         };
         for entry in entries.flatten() {
+            let path = entry.path();
+            if path.extension().is_some_and(|end| end == PARTIAL) {
+                // Its pull is over if nobody holds it, however young it is: these are large.
+                if File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+                    let _ = fs::remove_file(path);
+                }
+                continue;
+            }
             let stale = entry
                 .metadata()
                 .and_then(|m| m.modified())

@@ -48,6 +48,8 @@ impl Partial {
     /// Blocks.
     pub(super) fn create(path: PathBuf) -> io::Result<Self> {
         let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+        // So that others see that it is not left over.
+        file.lock()?;
         let hash = Sha256::new();
         let inner = Mutex::new(Inner { file, hash, length: 0 });
         Ok(Self { path, inner })

@@ -14,6 +14,19 @@ pub struct RegistryOptions {
     pub mirrors: Vec<Mirror>,
 }
 
+impl RegistryOptions {
+    /// Whether the files that it names can be used. Blocks.
+    ///
+    /// # Errors
+    /// The first that cannot.
+    pub fn check(&self) -> Result<(), super::PullError> {
+        if self.authorities.is_empty() {
+            return Ok(());
+        }
+        super::transport::tls(self).map(drop)
+    }
+}
+
 /// A server that has what a registry has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mirror {

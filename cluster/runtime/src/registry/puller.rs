@@ -103,7 +103,8 @@ impl Puller {
         progress: &Progress,
     ) -> Result<Pulled, PullError> {
         // A mirror has users of its own.
-        let registry = if servers(&parts.registry, &Default::default()).contains(server) {
+        let own = servers(&parts.registry, &RegistryOptions::default());
+        let registry = if own.iter().any(|own| own.host == server.host) {
             &parts.registry
         } else {
             &server.host
@@ -287,7 +288,7 @@ impl Puller {
     }
 
     async fn partial(&self) -> Result<Arc<Partial>, PullError> {
-        let path = self.store.temporary_path();
+        let path = self.store.partial_path();
         on_disk(move || {
             Partial::create(path.clone())
                 .map(Arc::new)

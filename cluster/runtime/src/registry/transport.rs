@@ -26,6 +26,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// An unused connection is kept no longer.
 const IDLE: Duration = Duration::from_secs(20);
 
+type HttpClient = Client<HttpsConnector<Dialer>, Empty<Bytes>>;
 type Body = hyper::body::Incoming;
 
 /// Sends requests.
@@ -33,7 +34,7 @@ pub(super) struct Transport {
     network: Arc<dyn Network>,
     pub(super) options: RegistryOptions,
     /// Made at the first use: reading the system's authorities takes time and memory.
-    client: OnceCell<(Client<HttpsConnector<Dialer>, Empty<Bytes>>, Arc<ClientConfig>)>,
+    client: OnceCell<(HttpClient, Arc<ClientConfig>)>,
     /// What servers that need not speak TLS were found to speak.
     schemes: Mutex<HashMap<String, &'static str>>,
 }
@@ -48,7 +49,7 @@ impl Transport {
         }
     }
 
-    async fn client(&self) -> Result<&(Client<HttpsConnector<Dialer>, Empty<Bytes>>, Arc<ClientConfig>), PullError> {
+    async fn client(&self) -> Result<&(HttpClient, Arc<ClientConfig>), PullError> {
         let make = async || {
             let options = self.options.clone();
             let config = tokio::task::spawn_blocking(move || tls(&options))
@@ -147,7 +148,8 @@ fn speaks_no_tls(error: &io::Error) -> bool {
         )
 }
 
-fn tls(options: &RegistryOptions) -> Result<ClientConfig, PullError> {
+/// What certificates are checked against. Blocks.
+pub(super) fn tls(options: &RegistryOptions) -> Result<ClientConfig, PullError> {
     let mut roots = RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(system.certs);
