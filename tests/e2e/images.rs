@@ -301,7 +301,9 @@ fn pulls_that_fail_say_why_and_hold_nobody_else_up() {
 
     // A pod that waits for its image can go at any time.
     assert!(container(&cluster.get(&["pods", "hangs"]).expect("a pod"), "app")["state"]["waiting"].is_object());
+    assert_eq!(silent.holds(), 1);
     cluster.kubectl(&["delete", "pod", "hangs"]);
+    wait_until("its pull to be given up", || silent.holds() == 0);
     assert!(cluster.get(&["pods", "hangs"]).is_none());
 }
 

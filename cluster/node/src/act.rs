@@ -208,6 +208,14 @@ impl Worker {
                 );
                 look_at = Some(later(now, Duration::from_secs(1)));
                 let track = self.state.containers.entry(name.to_owned()).or_default();
+                if track
+                    .obstacle
+                    .as_ref()
+                    .is_some_and(|before| before.hash != spec::hash(container))
+                {
+                    // Another image has a back-off of its own.
+                    track.pull.reset();
+                }
                 track.pull.next(now, now, limits);
                 pull::jittered(track.pull.duration().unwrap_or(limits.first), rand::random())
             }

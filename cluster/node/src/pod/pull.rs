@@ -125,6 +125,40 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_made_while_the_image_comes() {
+        use super::super::plan::{Action, PodView, plan};
+        use super::super::state::{PodState, Sandbox};
+        let pod: k8s_openapi::api::core::v1::Pod = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "p", "uid": "u"}, "spec": {"containers": [{"name": "app", "image": "web"}]},
+        }))
+        .unwrap_or_default();
+        let host_ip = std::net::IpAddr::from([10, 0, 0, 1]);
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        let mut state = PodState::new(Default::default(), now);
+        state.sandbox = Sandbox::Ready(host_ip);
+        let actions = |state: &PodState| {
+            let view = PodView {
+                pod: &pod,
+                state,
+                host_ip,
+            };
+            plan(&view, now).actions
+        };
+        let create = Action::Create {
+            container: "app".into(),
+            attempt: 0,
+        };
+        assert_eq!(actions(&state), std::slice::from_ref(&create));
+        let hash = spec::find(&pod, "app").map(spec::hash).unwrap_or_default();
+        let track = state.containers.entry("app".into()).or_default();
+        track.pulling = Some(hash);
+        assert_eq!(actions(&state), []);
+        let track = state.containers.entry("app".into()).or_default();
+        track.pulling = Some("another image's".into());
+        assert_eq!(actions(&state), [create]);
+    }
+
+    #[test]
     fn durations_as_go_writes_them() {
         for (millis, text) in [
             (0, "0ms"),

@@ -1,5 +1,7 @@
 //! Requests about one repository at one server: who we are, redirects, and what an answer that is no success means.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, LOCATION, RANGE, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode, Uri};
@@ -13,6 +15,12 @@ use super::hosts::Server;
 use super::transport::Transport;
 use super::{Credentials, PullError, manifest};
 
+/// A request is sent so often at most while there is no answer.
+const ATTEMPTS: u32 = 3;
+/// Only what breaks so soon is asked again: who is silent was waited for long enough.
+const AT_ONCE: Duration = Duration::from_secs(5);
+/// The wait before the second time; then it doubles.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// A blob may lie a few servers further on.
 const REDIRECTS_MAX: usize = 5;
 /// Manifests and tokens are smaller (distribution specification: registries take manifests of at least 4 MiB).
@@ -220,7 +228,32 @@ impl<'a> Session<'a> {
     }
 
     /// A request to wherever it leads. Another server is not told who we are.
+    ///
+    /// A connection that breaks at once is no reason to give up: it may be one that the server had closed meanwhile.
     async fn follow(
+        &self,
+        method: &Method,
+        uri: &str,
+        accept: Option<&str>,
+        range: Option<&str>,
+        authorization: Option<&str>,
+    ) -> Result<Response<Incoming>, PullError> {
+        let mut wait = FIRST_WAIT;
+        for _ in 1..ATTEMPTS {
+            let begin = Instant::now();
+            match self.follow_once(method, uri, accept, range, authorization).await {
+                Err(PullError::Unavailable(why)) if begin.elapsed() < AT_ONCE => {
+                    tracing::debug!(uri, why, "asking again");
+                }
+                other => return other,
+            }
+            tokio::time::sleep(wait.mul_f64(rand::random_range(0.5..1.0))).await;
+            wait *= 2;
+        }
+        self.follow_once(method, uri, accept, range, authorization).await
+    }
+
+    async fn follow_once(
         &self,
         method: &Method,
         uri: &str,

@@ -105,7 +105,9 @@ fn links() -> anyhow::Result<Vec<u8>> {
         header.set_entry_type(kind);
         header.set_mode(0o644);
         header.set_size(size);
-        (header.set_uid(0), header.set_gid(0), header.set_mtime(7));
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(7);
         header
     };
     builder.append_data(&mut header(tar::EntryType::Regular, 7), "links/one", &b"linked\n"[..])?;

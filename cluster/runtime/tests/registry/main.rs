@@ -106,7 +106,7 @@ async fn an_image_by_tag_and_digest_with_layers_of_all_kinds() {
     let name = registry.name("team/web:v1");
     let pulled = node.pull(&name).await.unwrap();
     assert!(!pulled.up_to_date);
-    assert_eq!(pulled.image.registry_names, [name.clone()]);
+    assert_eq!(pulled.image.registry_names, std::slice::from_ref(&name));
     assert_eq!(
         (pulled.image.size_bytes, pulled.image.config.entrypoint.as_slice()),
         (3, &["/x".to_owned()][..])

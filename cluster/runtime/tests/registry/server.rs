@@ -62,6 +62,8 @@ struct State {
     faults: BTreeMap<String, Fault>,
     login: Option<Login>,
     asked: Vec<Asked>,
+    /// Requests that [`Fault::Hold`] holds.
+    held: Arc<()>,
 }
 
 /// A running registry; gone when dropped.
@@ -184,6 +186,11 @@ impl Registry {
         self.released.send_replace(true);
     }
 
+    /// How many clients wait for [`Registry::release`].
+    pub(crate) fn holds(&self) -> usize {
+        Arc::strong_count(&self.lock().held) - 1
+    }
+
     /// Requests whose method and path hold a text.
     pub(crate) fn asked(&self, part: &str) -> Vec<Asked> {
         self.lock()
@@ -287,6 +294,7 @@ async fn answer(
     });
     let fault = take_fault(&mut lock(), &what);
     if let Some(Fault::Hold) = fault {
+        let _held = lock().held.clone();
         let _ = gate.wait_for(|released| *released).await;
     }
     if let Some(refusal) = refused(
