@@ -31,6 +31,13 @@ pub(crate) fn outer(options: &UpOptions) -> anyhow::Result<i32> {
     let mut options = options.clone();
     for path in &mut options.images.registries.authorities {
         *path = std::path::absolute(&*path)?;
+        // The nodes have their own of these.
+        let hidden = ["/run", "/sys", "/proc"].iter().any(|dir| path.starts_with(dir));
+        anyhow::ensure!(
+            !hidden,
+            "--registry-ca {}: the nodes cannot see it there; put it elsewhere",
+            path.display()
+        );
     }
     crate::image::registry_options(&options.images.registries).check()?;
     let data_dir = data_dir(options.data_dir.as_deref())?;

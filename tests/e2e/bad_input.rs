@@ -54,6 +54,11 @@ fn the_command_line() {
     );
     fails(&["up", "--registry-ca", "/no/such/file"], 1, &["/no/such/file"]);
     fails(
+        &["up", "--registry-ca", "/run/ca.pem"],
+        1,
+        &["/run/ca.pem", "elsewhere"],
+    );
+    fails(
         &["up", "--image-gc-high-threshold", "10"],
         1,
         &["--image-gc-low-threshold 80", "--image-gc-high-threshold 10"],

@@ -21,8 +21,8 @@ pub(super) const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 const FAILURES_MAX: u32 = 5;
 /// The first wait before another attempt; it doubles.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
-/// Bytes that are written at once.
-const PORTION: usize = 1 << 20;
+/// Bytes that are written at once: what a layer under way holds in memory.
+const PORTION: usize = 256 << 10;
 
 /// A blob as far as it has come. The file goes when this does.
 #[derive(Debug)]

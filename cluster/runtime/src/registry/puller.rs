@@ -111,22 +111,27 @@ impl Puller {
         };
         let credentials = keyring.of(&format!("{registry}/{}", parts.repository));
         let session = Session::new(&self.transport, server, &parts.repository, credentials).await?;
-        if let Some((known, image)) = self.known(full).await? {
-            let same = match parts.digest() {
-                Some(_) => true,
-                None => session.digest_of(&parts.version).await? == Some(known),
-            };
-            if same {
-                return Ok(Pulled {
-                    image,
-                    up_to_date: true,
-                });
-            }
+        let known = self.known(full).await?;
+        let same = match &known {
+            None => false,
+            Some(_) if parts.digest().is_some() => true,
+            Some((known, _)) => session.digest_of(&parts.version).await?.as_ref() == Some(known),
+        };
+        let up_to_date = |image| Pulled {
+            image,
+            up_to_date: true,
+        };
+        if let Some((_, image)) = known.clone().filter(|_| same) {
+            return Ok(up_to_date(image));
         }
         let (document, digests) = self
             .document(&session, &parts.version)
             .await
             .map_err(|e| named(full, e))?;
+        // Not every server answers a HEAD.
+        if let Some((_, image)) = known.filter(|(known, _)| digests.first() == Some(known)) {
+            return Ok(up_to_date(image));
+        }
         let (config, layers) = document;
         let config = self.config(&session, &config).await?;
         let diff_ids = image::diff_ids(&config).map_err(|e| PullError::Refused(format!("{full}: {e}")))?;

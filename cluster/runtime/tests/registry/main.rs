@@ -118,6 +118,9 @@ async fn an_image_by_tag_and_digest_with_layers_of_all_kinds() {
     let before = registry.asked("GET").len();
     assert!(node.pull(&name).await.unwrap().up_to_date);
     assert_eq!(registry.asked("GET").len(), before);
+    registry.fault("HEAD", Fault::Status(405, 1));
+    assert!(node.pull(&name).await.unwrap().up_to_date, "also where it takes a GET");
+    assert_eq!(registry.asked("GET").len(), before + 1);
     // By digest, into another store; and with it in the first one, no layer comes again.
     let by_digest = registry.name(&format!("team/web@{manifest}"));
     assert_eq!(Node::new().pull(&by_digest).await.unwrap().image.id, pulled.image.id);
@@ -249,6 +252,19 @@ async fn nothing_counts_that_has_another_digest() {
         "{error}"
     );
     node.left_nothing_behind();
+    // What is no archive, or one that wants to leave its place.
+    let mut hostile = layer(&[("00/00/passwd", b"x")]);
+    hostile[..12].copy_from_slice(b"../../passwd");
+    // The sum over the header follows its change.
+    hostile[148..156].fill(b' ');
+    let sum: u32 = hostile[..512].iter().map(|byte| u32::from(*byte)).sum();
+    hostile[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    for (tag, bytes) in [("junk", noise(4096, 4)), ("hostile", hostile)] {
+        registry.image("web", tag, &[(bytes.clone(), gzip(&bytes))], &["/x"]);
+        let error = text(node.pull(&registry.name(&format!("web:{tag}"))).await);
+        assert!(error.contains("cannot be unpacked"), "{tag}: {error}");
+        node.left_nothing_behind();
+    }
     // A layer that is longer than its manifest says has no end that we would wait for.
     let blob = registry.blob(&good.1);
     let config = registry.blob(&config(std::slice::from_ref(&good.0), &["/x"]));
