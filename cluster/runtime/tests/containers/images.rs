@@ -2,10 +2,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use afloat_runtime::Runtime as _;
 use afloat_runtime::host::Inherited;
-use afloat_runtime::image::ImageStore;
+use afloat_runtime::image::{ImageStore, Thresholds};
+use afloat_runtime::oci::ImageService;
 use afloat_runtime::registry::{Keyring, Network, Progress, PullError, Puller, RegistryOptions};
 use anyhow::{Context as _, ensure};
 use rustix::mount::{MountFlags, mount};
@@ -160,5 +162,35 @@ async fn full_disk(inside: &Inside, registry: &Registry, network: &Arc<dyn Netwo
         .pull(&reference, &Keyring::default(), &Progress::default())
         .await?;
     ensure!(store.list()?.len() == 1);
+    pressure(inside, &dir, store).await
+}
+
+/// The rest of the disk is taken by something else: the image goes, and as that does not help, the node says so.
+async fn pressure(inside: &Inside, dir: &Path, store: Arc<ImageStore>) -> anyhow::Result<()> {
+    let thresholds = Thresholds {
+        minimum_age: Duration::ZERO,
+        ..Thresholds::default()
+    };
+    let service = ImageService::new(store.clone(), None, thresholds, inside.dir.join("nodes"));
+    service.serve(&inside.runtime);
+    ensure!(!inside.runtime.disk_pressure());
+    let other = dir.join("other");
+    std::fs::write(&other, vec![1; 15 << 19])?;
+    let running = tokio::spawn(service.run());
+    until("pressure", || inside.runtime.disk_pressure()).await?;
+    ensure!(store.list()?.is_empty(), "an unused image is kept");
+    ensure!(std::fs::read_dir(dir.join("layers"))?.count() == 0, "its layer is kept");
+    std::fs::remove_file(other)?;
+    until("no pressure", || !inside.runtime.disk_pressure()).await?;
+    running.abort();
+    Ok(())
+}
+
+async fn until(what: &str, condition: impl Fn() -> bool) -> anyhow::Result<()> {
+    let end = tokio::time::Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        ensure!(tokio::time::Instant::now() < end, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     Ok(())
 }
