@@ -25,7 +25,7 @@ pub(crate) enum Command {
     Operator(OperatorOptions),
     /// Print the CustomResourceDefinitions that the operator needs, as YAML
     Crds,
-    /// Build, load and list the images of the embedded cluster
+    /// Pull, build, load, list and remove the images of the embedded cluster
     Image(ImageOptions),
     /// Measure what parts of Afloat cost
     Bench(BenchOptions),
@@ -102,6 +102,41 @@ pub(crate) struct UpOptions {
     /// OCI runtime program to use instead of the built-in one, for example runc
     #[arg(long, value_name = "PATH")]
     pub(crate) oci_runtime: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) images: UpImageOptions,
+}
+
+/// What `afloat up` does about images.
+#[derive(Args, Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct UpImageOptions {
+    /// Pull no images: those that `afloat image` brought are all there are
+    #[arg(long, env = "AFLOAT_OFFLINE")]
+    pub(crate) offline: bool,
+    #[command(flatten)]
+    pub(crate) registries: RegistryFlags,
+    /// Remove unused images once so many per cent of the disk are used
+    #[arg(long, value_name = "PERCENT", default_value_t = 85, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) image_gc_high_threshold: u8,
+    /// Remove them until it is so many
+    #[arg(long, value_name = "PERCENT", default_value_t = 80, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) image_gc_low_threshold: u8,
+    /// Keep unused images for so long at least
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = parse_duration)]
+    pub(crate) minimum_image_ttl_duration: Duration,
+}
+
+/// What there is to say about registries.
+#[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct RegistryFlags {
+    /// A registry that may be spoken to without TLS (may be given several times; those on this machine always may)
+    #[arg(long = "insecure-registry", value_name = "HOST[:PORT]")]
+    pub(crate) insecure: Vec<String>,
+    /// Certificates (PEM) of authorities to trust for registries, beside the system's (may be given several times)
+    #[arg(long = "registry-ca", value_name = "FILE")]
+    pub(crate) authorities: Vec<PathBuf>,
+    /// A server to ask before a registry, for example docker.io=http://localhost:5000 (may be given several times)
+    #[arg(long = "registry-mirror", value_name = "REGISTRY=URL", value_parser = parse_mirror)]
+    pub(crate) mirrors: Vec<String>,
 }
 
 /// `afloat operator`
@@ -152,13 +187,33 @@ pub(crate) enum ImageCommand {
         /// A directory or a tar file
         path: PathBuf,
     },
+    /// Pull an image from its registry
+    Pull(PullOptions),
     /// List the images
     Ls,
-    /// Forget a name
+    /// Forget a name, and with its last name the image
     Rm {
-        /// Name of the image
+        /// Name of the image, or its id (sha256:…)
         name: String,
     },
+    /// Remove layers that no image and no container has any more
+    Prune {
+        /// Remove images first that came from a registry and that no container uses
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+/// `afloat image pull`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PullOptions {
+    /// Name of the image, for example registry.example.com/team/web:v1
+    pub(crate) name: String,
+    /// A file with users and passwords, as Docker's config.json
+    #[arg(long, value_name = "FILE")]
+    pub(crate) credentials: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) registries: RegistryFlags,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -286,6 +341,10 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         .parse()
         .map_err(|_| "not a time span such as 500ms or 2s".to_owned())?;
     Duration::try_from(span).map_err(|_| "a time span cannot be negative".to_owned())
+}
+
+fn parse_mirror(text: &str) -> Result<String, String> {
+    afloat_runtime::registry::Mirror::parse(text).map(|_| text.to_owned())
 }
 
 fn parse_pair(text: &str) -> Result<(String, String), String> {

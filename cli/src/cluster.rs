@@ -12,9 +12,10 @@ use afloat_apiserver::{ApiServer, ByteStream, KubeletDialer};
 use afloat_node::{Agent, AgentOptions};
 use afloat_proxy::{Proxy, ProxyOptions};
 use afloat_runtime::Runtime;
-use afloat_runtime::image::ImageStore;
+use afloat_runtime::image::{ImageStore, Thresholds};
 use afloat_runtime::net::Bridge;
-use afloat_runtime::oci::{OciOptions, OciRuntime};
+use afloat_runtime::oci::{ImageService, OciOptions, OciRuntime};
+use afloat_runtime::registry::{Network, Puller, RegistryOptions};
 use anyhow::Context as _;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
@@ -42,6 +43,10 @@ pub(crate) struct ClusterOptions {
     pub(crate) oci_runtime: Option<PathBuf>,
     /// Opens the listeners of NodePorts on the host.
     pub(crate) host_ports: Option<Arc<dyn afloat_proxy::HostPorts>>,
+    /// How images are pulled; None: not at all.
+    pub(crate) puller: Option<Registries>,
+    /// When unused images are removed.
+    pub(crate) image_thresholds: Thresholds,
     /// Certificates with which the API is served to pods, too; None: only in this process.
     pub(crate) pki: Option<Arc<Pki>>,
     /// Puts something between the node agents and what runs containers.
@@ -50,6 +55,14 @@ pub(crate) struct ClusterOptions {
 
 /// Puts something around a runtime.
 pub(crate) type WrapRuntime = Arc<dyn Fn(Arc<dyn Runtime>) -> Arc<dyn Runtime> + Send + Sync>;
+
+/// How images are pulled.
+pub(crate) struct Registries {
+    /// The way out.
+    pub(crate) network: Arc<dyn Network>,
+    /// What the user said about them.
+    pub(crate) options: RegistryOptions,
+}
 
 /// How long to wait for a killed cluster's processes to be gone.
 const LEAVING_LIMIT: Duration = Duration::from_secs(20);
@@ -72,6 +85,7 @@ pub(crate) struct Cluster {
     pub(crate) api: ApiServer,
     /// The images that all nodes share.
     pub(crate) images: Arc<ImageStore>,
+    image_service: Arc<ImageService>,
     /// Its nodes.
     pub(crate) nodes: Vec<LocalNode>,
     store: afloat_store::Store,
@@ -129,8 +143,14 @@ impl Cluster {
         )
         .await?;
         let images = Arc::new(ImageStore::open(&options.data_dir.join("images"))?);
+        let puller = options
+            .puller
+            .as_ref()
+            .map(|registries| Puller::new(images.clone(), registries.network.clone(), registries.options.clone()));
+        let nodes_dir = options.data_dir.join("nodes");
         let mut cluster = Self {
             api,
+            image_service: ImageService::new(images.clone(), puller, options.image_thresholds, nodes_dir),
             images,
             nodes: Vec::new(),
             store,
@@ -139,6 +159,12 @@ impl Cluster {
         };
         let pki = options.pki.clone().filter(|_| options.nodes > 0);
         cluster.start_controllers(pki.as_deref());
+        let (service, stop) = (cluster.image_service.clone(), cluster.shutdown.clone());
+        if options.nodes > 0 {
+            cluster.tasks.spawn(async move {
+                stop.run_until_cancelled(service.run()).await;
+            });
+        }
         if options.nodes > 0 {
             afloat_runtime::net::setup_base(SERVICE_CIDR)
                 .await
@@ -224,6 +250,7 @@ impl Cluster {
             rootless: options.rootless,
         })
         .await?;
+        self.image_service.serve(&runtime);
         let runtime: Arc<dyn Runtime> = Arc::new(runtime);
         let runtime = match &options.wrap {
             Some(wrap) => wrap(runtime),

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use afloat_apiserver::pki::Pki;
 use afloat_runtime::host::{self, HostOptions, Inherited};
+use afloat_runtime::image::Thresholds;
 use anyhow::Context as _;
 
 use crate::args::UpOptions;
-use crate::cluster::{Cluster, ClusterOptions};
+use crate::cluster::{Cluster, ClusterOptions, Registries};
 use crate::inner::{self, Role, Stop};
 use crate::output;
 
@@ -21,13 +22,31 @@ const STOP_LIMIT: Duration = Duration::from_secs(4);
 
 /// In the outer process, single-threaded.
 pub(crate) fn outer(options: &UpOptions) -> anyhow::Result<i32> {
+    anyhow::ensure!(
+        options.images.image_gc_low_threshold <= options.images.image_gc_high_threshold,
+        "--image-gc-low-threshold {} is above --image-gc-high-threshold {}",
+        options.images.image_gc_low_threshold,
+        options.images.image_gc_high_threshold
+    );
+    let mut options = options.clone();
+    for path in &mut options.images.registries.authorities {
+        *path = std::path::absolute(&*path)?;
+        // The nodes have their own of these.
+        let hidden = ["/run", "/sys", "/proc"].iter().any(|dir| path.starts_with(dir));
+        anyhow::ensure!(
+            !hidden,
+            "--registry-ca {}: the nodes cannot see it there; put it elsewhere",
+            path.display()
+        );
+    }
+    crate::image::registry_options(&options.images.registries).check()?;
     let data_dir = data_dir(options.data_dir.as_deref())?;
     make_private_dir(&data_dir)?;
     let _lock = lock(&data_dir)?;
     let code = host::run(HostOptions {
         listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, options.port))],
         data_dir: Some(data_dir),
-        inner_args: inner::arguments(&Role::Up(options.clone()))?,
+        inner_args: inner::arguments(&Role::Up(options))?,
         environment: inner::environment(),
     })?;
     Ok(code)
@@ -66,6 +85,15 @@ pub(crate) async fn inner(options: UpOptions, mut inherited: Inherited, mut stop
             proxy_lag: options.proxy_lag,
             operator: !options.no_operator,
             oci_runtime: options.oci_runtime.clone(),
+            puller: (!options.images.offline).then(|| Registries {
+                network: Arc::new(inherited.broker.clone()),
+                options: crate::image::registry_options(&options.images.registries),
+            }),
+            image_thresholds: Thresholds {
+                high_percent: options.images.image_gc_high_threshold,
+                low_percent: options.images.image_gc_low_threshold,
+                minimum_age: options.images.minimum_image_ttl_duration,
+            },
             host_ports: Some(inner::host_ports(inherited.broker)),
             pki: Some(pki.clone()),
             wrap: None,

@@ -47,6 +47,22 @@ fn the_command_line() {
         &["/no/such/file"],
     );
     let _ = std::fs::remove_dir_all("/tmp/afloat-e2e-none");
+    fails(
+        &["up", "--registry-mirror", "docker.io=localhost:5000"],
+        2,
+        &["--registry-mirror", "http://"],
+    );
+    fails(&["up", "--registry-ca", "/no/such/file"], 1, &["/no/such/file"]);
+    fails(
+        &["up", "--registry-ca", "/run/ca.pem"],
+        1,
+        &["/run/ca.pem", "elsewhere"],
+    );
+    fails(
+        &["up", "--image-gc-high-threshold", "10"],
+        1,
+        &["--image-gc-low-threshold 80", "--image-gc-high-threshold 10"],
+    );
 }
 
 #[test]

@@ -12,6 +12,9 @@ pub(crate) const AFLOAT: &str = env!("CARGO_BIN_EXE_afloat");
 /// A wait that is not over by then has failed; far beyond what any step needs, for machines that are busy.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// A flag that makes a cluster pull images: it need not be trusted, only given.
+pub(crate) const ONLINE: &str = "--registry-mirror=docker.io=http://127.0.0.1:1";
+
 /// A cluster in the foreground of a process of ours; killed when dropped.
 pub(crate) struct Cluster {
     child: Child,
@@ -62,6 +65,8 @@ impl Cluster {
             ])
             .arg(dir)
             .args(flags)
+            // No test may ask a registry but its own.
+            .env("AFLOAT_OFFLINE", if flags.contains(&ONLINE) { "false" } else { "true" })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

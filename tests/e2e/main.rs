@@ -9,9 +9,12 @@ mod bench;
 mod cluster;
 mod containers;
 mod everyday;
+mod images;
 mod inplace;
 mod leftovers;
 mod lifecycle;
 mod operator;
+#[path = "../../cluster/runtime/tests/registry/server.rs"]
+mod registry;
 mod resize;
 mod restart;

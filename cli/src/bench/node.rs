@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use afloat_runtime::host::{self, HostOptions, Inherited};
-use afloat_runtime::image::BuildSpec;
+use afloat_runtime::image::{BuildSpec, Thresholds};
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -94,6 +94,8 @@ async fn run(
             operator: false,
             oci_runtime: options.oci_runtime.clone(),
             host_ports: None,
+            puller: None,
+            image_thresholds: Thresholds::default(),
             pki: None,
             wrap: Some(Arc::new(move |runtime| timed::Timed::around(runtime, wrap.clone()))),
         },
@@ -106,10 +108,9 @@ async fn run(
     let pods: Api<Pod> = Api::namespaced(cluster.api.client("afloat-bench"), NAMESPACE);
     let left = |pods: &Api<Pod>| Left::count(pods.clone(), &inherited.data_dir);
 
-    // One pod first: what is made once and kept (a bridge's first device, opened files) is no leak.
-    let _ = verbs.take();
+    // Some on every node first: what is made once and kept (folders, opened files) is no leak.
     for step in [Move::Create, Move::Update, Move::Delete] {
-        phase::run(step, &pods, 1, options.timeout, &verbs).await?;
+        phase::run(step, &pods, 2 * options.nodes, options.timeout, &verbs).await?;
     }
     settled(&pods, &inherited.data_dir, None).await?;
     let before = left(&pods).await?;

@@ -87,6 +87,8 @@ async fn run(
             proxy_lag: options.proxy_lag,
             operator: true,
             oci_runtime: options.oci_runtime.clone(),
+            puller: None,
+            image_thresholds: Default::default(),
             host_ports: None,
             pki: None,
             wrap: None,

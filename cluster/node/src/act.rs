@@ -15,7 +15,7 @@ use crate::pod::plan::Action;
 use crate::pod::probe::Answer;
 use crate::pod::spec::{self, ProbeKind};
 use crate::pod::state::{Hook, Instance, Obstacle, ProbeTrack, Process, Sandbox, Why};
-use crate::pod::{container_status, env, recover, resize, resolve, resources};
+use crate::pod::{container_status, env, pull, recover, resize, resolve, resources};
 use crate::volume::{self, NameServices};
 use crate::worker::{API_LIMIT, Worker};
 
@@ -25,7 +25,7 @@ const RUNTIME_LIMIT: Duration = Duration::from_secs(60);
 pub(crate) const RETRY: Duration = Duration::from_secs(2);
 
 /// Why a container cannot be created: reason, message.
-type Refusal = (&'static str, String);
+pub(crate) type Refusal = (&'static str, String);
 
 pub(crate) async fn limited<T>(call: impl Future<Output = Result<T, RuntimeError>>) -> Result<T, RuntimeError> {
     let late = || {
@@ -173,7 +173,9 @@ impl Worker {
         let outcome = self.try_create(&container, attempt).await;
         let now = self.context.clock.now();
         match outcome {
-            Ok(instance) => {
+            // Its image is being pulled; the end of that comes as a message.
+            Ok(None) => {}
+            Ok(Some(instance)) => {
                 self.state.created(name, instance);
                 self.event(Some(name), false, "Created", &format!("Created container: {name}"), now);
             }
@@ -182,12 +184,12 @@ impl Worker {
     }
 
     /// Turns a refusal into an obstacle and its events.
-    fn refused(&mut self, container: &Container, (reason, message): Refusal, now: Timestamp) {
+    pub(crate) fn refused(&mut self, container: &Container, (reason, message): Refusal, now: Timestamp) {
         let name = container.name.as_str();
         let limits = self.state.limits;
         let mut look_at = None;
         let wait = match reason {
-            "ErrImagePull" => {
+            "ErrImagePull" | "RegistryUnavailable" => {
                 let image = spec::image(container);
                 self.event(
                     Some(name),
@@ -196,7 +198,7 @@ impl Worker {
                     &format!("Failed to pull image \"{image}\": {message}"),
                     now,
                 );
-                self.event(Some(name), true, "Failed", "Error: ErrImagePull", now);
+                self.event(Some(name), true, "Failed", &format!("Error: {reason}"), now);
                 self.event(
                     Some(name),
                     false,
@@ -206,12 +208,26 @@ impl Worker {
                 );
                 look_at = Some(later(now, Duration::from_secs(1)));
                 let track = self.state.containers.entry(name.to_owned()).or_default();
+                if track
+                    .obstacle
+                    .as_ref()
+                    .is_some_and(|before| before.hash != spec::hash(container))
+                {
+                    // Another image has a back-off of its own.
+                    track.pull.reset();
+                }
                 track.pull.next(now, now, limits);
-                track.pull.duration().unwrap_or(limits.first)
+                pull::jittered(track.pull.duration().unwrap_or(limits.first), rand::random())
             }
             "ErrImageNeverPull" => {
                 self.event(Some(name), true, reason, &message, now);
+                self.event(Some(name), true, "Failed", &format!("Error: {reason}"), now);
                 look_at = Some(later(now, Duration::from_secs(1)));
+                limits.first
+            }
+            "InvalidImageName" => {
+                self.event(Some(name), true, "InspectFailed", &message, now);
+                self.event(Some(name), true, "Failed", &format!("Error: {reason}"), now);
                 limits.first
             }
             _ => {
@@ -234,38 +250,10 @@ impl Worker {
         );
     }
 
-    async fn find_image(&self, container: &Container) -> Result<Image, Refusal> {
-        let reference = spec::image(container);
-        let found = limited(self.context.runtime.image(reference)).await;
-        match found {
-            Ok(Some(image)) => Ok(image),
-            Ok(None) if container.image_pull_policy.as_deref() == Some("Never") => Err((
-                "ErrImageNeverPull",
-                format!("Container image \"{reference}\" is not present with pull policy of Never"),
-            )),
-            Ok(None) => Err((
-                "ErrImagePull",
-                format!(
-                    "{}: not in this node's image store; add it with `afloat image build` or `afloat image load`",
-                    resolve::normalised(reference)
-                ),
-            )),
-            Err(RuntimeError::Invalid(text)) => Err((
-                "InvalidImageName",
-                format!("Failed to apply default image tag \"{reference}\": {text}"),
-            )),
-            Err(error) => Err(("ErrImagePull", error.to_string())),
-        }
-    }
-
-    async fn try_create(&mut self, container: &Container, attempt: u32) -> Result<Instance, Refusal> {
-        let image = self.find_image(container).await?;
-        let now = self.context.clock.now();
-        let present = format!(
-            "Container image \"{}\" already present on machine",
-            spec::image(container)
-        );
-        self.event(Some(&container.name), false, "Pulled", &present, now);
+    async fn try_create(&mut self, container: &Container, attempt: u32) -> Result<Option<Instance>, Refusal> {
+        let Some(image) = self.image(container).await? else {
+            return Ok(None);
+        };
         let spec = self
             .container_spec(container, attempt, &image)
             .await
@@ -274,7 +262,7 @@ impl Worker {
             .await
             .map_err(|error| ("CreateContainerError", error.to_string()))?;
         let label = |key: &str| spec.labels.get(key).cloned().unwrap_or_default();
-        Ok(Instance {
+        Ok(Some(Instance {
             id,
             attempt,
             image: label(recover::IMAGE_LABEL),
@@ -292,7 +280,7 @@ impl Worker {
             start_error: None,
             resources: container.resources.clone().or_else(|| Some(Default::default())),
             resize_failed: None,
-        })
+        }))
     }
 
     /// Everything resolved, or what cannot be.
@@ -470,17 +458,6 @@ impl Worker {
                 let pod = spec::full_name(&self.pod);
                 tracing::warn!(pod, container = name, signal, %error, "signal not sent");
             }
-        }
-    }
-
-    async fn look_for_image(&mut self, name: &str) {
-        let Some(container) = spec::find(&self.pod, name) else {
-            return;
-        };
-        if let Ok(Some(_)) = limited(self.context.runtime.image(spec::image(container))).await
-            && let Some(track) = self.state.containers.get_mut(name)
-        {
-            track.obstacle = None;
         }
     }
 

@@ -115,6 +115,7 @@ impl FakeRuntime {
         let image = Image {
             id: id.to_owned(),
             names: vec![name.clone()],
+            registry_names: vec![],
             size_bytes: 1 << 20,
             config,
         };

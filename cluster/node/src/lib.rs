@@ -17,6 +17,7 @@ mod logs;
 mod mailbox;
 pub mod node_status;
 pub mod pod;
+mod pull;
 mod quantity;
 mod resize;
 mod server;

@@ -2,7 +2,9 @@
 //! answers something that the worker (or a container of its) did once.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
+use afloat_runtime::registry::{PullError, Pulled};
 use afloat_runtime::{Container, Exit};
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::Notify;
@@ -22,11 +24,26 @@ pub(crate) enum Message {
         pre_stop: bool,
         result: Result<(), String>,
     },
+    Pulled {
+        container: String,
+        end: Box<PullEnd>,
+    },
     Probe {
         id: String,
         kind: ProbeKind,
         answer: Answer,
     },
+}
+
+/// How a pull ended.
+#[derive(Debug)]
+pub(crate) struct PullEnd {
+    /// Of the container that it was for.
+    pub(crate) hash: String,
+    pub(crate) result: Result<Pulled, PullError>,
+    pub(crate) took: Duration,
+    /// Pull secrets that do not exist or cannot be read.
+    pub(crate) missing_secrets: Vec<String>,
 }
 
 /// Everything since the last look.

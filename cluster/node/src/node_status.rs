@@ -61,13 +61,14 @@ async fn write_status(context: &Context, status: &NodeStatus) -> Result<(), kube
         .map(drop)
 }
 
-/// Writes the status when it changes (images), and now and then.
+/// Writes the status when it changes (images, pressure on the disk), and now and then.
 pub(crate) async fn keep_status(context: &Context) {
     let mut written = tokio::time::Instant::now();
-    let mut images = images(context).await;
+    let look = async || (images(context).await, context.runtime.disk_pressure());
+    let mut images = look().await;
     loop {
         tokio::time::sleep(LOOK).await;
-        let now = self::images(context).await;
+        let now = look().await;
         if now == images && written.elapsed() < REPORT {
             continue;
         }
@@ -214,12 +215,21 @@ fn conditions(context: &Context) -> Vec<NodeCondition> {
             "KubeletHasSufficientMemory",
             "kubelet has sufficient memory available",
         ),
-        condition(
-            "DiskPressure",
-            false,
-            "KubeletHasNoDiskPressure",
-            "kubelet has no disk pressure",
-        ),
+        if context.runtime.disk_pressure() {
+            condition(
+                "DiskPressure",
+                true,
+                "KubeletHasDiskPressure",
+                "kubelet has disk pressure",
+            )
+        } else {
+            condition(
+                "DiskPressure",
+                false,
+                "KubeletHasNoDiskPressure",
+                "kubelet has no disk pressure",
+            )
+        },
         condition(
             "PIDPressure",
             false,

@@ -38,6 +38,8 @@ pub(crate) struct Worker {
     pub(crate) tasks: JoinSet<()>,
     /// Running hooks by (container id, is preStop).
     pub(crate) hooks: HashMap<(String, bool), AbortHandle>,
+    /// Running pulls by container.
+    pub(crate) pulls: HashMap<String, AbortHandle>,
     dirty_since: Option<Timestamp>,
     write_failures: u32,
     write_after: Option<Timestamp>,
@@ -62,6 +64,7 @@ impl Worker {
             dirs,
             tasks: JoinSet::new(),
             hooks: HashMap::new(),
+            pulls: HashMap::new(),
             dirty_since: None,
             write_failures: 0,
             write_after: None,
@@ -74,6 +77,7 @@ impl Worker {
         self.state.observe_deletion(&self.pod, now);
         loop {
             self.read_mail();
+            self.give_up_pulls();
             while self.tasks.try_join_next().is_some() {}
             let now = self.context.clock.now();
             let view = PodView {
@@ -169,6 +173,7 @@ impl Worker {
                 }
                 self.state.hook_done(&id, pre_stop, result.is_ok());
             }
+            Message::Pulled { container, end } => self.pull_ended(&container, *end, now),
             Message::Probe { id, kind, answer } => {
                 let Some(name) = self.name_of(&id) else { return };
                 let timing = spec::find(&self.pod, &name)

@@ -15,6 +15,7 @@ pub(crate) mod inner;
 pub(crate) mod mounts;
 mod oci_command;
 mod outer;
+mod resolve;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;

@@ -5,15 +5,24 @@
 
 mod archive;
 mod build;
+mod collect;
 mod layer;
+mod lease;
 mod library;
 mod name;
+mod pulled;
 mod store;
 mod user;
 
+pub(crate) use archive::architecture;
 pub use build::BuildSpec;
+pub use collect::{Candidate, Disk, Thresholds, collection};
 pub(crate) use layer::directory as directory_below;
+pub(crate) use lease::LAYERS_NOTE;
+pub use lease::{Lease, images_in_use, layers_in_use};
+pub(crate) use name::is_digest;
 pub use name::normalise;
+pub(crate) use pulled::diff_ids;
 pub use store::ImageStore;
 pub(crate) use user::resolve_user;
 

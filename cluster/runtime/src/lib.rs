@@ -9,6 +9,7 @@ pub mod host;
 pub mod image;
 pub mod net;
 pub mod oci;
+pub mod registry;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -17,6 +18,8 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
+
+use registry::{Keyring, PullError, Pulled};
 
 pub use cgroup::{CPU_PERIOD_US, Cgroups, Resources};
 
@@ -27,6 +30,8 @@ pub struct Image {
     pub id: String,
     /// Every full name that points to it, for example `docker.io/library/web:v1`, sorted.
     pub names: Vec<String>,
+    /// Those of `names` that came from a registry; the others were made or loaded here.
+    pub registry_names: Vec<String>,
     /// Bytes of all layers, unpacked.
     pub size_bytes: u64,
     /// Configuration: entrypoint, cmd, env, user, working directory, stop signal.
@@ -221,6 +226,12 @@ pub enum RuntimeError {
     Failed(String),
 }
 
+/// What there is to say of an image that is not here and cannot be pulled.
+fn not_here(reference: &str) -> String {
+    let name = image::normalise(reference).unwrap_or_else(|_| reference.to_owned());
+    format!("{name}: not in this node's image store; add it with `afloat image build` or `afloat image load`")
+}
+
 /// Runs containers for one node.
 #[async_trait]
 pub trait Runtime: Send + Sync + 'static {
@@ -229,6 +240,11 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Everything that the node has.
     async fn images(&self) -> Result<Vec<Image>, RuntimeError>;
+
+    /// Pulls an image from its registry, unless the very same is here; dropped when nobody wants it any more.
+    async fn pull(&self, reference: &str, _keyring: &Keyring) -> Result<Pulled, PullError> {
+        Err(PullError::Refused(not_here(reference)))
+    }
 
     /// Numeric (uid, gid, additional groups) of a user as images and pods name it, from the image's `/etc/passwd` and `/etc/group`.
     async fn resolve_user(&self, image_id: &str, user: &str) -> Result<(u32, u32, Vec<u32>), RuntimeError>;
@@ -267,6 +283,11 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Connects to a TCP port inside the pod's network namespace (probes, hooks, port-forward).
     async fn connect(&self, pod_uid: &str, port: u16) -> Result<tokio::net::TcpStream, RuntimeError>;
+
+    /// The disk that images are on is short of space, although unused images were removed.
+    fn disk_pressure(&self) -> bool {
+        false
+    }
 
     /// Why [`ContainerSpec::resources`] have no effect here; None: they are enforced.
     fn unlimited(&self) -> Option<String> {

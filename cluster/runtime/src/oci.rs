@@ -8,6 +8,7 @@ mod command;
 mod container;
 mod exec;
 mod host_facts;
+mod image_service;
 mod log;
 mod record;
 mod rootfs;
@@ -21,7 +22,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, broadcast};
@@ -29,12 +30,14 @@ use tokio::sync::{Semaphore, broadcast};
 use crate::host::{BOOT_FILE, IO_DIR};
 use crate::image::{ImageError, ImageStore, resolve_user};
 use crate::net::{Bridge, NetError, connect_netlink};
+use crate::registry::{Keyring, PullError, Pulled};
 use crate::{
     Cgroups, Container, ContainerSpec, ExecSession, ExecSpec, Image, Resources, Runtime, RuntimeError, Sandbox,
     SandboxSpec,
 };
 use command::OciCommand;
 use host_facts::HostFacts;
+pub use image_service::ImageService;
 use log::Pipes;
 use record::Record;
 use sandbox::Sandboxes;
@@ -89,6 +92,7 @@ struct Shared {
     creating: Semaphore,
     facts: HostFacts,
     cgroups: Cgroups,
+    images: OnceLock<Arc<ImageService>>,
 }
 
 impl OciRuntime {
@@ -125,6 +129,7 @@ impl OciRuntime {
             creating: Semaphore::new(CREATES_MAX),
             facts,
             cgroups,
+            images: OnceLock::new(),
         });
         for record in records {
             shared.adopt(record);
@@ -200,6 +205,17 @@ impl Runtime for OciRuntime {
     async fn images(&self) -> Result<Vec<Image>, RuntimeError> {
         let images = Arc::clone(&self.shared.options.images);
         blocking(move || Ok(images.list()?)).await
+    }
+
+    async fn pull(&self, reference: &str, keyring: &Keyring) -> Result<Pulled, PullError> {
+        match self.shared.images.get() {
+            Some(images) => images.pull(reference, keyring).await,
+            None => Err(PullError::Refused(crate::not_here(reference))),
+        }
+    }
+
+    fn disk_pressure(&self) -> bool {
+        self.shared.images.get().is_some_and(|images| images.disk_pressure())
     }
 
     async fn resolve_user(&self, image_id: &str, user: &str) -> Result<(u32, u32, Vec<u32>), RuntimeError> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use afloat_runtime::registry::{Keyring, PullError, Pulled};
 use afloat_runtime::{
     Container, ContainerSpec, ExecSession, ExecSpec, Image, Resources, Runtime, RuntimeError, Sandbox, SandboxSpec,
 };
@@ -87,6 +88,10 @@ impl Runtime for Timed {
         self.inner.images().await
     }
 
+    async fn pull(&self, reference: &str, keyring: &Keyring) -> Result<Pulled, PullError> {
+        self.time("pull", self.inner.pull(reference, keyring)).await
+    }
+
     async fn resolve_user(&self, image_id: &str, user: &str) -> Result<(u32, u32, Vec<u32>), RuntimeError> {
         self.inner.resolve_user(image_id, user).await
     }
@@ -133,6 +138,10 @@ impl Runtime for Timed {
 
     async fn connect(&self, pod_uid: &str, port: u16) -> Result<tokio::net::TcpStream, RuntimeError> {
         self.inner.connect(pod_uid, port).await
+    }
+
+    fn disk_pressure(&self) -> bool {
+        self.inner.disk_pressure()
     }
 
     fn unlimited(&self) -> Option<String> {

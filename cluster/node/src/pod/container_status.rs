@@ -185,7 +185,7 @@ fn shown(container: &Container, obstacle: &Obstacle, now: Timestamp) -> (String,
     let Obstacle {
         reason, message, since, ..
     } = obstacle;
-    if *reason == "ErrImagePull" && later(*since, ERROR_SHOWN) <= now {
+    if matches!(*reason, "ErrImagePull" | "RegistryUnavailable") && later(*since, ERROR_SHOWN) <= now {
         return (
             "ImagePullBackOff".to_owned(),
             format!(

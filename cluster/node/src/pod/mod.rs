@@ -14,6 +14,7 @@ pub mod plan;
 #[cfg(test)]
 mod plan_test;
 pub(crate) mod probe;
+pub(crate) mod pull;
 pub(crate) mod recover;
 pub(crate) mod resize;
 pub(crate) mod resolve;

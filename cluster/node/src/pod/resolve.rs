@@ -239,6 +239,7 @@ mod tests {
         let image = Image {
             id: String::new(),
             names: vec![],
+            registry_names: vec![],
             size_bytes: 0,
             config,
         };

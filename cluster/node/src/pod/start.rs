@@ -5,10 +5,9 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, Probe};
 
 use super::plan::{Action, Planner};
-use super::resize;
 use super::spec::{self, ProbeKind, ProbeTiming};
 use super::state::{Hook, Instance, ProbeTrack, Process, Why};
-use super::status;
+use super::{pull, resize, status};
 use crate::clock::{later, seconds};
 
 impl Planner<'_> {
@@ -128,6 +127,10 @@ impl Planner<'_> {
         let Some(track) = self.state().containers.get(&container.name) else {
             return;
         };
+        // Its back-off was over when the pull began.
+        if pull::under_way(track, container) || pull::done(track, container) {
+            return self.create(container);
+        }
         match track.crash.until(exit.finished_at, self.state().limits) {
             Some(until) if !changed && !self.reached(until) => {
                 if !instance.back_off_told {
@@ -145,6 +148,9 @@ impl Planner<'_> {
         let track = self.state().containers.get(&container.name);
         // Two of a name never live at once.
         if track.is_some_and(|track| track.stale.iter().any(Instance::alive)) {
+            return;
+        }
+        if track.is_some_and(|track| pull::under_way(track, container)) {
             return;
         }
         if let Some(obstacle) = track.and_then(|track| track.obstacle.as_ref())

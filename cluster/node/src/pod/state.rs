@@ -85,6 +85,10 @@ pub(crate) struct Track {
     pub(crate) last: Option<Ended>,
     pub(crate) crash: BackOff,
     pub(crate) pull: BackOff,
+    /// Its image is being pulled: [`super::spec::hash`] of what for.
+    pub(crate) pulling: Option<String>,
+    /// Its image was pulled to create it: the hash again, and the image.
+    pub(crate) pulled: Option<(String, afloat_runtime::Image)>,
     /// Why it cannot be created.
     pub(crate) obstacle: Option<Obstacle>,
     /// The next attempt's number.
@@ -428,6 +432,8 @@ impl PodState {
         let track = self.containers.entry(container.to_owned()).or_default();
         track.next_attempt = track.next_attempt.max(instance.attempt + 1);
         track.pull.reset();
+        track.pulling = None;
+        track.pulled = None;
         track.obstacle = None;
         if let Some(old) = track.instance.replace(instance) {
             track.last = old.ended();
@@ -438,6 +444,7 @@ impl PodState {
     /// It could not be made.
     pub(crate) fn not_created(&mut self, container: &str, obstacle: Obstacle) {
         let track = self.containers.entry(container.to_owned()).or_default();
+        track.pulled = None;
         // The same trouble again: it has been so since the first time.
         let before = track
             .obstacle

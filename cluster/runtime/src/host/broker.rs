@@ -26,6 +26,8 @@ const BACKLOG: i32 = 1024;
 enum Verb {
     Listen,
     Connect,
+    /// Ask the host's resolver for a name's addresses; the answer is the end of a pipe where they will come.
+    Resolve(String),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -58,6 +60,22 @@ impl Broker {
     /// Listens on an address of the host.
     pub fn listen(&self, addr: SocketAddr) -> io::Result<std::net::TcpListener> {
         Ok(std::net::TcpListener::from(self.ask(Verb::Listen, addr)?))
+    }
+
+    /// A socket that is being connected to an address that the host can reach, not blocking.
+    pub(crate) fn start_connecting(&self, addr: SocketAddr) -> io::Result<std::net::TcpStream> {
+        Ok(std::net::TcpStream::from(self.ask(Verb::Connect, addr)?))
+    }
+
+    /// A pipe where the addresses of a name come, one a line, or `error …`: as the host's own resolver says.
+    pub(crate) fn resolve(&self, name: &str) -> io::Result<OwnedFd> {
+        if name.len() > super::resolve::NAME_BYTES_MAX {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the name of the host is too long",
+            ));
+        }
+        self.ask(Verb::Resolve(name.to_owned()), SocketAddr::from(([0, 0, 0, 0], 0)))
     }
 
     /// Connects to an address that the host can reach; gives up after 10 seconds.
@@ -119,7 +137,7 @@ impl Broker {
 }
 
 /// Serves one request; in the outer process, when the channel is readable. `false`: the inside is gone.
-pub(super) fn serve_one(channel: BorrowedFd<'_>) -> io::Result<bool> {
+pub(super) fn serve_one(channel: BorrowedFd<'_>, resolvers: &mut super::resolve::Resolvers) -> io::Result<bool> {
     let (bytes, _) = receive_message(channel.as_raw_fd())?;
     if bytes.is_empty() {
         return Ok(false);
@@ -128,8 +146,9 @@ pub(super) fn serve_one(channel: BorrowedFd<'_>) -> io::Result<bool> {
         return Ok(true);
     };
     let made = match request.verb {
-        Verb::Listen => listen(request.address),
-        Verb::Connect => start_connecting(request.address),
+        Verb::Listen => listen(request.address).map(OwnedFd::from),
+        Verb::Connect => start_connecting(request.address).map(OwnedFd::from),
+        Verb::Resolve(name) => resolvers.start(&name),
     };
     let errno = made
         .as_ref()

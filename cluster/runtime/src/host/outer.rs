@@ -16,6 +16,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getegid, geteuid};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::resolve::Resolvers;
 use super::{HostError, HostOptions, broker, cgroup, init};
 
 /// How long the inside may take to stop after the first signal. It promises 5 seconds itself.
@@ -99,6 +100,7 @@ struct Outer {
     child: Pid,
     channel: OwnedFd,
     errors: OwnedFd,
+    resolvers: Resolvers,
     _alive: OwnedFd,
     /// Dropped after everything else has ended.
     _cgroups: Option<cgroup::Tree>,
@@ -153,6 +155,7 @@ impl Outer {
             child,
             channel,
             errors,
+            resolvers: Resolvers::default(),
             _alive: alive,
             _cgroups: cgroups,
         };
@@ -191,11 +194,12 @@ impl Outer {
                 let _ = kill(self.child, signal);
                 stop_at = stop_at.or(Some(Instant::now() + STOP_LIMIT));
             }
+            self.resolvers.reap();
             if let Some(code) = self.ended()? {
                 return self.result(code);
             }
             if ready {
-                serving = broker::serve_one(self.channel.as_fd()).unwrap_or(false);
+                serving = broker::serve_one(self.channel.as_fd(), &mut self.resolvers).unwrap_or(false);
             }
         }
     }

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::layer::{open_below, unpack};
 use super::name::is_digest;
-use super::store::ConfigFile;
+use super::store::{ConfigFile, Names};
 use super::{ImageError, ImageStore, normalise};
 use crate::Image;
 
@@ -24,7 +24,7 @@ const DEPTH_MAX: u32 = 4;
 const NAME_ANNOTATIONS: [&str; 2] = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
 
 /// This machine's architecture, as images name it (Go's names).
-pub(super) fn architecture() -> &'static str {
+pub(crate) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -237,12 +237,12 @@ impl Source<'_> {
                 )));
             }
         }
-        self.store.add_image(config, names, digests)
+        self.store.add_image(config, Names::Here(names), digests)
     }
 }
 
 /// By the first bytes: gzip, zstd or neither.
-fn decompressed(file: fs::File) -> io::Result<Box<dyn Read>> {
+pub(super) fn decompressed(file: fs::File) -> io::Result<Box<dyn Read>> {
     let mut reader = BufReader::with_capacity(1 << 17, file);
     let start = io::BufRead::fill_buf(&mut reader)?;
     Ok(match start {

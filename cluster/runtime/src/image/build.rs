@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::store::{ConfigFile, ConfigSection, ImageStore, RootFs};
+use super::store::{ConfigFile, ConfigSection, ImageStore, Names, RootFs};
 use super::{ImageError, library, normalise};
 use crate::Image;
 
@@ -95,7 +95,7 @@ pub(super) fn build(store: &ImageStore, spec: &BuildSpec) -> Result<Image, Image
         diff_ids.push(format!("sha256:{}", layer(store, tree)?));
     }
     let config = serde_json::to_vec(&config(spec, diff_ids)).map_err(|e| ImageError::bad(&spec.name, e.to_string()))?;
-    store.add_image(&config, &[name], &[])
+    store.add_image(&config, Names::Here(&[name]), &[])
 }
 
 /// No time in it: the same files are the same image.

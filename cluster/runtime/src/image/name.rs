@@ -67,7 +67,7 @@ pub fn normalise(reference: &str) -> Result<String, ImageError> {
 }
 
 /// `sha256:` and 64 hexadecimal digits.
-pub(super) fn is_digest(text: &str) -> bool {
+pub(crate) fn is_digest(text: &str) -> bool {
     text.strip_prefix("sha256:")
         .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
 }

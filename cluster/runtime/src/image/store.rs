@@ -3,7 +3,8 @@
 //! ```text
 //! layers/<diffID>/fs      unpacked, for overlays      layers/<diffID>/size   bytes of its files
 //! images/<id>.json        layers and digests          configs/<id>           the configuration as it came
-//! names.json              full name → id, changed under `lock`
+//! names.json              full name → id (and digest, if it was pulled), changed under `lock`
+//! leases/                 layers that somebody is about to use, see `lease`
 //! tmp/                    made whole here, then renamed
 //! ```
 
@@ -16,27 +17,63 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::name::{is_digest, normalise};
-use super::{BuildSpec, ImageError, archive, build, layer};
+use super::{BuildSpec, ImageError, Lease, archive, build, layer};
 use crate::{Image, ImageConfig};
 
 /// Something in `tmp` that is older was left by a process that died.
 const STALE_AFTER: std::time::Duration = std::time::Duration::from_secs(3600);
 
+/// Blobs under way end so.
+const PARTIAL: &str = "part";
+
 /// A directory of images. Calls block: not for async threads.
 #[derive(Clone, Debug)]
 pub struct ImageStore {
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
 }
 
 /// What is known of an image beside its configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Record {
+pub(super) struct Record {
     /// Hexadecimal, lowest first.
-    layers: Vec<String>,
+    pub(super) layers: Vec<String>,
     size_bytes: u64,
     /// Digests of manifests that it came with, `sha256:…`.
     #[serde(default)]
     digests: Vec<String>,
+    /// It came from a registry, and can again.
+    #[serde(default)]
+    pub(super) pulled: bool,
+}
+
+/// What a name points to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Named {
+    /// An image that was made or loaded here.
+    Here(String),
+    /// One that came from a registry.
+    Pulled {
+        id: String,
+        /// What the registry had under the name.
+        digest: String,
+    },
+}
+
+impl Named {
+    pub(super) fn id(&self) -> &str {
+        match self {
+            Self::Here(id) | Self::Pulled { id, .. } => id,
+        }
+    }
+}
+
+/// Names to add to an image.
+pub(super) enum Names<'a> {
+    /// For one that was made or loaded here.
+    Here(&'a [String]),
+    /// For one that came from a registry, where the name means this digest.
+    Pulled(&'a str, &'a str),
 }
 
 /// The configuration as the OCI image specification writes it; only what we read.
@@ -86,7 +123,7 @@ impl ImageStore {
     /// # Errors
     /// The directory cannot be made.
     pub fn open(dir: &Path) -> Result<Self, ImageError> {
-        for name in ["layers", "images", "configs", "tmp"] {
+        for name in ["layers", "images", "configs", "leases", "tmp"] {
             let path = dir.join(name);
             fs::create_dir_all(&path).map_err(ImageError::io(path))?;
         }
@@ -100,6 +137,7 @@ impl ImageStore {
     /// # Errors
     /// A bad name, a file that cannot be read, a library that is missing.
     pub fn build(&self, spec: &BuildSpec) -> Result<Image, ImageError> {
+        let _lease = Lease::everything(self)?;
         build::build(self, spec)
     }
 
@@ -108,6 +146,7 @@ impl ImageStore {
     /// # Errors
     /// Neither of the two, or broken.
     pub fn load(&self, path: &Path) -> Result<Vec<Image>, ImageError> {
+        let _lease = Lease::everything(self)?;
         archive::load(self, path)
     }
 
@@ -147,8 +186,8 @@ impl ImageStore {
             return self.read(reference, &names);
         }
         let name = normalise(reference)?;
-        if let Some(id) = names.get(&name) {
-            return self.read(id, &names);
+        if let Some(named) = names.get(&name) {
+            return self.read(named.id(), &names);
         }
         let Some((_, digest)) = name.split_once('@') else {
             return Ok(None);
@@ -179,12 +218,12 @@ impl ImageStore {
         let _lock = self.lock()?;
         let mut names = self.names()?;
         if is_digest(reference) {
-            names.retain(|_, id| *id != image.id);
+            names.retain(|_, named| named.id() != image.id);
         } else {
             names.remove(&normalise(reference)?);
         }
         self.write_names(&names)?;
-        if !names.values().any(|id| *id == image.id) {
+        if !names.values().any(|named| named.id() == image.id) {
             for path in [self.record_path(&image.id), self.config_path(&image.id)] {
                 fs::remove_file(&path).or_else(|e| {
                     if e.kind() == io::ErrorKind::NotFound {
@@ -198,25 +237,6 @@ impl ImageStore {
         Ok(true)
     }
 
-    /// Removes layers of no image, except those of `keep` (hexadecimal diffIDs that containers use).
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub fn prune(&self, keep: &[String]) -> Result<(), ImageError> {
-        let _lock = self.lock()?;
-        let mut used: Vec<String> = keep.to_vec();
-        for image in self.list()? {
-            used.extend(self.record(&image.id)?.map(|record| record.layers).unwrap_or_default());
-        }
-        let dir = self.dir.join("layers");
-        for entry in fs::read_dir(&dir).map_err(ImageError::io(&dir))?.flatten() {
-            if !used.iter().any(|layer| entry.file_name() == layer.as_str()) {
-                let _ = fs::remove_dir_all(entry.path());
-            }
-        }
-        Ok(())
-    }
-
     /// Unpacked layers of an image, topmost first, as overlays want them.
     pub(crate) fn layers(&self, id: &str) -> Result<Vec<PathBuf>, ImageError> {
         let record = self.record(id)?.ok_or_else(|| ImageError::NotFound(id.to_owned()))?;
@@ -226,6 +246,15 @@ impl ImageStore {
             .rev()
             .map(|layer| self.dir.join("layers").join(layer).join("fs"))
             .collect())
+    }
+
+    /// The same for a container, with a note in its directory that keeps them while the directory is there.
+    pub(crate) fn pin(&self, id: &str, note: &Path) -> Result<Vec<PathBuf>, ImageError> {
+        // No removal in between: either the image is gone, or the note is seen.
+        let _lock = self.lock()?;
+        let record = self.record(id)?.ok_or_else(|| ImageError::NotFound(id.to_owned()))?;
+        fs::write(note, super::lease::note(id, &record.layers)).map_err(ImageError::io(note))?;
+        self.layers(id)
     }
 
     /// A text file of an image, as its topmost layer has it; empty where there is none.
@@ -264,12 +293,12 @@ impl ImageStore {
         }
     }
 
-    pub(super) fn has_layer(&self, diff_id: &str) -> bool {
+    pub(crate) fn has_layer(&self, diff_id: &str) -> bool {
         self.dir.join("layers").join(diff_id).join("size").exists()
     }
 
     /// Stores an image whose layers are there, under names (full ones).
-    pub(super) fn add_image(&self, config: &[u8], names: &[String], digests: &[String]) -> Result<Image, ImageError> {
+    pub(super) fn add_image(&self, config: &[u8], names: Names<'_>, digests: &[String]) -> Result<Image, ImageError> {
         let id = format!("sha256:{}", hex::encode(Sha256::digest(config)));
         let parsed: ConfigFile = serde_json::from_slice(config).map_err(|e| ImageError::bad(&id, e.to_string()))?;
         let mut layers = Vec::new();
@@ -285,8 +314,10 @@ impl ImageStore {
             layers.push(layer.to_owned());
         }
         let _lock = self.lock()?;
+        let before = self.record(&id)?;
         let mut digests = digests.to_vec();
-        digests.extend(self.record(&id)?.map(|r| r.digests).unwrap_or_default());
+        let pulled = matches!(names, Names::Pulled(..)) && before.as_ref().is_none_or(|record| record.pulled);
+        digests.extend(before.map(|r| r.digests).unwrap_or_default());
         digests.sort();
         digests.dedup();
         self.write(&self.config_path(&id), config)?;
@@ -294,27 +325,42 @@ impl ImageStore {
             layers,
             size_bytes,
             digests,
+            pulled,
         };
         self.write(
             &self.record_path(&id),
             &serde_json::to_vec(&record).map_err(|e| ImageError::bad(&id, e.to_string()))?,
         )?;
         let mut all = self.names()?;
-        for name in names {
-            all.insert(name.clone(), id.clone());
+        match names {
+            Names::Here(names) => all.extend(names.iter().map(|name| (name.clone(), Named::Here(id.clone())))),
+            Names::Pulled(name, digest) => {
+                let (id, digest) = (id.clone(), digest.to_owned());
+                all.insert(name.to_owned(), Named::Pulled { id, digest });
+            }
         }
         self.write_names(&all)?;
         self.read(&id, &all)?.ok_or(ImageError::NotFound(id))
     }
 
+    /// Where something may be made, on the same file system.
+    pub(crate) fn temporary_path(&self) -> PathBuf {
+        self.dir.join("tmp").join(uuid::Uuid::new_v4().to_string())
+    }
+
+    /// Where a blob may be put on its way; locked while somebody is at it.
+    pub(crate) fn partial_path(&self) -> PathBuf {
+        self.temporary_path().with_extension(PARTIAL)
+    }
+
     /// A directory of our own on the same file system.
     pub(super) fn temporary(&self) -> Result<PathBuf, ImageError> {
-        let path = self.dir.join("tmp").join(uuid::Uuid::new_v4().to_string());
+        let path = self.temporary_path();
         fs::create_dir(&path).map_err(ImageError::io(&path))?;
         Ok(path)
     }
 
-    fn read(&self, id: &str, names: &BTreeMap<String, String>) -> Result<Option<Image>, ImageError> {
+    fn read(&self, id: &str, names: &BTreeMap<String, Named>) -> Result<Option<Image>, ImageError> {
         let Some(record) = self.record(id)? else {
             return Ok(None);
         };
@@ -325,11 +371,12 @@ impl ImageStore {
             Err(error) => return Err(ImageError::io(path)(error)),
         };
         let section = parsed.config.unwrap_or_default();
+        let own = names.iter().filter(|(_, named)| named.id() == id);
         Ok(Some(Image {
             id: id.to_owned(),
-            names: names
-                .iter()
-                .filter(|(_, named)| *named == id)
+            names: own.clone().map(|(name, _)| name.clone()).collect(),
+            registry_names: own
+                .filter(|(_, named)| matches!(named, Named::Pulled { .. }))
                 .map(|(name, _)| name.clone())
                 .collect(),
             size_bytes: record.size_bytes,
@@ -344,7 +391,7 @@ impl ImageStore {
         }))
     }
 
-    fn record(&self, id: &str) -> Result<Option<Record>, ImageError> {
+    pub(super) fn record(&self, id: &str) -> Result<Option<Record>, ImageError> {
         let path = self.record_path(id);
         match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes)
@@ -365,7 +412,7 @@ impl ImageStore {
         self.dir.join("configs").join(id.trim_start_matches("sha256:"))
     }
 
-    fn names(&self) -> Result<BTreeMap<String, String>, ImageError> {
+    pub(super) fn names(&self) -> Result<BTreeMap<String, Named>, ImageError> {
         let path = self.dir.join("names.json");
         match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| ImageError::bad(&path, e.to_string())),
@@ -374,21 +421,24 @@ impl ImageStore {
         }
     }
 
-    fn write_names(&self, names: &BTreeMap<String, String>) -> Result<(), ImageError> {
+    fn write_names(&self, names: &BTreeMap<String, Named>) -> Result<(), ImageError> {
         let path = self.dir.join("names.json");
         let bytes = serde_json::to_vec_pretty(names).map_err(|e| ImageError::bad(&path, e.to_string()))?;
         self.write(&path, &bytes)
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
-        let temporary = self.dir.join("tmp").join(uuid::Uuid::new_v4().to_string());
-        fs::write(&temporary, bytes)
-            .and_then(|()| fs::rename(&temporary, path))
-            .map_err(ImageError::io(path))
+        let temporary = self.temporary_path();
+        let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+        if written.is_err() {
+            // A full disk keeps no half of it.
+            let _ = fs::remove_file(&temporary);
+        }
+        written.map_err(ImageError::io(path))
     }
 
     /// Held by whoever changes names; released when dropped.
-    fn lock(&self) -> Result<File, ImageError> {
+    pub(super) fn lock(&self) -> Result<File, ImageError> {
         let path = self.dir.join("lock");
         let file = File::options()
             .create(true)
@@ -405,6 +455,14 @@ impl ImageStore {
             return;
         };
         for entry in entries.flatten() {
+            let path = entry.path();
+            if path.extension().is_some_and(|end| end == PARTIAL) {
+                // Its pull is over if nobody holds it, however young it is: these are large.
+                if File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+                    let _ = fs::remove_file(path);
+                }
+                continue;
+            }
             let stale = entry
                 .metadata()
                 .and_then(|m| m.modified())

@@ -119,6 +119,18 @@ fn nothing_leaves_the_root() -> Result {
 }
 
 #[test]
+fn what_a_dead_pull_left_goes_at_the_next_start() -> Result {
+    let (dir, store) = store()?;
+    let (dead, alive) = (store.partial_path(), store.partial_path());
+    fs::write(&dead, "half a layer")?;
+    let held = fs::File::create(&alive)?;
+    held.lock()?;
+    ImageStore::open(&dir.path().join("images"))?;
+    assert!(!dead.exists() && alive.exists());
+    Ok(())
+}
+
+#[test]
 fn whiteouts_take_the_overlays_form() -> Result {
     use tar::EntryType::{Directory, Regular};
     let (dir, store) = store()?;

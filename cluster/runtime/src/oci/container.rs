@@ -13,6 +13,7 @@ use super::spec::{Surroundings, config};
 use super::{Shared, blocking, failed, log, rootfs, watch};
 use crate::host::OCI_STATE_DIR;
 use crate::host::init::start_time;
+use crate::image::LAYERS_NOTE;
 use crate::net::namespace_path;
 use crate::{Cgroups, ContainerSpec, ContainerState, Resources, RuntimeError};
 
@@ -149,8 +150,8 @@ impl Shared {
         hostname: &str,
         host_network: bool,
     ) -> Result<(), RuntimeError> {
-        let layers = self.options.images.layers(&spec.image_id)?;
         fs::create_dir_all(dir).map_err(|e| failed(format!("making {}", dir.display()), &e))?;
+        let layers = self.options.images.pin(&spec.image_id, &dir.join(LAYERS_NOTE))?;
         let root = rootfs::mount_rootfs(dir, &layers).map_err(|e| failed("mounting the root file system", &e))?;
         if !spec.working_dir.is_empty() {
             rootfs::make_working_dir(&root, &spec.working_dir)

@@ -2,14 +2,10 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, move_mount, unmount,
-};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::host::mounts::{options_too_long, overlay_options};
 use crate::image::directory_below;
@@ -30,31 +26,42 @@ pub(super) fn mount_rootfs(dir: &Path, layers: &[PathBuf]) -> io::Result<PathBuf
     };
     let options = overlay_options(lower, &upper, &work)?;
     if options_too_long(&options) {
-        mount_many(lower, &upper, &work, &root)?;
+        mount_many(dir, lower)?;
     } else {
         mount("overlay", &root, "overlay", MountFlags::empty(), options.as_c_str())?;
     }
     Ok(root)
 }
 
-/// One option after the other, for images with more layers than fit into one string (kernel 6.5 and newer).
-fn mount_many(lower: &[PathBuf], upper: &Path, work: &Path, root: &Path) -> io::Result<()> {
-    let context: OwnedFd = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_flag(&context, "userxattr")?;
-    for layer in lower {
-        fsconfig_set_string(&context, "lowerdir+", layer)?;
+/// The same for images with more layers than fit into one string: short names for them, relative to a working directory
+/// that one thread has for itself. Works on every kernel, for as many layers as an overlay may have (500).
+fn mount_many(dir: &Path, lower: &[PathBuf]) -> io::Result<()> {
+    let links = dir.join("l");
+    fs::create_dir_all(&links)?;
+    let short = |number: usize| PathBuf::from(format!("l/{number}"));
+    for (number, layer) in lower.iter().enumerate() {
+        std::os::unix::fs::symlink(layer, dir.join(short(number)))?;
     }
-    fsconfig_set_string(&context, "upperdir", upper)?;
-    fsconfig_set_string(&context, "workdir", work)?;
-    fsconfig_create(&context)?;
-    let made = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
-    Ok(move_mount(
-        &made,
-        "",
-        CWD,
-        root,
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-    )?)
+    let lower: Vec<PathBuf> = (0..lower.len()).map(short).collect();
+    let options = overlay_options(&lower, Path::new("upper"), Path::new("work"))?;
+    let mounted = std::thread::scope(|scope| {
+        let thread = scope.spawn(|| -> io::Result<()> {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)?;
+            rustix::process::chdir(dir)?;
+            Ok(mount(
+                "overlay",
+                "rootfs",
+                "overlay",
+                MountFlags::empty(),
+                options.as_c_str(),
+            )?)
+        });
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("mounting broke off")))
+    });
+    fs::remove_dir_all(&links)?;
+    mounted
 }
 
 /// The runtime does not make the working directory.

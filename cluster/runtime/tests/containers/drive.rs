@@ -20,13 +20,14 @@ const LIMIT: Duration = Duration::from_secs(60);
 const ORDINARY: &str = "65534";
 
 type Test = (&'static str, fn(&World) -> anyhow::Result<()>);
-const TESTS: [Test; 8] = [
+const TESTS: [Test; 9] = [
     ("life", life),
     ("kill_leaves_nothing_and_a_new_start_is_a_reboot", kill_and_reboot),
     ("inner_crash_finds_containers_again", crash),
     ("signals_stop_it", signals),
     ("deaf_inside_is_killed_by_the_second_signal", deaf),
     ("port_in_use_is_named", port),
+    ("images_are_right_to_the_last_layer", images),
     ("limits_hold_and_their_cgroups_go", limits),
     ("a_later_run_sweeps", swept),
 ];
@@ -390,6 +391,13 @@ fn port(world: &World) -> anyhow::Result<()> {
     ensure!(line.contains(&format!("address {address} is in use")), "{line}");
     ensure!(run.wait()? == 3);
     Ok(())
+}
+
+fn images(world: &World) -> anyhow::Result<()> {
+    let mut run = world.start("images", None)?;
+    run.expect("images are right")?;
+    ensure!(run.wait()? == 0);
+    run.nothing_left(true)
 }
 
 fn limits(world: &World) -> anyhow::Result<()> {

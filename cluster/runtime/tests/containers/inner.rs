@@ -78,6 +78,7 @@ async fn play(scenario: &str, inherited: Inherited) -> anyhow::Result<()> {
             std::future::pending().await
         }
         "crash" => inside.after_crash(&inherited).await,
+        "images" => crate::images::play(&inside, &inherited).await,
         "limits" => crate::limits::play(&inside, &inherited, &mut term).await,
         other => anyhow::bail!("no scenario {other}"),
     }
@@ -93,8 +94,8 @@ fn describe(container: &Container) -> String {
 
 pub(crate) struct Inside {
     pub(crate) runtime: OciRuntime,
-    image: String,
-    dir: std::path::PathBuf,
+    pub(crate) image: String,
+    pub(crate) dir: std::path::PathBuf,
 }
 
 impl Inside {

@@ -4,10 +4,14 @@
 //! it all from outside.
 
 #![allow(clippy::print_stdout)] // what a program is for that talks to its driver
+#![allow(clippy::expect_used)] // of the registry: helpers of tests may fail as tests do
 
 mod drive;
+mod images;
 mod inner;
 mod limits;
+#[path = "../registry/server.rs"]
+mod registry;
 
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
