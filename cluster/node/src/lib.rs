@@ -20,6 +20,7 @@ pub mod pod;
 mod quantity;
 mod resize;
 mod server;
+mod spdy;
 mod volume;
 mod worker;
 

@@ -1,8 +1,11 @@
 //! The kubelet API, spoken on connections that the API server dials: logs, exec, attach, port-forward, pods.
 
+mod channels;
 mod exec;
 mod forward;
+mod forward_spdy;
 mod socket;
+mod upgrade;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -43,6 +46,14 @@ impl Refusal {
         Self {
             code: StatusCode::BAD_REQUEST,
             reason: "BadRequest",
+            message: message.into(),
+        }
+    }
+
+    fn forbidden(message: impl Into<String>) -> Self {
+        Self {
+            code: StatusCode::FORBIDDEN,
+            reason: "Forbidden",
             message: message.into(),
         }
     }

@@ -264,8 +264,14 @@ pub trait Runtime: Send + Sync + 'static {
     /// Runs a command in a running container.
     async fn exec(&self, id: &str, spec: ExecSpec) -> Result<ExecSession, RuntimeError>;
 
-    /// Connects to a TCP port inside the pod's network namespace (probes, hooks, port-forward).
+    /// Connects to a TCP port of the pod's address (probes, hooks).
     async fn connect(&self, pod_uid: &str, port: u16) -> Result<tokio::net::TcpStream, RuntimeError>;
+
+    /// Connects to a TCP port of the loopback address inside the pod's network namespace (port-forward): also reaches what
+    /// listens for the pod's own containers only.
+    async fn connect_loopback(&self, pod_uid: &str, port: u16) -> Result<tokio::net::TcpStream, RuntimeError> {
+        self.connect(pod_uid, port).await
+    }
 
     /// Why [`ContainerSpec::resources`] have no effect here; None: they are enforced.
     fn unlimited(&self) -> Option<String> {

@@ -283,6 +283,10 @@ impl Runtime for OciRuntime {
             .map_err(|e| failed(format!("connecting to {ip}:{port}"), &e))
     }
 
+    async fn connect_loopback(&self, pod_uid: &str, port: u16) -> Result<tokio::net::TcpStream, RuntimeError> {
+        self.shared.connect_loopback(pod_uid, port).await
+    }
+
     fn unlimited(&self) -> Option<String> {
         self.shared.cgroups.unavailable().map(str::to_owned)
     }

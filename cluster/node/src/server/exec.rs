@@ -9,14 +9,12 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-use super::socket::{self, CLOSE, ERROR, RESIZE, Receiver, STDERR, STDIN, STDOUT, Socket};
+use super::channels::{self, Input, RESIZE, Receiver, STDERR, STDIN, STDOUT, Sender, Wanted};
 use super::{Body, Query, Refusal};
 use crate::agent::Agent;
 use crate::dirs::PodDirs;
 use crate::logs::{self, LogOptions};
 
-const V5: &str = "v5.channel.k8s.io";
-const PROTOCOLS: [&str; 2] = [V5, "v4.channel.k8s.io"];
 const CHUNK: usize = 32 * 1024;
 const NO_STDIN: &str =
     "afloat: containers have no standard input here, this is their output; to type, use kubectl exec -it\r\n";
@@ -36,20 +34,13 @@ impl Agent {
         }
         let pod = self.pod(namespace, pod)?;
         let id = self.running(&pod, container).await?.id;
-        let (tty, stdin) = (query.flag("tty"), query.flag("input"));
-        let wanted = (query.flag("output"), query.flag("error") && !tty);
+        let wanted = wanted(query);
+        let Wanted { tty, stdin, .. } = wanted;
         let runtime = self.context.runtime.clone();
-        socket::upgrade(request, &PROTOCOLS, move |socket, protocol| async move {
-            let started = runtime.exec(&id, ExecSpec { command, tty, stdin }).await;
-            match started {
-                Ok(session) => run(socket, session, wanted, protocol == V5).await,
-                Err(error) => {
-                    let (mut sender, _) = socket::split(socket);
-                    let _ = sender
-                        .send(ERROR, failure(&error.to_string()).to_string().as_bytes())
-                        .await;
-                    sender.close().await;
-                }
+        channels::upgrade(request, wanted, move |sender, receiver| async move {
+            match runtime.exec(&id, ExecSpec { command, tty, stdin }).await {
+                Ok(session) => run(sender, receiver, session, wanted).await,
+                Err(error) => sender.end(&failure(&error.to_string())).await,
             }
         })
     }
@@ -64,7 +55,8 @@ impl Agent {
         query: &Query,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Refusal> {
-        let (typing, tty) = (query.flag("input"), query.flag("tty"));
+        let wanted = wanted(query);
+        let (typing, tty) = (wanted.stdin, wanted.tty);
         let pod = self.pod(namespace, pod)?;
         let id = self.running(&pod, container).await?.id;
         let dir = PodDirs::new(&self.context.options.dir, &pod).container_logs(container);
@@ -78,8 +70,7 @@ impl Agent {
                 .iter()
                 .any(|c| c.id == id && c.state == afloat_runtime::ContainerState::Running)
         };
-        socket::upgrade(request, &PROTOCOLS, move |socket, _| async move {
-            let (mut sender, mut receiver) = socket::split(socket);
+        channels::upgrade(request, wanted, move |mut sender, mut receiver| async move {
             let (lines, mut from_log) = mpsc::channel(16);
             let options = LogOptions {
                 follow: true,
@@ -95,21 +86,30 @@ impl Agent {
             loop {
                 tokio::select! {
                     bytes = from_log.recv() => match bytes {
-                        Some(Ok(bytes)) if sender.send(STDOUT, &bytes).await.is_ok() => {}
+                        Some(Ok(bytes)) if sender.send(STDOUT, &bytes).await => {}
                         _ => break,
                     },
                     message = receiver.next() => if message.is_none() { break },
                 }
             }
             log.abort();
-            let _ = sender.send(ERROR, success().to_string().as_bytes()).await;
-            sender.close().await;
+            sender.end(&success()).await;
         })
     }
 }
 
-async fn run(socket: Socket, session: ExecSession, (output, error): (bool, bool), v5: bool) {
-    let (mut sender, receiver) = socket::split(socket);
+fn wanted(query: &Query) -> Wanted {
+    let tty = query.flag("tty");
+    Wanted {
+        stdin: query.flag("input"),
+        stdout: query.flag("output"),
+        // A terminal has one stream only.
+        stderr: query.flag("error") && !tty,
+        tty,
+    }
+}
+
+async fn run(mut sender: Sender, receiver: Receiver, session: ExecSession, wanted: Wanted) {
     let ExecSession {
         stdin,
         stdout,
@@ -118,23 +118,23 @@ async fn run(socket: Socket, session: ExecSession, (output, error): (bool, bool)
         exit,
     } = session;
     let (chunks, mut outgoing) = mpsc::channel::<(u8, Vec<u8>)>(8);
-    let out = pump(stdout, STDOUT, output, chunks.clone());
+    let out = pump(stdout, STDOUT, wanted.stdout, chunks.clone());
     // The last sender goes with it, and with that the channel ends.
     let err = async move {
         match stderr {
-            Some(stderr) => pump(stderr, STDERR, error, chunks).await,
+            Some(stderr) => pump(stderr, STDERR, wanted.stderr, chunks).await,
             None => drop(chunks),
         }
     };
     let sending = async {
         while let Some((channel, bytes)) = outgoing.recv().await {
-            if sender.send(channel, &bytes).await.is_err() {
+            if !sender.send(channel, &bytes).await {
                 return false;
             }
         }
         true
     };
-    let incoming = take_input(receiver, stdin, resize, v5);
+    let incoming = take_input(receiver, stdin, resize);
     let finished = tokio::select! {
         ((), (), sent) = async { tokio::join!(out, err, sending) } => sent,
         // The client is gone: dropping the session ends the command.
@@ -148,8 +148,7 @@ async fn run(socket: Socket, session: ExecSession, (output, error): (bool, bool)
         Ok(code) => exited(code),
         Err(_) => failure("the command's exit code was lost"),
     };
-    let _ = sender.send(ERROR, status.to_string().as_bytes()).await;
-    sender.close().await;
+    sender.end(&status).await;
 }
 
 /// Reads to the end; sends only what the client wants to see.
@@ -167,11 +166,10 @@ async fn take_input(
     mut receiver: Receiver,
     mut stdin: Option<Box<dyn tokio::io::AsyncWrite + Send + Unpin>>,
     resize: Option<mpsc::Sender<(u16, u16)>>,
-    v5: bool,
 ) {
-    while let Some((channel, bytes)) = receiver.next().await {
-        match channel {
-            STDIN => {
+    while let Some(input) = receiver.next().await {
+        match input {
+            Input::Bytes(STDIN, bytes) => {
                 let written = match &mut stdin {
                     Some(stdin) => stdin.write_all(&bytes).await.and(stdin.flush().await),
                     None => Ok(()),
@@ -181,12 +179,12 @@ async fn take_input(
                     stdin = None;
                 }
             }
-            CLOSE if v5 && bytes.first() == Some(&STDIN) => {
+            Input::Closed(STDIN) => {
                 if let Some(mut stdin) = stdin.take() {
                     let _ = stdin.shutdown().await;
                 }
             }
-            RESIZE => {
+            Input::Bytes(RESIZE, bytes) => {
                 let size = serde_json::from_slice::<Value>(&bytes).ok();
                 let side = |name: &str| {
                     size.as_ref()
