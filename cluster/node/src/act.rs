@@ -1,9 +1,10 @@
 //! What a worker does: one method per action. No decisions here beyond how an error is told.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use afloat_runtime::{ContainerSpec, Exit, Image, RuntimeError, SandboxSpec};
+use afloat_runtime::{ContainerSpec, Exit, Image, RuntimeError, SandboxSpec, Stdio};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::api::{Api, DeleteParams, Preconditions};
@@ -15,7 +16,7 @@ use crate::pod::plan::Action;
 use crate::pod::probe::Answer;
 use crate::pod::spec::{self, ProbeKind};
 use crate::pod::state::{Hook, Instance, Obstacle, ProbeTrack, Process, Sandbox, Why};
-use crate::pod::{container_status, env, recover, resize, resolve, resources};
+use crate::pod::{container_status, env, ephemeral, recover, resize, resolve, resources};
 use crate::volume::{self, NameServices};
 use crate::worker::{API_LIMIT, Worker};
 
@@ -165,7 +166,7 @@ impl Worker {
     }
 
     async fn create(&mut self, name: &str, attempt: u32) {
-        let Some(mut container) = spec::find(&self.pod, name).cloned() else {
+        let Some(mut container) = ephemeral::find(&self.pod, name).map(Cow::into_owned) else {
             return;
         };
         // What was granted counts, not what is wished for.
@@ -343,6 +344,11 @@ impl Worker {
             drop_capabilities: capabilities.drop.unwrap_or_default(),
             no_new_privileges: context.allow_privilege_escalation == Some(false),
             resources: resources::limits(container),
+            stdio: Stdio {
+                stdin: container.stdin == Some(true),
+                tty: container.tty == Some(true),
+            },
+            process_namespace_of: self.target_process(&container.name)?,
             log_path: self.dirs.log(&container.name, attempt),
             labels: recover::labels(
                 pod,
@@ -351,6 +357,16 @@ impl Worker {
                 &signal,
             ),
         })
+    }
+
+    /// The container whose processes an ephemeral one is to see.
+    fn target_process(&self, name: &str) -> Result<Option<String>, String> {
+        let Some(target) = ephemeral::target(&self.pod, name) else {
+            return Ok(None);
+        };
+        let instance = self.state.instance(target).filter(|instance| instance.running());
+        let instance = instance.ok_or_else(|| format!("unable to find target container {target}"))?;
+        Ok(Some(instance.id.clone()))
     }
 
     async fn start(&mut self, name: &str, id: &str) {
@@ -474,10 +490,10 @@ impl Worker {
     }
 
     async fn look_for_image(&mut self, name: &str) {
-        let Some(container) = spec::find(&self.pod, name) else {
+        let Some(container) = ephemeral::find(&self.pod, name) else {
             return;
         };
-        if let Ok(Some(_)) = limited(self.context.runtime.image(spec::image(container))).await
+        if let Ok(Some(_)) = limited(self.context.runtime.image(spec::image(&container))).await
             && let Some(track) = self.state.containers.get_mut(name)
         {
             track.obstacle = None;

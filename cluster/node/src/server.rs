@@ -29,7 +29,7 @@ use crate::agent::Agent;
 use crate::clock::seconds;
 use crate::dirs::PodDirs;
 use crate::logs::{self, LogOptions};
-use crate::pod::{container_status, spec};
+use crate::pod::{container_status, ephemeral, spec};
 
 type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
@@ -223,7 +223,7 @@ impl Agent {
 
     /// The newest container of that name in the pod.
     async fn container(&self, pod: &Pod, name: &str) -> Result<Option<Container>, Refusal> {
-        if spec::find(pod, name).is_none() {
+        if ephemeral::find(pod, name).is_none() {
             return Err(Refusal::bad_request(format!(
                 "container {name} is not valid for pod {}",
                 spec::name(pod)
@@ -327,7 +327,11 @@ impl Agent {
 fn waits_for(pod: &Pod, container: &str) -> String {
     let find = || {
         let status = pod.status.as_ref()?;
-        let lists = [&status.container_statuses, &status.init_container_statuses];
+        let lists = [
+            &status.container_statuses,
+            &status.init_container_statuses,
+            &status.ephemeral_container_statuses,
+        ];
         let entry = lists
             .into_iter()
             .flatten()

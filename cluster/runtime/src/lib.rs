@@ -88,6 +88,22 @@ pub struct Mount {
     pub read_only: bool,
 }
 
+/// What a container's process has for a standard input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Stdio {
+    /// Keep it open, for [`Runtime::attach`]; else it is empty.
+    pub stdin: bool,
+    /// Input and output are a terminal.
+    pub tty: bool,
+}
+
+impl Stdio {
+    /// Somebody has to keep something open for it.
+    fn relayed(self) -> bool {
+        self.stdin || self.tty
+    }
+}
+
 /// A container to create. Everything is resolved: variables expanded, command and user decided.
 #[derive(Clone, Debug)]
 pub struct ContainerSpec {
@@ -127,6 +143,10 @@ pub struct ContainerSpec {
     pub no_new_privileges: bool,
     /// What it may use, where that can be enforced ([`Runtime::unlimited`]).
     pub resources: Resources,
+    /// Its standard input and terminal.
+    pub stdio: Stdio,
+    /// The id of a running container whose PID namespace it shares.
+    pub process_namespace_of: Option<String>,
     /// Where standard output and error go, in the CRI log format; made by the runtime, appended to.
     pub log_path: PathBuf,
     /// Kept with the container and given back by [`Runtime::containers`], for the agent's own use (hash, …).
@@ -263,6 +283,15 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Runs a command in a running container.
     async fn exec(&self, id: &str, spec: ExecSpec) -> Result<ExecSession, RuntimeError>;
+
+    /// Joins the standard streams of a running container's own process: output from now on (and, for the first to come, what a
+    /// container with an input said before), input if it was made with one, resizing if it has a terminal. Shutting the
+    /// input down closes it for good; dropping the session only leaves. `exit` says nothing.
+    async fn attach(&self, id: &str) -> Result<ExecSession, RuntimeError> {
+        Err(RuntimeError::Failed(format!(
+            "container {id} cannot be attached to here"
+        )))
+    }
 
     /// Connects to a TCP port of the pod's address (probes, hooks).
     async fn connect(&self, pod_uid: &str, port: u16) -> Result<tokio::net::TcpStream, RuntimeError>;

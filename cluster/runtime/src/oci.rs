@@ -4,6 +4,7 @@
 //! process of a container becomes a child of pid 1, which writes down how it ended; a descriptor of the process says when.
 //! So a restart of the inner process loses nothing: containers, their output and their exit codes are found again.
 
+mod attach;
 mod command;
 mod container;
 mod exec;
@@ -33,6 +34,7 @@ use crate::{
     Cgroups, Container, ContainerSpec, ExecSession, ExecSpec, Image, Resources, Runtime, RuntimeError, Sandbox,
     SandboxSpec,
 };
+use attach::Listeners;
 use command::OciCommand;
 use host_facts::HostFacts;
 use log::Pipes;
@@ -73,6 +75,7 @@ pub struct OciRuntime {
 struct Entry {
     record: Record,
     process: Option<Arc<OwnedFd>>,
+    listeners: Arc<Listeners>,
 }
 
 struct Shared {
@@ -164,21 +167,27 @@ impl Shared {
     fn adopt(self: &Arc<Self>, record: Record) {
         let id = record.id.clone();
         let running = record.exit.is_none();
+        // Somebody may have attached before: what was said since is not for the next one.
+        let listeners = Arc::new(Listeners::new(false));
         if running {
             match Self::pipes(&id).readers() {
-                Ok(readers) => drop(tokio::spawn(log::follow(readers, record.log_path.clone()))),
+                Ok(readers) => {
+                    let following = log::follow(readers, record.log_path.clone(), Arc::clone(&listeners));
+                    drop(tokio::spawn(following));
+                }
                 Err(error) => tracing::warn!(container = id, %error, "output cannot be followed"),
             }
         }
-        self.insert(record);
+        self.insert(record, listeners);
     }
 
     /// Makes a container known and watches its process. In this order: the watcher looks for the entry.
-    fn insert(self: &Arc<Self>, record: Record) {
+    fn insert(self: &Arc<Self>, record: Record, listeners: Arc<Listeners>) {
         let (id, running) = (record.id.clone(), record.exit.is_none());
         let entry = Entry {
             record: record.clone(),
             process: None,
+            listeners,
         };
         self.containers().insert(id.clone(), entry);
         let process = if running { self.watch(&record) } else { None };
@@ -267,6 +276,10 @@ impl Runtime for OciRuntime {
 
     async fn exec(&self, id: &str, spec: ExecSpec) -> Result<ExecSession, RuntimeError> {
         self.shared.exec(id, spec).await
+    }
+
+    async fn attach(&self, id: &str) -> Result<ExecSession, RuntimeError> {
+        self.shared.attach(id)
     }
 
     async fn connect(&self, pod_uid: &str, port: u16) -> Result<tokio::net::TcpStream, RuntimeError> {

@@ -1,4 +1,4 @@
-//! exec: a command in a running container, its streams on the channels of a WebSocket. attach: its log, followed.
+//! exec: a command in a running container, its streams on channels. attach: the container's own streams.
 
 use std::sync::Arc;
 
@@ -12,12 +12,9 @@ use tokio::sync::mpsc;
 use super::channels::{self, Input, RESIZE, Receiver, STDERR, STDIN, STDOUT, Sender, Wanted};
 use super::{Body, Query, Refusal};
 use crate::agent::Agent;
-use crate::dirs::PodDirs;
-use crate::logs::{self, LogOptions};
+use crate::pod::ephemeral;
 
 const CHUNK: usize = 32 * 1024;
-const NO_STDIN: &str =
-    "afloat: containers have no standard input here, this is their output; to type, use kubectl exec -it\r\n";
 
 impl Agent {
     pub(super) async fn exec(
@@ -39,14 +36,13 @@ impl Agent {
         let runtime = self.context.runtime.clone();
         channels::upgrade(request, wanted, move |sender, receiver| async move {
             match runtime.exec(&id, ExecSpec { command, tty, stdin }).await {
-                Ok(session) => run(sender, receiver, session, wanted).await,
+                Ok(session) => run(sender, receiver, session, wanted, true).await,
                 Err(error) => sender.end(&failure(&error.to_string())).await,
             }
         })
     }
 
-    /// Output only: the container's standard input is not kept open by the runtime. From now on; for a client that would
-    /// like to type (`kubectl run -i`) from the start, as the container did not wait for it.
+    /// The container's own streams, output from now on. Without `stdin` in its specification it has no input.
     pub(super) async fn attach(
         self: Arc<Self>,
         namespace: &str,
@@ -56,44 +52,19 @@ impl Agent {
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Refusal> {
         let wanted = wanted(query);
-        let (typing, tty) = (wanted.stdin, wanted.tty);
         let pod = self.pod(namespace, pod)?;
         let id = self.running(&pod, container).await?.id;
-        let dir = PodDirs::new(&self.context.options.dir, &pod).container_logs(container);
-        let path = logs::find(&dir, false)
-            .await
-            .ok_or_else(|| Refusal::internal("the container has no log yet"))?;
+        let specified = ephemeral::find(&pod, container);
+        let once = specified.is_some_and(|container| container.stdin_once == Some(true));
         let runtime = self.context.runtime.clone();
-        let ended = async move || {
-            let list = runtime.containers().await.unwrap_or_default();
-            !list
-                .iter()
-                .any(|c| c.id == id && c.state == afloat_runtime::ContainerState::Running)
-        };
-        channels::upgrade(request, wanted, move |mut sender, mut receiver| async move {
-            let (lines, mut from_log) = mpsc::channel(16);
-            let options = LogOptions {
-                follow: true,
-                tail: (!typing).then_some(0),
-                ..LogOptions::default()
-            };
-            if typing {
-                // A terminal has one stream only.
-                let channel = if tty { STDOUT } else { STDERR };
-                let _ = sender.send(channel, NO_STDIN.as_bytes()).await;
-            }
-            let log = tokio::spawn(logs::send(path, options, ended, lines));
-            loop {
-                tokio::select! {
-                    bytes = from_log.recv() => match bytes {
-                        Some(Ok(bytes)) if sender.send(STDOUT, &bytes).await => {}
-                        _ => break,
-                    },
-                    message = receiver.next() => if message.is_none() { break },
+        channels::upgrade(request, wanted, move |sender, receiver| async move {
+            match runtime.attach(&id).await {
+                Ok(mut session) => {
+                    session.stdin = session.stdin.filter(|_| wanted.stdin);
+                    run(sender, receiver, session, wanted, once).await;
                 }
+                Err(error) => sender.end(&failure(&error.to_string())).await,
             }
-            log.abort();
-            sender.end(&success()).await;
         })
     }
 }
@@ -109,7 +80,8 @@ fn wanted(query: &Query) -> Wanted {
     }
 }
 
-async fn run(mut sender: Sender, receiver: Receiver, session: ExecSession, wanted: Wanted) {
+/// `closes`: the end of the client's input is the end of the process's.
+async fn run(mut sender: Sender, receiver: Receiver, session: ExecSession, wanted: Wanted, closes: bool) {
     let ExecSession {
         stdin,
         stdout,
@@ -134,7 +106,7 @@ async fn run(mut sender: Sender, receiver: Receiver, session: ExecSession, wante
         }
         true
     };
-    let incoming = take_input(receiver, stdin, resize);
+    let incoming = take_input(receiver, stdin, resize, closes);
     let finished = tokio::select! {
         ((), (), sent) = async { tokio::join!(out, err, sending) } => sent,
         // The client is gone: dropping the session ends the command.
@@ -166,6 +138,7 @@ async fn take_input(
     mut receiver: Receiver,
     mut stdin: Option<Box<dyn tokio::io::AsyncWrite + Send + Unpin>>,
     resize: Option<mpsc::Sender<(u16, u16)>>,
+    closes: bool,
 ) {
     while let Some(input) = receiver.next().await {
         match input {
@@ -179,7 +152,7 @@ async fn take_input(
                     stdin = None;
                 }
             }
-            Input::Closed(STDIN) => {
+            Input::Closed(STDIN) if closes => {
                 if let Some(mut stdin) = stdin.take() {
                     let _ = stdin.shutdown().await;
                 }
@@ -197,6 +170,9 @@ async fn take_input(
             }
             _ => {}
         }
+    }
+    if closes && let Some(mut stdin) = stdin {
+        let _ = stdin.shutdown().await;
     }
 }
 
