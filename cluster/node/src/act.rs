@@ -205,6 +205,7 @@ impl Worker {
                     &format!("Back-off pulling image \"{image}\""),
                     now,
                 );
+                self.event(Some(name), true, "Failed", "Error: ImagePullBackOff", now);
                 look_at = Some(later(now, Duration::from_secs(1)));
                 let track = self.state.containers.entry(name.to_owned()).or_default();
                 track.pull.next(now, now, limits);
@@ -212,6 +213,7 @@ impl Worker {
             }
             "ErrImageNeverPull" => {
                 self.event(Some(name), true, reason, &message, now);
+                self.event(Some(name), true, "Failed", &format!("Error: {reason}"), now);
                 look_at = Some(later(now, Duration::from_secs(1)));
                 limits.first
             }

@@ -21,6 +21,7 @@ mod quantity;
 mod resize;
 mod server;
 mod spdy;
+mod usage;
 mod volume;
 mod worker;
 

@@ -13,6 +13,8 @@ use tokio::sync::mpsc;
 
 /// How often a followed file is looked at.
 const POLL: Duration = Duration::from_millis(100);
+/// Files that a rotation leaves.
+const OLD_FILES: u32 = 4;
 /// One read, and one piece for the client.
 const READ_BYTES: usize = 32 * 1024;
 
@@ -136,25 +138,47 @@ async fn copy(
         if !sending.all(&mut reader, &mut line, until).await? {
             return Ok(());
         }
-        // An old file is not written any more; a new one has its name, and is read from its beginning.
-        match File::open(path).await {
-            Ok(file) if follow && identity(&file).await?.number != seen.number => {
-                if !sending.all(&mut reader, &mut line, until).await? {
-                    return Ok(());
-                }
-                seen = identity(&file).await?;
-                reader = BufReader::with_capacity(READ_BYTES, file);
-                line.clear();
-                until = None;
-                continue;
+        // An old file is not written any more: what it has to say was said before it got its new name.
+        if follow && let Some((file, identity)) = newer(path, seen.number).await? {
+            if !sending.all(&mut reader, &mut line, until).await? {
+                return Ok(());
             }
-            _ => {}
+            seen = identity;
+            reader = BufReader::with_capacity(READ_BYTES, file);
+            line.clear();
+            until = None;
+            continue;
         }
         if !follow || over || out.is_closed() {
             return Ok(());
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// The file that was begun after the one with that number: the next of those that a rotation has left (`.1` is the newest of
+/// them), or the oldest of them if that one is gone. None: it is the newest.
+async fn newer(path: &Path, number: u64) -> io::Result<Option<(File, Identity)>> {
+    let mut newer = None;
+    for age in 0..=OLD_FILES {
+        let mut name = path.as_os_str().to_owned();
+        if age > 0 {
+            name.push(format!(".{age}"));
+        }
+        match File::open(PathBuf::from(name)).await {
+            Ok(file) => {
+                let identity = identity(&file).await?;
+                if identity.number == number {
+                    return Ok(newer);
+                }
+                newer = Some((file, identity));
+            }
+            // In the middle of a rotation: the next look will see it.
+            Err(_) if age == 0 => return Ok(None),
+            Err(_) => break,
+        }
+    }
+    Ok(newer)
 }
 
 /// What tells a file from another of the same name.

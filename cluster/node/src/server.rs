@@ -1,4 +1,4 @@
-//! The kubelet API, spoken on connections that the API server dials: logs, exec, attach, port-forward, pods.
+//! The kubelet API, spoken on connections that the API server dials: logs, exec, attach, port-forward, pods, statistics.
 
 mod channels;
 mod exec;
@@ -189,6 +189,10 @@ impl Agent {
         let outcome = match (request.method(), parts.as_slice()) {
             (_, ["healthz"]) => Ok(Response::new(full("ok"))),
             (&Method::GET, ["pods"]) => Ok(self.pods()),
+            (&Method::GET, ["stats", "summary"]) => match self.summary().await {
+                Ok(summary) => Ok(json_answer(&summary)),
+                Err(error) => Err(Refusal::internal(error.to_string())),
+            },
             (&Method::GET, ["containerLogs", namespace, pod, container]) => {
                 self.logs(namespace, pod, container, &query).await
             }

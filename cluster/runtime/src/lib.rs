@@ -226,6 +226,15 @@ pub struct ExecSession {
     pub exit: tokio::sync::oneshot::Receiver<i32>,
 }
 
+/// What a container has used and uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Nanoseconds of CPU time since its start.
+    pub cpu_ns: u64,
+    /// Bytes of memory, its working set.
+    pub memory_bytes: u64,
+}
+
 /// Why a runtime could not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
@@ -300,6 +309,11 @@ pub trait Runtime: Send + Sync + 'static {
     /// listens for the pod's own containers only.
     async fn connect_loopback(&self, pod_uid: &str, port: u16) -> Result<tokio::net::TcpStream, RuntimeError> {
         self.connect(pod_uid, port).await
+    }
+
+    /// What running containers use now, by id. Those that are not in the answer cannot be told.
+    async fn usage(&self) -> Result<BTreeMap<String, Usage>, RuntimeError> {
+        Ok(BTreeMap::new())
     }
 
     /// Why [`ContainerSpec::resources`] have no effect here; None: they are enforced.

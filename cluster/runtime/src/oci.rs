@@ -16,6 +16,7 @@ mod sandbox;
 mod signal;
 mod spec;
 mod terminal;
+mod usage;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -32,7 +33,7 @@ use crate::image::{ImageError, ImageStore, resolve_user};
 use crate::net::{Bridge, NetError, connect_netlink};
 use crate::{
     Cgroups, Container, ContainerSpec, ExecSession, ExecSpec, Image, Resources, Runtime, RuntimeError, Sandbox,
-    SandboxSpec,
+    SandboxSpec, Usage,
 };
 use attach::Listeners;
 use command::OciCommand;
@@ -298,6 +299,11 @@ impl Runtime for OciRuntime {
 
     async fn connect_loopback(&self, pod_uid: &str, port: u16) -> Result<tokio::net::TcpStream, RuntimeError> {
         self.shared.connect_loopback(pod_uid, port).await
+    }
+
+    async fn usage(&self) -> Result<BTreeMap<String, Usage>, RuntimeError> {
+        let shared = Arc::clone(&self.shared);
+        blocking(move || shared.usage()).await
     }
 
     fn unlimited(&self) -> Option<String> {
