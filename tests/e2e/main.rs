@@ -14,4 +14,5 @@ mod leftovers;
 mod operator;
 mod resize;
 mod restart;
+mod streams;
 mod tools;

@@ -148,7 +148,7 @@ where
     upgrade::upgrade(request, &PROTOCOLS, move |connection, protocol| async move {
         match connection {
             Connection::Socket(socket) => {
-                let (sender, receiver) = socket::split(socket);
+                let (sender, receiver) = socket::split(*socket);
                 let closes = protocol == V5;
                 let receiver = From::Socket {
                     socket: receiver,

@@ -70,7 +70,7 @@ impl Agent {
         upgrade::upgrade(request, &PROTOCOLS, move |connection, _| async move {
             match connection {
                 Connection::Spdy(session) => forward_spdy::forward(session, to).await,
-                Connection::Socket(socket) => forward(socket, to, ports).await,
+                Connection::Socket(socket) => forward(*socket, to, ports).await,
             }
         })
     }

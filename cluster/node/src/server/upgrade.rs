@@ -26,7 +26,7 @@ pub(super) struct Protocols {
 
 /// What the connection has become.
 pub(super) enum Connection {
-    Socket(Socket),
+    Socket(Box<Socket>),
     Spdy(Session),
 }
 
@@ -115,7 +115,7 @@ where
                 let (from, to) = socket::byte_stream(socket);
                 Connection::Spdy(Session::start(from, to))
             } else {
-                Connection::Socket(socket)
+                Connection::Socket(Box::new(socket))
             }
         };
         work(connection, protocol).await;

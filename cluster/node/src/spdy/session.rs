@@ -248,7 +248,7 @@ impl Reader {
             let reads = open.received.as_ref().is_some_and(|received| !received.is_closed());
             reads || !open.finished.is_cancelled()
         });
-        if id % 2 == 0 || id <= self.last {
+        if id.is_multiple_of(2) || id <= self.last {
             let last = self.last;
             let status = PROTOCOL_ERROR;
             let _ = self.out.send(Frame::GoAway { last, status }).await;
