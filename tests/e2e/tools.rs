@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 
 use crate::cluster::{AFLOAT, Cluster, condition, signal_process, wait_until};
+use crate::restart::{descendants, inner_pid, words};
 use crate::streams::{Forward, Terminal, page, resize, run, spawn};
 
 const APPLETS: [&str; 21] = [
@@ -492,6 +493,63 @@ fn describes(cluster: &Cluster) {
     );
 }
 
+/// The end of the inner process closes no input and hangs up no terminal; the end of the containers leaves nobody behind.
+fn survives(cluster: &Cluster) {
+    for (name, tty) in [("pipe", false), ("terminal", true)] {
+        let command = json!([
+            "sh",
+            "-c",
+            "while read line; do echo got $line; done; echo EOF; sleep 10000"
+        ]);
+        let container = json!({"name": name, "image": "busybox:1", "stdin": true, "tty": tty, "command": command});
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+            "spec": {"terminationGracePeriodSeconds": 1, "containers": [container]},
+        });
+        cluster.apply(&pod.to_string());
+        ready(cluster, name);
+    }
+    let inner = inner_pid(cluster.pid()).expect("it runs");
+    signal_process(inner, "KILL");
+    wait_until("another inner process", || {
+        inner_pid(cluster.pid()).is_some_and(|pid| pid != inner)
+    });
+    for name in ["pipe", "terminal"] {
+        let pod = cluster.wait("the pod again", &["pod", name], |pod| {
+            condition(pod, "Ready") == Some("True")
+        });
+        assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0, "{name}");
+        let mut child = wait_for_attach(cluster, name);
+        let mut stdin = child.stdin.take().expect("stdin is a pipe");
+        writeln!(stdin, "after").expect("kubectl reads");
+        let mut lines = BufReader::new(child.stdout.take().expect("stdout is a pipe")).lines();
+        let answered = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .any(|line| line.trim_end() == "got after");
+        assert!(answered, "{name}");
+        signal_process(child.id(), "KILL");
+        child.wait().expect("kubectl ends");
+        assert!(!cluster.kubectl(&["logs", name]).contains("EOF"), "{name}");
+    }
+    cluster.kubectl(&["delete", "pod", "pipe", "terminal", "--now"]);
+    wait_until("the last relay to be gone", || {
+        let below = descendants(cluster.pid());
+        !below.iter().any(|pid| words(*pid).iter().any(|word| word == "stdio"))
+    });
+}
+
+/// The server may have just begun to listen: until it answers.
+fn wait_for_attach(cluster: &Cluster, name: &str) -> std::process::Child {
+    wait_until("the kubelet", || {
+        cluster
+            .try_kubectl(&["exec", name, "--", "true"], None)
+            .status
+            .success()
+    });
+    spawn(cluster, &["attach", "-i", name], &[])
+}
+
 #[test]
 fn the_tools_work_as_everywhere() {
     let Some(cluster) = Cluster::boot(1) else { return };
@@ -533,4 +591,5 @@ fn the_tools_work_as_everywhere() {
     logs(&cluster);
     tops(&cluster);
     describes(&cluster);
+    survives(&cluster);
 }
