@@ -74,3 +74,110 @@ impl Planner<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use afloat_runtime::Exit;
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    use super::super::back_off::BackOffLimits;
+    use super::super::plan::{Action, Plan, PodView, plan};
+    use super::super::recover;
+    use super::super::state::{PodState, Sandbox};
+    use super::*;
+
+    const IP: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    fn pod() -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {"name": "p", "namespace": "n", "uid": "u"},
+            "spec": {
+                "containers": [{"name": "web", "image": "web"}], "initContainers": [{"name": "init", "image": "init"}],
+                "ephemeralContainers": [{"name": "look", "image": "busybox", "tty": true, "targetContainerName": "web"}],
+            },
+        }))
+        .unwrap()
+    }
+
+    fn container(name: &str, state: afloat_runtime::ContainerState) -> afloat_runtime::Container {
+        afloat_runtime::Container {
+            id: format!("id-of-{name}"),
+            pod_uid: "u".into(),
+            name: name.into(),
+            attempt: 0,
+            image_id: "sha256:1".into(),
+            state,
+            created_at: Timestamp::UNIX_EPOCH,
+            started_at: Some(Timestamp::UNIX_EPOCH),
+            labels: Default::default(),
+            log_path: "/log".into(),
+        }
+    }
+
+    /// The plan where the runtime has these containers.
+    fn planned(pod: &Pod, containers: Vec<afloat_runtime::Container>) -> Plan {
+        let now = Timestamp::UNIX_EPOCH;
+        let mut state: PodState = recover::recover(pod, containers, BackOffLimits::default(), now);
+        state.sandbox = Sandbox::Ready(IP);
+        plan(
+            &PodView {
+                pod,
+                state: &state,
+                host_ip: IP,
+            },
+            now,
+        )
+    }
+
+    fn created(plan: &Plan) -> Vec<&str> {
+        let of = |action: &'_ Action| match action {
+            Action::Create { container, .. } => Some(container.clone()),
+            _ => None,
+        };
+        let names: Vec<String> = plan.actions.iter().filter_map(of).collect();
+        ["look", "init", "web"]
+            .into_iter()
+            .filter(|name| names.iter().any(|made| made == name))
+            .collect()
+    }
+
+    #[test]
+    fn one_is_started_beside_the_init_containers_and_once() {
+        let pod = pod();
+        assert_eq!(created(&planned(&pod, vec![])), ["look", "init"]);
+        let exit = Exit {
+            code: 1,
+            signal: 0,
+            finished_at: Timestamp::UNIX_EPOCH,
+            oom_killed: false,
+        };
+        let ended = container("look", afloat_runtime::ContainerState::Exited(exit));
+        let plan = planned(&pod, vec![ended]);
+        assert_eq!(created(&plan), ["init"], "never again");
+        let status = &plan.status.ephemeral_container_statuses.as_ref().unwrap()[0];
+        assert_eq!(
+            (status.name.as_str(), status.ready, status.restart_count),
+            ("look", false, 0)
+        );
+        let terminated = status.state.as_ref().and_then(|state| state.terminated.as_ref());
+        assert_eq!(terminated.unwrap().exit_code, 1);
+
+        // Also after a reboot of the node, which leaves nothing but the status.
+        let mut told = pod.clone();
+        told.status = Some(plan.status);
+        assert_eq!(created(&planned(&told, vec![])), ["init"]);
+    }
+
+    #[test]
+    fn what_it_is_called_and_what_it_sees() {
+        let pod = pod();
+        assert!(is_ephemeral(&pod, "look") && !is_ephemeral(&pod, "web"));
+        assert_eq!((target(&pod, "look"), target(&pod, "web")), (Some("web"), None));
+        assert_eq!(find(&pod, "look").unwrap().tty, Some(true));
+        assert_eq!(find(&pod, "web").unwrap().name, "web");
+        assert!(find(&pod, "nobody").is_none());
+    }
+}

@@ -457,4 +457,23 @@ mod tests {
         );
         assert!(!refused(b"\x80\x03\x00\x63\x00\x00\x00\x00"), "unknown types pass");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn damage_is_an_error_and_not_the_end(
+            cut in 0_usize..400, at in 0_usize..400, byte: u8, noise in proptest::collection::vec(0_u8.., 0..200),
+        ) {
+            let (mut encoder, mut bytes) = (Encoder::new(), BytesMut::new());
+            for frame in all().into_iter().filter(|frame| !matches!(frame, Frame::Headers { .. })) {
+                encoder.write(&frame, &mut bytes);
+            }
+            if let Some(place) = bytes.get_mut(at) {
+                *place = byte;
+            }
+            bytes.truncate(cut);
+            bytes.extend_from_slice(&noise);
+            let mut decoder = Decoder::new();
+            while let Ok(Some(_)) = decoder.next(&mut bytes) {}
+        }
+    }
 }
