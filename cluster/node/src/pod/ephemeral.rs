@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(terminated.unwrap().exit_code, 1);
 
         // Also after a reboot of the node, which leaves nothing but the status.
-        let mut told = pod.clone();
+        let mut told = pod;
         told.status = Some(plan.status);
         assert_eq!(created(&planned(&told, vec![])), ["init"]);
     }
