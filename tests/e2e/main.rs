@@ -18,3 +18,5 @@ mod operator;
 mod registry;
 mod resize;
 mod restart;
+mod streams;
+mod tools;

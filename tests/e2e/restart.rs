@@ -4,8 +4,15 @@ use std::process::Command;
 
 use crate::cluster::{Cluster, cloneset, container, settled, signal_process, wait_until};
 
-/// Pid of the inner process as the host sees it: the grandchild of the outer one that runs `inner`.
-fn inner_pid(outer: u32) -> Option<u32> {
+/// The words that a process was started with.
+pub(crate) fn words(pid: u32) -> Vec<String> {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words = line.split(|byte| *byte == 0);
+    words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
+/// All processes below one, as the host sees them.
+pub(crate) fn descendants(pid: u32) -> Vec<u32> {
     let children = |pid: u32| -> Vec<u32> {
         let output = Command::new("pgrep")
             .args(["-P", &pid.to_string()])
@@ -16,21 +23,20 @@ fn inner_pid(outer: u32) -> Option<u32> {
             .filter_map(|l| l.parse().ok())
             .collect()
     };
-    let is_inner = |pid: &u32| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.split(|b| *b == 0).nth(1) == Some(b"inner")
-    };
-    let mut below = children(outer);
+    let mut below = children(pid);
     let mut at = 0;
     while at < below.len() {
-        // Pid 1 of the inner namespace was forked from the outer process and still has its command line.
-        if is_inner(&below[at]) {
-            return Some(below[at]);
-        }
         below.extend(children(below[at]));
         at += 1;
     }
-    None
+    below
+}
+
+/// Pid of the inner process as the host sees it. Pid 1 of the inner namespace was forked from the outer process and still
+/// has its command line.
+pub(crate) fn inner_pid(outer: u32) -> Option<u32> {
+    let mut below = descendants(outer).into_iter();
+    below.find(|pid| words(*pid).get(1).is_some_and(|word| word == "inner"))
 }
 
 #[test]

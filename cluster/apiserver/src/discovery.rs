@@ -129,7 +129,9 @@ fn group_entry(group: &str, versions: &[String]) -> Value {
 }
 
 fn verbs(resource: &Resource) -> Vec<&'static str> {
-    if resource.virtual_only {
+    if resource.measured {
+        vec!["get", "list"]
+    } else if resource.virtual_only {
         vec!["create"]
     } else {
         VERBS.to_vec()

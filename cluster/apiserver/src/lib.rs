@@ -31,6 +31,7 @@ mod start;
 mod status;
 mod subresource;
 mod table;
+mod usage;
 mod view;
 mod watch;
 mod write;

@@ -21,6 +21,9 @@ const HOP_BY_HOP: [header::HeaderName; 4] = [
     header::HOST,
 ];
 
+/// A document of a kubelet may be so long.
+const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Percent-encodes a query value.
 fn encode(text: &str) -> String {
     let byte = |b: u8| match b {
@@ -134,6 +137,20 @@ impl ApiServer {
         }
         let response = self.ask_kubelet(node, &uri, parts, upgrading).await?;
         Ok(answer(response, client))
+    }
+
+    /// A document of a node's kubelet.
+    pub(crate) async fn kubelet_document(&self, node: &str, uri: &str) -> Result<Value, Status> {
+        let (parts, ()) = Request::get(uri).body(()).map_err(Status::internal)?.into_parts();
+        let response = self.ask_kubelet(node, uri, &parts, false).await?;
+        let code = response.status();
+        let body = http_body_util::Limited::new(response.into_body(), DOCUMENT_BYTES_MAX);
+        let failed = |why: &dyn std::fmt::Display| Status::internal(format!("{uri} of node {node}: {why}"));
+        let bytes = body.collect().await.map_err(|error| failed(&error))?.to_bytes();
+        if code != StatusCode::OK {
+            return Err(failed(&code));
+        }
+        serde_json::from_slice(&bytes).map_err(|error| failed(&error))
     }
 
     async fn ask_kubelet(

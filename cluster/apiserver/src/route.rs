@@ -205,6 +205,9 @@ impl ApiServer {
         if call.path.subresource.is_some() {
             return self.subresource(call, body).await;
         }
+        if call.resource.measured {
+            return self.measured(call).await;
+        }
         if call.resource.virtual_only {
             return match call.verb {
                 "create" if call.path.name.is_none() => self.review(call, body),

@@ -45,10 +45,9 @@ impl ApiServer {
             ("scale", "get" | "update" | "patch") => self.scale(call, body).await,
             ("binding", "create") => self.bind(call, body).await,
             ("eviction", "create") => self.evict(call, body).await,
-            // Accepting what no node agent here carries out would let `kubectl debug` wait for ever.
-            ("ephemeralcontainers", "update" | "patch") => Err(Status::bad_request(
-                "ephemeral containers are not run by this cluster's nodes: use kubectl exec, or kubectl debug --copy-to",
-            )),
+            ("ephemeralcontainers", "update" | "patch") => {
+                self.change_part(call, body, Part::EphemeralContainers).await
+            }
             ("resize", "update" | "patch") => self.change_part(call, body, Part::Resize).await,
             ("token", "create") if core => self.token(call, body),
             ("finalize", "update") => self.finalize(call, body).await,

@@ -9,6 +9,7 @@ mod container_checks;
 mod crd;
 mod pod;
 mod pod_checks;
+mod pod_ephemeral;
 mod pod_resize;
 mod pod_update;
 mod probe;
@@ -117,6 +118,24 @@ pub(crate) fn keep_all_but_resources(old: &Value, new: &mut Value) {
 /// Everything that is wrong with a resize from the old pod to the new one.
 pub(crate) fn validate_resize(old: &Value, new: &Value) -> Vec<FieldError> {
     pod_resize::validate(old, new)
+}
+
+/// What may not be in a new object, although it may in a changed one.
+pub(crate) fn validate_create(resource: &Resource, object: &Value) -> Vec<FieldError> {
+    match (resource.group.as_str(), resource.kind.as_str()) {
+        ("", "Pod") => pod_ephemeral::validate_create(object),
+        _ => Vec::new(),
+    }
+}
+
+/// Takes everything but ephemeral containers over from the old pod.
+pub(crate) fn keep_all_but_ephemeral_containers(old: &Value, new: &mut Value) {
+    pod_ephemeral::keep_all_but_ephemeral_containers(old, new);
+}
+
+/// Everything that is wrong with the ephemeral containers of a changed pod.
+pub(crate) fn validate_ephemeral_containers(old: &Value, new: &Value) -> Vec<FieldError> {
+    pod_ephemeral::validate(old, new)
 }
 
 /// What a client should know about an object that is accepted.

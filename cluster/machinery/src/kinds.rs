@@ -47,6 +47,8 @@ pub struct Resource {
     pub subresources: Vec<&'static str>,
     /// Nothing is stored (reviews: `tokenreviews`, `selfsubjectaccessreviews`, …): only `create` is served.
     pub virtual_only: bool,
+    /// Of those: read from the nodes when somebody asks (`metrics.k8s.io`), so that only `get` and `list` are served.
+    pub measured: bool,
     /// Of a CRD: `spec.versions[].schema.openAPIV3Schema`. None for built-in kinds.
     pub schema: Option<Arc<Value>>,
     /// Of a CRD: its CEL rules, compiled once. None for built-in kinds and for schemas without rules.
@@ -208,6 +210,7 @@ fn custom_rows(crd: &Value) -> Result<Vec<Resource>, String> {
         scale: None,
         subresources: Vec::new(),
         virtual_only: false,
+        measured: false,
         schema: None,
         rules: None,
         columns: Arc::new(Value::Null),

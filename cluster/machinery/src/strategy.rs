@@ -18,7 +18,9 @@ pub enum Part {
     Status,
     /// `pods/resize`: only the resources of containers change (KEP-1287).
     Resize,
-    /// `pods/binding`, `pods/eviction`, `scale`, `pods/ephemeralcontainers`: written by the API server itself, no update rules.
+    /// `pods/ephemeralcontainers`: only ephemeral containers are added.
+    EphemeralContainers,
+    /// `pods/binding`, `pods/eviction`, `scale`: written by the API server itself, no update rules.
     Internal,
 }
 
@@ -49,6 +51,9 @@ pub fn prepare_create(resource: &Resource, object: &mut Value, context: &WriteCo
     }
     let mut errors = metadata::validate(resource, object);
     errors.extend(validate(resource, None, object));
+    if !resource.is_custom() {
+        errors.extend(builtin::validate_create(resource, object));
+    }
     if errors.is_empty() {
         errors.extend(builtin::wrong_type(resource, object));
     }
@@ -82,6 +87,7 @@ pub fn prepare_update(
         Part::Main if resource.status => keep(old, new, "status"),
         Part::Status => keep_all_but_status(resource, old, new),
         Part::Resize => builtin::keep_all_but_resources(old, new),
+        Part::EphemeralContainers => builtin::keep_all_but_ephemeral_containers(old, new),
         Part::Main | Part::Internal => {}
     }
     if resource.is_custom() {
@@ -96,9 +102,13 @@ pub fn prepare_update(
     match part {
         Part::Main if !resource.is_custom() => errors.extend(builtin::validate_update(resource, old, new)),
         Part::Resize => errors.extend(builtin::validate_resize(old, new)),
+        Part::EphemeralContainers => errors.extend(builtin::validate_ephemeral_containers(old, new)),
         _ => {}
     }
-    if errors.is_empty() && matches!(part, Part::Main | Part::Resize) && old.get("spec") != new.get("spec") {
+    if errors.is_empty()
+        && matches!(part, Part::Main | Part::Resize | Part::EphemeralContainers)
+        && old.get("spec") != new.get("spec")
+    {
         errors.extend(builtin::wrong_type(resource, new));
     }
     if part != Part::Status {

@@ -1,9 +1,10 @@
 //! What a worker does: one method per action. No decisions here beyond how an error is told.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use afloat_runtime::{ContainerSpec, Exit, Image, RuntimeError, SandboxSpec};
+use afloat_runtime::{ContainerSpec, Exit, Image, RuntimeError, SandboxSpec, Stdio};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::api::{Api, DeleteParams, Preconditions};
@@ -15,7 +16,7 @@ use crate::pod::plan::Action;
 use crate::pod::probe::Answer;
 use crate::pod::spec::{self, ProbeKind};
 use crate::pod::state::{Hook, Instance, Obstacle, ProbeTrack, Process, Sandbox, Why};
-use crate::pod::{container_status, env, pull, recover, resize, resolve, resources};
+use crate::pod::{container_status, env, ephemeral, pull, recover, resize, resolve, resources};
 use crate::volume::{self, NameServices};
 use crate::worker::{API_LIMIT, Worker};
 
@@ -165,7 +166,7 @@ impl Worker {
     }
 
     async fn create(&mut self, name: &str, attempt: u32) {
-        let Some(mut container) = spec::find(&self.pod, name).cloned() else {
+        let Some(mut container) = ephemeral::find(&self.pod, name).map(Cow::into_owned) else {
             return;
         };
         // What was granted counts, not what is wished for.
@@ -206,6 +207,7 @@ impl Worker {
                     &format!("Back-off pulling image \"{image}\""),
                     now,
                 );
+                self.event(Some(name), true, "Failed", "Error: ImagePullBackOff", now);
                 look_at = Some(later(now, Duration::from_secs(1)));
                 let track = self.state.containers.entry(name.to_owned()).or_default();
                 if track
@@ -331,6 +333,11 @@ impl Worker {
             drop_capabilities: capabilities.drop.unwrap_or_default(),
             no_new_privileges: context.allow_privilege_escalation == Some(false),
             resources: resources::limits(container),
+            stdio: Stdio {
+                stdin: container.stdin == Some(true),
+                tty: container.tty == Some(true),
+            },
+            process_namespace_of: self.target_process(&container.name)?,
             log_path: self.dirs.log(&container.name, attempt),
             labels: recover::labels(
                 pod,
@@ -339,6 +346,16 @@ impl Worker {
                 &signal,
             ),
         })
+    }
+
+    /// The container whose processes an ephemeral one is to see.
+    fn target_process(&self, name: &str) -> Result<Option<String>, String> {
+        let Some(target) = ephemeral::target(&self.pod, name) else {
+            return Ok(None);
+        };
+        let instance = self.state.instance(target).filter(|instance| instance.running());
+        let instance = instance.ok_or_else(|| format!("unable to find target container {target}"))?;
+        Ok(Some(instance.id.clone()))
     }
 
     async fn start(&mut self, name: &str, id: &str) {

@@ -26,6 +26,8 @@ pub(crate) struct Context {
     pub(crate) clock: Clock,
     pub(crate) events: Recorder,
     pub(crate) started_at: Timestamp,
+    /// What containers used when somebody asked last.
+    pub(crate) looks: crate::usage::Looks,
     pods: Mutex<HashMap<String, Known>>,
     service_variables: Mutex<Option<Vec<(String, String)>>>,
 }
@@ -53,6 +55,7 @@ impl Context {
             clock,
             events,
             started_at,
+            looks: Default::default(),
             pods: Mutex::default(),
             service_variables: Mutex::default(),
         }

@@ -21,6 +21,8 @@ mod pull;
 mod quantity;
 mod resize;
 mod server;
+mod spdy;
+mod usage;
 mod volume;
 mod worker;
 

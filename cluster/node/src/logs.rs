@@ -1,7 +1,6 @@
 //! Container logs: files in the CRI format (`TIME STREAM TAG TEXT`, tag `P` for a part of a line, `F` for its end),
 //! read with the options of `kubectl logs`.
 
-use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,11 +8,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::fs::File;
-use tokio::io::{AsyncBufReadExt, AsyncSeekExt, BufReader, SeekFrom};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncSeekExt, BufReader, SeekFrom};
 use tokio::sync::mpsc;
 
 /// How often a followed file is looked at.
 const POLL: Duration = Duration::from_millis(100);
+/// Files that a rotation leaves.
+const OLD_FILES: u32 = 4;
+/// One read, and one piece for the client.
+const READ_BYTES: usize = 32 * 1024;
 
 /// What is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,52 +112,154 @@ async fn copy(
     out: &mpsc::Sender<Result<Bytes, io::Error>>,
 ) -> io::Result<()> {
     let follow = options.follow;
-    let mut left = options.limit.unwrap_or(usize::MAX);
     let tail = options.tail;
-    let mut formatter = Formatter {
-        options,
-        inside_line: false,
+    let mut sending = Sending {
+        formatter: Formatter {
+            options,
+            inside_line: false,
+        },
+        out,
+        left: 0,
+        batch: vec![],
     };
-    let mut reader = BufReader::new(File::open(path).await?);
-    let mut kept: VecDeque<String> = VecDeque::new();
-    let mut line = Vec::new();
-    // First what is there; the last lines of it where only those are wanted.
-    while let Some(text) = next(&mut reader, &mut line).await? {
-        let Some(text) = formatter.format(&text) else { continue };
-        match tail {
-            Some(count) => {
-                kept.push_back(text);
-                if kept.len() > count {
-                    kept.pop_front();
-                }
-            }
-            None => {
-                if !give(out, text, &mut left).await {
-                    return Ok(());
-                }
-            }
-        }
+    sending.left = sending.formatter.options.limit.unwrap_or(usize::MAX);
+    let mut file = File::open(path).await?;
+    let mut seen = identity(&file).await?;
+    if let Some(count) = tail {
+        let start = start_of_tail(&mut file, count).await?;
+        file.seek(SeekFrom::Start(start)).await?;
     }
-    for text in kept {
-        if !give(out, text, &mut left).await {
+    let mut reader = BufReader::with_capacity(READ_BYTES, file);
+    let mut line = Vec::new();
+    // What is there now and not what is written meanwhile: who does not follow wants an end.
+    let mut until = (!follow).then_some(seen.length);
+    loop {
+        let over = follow && ended().await;
+        if !sending.all(&mut reader, &mut line, until).await? {
             return Ok(());
         }
-    }
-    while follow && !out.is_closed() {
-        let over = ended().await;
-        while let Some(text) = next(&mut reader, &mut line).await? {
-            let Some(text) = formatter.format(&text) else { continue };
-            if !give(out, text, &mut left).await {
+        // An old file is not written any more: what it has to say was said before it got its new name.
+        if follow && let Some((file, identity)) = newer(path, seen.number).await? {
+            if !sending.all(&mut reader, &mut line, until).await? {
                 return Ok(());
             }
+            seen = identity;
+            reader = BufReader::with_capacity(READ_BYTES, file);
+            line.clear();
+            until = None;
+            continue;
         }
-        if over {
-            break;
+        if !follow || over || out.is_closed() {
+            return Ok(());
         }
-        reopen_if_rotated(path, &mut reader, &mut line).await?;
         tokio::time::sleep(POLL).await;
     }
-    Ok(())
+}
+
+/// The file that was begun after the one with that number: the next of those that a rotation has left (`.1` is the newest of
+/// them), or the oldest of them if that one is gone. None: it is the newest.
+async fn newer(path: &Path, number: u64) -> io::Result<Option<(File, Identity)>> {
+    let mut newer = None;
+    for age in 0..=OLD_FILES {
+        let mut name = path.as_os_str().to_owned();
+        if age > 0 {
+            name.push(format!(".{age}"));
+        }
+        match File::open(PathBuf::from(name)).await {
+            Ok(file) => {
+                let identity = identity(&file).await?;
+                if identity.number == number {
+                    return Ok(newer);
+                }
+                newer = Some((file, identity));
+            }
+            // In the middle of a rotation: the next look will see it.
+            Err(_) if age == 0 => return Ok(None),
+            Err(_) => break,
+        }
+    }
+    Ok(newer)
+}
+
+/// What tells a file from another of the same name.
+struct Identity {
+    number: u64,
+    length: u64,
+}
+
+async fn identity(file: &File) -> io::Result<Identity> {
+    let metadata = file.metadata().await?;
+    Ok(Identity {
+        number: std::os::unix::fs::MetadataExt::ino(&metadata),
+        length: metadata.len(),
+    })
+}
+
+/// Where the last `count` lines begin. Lines are counted as the kubelet does: entries of the file.
+async fn start_of_tail(file: &mut File, count: usize) -> io::Result<u64> {
+    let end = file.seek(SeekFrom::End(0)).await?;
+    let (mut at, mut found) = (end, 0);
+    let mut block = vec![0; READ_BYTES];
+    while at > 0 {
+        let length = usize::try_from(at).unwrap_or(READ_BYTES).min(READ_BYTES);
+        let from = at - length as u64;
+        file.seek(SeekFrom::Start(from)).await?;
+        file.read_exact(&mut block[..length]).await?;
+        for (i, _) in block[..length]
+            .iter()
+            .enumerate()
+            .rev()
+            .filter(|(_, byte)| **byte == b'\n')
+        {
+            let after = from + i as u64 + 1;
+            // The end of the last line begins none; what comes after it is not whole yet.
+            if found == count {
+                return Ok(after);
+            }
+            found += 1;
+        }
+        at = from;
+    }
+    Ok(0)
+}
+
+/// The way to the client.
+struct Sending<'a> {
+    formatter: Formatter,
+    out: &'a mpsc::Sender<Result<Bytes, io::Error>>,
+    left: usize,
+    batch: Vec<u8>,
+}
+
+impl Sending<'_> {
+    /// Sends what can be read now, up to an offset. False: enough was sent, or nobody listens.
+    async fn all(&mut self, reader: &mut BufReader<File>, line: &mut Vec<u8>, until: Option<u64>) -> io::Result<bool> {
+        let mut at = match until {
+            Some(_) => reader.stream_position().await?,
+            None => 0,
+        };
+        while until.is_none_or(|until| at < until) {
+            let Some(text) = next(reader, line).await? else { break };
+            at += text.len() as u64;
+            if let Some(text) = self.formatter.format(&text) {
+                self.batch.extend_from_slice(text.as_bytes());
+            }
+            if self.batch.len() >= READ_BYTES && !self.give().await {
+                return Ok(false);
+            }
+        }
+        Ok(self.give().await)
+    }
+
+    async fn give(&mut self) -> bool {
+        if self.batch.is_empty() {
+            return self.left > 0;
+        }
+        let mut bytes = Bytes::from(std::mem::take(&mut self.batch));
+        bytes.truncate(self.left);
+        self.left -= bytes.len();
+        self.out.send(Ok(bytes)).await.is_ok() && self.left > 0
+    }
 }
 
 /// The next whole line; what is not yet ended stays in `line`.
@@ -166,29 +271,6 @@ async fn next(reader: &mut BufReader<File>, line: &mut Vec<u8>) -> io::Result<Op
     let text = String::from_utf8_lossy(line).into_owned();
     line.clear();
     Ok(Some(text))
-}
-
-/// A file that became shorter than what was read of it was begun anew.
-async fn reopen_if_rotated(path: &Path, reader: &mut BufReader<File>, line: &mut Vec<u8>) -> io::Result<()> {
-    let at = reader.stream_position().await?;
-    if tokio::fs::metadata(path)
-        .await
-        .is_ok_and(|metadata| metadata.len() < at)
-    {
-        let mut file = File::open(path).await?;
-        file.seek(SeekFrom::Start(0)).await?;
-        *reader = BufReader::new(file);
-        line.clear();
-    }
-    Ok(())
-}
-
-/// False: enough was sent, or nobody listens.
-async fn give(out: &mpsc::Sender<Result<Bytes, io::Error>>, text: String, left: &mut usize) -> bool {
-    let mut bytes = Bytes::from(text);
-    bytes.truncate(*left);
-    *left -= bytes.len();
-    out.send(Ok(bytes)).await.is_ok() && *left > 0
 }
 
 #[cfg(test)]
@@ -259,5 +341,65 @@ mod tests {
             .await,
             ""
         );
+    }
+
+    /// What was read so far, once it has as many lines.
+    async fn lines(receiver: &mut mpsc::Receiver<Result<Bytes, io::Error>>, all: &mut String, count: usize) {
+        while all.lines().count() < count {
+            let bytes = receiver.recv().await.unwrap().unwrap();
+            all.push_str(std::str::from_utf8(&bytes).unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn following_goes_on_over_rotations() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        let entry = |text: &str| format!("2026-01-01T00:00:00Z stdout F {text}\n");
+        std::fs::write(&path, entry("one")).unwrap();
+        let (over, (sender, mut receiver)) = (
+            std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)),
+            mpsc::channel(16),
+        );
+        let ended = over.clone();
+        let options = LogOptions {
+            follow: true,
+            ..LogOptions::default()
+        };
+        let task = tokio::spawn(send(
+            path.clone(),
+            options,
+            async move || ended.load(std::sync::atomic::Ordering::SeqCst),
+            sender,
+        ));
+        let mut all = String::new();
+        lines(&mut receiver, &mut all, 1).await;
+        // The last of the old file, then a new one that is longer than the old.
+        let mut old = std::fs::read_to_string(&path).unwrap();
+        old.push_str(&entry("two"));
+        std::fs::write(&path, &old).unwrap();
+        std::fs::rename(&path, dir.path().join("0.log.1")).unwrap();
+        let new: String = (3..40).map(|n| entry(&n.to_string())).collect();
+        std::fs::write(&path, new).unwrap();
+        lines(&mut receiver, &mut all, 39).await;
+        over.store(true, std::sync::atomic::Ordering::SeqCst);
+        assert!(receiver.recv().await.is_none());
+        task.await.unwrap();
+        assert!(all.starts_with("one\ntwo\n3\n") && all.ends_with("39\n"), "{all}");
+    }
+
+    #[tokio::test]
+    async fn the_tail_is_found_without_reading_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        let long = "x".repeat(10_000);
+        let text: String = (0..100).map(|n| format!("T stdout F {n} {long}\n")).collect();
+        std::fs::write(&path, &text).unwrap();
+        let mut file = File::open(&path).await.unwrap();
+        for (count, first) in [(1, 99), (5, 95), (100, 0), (1000, 0)] {
+            let at = usize::try_from(start_of_tail(&mut file, count).await.unwrap()).unwrap();
+            assert!(text[at..].starts_with(&format!("T stdout F {first} ")), "{count}");
+        }
+        assert_eq!(start_of_tail(&mut file, 0).await.unwrap(), text.len() as u64);
     }
 }

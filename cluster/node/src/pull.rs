@@ -1,6 +1,8 @@
 //! What a worker does about images: looks, pulls, tells. The pull runs beside the worker, which stays ready for news; it is
 //! dropped when the pod ends or wants another image.
 
+use std::borrow::Cow;
+
 use afloat_runtime::registry::{Keyring, PullError};
 use afloat_runtime::{Image, RuntimeError};
 use jiff::Timestamp;
@@ -12,7 +14,7 @@ use crate::clock::since;
 use crate::context::Context;
 use crate::mailbox::{Message, PullEnd};
 use crate::pod::pull::{Need, go_duration, need};
-use crate::pod::spec;
+use crate::pod::{ephemeral, spec};
 use crate::worker::{API_LIMIT, Worker};
 
 impl Worker {
@@ -87,7 +89,9 @@ impl Worker {
         let (pod, state) = (self.pod.clone(), &mut self.state);
         let ends = state.ending.is_some() || state.failed.is_some();
         self.pulls.retain(|name, pull| {
-            let wanted = spec::find(&pod, name).map(spec::hash).filter(|_| !ends);
+            let wanted = ephemeral::find(&pod, name)
+                .map(|wanted| spec::hash(&wanted))
+                .filter(|_| !ends);
             let track = state.containers.get_mut(name);
             let pulling = track.as_ref().and_then(|track| track.pulling.clone());
             if pulling.is_some() && pulling == wanted {
@@ -103,7 +107,7 @@ impl Worker {
 
     /// A pull came to its end.
     pub(crate) fn pull_ended(&mut self, name: &str, end: PullEnd, now: Timestamp) {
-        let Some(container) = spec::find(&self.pod, name).cloned() else {
+        let Some(container) = ephemeral::find(&self.pod, name).map(Cow::into_owned) else {
             return;
         };
         let track = self.state.containers.entry(name.to_owned()).or_default();
@@ -137,11 +141,11 @@ impl Worker {
 
     /// Whether an image that was missing has come by another way (`afloat image`).
     pub(crate) async fn look_for_image(&mut self, name: &str) {
-        let Some(container) = spec::find(&self.pod, name) else {
+        let Some(container) = ephemeral::find(&self.pod, name) else {
             return;
         };
-        if let Ok(Some(image)) = limited(self.context.runtime.image(spec::image(container))).await
-            && need(container, Some(&image)) == Need::Nothing
+        if let Ok(Some(image)) = limited(self.context.runtime.image(spec::image(&container))).await
+            && need(&container, Some(&image)) == Need::Nothing
             && let Some(track) = self.state.containers.get_mut(name)
         {
             track.obstacle = None;

@@ -1,8 +1,11 @@
-//! The kubelet API, spoken on connections that the API server dials: logs, exec, attach, port-forward, pods.
+//! The kubelet API, spoken on connections that the API server dials: logs, exec, attach, port-forward, pods, statistics.
 
+mod channels;
 mod exec;
 mod forward;
+mod forward_spdy;
 mod socket;
+mod upgrade;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -26,7 +29,7 @@ use crate::agent::Agent;
 use crate::clock::seconds;
 use crate::dirs::PodDirs;
 use crate::logs::{self, LogOptions};
-use crate::pod::{container_status, spec};
+use crate::pod::{container_status, ephemeral, spec};
 
 type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
@@ -43,6 +46,14 @@ impl Refusal {
         Self {
             code: StatusCode::BAD_REQUEST,
             reason: "BadRequest",
+            message: message.into(),
+        }
+    }
+
+    fn forbidden(message: impl Into<String>) -> Self {
+        Self {
+            code: StatusCode::FORBIDDEN,
+            reason: "Forbidden",
             message: message.into(),
         }
     }
@@ -178,6 +189,10 @@ impl Agent {
         let outcome = match (request.method(), parts.as_slice()) {
             (_, ["healthz"]) => Ok(Response::new(full("ok"))),
             (&Method::GET, ["pods"]) => Ok(self.pods()),
+            (&Method::GET, ["stats", "summary"]) => match self.summary().await {
+                Ok(summary) => Ok(json_answer(&summary)),
+                Err(error) => Err(Refusal::internal(error.to_string())),
+            },
             (&Method::GET, ["containerLogs", namespace, pod, container]) => {
                 self.logs(namespace, pod, container, &query).await
             }
@@ -212,7 +227,7 @@ impl Agent {
 
     /// The newest container of that name in the pod.
     async fn container(&self, pod: &Pod, name: &str) -> Result<Option<Container>, Refusal> {
-        if spec::find(pod, name).is_none() {
+        if ephemeral::find(pod, name).is_none() {
             return Err(Refusal::bad_request(format!(
                 "container {name} is not valid for pod {}",
                 spec::name(pod)
@@ -316,7 +331,11 @@ impl Agent {
 fn waits_for(pod: &Pod, container: &str) -> String {
     let find = || {
         let status = pod.status.as_ref()?;
-        let lists = [&status.container_statuses, &status.init_container_statuses];
+        let lists = [
+            &status.container_statuses,
+            &status.init_container_statuses,
+            &status.ephemeral_container_statuses,
+        ];
         let entry = lists
             .into_iter()
             .flatten()

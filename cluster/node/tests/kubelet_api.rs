@@ -171,3 +171,42 @@ async fn logs_and_refusals() {
     let list: Value = serde_json::from_str(&body).unwrap();
     assert_eq!((code, list["items"][0]["metadata"]["name"].as_str()), (200, Some("p")));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ports_are_forwarded_over_plain_channels() {
+    // As kube-rs asks; kubectl's way is tested with kubectl.
+    let world = world().await;
+    let mut request = "ws://node/portForward/default/p?ports=8080"
+        .into_client_request()
+        .unwrap();
+    let protocol = "v4.channel.k8s.io";
+    request
+        .headers_mut()
+        .insert("sec-websocket-protocol", protocol.parse().unwrap());
+    let (mut socket, response) = tokio_tungstenite::client_async(request, world.dial()).await.unwrap();
+    assert_eq!(response.headers()["sec-websocket-protocol"], protocol);
+    let ask = Bytes::from_static(b"\0GET / HTTP/1.0\r\n\r\n");
+    socket.send(Message::Binary(ask)).await.unwrap();
+    let (mut ports, mut answer) = (vec![], String::new());
+    while let Some(Ok(Message::Binary(bytes))) = socket.next().await {
+        match (bytes[0], &bytes[1..]) {
+            (channel, [0x90, 0x1f]) => ports.push(channel),
+            (0, data) => answer.push_str(&String::from_utf8_lossy(data)),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(ports, [0, 1], "each channel begins with its port");
+    assert!(answer.starts_with("HTTP/1."), "{answer}");
+    let (code, body) = world.get("/portForward/default/p?ports=0").await;
+    assert!(code == 400 && body.contains("is not a port"), "{code} {body}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_summary_names_every_pod() {
+    let world = world().await;
+    let (code, body) = world.get("/stats/summary").await;
+    let summary: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((code, summary["node"]["nodeName"].as_str()), (200, Some("node-1")));
+    assert_eq!(summary["pods"][0]["podRef"]["uid"], json!(world.uid));
+    assert!(summary["node"]["cpu"]["usageNanoCores"].is_u64(), "{summary}");
+}

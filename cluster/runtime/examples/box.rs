@@ -251,6 +251,8 @@ fn spec(uid: &str, image_id: &str, log_path: PathBuf) -> ContainerSpec {
         drop_capabilities: vec![],
         no_new_privileges: false,
         resources: resources(),
+        stdio: Default::default(),
+        process_namespace_of: None,
         log_path,
         labels: BTreeMap::new(),
     }

@@ -5,6 +5,7 @@
 //! process costs a grace period of the kernel. What is decided is pure; the rest is `mkdir`, `write` and `rmdir`.
 
 pub(crate) mod detect;
+mod usage;
 
 use std::fs;
 use std::io;

@@ -94,6 +94,22 @@ pub struct Mount {
     pub read_only: bool,
 }
 
+/// What a container's process has for a standard input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Stdio {
+    /// Keep it open, for [`Runtime::attach`]; else it is empty.
+    pub stdin: bool,
+    /// Input and output are a terminal.
+    pub tty: bool,
+}
+
+impl Stdio {
+    /// Somebody has to keep something open for it.
+    fn relayed(self) -> bool {
+        self.stdin || self.tty
+    }
+}
+
 /// A container to create. Everything is resolved: variables expanded, command and user decided.
 #[derive(Clone, Debug)]
 pub struct ContainerSpec {
@@ -133,6 +149,10 @@ pub struct ContainerSpec {
     pub no_new_privileges: bool,
     /// What it may use, where that can be enforced ([`Runtime::unlimited`]).
     pub resources: Resources,
+    /// Its standard input and terminal.
+    pub stdio: Stdio,
+    /// The id of a running container whose PID namespace it shares.
+    pub process_namespace_of: Option<String>,
     /// Where standard output and error go, in the CRI log format; made by the runtime, appended to.
     pub log_path: PathBuf,
     /// Kept with the container and given back by [`Runtime::containers`], for the agent's own use (hash, …).
@@ -212,6 +232,15 @@ pub struct ExecSession {
     pub exit: tokio::sync::oneshot::Receiver<i32>,
 }
 
+/// What a container has used and uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Nanoseconds of CPU time since its start.
+    pub cpu_ns: u64,
+    /// Bytes of memory, its working set.
+    pub memory_bytes: u64,
+}
+
 /// Why a runtime could not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
@@ -281,12 +310,32 @@ pub trait Runtime: Send + Sync + 'static {
     /// Runs a command in a running container.
     async fn exec(&self, id: &str, spec: ExecSpec) -> Result<ExecSession, RuntimeError>;
 
-    /// Connects to a TCP port inside the pod's network namespace (probes, hooks, port-forward).
+    /// Joins the standard streams of a running container's own process: output from now on (and, for the first to come, what a
+    /// container with an input said before), input if it was made with one, resizing if it has a terminal. Shutting the
+    /// input down closes it for good; dropping the session only leaves. `exit` says nothing.
+    async fn attach(&self, id: &str) -> Result<ExecSession, RuntimeError> {
+        Err(RuntimeError::Failed(format!(
+            "container {id} cannot be attached to here"
+        )))
+    }
+
+    /// Connects to a TCP port of the pod's address (probes, hooks).
     async fn connect(&self, pod_uid: &str, port: u16) -> Result<tokio::net::TcpStream, RuntimeError>;
 
     /// The disk that images are on is short of space, although unused images were removed.
     fn disk_pressure(&self) -> bool {
         false
+    }
+
+    /// Connects to a TCP port of the loopback address inside the pod's network namespace (port-forward): also reaches what
+    /// listens for the pod's own containers only.
+    async fn connect_loopback(&self, pod_uid: &str, port: u16) -> Result<tokio::net::TcpStream, RuntimeError> {
+        self.connect(pod_uid, port).await
+    }
+
+    /// What running containers use now, by id. Those that are not in the answer cannot be told.
+    async fn usage(&self) -> Result<BTreeMap<String, Usage>, RuntimeError> {
+        Ok(BTreeMap::new())
     }
 
     /// Why [`ContainerSpec::resources`] have no effect here; None: they are enforced.

@@ -13,7 +13,7 @@ use rtnetlink::packet_route::route::{RouteScope, RouteType};
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, RouteMessageBuilder};
 
 pub(crate) use address::AddressPool;
-pub(crate) use namespace::{connect_sandbox, create_namespace, namespace_path, remove_namespace};
+pub(crate) use namespace::{connect_sandbox, create_namespace, namespace_path, remove_namespace, socket_inside};
 
 /// The local table of the kernel's routing policy (rtnetlink(7), RT_TABLE_LOCAL).
 const LOCAL_TABLE: u32 = 255;

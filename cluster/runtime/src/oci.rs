@@ -4,6 +4,7 @@
 //! process of a container becomes a child of pid 1, which writes down how it ended; a descriptor of the process says when.
 //! So a restart of the inner process loses nothing: containers, their output and their exit codes are found again.
 
+mod attach;
 mod command;
 mod container;
 mod exec;
@@ -16,6 +17,7 @@ mod sandbox;
 mod signal;
 mod spec;
 mod terminal;
+mod usage;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -33,8 +35,9 @@ use crate::net::{Bridge, NetError, connect_netlink};
 use crate::registry::{Keyring, PullError, Pulled};
 use crate::{
     Cgroups, Container, ContainerSpec, ExecSession, ExecSpec, Image, Resources, Runtime, RuntimeError, Sandbox,
-    SandboxSpec,
+    SandboxSpec, Usage,
 };
+use attach::Listeners;
 use command::OciCommand;
 use host_facts::HostFacts;
 pub use image_service::ImageService;
@@ -76,6 +79,7 @@ pub struct OciRuntime {
 struct Entry {
     record: Record,
     process: Option<Arc<OwnedFd>>,
+    listeners: Arc<Listeners>,
 }
 
 struct Shared {
@@ -169,21 +173,27 @@ impl Shared {
     fn adopt(self: &Arc<Self>, record: Record) {
         let id = record.id.clone();
         let running = record.exit.is_none();
+        // Somebody may have attached before: what was said since is not for the next one.
+        let listeners = Arc::new(Listeners::new(false));
         if running {
             match Self::pipes(&id).readers() {
-                Ok(readers) => drop(tokio::spawn(log::follow(readers, record.log_path.clone()))),
+                Ok(readers) => {
+                    let following = log::follow(readers, record.log_path.clone(), Arc::clone(&listeners));
+                    drop(tokio::spawn(following));
+                }
                 Err(error) => tracing::warn!(container = id, %error, "output cannot be followed"),
             }
         }
-        self.insert(record);
+        self.insert(record, listeners);
     }
 
     /// Makes a container known and watches its process. In this order: the watcher looks for the entry.
-    fn insert(self: &Arc<Self>, record: Record) {
+    fn insert(self: &Arc<Self>, record: Record, listeners: Arc<Listeners>) {
         let (id, running) = (record.id.clone(), record.exit.is_none());
         let entry = Entry {
             record: record.clone(),
             process: None,
+            listeners,
         };
         self.containers().insert(id.clone(), entry);
         let process = if running { self.watch(&record) } else { None };
@@ -285,6 +295,10 @@ impl Runtime for OciRuntime {
         self.shared.exec(id, spec).await
     }
 
+    async fn attach(&self, id: &str) -> Result<ExecSession, RuntimeError> {
+        self.shared.attach(id)
+    }
+
     async fn connect(&self, pod_uid: &str, port: u16) -> Result<tokio::net::TcpStream, RuntimeError> {
         let ip = self
             .shared
@@ -297,6 +311,15 @@ impl Runtime for OciRuntime {
             .await
             .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
             .map_err(|e| failed(format!("connecting to {ip}:{port}"), &e))
+    }
+
+    async fn connect_loopback(&self, pod_uid: &str, port: u16) -> Result<tokio::net::TcpStream, RuntimeError> {
+        self.shared.connect_loopback(pod_uid, port).await
+    }
+
+    async fn usage(&self) -> Result<BTreeMap<String, Usage>, RuntimeError> {
+        let shared = Arc::clone(&self.shared);
+        blocking(move || shared.usage()).await
     }
 
     fn unlimited(&self) -> Option<String> {

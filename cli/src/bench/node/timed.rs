@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use afloat_runtime::registry::{Keyring, PullError, Pulled};
 use afloat_runtime::{
     Container, ContainerSpec, ExecSession, ExecSpec, Image, Resources, Runtime, RuntimeError, Sandbox, SandboxSpec,
+    Usage,
 };
 use async_trait::async_trait;
 use serde::Serialize;
@@ -134,6 +135,18 @@ impl Runtime for Timed {
 
     async fn exec(&self, id: &str, spec: ExecSpec) -> Result<ExecSession, RuntimeError> {
         self.inner.exec(id, spec).await
+    }
+
+    async fn attach(&self, id: &str) -> Result<ExecSession, RuntimeError> {
+        self.inner.attach(id).await
+    }
+
+    async fn connect_loopback(&self, pod_uid: &str, port: u16) -> Result<tokio::net::TcpStream, RuntimeError> {
+        self.inner.connect_loopback(pod_uid, port).await
+    }
+
+    async fn usage(&self) -> Result<BTreeMap<String, Usage>, RuntimeError> {
+        self.inner.usage().await
     }
 
     async fn connect(&self, pod_uid: &str, port: u16) -> Result<tokio::net::TcpStream, RuntimeError> {

@@ -109,23 +109,53 @@ async fn a_namespace_goes_when_it_is_finalized() {
 }
 
 #[tokio::test]
-async fn kubectl_debug_is_told_that_nobody_runs_ephemeral_containers() {
+async fn ephemeral_containers_are_added_by_their_subresource_alone() {
     let (_server, client) = server().await;
     let pods = bound(&client, "p").await;
-    let debugger = json!({"spec": {"ephemeralContainers": [{"name": "d", "image": "b"}]}});
-    let answer = pods
-        .patch_ephemeral_containers("p", &PatchParams::default(), &Patch::Strategic(&debugger))
-        .await;
-    let (code, _, message) = refusal(answer);
-    assert!(code == 400 && message.contains("use kubectl exec"), "{code} {message}");
-    assert!(
-        pods.get("p")
+    let patch = async |container: serde_json::Value| {
+        let debugger =
+            json!({"spec": {"containers": [{"name": "c", "image": "other"}], "ephemeralContainers": [container]}});
+        let params = PatchParams::default();
+        pods.patch_ephemeral_containers("p", &params, &Patch::Strategic(&debugger))
             .await
-            .unwrap()
-            .spec
-            .unwrap()
-            .ephemeral_containers
-            .is_none()
+    };
+    let with_ports = json!({"name": "d", "image": "b", "ports": [{"containerPort": 80}]});
+    let (code, _, message) = refusal(patch(with_ports).await);
+    assert!(
+        code == 422 && message.contains("ephemeralContainers[0].ports: Forbidden"),
+        "{code} {message}"
+    );
+    let taken = json!({"name": "c", "image": "b"});
+    let (code, _, message) = refusal(patch(taken).await);
+    assert!(code == 422 && message.contains("Duplicate value"), "{code} {message}");
+    let changed = patch(json!({"name": "d", "image": "b", "targetContainerName": "c"}))
+        .await
+        .unwrap();
+    let spec = changed.spec.unwrap();
+    assert_eq!(spec.ephemeral_containers.unwrap()[0].name, "d");
+    assert_eq!(
+        spec.containers[0].image.as_deref(),
+        Some("web:1"),
+        "nothing else changes"
+    );
+    let (code, _, message) = refusal(patch(json!({"name": "d", "image": "b2"})).await);
+    assert!(
+        code == 422 && message.contains("may not be changed"),
+        "{code} {message}"
+    );
+    // Not through the pod itself, neither later nor at its creation.
+    let direct = json!({"spec": {"ephemeralContainers": [{"name": "e", "image": "b"}]}});
+    let answer = pods
+        .patch("p", &PatchParams::default(), &Patch::Strategic(&direct))
+        .await;
+    assert_eq!(refusal(answer).0, 422);
+    let pod = serde_json::from_value(json!({"metadata": {"name": "q"}, "spec": {
+        "containers": [{"name": "c", "image": "web:1"}], "ephemeralContainers": [{"name": "e", "image": "b"}]}}))
+    .unwrap();
+    let (code, _, message) = refusal(pods.create(&Default::default(), &pod).await);
+    assert!(
+        code == 422 && message.contains("cannot be set on create"),
+        "{code} {message}"
     );
 }
 

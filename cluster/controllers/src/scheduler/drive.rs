@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use k8s_openapi::api::core::v1::Pod as FullPod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
@@ -266,12 +267,17 @@ impl Scheduler {
 
     fn bound(&mut self, context: &Context, result: Result<(), Error>, one: &Binding) {
         let Err(error) = result else {
-            if let Some(waiting) = self.waiting.remove(&one.uid) {
-                let key = &one.key;
-                let message = format!("Successfully assigned {}/{} to {}", key.namespace, key.name, one.node);
-                let about = &waiting.pod.metadata;
-                context.shell.event::<Pod>(about, Tone::Normal, "Scheduled", message);
-            }
+            // The cache may have told of the binding before its answer came.
+            self.waiting.remove(&one.uid);
+            let key = &one.key;
+            let about = ObjectMeta {
+                namespace: Some(key.namespace.clone()),
+                name: Some(key.name.clone()),
+                uid: Some(one.uid.clone()),
+                ..ObjectMeta::default()
+            };
+            let message = format!("Successfully assigned {}/{} to {}", key.namespace, key.name, one.node);
+            context.shell.event::<Pod>(&about, Tone::Normal, "Scheduled", message);
             return;
         };
         tracing::debug!(pod = ?one.key, node = one.node, %error, "binding failed");

@@ -11,7 +11,7 @@ type Group = (&'static str, &'static str, &'static [Row]);
 
 /// Kind, plural, short names, flags, subresources other than status and scale.
 ///
-/// Flags: `n` namespaced, `s` status subresource, `r` scale subresource (replicas), `v` virtual (create only),
+/// Flags: `n` namespaced, `s` status subresource, `r` scale subresource (replicas), `v` virtual (create only), `m` measured (get and list only),
 /// `a` category `all`, `e` category `api-extensions`.
 type Row = (
     &'static str,
@@ -100,6 +100,10 @@ const GROUPS: &[Group] = &[
     ("events.k8s.io", "v1", &[
         ("Event", "events", "ev", "n", &[]),
     ]),
+    ("metrics.k8s.io", "v1beta1", &[
+        ("NodeMetrics", "nodes", "", "m", &[]),
+        ("PodMetrics", "pods", "", "nm", &[]),
+    ]),
     ("networking.k8s.io", "v1", &[
         ("Ingress", "ingresses", "ing", "ns", &[]),
         ("IngressClass", "ingressclasses", "", "", &[]),
@@ -166,7 +170,8 @@ fn resource(group: &str, version: &str, &(kind, plural, shorts, flags, subresour
             selector: Some(".spec.selector".to_owned()),
         }),
         subresources: subresources.to_vec(),
-        virtual_only: has('v'),
+        virtual_only: has('v') || has('m'),
+        measured: has('m'),
         schema: None,
         rules: None,
         columns: Arc::new(Value::Null),

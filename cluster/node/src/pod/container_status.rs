@@ -69,7 +69,11 @@ pub(super) fn container_status(view: &PodView<'_>, container: &Container, now: T
 
 fn old_entry<'a>(view: &PodView<'a>, container: &Container) -> Option<&'a ContainerStatus> {
     let status = view.pod.status.as_ref()?;
-    let lists = [&status.container_statuses, &status.init_container_statuses];
+    let lists = [
+        &status.container_statuses,
+        &status.init_container_statuses,
+        &status.ephemeral_container_statuses,
+    ];
     lists
         .into_iter()
         .flatten()

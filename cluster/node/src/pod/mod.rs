@@ -6,6 +6,7 @@
 pub mod back_off;
 pub(crate) mod container_status;
 pub(crate) mod env;
+pub(crate) mod ephemeral;
 mod grpc;
 pub(crate) mod handler;
 pub mod hash;

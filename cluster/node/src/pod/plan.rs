@@ -11,6 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus, ResourceRequirements};
 
+use super::ephemeral;
 use super::spec::{self, ProbeKind};
 use super::state::{Hook, Instance, PodState, Process, Sandbox, Stop, Why};
 use super::status;
@@ -310,6 +311,9 @@ impl<'a> Planner<'a> {
         let mut alive = false;
         for container in spec::all_containers(pod).filter(|c| !spec::is_sidecar(pod, c)) {
             alive |= self.stop_one(container, deadline);
+        }
+        for container in ephemeral::containers(pod) {
+            alive |= self.stop_one(&container, deadline);
         }
         if alive {
             return false;

@@ -40,6 +40,7 @@ pub(crate) fn recover(pod: &Pod, containers: Vec<Container>, limits: BackOffLimi
                 .iter()
                 .flatten()
                 .chain(s.init_container_statuses.iter().flatten())
+                .chain(s.ephemeral_container_statuses.iter().flatten())
         })
         .collect();
     for entry in &entries {

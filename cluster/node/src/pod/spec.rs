@@ -114,6 +114,9 @@ pub(crate) fn restarts(pod: &Pod, container: &Container, exit_code: i32) -> bool
     if is_sidecar(pod, container) {
         return true;
     }
+    if super::ephemeral::is_ephemeral(pod, &container.name) {
+        return false;
+    }
     match restart_policy(pod) {
         RestartPolicy::Always => exit_code != 0 || !is_init(pod, &container.name),
         RestartPolicy::OnFailure => exit_code != 0,

@@ -57,6 +57,7 @@ impl Planner<'_> {
 
     /// Init containers one after another, then the application's in order.
     pub(super) fn starts(&mut self) {
+        self.start_ephemeral();
         let pod = self.pod();
         let initialized = status::initialized(pod, self.state());
         for container in spec::init_containers(pod) {
@@ -78,7 +79,7 @@ impl Planner<'_> {
     }
 
     /// Takes one container a step towards running. False where the following ones have to wait for its postStart hook.
-    fn ensure(&mut self, container: &Container) -> bool {
+    pub(super) fn ensure(&mut self, container: &Container) -> bool {
         let Some(instance) = self.state().instance(&container.name) else {
             self.create(container);
             return true;

@@ -3,10 +3,11 @@
 //! Only the conditions in [`OWN_CONDITIONS`] are the agent's; everybody else's are left alone, also when written.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, HostIP, Pod, PodCondition, PodIP, PodStatus};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::container_status::{container_status, is_ready};
+use super::ephemeral;
 use super::plan::PodView;
 use super::resize;
 use super::spec::{self, ProbeKind, RestartPolicy};
@@ -127,6 +128,7 @@ pub(super) fn status(view: &PodView<'_>, now: Timestamp) -> PodStatus {
         conditions: Some(conditions(view, phase, now)),
         container_statuses: statuses(spec::containers(pod)),
         init_container_statuses: statuses(spec::init_containers(pod)),
+        ephemeral_container_statuses: ephemeral_statuses(view, now),
         host_ip: Some(host_ip.clone()),
         host_ips: Some(vec![HostIP { ip: host_ip }]),
         message: state.failed.as_ref().map(|(_, message)| message.clone()),
@@ -152,6 +154,19 @@ fn observed_generation(pod: &Pod, state: &PodState, old: Option<i64>) -> Option<
     } else {
         old
     }
+}
+
+/// Neither ready nor started nor with resources: they are nothing but there.
+fn ephemeral_statuses(view: &PodView<'_>, now: Timestamp) -> Option<Vec<ContainerStatus>> {
+    let of = |container: &Container| ContainerStatus {
+        ready: false,
+        started: None,
+        allocated_resources: None,
+        resources: None,
+        ..container_status(view, container, now)
+    };
+    let statuses: Vec<_> = ephemeral::containers(view.pod).iter().map(of).collect();
+    (!statuses.is_empty()).then_some(statuses)
 }
 
 fn spec_qos(pod: &Pod) -> &'static str {

@@ -8,7 +8,7 @@ use super::resize;
 use super::spec;
 use super::status;
 
-const OWN_FIELDS: [&str; 11] = [
+const OWN_FIELDS: [&str; 12] = [
     "observedGeneration",
     "phase",
     "reason",
@@ -20,6 +20,7 @@ const OWN_FIELDS: [&str; 11] = [
     "startTime",
     "containerStatuses",
     "initContainerStatuses",
+    "ephemeralContainerStatuses",
 ];
 
 /// A patch that makes the object's status say `wanted`; None: it does.

@@ -1,4 +1,4 @@
-//! exec: a command in a running container, its streams on the channels of a WebSocket. attach: its log, followed.
+//! exec: a command in a running container, its streams on channels. attach: the container's own streams.
 
 use std::sync::Arc;
 
@@ -9,17 +9,12 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-use super::socket::{self, CLOSE, ERROR, RESIZE, Receiver, STDERR, STDIN, STDOUT, Socket};
+use super::channels::{self, Input, RESIZE, Receiver, STDERR, STDIN, STDOUT, Sender, Wanted};
 use super::{Body, Query, Refusal};
 use crate::agent::Agent;
-use crate::dirs::PodDirs;
-use crate::logs::{self, LogOptions};
+use crate::pod::ephemeral;
 
-const V5: &str = "v5.channel.k8s.io";
-const PROTOCOLS: [&str; 2] = [V5, "v4.channel.k8s.io"];
 const CHUNK: usize = 32 * 1024;
-const NO_STDIN: &str =
-    "afloat: containers have no standard input here, this is their output; to type, use kubectl exec -it\r\n";
 
 impl Agent {
     pub(super) async fn exec(
@@ -36,26 +31,18 @@ impl Agent {
         }
         let pod = self.pod(namespace, pod)?;
         let id = self.running(&pod, container).await?.id;
-        let (tty, stdin) = (query.flag("tty"), query.flag("input"));
-        let wanted = (query.flag("output"), query.flag("error") && !tty);
+        let wanted = wanted(query);
+        let Wanted { tty, stdin, .. } = wanted;
         let runtime = self.context.runtime.clone();
-        socket::upgrade(request, &PROTOCOLS, move |socket, protocol| async move {
-            let started = runtime.exec(&id, ExecSpec { command, tty, stdin }).await;
-            match started {
-                Ok(session) => run(socket, session, wanted, protocol == V5).await,
-                Err(error) => {
-                    let (mut sender, _) = socket::split(socket);
-                    let _ = sender
-                        .send(ERROR, failure(&error.to_string()).to_string().as_bytes())
-                        .await;
-                    sender.close().await;
-                }
+        channels::upgrade(request, wanted, move |sender, receiver| async move {
+            match runtime.exec(&id, ExecSpec { command, tty, stdin }).await {
+                Ok(session) => run(sender, receiver, session, wanted, true).await,
+                Err(error) => sender.end(&failure(&error.to_string())).await,
             }
         })
     }
 
-    /// Output only: the container's standard input is not kept open by the runtime. From now on; for a client that would
-    /// like to type (`kubectl run -i`) from the start, as the container did not wait for it.
+    /// The container's own streams, output from now on. Without `stdin` in its specification it has no input.
     pub(super) async fn attach(
         self: Arc<Self>,
         namespace: &str,
@@ -64,52 +51,37 @@ impl Agent {
         query: &Query,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Refusal> {
-        let (typing, tty) = (query.flag("input"), query.flag("tty"));
+        let wanted = wanted(query);
         let pod = self.pod(namespace, pod)?;
         let id = self.running(&pod, container).await?.id;
-        let dir = PodDirs::new(&self.context.options.dir, &pod).container_logs(container);
-        let path = logs::find(&dir, false)
-            .await
-            .ok_or_else(|| Refusal::internal("the container has no log yet"))?;
+        let specified = ephemeral::find(&pod, container);
+        let once = specified.is_some_and(|container| container.stdin_once == Some(true));
         let runtime = self.context.runtime.clone();
-        let ended = async move || {
-            let list = runtime.containers().await.unwrap_or_default();
-            !list
-                .iter()
-                .any(|c| c.id == id && c.state == afloat_runtime::ContainerState::Running)
-        };
-        socket::upgrade(request, &PROTOCOLS, move |socket, _| async move {
-            let (mut sender, mut receiver) = socket::split(socket);
-            let (lines, mut from_log) = mpsc::channel(16);
-            let options = LogOptions {
-                follow: true,
-                tail: (!typing).then_some(0),
-                ..LogOptions::default()
-            };
-            if typing {
-                // A terminal has one stream only.
-                let channel = if tty { STDOUT } else { STDERR };
-                let _ = sender.send(channel, NO_STDIN.as_bytes()).await;
-            }
-            let log = tokio::spawn(logs::send(path, options, ended, lines));
-            loop {
-                tokio::select! {
-                    bytes = from_log.recv() => match bytes {
-                        Some(Ok(bytes)) if sender.send(STDOUT, &bytes).await.is_ok() => {}
-                        _ => break,
-                    },
-                    message = receiver.next() => if message.is_none() { break },
+        channels::upgrade(request, wanted, move |sender, receiver| async move {
+            match runtime.attach(&id).await {
+                Ok(mut session) => {
+                    session.stdin = session.stdin.filter(|_| wanted.stdin);
+                    run(sender, receiver, session, wanted, once).await;
                 }
+                Err(error) => sender.end(&failure(&error.to_string())).await,
             }
-            log.abort();
-            let _ = sender.send(ERROR, success().to_string().as_bytes()).await;
-            sender.close().await;
         })
     }
 }
 
-async fn run(socket: Socket, session: ExecSession, (output, error): (bool, bool), v5: bool) {
-    let (mut sender, receiver) = socket::split(socket);
+fn wanted(query: &Query) -> Wanted {
+    let tty = query.flag("tty");
+    Wanted {
+        stdin: query.flag("input"),
+        stdout: query.flag("output"),
+        // A terminal has one stream only.
+        stderr: query.flag("error") && !tty,
+        tty,
+    }
+}
+
+/// `closes`: the end of the client's input is the end of the process's.
+async fn run(mut sender: Sender, receiver: Receiver, session: ExecSession, wanted: Wanted, closes: bool) {
     let ExecSession {
         stdin,
         stdout,
@@ -118,23 +90,23 @@ async fn run(socket: Socket, session: ExecSession, (output, error): (bool, bool)
         exit,
     } = session;
     let (chunks, mut outgoing) = mpsc::channel::<(u8, Vec<u8>)>(8);
-    let out = pump(stdout, STDOUT, output, chunks.clone());
+    let out = pump(stdout, STDOUT, wanted.stdout, chunks.clone());
     // The last sender goes with it, and with that the channel ends.
     let err = async move {
         match stderr {
-            Some(stderr) => pump(stderr, STDERR, error, chunks).await,
+            Some(stderr) => pump(stderr, STDERR, wanted.stderr, chunks).await,
             None => drop(chunks),
         }
     };
     let sending = async {
         while let Some((channel, bytes)) = outgoing.recv().await {
-            if sender.send(channel, &bytes).await.is_err() {
+            if !sender.send(channel, &bytes).await {
                 return false;
             }
         }
         true
     };
-    let incoming = take_input(receiver, stdin, resize, v5);
+    let incoming = take_input(receiver, stdin, resize, closes);
     let finished = tokio::select! {
         ((), (), sent) = async { tokio::join!(out, err, sending) } => sent,
         // The client is gone: dropping the session ends the command.
@@ -148,8 +120,7 @@ async fn run(socket: Socket, session: ExecSession, (output, error): (bool, bool)
         Ok(code) => exited(code),
         Err(_) => failure("the command's exit code was lost"),
     };
-    let _ = sender.send(ERROR, status.to_string().as_bytes()).await;
-    sender.close().await;
+    sender.end(&status).await;
 }
 
 /// Reads to the end; sends only what the client wants to see.
@@ -167,11 +138,11 @@ async fn take_input(
     mut receiver: Receiver,
     mut stdin: Option<Box<dyn tokio::io::AsyncWrite + Send + Unpin>>,
     resize: Option<mpsc::Sender<(u16, u16)>>,
-    v5: bool,
+    closes: bool,
 ) {
-    while let Some((channel, bytes)) = receiver.next().await {
-        match channel {
-            STDIN => {
+    while let Some(input) = receiver.next().await {
+        match input {
+            Input::Bytes(STDIN, bytes) => {
                 let written = match &mut stdin {
                     Some(stdin) => stdin.write_all(&bytes).await.and(stdin.flush().await),
                     None => Ok(()),
@@ -181,12 +152,12 @@ async fn take_input(
                     stdin = None;
                 }
             }
-            CLOSE if v5 && bytes.first() == Some(&STDIN) => {
+            Input::Closed(STDIN) if closes => {
                 if let Some(mut stdin) = stdin.take() {
                     let _ = stdin.shutdown().await;
                 }
             }
-            RESIZE => {
+            Input::Bytes(RESIZE, bytes) => {
                 let size = serde_json::from_slice::<Value>(&bytes).ok();
                 let side = |name: &str| {
                     size.as_ref()
@@ -199,6 +170,9 @@ async fn take_input(
             }
             _ => {}
         }
+    }
+    if closes && let Some(mut stdin) = stdin {
+        let _ = stdin.shutdown().await;
     }
 }
 

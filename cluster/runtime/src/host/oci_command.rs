@@ -26,12 +26,16 @@ struct Arguments {
     pid_file: Option<PathBuf>,
     process: Option<PathBuf>,
     console_socket: Option<PathBuf>,
+    /// Of `stdio`: the pipe of frames, and the container's output pipe where it has a terminal.
+    input: Option<PathBuf>,
+    output: Option<PathBuf>,
     /// `cgroup.procs` files of the container that a command is to share.
     cgroups: Vec<PathBuf>,
     words: Vec<String>,
 }
 
-/// The hidden subcommand: `--root DIR --log FILE (create --bundle DIR --pid-file FILE | start | delete | exec --process
+/// The hidden subcommand: `--root DIR --log FILE (create --bundle DIR --pid-file FILE [--console-socket FILE] | stdio --input
+/// FILE [--output FILE] | start | delete | exec --process
 /// FILE [--pid-file FILE] [--console-socket FILE] [--cgroup FILE]…) ID`. Answers the exit code; for `exec` that of the command.
 pub fn oci_main(args: &[OsString]) -> i32 {
     let Some(arguments) = parse(args) else { return FAILED };
@@ -82,6 +86,8 @@ fn parse(args: &[OsString]) -> Option<Arguments> {
             "--pid-file" => &mut parsed.pid_file,
             "--process" => &mut parsed.process,
             "--console-socket" => &mut parsed.console_socket,
+            "--input" => &mut parsed.input,
+            "--output" => &mut parsed.output,
             "--cgroup" => {
                 parsed.cgroups.push(PathBuf::from(args.next()?));
                 continue;
@@ -114,12 +120,22 @@ fn run(arguments: &Arguments) -> anyhow::Result<i32> {
                 .ok_or_else(|| anyhow::anyhow!("--bundle is missing"))?;
             builder()?
                 .with_pid_file(arguments.pid_file.clone())?
+                .with_console_socket(arguments.console_socket.clone())
                 .validate_id()?
                 .as_init(bundle)
                 .with_systemd(false)
                 .with_detach(true)
                 .build()?;
             Ok(0)
+        }
+        "stdio" => {
+            let input = arguments.input.as_ref();
+            let input = input.ok_or_else(|| anyhow::anyhow!("--input is missing"))?;
+            match super::stdio::relay(input, arguments.output.as_deref()) {
+                // The container has ended, which is what it waited for.
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(0),
+                other => other.map(|()| 0).map_err(Into::into),
+            }
         }
         "start" => {
             Container::load(root.join(id))?.start()?;

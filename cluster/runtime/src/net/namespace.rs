@@ -168,6 +168,27 @@ fn is_namespace(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|found| u64::try_from(found.f_type).is_ok_and(|kind| kind == NSFS))
 }
 
+/// A TCP socket that belongs to a pod's namespace, whoever uses it afterwards. Blocks.
+pub(crate) fn socket_inside(pod_uid: &str, domain: socket2::Domain) -> Result<socket2::Socket, NetError> {
+    let path = namespace_path(pod_uid);
+    let what = format!("opening a socket in {}", path.display());
+    let make = move || {
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    };
+    if !is_namespace(&path) {
+        // A pod in the node's own network.
+        return make().map_err(NetError::system(what));
+    }
+    in_thread(move || {
+        let namespace = fs::File::open(&path)?;
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+        make()
+    })
+    .map_err(NetError::system(what))
+}
+
 /// A thread that changed its namespace must end with its work.
 fn in_thread<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     let thread = std::thread::Builder::new().name("netns".into()).spawn(work)?;

@@ -38,34 +38,25 @@ impl OciCommand {
 
     /// The start of a command line. Only what is given reaches the container.
     pub(super) fn command(&self, log: &Path) -> Command {
-        let mut command = Command::new(&self.program);
-        command.env_clear();
-        if let Some(path) = std::env::var_os("PATH") {
-            command.env("PATH", path);
-        }
-        if self.own {
-            command.arg("oci");
-        }
-        command
-            .arg("--root")
-            .arg(OCI_STATE_DIR)
-            .arg("--log")
-            .arg(log)
-            .stdin(Stdio::null())
-            .kill_on_drop(true);
+        let mut command = start_of(&self.program, self.own, log);
+        command.stdin(Stdio::null()).kill_on_drop(true);
         command
     }
 
-    /// Runs a verb to its end. `stdio`: what it inherits as standard output and error.
-    pub(super) async fn run(
-        &self,
-        log: &Path,
-        args: &[&str],
-        stdio: Option<(Stdio, Stdio)>,
-    ) -> Result<(), RuntimeError> {
-        let (out, err) = stdio.unwrap_or_else(|| (Stdio::null(), Stdio::null()));
+    /// The same for verbs that only our own program has. It outlives us.
+    pub(super) fn helper(&self, log: &Path) -> Command {
+        let guarded = Path::new(PROGRAM);
+        let own = Path::new("/proc/self/exe");
+        let mut command = start_of(if guarded.exists() { guarded } else { own }, true, log);
+        command.stderr(Stdio::null()).process_group(0);
+        command
+    }
+
+    /// Runs a verb to its end. `stdio`: what it inherits as standard input, output and error.
+    pub(super) async fn run(&self, log: &Path, args: &[&str], stdio: Option<[Stdio; 3]>) -> Result<(), RuntimeError> {
+        let [stdin, out, err] = stdio.unwrap_or_else(|| [Stdio::null(), Stdio::null(), Stdio::null()]);
         let mut command = self.command(log);
-        command.args(args).stdout(out).stderr(err);
+        command.args(args).stdin(stdin).stdout(out).stderr(err);
         let verb = args.first().copied().unwrap_or_default();
         let mut child = command
             .spawn()
@@ -83,6 +74,19 @@ impl OciCommand {
             Err(_) => Err(failed(format!("{verb} takes longer than {} s", LIMIT.as_secs()))),
         }
     }
+}
+
+fn start_of(program: &Path, own: bool, log: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear();
+    if let Some(path) = std::env::var_os("PATH") {
+        command.env("PATH", path);
+    }
+    if own {
+        command.arg("oci");
+    }
+    command.arg("--root").arg(OCI_STATE_DIR).arg("--log").arg(log);
+    command
 }
 
 /// Invalid: what the user asked for cannot be. Failed: the machine's fault. By the words of libcontainer and runc.

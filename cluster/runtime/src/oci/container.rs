@@ -1,13 +1,14 @@
 //! The life of a container: made, started, removed, found again.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::attach::{self, Listeners};
 use super::record::Record;
 use super::spec::{Surroundings, config};
 use super::{Shared, blocking, failed, log, rootfs, watch};
@@ -92,7 +93,7 @@ impl Shared {
         let record = Record::new(id.to_owned(), spec, self.boot.clone(), Timestamp::now());
         let (shared, spec, hostname, made) = (Arc::clone(self), spec.clone(), hostname.to_owned(), dir.clone());
         let log_path = spec.log_path.clone();
-        let resources = spec.resources;
+        let (resources, stdio) = (spec.resources, spec.stdio);
         let (mut record, out, err) = blocking(move || {
             shared.prepare(&made, &spec, &hostname, host_network)?;
             record.save(&made).map_err(|e| failed("writing container.json", &e))?;
@@ -107,16 +108,9 @@ impl Shared {
         })
         .await?;
         let readers = Self::pipes(id).readers().map_err(|e| failed("opening pipes", &e))?;
-        tokio::spawn(log::follow(readers, log_path));
-        let (bundle, pid_file) = (dir.display().to_string(), dir.join("pid").display().to_string());
-        let args = ["create", "--bundle", &bundle, "--pid-file", &pid_file, id];
-        self.command
-            .run(
-                &dir.join("runtime.log"),
-                &args,
-                Some((Stdio::from(out), Stdio::from(err))),
-            )
-            .await?;
+        let listeners = Arc::new(Listeners::new(stdio.relayed()));
+        tokio::spawn(log::follow(readers, log_path, Arc::clone(&listeners)));
+        self.run_create(id, stdio, [out, err]).await?;
         let shared = Arc::clone(self);
         let record = blocking(move || {
             set_process(&mut record, &dir);
@@ -130,8 +124,39 @@ impl Shared {
             Ok(record)
         })
         .await?;
-        self.insert(record);
+        self.insert(record, listeners);
         Ok(())
+    }
+
+    /// The verb itself, with a relay where somebody may want to type.
+    async fn run_create(&self, id: &str, stdio: crate::Stdio, [out, err]: [fs::File; 2]) -> Result<(), RuntimeError> {
+        let dir = self.container_dir(id);
+        let (bundle, pid_file) = (dir.display().to_string(), dir.join("pid").display().to_string());
+        let console = Self::pipes(id).console().display().to_string();
+        let mut args = vec!["create", "--bundle", &bundle, "--pid-file", &pid_file];
+        if stdio.tty {
+            args.extend(["--console-socket", &console]);
+        }
+        args.push(id);
+        let log = dir.join("runtime.log");
+        if !stdio.relayed() {
+            let stdio = [Stdio::null(), Stdio::from(out), Stdio::from(err)];
+            return self.command.run(&log, &args, Some(stdio)).await;
+        }
+        let (mut relay, stdin) = self.start_relay(id, stdio).await?;
+        let streams = if stdio.tty {
+            // The relay writes what the terminal says.
+            None
+        } else {
+            let stdin = stdin.map_or_else(Stdio::null, Stdio::from);
+            Some([stdin, Stdio::from(out), Stdio::from(err)])
+        };
+        let made = self.command.run(&log, &args, streams).await;
+        if made.is_err() {
+            let _ = relay.start_kill();
+        }
+        tokio::spawn(async move { relay.wait().await });
+        made
     }
 
     /// Sets the container's limits and puts its process, which waits at the gate, under them. Blocks.
@@ -158,15 +183,26 @@ impl Shared {
                 .map_err(|e| RuntimeError::Invalid(format!("working directory {}: {e}", spec.working_dir)))?;
         }
         let namespace = namespace_path(&spec.pod_uid);
+        let processes = spec.process_namespace_of.as_ref().map(|id| self.process_namespace(id));
+        let processes = processes.transpose()?;
         let around = Surroundings {
             rootfs: &root,
             namespace: (!host_network).then_some(namespace.as_path()),
             hostname,
+            processes: processes.as_deref(),
             own_capabilities: self.facts.capabilities,
             has_tty_group: self.facts.has_group(TTY_GROUP),
         };
         let config = serde_json::to_vec(&config(spec, &around)?).map_err(|e| RuntimeError::Failed(e.to_string()))?;
         fs::write(dir.join("config.json"), config).map_err(|e| failed("writing config.json", &e))
+    }
+
+    fn process_namespace(&self, id: &str) -> Result<PathBuf, RuntimeError> {
+        let record = self.record(id)?;
+        match (record.state(), record.pid) {
+            (ContainerState::Running, Some(pid)) => Ok(PathBuf::from(format!("/proc/{pid}/ns/pid"))),
+            _ => Err(RuntimeError::Failed(format!("container {} does not run", record.name))),
+        }
     }
 
     pub(super) async fn start_container(self: &Arc<Self>, id: &str) -> Result<(), RuntimeError> {
@@ -282,6 +318,7 @@ impl Shared {
             }
             let _ = fs::remove_dir_all(Path::new(OCI_STATE_DIR).join(&id));
             Self::pipes(&id).remove();
+            attach::remove_files(&Self::pipes(&id));
             rootfs::remove(&dir).map_err(|e| failed(format!("removing {}", dir.display()), &e))
         });
         if let Err(error) = removed.await {

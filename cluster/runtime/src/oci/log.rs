@@ -3,10 +3,13 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
+
+use super::attach::{Listeners, Output};
 
 /// A longer line is written in parts, all but the last marked `P` (as the kubelet's other runtimes do).
 const LINE_BYTES_MAX: usize = 16 * 1024;
@@ -14,8 +17,10 @@ const LINE_BYTES_MAX: usize = 16 * 1024;
 const FILE_BYTES_MAX: u64 = 10 * 1024 * 1024;
 /// Old files that are kept.
 const OLD_FILES: u32 = 4;
-/// One read; two of these for each container.
+/// One read.
 const READ_BYTES: usize = 4 * 1024;
+/// So much is written at once where a container is quick.
+const BATCH_BYTES: usize = 64 * 1024;
 
 /// Cuts a stream into lines. Pure.
 #[derive(Default)]
@@ -65,6 +70,8 @@ impl Lines {
 pub(super) struct Pipes {
     out: PathBuf,
     err: PathBuf,
+    input: PathBuf,
+    console: PathBuf,
 }
 
 impl Pipes {
@@ -72,6 +79,9 @@ impl Pipes {
         Self {
             out: dir.join(format!("{id}.out")),
             err: dir.join(format!("{id}.err")),
+            input: dir.join(format!("{id}.in")),
+            // The path of a socket must be short.
+            console: dir.join(format!("{}.tty", id.get(..24).unwrap_or(id))),
         }
     }
 
@@ -91,6 +101,28 @@ impl Pipes {
         let _ = fs::remove_file(&self.err);
     }
 
+    /// Where the relay of a container reads frames.
+    pub(super) fn input(&self) -> &Path {
+        &self.input
+    }
+
+    pub(super) fn make_input(&self) -> io::Result<()> {
+        Ok(nix::unistd::mkfifo(
+            &self.input,
+            nix::sys::stat::Mode::from_bits_truncate(0o600),
+        )?)
+    }
+
+    /// Where standard output goes.
+    pub(super) fn output(&self) -> &Path {
+        &self.out
+    }
+
+    /// The socket that the OCI runtime sends a terminal to.
+    pub(super) fn console(&self) -> &Path {
+        &self.console
+    }
+
     /// Opens them for [`follow`]; on a tokio runtime.
     pub(super) fn readers(&self) -> io::Result<(pipe::Receiver, pipe::Receiver)> {
         let options = pipe::OpenOptions::new();
@@ -98,46 +130,109 @@ impl Pipes {
     }
 }
 
-/// Copies both streams to the log until all who could write are gone.
-pub(super) async fn follow((mut out, mut err): (pipe::Receiver, pipe::Receiver), path: PathBuf) {
-    let mut lines = (Lines::default(), Lines::default());
-    let mut open = (true, true);
-    let mut buffers = (vec![0; READ_BYTES], vec![0; READ_BYTES]);
-    while open.0 || open.1 {
-        let mut text = Vec::new();
-        tokio::select! {
-            read = out.read(&mut buffers.0), if open.0 => {
-                let length = read.unwrap_or(0);
-                let now = Timestamp::now().to_string();
-                lines.0.take(&buffers.0[..length], "stdout", &now, &mut text);
-                if length == 0 { open.0 = false; lines.0.end("stdout", &now, &mut text); }
+/// A log file that is being written.
+struct Log {
+    path: PathBuf,
+    open: Option<(tokio::fs::File, u64)>,
+}
+
+impl Log {
+    async fn append(&mut self, text: &[u8]) -> io::Result<()> {
+        let (mut file, length) = match self.open.take() {
+            Some(open) => open,
+            None => {
+                let mut options = tokio::fs::OpenOptions::new();
+                let file = options.create(true).append(true).open(&self.path).await?;
+                let length = file.metadata().await?.len();
+                (file, length)
             }
-            read = err.read(&mut buffers.1), if open.1 => {
-                let length = read.unwrap_or(0);
-                let now = Timestamp::now().to_string();
-                lines.1.take(&buffers.1[..length], "stderr", &now, &mut text);
-                if length == 0 { open.1 = false; lines.1.end("stderr", &now, &mut text); }
-            }
+        };
+        file.write_all(text).await?;
+        file.flush().await?;
+        let length = length + text.len() as u64;
+        if length >= FILE_BYTES_MAX {
+            return rotate(&self.path).await;
         }
-        if !text.is_empty()
-            && let Err(error) = append(&path, &text).await
-        {
-            // The container must not stand still because a disk is full.
-            tracing::warn!(path = %path.display(), %error, "container output is lost");
-        }
+        self.open = Some((file, length));
+        Ok(())
     }
 }
 
-async fn append(path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut options = tokio::fs::OpenOptions::new();
-    let mut file = options.create(true).append(true).open(path).await?;
-    file.write_all(text).await?;
-    file.flush().await?;
-    if file.metadata().await?.len() >= FILE_BYTES_MAX {
-        drop(file);
-        rotate(path).await?;
+/// One of the streams.
+struct Source {
+    pipe: pipe::Receiver,
+    name: &'static str,
+    output: Output,
+    lines: Lines,
+    open: bool,
+}
+
+impl Source {
+    fn new(pipe: pipe::Receiver, name: &'static str, output: Output) -> Self {
+        Self {
+            pipe,
+            name,
+            output,
+            lines: Lines::default(),
+            open: true,
+        }
     }
-    Ok(())
+
+    /// Takes what is there, up to a bound; appends lines to `text` and gives what was read. Waits for the first of it.
+    async fn take(&mut self, text: &mut Vec<u8>) -> Vec<u8> {
+        let mut buffer = [0; READ_BYTES];
+        let mut all = vec![];
+        let mut read = self.pipe.read(&mut buffer).await;
+        loop {
+            let length = match read {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                read => read.unwrap_or(0),
+            };
+            let now = Timestamp::now().to_string();
+            if length == 0 {
+                self.open = false;
+                self.lines.end(self.name, &now, text);
+                break;
+            }
+            self.lines.take(&buffer[..length], self.name, &now, text);
+            all.extend_from_slice(&buffer[..length]);
+            if all.len() >= BATCH_BYTES {
+                break;
+            }
+            read = self.pipe.try_read(&mut buffer);
+        }
+        all
+    }
+}
+
+/// Copies both streams to the log, and to all who listen, until all who could write are gone.
+pub(super) async fn follow((out, err): (pipe::Receiver, pipe::Receiver), path: PathBuf, listeners: Arc<Listeners>) {
+    let mut out = Source::new(out, "stdout", Output::Out);
+    let mut err = Source::new(err, "stderr", Output::Err);
+    let mut log = Log { path, open: None };
+    while out.open || err.open {
+        let mut text = Vec::new();
+        let (output, bytes) = tokio::select! {
+            readable = out.pipe.readable(), if out.open => {
+                drop(readable);
+                (out.output, out.take(&mut text).await)
+            }
+            readable = err.pipe.readable(), if err.open => {
+                drop(readable);
+                (err.output, err.take(&mut text).await)
+            }
+        };
+        if !text.is_empty()
+            && let Err(error) = log.append(&text).await
+        {
+            // The container must not stand still because a disk is full.
+            tracing::warn!(path = %log.path.display(), %error, "container output is lost");
+        }
+        if !bytes.is_empty() {
+            listeners.tell(output, &bytes).await;
+        }
+    }
+    listeners.end();
 }
 
 async fn rotate(path: &Path) -> io::Result<()> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Container, ContainerSpec, ContainerState, Exit};
+use crate::{Container, ContainerSpec, ContainerState, Exit, Stdio};
 
 /// Exit code where nobody could say it, as container runtimes use it.
 pub(super) const UNKNOWN_EXIT: i32 = 255;
@@ -26,6 +26,8 @@ pub(super) struct Record {
     pub(super) image_id: String,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) log_path: PathBuf,
+    #[serde(default)]
+    pub(super) stdio: Stdio,
     pub(super) boot: String,
     pub(super) created_at: Timestamp,
     #[serde(default)]
@@ -70,6 +72,7 @@ impl Record {
             image_id: spec.image_id.clone(),
             labels: spec.labels.clone(),
             log_path: spec.log_path.clone(),
+            stdio: spec.stdio,
             boot,
             created_at: now,
             started_at: None,
@@ -165,6 +168,7 @@ mod tests {
             image_id: "sha256:0".into(),
             labels: BTreeMap::new(),
             log_path: "/log".into(),
+            stdio: Stdio::default(),
             boot: "one".into(),
             created_at: Timestamp::UNIX_EPOCH,
             started_at: Some(Timestamp::UNIX_EPOCH),

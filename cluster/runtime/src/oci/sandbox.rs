@@ -133,6 +133,22 @@ impl Shared {
         Ok(connect_sandbox(&self.netlink, uid, &self.options.bridge, ip).await?)
     }
 
+    /// 127.0.0.1 and then ::1, as container runtimes try for port-forward.
+    pub(super) async fn connect_loopback(
+        self: &Arc<Self>,
+        uid: &str,
+        port: u16,
+    ) -> Result<tokio::net::TcpStream, RuntimeError> {
+        if self.sandboxes().get(uid).is_none() {
+            return Err(RuntimeError::NotFound(format!("sandbox of pod {uid}")));
+        }
+        let first = loopback(uid, Ipv4Addr::LOCALHOST.into(), port).await;
+        let Err(refused) = first else { return first };
+        loopback(uid, std::net::Ipv6Addr::LOCALHOST.into(), port)
+            .await
+            .map_err(|_| refused)
+    }
+
     pub(super) async fn remove_sandbox(self: &Arc<Self>, uid: &str) -> Result<(), RuntimeError> {
         remove_namespace(&self.netlink, uid).await?;
         let path = self.options.dir.join("sandboxes").join(format!("{uid}.json"));
@@ -146,4 +162,24 @@ impl Shared {
         self.sandboxes().give_back(uid);
         Ok(())
     }
+}
+
+/// Connects to an address inside of a pod's namespace.
+async fn loopback(uid: &str, ip: IpAddr, port: u16) -> Result<tokio::net::TcpStream, RuntimeError> {
+    let (uid, address) = (uid.to_owned(), std::net::SocketAddr::new(ip, port));
+    let domain = socket2::Domain::for_address(address);
+    let socket = blocking(move || Ok(crate::net::socket_inside(&uid, domain)?)).await?;
+    let socket = tokio::net::TcpSocket::from_std_stream(socket.into());
+    tokio::time::timeout(super::CONNECT_LIMIT, socket.connect(address))
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        .map_err(|error| {
+            // As other runtimes, in Go, say it: people search for these words.
+            let why = match error.kind() {
+                io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
+                io::ErrorKind::TimedOut => "i/o timeout".to_owned(),
+                _ => error.to_string(),
+            };
+            RuntimeError::Failed(format!("dial tcp {address}: {why}"))
+        })
 }

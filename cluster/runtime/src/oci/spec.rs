@@ -93,6 +93,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) hostname: &'a str,
     /// Capabilities that the runtime itself has, as a bit set.
     pub(super) own_capabilities: u64,
+    /// The PID namespace to join instead of having an own one.
+    pub(super) processes: Option<&'a Path>,
     /// The highest group id that exists may be below 5, that of terminals.
     pub(super) has_tty_group: bool,
 }
@@ -100,10 +102,14 @@ pub(super) struct Surroundings<'a> {
 /// The configuration of a container. No cgroup settings: limits are set by us, where they can be.
 pub(super) fn config(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<Value, RuntimeError> {
     let capabilities = capabilities(spec, around.own_capabilities)?;
-    let mut namespaces: Vec<Value> = ["pid", "mount", "ipc", "uts"]
+    let mut namespaces: Vec<Value> = ["mount", "ipc", "uts"]
         .iter()
         .map(|kind| json!({ "type": kind }))
         .collect();
+    namespaces.push(match around.processes {
+        Some(path) => json!({ "type": "pid", "path": path }),
+        None => json!({ "type": "pid" }),
+    });
     if let Some(path) = around.namespace {
         namespaces.push(json!({ "type": "network", "path": path }));
     }
@@ -119,14 +125,14 @@ pub(super) fn config(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<
         linux["maskedPaths"] = json!(MASKED);
         linux["readonlyPaths"] = json!(READ_ONLY);
     }
-    Ok(json!({
+    let mut config = json!({
         "ociVersion": "1.0.2",
         "hostname": around.hostname,
         "root": { "path": around.rootfs, "readonly": spec.read_only_root },
         "mounts": mounts,
         "linux": linux,
         "process": {
-            "terminal": false,
+            "terminal": spec.stdio.tty,
             "user": { "uid": spec.uid, "gid": spec.gid, "additionalGids": spec.additional_gids },
             "args": spec.args,
             "env": spec.env,
@@ -134,7 +140,20 @@ pub(super) fn config(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<
             "noNewPrivileges": spec.no_new_privileges,
             "capabilities": { "bounding": capabilities, "effective": capabilities, "permitted": capabilities },
         },
-    }))
+    });
+    if spec.stdio.tty {
+        name_terminal(&mut config["process"]);
+    }
+    Ok(config)
+}
+
+/// What programs need to know of a terminal, where nobody says otherwise.
+fn name_terminal(process: &mut Value) {
+    if let Some(env) = process["env"].as_array_mut()
+        && !env.iter().any(|v| v.as_str().is_some_and(|v| v.starts_with("TERM=")))
+    {
+        env.push(json!("TERM=xterm"));
+    }
 }
 
 fn default_mounts(around: &Surroundings<'_>) -> Vec<Value> {
@@ -183,11 +202,8 @@ pub(super) fn exec_process(config: &Value, command: &[String], tty: bool) -> Val
     let mut process = config["process"].clone();
     process["args"] = json!(command);
     process["terminal"] = json!(tty);
-    if tty
-        && let Some(env) = process["env"].as_array_mut()
-        && !env.iter().any(|v| v.as_str().is_some_and(|v| v.starts_with("TERM=")))
-    {
-        env.push(json!("TERM=xterm"));
+    if tty {
+        name_terminal(&mut process);
     }
     process
 }
@@ -220,6 +236,8 @@ mod tests {
             drop_capabilities: vec![],
             no_new_privileges: true,
             resources: crate::Resources::default(),
+            stdio: Default::default(),
+            process_namespace_of: None,
             log_path: "/log".into(),
             labels: std::collections::BTreeMap::new(),
         }
@@ -247,6 +265,7 @@ mod tests {
     #[test]
     fn the_configuration_says_what_the_spec_says() {
         let around = Surroundings {
+            processes: None,
             rootfs: Path::new("/r"),
             namespace: Some(Path::new("/run/netns/u")),
             hostname: "p",

@@ -154,6 +154,8 @@ impl Inside {
             drop_capabilities: vec![],
             no_new_privileges: false,
             resources: Resources::default(),
+            stdio: Default::default(),
+            process_namespace_of: None,
             log_path: self.dir.join(format!("logs/{name}/{attempt}.log")),
             labels: BTreeMap::from([("a".into(), "b".into())]),
         }
