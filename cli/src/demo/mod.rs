@@ -88,6 +88,7 @@ async fn run(
             operator: true,
             oci_runtime: options.oci_runtime.clone(),
             host_ports: None,
+            dns: None,
             pki: None,
         },
         token,

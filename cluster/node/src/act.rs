@@ -94,6 +94,7 @@ impl Worker {
         let options = &self.context.options;
         NameServices {
             dns: options.cluster_dns,
+            of_node: options.resolv_conf.clone(),
             domain: options.cluster_domain.clone(),
         }
     }

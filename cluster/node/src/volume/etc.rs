@@ -13,6 +13,8 @@ use crate::pod::spec;
 #[derive(Clone, Debug)]
 pub(crate) struct NameServices {
     pub(crate) dns: Option<IpAddr>,
+    /// The node's own resolv.conf.
+    pub(crate) of_node: String,
     /// `cluster.local`.
     pub(crate) domain: String,
 }
@@ -37,8 +39,7 @@ pub(crate) fn write_etc(pod: &Pod, dirs: &PodDirs, ip: IpAddr, names: &NameServi
     fs::create_dir_all(&etc)?;
     fs::write(etc.join("hosts"), hosts(pod, ip, &names.domain))?;
     fs::write(etc.join("hostname"), format!("{}\n", hostname(pod)))?;
-    let host = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    fs::write(etc.join("resolv.conf"), resolv_conf(pod, names, &host))
+    fs::write(etc.join("resolv.conf"), resolv_conf(pod, names))
 }
 
 fn hosts(pod: &Pod, ip: IpAddr, domain: &str) -> String {
@@ -69,7 +70,7 @@ fn hosts(pod: &Pod, ip: IpAddr, domain: &str) -> String {
     text
 }
 
-fn resolv_conf(pod: &Pod, names: &NameServices, host: &str) -> String {
+fn resolv_conf(pod: &Pod, names: &NameServices) -> String {
     let pod_spec = pod.spec.as_ref();
     let policy = pod_spec.and_then(|s| s.dns_policy.as_deref()).unwrap_or("ClusterFirst");
     let of_host = policy == "Default" || policy == "ClusterFirst" && spec::host_network(pod);
@@ -89,7 +90,7 @@ fn resolv_conf(pod: &Pod, names: &NameServices, host: &str) -> String {
             options.push("ndots:5".to_owned());
         }
         _ => {
-            for line in host.lines() {
+            for line in names.of_node.lines() {
                 let mut words = line.split_whitespace();
                 let list = match words.next() {
                     Some("nameserver") => &mut servers,
@@ -104,15 +105,20 @@ fn resolv_conf(pod: &Pod, names: &NameServices, host: &str) -> String {
     if let Some(config) = pod_spec.and_then(|s| s.dns_config.as_ref()) {
         servers.extend(config.nameservers.iter().flatten().cloned());
         searches.extend(config.searches.iter().flatten().cloned());
-        options.extend(config.options.iter().flatten().filter_map(|option| {
-            let name = option.name.clone()?;
-            Some(
-                option
-                    .value
-                    .as_ref()
-                    .map_or(name.clone(), |value| format!("{name}:{value}")),
-            )
-        }));
+        for option in config.options.iter().flatten() {
+            let Some(name) = option.name.as_deref() else { continue };
+            // The pod's own value replaces the policy's.
+            options.retain(|known| known.split(':').next() != Some(name));
+            options.push(match option.value.as_deref() {
+                Some(value) => format!("{name}:{value}"),
+                None => name.to_owned(),
+            });
+        }
+    }
+    // Each once, as the kubelet has it (`omitDuplicates`).
+    for list in [&mut servers, &mut searches] {
+        let mut seen = std::collections::BTreeSet::new();
+        list.retain(|entry| seen.insert(entry.clone()));
     }
     let mut text = String::new();
     if !searches.is_empty() {
@@ -136,25 +142,50 @@ mod tests {
         serde_json::from_value(json).unwrap()
     }
 
-    #[test]
-    fn names_are_searched_in_the_cluster_first() {
-        let names = NameServices {
+    fn names() -> NameServices {
+        NameServices {
             dns: "10.96.0.10".parse().ok(),
+            of_node: "search x y\nnameserver 9.9.9.9\noptions edns0\n".into(),
             domain: "cluster.local".into(),
-        };
-        let plain = pod(serde_json::json!({"containers": []}));
-        assert_eq!(
-            resolv_conf(&plain, &names, "nameserver 9.9.9.9"),
-            "search shop.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n"
-        );
-        let host = pod(serde_json::json!({"containers": [], "dnsPolicy": "Default"}));
-        assert_eq!(
-            resolv_conf(&host, &names, "nameserver 9.9.9.9\nsearch x y"),
-            "search x y\nnameserver 9.9.9.9\n"
-        );
-        let own =
-            pod(serde_json::json!({"containers": [], "dnsPolicy": "None", "dnsConfig": {"nameservers": ["1.1.1.1"]}}));
-        assert_eq!(resolv_conf(&own, &names, ""), "nameserver 1.1.1.1\n");
+        }
+    }
+
+    #[test]
+    fn names_are_resolved_as_the_policy_says() {
+        let cluster =
+            "search shop.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n";
+        let node = "search x y\nnameserver 9.9.9.9\noptions edns0\n";
+        let own = serde_json::json!({
+            "nameservers": ["1.1.1.1"], "searches": ["own", "svc.cluster.local"],
+            "options": [{"name": "ndots", "value": "2"}, {"name": "rotate"}],
+        });
+        let cases = [
+            (serde_json::json!({}), cluster.to_owned()),
+            (serde_json::json!({"dnsPolicy": "ClusterFirst"}), cluster.to_owned()),
+            (
+                serde_json::json!({"dnsPolicy": "ClusterFirst", "hostNetwork": true}),
+                node.to_owned(),
+            ),
+            (
+                serde_json::json!({"dnsPolicy": "ClusterFirstWithHostNet", "hostNetwork": true}),
+                cluster.to_owned(),
+            ),
+            (serde_json::json!({"dnsPolicy": "Default"}), node.to_owned()),
+            (
+                serde_json::json!({"dnsPolicy": "None", "dnsConfig": own}),
+                "search own svc.cluster.local\nnameserver 1.1.1.1\noptions ndots:2 rotate\n".to_owned(),
+            ),
+            (
+                serde_json::json!({"dnsConfig": own}),
+                "search shop.svc.cluster.local svc.cluster.local cluster.local own\nnameserver 10.96.0.10\n\
+                 nameserver 1.1.1.1\noptions ndots:2 rotate\n"
+                    .to_owned(),
+            ),
+        ];
+        for (mut spec, expected) in cases {
+            spec["containers"] = serde_json::json!([]);
+            assert_eq!(resolv_conf(&pod(spec.clone()), &names()), expected, "{spec}");
+        }
     }
 
     #[test]
