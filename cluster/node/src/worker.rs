@@ -38,6 +38,8 @@ pub(crate) struct Worker {
     pub(crate) tasks: JoinSet<()>,
     /// Running hooks by (container id, is preStop).
     pub(crate) hooks: HashMap<(String, bool), AbortHandle>,
+    /// Ports of the node that lead to the pod.
+    pub(crate) host_ports: JoinSet<()>,
     dirty_since: Option<Timestamp>,
     write_failures: u32,
     write_after: Option<Timestamp>,
@@ -62,6 +64,7 @@ impl Worker {
             dirs,
             tasks: JoinSet::new(),
             hooks: HashMap::new(),
+            host_ports: JoinSet::new(),
             dirty_since: None,
             write_failures: 0,
             write_after: None,

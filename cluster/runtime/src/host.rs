@@ -15,6 +15,7 @@ pub(crate) mod inner;
 pub(crate) mod mounts;
 mod oci_command;
 mod outer;
+pub(crate) mod seccomp;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;

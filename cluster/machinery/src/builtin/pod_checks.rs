@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::container_checks::{self, Where};
-use super::{list, text};
+use super::{list, security_checks, text};
 use crate::FieldError;
 use crate::field::{child, duplicate, index, invalid, not_supported, required};
 use crate::names;
@@ -78,6 +78,7 @@ pub(super) fn spec(spec: Option<&Value>, path: &str, errors: &mut Vec<FieldError
         );
     }
     tolerations(spec, path, errors);
+    security_checks::spec(spec, path, errors);
 }
 
 fn one_of(spec: &Value, key: &str, path: &str, allowed: &[&str], errors: &mut Vec<FieldError>) {

@@ -18,6 +18,7 @@ pub(crate) mod recover;
 pub(crate) mod resize;
 pub(crate) mod resolve;
 pub(crate) mod resources;
+pub(crate) mod security;
 pub mod spec;
 mod start;
 pub mod state;

@@ -240,6 +240,8 @@ impl<'a> Planner<'a> {
             {
                 self.take_away();
             }
+        } else if let Some((reason, message)) = super::security::rejection(self.pod()) {
+            self.act(Action::Fail { reason, message });
         } else if !self.deadline_passed() {
             self.live();
         }

@@ -17,10 +17,47 @@ pub(crate) struct NameServices {
     pub(crate) of_node: String,
     /// `cluster.local`.
     pub(crate) domain: String,
+    /// The node's name.
+    pub(crate) node: String,
 }
 
-/// The host name that a pod sees: `spec.hostname` or its own name, at most 63 bytes.
-pub(crate) fn hostname(pod: &Pod) -> String {
+/// Longest host name of a kernel (HOST_NAME_MAX).
+const HOST_NAME_MAX: usize = 64;
+
+/// The host name that a pod's processes see: its own; with `setHostnameAsFQDN` the full one; in the node's network the
+/// node's.
+pub(crate) fn host_name(pod: &Pod, names: &NameServices) -> Result<String, String> {
+    let pod_spec = pod.spec.as_ref();
+    if spec::host_network(pod) {
+        return Ok(names.node.clone());
+    }
+    match full_name(pod, &names.domain) {
+        Some(full) if pod_spec.and_then(|s| s.set_hostname_as_fqdn) == Some(true) => {
+            if full.len() > HOST_NAME_MAX {
+                let length = full.len();
+                return Err(format!(
+                    "failed to construct FQDN from pod hostname and cluster domain, FQDN {full} is too long \
+                     ({HOST_NAME_MAX} characters is the max, {length} characters requested)"
+                ));
+            }
+            Ok(full)
+        }
+        _ => Ok(hostname(pod)),
+    }
+}
+
+/// `web-0.web.shop.svc.cluster.local`, if the pod has a subdomain.
+fn full_name(pod: &Pod, domain: &str) -> Option<String> {
+    let subdomain = pod.spec.as_ref()?.subdomain.as_deref().filter(|s| !s.is_empty())?;
+    Some(format!(
+        "{}.{subdomain}.{}.svc.{domain}",
+        hostname(pod),
+        spec::namespace(pod)
+    ))
+}
+
+/// `spec.hostname` or the pod's own name, at most 63 bytes.
+fn hostname(pod: &Pod) -> String {
     let name = pod
         .spec
         .as_ref()
@@ -37,23 +74,27 @@ pub(crate) fn hostname(pod: &Pod) -> String {
 pub(crate) fn write_etc(pod: &Pod, dirs: &PodDirs, ip: IpAddr, names: &NameServices) -> io::Result<()> {
     let etc = dirs.etc();
     fs::create_dir_all(&etc)?;
-    fs::write(etc.join("hosts"), hosts(pod, ip, &names.domain))?;
-    fs::write(etc.join("hostname"), format!("{}\n", hostname(pod)))?;
+    fs::write(etc.join("hosts"), hosts(pod, ip, names))?;
+    let own = host_name(pod, names).map_err(io::Error::other)?;
+    fs::write(etc.join("hostname"), format!("{own}\n"))?;
     fs::write(etc.join("resolv.conf"), resolv_conf(pod, names))
 }
 
-fn hosts(pod: &Pod, ip: IpAddr, domain: &str) -> String {
+fn hosts(pod: &Pod, ip: IpAddr, names: &NameServices) -> String {
     let hostname = hostname(pod);
-    let mut text = String::from(
-        "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
+    let mut text = String::from(if spec::host_network(pod) {
+        "# Kubernetes-managed hosts file (host network).\n"
+    } else {
+        "# Kubernetes-managed hosts file.\n"
+    });
+    text.push_str(
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
          fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n",
     );
     let pod_spec = pod.spec.as_ref();
-    match pod_spec.and_then(|s| s.subdomain.as_deref()).filter(|s| !s.is_empty()) {
-        Some(subdomain) => {
-            let full = format!("{hostname}.{subdomain}.{}.svc.{domain}", spec::namespace(pod));
-            text.push_str(&format!("{ip}\t{full}\t{hostname}\n"));
-        }
+    match full_name(pod, &names.domain) {
+        _ if spec::host_network(pod) => text.push_str(&format!("{ip}\t{}\n", names.node)),
+        Some(full) => text.push_str(&format!("{ip}\t{full}\t{hostname}\n")),
         None => text.push_str(&format!("{ip}\t{hostname}\n")),
     }
     let aliases = pod_spec.and_then(|s| s.host_aliases.as_deref()).unwrap_or_default();
@@ -147,6 +188,7 @@ mod tests {
             dns: "10.96.0.10".parse().ok(),
             of_node: "search x y\nnameserver 9.9.9.9\noptions edns0\n".into(),
             domain: "cluster.local".into(),
+            node: "node-1".into(),
         }
     }
 
@@ -193,7 +235,7 @@ mod tests {
         let pod = pod(
             serde_json::json!({"containers": [], "subdomain": "web", "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]}),
         );
-        let text = hosts(&pod, "10.244.0.5".parse().unwrap(), "cluster.local");
+        let text = hosts(&pod, "10.244.0.5".parse().unwrap(), &names());
         assert!(
             text.contains("10.244.0.5\tweb-0.web.shop.svc.cluster.local\tweb-0\n"),
             "{text}"
@@ -202,5 +244,37 @@ mod tests {
             text.ends_with("# Entries added by HostAliases.\n1.2.3.4\ta\tb\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn the_host_name_is_the_pods_its_full_one_or_the_nodes() {
+        let cases = [
+            (serde_json::json!({}), Ok("web-0")),
+            (
+                serde_json::json!({"hostname": "own", "setHostnameAsFQDN": true}),
+                Ok("own"),
+            ),
+            (
+                serde_json::json!({"hostname": "own", "subdomain": "web", "setHostnameAsFQDN": true}),
+                Ok("own.web.shop.svc.cluster.local"),
+            ),
+            (serde_json::json!({"subdomain": "web"}), Ok("web-0")),
+            (
+                serde_json::json!({"hostNetwork": true, "hostname": "own"}),
+                Ok("node-1"),
+            ),
+            (
+                serde_json::json!({"hostname": "x".repeat(63), "subdomain": "web", "setHostnameAsFQDN": true}),
+                Err("too long (64 characters is the max, 93 characters requested)"),
+            ),
+        ];
+        for (mut spec, expected) in cases {
+            spec["containers"] = serde_json::json!([]);
+            match (host_name(&pod(spec.clone()), &names()), expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(found, expected),
+                (Err(found), Err(expected)) => assert!(found.contains(expected), "{found}"),
+                (found, expected) => panic!("{spec}: {found:?} instead of {expected:?}"),
+            }
+        }
     }
 }

@@ -9,6 +9,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
+use super::seccomp::FilteredExecutor;
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
@@ -115,6 +116,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<i32> {
             builder()?
                 .with_pid_file(arguments.pid_file.clone())?
                 .validate_id()?
+                .with_executor(FilteredExecutor::new())
                 .as_init(bundle)
                 .with_systemd(false)
                 .with_detach(true)
@@ -135,6 +137,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<i32> {
             let pid = builder()?
                 .with_pid_file(arguments.pid_file.clone())?
                 .with_console_socket(arguments.console_socket.clone())
+                .with_executor(FilteredExecutor::new())
                 .as_tenant()
                 .with_process(arguments.process.clone())
                 // With a console socket libcontainer insists on being detached; we wait all the same.

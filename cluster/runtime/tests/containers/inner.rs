@@ -152,6 +152,8 @@ impl Inside {
             add_capabilities: vec![],
             drop_capabilities: vec![],
             no_new_privileges: false,
+            seccomp: afloat_runtime::Seccomp::Unconfined,
+            sysctls: std::collections::BTreeMap::new(),
             resources: Resources::default(),
             log_path: self.dir.join(format!("logs/{name}/{attempt}.log")),
             labels: BTreeMap::from([("a".into(), "b".into())]),
