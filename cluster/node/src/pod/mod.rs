@@ -19,6 +19,8 @@ pub(crate) mod resize;
 pub(crate) mod resolve;
 pub(crate) mod resources;
 pub(crate) mod security;
+#[cfg(test)]
+mod sidecar_test;
 pub mod spec;
 mod start;
 pub mod state;

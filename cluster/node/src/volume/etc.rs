@@ -265,7 +265,7 @@ mod tests {
             ),
             (
                 serde_json::json!({"hostname": "x".repeat(63), "subdomain": "web", "setHostnameAsFQDN": true}),
-                Err("too long (64 characters is the max, 93 characters requested)"),
+                Err("too long (64 characters is the max, 90 characters requested)"),
             ),
         ];
         for (mut spec, expected) in cases {
