@@ -5,13 +5,13 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use hickory_proto::op::{Message, Query, ResponseCode};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::reply;
 use crate::serve::{read_message, write_message};
@@ -126,5 +126,60 @@ async fn ask_stream(stream: std::net::TcpStream, request: &Message) -> io::Resul
         Ok(reply)
     } else {
         Err(io::Error::other("it answers another question"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hickory_proto::op::OpCode;
+    use hickory_proto::rr::{Name, RecordType};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Two resolvers that never answer.
+    #[derive(Default)]
+    struct Silent(AtomicUsize);
+
+    #[async_trait]
+    impl Upstream for Silent {
+        async fn datagram(&self, number: usize) -> io::Result<std::net::UdpSocket> {
+            if number >= 2 {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            self.0.fetch_add(1, Ordering::SeqCst);
+            std::future::pending().await
+        }
+
+        async fn stream(&self, _number: usize) -> io::Result<std::net::TcpStream> {
+            Err(io::ErrorKind::ConnectionRefused.into())
+        }
+    }
+
+    async fn ask(forwarder: &Forwarder, stream: bool) -> ResponseCode {
+        let query = Query::query(Name::from_ascii("example.com.").unwrap(), RecordType::A);
+        let answer = Message::response(1, OpCode::Query);
+        forwarder.forward(answer, query, stream).await.metadata.response_code
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_a_failure_soon_and_then_at_once() {
+        let silent = Arc::new(Silent::default());
+        let forwarder = Forwarder::new(Some(silent.clone()));
+        let began = tokio::time::Instant::now();
+        assert_eq!(ask(&forwarder, false).await, ResponseCode::ServFail);
+        assert_eq!(began.elapsed(), 2 * ANSWER_LIMIT, "both were tried");
+        assert_eq!(ask(&forwarder, false).await, ResponseCode::ServFail);
+        assert_eq!(began.elapsed(), 2 * ANSWER_LIMIT, "they are left alone");
+        assert_eq!(silent.0.load(Ordering::SeqCst), 2);
+        tokio::time::advance(REST).await;
+        assert_eq!(ask(&forwarder, false).await, ResponseCode::ServFail);
+        assert_eq!(silent.0.load(Ordering::SeqCst), 4, "after a rest they are asked again");
+    }
+
+    #[tokio::test]
+    async fn without_a_way_out_the_answer_is_no() {
+        assert_eq!(ask(&Forwarder::new(None), false).await, ResponseCode::Refused);
+        let forwarder = Forwarder::new(Some(Arc::new(Silent::default())));
+        assert_eq!(ask(&forwarder, true).await, ResponseCode::ServFail);
     }
 }

@@ -116,7 +116,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<i32> {
             builder()?
                 .with_pid_file(arguments.pid_file.clone())?
                 .validate_id()?
-                .with_executor(FilteredExecutor::new())
+                .with_executor(FilteredExecutor::of_bundle(&bundle)?)
                 .as_init(bundle)
                 .with_systemd(false)
                 .with_detach(true)
@@ -134,10 +134,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<i32> {
         "exec" => {
             // Before it is forked: it cannot have children outside of the limits then.
             crate::cgroup::write_all(&arguments.cgroups, 0)?;
+            let bundle = Container::load(root.join(id))?.bundle().clone();
             let pid = builder()?
                 .with_pid_file(arguments.pid_file.clone())?
                 .with_console_socket(arguments.console_socket.clone())
-                .with_executor(FilteredExecutor::new())
+                .with_executor(FilteredExecutor::of_bundle(&bundle)?)
                 .as_tenant()
                 .with_process(arguments.process.clone())
                 // With a console socket libcontainer insists on being detached; we wait all the same.

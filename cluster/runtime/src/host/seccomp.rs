@@ -5,6 +5,7 @@
 //! with less protection than it was promised.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use libcontainer::oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompOperator, Spec};
 use libcontainer::workload::default::DefaultExecutor;
@@ -18,19 +19,24 @@ use seccompiler::{
 #[derive(Clone)]
 pub(super) struct FilteredExecutor {
     default: DefaultExecutor,
+    /// The container's profile: what libcontainer shows of a further command's configuration has none.
+    profile: Option<LinuxSeccomp>,
 }
 
 impl FilteredExecutor {
-    pub(super) fn new() -> Self {
-        Self {
+    /// For a container, or a command in one, whose configuration this folder holds.
+    pub(super) fn of_bundle(bundle: &Path) -> anyhow::Result<Self> {
+        let spec = Spec::load(bundle.join("config.json"))?;
+        Ok(Self {
             default: DefaultExecutor {},
-        }
+            profile: spec.linux().as_ref().and_then(|linux| linux.seccomp().clone()),
+        })
     }
 }
 
 impl Executor for FilteredExecutor {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        if let Some(profile) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) {
+        if let Some(profile) = &self.profile {
             for program in programs(profile).map_err(ExecutorError::Other)? {
                 install(&program).map_err(|error| ExecutorError::Other(format!("seccomp: {error}")))?;
             }
@@ -39,7 +45,7 @@ impl Executor for FilteredExecutor {
     }
 
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
-        if let Some(profile) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) {
+        if let Some(profile) = &self.profile {
             programs(profile).map_err(ExecutorValidationError::ArgValidationError)?;
         }
         self.default.validate(spec)
