@@ -9,7 +9,7 @@ use afloat_dns::{DnsSockets, Upstream, client};
 use afloat_runtime::host::Broker;
 use anyhow::Context as _;
 
-use crate::args::DnsOptions;
+use crate::args::{DnsOptions, UpOptions};
 use crate::cluster::CLUSTER_DOMAIN;
 
 /// In the data folder: the address on which the host may ask.
@@ -45,19 +45,25 @@ impl Upstream for HostResolvers {
 }
 
 impl HostDns {
-    /// Opens a port on 127.0.0.1 of the host (0: a free one) and writes down which.
-    pub(crate) async fn open(broker: Broker, port: u16, data_dir: &Path) -> anyhow::Result<Self> {
+    /// Opens a port on 127.0.0.1 of the host (0: a free one) and writes down which. None: there are no nodes to have names.
+    pub(crate) async fn open(broker: Broker, options: &UpOptions, data_dir: &Path) -> anyhow::Result<Option<Self>> {
+        let file = data_dir.join(ADDRESS_FILE);
+        if options.nodes == 0 {
+            // One of an earlier run would lead nowhere.
+            let _ = std::fs::remove_file(&file);
+            return Ok(None);
+        }
+        let port = options.dns_port;
         let asked = broker.clone();
         let sockets = tokio::task::spawn_blocking(move || open_sockets(&asked, port))
             .await?
             .with_context(|| format!("cannot serve DNS on 127.0.0.1:{port}: choose another --dns-port"))?;
         let address = sockets.tcp.local_addr()?;
-        let file = data_dir.join(ADDRESS_FILE);
         std::fs::write(&file, format!("{address}\n")).with_context(|| format!("cannot write {}", file.display()))?;
-        Ok(Self {
+        Ok(Some(Self {
             sockets,
             upstream: Arc::new(HostResolvers(broker)),
-        })
+        }))
     }
 }
 

@@ -67,7 +67,7 @@ pub(crate) async fn inner(options: UpOptions, mut inherited: Inherited, mut stop
             operator: !options.no_operator,
             oci_runtime: options.oci_runtime.clone(),
             host_ports: Some(inner::host_ports(inherited.broker.clone())),
-            dns: Some(crate::dns::HostDns::open(inherited.broker, options.dns_port, &data_dir).await?),
+            dns: crate::dns::HostDns::open(inherited.broker, &options, &data_dir).await?,
             pki: Some(pki.clone()),
         },
         stop.token(),

@@ -3,7 +3,7 @@
 use hickory_proto::op::{Edns, Message, MessageType, Metadata, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, Record, RecordType};
 
-use crate::zone::{Found, Zone};
+use crate::zone::{Found, Zone, alias};
 
 /// Names that stand for names that stand for names: no more of them than this.
 const ALIASES_MAX: usize = 8;
@@ -87,8 +87,8 @@ fn look_up(zone: &Zone, mut answer: Message, mut query: Query, turn: usize) -> S
                 answer.add_additionals(helpful);
                 return Step::Send(answer);
             }
-            Found::Alias(alias, target) => {
-                answer.add_answer(alias);
+            Found::Alias(target) => {
+                answer.add_answer(alias(query.name(), &target));
                 if matches!(query.query_type(), RecordType::CNAME | RecordType::ANY) {
                     return Step::Send(answer);
                 }

@@ -95,7 +95,7 @@ pub(crate) enum Found {
     /// The name exists; these are its records of the type asked for, maybe none, and what helps to use them.
     Records(Vec<Record>, Vec<Record>),
     /// The name stands for another one.
-    Alias(Record, Name),
+    Alias(Name),
 }
 
 /// The cluster's names.
@@ -251,8 +251,7 @@ impl Zone {
                     return Found::Nothing;
                 };
                 target.set_fqdn(true);
-                let alias = Record::from_rdata(name.clone(), TTL, RData::CNAME(CNAME(target.clone())));
-                return Found::Alias(alias, target);
+                return Found::Alias(target);
             }
             Some(Service::ClusterIp { addresses, .. }) => addresses.clone(),
             Some(Service::Headless) => {
@@ -391,6 +390,11 @@ impl Zone {
         let own = labels.iter().map(|label| label.as_bytes());
         Name::from_labels(own.chain(self.domain.iter())).unwrap_or_else(|_| self.domain.clone())
     }
+}
+
+/// The record that says that a name stands for another.
+pub(crate) fn alias(name: &Name, target: &Name) -> Record {
+    Record::from_rdata(name.clone(), TTL, RData::CNAME(CNAME(target.clone())))
 }
 
 fn key(namespace: &str, name: &str) -> Key {

@@ -216,7 +216,7 @@ fn odd_requests_are_told_so_or_ignored() {
     let mut twice = two.clone();
     twice.add_query(two.queries[0].clone());
     assert_eq!(step(&twice.to_vec().unwrap()), "FormErr");
-    assert_eq!(step(&two.clone().into_response().to_vec().unwrap()), "ignored");
+    assert_eq!(step(&two.into_response().to_vec().unwrap()), "ignored");
     assert_eq!(
         step(&request("cluster.local.", RecordType::AXFR).to_vec().unwrap()),
         "Refused"

@@ -8,6 +8,8 @@ pub(crate) mod container_status;
 pub(crate) mod env;
 mod grpc;
 pub(crate) mod handler;
+#[cfg(test)]
+mod handler_test;
 pub mod hash;
 pub(crate) mod orphan;
 pub mod plan;
