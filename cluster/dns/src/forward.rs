@@ -182,4 +182,55 @@ mod tests {
         let forwarder = Forwarder::new(Some(Arc::new(Silent::default())));
         assert_eq!(ask(&forwarder, true).await, ResponseCode::ServFail);
     }
+
+    /// A resolver that first sends what nobody asked for, and then the answer.
+    struct Local(std::net::SocketAddr);
+
+    #[async_trait]
+    impl Upstream for Local {
+        async fn datagram(&self, _number: usize) -> io::Result<std::net::UdpSocket> {
+            let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
+            socket.connect(self.0)?;
+            Ok(socket)
+        }
+
+        async fn stream(&self, _number: usize) -> io::Result<std::net::TcpStream> {
+            Err(io::ErrorKind::ConnectionRefused.into())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_resolver_says_completes_the_answer() {
+        let resolver = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = resolver.local_addr().unwrap();
+        let name = Name::from_ascii("example.com.").unwrap();
+        let owner = name.clone();
+        let asked = tokio::spawn(async move {
+            let mut buffer = vec![0; 512];
+            let (length, client) = resolver.recv_from(&mut buffer).await.unwrap();
+            let request = Message::from_vec(&buffer[..length]).unwrap();
+            let data = hickory_proto::rr::RData::A(hickory_proto::rr::rdata::A([192, 0, 2, 7].into()));
+            let mut reply = request.clone().into_response();
+            reply.add_answer(hickory_proto::rr::Record::from_rdata(owner, 60, data));
+            let mut forged = reply.clone();
+            forged.metadata.id = forged.metadata.id.wrapping_add(1);
+            forged.answers.clear();
+            for message in [forged, reply] {
+                resolver.send_to(&message.to_vec().unwrap(), client).await.unwrap();
+            }
+            request
+        });
+        let forwarder = Forwarder::new(Some(Arc::new(Local(address))));
+        let mut answer = Message::response(77, OpCode::Query);
+        answer.add_query(Query::query(name.clone(), RecordType::A));
+        let done = forwarder
+            .forward(answer, Query::query(name, RecordType::A), false)
+            .await;
+        assert_eq!(
+            (done.metadata.id, done.metadata.response_code),
+            (77, ResponseCode::NoError)
+        );
+        assert_eq!(done.answers[0].data.to_string(), "192.0.2.7");
+        assert!(asked.await.unwrap().metadata.recursion_desired);
+    }
 }

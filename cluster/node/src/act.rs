@@ -25,6 +25,9 @@ const RUNTIME_LIMIT: Duration = Duration::from_secs(60);
 /// Before a sandbox, a clean-up or a deletion that failed is tried again.
 pub(crate) const RETRY: Duration = Duration::from_secs(2);
 
+/// Before what this node cannot do is said again.
+const REMIND: Duration = Duration::from_secs(300);
+
 /// Why a container cannot be created: reason, message.
 type Refusal = (&'static str, String);
 
@@ -113,9 +116,10 @@ impl Worker {
             Ok(ip) => Sandbox::Ready(ip),
             Err((reason, message)) => {
                 self.event(None, true, reason, &message, now);
+                let lasting = security::unsupported(&self.pod).is_some();
                 Sandbox::Failed {
                     message,
-                    retry_at: later(now, RETRY),
+                    retry_at: later(now, if lasting { REMIND } else { RETRY }),
                 }
             }
         };

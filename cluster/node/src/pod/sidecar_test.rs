@@ -219,3 +219,52 @@ fn a_sidecar_restarts_whatever_the_pods_policy() {
     world.now = later(world.now, Duration::from_secs(10));
     assert_eq!(world.run(), ["create second"]);
 }
+
+#[test]
+fn while_a_pod_ends_only_readiness_is_asked_for() {
+    let probe = json!({"exec": {"command": ["x"]}, "periodSeconds": 1});
+    let mut spec = three();
+    for key in ["readinessProbe", "livenessProbe"] {
+        spec["initContainers"][2][key] = probe.clone();
+        spec["containers"][0][key] = probe.clone();
+    }
+    let mut world = World::new(spec);
+    world.run();
+    let timing = spec::find(&world.pod, "first")
+        .and_then(|c| spec::probe(c, ProbeKind::Startup))
+        .map(spec::timing);
+    world
+        .state
+        .probed("first-0", ProbeKind::Startup, &Answer::Success, timing);
+    world.run();
+    world.exit("work", 0);
+    world.run();
+    let asked = |world: &mut World| {
+        world.now = later(world.now, Duration::from_secs(2));
+        for name in ["app-0", "second-0"] {
+            for kind in ProbeKind::ALL {
+                world.state.probed(name, kind, &Answer::Success, None);
+            }
+        }
+        let view = PodView {
+            pod: &world.pod,
+            state: &world.state,
+            host_ip: [10, 0, 0, 2].into(),
+        };
+        let mut kinds: Vec<String> = plan(&view, world.now)
+            .actions
+            .iter()
+            .filter_map(|action| match action {
+                Action::Probe { container, kind, .. } => Some(format!("{container} {kind}")),
+                _ => None,
+            })
+            .collect();
+        kinds.sort();
+        kinds
+    };
+    let all = ["app Liveness", "app Readiness", "second Liveness", "second Readiness"];
+    assert_eq!(asked(&mut world), all);
+    world.delete(30);
+    world.run();
+    assert_eq!(asked(&mut world), ["app Readiness", "second Readiness"]);
+}
