@@ -5,7 +5,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::cluster::{AFLOAT, Cluster, wait_until};
+use crate::cluster::{AFLOAT, Cluster, signal_process, wait_until};
+use crate::restart::inner_pid;
 
 /// Programs of this machine for the image `tool:v1`. bash, as it can open connections by itself.
 const TOOLS: [&str; 12] = [
@@ -275,7 +276,17 @@ fn host_names_and_ports(cluster: &Cluster, addresses: &Addresses<'_>) {
     assert!(field(&scheduled, "/message").contains("free ports"), "{scheduled}");
     cluster.kubectl(&["delete", "pod", "named"]);
     cluster.wait("the port goes to the next", &["pod", "rival"], ready);
-    wait_until("it leads to the next pod", || {
-        run(cluster, "client", "main", ask).0.contains("200 OK")
+    let serves = || run(cluster, "client", "main", ask).0.contains("200 OK");
+    wait_until("it leads to the next pod", serves);
+
+    // When the inner process dies, its successor opens all of it again.
+    let inner = inner_pid(cluster.pid()).expect("the inner process is found");
+    signal_process(inner, "KILL");
+    wait_until("another inner process", || {
+        inner_pid(cluster.pid()).is_some_and(|pid| pid != inner) && cluster.get(&["nodes"]).is_some()
+    });
+    wait_until("the port leads to the pod again", serves);
+    wait_until("names are resolved again", || {
+        run(cluster, "client", "main", "getent hosts plain").1 && dns(cluster, &["plain"]).1 == Some(0)
     });
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::cluster::{Cluster, cloneset, container, settled, signal_process, wait_until};
 
 /// Pid of the inner process as the host sees it: the grandchild of the outer one that runs `inner`.
-fn inner_pid(outer: u32) -> Option<u32> {
+pub(crate) fn inner_pid(outer: u32) -> Option<u32> {
     let children = |pid: u32| -> Vec<u32> {
         let output = Command::new("pgrep")
             .args(["-P", &pid.to_string()])
