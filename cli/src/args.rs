@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Operator(OperatorOptions),
     /// Print the CustomResourceDefinitions that the operator needs, as YAML
     Crds,
+    /// Ask the DNS server of a running `afloat up`
+    Dns(DnsOptions),
     /// Pull, build, load, list and remove the images of the embedded cluster
     Image(ImageOptions),
     /// Measure what parts of Afloat cost
@@ -93,6 +95,9 @@ pub(crate) struct UpOptions {
     /// Port of the API server on 127.0.0.1
     #[arg(long, default_value_t = 6443)]
     pub(crate) port: u16,
+    /// Port of the cluster's DNS server on 127.0.0.1, UDP and TCP [default: any free one, see `afloat dns`]
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    pub(crate) dns_port: u16,
     /// Delay with which a node's proxy learns of an endpoint change, to see what slow proxies do
     #[arg(long, default_value = "0s", value_parser = parse_duration)]
     pub(crate) proxy_lag: Duration,
@@ -166,6 +171,26 @@ pub(crate) struct OperatorOptions {
     /// Name of the leader's Lease; the default is OpenKruise's own, so that only one of the two acts
     #[arg(long, env = "AFLOAT_LEASE_NAME", default_value = "kruise-manager")]
     pub(crate) lease_name: String,
+}
+
+/// `afloat dns`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DnsOptions {
+    /// A name, or an IPv4 address to find the name of; without a dot at the end it is searched for as a pod would
+    #[arg(required_unless_present = "address_only")]
+    pub(crate) name: Option<String>,
+    /// Type of the records: A, SRV, PTR, CNAME, TXT, …
+    #[arg(short = 't', long = "type", value_name = "TYPE", default_value = "A")]
+    pub(crate) kind: String,
+    /// Search as a pod of this namespace would
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+    /// Print only the address of the DNS server, for other tools: dig @127.0.0.1 -p PORT
+    #[arg(long = "address")]
+    pub(crate) address_only: bool,
+    /// Where the cluster keeps its state [default: a folder of the user's]
+    #[arg(long, env = "AFLOAT_DATA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
 }
 
 /// `afloat image`

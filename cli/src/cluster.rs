@@ -27,6 +27,18 @@ use tokio_util::sync::CancellationToken;
 /// Addresses of Services.
 pub(crate) const SERVICE_CIDR: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 96, 0, 0), 16);
 
+/// Where pods' addresses come from; a node has a /24 of it.
+const POD_NETWORK: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 244, 0, 0), 16);
+/// What Services' names end with.
+pub(crate) const CLUSTER_DOMAIN: &str = "cluster.local";
+/// The resolver of the nodes themselves, for pods that do not want the cluster's names: where NodeLocal DNSCache has its own.
+const NODE_RESOLVER: Ipv4Addr = Ipv4Addr::new(169, 254, 20, 10);
+
+/// Where the cluster's DNS server is.
+fn cluster_dns() -> Ipv4Addr {
+    afloat_controllers::cluster_dns_address(SERVICE_CIDR)
+}
+
 /// What a cluster is made of.
 pub(crate) struct ClusterOptions {
     /// How many nodes, called `node-1` and so on.
@@ -47,6 +59,8 @@ pub(crate) struct ClusterOptions {
     pub(crate) puller: Option<Registries>,
     /// When unused images are removed.
     pub(crate) image_thresholds: Thresholds,
+    /// The host's part of the cluster's DNS; None: only the cluster's names are known, and only inside.
+    pub(crate) dns: Option<crate::dns::HostDns>,
     /// Certificates with which the API is served to pods, too; None: only in this process.
     pub(crate) pki: Option<Arc<Pki>>,
     /// Puts something between the node agents and what runs containers.
@@ -129,7 +143,7 @@ fn open_store(path: &Path) -> anyhow::Result<afloat_store::Store> {
 
 impl Cluster {
     /// Starts everything; the nodes become Ready a little later, see [`Cluster::wait_ready`].
-    pub(crate) async fn start(options: ClusterOptions, shutdown: CancellationToken) -> anyhow::Result<Self> {
+    pub(crate) async fn start(mut options: ClusterOptions, shutdown: CancellationToken) -> anyhow::Result<Self> {
         let store_path = options.data_dir.join("store.redb");
         let store = tokio::task::spawn_blocking(move || open_store(&store_path)).await??;
         let kubelets = Arc::new(LocalKubelets::default());
@@ -158,7 +172,7 @@ impl Cluster {
             shutdown,
         };
         let pki = options.pki.clone().filter(|_| options.nodes > 0);
-        cluster.start_controllers(pki.as_deref());
+        cluster.start_controllers(pki.as_deref(), options.nodes > 0);
         let (service, stop) = (cluster.image_service.clone(), cluster.shutdown.clone());
         if options.nodes > 0 {
             cluster.tasks.spawn(async move {
@@ -169,6 +183,9 @@ impl Cluster {
             afloat_runtime::net::setup_base(SERVICE_CIDR)
                 .await
                 .context("cannot set up the cluster's network")?;
+        }
+        if options.nodes > 0 {
+            cluster.start_dns(options.dns.take()).await?;
         }
         for number in 1..=options.nodes {
             let node = cluster
@@ -192,11 +209,12 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn start_controllers(&mut self, pki: Option<&Pki>) {
+    fn start_controllers(&mut self, pki: Option<&Pki>, dns: bool) {
         let (api, shutdown) = (self.api.clone(), self.shutdown.clone());
         let options = afloat_controllers::Options {
             service_cidr: SERVICE_CIDR,
             api_server: pki.map(|_| API_FOR_PODS),
+            cluster_dns: dns.then(cluster_dns),
             cluster_ca: pki.map(|pki| pki.ca_pem().to_owned()),
             ..afloat_controllers::Options::default()
         };
@@ -215,6 +233,22 @@ impl Cluster {
                 tracing::error!(%error, "{part} stopped");
             }
         });
+    }
+
+    /// The DNS server, where the Service `kube-dns` says that it is.
+    async fn start_dns(&mut self, host: Option<crate::dns::HostDns>) -> anyhow::Result<()> {
+        afloat_runtime::net::add_local_address(NODE_RESOLVER).await?;
+        let (sockets, upstream) = host.map_or((None, None), |host| (Some(host.sockets), Some(host.upstream)));
+        let options = afloat_dns::DnsOptions {
+            domain: CLUSTER_DOMAIN.to_owned(),
+            address: cluster_dns(),
+            node_address: Some(NODE_RESOLVER),
+            networks: vec![SERVICE_CIDR, POD_NETWORK],
+            upstream,
+        };
+        let (client, shutdown) = (self.api.client("system:coredns"), self.shutdown.clone());
+        self.keep("DNS server", afloat_dns::run(client, options, sockets, shutdown));
+        Ok(())
     }
 
     async fn start_operator(&mut self) -> anyhow::Result<()> {
@@ -261,6 +295,9 @@ impl Cluster {
             runtime,
             AgentOptions {
                 pod_cidr: format!("10.244.{number}.0/24"),
+                cluster_dns: Some(IpAddr::V4(cluster_dns())),
+                cluster_domain: CLUSTER_DOMAIN.to_owned(),
+                resolv_conf: crate::dns::node_resolv_conf(NODE_RESOLVER),
                 ..AgentOptions::new(&name, IpAddr::V4(ip), dir)
             },
         );

@@ -18,6 +18,9 @@ const STARTED: &str = "AFLOAT_STARTED";
 /// Resident pages of the outer process, which cannot be seen from the inner one's namespace and does not grow.
 const OUTER_PAGES: &str = "AFLOAT_OUTER_PAGES";
 
+/// The host's `/etc/resolv.conf`, which often leads to a folder that the inner process does not see.
+pub(crate) const HOST_RESOLV_CONF: &str = "AFLOAT_HOST_RESOLV_CONF";
+
 /// What the inner process is there for.
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Role {
@@ -35,8 +38,13 @@ pub(crate) fn arguments(role: &Role) -> anyhow::Result<Vec<OsString>> {
 pub(crate) fn environment() -> Vec<(OsString, OsString)> {
     vec![
         (STARTED.into(), monotonic().as_nanos().to_string().into()),
+        (HOST_RESOLV_CONF.into(), host_resolv_conf().into()),
         (OUTER_PAGES.into(), resident_pages("self").to_string().into()),
     ]
+}
+
+fn host_resolv_conf() -> String {
+    std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
 }
 
 pub(crate) fn main(arguments: &[OsString]) -> anyhow::Result<i32> {

@@ -5,6 +5,7 @@ mod args;
 mod bench;
 mod cluster;
 mod demo;
+mod dns;
 mod image;
 mod inner;
 mod memory;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Up(options) => report(up::outer(&options)),
         Command::Operator(options) => report(operator::main(options)),
         Command::Crds => report(operator::print_crds()),
+        Command::Dns(options) => report(dns::main(&options)),
         Command::Image(options) => report(image::main(options)),
         Command::Bench(options) => report(bench::main(options)),
     }

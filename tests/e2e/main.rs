@@ -13,10 +13,13 @@ mod images;
 mod inplace;
 mod leftovers;
 mod lifecycle;
+mod network;
 mod operator;
 #[path = "../../cluster/runtime/tests/registry/server.rs"]
 mod registry;
 mod resize;
 mod restart;
+mod security;
+mod sidecars;
 mod streams;
 mod tools;

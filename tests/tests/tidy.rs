@@ -95,6 +95,7 @@ fn dependencies_point_down() {
         ("afloat-runtime", &[]),
         ("afloat-node", &["afloat-runtime"]),
         ("afloat-proxy", &[]),
+        ("afloat-dns", &[]),
     ]);
     let all = dependencies();
     for (package, may) in allowed {

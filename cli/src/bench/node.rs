@@ -94,6 +94,7 @@ async fn run(
             operator: false,
             oci_runtime: options.oci_runtime.clone(),
             host_ports: None,
+            dns: None,
             puller: None,
             image_thresholds: Thresholds::default(),
             pki: None,

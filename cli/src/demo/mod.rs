@@ -90,6 +90,7 @@ async fn run(
             puller: None,
             image_thresholds: Default::default(),
             host_ports: None,
+            dns: None,
             pki: None,
             wrap: None,
         },

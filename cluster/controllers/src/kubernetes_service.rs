@@ -10,6 +10,7 @@ use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::Error;
+use crate::cluster_dns;
 use crate::run::Context;
 use crate::shell::decided_on;
 
@@ -80,17 +81,26 @@ pub(crate) async fn run(context: Context) -> Result<(), Error> {
             () = context.shutdown.cancelled() => return Ok(()),
             _ = tick.tick() => {}
         }
+        if let Some(address) = context.options.cluster_dns {
+            cluster_dns::keep(&context, address).await?;
+        }
         if let Some(api_server) = context.options.api_server {
             let address = first_address(context.options.service_cidr);
-            keep::<Service>(&context, service(address, api_server)).await?;
-            keep::<EndpointSlice>(&context, slice(api_server)).await?;
+            keep::<Service>(&context, NAMESPACE, NAME, service(address, api_server)).await?;
+            keep::<EndpointSlice>(&context, NAMESPACE, NAME, slice(api_server)).await?;
         }
     }
 }
 
-async fn keep<K: Resource<DynamicType = ()>>(context: &Context, wanted: Value) -> Result<(), Error> {
-    let api = context.shell.api::<K>(NAMESPACE);
-    let found = api.get_opt(NAME).await?;
+/// Makes, or mends, an object.
+pub(crate) async fn keep<K: Resource<DynamicType = ()>>(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+    wanted: Value,
+) -> Result<(), Error> {
+    let api = context.shell.api::<K>(namespace);
+    let found = api.get_opt(name).await?;
     let found_json = found.as_ref().map(serde_json::to_value).transpose()?;
     match plan(found_json.as_ref(), wanted) {
         Plan::Nothing => {}
@@ -103,7 +113,7 @@ async fn keep<K: Resource<DynamicType = ()>>(context: &Context, wanted: Value) -
         Plan::Update(patch) => {
             if let Some(found) = &found {
                 let patch = Patch::Merge(decided_on(&found.metadata, patch));
-                api.patch(NAME, &PatchParams::default(), &patch).await?;
+                api.patch(name, &PatchParams::default(), &patch).await?;
             }
         }
     }

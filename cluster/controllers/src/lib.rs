@@ -5,6 +5,7 @@
 //! lose pods in such loops are decisions on stale views.
 
 mod cache;
+mod cluster_dns;
 mod daemonset;
 mod discovery;
 mod events;
@@ -33,4 +34,5 @@ mod statefulset;
 
 pub mod endpointslice;
 
+pub use cluster_dns::address as cluster_dns_address;
 pub use run::{Error, Options, run};

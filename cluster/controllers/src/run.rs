@@ -31,6 +31,8 @@ pub struct Options {
     pub service_cidr: (Ipv4Addr, u8),
     /// Where pods reach the API server; becomes the endpoint of the `kubernetes` Service. None: no such Service is made.
     pub api_server: Option<SocketAddrV4>,
+    /// Where the cluster's DNS server is; becomes the address of the `kube-dns` Service. None: no such Service is made.
+    pub cluster_dns: Option<Ipv4Addr>,
     /// PEM of the certificate authority; each namespace gets it as ConfigMap `kube-root-ca.crt`. None: no such ConfigMap.
     pub cluster_ca: Option<String>,
     /// A node whose Lease and status are older than this is not reachable.
@@ -47,6 +49,7 @@ impl Default for Options {
         Self {
             service_cidr: (Ipv4Addr::new(10, 96, 0, 0), 16),
             api_server: None,
+            cluster_dns: None,
             cluster_ca: None,
             node_monitor_grace: Duration::from_secs(40),
             node_monitor_period: Duration::from_secs(5),

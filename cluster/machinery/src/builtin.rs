@@ -14,6 +14,7 @@ mod pod_resize;
 mod pod_update;
 mod probe;
 mod resources;
+mod security_checks;
 mod service;
 mod typed;
 mod volume;

@@ -10,13 +10,14 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::api::{Api, DeleteParams, Preconditions};
 
 use crate::clock::{later, since};
+use crate::host_ports;
 use crate::mailbox::Message;
 use crate::pod::handler::{self, Target};
 use crate::pod::plan::Action;
 use crate::pod::probe::Answer;
 use crate::pod::spec::{self, ProbeKind};
 use crate::pod::state::{Hook, Instance, Obstacle, ProbeTrack, Process, Sandbox, Why};
-use crate::pod::{container_status, env, ephemeral, pull, recover, resize, resolve, resources};
+use crate::pod::{container_status, env, ephemeral, pull, recover, resize, resolve, resources, security};
 use crate::volume::{self, NameServices};
 use crate::worker::{API_LIMIT, Worker};
 
@@ -24,6 +25,9 @@ use crate::worker::{API_LIMIT, Worker};
 const RUNTIME_LIMIT: Duration = Duration::from_secs(60);
 /// Before a sandbox, a clean-up or a deletion that failed is tried again.
 pub(crate) const RETRY: Duration = Duration::from_secs(2);
+
+/// Before what this node cannot do is said again.
+const REMIND: Duration = Duration::from_secs(300);
 
 /// Why a container cannot be created: reason, message.
 pub(crate) type Refusal = (&'static str, String);
@@ -95,20 +99,28 @@ impl Worker {
         let options = &self.context.options;
         NameServices {
             dns: options.cluster_dns,
+            of_node: options.resolv_conf.clone(),
             domain: options.cluster_domain.clone(),
+            node: options.node_name.clone(),
         }
     }
 
     async fn prepare_sandbox(&mut self) {
         let outcome = self.try_sandbox().await;
         let now = self.context.clock.now();
+        if outcome.is_ok()
+            && let Some(message) = security::ignored(&self.pod)
+        {
+            self.event(None, true, "SecurityContextIgnored", &message, now);
+        }
         self.state.sandbox = match outcome {
             Ok(ip) => Sandbox::Ready(ip),
             Err((reason, message)) => {
                 self.event(None, true, reason, &message, now);
+                let lasting = security::unsupported(&self.pod).is_some();
                 Sandbox::Failed {
                     message,
-                    retry_at: later(now, RETRY),
+                    retry_at: later(now, if lasting { REMIND } else { RETRY }),
                 }
             }
         };
@@ -130,18 +142,21 @@ impl Worker {
             .as_ref()
             .and_then(|status| status.pod_ip.as_ref())
             .and_then(|ip| ip.parse().ok());
-        let spec = SandboxSpec {
-            pod_uid: spec::uid(&self.pod).to_owned(),
-            pod: spec::full_name(&self.pod),
-            hostname: volume::hostname(&self.pod),
-            ip: wish,
-            host_network: spec::host_network(&self.pod),
-        };
         let failed = |error: String| {
             (
                 "FailedCreatePodSandBox",
                 format!("Failed to create pod sandbox: {error}"),
             )
+        };
+        if let Some(what) = security::unsupported(&self.pod) {
+            return Err(failed(what));
+        }
+        let spec = SandboxSpec {
+            pod_uid: spec::uid(&self.pod).to_owned(),
+            pod: spec::full_name(&self.pod),
+            hostname: volume::host_name(&self.pod, &self.names()).map_err(failed)?,
+            ip: wish,
+            host_network: spec::host_network(&self.pod),
         };
         let made = limited(self.context.runtime.create_sandbox(&spec))
             .await
@@ -154,6 +169,9 @@ impl Worker {
         let (pod, dirs, names) = (self.pod.clone(), self.dirs.clone(), self.names());
         let etc = move || volume::write_etc(&pod, &dirs, ip, &names).map_err(|error| error.to_string());
         blocking(etc).await.map_err(failed)?;
+        self.host_ports = host_ports::open(&self.pod, self.context.options.node_ip, ip)
+            .await
+            .map_err(failed)?;
         Ok(ip)
     }
 
@@ -302,9 +320,8 @@ impl Worker {
         let (user, group) = resolve::user(pod, container, image);
         let resolved = limited(self.context.runtime.resolve_user(&image.id, &user)).await;
         let (uid, gid, groups) = resolved.map_err(|error| error.to_string())?;
-        resolve::check_non_root(pod, container, uid)?;
-        let context = container.security_context.clone().unwrap_or_default();
-        let capabilities = context.capabilities.unwrap_or_default();
+        resolve::check_non_root(pod, container, &user, uid)?;
+        let security = security::of_container(pod, container)?;
         let working_dir = container
             .working_dir
             .clone()
@@ -317,7 +334,7 @@ impl Worker {
             attempt,
             image_id: image.id.clone(),
             args: resolve::arguments(container, image, &variables)?,
-            env: resolve::environment(image, &volume::hostname(pod), &variables),
+            env: resolve::environment(image, &volume::host_name(pod, &self.names())?, &variables),
             working_dir: if working_dir.is_empty() {
                 "/".to_owned()
             } else {
@@ -327,11 +344,13 @@ impl Worker {
             gid: group.and_then(|gid| u32::try_from(gid).ok()).unwrap_or(gid),
             additional_gids: resolve::groups(pod, groups),
             mounts: resolve::mounts(pod, container, &self.dirs, &variables)?,
-            read_only_root: context.read_only_root_filesystem == Some(true),
-            privileged: context.privileged == Some(true),
-            add_capabilities: capabilities.add.unwrap_or_default(),
-            drop_capabilities: capabilities.drop.unwrap_or_default(),
-            no_new_privileges: context.allow_privilege_escalation == Some(false),
+            read_only_root: security.read_only_root,
+            privileged: security.privileged,
+            add_capabilities: security.add_capabilities,
+            drop_capabilities: security.drop_capabilities,
+            no_new_privileges: security.no_new_privileges,
+            seccomp: security.seccomp,
+            sysctls: security::sysctls(pod),
             resources: resources::limits(container),
             stdio: Stdio {
                 stdin: container.stdin == Some(true),
@@ -487,6 +506,7 @@ impl Worker {
     }
 
     async fn clean_up(&mut self) {
+        self.host_ports = Default::default();
         let removed = limited(self.context.runtime.remove_sandbox(spec::uid(&self.pod))).await;
         let files = match removed {
             Ok(()) => {

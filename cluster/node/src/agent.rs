@@ -81,6 +81,8 @@ pub struct AgentOptions {
     pub capacity: Capacity,
     /// The cluster's DNS server; None: pods use the host's.
     pub cluster_dns: Option<IpAddr>,
+    /// The node's own `resolv.conf`, as text: what pods with `dnsPolicy: Default` get.
+    pub resolv_conf: String,
     /// `cluster.local`.
     pub cluster_domain: String,
     /// How often the lease is renewed; it is good for 40 s.
@@ -103,6 +105,7 @@ impl AgentOptions {
             taints: vec![],
             capacity: Capacity::default(),
             cluster_dns: None,
+            resolv_conf: String::new(),
             cluster_domain: "cluster.local".to_owned(),
             lease_interval: Duration::from_secs(10),
             restart_back_off: BackOffLimits::default(),

@@ -13,6 +13,7 @@ mod context;
 mod dirs;
 mod events;
 pub mod fake;
+mod host_ports;
 mod logs;
 mod mailbox;
 pub mod node_status;

@@ -40,6 +40,8 @@ pub(crate) struct Worker {
     pub(crate) hooks: HashMap<(String, bool), AbortHandle>,
     /// Running pulls by container.
     pub(crate) pulls: HashMap<String, AbortHandle>,
+    /// Ports of the node that lead to the pod.
+    pub(crate) host_ports: JoinSet<()>,
     dirty_since: Option<Timestamp>,
     write_failures: u32,
     write_after: Option<Timestamp>,
@@ -65,6 +67,7 @@ impl Worker {
             tasks: JoinSet::new(),
             hooks: HashMap::new(),
             pulls: HashMap::new(),
+            host_ports: JoinSet::new(),
             dirty_since: None,
             write_failures: 0,
             write_after: None,

@@ -13,6 +13,14 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Default of `sessionAffinityConfig.clientIP.timeoutSeconds`.
 const AFFINITY_SECONDS: i32 = 10_800;
 
+/// Label of a Service that another proxy than kube-proxy looks after (KEP-2447).
+const SERVICE_PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
+
+/// Not said to be another proxy's.
+pub(crate) fn is_ours(object: &core::Service) -> bool {
+    !object.labels().contains_key(SERVICE_PROXY_NAME)
+}
+
 pub(crate) fn service_key(object: &core::Service) -> ServiceKey {
     ServiceKey {
         namespace: object.namespace().unwrap_or_default(),

@@ -33,7 +33,7 @@ pub(crate) async fn run(client: &Client, queue: &mpsc::Sender<Seen>) {
     let services = follow::<Service, _, _>(
         Api::all(client.clone()),
         queue,
-        |object| Some((convert::service_key(object), convert::service(object))),
+        |object| convert::is_ours(object).then(|| (convert::service_key(object), convert::service(object))),
         Change::Services,
         |object, value| Change::Service(convert::service_key(object), value.map(|(_, service)| service)),
     );

@@ -250,6 +250,8 @@ fn spec(uid: &str, image_id: &str, log_path: PathBuf) -> ContainerSpec {
         add_capabilities: vec![],
         drop_capabilities: vec![],
         no_new_privileges: false,
+        seccomp: afloat_runtime::Seccomp::Unconfined,
+        sysctls: std::collections::BTreeMap::new(),
         resources: resources(),
         stdio: Default::default(),
         process_namespace_of: None,

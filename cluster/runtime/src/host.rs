@@ -16,6 +16,7 @@ pub(crate) mod mounts;
 mod oci_command;
 mod outer;
 mod resolve;
+pub(crate) mod seccomp;
 pub(crate) mod stdio;
 
 use std::ffi::OsString;

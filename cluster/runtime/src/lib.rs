@@ -110,6 +110,16 @@ impl Stdio {
     }
 }
 
+/// A seccomp profile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Seccomp {
+    /// None.
+    #[default]
+    Unconfined,
+    /// The runtime's own.
+    RuntimeDefault,
+}
+
 /// A container to create. Everything is resolved: variables expanded, command and user decided.
 #[derive(Clone, Debug)]
 pub struct ContainerSpec {
@@ -147,6 +157,10 @@ pub struct ContainerSpec {
     pub drop_capabilities: Vec<String>,
     /// Set no_new_privs.
     pub no_new_privileges: bool,
+    /// Which system calls are kept from it.
+    pub seccomp: Seccomp,
+    /// Kernel parameters of its namespaces, `net.ipv4.tcp_syncookies` → `1`.
+    pub sysctls: BTreeMap<String, String>,
     /// What it may use, where that can be enforced ([`Runtime::unlimited`]).
     pub resources: Resources,
     /// Its standard input and terminal.

@@ -87,7 +87,17 @@ pub async fn setup_base(service_cidr: (Ipv4Addr, u8)) -> Result<(), NetError> {
     tokio::fs::write(forward, "1")
         .await
         .map_err(NetError::system(format!("writing {forward}")))?;
-    let (network, prefix) = service_cidr;
+    make_local(&handle, lo, service_cidr).await
+}
+
+/// Makes one more address local to the namespace: a server may have it, and pods reach it by way of their gateway.
+pub async fn add_local_address(address: Ipv4Addr) -> Result<(), NetError> {
+    let handle = connect_netlink()?;
+    let lo = link_index(&handle, "lo").await?;
+    make_local(&handle, lo, (address, 32)).await
+}
+
+async fn make_local(handle: &Handle, lo: u32, (network, prefix): (Ipv4Addr, u8)) -> Result<(), NetError> {
     let route = RouteMessageBuilder::<Ipv4Addr>::new()
         .destination_prefix(network, prefix)
         .output_interface(lo)

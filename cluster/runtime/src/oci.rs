@@ -14,6 +14,7 @@ mod log;
 mod record;
 mod rootfs;
 mod sandbox;
+mod seccomp;
 mod signal;
 mod spec;
 mod terminal;

@@ -219,7 +219,8 @@ impl<K: Kept> Cache<K> {
                 match event {
                     Some(Ok(event)) => self.take(event, &changed),
                     Some(Err(error)) => {
-                        tracing::warn!(kind = <K::Wire as k8s_openapi::Resource>::KIND, %error, "watch failed, trying again")
+                        let kind = <K::Wire as k8s_openapi::Resource>::KIND;
+                        tracing::warn!(kind, %error, "watch failed, trying again");
                     }
                     None => break,
                 }

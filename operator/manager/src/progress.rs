@@ -47,10 +47,7 @@ impl Progress {
         if self.pods.is_empty() {
             return;
         }
-        let here: HashMap<&str, &Arc<Pod>> = pods
-            .iter()
-            .filter_map(|pod| Some((pod.metadata.uid.as_str(), pod)))
-            .collect();
+        let here: HashMap<&str, &Arc<Pod>> = pods.iter().map(|pod| (pod.metadata.uid.as_str(), pod)).collect();
         self.pods.retain(|uid, (phase, since)| match here.get(uid.as_str()) {
             Some(pod) if *phase == Phase::Return && pod.ready() => {
                 metrics.passed("return", since.elapsed());

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::container_checks::{self, Where};
-use super::{list, text};
+use super::{list, probe, security_checks, text};
 use crate::FieldError;
 use crate::field::{child, duplicate, index, invalid, not_supported, required};
 use crate::names;
@@ -78,6 +78,7 @@ pub(super) fn spec(spec: Option<&Value>, path: &str, errors: &mut Vec<FieldError
         );
     }
     tolerations(spec, path, errors);
+    security_checks::spec(spec, path, errors);
 }
 
 fn one_of(spec: &Value, key: &str, path: &str, allowed: &[&str], errors: &mut Vec<FieldError>) {
@@ -163,6 +164,12 @@ fn containers(spec: &Value, path: &str, volumes: &BTreeSet<&str>, errors: &mut V
                 },
                 errors,
             );
+        }
+    }
+    let grace = spec.get("terminationGracePeriodSeconds").and_then(Value::as_i64);
+    for key in ["initContainers", "containers"] {
+        for (i, container) in list(Some(spec), key).iter().enumerate() {
+            probe::check_sleeps(container, grace, &index(child(path, key).as_str(), i), errors);
         }
     }
     container_checks::port_conflicts(list(Some(spec), "containers"), &child(path, "containers"), errors);

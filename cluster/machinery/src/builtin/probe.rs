@@ -49,6 +49,10 @@ pub(super) fn check_probe(probe: &Value, path: &str, once: bool, errors: &mut Ve
         _ => {}
     }
     match probe.get("terminationGracePeriodSeconds").and_then(Value::as_i64) {
+        Some(n) if !once => {
+            let detail = "must not be set for readinessProbes";
+            errors.push(invalid(child(path, "terminationGracePeriodSeconds"), n, detail));
+        }
         Some(n) if n < 1 => {
             errors.push(invalid(
                 child(path, "terminationGracePeriodSeconds"),
@@ -93,18 +97,26 @@ fn check_one(kind: &str, handler: &Value, path: &str, errors: &mut Vec<FieldErro
             }
         }
         "tcpSocket" | "grpc" => check_port(handler.get("port"), &child(path, "port"), errors),
-        "sleep" => match handler.get("seconds").and_then(Value::as_i64) {
-            Some(n) if n < 0 => {
-                errors.push(invalid(
-                    child(path, "seconds"),
-                    n,
-                    "must be greater than 0 and less than terminationGracePeriodSeconds (30)",
-                ));
-            }
-            Some(_) => {}
-            None => errors.push(required(child(path, "seconds"), "")),
-        },
+        // How long is looked at with the grace period, see `check_sleeps`.
+        "sleep" if handler.get("seconds").and_then(Value::as_i64).is_none() => {
+            errors.push(required(child(path, "seconds"), ""));
+        }
         _ => {}
+    }
+}
+
+/// Checks that the `sleep` hooks of a container at `path` end within the pod's grace period, where that is a number itself.
+pub(super) fn check_sleeps(container: &Value, grace: Option<i64>, path: &str, errors: &mut Vec<FieldError>) {
+    let Some(grace) = grace else { return };
+    for hook in ["postStart", "preStop"] {
+        let seconds = container
+            .pointer(&format!("/lifecycle/{hook}/sleep/seconds"))
+            .and_then(Value::as_i64);
+        if let Some(seconds) = seconds.filter(|seconds| !(0..=grace).contains(seconds)) {
+            let detail = format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
+            let field = child(&child(&child(path, "lifecycle"), hook), "sleep");
+            errors.push(invalid(field, seconds, &detail));
+        }
     }
 }
 

@@ -65,9 +65,11 @@ fn status_word(pod: &Value) -> String {
     if gated {
         word = "SchedulingGated".to_owned();
     }
-    match initializing(pod) {
-        Some(init) => word = init,
-        None => word = running_word(pod, word),
+    if let Some(init) = initializing(pod) {
+        word = init;
+    }
+    if !shown_as_initializing(pod) {
+        word = running_word(pod, word);
     }
     if pod.pointer("/metadata/deletionTimestamp").is_some() {
         let reason = text(status.and_then(|s| s.get("reason")));
@@ -114,6 +116,14 @@ fn initializing(pod: &Value) -> Option<String> {
     None
 }
 
+/// Init containers are at work and have not been done before: how a sidecar ends later says nothing about the start.
+fn shown_as_initializing(pod: &Value) -> bool {
+    let initialized = list(pod.get("status"), "conditions")
+        .iter()
+        .any(|c| text(c.get("type")) == "Initialized" && text(c.get("status")) == "True");
+    !initialized && initializing(pod).is_some()
+}
+
 fn running_word(pod: &Value, phase: String) -> String {
     let statuses = list(pod.get("status"), "containerStatuses");
     let mut word = phase;
@@ -146,12 +156,12 @@ fn running_word(pod: &Value, phase: String) -> String {
 /// `3 (5s ago)`: restarts, and when the last of them was.
 fn restarts(pod: &Value, now: &str) -> String {
     let spec = list(pod.get("spec"), "initContainers");
-    let sidecars = list(pod.get("status"), "initContainerStatuses").iter().filter(|s| {
-        initializing(pod).is_some() || spec.iter().any(|c| c.get("name") == s.get("name") && is_sidecar(c))
-    });
+    let sidecars = list(pod.get("status"), "initContainerStatuses")
+        .iter()
+        .filter(|s| shown_as_initializing(pod) || spec.iter().any(|c| c.get("name") == s.get("name") && is_sidecar(c)));
     let containers = list(pod.get("status"), "containerStatuses")
         .iter()
-        .filter(|_| initializing(pod).is_none());
+        .filter(|_| !shown_as_initializing(pod));
     let (mut count, mut last) = (0, "");
     for status in sidecars.chain(containers) {
         count += number(status.get("restartCount"));

@@ -28,6 +28,8 @@ fn pod(spec: &Value, status: &Value) -> Vec<String> {
 fn the_status_of_a_pod_is_one_word() {
     let one = json!({"containers": [{"name": "a"}]});
     let with_init = json!({"containers": [{"name": "a"}], "initContainers": [{"name": "i"}, {"name": "j"}]});
+    let with_sidecar =
+        json!({"containers": [{"name": "a"}], "initContainers": [{"name": "s", "restartPolicy": "Always"}]});
     let running = json!({"name": "a", "ready": true, "state": {"running": {}}});
     let waiting = |reason: &str| json!({"phase": "Pending", "containerStatuses": [{"name": "a", "state": {"waiting": {"reason": reason}}}]});
     let init = |state: Value| json!({"phase": "Pending", "initContainerStatuses": [{"name": "i", "state": state}]});
@@ -65,6 +67,14 @@ fn the_status_of_a_pod_is_one_word() {
         ),
         (&one, json!({"phase": "Failed", "reason": "Evicted"}), "0/1", "Evicted"),
         (&with_init, init(json!({"running": {}})), "0/1", "Init:0/2"),
+        (
+            &with_sidecar,
+            json!({"phase": "Succeeded", "conditions": [{"type": "Initialized", "status": "True"}],
+                   "initContainerStatuses": [{"name": "s", "state": {"terminated": {"exitCode": 7, "reason": "Error"}}}],
+                   "containerStatuses": [{"name": "a", "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}]}),
+            "0/2",
+            "Completed",
+        ),
         (
             &with_init,
             init(json!({"terminated": {"exitCode": 1, "reason": "Error"}})),

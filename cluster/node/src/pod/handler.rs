@@ -78,8 +78,8 @@ fn timed_out(target: &Target, probe: &Probe, timeout: Duration) -> String {
     }
     match &probe.http_get {
         Some(action) => {
-            let port = spec::port(&target.container, &action.port).unwrap_or(0);
-            let url = url(target, action, port, path(action));
+            let host = host(target, action);
+            let url = Place::of(target, action).map_or_else(|_| host.clone(), |place| place.url(&host));
             format!("Get {url:?}: context deadline exceeded (Client.Timeout exceeded while awaiting headers)")
         }
         None => format!("timeout: no answer within {}s", timeout.as_secs()),
@@ -181,14 +181,6 @@ fn path(action: &HTTPGetAction) -> String {
     }
 }
 
-fn scheme(action: &HTTPGetAction) -> &'static str {
-    if action.scheme.as_deref() == Some("HTTPS") {
-        "https"
-    } else {
-        "http"
-    }
-}
-
 fn host(target: &Target, action: &HTTPGetAction) -> String {
     action
         .host
@@ -197,21 +189,66 @@ fn host(target: &Target, action: &HTTPGetAction) -> String {
         .unwrap_or_else(|| target.pod_ip.to_string())
 }
 
-fn url(target: &Target, action: &HTTPGetAction, port: u16, path: String) -> String {
-    format!("{}://{}:{port}{path}", scheme(action), host(target, action))
+/// Where a question goes; a redirect may change everything but the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    https: bool,
+    port: u16,
+    path: String,
+}
+
+impl Place {
+    fn of(target: &Target, action: &HTTPGetAction) -> Result<Self, String> {
+        Ok(Self {
+            https: action.scheme.as_deref() == Some("HTTPS"),
+            port: port(target, &action.port)?,
+            path: path(action),
+        })
+    }
+
+    fn url(&self, host: &str) -> String {
+        let scheme = if self.https { "https" } else { "http" };
+        format!("{scheme}://{host}:{}{}", self.port, self.path)
+    }
+
+    /// Where a redirect leads; None: to another host, where nobody is asked.
+    fn redirected(&self, location: &str, host: &str) -> Option<Self> {
+        let here = |path: String| Self { path, ..self.clone() };
+        if location.starts_with('/') && !location.starts_with("//") {
+            return Some(here(location.to_owned()));
+        }
+        let Some((scheme, rest)) = location.split_once("://") else {
+            if location.starts_with("//") {
+                return self.redirected(
+                    &format!("{}:{location}", if self.https { "https" } else { "http" }),
+                    host,
+                );
+            }
+            // Relative to the folder of this one.
+            let folder = self.path.rfind('/').map_or("", |at| &self.path[..at]);
+            return Some(here(format!("{folder}/{location}")));
+        };
+        let https = scheme.eq_ignore_ascii_case("https");
+        let uri: http::Uri = format!("http://{rest}").parse().ok()?;
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        (uri.host() == Some(host)).then(|| Self {
+            https,
+            port: uri.port_u16().unwrap_or(if https { 443 } else { 80 }),
+            path: path.to_owned(),
+        })
+    }
 }
 
 async fn http_get(target: &Target, action: &HTTPGetAction, agent: &str) -> Result<Answer, String> {
-    let port = port(target, &action.port)?;
-    let mut path = path(action);
+    let host = host(target, action);
+    let mut place = Place::of(target, action)?;
     for _ in 0..=REDIRECTS {
-        let url = url(target, action, port, path.clone());
-        let (status, location) = request(target, action, port, &path, agent)
+        let (status, location) = request(target, action, &place, agent)
             .await
-            .map_err(|error| format!("Get {url:?}: {error}"))?;
+            .map_err(|error| format!("Get {:?}: {error}", place.url(&host)))?;
         match (status, location) {
-            (300..=399, Some(location)) => match redirect(&location, &host(target, action)) {
-                Some(next) => path = next,
+            (300..=399, Some(location)) => match place.redirected(&location, &host) {
+                Some(next) => place = next,
                 None => {
                     return Ok(Answer::Warning(format!(
                         "Probe terminated redirects, Response body: (redirect to {location})"
@@ -222,45 +259,33 @@ async fn http_get(target: &Target, action: &HTTPGetAction, agent: &str) -> Resul
             _ => return Err(format!("HTTP probe failed with statuscode: {status}")),
         }
     }
-    Err(format!("Get \"{path}\": stopped after {REDIRECTS} redirects"))
-}
-
-/// Path of a redirect within the host; None for another host.
-fn redirect(location: &str, host: &str) -> Option<String> {
-    if location.starts_with('/') && !location.starts_with("//") {
-        return Some(location.to_owned());
-    }
-    let uri: http::Uri = location.parse().ok()?;
-    let same = uri.host().is_none_or(|other| other == host);
-    same.then(|| {
-        uri.path_and_query()
-            .map_or_else(|| "/".to_owned(), |path| path.to_string())
-    })
+    Err(format!(
+        "Get {:?}: stopped after {REDIRECTS} redirects",
+        place.url(&host)
+    ))
 }
 
 async fn request(
     target: &Target,
     action: &HTTPGetAction,
-    port: u16,
-    path: &str,
+    place: &Place,
     agent: &str,
 ) -> Result<(u16, Option<String>), String> {
-    let stream = connect(target, action.host.as_deref(), port).await?;
-    if scheme(action) == "https" {
+    let stream = connect(target, action.host.as_deref(), place.port).await?;
+    if place.https {
         let stream = super::tls::unverified(stream, &host(target, action))
             .await
             .map_err(|error| error.to_string())?;
-        return exchange(stream, target, action, port, path, agent).await;
+        return exchange(stream, target, action, place, agent).await;
     }
-    exchange(stream, target, action, port, path, agent).await
+    exchange(stream, target, action, place, agent).await
 }
 
 async fn exchange<S>(
     stream: S,
     target: &Target,
     action: &HTTPGetAction,
-    port: u16,
-    path: &str,
+    place: &Place,
     agent: &str,
 ) -> Result<(u16, Option<String>), String>
 where
@@ -270,13 +295,13 @@ where
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(text)?;
-    let mut request = http::Request::get(path);
+    let mut request = http::Request::get(&place.path);
     let mut own = vec![];
     for header in action.http_headers.iter().flatten() {
         own.push(header.name.to_ascii_lowercase());
         request = request.header(&header.name, &header.value);
     }
-    let host = format!("{}:{port}", host(target, action));
+    let host = format!("{}:{}", host(target, action), place.port);
     for (name, value) in [
         ("host", host.as_str()),
         ("user-agent", agent),

@@ -9,6 +9,8 @@ pub(crate) mod env;
 pub(crate) mod ephemeral;
 mod grpc;
 pub(crate) mod handler;
+#[cfg(test)]
+mod handler_test;
 pub mod hash;
 pub(crate) mod orphan;
 pub mod plan;
@@ -20,6 +22,9 @@ pub(crate) mod recover;
 pub(crate) mod resize;
 pub(crate) mod resolve;
 pub(crate) mod resources;
+pub(crate) mod security;
+#[cfg(test)]
+mod sidecar_test;
 pub mod spec;
 mod start;
 pub mod state;

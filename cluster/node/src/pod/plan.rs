@@ -241,6 +241,8 @@ impl<'a> Planner<'a> {
             {
                 self.take_away();
             }
+        } else if let Some((reason, message)) = super::security::rejection(self.pod()) {
+            self.act(Action::Fail { reason, message });
         } else if !self.deadline_passed() {
             self.live();
         }
@@ -305,29 +307,28 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Stops everything: application containers at once, then sidecars from the last to the first. True when nothing lives.
+    /// Stops everything: application containers at once, then sidecars from the last to the first. The preStop hooks of
+    /// sidecars do not wait for their turn, only the signal does (the kubelet's `killContainer`; KEP-753). True when
+    /// nothing lives.
     fn stop_all(&mut self, deadline: Timestamp) -> bool {
         let pod = self.pod();
         let mut alive = false;
         for container in spec::all_containers(pod).filter(|c| !spec::is_sidecar(pod, c)) {
-            alive |= self.stop_one(container, deadline);
+            alive |= self.stop_one(container, deadline, true);
         }
         for container in ephemeral::containers(pod) {
-            alive |= self.stop_one(&container, deadline);
-        }
-        if alive {
-            return false;
+            alive |= self.stop_one(&container, deadline, true);
         }
         for container in spec::init_containers(pod).iter().rev() {
-            if self.stop_one(container, deadline) {
-                return false;
+            if spec::is_sidecar(pod, container) {
+                alive |= self.stop_one(container, deadline, !alive);
             }
         }
-        !self.state().instances().any(|(_, instance)| instance.alive())
+        !alive && !self.state().instances().any(|(_, instance)| instance.alive())
     }
 
-    /// True while it lives.
-    fn stop_one(&mut self, container: &Container, deadline: Timestamp) -> bool {
+    /// True while it lives. `turn`: nothing has to end before it may be asked to.
+    fn stop_one(&mut self, container: &Container, deadline: Timestamp, turn: bool) -> bool {
         let Some(instance) = self
             .state()
             .instance(&container.name)
@@ -340,10 +341,18 @@ impl<'a> Planner<'a> {
                 container: container.name.clone(),
                 id: instance.id.clone(),
             });
-        } else if let Some(stop) = &instance.stop {
-            self.advance_stop(container, instance, stop);
-        } else {
-            self.begin_stop(container, instance, Why::PodEnds, deadline);
+            return true;
+        }
+        let hook_over = match &instance.stop {
+            Some(stop) => stop.asked_at.is_none() && matches!(stop.pre_stop, Hook::Succeeded | Hook::Failed),
+            None => spec::pre_stop(container).is_none(),
+        };
+        if !turn && hook_over && !self.reached(deadline) {
+            return true;
+        }
+        match &instance.stop {
+            Some(stop) => self.advance_stop(container, instance, stop),
+            None => self.begin_stop(container, instance, Why::PodEnds, deadline),
         }
         true
     }

@@ -62,7 +62,7 @@ pub(crate) fn arguments(
 pub(crate) fn user(pod: &Pod, container: &Container, image: &Image) -> (String, Option<i64>) {
     let own = container.security_context.as_ref();
     let of_pod = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
-    let user = own.and_then(|s| s.run_as_user).or(of_pod.and_then(|s| s.run_as_user));
+    let user = requested_user(pod, container);
     let group = own.and_then(|s| s.run_as_group).or(of_pod.and_then(|s| s.run_as_group));
     (
         user.map_or_else(|| image.config.user.clone(), |uid| uid.to_string()),
@@ -70,27 +70,53 @@ pub(crate) fn user(pod: &Pod, container: &Container, image: &Image) -> (String, 
     )
 }
 
+/// `runAsUser`
+fn requested_user(pod: &Pod, container: &Container) -> Option<i64> {
+    let own = container.security_context.as_ref().and_then(|s| s.run_as_user);
+    let of_pod = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    own.or(of_pod.and_then(|s| s.run_as_user))
+}
+
 /// `runAsNonRoot` holds.
-pub(crate) fn check_non_root(pod: &Pod, container: &Container, uid: u32) -> Result<(), String> {
+pub(crate) fn check_non_root(pod: &Pod, container: &Container, user: &str, uid: u32) -> Result<(), String> {
     let own = container.security_context.as_ref().and_then(|s| s.run_as_non_root);
     let of_pod = pod
         .spec
         .as_ref()
         .and_then(|spec| spec.security_context.as_ref())
         .and_then(|s| s.run_as_non_root);
-    if uid == 0 && own.or(of_pod) == Some(true) {
+    if own.or(of_pod) != Some(true) {
+        return Ok(());
+    }
+    let place = format!(
+        "(pod: \"{}\", container: {})",
+        super::container_status::pod_in_message(pod),
+        container.name
+    );
+    let name = user.split(':').next().unwrap_or_default();
+    if uid == 0 {
+        let whose = if requested_user(pod, container).is_some() {
+            "container's runAsUser breaks non-root policy"
+        } else {
+            "container has runAsNonRoot and image will run as root"
+        };
+        return Err(format!("{whose} {place}"));
+    }
+    if name.parse::<u32>().is_err() {
+        // The kubelet knows no names of users, so on no other cluster would it run.
         return Err(format!(
-            "container has runAsNonRoot and image will run as root (pod: \"{}\", container: {})",
-            super::container_status::pod_in_message(pod),
-            container.name
+            "container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root {place}"
         ));
     }
     Ok(())
 }
 
-/// Groups beside the primary one: the image's, `supplementalGroups`, `fsGroup`.
+/// Groups beside the primary one: the image's (unless `supplementalGroupsPolicy` is Strict), `supplementalGroups`, `fsGroup`.
 pub(crate) fn groups(pod: &Pod, mut found: Vec<u32>) -> Vec<u32> {
     let context = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    if context.and_then(|c| c.supplemental_groups_policy.as_deref()) == Some("Strict") {
+        found.clear();
+    }
     let more = context
         .into_iter()
         .flat_map(|c| c.supplemental_groups.iter().flatten().chain(&c.fs_group));

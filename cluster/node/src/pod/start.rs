@@ -175,7 +175,7 @@ impl Planner<'_> {
         });
     }
 
-    /// Probes of everything that runs. While a container stops, only its readiness is still asked for.
+    /// Probes of everything that runs. While a container or the pod stops, only readiness is still asked for.
     pub(super) fn probes(&mut self) {
         for container in spec::all_containers(self.pod()) {
             let Some(instance) = self.state().instance(&container.name).filter(|i| i.running()) else {
@@ -192,7 +192,8 @@ impl Planner<'_> {
                     ProbeKind::Liveness => startup_passed && instance.liveness.result != Some(false),
                     ProbeKind::Readiness => startup_passed,
                 };
-                let silenced = instance.stop.is_some() && kind != ProbeKind::Readiness;
+                let ends = instance.stop.is_some() || self.state().ending.is_some();
+                let silenced = ends && kind != ProbeKind::Readiness;
                 if wanted && !silenced {
                     self.probe(container, instance, kind);
                 }

@@ -10,6 +10,7 @@ use super::container_status::{container_status, is_ready};
 use super::ephemeral;
 use super::plan::PodView;
 use super::resize;
+use super::security;
 use super::spec::{self, ProbeKind, RestartPolicy};
 use super::state::{Hook, PodState, Sandbox};
 
@@ -116,7 +117,12 @@ pub(super) fn status(view: &PodView<'_>, now: Timestamp) -> PodStatus {
     }
     let host_ip = host_ip.to_string();
     let phase = phase(pod, state);
+    // A pod that is not admitted has no containers to tell of (the kubelet's `rejectPod`).
+    let rejected = state.failed.is_some() && security::rejection(pod).is_some();
     let statuses = |list: &[Container]| {
+        if rejected {
+            return None;
+        }
         let statuses: Vec<_> = list.iter().map(|c| container_status(view, c, now)).collect();
         (!statuses.is_empty()).then_some(statuses)
     };

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use k8s_openapi::api::core::v1::{Container, KeyToPath, Pod, Volume, VolumeProjection};
 
-pub(crate) use etc::{NameServices, hostname, write_etc};
+pub(crate) use etc::{NameServices, host_name, write_etc};
 pub(crate) use files::{File, write_files};
 
 use crate::dirs::PodDirs;

@@ -4,7 +4,7 @@
 //! It never waits for a peer: a connecting socket is handed over while it connects.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,6 +21,10 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 const MESSAGE_BYTES: usize = 1024;
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: i32 = 1024;
+/// For verbs that need no address.
+const UNUSED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+/// Where DNS resolvers listen.
+const DNS_PORT: u16 = 53;
 
 #[derive(Serialize, Deserialize)]
 enum Verb {
@@ -28,6 +32,14 @@ enum Verb {
     Connect,
     /// Ask the host's resolver for a name's addresses; the answer is the end of a pipe where they will come.
     Resolve(String),
+    /// A socket for datagrams that has this address.
+    Bind,
+    /// A socket that is connected, or connects, to the host's DNS resolver of this number (from 0). The address does not
+    /// matter: which resolvers there are is looked up at that moment, as hosts move from network to network.
+    Resolver {
+        number: usize,
+        stream: bool,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -101,6 +113,24 @@ impl Broker {
         Ok(socket.into())
     }
 
+    /// A socket for datagrams on an address of the host.
+    pub fn bind(&self, addr: SocketAddr) -> io::Result<std::net::UdpSocket> {
+        Ok(std::net::UdpSocket::from(self.ask(Verb::Bind, addr)?))
+    }
+
+    /// A socket that sends to the host's DNS resolver of this number, as `/etc/resolv.conf` has them. `NotFound`: there
+    /// are not so many.
+    pub fn resolver_datagram(&self, number: usize) -> io::Result<std::net::UdpSocket> {
+        let verb = Verb::Resolver { number, stream: false };
+        Ok(std::net::UdpSocket::from(self.ask(verb, UNUSED)?))
+    }
+
+    /// The same over TCP. It is still connecting and does not block: whoever writes first has to wait for that.
+    pub fn resolver_stream(&self, number: usize) -> io::Result<std::net::TcpStream> {
+        let verb = Verb::Resolver { number, stream: true };
+        Ok(std::net::TcpStream::from(self.ask(verb, UNUSED)?))
+    }
+
     fn ask(&self, verb: Verb, address: SocketAddr) -> io::Result<OwnedFd> {
         let id: u64 = rand::random();
         let request = serde_json::to_vec(&Request { id, verb, address })?;
@@ -149,6 +179,8 @@ pub(super) fn serve_one(channel: BorrowedFd<'_>, resolvers: &mut super::resolve:
         Verb::Listen => listen(request.address).map(OwnedFd::from),
         Verb::Connect => start_connecting(request.address).map(OwnedFd::from),
         Verb::Resolve(name) => resolvers.start(&name),
+        Verb::Bind => bind(request.address).map(OwnedFd::from),
+        Verb::Resolver { number, stream } => resolver(number, stream).map(OwnedFd::from),
     };
     let errno = made
         .as_ref()
@@ -174,6 +206,38 @@ fn start_connecting(address: SocketAddr) -> io::Result<Socket> {
         Err(error) if error.raw_os_error() != Some(nix::libc::EINPROGRESS) => Err(error),
         _ => Ok(socket),
     }
+}
+
+fn bind(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn resolver(number: usize, stream: bool) -> io::Result<Socket> {
+    let text = std::fs::read_to_string("/etc/resolv.conf")?;
+    let Some(address) = nameservers(&text).nth(number) else {
+        return Err(io::Error::from_raw_os_error(nix::libc::ENOENT));
+    };
+    let address = SocketAddr::new(address, DNS_PORT);
+    if stream {
+        return start_connecting(address);
+    }
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.connect(&address.into())?;
+    Ok(socket)
+}
+
+/// The name servers of a resolv.conf(5); none named means that of this machine. Those with a scope are left out.
+fn nameservers(text: &str) -> impl Iterator<Item = IpAddr> {
+    let servers = |line: &str| {
+        let mut words = line.split_whitespace();
+        (words.next() == Some("nameserver")).then(|| words.next().map(str::to_owned))
+    };
+    let named: Vec<String> = text.lines().filter_map(servers).flatten().collect();
+    let fallback = named.is_empty().then_some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let parsed: Vec<IpAddr> = named.iter().filter_map(|word| word.parse().ok()).collect();
+    parsed.into_iter().chain(fallback)
 }
 
 fn wait_for<F: std::os::fd::AsFd>(fd: &F, events: rustix::event::PollFlags, limit: Duration) -> io::Result<bool> {
@@ -218,4 +282,18 @@ pub(crate) fn receive_message(channel: RawFd) -> io::Result<(Vec<u8>, Option<Own
     };
     bytes.truncate(length);
     Ok((bytes, received))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resolvers_are_those_of_resolv_conf() {
+        let found = |text| nameservers(text).map(|address| address.to_string()).collect::<Vec<_>>();
+        let text =
+            "# by hand\nsearch a b\nnameserver 127.0.0.53\n nameserver ::1 # near\nnameserver fe80::1%eth0\noptions x";
+        assert_eq!(found(text), ["127.0.0.53", "::1"]);
+        assert_eq!(found("search a"), ["127.0.0.1"]);
+    }
 }

@@ -9,6 +9,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
+use super::seccomp::FilteredExecutor;
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
@@ -122,6 +123,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<i32> {
                 .with_pid_file(arguments.pid_file.clone())?
                 .with_console_socket(arguments.console_socket.clone())
                 .validate_id()?
+                .with_executor(FilteredExecutor::of_bundle(&bundle)?)
                 .as_init(bundle)
                 .with_systemd(false)
                 .with_detach(true)
@@ -148,9 +150,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<i32> {
         "exec" => {
             // Before it is forked: it cannot have children outside of the limits then.
             crate::cgroup::write_all(&arguments.cgroups, 0)?;
+            let bundle = Container::load(root.join(id))?.bundle().clone();
             let pid = builder()?
                 .with_pid_file(arguments.pid_file.clone())?
                 .with_console_socket(arguments.console_socket.clone())
+                .with_executor(FilteredExecutor::of_bundle(&bundle)?)
                 .as_tenant()
                 .with_process(arguments.process.clone())
                 // With a console socket libcontainer insists on being detached; we wait all the same.

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::{ContainerSpec, RuntimeError};
+use super::seccomp;
+use crate::{ContainerSpec, RuntimeError, Seccomp};
 
 /// What container runtimes give by default.
 const DEFAULT_CAPABILITIES: [&str; 14] = [
@@ -67,6 +68,9 @@ const ALL_CAPABILITIES: [&str; 41] = [
     "BPF",
     "CHECKPOINT_RESTORE",
 ];
+/// The capability that installs seccomp filters, and its bit.
+const INSTALLS_FILTERS: &str = "CAP_SYS_ADMIN";
+const SYS_ADMIN: u64 = 1 << 21;
 /// Hidden, as runc does.
 const MASKED: [&str; 10] = [
     "/proc/acpi",
@@ -102,6 +106,7 @@ pub(super) struct Surroundings<'a> {
 /// The configuration of a container. No cgroup settings: limits are set by us, where they can be.
 pub(super) fn config(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<Value, RuntimeError> {
     let capabilities = capabilities(spec, around.own_capabilities)?;
+    let mut at_start = capabilities.clone();
     let mut namespaces: Vec<Value> = ["mount", "ipc", "uts"]
         .iter()
         .map(|kind| json!({ "type": kind }))
@@ -113,7 +118,7 @@ pub(super) fn config(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<
     if let Some(path) = around.namespace {
         namespaces.push(json!({ "type": "network", "path": path }));
     }
-    let mut mounts = default_mounts(around);
+    let mut mounts = default_mounts(around, spec.privileged);
     for mount in &spec.mounts {
         let access = if mount.read_only { "ro" } else { "rw" };
         mounts.push(json!({
@@ -121,6 +126,18 @@ pub(super) fn config(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<
         }));
     }
     let mut linux = json!({ "namespaces": namespaces });
+    if spec.seccomp == Seccomp::RuntimeDefault && !spec.privileged {
+        linux["seccomp"] = seccomp::runtime_default(&capabilities);
+        // Needed to install the filter, gone with the start of the program: it is not in the bounding set.
+        let installs = INSTALLS_FILTERS.to_owned();
+        if !spec.no_new_privileges && around.own_capabilities & SYS_ADMIN != 0 && !at_start.contains(&installs) {
+            at_start.push(installs);
+            at_start.sort();
+        }
+    }
+    if !spec.sysctls.is_empty() {
+        linux["sysctl"] = json!(spec.sysctls);
+    }
     if !spec.privileged {
         linux["maskedPaths"] = json!(MASKED);
         linux["readonlyPaths"] = json!(READ_ONLY);
@@ -138,7 +155,7 @@ pub(super) fn config(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<
             "env": spec.env,
             "cwd": if spec.working_dir.is_empty() { "/" } else { &spec.working_dir },
             "noNewPrivileges": spec.no_new_privileges,
-            "capabilities": { "bounding": capabilities, "effective": capabilities, "permitted": capabilities },
+            "capabilities": { "bounding": capabilities, "effective": at_start, "permitted": at_start },
         },
     });
     if spec.stdio.tty {
@@ -156,7 +173,8 @@ fn name_terminal(process: &mut Value) {
     }
 }
 
-fn default_mounts(around: &Surroundings<'_>) -> Vec<Value> {
+fn default_mounts(around: &Surroundings<'_>, privileged: bool) -> Vec<Value> {
+    let system = if privileged { "rw" } else { "ro" };
     let mut terminals = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
     if around.has_tty_group {
         terminals.push("gid=5");
@@ -167,7 +185,7 @@ fn default_mounts(around: &Surroundings<'_>) -> Vec<Value> {
         json!({ "destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": terminals }),
         json!({ "destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"] }),
         json!({ "destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"] }),
-        json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"] }),
+        json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", system] }),
     ]
 }
 
@@ -235,6 +253,8 @@ mod tests {
             add_capabilities: vec![],
             drop_capabilities: vec![],
             no_new_privileges: true,
+            seccomp: Seccomp::Unconfined,
+            sysctls: std::collections::BTreeMap::new(),
             resources: crate::Resources::default(),
             stdio: Default::default(),
             process_namespace_of: None,
@@ -263,6 +283,36 @@ mod tests {
     }
 
     #[test]
+    fn a_filter_needs_a_capability_that_the_program_does_not_get() {
+        let around = Surroundings {
+            rootfs: Path::new("/r"),
+            namespace: None,
+            hostname: "p",
+            processes: None,
+            own_capabilities: u64::MAX,
+            has_tty_group: true,
+        };
+        let mut spec = spec();
+        spec.seccomp = Seccomp::RuntimeDefault;
+        spec.no_new_privileges = false;
+        let admin = |config: &Value, set: &str| {
+            let set = config["process"]["capabilities"][set].as_array().cloned();
+            set.unwrap_or_default().contains(&json!("CAP_SYS_ADMIN"))
+        };
+        let filtered = config(&spec, &around).unwrap_or_default();
+        assert_eq!(filtered["linux"]["seccomp"]["defaultAction"], "SCMP_ACT_ALLOW");
+        assert!(admin(&filtered, "effective") && !admin(&filtered, "bounding"));
+        spec.no_new_privileges = true;
+        assert!(!admin(&config(&spec, &around).unwrap_or_default(), "effective"));
+        spec.privileged = true;
+        let privileged = config(&spec, &around).unwrap_or_default();
+        assert!(
+            privileged["linux"]["seccomp"].is_null(),
+            "privileged containers have none"
+        );
+    }
+
+    #[test]
     fn the_configuration_says_what_the_spec_says() {
         let around = Surroundings {
             processes: None,
@@ -277,6 +327,7 @@ mod tests {
         assert_eq!(config["root"], json!({ "path": "/r", "readonly": true }));
         assert!(config["linux"]["resources"].is_null(), "resources need a cgroup");
         assert_eq!(config["mounts"][6]["options"], json!(["rbind", "rprivate", "ro"]));
+        assert!(config["linux"]["seccomp"].is_null(), "no profile, no filter");
         let process = exec_process(&config, &["sh".into()], true);
         assert_eq!(process["args"], json!(["sh"]));
         assert_eq!(process["env"], json!(["PATH=/bin", "TERM=xterm"]));

@@ -153,6 +153,8 @@ impl Inside {
             add_capabilities: vec![],
             drop_capabilities: vec![],
             no_new_privileges: false,
+            seccomp: afloat_runtime::Seccomp::Unconfined,
+            sysctls: std::collections::BTreeMap::new(),
             resources: Resources::default(),
             stdio: Default::default(),
             process_namespace_of: None,

@@ -1,0 +1,98 @@
+//! Follows Services, EndpointSlices and Namespaces, and keeps the zone up to date.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::utils::{Backoff, ResetTimerBackoff};
+use kube::runtime::watcher::{Config, Event, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+
+use crate::view;
+use crate::zone::Change;
+
+/// Follows all three kinds, until never; a broken watch begins anew after a pause.
+pub(crate) async fn run(client: &Client, see: &(impl Fn(Change) + Sync)) {
+    let services = follow::<Service, _>(
+        client,
+        |object| view::service(object).map(|service| (view::key(object), service)),
+        |all| see(Change::Services(all)),
+        |object, found| see(Change::Service(view::key(object), found)),
+    );
+    let slices = follow::<EndpointSlice, _>(
+        client,
+        |object| view::slice(object).map(|slice| (view::key(object), slice)),
+        |all| see(Change::Slices(all)),
+        |object, found| see(Change::Slice(view::key(object), found)),
+    );
+    let namespaces = follow::<Namespace, ()>(
+        client,
+        |object| Some((view::key(object), ())),
+        |all: BTreeMap<_, _>| {
+            let names: BTreeSet<String> = all.into_keys().map(|(_, name)| name).collect();
+            see(Change::Namespaces(names));
+        },
+        |object, found| see(Change::Namespace(object.name_any(), found.is_some())),
+    );
+    tokio::join!(services, slices, namespaces);
+}
+
+/// Turns one kind's watch into changes: a list becomes one change, applied as a whole.
+async fn follow<K, Value>(
+    client: &Client,
+    entry: impl Fn(&K) -> Option<((String, String), Value)>,
+    all: impl Fn(BTreeMap<(String, String), Value>),
+    one: impl Fn(&K, Option<Value>),
+) where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    K::DynamicType: Default + Eq + Hash,
+{
+    let backoff = ResetTimerBackoff::new(Pause::default(), Duration::from_secs(10));
+    let mut events = watcher(Api::<K>::all(client.clone()), Config::default())
+        .backoff(backoff)
+        .boxed();
+    let mut listed = BTreeMap::new();
+    loop {
+        match events.try_next().await {
+            Ok(None) => return,
+            Err(error) => tracing::debug!(%error, "watch broken, trying again"),
+            Ok(Some(Event::Init)) => listed = BTreeMap::new(),
+            Ok(Some(Event::InitApply(object))) => listed.extend(entry(&object)),
+            Ok(Some(Event::InitDone)) => all(std::mem::take(&mut listed)),
+            Ok(Some(Event::Apply(object))) => one(&object, entry(&object).map(|(_, value)| value)),
+            Ok(Some(Event::Delete(object))) => one(&object, None),
+        }
+    }
+}
+
+/// Pauses between attempts of a watch: from 50 ms, doubling to 3 s, not all at once.
+#[derive(Default)]
+struct Pause {
+    failures: u32,
+}
+
+impl Iterator for Pause {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let exact = Duration::from_millis(50).saturating_mul(1 << self.failures.min(6));
+        self.failures = self.failures.saturating_add(1);
+        Some(
+            exact
+                .min(Duration::from_secs(3))
+                .mul_f64(rand::random_range(0.75..1.25)),
+        )
+    }
+}
+
+impl Backoff for Pause {
+    fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
