@@ -18,8 +18,10 @@ mod mailbox;
 pub mod node_status;
 pub mod pod;
 mod quantity;
+mod refresh;
 mod resize;
 mod server;
+mod token;
 mod volume;
 mod worker;
 

@@ -17,6 +17,7 @@ use crate::pod::plan::{Plan, PodView, plan};
 use crate::pod::probe::Answer;
 use crate::pod::state::PodState;
 use crate::pod::{spec, status, write};
+use crate::refresh::Kept;
 
 /// How long the status of a pod that is being started may wait for changes that are about to follow, so that one write
 /// tells them all. Never waits: the loss of readiness, and anything when nothing is about to follow.
@@ -38,6 +39,7 @@ pub(crate) struct Worker {
     pub(crate) tasks: JoinSet<()>,
     /// Running hooks by (container id, is preStop).
     pub(crate) hooks: HashMap<(String, bool), AbortHandle>,
+    pub(crate) kept: Kept,
     dirty_since: Option<Timestamp>,
     write_failures: u32,
     write_after: Option<Timestamp>,
@@ -62,6 +64,7 @@ impl Worker {
             dirs,
             tasks: JoinSet::new(),
             hooks: HashMap::new(),
+            kept: Kept::default(),
             dirty_since: None,
             write_failures: 0,
             write_after: None,
@@ -131,6 +134,9 @@ impl Worker {
         if let Some(list) = news.listed {
             self.state.listed(list);
         }
+        if news.sources_changed {
+            self.state.volumes.changed();
+        }
         if news.gone {
             self.state.observe_gone(now);
         }
@@ -148,6 +154,9 @@ impl Worker {
             && new < old
         {
             return;
+        }
+        if crate::volume::downward_changed(&self.pod, &pod) {
+            self.state.volumes.changed();
         }
         self.pod = Arc::new(pod);
         self.context.publish(&self.pod);
@@ -280,6 +289,9 @@ impl Worker {
     }
 
     async fn forget(&mut self) {
+        if let Err(error) = self.context.runtime.unmount_below(&self.dirs.root).await {
+            tracing::warn!(pod = spec::full_name(&self.pod), %error, "a deleted pod's memory remains");
+        }
         let dirs = self.dirs.clone();
         let removed = tokio::task::spawn_blocking(move || crate::volume::remove(&dirs, true)).await;
         if let Ok(Err(error)) = removed {
