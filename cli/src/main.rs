@@ -7,6 +7,7 @@ mod cluster;
 mod demo;
 mod image;
 mod inner;
+mod local_volumes;
 mod operator;
 mod output;
 mod up;

@@ -14,3 +14,4 @@ mod leftovers;
 mod operator;
 mod resize;
 mod restart;
+mod volumes;

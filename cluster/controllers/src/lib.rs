@@ -30,7 +30,9 @@ mod replicaset;
 mod scheduler;
 mod serviceaccount;
 mod statefulset;
+mod volume;
 
 pub mod endpointslice;
 
 pub use run::{Error, Options, run};
+pub use volume::LocalVolumes;

@@ -28,3 +28,4 @@ mod worker;
 pub use agent::{Agent, AgentError, AgentOptions, Capacity};
 pub use clock::Clock;
 pub use pod::back_off::BackOffLimits;
+pub use pod::claim::claims as claims_dir;

@@ -122,7 +122,7 @@ fn names_node(volume: &PersistentVolume, node: &str) -> bool {
 }
 
 /// The directory of all claims' contents on a node.
-pub(crate) fn claims(node_dir: &Path) -> PathBuf {
+pub fn claims(node_dir: &Path) -> PathBuf {
     node_dir.join("claims")
 }
 
