@@ -461,9 +461,6 @@ fn sets(cluster: &Cluster) {
         json!({"metadata": {"labels": {"app": app}},
             "spec": {"terminationGracePeriodSeconds": 5, "containers": [idle(&mounts)]}})
     };
-    let mut claims = claim("data", &json!({}));
-    claims["kind"] = Value::Null;
-    claims["apiVersion"] = Value::Null;
     let set = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db"}, "spec": {
         "replicas": 2, "serviceName": "db", "selector": {"matchLabels": {"app": "db"}},
         "template": template("db"), "volumeClaimTemplates": [claim("data", &json!({}))]}});
@@ -472,7 +469,7 @@ fn sets(cluster: &Cluster) {
     clones["spec"]["template"]["spec"]["containers"][0]["volumeMounts"] = mounts.clone();
     let mut single = pod(
         "single",
-        &json!([{"name": "own", "ephemeral": {"volumeClaimTemplate": {"spec": claims["spec"]}}}]),
+        &json!([{"name": "own", "ephemeral": {"volumeClaimTemplate": {"spec": claim("own", &json!({}))["spec"]}}}]),
         &json!([{"name": "own", "mountPath": "/own"}]),
     );
     single["metadata"]["labels"] = json!({});

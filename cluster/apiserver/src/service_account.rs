@@ -24,7 +24,8 @@ pub(crate) fn mount(pod: &mut Value, account: Option<&Value>, suffix: &str) {
     let name = format!("kube-api-access-{suffix}");
     let mut mounted = false;
     for kind in ["initContainers", "containers"] {
-        for container in pod["spec"][kind].as_array_mut().into_iter().flatten() {
+        let containers = pod["spec"].get_mut(kind).and_then(Value::as_array_mut);
+        for container in containers.into_iter().flatten() {
             mounted |= mount_in(container, &name);
         }
     }
@@ -57,7 +58,7 @@ fn mount_in(container: &mut Value, volume: &str) -> bool {
 }
 
 fn push(parent: &mut Value, key: &str, item: Value) {
-    match parent[key].as_array_mut() {
+    match parent.get_mut(key).and_then(Value::as_array_mut) {
         Some(list) => list.push(item),
         None => parent[key] = json!([item]),
     }
@@ -92,6 +93,7 @@ mod tests {
             Some(1)
         );
         assert_eq!(mounted["spec"]["volumes"].as_array().map(Vec::len), Some(1));
+        assert!(mounted["spec"].get("initContainers").is_none(), "nothing else comes in");
     }
 
     #[test]
