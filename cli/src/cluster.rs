@@ -24,6 +24,8 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::local_volumes::LocalVolumes;
+
 /// Addresses of Services.
 pub(crate) const SERVICE_CIDR: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 96, 0, 0), 16);
 
@@ -152,6 +154,8 @@ impl Cluster {
             afloat_apiserver::Options {
                 service_cidr: SERVICE_CIDR,
                 kubelets: kubelets.clone(),
+                token_key: options.pki.as_ref().map(|pki| pki.token_key().to_owned()),
+                mount_tokens: options.pki.is_some() && options.nodes > 0,
                 ..Default::default()
             },
         )
@@ -172,7 +176,8 @@ impl Cluster {
             shutdown,
         };
         let pki = options.pki.clone().filter(|_| options.nodes > 0);
-        cluster.start_controllers(pki.as_deref(), options.nodes > 0);
+        let volumes = (options.nodes > 0).then(|| LocalVolumes::new(options.data_dir.join("nodes")));
+        cluster.start_controllers(pki.as_deref(), options.nodes > 0, volumes);
         let (service, stop) = (cluster.image_service.clone(), cluster.shutdown.clone());
         if options.nodes > 0 {
             cluster.tasks.spawn(async move {
@@ -209,13 +214,14 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn start_controllers(&mut self, pki: Option<&Pki>, dns: bool) {
+    fn start_controllers(&mut self, pki: Option<&Pki>, dns: bool, volumes: Option<LocalVolumes>) {
         let (api, shutdown) = (self.api.clone(), self.shutdown.clone());
         let options = afloat_controllers::Options {
             service_cidr: SERVICE_CIDR,
             api_server: pki.map(|_| API_FOR_PODS),
             cluster_dns: dns.then(cluster_dns),
             cluster_ca: pki.map(|pki| pki.ca_pem().to_owned()),
+            local_volumes: volumes.map(|volumes| Arc::new(volumes) as Arc<dyn afloat_controllers::LocalVolumes>),
             ..afloat_controllers::Options::default()
         };
         let clients = move |name: &str| api.client(name);

@@ -8,6 +8,7 @@ mod demo;
 mod dns;
 mod image;
 mod inner;
+mod local_volumes;
 mod memory;
 mod operator;
 mod output;

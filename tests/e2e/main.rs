@@ -23,3 +23,4 @@ mod security;
 mod sidecars;
 mod streams;
 mod tools;
+mod volumes;

@@ -9,11 +9,20 @@ use serde_json::Value;
 
 use crate::service_ip::Reservation;
 use crate::status::Status;
-use crate::write::stamp;
-use crate::{ApiServer, crd, service_ip, view};
+use crate::write::{context, stamp};
+use crate::{ApiServer, crd, service_account, service_ip, view};
 
 fn is_service(resource: &Resource) -> bool {
     resource.group.is_empty() && resource.plural == "services"
+}
+
+/// Admission plugin StorageObjectInUseProtection.
+fn protect(object: &mut Value, finalizer: &str) {
+    let mut all: Vec<String> = view::finalizers(object).iter().map(ToString::to_string).collect();
+    if !all.iter().any(|known| known == finalizer) {
+        all.push(finalizer.to_owned());
+        view::metadata(object).insert("finalizers".into(), all.into());
+    }
 }
 
 /// A write that has been decided.
@@ -30,7 +39,71 @@ impl ApiServer {
             let name = view::meta(object, "name").to_owned();
             view::child(&mut object["metadata"], "labels").insert("kubernetes.io/metadata.name".into(), name.into());
         }
+        if resource.group.is_empty() {
+            self.admit_core(resource, object)?;
+        }
         self.admit(resource, None, object)
+    }
+
+    fn admit_core(&self, resource: &Resource, object: &mut Value) -> Result<(), Status> {
+        match resource.plural.as_str() {
+            "pods" if self.inner.options.mount_tokens => self.admit_pod(resource, object),
+            "persistentvolumes" => {
+                protect(object, "kubernetes.io/pv-protection");
+                Ok(())
+            }
+            "persistentvolumeclaims" => {
+                protect(object, "kubernetes.io/pvc-protection");
+                self.default_class(object);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Admission plugin ServiceAccount. An account `default` that is still to be made is waited for by the node.
+    fn admit_pod(&self, resource: &Resource, pod: &mut Value) -> Result<(), Status> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (namespace, account) = (
+            view::meta(pod, "namespace").to_owned(),
+            text(&pod["spec"]["serviceAccountName"]),
+        );
+        let accounts = self.registry().resolve("", "v1", "serviceaccounts");
+        let entry =
+            accounts.and_then(|accounts| self.inner.store.get(&view::key(&accounts, Some(&namespace), &account)));
+        if entry.is_none() && account != "default" {
+            let why = format!(
+                "error looking up service account {namespace}/{account}: serviceaccount \"{account}\" not found"
+            );
+            return Err(Status::forbidden(resource, view::meta(pod, "name"), &why));
+        }
+        let object: Option<Value> = entry.and_then(|entry| serde_json::from_slice(&entry.value).ok());
+        service_account::mount(pod, object.as_ref(), &context().suffix);
+        Ok(())
+    }
+
+    /// Admission plugin DefaultStorageClass: of several the newest counts.
+    fn default_class(&self, claim: &mut Value) {
+        let named = claim["spec"]
+            .get("storageClassName")
+            .is_some_and(|class| !class.is_null());
+        let Some(classes) = self
+            .registry()
+            .resolve("storage.k8s.io", "v1", "storageclasses")
+            .filter(|_| !named)
+        else {
+            return;
+        };
+        let entries = self.inner.store.list(&view::prefix(&classes, None), None, 0).entries;
+        let all = entries
+            .iter()
+            .filter_map(|entry| serde_json::from_slice::<Value>(&entry.value).ok());
+        let defaults = all
+            .filter(|class| class["metadata"]["annotations"]["storageclass.kubernetes.io/is-default-class"] == "true");
+        let newest = defaults.max_by_key(|class| view::meta(class, "creationTimestamp").to_owned());
+        if let Some(class) = newest {
+            view::child(claim, "spec").insert("storageClassName".into(), view::meta(&class, "name").into());
+        }
     }
 
     /// Puts back into a changed object what the server once added and the client left out, before anybody compares the two.

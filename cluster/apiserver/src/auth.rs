@@ -1,18 +1,11 @@
 //! Who is asking. Authentication is by client certificate (see `serve.rs`) or bearer token; whoever is authenticated may
 //! do everything.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
 use http::{HeaderMap, header};
-use rand::distr::{Alphanumeric, SampleString};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::token::{ISSUER, Named, Statement};
 use crate::{ApiServer, view};
-
-/// Tokens that are remembered at most; the one that expires first makes room.
-const TOKEN_LIMIT: usize = 20_000;
 
 /// An identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,65 +51,81 @@ impl User {
     }
 }
 
-/// A token that was given out.
-struct Token {
-    user: User,
-    /// Key and uid of the service account, without which the token is worth nothing.
-    account: Account,
-    until: Instant,
-}
-
-/// A service account: its key in the store, and its uid.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Account {
-    pub(crate) key: String,
+/// Somebody who has shown a good token.
+#[derive(Clone, Debug)]
+pub(crate) struct TokenUser {
+    pub(crate) user: User,
+    /// Of the service account.
     pub(crate) uid: String,
-}
-
-/// Tokens that `serviceaccounts/token` has given out. Held in memory: after a restart of the server they are refused and
-/// the kubelets ask for new ones.
-#[derive(Default)]
-pub(crate) struct Tokens(Mutex<BTreeMap<String, Token>>);
-
-impl Tokens {
-    /// Makes a token that is good for `lifetime`.
-    pub(crate) fn issue(&self, user: User, account: Account, lifetime: Duration) -> String {
-        let token = Alphanumeric.sample_string(&mut rand::rng(), 48);
-        let now = Instant::now();
-        let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if tokens.len() >= TOKEN_LIMIT {
-            tokens.retain(|_, token| token.until > now);
-        }
-        if tokens.len() >= TOKEN_LIMIT {
-            let first = tokens
-                .iter()
-                .min_by_key(|(_, token)| token.until)
-                .map(|(t, _)| t.clone());
-            first.and_then(|t| tokens.remove(&t));
-        }
-        let until = now + lifetime;
-        tokens.insert(token.clone(), Token { user, account, until });
-        token
-    }
-
-    /// Whose token this is, unless it has expired.
-    fn lookup(&self, token: &str) -> Option<(User, Account)> {
-        let tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        tokens
-            .get(token)
-            .filter(|token| token.until > Instant::now())
-            .map(|token| (token.user.clone(), token.account.clone()))
-    }
+    /// What else is known: the pod that the token is bound to, and the like.
+    pub(crate) extra: Value,
+    /// Those of the audiences asked for that the token is meant for.
+    pub(crate) audiences: Vec<String>,
 }
 
 impl ApiServer {
-    /// Whose token this is. It is worth nothing without its service account; another one of the same name will not do.
-    pub(crate) fn token_user(&self, token: &str) -> Option<User> {
-        let (user, account) = self.inner.tokens.lookup(token)?;
-        let entry = self.inner.store.get(&account.key)?;
-        let object: Value = serde_json::from_slice(&entry.value).ok()?;
-        (view::meta(&object, "uid") == account.uid).then_some(user)
+    /// Whose token this is, if it is good for one of the audiences. It is worth nothing without its service account and the
+    /// object that it is bound to; another one of the same name will not do.
+    pub(crate) fn token_user(&self, token: &str, audiences: &[String]) -> Option<TokenUser> {
+        let now = jiff::Timestamp::now();
+        let statement = Statement::read(&self.inner.signer.verify(token)?, now.as_second())?;
+        let shared = statement.shared(audiences);
+        let namespace = Some(statement.namespace.as_str());
+        let account = self.find("serviceaccounts", namespace, &statement.account)?;
+        let bound = [
+            ("pods", namespace, &statement.pod),
+            ("secrets", namespace, &statement.secret),
+        ];
+        for (plural, namespace, object) in bound {
+            let Some(named) = object else { continue };
+            let found = self.find(plural, namespace, named)?;
+            if gone_for(&found, now) > LEAVING_SECONDS {
+                return None;
+            }
+        }
+        if shared.is_empty() || gone_for(&account, now) > LEAVING_SECONDS {
+            return None;
+        }
+        Some(TokenUser {
+            user: User::service_account(&statement.namespace, &statement.account.name),
+            uid: statement.account.uid.clone(),
+            extra: extra(&statement),
+            audiences: shared,
+        })
     }
+
+    /// An object of the core group, if it is the one that is meant.
+    fn find(&self, plural: &str, namespace: Option<&str>, named: &Named) -> Option<Value> {
+        let resource = self.registry().resolve("", "v1", plural)?;
+        let entry = self.inner.store.get(&view::key(&resource, namespace, &named.name))?;
+        let object: Value = serde_json::from_slice(&entry.value).ok()?;
+        (view::meta(&object, "uid") == named.uid).then_some(object)
+    }
+}
+
+/// A token is good for so long after its pod should have been gone (the original's leeway).
+const LEAVING_SECONDS: i64 = 60;
+
+/// Seconds since the object's deletion was due; negative or zero if it is not.
+fn gone_for(object: &Value, now: jiff::Timestamp) -> i64 {
+    let due = view::meta(object, "deletionTimestamp").parse::<jiff::Timestamp>();
+    due.map_or(0, |due| now.as_second() - due.as_second())
+}
+
+fn extra(statement: &Statement) -> Value {
+    let mut extra = json!({"authentication.kubernetes.io/credential-id": [format!("JTI={}", statement.id)]});
+    for (kind, object) in [("pod", &statement.pod), ("node", &statement.node)] {
+        if let Some(object) = object {
+            extra[format!("authentication.kubernetes.io/{kind}-name")] = json!([object.name]);
+            extra[format!("authentication.kubernetes.io/{kind}-uid")] = json!([object.uid]);
+        }
+    }
+    extra
+}
+
+/// The audience of the API server itself.
+pub(crate) fn own_audiences() -> Vec<String> {
+    vec![ISSUER.to_owned()]
 }
 
 /// The token of an `Authorization: Bearer` header.

@@ -155,8 +155,10 @@ fn look<'a>(name: &str, entries: impl Iterator<Item = (&'a String, &'a Value)>, 
             format!("{path}.{key}")
         };
         let Some(field) = known.get(key.as_str()) else {
-            // Ours drops it unread, like the original, which however does not call it unknown.
-            if path != "metadata.managedFields" {
+            // Ours drops it unread, like the original, which however does not call it unknown. A claim's template is an
+            // object of a kind of its own, which protobuf does not show.
+            let names_kind = name == "core.v1.PersistentVolumeClaim" && matches!(key.as_str(), "apiVersion" | "kind");
+            if path != "metadata.managedFields" && !names_kind {
                 found.push(path);
             }
             continue;
@@ -265,6 +267,12 @@ mod tests {
             "spec.template.spec.volumes[0].configMap.itens",
         ];
         assert_eq!(unknown("apps/v1", "Deployment", &object), expected);
+        let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spek": {}});
+        let set = json!({"spec": {"volumeClaimTemplates": [claim]}});
+        assert_eq!(
+            unknown("apps/v1", "StatefulSet", &set),
+            ["spec.volumeClaimTemplates[0].spek"]
+        );
         assert!(unknown("example.com/v1", "Widget", &object).is_empty());
     }
 }

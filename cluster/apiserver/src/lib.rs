@@ -26,11 +26,13 @@ mod request;
 mod reviews;
 mod route;
 mod serve;
+mod service_account;
 mod service_ip;
 mod start;
 mod status;
 mod subresource;
 mod table;
+mod token;
 mod usage;
 mod view;
 mod watch;
@@ -104,6 +106,10 @@ pub struct Options {
     pub event_ttl: Duration,
     /// How many events are kept at most; the oldest go first.
     pub event_limit: usize,
+    /// PEM of the key that service account tokens are signed with. None: one that is forgotten with this process.
+    pub token_key: Option<String>,
+    /// Pods get their account's token mounted (admission plugin ServiceAccount). They need `kube-root-ca.crt` for that.
+    pub mount_tokens: bool,
 }
 
 impl Default for Options {
@@ -116,6 +122,8 @@ impl Default for Options {
             request_timeout: Duration::from_secs(60),
             event_ttl: Duration::from_secs(3600),
             event_limit: 10_000,
+            token_key: None,
+            mount_tokens: false,
         }
     }
 }
@@ -134,6 +142,9 @@ pub enum Error {
         /// The refusal.
         why: Status,
     },
+    /// The key of tokens cannot be used.
+    #[error("{0}")]
+    TokenKey(#[from] token::KeyError),
     /// A stored object cannot be read.
     #[error("stored object {key} is unreadable: {why}")]
     Corrupt {
@@ -156,7 +167,7 @@ pub(crate) struct Inner {
     registry: RwLock<Arc<Registry>>,
     pub(crate) services: Mutex<service_ip::Allocations>,
     pub(crate) metrics: metrics::Metrics,
-    pub(crate) tokens: auth::Tokens,
+    pub(crate) signer: token::Signer,
     pub(crate) openapi: openapi::Cache,
 }
 

@@ -59,6 +59,7 @@ pub struct Pki {
     ca: String,
     server: Pair,
     admin: Pair,
+    tokens: String,
 }
 
 /// A certificate and its key, as PEM.
@@ -99,16 +100,30 @@ impl Pki {
                 make_client(&issuer()?, "kubernetes-admin", "system:masters")?,
             )?,
         };
+        let tokens = match read(dir, "sa.key")? {
+            Some(key) => key,
+            None => {
+                let key = KeyPair::generate()?.serialize_pem();
+                write(dir, "sa.key", &key)?;
+                key
+            }
+        };
         Ok(Self {
             ca: authority.certificate,
             server,
             admin,
+            tokens,
         })
     }
 
     /// The authority's certificate, PEM (for `kube-root-ca.crt`).
     pub fn ca_pem(&self) -> &str {
         &self.ca
+    }
+
+    /// The key of service account tokens, PEM. Tokens outlive the server with it.
+    pub fn token_key(&self) -> &str {
+        &self.tokens
     }
 
     /// A kubeconfig for the administrator, with everything inside. `server` is a URL.
@@ -168,15 +183,17 @@ fn certificate(pem: &str) -> Result<CertificateDer<'static>, Error> {
     CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| Error::Certificate(e.to_string()))
 }
 
+fn read(dir: &Path, file: &str) -> Result<Option<String>, Error> {
+    let path = dir.join(file);
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text)),
+        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(why) => Err(Error::File { path, why }),
+    }
+}
+
 fn load(dir: &Path, name: &str) -> Result<Option<Pair>, Error> {
-    let read = |suffix: &str| {
-        let path = dir.join(format!("{name}.{suffix}"));
-        match fs::read_to_string(&path) {
-            Ok(text) => Ok(Some(text)),
-            Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(why) => Err(Error::File { path, why }),
-        }
-    };
+    let read = |suffix: &str| read(dir, &format!("{name}.{suffix}"));
     Ok(read("crt")?
         .zip(read("key")?)
         .map(|(certificate, key)| Pair { certificate, key }))
@@ -184,26 +201,29 @@ fn load(dir: &Path, name: &str) -> Result<Option<Pair>, Error> {
 
 fn save(dir: &Path, name: &str, pair: Pair) -> Result<Pair, Error> {
     for (suffix, text) in [("key", &pair.key), ("crt", &pair.certificate)] {
-        let path = dir.join(format!("{name}.{suffix}"));
-        // Written aside and renamed: a key cut short by a crash would lock everybody out.
-        let aside = dir.join(format!("{name}.{suffix}.new"));
-        let write = || {
-            let mut file = fs::OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&aside)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&aside, &path)
-        };
-        write().map_err(|why| Error::File {
-            path: path.clone(),
-            why,
-        })?;
+        write(dir, &format!("{name}.{suffix}"), text)?;
     }
     Ok(pair)
+}
+
+/// Written aside and renamed: a key cut short by a crash would lock everybody out.
+fn write(dir: &Path, file: &str, text: &str) -> Result<(), Error> {
+    let (path, aside) = (dir.join(file), dir.join(format!("{file}.new")));
+    let write = || {
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&aside)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&aside, &path)
+    };
+    write().map_err(|why| Error::File {
+        path: path.clone(),
+        why,
+    })
 }
 
 fn params(name: &str, years: i32) -> CertificateParams {
@@ -323,6 +343,7 @@ mod tests {
         assert_eq!(first.server.certificate, again.server.certificate);
         let more = Pki::load_or_create(dir.path(), &["localhost".into(), "afloat".into()], &local).unwrap();
         assert_ne!(first.server.certificate, more.server.certificate);
+        assert_eq!(first.tokens, more.tokens);
         assert_eq!(
             (first.ca, first.admin.certificate.clone()),
             (more.ca, more.admin.certificate)

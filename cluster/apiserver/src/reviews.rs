@@ -4,8 +4,10 @@ use bytes::Bytes;
 use http::Response;
 use serde_json::{Value, json};
 
+use crate::auth::own_audiences;
 use crate::route::{Call, document};
 use crate::status::Status;
+use crate::token::texts;
 use crate::{ApiServer, Body, reply, view};
 
 impl ApiServer {
@@ -31,9 +33,16 @@ impl ApiServer {
     }
 
     fn review_token(&self, review: &Value) -> Value {
-        match self.token_user(review["spec"]["token"].as_str().unwrap_or_default()) {
-            Some(user) => json!({"authenticated": true, "user": {"username": user.name, "groups": user.groups}}),
-            None => json!({"authenticated": false, "error": "unknown or expired token"}),
+        let asked = texts(&review["spec"]["audiences"]);
+        let audiences = if asked.is_empty() { own_audiences() } else { asked };
+        match self.token_user(review["spec"]["token"].as_str().unwrap_or_default(), &audiences) {
+            Some(known) => json!({
+                "authenticated": true, "audiences": known.audiences,
+                "user": {"username": known.user.name, "uid": known.uid, "groups": known.user.groups, "extra": known.extra},
+            }),
+            None => {
+                json!({"authenticated": false, "error": "the token is not known, not valid any more, or not for this audience"})
+            }
         }
     }
 }

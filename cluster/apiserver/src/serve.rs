@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::auth::{User, bearer};
+use crate::auth::{User, bearer, own_audiences};
 use crate::request::{Target, target};
 use crate::status::Status;
 use crate::{ApiServer, Body, Pki};
@@ -116,8 +116,8 @@ impl ApiServer {
         let token = bearer(request.headers()).map(str::to_owned);
         let user = match (certified, token) {
             (Some(user), _) => user,
-            (None, Some(token)) => match self.token_user(&token) {
-                Some(user) => user,
+            (None, Some(token)) => match self.token_user(&token, &own_audiences()) {
+                Some(known) => known.user,
                 None => return Status::unauthorized().into_response(),
             },
             (None, None) => User::anonymous(),

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::{ApiServer, Error, Inner, Options, auth, crd, metrics, openapi, service_ip, view};
+use crate::{ApiServer, Error, Inner, Options, crd, metrics, openapi, service_ip, token, view};
 
 /// Namespaces that exist from the beginning.
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -22,13 +22,14 @@ impl ApiServer {
     pub async fn new(store: Store, options: Options) -> Result<Self, Error> {
         let registry = Registry::builtin();
         let services = service_ip::Allocations::new(options.service_cidr, options.node_ports.clone());
+        let key = options.token_key.clone().map_or_else(token::new_key, Ok)?;
         let inner = Inner {
             store,
             options,
             registry: RwLock::new(Arc::new(registry)),
             services: Mutex::new(services),
             metrics: metrics::Metrics::default(),
-            tokens: auth::Tokens::default(),
+            signer: token::Signer::new(&key)?,
             openapi: openapi::Cache::default(),
         };
         let server = Self { inner: Arc::new(inner) };

@@ -3,8 +3,7 @@
 mod eviction;
 mod pod;
 mod scale;
-
-use std::time::Duration;
+mod token;
 
 use afloat_machinery::kinds::Resource;
 use afloat_machinery::strategy::Part;
@@ -12,14 +11,10 @@ use bytes::Bytes;
 use http::Response;
 use serde_json::json;
 
-use crate::auth::{Account, User};
 use crate::route::{Call, document};
 use crate::status::Status;
 use crate::write::{Change, ParsedPatch, check_versions, finished, match_url};
-use crate::{ApiServer, Body, reply, view, write};
-
-/// Bounds of a token's life, as in the original.
-const TOKEN_SECONDS: std::ops::RangeInclusive<u64> = 600..=7 * 86_400;
+use crate::{ApiServer, Body, view};
 
 /// Whether a kind has a subresource.
 fn has(resource: &Resource, name: &str) -> bool {
@@ -87,34 +82,5 @@ impl ApiServer {
             })
             .await?;
         self.answer_write(call, &written, &[])
-    }
-
-    /// `serviceaccounts/token`.
-    fn token(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
-        let namespace = call.namespace().unwrap_or_default();
-        let key = view::key(&call.resource, call.namespace(), call.name());
-        let Some(entry) = self.inner.store.get(&key) else {
-            return Err(Status::not_found(&call.resource, call.name()));
-        };
-        let uid = view::meta(&view::parse(&call.resource, &entry.value)?, "uid").to_owned();
-        let mut request = document(&call.content_type, body)?;
-        if !request.is_object() {
-            return Err(Status::bad_request("the body must be a TokenRequest"));
-        }
-        let seconds = request["spec"]["expirationSeconds"]
-            .as_u64()
-            .unwrap_or(3600)
-            .clamp(*TOKEN_SECONDS.start(), *TOKEN_SECONDS.end());
-        let token = self.inner.tokens.issue(
-            User::service_account(namespace, call.name()),
-            Account { key, uid },
-            Duration::from_secs(seconds),
-        );
-        let until = write::after(jiff::Timestamp::now(), i64::try_from(seconds).unwrap_or(i64::MAX));
-        request["apiVersion"] = "authentication.k8s.io/v1".into();
-        request["kind"] = "TokenRequest".into();
-        view::child(&mut request, "spec").insert("expirationSeconds".into(), seconds.into());
-        request["status"] = json!({"token": token, "expirationTimestamp": until});
-        reply::rendered(201, call.accept, request.to_string().into())
     }
 }

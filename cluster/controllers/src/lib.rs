@@ -31,8 +31,10 @@ mod replicaset;
 mod scheduler;
 mod serviceaccount;
 mod statefulset;
+mod volume;
 
 pub mod endpointslice;
 
 pub use cluster_dns::address as cluster_dns_address;
 pub use run::{Error, Options, run};
+pub use volume::LocalVolumes;

@@ -37,6 +37,11 @@ pub(crate) struct PodSpec {
     pub(crate) overhead: BTreeMap<String, String>,
     pub(crate) hostname: Option<String>,
     pub(crate) subdomain: Option<String>,
+    /// Emptied by [`Kind::trim`].
+    volumes: Vec<PodVolume>,
+    /// Claims among its volumes.
+    #[serde(skip)]
+    pub(crate) claims: Vec<PodClaim>,
     /// Emptied by [`Kind::trim`], after [`PodSpec::requests`] has been summed up from it.
     containers: Vec<Container>,
     init_containers: Vec<Container>,
@@ -46,6 +51,28 @@ pub(crate) struct PodSpec {
     /// Named ports of containers that keep running: name, protocol, number.
     #[serde(skip)]
     pub(crate) named_ports: Vec<(String, String, u16)>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PodVolume {
+    name: String,
+    persistent_volume_claim: Option<ClaimSource>,
+    ephemeral: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ClaimSource {
+    claim_name: String,
+}
+
+/// A claim that a pod mounts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PodClaim {
+    pub(crate) name: String,
+    /// Made for this pod alone, from a template in its volume.
+    pub(crate) ephemeral: bool,
 }
 
 /// An entry that is only a name.
@@ -287,6 +314,16 @@ partial_kind!(Pod, "", "Pod", "pods", NamespaceResourceScope);
 impl Kind for Pod {
     fn trim(&mut self) {
         self.spec.sum_up(&Resize::take(&mut self.status));
+        let name = self.metadata.name.as_deref().unwrap_or_default();
+        let volumes = std::mem::take(&mut self.spec.volumes);
+        let claims = volumes.into_iter().filter_map(|volume| {
+            let ephemeral = volume.ephemeral.is_some();
+            let own = || ephemeral.then(|| format!("{name}-{}", volume.name));
+            let claim = volume.persistent_volume_claim.map(|source| source.claim_name);
+            let name = claim.or_else(own)?;
+            Some(PodClaim { name, ephemeral })
+        });
+        self.spec.claims = claims.collect();
         let meta = &mut self.metadata;
         trim_metadata(meta);
         meta.generate_name = None;

@@ -19,6 +19,7 @@ use crate::objects::{
 };
 use crate::shell::{Shell, is_status};
 use crate::statefulset::StatefulSet;
+use crate::volume::{Claim, StorageClass, Volume};
 
 /// First and last delay before a loop that ended is started again.
 const RESTART_FIRST: Duration = Duration::from_millis(100);
@@ -39,6 +40,8 @@ pub struct Options {
     pub node_monitor_grace: Duration,
     /// How often nodes are looked at (no request is sent for that).
     pub node_monitor_period: Duration,
+    /// Where the contents of volumes are that the class `standard` makes. None: there is no such class.
+    pub local_volumes: Option<Arc<dyn crate::LocalVolumes>>,
     /// How many finished pods are kept before the oldest are deleted.
     pub terminated_pods_kept: usize,
 }
@@ -51,6 +54,7 @@ impl Default for Options {
             api_server: None,
             cluster_dns: None,
             cluster_ca: None,
+            local_volumes: None,
             node_monitor_grace: Duration::from_secs(40),
             node_monitor_period: Duration::from_secs(5),
             terminated_pods_kept: 12_500,
@@ -123,6 +127,9 @@ pub(crate) struct Caches {
     pub(crate) daemon_sets: Arc<Cache<DaemonSet>>,
     pub(crate) jobs: Arc<Cache<Job>>,
     pub(crate) revisions: Arc<Cache<ControllerRevision>>,
+    pub(crate) claims: Arc<Cache<Claim>>,
+    pub(crate) volumes: Arc<Cache<Volume>>,
+    pub(crate) classes: Arc<Cache<StorageClass>>,
 }
 
 impl Caches {
@@ -142,6 +149,9 @@ impl Caches {
             daemon_sets: feed(client, all(), tasks, shutdown),
             jobs: feed(client, all(), tasks, shutdown),
             revisions: feed(client, all(), tasks, shutdown),
+            claims: feed(client, all(), tasks, shutdown),
+            volumes: feed(client, all(), tasks, shutdown),
+            classes: feed(client, all(), tasks, shutdown),
         }
     }
 }
@@ -211,6 +221,12 @@ where
     );
     supervise(&mut tasks, context("pod-garbage-collector"), crate::pod_gc::run);
     supervise(&mut tasks, context("disruption-controller"), crate::disruption::run);
+    supervise(&mut tasks, context("persistentvolume-controller"), crate::volume::run);
+    supervise(
+        &mut tasks,
+        context("ephemeral-volume-controller"),
+        crate::volume::ephemeral::run,
+    );
     supervise(
         &mut tasks,
         context("kubernetes-service-controller"),

@@ -42,6 +42,7 @@ pub(crate) struct Spec {
     update_strategy: Strategy,
     template: Value,
     volume_claim_templates: Vec<Value>,
+    selector: k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -368,6 +369,9 @@ async fn claim(context: &Context, set: &StatefulSet, ordinal: i32) -> Result<(),
         object["kind"] = json!("PersistentVolumeClaim");
         object["metadata"]["name"] = json!(claim_name(template, set, ordinal));
         object["metadata"]["namespace"] = json!(namespace);
+        for (key, value) in set.spec.selector.match_labels.iter().flatten() {
+            object["metadata"]["labels"][key] = json!(value);
+        }
         let api = context.shell.api::<PersistentVolumeClaim>(namespace);
         let created = match api
             .create(&PostParams::default(), &serde_json::from_value(object)?)

@@ -18,6 +18,7 @@ mod security_checks;
 mod service;
 mod typed;
 mod volume;
+mod volume_checks;
 mod workload;
 mod workload_checks;
 
@@ -89,6 +90,9 @@ pub(crate) fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
         ("", "Node" | "ConfigMap" | "Secret") | ("scheduling.k8s.io" | "coordination.k8s.io" | "policy", _) => {
             cluster::validate(resource, object)
         }
+        ("", "PersistentVolume" | "PersistentVolumeClaim") | ("storage.k8s.io", _) => {
+            volume_checks::validate(resource, object)
+        }
         ("discovery.k8s.io", "EndpointSlice") => service::validate_slice(object),
         ("apps" | "batch", _) | ("", "ReplicationController" | "PodTemplate") => {
             workload_checks::validate(resource, object)
@@ -104,6 +108,9 @@ pub(crate) fn validate_update(resource: &Resource, old: &Value, new: &Value) -> 
         ("", "Pod") => pod_update::validate(old, new),
         ("", "Service") => service::validate_update(old, new),
         ("", "ConfigMap" | "Secret" | "Node") => cluster::validate_update(old, new),
+        ("", "PersistentVolume" | "PersistentVolumeClaim") | ("storage.k8s.io", _) => {
+            volume_checks::validate_update(resource, old, new)
+        }
         ("discovery.k8s.io", "EndpointSlice") => service::validate_slice_update(old, new),
         ("apps" | "batch", _) => workload_checks::validate_update(resource, old, new),
         ("apiextensions.k8s.io", _) => crd::validate_update(old, new),

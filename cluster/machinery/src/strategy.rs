@@ -47,6 +47,7 @@ pub fn prepare_create(resource: &Resource, object: &mut Value, context: &WriteCo
         schema::default(resource, object);
     } else {
         well_typed(resource, object)?;
+        drop_nulls(resource, object);
         builtin::prepare_create(resource, object);
     }
     let mut errors = metadata::validate(resource, object);
@@ -95,6 +96,7 @@ pub fn prepare_update(
         schema::default(resource, new);
     } else {
         well_typed(resource, new)?;
+        drop_nulls(resource, new);
         builtin::prepare_update(resource, old, new);
     }
     errors.extend(metadata::validate(resource, new));
@@ -172,6 +174,30 @@ fn bounded(object: &Value) -> Result<(), Vec<FieldError>> {
 
 fn no_metadata() -> FieldError {
     invalid("metadata", Value::Null, "must be an object")
+}
+
+/// A null is a field that is not there: Kubernetes' types drop it on reading, and clients with types of their own rely on
+/// that. Of definitions it stays, where it may be somebody's default.
+fn drop_nulls(resource: &Resource, object: &mut Value) {
+    if resource.group == "apiextensions.k8s.io" {
+        return;
+    }
+    for key in ["metadata", "spec", "status"] {
+        if let Some(part) = object.get_mut(key) {
+            without_nulls(part);
+        }
+    }
+}
+
+fn without_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(without_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_nulls),
+        _ => {}
+    }
 }
 
 fn remove(object: &mut Value, key: &str) {

@@ -6,6 +6,7 @@ mod jsonpath;
 mod node;
 mod pod;
 mod read;
+mod storage;
 mod workload;
 
 use serde_json::{Value, json};
@@ -68,6 +69,7 @@ fn layout(resource: &Resource) -> Option<&'static Layout> {
         .iter()
         .chain(workload::LAYOUTS)
         .chain(node::LAYOUTS)
+        .chain(storage::LAYOUTS)
         .chain(cells::LAYOUTS);
     layouts.find(|layout| resource.is(layout.group, layout.kind))
 }

@@ -48,6 +48,8 @@ impl Worker {
     pub(crate) async fn act(&mut self, action: Action) {
         match action {
             Action::PrepareSandbox => self.prepare_sandbox().await,
+            Action::RefreshVolumes => self.refresh_volumes().await,
+            Action::MeasureVolumes => self.measure_volumes().await,
             Action::Create { container, attempt } => self.create(&container, attempt).await,
             Action::Allocate { wanted } => self.allocate(wanted),
             Action::Resize { container, id } => self.resize(&container, &id).await,
@@ -127,13 +129,7 @@ impl Worker {
     }
 
     async fn try_sandbox(&mut self) -> Result<IpAddr, Refusal> {
-        let sources = self
-            .sources(volume::volume_references(&self.pod), None)
-            .await
-            .map_err(|e| ("FailedMount", e))?;
-        let tokens = self.context.tokens(&self.pod).await;
-        let (pod, dirs) = (self.pod.clone(), self.dirs.clone());
-        blocking(move || volume::prepare(&pod, &dirs, &sources, &|path| tokens.get(path).cloned()))
+        self.prepare_volumes()
             .await
             .map_err(|message| ("FailedMount", message))?;
         let wish = self
@@ -176,7 +172,11 @@ impl Worker {
     }
 
     /// Fetches what volumes or an environment refer to. What does not exist is simply not in the answer.
-    async fn sources(&self, references: volume::References, ip: Option<IpAddr>) -> Result<env::Sources, String> {
+    pub(crate) async fn sources(
+        &self,
+        references: volume::References,
+        ip: Option<IpAddr>,
+    ) -> Result<env::Sources, String> {
         let fetch = self.context.sources(&self.pod, references, ip);
         tokio::time::timeout(API_LIMIT, fetch)
             .await
@@ -343,7 +343,7 @@ impl Worker {
             uid,
             gid: group.and_then(|gid| u32::try_from(gid).ok()).unwrap_or(gid),
             additional_gids: resolve::groups(pod, groups),
-            mounts: resolve::mounts(pod, container, &self.dirs, &variables)?,
+            mounts: self.mounts(container, &variables).await?,
             read_only_root: security.read_only_root,
             privileged: security.privileged,
             add_capabilities: security.add_capabilities,
@@ -508,6 +508,10 @@ impl Worker {
     async fn clean_up(&mut self) {
         self.host_ports = Default::default();
         let removed = limited(self.context.runtime.remove_sandbox(spec::uid(&self.pod))).await;
+        let removed = match removed {
+            Ok(()) => limited(self.context.runtime.unmount_below(&self.dirs.root)).await,
+            failed => failed,
+        };
         let files = match removed {
             Ok(()) => {
                 let dirs = self.dirs.clone();
@@ -559,7 +563,9 @@ impl Worker {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, String> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|error| Err(error.to_string()))

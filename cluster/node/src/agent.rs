@@ -186,6 +186,7 @@ impl Agent {
                     pending
                 ),
                 self.watch_pods(),
+                self.watch_sources(),
                 self.watch_exits(exits),
             )
         };

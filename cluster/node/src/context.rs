@@ -1,14 +1,13 @@
 //! What all workers of an agent share: ways out (API, runtime, events), facts about the node, and the list of pods.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use afloat_runtime::Runtime;
 use jiff::Timestamp;
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount, ServiceAccountTokenProjection};
-use kube::api::{Api, PostParams};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use kube::Api;
 
 use crate::agent::AgentOptions;
 use crate::clock::Clock;
@@ -166,6 +165,7 @@ impl Context {
             allocatable: self.options.capacity.quantities(),
             ..Sources::default()
         };
+        sources.pod_ip = sources.pod_ip.or_else(|| told_ip(pod));
         let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
         for name in references.config_maps {
             if let Some(map) = maps.get_opt(&name).await.map_err(|error| error.to_string())? {
@@ -202,46 +202,11 @@ impl Context {
         }
         variables
     }
-
-    /// Tokens for the pod's `serviceAccountToken` sources, by their path. One that cannot be had is missing.
-    pub(crate) async fn tokens(&self, pod: &Pod) -> BTreeMap<String, String> {
-        let mut tokens = BTreeMap::new();
-        for source in token_sources(pod) {
-            let account = pod
-                .spec
-                .as_ref()
-                .and_then(|spec| spec.service_account_name.as_deref())
-                .unwrap_or("default");
-            let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), spec::namespace(pod));
-            let wanted = TokenRequestSpec {
-                audiences: source.audience.iter().cloned().collect(),
-                expiration_seconds: source.expiration_seconds,
-                ..TokenRequestSpec::default()
-            };
-            let request = TokenRequest {
-                spec: wanted,
-                ..TokenRequest::default()
-            };
-            match api
-                .create_token_request(account, &PostParams::default(), &request)
-                .await
-            {
-                Ok(answer) => {
-                    tokens.extend(answer.status.map(|status| (source.path.clone(), status.token)));
-                }
-                Err(error) => tracing::debug!(account, %error, "no token"),
-            }
-        }
-        tokens
-    }
 }
 
-fn token_sources(pod: &Pod) -> Vec<&ServiceAccountTokenProjection> {
-    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-    let sources = volumes.flat_map(|volume| volume.projected.iter().flat_map(|p| p.sources.iter().flatten()));
-    sources
-        .filter_map(|source| source.service_account_token.as_ref())
-        .collect()
+/// The pod's address as its status has it.
+fn told_ip(pod: &Pod) -> Option<IpAddr> {
+    pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
 }
 
 fn kubernetes_variables(service: &Service) -> Vec<(String, String)> {

@@ -272,6 +272,14 @@ impl Runtime for FakeRuntime {
         Ok(())
     }
 
+    async fn mount_memory(&self, path: &std::path::Path, _size_bytes: u64) -> Result<(), RuntimeError> {
+        std::fs::create_dir_all(path).map_err(|error| RuntimeError::Failed(error.to_string()))
+    }
+
+    async fn unmount_below(&self, _dir: &std::path::Path) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
     async fn create_container(&self, spec: &ContainerSpec) -> Result<String, RuntimeError> {
         let behaviour = {
             let inner = self.lock();

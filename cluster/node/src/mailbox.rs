@@ -56,6 +56,8 @@ pub(crate) struct News {
     /// The runtime's newest list of the pod's containers.
     pub(crate) listed: Option<Vec<Container>>,
     pub(crate) messages: Vec<Message>,
+    /// A ConfigMap or Secret that its volumes show has changed.
+    pub(crate) sources_changed: bool,
 }
 
 /// A worker's letter box.

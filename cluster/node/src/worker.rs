@@ -17,6 +17,7 @@ use crate::pod::plan::{Plan, PodView, plan};
 use crate::pod::probe::Answer;
 use crate::pod::state::PodState;
 use crate::pod::{spec, status, write};
+use crate::refresh::Kept;
 
 /// How long the status of a pod that is being started may wait for changes that are about to follow, so that one write
 /// tells them all. Never waits: the loss of readiness, and anything when nothing is about to follow.
@@ -42,6 +43,7 @@ pub(crate) struct Worker {
     pub(crate) pulls: HashMap<String, AbortHandle>,
     /// Ports of the node that lead to the pod.
     pub(crate) host_ports: JoinSet<()>,
+    pub(crate) kept: Kept,
     dirty_since: Option<Timestamp>,
     write_failures: u32,
     write_after: Option<Timestamp>,
@@ -68,6 +70,7 @@ impl Worker {
             hooks: HashMap::new(),
             pulls: HashMap::new(),
             host_ports: JoinSet::new(),
+            kept: Kept::default(),
             dirty_since: None,
             write_failures: 0,
             write_after: None,
@@ -138,6 +141,9 @@ impl Worker {
         if let Some(list) = news.listed {
             self.state.listed(list);
         }
+        if news.sources_changed {
+            self.state.volumes.changed();
+        }
         if news.gone {
             self.state.observe_gone(now);
         }
@@ -155,6 +161,9 @@ impl Worker {
             && new < old
         {
             return;
+        }
+        if crate::volume::downward_changed(&self.pod, &pod) {
+            self.state.volumes.changed();
         }
         self.pod = Arc::new(pod);
         self.context.publish(&self.pod);
@@ -288,6 +297,9 @@ impl Worker {
     }
 
     async fn forget(&mut self) {
+        if let Err(error) = self.context.runtime.unmount_below(&self.dirs.root).await {
+            tracing::warn!(pod = spec::full_name(&self.pod), %error, "a deleted pod's memory remains");
+        }
         let dirs = self.dirs.clone();
         let removed = tokio::task::spawn_blocking(move || crate::volume::remove(&dirs, true)).await;
         if let Ok(Err(error)) = removed {

@@ -4,6 +4,8 @@
 
 #[path = "agent/resize.rs"]
 mod resize;
+#[path = "agent/volumes.rs"]
+mod volumes;
 
 use std::sync::Arc;
 use std::time::Duration;

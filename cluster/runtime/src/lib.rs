@@ -298,6 +298,12 @@ pub trait Runtime: Send + Sync + 'static {
     /// Takes it away; its containers must be gone. Not an error if it is gone already.
     async fn remove_sandbox(&self, pod_uid: &str) -> Result<(), RuntimeError>;
 
+    /// Mounts memory on a directory (made if it is missing); one that is mounted already stays as it is.
+    async fn mount_memory(&self, path: &std::path::Path, size_bytes: u64) -> Result<(), RuntimeError>;
+
+    /// Takes away everything that is mounted below a directory. Not an error if nothing is.
+    async fn unmount_below(&self, dir: &std::path::Path) -> Result<(), RuntimeError>;
+
     /// Makes a container, its process waiting at the gate. Answers its id.
     async fn create_container(&self, spec: &ContainerSpec) -> Result<String, RuntimeError>;
 

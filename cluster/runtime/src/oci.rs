@@ -11,6 +11,7 @@ mod exec;
 mod host_facts;
 mod image_service;
 mod log;
+mod memory;
 mod record;
 mod rootfs;
 mod sandbox;
@@ -253,6 +254,20 @@ impl Runtime for OciRuntime {
     async fn remove_sandbox(&self, pod_uid: &str) -> Result<(), RuntimeError> {
         let (shared, uid) = (Arc::clone(&self.shared), pod_uid.to_owned());
         unbroken(async move { shared.remove_sandbox(&uid).await }).await
+    }
+
+    async fn mount_memory(&self, path: &std::path::Path, size_bytes: u64) -> Result<(), RuntimeError> {
+        let path = path.to_owned();
+        blocking(move || {
+            memory::mount(&path, size_bytes).map_err(|e| failed(format!("mounting memory on {}", path.display()), &e))
+        })
+        .await
+    }
+
+    async fn unmount_below(&self, dir: &std::path::Path) -> Result<(), RuntimeError> {
+        let dir = dir.to_owned();
+        blocking(move || memory::unmount_below(&dir).map_err(|e| failed(format!("unmounting {}", dir.display()), &e)))
+            .await
     }
 
     async fn create_container(&self, spec: &ContainerSpec) -> Result<String, RuntimeError> {

@@ -1,6 +1,7 @@
 //! A runtime that takes the time of another one.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -151,6 +152,14 @@ impl Runtime for Timed {
 
     async fn connect(&self, pod_uid: &str, port: u16) -> Result<tokio::net::TcpStream, RuntimeError> {
         self.inner.connect(pod_uid, port).await
+    }
+
+    async fn mount_memory(&self, path: &Path, bytes: u64) -> Result<(), RuntimeError> {
+        self.inner.mount_memory(path, bytes).await
+    }
+
+    async fn unmount_below(&self, path: &Path) -> Result<(), RuntimeError> {
+        self.inner.unmount_below(path).await
     }
 
     fn disk_pressure(&self) -> bool {

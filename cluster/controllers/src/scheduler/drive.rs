@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,22 +13,26 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::Error;
+use crate::cache::Cache;
 use crate::events::Tone;
-use crate::objects::{Key, Pod};
+use crate::objects::{Key, Kind, Pod};
 use crate::run::Context;
 use crate::shell::{is_status, seconds};
 
 use super::fit::place;
 use super::state::{Cluster, Share};
+use super::volumes::{Storage, VolumeStep};
 
 /// Bindings in flight.
 const PARALLEL: usize = 64;
 /// After this long, pods that fitted nowhere are tried again even if nothing changed.
 const RETRY_ALL: Duration = Duration::from_secs(60);
+/// How long a pod's volumes may take before the decision is made anew.
+const VOLUMES_LIMIT: Duration = Duration::from_secs(60);
 /// After a binding failed: first and last delay.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LAST: Duration = Duration::from_secs(10);
@@ -38,6 +43,18 @@ struct Dirty {
     pods: Mutex<HashMap<Key, HashSet<String>>>,
     nodes: Mutex<HashSet<Key>>,
     wake: Notify,
+    /// A claim, volume or class has changed.
+    storage: AtomicBool,
+    /// Counts changes of claims.
+    claims: watch::Sender<u64>,
+}
+
+impl Dirty {
+    fn storage_changed(&self) {
+        self.storage.store(true, Ordering::Release);
+        self.claims.send_modify(|count| *count = count.wrapping_add(1));
+        self.wake.notify_one();
+    }
 }
 
 struct Waiting {
@@ -65,6 +82,9 @@ struct Binding {
     key: Key,
     uid: String,
     node: String,
+    /// What has to be done for its volumes before, and the claims that have to be bound.
+    steps: Vec<VolumeStep>,
+    claims: Vec<Key>,
 }
 
 /// Runs the loop until shutdown.
@@ -72,6 +92,8 @@ pub(crate) async fn run(context: Context) -> Result<(), Error> {
     let (pods, nodes) = (&context.caches.pods, &context.caches.nodes);
     pods.ready().await;
     nodes.ready().await;
+    let (claims, volumes, classes) = (&context.caches.claims, &context.caches.volumes, &context.caches.classes);
+    tokio::join!(claims.ready(), volumes.ready(), classes.ready());
     let dirty = watch_changes(&context);
     let mut scheduler = Scheduler::default();
     let mut decided = VecDeque::new();
@@ -79,6 +101,13 @@ pub(crate) async fn run(context: Context) -> Result<(), Error> {
     let mut retry_all = tokio::time::interval(RETRY_ALL);
     loop {
         scheduler.absorb(&context, &dirty);
+        if scheduler
+            .waiting
+            .values()
+            .any(|waiting| !waiting.pod.spec.claims.is_empty())
+        {
+            scheduler.cluster.storage = Storage::new(&claims.all(), volumes.all(), classes.all());
+        }
         let refused = scheduler.decide(&mut decided);
         for (pod, message) in refused {
             tell(&context, &pod, &message).await;
@@ -86,7 +115,7 @@ pub(crate) async fn run(context: Context) -> Result<(), Error> {
         while binding.len() < PARALLEL
             && let Some(one) = decided.pop_front()
         {
-            binding.push(async { (bind_pod(&context, &one).await, one) });
+            binding.push(async { (bind_pod(&context, &dirty, &one).await, one) });
         }
         let next = scheduler.next_retry();
         tokio::select! {
@@ -145,7 +174,19 @@ fn watch_changes(context: &Context) -> Arc<Dirty> {
         dirty.wake.notify_one();
         true
     });
+    watch_storage(&context.caches.claims, &dirty);
+    watch_storage(&context.caches.volumes, &dirty);
+    watch_storage(&context.caches.classes, &dirty);
     dirty
+}
+
+fn watch_storage<K: Kind>(cache: &Cache<K>, dirty: &Arc<Dirty>) {
+    let weak = Arc::downgrade(dirty);
+    cache.subscribe(move |_| {
+        let Some(dirty) = weak.upgrade() else { return false };
+        dirty.storage_changed();
+        true
+    });
 }
 
 /// Whether the pod is ours to place.
@@ -165,6 +206,9 @@ impl Scheduler {
     fn absorb(&mut self, context: &Context, dirty: &Dirty) {
         let nodes = std::mem::take(&mut *dirty.nodes.lock().unwrap_or_else(PoisonError::into_inner));
         let mut room = !nodes.is_empty();
+        if dirty.storage.swap(false, Ordering::AcqRel) {
+            self.unpark_claiming();
+        }
         for key in nodes {
             self.cluster
                 .set_node(&key.name, context.caches.nodes.get(&key).as_deref());
@@ -209,6 +253,18 @@ impl Scheduler {
         freed
     }
 
+    /// Claims or volumes have changed: pods without any do not care.
+    fn unpark_claiming(&mut self) {
+        for waiting in self
+            .waiting
+            .values_mut()
+            .filter(|waiting| !waiting.pod.spec.claims.is_empty())
+        {
+            waiting.parked = false;
+            self.stale = true;
+        }
+    }
+
     fn unpark(&mut self) {
         self.stale = true;
         for waiting in self.waiting.values_mut() {
@@ -241,11 +297,16 @@ impl Scheduler {
             let share = Share::of(&waiting.pod);
             match place(&self.cluster, &waiting.pod, &share) {
                 Ok(at) => {
-                    let node = self.cluster.nodes[at].name.clone();
+                    let node = &self.cluster.nodes[at];
+                    // It placed the pod a moment ago: the needs are still the same.
+                    let needs = self.cluster.storage.needs(&waiting.pod).unwrap_or_default();
+                    let (steps, claims) = needs.steps(node);
                     decided.push_back(Binding {
                         key: Key::of(&waiting.pod.metadata),
                         uid: uid.clone(),
-                        node,
+                        node: node.name.clone(),
+                        steps,
+                        claims,
                     });
                     self.cluster.assume(&uid, at, share);
                 }
@@ -296,7 +357,29 @@ impl Scheduler {
     }
 }
 
-async fn bind_pod(context: &Context, one: &Binding) -> Result<(), Error> {
+/// Has the pod's volumes made ready on the node. The pod counts as placed meanwhile.
+async fn bind_volumes(context: &Context, dirty: &Dirty, one: &Binding) -> Result<(), Error> {
+    let mut changes = dirty.claims.subscribe();
+    for step in &one.steps {
+        crate::volume::prepare(context, step).await?;
+    }
+    let bound = |key: &Key| context.caches.claims.get(key).is_some_and(|claim| claim.is_bound());
+    let all_bound = async {
+        while !one.claims.iter().all(bound) {
+            changes.borrow_and_update();
+            if one.claims.iter().all(bound) || changes.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    let late = |_| Error::Unfinished("the volumes of the pod are not bound yet".to_owned());
+    tokio::time::timeout(VOLUMES_LIMIT, all_bound).await.map_err(late)
+}
+
+async fn bind_pod(context: &Context, dirty: &Dirty, one: &Binding) -> Result<(), Error> {
+    if !one.claims.is_empty() {
+        bind_volumes(context, dirty, one).await?;
+    }
     let api: Api<FullPod> = Api::namespaced(context.shell.client.clone(), &one.key.namespace);
     let binding = json!({
         "apiVersion": "v1", "kind": "Binding",

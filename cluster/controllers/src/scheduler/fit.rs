@@ -15,11 +15,16 @@ use super::state::{Cluster, NodeState, Share, weight};
 /// Why there is none, in the words of Kubernetes' scheduler.
 pub(super) fn place(cluster: &Cluster, pod: &Pod, share: &Share) -> Result<usize, String> {
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+    let nowhere = |why: String| {
+        let nodes = cluster.nodes.iter().filter(|node| node.known).count();
+        format!("0/{nodes} nodes are available: {why}.")
+    };
+    let needs = cluster.storage.needs(pod).map_err(nowhere)?;
     let mut best: Option<(Score, usize)> = None;
     let mut nodes = 0;
     for (at, node) in cluster.nodes.iter().enumerate().filter(|(_, node)| node.known) {
         nodes += 1;
-        match misfit(node, pod, share) {
+        match misfit(node, pod, share).or_else(|| needs.misfit(node)) {
             Some(found) => {
                 for reason in found {
                     *reasons.entry(reason).or_default() += 1;
@@ -190,7 +195,7 @@ fn selected(node: &NodeState, pod: &Pod) -> bool {
 }
 
 /// All requirements of a term hold; a term without any matches nothing.
-fn term_matches(node: &NodeState, term: &NodeSelectorTerm) -> bool {
+pub(super) fn term_matches(node: &NodeState, term: &NodeSelectorTerm) -> bool {
     let expressions = term.match_expressions.as_deref().unwrap_or_default();
     let fields = term.match_fields.as_deref().unwrap_or_default();
     if expressions.is_empty() && fields.is_empty() {

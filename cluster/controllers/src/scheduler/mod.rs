@@ -6,6 +6,8 @@
 mod drive;
 mod fit;
 mod state;
+mod volumes;
 
 pub(crate) use drive::run;
 pub(crate) use fit::{covers, suits};
+pub(crate) use volumes::VolumeStep;

@@ -6,6 +6,8 @@ use crate::objects::{Node, Pod, Taint, controller_of};
 use crate::pod::Requests;
 use crate::quantity;
 
+use super::volumes::Storage;
+
 /// What a pod takes away from its node.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Share {
@@ -92,6 +94,8 @@ pub(super) struct Cluster {
     pub(super) nodes: Vec<NodeState>,
     by_name: HashMap<String, usize>,
     placed: HashMap<String, Placed>,
+    /// What pods with claims are placed by.
+    pub(super) storage: Storage,
 }
 
 impl Cluster {

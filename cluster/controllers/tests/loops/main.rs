@@ -3,6 +3,7 @@
 // In a test's own tools, too, the first surprise shall end it; and the measure of a burst is for people to read.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
+mod volumes;
 mod world;
 
 use std::time::Duration;

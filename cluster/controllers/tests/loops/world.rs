@@ -1,6 +1,8 @@
 //! An API server in this process, all loops, and nodes whose pods run as soon as they are bound.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use afloat_apiserver::ApiServer;
@@ -15,6 +17,21 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+/// The contents of volumes: only what was deleted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Disks(pub(crate) Arc<Mutex<Vec<String>>>);
+
+impl afloat_controllers::LocalVolumes for Disks {
+    fn path(&self, node: &str, volume: &str) -> PathBuf {
+        Path::new("/disks").join(node).join(volume)
+    }
+
+    fn remove(&self, node: &str, volume: &str) -> std::io::Result<()> {
+        self.0.lock().unwrap().push(format!("{node}/{volume}"));
+        Ok(())
+    }
+}
+
 pub(crate) struct World {
     pub(crate) server: ApiServer,
     pub(crate) client: Client,
@@ -25,7 +42,11 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn start(nodes: usize) -> Self {
-        Self::start_with(nodes, afloat_controllers::Options::default()).await
+        let options = afloat_controllers::Options {
+            local_volumes: Some(Arc::new(Disks::default())),
+            ..afloat_controllers::Options::default()
+        };
+        Self::start_with(nodes, options).await
     }
 
     pub(crate) async fn start_with(nodes: usize, options: afloat_controllers::Options) -> Self {
@@ -35,7 +56,8 @@ impl World {
         let client = server.client("test");
         let shutdown = CancellationToken::new();
         for at in 0..nodes {
-            let node = json!({"metadata": {"name": format!("node-{at}")}});
+            let name = format!("node-{at}");
+            let node = json!({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}});
             let api: Api<Node> = Api::all(client.clone());
             api.create(&PostParams::default(), &serde_json::from_value(node).unwrap())
                 .await

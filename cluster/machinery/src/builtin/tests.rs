@@ -1,5 +1,6 @@
 //! Each case states a change to a good object, and the whole of what Kubernetes says about it.
 
+mod claims;
 mod job;
 
 use serde_json::{Value, json};

@@ -3,7 +3,7 @@
 //! Objects stay JSON; they are only *read* into the typed structs here. Kinds that people write by hand are covered; the
 //! others are taken as they are.
 
-use k8s_openapi::api::{apps, batch, core, policy};
+use k8s_openapi::api::{apps, batch, core, policy, storage};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -19,6 +19,7 @@ fn reader_of(resource: &Resource) -> Option<Read> {
         ("", "ConfigMap") => reads::<core::v1::ConfigMap>,
         ("", "Namespace") => reads::<core::v1::Namespace>,
         ("", "PersistentVolumeClaim") => reads::<core::v1::PersistentVolumeClaim>,
+        ("", "PersistentVolume") => reads::<core::v1::PersistentVolume>,
         ("", "Pod") => reads::<core::v1::Pod>,
         ("", "Secret") => reads::<core::v1::Secret>,
         ("", "Service") => reads::<core::v1::Service>,
@@ -29,6 +30,7 @@ fn reader_of(resource: &Resource) -> Option<Read> {
         ("apps", "StatefulSet") => reads::<apps::v1::StatefulSet>,
         ("batch", "CronJob") => reads::<batch::v1::CronJob>,
         ("batch", "Job") => reads::<batch::v1::Job>,
+        ("storage.k8s.io", "StorageClass") => reads::<storage::v1::StorageClass>,
         ("policy", "PodDisruptionBudget") => reads::<policy::v1::PodDisruptionBudget>,
         _ => return None,
     })

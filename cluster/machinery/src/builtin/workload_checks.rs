@@ -150,6 +150,25 @@ fn label_selector(selector: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
+/// A StatefulSet's pods have a volume for each of its claim templates, which takes the place of one of the same name.
+fn with_claims(pod: Option<&Value>, claims: &[Value]) -> Option<Value> {
+    let mut pod = pod.filter(|pod| pod.is_object() && !claims.is_empty())?.clone();
+    let known: Vec<String> = list(Some(&pod), "volumes")
+        .iter()
+        .map(|v| text(v.get("name")).to_owned())
+        .collect();
+    let names = claims
+        .iter()
+        .map(|claim| text(crate::get(claim, &["metadata", "name"])));
+    let new: Vec<Value> = names
+        .filter(|name| !name.is_empty() && !known.iter().any(|known| known == name))
+        .map(|name| json!({"name": name, "persistentVolumeClaim": {"claimName": name}}))
+        .collect();
+    let all = [list(Some(&pod), "volumes"), &new].concat();
+    pod["volumes"] = all.into();
+    Some(pod)
+}
+
 fn template(spec: &Value, path: &str, restart: &[&str], errors: &mut Vec<FieldError>) {
     let Some(template) = spec.get("template").filter(|t| t.is_object()) else {
         errors.push(required(path, ""));
@@ -160,7 +179,8 @@ fn template(spec: &Value, path: &str, restart: &[&str], errors: &mut Vec<FieldEr
         crate::get(template, &["metadata", "labels"]),
         errors,
     );
-    let pod = template.get("spec");
+    let claimed = with_claims(template.get("spec"), list(Some(spec), "volumeClaimTemplates"));
+    let pod = claimed.as_ref().or(template.get("spec"));
     let path = child(path, "spec");
     pod_checks::spec(pod, &path, errors);
     let policy = text(pod.and_then(|p| p.get("restartPolicy")));

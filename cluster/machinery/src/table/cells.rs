@@ -84,36 +84,6 @@ pub(super) const LAYOUTS: &[Layout] = &[
         },
     },
     Layout {
-        group: "",
-        kind: "PersistentVolumeClaim",
-        columns: &[
-            ("Status", "", 0),
-            ("Volume", "", 0),
-            ("Capacity", "", 0),
-            ("Access Modes", "", 0),
-            ("StorageClass", "", 0),
-            ("Age", "", 0),
-            ("VolumeMode", "", 1),
-        ],
-        cells: claim,
-    },
-    Layout {
-        group: "",
-        kind: "PersistentVolume",
-        columns: &[
-            ("Capacity", "", 0),
-            ("Access Modes", "", 0),
-            ("Reclaim Policy", "", 0),
-            ("Status", "", 0),
-            ("Claim", "", 0),
-            ("StorageClass", "", 0),
-            ("Reason", "", 0),
-            ("Age", "", 0),
-            ("VolumeMode", "", 1),
-        ],
-        cells: volume,
-    },
-    Layout {
         group: "coordination.k8s.io",
         kind: "Lease",
         columns: &[("Holder", "", 0), ("Age", "", 0)],
@@ -140,25 +110,6 @@ pub(super) const LAYOUTS: &[Layout] = &[
         kind: "CustomResourceDefinition",
         columns: &[("Created At", "date", 0)],
         cells: |object, _| vec![text(object.pointer("/metadata/creationTimestamp")).into()],
-    },
-    Layout {
-        group: "storage.k8s.io",
-        kind: "StorageClass",
-        columns: &[
-            ("Provisioner", "", 0),
-            ("ReclaimPolicy", "", 0),
-            ("VolumeBindingMode", "", 0),
-            ("Age", "", 0),
-        ],
-        cells: |object, now| {
-            let top = |key: &str| Value::from(text(object.get(key)));
-            vec![
-                top("provisioner"),
-                top("reclaimPolicy"),
-                top("volumeBindingMode"),
-                since_creation(object, now).into(),
-            ]
-        },
     },
     Layout {
         group: "scheduling.k8s.io",
@@ -315,74 +266,6 @@ fn secret(secret: &Value, now: &str) -> Vec<Value> {
         text(secret.get("type")).into(),
         size(secret.get("data")).into(),
         since_creation(secret, now).into(),
-    ]
-}
-
-/// `RWO,ROX`, as kubectl shortens access modes.
-fn access_modes(modes: Option<&Value>) -> String {
-    let short = |mode: &str| match mode {
-        "ReadWriteOnce" => "RWO",
-        "ReadOnlyMany" => "ROX",
-        "ReadWriteMany" => "RWX",
-        "ReadWriteOncePod" => "RWOP",
-        _ => "",
-    };
-    list(modes)
-        .iter()
-        .map(|m| short(text(Some(m))))
-        .filter(|m| !m.is_empty())
-        .collect::<Vec<_>>()
-        .join(",")
-}
-
-fn claim(claim: &Value, now: &str) -> Vec<Value> {
-    let leaving = claim.pointer("/metadata/deletionTimestamp").is_some();
-    let phase = if leaving {
-        "Terminating"
-    } else {
-        text(claim.pointer("/status/phase"))
-    };
-    let bound = !text(claim.pointer("/spec/volumeName")).is_empty();
-    let capacity = if bound {
-        text(claim.pointer("/status/capacity/storage"))
-    } else {
-        ""
-    };
-    vec![
-        phase.into(),
-        text(claim.pointer("/spec/volumeName")).into(),
-        capacity.into(),
-        if bound {
-            access_modes(claim.pointer("/status/accessModes")).into()
-        } else {
-            "".into()
-        },
-        text(claim.pointer("/spec/storageClassName")).into(),
-        since_creation(claim, now).into(),
-        text(claim.pointer("/spec/volumeMode")).into(),
-    ]
-}
-
-fn volume(volume: &Value, now: &str) -> Vec<Value> {
-    let leaving = volume.pointer("/metadata/deletionTimestamp").is_some();
-    let phase = if leaving {
-        "Terminating"
-    } else {
-        text(volume.pointer("/status/phase"))
-    };
-    let claim = volume.pointer("/spec/claimRef").map_or_else(String::new, |claim| {
-        format!("{}/{}", text(claim.get("namespace")), text(claim.get("name")))
-    });
-    vec![
-        text(volume.pointer("/spec/capacity/storage")).into(),
-        access_modes(volume.pointer("/spec/accessModes")).into(),
-        text(volume.pointer("/spec/persistentVolumeReclaimPolicy")).into(),
-        phase.into(),
-        claim.into(),
-        text(volume.pointer("/spec/storageClassName")).into(),
-        text(volume.pointer("/status/reason")).into(),
-        since_creation(volume, now).into(),
-        text(volume.pointer("/spec/volumeMode")).into(),
     ]
 }
 

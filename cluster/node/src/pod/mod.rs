@@ -4,6 +4,7 @@
 //! talks to the world here, for probes and hooks; the rest of the doing is in the crate's `worker` and `act`.
 
 pub mod back_off;
+pub(crate) mod claim;
 pub(crate) mod container_status;
 pub(crate) mod env;
 pub(crate) mod ephemeral;
@@ -30,4 +31,5 @@ mod start;
 pub mod state;
 pub mod status;
 mod tls;
+pub(crate) mod volumes;
 pub(crate) mod write;

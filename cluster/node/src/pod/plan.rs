@@ -48,6 +48,10 @@ pub struct Plan {
 pub enum Action {
     /// Make volumes and network.
     PrepareSandbox,
+    /// Bring the files of volumes up to date, and renew tokens.
+    RefreshVolumes,
+    /// Look whether an emptyDir is larger than it may be.
+    MeasureVolumes,
     /// Make a container.
     Create {
         /// Its name.
@@ -474,6 +478,7 @@ impl<'a> Planner<'a> {
         match &self.state().sandbox {
             Sandbox::Ready(_) if self.allocates() => {}
             Sandbox::Ready(_) => {
+                self.volumes();
                 self.resizes();
                 self.stops();
                 self.starts();

@@ -120,6 +120,7 @@ impl World {
         }
         self.state.begin(action, self.now);
         match action {
+            Action::RefreshVolumes | Action::MeasureVolumes => {}
             Action::PrepareSandbox => self.state.sandbox = Sandbox::Ready("10.0.0.9".parse().unwrap()),
             Action::Create { container, attempt } => {
                 assert!(!ending, "nothing is made after the deletion");

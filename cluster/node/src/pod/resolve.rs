@@ -126,20 +126,29 @@ pub(crate) fn groups(pod: &Pod, mut found: Vec<u32>) -> Vec<u32> {
     found
 }
 
+/// A mount, as far as it can be told without looking at the disk.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Planned {
+    /// Its source is the volume as a whole.
+    pub(crate) mount: Mount,
+    /// What of the volume is mounted; empty: all of it.
+    pub(crate) sub_path: String,
+    /// A `subPath` that does not exist may be made.
+    pub(crate) may_make: bool,
+}
+
 /// Volumes and generated files, outer ones before what is mounted inside them.
 pub(crate) fn mounts(
     pod: &Pod,
     container: &Container,
     dirs: &PodDirs,
     variables: &[(String, String)],
-) -> Result<Vec<Mount>, String> {
+) -> Result<Vec<Planned>, String> {
     let mut mounts = vec![];
     for mount in container.volume_mounts.iter().flatten() {
         let root = volume_root(pod, &mount.name, dirs)?;
         let sub = match (&mount.sub_path_expr, &mount.sub_path) {
-            (Some(text), _) => expand(text, &|name| {
-                variables.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone())
-            }),
+            (Some(text), _) => expand_all(text, variables)?,
             (None, Some(text)) => text.clone(),
             (None, None) => String::new(),
         };
@@ -152,10 +161,15 @@ pub(crate) fn mounts(
                 mount.name
             ));
         }
-        mounts.push(Mount {
-            source: if sub.is_empty() { root } else { root.join(sub) },
-            target: Path::new("/").join(&mount.mount_path),
-            read_only: mount.read_only == Some(true) || always_read_only(pod, &mount.name),
+        let from_api = always_read_only(pod, &mount.name);
+        mounts.push(Planned {
+            mount: Mount {
+                source: root,
+                target: Path::new("/").join(&mount.mount_path),
+                read_only: mount.read_only == Some(true) || from_api || claimed_read_only(pod, &mount.name),
+            },
+            sub_path: sub,
+            may_make: !from_api,
         });
     }
     for (file, target) in [
@@ -163,16 +177,39 @@ pub(crate) fn mounts(
         ("hostname", "/etc/hostname"),
         ("resolv.conf", "/etc/resolv.conf"),
     ] {
-        if !mounts.iter().any(|mount| mount.target == Path::new(target)) {
-            mounts.push(Mount {
-                source: dirs.etc().join(file),
-                target: PathBuf::from(target),
-                read_only: false,
+        if !mounts.iter().any(|planned| planned.mount.target == Path::new(target)) {
+            mounts.push(Planned {
+                mount: Mount {
+                    source: dirs.etc().join(file),
+                    target: PathBuf::from(target),
+                    read_only: false,
+                },
+                sub_path: String::new(),
+                may_make: false,
             });
         }
     }
-    mounts.sort_by_key(|mount| mount.target.components().count());
+    mounts.sort_by_key(|planned| planned.mount.target.components().count());
     Ok(mounts)
+}
+
+/// `subPathExpr`: every variable must be known, or pods would share a directory that was meant to be their own.
+fn expand_all(text: &str, variables: &[(String, String)]) -> Result<String, String> {
+    let missing = std::cell::RefCell::new(None);
+    let expanded = expand(text, &|name| {
+        let found = variables
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, v)| v.clone());
+        if found.is_none() {
+            missing.replace(Some(name.to_owned()));
+        }
+        found
+    });
+    match missing.into_inner() {
+        Some(name) => Err(format!("subPathExpr {text:?}: missing value for {name:?}")),
+        None => Ok(expanded),
+    }
 }
 
 fn volume<'a>(pod: &'a Pod, name: &str) -> Option<&'a k8s_openapi::api::core::v1::Volume> {
@@ -194,9 +231,12 @@ fn volume_root(pod: &Pod, name: &str, dirs: &PodDirs) -> Result<PathBuf, String>
 
 /// Contents that come from the API are not the container's to change.
 fn always_read_only(pod: &Pod, name: &str) -> bool {
-    volume(pod, name).is_some_and(|v| {
-        v.config_map.is_some() || v.secret.is_some() || v.projected.is_some() || v.downward_api.is_some()
-    })
+    volume(pod, name).is_some_and(crate::volume::follows_the_api)
+}
+
+fn claimed_read_only(pod: &Pod, name: &str) -> bool {
+    let claim = volume(pod, name).and_then(|v| v.persistent_volume_claim.as_ref());
+    claim.is_some_and(|claim| claim.read_only == Some(true))
 }
 
 /// The signal that asks it to stop: the spec's, the image's, SIGTERM.
@@ -253,6 +293,37 @@ mod tests {
         ] {
             assert_eq!(normalised(reference), expected);
         }
+    }
+
+    #[test]
+    fn mounts_say_what_of_which_volume_and_how() {
+        let pod: Pod = serde_json::from_value(serde_json::json!({"metadata": {"name": "p", "uid": "u"}, "spec": {
+            "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "c", "readOnly": true}},
+                {"name": "conf", "configMap": {"name": "m"}}, {"name": "tmp", "emptyDir": {}}],
+            "containers": [{"name": "c", "volumeMounts": [
+                {"name": "tmp", "mountPath": "/tmp/a", "subPathExpr": "$(POD)/x"}, {"name": "data", "mountPath": "/data"},
+                {"name": "conf", "mountPath": "/conf", "subPath": "key"}]}]}}))
+        .unwrap();
+        let dirs = PodDirs::new(Path::new("/n"), &pod);
+        let container = spec::find(&pod, "c").unwrap();
+        let variables = [("POD".to_owned(), "p-0".to_owned())];
+        let told: Vec<_> = mounts(&pod, container, &dirs, &variables)
+            .unwrap()
+            .into_iter()
+            .map(|p| {
+                format!(
+                    "{} {} {} {}",
+                    p.mount.target.display(),
+                    p.sub_path,
+                    p.mount.read_only,
+                    p.may_make
+                )
+            })
+            .collect();
+        assert_eq!(told[..2], ["/data  true true", "/conf key true false"]);
+        assert_eq!(told[2], "/tmp/a p-0/x false true");
+        let refused = mounts(&pod, container, &dirs, &[]).unwrap_err();
+        assert_eq!(refused, "subPathExpr \"$(POD)/x\": missing value for \"POD\"");
     }
 
     #[test]

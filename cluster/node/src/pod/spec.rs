@@ -124,6 +124,23 @@ pub(crate) fn restarts(pod: &Pod, container: &Container, exit_code: i32) -> bool
     }
 }
 
+/// Names of the claims of generic ephemeral volumes: the pod's name before the volume's.
+pub(crate) fn ephemeral_claims(pod: &Pod) -> impl Iterator<Item = String> {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    volumes
+        .filter(|volume| volume.ephemeral.is_some())
+        .map(|volume| format!("{}-{}", name(pod), volume.name))
+}
+
+/// Whether containers of it were made before.
+pub(crate) fn has_run(pod: &Pod) -> bool {
+    let entries = pod.status.iter().flat_map(|status| {
+        let init = status.init_container_statuses.iter().flatten();
+        init.chain(status.container_statuses.iter().flatten())
+    });
+    entries.into_iter().any(|entry| entry.container_id.is_some())
+}
+
 pub(crate) fn image(container: &Container) -> &str {
     container.image.as_deref().unwrap_or_default()
 }

@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
 use super::back_off::{BackOff, BackOffLimits};
 use super::plan::Action;
 use super::spec::ProbeKind;
+use super::volumes::Volumes;
 use crate::clock::{later, seconds, since};
 
 /// One pod, as the agent knows it.
@@ -38,6 +39,8 @@ pub struct PodState {
     pub(crate) allocated: BTreeMap<String, ResourceRequirements>,
     /// A resize that the node does not grant.
     pub(crate) pending: Option<Pending>,
+    /// When its volumes want attention.
+    pub(crate) volumes: Volumes,
 }
 
 /// A resize that waits, or cannot be.
@@ -324,8 +327,10 @@ impl PodState {
                     obstacle.look_at = Some(later(now, Duration::from_secs(1)));
                 }
             }
+            Action::RefreshVolumes => self.volumes.stale = false,
             Action::Fail { reason, message } => self.failed = Some(((*reason).to_owned(), message.clone())),
             Action::PrepareSandbox
+            | Action::MeasureVolumes
             | Action::Start { .. }
             | Action::Remove { .. }
             | Action::Allocate { .. }

@@ -1,10 +1,9 @@
 //! Files of volumes whose contents come from the API.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::{Component, Path};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::Path;
 
 /// One file of a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,41 +15,30 @@ pub(crate) struct File {
     pub(crate) mode: u32,
 }
 
-/// Makes the directory hold these files and no others; each file is replaced as a whole, never seen half-written.
-pub(crate) fn write_files(dir: &Path, files: &[File]) -> io::Result<()> {
-    fs::create_dir_all(dir)?;
-    let mut wanted = BTreeSet::new();
-    for file in files {
-        let relative = Path::new(&file.path);
-        if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
-            let message = format!("path {:?} must be relative and must not contain '..'", file.path);
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-        }
-        if let Some(Component::Normal(first)) = relative.components().next() {
-            wanted.insert(first.to_owned());
-        }
-        let path = dir.join(relative);
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        let name = relative.file_name().unwrap_or_default().to_string_lossy();
-        let fresh = path.with_file_name(format!(".{name}.new"));
-        fs::write(&fresh, &file.bytes)?;
-        fs::set_permissions(&fresh, fs::Permissions::from_mode(file.mode & 0o777))?;
-        fs::rename(&fresh, &path)?;
+/// Makes `link` lead to `target`, whatever it was before.
+pub(crate) fn link(target: &Path, link: &Path) -> io::Result<()> {
+    if fs::read_link(link).is_ok_and(|known| known == target) {
+        return Ok(());
     }
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if wanted.contains(&entry.file_name()) {
-            continue;
-        }
-        if entry.file_type()?.is_dir() {
-            fs::remove_dir_all(entry.path())?;
-        } else {
-            fs::remove_file(entry.path())?;
-        }
+    if let Some(parent) = link.parent() {
+        fs::create_dir_all(parent)?;
     }
-    Ok(())
+    remove(link)?;
+    symlink(target, link)
+}
+
+/// Removes a file, a link or a directory. Not an error if there is none.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let result = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match result {
+        Err(error) if !gone(&error) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// fsGroup: the group owns the volume and may write. Best effort: without root most groups do not exist.
@@ -75,28 +63,4 @@ fn give(path: &Path, group: u32) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn holds_exactly_what_was_asked_for() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = |path: &str, text: &str| File {
-            path: path.into(),
-            bytes: text.into(),
-            mode: 0o640,
-        };
-        write_files(dir.path(), &[file("a", "1"), file("d/b", "2")]).unwrap();
-        write_files(dir.path(), &[file("d/b", "3"), file("c", "4")]).unwrap();
-        assert!(!dir.path().join("a").exists());
-        assert_eq!(fs::read_to_string(dir.path().join("d/b")).unwrap(), "3");
-        assert_eq!(
-            fs::metadata(dir.path().join("c")).unwrap().permissions().mode() & 0o777,
-            0o640
-        );
-        assert!(write_files(dir.path(), &[file("../x", "")]).is_err());
-    }
 }

@@ -2,23 +2,30 @@
 //!
 //! Blocking file work; callers put it on a blocking thread.
 
+mod atomic;
+mod contents;
 mod etc;
 mod files;
+mod usage;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{Container, KeyToPath, Pod, Volume, VolumeProjection};
+use k8s_openapi::api::core::v1::{Container, Pod, Volume};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+pub(crate) use contents::{downward_changed, follows_the_api};
 pub(crate) use etc::{NameServices, host_name, write_etc};
-pub(crate) use files::{File, write_files};
+pub(crate) use files::File;
+pub(crate) use usage::{excess, limited};
 
 use crate::dirs::PodDirs;
-use crate::pod::env::{self, Sources};
+use crate::pod::env::Sources;
 use crate::pod::spec;
+use crate::quantity;
 
 /// Names of ConfigMaps and Secrets that a pod refers to anywhere.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -76,50 +83,118 @@ fn volumes(pod: &Pod) -> impl Iterator<Item = &Volume> {
     pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten())
 }
 
-/// Makes all volumes; ones that exist keep their contents (emptyDir) or get the newest (ConfigMap, Secret, downward API).
-/// `tokens`: the contents for `serviceAccountToken` sources by their path. Errors name the volume.
-pub(crate) fn prepare(
-    pod: &Pod,
-    dirs: &PodDirs,
-    sources: &Sources,
-    tokens: &dyn Fn(&str) -> Option<String>,
-) -> Result<(), String> {
-    let group = pod
-        .spec
-        .as_ref()
-        .and_then(|s| s.security_context.as_ref())
-        .and_then(|c| c.fs_group);
-    for volume in volumes(pod) {
-        let path = dirs.volume(&volume.name);
-        make(pod, volume, &path, sources, tokens)
-            .map_err(|error| format!("MountVolume.SetUp failed for volume \"{}\" : {error}", volume.name))?;
-        if let Some(group) = group.and_then(|gid| u32::try_from(gid).ok())
-            && volume.host_path.is_none()
-        {
-            files::give_to_group(&path, group);
-        }
-    }
-    sub_paths(pod, dirs)
+/// What volumes are made from, beside the pod itself.
+#[derive(Debug, Default)]
+pub(crate) struct Inputs {
+    pub(crate) sources: Sources,
+    /// Contents for `serviceAccountToken` sources, by volume and path.
+    pub(crate) tokens: BTreeMap<(String, String), String>,
+    /// Directories of claims, by volume.
+    pub(crate) claims: BTreeMap<String, PathBuf>,
 }
 
-fn make(
-    pod: &Pod,
-    volume: &Volume,
-    path: &Path,
-    sources: &Sources,
-    tokens: &dyn Fn(&str) -> Option<String>,
-) -> Result<(), String> {
+/// The group that owns the pod's volumes.
+fn fs_group(pod: &Pod) -> Option<u32> {
+    let context = pod.spec.as_ref()?.security_context.as_ref()?;
+    u32::try_from(context.fs_group?).ok()
+}
+
+/// Makes all volumes; ones that exist keep their contents (emptyDir, claims) or get the newest (ConfigMap, Secret, downward
+/// API). Errors name the volume.
+pub(crate) fn prepare(pod: &Pod, dirs: &PodDirs, inputs: &Inputs) -> Result<(), String> {
+    for volume in volumes(pod) {
+        make(pod, volume, dirs, inputs).map_err(|error| failed(volume, &error))?;
+    }
+    Ok(())
+}
+
+/// Brings the files of those volumes up to date that follow the API. Errors name the volume; the others are done anyway.
+pub(crate) fn refresh(pod: &Pod, dirs: &PodDirs, inputs: &Inputs) -> Result<(), String> {
+    let mut first = Ok(());
+    for volume in volumes(pod).filter(|volume| follows_the_api(volume)) {
+        let done = make(pod, volume, dirs, inputs).map_err(|error| failed(volume, &error));
+        first = first.and(done);
+    }
+    first
+}
+
+/// The kubelet's words.
+fn failed(volume: &Volume, error: &str) -> String {
+    format!("MountVolume.SetUp failed for volume \"{}\" : {error}", volume.name)
+}
+
+/// emptyDirs that are to be in memory, and how large they may become: the least of `sizeLimit`, what the pod's containers
+/// may use, and what the node has (KEP-1967).
+pub(crate) fn in_memory(pod: &Pod, node_bytes: u64) -> impl Iterator<Item = (&str, u64)> {
+    let bytes = |quantity: &Quantity| {
+        let number = quantity::parse(&quantity.0).filter(|number| *number > 0.0)?;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // positive; a cast from f64 saturates
+        Some(number as u64)
+    };
+    let limit = |container: &Container| {
+        let limits = container.resources.as_ref()?.limits.as_ref()?;
+        limits.get("memory").and_then(bytes)
+    };
+    let together: Option<u64> = spec::containers(pod).iter().map(limit).sum();
+    let most = together
+        .filter(|sum| *sum > 0)
+        .map_or(node_bytes, |sum| sum.min(node_bytes));
+    volumes(pod).filter_map(move |volume| {
+        let source = volume.empty_dir.as_ref()?;
+        let own = source.size_limit.as_ref().and_then(bytes);
+        (source.medium.as_deref() == Some("Memory"))
+            .then(|| (volume.name.as_str(), own.map_or(most, |own| own.min(most))))
+    })
+}
+
+/// Volumes that show a claim: volume and claim.
+pub(crate) fn claims(pod: &Pod) -> impl Iterator<Item = (&str, String)> {
+    volumes(pod).filter_map(|volume| {
+        let name = volume.name.as_str();
+        if let Some(source) = &volume.persistent_volume_claim {
+            return Some((name, source.claim_name.clone()));
+        }
+        // A generic ephemeral volume's claim has the pod's name before its own.
+        volume.ephemeral.as_ref()?;
+        Some((name, format!("{}-{name}", spec::name(pod))))
+    })
+}
+
+fn make(pod: &Pod, volume: &Volume, dirs: &PodDirs, inputs: &Inputs) -> Result<(), String> {
+    let path = dirs.volume(&volume.name);
     let io = |error: io::Error| format!("{}: {error}", path.display());
+    let group = fs_group(pod);
     if volume.empty_dir.is_some() {
-        fs::create_dir_all(path).map_err(io)?;
-        // As the kubelet: everybody in the pod may write.
-        return fs::set_permissions(path, fs::Permissions::from_mode(0o777)).map_err(io);
+        if !path.exists() || !contents_begun(&path) {
+            fs::create_dir_all(&path).map_err(io)?;
+            // As the kubelet: everybody in the pod may write.
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).map_err(io)?;
+        }
+        give(&path, group);
+        return Ok(());
     }
     if let Some(source) = &volume.host_path {
         return host_path(&source.path, source.type_.as_deref().unwrap_or_default());
     }
-    let files = contents(pod, volume, sources, tokens)?;
-    write_files(path, &files).map_err(io)
+    if let Some(target) = inputs.claims.get(&volume.name) {
+        files::link(target, &path).map_err(io)?;
+        give(target, group);
+        return Ok(());
+    }
+    let files = contents::contents(pod, volume, inputs)?;
+    atomic::write(&path, &files, &|fresh| give(fresh, group)).map_err(io)?;
+    Ok(())
+}
+
+/// Somebody has put something in: what it looks like is theirs then.
+fn contents_begun(path: &Path) -> bool {
+    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+fn give(path: &Path, group: Option<u32>) {
+    if let Some(group) = group {
+        files::give_to_group(path, group);
+    }
 }
 
 fn host_path(path: &str, kind: &str) -> Result<(), String> {
@@ -140,186 +215,27 @@ fn host_path(path: &str, kind: &str) -> Result<(), String> {
     }
 }
 
-fn contents(
-    pod: &Pod,
-    volume: &Volume,
-    sources: &Sources,
-    tokens: &dyn Fn(&str) -> Option<String>,
-) -> Result<Vec<File>, String> {
-    if let Some(source) = &volume.config_map {
-        let mode = mode(source.default_mode);
-        return from_config_map(sources, &source.name, source.optional, source.items.as_deref(), mode);
-    }
-    if let Some(source) = &volume.secret {
-        let name = source.secret_name.as_deref().unwrap_or_default();
-        return from_secret(
-            sources,
-            name,
-            source.optional,
-            source.items.as_deref(),
-            mode(source.default_mode),
-        );
-    }
-    if let Some(source) = &volume.downward_api {
-        return downward(pod, source.items.iter().flatten(), sources, mode(source.default_mode));
-    }
-    if let Some(source) = &volume.projected {
-        let mut files = vec![];
-        for part in source.sources.iter().flatten() {
-            files.extend(projected(pod, part, sources, tokens, mode(source.default_mode))?);
+/// Where a mount's `subPath` leads to. A directory that does not exist yet is made in volumes that are the pod's to write,
+/// as the kubelet does. Never outside of the volume, whatever links a container has put into it (CVE-2017-1002101).
+pub(crate) fn sub_path(root: &Path, sub: &str, may_make: bool) -> Result<PathBuf, String> {
+    let told = |error: io::Error| format!("failed to prepare subPath {sub:?}: {error}");
+    let outside = || format!("subPath {sub:?} is outside of its volume");
+    let root = fs::canonicalize(root).map_err(told)?;
+    let mut at = root.clone();
+    for part in Path::new(sub).components() {
+        let Component::Normal(name) = part else { continue };
+        at.push(name);
+        match fs::symlink_metadata(&at) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && may_make => fs::create_dir(&at).map_err(told)?,
+            Err(error) => return Err(told(error)),
+            Ok(found) if found.is_symlink() => at = fs::canonicalize(&at).map_err(told)?,
+            Ok(_) => {}
         }
-        return Ok(files);
-    }
-    Err("this kind of volume is not supported by this node; use emptyDir, configMap, secret, projected, downwardAPI or hostPath".to_owned())
-}
-
-fn projected(
-    pod: &Pod,
-    part: &VolumeProjection,
-    sources: &Sources,
-    tokens: &dyn Fn(&str) -> Option<String>,
-    mode: u32,
-) -> Result<Vec<File>, String> {
-    if let Some(source) = &part.config_map {
-        return from_config_map(sources, &source.name, source.optional, source.items.as_deref(), mode);
-    }
-    if let Some(source) = &part.secret {
-        return from_secret(sources, &source.name, source.optional, source.items.as_deref(), mode);
-    }
-    if let Some(source) = &part.downward_api {
-        return downward(pod, source.items.iter().flatten(), sources, mode);
-    }
-    if let Some(source) = &part.service_account_token {
-        let token = tokens(&source.path).ok_or("no token could be had for its service account")?;
-        return Ok(vec![File {
-            path: source.path.clone(),
-            bytes: token.into_bytes(),
-            mode: 0o600,
-        }]);
-    }
-    Err("a projected source of this kind is not supported by this node".to_owned())
-}
-
-fn mode(default: Option<i32>) -> u32 {
-    default.and_then(|mode| u32::try_from(mode).ok()).unwrap_or(0o644)
-}
-
-fn from_config_map(
-    sources: &Sources,
-    name: &str,
-    optional: Option<bool>,
-    items: Option<&[KeyToPath]>,
-    mode: u32,
-) -> Result<Vec<File>, String> {
-    let Some(map) = env::config_map(sources, name, optional)? else {
-        return Ok(vec![]);
-    };
-    let text = map
-        .data
-        .iter()
-        .flatten()
-        .map(|(key, value)| (key.clone(), value.clone().into_bytes()));
-    let binary = map
-        .binary_data
-        .iter()
-        .flatten()
-        .map(|(key, value)| (key.clone(), value.0.clone()));
-    select(text.chain(binary).collect(), items, mode, optional)
-}
-
-fn from_secret(
-    sources: &Sources,
-    name: &str,
-    optional: Option<bool>,
-    items: Option<&[KeyToPath]>,
-    mode: u32,
-) -> Result<Vec<File>, String> {
-    let Some(secret) = env::secret(sources, name, optional)? else {
-        return Ok(vec![]);
-    };
-    let all = secret
-        .data
-        .iter()
-        .flatten()
-        .map(|(key, value)| (key.clone(), value.0.clone()))
-        .collect();
-    select(all, items, mode, optional)
-}
-
-fn select(
-    all: Vec<(String, Vec<u8>)>,
-    items: Option<&[KeyToPath]>,
-    mode: u32,
-    optional: Option<bool>,
-) -> Result<Vec<File>, String> {
-    let Some(items) = items.filter(|items| !items.is_empty()) else {
-        return Ok(all
-            .into_iter()
-            .map(|(path, bytes)| File { path, bytes, mode })
-            .collect());
-    };
-    let mut files = vec![];
-    for item in items {
-        match all.iter().find(|(key, _)| *key == item.key) {
-            Some((_, bytes)) => {
-                let mode = item.mode.and_then(|mode| u32::try_from(mode).ok()).unwrap_or(mode);
-                files.push(File {
-                    path: item.path.clone(),
-                    bytes: bytes.clone(),
-                    mode,
-                });
-            }
-            None if optional == Some(true) => {}
-            None => return Err(format!("references non-existent config key: {}", item.key)),
+        if !at.starts_with(&root) {
+            return Err(outside());
         }
     }
-    Ok(files)
-}
-
-fn downward<'a>(
-    pod: &Pod,
-    items: impl Iterator<Item = &'a k8s_openapi::api::core::v1::DownwardAPIVolumeFile>,
-    sources: &Sources,
-    mode: u32,
-) -> Result<Vec<File>, String> {
-    let mut files = vec![];
-    for item in items {
-        let text = if let Some(reference) = &item.field_ref {
-            env::field(pod, reference, sources)?
-        } else if let Some(reference) = &item.resource_field_ref {
-            env::resource(pod, &Container::default(), reference, sources)?
-        } else {
-            String::new()
-        };
-        let mode = item.mode.and_then(|mode| u32::try_from(mode).ok()).unwrap_or(mode);
-        files.push(File {
-            path: item.path.clone(),
-            bytes: text.into_bytes(),
-            mode,
-        });
-    }
-    Ok(files)
-}
-
-/// Directories for subPaths of emptyDirs that do not exist yet, as the kubelet makes them.
-fn sub_paths(pod: &Pod, dirs: &PodDirs) -> Result<(), String> {
-    for container in spec::all_containers(pod) {
-        for mount in container.volume_mounts.iter().flatten() {
-            let empty_dir = volumes(pod).any(|volume| volume.name == mount.name && volume.empty_dir.is_some());
-            let Some(sub) = mount
-                .sub_path
-                .as_ref()
-                .filter(|sub| empty_dir && !sub.contains("..") && !sub.starts_with('/'))
-            else {
-                continue;
-            };
-            let path = dirs.volume(&mount.name).join(sub);
-            if !path.exists() {
-                fs::create_dir_all(&path).map_err(|error| format!("subPath {}: {error}", path.display()))?;
-            }
-        }
-    }
-    Ok(())
+    Ok(at)
 }
 
 /// Takes a pod's files away. Not an error if there are none.

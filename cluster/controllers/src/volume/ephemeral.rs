@@ -1,0 +1,72 @@
+//! Claims of generic ephemeral volumes: made with their pod, and gone with it (KEP-1698).
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::Error;
+use crate::objects::{Key, Pod};
+use crate::queue::Queue;
+use crate::run::Context;
+use crate::shell::is_status;
+
+/// Runs the loop until shutdown.
+pub(crate) async fn run(context: Context) -> Result<(), Error> {
+    let caches = &context.caches;
+    caches.pods.ready().await;
+    caches.claims.ready().await;
+    let queue = Queue::new();
+    queue.follow(&caches.pods, |pod| {
+        let ephemeral = pod.spec.claims.iter().any(|claim| claim.ephemeral);
+        ephemeral.then(|| Key::of(&pod.metadata))
+    });
+    queue
+        .run(context.shell.name, 4, &context.shutdown, |key| {
+            let context = &context;
+            async move { sync(context, key).await }
+        })
+        .await;
+    Ok(())
+}
+
+async fn sync(context: &Context, key: Key) -> Result<Option<Duration>, Error> {
+    let caches = &context.caches;
+    context.shell.settle(&key).await?;
+    let Some(pod) = caches.pods.get(&key).filter(|pod| pod.is_active()) else {
+        return Ok(None);
+    };
+    let missing = pod
+        .spec
+        .claims
+        .iter()
+        .filter(|claim| claim.ephemeral && caches.claims.get(&Key::new(&key.namespace, &claim.name)).is_none());
+    if missing.count() == 0 {
+        return Ok(None);
+    }
+    // The cache does not keep the templates.
+    let Some(full) = context.shell.api::<Pod>(&key.namespace).get_opt(&key.name).await? else {
+        return Ok(None);
+    };
+    let volumes = full
+        .data
+        .pointer("/spec/volumes")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    for volume in volumes {
+        let Some(template) = volume.pointer("/ephemeral/volumeClaimTemplate") else {
+            continue;
+        };
+        let name = format!("{}-{}", key.name, volume["name"].as_str().unwrap_or_default());
+        let mut object = template.clone();
+        object["metadata"]["name"] = json!(name);
+        object["metadata"]["namespace"] = json!(key.namespace);
+        object["metadata"]["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "Pod", "name": key.name,
+            "uid": full.metadata.uid, "controller": true, "blockOwnerDeletion": true}]);
+        match context.shell.create(&key, &caches.claims, object).await {
+            Err(Error::Api(error)) if is_status(&error, 409) => {}
+            created => drop(created?),
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,195 @@
+//! What stands in the files of configMap, secret, downwardAPI and projected volumes. Pure.
+
+use k8s_openapi::api::core::v1::{Container, KeyToPath, Pod, Volume, VolumeProjection};
+
+use super::{File, Inputs};
+use crate::pod::env::{self, Sources};
+
+/// Whether the volume's files come from the API: they follow it as long as the pod lives.
+pub(crate) fn follows_the_api(volume: &Volume) -> bool {
+    volume.config_map.is_some()
+        || volume.secret.is_some()
+        || volume.projected.is_some()
+        || volume.downward_api.is_some()
+}
+
+/// Whether files of the pod show something of the pod itself that is another in `new`.
+pub(crate) fn downward_changed(old: &Pod, new: &Pod) -> bool {
+    let shows = |volume: &Volume| {
+        let parts = volume.projected.iter().flat_map(|p| p.sources.iter().flatten());
+        volume.downward_api.is_some() || parts.into_iter().any(|part| part.downward_api.is_some())
+    };
+    let resources = |pod: &Pod| -> Vec<_> {
+        let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+        containers.map(|container| container.resources.clone()).collect()
+    };
+    let differs = old.metadata.labels != new.metadata.labels
+        || old.metadata.annotations != new.metadata.annotations
+        || resources(old) != resources(new);
+    differs && super::volumes(new).any(shows)
+}
+
+/// The files of one volume, or what is missing for them.
+pub(super) fn contents(pod: &Pod, volume: &Volume, inputs: &Inputs) -> Result<Vec<File>, String> {
+    let sources = &inputs.sources;
+    if let Some(source) = &volume.config_map {
+        let mode = mode(source.default_mode);
+        return from_config_map(sources, &source.name, source.optional, source.items.as_deref(), mode);
+    }
+    if let Some(source) = &volume.secret {
+        let name = source.secret_name.as_deref().unwrap_or_default();
+        return from_secret(
+            sources,
+            name,
+            source.optional,
+            source.items.as_deref(),
+            mode(source.default_mode),
+        );
+    }
+    if let Some(source) = &volume.downward_api {
+        return downward(pod, source.items.iter().flatten(), sources, mode(source.default_mode));
+    }
+    if let Some(source) = &volume.projected {
+        let mut files = vec![];
+        for part in source.sources.iter().flatten() {
+            files.extend(projected(pod, &volume.name, part, inputs, mode(source.default_mode))?);
+        }
+        return Ok(files);
+    }
+    Err("this kind of volume is not supported by this node; use emptyDir, configMap, secret, projected, downwardAPI, persistentVolumeClaim or hostPath".to_owned())
+}
+
+fn projected(
+    pod: &Pod,
+    volume: &str,
+    part: &VolumeProjection,
+    inputs: &Inputs,
+    mode: u32,
+) -> Result<Vec<File>, String> {
+    let sources = &inputs.sources;
+    if let Some(source) = &part.config_map {
+        return from_config_map(sources, &source.name, source.optional, source.items.as_deref(), mode);
+    }
+    if let Some(source) = &part.secret {
+        return from_secret(sources, &source.name, source.optional, source.items.as_deref(), mode);
+    }
+    if let Some(source) = &part.downward_api {
+        return downward(pod, source.items.iter().flatten(), sources, mode);
+    }
+    if let Some(source) = &part.service_account_token {
+        let key = (volume.to_owned(), source.path.clone());
+        let token = inputs
+            .tokens
+            .get(&key)
+            .ok_or("no token could be had for its service account")?;
+        // With a group that may read it nobody else needs to (the kubelet's rule).
+        let fs_group = super::fs_group(pod).is_some();
+        return Ok(vec![File {
+            path: source.path.clone(),
+            bytes: token.clone().into_bytes(),
+            mode: if fs_group { 0o600 } else { mode },
+        }]);
+    }
+    Err("a projected source of this kind is not supported by this node".to_owned())
+}
+
+fn mode(default: Option<i32>) -> u32 {
+    default.and_then(|mode| u32::try_from(mode).ok()).unwrap_or(0o644)
+}
+
+fn from_config_map(
+    sources: &Sources,
+    name: &str,
+    optional: Option<bool>,
+    items: Option<&[KeyToPath]>,
+    mode: u32,
+) -> Result<Vec<File>, String> {
+    let Some(map) = env::config_map(sources, name, optional)? else {
+        return Ok(vec![]);
+    };
+    let text = map
+        .data
+        .iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), value.clone().into_bytes()));
+    let binary = map
+        .binary_data
+        .iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), value.0.clone()));
+    select(text.chain(binary).collect(), items, mode, optional)
+}
+
+fn from_secret(
+    sources: &Sources,
+    name: &str,
+    optional: Option<bool>,
+    items: Option<&[KeyToPath]>,
+    mode: u32,
+) -> Result<Vec<File>, String> {
+    let Some(secret) = env::secret(sources, name, optional)? else {
+        return Ok(vec![]);
+    };
+    let all = secret
+        .data
+        .iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), value.0.clone()))
+        .collect();
+    select(all, items, mode, optional)
+}
+
+fn select(
+    all: Vec<(String, Vec<u8>)>,
+    items: Option<&[KeyToPath]>,
+    mode: u32,
+    optional: Option<bool>,
+) -> Result<Vec<File>, String> {
+    let Some(items) = items.filter(|items| !items.is_empty()) else {
+        return Ok(all
+            .into_iter()
+            .map(|(path, bytes)| File { path, bytes, mode })
+            .collect());
+    };
+    let mut files = vec![];
+    for item in items {
+        match all.iter().find(|(key, _)| *key == item.key) {
+            Some((_, bytes)) => {
+                let mode = item.mode.and_then(|mode| u32::try_from(mode).ok()).unwrap_or(mode);
+                files.push(File {
+                    path: item.path.clone(),
+                    bytes: bytes.clone(),
+                    mode,
+                });
+            }
+            None if optional == Some(true) => {}
+            None => return Err(format!("references non-existent config key: {}", item.key)),
+        }
+    }
+    Ok(files)
+}
+
+fn downward<'a>(
+    pod: &Pod,
+    items: impl Iterator<Item = &'a k8s_openapi::api::core::v1::DownwardAPIVolumeFile>,
+    sources: &Sources,
+    mode: u32,
+) -> Result<Vec<File>, String> {
+    let mut files = vec![];
+    for item in items {
+        let text = if let Some(reference) = &item.field_ref {
+            env::field(pod, reference, sources)?
+        } else if let Some(reference) = &item.resource_field_ref {
+            env::resource(pod, &Container::default(), reference, sources)?
+        } else {
+            String::new()
+        };
+        let mode = item.mode.and_then(|mode| u32::try_from(mode).ok()).unwrap_or(mode);
+        files.push(File {
+            path: item.path.clone(),
+            bytes: text.into_bytes(),
+            mode,
+        });
+    }
+    Ok(files)
+}

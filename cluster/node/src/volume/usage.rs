@@ -1,0 +1,72 @@
+//! What emptyDirs take, and whether that is more than they may (the kubelet's local storage eviction).
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use k8s_openapi::api::core::v1::{Pod, Volume};
+
+use crate::dirs::PodDirs;
+use crate::quantity;
+
+/// emptyDirs with a `sizeLimit` that has to be watched: one in memory cannot grow beyond its own.
+pub(crate) fn limited(pod: &Pod) -> impl Iterator<Item = (&Volume, &str)> {
+    super::volumes(pod).filter_map(|volume| {
+        let source = volume.empty_dir.as_ref()?;
+        let limit = source.size_limit.as_ref()?.0.as_str();
+        let watched = source.medium.as_deref() != Some("Memory") && quantity::parse(limit).is_some_and(|n| n > 0.0);
+        watched.then_some((volume, limit))
+    })
+}
+
+/// The kubelet's sentence about the first volume that is larger than it may be.
+pub(crate) fn excess(pod: &Pod, dirs: &PodDirs) -> Option<String> {
+    limited(pod).find_map(|(volume, limit)| {
+        let used = used(&dirs.volume(&volume.name));
+        #[allow(clippy::cast_precision_loss)] // a few bytes of terabytes
+        let over = used as f64 > quantity::parse(limit)?;
+        over.then(|| {
+            format!(
+                "Usage of EmptyDir volume \"{}\" exceeds the limit \"{limit}\". ",
+                volume.name
+            )
+        })
+    })
+}
+
+/// Bytes on disk, as `du` counts them. What vanishes meanwhile counts nothing.
+fn used(path: &Path) -> u64 {
+    let Ok(found) = fs::symlink_metadata(path) else {
+        return 0;
+    };
+    let own = found.blocks().saturating_mul(512);
+    if !found.is_dir() {
+        return own;
+    }
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    entries.fold(own, |sum, entry| sum.saturating_add(used(&entry.path())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_volume_that_is_too_large_is_named() {
+        let node = tempfile::tempdir().unwrap();
+        let pod: Pod = serde_json::from_value(serde_json::json!({"metadata": {"name": "p", "uid": "u"}, "spec": {
+            "containers": [], "volumes": [
+                {"name": "free", "emptyDir": {}}, {"name": "memory", "emptyDir": {"medium": "Memory", "sizeLimit": "1"}},
+                {"name": "small", "emptyDir": {"sizeLimit": "64Ki"}}]}}))
+        .unwrap();
+        let dirs = PodDirs::new(node.path(), &pod);
+        for name in ["free", "memory", "small"] {
+            fs::create_dir_all(dirs.volume(name)).unwrap();
+        }
+        fs::write(dirs.volume("free").join("f"), vec![1; 100_000]).unwrap();
+        assert_eq!(excess(&pod, &dirs), None);
+        fs::write(dirs.volume("small").join("f"), vec![1; 100_000]).unwrap();
+        let told = "Usage of EmptyDir volume \"small\" exceeds the limit \"64Ki\". ";
+        assert_eq!(excess(&pod, &dirs).as_deref(), Some(told));
+    }
+}
