@@ -81,7 +81,7 @@ pub(crate) struct Registries {
 }
 
 /// How long to wait for a killed cluster's processes to be gone.
-const LEAVING_LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LEAVING_LIMIT: Duration = Duration::from_secs(20);
 
 /// Where pods reach the API server, behind the Service `kubernetes`: on the first node's address.
 const API_FOR_PODS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 244, 1, 1), 6443);

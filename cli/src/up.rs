@@ -1,9 +1,10 @@
 //! `afloat up`: the embedded cluster in the foreground.
 
+use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use afloat_apiserver::pki::Pki;
 use afloat_runtime::host::{self, HostOptions, Inherited};
@@ -11,7 +12,7 @@ use afloat_runtime::image::Thresholds;
 use anyhow::Context as _;
 
 use crate::args::UpOptions;
-use crate::cluster::{Cluster, ClusterOptions, Registries};
+use crate::cluster::{Cluster, ClusterOptions, LEAVING_LIMIT, Registries};
 use crate::inner::{self, Role, Stop};
 use crate::output;
 
@@ -166,25 +167,46 @@ pub(crate) fn make_private_dir(dir: &Path) -> anyhow::Result<()> {
         })
 }
 
-/// Two clusters in one folder would destroy each other.
+/// Two clusters in one folder would destroy each other. Of one that was killed, other processes may hold the lock until they
+/// are gone, too: they are waited for.
 fn lock(dir: &Path) -> anyhow::Result<std::fs::File> {
     let path = dir.join("lock");
-    let file = std::fs::OpenOptions::new()
+    let mut file = std::fs::OpenOptions::new()
         .create(true)
         .truncate(false)
         .write(true)
         .open(&path)
         .with_context(|| format!("cannot write {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => {
-            anyhow::bail!(
-                "{} is in use by another afloat up: stop that one, or say --data-dir DIR",
-                dir.display()
-            )
-        }
-        Err(std::fs::TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+    let started = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(std::fs::TryLockError::WouldBlock) if started.elapsed() < LEAVING_LIMIT && !holder_lives(&path) => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Err(std::fs::TryLockError::WouldBlock) => {
+                anyhow::bail!(
+                    "{} is in use by another afloat up: stop that one, or say --data-dir DIR",
+                    dir.display()
+                )
+            }
+            Err(std::fs::TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+            }
         }
     }
+    // For whoever finds it locked.
+    file.set_len(0)
+        .and_then(|()| write!(file, "{}", std::process::id()))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(file)
+}
+
+/// Whether the process that took the lock is still there. A zombie is not.
+fn holder_lives(lock: &Path) -> bool {
+    let pid = std::fs::read_to_string(lock).unwrap_or_default();
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    // The name in parentheses may contain anything.
+    let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
+    state.is_some_and(|state| !state.starts_with(['Z', 'X']))
 }
