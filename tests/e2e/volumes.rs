@@ -391,7 +391,7 @@ fn claims_keep_what_was_written() {
     wait_until("the claim to be gone", || cluster.get(&["pvc", "data"]).is_none());
     wait_until("its contents to be gone", || !place.exists());
     wait_until("its volume to be gone", || {
-        !cluster.kubectl(&["get", "pv"]).contains("default/data")
+        !cluster.kubectl(&["get", "pv"]).contains("default/data ")
     });
 }
 
