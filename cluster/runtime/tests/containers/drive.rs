@@ -265,6 +265,21 @@ impl Run {
         found
     }
 
+    /// Waits until the kernel has ended all processes in them, which `wait` does not tell of those that were inside.
+    fn wait_for_empty_cgroups(&self) -> anyhow::Result<()> {
+        fn busy(dir: &Path) -> bool {
+            let below = fs::read_dir(dir).into_iter().flatten().flatten();
+            fs::read_to_string(dir.join("cgroup.procs")).is_ok_and(|text| !text.is_empty())
+                || below.map(|entry| entry.path()).any(|path| path.is_dir() && busy(&path))
+        }
+        let end = Instant::now() + LIMIT;
+        while self.cgroups().iter().any(|dir| busy(dir)) {
+            ensure!(Instant::now() < end, "its processes do not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
     /// The process that removes them in the end.
     fn janitor(&self) -> anyhow::Result<Pid> {
         let is_janitor = |pid: &&String| {
@@ -443,6 +458,7 @@ fn swept(world: &World) -> anyhow::Result<()> {
     run.signal(Signal::KILL)?;
     run.wait()?;
     ensure!(!run.cgroups().is_empty(), "nobody is there to remove them");
+    run.wait_for_empty_cgroups()?;
     let mut next = world.start("serve", None)?;
     next.expect("running")?;
     ensure!(run.cgroups().is_empty(), "swept");

@@ -193,7 +193,7 @@ impl Inside {
         Ok(())
     }
 
-    async fn exit_of(&self, id: &str) -> anyhow::Result<(i32, i32)> {
+    pub(crate) async fn exit_of(&self, id: &str) -> anyhow::Result<(i32, i32)> {
         self.end_of(id).await.map(|exit| (exit.code, exit.signal))
     }
 
@@ -495,39 +495,6 @@ impl Inside {
         Ok(())
     }
 
-    /// Whoever is mapped can be had; whoever is not is refused with what to do.
-    async fn users(&self, rootless: bool) -> anyhow::Result<()> {
-        let script = "while read -r k v; do case $k in Uid:|Groups:|CapEff:) echo $k $v;; esac; done < /proc/self/status; exit 9";
-        let mut spec = self.spec("user", 0, script);
-        (spec.uid, spec.gid) = (4_000_000_000, 4_000_000_000);
-        if rootless {
-            let error = self
-                .runtime
-                .create_container(&spec)
-                .await
-                .err()
-                .context("nobody has this user")?;
-            ensure!(error.to_string().contains("newuidmap"), "{error}");
-        }
-        (spec.uid, spec.gid, spec.additional_gids) = (1000, 1000, vec![2000]);
-        spec.drop_capabilities = vec!["ALL".into()];
-        let id = match self.runtime.create_container(&spec).await {
-            Err(RuntimeError::Invalid(message)) if rootless && message.contains("newuidmap") => return Ok(()),
-            other => other?,
-        };
-        self.runtime.start_container(&id).await?;
-        ensure!(self.exit_of(&id).await? == (9, 0));
-        let log = self.dir.join("logs/user/0.log");
-        for text in [
-            "F Uid: 1000 1000 1000 1000",
-            "F Groups: 2000",
-            "F CapEff: 0000000000000000",
-        ] {
-            wait_for_text(&log, text).await?;
-        }
-        Ok(self.runtime.remove_container(&id).await?)
-    }
-
     async fn network(&self) -> anyhow::Result<()> {
         let mut spec = self.spec("app", 0, "");
         let exe = std::env::current_exe()?;
@@ -586,7 +553,7 @@ impl Inside {
     }
 }
 
-async fn wait_for_text(path: &std::path::Path, text: &str) -> anyhow::Result<()> {
+pub(crate) async fn wait_for_text(path: &std::path::Path, text: &str) -> anyhow::Result<()> {
     let end = tokio::time::Instant::now() + LIMIT;
     loop {
         let found = tokio::fs::read_to_string(path).await.unwrap_or_default();

@@ -12,6 +12,7 @@ mod inner;
 mod limits;
 #[path = "../registry/server.rs"]
 mod registry;
+mod users;
 
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
