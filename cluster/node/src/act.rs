@@ -16,7 +16,7 @@ use crate::pod::handler::{self, Target};
 use crate::pod::plan::Action;
 use crate::pod::probe::Answer;
 use crate::pod::spec::{self, ProbeKind};
-use crate::pod::state::{Hook, Instance, Obstacle, ProbeTrack, Process, Sandbox, Why};
+use crate::pod::state::{Hook, Instance, Obstacle, Sandbox, Why};
 use crate::pod::{container_status, env, ephemeral, pull, recover, resize, resolve, resources, security};
 use crate::volume::{self, NameServices};
 use crate::worker::{API_LIMIT, Worker};
@@ -283,23 +283,11 @@ impl Worker {
             .map_err(|error| ("CreateContainerError", error.to_string()))?;
         let label = |key: &str| spec.labels.get(key).cloned().unwrap_or_default();
         Ok(Some(Instance {
-            id,
-            attempt,
             image: label(recover::IMAGE_LABEL),
             image_id: image.id,
-            hash: label(recover::HASH_LABEL),
             stop_signal: label(recover::STOP_SIGNAL_LABEL),
-            process: Process::Created,
-            started_at: None,
-            post_start: Hook::Waiting,
-            startup: ProbeTrack::default(),
-            liveness: ProbeTrack::default(),
-            readiness: ProbeTrack::default(),
-            stop: None,
-            back_off_told: false,
-            start_error: None,
             resources: container.resources.clone().or_else(|| Some(Default::default())),
-            resize_failed: None,
+            ..Instance::created(id, attempt, label(recover::HASH_LABEL))
         }))
     }
 

@@ -15,7 +15,7 @@ use super::plan::{Action, PodView, plan};
 use super::probe::Answer;
 use super::resize;
 use super::spec;
-use super::state::{Hook, Instance, Pending, PodState, ProbeTrack, Process, Sandbox};
+use super::state::{Hook, Instance, Pending, PodState, Process, Sandbox};
 use crate::clock::later;
 
 #[derive(Clone, Debug)]
@@ -325,25 +325,7 @@ impl World {
 }
 
 fn instance(number: u32, attempt: u32, hash: String) -> Instance {
-    Instance {
-        id: format!("{number:064x}"),
-        attempt,
-        image: String::new(),
-        image_id: String::new(),
-        hash,
-        stop_signal: String::new(),
-        process: Process::Created,
-        started_at: None,
-        post_start: Hook::Waiting,
-        startup: ProbeTrack::default(),
-        liveness: ProbeTrack::default(),
-        readiness: ProbeTrack::default(),
-        stop: None,
-        back_off_told: false,
-        start_error: None,
-        resources: None,
-        resize_failed: None,
-    }
+    Instance::created(format!("{number:064x}"), attempt, hash)
 }
 
 fn runtime_container(name: &str, instance: &Instance) -> afloat_runtime::Container {

@@ -82,9 +82,7 @@ pub(crate) fn instance(container: Container, entry: Option<&ContainerStatus>) ->
     };
     let label = |key: &str| container.labels.get(key).cloned().unwrap_or_default();
     Instance {
-        attempt: container.attempt,
         image: label(IMAGE_LABEL),
-        hash: label(HASH_LABEL),
         stop_signal: label(STOP_SIGNAL_LABEL),
         image_id: container.image_id,
         process: match container.state {
@@ -96,18 +94,13 @@ pub(crate) fn instance(container: Container, entry: Option<&ContainerStatus>) ->
         started_at: entry.and_then(told_start).or(container.started_at),
         post_start: if was_running { Hook::Succeeded } else { Hook::Waiting },
         startup: verdict(entry.is_some_and(|e| e.started == Some(true))),
-        liveness: ProbeTrack::default(),
         // A restart of the agent must not take a working pod out of its Services.
         readiness: verdict(entry.is_some_and(|e| e.ready)),
-        stop: None,
-        back_off_told: false,
-        start_error: None,
         // Changed since it was made, or not; a change that was not told yet is made once more.
         resources: entry
             .and_then(|e| e.resources.clone())
             .or_else(|| serde_json::from_str(&label(RESOURCES_LABEL)).ok()),
-        resize_failed: None,
-        id: container.id,
+        ..Instance::created(container.id, container.attempt, label(HASH_LABEL))
     }
 }
 

@@ -11,7 +11,7 @@ use super::back_off::BackOffLimits;
 use super::plan::{Action, PodView, plan};
 use super::probe::Answer;
 use super::spec::{self, ProbeKind};
-use super::state::{Hook, Instance, PodState, ProbeTrack, Process, Sandbox};
+use super::state::{Instance, PodState, Sandbox};
 use crate::clock::later;
 
 struct World {
@@ -96,25 +96,7 @@ impl World {
 
 fn instance(pod: &Pod, name: &str, attempt: u32) -> Instance {
     let container = spec::find(pod, name).unwrap();
-    Instance {
-        id: format!("{name}-{attempt}"),
-        attempt,
-        image: String::new(),
-        image_id: String::new(),
-        hash: spec::hash(container),
-        stop_signal: String::new(),
-        process: Process::Created,
-        started_at: None,
-        post_start: Hook::Waiting,
-        startup: ProbeTrack::default(),
-        liveness: ProbeTrack::default(),
-        readiness: ProbeTrack::default(),
-        stop: None,
-        back_off_told: false,
-        start_error: None,
-        resources: None,
-        resize_failed: None,
-    }
+    Instance::created(format!("{name}-{attempt}"), attempt, spec::hash(container))
 }
 
 fn word(action: &Action) -> Option<String> {

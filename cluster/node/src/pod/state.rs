@@ -210,6 +210,29 @@ pub(crate) struct ProbeTrack {
 }
 
 impl Instance {
+    /// One that was just made, of a container with that hash: nothing is known of it yet.
+    pub(crate) fn created(id: String, attempt: u32, hash: String) -> Self {
+        Self {
+            id,
+            attempt,
+            image: String::new(),
+            image_id: String::new(),
+            hash,
+            stop_signal: String::new(),
+            process: Process::Created,
+            started_at: None,
+            post_start: Hook::Waiting,
+            startup: ProbeTrack::default(),
+            liveness: ProbeTrack::default(),
+            readiness: ProbeTrack::default(),
+            stop: None,
+            back_off_told: false,
+            start_error: None,
+            resources: None,
+            resize_failed: None,
+        }
+    }
+
     pub(crate) fn alive(&self) -> bool {
         !matches!(self.process, Process::Exited(_))
     }
