@@ -5,12 +5,13 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::time::Duration;
 
+use backon::ExponentialBuilder;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::WatchStreamExt;
-use kube::runtime::utils::{Backoff, ResetTimerBackoff};
-use kube::runtime::watcher::{Config, Event, watcher};
+use kube::runtime::utils::ResetTimerBackoff;
+use kube::runtime::watcher::{Config, Event, ExponentialBackoff, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
@@ -53,9 +54,8 @@ async fn follow<K, Value>(
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     K::DynamicType: Default + Eq + Hash,
 {
-    let backoff = ResetTimerBackoff::new(Pause::default(), Duration::from_secs(10));
     let mut events = watcher(Api::<K>::all(client.clone()), Config::default())
-        .backoff(backoff)
+        .backoff(pauses())
         .boxed();
     let mut listed = BTreeMap::new();
     loop {
@@ -71,28 +71,14 @@ async fn follow<K, Value>(
     }
 }
 
-/// Pauses between attempts of a watch: from 50 ms, doubling to 3 s, not all at once.
-#[derive(Default)]
-struct Pause {
-    failures: u32,
-}
-
-impl Iterator for Pause {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        let exact = Duration::from_millis(50).saturating_mul(1 << self.failures.min(6));
-        self.failures = self.failures.saturating_add(1);
-        Some(
-            exact
-                .min(Duration::from_secs(3))
-                .mul_f64(rand::random_range(0.75..1.25)),
-        )
-    }
-}
-
-impl Backoff for Pause {
-    fn reset(&mut self) {
-        self.failures = 0;
-    }
+/// Pauses between attempts of a watch: from 30 ms, doubling to 2 s, each up to twice as long by chance, so that not all begin anew at once.
+fn pauses() -> ResetTimerBackoff<ExponentialBackoff> {
+    let pauses = ExponentialBuilder::new()
+        .with_min_delay(Duration::from_micros(31_250))
+        .with_max_delay(Duration::from_micros(1_875_000))
+        .with_factor(2.0)
+        .without_max_times()
+        .with_jitter();
+    // Reset by time: a watch that begins anew reports progress even if its list then fails.
+    ResetTimerBackoff::new(pauses.into(), Duration::from_secs(10))
 }

@@ -8,12 +8,13 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::time::Duration;
 
+use backon::ExponentialBuilder;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::WatchStreamExt;
-use kube::runtime::utils::{Backoff, ResetTimerBackoff};
-use kube::runtime::watcher::{Config, Event, watcher};
+use kube::runtime::utils::ResetTimerBackoff;
+use kube::runtime::watcher::{Config, Event, ExponentialBackoff, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
@@ -63,9 +64,7 @@ async fn follow<K, Key, Value>(
     K::DynamicType: Default + Eq + Hash,
     Key: Ord,
 {
-    // Reset by time: a watch that begins anew reports progress even if its list then fails.
-    let backoff = ResetTimerBackoff::new(Pause::default(), Duration::from_secs(10));
-    let mut events = watcher(api, Config::default()).backoff(backoff).boxed();
+    let mut events = watcher(api, Config::default()).backoff(pauses()).boxed();
     let mut listed = BTreeMap::new();
     loop {
         let change = match events.try_next().await {
@@ -92,27 +91,15 @@ async fn follow<K, Key, Value>(
     }
 }
 
-/// Pauses between attempts of a watch: from 50 ms, doubling to 3 s, a little apart between nodes. Shorter than
-/// kube's default, as a proxy that does not see is a proxy that loses connections.
-#[derive(Default)]
-struct Pause {
-    failures: u32,
-}
-
-impl Iterator for Pause {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        let exact = Duration::from_millis(50)
-            .saturating_mul(1 << self.failures.min(6))
-            .min(Duration::from_secs(3));
-        self.failures = self.failures.saturating_add(1);
-        Some(exact.mul_f64(rand::random_range(0.75..1.25)))
-    }
-}
-
-impl Backoff for Pause {
-    fn reset(&mut self) {
-        self.failures = 0;
-    }
+/// Pauses between attempts of a watch: from 30 ms, doubling to 2 s, each up to twice as long by chance, so that nodes do not ask all at once. Shorter
+/// than kube's default, as a proxy that does not see is a proxy that loses connections.
+fn pauses() -> ResetTimerBackoff<ExponentialBackoff> {
+    let pauses = ExponentialBuilder::new()
+        .with_min_delay(Duration::from_micros(31_250))
+        .with_max_delay(Duration::from_micros(1_875_000))
+        .with_factor(2.0)
+        .without_max_times()
+        .with_jitter();
+    // Reset by time: a watch that begins anew reports progress even if its list then fails.
+    ResetTimerBackoff::new(pauses.into(), Duration::from_secs(10))
 }
