@@ -205,8 +205,5 @@ fn lock(dir: &Path) -> anyhow::Result<std::fs::File> {
 /// Whether the process that took the lock is still there. A zombie is not.
 fn holder_lives(lock: &Path) -> bool {
     let pid = std::fs::read_to_string(lock).unwrap_or_default();
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
-    // The name in parentheses may contain anything.
-    let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
-    state.is_some_and(|state| !state.starts_with(['Z', 'X']))
+    afloat_runtime::process::state(pid.trim()).is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }

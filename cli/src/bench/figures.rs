@@ -27,10 +27,9 @@ pub(super) fn cpu(pid: u32) -> Duration {
     }
 }
 
-/// utime and stime of `/proc/<pid>/stat`. The name in parentheses may contain anything.
+/// utime and stime of `/proc/<pid>/stat`.
 fn total_ticks(stat: &str) -> Option<u64> {
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_whitespace().skip(11);
+    let mut fields = afloat_runtime::process::stat_fields(stat)?.skip(11);
     let user: u64 = fields.next()?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
     Some(user + system)

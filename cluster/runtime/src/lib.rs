@@ -9,6 +9,7 @@ pub mod host;
 pub mod image;
 pub mod net;
 pub mod oci;
+pub mod process;
 pub mod registry;
 
 use std::collections::BTreeMap;

@@ -93,15 +93,11 @@ fn entries(folder: impl AsRef<Path>) -> usize {
 fn processes() -> (usize, usize) {
     let mut counts = (0, 0);
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().parse::<u32>().is_err() {
-            continue;
-        }
-        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        // The name in parentheses may contain anything.
-        let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start().chars().next());
-        if let Some(state) = state {
+        let name = entry.file_name();
+        let pid = name.to_str().filter(|name| name.parse::<u32>().is_ok());
+        if let Some(state) = pid.and_then(afloat_runtime::process::state) {
             counts.0 += 1;
-            counts.1 += usize::from(state == Some('Z'));
+            counts.1 += usize::from(state == 'Z');
         }
     }
     counts

@@ -334,8 +334,7 @@ pub(crate) fn start_time(pid: i32) -> Option<u64> {
 
 /// State letter and start time out of /proc/PID/stat (proc(5): fields 3 and 22; the name may hold anything).
 pub(crate) fn parse_stat(stat: &str) -> Option<(char, u64)> {
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_ascii_whitespace();
+    let mut fields = crate::process::stat_fields(stat)?;
     let state = fields.next()?.chars().next()?;
     Some((state, fields.nth(18)?.parse().ok()?))
 }

@@ -67,8 +67,7 @@ fn processes() -> BTreeMap<i32, Process> {
 
 /// proc_pid_stat(5), proc_pid_statm(5).
 fn parse(stat: &str, statm: &str) -> Option<Process> {
-    let (_, rest) = stat.rsplit_once(')')?;
-    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    let fields: Vec<&str> = crate::process::stat_fields(stat)?.collect();
     let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
     let mut pages = statm.split_ascii_whitespace().skip(1).map(str::parse::<u64>);
     Some(Process {
