@@ -12,7 +12,8 @@ use afloat_apiserver::{ApiServer, ByteStream, KubeletDialer};
 use afloat_node::{Agent, AgentOptions};
 use afloat_proxy::{Proxy, ProxyOptions};
 use afloat_runtime::Runtime;
-use afloat_runtime::image::{ImageStore, Thresholds};
+use afloat_runtime::host::Inherited;
+use afloat_runtime::image::{BuildSpec, ImageStore, Thresholds};
 use afloat_runtime::net::Bridge;
 use afloat_runtime::oci::{ImageService, OciOptions, OciRuntime};
 use afloat_runtime::registry::{Network, Puller, RegistryOptions};
@@ -67,6 +68,26 @@ pub(crate) struct ClusterOptions {
     pub(crate) pki: Option<Arc<Pki>>,
     /// Puts something between the node agents and what runs containers.
     pub(crate) wrap: Option<WrapRuntime>,
+}
+
+impl ClusterOptions {
+    /// A cluster that nobody outside of this process reaches and that pulls nothing, in the folder that the outer process made.
+    pub(crate) fn apart(nodes: u32, inherited: &Inherited) -> Self {
+        Self {
+            nodes,
+            data_dir: inherited.data_dir.clone(),
+            rootless: inherited.rootless,
+            proxy_lag: Duration::ZERO,
+            operator: true,
+            oci_runtime: None,
+            host_ports: None,
+            puller: None,
+            image_thresholds: Thresholds::default(),
+            dns: None,
+            pki: None,
+            wrap: None,
+        }
+    }
 }
 
 /// Puts something around a runtime.
@@ -341,6 +362,32 @@ impl Cluster {
     fn spawn_api(&mut self, listener: tokio::net::TcpListener, pki: Arc<Pki>) {
         let (api, shutdown) = (self.api.clone(), self.shutdown.clone());
         self.keep("API endpoint", async move { api.serve(listener, &pki, shutdown).await });
+    }
+
+    /// Builds images of this very program, with the shared libraries that it needs: their name, the part that it plays
+    /// (`afloat app`), and its version, which makes an image of its own of it while they share their layer.
+    pub(crate) async fn build_images_of_itself(
+        &self,
+        wanted: &'static [(&'static str, &'static str, &'static str)],
+    ) -> anyhow::Result<()> {
+        let images = self.images.clone();
+        let program = std::env::current_exe()?;
+        tokio::task::spawn_blocking(move || {
+            for (name, role, version) in wanted {
+                let spec = BuildSpec {
+                    name: (*name).to_owned(),
+                    files: vec![(program.clone(), "/afloat".to_owned())],
+                    libraries: true,
+                    entrypoint: ["/afloat", "app", role].map(str::to_owned).to_vec(),
+                    env: vec![format!("APP_VERSION={version}")],
+                    ..BuildSpec::default()
+                };
+                let built = images.build(&spec);
+                built.with_context(|| format!("cannot build the image {name}"))?;
+            }
+            anyhow::Ok(())
+        })
+        .await?
     }
 
     /// Waits until every node of this process is Ready.

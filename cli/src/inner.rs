@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
 
-use afloat_runtime::host::{self, Broker};
+use afloat_runtime::host::{self, Broker, HostOptions};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -66,6 +66,36 @@ pub(crate) fn main(arguments: &[OsString]) -> anyhow::Result<i32> {
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
+}
+
+/// In the outer process: runs a role in a cluster that keeps nothing and that the host does not reach.
+pub(crate) fn run_apart(role: &Role) -> anyhow::Result<i32> {
+    Ok(host::run(HostOptions {
+        listen: Vec::new(),
+        data_dir: None,
+        inner_args: arguments(role)?,
+        environment: environment(),
+    })?)
+}
+
+/// In the inner process: runs what cannot be taken up half-way until its end, or until the user wants it to stop.
+pub(crate) async fn whole<F>(
+    restarts: u32,
+    mut stop: Stop,
+    run: impl FnOnce(CancellationToken) -> F,
+) -> anyhow::Result<i32>
+where
+    F: Future<Output = anyhow::Result<i32>>,
+{
+    anyhow::ensure!(
+        restarts == 0,
+        "the cluster died half-way; its figures would mean nothing"
+    );
+    let token = stop.token();
+    tokio::select! {
+        result = run(token) => result,
+        code = stop.requested() => Ok(code),
+    }
 }
 
 /// Log lines go to standard error; `AFLOAT_LOG` chooses which, as `RUST_LOG` does elsewhere.

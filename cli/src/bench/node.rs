@@ -9,13 +9,10 @@ mod phase;
 mod timed;
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use afloat_runtime::host::{self, HostOptions, Inherited};
-use afloat_runtime::image::{BuildSpec, Thresholds};
-use anyhow::Context as _;
+use afloat_runtime::host::Inherited;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use serde::Serialize;
@@ -34,32 +31,19 @@ const BOOT_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(3);
 /// How long what is being taken away may take, after the last pod is gone.
 const LEAVING_LIMIT: Duration = Duration::from_secs(20);
-/// Old and new image of the pods.
-const IMAGES: [&str; 2] = ["pause:v1", "pause:v2"];
+/// Old and new image of the pods; the program only waits there.
+static IMAGES: [(&str, &str, &str); 2] = [("pause:v1", "collect", "v1"), ("pause:v2", "collect", "v2")];
 /// Where the pods are.
 const NAMESPACE: &str = "default";
 
 /// In the outer process, single-threaded.
 pub(super) fn outer(options: &BenchNodeOptions) -> anyhow::Result<i32> {
-    Ok(host::run(HostOptions {
-        listen: Vec::new(),
-        data_dir: None,
-        inner_args: inner::arguments(&Role::BenchNode(options.clone()))?,
-        environment: inner::environment(),
-    })?)
+    inner::run_apart(&Role::BenchNode(options.clone()))
 }
 
 /// In the inner process.
-pub(crate) async fn inner(options: BenchNodeOptions, inherited: Inherited, mut stop: Stop) -> anyhow::Result<i32> {
-    anyhow::ensure!(
-        inherited.restarts == 0,
-        "the cluster died half-way; its figures would mean nothing"
-    );
-    let token = stop.token();
-    tokio::select! {
-        result = run(&options, inherited, token) => result,
-        code = stop.requested() => Ok(code),
-    }
+pub(crate) async fn inner(options: BenchNodeOptions, inherited: Inherited, stop: Stop) -> anyhow::Result<i32> {
+    inner::whole(inherited.restarts, stop, |token| run(options, inherited, token)).await
 }
 
 /// Everything that was measured; seconds, MiB.
@@ -79,7 +63,7 @@ struct Outcome {
 }
 
 async fn run(
-    options: &BenchNodeOptions,
+    options: BenchNodeOptions,
     inherited: Inherited,
     token: tokio_util::sync::CancellationToken,
 ) -> anyhow::Result<i32> {
@@ -87,34 +71,24 @@ async fn run(
     let wrap = verbs.clone();
     let cluster = Cluster::start(
         ClusterOptions {
-            nodes: options.nodes,
-            data_dir: inherited.data_dir.clone(),
-            rootless: inherited.rootless,
-            proxy_lag: Duration::ZERO,
             operator: false,
             oci_runtime: options.oci_runtime.clone(),
-            host_ports: None,
-            dns: None,
-            puller: None,
-            image_thresholds: Thresholds::default(),
-            pki: None,
             wrap: Some(Arc::new(move |runtime| timed::Timed::around(runtime, wrap.clone()))),
+            ..ClusterOptions::apart(options.nodes, &inherited)
         },
         token,
     )
     .await?;
     cluster.wait_ready(BOOT_LIMIT).await?;
     let boot_seconds = inner::since_start().as_secs_f64();
-    build_images(&cluster).await?;
+    cluster.build_images_of_itself(&IMAGES).await?;
     let pods: Api<Pod> = Api::namespaced(cluster.api.client("afloat-bench"), NAMESPACE);
-    let left = |pods: &Api<Pod>| Left::count(pods.clone(), &inherited.data_dir);
 
     // Some on every node first: what is made once and kept (folders, opened files) is no leak.
     for step in [Move::Create, Move::Update, Move::Delete] {
         phase::run(step, &pods, 2 * options.nodes, options.timeout, &verbs).await?;
     }
-    settled(&pods, &inherited.data_dir, None).await?;
-    let before = left(&pods).await?;
+    let before = settled(&pods, &inherited.data_dir, None).await?;
     let mut rss_mib = [inner::rss_mib(), 0.0];
     let mut phases = Vec::new();
     for step in [Move::Create, Move::Update, Move::Delete] {
@@ -161,27 +135,6 @@ async fn settled(pods: &Api<Pod>, data_dir: &std::path::Path, before: Option<Lef
         }
         last = now;
     }
-}
-
-async fn build_images(cluster: &Cluster) -> anyhow::Result<()> {
-    let images = cluster.images.clone();
-    let program = std::env::current_exe()?;
-    tokio::task::spawn_blocking(move || {
-        for name in IMAGES {
-            images
-                .build(&BuildSpec {
-                    name: name.to_owned(),
-                    files: vec![(PathBuf::from(&program), "/afloat".to_owned())],
-                    libraries: true,
-                    entrypoint: ["/afloat", "app", "collect"].map(str::to_owned).to_vec(),
-                    env: vec![format!("IMAGE={name}")],
-                    ..BuildSpec::default()
-                })
-                .with_context(|| format!("cannot build the image {name}"))?;
-        }
-        anyhow::Ok(())
-    })
-    .await?
 }
 
 fn table(outcome: &Outcome) -> String {

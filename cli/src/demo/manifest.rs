@@ -35,6 +35,9 @@ pub(crate) const V1: &str = "web:v1";
 pub(crate) const V2: &str = "web:v2";
 /// The image of the second container.
 pub(crate) const COLLECTOR: &str = "collector:v1";
+/// All of them, with what the program does there.
+pub(crate) static IMAGES: [(&str, &str, &str); 3] =
+    [(V1, "web", "v1"), (V2, "web", "v2"), (COLLECTOR, "collect", "v1")];
 /// Port that the application listens on.
 const PORT: u16 = 8080;
 

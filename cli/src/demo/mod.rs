@@ -7,11 +7,9 @@ mod progress;
 mod report;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use afloat_runtime::host::{self, HostOptions, Inherited};
-use afloat_runtime::image::BuildSpec;
+use afloat_runtime::host::Inherited;
 use anyhow::Context as _;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
@@ -47,32 +45,19 @@ const ALL: [Strategy; 4] = [
 
 /// In the outer process, single-threaded.
 pub(crate) fn outer(options: &DemoOptions) -> anyhow::Result<i32> {
-    Ok(host::run(HostOptions {
-        listen: Vec::new(),
-        data_dir: None,
-        inner_args: inner::arguments(&Role::Demo(options.clone()))?,
-        environment: inner::environment(),
-    })?)
+    inner::run_apart(&Role::Demo(options.clone()))
 }
 
 /// In the inner process.
-pub(crate) async fn inner(options: DemoOptions, inherited: Inherited, mut stop: Stop) -> anyhow::Result<i32> {
-    anyhow::ensure!(
-        inherited.restarts == 0,
-        "the demo's cluster died half-way; its figures would mean nothing"
-    );
-    let token = stop.token();
-    tokio::select! {
-        result = run(options, inherited, token) => result.map(|()| 0),
-        code = stop.requested() => Ok(code),
-    }
+pub(crate) async fn inner(options: DemoOptions, inherited: Inherited, stop: Stop) -> anyhow::Result<i32> {
+    inner::whole(inherited.restarts, stop, |token| run(options, inherited, token)).await
 }
 
 async fn run(
     options: DemoOptions,
     inherited: Inherited,
     token: tokio_util::sync::CancellationToken,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<i32> {
     let strategies: Vec<Strategy> = ALL
         .into_iter()
         .filter(|s| options.strategies.is_empty() || options.strategies.contains(s))
@@ -81,18 +66,9 @@ async fn run(
     progress.say("booting the cluster");
     let cluster = Cluster::start(
         ClusterOptions {
-            nodes: options.nodes,
-            data_dir: inherited.data_dir.clone(),
-            rootless: inherited.rootless,
             proxy_lag: options.proxy_lag,
-            operator: true,
             oci_runtime: options.oci_runtime.clone(),
-            puller: None,
-            image_thresholds: Default::default(),
-            host_ports: None,
-            dns: None,
-            pki: None,
-            wrap: None,
+            ..ClusterOptions::apart(options.nodes, &inherited)
         },
         token,
     )
@@ -104,7 +80,7 @@ async fn run(
         options.nodes,
         boot.as_secs_f64()
     ));
-    build_images(&cluster).await?;
+    cluster.build_images_of_itself(&manifest::IMAGES).await?;
     let figures = ClusterFigures {
         nodes: options.nodes,
         boot_seconds: round(boot.as_secs_f64(), 3),
@@ -137,33 +113,7 @@ async fn run(
         output::print(&report.table(&conditions))?;
     }
     cluster.stop(STOP_LIMIT).await;
-    Ok(())
-}
-
-/// The application is this very program: version 1 and 2 differ in a variable, so they are two images with one layer.
-async fn build_images(cluster: &Cluster) -> anyhow::Result<()> {
-    let images = cluster.images.clone();
-    let program = std::env::current_exe()?;
-    tokio::task::spawn_blocking(move || {
-        for (name, role, version) in [
-            (manifest::V1, "web", "v1"),
-            (manifest::V2, "web", "v2"),
-            (manifest::COLLECTOR, "collect", "v1"),
-        ] {
-            images
-                .build(&BuildSpec {
-                    name: name.to_owned(),
-                    files: vec![(PathBuf::from(&program), "/afloat".to_owned())],
-                    libraries: true,
-                    entrypoint: vec!["/afloat".into(), "app".into(), role.into()],
-                    env: vec![format!("APP_VERSION={version}")],
-                    ..BuildSpec::default()
-                })
-                .with_context(|| format!("cannot build the image {name}"))?;
-        }
-        anyhow::Ok(())
-    })
-    .await?
+    Ok(0)
 }
 
 /// One strategy's run.

@@ -57,13 +57,13 @@ impl Move {
             Self::Create => {
                 let pod = json!({
                     "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
-                    "spec": {"containers": [{"name": "app", "image": IMAGES[0]}]},
+                    "spec": {"containers": [{"name": "app", "image": IMAGES[0].0}]},
                 });
                 let pod = serde_json::from_value(pod).map_err(kube::Error::SerdeError)?;
                 pods.create(&PostParams::default(), &pod).await.map(drop)
             }
             Self::Update => {
-                let patch = json!({"spec": {"containers": [{"name": "app", "image": IMAGES[1]}]}});
+                let patch = json!({"spec": {"containers": [{"name": "app", "image": IMAGES[1].0}]}});
                 let (parameters, patch) = (PatchParams::default(), Patch::Strategic(patch));
                 pods.patch(name, &parameters, &patch).await.map(drop)
             }
