@@ -43,7 +43,6 @@ impl Cluster {
 
     /// The same with more flags.
     pub(crate) fn boot_with(nodes: u32, flags: &[&str]) -> Option<Self> {
-        kubectl_program()?;
         let temporary = tempfile::tempdir().expect("a temporary folder");
         let dir = temporary.path().join("data");
         let mut cluster = Self::boot_in(&dir, nodes, flags)?;
@@ -53,6 +52,7 @@ impl Cluster {
 
     /// Boots a cluster in a folder that may hold an earlier cluster's state.
     pub(crate) fn boot_in(dir: &Path, nodes: u32, flags: &[&str]) -> Option<Self> {
+        kubectl_program()?;
         let port = free_port();
         let mut child = Command::new(AFLOAT)
             .args([
@@ -176,22 +176,24 @@ impl Cluster {
             ("web:v2", "web", "v2"),
             ("collector:v1", "collect", "v1"),
         ] {
-            let output = Command::new(AFLOAT)
-                .args([
-                    "image",
-                    "build",
-                    name,
-                    "--libraries",
-                    "--file",
-                    &format!("{AFLOAT}=/afloat"),
-                ])
-                .args(["--entrypoint", "/afloat", "--entrypoint", "app", "--entrypoint", role])
-                .args(["--env", &format!("APP_VERSION={version}"), "--data-dir"])
-                .arg(&self.dir)
-                .output()
-                .expect("afloat image build starts");
-            text(&output, &["image build", name]);
+            let (file, env) = (format!("{AFLOAT}=/afloat"), format!("APP_VERSION={version}"));
+            let entrypoint = ["--entrypoint", "/afloat", "--entrypoint", "app", "--entrypoint", role];
+            let build = ["build", name, "--libraries", "--file", &file, "--env", &env];
+            self.image(&[&build[..], &entrypoint].concat());
         }
+    }
+
+    /// Runs `afloat image` on the cluster's images, whatever comes of it.
+    pub(crate) fn try_image(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(AFLOAT);
+        command.arg("image").args(arguments).arg("--data-dir").arg(&self.dir);
+        command.output().expect("afloat image starts")
+    }
+
+    /// Runs `afloat image`, which must succeed, and gives what it printed.
+    #[track_caller]
+    pub(crate) fn image(&self, arguments: &[&str]) -> String {
+        text(&self.try_image(arguments), arguments)
     }
 
     /// Sends a signal and waits for the end; gives the exit code.

@@ -1,11 +1,11 @@
 //! Images from a registry on loopback, in real containers.
 
-use std::process::{Command, Output};
+use std::process::Output;
 
 use afloat_runtime::image::{BuildSpec, ImageStore};
 use serde_json::{Value, json};
 
-use crate::cluster::{AFLOAT, Cluster, ONLINE, container, wait_until};
+use crate::cluster::{Cluster, ONLINE, container, wait_until};
 use crate::registry::{Fault, Login, Registry, gzip, layer};
 
 /// The layers of an image that can sleep, out of this machine's own program: as tars, plain and as they are sent.
@@ -87,16 +87,6 @@ fn told(cluster: &Cluster, name: &str, beginning: &str) {
     wait_until(&format!("an event of {name} that begins with {beginning:?}"), || {
         events(cluster, name).iter().any(|event| event.starts_with(beginning))
     });
-}
-
-fn image(cluster: &Cluster, arguments: &[&str]) -> Output {
-    let mut command = Command::new(AFLOAT);
-    command
-        .arg("image")
-        .args(arguments)
-        .arg("--data-dir")
-        .arg(cluster.dir());
-    command.output().expect("afloat image starts")
 }
 
 fn text(output: &Output) -> String {
@@ -200,18 +190,15 @@ fn pods_pull_from_a_registry_as_their_policies_say() {
     assert!(!short.to_string().contains("back-off 40s"), "{short:#}");
 
     // What was made here is what its name means, with no registry far and wide.
-    let built = image(
-        &cluster,
-        &[
-            "build",
-            "here:latest",
-            "--file",
-            "/bin/sleep=/bin/sleep",
-            "--libraries",
-            "--entrypoint=/bin/sleep",
-            "--entrypoint=100000",
-        ],
-    );
+    let built = cluster.try_image(&[
+        "build",
+        "here:latest",
+        "--file",
+        "/bin/sleep=/bin/sleep",
+        "--libraries",
+        "--entrypoint=/bin/sleep",
+        "--entrypoint=100000",
+    ]);
     assert!(built.status.success(), "{}", text(&built));
     cluster.apply(&pod("here", "here", policy("Always")));
     running(&cluster, "here");
@@ -326,15 +313,15 @@ fn images_that_nobody_uses_go_when_the_disk_fills_up_and_by_hand() {
     let (used, unused) = (registry.name("app:used"), registry.name("app:unused"));
     cluster.apply(&pod("used", &used, |_| {}));
     running(&cluster, "used");
-    let pulled = image(&cluster, &["pull", &unused]);
+    let pulled = cluster.try_image(&["pull", &unused]);
     assert!(
         pulled.status.success() && text(&pulled).starts_with(&unused),
         "{}",
         text(&pulled)
     );
-    let built = image(&cluster, &["build", "here:v1", "--file", "/bin/cat=/cat"]);
+    let built = cluster.try_image(&["build", "here:v1", "--file", "/bin/cat=/cat"]);
     assert!(built.status.success(), "{}", text(&built));
-    let list = || text(&image(&cluster, &["ls"]));
+    let list = || text(&cluster.try_image(&["ls"]));
     wait_until("the unused image to be removed", || !list().contains(&unused));
     let left = list();
     assert!(left.contains(&used) && left.contains("here:v1"), "{left}");
@@ -346,8 +333,8 @@ fn images_that_nobody_uses_go_when_the_disk_fills_up_and_by_hand() {
     wait_until("its layer to go, too", || layers() == base.len() + 2);
 
     // By hand: the container keeps its layers, whatever happens to its image.
-    assert!(image(&cluster, &["rm", &used]).status.success());
-    let pruned = image(&cluster, &["prune"]);
+    assert!(cluster.try_image(&["rm", &used]).status.success());
+    let pruned = cluster.try_image(&["prune"]);
     assert_eq!(text(&pruned), "removed 0 images and 0 layers\n");
     assert_eq!(
         cluster.kubectl(&["exec", "used", "--", "/bin/cat", "/etc/text"]),
@@ -355,7 +342,7 @@ fn images_that_nobody_uses_go_when_the_disk_fills_up_and_by_hand() {
     );
     cluster.kubectl(&["delete", "pod", "used"]);
     wait_until("its layers to be free", || {
-        text(&image(&cluster, &["prune"])).ends_with(" and 0 layers\n") && layers() == 1
+        text(&cluster.try_image(&["prune"])).ends_with(" and 0 layers\n") && layers() == 1
     });
     for (arguments, says) in [
         (&["rm", "nothing:v1"][..], "there is no image called nothing:v1"),
@@ -370,7 +357,7 @@ fn images_that_nobody_uses_go_when_the_disk_fills_up_and_by_hand() {
             "cannot read /does/not/exist",
         ),
     ] {
-        let output = image(&cluster, arguments);
+        let output = cluster.try_image(arguments);
         assert!(
             !output.status.success() && text(&output).contains(says),
             "{arguments:?}: {}",

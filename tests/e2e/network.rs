@@ -23,21 +23,17 @@ fn find(program: &str) -> Option<PathBuf> {
 
 /// Builds `tool:v1` and `web:v1`; false (and a word why) where this machine lacks a program.
 pub(crate) fn build_images(cluster: &Cluster) -> bool {
-    let mut command = Command::new(AFLOAT);
-    command.args(["image", "build", "tool:v1", "--libraries", "--entrypoint", "/bin/bash"]);
+    let mut build = vec!["build", "tool:v1", "--libraries", "--entrypoint", "/bin/bash"];
+    let mut files = Vec::new();
     for name in TOOLS {
         let Some(file) = find(name) else {
             eprintln!("skipped: this machine has no {name}");
             return false;
         };
-        command.args(["--file", &format!("{}=/bin/{name}", file.display())]);
+        files.push(format!("--file={}=/bin/{name}", file.display()));
     }
-    let output = command
-        .arg("--data-dir")
-        .arg(cluster.dir())
-        .output()
-        .expect("afloat starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    build.extend(files.iter().map(String::as_str));
+    cluster.image(&build);
     cluster.build_images();
     true
 }

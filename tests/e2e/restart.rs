@@ -43,9 +43,6 @@ pub(crate) fn inner_pid(outer: u32) -> Option<u32> {
 fn kill_9_and_a_new_start_is_a_node_reboot() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("data");
-    if crate::cluster::kubectl_program().is_none() {
-        return;
-    }
     let Some(cluster) = Cluster::boot_in(&dir, 2, &[]) else {
         return;
     };

@@ -2,11 +2,11 @@
 //! and, where kubectl still can, over SPDY.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Command, Output};
+use std::process::Output;
 
 use serde_json::{Value, json};
 
-use crate::cluster::{AFLOAT, Cluster, condition, signal_process, wait_until};
+use crate::cluster::{Cluster, condition, signal_process, wait_until};
 use crate::restart::{descendants, inner_pid, words};
 use crate::streams::{Forward, Terminal, page, resize, run, spawn};
 
@@ -29,22 +29,10 @@ fn build_busybox(cluster: &Cluster) -> bool {
         eprintln!("skipped: no /bin/busybox");
         return false;
     }
-    let mut command = Command::new(AFLOAT);
-    command.args([
-        "image",
-        "build",
-        "busybox:1",
-        "--libraries",
-        "--cmd",
-        "sh",
-        "--data-dir",
-    ]);
-    command.arg(cluster.dir());
-    for applet in APPLETS {
-        command.args(["--file", &format!("/bin/busybox=/bin/{applet}")]);
-    }
-    let output = command.output().expect("afloat image build starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let files = APPLETS.map(|applet| format!("--file=/bin/busybox=/bin/{applet}"));
+    let mut build = vec!["build", "busybox:1", "--libraries", "--cmd", "sh"];
+    build.extend(files.iter().map(String::as_str));
+    cluster.image(&build);
     true
 }
 

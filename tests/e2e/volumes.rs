@@ -1,11 +1,10 @@
 //! Volumes of all kinds, claims, and service account tokens, as containers and kubectl see them.
 
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::cluster::{AFLOAT, Cluster, cloneset, condition, container, wait_until};
+use crate::cluster::{Cluster, cloneset, condition, container, wait_until};
 
 const BUSYBOX: &str = "/bin/busybox";
 const CURL: &str = "/usr/bin/curl";
@@ -16,14 +15,8 @@ fn build_tools(cluster: &Cluster) -> Option<()> {
         eprintln!("skipped: no {BUSYBOX} or no {CURL} to make an image of");
         return None;
     }
-    let output = Command::new(AFLOAT)
-        .args(["image", "build", "tools:v1", "--libraries"])
-        .args(["--file", &format!("{BUSYBOX}={BUSYBOX}")])
-        .args(["--file", &format!("{CURL}={CURL}"), "--data-dir"])
-        .arg(cluster.dir())
-        .output()
-        .expect("afloat image build starts");
-    assert!(output.status.success(), "{output:?}");
+    let files = [BUSYBOX, CURL].map(|program| format!("--file={program}={program}"));
+    cluster.image(&["build", "tools:v1", "--libraries", &files[0], &files[1]]);
     Some(())
 }
 
@@ -307,9 +300,6 @@ fn mounted(name: &str, claim: &str) -> Value {
 fn claims_keep_what_was_written() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("data");
-    if crate::cluster::kubectl_program().is_none() {
-        return;
-    }
     let Some(cluster) = Cluster::boot_in(&dir, 2, &[]) else {
         return;
     };

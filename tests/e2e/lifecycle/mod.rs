@@ -10,11 +10,10 @@ mod start;
 mod stop;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::cluster::{AFLOAT, Cluster, wait_until};
+use crate::cluster::{Cluster, wait_until};
 
 /// A cluster of one node, an image `box` (busybox) and a folder for the records.
 struct Ground {
@@ -218,14 +217,8 @@ fn executable(file: &Path) {
 }
 
 fn build_image(cluster: &Cluster, name: &str, bin: &Path) {
-    let output = Command::new(AFLOAT)
-        .args(["image", "build", name, "--file"])
-        .arg(format!("{}=/bin", bin.display()))
-        .args(["--env", "PATH=/bin", "--data-dir"])
-        .arg(cluster.dir())
-        .output()
-        .expect("afloat image build starts");
-    assert!(output.status.success(), "{output:?}");
+    let file = format!("{}=/bin", bin.display());
+    cluster.image(&["build", name, "--file", &file, "--env", "PATH=/bin"]);
 }
 
 /// A file of the repository's examples.
