@@ -62,6 +62,14 @@ struct ErrorEntry {
     message: String,
 }
 
+/// What is asked for, wherever it leads and whoever asks.
+struct Ask<'a> {
+    method: Method,
+    uri: String,
+    accept: Option<&'a str>,
+    range: Option<&'a str>,
+}
+
 impl<'a> Session<'a> {
     pub(super) async fn new(
         transport: &'a Transport,
@@ -147,9 +155,14 @@ impl<'a> Session<'a> {
         accept: Option<&str>,
         range: Option<&str>,
     ) -> Result<Response<Incoming>, PullError> {
-        let uri = format!("{}/v2/{}/{path}", self.origin, self.repository);
+        let ask = Ask {
+            method,
+            uri: format!("{}/v2/{}/{path}", self.origin, self.repository),
+            accept,
+            range,
+        };
         let known = self.authorization.lock().await.clone();
-        let response = self.follow(&method, &uri, accept, range, known.as_deref()).await?;
+        let response = self.follow(&ask, known.as_deref()).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
@@ -171,7 +184,7 @@ impl<'a> Session<'a> {
                 }
                 Err(error) => return Err(error),
             };
-            let response = self.follow(&method, &uri, accept, range, Some(&authorization)).await?;
+            let response = self.follow(&ask, Some(&authorization)).await?;
             if !matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
                 *self.authorization.lock().await = Some(authorization);
                 return Ok(response);
@@ -200,7 +213,13 @@ impl<'a> Session<'a> {
             return Err(unusable("has no TLS: a password must not be sent there"));
         }
         let basic = credentials.map(Credentials::basic);
-        let response = self.follow(&Method::GET, &text, None, None, basic.as_deref()).await?;
+        let ask = Ask {
+            method: Method::GET,
+            uri: text,
+            accept: None,
+            range: None,
+        };
+        let response = self.follow(&ask, basic.as_deref()).await?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
@@ -230,47 +249,34 @@ impl<'a> Session<'a> {
     /// A request to wherever it leads. Another server is not told who we are.
     ///
     /// A connection that breaks at once is no reason to give up: it may be one that the server had closed meanwhile.
-    async fn follow(
-        &self,
-        method: &Method,
-        uri: &str,
-        accept: Option<&str>,
-        range: Option<&str>,
-        authorization: Option<&str>,
-    ) -> Result<Response<Incoming>, PullError> {
+    async fn follow(&self, ask: &Ask<'_>, authorization: Option<&str>) -> Result<Response<Incoming>, PullError> {
         let mut wait = FIRST_WAIT;
         for _ in 1..ATTEMPTS {
             let begin = Instant::now();
-            match self.follow_once(method, uri, accept, range, authorization).await {
+            match self.follow_once(ask, authorization).await {
                 Err(PullError::Unavailable(why)) if begin.elapsed() < AT_ONCE => {
-                    tracing::debug!(uri, why, "asking again");
+                    tracing::debug!(uri = ask.uri, why, "asking again");
                 }
                 other => return other,
             }
             tokio::time::sleep(wait.mul_f64(rand::random_range(0.5..1.0))).await;
             wait *= 2;
         }
-        self.follow_once(method, uri, accept, range, authorization).await
+        self.follow_once(ask, authorization).await
     }
 
-    async fn follow_once(
-        &self,
-        method: &Method,
-        uri: &str,
-        accept: Option<&str>,
-        range: Option<&str>,
-        authorization: Option<&str>,
-    ) -> Result<Response<Incoming>, PullError> {
-        let first: Uri = uri
+    async fn follow_once(&self, ask: &Ask<'_>, authorization: Option<&str>) -> Result<Response<Incoming>, PullError> {
+        let first: Uri = ask
+            .uri
             .parse()
-            .map_err(|_| PullError::Refused(format!("{uri} is no URL")))?;
+            .map_err(|_| PullError::Refused(format!("{} is no URL", ask.uri)))?;
         let origin = |uri: &Uri| (uri.scheme_str().map(str::to_owned), uri.authority().cloned());
         let mut uri = first.clone();
         for _ in 0..=REDIRECTS_MAX {
-            let mut request = Request::builder().method(method.clone()).uri(uri.clone());
+            let mut request = Request::builder().method(ask.method.clone()).uri(uri.clone());
             request = request.header("user-agent", concat!("afloat/", env!("CARGO_PKG_VERSION")));
             let own = authorization.filter(|_| origin(&uri) == origin(&first));
-            for (name, value) in [(ACCEPT, accept), (RANGE, range), (AUTHORIZATION, own)] {
+            for (name, value) in [(ACCEPT, ask.accept), (RANGE, ask.range), (AUTHORIZATION, own)] {
                 if let Some(value) = value {
                     request = request.header(name, value);
                 }
