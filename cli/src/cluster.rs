@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::local_volumes::LocalVolumes;
+use crate::node_traffic::EmbeddedProxy;
 
 /// Addresses of Services.
 pub(crate) const SERVICE_CIDR: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 96, 0, 0), 16);
@@ -340,6 +341,10 @@ impl Cluster {
             },
         );
         self.keep("node agent", agent.clone().run(self.shutdown.clone()));
+        let view = Arc::new(EmbeddedProxy(proxy.clone()));
+        let (client, stop, node) = (self.api.client("afloat-agent"), self.shutdown.clone(), name.clone());
+        self.tasks
+            .spawn(async move { afloat_agent::run(client, &node, view, stop).await });
         self.keep("service proxy", proxy.run(self.shutdown.clone()));
         Ok(LocalNode { name, ip, agent })
     }

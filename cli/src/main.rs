@@ -10,6 +10,7 @@ mod image;
 mod inner;
 mod local_volumes;
 mod memory;
+mod node_traffic;
 mod operator;
 mod output;
 mod up;

@@ -67,7 +67,7 @@ fn dependencies() -> BTreeMap<String, Vec<String>> {
 
 #[test]
 fn the_two_halves_do_not_know_each_other() {
-    let operator = ["afloat-api", "afloat-rollout", "afloat-manager"];
+    let operator = ["afloat-api", "afloat-rollout", "afloat-manager", "afloat-agent"];
     for (package, depends) in dependencies() {
         if ["afloat", "afloat-tests", "afloat-sim"].contains(&package.as_str()) {
             continue;
@@ -88,6 +88,7 @@ fn dependencies_point_down() {
         ("afloat-api", &[][..]),
         ("afloat-rollout", &["afloat-api"]),
         ("afloat-manager", &["afloat-api", "afloat-rollout"]),
+        ("afloat-agent", &["afloat-api"]),
         ("afloat-machinery", &[]),
         ("afloat-store", &[]),
         ("afloat-apiserver", &["afloat-machinery", "afloat-store"]),

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use kube::ResourceExt;
 
-use crate::table::{Protocol, Service, ServiceKey, ServicePort, Slice, SliceEndpoint};
+use crate::table::{PodRef, Protocol, Service, ServiceKey, ServicePort, Slice, SliceEndpoint};
 
 /// Label of a slice that names its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -105,7 +105,18 @@ fn endpoint(endpoint: &discovery::Endpoint) -> Option<SliceEndpoint> {
         serving: conditions.and_then(|c| c.serving).unwrap_or(ready),
         terminating: conditions.and_then(|c| c.terminating).unwrap_or(false),
         node: endpoint.node_name.clone(),
+        pod: endpoint.target_ref.as_ref().and_then(pod_ref),
     })
+}
+
+fn pod_ref(target: &core::ObjectReference) -> Option<PodRef> {
+    let is_pod = target.kind.as_deref() == Some("Pod");
+    is_pod.then(|| {
+        Some(PodRef {
+            uid: target.uid.clone()?,
+            name: target.name.clone()?,
+        })
+    })?
 }
 
 fn protocol(name: Option<&str>) -> Option<Protocol> {

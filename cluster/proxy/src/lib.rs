@@ -15,6 +15,7 @@ mod backend;
 mod convert;
 mod feed;
 mod listen;
+mod pods;
 mod relay;
 mod snapshot;
 mod sockets;
@@ -35,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::feed::Seen;
+pub use crate::pods::PodSnapshot;
 use crate::snapshot::Ledger;
 pub use crate::snapshot::{EndpointSnapshot, ServiceSnapshot, Snapshot};
 use crate::sockets::Sockets;
@@ -124,6 +126,17 @@ impl Proxy {
         self.ledger.snapshot(&self.options.node_name)
     }
 
+    /// Whether Services and EndpointSlices have both been applied once, and what is in force for pods: those that take no
+    /// new connections, and those that something happened to within the last minute.
+    pub fn pods(&self) -> (bool, Vec<PodSnapshot>) {
+        self.ledger.pods()
+    }
+
+    /// Changes whenever what [`Proxy::pods`] says of routes does; connections that end do not count.
+    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.ledger.changes()
+    }
+
     /// Serves until `shutdown`, then closes everything.
     ///
     /// # Errors
@@ -184,10 +197,7 @@ impl Proxy {
                 touched.extend(see(&mut model, change, &mut listed));
             }
             sockets.apply(model.update(&touched)).await;
-            for key in &touched {
-                self.ledger
-                    .applied(key, model.service(key).map(|_| model.versions(key)));
-            }
+            self.ledger.applied(&touched, &model);
             if listed == (true, true) {
                 self.ledger.set_synced();
             }

@@ -1,15 +1,17 @@
 //! What a node's proxy has applied and what its connections came to: the facts that draining and the loss meter need.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddrV4;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::backend::Counters;
-use crate::table::{PortKey, Protocol, ServiceKey};
+use crate::pods::{PodSnapshot, Pods, Traffic};
+use crate::table::{Model, PortKey, Protocol, ServiceKey};
 
 /// How long the counts of an endpoint stay readable after it left and its last connection ended.
 const KEPT_AFTER_LEAVING: Duration = Duration::from_secs(600);
@@ -77,6 +79,8 @@ pub struct EndpointSnapshot {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     inner: Mutex<Inner>,
+    /// Counts changes of what is in force for pods.
+    changes: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -84,6 +88,7 @@ struct Inner {
     synced: bool,
     services: BTreeMap<ServiceKey, BTreeMap<String, String>>,
     endpoints: BTreeMap<(PortKey, SocketAddrV4), Entry>,
+    pods: Pods,
 }
 
 #[derive(Debug)]
@@ -122,17 +127,49 @@ impl Ledger {
         }
     }
 
-    /// Records what is in force now: None for a Service that is gone.
-    pub(crate) fn applied(&self, service: &ServiceKey, slices: Option<BTreeMap<String, String>>) {
+    /// Records what is in force now for these Services.
+    pub(crate) fn applied(&self, services: &BTreeSet<ServiceKey>, model: &Model) {
+        let mut changed = false;
         let mut inner = self.lock();
-        match slices {
-            Some(slices) => inner.services.insert(service.clone(), slices),
-            None => inner.services.remove(service),
-        };
+        for service in services {
+            match model.service(service) {
+                Some(_) => inner.services.insert(service.clone(), model.versions(service)),
+                None => inner.services.remove(service),
+            };
+            changed |= inner.pods.applied(service, model, Instant::now());
+        }
+        drop(inner);
+        if changed {
+            self.changes.send_modify(|count| *count += 1);
+        }
     }
 
     pub(crate) fn set_synced(&self) {
-        self.lock().synced = true;
+        let before = std::mem::replace(&mut self.lock().synced, true);
+        if !before {
+            self.changes.send_modify(|count| *count += 1);
+        }
+    }
+
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Whether everything has been applied once, and the pods worth telling of.
+    pub(crate) fn pods(&self) -> (bool, Vec<PodSnapshot>) {
+        let mut inner = self.lock();
+        let mut traffic: BTreeMap<Ipv4Addr, Traffic> = BTreeMap::new();
+        for ((_, address), entry) in &inner.endpoints {
+            let sum = traffic.entry(*address.ip()).or_default();
+            let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::SeqCst);
+            sum.routed |= entry.routes > 0;
+            sum.open += get(&entry.counters.open);
+            sum.opened += get(&entry.counters.opened);
+            sum.refused += get(&entry.counters.refused);
+            sum.reset += get(&entry.counters.reset);
+            sum.timed_out += get(&entry.counters.timed_out);
+        }
+        (inner.synced, inner.pods.told(Instant::now(), &traffic))
     }
 
     /// Forgets endpoints that left long ago.

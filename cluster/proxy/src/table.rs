@@ -97,6 +97,17 @@ pub struct SliceEndpoint {
     pub terminating: bool,
     /// The node that it runs on.
     pub node: Option<String>,
+    /// The pod behind it.
+    pub pod: Option<PodRef>,
+}
+
+/// The pod behind an endpoint (`targetRef`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodRef {
+    /// Its UID.
+    pub uid: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// Where clients connect to.
@@ -183,6 +194,11 @@ impl Model {
         slices
             .map(|(name, slice)| (name.clone(), slice.version.clone()))
             .collect()
+    }
+
+    /// The slices of a Service.
+    pub(crate) fn slices_of(&self, key: &ServiceKey) -> impl Iterator<Item = &Slice> {
+        self.slices.get(key).into_iter().flat_map(BTreeMap::values)
     }
 
     /// Takes a change in; answers the Services that it touches, for [`Model::update`].

@@ -37,6 +37,7 @@ fn endpoint(last: u8, state: char, node: &str) -> SliceEndpoint {
         serving: matches!(state, 'r' | 't'),
         terminating: matches!(state, 't' | 'x'),
         node: Some(node.into()),
+        pod: None,
     }
 }
 

@@ -15,7 +15,7 @@ use crate::schema::{
 pub fn crds() -> Vec<CustomResourceDefinition> {
     #[allow(clippy::expect_used)] // they are constants, and a test reads each of them
     let read = |value| serde_json::from_value(value).expect("the definitions below are CustomResourceDefinitions");
-    vec![read(clone_set())]
+    vec![read(clone_set()), read(node_traffic())]
 }
 
 fn clone_set() -> Value {
@@ -59,6 +59,51 @@ fn clone_set() -> Value {
             "scope": "Namespaced",
             "conversion": {"strategy": "None"},
             "versions": [version("v1alpha1", false), version("v1beta1", true)],
+        },
+    })
+}
+
+fn node_traffic() -> Value {
+    let pod = object(
+        json!({
+            "pod": string(), "applied": int64(), "ready": boolean(), "routed": boolean(), "open": int64(),
+            "refused": int64(), "reset": int64(), "timedOut": int64(),
+        }),
+        &[],
+    );
+    let status = object(
+        json!({
+            "method": string(),
+            "synced": boolean(),
+            "pods": {"type": "object", "additionalProperties": pod},
+        }),
+        &[],
+    );
+    let kind = "NodeTraffic";
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "nodetraffics.afloat.dev"},
+        "spec": {
+            "group": "afloat.dev",
+            "names": {"kind": kind, "listKind": "NodeTrafficList", "plural": "nodetraffics", "singular": "nodetraffic"},
+            "scope": "Cluster",
+            "versions": [{
+                "name": "v1alpha1",
+                "served": true,
+                "storage": true,
+                "additionalPrinterColumns": [
+                    {"name": "METHOD", "type": "string", "jsonPath": ".status.method"},
+                    {"name": "SYNCED", "type": "boolean", "jsonPath": ".status.synced"},
+                    {"name": "AGE", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+                ],
+                "schema": {"openAPIV3Schema": object(
+                    json!({
+                        "apiVersion": string(), "kind": string(), "metadata": {"type": "object"}, "status": status,
+                    }),
+                    &[],
+                )},
+            }],
         },
     })
 }

@@ -10,6 +10,7 @@ mod crd;
 mod inplace;
 pub mod names;
 mod schema;
+mod traffic;
 
 pub use cloneset::{
     CloneSet, CloneSetSpec, CloneSetStatus, Condition, InPlaceUpdateStrategy, Lifecycle, LifecycleHook, Matcher,
@@ -21,6 +22,7 @@ pub use inplace::{
     ContainerOrigin, InPlaceUpdateState, LastContainerStatus, PreCheck, RefMetadata, Texts, UpdateSpec, origins,
     write_origins,
 };
+pub use traffic::{NodeTraffic, PodTraffic, TrafficStatus};
 
 /// The API group of the workloads.
 pub const GROUP: &str = "apps.kruise.io";

@@ -27,6 +27,13 @@ pub const LAUNCH_BARRIER: &str = "KRUISE_CONTAINER_BARRIER";
 pub const DRAIN_PREFIX: &str = "drain.afloat.dev/";
 /// The one value of [`DRAIN_PREFIX`] annotations.
 pub const DRAIN_SKIP: &str = "Skip";
+/// Workload annotation, ours: when a pod that was taken out of service may be changed or deleted, [`DRAIN_OBSERVED`] or
+/// [`DRAIN_TIMED`]; absent: observed where every node reports, timed elsewhere.
+pub const DRAIN: &str = "afloat.dev/drain";
+/// [`DRAIN`]: once every node's proxy has let go of it; gracePeriodSeconds is the limit.
+pub const DRAIN_OBSERVED: &str = "Observed";
+/// [`DRAIN`]: after gracePeriodSeconds, as OpenKruise does.
+pub const DRAIN_TIMED: &str = "Timed";
 /// Pod annotation: RFC 3339 time of the last change of [`LIFECYCLE_STATE`].
 pub const LIFECYCLE_TIMESTAMP: &str = "lifecycle.apps.kruise.io/timestamp";
 /// Pod annotation: int32 as text; cheaper pods are deleted first.

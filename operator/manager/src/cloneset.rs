@@ -12,8 +12,10 @@ use afloat_rollout::images::Nodes;
 use afloat_rollout::launch::Opened;
 use afloat_rollout::pod::Pod;
 use afloat_rollout::state::Drain;
+use afloat_rollout::traffic::Traffic;
 use futures::StreamExt;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tracing::Instrument as _;
 
 use crate::act::{Outcome, event, perform, reason, write_status};
@@ -53,6 +55,8 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration
     let revisions = operator.revisions.group(&uid);
     let now = Timestamp::now();
     let nodes = nodes(operator, &set, &pods);
+    // Before the look, so that nothing that comes after it is missed.
+    operator.observe(key, true);
     let mut plan = plan(&Observed {
         cloneset: &set,
         pods: &pods,
@@ -63,8 +67,10 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration
         drained: &answered_drains(operator, key, &pods),
         nodes: &nodes,
         opened: &opened(operator, key, &pods),
+        traffic: &traffic(operator, key),
         resizes: operator.resizes,
     });
+    operator.observe(key, plan.observes);
     let planning = started.elapsed();
     operator.with_memory(key, |memory| memory.progress.saw(&plan, &pods, &operator.metrics));
     operator.metrics.pods(key, &plan.phases);
@@ -125,6 +131,28 @@ fn nodes(operator: &Operator, set: &CloneSet, pods: &[Arc<Pod>]) -> Nodes {
         Some((name.to_string(), operator.nodes.get(&key)?))
     };
     out.filter_map(node).collect()
+}
+
+/// What the proxies of all Ready nodes do, and for which Services of the namespace. Nothing where no agent reports.
+fn traffic(operator: &Operator, key: &Key) -> Traffic {
+    let reports = operator.traffic.group("");
+    if reports.is_empty() {
+        return Traffic::default();
+    }
+    let name = |meta: &ObjectMeta| meta.name.clone().unwrap_or_default();
+    let mut reports: BTreeMap<_, _> = reports
+        .into_iter()
+        .map(|report| (name(&report.metadata), report))
+        .collect();
+    let nodes = operator.nodes.group("");
+    let ready = nodes
+        .iter()
+        .filter(|node| node.status.ready)
+        .map(|node| name(&node.metadata));
+    Traffic {
+        nodes: ready.map(|name| (name.clone(), reports.remove(&name))).collect(),
+        services: operator.services.group(&key.namespace),
+    }
 }
 
 /// When the drains that are under way were answered; forgets the others.

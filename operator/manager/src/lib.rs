@@ -15,15 +15,16 @@ mod progress;
 mod queue;
 pub mod serve;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use afloat_api::CloneSet;
+use afloat_api::{CloneSet, NodeTraffic};
 use afloat_rollout::claim::Claim;
 use afloat_rollout::images::Node;
 use afloat_rollout::launch::Opened;
 use afloat_rollout::pod::{Controller, Pod};
+use afloat_rollout::traffic::Service;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -118,7 +119,13 @@ pub(crate) struct Operator {
     pub(crate) claims: Arc<Cache<Claim>>,
     /// Helps to tell when an update is complete; what it does not know costs time, not safety.
     pub(crate) nodes: Arc<Cache<Node>>,
+    /// Whose traffic is whose.
+    pub(crate) services: Arc<Cache<Service>>,
+    /// What the nodes' proxies do, where agents report it.
+    pub(crate) traffic: Arc<Cache<NodeTraffic>>,
     pub(crate) queue: Arc<Queue>,
+    /// Workloads that wait for what proxies do.
+    observing: Arc<Mutex<BTreeSet<Key>>>,
     /// What is known of each workload beyond what the cluster shows.
     memories: Mutex<HashMap<Key, Memory>>,
     /// Whether the cluster can resize pods.
@@ -150,8 +157,19 @@ impl Operator {
         f(memories.entry(key.clone()).or_default())
     }
 
+    /// From now on, what proxies do asks for another round of this workload; or no longer.
+    pub(crate) fn observe(&self, key: &Key, wanted: bool) {
+        let mut all = self.observing.lock().unwrap_or_else(PoisonError::into_inner);
+        if wanted {
+            all.insert(key.clone());
+        } else {
+            all.remove(key);
+        }
+    }
+
     /// Forgets a workload that is gone.
     pub(crate) fn forget(&self, key: &Key) {
+        self.observe(key, false);
         self.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         self.metrics.gone(key);
     }
@@ -172,6 +190,9 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
             cloneset_owner(&claim.metadata).map(|owner| owner.uid.clone())
         })),
         nodes: Arc::new(Cache::new(|_| Some(String::new()))),
+        services: Arc::new(Cache::new(|service: &Service| service.metadata.namespace.clone())),
+        traffic: Arc::new(Cache::new(|_| Some(String::new()))),
+        observing: Arc::default(),
         client,
         queue: Arc::new(Queue::default()),
         memories: Mutex::default(),
@@ -188,6 +209,8 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         operator.pods.synced(),
         operator.revisions.synced(),
         operator.claims.synced(),
+        operator.services.synced(),
+        operator.nodes.synced(),
     ] {
         let mut cache = cache;
         tokio::select! {
@@ -254,6 +277,17 @@ fn watch(operator: &Arc<Operator>, namespace: Option<&str>, shutdown: &Cancellat
     // A plan that waits for a node's list of images looks again by itself.
     let nodes = operator.nodes.clone();
     tasks.spawn(nodes.run(Api::all(client.clone()), |_, _| (), shutdown.clone()));
+    // Who waits for a Service's proxies waits for their reports.
+    let services = operator.services.clone();
+    tasks.spawn(services.run(scoped(client, namespace), |_, _| (), shutdown.clone()));
+    let (queue, observing) = (operator.queue.clone(), operator.observing.clone());
+    let on_traffic = move |_: &NodeTraffic, urgency: Urgency| {
+        for key in observing.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            queue.add(key.clone(), urgency);
+        }
+    };
+    let traffic = operator.traffic.clone();
+    tasks.spawn(traffic.run(Api::all(client.clone()), on_traffic, shutdown.clone()));
     tasks
 }
 

@@ -100,7 +100,9 @@ as_it_comes!(
     afloat_api::CloneSet,
     k8s_openapi::api::apps::v1::ControllerRevision,
     afloat_rollout::claim::Claim,
-    afloat_rollout::images::Node
+    afloat_rollout::images::Node,
+    afloat_rollout::traffic::Service,
+    afloat_api::NodeTraffic
 );
 
 impl Kept for afloat_rollout::pod::Pod {

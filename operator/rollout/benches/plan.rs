@@ -49,6 +49,7 @@ fn plan_of(scene: &Scene) -> Plan {
         drained: &BTreeMap::new(),
         nodes: &Nodes::new(),
         opened: &Opened::new(),
+        traffic: &afloat_rollout::traffic::Traffic::default(),
         resizes: true,
     })
 }

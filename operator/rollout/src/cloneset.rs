@@ -21,9 +21,11 @@ use crate::inplace::{Change, compare};
 use crate::launch::Opened;
 use crate::order::update_sequence;
 use crate::pod::{Pod, same_revision};
-use crate::state::{Drain, change, leave_service};
+use crate::state::{DELETION, Drain, change, leave_service};
+use crate::traffic::{Traffic, Watched};
 
 mod create;
+mod drain;
 mod history;
 mod lifecycle;
 mod refresh;
@@ -65,6 +67,8 @@ pub struct Observed<'a> {
     pub nodes: &'a Nodes,
     /// How far pods with a launch priority were let start.
     pub opened: &'a Opened,
+    /// What the nodes' proxies do.
+    pub traffic: &'a Traffic,
     /// Whether the cluster has the `resize` subresource of pods (Kubernetes 1.33 and later have).
     pub resizes: bool,
 }
@@ -82,6 +86,8 @@ pub struct Plan {
     pub warnings: Vec<(&'static str, String)>,
     /// Where the pods stand.
     pub phases: Phases,
+    /// What proxies do next changes what is to be done: look again when a report comes.
+    pub observes: bool,
 }
 
 /// Decides.
@@ -123,6 +129,8 @@ struct Planner<'a> {
     /// By revision label of the pods that are not updated: what has to change.
     differences: BTreeMap<String, Result<Change, String>>,
     claims: ById<'a>,
+    watched: Watched<'a>,
+    observes: bool,
     min_ready: SignedDuration,
     tally: Tally<'a>,
     /// Pods that this plan already writes; each is written at most once.
@@ -208,7 +216,8 @@ impl<'a> Planner<'a> {
         let set = seen.cloneset;
         let rollout = set.spec.rollout();
         let min_ready = SignedDuration::from_secs(i64::from(set.spec.min_ready_seconds.unwrap_or(0).max(0)));
-        let tally = Tally::take(seen, &set.matcher(), &revisions.update, min_ready);
+        let watched = Watched::of(set, seen.traffic);
+        let tally = Tally::take(seen, &set.matcher(), &revisions.update, min_ready, watched);
         let count = with_wishes(tally.count, set, &rollout);
         let mut planner = Self {
             seen,
@@ -218,6 +227,8 @@ impl<'a> Planner<'a> {
             revisions,
             tally,
             claims: crate::claim::by_id(seen),
+            watched,
+            observes: false,
             written: BTreeSet::new(),
             may_go: count.may_go(),
             left: count.available,
@@ -237,7 +248,7 @@ impl<'a> Planner<'a> {
     }
 
     fn available(&self, pod: &Pod) -> bool {
-        pod.available(self.min_ready, self.seen.now)
+        pod.available(self.min_ready, self.seen.now) && self.watched.returning(pod, self.seen.now).is_none()
     }
 
     fn updated(&self, pod: &Pod) -> bool {
@@ -336,7 +347,7 @@ impl<'a> Planner<'a> {
         let outdated = self.tally.outdated.iter().copied();
         let old: Vec<&'a Pod> = outdated.filter(|pod| !self.specified(pod)).collect();
         let on_the_way = |pod: &Pod| {
-            Drain::of(pod).is_some_and(|drain| drain.revision == self.revisions.update)
+            Drain::of(pod).is_some_and(|drain| [&*self.revisions.update, DELETION].contains(&&*drain.revision))
                 || [names::STATE_PREPARING_UPDATE, names::STATE_PREPARING_DELETE]
                     .contains(&crate::lifecycle::state(pod))
         };
@@ -424,16 +435,11 @@ impl<'a> Planner<'a> {
                 if serves && self.left == 0 {
                     self.warn_of_the_last(pod);
                 }
-                self.write(pod, leave_service(pod, &revision, self.seen.now));
+                let observed = self.watched.covers(pod);
+                self.write(pod, leave_service(pod, &revision, observed, self.seen.now));
             }
-            Some(drain) => match self.quiet_until(pod, &drain) {
-                Some(end) => {
-                    self.wake(end);
-                    self.written.insert(pod.name());
-                    self.waits.pod(Wait::Grace, || format!("{} until {end}", pod.name()));
-                }
-                None => self.apply(pod, &batch::first(pod, wanted), &revision, false),
-            },
+            Some(drain) if self.held_by_drain(pod, &drain) => {}
+            Some(_) => self.apply(pod, &batch::first(pod, wanted), &revision, false),
         }
         true
     }
@@ -444,14 +450,6 @@ impl<'a> Planner<'a> {
         let template = &self.seen.cloneset.spec.template;
         let quiet = |name: &&String| batch::serves_no_traffic(template, name);
         !pod.has_gate(names::INPLACE_READY) || batch::restarting(pod, change).iter().all(quiet)
-    }
-
-    /// The end of the pod's quiet period, if that is still to come.
-    fn quiet_until(&self, pod: &Pod, drain: &Drain) -> Option<Timestamp> {
-        let grace = SignedDuration::from_secs(self.rollout.grace_seconds);
-        let answered = self.seen.drained.get(pod.metadata.uid.as_str());
-        let start = answered.map_or(drain.since, |at| (*at).max(drain.since));
-        start.checked_add(grace).ok().filter(|end| *end > self.seen.now)
     }
 
     /// In place with nobody else to serve: lossy by construction, and nothing here can help.

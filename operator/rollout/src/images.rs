@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use k8s_openapi::ClusterResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::complete::normalise;
 
-/// A Node, trimmed to its images.
+/// A Node, trimmed to its images and whether it is Ready.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Node {
@@ -26,6 +26,24 @@ pub struct Node {
 pub struct NodeStatus {
     /// One entry per image, as far as the node lists them.
     pub images: Vec<NodeImage>,
+    /// Whether its condition Ready is True.
+    #[serde(rename = "conditions", deserialize_with = "ready")]
+    pub ready: bool,
+}
+
+/// One condition of a node.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Condition {
+    r#type: String,
+    status: String,
+}
+
+fn ready<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    let all = Option::<Vec<Condition>>::deserialize(deserializer)?.unwrap_or_default();
+    Ok(all
+        .iter()
+        .any(|condition| condition.r#type == "Ready" && condition.status == "True"))
 }
 
 /// One image of a node.

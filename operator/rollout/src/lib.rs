@@ -3,7 +3,7 @@
 //! Start with [`cloneset`]: `plan(&Observed) -> Plan`. Everything else answers one question for it: which revision is
 //! wanted ([`revision`]), can a pod change in place ([`inplace`]), which of its containers go
 //! first ([`batch`]), is such a change complete ([`complete`]), how many
-//! may go ([`budget`]) and which first ([`order`]). A plan is recomputed from what is observed and never resumed; each
+//! may go ([`budget`]), which first ([`order`]) and whether nobody sends to it any more ([`traffic`]). A plan is recomputed from what is observed and never resumed; each
 //! of its actions names the version of the object that it was decided on.
 
 pub mod action;
@@ -26,6 +26,7 @@ pub mod revision;
 pub mod state;
 pub mod status;
 pub mod texts;
+pub mod traffic;
 pub mod wire;
 
 #[cfg(test)]

@@ -29,10 +29,17 @@ pub struct Drain {
     pub revision: String,
     /// Start of the quiet period, with fractions of a second (the condition's own time has none).
     pub since: Timestamp,
+    /// For a drain that is observed, the version of the pod in which it was last Ready, 0 if it was not when this began:
+    /// what proxies have applied of older EndpointSlices is from before. None: the drain is timed.
+    pub ready_at: Option<u64>,
 }
+
+/// Stands for a revision where a pod is out of service for its deletion.
+pub const DELETION: &str = "deletion";
 
 const PREFIX: &str = "updating to ";
 const SINCE: &str = ", out of service since ";
+const READY_AT: &str = ", last Ready in version ";
 
 impl Drain {
     /// Reads it from the pod's condition; None if the pod is in service or was taken out of it by another writer.
@@ -41,14 +48,35 @@ impl Drain {
             .condition(names::INPLACE_READY)
             .filter(|condition| condition.status == "False")?;
         let (revision, since) = condition.message.as_deref()?.strip_prefix(PREFIX)?.split_once(SINCE)?;
+        let (since, ready_at) = match since.split_once(READY_AT) {
+            Some((since, version)) => (since, version.parse().ok()),
+            None => (since, None),
+        };
         Some(Self {
             revision: revision.to_owned(),
             since: since.parse().ok()?,
+            ready_at,
         })
     }
 
+    /// The version in which the pod is Ready, or was before a drain that goes on.
+    fn last_ready(pod: &Pod) -> u64 {
+        let earlier = || Self::of(pod)?.ready_at;
+        if pod.condition("Ready").is_some_and(|ready| ready.status == "True") {
+            pod.metadata.resource_version.parse().unwrap_or(0)
+        } else {
+            earlier().unwrap_or(0)
+        }
+    }
+
     fn message(&self) -> String {
-        format!("{PREFIX}{}{SINCE}{}", self.revision, self.since)
+        let ready_at = self.ready_at.map(|version| format!("{READY_AT}{version}"));
+        format!(
+            "{PREFIX}{}{SINCE}{}{}",
+            self.revision,
+            self.since,
+            ready_at.unwrap_or_default()
+        )
     }
 }
 
@@ -64,13 +92,14 @@ pub(crate) fn preconditions(at: &At) -> Map<String, Value> {
     meta
 }
 
-/// First write: out of service.
-pub fn leave_service(pod: &Pod, revision: &str, now: Timestamp) -> Action {
-    let message = Drain {
+/// First write: out of service. `observed`: until the nodes' proxies have let go, not for a time.
+pub fn leave_service(pod: &Pod, revision: &str, observed: bool, now: Timestamp) -> Action {
+    let drain = Drain {
         revision: revision.to_owned(),
         since: now,
-    }
-    .message();
+        ready_at: observed.then(|| Drain::last_ready(pod)),
+    };
+    let message = drain.message();
     let mut conditions = vec![json!({
         "type": names::INPLACE_READY, "status": "False", "reason": names::START_INPLACE_UPDATE, "message": message,
         "lastTransitionTime": rfc3339(now),
@@ -338,7 +367,7 @@ mod tests {
     #[test]
     fn the_message_carries_the_drain() {
         let now: Timestamp = "2026-01-01T00:00:00.25Z".parse().unwrap();
-        let Action::PatchPodStatus { patch, .. } = leave_service(&pod(), "web-new", now) else {
+        let Action::PatchPodStatus { patch, .. } = leave_service(&pod(), "web-new", true, now) else {
             panic!()
         };
         assert_eq!(patch["metadata"], json!({"uid": "u", "resourceVersion": "7"}));
@@ -349,7 +378,8 @@ mod tests {
             Drain::of(&drained),
             Some(Drain {
                 revision: "web-new".into(),
-                since: now
+                since: now,
+                ready_at: Some(7),
             })
         );
         let Action::PatchPodStatus { patch, .. } = return_to_service(&drained, now) else {

@@ -234,6 +234,7 @@ impl World {
             drained: &BTreeMap::new(),
             nodes: &self.node_images(),
             opened: &BTreeMap::new(),
+            traffic: &crate::traffic::Traffic::default(),
             resizes: true,
         });
         (plan, view)

@@ -27,6 +27,7 @@ impl<'a> Planner<'a> {
             if let Some(at) = pod.ready().then(|| pod.available_in(self.min_ready, now)).flatten() {
                 self.wake(at);
             }
+            self.wait_for_return(pod);
             if self.written.contains(pod.name()) {
                 continue;
             }
@@ -155,12 +156,12 @@ impl<'a> Planner<'a> {
             .is_none_or(|gate| gate.status == "True");
         if in_service && !self.stays_in_service(pod, &wanted) {
             // Somebody put it back meanwhile.
-            self.write(pod, leave_service(pod, &state.revision, self.seen.now));
+            let observed = self.watched.covers(pod);
+            self.write(pod, leave_service(pod, &state.revision, observed, self.seen.now));
             return true;
         }
-        match Drain::of(pod).and_then(|drain| self.quiet_until(pod, &drain)) {
-            Some(end) => self.wake(end),
-            None => self.apply(pod, &batch::first(pod, &wanted), &state.revision, in_service),
+        if !Drain::of(pod).is_some_and(|drain| self.held_by_drain(pod, &drain)) {
+            self.apply(pod, &batch::first(pod, &wanted), &state.revision, in_service);
         }
         true
     }

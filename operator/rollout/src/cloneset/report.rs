@@ -23,6 +23,10 @@ pub struct Phases {
 impl Planner<'_> {
     pub(super) fn finish(mut self) -> Plan {
         let set = self.seen.cloneset;
+        if let Some(message) = crate::traffic::misspelt(set) {
+            self.waits.say(message.clone());
+            self.warnings.push(("UnknownDrain", message));
+        }
         let mut status = self.figures();
         self.failures(&mut status);
         let progressing = verdict(set, &status, &self.tally.unsettled, &self.waits.sentences());
@@ -41,6 +45,7 @@ impl Planner<'_> {
             wake_at: self.wake_at,
             warnings: self.warnings,
             phases: self.tally.phases,
+            observes: self.observes,
         }
     }
 

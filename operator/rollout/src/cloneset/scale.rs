@@ -3,6 +3,7 @@
 use afloat_api::{CloneSet, PodUpdatePolicy, names};
 use serde_json::{Value, json};
 
+use super::drain::leaves_for_good;
 use super::{Planner, create};
 use crate::action::{Action, At, Why};
 use crate::budget::{Round, resolve};
@@ -84,7 +85,8 @@ impl<'a> Planner<'a> {
             .collect();
         let deletion = self.deletion();
         kept.sort_by(|a, b| deletion.order(a, b));
-        let leaving = |pod: &&Pod| crate::lifecycle::state(pod) == names::STATE_PREPARING_DELETE;
+        let leaving =
+            |pod: &&Pod| crate::lifecycle::state(pod) == names::STATE_PREPARING_DELETE || leaves_for_good(pod);
         let (leaving, kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(leaving);
         let wanted = surplus;
         let surplus = surplus.saturating_sub(leaving.len());
@@ -121,7 +123,11 @@ impl<'a> Planner<'a> {
     }
 
     pub(super) fn delete(&mut self, pod: &'a Pod, why: Why) {
-        if self.written.contains(pod.name()) || self.held_from_deletion(pod) || !self.spend(pod) {
+        if self.written.contains(pod.name())
+            || self.held_from_deletion(pod)
+            || self.drains_before_deletion(pod)
+            || !self.spend(pod)
+        {
             return;
         }
         let action = Action::DeletePod {

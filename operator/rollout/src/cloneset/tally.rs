@@ -11,6 +11,7 @@ use super::{Observed, Phases};
 use crate::budget::Count;
 use crate::lifecycle::state;
 use crate::pod::{Pod, same_revision};
+use crate::traffic::Watched;
 
 /// What was counted and set aside. `count` has no wishes in it yet, only what is there.
 #[derive(Debug, Default)]
@@ -38,7 +39,13 @@ pub(super) struct Tally<'a> {
 
 impl<'a> Tally<'a> {
     /// Looks. `update` is the wanted revision.
-    pub(super) fn take(seen: &Observed<'a>, matcher: &Matcher, update: &str, min_ready: SignedDuration) -> Self {
+    pub(super) fn take(
+        seen: &Observed<'a>,
+        matcher: &Matcher,
+        update: &str,
+        min_ready: SignedDuration,
+        watched: Watched<'_>,
+    ) -> Self {
         let uid = seen.cloneset.metadata.uid.as_deref();
         let mut tally = Self::default();
         for pod in seen.pods.iter().map(Arc::as_ref) {
@@ -60,7 +67,13 @@ impl<'a> Tally<'a> {
         let excludes_leaving = seen.cloneset.excludes_preparing_delete();
         let mut labels = Labels::new(update);
         for pod in std::mem::take(&mut tally.pods) {
-            tally.add(pod, labels.updated(pod), listed, excludes_leaving, min_ready, seen.now);
+            tally.add(
+                pod,
+                labels.updated(pod),
+                listed,
+                excludes_leaving,
+                (min_ready, watched, seen.now),
+            );
         }
         tally
     }
@@ -71,12 +84,11 @@ impl<'a> Tally<'a> {
         updated: bool,
         listed: &[String],
         excludes_leaving: bool,
-        min_ready: SignedDuration,
-        now: Timestamp,
+        (min_ready, watched, now): (SignedDuration, Watched<'_>, Timestamp),
     ) {
         self.pods.push(pod);
         let ready = pod.ready();
-        let available = ready && pod.available(min_ready, now);
+        let available = ready && pod.available(min_ready, now) && watched.returning(pod, now).is_none();
         let specified = super::specified(pod, listed);
         let count = &mut self.count;
         count.total += 1;

@@ -2,6 +2,7 @@
 
 mod containers;
 mod life;
+mod traffic;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::images::Nodes;
 use crate::launch::Opened;
 use crate::pod::Pod;
 use crate::revision::{data, hash, object};
+use crate::traffic::Traffic;
 
 const START: &str = "2026-01-01T00:00:00Z";
 
@@ -28,6 +30,7 @@ struct Scene {
     pods: Vec<Value>,
     claims: Vec<Value>,
     resizes: bool,
+    traffic: Traffic,
 }
 
 impl Scene {
@@ -47,6 +50,7 @@ impl Scene {
             pods: Vec::new(),
             claims: Vec::new(),
             resizes: true,
+            traffic: Traffic::default(),
         };
         for (index, image) in images.iter().enumerate() {
             scene.set["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);
@@ -123,6 +127,7 @@ impl Scene {
             drained: &drained,
             nodes: &Nodes::new(),
             opened: &Opened::new(),
+            traffic: &self.traffic,
             resizes: self.resizes,
         })
     }

@@ -7,6 +7,12 @@ pub(crate) enum Wait {
     Budget,
     /// The quiet period is not over.
     Grace,
+    /// Nodes may still send to it.
+    LetGo,
+    /// Connections are open.
+    Connections,
+    /// Nodes do not send to it yet.
+    Return,
     /// The new image does not run yet.
     Image,
     /// The new amounts are not in effect yet.
@@ -28,6 +34,9 @@ impl Wait {
         match self {
             Self::Budget => "to update held by the budget (maxUnavailable)",
             Self::Grace => "out of service for gracePeriodSeconds",
+            Self::LetGo => "out of service, until all nodes have let go",
+            Self::Connections => "out of service, until its connections have ended",
+            Self::Return => "Ready and not sent to yet",
             Self::Image => "not running the new image yet",
             Self::Resize => "not resized yet",
             Self::Batch => "updated in part",

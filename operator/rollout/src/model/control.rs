@@ -106,6 +106,7 @@ impl Model {
             drained: &BTreeMap::new(),
             nodes: &self.node_images,
             opened: &BTreeMap::new(),
+            traffic: &crate::traffic::Traffic::default(),
             resizes: true,
         });
         self.planted.distort(&mut plan, &set, &pods);

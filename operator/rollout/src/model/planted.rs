@@ -132,7 +132,8 @@ impl Planted {
                 let idle = pods.iter().find(|_| plan.actions.is_empty());
                 if let Some(pod) = idle.filter(|pod| pod.ready()) {
                     let update = &set.status.update_revision;
-                    plan.actions.push(crate::state::leave_service(pod, update, now()));
+                    plan.actions
+                        .push(crate::state::leave_service(pod, update, false, now()));
                 }
             }
             _ => {}

@@ -1,0 +1,40 @@
+//! What the operator's agents see of the embedded nodes' proxies: everything, as they live in this process.
+
+use std::sync::Arc;
+
+use afloat_agent::ProxyView;
+use afloat_api::{PodTraffic, TrafficStatus};
+use afloat_proxy::{PodSnapshot, Proxy};
+use tokio::sync::watch;
+
+/// A proxy of this process.
+pub(crate) struct EmbeddedProxy(pub(crate) Arc<Proxy>);
+
+impl ProxyView for EmbeddedProxy {
+    fn status(&self) -> TrafficStatus {
+        let (synced, pods) = self.0.pods();
+        TrafficStatus {
+            method: "EmbeddedProxy".into(),
+            synced,
+            pods: pods.into_iter().map(|pod| (pod.uid.clone(), report(pod))).collect(),
+        }
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes()
+    }
+}
+
+fn report(pod: PodSnapshot) -> PodTraffic {
+    PodTraffic {
+        pod: format!("{}/{}", pod.namespace, pod.name),
+        applied: pod.applied,
+        ready: pod.ready,
+        routed: pod.routed,
+        // Connections to a pod in service come and go all the time, and nobody waits for them.
+        open: if pod.routed || pod.ready { 0 } else { pod.open },
+        refused: pod.refused,
+        reset: pod.reset,
+        timed_out: pod.timed_out,
+    }
+}

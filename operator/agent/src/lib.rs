@@ -1,0 +1,110 @@
+//! The operator's eyes on a node: reports what the node's proxy has let go of and what it sends to, as the NodeTraffic
+//! object of the node's name.
+//!
+//! A report is written when something changes that somebody may wait for, never by the clock: an idle cluster costs
+//! nothing. Changes that come in quick succession are one write.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use afloat_api::{NodeTraffic, TrafficStatus};
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use kube::api::{Api, PostParams};
+use kube::{Client, ResourceExt as _};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// What comes within so long is one report.
+const GATHER: Duration = Duration::from_millis(10);
+/// How often a proxy is asked for connections that are to end.
+const OPEN_INTERVAL: Duration = Duration::from_millis(100);
+/// How often it is asked for what it does not tell by itself: failures.
+const QUIET_INTERVAL: Duration = Duration::from_secs(1);
+/// Time limit of one request to the API server.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A node's proxy, as far as it can be seen.
+pub trait ProxyView: Send + Sync + 'static {
+    /// What is in force now.
+    fn status(&self) -> TrafficStatus;
+    /// Changes whenever routes do.
+    fn changes(&self) -> watch::Receiver<u64>;
+}
+
+/// Reports about the proxy of one node until `shutdown`. What cannot be written is tried again, with pauses of up to 5 s.
+pub async fn run(client: Client, node: &str, proxy: Arc<dyn ProxyView>, shutdown: CancellationToken) {
+    let api: Api<NodeTraffic> = Api::all(client);
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = report(&api, node, &*proxy) => {}
+    }
+}
+
+async fn report(api: &Api<NodeTraffic>, node: &str, proxy: &dyn ProxyView) {
+    let mut changes = proxy.changes();
+    let mut pauses = pauses();
+    let mut told: Option<NodeTraffic> = None;
+    loop {
+        changes.mark_unchanged();
+        let status = proxy.status();
+        if told.as_ref().is_none_or(|told| told.status != status) {
+            match write(api, node, told.take(), &status).await {
+                Ok(written) => told = Some(written),
+                Err(error) => {
+                    tracing::debug!(node, error, "cannot report the proxy's state, trying again");
+                    sleep(pauses.next().unwrap_or(REQUEST_TIMEOUT)).await;
+                    continue;
+                }
+            }
+            pauses = self::pauses();
+        }
+        let interval = if status.pods.values().any(|pod| pod.open > 0) {
+            OPEN_INTERVAL
+        } else {
+            QUIET_INTERVAL
+        };
+        match timeout(interval, changes.changed()).await {
+            Ok(Ok(())) => sleep(GATHER).await,
+            // The proxy is gone, and with it what there is to say.
+            Ok(Err(_)) => return,
+            Err(_) => {}
+        }
+    }
+}
+
+/// Writes a report over the last one; without that, over whatever is there.
+async fn write(
+    api: &Api<NodeTraffic>,
+    node: &str,
+    last: Option<NodeTraffic>,
+    status: &TrafficStatus,
+) -> Result<NodeTraffic, String> {
+    let request = async {
+        let last = match last {
+            Some(last) => Some(last),
+            None => api.get_opt(node).await?,
+        };
+        let mut object = last.unwrap_or_default();
+        object.status = status.clone();
+        object.metadata.name = Some(node.to_owned());
+        object.metadata.managed_fields = None;
+        match object.resource_version() {
+            Some(_) => api.replace(node, &PostParams::default(), &object).await,
+            None => api.create(&PostParams::default(), &object).await,
+        }
+    };
+    match timeout(REQUEST_TIMEOUT, request).await {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no answer within {REQUEST_TIMEOUT:?}")),
+    }
+}
+
+fn pauses() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(50))
+        .with_max_delay(Duration::from_secs(5))
+        .without_max_times()
+        .with_jitter()
+        .build()
+}

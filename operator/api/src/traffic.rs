@@ -1,0 +1,70 @@
+//! NodeTraffic: what the proxy of one node does with pods, as the agent on that node reports it.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ClusterResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::{Deserialize, Serialize};
+
+/// The report of one node; its name is the node's.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeTraffic {
+    /// Name and version.
+    pub metadata: ObjectMeta,
+    /// What the node's agent says.
+    pub status: TrafficStatus,
+}
+
+/// What a node's agent says of the node's proxy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TrafficStatus {
+    /// How it knows, for example EmbeddedProxy.
+    pub method: String,
+    /// The proxy has applied every Service and EndpointSlice once; before that, nothing it says counts.
+    pub synced: bool,
+    /// By UID: pods that take no new connections, and those that something happened to within the last minute.
+    pub pods: BTreeMap<String, PodTraffic>,
+}
+
+/// What a node's proxy does with one pod, over all Services that list it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodTraffic {
+    /// Namespace and name, for people.
+    pub pod: String,
+    /// resourceVersion of the EndpointSlice that brought this state into force; of several, the oldest.
+    pub applied: u64,
+    /// The slices in force say that the pod takes new connections.
+    pub ready: bool,
+    /// New connections may go to it from this node.
+    pub routed: bool,
+    /// Connections from this node that it still has while no new ones may go to it.
+    pub open: u64,
+    /// Connections that it refused since the proxy began, or that found no way to it.
+    pub refused: u64,
+    /// Connections that it aborted.
+    pub reset: u64,
+    /// Connections that it did not answer in time.
+    pub timed_out: u64,
+}
+
+impl k8s_openapi::Resource for NodeTraffic {
+    const API_VERSION: &'static str = "afloat.dev/v1alpha1";
+    const GROUP: &'static str = "afloat.dev";
+    const KIND: &'static str = "NodeTraffic";
+    const VERSION: &'static str = "v1alpha1";
+    const URL_PATH_SEGMENT: &'static str = "nodetraffics";
+    type Scope = ClusterResourceScope;
+}
+
+impl k8s_openapi::Metadata for NodeTraffic {
+    type Ty = ObjectMeta;
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+    fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}

@@ -1,0 +1,216 @@
+//! What the nodes' proxies do with a pod: whether they have let go of one that leaves service, and whether they send to
+//! one that came back. Kubernetes has no such answer: a pod's conditions and its Services' EndpointSlices say what proxies
+//! shall do, and every proxy learns of it in its own time.
+//!
+//! A report proves that a node has let go if its proxy has applied an EndpointSlice that is newer than the pod's last
+//! Ready version and in which the pod is not ready, and sends no new connections to it. That compares versions of two
+//! kinds, which Kubernetes counts with one number (etcd's revision); where it does not, the time limit decides.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use afloat_api::{CloneSet, NodeTraffic, PodTraffic, names};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Deserialize;
+
+use crate::pod::Pod;
+use crate::state::Drain;
+use crate::texts::Entries;
+
+/// Longest wait for proxies to let go where gracePeriodSeconds says none: none of the peers of Kubernetes' proxies takes
+/// longer unless it is stuck. The same for their return.
+pub const LIMIT: SignedDuration = SignedDuration::from_secs(30);
+
+/// A Service, trimmed to what tells whose traffic it carries.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Service {
+    /// Name and version.
+    pub metadata: ObjectMeta,
+    /// What it selects.
+    pub spec: ServiceSpec,
+}
+
+/// See [`Service`].
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServiceSpec {
+    /// Labels of its pods; empty: it selects none by itself.
+    pub selector: BTreeMap<String, String>,
+    /// It sends to pods whether they are ready or not, so no proxy ever lets go of them.
+    pub publish_not_ready_addresses: bool,
+}
+
+impl k8s_openapi::Resource for Service {
+    const API_VERSION: &'static str = "v1";
+    const GROUP: &'static str = "";
+    const KIND: &'static str = "Service";
+    const VERSION: &'static str = "v1";
+    const URL_PATH_SEGMENT: &'static str = "services";
+    type Scope = NamespaceResourceScope;
+}
+
+impl k8s_openapi::Metadata for Service {
+    type Ty = ObjectMeta;
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+    fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+impl Service {
+    fn selects(&self, labels: &Entries) -> bool {
+        let selector = &self.spec.selector;
+        !selector.is_empty()
+            && selector
+                .iter()
+                .all(|(key, value)| labels.get(key) == Some(value.as_str()))
+    }
+}
+
+/// What is seen of the nodes' traffic.
+#[derive(Clone, Debug, Default)]
+pub struct Traffic {
+    /// Nodes that can send traffic, which are those that are Ready: None for one without a report.
+    pub nodes: BTreeMap<String, Option<Arc<NodeTraffic>>>,
+    /// Services of the workload's namespace.
+    pub services: Vec<Arc<Service>>,
+}
+
+/// How far a pod's leaving has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Leaving {
+    /// Nobody sends to it, and no connection is open.
+    Gone,
+    /// So many nodes of so many may still send to it, this one among them.
+    Sent {
+        /// Nodes that have let go.
+        gone: usize,
+        /// All nodes.
+        nodes: usize,
+        /// One that has not.
+        example: String,
+    },
+    /// Nobody sends anything new, but so many connections are open.
+    Open(u64),
+}
+
+/// The traffic of one workload's pods; empty where its drains are timed.
+#[derive(Clone, Copy, Debug)]
+pub struct Watched<'a>(Option<&'a Traffic>);
+
+impl<'a> Watched<'a> {
+    /// Whether the workload's drains are observed: where it asks for it, or every node reports and it does not refuse.
+    pub fn of(set: &CloneSet, traffic: &'a Traffic) -> Self {
+        let asked = asked(set);
+        let all = !traffic.nodes.is_empty() && traffic.nodes.values().all(|report| synced(report).is_some());
+        let observed = match asked {
+            Some(names::DRAIN_OBSERVED) => true,
+            Some(names::DRAIN_TIMED) => false,
+            _ => all,
+        };
+        Self(observed.then_some(traffic))
+    }
+
+    /// Whether any Service that reports can tell of sends to the pod. Where none does, there is nothing to observe.
+    pub fn covers(&self, pod: &Pod) -> bool {
+        self.traffic_of(pod).is_some()
+    }
+
+    fn traffic_of(&self, pod: &Pod) -> Option<&'a Traffic> {
+        let traffic = self.0?;
+        let mut selecting = traffic
+            .services
+            .iter()
+            .filter(|service| service.selects(&pod.labels))
+            .peekable();
+        selecting.peek()?;
+        selecting
+            .all(|service| !service.spec.publish_not_ready_addresses)
+            .then_some(traffic)
+    }
+
+    /// How far the leaving of a pod has come; None where nothing can be observed of it, or its drain is timed.
+    pub fn leaving(&self, pod: &Pod, drain: &Drain) -> Option<Leaving> {
+        let (traffic, ready_at) = (self.traffic_of(pod)?, drain.ready_at?);
+        if matches!(pod.status.phase.as_str(), "" | "Pending") {
+            // It has no address that anybody could send to.
+            return Some(Leaving::Gone);
+        }
+        let uid = pod.metadata.uid.as_str();
+        let gone = |report: &PodTraffic| !report.ready && !report.routed && report.applied > ready_at;
+        let mut example = None;
+        let (mut left, mut open) = (0, 0);
+        for (name, report) in &traffic.nodes {
+            match synced(report)
+                .and_then(|report| report.status.pods.get(uid))
+                .filter(|report| gone(report))
+            {
+                Some(report) => {
+                    left += 1;
+                    open += report.open;
+                }
+                None => {
+                    example.get_or_insert(name);
+                }
+            }
+        }
+        Some(match example {
+            Some(example) => Leaving::Sent {
+                gone: left,
+                nodes: traffic.nodes.len(),
+                example: example.clone(),
+            },
+            None if open > 0 => Leaving::Open(open),
+            None => Leaving::Gone,
+        })
+    }
+
+    /// For a Ready pod: until when to wait for nodes that do not send to it yet, and one of them. Nodes that do not report
+    /// are not waited for.
+    pub fn returning(&self, pod: &Pod, now: Timestamp) -> Option<(Timestamp, &'a str)> {
+        let traffic = self.0?;
+        let limit = pod
+            .ready_since()?
+            .checked_add(LIMIT)
+            .ok()
+            .filter(|limit| *limit > now)?;
+        let traffic = self.traffic_of(pod).filter(|_| !traffic.nodes.is_empty())?;
+        let uid = pod.metadata.uid.as_str();
+        let sends = |report: &NodeTraffic| report.status.pods.get(uid).is_some_and(|pod| pod.ready);
+        let mut missing = traffic
+            .nodes
+            .iter()
+            .filter(|(_, report)| synced(report).is_some_and(|report| !sends(report)));
+        missing.next().map(|(name, _)| (limit, name.as_str()))
+    }
+}
+
+/// What the workload says about its drains; texts that mean nothing count as absent.
+fn asked(set: &CloneSet) -> Option<&str> {
+    let annotations = set.metadata.annotations.as_ref()?;
+    annotations.get(names::DRAIN).map(String::as_str)
+}
+
+/// A sentence about an annotation that means nothing.
+pub fn misspelt(set: &CloneSet) -> Option<String> {
+    let value = asked(set).filter(|value| ![names::DRAIN_OBSERVED, names::DRAIN_TIMED].contains(value))?;
+    Some(format!(
+        "annotation {} is {value:?}, which means nothing: say {} or {}",
+        names::DRAIN,
+        names::DRAIN_OBSERVED,
+        names::DRAIN_TIMED
+    ))
+}
+
+fn synced(report: &Option<Arc<NodeTraffic>>) -> Option<&NodeTraffic> {
+    report.as_deref().filter(|report| report.status.synced)
+}
+
+#[cfg(test)]
+#[path = "traffic_test.rs"]
+mod tests;
