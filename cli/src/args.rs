@@ -77,6 +77,10 @@ pub(crate) enum Strategy {
     #[value(name = "cloneset-inplace")]
     #[serde(rename = "cloneset-inplace")]
     CloneSetInPlace,
+    /// CloneSet, pods updated in place as soon as all proxies have let go of them
+    #[value(name = "cloneset-observed")]
+    #[serde(rename = "cloneset-observed")]
+    CloneSetObserved,
     /// CloneSet, pods replaced
     #[value(name = "cloneset-recreate")]
     #[serde(rename = "cloneset-recreate")]

@@ -8,6 +8,7 @@ mod bad_input;
 mod bench;
 mod cluster;
 mod containers;
+mod drain;
 mod everyday;
 mod images;
 mod inplace;

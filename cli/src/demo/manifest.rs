@@ -48,12 +48,16 @@ impl Strategy {
             Self::DeploymentNaive => "deployment-naive",
             Self::DeploymentCareful => "deployment-careful",
             Self::CloneSetInPlace => "cloneset-inplace",
+            Self::CloneSetObserved => "cloneset-observed",
             Self::CloneSetRecreate => "cloneset-recreate",
         }
     }
 
     fn is_cloneset(self) -> bool {
-        matches!(self, Self::CloneSetInPlace | Self::CloneSetRecreate)
+        matches!(
+            self,
+            Self::CloneSetInPlace | Self::CloneSetObserved | Self::CloneSetRecreate
+        )
     }
 
     /// (group/version, plural) of its workload.
@@ -87,6 +91,13 @@ impl Strategy {
                     "inPlaceUpdateStrategy": {"gracePeriodSeconds": app.quiet_seconds},
                 }}),
             ),
+            // No quiet period: the nodes' reports end it.
+            Self::CloneSetObserved => (
+                "updateStrategy",
+                json!({"type": "RollingUpdate", "rollingUpdate": {
+                    "maxUnavailable": budget, "podUpdatePolicy": "InPlaceOnly",
+                }}),
+            ),
             Self::CloneSetRecreate => (
                 "updateStrategy",
                 json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": budget, "podUpdatePolicy": "ReCreate"}}),
@@ -95,7 +106,13 @@ impl Strategy {
         spec[strategy_key] = strategy;
         let (api_version, _) = self.workload();
         let kind = if self.is_cloneset() { "CloneSet" } else { "Deployment" };
-        json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "web"}, "spec": spec})
+        let mut metadata = json!({"name": "web"});
+        if self.is_cloneset() {
+            let observed = self == Self::CloneSetObserved;
+            let drain = if observed { "Observed" } else { "Timed" };
+            metadata["annotations"] = json!({"afloat.dev/drain": drain});
+        }
+        json!({"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec})
     }
 
     fn pod_spec(self, app: &Application) -> Value {
@@ -167,6 +184,7 @@ mod tests {
             Strategy::DeploymentNaive,
             Strategy::DeploymentCareful,
             Strategy::CloneSetInPlace,
+            Strategy::CloneSetObserved,
             Strategy::CloneSetRecreate,
         ] {
             let object = strategy.manifest(&app);

@@ -36,10 +36,11 @@ const WARM_UP: Duration = Duration::from_millis(1000);
 const STOP_LIMIT: Duration = Duration::from_secs(3);
 
 /// In the order of the table.
-const ALL: [Strategy; 4] = [
+const ALL: [Strategy; 5] = [
     Strategy::DeploymentNaive,
     Strategy::DeploymentCareful,
     Strategy::CloneSetInPlace,
+    Strategy::CloneSetObserved,
     Strategy::CloneSetRecreate,
 ];
 

@@ -248,7 +248,7 @@ impl<'a> Planner<'a> {
     }
 
     fn available(&self, pod: &Pod) -> bool {
-        pod.available(self.min_ready, self.seen.now) && self.watched.returning(pod, self.seen.now).is_none()
+        pod.available(self.min_ready, self.seen.now)
     }
 
     fn updated(&self, pod: &Pod) -> bool {

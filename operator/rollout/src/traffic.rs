@@ -170,7 +170,7 @@ impl<'a> Watched<'a> {
         })
     }
 
-    /// For a Ready pod: until when to wait for nodes that do not send to it yet, and one of them. Nodes that do not report
+    /// For a Ready pod that is not back in full: until when to wait for nodes that do not send to it yet, and one of them. Nodes that do not report
     /// are not waited for.
     pub fn returning(&self, pod: &Pod, now: Timestamp) -> Option<(Timestamp, &'a str)> {
         let traffic = self.0?;

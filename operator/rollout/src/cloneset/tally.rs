@@ -20,7 +20,7 @@ pub(super) struct Tally<'a> {
     pub(super) pods: Vec<&'a Pod>,
     /// Of those, at another revision than the wanted one.
     pub(super) outdated: Vec<&'a Pod>,
-    /// Of those, not available.
+    /// Of those, not available, or not sent to by all nodes yet.
     pub(super) unsettled: Vec<&'a Pod>,
     /// Of those, asked to be deleted.
     pub(super) specified: Vec<&'a Pod>,
@@ -34,7 +34,8 @@ pub(super) struct Tally<'a> {
     pub(super) phases: Phases,
     ready: usize,
     updated_ready: usize,
-    updated_available: usize,
+    served: usize,
+    updated_served: usize,
 }
 
 impl<'a> Tally<'a> {
@@ -88,7 +89,10 @@ impl<'a> Tally<'a> {
     ) {
         self.pods.push(pod);
         let ready = pod.ready();
-        let available = ready && pod.available(min_ready, now) && watched.returning(pod, now).is_none();
+        let available = ready && pod.available(min_ready, now);
+        // The budget takes a pod that proxies do not know of yet for available: whoever learns that another one leaves has
+        // learned of this one's return before. For what users are told, all of them have to send to it.
+        let served = available && watched.returning(pod, now).is_none();
         let specified = super::specified(pod, listed);
         let count = &mut self.count;
         count.total += 1;
@@ -99,11 +103,12 @@ impl<'a> Tally<'a> {
         count.leaving += usize::from(excludes_leaving && state(pod) == names::STATE_PREPARING_DELETE);
         self.ready += usize::from(ready);
         self.updated_ready += usize::from(updated && ready);
-        self.updated_available += usize::from(updated && available);
+        self.served += usize::from(served);
+        self.updated_served += usize::from(updated && served);
         if !updated {
             self.outdated.push(pod);
         }
-        if !available {
+        if !served {
             self.unsettled.push(pod);
         }
         if specified {
@@ -123,7 +128,7 @@ impl<'a> Tally<'a> {
             (false, false) => &mut self.phases.outdated,
             (false, true) => &mut self.phases.draining,
             (true, true) => &mut self.phases.updating,
-            (true, false) if available => &mut self.phases.available,
+            (true, false) if served => &mut self.phases.available,
             (true, false) => &mut self.phases.starting,
         };
         *place += 1;
@@ -134,10 +139,10 @@ impl<'a> Tally<'a> {
         let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
         status.replicas = number(self.count.total);
         status.ready_replicas = number(self.ready);
-        status.available_replicas = number(self.count.available);
+        status.available_replicas = number(self.served);
         status.updated_replicas = number(self.count.updated);
         status.updated_ready_replicas = number(self.updated_ready);
-        status.updated_available_replicas = number(self.updated_available);
+        status.updated_available_replicas = number(self.updated_served);
     }
 }
 

@@ -1,0 +1,159 @@
+//! Nothing is lost though proxies learn late, because pods are changed and deleted only once the proxies have let go.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, cloneset, settled};
+
+/// What the proxies lag behind.
+const LAG: &str = "--proxy-lag=1s";
+
+/// Sends one request after the other, each on a connection of its own, until it is dropped.
+struct Load {
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicU64>,
+    lost: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Load {
+    fn start(port: u16) -> Self {
+        let (stop, answered, lost) = (
+            Arc::<AtomicBool>::default(),
+            Arc::<AtomicU64>::default(),
+            Arc::<AtomicU64>::default(),
+        );
+        let counters = (stop.clone(), answered.clone(), lost.clone());
+        let thread = std::thread::spawn(move || {
+            let (stop, answered, lost) = counters;
+            while !stop.load(Ordering::SeqCst) {
+                let counter = if request(port) { &answered } else { &lost };
+                counter.fetch_add(1, Ordering::SeqCst);
+                std::thread::sleep(Duration::from_millis(2)); // not a wait for anything: the rate
+            }
+        });
+        Self {
+            stop,
+            answered,
+            lost,
+            thread: Some(thread),
+        }
+    }
+
+    /// Ends it; gives how many were answered and how many were lost.
+    fn finish(mut self) -> (u64, u64) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.thread
+            .take()
+            .expect("not finished yet")
+            .join()
+            .expect("it does not panic");
+        (self.answered.load(Ordering::SeqCst), self.lost.load(Ordering::SeqCst))
+    }
+
+    fn so_far(&self) -> u64 {
+        self.answered.load(Ordering::SeqCst) + self.lost.load(Ordering::SeqCst)
+    }
+}
+
+fn request(port: u16) -> bool {
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let exchange = || -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n")?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        Ok(answer.starts_with(b"HTTP/1.1 200"))
+    };
+    exchange().unwrap_or(false)
+}
+
+/// A CloneSet with a Service in front, both in service on the host; gives the port.
+fn start(cluster: &Cluster, replicas: u32, drain: &str) -> u16 {
+    cluster.build_images();
+    let mut set: Value = serde_json::from_str(&cloneset("web", replicas)).expect("JSON");
+    set["metadata"]["annotations"] = json!({"afloat.dev/drain": drain});
+    cluster.apply(&set.to_string());
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+        "spec": {"type": "NodePort", "selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "http"}]}});
+    cluster.apply(&service.to_string());
+    cluster.wait("all pods available", &["clonesets", "web"], |set| {
+        available(set, replicas)
+    });
+    let service = cluster.get(&["services", "web"]).expect("the Service");
+    let port = service["spec"]["ports"][0]["nodePort"].as_u64().expect("a node port");
+    let port = u16::try_from(port).expect("a port");
+    // The proxies lag, also with the very first endpoints.
+    crate::cluster::wait_until("an answer", || request(port));
+    port
+}
+
+fn available(set: &Value, replicas: u32) -> bool {
+    settled(set, replicas) && set["status"]["availableReplicas"] == replicas
+}
+
+fn release(cluster: &Cluster) {
+    let patch = r#"-p=[{"op":"replace","path":"/spec/template/spec/containers/0/image","value":"web:v2"}]"#;
+    cluster.kubectl(&["patch", "clonesets", "web", "--type=json", patch]);
+}
+
+fn updated(set: &Value, replicas: u32) -> bool {
+    available(set, replicas) && set["status"]["updateRevision"] == set["status"]["currentRevision"]
+}
+
+#[test]
+fn an_update_and_a_scale_in_wait_for_every_proxy() {
+    let Some(cluster) = Cluster::boot_with(3, &[LAG]) else {
+        return;
+    };
+    let port = start(&cluster, 3, "Observed");
+    let reports = cluster.get(&["nodetraffics"]).expect("reports");
+    let reports = reports["items"].as_array().cloned().unwrap_or_default();
+    assert_eq!(reports.len(), 3);
+    assert!(
+        reports.iter().all(|report| report["status"]["synced"] == true),
+        "{reports:?}"
+    );
+
+    let load = Load::start(port);
+    release(&cluster);
+    cluster.wait("the status to say what it waits for", &["clonesets", "web"], |set| {
+        set["status"]["conditions"].to_string().contains("nodes have let go")
+    });
+    cluster.wait("all pods updated", &["clonesets", "web"], |set| updated(set, 3));
+    let (answered, lost) = load.finish();
+    assert_eq!(lost, 0, "of {answered} during the update");
+    assert!(answered > 0);
+
+    // Without a preStop hook in the pods: they stop listening as soon as they are told to end.
+    let load = Load::start(port);
+    cluster.kubectl(&["scale", "clonesets", "web", "--replicas=1"]);
+    cluster.wait("one pod", &["pods", "-l", "app=web"], |pods| {
+        pods["items"].as_array().is_some_and(|pods| pods.len() == 1)
+    });
+    let seen = load.so_far();
+    crate::cluster::wait_until("some more requests", || load.so_far() > seen + 100);
+    let (answered, lost) = load.finish();
+    assert_eq!(lost, 0, "of {answered} while it was scaled in");
+}
+
+/// What the other test would not notice if its load could not lose anything.
+#[test]
+fn a_timed_drain_shorter_than_the_lag_is_lossy() {
+    let Some(cluster) = Cluster::boot_with(2, &[LAG]) else {
+        return;
+    };
+    let port = start(&cluster, 2, "Timed");
+    let load = Load::start(port);
+    release(&cluster);
+    cluster.wait("all pods updated", &["clonesets", "web"], |set| updated(set, 2));
+    let (answered, lost) = load.finish();
+    assert!(lost > 0, "{answered} answered, none lost");
+}
