@@ -15,10 +15,13 @@ host_state() { # what a run could leave behind
 check() { # $1: who, $2: file with the JSON
   jq -e '
     def row(name): .rows[] | select(.strategy == name);
-    ([.rows[].strategy] == ["deployment-naive", "deployment-careful", "cloneset-inplace", "cloneset-recreate"])
+    ([.rows[].strategy] == ["deployment-naive", "deployment-careful", "cloneset-inplace", "cloneset-observed", "cloneset-recreate"])
     and (row("deployment-naive").lost > 0)
     and (row("deployment-careful").lost == 0)
     and (row("cloneset-inplace").lost == 0)
+    and (row("cloneset-observed").lost == 0)
+    and (row("cloneset-observed") | .pods_kept == .replicas and .ips_kept == .replicas and .untouched_kept == .replicas)
+    and (row("cloneset-observed").update_seconds < row("cloneset-inplace").update_seconds)
     and (row("cloneset-inplace") | .pods_kept == .replicas and .ips_kept == .replicas and .untouched_kept == .replicas)
     and (row("deployment-naive").pods_kept == 0) and (row("cloneset-recreate").pods_kept == 0)
     and ([.rows[] | .requests > 500 and .update_seconds > 0 and .writes_per_pod > 0 and .p50_ms > 0 and .p99_ms >= .p50_ms] | all)
