@@ -51,6 +51,9 @@ pub(crate) struct DemoOptions {
     /// Delay with which a node's proxy learns of an endpoint change, for example 500ms or 1s
     #[arg(long, default_value = "500ms", value_parser = parse_duration)]
     pub(crate) proxy_lag: Duration,
+    /// Let the last node's proxy learn of nothing during each release, to see what a stuck proxy does
+    #[arg(long)]
+    pub(crate) stuck_proxy: bool,
     /// Time until the application listens after its start, for example 2s
     #[arg(long, default_value = "1s", value_parser = parse_duration)]
     pub(crate) app_start: Duration,

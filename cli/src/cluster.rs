@@ -114,6 +114,8 @@ pub(crate) struct LocalNode {
     pub(crate) name: String,
     /// Its InternalIP, also its pods' gateway.
     pub(crate) ip: Ipv4Addr,
+    /// Its service proxy.
+    pub(crate) proxy: Arc<Proxy>,
     agent: Arc<Agent>,
 }
 
@@ -345,8 +347,8 @@ impl Cluster {
         let (client, stop, node) = (self.api.client("afloat-agent"), self.shutdown.clone(), name.clone());
         self.tasks
             .spawn(async move { afloat_agent::run(client, &node, view, stop).await });
-        self.keep("service proxy", proxy.run(self.shutdown.clone()));
-        Ok(LocalNode { name, ip, agent })
+        self.keep("service proxy", proxy.clone().run(self.shutdown.clone()));
+        Ok(LocalNode { name, ip, proxy, agent })
     }
 
     /// Serves the Kubernetes API with TLS on a listening socket, and writes a kubeconfig for it.

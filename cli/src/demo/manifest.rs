@@ -17,6 +17,8 @@ pub(crate) struct Application {
     pub(crate) start: Duration,
     /// Quiet period before a container is stopped, seconds; beyond the proxies' lag.
     pub(crate) quiet_seconds: u32,
+    /// Longest wait for proxies, seconds; None: the operator's own.
+    pub(crate) drain_limit: Option<u32>,
 }
 
 impl Application {
@@ -95,7 +97,9 @@ impl Strategy {
             Self::CloneSetObserved => (
                 "updateStrategy",
                 json!({"type": "RollingUpdate", "rollingUpdate": {
-                    "maxUnavailable": budget, "podUpdatePolicy": "InPlaceOnly",
+                    "maxUnavailable": budget,
+                    "podUpdatePolicy": "InPlaceOnly",
+                    "inPlaceUpdateStrategy": {"gracePeriodSeconds": app.drain_limit.unwrap_or(0)},
                 }}),
             ),
             Self::CloneSetRecreate => (
@@ -179,6 +183,7 @@ mod tests {
             max_unavailable: "3".into(),
             start: Duration::ZERO,
             quiet_seconds: 2,
+            drain_limit: None,
         };
         for strategy in [
             Strategy::DeploymentNaive,

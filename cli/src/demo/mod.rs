@@ -6,6 +6,7 @@ mod observe;
 mod progress;
 mod report;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use afloat_runtime::host::Inherited;
 use anyhow::Context as _;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Client, ResourceExt as _};
@@ -32,6 +34,8 @@ use report::{ClusterFigures, Conditions, Report, Row};
 const STEP_LIMIT: Duration = Duration::from_secs(120);
 /// Load before the change, so that the figures have a quiet part too.
 const WARM_UP: Duration = Duration::from_millis(1000);
+/// How long an observed drain waits for a stuck proxy, beyond any lag that the demo is run with.
+const STUCK_LIMIT_SECONDS: u32 = 10;
 /// How long the parts may take to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
 
@@ -92,6 +96,7 @@ async fn run(
         max_unavailable: options.max_unavailable.clone(),
         start: options.app_start,
         quiet_seconds: Application::quiet_seconds(options.proxy_lag),
+        drain_limit: options.stuck_proxy.then_some(STUCK_LIMIT_SECONDS),
     };
     let mut rows = Vec::new();
     for strategy in strategies {
@@ -110,6 +115,7 @@ async fn run(
             proxy_lag: options.proxy_lag,
             app_start: options.app_start,
             quiet_seconds: app.quiet_seconds,
+            stuck: options.stuck_proxy,
         };
         output::print(&report.table(&conditions))?;
     }
@@ -166,6 +172,7 @@ impl<'a> Trial<'a> {
         anyhow::ensure!(load.so_far().1 == 0, "requests were lost before anything was changed");
 
         self.progress.say(&format!("{name}: releasing version 2"));
+        self.hold_proxy(self.options.stuck_proxy);
         let writes_before = self.writes();
         let changed = Instant::now();
         self.patch_workload(&manifest::change()).await?;
@@ -185,6 +192,8 @@ impl<'a> Trial<'a> {
         let after = Snapshot::of(&pods.list(), "collector");
         updated?;
         self.settle(&pods).await?;
+        self.hold_proxy(false);
+        let warnings = self.warnings().await?;
         let writes = self.writes() - writes_before;
         let outcome = load.finish().await?;
         self.remove().await?;
@@ -205,7 +214,38 @@ impl<'a> Trial<'a> {
             nodes_kept: kept.nodes,
             untouched_kept: kept.untouched,
             writes_per_pod: round(writes_per_pod, 2),
+            warnings,
         })
+    }
+
+    /// Lets the last node's proxy learn of nothing, or of everything again.
+    fn hold_proxy(&self, held: bool) {
+        if let Some(node) = self.cluster.nodes.last() {
+            node.proxy.hold(held);
+        }
+    }
+
+    /// What the operator warned of, each sentence once.
+    async fn warnings(&self) -> anyhow::Result<Vec<String>> {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        let all = events.list(&ListParams::default()).await?.items.into_iter();
+        let of_set = all.filter(|event| {
+            event.type_.as_deref() == Some("Warning")
+                && event
+                    .regarding
+                    .as_ref()
+                    .is_some_and(|on| on.kind.as_deref() == Some("CloneSet"))
+        });
+        let sentences: BTreeSet<String> = of_set
+            .map(|event| {
+                format!(
+                    "{}: {}",
+                    event.reason.unwrap_or_default(),
+                    event.note.unwrap_or_default()
+                )
+            })
+            .collect();
+        Ok(sentences.into_iter().collect())
     }
 
     async fn create(&self) -> anyhow::Result<()> {

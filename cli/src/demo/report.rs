@@ -24,6 +24,8 @@ pub(crate) struct Row {
     pub(crate) untouched_kept: usize,
     /// Writes of everybody to this application's objects, Events and Leases left out.
     pub(crate) writes_per_pod: f64,
+    /// What the operator warned of.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// The cluster that they ran on.
@@ -50,6 +52,8 @@ pub(crate) struct Conditions {
     pub(crate) proxy_lag: std::time::Duration,
     pub(crate) app_start: std::time::Duration,
     pub(crate) quiet_seconds: u32,
+    /// The last node's proxy learns of nothing during a release.
+    pub(crate) stuck: bool,
 }
 
 impl Report {
@@ -72,10 +76,20 @@ impl Report {
         text.push_str(&aligned(&lines));
         let _ = write!(
             text,
-            "\nlost by kind: {}\nkept: of the pods before the release, how many are still there with the same UID, IP, node, and how many\nsecond containers (a log collector that no release touched) ran on. Writes: to the API, by everybody, per pod.\nIn place, a pod leaves its Service {} s before its container is stopped; the others sleep as long in preStop, except the naive one.\n",
+            "\nlost by kind: {}\nkept: of the pods before the release, how many are still there with the same UID, IP, node, and how many\nsecond containers (a log collector that no release touched) ran on. Writes: to the API, by everybody, per pod.\ncloneset-inplace: a pod leaves its Service {} s before its container is stopped; cloneset-observed: as soon as all proxies have let go\nof it. The others sleep as long in preStop, except the naive one.\n",
             self.losses(),
             conditions.quiet_seconds
         );
+        if conditions.stuck {
+            text.push_str(
+                "The last node's proxy learned of nothing during each release, and went on sending to all old pods.\n",
+            );
+        }
+        for row in &self.rows {
+            for warning in &row.warnings {
+                let _ = writeln!(text, "{}: {warning}", row.strategy);
+            }
+        }
         if self
             .rows
             .iter()
@@ -200,6 +214,7 @@ mod tests {
             nodes_kept: 0,
             untouched_kept: 0,
             writes_per_pod: 12.5,
+            warnings: vec!["DrainLimit: pod a".into()],
         };
         Report {
             rows: vec![row],
@@ -226,6 +241,7 @@ mod tests {
             "ips_kept",
             "untouched_kept",
             "writes_per_pod",
+            "warnings",
         ] {
             assert!(value["rows"][0].get(key).is_some(), "{key}");
         }
@@ -256,8 +272,10 @@ mod tests {
             proxy_lag: std::time::Duration::from_millis(500),
             app_start: std::time::Duration::from_secs(1),
             quiet_seconds: 2,
+            stuck: true,
         };
         let text = report().table(&conditions);
+        assert!(text.contains("\ndeployment-naive: DrainLimit: pod a\n"), "{text}");
         assert!(text.contains("deployment-naive: 5 refused, 2 reset"), "{text}");
         let lines: Vec<&str> = text.lines().collect();
         let header = lines.iter().position(|l| l.starts_with("STRATEGY")).unwrap();

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -108,6 +108,7 @@ pub struct Proxy {
     options: Arc<ProxyOptions>,
     ledger: Arc<Ledger>,
     started: std::sync::atomic::AtomicBool,
+    held: watch::Sender<bool>,
 }
 
 impl Proxy {
@@ -118,12 +119,18 @@ impl Proxy {
             options: Arc::new(options),
             ledger: Arc::default(),
             started: std::sync::atomic::AtomicBool::new(false),
+            held: watch::Sender::new(false),
         })
     }
 
     /// What is applied and what was counted, now.
     pub fn snapshot(&self) -> Snapshot {
         self.ledger.snapshot(&self.options.node_name)
+    }
+
+    /// Stops taking changes in, as a proxy that is stuck, or goes on. What is in force stays, connections too.
+    pub fn hold(&self, held: bool) {
+        self.held.send_replace(held);
     }
 
     /// Whether Services and EndpointSlices have both been applied once, and what is in force for pods: those that take no
@@ -133,7 +140,7 @@ impl Proxy {
     }
 
     /// Changes whenever what [`Proxy::pods`] says of routes does; connections that end do not count.
-    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+    pub fn changes(&self) -> watch::Receiver<u64> {
         self.ledger.changes()
     }
 
@@ -187,6 +194,8 @@ impl Proxy {
             }
             let Some((seen_at, change)) = next.take() else { return };
             sleep_until(seen_at + self.options.lag).await;
+            // It ends only with the proxy itself, which holds the sender.
+            let _ = self.held.subscribe().wait_for(|held| !held).await;
             let mut touched = see(&mut model, change, &mut listed);
             // Whatever else is due belongs to the same step.
             while let Ok((seen_at, change)) = queue.try_recv() {
