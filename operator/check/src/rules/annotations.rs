@@ -1,0 +1,101 @@
+//! What is asked of the operator in annotations: a typing error there is silent otherwise.
+
+use serde_json::{Value, json};
+
+use crate::object::{Workload, World, annotation};
+use crate::{Hit, Rule, Severity, Test, patch};
+
+const DRAIN: &str = "afloat.dev/drain";
+const MAX_LOSS: &str = "afloat.dev/max-loss";
+const ON_LOSS: &str = "afloat.dev/on-loss";
+const LINK: &str = "https://kubernetes.io/docs/concepts/overview/working-with-objects/annotations/";
+
+pub(super) const VALUE: Rule = Rule {
+    id: "annotation-value",
+    severity: Severity::Error,
+    title: "an annotation for the operator has a value that means nothing",
+    why: "An annotation is free text: nobody refuses a value with a typing error, and what was asked for does not happen.",
+    remedy: "afloat.dev/drain is Observed or Timed; afloat.dev/max-loss a number of requests or a percentage (\"0\", \"0.1%\"); \
+             afloat.dev/on-loss Pause or Rollback, beside afloat.dev/max-loss.",
+    link: LINK,
+    test: Test::Object(value),
+};
+
+fn pointer(key: &str) -> String {
+    format!("/metadata/annotations/{}", patch::escape(key))
+}
+
+/// The listed value that is meant, up to upper and lower case; else the first.
+fn nearest<'a>(text: &str, allowed: &[&'a str]) -> &'a str {
+    let same = allowed.iter().find(|word| word.eq_ignore_ascii_case(text.trim()));
+    same.or(allowed.first()).copied().unwrap_or_default()
+}
+
+fn value(_: &World<'_>, object: &Value) -> Vec<Hit> {
+    let mut found = Vec::new();
+    for (key, allowed) in [
+        (DRAIN, &["Timed", "Observed"][..]),
+        (ON_LOSS, &["Pause", "Rollback"][..]),
+    ] {
+        let Some(text) = annotation(object, key).filter(|text| !allowed.contains(text)) else {
+            continue;
+        };
+        let message = format!("{key} is {text:?}, not one of {}", allowed.join(", "));
+        let fix = vec![patch::set(object, &pointer(key), json!(nearest(text, allowed)))];
+        found.push(Hit::new(pointer(key), message).with_fix(fix));
+    }
+    if let Some(text) = annotation(object, MAX_LOSS).filter(|text| !loss(text)) {
+        let message = format!("{MAX_LOSS} is {text:?}, neither a number of requests nor a percentage");
+        let fix = vec![patch::set(object, &pointer(MAX_LOSS), json!("0"))];
+        found.push(Hit::new(pointer(MAX_LOSS), message).with_fix(fix));
+    }
+    if annotation(object, ON_LOSS).is_some() && annotation(object, MAX_LOSS).is_none() {
+        let message = format!("{ON_LOSS} without {MAX_LOSS} has no effect");
+        let fix = vec![patch::set(object, &pointer(MAX_LOSS), json!("0"))];
+        found.push(Hit::new(pointer(ON_LOSS), message).with_fix(fix));
+    }
+    found
+}
+
+/// `0`, `5`, `0.1%`.
+fn loss(text: &str) -> bool {
+    match text.strip_suffix('%') {
+        Some(part) => part.parse::<f64>().is_ok_and(|part| (0.0..=100.0).contains(&part)),
+        None => text.parse::<u64>().is_ok(),
+    }
+}
+
+pub(super) const PLACE: Rule = Rule {
+    id: "annotation-place",
+    severity: Severity::Warning,
+    title: "an annotation for the operator stands where it is not read",
+    why: "The operator reads afloat.dev/drain, max-loss and on-loss from the CloneSet itself. On a pod template or on another kind they \
+          have no effect.",
+    remedy: "Put it into the CloneSet's metadata.annotations.",
+    link: LINK,
+    test: Test::Workload(place),
+};
+
+fn place(_: &World<'_>, workload: &Workload<'_>) -> Vec<Hit> {
+    let mut found = Vec::new();
+    for key in [DRAIN, MAX_LOSS, ON_LOSS] {
+        let template = format!("{}{}", workload.prefix, pointer(key));
+        let inside = workload
+            .object
+            .pointer(&template)
+            .filter(|_| !workload.prefix.is_empty());
+        if let Some(value) = inside {
+            let hit = Hit::new(template.clone(), format!("{key} stands in the pod template"));
+            let mut fix = vec![patch::remove(&template)];
+            if workload.kind == "CloneSet" && annotation(workload.object, key).is_none() {
+                fix.push(patch::set(workload.object, &pointer(key), value.clone()));
+            }
+            found.push(hit.with_fix(fix));
+        }
+        if workload.kind != "CloneSet" && annotation(workload.object, key).is_some() {
+            let message = format!("{key} has no effect on a {}", workload.kind);
+            found.push(Hit::new(pointer(key), message).with_fix(vec![patch::remove(&pointer(key))]));
+        }
+    }
+    found
+}
