@@ -3,6 +3,7 @@
 mod app;
 mod args;
 mod bench;
+mod check;
 mod cluster;
 mod demo;
 mod dns;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => report(demo::outer(&options)),
         Command::Up(options) => report(up::outer(&options)),
         Command::Operator(options) => report(operator::main(options)),
+        Command::Check(options) => check::main(&options),
         Command::Crds => report(operator::print_crds()),
         Command::Dns(options) => report(dns::main(&options)),
         Command::Image(options) => report(image::main(options)),

@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod bench;
+mod check;
 mod cluster;
 mod containers;
 mod everyday;
