@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Operator(OperatorOptions),
     /// Look for what loses requests in objects, before they are applied or where they run
     Check(CheckOptions),
+    /// Say what applying a changed CloneSet, Deployment or StatefulSet will do, and why
+    Plan(PlanOptions),
     /// Print the CustomResourceDefinitions that the operator needs, as YAML
     Crds,
     /// Ask the DNS server of a running `afloat up`
@@ -221,6 +223,25 @@ pub(crate) struct CheckOptions {
     /// List all rules
     #[arg(long)]
     pub(crate) rules: bool,
+}
+
+/// `afloat plan`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PlanOptions {
+    /// YAML or JSON with the objects as they shall be: a file, a folder, or - for standard input (may be given several times)
+    #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// The objects as they are [default: those of the cluster]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kubeconfig", "context", "namespace"])]
+    pub(crate) against: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterFlags,
+    /// Print the plans as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Data folder of `afloat up`, to tell which names are one image
+    #[arg(long, env = "AFLOAT_DATA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
 }
 
 /// How `afloat check` prints.

@@ -13,6 +13,7 @@ mod local_volumes;
 mod memory;
 mod operator;
 mod output;
+mod plan;
 mod up;
 
 use std::ffi::OsString;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Command::Up(options) => report(up::outer(&options)),
         Command::Operator(options) => report(operator::main(options)),
         Command::Check(options) => check::main(&options),
+        Command::Plan(options) => plan::main(&options),
         Command::Crds => report(operator::print_crds()),
         Command::Dns(options) => report(dns::main(&options)),
         Command::Image(options) => report(image::main(options)),

@@ -16,6 +16,7 @@ mod leftovers;
 mod lifecycle;
 mod network;
 mod operator;
+mod plan;
 #[path = "../../cluster/runtime/tests/registry/server.rs"]
 mod registry;
 mod resize;

@@ -7,6 +7,8 @@ mod rollout;
 mod service;
 mod shutdown;
 
+pub(crate) use shutdown::sleep_seconds;
+
 use crate::Rule;
 
 /// All rules, by what they are about.

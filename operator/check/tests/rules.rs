@@ -1,5 +1,7 @@
 //! Each rule with a manifest that it speaks of and one that it does not, and each fix tried.
 
+#![allow(clippy::panic)] // helpers of tests may fail as tests do
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

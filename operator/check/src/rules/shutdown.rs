@@ -12,7 +12,7 @@ const TERMINATION: &str = "https://kubernetes.io/docs/concepts/workloads/pods/po
 const STOP_SECONDS: i64 = 30;
 
 /// Seconds that a hook sleeps, if it says so: the `sleep` handler, or `sleep` commands in an exec handler.
-pub(super) fn sleep_seconds(hook: &Value) -> Option<i64> {
+pub(crate) fn sleep_seconds(hook: &Value) -> Option<i64> {
     if let Some(seconds) = hook.pointer("/sleep/seconds").and_then(Value::as_i64) {
         return Some(seconds);
     }
