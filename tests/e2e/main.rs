@@ -14,6 +14,7 @@ mod images;
 mod inplace;
 mod leftovers;
 mod lifecycle;
+mod loss;
 mod network;
 mod operator;
 mod plan;
