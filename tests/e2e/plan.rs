@@ -50,7 +50,7 @@ fn files_are_compared() {
     for (new, words) in [
         (
             set(second_image),
-            &["change in place", "web:v1 → web:v2", "3 pods change"][..],
+            &["change in place", "web:v1 → web:v2", "3 to change"][..],
         ),
         (
             set(|set| set["spec"]["template"]["spec"]["hostNetwork"] = json!(true)),
@@ -72,7 +72,7 @@ fn files_are_compared() {
                 second_image(set);
                 set["spec"]["updateStrategy"]["rollingUpdate"]["partition"] = json!(2);
             }),
-            &["1 pods change", "partition keeps 2 of 3"],
+            &["1 to change", "partition keeps 2 of 3"],
         ),
         (set(|set| set["metadata"]["name"] = json!("new")), &["is created"]),
     ] {

@@ -33,7 +33,7 @@ pub fn text(forecast: &Forecast) -> String {
         line(
             "how many",
             format!(
-                "{} pods change; at once {} may be unavailable and {} exist beside them",
+                "{} to change; at once {} may be unavailable, and {} may be there beside those wanted",
                 forecast.pods_to_change, forecast.max_unavailable, forecast.max_surge
             ),
         );

@@ -74,12 +74,12 @@ fn port_unknown(world: &World<'_>, service: &Value) -> Vec<Hit> {
     for (index, port) in ports(service).enumerate() {
         let target = target(port);
         let Some(name) = target.as_str() else { continue };
-        let knows = |workload: &&&Workload<'_>| {
+        let lacks = |workload: &&&Workload<'_>| {
             let sidecars = workload.init_containers().into_iter();
             let mut containers = workload.containers().into_iter().chain(sidecars);
             !containers.any(|container| container.declares(&target))
         };
-        if let Some(workload) = selected.iter().find(knows) {
+        if let Some(workload) = selected.iter().find(lacks) {
             let message = format!("{} has no container port named {name}", crate::Id::of(workload.object));
             found.push(Hit::new(format!("/spec/ports/{index}/targetPort"), message));
         }
