@@ -3,6 +3,7 @@
 mod app;
 mod args;
 mod bench;
+mod check;
 mod cluster;
 mod demo;
 mod dns;
@@ -13,6 +14,7 @@ mod memory;
 mod node_traffic;
 mod operator;
 mod output;
+mod plan;
 mod up;
 
 use std::ffi::OsString;
@@ -37,6 +39,8 @@ fn main() -> ExitCode {
         Command::Demo(options) => report(demo::outer(&options)),
         Command::Up(options) => report(up::outer(&options)),
         Command::Operator(options) => report(operator::main(options)),
+        Command::Check(options) => check::main(&options),
+        Command::Plan(options) => plan::main(&options),
         Command::Crds => report(operator::print_crds()),
         Command::Dns(options) => report(dns::main(&options)),
         Command::Image(options) => report(image::main(options)),

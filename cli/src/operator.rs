@@ -1,5 +1,7 @@
 //! `afloat operator` and `afloat crds`.
 
+use std::path::Path;
+
 use afloat_manager::lease::LeaderElection;
 use anyhow::Context as _;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -18,7 +20,7 @@ pub(crate) fn main(options: OperatorOptions) -> anyhow::Result<i32> {
         let mut stop = crate::inner::Stop::new()?;
         tokio::spawn(crate::memory::give_back());
         let token = stop.token();
-        let client = Client::try_from(config(&options).await?)?;
+        let client = Client::try_from(config(options.kubeconfig.as_deref(), options.context.as_deref()).await?)?;
         let leader_election = (!options.no_leader_election).then(|| LeaderElection {
             namespace: options.lease_namespace.clone(),
             name: options.lease_name.clone(),
@@ -66,18 +68,19 @@ fn identity() -> String {
     )
 }
 
-async fn config(options: &OperatorOptions) -> anyhow::Result<Config> {
+/// How to reach the cluster that flags name.
+pub(crate) async fn config(kubeconfig: Option<&Path>, context: Option<&str>) -> anyhow::Result<Config> {
     let choice = KubeConfigOptions {
-        context: options.context.clone(),
+        context: context.map(str::to_owned),
         ..KubeConfigOptions::default()
     };
-    match &options.kubeconfig {
+    match kubeconfig {
         Some(path) => {
             let file =
                 Kubeconfig::read_from(path).with_context(|| format!("cannot read --kubeconfig {}", path.display()))?;
             Ok(Config::from_custom_kubeconfig(file, &choice).await?)
         }
-        None if options.context.is_some() => Ok(Config::from_kubeconfig(&choice).await?),
+        None if context.is_some() => Ok(Config::from_kubeconfig(&choice).await?),
         None => Config::infer()
             .await
             .context("no cluster to talk to: say --kubeconfig FILE"),

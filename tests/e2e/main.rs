@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod bench;
+mod check;
 mod cluster;
 mod containers;
 mod drain;
@@ -14,8 +15,10 @@ mod images;
 mod inplace;
 mod leftovers;
 mod lifecycle;
+mod loss;
 mod network;
 mod operator;
+mod plan;
 #[path = "../../cluster/runtime/tests/registry/server.rs"]
 mod registry;
 mod resize;

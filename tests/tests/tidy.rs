@@ -67,7 +67,13 @@ fn dependencies() -> BTreeMap<String, Vec<String>> {
 
 #[test]
 fn the_two_halves_do_not_know_each_other() {
-    let operator = ["afloat-api", "afloat-rollout", "afloat-manager", "afloat-agent"];
+    let operator = [
+        "afloat-api",
+        "afloat-rollout",
+        "afloat-check",
+        "afloat-manager",
+        "afloat-agent",
+    ];
     for (package, depends) in dependencies() {
         if ["afloat", "afloat-tests", "afloat-sim"].contains(&package.as_str()) {
             continue;
@@ -87,6 +93,7 @@ fn dependencies_point_down() {
     let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
         ("afloat-api", &[][..]),
         ("afloat-rollout", &["afloat-api"]),
+        ("afloat-check", &["afloat-api", "afloat-rollout"]),
         ("afloat-manager", &["afloat-api", "afloat-rollout"]),
         ("afloat-agent", &["afloat-api"]),
         ("afloat-machinery", &[]),
@@ -145,7 +152,12 @@ fn pure_packages_have_no_clock_no_io_and_no_hash_order() {
         "kube::Client",
         "tracing::",
     ];
-    for package in ["operator/api", "operator/rollout", "cluster/machinery"] {
+    for package in [
+        "operator/api",
+        "operator/rollout",
+        "operator/check",
+        "cluster/machinery",
+    ] {
         for path in files(".rs")
             .into_iter()
             .filter(|p| p.starts_with(root().join(package).join("src")))

@@ -10,6 +10,7 @@ mod layer;
 mod lease;
 mod library;
 mod name;
+mod paths;
 mod pulled;
 mod store;
 mod user;

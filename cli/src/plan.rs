@@ -1,0 +1,121 @@
+//! `afloat plan`: what applying changed objects will do.
+
+use std::process::ExitCode;
+
+use afloat_check::plan::{Forecast, Situation, forecast, text};
+use anyhow::Context as _;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::args::PlanOptions;
+use crate::check::{finish, images, input, live};
+use crate::output;
+
+pub(crate) fn main(options: &PlanOptions) -> ExitCode {
+    finish(run(options))
+}
+
+/// What is there.
+#[derive(Default)]
+struct Present {
+    object: Option<Value>,
+    pods: Vec<Value>,
+    revisions: Vec<Value>,
+    budgets: Vec<Value>,
+}
+
+fn run(options: &PlanOptions) -> anyhow::Result<u8> {
+    let values = |read: Vec<input::Read>| read.into_iter().map(|object| object.value).collect::<Vec<_>>();
+    let new: Vec<Value> = values(input::read(&options.files)?);
+    let planned = |object: &&Value| {
+        ["CloneSet", "Deployment", "StatefulSet"]
+            .iter()
+            .any(|kind| object["kind"] == *kind)
+    };
+    anyhow::ensure!(
+        new.iter().any(|object| planned(&object)),
+        "no CloneSet, Deployment or StatefulSet in what was given"
+    );
+    let old = if options.against.is_empty() {
+        None
+    } else {
+        Some(values(input::read(&options.against)?))
+    };
+    let known = images::known(
+        options.data_dir.as_deref(),
+        &[new.as_slice(), old.as_deref().unwrap_or_default()].concat(),
+    )?;
+    let mut forecasts = Vec::new();
+    for object in new.iter().filter(planned) {
+        let present = match &old {
+            Some(old) => against(object, old),
+            None => ask(options, object)?,
+        };
+        let situation = Situation {
+            old: present.object.as_ref(),
+            new: object,
+            pods: &present.pods,
+            revisions: &present.revisions,
+            budgets: &present.budgets,
+            images: &known,
+            // No rollout is recorded yet.
+            history: &[],
+            now: Timestamp::now(),
+        };
+        forecasts.extend(forecast(&situation));
+    }
+    let printed = if options.json {
+        format!("{:#}\n", json!({"plans": forecasts}))
+    } else {
+        forecasts.iter().map(|forecast: &Forecast| text(forecast)).collect()
+    };
+    output::print(&printed)?;
+    Ok(0)
+}
+
+fn group(object: &Value) -> (&str, &str) {
+    let api = object["apiVersion"].as_str().unwrap_or_default();
+    api.split_once('/').unwrap_or(("", api))
+}
+
+/// The same object among others.
+fn against(object: &Value, others: &[Value]) -> Present {
+    let namespace = |object: &Value| object["metadata"]["namespace"].as_str().unwrap_or("default").to_owned();
+    let same = others.iter().find(|other| {
+        other["kind"] == object["kind"]
+            && other["metadata"]["name"] == object["metadata"]["name"]
+            && namespace(other) == namespace(object)
+            && group(other).0 == group(object).0
+    });
+    let budgets = others.iter().filter(|other| other["kind"] == "PodDisruptionBudget");
+    Present {
+        object: same.cloned(),
+        budgets: budgets.cloned().collect(),
+        ..Present::default()
+    }
+}
+
+/// The object in the cluster, with what belongs to it.
+fn ask(options: &PlanOptions, object: &Value) -> anyhow::Result<Present> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (client, namespace) = live::connect(&options.cluster).await?;
+        let namespace = object["metadata"]["namespace"].as_str().unwrap_or(&namespace);
+        let (group, version) = group(object);
+        let kind = object["kind"].as_str().unwrap_or_default();
+        let list = async |group, version, kind| {
+            let found = live::list(&client, group, version, kind, Some(namespace)).await?;
+            anyhow::Ok(found.unwrap_or_default())
+        };
+        let same = live::list(&client, group, version, kind, Some(namespace)).await?;
+        let same = same.with_context(|| format!("the cluster has no {kind} in {group}/{version}"))?;
+        Ok(Present {
+            object: same
+                .into_iter()
+                .find(|other| other["metadata"]["name"] == object["metadata"]["name"]),
+            pods: list("", "v1", "Pod").await?,
+            revisions: list("apps", "v1", "ControllerRevision").await?,
+            budgets: list("policy", "v1", "PodDisruptionBudget").await?,
+        })
+    })
+}

@@ -1,0 +1,301 @@
+//! CloneSets, as the operator's planner sees them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use afloat_api::{CloneSet, PodUpdatePolicy, names};
+use afloat_rollout::action::{Action, Why};
+use afloat_rollout::budget::{Count, Round, partition, resolve};
+use afloat_rollout::cloneset::{Observed, plan};
+use afloat_rollout::inplace::{Change, compare};
+use afloat_rollout::order::update_sequence;
+use afloat_rollout::pod::{Pod, same_revision};
+use afloat_rollout::revision;
+use afloat_rollout::traffic::Traffic;
+use jiff::SignedDuration;
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use serde_json::{Value, json};
+
+use super::{
+    ContainerChange, Forecast, Outcome, Situation, all_anew, budget_notes, count, estimate, image_change, start,
+    stop_seconds, template,
+};
+use crate::object::Workload;
+
+pub(super) fn forecast(seen: &Situation<'_>, workload: &Workload<'_>) -> Forecast {
+    let mut forecast = start(seen, workload);
+    let Some(set) = set(seen, forecast.replicas) else {
+        forecast.outcome = Outcome::Refused;
+        forecast.why = "the object cannot be read as a CloneSet".into();
+        return forecast;
+    };
+    let Some(old) = seen.old else {
+        forecast.outcome = Outcome::Create;
+        forecast.why = "there is no such CloneSet".into();
+        return forecast;
+    };
+    let rollout = set.spec.rollout();
+    let replicas = set.spec.replicas();
+    let surge = resolve(&rollout.max_surge, replicas, Round::Up);
+    let round = if surge == 0 { Round::Up } else { Round::Down };
+    let max_unavailable = resolve(&rollout.max_unavailable, replicas, round);
+    let kept = partition(&rollout.partition, replicas);
+    forecast.max_unavailable = count(max_unavailable);
+    forecast.max_surge = count(surge);
+
+    let (before, after) = (template(old), template(seen.new));
+    if revision::equivalent(&before, &after) {
+        forecast.holds.extend(budget_notes(seen, workload));
+        return forecast;
+    }
+    decide(seen, workload, rollout.policy, compare(&before, &after), &mut forecast);
+
+    let world = World::new(seen, &set);
+    let min_ready = SignedDuration::from_secs(i64::from(set.spec.min_ready_seconds.unwrap_or(0).max(0)));
+    let available = world
+        .pods
+        .iter()
+        .filter(|pod| pod.available(min_ready, seen.now))
+        .count();
+    let updated = world.pods.iter().filter(|pod| pod.at_revision(&world.update)).count();
+    let all: Vec<&Pod> = world.pods.iter().map(Arc::as_ref).collect();
+    let figures = Count {
+        replicas,
+        partition: kept,
+        total: if all.is_empty() { replicas } else { all.len() },
+        updated,
+        ..Count::default()
+    };
+    forecast.pods_to_change = count(figures.to_update());
+    let waiting = all
+        .iter()
+        .copied()
+        .filter(|pod| !pod.at_revision(&world.update))
+        .collect();
+    let order = update_sequence(waiting, &all, &rollout);
+    let names = order.into_iter().map(|pod| pod.name().to_owned());
+    forecast.order = names.take(figures.to_update()).collect();
+    if forecast.outcome != Outcome::Refused {
+        forecast.first = world.first(seen, &set);
+    }
+
+    let mut stands = false;
+    if rollout.paused {
+        stands = true;
+        forecast
+            .holds
+            .push("updateStrategy.rollingUpdate.paused is true: nothing happens until it is false".into());
+    }
+    if rollout.on_delete {
+        stands = true;
+        forecast
+            .holds
+            .push("updateStrategy OnDelete: a pod changes when somebody deletes it".into());
+    }
+    if kept > 0 {
+        forecast
+            .holds
+            .push(format!("partition keeps {kept} of {replicas} pods as they are"));
+    }
+    let missing = all.len().saturating_sub(available);
+    if missing > 0 {
+        let free = max_unavailable.saturating_sub(missing);
+        forecast.holds.push(format!(
+            "{missing} of {} pods are not available now, which leaves {free} of maxUnavailable {max_unavailable}",
+            all.len()
+        ));
+    }
+    if max_unavailable + surge == 0 {
+        stands = true;
+        forecast
+            .holds
+            .push("maxUnavailable and maxSurge are 0: no pod may go".into());
+    }
+    forecast.holds.extend(budget_notes(seen, workload));
+    if !stands && forecast.outcome != Outcome::Refused {
+        let in_place = forecast.outcome == Outcome::InPlace;
+        let quiet = u64::try_from(rollout.grace_seconds).unwrap_or(0);
+        let stops = if in_place {
+            (quiet, stop_seconds(workload))
+        } else {
+            (0, 0)
+        };
+        let at_once = count(max_unavailable + if in_place { 0 } else { surge });
+        forecast.estimate = Some(estimate(seen, workload, forecast.pods_to_change, at_once, stops));
+    }
+    forecast
+}
+
+/// In place or not, and what restarts.
+fn decide(
+    seen: &Situation<'_>,
+    workload: &Workload<'_>,
+    policy: PodUpdatePolicy,
+    difference: Result<Change, afloat_rollout::inplace::Obstacle>,
+    forecast: &mut Forecast,
+) {
+    match (policy, difference) {
+        (PodUpdatePolicy::ReCreate, difference) => {
+            forecast.outcome = Outcome::Recreate;
+            forecast.why = match difference {
+                Ok(_) => "podUpdatePolicy is ReCreate (this change could be made in place: InPlaceIfPossible)".into(),
+                Err(obstacle) => format!("podUpdatePolicy is ReCreate, and spec.template.{} changed", obstacle.0),
+            };
+            forecast.containers = all_anew(workload);
+        }
+        (PodUpdatePolicy::InPlaceIfPossible, Err(obstacle)) => {
+            forecast.outcome = Outcome::Recreate;
+            forecast.why = format!("spec.template.{} changed, which a running pod cannot", obstacle.0);
+            forecast.containers = all_anew(workload);
+        }
+        (PodUpdatePolicy::InPlaceOnly, Err(obstacle)) => {
+            forecast.outcome = Outcome::Refused;
+            forecast.why = format!(
+                "spec.template.{} changed, which a running pod cannot, and podUpdatePolicy is InPlaceOnly",
+                obstacle.0
+            );
+        }
+        (_, Ok(change)) => {
+            forecast.outcome = Outcome::InPlace;
+            forecast.why = "all that changed in spec.template can change in a running pod".into();
+            forecast.containers = containers(seen, workload, &change);
+        }
+    }
+}
+
+/// What an update in place does to each container.
+fn containers(seen: &Situation<'_>, workload: &Workload<'_>, change: &Change) -> Vec<ContainerChange> {
+    let all = workload.containers().into_iter();
+    all.map(|container| {
+        let name = container.name();
+        let policies = container.field("/resizePolicy").and_then(Value::as_array);
+        let restarting = policies
+            .into_iter()
+            .flatten()
+            .any(|policy| policy["restartPolicy"] == "RestartContainer");
+        let (restarts, why) = if let Some(image) = change.images.get(name) {
+            (true, image_change(seen, name, image))
+        } else if change.environment.contains_key(name) {
+            (
+                true,
+                "takes environment from labels or annotations that change".to_owned(),
+            )
+        } else if change.resources.contains_key(name) && restarting {
+            (
+                true,
+                "resources change, and its resizePolicy may ask for a restart".to_owned(),
+            )
+        } else if change.resources.contains_key(name) {
+            (false, "resources change while it runs".to_owned())
+        } else {
+            (false, "nothing of it changes".to_owned())
+        };
+        ContainerChange {
+            name: name.to_owned(),
+            restarts,
+            why,
+        }
+    })
+    .collect()
+}
+
+/// The object as it will be, with what only the server knows of it.
+fn set(seen: &Situation<'_>, replicas: u64) -> Option<CloneSet> {
+    let mut object = seen.new.clone();
+    object["spec"]["replicas"] = json!(replicas);
+    if let Some(old) = seen.old {
+        for field in ["uid", "resourceVersion", "generation", "namespace"] {
+            if let Some(value) = old["metadata"].get(field) {
+                object["metadata"][field] = value.clone();
+            }
+        }
+        if let Some(status) = old.get("status") {
+            object["status"] = status.clone();
+        }
+    }
+    serde_json::from_value(object).ok()
+}
+
+/// The CloneSet's pods and revisions as they are, and the revision that is to come.
+struct World {
+    pods: Vec<Arc<Pod>>,
+    revisions: Vec<Arc<ControllerRevision>>,
+    update: String,
+}
+
+impl World {
+    fn new(seen: &Situation<'_>, set: &CloneSet) -> Self {
+        let uid = set.metadata.uid.as_deref().unwrap_or_default();
+        let ours = |object: &&Value| {
+            let mut owners = crate::object::items(object, "/metadata/ownerReferences");
+            !uid.is_empty() && owners.any(|owner| owner["uid"] == uid && owner["controller"] == true)
+        };
+        let read = |object: &Value| serde_json::from_value::<Pod>(object.clone()).ok().map(Arc::new);
+        let pods = seen
+            .pods
+            .iter()
+            .filter(ours)
+            .filter_map(read)
+            .filter(|pod| pod.active())
+            .collect();
+        let own = seen.revisions.iter().filter(ours);
+        let mut revisions: Vec<Arc<ControllerRevision>> = own
+            .filter_map(|object| serde_json::from_value(object.clone()).ok())
+            .map(Arc::new)
+            .collect();
+        let meant = revision::canonical(&set.spec.template);
+        let known = revisions.iter().find(|revision| {
+            revision::template(revision).is_some_and(|template| revision::canonical(template) == meant)
+        });
+        let update = if let Some(known) = known {
+            known.metadata.name.clone().unwrap_or_default()
+        } else {
+            let hash = revision::hash(&revision::bytes(&revision::data(&set.spec.template)), 0);
+            let newest = revisions.iter().map(|revision| revision.revision).max().unwrap_or(0);
+            let object = revision::object(set, &hash, newest + 1);
+            revisions.extend(serde_json::from_value(object).ok().map(Arc::new));
+            revision::name(set.metadata.name.as_deref().unwrap_or_default(), &hash)
+        };
+        Self {
+            pods,
+            revisions,
+            update,
+        }
+    }
+
+    /// The pods that the operator's first plan takes.
+    fn first(&self, seen: &Situation<'_>, set: &CloneSet) -> Vec<String> {
+        let plan = plan(&Observed {
+            cloneset: set,
+            pods: &self.pods,
+            revisions: &self.revisions,
+            claims: &[],
+            now: seen.now,
+            seed: 0,
+            drained: &BTreeMap::new(),
+            nodes: &BTreeMap::new(),
+            opened: &BTreeMap::new(),
+            traffic: &Traffic::default(),
+            resizes: true,
+        });
+        let outdated = |name: &str| {
+            let pod = self.pods.iter().find(|pod| pod.name() == name);
+            let label = pod.and_then(|pod| pod.labels.get(names::REVISION));
+            label.is_some_and(|label| !same_revision(label, &self.update))
+        };
+        let mut found: Vec<String> = Vec::new();
+        for action in plan.actions {
+            let (at, why) = match action {
+                Action::DeletePod { at, why, .. }
+                | Action::PatchPod { at, why, .. }
+                | Action::PatchPodStatus { at, why, .. } => (at, why),
+                _ => continue,
+            };
+            let update = matches!(why, Why::ReCreate | Why::Drain | Why::Update | Why::Lifecycle);
+            if update && outdated(&at.name) && !found.contains(&at.name) {
+                found.push(at.name);
+            }
+        }
+        found
+    }
+}

@@ -1,0 +1,96 @@
+//! Deployments and StatefulSets: their controllers know no change in place.
+
+use afloat_rollout::budget::Round;
+use afloat_rollout::inplace::compare;
+use serde_json::Value;
+
+use super::{
+    Forecast, Outcome, Situation, all_anew, budget_notes, estimate, image_change, pods_of, start, stop_seconds,
+    template,
+};
+use crate::object::Workload;
+
+pub(super) fn forecast(seen: &Situation<'_>, workload: &Workload<'_>) -> Forecast {
+    let mut forecast = start(seen, workload);
+    let Some(old) = seen.old else {
+        forecast.outcome = Outcome::Create;
+        forecast.why = format!("there is no such {}", workload.kind);
+        return forecast;
+    };
+    let (before, after) = (template(old), template(seen.new));
+    if afloat_rollout::revision::equivalent(&before, &after) {
+        return forecast;
+    }
+    forecast.outcome = Outcome::Recreate;
+    forecast.why = match compare(&before, &after) {
+        Err(obstacle) => format!("spec.template.{} changed", obstacle.0),
+        Ok(change) => {
+            let images: Vec<String> = change
+                .images
+                .iter()
+                .map(|(name, image)| format!("container {name}: {}", image_change(seen, name, image)))
+                .collect();
+            let what = if images.is_empty() {
+                "the pod template changed".to_owned()
+            } else {
+                images.join(", ")
+            };
+            format!(
+                "{what}; a {} replaces its pods for any change of the template (a CloneSet could make this one in place)",
+                workload.kind
+            )
+        }
+    };
+    let object = seen.new;
+    forecast.containers = all_anew(workload);
+    forecast.pods_to_change = forecast.replicas;
+    let replicas = forecast.replicas;
+    let kind = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    if workload.kind == "Deployment" {
+        if kind("/spec/strategy/type") == "Recreate" {
+            forecast.max_unavailable = replicas;
+        } else {
+            let rolling = "/spec/strategy/rollingUpdate";
+            let (down, up) = (format!("{rolling}/maxUnavailable"), format!("{rolling}/maxSurge"));
+            forecast.max_unavailable = pods_of(object, &down, "25%", replicas, Round::Down);
+            forecast.max_surge = pods_of(object, &up, "25%", replicas, Round::Up);
+            if forecast.max_unavailable + forecast.max_surge == 0 {
+                forecast.max_unavailable = 1;
+            }
+        }
+        if object.pointer("/spec/paused") == Some(&Value::Bool(true)) {
+            forecast
+                .holds
+                .push("spec.paused is true: nothing happens until it is false".into());
+        }
+    } else {
+        forecast.max_unavailable = 1;
+        let partition = object
+            .pointer("/spec/updateStrategy/rollingUpdate/partition")
+            .and_then(Value::as_u64);
+        if let Some(partition) = partition.filter(|partition| *partition > 0) {
+            forecast.pods_to_change = replicas.saturating_sub(partition);
+            forecast.holds.push(format!(
+                "partition {partition}: pods with a lower ordinal stay as they are"
+            ));
+        }
+        if kind("/spec/updateStrategy/type") == "OnDelete" {
+            forecast
+                .holds
+                .push("updateStrategy OnDelete: a pod changes when somebody deletes it".into());
+        }
+    }
+    forecast.holds.extend(budget_notes(seen, workload));
+    let moves = !forecast
+        .holds
+        .iter()
+        .any(|hold| hold.contains("paused") || hold.contains("OnDelete"));
+    let stop = if workload.kind == "StatefulSet" {
+        stop_seconds(workload)
+    } else {
+        0
+    };
+    let at_once = forecast.max_unavailable + forecast.max_surge;
+    forecast.estimate = moves.then(|| estimate(seen, workload, forecast.pods_to_change, at_once, (0, stop)));
+    forecast
+}

@@ -1,0 +1,134 @@
+//! What is said of a change before it is made.
+
+#![allow(clippy::expect_used, clippy::unwrap_used)] // helpers of tests may fail as tests do
+
+use afloat_check::plan::{Forecast, Outcome, Situation, forecast, text};
+use afloat_check::{Image, Images};
+use serde_json::{Value, json};
+
+fn set() -> Value {
+    json!({"apiVersion": "apps.kruise.io/v1beta1", "kind": "CloneSet", "metadata": {"name": "web"}, "spec": {
+        "replicas": 10, "minReadySeconds": 2, "selector": {"matchLabels": {"app": "web"}},
+        "updateStrategy": {"rollingUpdate": {"podUpdatePolicy": "InPlaceIfPossible", "maxUnavailable": "30%",
+            "inPlaceUpdateStrategy": {"gracePeriodSeconds": 5}}},
+        "template": {"metadata": {"labels": {"app": "web"}}, "spec": {
+            "initContainers": [{"name": "init", "image": "init:1"}],
+            "containers": [
+                {"name": "app", "image": "web:v1", "readinessProbe": {"initialDelaySeconds": 3, "httpGet": {"port": 1}}},
+                {"name": "log", "image": "log:v1"}]}}}})
+}
+
+fn changed(edit: impl FnOnce(&mut Value), history: &[u64]) -> Forecast {
+    let old = set();
+    let mut new = set();
+    edit(&mut new);
+    let image = |id: &str| Image {
+        id: id.to_owned(),
+        paths: None,
+    };
+    let images: Images = [("web:v1".to_owned(), image("1")), ("web:stable".to_owned(), image("1"))].into();
+    let situation = Situation {
+        old: Some(&old),
+        new: &new,
+        pods: &[],
+        revisions: &[],
+        budgets: &[json!({"kind": "PodDisruptionBudget", "metadata": {"name": "few"},
+            "spec": {"selector": {"matchLabels": {"app": "web"}}}, "status": {"disruptionsAllowed": 0}})],
+        images: &images,
+        history,
+        now: "2026-01-01T00:00:00Z".parse().unwrap(),
+    };
+    forecast(&situation).expect("a workload")
+}
+
+const IMAGE: &str = "/spec/template/spec/containers/0/image";
+
+#[test]
+fn an_image_changes_in_place() {
+    let told = changed(|new| *new.pointer_mut(IMAGE).unwrap() = json!("web:v2"), &[]);
+    assert_eq!(told.outcome, Outcome::InPlace);
+    assert_eq!((told.pods_to_change, told.max_unavailable, told.max_surge), (10, 3, 0));
+    let restarts: Vec<_> = told.containers.iter().map(|c| (c.name.as_str(), c.restarts)).collect();
+    assert_eq!(restarts, [("app", true), ("log", false)]);
+    let estimate = told.estimate.clone().unwrap();
+    // Grace 5, first probe after 3, minReadySeconds 2; 3 + 3 + 3 + 1 pods.
+    assert_eq!((estimate.pod_seconds, estimate.rounds, estimate.seconds), (10, 4, 40));
+    assert!(told.holds.iter().any(|hold| hold.contains("few")), "{:?}", told.holds);
+    assert!(
+        text(&told).contains("app restarts: image web:v1 → web:v2"),
+        "{}",
+        text(&told)
+    );
+}
+
+#[test]
+fn history_is_believed() {
+    let told = changed(|new| *new.pointer_mut(IMAGE).unwrap() = json!("web:v2"), &[7, 30, 9]);
+    let estimate = told.estimate.unwrap();
+    assert!(estimate.from_history);
+    assert_eq!((estimate.pod_seconds, estimate.seconds), (9, 36));
+}
+
+#[test]
+fn another_name_of_one_image_is_noticed() {
+    let told = changed(|new| *new.pointer_mut(IMAGE).unwrap() = json!("web:stable"), &[]);
+    assert!(
+        told.containers[0].restarts && told.containers[0].why.contains("same image"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn what_forces_recreation_is_named() {
+    let told = changed(
+        |new| new["spec"]["template"]["spec"]["initContainers"][0]["image"] = json!("init:2"),
+        &[],
+    );
+    assert_eq!(told.outcome, Outcome::Recreate);
+    assert!(told.why.contains("spec.template.spec.initContainers"), "{}", told.why);
+    assert!(told.containers.iter().all(|container| container.restarts));
+}
+
+#[test]
+fn what_holds_is_said() {
+    let told = changed(
+        |new| {
+            *new.pointer_mut(IMAGE).unwrap() = json!("web:v2");
+            new["spec"]["updateStrategy"]["rollingUpdate"]["paused"] = json!(true);
+            new["spec"]["updateStrategy"]["rollingUpdate"]["partition"] = json!("50%");
+        },
+        &[],
+    );
+    assert_eq!(told.pods_to_change, 5);
+    assert!(told.estimate.is_none());
+    for word in ["paused", "keeps 5 of 10"] {
+        assert!(
+            told.holds.iter().any(|hold| hold.contains(word)),
+            "{word}: {:?}",
+            told.holds
+        );
+    }
+}
+
+#[test]
+fn a_deployment_recreates() {
+    let deployment = |image: &str| {
+        json!({"kind": "Deployment", "metadata": {"name": "web"}, "spec": {"replicas": 8,
+            "template": {"spec": {"containers": [{"name": "app", "image": image}]}}}})
+    };
+    let (old, new) = (deployment("a:1"), deployment("a:2"));
+    let told = forecast(&Situation {
+        old: Some(&old),
+        new: &new,
+        pods: &[],
+        revisions: &[],
+        budgets: &[],
+        images: &Images::new(),
+        history: &[],
+        now: "2026-01-01T00:00:00Z".parse().unwrap(),
+    })
+    .unwrap();
+    assert_eq!(told.outcome, Outcome::Recreate);
+    assert_eq!((told.pods_to_change, told.max_unavailable, told.max_surge), (8, 2, 2));
+    assert!(told.why.contains("image a:1 → a:2"), "{}", told.why);
+}
