@@ -28,7 +28,7 @@ pub const DRAIN_PREFIX: &str = "drain.afloat.dev/";
 /// The one value of [`DRAIN_PREFIX`] annotations.
 pub const DRAIN_SKIP: &str = "Skip";
 /// Workload annotation, ours: when a pod that was taken out of service may be changed or deleted, [`DRAIN_OBSERVED`] or
-/// [`DRAIN_TIMED`]; absent: observed where every node reports, timed elsewhere.
+/// [`DRAIN_TIMED`]; absent: observed where any agent reports, timed elsewhere.
 pub const DRAIN: &str = "afloat.dev/drain";
 /// [`DRAIN`]: once every node's proxy has let go of it; gracePeriodSeconds is the limit.
 pub const DRAIN_OBSERVED: &str = "Observed";

@@ -26,6 +26,7 @@ use afloat_rollout::launch::Opened;
 use afloat_rollout::pod::{Controller, Pod};
 use afloat_rollout::traffic::Service;
 use jiff::Timestamp;
+use k8s_openapi::Resource as _;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Client};
@@ -177,7 +178,7 @@ impl Operator {
 
 async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> Result<(), Error> {
     let (recorder, events) = events::recorder(client.clone());
-    let Some(resizes) = can_resize(&client, &shutdown).await else {
+    let Some((resizes, reports)) = abilities(&client, &shutdown).await else {
         return Ok(());
     };
     let operator = Arc::new(Operator {
@@ -204,15 +205,18 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
     let mut tasks = watch(&operator, options.namespace.as_deref(), &shutdown);
     tasks.spawn(events.run(shutdown.clone()));
     let queue = &operator.queue;
-    for cache in [
+    let mut caches = vec![
         operator.clonesets.synced(),
         operator.pods.synced(),
         operator.revisions.synced(),
         operator.claims.synced(),
         operator.services.synced(),
-        operator.nodes.synced(),
-    ] {
-        let mut cache = cache;
+    ];
+    if reports {
+        // What the last leader began to observe must not be taken for unobserved.
+        caches.push(operator.traffic.synced());
+    }
+    for mut cache in caches {
         tokio::select! {
             result = cache.wait_for(|synced| *synced) => { result.map_err(|_| Error::Ended("watch"))?; }
             () = shutdown.cancelled() => return Ok(()),
@@ -237,12 +241,24 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
     Ok(())
 }
 
-/// Whether the API server has the `resize` subresource of pods; None if `shutdown` comes before it answers.
-async fn can_resize(client: &Client, shutdown: &CancellationToken) -> Option<bool> {
+/// Whether the API server has the `resize` subresource of pods, and whether it knows of NodeTraffic; None if `shutdown`
+/// comes before it answers.
+async fn abilities(client: &Client, shutdown: &CancellationToken) -> Option<(bool, bool)> {
     loop {
-        let call = tokio::time::timeout(REQUEST_TIMEOUT, client.list_core_api_resources("v1"));
-        let error = match call.await {
-            Ok(Ok(list)) => return Some(list.resources.iter().any(|resource| resource.name == "pods/resize")),
+        let ask = async {
+            let core = client.list_core_api_resources("v1").await?;
+            let reports = match client.list_api_group_resources(NodeTraffic::API_VERSION).await {
+                Ok(list) => list.resources.iter().any(|resource| resource.kind == NodeTraffic::KIND),
+                Err(kube::Error::Api(status)) if status.code == 404 => false,
+                Err(error) => return Err(error),
+            };
+            Ok((
+                core.resources.iter().any(|resource| resource.name == "pods/resize"),
+                reports,
+            ))
+        };
+        let error = match tokio::time::timeout(REQUEST_TIMEOUT, ask).await {
+            Ok(Ok(found)) => return Some(found),
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {REQUEST_TIMEOUT:?}"),
         };

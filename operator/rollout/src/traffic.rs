@@ -99,53 +99,67 @@ pub enum Leaving {
     Open(u64),
 }
 
-/// The traffic of one workload's pods; empty where its drains are timed.
+/// The traffic of one workload's pods.
 #[derive(Clone, Copy, Debug)]
-pub struct Watched<'a>(Option<&'a Traffic>);
+pub struct Watched<'a> {
+    traffic: &'a Traffic,
+    mode: Mode,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// Drains are observed.
+    Observed,
+    /// No agent reports, so drains that begin now are timed.
+    Silent,
+    /// The workload wants timed drains.
+    Timed,
+}
 
 impl<'a> Watched<'a> {
-    /// Whether the workload's drains are observed: where it asks for it, or every node reports and it does not refuse.
+    /// Drains are observed where the workload asks for it, or any agent reports and it does not refuse.
     pub fn of(set: &CloneSet, traffic: &'a Traffic) -> Self {
-        let asked = asked(set);
-        let all = !traffic.nodes.is_empty() && traffic.nodes.values().all(|report| synced(report).is_some());
-        let observed = match asked {
-            Some(names::DRAIN_OBSERVED) => true,
-            Some(names::DRAIN_TIMED) => false,
-            _ => all,
+        let mode = match asked(set) {
+            Some(names::DRAIN_OBSERVED) => Mode::Observed,
+            Some(names::DRAIN_TIMED) => Mode::Timed,
+            _ if traffic.nodes.values().any(|report| synced(report).is_some()) => Mode::Observed,
+            _ => Mode::Silent,
         };
-        Self(observed.then_some(traffic))
+        Self { traffic, mode }
     }
 
     /// Whether any Service that reports can tell of sends to the pod. Where none does, there is nothing to observe.
     pub fn covers(&self, pod: &Pod) -> bool {
-        self.traffic_of(pod).is_some()
+        self.mode == Mode::Observed && self.has_services(pod)
     }
 
-    fn traffic_of(&self, pod: &Pod) -> Option<&'a Traffic> {
-        let traffic = self.0?;
-        let mut selecting = traffic
+    fn has_services(&self, pod: &Pod) -> bool {
+        let mut selecting = self
+            .traffic
             .services
             .iter()
             .filter(|service| service.selects(&pod.labels))
             .peekable();
-        selecting.peek()?;
-        selecting
-            .all(|service| !service.spec.publish_not_ready_addresses)
-            .then_some(traffic)
+        selecting.peek().is_some() && selecting.all(|service| !service.spec.publish_not_ready_addresses)
     }
 
     /// How far the leaving of a pod has come; None where nothing can be observed of it, or its drain is timed.
     pub fn leaving(&self, pod: &Pod, drain: &Drain) -> Option<Leaving> {
-        let (traffic, ready_at) = (self.traffic_of(pod)?, drain.ready_at?);
+        // One that began observed goes on so, whoever falls silent meanwhile.
+        let ready_at = drain.ready_at?;
+        if self.mode == Mode::Timed || !self.has_services(pod) {
+            return None;
+        }
         if matches!(pod.status.phase.as_str(), "" | "Pending") {
             // It has no address that anybody could send to.
             return Some(Leaving::Gone);
         }
         let uid = pod.metadata.uid.as_str();
         let gone = |report: &PodTraffic| !report.ready && !report.routed && report.applied > ready_at;
-        let mut example = None;
+        let nobody = "any node".to_owned();
+        let mut example = self.traffic.nodes.is_empty().then_some(&nobody);
         let (mut left, mut open) = (0, 0);
-        for (name, report) in &traffic.nodes {
+        for (name, report) in &self.traffic.nodes {
             match synced(report)
                 .and_then(|report| report.status.pods.get(uid))
                 .filter(|report| gone(report))
@@ -162,7 +176,7 @@ impl<'a> Watched<'a> {
         Some(match example {
             Some(example) => Leaving::Sent {
                 gone: left,
-                nodes: traffic.nodes.len(),
+                nodes: self.traffic.nodes.len(),
                 example: example.clone(),
             },
             None if open > 0 => Leaving::Open(open),
@@ -173,16 +187,12 @@ impl<'a> Watched<'a> {
     /// For a Ready pod that is not back in full: until when to wait for nodes that do not send to it yet, and one of them. Nodes that do not report
     /// are not waited for.
     pub fn returning(&self, pod: &Pod, now: Timestamp) -> Option<(Timestamp, &'a str)> {
-        let traffic = self.0?;
-        let limit = pod
-            .ready_since()?
-            .checked_add(LIMIT)
-            .ok()
-            .filter(|limit| *limit > now)?;
-        let traffic = self.traffic_of(pod).filter(|_| !traffic.nodes.is_empty())?;
+        let limit = pod.ready_since()?.checked_add(LIMIT).ok();
+        let limit = limit.filter(|limit| *limit > now && self.covers(pod))?;
         let uid = pod.metadata.uid.as_str();
         let sends = |report: &NodeTraffic| report.status.pods.get(uid).is_some_and(|pod| pod.ready);
-        let mut missing = traffic
+        let mut missing = self
+            .traffic
             .nodes
             .iter()
             .filter(|(_, report)| synced(report).is_some_and(|report| !sends(report)));

@@ -119,12 +119,13 @@ fn without_a_service_there_is_nothing_to_observe() {
 }
 
 #[test]
-fn by_default_all_nodes_have_to_report() {
+fn by_default_drains_are_observed_where_any_node_reports() {
     let observes = |set: &CloneSet, traffic: &Traffic| Watched::of(set, traffic).covers(&pod());
     let all = traffic(&[("a", Some((1, true, 0))), ("b", Some((1, true, 0)))]);
     let some = traffic(&[("a", Some((1, true, 0))), ("b", None)]);
     assert!(observes(&set(None), &all));
-    assert!(!observes(&set(None), &some));
+    assert!(observes(&set(None), &some));
+    assert!(!observes(&set(None), &traffic(&[("a", None)])));
     assert!(!observes(&set(None), &traffic(&[])));
     assert!(!observes(&set(Some("Timed")), &all));
     assert!(observes(&set(Some("Observed")), &some));
@@ -148,4 +149,31 @@ fn a_pod_is_back_once_the_nodes_that_report_send_to_it() {
         Some((at(30), "b".to_owned()))
     );
     assert_eq!(returning(&[("a", lags)], at(30)), None, "the limit");
+}
+
+#[test]
+fn an_observed_drain_stays_one() {
+    let silent = traffic(&[("a", None)]);
+    assert_eq!(
+        Watched::of(&set(None), &silent).leaving(&pod(), &drain(7)),
+        sent(0, 1, "a")
+    );
+    assert_eq!(
+        Watched::of(&set(None), &traffic(&[])).leaving(&pod(), &drain(7)),
+        sent(0, 0, "any node")
+    );
+    assert_eq!(
+        Watched::of(&set(Some("Timed")), &silent).leaving(&pod(), &drain(7)),
+        None
+    );
+    let timed = Drain {
+        ready_at: None,
+        ..drain(7)
+    };
+    let all = traffic(&[("a", Some((9, false, 0)))]);
+    assert_eq!(
+        Watched::of(&set(None), &all).leaving(&pod(), &timed),
+        None,
+        "nor does a timed one change"
+    );
 }
