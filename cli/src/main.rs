@@ -12,6 +12,7 @@ mod local_volumes;
 mod memory;
 mod operator;
 mod output;
+mod probe;
 mod up;
 
 use std::ffi::OsString;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Command::Operator(options) => report(operator::main(options)),
         Command::Crds => report(operator::print_crds()),
         Command::Dns(options) => report(dns::main(&options)),
+        Command::Probe(options) => probe::main(options),
         Command::Image(options) => report(image::main(options)),
         Command::Bench(options) => report(bench::main(options)),
     }

@@ -15,6 +15,7 @@ mod leftovers;
 mod lifecycle;
 mod network;
 mod operator;
+mod probe;
 #[path = "../../cluster/runtime/tests/registry/server.rs"]
 mod registry;
 mod resize;

@@ -96,6 +96,7 @@ fn dependencies_point_down() {
         ("afloat-node", &["afloat-runtime"]),
         ("afloat-proxy", &[]),
         ("afloat-dns", &[]),
+        ("afloat-probe", &[]),
     ]);
     let all = dependencies();
     for (package, may) in allowed {
