@@ -1,21 +1,20 @@
 //! Servers that misbehave in known ways are counted exactly.
 
+#![allow(clippy::expect_used, clippy::unwrap_used)] // helpers of tests may fail as tests do
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use afloat_probe::{Lane, LostByKind, Mode, Options, Probe, Report, TcpDial};
-use socket::reset;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-mod socket {
-    /// Closes a connection with RST instead of FIN.
-    pub(crate) fn reset(stream: tokio::net::TcpStream) {
-        stream.set_zero_linger().expect("a TCP socket");
-        drop(stream);
-    }
+/// Closes a connection with RST instead of FIN.
+fn reset(stream: TcpStream) {
+    stream.set_zero_linger().expect("a TCP socket");
+    drop(stream);
 }
 
 /// What a server does with the n-th connection.

@@ -96,7 +96,9 @@ async fn serve_connection(stream: TcpStream, app: App) {
         mut stopping,
         mut closed,
     } = app.phases.clone();
+    let (used, mut in_use) = watch::channel(false);
     let service = service_fn(move |request| {
+        used.send_replace(true);
         let app = app.clone();
         async move { Ok::<_, Infallible>(app.answer(&request)) }
     });
@@ -105,10 +107,15 @@ async fn serve_connection(stream: TcpStream, app: App) {
         server.max_concurrent_streams(STREAMS_MAX);
         let connection = server.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
+        // One that is opened so late still gets its first answer.
+        let told = async {
+            raised(&mut stopping).await;
+            raised(&mut in_use).await;
+        };
         tokio::select! {
             _ = connection.as_mut() => {}
             // GOAWAY tells a client at once and loses nothing (RFC 9113 §6.8): no need to linger.
-            () = raised(&mut stopping) => {
+            () = told => {
                 connection.as_mut().graceful_shutdown();
                 let _ = connection.await;
             }
