@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Crds,
     /// Ask the DNS server of a running `afloat up`
     Dns(DnsOptions),
+    /// Send requests at a fixed rate and count exactly what is lost
+    Probe(crate::probe::ProbeOptions),
     /// Pull, build, load, list and remove the images of the embedded cluster
     Image(ImageOptions),
     /// Measure what parts of Afloat cost
@@ -458,7 +460,7 @@ pub(crate) struct BenchNodeOptions {
 }
 
 /// `1.5s`, `500ms`, `2m`; a bare number is seconds.
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).map_err(|e| format!("not a time span: {e}"));
     }

@@ -15,6 +15,7 @@ mod node_traffic;
 mod operator;
 mod output;
 mod plan;
+mod probe;
 mod up;
 
 use std::ffi::OsString;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         Command::Plan(options) => plan::main(&options),
         Command::Crds => report(operator::print_crds()),
         Command::Dns(options) => report(dns::main(&options)),
+        Command::Probe(options) => probe::main(options),
         Command::Image(options) => report(image::main(options)),
         Command::Bench(options) => report(bench::main(options)),
     }

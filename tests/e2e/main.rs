@@ -19,6 +19,7 @@ mod loss;
 mod network;
 mod operator;
 mod plan;
+mod probe;
 #[path = "../../cluster/runtime/tests/registry/server.rs"]
 mod registry;
 mod resize;

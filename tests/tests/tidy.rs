@@ -104,6 +104,7 @@ fn dependencies_point_down() {
         ("afloat-node", &["afloat-runtime"]),
         ("afloat-proxy", &[]),
         ("afloat-dns", &[]),
+        ("afloat-probe", &[]),
     ]);
     let all = dependencies();
     for (package, may) in allowed {

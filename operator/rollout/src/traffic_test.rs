@@ -2,6 +2,9 @@ use serde_json::json;
 
 use super::*;
 
+/// A node and what it reports of the pod: version, ready, open connections. None: no report at all.
+type Node<'a> = (&'a str, Option<(u64, bool, u64)>);
+
 fn pod() -> Pod {
     serde_json::from_value(json!({
         "metadata": {"name": "web-1", "namespace": "default", "uid": "u1", "labels": {"app": "web"}},
@@ -24,8 +27,7 @@ fn at(second: i64) -> Timestamp {
     start.checked_add(SignedDuration::from_secs(second)).unwrap()
 }
 
-/// Nodes by what they report of the pod: version, ready, open connections. None: no report at all.
-fn traffic(nodes: &[(&str, Option<(u64, bool, u64)>)]) -> Traffic {
+fn traffic(nodes: &[Node]) -> Traffic {
     let report = |said: (u64, bool, u64)| {
         let (applied, ready, open) = said;
         Arc::new(NodeTraffic {
@@ -51,7 +53,7 @@ fn set(drain: Option<&str>) -> CloneSet {
     serde_json::from_value(json!({"metadata": {"annotations": annotations}})).unwrap()
 }
 
-fn leaving(nodes: &[(&str, Option<(u64, bool, u64)>)], ready_at: u64) -> Option<Leaving> {
+fn leaving(nodes: &[Node], ready_at: u64) -> Option<Leaving> {
     Watched::of(&set(Some("Observed")), &traffic(nodes)).leaving(&pod(), &drain(ready_at))
 }
 
@@ -135,7 +137,7 @@ fn by_default_drains_are_observed_where_any_node_reports() {
 
 #[test]
 fn a_pod_is_back_once_the_nodes_that_report_send_to_it() {
-    let returning = |nodes: &[(&str, Option<(u64, bool, u64)>)], now| {
+    let returning = |nodes: &[Node], now| {
         let traffic = traffic(nodes);
         let set = set(Some("Observed"));
         Watched::of(&set, &traffic)

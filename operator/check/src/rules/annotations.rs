@@ -50,24 +50,22 @@ pub(super) const PLACE: Rule = Rule {
 
 fn place(_: &World<'_>, workload: &Workload<'_>) -> Vec<Hit> {
     let mut found = Vec::new();
-    for key in [DRAIN] {
-        let template = format!("{}{}", workload.prefix, pointer(key));
-        let inside = workload
-            .object
-            .pointer(&template)
-            .filter(|_| !workload.prefix.is_empty());
-        if let Some(value) = inside {
-            let hit = Hit::new(template.clone(), format!("{key} stands in the pod template"));
-            let mut fix = vec![patch::remove(&template)];
-            if workload.kind == "CloneSet" && annotation(workload.object, key).is_none() {
-                fix.push(patch::set(workload.object, &pointer(key), value.clone()));
-            }
-            found.push(hit.with_fix(fix));
+    let template = format!("{}{}", workload.prefix, pointer(DRAIN));
+    let inside = workload
+        .object
+        .pointer(&template)
+        .filter(|_| !workload.prefix.is_empty());
+    if let Some(value) = inside {
+        let hit = Hit::new(template.clone(), format!("{DRAIN} stands in the pod template"));
+        let mut fix = vec![patch::remove(&template)];
+        if workload.kind == "CloneSet" && annotation(workload.object, DRAIN).is_none() {
+            fix.push(patch::set(workload.object, &pointer(DRAIN), value.clone()));
         }
-        if workload.kind != "CloneSet" && annotation(workload.object, key).is_some() {
-            let message = format!("{key} has no effect on a {}", workload.kind);
-            found.push(Hit::new(pointer(key), message).with_fix(vec![patch::remove(&pointer(key))]));
-        }
+        found.push(hit.with_fix(fix));
+    }
+    if workload.kind != "CloneSet" && annotation(workload.object, DRAIN).is_some() {
+        let message = format!("{DRAIN} has no effect on a {}", workload.kind);
+        found.push(Hit::new(pointer(DRAIN), message).with_fix(vec![patch::remove(&pointer(DRAIN))]));
     }
     found
 }

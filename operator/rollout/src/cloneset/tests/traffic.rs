@@ -2,12 +2,14 @@
 
 use super::*;
 
-/// The Service of the pods, and one report per node: by pod, the version applied, whether it takes connections, how many
-/// are open.
-fn report(scene: &mut Scene, nodes: &[(&str, &[(&str, u64, bool, u64)])]) {
+/// Of a pod: the version applied, whether it takes connections, how many are open.
+type Said<'a> = (&'a str, u64, bool, u64);
+
+/// The Service of the pods, and one report per node.
+fn report(scene: &mut Scene, nodes: &[(&str, &[Said])]) {
     let service = json!({"metadata": {"namespace": "n"}, "spec": {"selector": {"app": "web"}}});
     scene.traffic.services = vec![Arc::new(serde_json::from_value(service).unwrap())];
-    let report = |pods: &[(&str, u64, bool, u64)]| {
+    let report = |pods: &[Said]| {
         let pods: BTreeMap<_, _> = pods
             .iter()
             .map(|(pod, applied, ready, open)| {
