@@ -21,7 +21,7 @@ pub(crate) fn limited(client: Client, denied: Denied) -> Client {
         let (client, rules, denied) = (client.clone(), rules.clone(), denied.clone());
         async move {
             // Every authenticated user may ask what is served (ClusterRole system:discovery).
-            if request.uri().path() != "/api/v1" {
+            if !["/api/v1", "/apis/afloat.dev/v1alpha1"].contains(&request.uri().path()) {
                 let (group, resource, verb) = asked(&request);
                 if !allowed(&rules, &group, &resource, &verb) {
                     denied.lock().unwrap().insert(format!("{verb} {resource}.{group}"));
