@@ -48,7 +48,7 @@ async fn report(api: &Api<NodeTraffic>, node: &str, proxy: &dyn ProxyView) {
     loop {
         changes.mark_unchanged();
         let status = proxy.status();
-        if told.as_ref().is_none_or(|told| told.status != status) {
+        if told.as_ref().is_none_or(|told| news(&told.status, &status)) {
             match write(api, node, told.take(), &status).await {
                 Ok(written) => told = Some(written),
                 Err(error) => {
@@ -71,6 +71,14 @@ async fn report(api: &Api<NodeTraffic>, node: &str, proxy: &dyn ProxyView) {
             Err(_) => {}
         }
     }
+}
+
+/// Whether somebody could do something else for the difference. A pod in service that is no longer told of is none: what
+/// was said of it is still true, and goes with the next report.
+fn news(told: &TrafficStatus, now: &TrafficStatus) -> bool {
+    let changed = now.pods.iter().any(|(uid, pod)| told.pods.get(uid) != Some(pod));
+    let mut gone = told.pods.iter().filter(|(uid, _)| !now.pods.contains_key(*uid));
+    told.method != now.method || told.synced != now.synced || changed || gone.any(|(_, pod)| !pod.ready)
 }
 
 /// Writes a report over the last one; without that, over whatever is there.
@@ -107,4 +115,44 @@ fn pauses() -> ExponentialBackoff {
         .without_max_times()
         .with_jitter()
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use afloat_api::PodTraffic;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_that_serves_on_is_no_news() {
+        let status = |pods: &[(&str, bool, u64)]| TrafficStatus {
+            method: "Test".into(),
+            synced: true,
+            pods: pods
+                .iter()
+                .map(|&(uid, ready, applied)| {
+                    let pod = PodTraffic {
+                        ready,
+                        applied,
+                        ..PodTraffic::default()
+                    };
+                    (uid.to_owned(), pod)
+                })
+                .collect(),
+        };
+        let told = status(&[("a", true, 1), ("b", false, 2)]);
+        assert!(!news(&told, &told));
+        assert!(
+            !news(&told, &status(&[("b", false, 2)])),
+            "no longer told of, and in service"
+        );
+        assert!(news(&told, &status(&[("a", true, 1)])), "out of service, and gone");
+        assert!(news(&told, &status(&[("a", false, 3), ("b", false, 2)])));
+        assert!(news(&told, &status(&[("a", true, 1), ("b", false, 2), ("c", true, 4)])));
+        let unsynced = TrafficStatus {
+            synced: false,
+            ..told.clone()
+        };
+        assert!(news(&unsynced, &told));
+    }
 }
