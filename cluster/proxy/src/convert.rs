@@ -110,13 +110,13 @@ fn endpoint(endpoint: &discovery::Endpoint) -> Option<SliceEndpoint> {
 }
 
 fn pod_ref(target: &core::ObjectReference) -> Option<PodRef> {
-    let is_pod = target.kind.as_deref() == Some("Pod");
-    is_pod.then(|| {
-        Some(PodRef {
-            uid: target.uid.clone()?,
-            name: target.name.clone()?,
-        })
-    })?
+    if target.kind.as_deref() != Some("Pod") {
+        return None;
+    }
+    Some(PodRef {
+        uid: target.uid.clone()?,
+        name: target.name.clone()?,
+    })
 }
 
 fn protocol(name: Option<&str>) -> Option<Protocol> {

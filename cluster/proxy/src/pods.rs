@@ -30,9 +30,7 @@ pub struct PodSnapshot {
     pub routed: bool,
     /// Connections (UDP: flows) that it has from here.
     pub open: u64,
-    /// Connections that were established to it since the proxy began.
-    pub opened: u64,
-    /// Those that it refused, or that found no way to it.
+    /// Connections that it refused since the proxy began, or that found no way to it.
     pub refused: u64,
     /// Those that it aborted.
     pub reset: u64,
@@ -79,7 +77,6 @@ pub(crate) struct Pods {
 pub(crate) struct Traffic {
     pub(crate) routed: bool,
     pub(crate) open: u64,
-    pub(crate) opened: u64,
     pub(crate) refused: u64,
     pub(crate) reset: u64,
     pub(crate) timed_out: u64,
@@ -160,7 +157,6 @@ impl Pods {
                 let found = traffic.get(address).copied().unwrap_or_default();
                 snapshot.routed |= found.routed;
                 snapshot.open += found.open;
-                snapshot.opened += found.opened;
                 snapshot.refused += found.refused;
                 snapshot.reset += found.reset;
                 snapshot.timed_out += found.timed_out;

@@ -164,7 +164,6 @@ impl Ledger {
             let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::SeqCst);
             sum.routed |= entry.routes > 0;
             sum.open += get(&entry.counters.open);
-            sum.opened += get(&entry.counters.opened);
             sum.refused += get(&entry.counters.refused);
             sum.reset += get(&entry.counters.reset);
             sum.timed_out += get(&entry.counters.timed_out);

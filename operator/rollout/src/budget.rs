@@ -26,6 +26,13 @@ pub fn resolve(value: &IntOrString, total: usize, round: Round) -> usize {
     }
 }
 
+/// Pods that may be unavailable of `replicas`. A percentage rounds up, so that it is never 0 by rounding alone; beside a
+/// surge it rounds down, as that lets the rollout go on.
+pub fn max_unavailable(value: &IntOrString, replicas: usize, max_surge: usize) -> usize {
+    let round = if max_surge == 0 { Round::Up } else { Round::Down };
+    resolve(value, replicas, round)
+}
+
 /// How many pods stay at old revisions, 0 ..= replicas. A percentage rounds up, but below 100 % leaves at least one new
 /// pod, and above 0 % at least one old one.
 pub fn partition(value: &IntOrString, replicas: usize) -> usize {

@@ -14,14 +14,14 @@ use serde_json::Value;
 
 use crate::action::{Action, Why};
 use crate::batch::{self, Batch};
-use crate::budget::{Count, Round, partition, resolve};
+use crate::budget::{Count, Round, max_unavailable, partition, resolve};
 use crate::claim::{ById, Claim};
 use crate::images::Nodes;
 use crate::inplace::{Change, compare};
 use crate::launch::Opened;
 use crate::order::update_sequence;
 use crate::pod::{Pod, same_revision};
-use crate::state::{DELETION, Drain, change, leave_service};
+use crate::state::{DELETION, Drain, change};
 use crate::traffic::{Traffic, Watched};
 
 mod create;
@@ -201,11 +201,10 @@ fn with_wishes(there: Count, set: &CloneSet, rollout: &Rollout) -> Count {
     } else {
         resolve(&rollout.max_surge, replicas, Round::Up)
     };
-    let round = if max_surge == 0 { Round::Up } else { Round::Down };
     Count {
         replicas,
         partition: partition(&rollout.partition, replicas),
-        max_unavailable: resolve(&rollout.max_unavailable, replicas, round),
+        max_unavailable: max_unavailable(&rollout.max_unavailable, replicas, max_surge),
         max_surge,
         ..there
     }
@@ -435,8 +434,7 @@ impl<'a> Planner<'a> {
                 if serves && self.left == 0 {
                     self.warn_of_the_last(pod);
                 }
-                let observed = self.watched.covers(pod);
-                self.write(pod, leave_service(pod, &revision, observed, self.seen.now));
+                self.take_out(pod, &revision);
             }
             Some(drain) if self.held_by_drain(pod, &drain) => {}
             Some(_) => self.apply(pod, &batch::first(pod, wanted), &revision, false),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use afloat_api::{CloneSet, PodUpdatePolicy, names};
 use afloat_rollout::action::{Action, Why};
-use afloat_rollout::budget::{Count, Round, partition, resolve};
+use afloat_rollout::budget::{Count, Round, max_unavailable, partition, resolve};
 use afloat_rollout::cloneset::{Observed, plan};
 use afloat_rollout::inplace::{Change, compare};
 use afloat_rollout::order::update_sequence;
@@ -37,8 +37,7 @@ pub(super) fn forecast(seen: &Situation<'_>, workload: &Workload<'_>) -> Forecas
     let rollout = set.spec.rollout();
     let replicas = set.spec.replicas();
     let surge = resolve(&rollout.max_surge, replicas, Round::Up);
-    let round = if surge == 0 { Round::Up } else { Round::Down };
-    let max_unavailable = resolve(&rollout.max_unavailable, replicas, round);
+    let max_unavailable = max_unavailable(&rollout.max_unavailable, replicas, surge);
     let kept = partition(&rollout.partition, replicas);
     forecast.max_unavailable = count(max_unavailable);
     forecast.max_surge = count(surge);

@@ -1,11 +1,11 @@
 //! What is asked of the operator in annotations: a typing error there is silent otherwise.
 
+use afloat_api::names::{DRAIN, DRAIN_OBSERVED, DRAIN_TIMED};
 use serde_json::{Value, json};
 
 use crate::object::{Workload, World, annotation};
 use crate::{Hit, Rule, Severity, Test, patch};
 
-const DRAIN: &str = "afloat.dev/drain";
 const LINK: &str = "https://kubernetes.io/docs/concepts/overview/working-with-objects/annotations/";
 
 pub(super) const VALUE: Rule = Rule {
@@ -29,7 +29,7 @@ fn nearest<'a>(text: &str, allowed: &[&'a str]) -> &'a str {
 }
 
 fn value(_: &World<'_>, object: &Value) -> Vec<Hit> {
-    let allowed = &["Timed", "Observed"];
+    let allowed = &[DRAIN_TIMED, DRAIN_OBSERVED];
     let Some(text) = annotation(object, DRAIN).filter(|text| !allowed.contains(text)) else {
         return Vec::new();
     };

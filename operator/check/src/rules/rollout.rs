@@ -1,7 +1,8 @@
 //! How many pods may be out of service at once, and whether traffic has left them.
 
 use afloat_api::PodUpdatePolicy;
-use afloat_rollout::budget::{Round, resolve};
+use afloat_api::names::{DRAIN, DRAIN_OBSERVED};
+use afloat_rollout::budget::{self, Round, resolve};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 
@@ -28,7 +29,7 @@ fn in_place_without_grace(world: &World<'_>, workload: &Workload<'_>) -> Vec<Hit
     let Some(rollout) = workload.rollout() else {
         return Vec::new();
     };
-    let observed = annotation(workload.object, "afloat.dev/drain") == Some("Observed");
+    let observed = annotation(workload.object, DRAIN) == Some(DRAIN_OBSERVED);
     let in_place = rollout.policy != PodUpdatePolicy::ReCreate && !rollout.on_delete;
     // With a preStop hook the container goes on serving, out of service, while the hook waits.
     let waits = |(container, _): &(crate::object::Container<'_>, Value)| {
@@ -92,9 +93,11 @@ fn max_unavailable(workload: &Workload<'_>, replicas: usize) -> Option<(String, 
         "CloneSet" => {
             let rollout = workload.rollout()?;
             let surge = resolve(&rollout.max_surge, replicas, Round::Up);
-            let round = if surge == 0 { Round::Up } else { Round::Down };
             let pointer = format!("{}/maxUnavailable", strategy(workload));
-            Some((pointer, resolve(&rollout.max_unavailable, replicas, round)))
+            Some((
+                pointer,
+                budget::max_unavailable(&rollout.max_unavailable, replicas, surge),
+            ))
         }
         "StatefulSet" => {
             let pointer = "/spec/updateStrategy/rollingUpdate/maxUnavailable";

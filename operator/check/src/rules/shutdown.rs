@@ -1,10 +1,11 @@
 //! How a container is told to go, and whether it has the time.
 
+use afloat_api::PodUpdatePolicy;
+use afloat_api::names::{DRAIN, DRAIN_OBSERVED};
 use serde_json::{Value, json};
 
 use crate::object::{Container, Workload, World, annotation};
 use crate::{Hit, Rule, Severity, Test, patch};
-use afloat_api::PodUpdatePolicy;
 
 const TERMINATION: &str = "https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination";
 
@@ -79,7 +80,7 @@ pub(super) const RECREATE_WITHOUT_DRAIN: Rule = Rule {
 };
 
 fn recreate_without_drain(world: &World<'_>, workload: &Workload<'_>) -> Vec<Hit> {
-    let observed = workload.kind == "CloneSet" && annotation(workload.object, "afloat.dev/drain") == Some("Observed");
+    let observed = workload.kind == "CloneSet" && annotation(workload.object, DRAIN) == Some(DRAIN_OBSERVED);
     let in_place = workload
         .rollout()
         .is_some_and(|rollout| rollout.policy != PodUpdatePolicy::ReCreate);

@@ -3,11 +3,18 @@
 use afloat_api::names;
 use jiff::SignedDuration;
 
-use super::{DELETION, Drain, Planner, Wait, leave_service};
+use super::{DELETION, Drain, Planner, Wait};
 use crate::pod::Pod;
+use crate::state::leave_service;
 use crate::traffic::{LIMIT, Leaving};
 
 impl<'a> Planner<'a> {
+    /// Takes a pod out of service, for a revision or for [`DELETION`].
+    pub(super) fn take_out(&mut self, pod: &'a Pod, purpose: &str) {
+        let observed = self.watched.covers(pod);
+        self.write(pod, leave_service(pod, purpose, observed, self.seen.now));
+    }
+
     /// Whether a pod that is out of service must not be touched yet; if so, nobody else in this plan does.
     pub(super) fn held_by_drain(&mut self, pod: &'a Pod, drain: &Drain) -> bool {
         let grace = SignedDuration::from_secs(self.rollout.grace_seconds);
@@ -65,7 +72,7 @@ impl<'a> Planner<'a> {
             Some(drain) => self.held_by_drain(pod, &drain),
             None if pod.ready() && pod.has_gate(names::INPLACE_READY) => {
                 if self.spend(pod) {
-                    self.write(pod, leave_service(pod, DELETION, true, self.seen.now));
+                    self.take_out(pod, DELETION);
                 }
                 true
             }

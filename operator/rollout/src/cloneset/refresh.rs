@@ -17,7 +17,7 @@ use crate::inplace::Change;
 use crate::launch;
 use crate::lifecycle::state;
 use crate::pod::{Container, Pod, same_revision};
-use crate::state::{Drain, drop_grace, leave_service, resize, serve};
+use crate::state::{Drain, drop_grace, resize, serve};
 
 impl<'a> Planner<'a> {
     /// Looks after all pods that are not available.
@@ -156,8 +156,7 @@ impl<'a> Planner<'a> {
             .is_none_or(|gate| gate.status == "True");
         if in_service && !self.stays_in_service(pod, &wanted) {
             // Somebody put it back meanwhile.
-            let observed = self.watched.covers(pod);
-            self.write(pod, leave_service(pod, &state.revision, observed, self.seen.now));
+            self.take_out(pod, &state.revision);
             return true;
         }
         if !Drain::of(pod).is_some_and(|drain| self.held_by_drain(pod, &drain)) {
