@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use afloat_api::names;
 use serde_json::{Value, json};
 
 use crate::args::Strategy;
@@ -113,8 +114,12 @@ impl Strategy {
         let mut metadata = json!({"name": "web"});
         if self.is_cloneset() {
             let observed = self == Self::CloneSetObserved;
-            let drain = if observed { "Observed" } else { "Timed" };
-            metadata["annotations"] = json!({"afloat.dev/drain": drain});
+            let drain = if observed {
+                names::DRAIN_OBSERVED
+            } else {
+                names::DRAIN_TIMED
+            };
+            metadata["annotations"] = json!({names::DRAIN: drain});
         }
         json!({"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec})
     }
