@@ -8,9 +8,8 @@ use afloat_probe::{Dial, TcpDial};
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::{Node, Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::Client;
 use kube::api::{Api, ListParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
 
 use super::ProbeOptions;
 
@@ -37,17 +36,7 @@ impl Cluster {
             );
             return Ok(None);
         };
-        let choice = KubeConfigOptions {
-            context: options.context.clone(),
-            ..KubeConfigOptions::default()
-        };
-        let config = match &options.kubeconfig {
-            Some(path) => {
-                let file = Kubeconfig::read_from(path).with_context(|| format!("cannot read {}", path.display()))?;
-                Config::from_custom_kubeconfig(file, &choice).await?
-            }
-            None => Config::from_kubeconfig(&choice).await.context("no kubeconfig")?,
-        };
+        let config = crate::operator::config(options.kubeconfig.as_deref(), options.context.as_deref()).await?;
         let namespace = options
             .namespace
             .clone()
