@@ -1,11 +1,8 @@
 //! `afloat check` from the command line, and that what it predicts is so.
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
-
 use serde_json::Value;
 
-use crate::cluster::{AFLOAT, Cluster};
+use crate::cluster::{Cluster, afloat};
 
 const LOSSY: &str = "apiVersion: v1
 kind: Service
@@ -27,24 +24,7 @@ spec:
 
 /// Exit code, standard output and standard error.
 fn check(arguments: &[&str], input: &str) -> (i32, String, String) {
-    let mut child = Command::new(AFLOAT)
-        .arg("check")
-        .args(arguments)
-        .env_remove("AFLOAT_DATA_DIR")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("afloat starts");
-    // A run that does not read its input closes it.
-    let _ = child.stdin.take().expect("stdin is a pipe").write_all(input.as_bytes());
-    let output = child.wait_with_output().expect("afloat ends");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (
-        output.status.code().unwrap_or(-1),
-        text(&output.stdout),
-        text(&output.stderr),
-    )
+    afloat(&[&["check"], arguments].concat(), input)
 }
 
 fn rules(report: &str) -> Vec<String> {

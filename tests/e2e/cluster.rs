@@ -35,6 +35,27 @@ pub(crate) fn kubectl_program() -> Option<PathBuf> {
     found.then_some(program)
 }
 
+/// Runs the program with an input: exit code, standard output and standard error.
+pub(crate) fn afloat(arguments: &[&str], input: &str) -> (i32, String, String) {
+    let mut child = Command::new(AFLOAT)
+        .args(arguments)
+        .env_remove("AFLOAT_DATA_DIR")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("afloat starts");
+    // A run that does not read its input closes it.
+    let _ = std::io::Write::write_all(&mut child.stdin.take().expect("stdin is a pipe"), input.as_bytes());
+    let output = child.wait_with_output().expect("afloat ends");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.code().unwrap_or(-1),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
 impl Cluster {
     /// Boots a cluster in a new folder; None where this machine cannot (which is printed).
     pub(crate) fn boot(nodes: u32) -> Option<Self> {

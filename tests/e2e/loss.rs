@@ -1,81 +1,15 @@
 //! What rules of `afloat check` predict is measured: the manifest that a rule speaks of loses requests, and with the
 //! fix that the rule gives it loses none.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
-use crate::cluster::{AFLOAT, Cluster};
-
-/// Asks on new connections, one after the other, until told to stop.
-struct Client {
-    stop: Arc<AtomicBool>,
-    answered: Arc<AtomicUsize>,
-    thread: std::thread::JoinHandle<usize>,
-}
-
-fn asks(address: SocketAddr) -> bool {
-    // Far beyond any answer; a request without one is lost.
-    let limit = Duration::from_secs(5);
-    let Ok(mut stream) = TcpStream::connect_timeout(&address, limit) else {
-        return false;
-    };
-    let mut answer = String::new();
-    stream.set_read_timeout(Some(limit)).is_ok()
-        && stream
-            .write_all(b"GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n")
-            .is_ok()
-        && stream.read_to_string(&mut answer).is_ok()
-        && answer.starts_with("HTTP/1.1 200")
-}
-
-impl Client {
-    fn start(port: u16) -> Self {
-        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let (stopping, counting) = (stop.clone(), answered.clone());
-        let thread = std::thread::spawn(move || {
-            let mut lost = 0;
-            while !stopping.load(Ordering::Relaxed) {
-                if asks(SocketAddr::from(([127, 0, 0, 1], port))) {
-                    counting.fetch_add(1, Ordering::Relaxed);
-                } else {
-                    lost += 1;
-                }
-                // The pace of the requests.
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            lost
-        });
-        Self { stop, answered, thread }
-    }
-
-    /// Answered, and lost.
-    fn end(self) -> (usize, usize) {
-        self.stop.store(true, Ordering::Relaxed);
-        let lost = self.thread.join().expect("the client ends");
-        (self.answered.load(Ordering::Relaxed), lost)
-    }
-}
+use crate::cluster::{Cluster, afloat};
+use crate::load::{Load, request};
 
 /// The fix of the rule for the manifest, if the rule speaks of it.
 fn fix(manifest: &str, rule: &str) -> Option<Value> {
-    let mut child = Command::new(AFLOAT)
-        .args(["check", "-f", "-", "--format", "json"])
-        .env_remove("AFLOAT_DATA_DIR")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("afloat starts");
-    let mut stdin = child.stdin.take().expect("stdin is a pipe");
-    stdin.write_all(manifest.as_bytes()).expect("afloat reads");
-    drop(stdin);
-    let output = child.wait_with_output().expect("afloat ends");
-    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let (_, output, _) = afloat(&["check", "-f", "-", "--format", "json"], manifest);
+    let report: Value = serde_json::from_str(&output).expect("JSON");
     let mut findings = report["findings"].as_array().expect("findings").iter();
     findings
         .find(|finding| finding["rule"] == rule)
@@ -98,7 +32,7 @@ fn manifest(name: &str, port: u16, container: &Value) -> String {
 }
 
 /// Lost requests of one release.
-fn release(cluster: &Cluster, name: &str, port: u16, version: &str) -> usize {
+fn release(cluster: &Cluster, name: &str, port: u16, version: &str) -> u64 {
     let settled = |web: &Value| {
         let status = &web["status"];
         status["observedGeneration"] == web["metadata"]["generation"]
@@ -111,10 +45,8 @@ fn release(cluster: &Cluster, name: &str, port: u16, version: &str) -> usize {
     let two = |list: &Value| list["items"].as_array().is_some_and(|list| list.len() == 2);
     cluster.wait("only the pods", &pods, two);
     // Available is not yet serving where there is no probe.
-    cluster.wait("an answer", &pods, |_| {
-        (0..20).all(|_| asks(SocketAddr::from(([127, 0, 0, 1], port))))
-    });
-    let client = Client::start(port);
+    cluster.wait("an answer", &pods, |_| (0..20).all(|_| request(port)));
+    let load = Load::start(port);
     cluster.kubectl(&[
         "set",
         "env",
@@ -123,10 +55,8 @@ fn release(cluster: &Cluster, name: &str, port: u16, version: &str) -> usize {
     ]);
     cluster.wait("the release", &["deployment", name], settled);
     cluster.wait("the end of the old pods", &pods, two);
-    cluster.wait("an answer", &pods, |_| {
-        (0..20).all(|_| asks(SocketAddr::from(([127, 0, 0, 1], port))))
-    });
-    let (answered, lost) = client.end();
+    cluster.wait("an answer", &pods, |_| (0..20).all(|_| request(port)));
+    let (answered, lost) = load.finish();
     assert!(answered > 0, "nothing was measured");
     lost
 }

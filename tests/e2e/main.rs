@@ -15,6 +15,7 @@ mod images;
 mod inplace;
 mod leftovers;
 mod lifecycle;
+mod load;
 mod loss;
 mod network;
 mod operator;

@@ -1,32 +1,13 @@
 //! `afloat plan`: what it says is what then happens.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::cluster::{AFLOAT, Cluster, cloneset};
+use crate::cluster::{Cluster, afloat, cloneset};
 
 fn plan(arguments: &[&str], input: &str) -> (i32, String, String) {
-    let mut child = Command::new(AFLOAT)
-        .args(["plan", "-f", "-"])
-        .args(arguments)
-        .env_remove("AFLOAT_DATA_DIR")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("afloat starts");
-    // A run that does not read its input closes it.
-    let _ = child.stdin.take().expect("stdin is a pipe").write_all(input.as_bytes());
-    let output = child.wait_with_output().expect("afloat ends");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (
-        output.status.code().unwrap_or(-1),
-        text(&output.stdout),
-        text(&output.stderr),
-    )
+    afloat(&[&["plan", "-f", "-"], arguments].concat(), input)
 }
 
 fn set(edit: impl FnOnce(&mut Value)) -> String {
