@@ -12,11 +12,16 @@ pub(crate) struct EmbeddedProxy(pub(crate) Arc<Proxy>);
 
 impl ProxyView for EmbeddedProxy {
     fn status(&self) -> TrafficStatus {
-        let (synced, pods) = self.0.pods();
+        let found = self.0.pods();
         TrafficStatus {
             method: "EmbeddedProxy".into(),
-            synced,
-            pods: pods.into_iter().map(|pod| (pod.uid.clone(), report(pod))).collect(),
+            synced: found.synced,
+            services: found.services,
+            pods: found
+                .pods
+                .into_iter()
+                .map(|pod| (pod.uid.clone(), report(pod)))
+                .collect(),
         }
     }
 
@@ -33,8 +38,9 @@ fn report(pod: PodSnapshot) -> PodTraffic {
         routed: pod.routed,
         // Connections to a pod in service come and go all the time, and nobody waits for them.
         open: if pod.routed || pod.ready { 0 } else { pod.open },
-        refused: pod.refused,
-        reset: pod.reset,
-        timed_out: pod.timed_out,
+        opened: pod.counts.opened,
+        refused: pod.counts.refused,
+        reset: pod.counts.reset,
+        timed_out: pod.counts.timed_out,
     }
 }

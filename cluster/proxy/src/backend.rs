@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 /// Clients remembered for session affinity, per route; beyond that the oldest are forgotten.
 const STICKY_MAX: usize = 16_384;
 
@@ -26,10 +28,12 @@ pub(crate) struct Counters {
     pub(crate) failed: AtomicU64,
     pub(crate) bytes_to_endpoint: AtomicU64,
     pub(crate) bytes_from_endpoint: AtomicU64,
+    /// Told of every loss.
+    news: watch::Sender<u64>,
 }
 
 impl Counters {
-    pub(crate) fn new(address: SocketAddrV4) -> Counters {
+    pub(crate) fn new(address: SocketAddrV4, news: watch::Sender<u64>) -> Counters {
         let zero = AtomicU64::default;
         Counters {
             address,
@@ -41,6 +45,7 @@ impl Counters {
             failed: zero(),
             bytes_to_endpoint: zero(),
             bytes_from_endpoint: zero(),
+            news,
         }
     }
 }
@@ -60,6 +65,7 @@ impl Counters {
             _ => &self.failed,
         };
         add(counter, 1);
+        self.news.send_modify(|count| *count += 1);
     }
 }
 
@@ -175,7 +181,12 @@ mod tests {
     fn backend(ports: &[u16], affinity: Option<Duration>) -> (Backend, Vec<Arc<Counters>>) {
         let endpoints: Vec<_> = ports
             .iter()
-            .map(|port| Arc::new(Counters::new(SocketAddrV4::new([10, 244, 0, 2].into(), *port))))
+            .map(|port| {
+                Arc::new(Counters::new(
+                    SocketAddrV4::new([10, 244, 0, 2].into(), *port),
+                    watch::Sender::new(0),
+                ))
+            })
             .collect();
         let backend = Backend::new();
         backend.replace(endpoints.clone(), affinity);

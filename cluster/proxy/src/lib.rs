@@ -36,9 +36,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::feed::Seen;
-pub use crate::pods::PodSnapshot;
+pub use crate::pods::{Counts, PodSnapshot};
 use crate::snapshot::Ledger;
-pub use crate::snapshot::{EndpointSnapshot, ServiceSnapshot, Snapshot};
+pub use crate::snapshot::{EndpointSnapshot, PodsSnapshot, ServiceSnapshot, Snapshot};
 use crate::sockets::Sockets;
 use crate::table::{Change, Model, ServiceKey};
 use crate::tcp::Shared;
@@ -133,13 +133,12 @@ impl Proxy {
         self.held.send_replace(held);
     }
 
-    /// Whether Services and EndpointSlices have both been applied once, and what is in force for pods: those that take no
-    /// new connections, and those that something happened to within the last minute.
-    pub fn pods(&self) -> (bool, Vec<PodSnapshot>) {
+    /// What is in force for pods, and what it came to.
+    pub fn pods(&self) -> PodsSnapshot {
         self.ledger.pods()
     }
 
-    /// Changes whenever what [`Proxy::pods`] says of routes does; connections that end do not count.
+    /// Changes whenever what [`Proxy::pods`] says of routes and of losses does; connections that begin and end do not count.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.ledger.changes()
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::backend::Counters;
-use crate::pods::{PodSnapshot, Pods, Traffic};
+use crate::pods::{Counts, PodSnapshot, Pods, Traffic};
 use crate::table::{Model, PortKey, Protocol, ServiceKey};
 
 /// How long the counts of an endpoint stay readable after it left and its last connection ended.
@@ -75,11 +75,24 @@ pub struct EndpointSnapshot {
     pub bytes_from_endpoint: u64,
 }
 
+/// The same by pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodsSnapshot {
+    /// Services and EndpointSlices have both been listed and applied once.
+    pub synced: bool,
+    /// The pods worth telling of: those that take no new connections, those that lost any, and those that something
+    /// happened to lately.
+    pub pods: Vec<PodSnapshot>,
+    /// By namespace and name ("default/web"), connections that were established through each Service.
+    pub services: BTreeMap<String, u64>,
+}
+
 /// Where the numbers are kept.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     inner: Mutex<Inner>,
-    /// Counts changes of what is in force for pods.
+    /// Counts changes of what is in force for pods, and losses.
     changes: watch::Sender<u64>,
 }
 
@@ -89,6 +102,8 @@ struct Inner {
     services: BTreeMap<ServiceKey, BTreeMap<String, String>>,
     endpoints: BTreeMap<(PortKey, SocketAddrV4), Entry>,
     pods: Pods,
+    /// Connections to endpoints that are no longer kept.
+    gone: BTreeMap<ServiceKey, u64>,
 }
 
 #[derive(Debug)]
@@ -106,7 +121,7 @@ impl Ledger {
         let entries = &mut inner.endpoints;
         let enter = |address: &SocketAddrV4| {
             let entry = entries.entry((port.clone(), *address)).or_insert_with(|| Entry {
-                counters: Arc::new(Counters::new(*address)),
+                counters: Arc::new(Counters::new(*address, self.changes.clone())),
                 routes: 0,
                 left: Instant::now(),
             });
@@ -131,12 +146,28 @@ impl Ledger {
     pub(crate) fn applied(&self, services: &BTreeSet<ServiceKey>, model: &Model) {
         let mut changed = false;
         let mut inner = self.lock();
+        let Inner {
+            endpoints,
+            pods,
+            services: versions,
+            ..
+        } = &mut *inner;
+        // Only where a pod has a new address.
+        let by_address = std::cell::LazyCell::new(|| {
+            let mut all: BTreeMap<Ipv4Addr, Counts> = BTreeMap::new();
+            for ((_, address), entry) in endpoints.iter() {
+                let sum = all.entry(*address.ip()).or_default();
+                *sum = sum.plus(counts(&entry.counters));
+            }
+            all
+        });
+        let at = |address| by_address.get(&address).copied().unwrap_or_default();
         for service in services {
             match model.service(service) {
-                Some(_) => inner.services.insert(service.clone(), model.versions(service)),
-                None => inner.services.remove(service),
+                Some(_) => versions.insert(service.clone(), model.versions(service)),
+                None => versions.remove(service),
             };
-            changed |= inner.pods.applied(service, model, Instant::now());
+            changed |= pods.applied(service, model, Instant::now(), &at);
         }
         drop(inner);
         if changed {
@@ -155,28 +186,48 @@ impl Ledger {
         self.changes.subscribe()
     }
 
-    /// Whether everything has been applied once, and the pods worth telling of.
-    pub(crate) fn pods(&self) -> (bool, Vec<PodSnapshot>) {
+    /// What is in force for pods.
+    pub(crate) fn pods(&self) -> PodsSnapshot {
         let mut inner = self.lock();
         let mut traffic: BTreeMap<Ipv4Addr, Traffic> = BTreeMap::new();
-        for ((_, address), entry) in &inner.endpoints {
+        let mut opened: BTreeMap<ServiceKey, u64> = inner.gone.clone();
+        for ((port, address), entry) in &inner.endpoints {
+            let counts = counts(&entry.counters);
             let sum = traffic.entry(*address.ip()).or_default();
-            let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::SeqCst);
             sum.routed |= entry.routes > 0;
-            sum.open += get(&entry.counters.open);
-            sum.refused += get(&entry.counters.refused);
-            sum.reset += get(&entry.counters.reset);
-            sum.timed_out += get(&entry.counters.timed_out);
+            sum.open += entry.counters.open.load(Ordering::SeqCst);
+            sum.counts = sum.counts.plus(counts);
+            *opened.entry(port.service.clone()).or_default() += counts.opened;
         }
-        (inner.synced, inner.pods.told(Instant::now(), &traffic))
+        let name = |key: ServiceKey| format!("{}/{}", key.namespace, key.name);
+        PodsSnapshot {
+            synced: inner.synced,
+            pods: inner.pods.told(Instant::now(), &traffic),
+            services: opened.into_iter().map(|(key, count)| (name(key), count)).collect(),
+        }
     }
 
     /// Forgets endpoints that left long ago.
     pub(crate) fn sweep(&self, now: Instant) {
-        self.lock().endpoints.retain(|_, entry| {
+        let mut inner = self.lock();
+        let Inner {
+            endpoints,
+            pods,
+            gone,
+            services,
+            ..
+        } = &mut *inner;
+        endpoints.retain(|(port, address), entry| {
             let idle = entry.routes == 0 && entry.counters.open.load(Ordering::SeqCst) == 0;
-            !idle || now.duration_since(entry.left) < KEPT_AFTER_LEAVING
+            let kept = !idle || now.duration_since(entry.left) < KEPT_AFTER_LEAVING;
+            if !kept {
+                let counts = counts(&entry.counters);
+                pods.keep(*address.ip(), counts);
+                *gone.entry(port.service.clone()).or_default() += counts.opened;
+            }
+            kept
         });
+        gone.retain(|service, _| services.contains_key(service));
     }
 
     pub(crate) fn snapshot(&self, node: &str) -> Snapshot {
@@ -206,6 +257,16 @@ impl Ledger {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn counts(counters: &Counters) -> Counts {
+    let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::SeqCst);
+    Counts {
+        opened: get(&counters.opened),
+        refused: get(&counters.refused),
+        reset: get(&counters.reset),
+        timed_out: get(&counters.timed_out),
     }
 }
 

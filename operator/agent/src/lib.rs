@@ -5,9 +5,9 @@
 //! nothing. Changes that come in quick succession are one write.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use afloat_api::{NodeTraffic, TrafficStatus};
+use afloat_api::{NodeTraffic, PodTraffic, TrafficStatus};
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use kube::api::{Api, PostParams};
 use kube::{Client, ResourceExt as _};
@@ -19,7 +19,9 @@ use tokio_util::sync::CancellationToken;
 const GATHER: Duration = Duration::from_millis(10);
 /// How often a proxy is asked for connections that are to end.
 const OPEN_INTERVAL: Duration = Duration::from_millis(100);
-/// How often it is asked for what it does not tell by itself: failures.
+/// Losses that come one after the other are one report; what somebody waits for is told at once.
+const LOSS_INTERVAL: Duration = Duration::from_millis(200);
+/// How often it is asked for what it does not tell by itself.
 const QUIET_INTERVAL: Duration = Duration::from_secs(1);
 /// Time limit of one request to the API server.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,7 +30,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 pub trait ProxyView: Send + Sync + 'static {
     /// What is in force now.
     fn status(&self) -> TrafficStatus;
-    /// Changes whenever routes do.
+    /// Changes whenever routes do, or a connection is lost.
     fn changes(&self) -> watch::Receiver<u64>;
 }
 
@@ -45,10 +47,17 @@ async fn report(api: &Api<NodeTraffic>, node: &str, proxy: &dyn ProxyView) {
     let mut changes = proxy.changes();
     let mut pauses = pauses();
     let mut told: Option<NodeTraffic> = None;
+    let mut written = Instant::now();
     loop {
         changes.mark_unchanged();
         let status = proxy.status();
-        if told.as_ref().is_none_or(|told| news(&told.status, &status)) {
+        let news = told.as_ref().map_or(News::Route, |told| news(&told.status, &status));
+        let early = LOSS_INTERVAL.saturating_sub(written.elapsed());
+        if news == News::Loss && told.is_some() && !early.is_zero() {
+            sleep(early).await;
+            continue;
+        }
+        if news != News::None {
             match write(api, node, told.take(), &status).await {
                 Ok(written) => told = Some(written),
                 Err(error) => {
@@ -58,6 +67,7 @@ async fn report(api: &Api<NodeTraffic>, node: &str, proxy: &dyn ProxyView) {
                 }
             }
             pauses = self::pauses();
+            written = Instant::now();
         }
         let interval = if status.pods.values().any(|pod| pod.open > 0) {
             OPEN_INTERVAL
@@ -73,12 +83,38 @@ async fn report(api: &Api<NodeTraffic>, node: &str, proxy: &dyn ProxyView) {
     }
 }
 
-/// Whether somebody could do something else for the difference. A pod in service that is no longer told of is none: what
-/// was said of it is still true, and goes with the next report.
-fn news(told: &TrafficStatus, now: &TrafficStatus) -> bool {
-    let changed = now.pods.iter().any(|(uid, pod)| told.pods.get(uid) != Some(pod));
+/// What a report would bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    /// Nothing that somebody could do something else for.
+    None,
+    /// Connections were lost.
+    Loss,
+    /// A pod is sent to, or no longer.
+    Route,
+}
+
+/// What a report would bring. A pod in service that is no longer told of is no news: what was said of it is still true,
+/// and goes with the next report. Nor are connections that were made.
+fn news(told: &TrafficStatus, now: &TrafficStatus) -> News {
+    let route = |pod: &PodTraffic| PodTraffic {
+        opened: 0,
+        refused: 0,
+        reset: 0,
+        timed_out: 0,
+        ..pod.clone()
+    };
+    let lost = |pod: &PodTraffic| (pod.refused, pod.reset, pod.timed_out);
+    let pairs = || now.pods.iter().map(|(uid, pod)| (told.pods.get(uid), pod));
+    let moved = pairs().any(|(told, pod)| told.map(route) != Some(route(pod)));
     let mut gone = told.pods.iter().filter(|(uid, _)| !now.pods.contains_key(*uid));
-    told.method != now.method || told.synced != now.synced || changed || gone.any(|(_, pod)| !pod.ready)
+    if told.method != now.method || told.synced != now.synced || moved || gone.any(|(_, pod)| !pod.ready) {
+        News::Route
+    } else if pairs().any(|(told, pod)| told.map(lost) != Some(lost(pod))) {
+        News::Loss
+    } else {
+        News::None
+    }
 }
 
 /// Writes a report over the last one; without that, over whatever is there.
@@ -119,7 +155,7 @@ fn pauses() -> ExponentialBackoff {
 
 #[cfg(test)]
 mod tests {
-    use afloat_api::PodTraffic;
+    use std::collections::BTreeMap;
 
     use super::*;
 
@@ -128,6 +164,7 @@ mod tests {
         let status = |pods: &[(&str, bool, u64)]| TrafficStatus {
             method: "Test".into(),
             synced: true,
+            services: BTreeMap::new(),
             pods: pods
                 .iter()
                 .map(|&(uid, ready, applied)| {
@@ -141,18 +178,34 @@ mod tests {
                 .collect(),
         };
         let told = status(&[("a", true, 1), ("b", false, 2)]);
-        assert!(!news(&told, &told));
-        assert!(
-            !news(&told, &status(&[("b", false, 2)])),
+        assert_eq!(news(&told, &told), News::None);
+        assert_eq!(
+            news(&told, &status(&[("b", false, 2)])),
+            News::None,
             "no longer told of, and in service"
         );
-        assert!(news(&told, &status(&[("a", true, 1)])), "out of service, and gone");
-        assert!(news(&told, &status(&[("a", false, 3), ("b", false, 2)])));
-        assert!(news(&told, &status(&[("a", true, 1), ("b", false, 2), ("c", true, 4)])));
+        assert_eq!(
+            news(&told, &status(&[("a", true, 1)])),
+            News::Route,
+            "out of service, and gone"
+        );
+        assert_eq!(news(&told, &status(&[("a", false, 3), ("b", false, 2)])), News::Route);
+        assert_eq!(
+            news(&told, &status(&[("a", true, 1), ("b", false, 2), ("c", true, 4)])),
+            News::Route
+        );
+        let count = |opened: u64, reset: u64| {
+            let mut status = told.clone();
+            let pod = status.pods.get_mut("a").unwrap();
+            (pod.opened, pod.reset) = (opened, reset);
+            status
+        };
+        assert_eq!(news(&told, &count(5, 0)), News::None);
+        assert_eq!(news(&told, &count(5, 1)), News::Loss);
         let unsynced = TrafficStatus {
             synced: false,
             ..told.clone()
         };
-        assert!(news(&unsynced, &told));
+        assert_eq!(news(&unsynced, &told), News::Route);
     }
 }

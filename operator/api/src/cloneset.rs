@@ -231,6 +231,14 @@ pub struct Rollout {
 }
 
 impl CloneSetSpec {
+    /// From now on no pod stays at an old revision.
+    pub fn keep_no_pods_back(&mut self) {
+        self.update_strategy.flat.partition = None;
+        if let Some(nested) = &mut self.update_strategy.rolling_update {
+            nested.partition = None;
+        }
+    }
+
     /// The update strategy in one form. A v1alpha1 type wins over a v1beta1 policy, settings in `rollingUpdate` win
     /// over flat ones.
     pub fn rollout(&self) -> Rollout {

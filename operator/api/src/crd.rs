@@ -15,7 +15,7 @@ use crate::schema::{
 pub fn crds() -> Vec<CustomResourceDefinition> {
     #[allow(clippy::expect_used)] // they are constants, and a test reads each of them
     let read = |value| serde_json::from_value(value).expect("the definitions below are CustomResourceDefinitions");
-    vec![read(clone_set()), read(node_traffic())]
+    vec![read(clone_set()), read(node_traffic()), read(rollout_report())]
 }
 
 fn clone_set() -> Value {
@@ -67,7 +67,7 @@ fn node_traffic() -> Value {
     let pod = object(
         json!({
             "pod": string(), "applied": int64(), "ready": boolean(), "routed": boolean(), "open": int64(),
-            "refused": int64(), "reset": int64(), "timedOut": int64(),
+            "opened": int64(), "refused": int64(), "reset": int64(), "timedOut": int64(),
         }),
         &[],
     );
@@ -76,17 +76,17 @@ fn node_traffic() -> Value {
             "method": string(),
             "synced": boolean(),
             "pods": {"type": "object", "additionalProperties": pod},
+            "services": {"type": "object", "additionalProperties": int64()},
         }),
         &[],
     );
-    let kind = "NodeTraffic";
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
         "metadata": {"name": "nodetraffics.afloat.dev"},
         "spec": {
             "group": "afloat.dev",
-            "names": {"kind": kind, "listKind": "NodeTrafficList", "plural": "nodetraffics", "singular": "nodetraffic"},
+            "names": {"kind": "NodeTraffic", "listKind": "NodeTrafficList", "plural": "nodetraffics", "singular": "nodetraffic"},
             "scope": "Cluster",
             "versions": [{
                 "name": "v1alpha1",
@@ -96,6 +96,78 @@ fn node_traffic() -> Value {
                     {"name": "METHOD", "type": "string", "jsonPath": ".status.method"},
                     {"name": "SYNCED", "type": "boolean", "jsonPath": ".status.synced"},
                     {"name": "AGE", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+                ],
+                "schema": {"openAPIV3Schema": object(
+                    json!({
+                        "apiVersion": string(), "kind": string(), "metadata": {"type": "object"}, "status": status,
+                    }),
+                    &[],
+                )},
+            }],
+        },
+    })
+}
+
+fn rollout_report() -> Value {
+    let lost = || object(json!({"refused": int64(), "reset": int64(), "timedOut": int64()}), &[]);
+    let counter = object(
+        json!({
+            "node": string(), "uid": string(), "pod": string(), "revision": string(), "seen": lost(), "lost": lost(),
+        }),
+        &[],
+    );
+    let service = object(json!({"node": string(), "service": string(), "seen": int64()}), &[]);
+    let step = || object(json!({"pods": int64(), "mean": string(), "max": string()}), &[]);
+    let status = object(
+        json!({
+            "workload": string(), "revision": string(), "from": string(), "phase": string(),
+            "startedAt": time(), "endedAt": time(), "writtenAt": time(), "duration": string(),
+            "updated": int64(), "kept": int64(), "created": int64(), "writes": int64(),
+            "steps": object(json!({"drain": step(), "replace": step(), "return": step()}), &[]),
+            "lost": int64(), "kinds": lost(), "connections": int64(), "truncated": boolean(),
+            "latency": object(
+                json!({
+                    "before": string(), "during": string(), "after": string(), "requests": int64(), "lost": int64(),
+                }),
+                &[],
+            ),
+            "counters": list(counter), "services": list(service),
+        }),
+        &[],
+    );
+    let column = |name: &str, kind: &str, path: &str| json!({"name": name, "type": kind, "jsonPath": path});
+    let wide =
+        |name: &str, kind: &str, path: &str| json!({"name": name, "type": kind, "jsonPath": path, "priority": 1});
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "rolloutreports.afloat.dev"},
+        "spec": {
+            "group": "afloat.dev",
+            "names": {
+                "kind": "RolloutReport", "listKind": "RolloutReportList", "plural": "rolloutreports",
+                "singular": "rolloutreport",
+            },
+            "scope": "Namespaced",
+            "versions": [{
+                "name": "v1alpha1",
+                "served": true,
+                "storage": true,
+                "additionalPrinterColumns": [
+                    column("CLONESET", "string", ".status.workload"),
+                    column("PHASE", "string", ".status.phase"),
+                    column("UPDATED", "integer", ".status.updated"),
+                    column("KEPT", "integer", ".status.kept"),
+                    column("LOST", "integer", ".status.lost"),
+                    column("DURATION", "string", ".status.duration"),
+                    column("AGE", "date", ".metadata.creationTimestamp"),
+                    wide("DRAIN", "string", ".status.steps.drain.mean"),
+                    wide("REPLACE", "string", ".status.steps.replace.mean"),
+                    wide("RETURN", "string", ".status.steps.return.mean"),
+                    wide("WRITES", "integer", ".status.writes"),
+                    wide("P99_BEFORE", "string", ".status.latency.before"),
+                    wide("P99_DURING", "string", ".status.latency.during"),
+                    wide("P99_AFTER", "string", ".status.latency.after"),
                 ],
                 "schema": {"openAPIV3Schema": object(
                     json!({

@@ -9,6 +9,7 @@ mod cloneset;
 mod crd;
 mod inplace;
 pub mod names;
+mod report;
 mod schema;
 mod traffic;
 
@@ -22,6 +23,7 @@ pub use inplace::{
     ContainerOrigin, InPlaceUpdateState, LastContainerStatus, PreCheck, RefMetadata, Texts, UpdateSpec, origins,
     write_origins,
 };
+pub use report::{Counter, Latency, Lost, Phase, ReportStatus, RolloutReport, ServiceCounter, Step, Steps};
 pub use traffic::{NodeTraffic, PodTraffic, TrafficStatus};
 
 /// The API group of the workloads.

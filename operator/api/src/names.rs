@@ -34,6 +34,16 @@ pub const DRAIN: &str = "afloat.dev/drain";
 pub const DRAIN_OBSERVED: &str = "Observed";
 /// [`DRAIN`]: after gracePeriodSeconds, as OpenKruise does.
 pub const DRAIN_TIMED: &str = "Timed";
+/// Workload annotation, ours: how many connections a rollout may lose before no further pod is touched for it: a number,
+/// or a percentage of the connections made meanwhile ("0.1%"), rounded up.
+pub const MAX_LOSS: &str = "afloat.dev/max-loss";
+/// Workload annotation, ours: what to do when more is lost than [`MAX_LOSS`]: [`ON_LOSS_PAUSE`], the default, or
+/// [`ON_LOSS_ROLLBACK`].
+pub const ON_LOSS: &str = "afloat.dev/on-loss";
+/// [`ON_LOSS`]: leave the pods as they are.
+pub const ON_LOSS_PAUSE: &str = "Pause";
+/// [`ON_LOSS`]: bring the updated pods back to the revision that they had before.
+pub const ON_LOSS_ROLLBACK: &str = "Rollback";
 /// Pod annotation: RFC 3339 time of the last change of [`LIFECYCLE_STATE`].
 pub const LIFECYCLE_TIMESTAMP: &str = "lifecycle.apps.kruise.io/timestamp";
 /// Pod annotation: int32 as text; cheaper pods are deleted first.
@@ -82,6 +92,8 @@ pub const PROGRESSING: &str = "Progressing";
 pub const FAILED_SCALE: &str = "FailedScale";
 /// CloneSet condition: pods could not be updated.
 pub const FAILED_UPDATE: &str = "FailedUpdate";
+/// CloneSet condition, ours: a rollout has lost more than [`MAX_LOSS`] allows.
+pub const LOSS_EXCEEDED: &str = "LossExceeded";
 
 /// The Lease that OpenKruise's manager holds, in namespace [`MANAGER_NAMESPACE`].
 pub const MANAGER_LEASE: &str = "kruise-manager";

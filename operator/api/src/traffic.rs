@@ -24,8 +24,12 @@ pub struct TrafficStatus {
     pub method: String,
     /// The proxy has applied every Service and EndpointSlice once; before that, nothing it says counts.
     pub synced: bool,
-    /// By UID: pods that take no new connections, and those that something happened to within the last minute.
+    /// By UID: pods that take no new connections, those that lost any, and those that something happened to within the last
+    /// minute.
     pub pods: BTreeMap<String, PodTraffic>,
+    /// By namespace and name ("default/web"): new connections through each Service since the proxy began. For rates: a
+    /// report is not written for them alone.
+    pub services: BTreeMap<String, u64>,
 }
 
 /// What a node's proxy does with one pod, over all Services that list it.
@@ -42,6 +46,8 @@ pub struct PodTraffic {
     pub routed: bool,
     /// Connections from this node that it still has while no new ones may go to it.
     pub open: u64,
+    /// New connections that it was given since the proxy began.
+    pub opened: u64,
     /// Connections that it refused since the proxy began, or that found no way to it.
     pub refused: u64,
     /// Connections that it aborted.

@@ -1,5 +1,6 @@
 //! Carries out the actions of a plan, each with the preconditions that it was decided on.
 
+use afloat_api::RolloutReport;
 use afloat_rollout::action::{Action, At, Why};
 use afloat_rollout::claim::Claim;
 use afloat_rollout::pod::Wire as PodWire;
@@ -108,6 +109,21 @@ pub(crate) async fn perform(client: &Client, namespace: &str, action: &Action) -
             answer(Kind::Pod, limited(call).await, |pod: &PodWire| &pod.metadata)
         }
         Action::OpenBarrier { body, .. } => open_barrier(client, namespace, body).await,
+        Action::WriteReport { at: None, body } => {
+            create::<RolloutReport>(client, namespace, text(body), Kind::Report).await
+        }
+        Action::WriteReport { at: Some(at), body } => {
+            let api = Api::<RolloutReport>::namespaced(client.clone(), namespace);
+            let (parameters, patch) = (PatchParams::default(), Patch::Merge(body));
+            let call = api.patch(&at.name, &parameters, &patch);
+            answer(Kind::Report, limited(call).await, |report: &RolloutReport| {
+                &report.metadata
+            })
+        }
+        Action::DeleteReport { at } => {
+            let api = Api::<RolloutReport>::namespaced(client.clone(), namespace);
+            delete(api, namespace, at, Kind::Report).await
+        }
         Action::PatchPodStatus { at, patch, .. } => {
             let api = Api::<PodWire>::namespaced(client.clone(), namespace);
             let (parameters, patch) = (PatchParams::default(), Patch::Strategic(patch));
@@ -291,6 +307,7 @@ pub(crate) fn reason(action: &Action) -> &'static str {
         Action::CreateRevision { .. } | Action::NumberRevision { .. } | Action::DeleteRevision { .. } => "revision",
         Action::CreatePod { .. } => Why::ScaleUp.as_str(),
         Action::PatchSet { .. } => "prune",
+        Action::WriteReport { .. } | Action::DeleteReport { .. } => "report",
         Action::ResizePod { .. } => "resize",
         Action::OpenBarrier { .. } => "barrier",
         Action::CreateClaim { .. } | Action::PatchClaim { .. } | Action::DeleteClaim { .. } => "claim",

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use afloat_api::{CloneSet, CloneSetStatus, names};
+use afloat_api::{CloneSet, CloneSetStatus, Steps, names};
 use afloat_rollout::action::{Action, Why};
-use afloat_rollout::cloneset::{Observed, plan, topology};
+use afloat_rollout::cloneset::{Observed, Recorded, plan, topology};
 use afloat_rollout::images::Nodes;
 use afloat_rollout::launch::Opened;
 use afloat_rollout::pod::Pod;
@@ -20,13 +20,16 @@ use tracing::Instrument as _;
 
 use crate::act::{Outcome, event, perform, reason, write_status};
 use crate::expect::{Expected, TIMEOUT};
-use crate::observe::Key;
+use crate::observe::{Cache, Key};
 use crate::{Memory, Operator, orphans};
 
 /// Writes of one round that are under way at the same time.
 const PARALLEL: usize = 16;
 /// Shortest time between two status writes of one CloneSet, unless something new is to be told.
 const STATUS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long the losses of a deleted pod may still come in: as long as proxies tell of it.
+const DEPARTED: Duration = Duration::from_secs(120);
 
 /// When to look again.
 pub(crate) enum Next {
@@ -57,6 +60,14 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration
     let nodes = nodes(operator, &set, &pods);
     // Before the look, so that nothing that comes after it is missed.
     operator.observe(key, true);
+    let reports = operator.reports.group(&uid);
+    let (departed, writes, steps) = record(operator, key);
+    let recorded = Recorded {
+        reports: &reports,
+        departed: &departed,
+        writes,
+        steps: &steps,
+    };
     let mut plan = plan(&Observed {
         cloneset: &set,
         pods: &pods,
@@ -69,6 +80,7 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration
         opened: &opened(operator, key, &pods),
         traffic: &traffic(operator, key),
         resizes: operator.resizes,
+        recorded: operator.keeps_reports.then_some(recorded),
     });
     operator.observe(key, plan.observes);
     let planning = started.elapsed();
@@ -84,6 +96,9 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration
     };
     for (kind, message) in plan.warnings.iter().filter(|(_, message)| !told(message)) {
         operator.recorder.tell(&set, "Warning", kind, message.clone());
+    }
+    for (kind, message) in &plan.news {
+        operator.recorder.tell(&set, "Normal", kind, message.clone());
     }
     let mut status = plan.status.clone();
     let actions = std::mem::take(&mut plan.actions);
@@ -167,6 +182,16 @@ fn answered_drains(operator: &Operator, key: &Key, pods: &[Arc<Pod>]) -> BTreeMa
     })
 }
 
+/// What is kept of the present rollout; forgets pods that are gone for long.
+fn record(operator: &Operator, key: &Key) -> (BTreeMap<String, String>, u64, Steps) {
+    operator.with_memory(key, |memory| {
+        memory.departed.retain(|_, (_, since)| since.elapsed() < DEPARTED);
+        let departed = memory.departed.iter();
+        let departed = departed.map(|(uid, (revision, _))| (uid.clone(), revision.clone()));
+        (departed.collect(), memory.progress.writes(), memory.progress.steps())
+    })
+}
+
 /// How far the pods that are there were let start; forgets the others.
 fn opened(operator: &Operator, key: &Key, pods: &[Arc<Pod>]) -> Opened {
     operator.with_memory(key, |memory| {
@@ -222,7 +247,7 @@ async fn act(
                     for expected in all {
                         memory.expectations.add(expected);
                     }
-                    remember(memory, &action);
+                    remember(memory, &action, &operator.pods, key);
                     memory.progress.wrote(&action, &operator.metrics);
                 });
                 if matches!(action, Action::OpenBarrier { .. }) {
@@ -260,8 +285,18 @@ async fn act(
 }
 
 /// What only the answer to a write tells.
-fn remember(memory: &mut Memory, action: &Action) {
+fn remember(memory: &mut Memory, action: &Action, pods: &Cache<Pod>, key: &Key) {
     match action {
+        Action::DeletePod { at, .. } => {
+            let name = Key {
+                namespace: key.namespace.clone(),
+                name: at.name.as_str().into(),
+            };
+            let pod = pods.get(&name).filter(|pod| pod.metadata.uid == *at.uid);
+            let revision = pod.and_then(|pod| pod.labels.get(names::REVISION).map(str::to_owned));
+            let gone = (revision.unwrap_or_default(), Instant::now());
+            memory.departed.insert(at.uid.clone(), gone);
+        }
         Action::PatchPodStatus {
             at, why: Why::Drain, ..
         } => {

@@ -16,6 +16,7 @@ pub(crate) enum Kind {
     Pod,
     Revision,
     Claim,
+    Report,
 }
 
 /// One write, as it should appear.
@@ -42,11 +43,12 @@ impl Expectations {
 
     /// Forgets what has been seen; returns since when the oldest of the rest is open.
     pub(crate) fn settle(&mut self, operator: &Operator) -> Option<Instant> {
-        let (sets, pods, revisions, claims) = (
+        let (sets, pods, revisions, claims, reports) = (
             operator.clonesets.seen(),
             operator.pods.seen(),
             operator.revisions.seen(),
             operator.claims.seen(),
+            operator.reports.seen(),
         );
         let listed = |seen: Seen, since: Instant| seen.listed.is_some_and(|at| at > since);
         let of = |kind| match kind {
@@ -54,6 +56,7 @@ impl Expectations {
             Kind::Pod => pods,
             Kind::Revision => revisions,
             Kind::Claim => claims,
+            Kind::Report => reports,
         };
         self.open.retain(|(since, expected)| {
             let open = match expected {
@@ -61,6 +64,7 @@ impl Expectations {
                 Expected::Gone(kind, key, uid) => !listed(of(*kind), *since) && operator.shows(*kind, key, uid),
                 Expected::Unknown => ![sets, pods, revisions, claims]
                     .into_iter()
+                    .chain(operator.keeps_reports.then_some(reports))
                     .all(|seen| listed(seen, *since)),
             };
             if !open {
@@ -83,6 +87,7 @@ impl Operator {
             Kind::Pod => alive(self.pods.get(key), uid),
             Kind::Revision => alive(self.revisions.get(key), uid),
             Kind::Claim => alive(self.claims.get(key), uid),
+            Kind::Report => alive(self.reports.get(key), uid),
         }
     }
 
@@ -92,5 +97,6 @@ impl Operator {
         self.pods.relist();
         self.revisions.relist();
         self.claims.relist();
+        self.reports.relist();
     }
 }

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use afloat_api::{CloneSet, NodeTraffic};
+use afloat_api::{CloneSet, NodeTraffic, RolloutReport};
 use afloat_rollout::claim::Claim;
 use afloat_rollout::images::Node;
 use afloat_rollout::launch::Opened;
@@ -124,6 +124,10 @@ pub(crate) struct Operator {
     pub(crate) services: Arc<Cache<Service>>,
     /// What the nodes' proxies do, where agents report it.
     pub(crate) traffic: Arc<Cache<NodeTraffic>>,
+    /// What became of rollouts, where the cluster has such objects.
+    pub(crate) reports: Arc<Cache<RolloutReport>>,
+    /// Whether it has.
+    pub(crate) keeps_reports: bool,
     pub(crate) queue: Arc<Queue>,
     /// Workloads that wait for what proxies do.
     observing: Arc<Mutex<BTreeSet<Key>>>,
@@ -149,6 +153,8 @@ pub(crate) struct Memory {
     pub(crate) drains: BTreeMap<String, Timestamp>,
     /// How long things take.
     pub(crate) progress: Progress,
+    /// Pods that were deleted lately: their revisions by UID, and when.
+    pub(crate) departed: BTreeMap<String, (String, Instant)>,
 }
 
 impl Operator {
@@ -178,7 +184,7 @@ impl Operator {
 
 async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> Result<(), Error> {
     let (recorder, events) = events::recorder(client.clone());
-    let Some((resizes, reports)) = abilities(&client, &shutdown).await else {
+    let Some(abilities) = abilities(&client, &shutdown).await else {
         return Ok(());
     };
     let operator = Arc::new(Operator {
@@ -193,11 +199,15 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         nodes: Arc::new(Cache::new(|_| Some(String::new()))),
         services: Arc::new(Cache::new(|service: &Service| service.metadata.namespace.clone())),
         traffic: Arc::new(Cache::new(|_| Some(String::new()))),
+        reports: Arc::new(Cache::new(|report: &RolloutReport| {
+            cloneset_owner(&report.metadata).map(|owner| owner.uid.clone())
+        })),
+        keeps_reports: abilities.reports,
         observing: Arc::default(),
         client,
         queue: Arc::new(Queue::default()),
         memories: Mutex::default(),
-        resizes,
+        resizes: abilities.resizes,
         recorder,
         metrics: options.metrics,
     });
@@ -212,7 +222,10 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         operator.claims.synced(),
         operator.services.synced(),
     ];
-    if reports {
+    if abilities.reports {
+        caches.push(operator.reports.synced());
+    }
+    if abilities.traffic {
         // What the last leader began to observe must not be taken for unobserved.
         caches.push(operator.traffic.synced());
     }
@@ -241,21 +254,33 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
     Ok(())
 }
 
-/// Whether the API server has the `resize` subresource of pods, and whether it knows of NodeTraffic; None if `shutdown`
-/// comes before it answers.
-async fn abilities(client: &Client, shutdown: &CancellationToken) -> Option<(bool, bool)> {
+/// What the API server has.
+#[derive(Clone, Copy, Debug)]
+struct Abilities {
+    /// The `resize` subresource of pods.
+    resizes: bool,
+    /// NodeTraffic.
+    traffic: bool,
+    /// RolloutReport.
+    reports: bool,
+}
+
+/// Asks the API server what it has; None if `shutdown` comes before it answers.
+async fn abilities(client: &Client, shutdown: &CancellationToken) -> Option<Abilities> {
     loop {
         let ask = async {
             let core = client.list_core_api_resources("v1").await?;
-            let reports = match client.list_api_group_resources(NodeTraffic::API_VERSION).await {
-                Ok(list) => list.resources.iter().any(|resource| resource.kind == NodeTraffic::KIND),
-                Err(kube::Error::Api(status)) if status.code == 404 => false,
+            let ours = match client.list_api_group_resources(NodeTraffic::API_VERSION).await {
+                Ok(list) => list.resources,
+                Err(kube::Error::Api(status)) if status.code == 404 => Vec::new(),
                 Err(error) => return Err(error),
             };
-            Ok((
-                core.resources.iter().any(|resource| resource.name == "pods/resize"),
-                reports,
-            ))
+            let has = |kind: &str| ours.iter().any(|resource| resource.kind == kind);
+            Ok(Abilities {
+                resizes: core.resources.iter().any(|resource| resource.name == "pods/resize"),
+                traffic: has(NodeTraffic::KIND),
+                reports: has(RolloutReport::KIND),
+            })
         };
         let error = match tokio::time::timeout(REQUEST_TIMEOUT, ask).await {
             Ok(Ok(found)) => return Some(found),
@@ -302,6 +327,12 @@ fn watch(operator: &Arc<Operator>, namespace: Option<&str>, shutdown: &Cancellat
             queue.add(key.clone(), urgency);
         }
     };
+    if operator.keeps_reports {
+        let queue = operator.queue.clone();
+        let on_report = move |report: &RolloutReport, urgency| child_changed(&report.metadata, urgency, &queue);
+        let reports = operator.reports.clone();
+        tasks.spawn(reports.run(scoped(client, namespace), on_report, shutdown.clone()));
+    }
     let traffic = operator.traffic.clone();
     tasks.spawn(traffic.run(Api::all(client.clone()), on_traffic, shutdown.clone()));
     tasks

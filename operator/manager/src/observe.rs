@@ -105,6 +105,27 @@ as_it_comes!(
     afloat_api::NodeTraffic
 );
 
+impl Kept for afloat_api::RolloutReport {
+    type Wire = Self;
+    fn keep(mut wire: Self) -> Self {
+        if wire.status.phase.ended() {
+            // Where it was lost is history; how much, and what there was before, is not.
+            wire.status.steps = afloat_api::Steps::default();
+            wire.status.counters.retain(|counter| counter.lost.total() > 0);
+            wire.status.counters.truncate(1);
+            wire.status.services.clear();
+            wire.status.latency = None;
+        }
+        wire
+    }
+    fn key(&self) -> Key {
+        Key::of(&self.metadata)
+    }
+    fn alive(&self, uid: &str) -> bool {
+        self.metadata.uid.as_deref() == Some(uid) && self.metadata.deletion_timestamp.is_none()
+    }
+}
+
 impl Kept for afloat_rollout::pod::Pod {
     type Wire = afloat_rollout::pod::Wire;
     fn keep(wire: Self::Wire) -> Self {

@@ -1,12 +1,15 @@
-//! How long rollouts take, and each pod in each phase of its update. For the figures only: nothing is decided on it.
+//! How long rollouts take, and each pod in each phase of its update. For the figures only (metrics and the rollout's
+//! report): nothing is decided on it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use afloat_api::{Step, Steps};
 use afloat_rollout::action::{Action, Why};
-use afloat_rollout::cloneset::Plan;
+use afloat_rollout::cloneset::{Plan, seconds};
 use afloat_rollout::pod::Pod;
+use jiff::SignedDuration;
 
 use crate::metrics::Metrics;
 
@@ -19,6 +22,39 @@ pub(crate) struct Progress {
     since: Option<Instant>,
     /// Pods on their way, by uid.
     pods: HashMap<String, (Phase, Instant)>,
+    /// Writes since the revision was first seen.
+    writes: u64,
+    drain: Times,
+    replace: Times,
+    back: Times,
+}
+
+/// How long pods took for one phase.
+#[derive(Clone, Copy, Default)]
+struct Times {
+    pods: u32,
+    sum: Duration,
+    max: Duration,
+}
+
+impl Times {
+    fn add(&mut self, time: Duration) {
+        self.pods += 1;
+        self.sum += time;
+        self.max = self.max.max(time);
+    }
+
+    fn step(self) -> Step {
+        let text = |time: Duration| seconds(SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX));
+        match self.sum.checked_div(self.pods) {
+            None => Step::default(),
+            Some(mean) => Step {
+                pods: u64::from(self.pods),
+                mean: text(mean),
+                max: text(self.max),
+            },
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +68,20 @@ enum Phase {
 }
 
 impl Progress {
+    /// Writes for the present revision.
+    pub(crate) fn writes(&self) -> u64 {
+        self.writes
+    }
+
+    /// How long pods took.
+    pub(crate) fn steps(&self) -> Steps {
+        Steps {
+            drain: self.drain.step(),
+            replace: self.replace.step(),
+            back: self.back.step(),
+        }
+    }
+
     /// Takes note of what a plan saw.
     pub(crate) fn saw(&mut self, plan: &Plan, pods: &[Arc<Pod>], metrics: &Metrics) {
         let status = &plan.status;
@@ -41,6 +91,8 @@ impl Progress {
             let known = !self.revision.is_empty();
             self.revision.clone_from(&status.update_revision);
             self.since = (known && !done).then(Instant::now);
+            self.writes = 0;
+            (self.drain, self.replace, self.back) = Default::default();
         } else if done && let Some(since) = self.since.take() {
             metrics.rolled_out(since.elapsed());
         }
@@ -48,9 +100,11 @@ impl Progress {
             return;
         }
         let here: HashMap<&str, &Arc<Pod>> = pods.iter().map(|pod| (pod.metadata.uid.as_str(), pod)).collect();
+        let back = &mut self.back;
         self.pods.retain(|uid, (phase, since)| match here.get(uid.as_str()) {
             Some(pod) if *phase == Phase::Return && pod.ready() => {
                 metrics.passed("return", since.elapsed());
+                back.add(since.elapsed());
                 false
             }
             found => found.is_some(),
@@ -59,6 +113,7 @@ impl Progress {
 
     /// Takes note of a write that was answered.
     pub(crate) fn wrote(&mut self, action: &Action, metrics: &Metrics) {
+        self.writes += 1;
         let (at, why) = match action {
             Action::PatchPod { at, why, .. } | Action::PatchPodStatus { at, why, .. } => (at, *why),
             _ => return,
@@ -68,11 +123,13 @@ impl Progress {
             (Why::Drain, _) => Phase::Drain,
             (Why::Update, Some((Phase::Drain, since))) => {
                 metrics.passed("drain", since.elapsed());
+                self.drain.add(since.elapsed());
                 Phase::Replace
             }
             (Why::Update, None) => Phase::Replace,
             (Why::Return | Why::Lifecycle, Some((Phase::Replace, since))) => {
                 metrics.passed("replace", since.elapsed());
+                self.replace.add(since.elapsed());
                 Phase::Return
             }
             _ => return,

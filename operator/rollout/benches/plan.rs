@@ -51,6 +51,7 @@ fn plan_of(scene: &Scene) -> Plan {
         opened: &Opened::new(),
         traffic: &afloat_rollout::traffic::Traffic::default(),
         resizes: true,
+        recorded: None,
     })
 }
 

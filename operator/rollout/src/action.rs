@@ -164,4 +164,16 @@ pub enum Action {
         /// Why.
         why: Why,
     },
+    /// Create a RolloutReport, or merge into the one that is there.
+    WriteReport {
+        /// Which, if it is there.
+        at: Option<At>,
+        /// The object, or the patch, which carries the preconditions.
+        body: Value,
+    },
+    /// Delete a RolloutReport.
+    DeleteReport {
+        /// Which.
+        at: At,
+    },
 }

@@ -28,16 +28,19 @@ mod create;
 mod drain;
 mod history;
 mod lifecycle;
+mod record;
 mod refresh;
 mod report;
 mod scale;
 mod tally;
 mod waits;
 
+use record::Record;
 use tally::Tally;
 use waits::{Wait, Waits};
 
 pub use history::Revisions;
+pub use record::{Recorded, seconds};
 pub use report::Phases;
 pub use scale::topology;
 
@@ -71,6 +74,8 @@ pub struct Observed<'a> {
     pub traffic: &'a Traffic,
     /// Whether the cluster has the `resize` subresource of pods (Kubernetes 1.33 and later have).
     pub resizes: bool,
+    /// Reports of rollouts; None where the cluster keeps none.
+    pub recorded: Option<Recorded<'a>>,
 }
 
 /// What to do.
@@ -84,6 +89,8 @@ pub struct Plan {
     pub wake_at: Option<Timestamp>,
     /// Things worth an event: type Warning, reason, message.
     pub warnings: Vec<(&'static str, String)>,
+    /// The same, of type Normal.
+    pub news: Vec<(&'static str, String)>,
     /// Where the pods stand.
     pub phases: Phases,
     /// What proxies do next changes what is to be done: look again when a report comes.
@@ -112,14 +119,26 @@ pub fn plan(seen: &Observed<'_>) -> Plan {
         }
     };
     let mut planner = Planner::new(seen, revisions);
-    planner.claim();
-    planner.scale();
-    planner.update();
-    planner.launch();
-    planner.refresh();
-    planner.prune();
-    planner.actions.extend(crate::claim::clean_up(seen));
-    planner.finish()
+    let record = planner.record.as_ref();
+    let back = record.and_then(|record| record.goes_back(seen, &planner.revisions.update));
+    let Some((revision, template)) = back else {
+        planner.decide();
+        return planner.finish(None);
+    };
+    // Everything is done as if the old template were wanted, and told as what it is.
+    let mut set = seen.cloneset.clone();
+    set.spec.template = template.clone();
+    set.spec.keep_no_pods_back();
+    let seen = Observed {
+        cloneset: &set,
+        recorded: None,
+        ..*seen
+    };
+    let mut other = Planner::new(&seen, Revisions::only(revision));
+    other.decide();
+    let done = other.all_updated();
+    planner.take_over(other);
+    planner.finish(Some(done))
 }
 
 struct Planner<'a> {
@@ -130,6 +149,7 @@ struct Planner<'a> {
     differences: BTreeMap<String, Result<Change, String>>,
     claims: ById<'a>,
     watched: Watched<'a>,
+    record: Option<Record<'a>>,
     observes: bool,
     min_ready: SignedDuration,
     tally: Tally<'a>,
@@ -146,6 +166,7 @@ struct Planner<'a> {
     wake_at: Option<Timestamp>,
     waits: Waits,
     warnings: Vec<(&'static str, String)>,
+    news: Vec<(&'static str, String)>,
     failed_scale: Option<String>,
     failed_update: Option<String>,
 }
@@ -227,6 +248,7 @@ impl<'a> Planner<'a> {
             tally,
             claims: crate::claim::by_id(seen),
             watched,
+            record: None,
             observes: false,
             written: BTreeSet::new(),
             may_go: count.may_go(),
@@ -237,13 +259,44 @@ impl<'a> Planner<'a> {
             wake_at: None,
             waits: Waits::default(),
             warnings: Vec::new(),
+            news: Vec::new(),
             failed_scale: None,
             failed_update: None,
         };
+        planner.record = Record::of(seen, &planner.revisions, &planner.tally, planner.moves());
+        if planner.held_by_loss() {
+            planner.surge = 0;
+        }
         if planner.surge > 0 && planner.surge_is_needless() {
             planner.surge = 0;
         }
         planner
+    }
+
+    fn decide(&mut self) {
+        self.claim();
+        self.scale();
+        self.update();
+        self.launch();
+        self.refresh();
+        self.prune();
+        self.actions.extend(crate::claim::clean_up(self.seen));
+    }
+
+    /// What another planner wants done.
+    fn take_over(&mut self, other: Planner<'_>) {
+        self.actions = other.actions;
+        self.wake_at = other.wake_at;
+        self.waits = other.waits;
+        self.warnings = other.warnings;
+        self.observes = other.observes;
+        self.failed_scale = other.failed_scale;
+        self.failed_update = other.failed_update;
+    }
+
+    fn all_updated(&self) -> bool {
+        let all = self.count.replicas;
+        self.count.total == all && self.tally.phases.available >= all
     }
 
     fn available(&self, pod: &Pod) -> bool {
@@ -338,6 +391,13 @@ impl<'a> Planner<'a> {
         batch::add_metadata(change, &metadata);
     }
 
+    /// Whether a pod's update has begun.
+    fn on_the_way(&self, pod: &Pod) -> bool {
+        let drain = Drain::of(pod);
+        drain.is_some_and(|drain| drain.revision == self.revisions.update || drain.revision == DELETION)
+            || [names::STATE_PREPARING_UPDATE, names::STATE_PREPARING_DELETE].contains(&crate::lifecycle::state(pod))
+    }
+
     /// Moves pods to the update revision, those first that are on the way already.
     fn update(&mut self) {
         if self.rollout.on_delete || self.rollout.paused {
@@ -345,19 +405,20 @@ impl<'a> Planner<'a> {
         }
         let outdated = self.tally.outdated.iter().copied();
         let old: Vec<&'a Pod> = outdated.filter(|pod| !self.specified(pod)).collect();
-        let on_the_way = |pod: &Pod| {
-            Drain::of(pod).is_some_and(|drain| [&*self.revisions.update, DELETION].contains(&&*drain.revision))
-                || [names::STATE_PREPARING_UPDATE, names::STATE_PREPARING_DELETE]
-                    .contains(&crate::lifecycle::state(pod))
-        };
         let mut old = update_sequence(old, &self.tally.pods, &self.rollout);
-        old.sort_by_key(|pod| !on_the_way(pod));
+        old.sort_by_key(|pod| !self.on_the_way(pod));
         let mut left = self.count.to_update();
+        let held = self.held_by_loss();
         for pod in old {
             if left == 0 {
                 break;
             }
             if self.written.contains(pod.name()) {
+                continue;
+            }
+            if held && !self.on_the_way(pod) {
+                left -= 1;
+                self.waits.pod(Wait::Loss, || pod.name().to_owned());
                 continue;
             }
             if self.waits_for_budget(pod) {

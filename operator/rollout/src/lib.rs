@@ -17,6 +17,7 @@ pub mod images;
 pub mod inplace;
 pub mod launch;
 pub mod lifecycle;
+pub mod loss;
 pub mod order;
 pub mod pod;
 pub mod quantity;

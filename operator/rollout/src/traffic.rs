@@ -63,7 +63,8 @@ impl k8s_openapi::Metadata for Service {
 }
 
 impl Service {
-    fn selects(&self, labels: &Entries) -> bool {
+    /// Whether it selects pods with these labels.
+    pub(crate) fn selects(&self, labels: &Entries) -> bool {
         let selector = &self.spec.selector;
         !selector.is_empty()
             && selector
@@ -104,6 +105,7 @@ pub enum Leaving {
 pub struct Watched<'a> {
     traffic: &'a Traffic,
     mode: Mode,
+    limited: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +127,14 @@ impl<'a> Watched<'a> {
             _ if traffic.nodes.values().any(|report| synced(report).is_some()) => Mode::Observed,
             _ => Mode::Silent,
         };
-        Self { traffic, mode }
+        let limited = crate::loss::Limit::of(set).is_some();
+        Self { traffic, mode, limited }
+    }
+
+    /// Whether a pod that is not sent to yet is to count as unavailable when others ask to leave: where losses are limited,
+    /// each pod's must be known before the next one is touched, and the report that sends to it again tells of them.
+    pub fn one_after_the_other(&self) -> bool {
+        self.limited
     }
 
     /// Whether any Service that reports can tell of sends to the pod. Where none does, there is nothing to observe.

@@ -236,6 +236,7 @@ impl World {
             opened: &BTreeMap::new(),
             traffic: &crate::traffic::Traffic::default(),
             resizes: true,
+            recorded: None,
         });
         (plan, view)
     }
@@ -272,6 +273,9 @@ impl World {
             }
             Action::CreateClaim { body } => self.create_claim(body),
             Action::DeleteClaim { at } => self.delete_claim(at)?,
+            Action::WriteReport { .. } | Action::DeleteReport { .. } => {
+                return Err("a report where none are kept".into());
+            }
             Action::PatchClaim { at, patch } => {
                 if object::matches(self.claims.get(&at.name), at) {
                     self.version += 1;

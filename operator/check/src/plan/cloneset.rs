@@ -276,6 +276,7 @@ impl World {
             opened: &BTreeMap::new(),
             traffic: &Traffic::default(),
             resizes: true,
+            recorded: None,
         });
         let outdated = |name: &str| {
             let pod = self.pods.iter().find(|pod| pod.name() == name);

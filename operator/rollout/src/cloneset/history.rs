@@ -16,12 +16,25 @@ use crate::revision::{bytes, canonical, data, hash, name, object, template};
 pub struct Revisions {
     /// Name of the one that the spec's template has.
     pub update: String,
+    /// Its number, or the one that it is to have.
+    pub update_number: i64,
     /// Name of the one that all pods had last.
     pub current: String,
     /// Template of `current`, if it is another one and still known.
     pub old_template: Option<Value>,
     /// Makes `update` the newest if an older one is wanted again.
     pub number: Option<Action>,
+}
+
+impl Revisions {
+    /// Just one.
+    pub(super) fn only(name: String) -> Self {
+        Self {
+            current: name.clone(),
+            update: name,
+            ..Self::default()
+        }
+    }
 }
 
 pub(super) enum Found {
@@ -84,6 +97,7 @@ pub(super) fn resolve(set: &CloneSet, revisions: &[Arc<ControllerRevision>]) -> 
         .cloned();
     Found::Known(Box::new(Revisions {
         update,
+        update_number: number.as_ref().map_or(found.revision, |_| newest + 1),
         current: current_name,
         old_template,
         number,

@@ -21,14 +21,20 @@ pub struct Phases {
 }
 
 impl Planner<'_> {
-    pub(super) fn finish(mut self) -> Plan {
+    /// `back`: see [`Planner::tell_of_losses`].
+    pub(super) fn finish(mut self, back: Option<bool>) -> Plan {
         let set = self.seen.cloneset;
         if let Some(message) = crate::traffic::misspelt(set) {
             self.waits.say(message.clone());
             self.warnings.push(("UnknownDrain", message));
         }
+        for message in crate::loss::misspelt(set) {
+            self.waits.say(message.clone());
+            self.warnings.push(("UnknownLossLimit", message));
+        }
         let mut status = self.figures();
         self.failures(&mut status);
+        self.tell_of_losses(&mut status, back);
         let progressing = verdict(set, &status, &self.tally.unsettled, &self.waits.sentences());
         let (progressing, look) = deadline(set, &status, progressing, self.seen.now);
         if let Some(at) = look {
@@ -44,6 +50,7 @@ impl Planner<'_> {
             status,
             wake_at: self.wake_at,
             warnings: self.warnings,
+            news: self.news,
             phases: self.tally.phases,
             observes: self.observes,
         }

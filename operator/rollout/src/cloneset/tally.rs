@@ -97,7 +97,11 @@ impl<'a> Tally<'a> {
         let count = &mut self.count;
         count.total += 1;
         count.updated += usize::from(updated);
-        count.available += usize::from(available);
+        count.available += usize::from(if watched.one_after_the_other() {
+            served
+        } else {
+            available
+        });
         count.to_delete += usize::from(specified);
         count.unavailable += usize::from(!available && !specified);
         count.leaving += usize::from(excludes_leaving && state(pod) == names::STATE_PREPARING_DELETE);

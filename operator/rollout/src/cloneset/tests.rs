@@ -2,17 +2,18 @@
 
 mod containers;
 mod life;
+mod losses;
 mod traffic;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use afloat_api::{CloneSet, names};
+use afloat_api::{CloneSet, Steps, names};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Value, json};
 
-use super::{Observed, Plan, plan};
+use super::{Observed, Plan, Recorded, plan};
 use crate::action::{Action, Why};
 use crate::claim::Claim;
 use crate::images::Nodes;
@@ -31,6 +32,8 @@ struct Scene {
     claims: Vec<Value>,
     resizes: bool,
     traffic: Traffic,
+    /// None: the cluster keeps no reports.
+    reports: Option<Vec<Value>>,
 }
 
 impl Scene {
@@ -51,6 +54,7 @@ impl Scene {
             claims: Vec::new(),
             resizes: true,
             traffic: Traffic::default(),
+            reports: None,
         };
         for (index, image) in images.iter().enumerate() {
             scene.set["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);
@@ -117,6 +121,12 @@ impl Scene {
         let claims: Vec<Arc<Claim>> = claims.collect();
         let now = START.parse::<Timestamp>().unwrap() + SignedDuration::from_secs(seconds);
         let drained = BTreeMap::new();
+        let (departed, steps) = (BTreeMap::new(), Steps::default());
+        let read = |report: &Value| Arc::new(serde_json::from_value(report.clone()).unwrap());
+        let reports = self
+            .reports
+            .as_ref()
+            .map(|all| all.iter().map(read).collect::<Vec<_>>());
         plan(&Observed {
             cloneset: &set,
             pods: &pods,
@@ -129,6 +139,12 @@ impl Scene {
             opened: &Opened::new(),
             traffic: &self.traffic,
             resizes: self.resizes,
+            recorded: reports.as_ref().map(|reports| Recorded {
+                reports,
+                departed: &departed,
+                writes: 7,
+                steps: &steps,
+            }),
         })
     }
 
@@ -149,6 +165,8 @@ fn words(plan: &Plan) -> Vec<String> {
         Action::PatchClaim { at, .. } => format!("pass on {}", at.name),
         Action::DeleteClaim { at } => format!("delete claim {}", at.name),
         Action::ResizePod { at, .. } => format!("resize {}", at.name),
+        Action::WriteReport { body, .. } => format!("report {}", body["status"]["phase"].as_str().unwrap()),
+        Action::DeleteReport { at } => format!("delete report {}", at.name),
         Action::OpenBarrier { uid, priority, .. } => format!("open {priority} of {uid}"),
         Action::DeletePod { at, why, .. }
         | Action::PatchPod { at, why, .. }

@@ -5,6 +5,8 @@
 pub(crate) enum Wait {
     /// The budget is used up.
     Budget,
+    /// More is lost than is allowed.
+    Loss,
     /// The quiet period is not over.
     Grace,
     /// Nodes may still send to it.
@@ -33,6 +35,7 @@ impl Wait {
     fn words(self) -> &'static str {
         match self {
             Self::Budget => "to update held by the budget (maxUnavailable)",
+            Self::Loss => "to update held by afloat.dev/max-loss",
             Self::Grace => "out of service for gracePeriodSeconds",
             Self::LetGo => "out of service, until all nodes have let go",
             Self::Connections => "out of service, until its connections have ended",

@@ -108,6 +108,7 @@ impl Model {
             opened: &BTreeMap::new(),
             traffic: &crate::traffic::Traffic::default(),
             resizes: true,
+            recorded: None,
         });
         self.planted.distort(&mut plan, &set, &pods);
         plan
