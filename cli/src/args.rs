@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Dns(DnsOptions),
     /// Send requests at a fixed rate and count exactly what is lost
     Probe(crate::probe::ProbeOptions),
+    /// Follow the rollout of a CloneSet, and what it loses
+    Watch(crate::watch::WatchOptions),
     /// Pull, build, load, list and remove the images of the embedded cluster
     Image(ImageOptions),
     /// Measure what parts of Afloat cost

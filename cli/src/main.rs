@@ -17,6 +17,7 @@ mod output;
 mod plan;
 mod probe;
 mod up;
+mod watch;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         Command::Crds => report(operator::print_crds()),
         Command::Dns(options) => report(dns::main(&options)),
         Command::Probe(options) => probe::main(options),
+        Command::Watch(options) => watch::main(&options),
         Command::Image(options) => report(image::main(options)),
         Command::Bench(options) => report(bench::main(options)),
     }

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use afloat_api::{RolloutReport, read_seconds};
 use afloat_check::plan::{Forecast, Situation, forecast, text};
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -22,6 +23,8 @@ struct Present {
     pods: Vec<Value>,
     revisions: Vec<Value>,
     budgets: Vec<Value>,
+    /// See [`Situation::history`].
+    history: Vec<u64>,
 }
 
 fn run(options: &PlanOptions) -> anyhow::Result<u8> {
@@ -58,8 +61,7 @@ fn run(options: &PlanOptions) -> anyhow::Result<u8> {
             revisions: &present.revisions,
             budgets: &present.budgets,
             images: &known,
-            // No rollout is recorded yet.
-            history: &[],
+            history: &present.history,
             now: Timestamp::now(),
         };
         forecasts.extend(forecast(&situation));
@@ -116,6 +118,26 @@ fn ask(options: &PlanOptions, object: &Value) -> anyhow::Result<Present> {
             pods: list("", "v1", "Pod").await?,
             revisions: list("apps", "v1", "ControllerRevision").await?,
             budgets: list("policy", "v1", "PodDisruptionBudget").await?,
+            history: history(object, list("afloat.dev", "v1alpha1", "RolloutReport").await?),
         })
     })
+}
+
+/// Seconds that a pod took in each of a CloneSet's earlier rollouts in place, the latest last.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // seconds, rounded, not negative
+fn history(object: &Value, reports: Vec<Value>) -> Vec<u64> {
+    let reports = reports
+        .into_iter()
+        .filter_map(|report| serde_json::from_value::<RolloutReport>(report).ok());
+    let ours =
+        |report: &RolloutReport| object["kind"] == "CloneSet" && object["metadata"]["name"] == *report.status.workload;
+    let mut reports: Vec<RolloutReport> = reports.filter(ours).collect();
+    reports.sort_by_key(|report| report.status.started_at.as_ref().map(|at| at.0));
+    let pod = |report: RolloutReport| {
+        let steps = report.status.steps;
+        let all = [&steps.drain, &steps.replace, &steps.back].map(|step| read_seconds(&step.mean));
+        let sum: f64 = all.iter().flatten().sum();
+        (sum > 0.0).then(|| sum.ceil() as u64)
+    };
+    reports.into_iter().filter_map(pod).collect()
 }

@@ -23,7 +23,9 @@ pub use inplace::{
     ContainerOrigin, InPlaceUpdateState, LastContainerStatus, PreCheck, RefMetadata, Texts, UpdateSpec, origins,
     write_origins,
 };
-pub use report::{Counter, Latency, Lost, Phase, ReportStatus, RolloutReport, ServiceCounter, Step, Steps};
+pub use report::{
+    Counter, Latency, Lost, Phase, ReportStatus, RolloutReport, ServiceCounter, Step, Steps, read_seconds, seconds,
+};
 pub use traffic::{NodeTraffic, PodTraffic, TrafficStatus};
 
 /// The API group of the workloads.

@@ -3,6 +3,7 @@
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 /// A rollout; named after its revision and the revision's number, as one revision can be rolled out several times.
@@ -199,6 +200,17 @@ pub struct Latency {
     pub requests: u64,
     /// Requests that it lost during the rollout.
     pub lost: u64,
+}
+
+/// A duration as reports have it: "12.3s".
+pub fn seconds(duration: SignedDuration) -> String {
+    let tenths = (duration.as_millis().max(0) + 50) / 100;
+    format!("{}.{}s", tenths / 10, tenths % 10)
+}
+
+/// Reads what [`seconds`] writes.
+pub fn read_seconds(text: &str) -> Option<f64> {
+    text.strip_suffix('s')?.parse().ok()
 }
 
 impl k8s_openapi::Resource for RolloutReport {

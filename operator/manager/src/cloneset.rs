@@ -358,13 +358,11 @@ async fn report(operator: &Operator, key: &Key, set: &CloneSet, status: &CloneSe
 
 /// Another generation, another revision, or the end of something: worth a write at once.
 fn weighty(old: &CloneSetStatus, new: &CloneSetStatus) -> bool {
-    let reason = |status: &CloneSetStatus| {
-        let progressing = status
-            .conditions
-            .iter()
-            .find(|condition| condition.kind == names::PROGRESSING);
-        progressing.map(|condition| condition.reason.clone())
+    let find = |status: &CloneSetStatus, kind: &str| {
+        let found = status.conditions.iter().find(|condition| condition.kind == kind);
+        found.map(|condition| condition.reason.clone())
     };
+    let reason = |status: &CloneSetStatus| [names::PROGRESSING, names::LOSS_EXCEEDED].map(|kind| find(status, kind));
     old.observed_generation != new.observed_generation
         || old.update_revision != new.update_revision
         || old.collision_count != new.collision_count

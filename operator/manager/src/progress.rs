@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use afloat_api::{Step, Steps};
+use afloat_api::{Step, Steps, seconds};
 use afloat_rollout::action::{Action, Why};
-use afloat_rollout::cloneset::{Plan, seconds};
+use afloat_rollout::cloneset::Plan;
 use afloat_rollout::pod::Pod;
 use jiff::SignedDuration;
 

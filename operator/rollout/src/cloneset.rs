@@ -40,7 +40,7 @@ use tally::Tally;
 use waits::{Wait, Waits};
 
 pub use history::Revisions;
-pub use record::{Recorded, seconds};
+pub use record::Recorded;
 pub use report::Phases;
 pub use scale::topology;
 

@@ -1,6 +1,7 @@
 //! What is asked of the operator in annotations: a typing error there is silent otherwise.
 
-use afloat_api::names::{DRAIN, DRAIN_OBSERVED, DRAIN_TIMED};
+use afloat_api::names::{DRAIN, DRAIN_OBSERVED, DRAIN_TIMED, MAX_LOSS, ON_LOSS, ON_LOSS_PAUSE, ON_LOSS_ROLLBACK};
+use afloat_rollout::loss::Limit;
 use serde_json::{Value, json};
 
 use crate::object::{Workload, World, annotation};
@@ -8,12 +9,16 @@ use crate::{Hit, Rule, Severity, Test, patch};
 
 const LINK: &str = "https://kubernetes.io/docs/concepts/overview/working-with-objects/annotations/";
 
+/// What the operator reads from a CloneSet.
+const KEYS: [&str; 3] = [DRAIN, MAX_LOSS, ON_LOSS];
+
 pub(super) const VALUE: Rule = Rule {
     id: "annotation-value",
     severity: Severity::Error,
     title: "an annotation for the operator has a value that means nothing",
     why: "An annotation is free text: nobody refuses a value with a typing error, and what was asked for does not happen.",
-    remedy: "afloat.dev/drain is Observed or Timed.",
+    remedy: "afloat.dev/drain is Observed or Timed, afloat.dev/max-loss a number or a percentage, afloat.dev/on-loss Pause \
+             or Rollback.",
     link: LINK,
     test: Test::Object(value),
 };
@@ -29,20 +34,33 @@ fn nearest<'a>(text: &str, allowed: &[&'a str]) -> &'a str {
 }
 
 fn value(_: &World<'_>, object: &Value) -> Vec<Hit> {
-    let allowed = &[DRAIN_TIMED, DRAIN_OBSERVED];
-    let Some(text) = annotation(object, DRAIN).filter(|text| !allowed.contains(text)) else {
-        return Vec::new();
-    };
-    let message = format!("{DRAIN} is {text:?}, not one of {}", allowed.join(", "));
-    let fix = vec![patch::set(object, &pointer(DRAIN), json!(nearest(text, allowed)))];
-    vec![Hit::new(pointer(DRAIN), message).with_fix(fix)]
+    let mut found = Vec::new();
+    let words: [(&str, &[&str]); 2] = [
+        (DRAIN, &[DRAIN_TIMED, DRAIN_OBSERVED]),
+        (ON_LOSS, &[ON_LOSS_PAUSE, ON_LOSS_ROLLBACK]),
+    ];
+    for (key, allowed) in words {
+        if let Some(text) = annotation(object, key).filter(|text| !allowed.contains(text)) {
+            let message = format!("{key} is {text:?}, not one of {}", allowed.join(", "));
+            let fix = vec![patch::set(object, &pointer(key), json!(nearest(text, allowed)))];
+            found.push(Hit::new(pointer(key), message).with_fix(fix));
+        }
+    }
+    if let Some(text) = annotation(object, MAX_LOSS).filter(|text| Limit::read(text).is_none()) {
+        let message =
+            format!("{MAX_LOSS} is {text:?}, neither a number nor a percentage up to 100%: nothing may be lost");
+        let fix = vec![patch::set(object, &pointer(MAX_LOSS), json!("0"))];
+        found.push(Hit::new(pointer(MAX_LOSS), message).with_fix(fix));
+    }
+    found
 }
 
 pub(super) const PLACE: Rule = Rule {
     id: "annotation-place",
     severity: Severity::Warning,
     title: "an annotation for the operator stands where it is not read",
-    why: "The operator reads afloat.dev/drain from the CloneSet itself. On a pod template or on another kind it has no effect.",
+    why: "The operator reads afloat.dev/drain, afloat.dev/max-loss and afloat.dev/on-loss from the CloneSet itself. On a \
+          pod template or on another kind they have no effect.",
     remedy: "Put it into the CloneSet's metadata.annotations.",
     link: LINK,
     test: Test::Workload(place),
@@ -50,22 +68,24 @@ pub(super) const PLACE: Rule = Rule {
 
 fn place(_: &World<'_>, workload: &Workload<'_>) -> Vec<Hit> {
     let mut found = Vec::new();
-    let template = format!("{}{}", workload.prefix, pointer(DRAIN));
-    let inside = workload
-        .object
-        .pointer(&template)
-        .filter(|_| !workload.prefix.is_empty());
-    if let Some(value) = inside {
-        let hit = Hit::new(template.clone(), format!("{DRAIN} stands in the pod template"));
-        let mut fix = vec![patch::remove(&template)];
-        if workload.kind == "CloneSet" && annotation(workload.object, DRAIN).is_none() {
-            fix.push(patch::set(workload.object, &pointer(DRAIN), value.clone()));
+    for key in KEYS {
+        let template = format!("{}{}", workload.prefix, pointer(key));
+        let inside = workload
+            .object
+            .pointer(&template)
+            .filter(|_| !workload.prefix.is_empty());
+        if let Some(value) = inside {
+            let hit = Hit::new(template.clone(), format!("{key} stands in the pod template"));
+            let mut fix = vec![patch::remove(&template)];
+            if workload.kind == "CloneSet" && annotation(workload.object, key).is_none() {
+                fix.push(patch::set(workload.object, &pointer(key), value.clone()));
+            }
+            found.push(hit.with_fix(fix));
         }
-        found.push(hit.with_fix(fix));
-    }
-    if workload.kind != "CloneSet" && annotation(workload.object, DRAIN).is_some() {
-        let message = format!("{DRAIN} has no effect on a {}", workload.kind);
-        found.push(Hit::new(pointer(DRAIN), message).with_fix(vec![patch::remove(&pointer(DRAIN))]));
+        if workload.kind != "CloneSet" && annotation(workload.object, key).is_some() {
+            let message = format!("{key} has no effect on a {}", workload.kind);
+            found.push(Hit::new(pointer(key), message).with_fix(vec![patch::remove(&pointer(key))]));
+        }
     }
     found
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use afloat_api::{Phase, ReportStatus, RolloutReport, Steps, names};
+use afloat_api::{Phase, ReportStatus, RolloutReport, Steps, names, seconds};
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde_json::{Value, json};
@@ -323,12 +323,6 @@ impl<'a> Planner<'a> {
             }
         }
     }
-}
-
-/// "12.3s".
-pub fn seconds(duration: SignedDuration) -> String {
-    let tenths = (duration.as_millis().max(0) + 50) / 100;
-    format!("{}.{}s", tenths / 10, tenths % 10)
 }
 
 fn outcome(report: &ReportStatus) -> String {

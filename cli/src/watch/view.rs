@@ -1,0 +1,254 @@
+//! A rollout as text.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use afloat_api::{CloneSet, Lost, NodeTraffic, RolloutReport, names, seconds};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+
+/// What there is.
+pub(super) struct Seen {
+    pub(super) set: Arc<CloneSet>,
+    /// Those that the selector finds, whose ever they are.
+    pub(super) pods: Vec<Arc<Pod>>,
+    /// Nodes that are Ready.
+    pub(super) nodes: BTreeSet<String>,
+    pub(super) traffic: Vec<Arc<NodeTraffic>>,
+    /// Of all workloads.
+    pub(super) reports: Vec<Arc<RolloutReport>>,
+}
+
+impl Seen {
+    /// That of the wanted revision.
+    pub(super) fn report(&self) -> Option<&RolloutReport> {
+        let status = &self.set.status;
+        let ours = self.reports.iter().map(Arc::as_ref).filter(|report| {
+            Some(&report.status.workload) == self.set.metadata.name.as_ref()
+                && report.status.revision == status.update_revision
+        });
+        ours.max_by_key(|report| report.status.started_at.as_ref().map(|at| at.0))
+    }
+
+    fn message(&self) -> Option<&str> {
+        let conditions = &self.set.status.conditions;
+        let find = |kind| {
+            conditions
+                .iter()
+                .find(|condition| condition.kind == kind && condition.status == "True")
+        };
+        let exceeded = find(names::LOSS_EXCEEDED);
+        let progress = conditions.iter().find(|condition| condition.kind == names::PROGRESSING);
+        exceeded.or(progress).map(|condition| condition.message.as_str())
+    }
+
+    fn losses(&self) -> String {
+        match self.report() {
+            None => "no rollout".into(),
+            Some(report) => match report.status.lost {
+                None => "losses are not counted (no agent reports)".into(),
+                Some(0) => format!(
+                    "{} connections, 0 lost",
+                    report.status.connections.max(self.connections(report))
+                ),
+                Some(lost) => {
+                    let Lost {
+                        refused,
+                        reset,
+                        timed_out,
+                    } = report.status.kinds;
+                    let connections = report.status.connections.max(self.connections(report));
+                    format!(
+                        "{connections} connections, {lost} lost ({refused} refused, {reset} reset, {timed_out} timed out)"
+                    )
+                }
+            },
+        }
+    }
+
+    /// Connections since the rollout began, by what the proxies say now: reports are not written for them alone.
+    fn connections(&self, report: &RolloutReport) -> u64 {
+        if report.status.phase.ended() {
+            return report.status.connections;
+        }
+        let namespace = self.set.metadata.namespace.as_deref().unwrap_or_default();
+        let mut connections = report.status.connections;
+        for counter in &report.status.services {
+            let node = self
+                .traffic
+                .iter()
+                .find(|node| node.metadata.name.as_ref() == Some(&counter.node));
+            let now = node.and_then(|node| node.status.services.get(&format!("{namespace}/{}", counter.service)));
+            connections += now.map_or(0, |now| now.checked_sub(counter.seen).unwrap_or(*now));
+        }
+        connections
+    }
+}
+
+/// The rollout in one line, without anything that changes by itself.
+pub(super) fn line(seen: &Seen) -> String {
+    let status = &seen.set.status;
+    let phase = seen.report().map_or("-", |report| report.status.phase.as_str());
+    format!(
+        "{phase}: {} of {} updated, {} available; {}; {}",
+        status.updated_replicas,
+        status.expected_updated_replicas,
+        status.available_replicas,
+        seen.losses(),
+        seen.message().unwrap_or_default()
+    )
+}
+
+/// The rollout, and pod by pod `most` of them.
+pub(super) fn picture(seen: &Seen, now: Timestamp, most: usize) -> String {
+    let set = &seen.set;
+    let name = set.metadata.name.as_deref().unwrap_or_default();
+    let mut out = format!("CloneSet {name}, revision {}", set.status.update_revision);
+    if let Some(report) = seen.report() {
+        let status = &report.status;
+        if !status.from.is_empty() {
+            out += &format!(" (from {})", status.from);
+        }
+        let since = status.started_at.as_ref().map(|at| now.duration_since(at.0));
+        let lasts = match since {
+            _ if !status.duration.is_empty() => status.duration.clone(),
+            Some(since) => seconds(since),
+            None => String::new(),
+        };
+        out += &format!(": {} {lasts}", status.phase.as_str());
+    }
+    let status = &set.status;
+    out += &format!(
+        "\n{} of {} updated, {} of {} available; {}\n{}\n\n",
+        status.updated_replicas,
+        status.expected_updated_replicas,
+        status.available_replicas,
+        status.replicas,
+        seen.losses(),
+        seen.message().unwrap_or_default()
+    );
+    let mut rows: Vec<Row> = seen.pods.iter().map(|pod| row(seen, pod)).collect();
+    // Those that something is happening to come first.
+    rows.sort_by(|a, b| (a.quiet, &a.pod).cmp(&(b.quiet, &b.pod)));
+    let heads = [
+        "POD",
+        "NODE",
+        "REVISION",
+        "STATE",
+        "SENT BY",
+        "OPEN",
+        "CONNECTIONS",
+        "REFUSED",
+        "RESET",
+        "TIMED OUT",
+    ];
+    let cells: Vec<[String; 10]> = rows.iter().take(most).map(Row::cells).collect();
+    let mut widths = heads.map(str::len);
+    for cells in &cells {
+        for (width, cell) in widths.iter_mut().zip(cells) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut print = |cells: &[String; 10]| {
+        let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        out += padded.collect::<Vec<_>>().join("  ").trim_end();
+        out.push('\n');
+    };
+    print(&heads.map(str::to_owned));
+    cells.iter().for_each(&mut print);
+    if rows.len() > most {
+        out += &format!("and {} more\n", rows.len() - most);
+    }
+    out
+}
+
+struct Row {
+    pod: String,
+    node: String,
+    revision: String,
+    state: &'static str,
+    /// Nodes that send to it of all that tell; None where nobody tells anything of it.
+    sent: Option<(usize, usize)>,
+    open: u64,
+    connections: Option<u64>,
+    lost: Lost,
+    quiet: bool,
+}
+
+impl Row {
+    fn cells(&self) -> [String; 10] {
+        let dash = || "-".to_owned();
+        [
+            self.pod.clone(),
+            self.node.clone(),
+            self.revision.clone(),
+            self.state.to_owned(),
+            self.sent.map_or_else(dash, |(sent, nodes)| format!("{sent}/{nodes}")),
+            self.open.to_string(),
+            self.connections.map_or_else(dash, |count| count.to_string()),
+            self.lost.refused.to_string(),
+            self.lost.reset.to_string(),
+            self.lost.timed_out.to_string(),
+        ]
+    }
+}
+
+fn row(seen: &Seen, pod: &Pod) -> Row {
+    let meta = &pod.metadata;
+    let uid = meta.uid.as_deref().unwrap_or_default();
+    let label = |key: &str| {
+        meta.labels
+            .iter()
+            .flatten()
+            .find(|(known, _)| *known == key)
+            .map(|(_, value)| value.as_str())
+    };
+    let conditions: BTreeMap<&str, &str> = pod
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten())
+        .map(|condition| (condition.type_.as_str(), condition.status.as_str()))
+        .collect();
+    let ready = conditions.get("Ready") == Some(&"True");
+    let gate = conditions.get(names::INPLACE_READY);
+    let revision = label(names::REVISION).unwrap_or_default();
+    let updated = revision == seen.set.status.update_revision;
+    let state = match (meta.deletion_timestamp.is_some(), gate, updated, ready) {
+        (true, ..) => "Leaving",
+        (_, Some(&"False"), false, _) => "Draining",
+        (_, Some(&"False"), true, _) => "Updating",
+        (_, _, _, true) => "Serving",
+        _ => "Starting",
+    };
+    let told: Vec<_> = seen
+        .traffic
+        .iter()
+        .filter(|node| {
+            node.metadata
+                .name
+                .as_ref()
+                .is_some_and(|name| seen.nodes.contains(name))
+        })
+        .filter_map(|node| node.status.pods.get(uid))
+        .collect();
+    let mut lost = Lost::default();
+    let counters = seen.report().into_iter().flat_map(|report| &report.status.counters);
+    for counter in counters.filter(|counter| counter.uid == uid) {
+        lost = lost.plus(&counter.lost);
+    }
+    Row {
+        pod: meta.name.clone().unwrap_or_default(),
+        node: pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.node_name.clone())
+            .unwrap_or_else(|| "-".into()),
+        revision: revision.rsplit('-').next().unwrap_or_default().to_owned(),
+        state,
+        sent: (!told.is_empty()).then(|| (told.iter().filter(|pod| pod.routed).count(), told.len())),
+        open: told.iter().map(|pod| pod.open).sum(),
+        connections: (!told.is_empty()).then(|| told.iter().map(|pod| pod.opened).sum()),
+        lost,
+        quiet: state == "Serving" && lost.total() == 0,
+    }
+}
