@@ -18,7 +18,7 @@ use super::{cluster, figures, scrape};
 use crate::args::BenchOperatorOptions;
 
 /// Reasons of writes that are about a workload, not about one of its pods.
-const OF_THE_SET: [&str; 3] = ["status", "revision", "prune"];
+const OF_THE_SET: [&str; 4] = ["status", "revision", "prune", "report"];
 /// Nothing is written for that long: the work is done.
 const QUIET: Duration = Duration::from_secs(2);
 /// How long the operator may take to come to rest.
