@@ -3,8 +3,11 @@ use std::sync::Arc;
 
 use super::*;
 
-/// Nodes with their counters: connections, and per pod how many were refused and reset.
-fn traffic(nodes: &[(&str, u64, &[(&str, u64, u64)])]) -> Traffic {
+/// Of a node: its name, connections, and per pod how many were refused and reset.
+type Counts<'a> = (&'a str, u64, &'a [(&'a str, u64, u64)]);
+
+/// Nodes with their counters.
+fn traffic(nodes: &[Counts]) -> Traffic {
     let node = |connections: u64, pods: &[(&str, u64, u64)]| {
         let pods: BTreeMap<_, _> = pods
             .iter()

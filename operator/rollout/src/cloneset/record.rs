@@ -59,14 +59,16 @@ impl<'a> Record<'a> {
             limit,
             name,
         };
-        let ended = stored.map(|report| report.status.phase.ended());
-        // What came to rest because of its losses begins again when more is allowed.
-        let begins = match ended {
-            None => moves,
-            Some(true) => moves && !record.exceeded(),
-            Some(false) => false,
+        let begins = match stored.map(|report| report.status.phase) {
+            // What came to rest because of its losses begins again when more is allowed.
+            Some(Phase::RolledBack) => moves && !record.exceeded(),
+            Some(phase) if !phase.ended() => false,
+            None | Some(_) => moves,
         };
-        record.open = begins || ended == Some(false);
+        if begins && stored.is_some_and(|report| report.status.phase != Phase::RolledBack) {
+            record.meter = Meter::default();
+        }
+        record.open = begins || stored.is_some_and(|report| !report.status.phase.ended());
         if record.open {
             let uid = seen.cloneset.metadata.uid.as_deref();
             let of_us = |pod: &&Pod| pod.controller.as_ref().map(|owner| owner.uid.as_str()) == uid;
@@ -86,8 +88,14 @@ impl<'a> Record<'a> {
         (record.open || stored.is_some()).then_some(record)
     }
 
-    /// Whether more is lost than is allowed.
+    /// Whether more is lost than is allowed. What was completed is beyond that.
     pub(super) fn exceeded(&self) -> bool {
+        let back = self
+            .stored
+            .is_some_and(|report| report.status.phase == Phase::RolledBack);
+        if !self.open && !back {
+            return false;
+        }
         let lost = self.meter.lost.unwrap_or_default().total();
         self.limit
             .is_some_and(|limit| lost > limit.allows(self.meter.connections))

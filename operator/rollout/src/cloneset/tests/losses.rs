@@ -128,6 +128,14 @@ fn a_report_begins_and_ends_with_its_rollout() {
     let quiet = scene.plan_after(20);
     assert_eq!(words(&quiet), Vec::<String>::new());
     assert!(!quiet.observes, "what is lost later is no rollout's");
+
+    // A limit that comes later is not for what is complete.
+    scene.reports.as_mut().unwrap()[0]["status"]["lost"] = json!(5);
+    scene.reports.as_mut().unwrap()[0]["status"]["kinds"] = json!({"reset": 5});
+    scene.set["metadata"]["annotations"] = json!({names::MAX_LOSS: "0", names::ON_LOSS: "Rollback"});
+    let late = scene.plan_after(21);
+    assert_eq!(words(&late), Vec::<String>::new());
+    assert!(condition(&late, names::LOSS_EXCEEDED).is_none());
 }
 
 #[test]
