@@ -391,10 +391,15 @@ impl<'a> Planner<'a> {
         batch::add_metadata(change, &metadata);
     }
 
-    /// Whether a pod's update has begun.
-    fn on_the_way(&self, pod: &Pod) -> bool {
+    /// Whether a pod was taken out of service for its update.
+    fn out_of_service(&self, pod: &Pod) -> bool {
         let drain = Drain::of(pod);
         drain.is_some_and(|drain| drain.revision == self.revisions.update || drain.revision == DELETION)
+    }
+
+    /// Whether a pod's update has begun.
+    fn on_the_way(&self, pod: &Pod) -> bool {
+        self.out_of_service(pod)
             || [names::STATE_PREPARING_UPDATE, names::STATE_PREPARING_DELETE].contains(&crate::lifecycle::state(pod))
     }
 
@@ -416,7 +421,7 @@ impl<'a> Planner<'a> {
             if self.written.contains(pod.name()) {
                 continue;
             }
-            if held && !self.on_the_way(pod) {
+            if held && !self.out_of_service(pod) {
                 left -= 1;
                 self.waits.pod(Wait::Loss, || pod.name().to_owned());
                 continue;

@@ -2,6 +2,7 @@
 //! changes their mind. Every move is drawn from one seed. Safety is checked at each write of the controller; at the end
 //! the faults stop and the world must settle and then rest.
 
+mod losses;
 mod node;
 pub(crate) mod object;
 mod tests;
@@ -90,6 +91,8 @@ pub(crate) struct World {
     /// When the gate of a pod was last made False for which revision, by the pod's uid.
     drained: BTreeMap<String, (String, Timestamp)>,
     pub(crate) writes: usize,
+    /// None: nobody counts connections, and no reports are kept.
+    losses: Option<losses::Losses>,
 }
 
 impl World {
@@ -146,6 +149,7 @@ impl World {
             must: [0; 4],
             drained: BTreeMap::new(),
             writes: 0,
+            losses: None,
         };
         world.record();
         world
@@ -198,6 +202,7 @@ impl World {
             return Ok(0);
         }
         let (mut plan, view) = self.plan();
+        Self::check_held(&plan)?;
         if !whole {
             let count = self.dice.roll(plan.actions.len() + 1);
             plan.actions.truncate(count);
@@ -220,6 +225,8 @@ impl World {
         let seed = u64::try_from(self.dice.roll(1 << 30)).unwrap();
         object::mislead(self.bug, &mut told, &mut pods, self.now);
         let revisions = &self.history[self.seen[2]].revisions;
+        let losses = self.seen_losses();
+        let none = crate::traffic::Traffic::default();
         let plan = plan(&Observed {
             cloneset: &told,
             pods: &pods,
@@ -234,9 +241,9 @@ impl World {
             drained: &BTreeMap::new(),
             nodes: &self.node_images(),
             opened: &BTreeMap::new(),
-            traffic: &crate::traffic::Traffic::default(),
+            traffic: losses.as_ref().map_or(&none, |seen| &seen.traffic),
             resizes: true,
-            recorded: None,
+            recorded: losses.as_ref().and_then(|seen| self.recorded(seen)),
         });
         (plan, view)
     }
@@ -273,9 +280,8 @@ impl World {
             }
             Action::CreateClaim { body } => self.create_claim(body),
             Action::DeleteClaim { at } => self.delete_claim(at)?,
-            Action::WriteReport { .. } | Action::DeleteReport { .. } => {
-                return Err("a report where none are kept".into());
-            }
+            Action::WriteReport { at, body } => self.write_report(at.as_ref(), body),
+            Action::DeleteReport { at } => self.delete_report(at),
             Action::PatchClaim { at, patch } => {
                 if object::matches(self.claims.get(&at.name), at) {
                     self.version += 1;
@@ -434,7 +440,9 @@ impl World {
             .count();
         let rollout = view.spec.rollout();
         let most = view.spec.replicas() - crate::budget::partition(&rollout.partition, view.spec.replicas());
-        if !self.faults && updated > most {
+        // Whoever goes back for what was lost goes back with all pods.
+        let back = self.losses.is_some() && revision != view.status.update_revision;
+        if !self.faults && !back && updated > most {
             return Err(format!(
                 "{name}: {updated} pods updated, {most} allowed by the partition"
             ));

@@ -12,8 +12,30 @@ const ROUNDS: usize = 200;
 
 impl World {
     fn move_on(&mut self) -> Result<(), String> {
-        match self.dice.roll(16) {
-            0 => self.user(),
+        if self.dice.roll(16) == 0 {
+            self.user();
+            return Ok(());
+        }
+        self.move_on_without_user()
+    }
+
+    /// The user wants an image that no pod has.
+    fn release(&mut self) {
+        let mut spec = self.set["spec"].clone();
+        let images = ["app:1", "app:2", "app:3"];
+        let had = |image: &&&str| {
+            self.pods
+                .values()
+                .any(|pod| pod["spec"]["containers"][0]["image"] == ***image)
+        };
+        let image = images.iter().find(|image| !had(image)).unwrap_or(&"app:4");
+        spec["template"]["spec"]["containers"][0]["image"] = json!(image);
+        spec["updateStrategy"]["rollingUpdate"]["paused"] = json!(false);
+        self.edit(spec);
+    }
+
+    fn move_on_without_user(&mut self) -> Result<(), String> {
+        match 1 + self.dice.roll(15) {
             1 => self.now += SignedDuration::from_millis(i64::try_from(self.dice.roll(2500)).unwrap()),
             2 if self.faults => self.see_all(),
             2..=5 => {
@@ -138,6 +160,9 @@ impl World {
             ));
         }
         self.check_claims()?;
+        if let Some(stopped) = self.check_stopped() {
+            return stopped;
+        }
         for (name, pod) in &self.pods {
             let state = &pod["metadata"]["labels"][names::LIFECYCLE_STATE];
             if state != names::STATE_NORMAL {
@@ -154,10 +179,28 @@ impl World {
 }
 
 fn run(seed: u64, bug: Bug) -> Result<usize, String> {
-    let mut world = World::new(seed, bug);
+    run_world(seed, &mut World::new(seed, bug), false)
+}
+
+fn run_world(seed: u64, world: &mut World, loses: bool) -> Result<usize, String> {
     let mut moves = || {
         for _ in 0..MOVES {
+            if loses && world.dice.roll(20) == 0 {
+                world.lose();
+            }
             world.move_on()?;
+        }
+        if loses {
+            world.release();
+            for _ in 0..MOVES {
+                if world.dice.roll(20) == 0 {
+                    world.lose();
+                }
+                if world.dice.roll(2) == 0 {
+                    world.see_all();
+                }
+                world.move_on_without_user()?;
+            }
         }
         world.settle()?;
         Ok(world.writes)
@@ -185,6 +228,27 @@ fn every_world_is_safe_and_settles() {
         writes += run(seed, Bug::None).unwrap_or_else(|why| panic!("{why}"));
     }
     assert!(writes > 0);
+}
+
+/// The same where connections are lost all the time and none may be: no further pod is touched, or all go back, from
+/// whatever state they are in; and then nothing is written.
+#[test]
+fn every_lossy_world_stops_or_goes_back() {
+    let (mut held, mut gone_back) = (0, 0);
+    for seed in 0..400 {
+        let mut world = World::new(seed, Bug::None);
+        world.count_losses(seed % 2 == 0);
+        // What users and nodes break is not a matter of going back.
+        world.faults = false;
+        run_world(seed, &mut world, true).unwrap_or_else(|why| panic!("{why}"));
+        let conditions = world.set["status"]["conditions"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        held += usize::from(conditions.iter().any(|condition| condition["reason"] == "MaxLoss"));
+        gone_back += usize::from(conditions.iter().any(|condition| condition["reason"] == "Rollback"));
+    }
+    assert!(held > 20 && gone_back > 20, "{held} held, {gone_back} gone back");
 }
 
 /// The checks can fail.
