@@ -71,7 +71,7 @@ async fn run(
     progress.say("booting the cluster");
     let cluster = Cluster::start(
         ClusterOptions {
-            proxy_lag: options.proxy_lag,
+            proxy_lag: options.proxy_lag.into(),
             oci_runtime: options.oci_runtime.clone(),
             ..ClusterOptions::apart(options.nodes, &inherited)
         },
