@@ -17,6 +17,7 @@ mod leftovers;
 mod lifecycle;
 mod load;
 mod loss;
+mod lossless;
 mod network;
 mod operator;
 mod plan;

@@ -33,7 +33,7 @@ pub(super) fn service() -> Value {
 }
 
 /// The application, half of whose pods may be away at once. It gives idle connections `linger` to be used once more.
-pub(super) fn cloneset(replicas: u32, linger: Duration) -> Value {
+pub(super) fn cloneset(replicas: u32, drain: &str, linger: Duration) -> Value {
     let env = json!([
         {"name": "APP_TCP_PORT", "value": LINE_PORT.to_string()},
         {"name": "APP_STREAM_MS", "value": "500"},
@@ -42,7 +42,7 @@ pub(super) fn cloneset(replicas: u32, linger: Duration) -> Value {
     json!({
         "apiVersion": "apps.kruise.io/v1beta1", "kind": "CloneSet",
         // No preStop hook and no quiet period: the nodes' reports alone end a drain.
-        "metadata": {"name": "web", "annotations": {names::DRAIN: names::DRAIN_OBSERVED}},
+        "metadata": {"name": "web", "annotations": {names::DRAIN: drain}},
         "spec": {
             "replicas": replicas,
             "selector": {"matchLabels": {"app": "web"}},

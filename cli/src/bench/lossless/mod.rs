@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use afloat_api::CloneSet;
+use afloat_api::{CloneSet, names};
 use afloat_probe::watch::ServiceWatch;
 use afloat_probe::{Mode, timeline};
 use afloat_proxy::Lag;
@@ -80,9 +80,21 @@ pub(crate) struct LosslessOptions {
     /// Connections that each protocol keeps open, if it keeps any
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
     connections: u16,
+    /// When a pod may be changed or deleted; `timed` means at once here, as there is no quiet period, and loses requests
+    #[arg(long, value_enum, default_value = "observed")]
+    drain: Drain,
     /// Print the result as one JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// See [`names::DRAIN`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+enum Drain {
+    /// Once all proxies have let go of it
+    Observed,
+    /// After its quiet period
+    Timed,
 }
 
 fn parse_mode(text: &str) -> Result<String, String> {
@@ -158,7 +170,15 @@ async fn run(options: LosslessOptions, inherited: Inherited, token: Cancellation
     let service = Api::namespaced(client.clone(), NAMESPACE)
         .create(&PostParams::default(), &service)
         .await?;
-    let set = manifest::cloneset(options.replicas, manifest::linger(options.connections, options.rate));
+    let drain = match options.drain {
+        Drain::Observed => names::DRAIN_OBSERVED,
+        Drain::Timed => names::DRAIN_TIMED,
+    };
+    let set = manifest::cloneset(
+        options.replicas,
+        drain,
+        manifest::linger(options.connections, options.rate),
+    );
     let path = CloneSet::url_path(&(), Some(NAMESPACE));
     let request = kube::core::Request::new(path).create(&PostParams::default(), serde_json::to_vec(&set)?)?;
     client.request::<CloneSet>(request).await?;
