@@ -22,13 +22,15 @@ pub(super) struct Phases {
     pub(super) stopping: watch::Receiver<bool>,
     /// The time to linger is over.
     pub(super) closed: watch::Receiver<bool>,
+    /// No connection is accepted any more: from one of the others on.
+    pub(super) deaf: watch::Receiver<bool>,
 }
 
 /// Serves until all connections are closed.
 pub(super) async fn serve(listener: TcpListener, phases: Phases) {
     let mut connections = JoinSet::new();
-    let mut closed = phases.closed.clone();
-    while let Some(stream) = super::accept(&listener, &mut closed).await {
+    let mut deaf = phases.deaf.clone();
+    while let Some(stream) = super::accept(&listener, &mut deaf).await {
         while connections.try_join_next().is_some() {}
         // A client that goes away is none of the server's business.
         connections.spawn(send_back(stream, phases.clone()));

@@ -37,6 +37,8 @@ pub(super) fn cloneset(replicas: u32, drain: &str, linger: Duration) -> Value {
     let env = json!([
         {"name": "APP_TCP_PORT", "value": LINE_PORT.to_string()},
         {"name": "APP_STREAM_MS", "value": "500"},
+        // Lingering is for idle connections: a proxy that still sends new ones must be seen.
+        {"name": "APP_STOP_LISTENING", "value": "1"},
         {"name": "APP_LINGER_MS", "value": linger.as_millis().to_string()},
     ]);
     json!({
