@@ -67,7 +67,26 @@ fn nothing_is_lost_whatever_fails() {
     }
 }
 
-/// What the other test would not notice if nothing could be lost, or nothing were told of it.
+/// Where each request has a connection of its own, the proxies' meter and the client must say the same.
+#[test]
+fn the_proxies_count_the_losses_that_the_client_counts() {
+    let arguments = [
+        "--requests=1",
+        "--proxy-lag-max=1s",
+        "--fault=none",
+        "--drain=timed",
+        "--protocol=http-new",
+        "--protocol=tcp-new",
+    ];
+    let Some((code, result)) = prove(&arguments) else {
+        return;
+    };
+    assert_eq!(code, 1);
+    assert!(number(&result["lost"]) > 0, "{result:#}");
+    assert_eq!(result["proxies"]["lost"], result["lost"], "{result:#}");
+}
+
+/// What the first test would not notice if nothing could be lost, or nothing were told of it.
 #[test]
 fn without_the_observed_drain_much_is_lost() {
     let arguments = ["--requests=1", "--proxy-lag-max=1s", "--fault=none", "--drain=timed"];

@@ -35,7 +35,7 @@ use crate::inner::{self, Role, Stop};
 use crate::load::{self, Load};
 use crate::output;
 use plan::{FaultChoice, Plan};
-use report::{Conditions, Outcome};
+use report::{Conditions, Metered, Outcome};
 use round::World;
 
 /// How long a boot may take.
@@ -196,6 +196,7 @@ async fn run(options: LosslessOptions, inherited: Inherited, token: Cancellation
     anyhow::ensure!(load.so_far().1 == 0, "requests were lost before anything was changed");
     let rollouts = roll_out(&options, &world, &load).await?;
     let mut report = load.finish().await?;
+    let seconds = started.elapsed().as_secs_f64();
     timeline::explain(&mut report.losses, &watch.happenings());
     let conditions = Conditions {
         seed: options.seed,
@@ -204,7 +205,9 @@ async fn run(options: LosslessOptions, inherited: Inherited, token: Cancellation
         proxy_lag_max_seconds: options.proxy_lag_max.as_secs_f64(),
         outage_seconds: options.outage.as_secs_f64(),
     };
-    let outcome = Outcome::new(conditions, started.elapsed().as_secs_f64(), report, rollouts);
+    let snapshots: Vec<_> = cluster.nodes.iter().map(|node| node.proxy.snapshot()).collect();
+    let proxies = Metered::of("web", &snapshots);
+    let outcome = Outcome::new(conditions, seconds, report, proxies, rollouts);
     let text = if options.json {
         serde_json::to_string(&outcome)? + "\n"
     } else {

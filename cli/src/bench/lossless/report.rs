@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use afloat_probe::{Loss, Mode, ModeReport};
+use afloat_proxy::Snapshot;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
@@ -60,6 +61,27 @@ pub(super) struct FaultReport {
     pub(super) lost_by_protocol: BTreeMap<&'static str, u64>,
 }
 
+/// Connections as the proxies counted them, which know nothing of the client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Metered {
+    /// Carried to an endpoint.
+    pub(super) opened: u64,
+    /// Refused, aborted or not answered in time by one, or failed on the way.
+    pub(super) lost: u64,
+}
+
+impl Metered {
+    /// What all of these proxies counted for a Service.
+    pub(super) fn of(service: &str, proxies: &[Snapshot]) -> Self {
+        let services = proxies.iter().flat_map(|proxy| &proxy.services);
+        let endpoints = services.filter(|s| s.name == service).flat_map(|s| &s.endpoints);
+        endpoints.fold(Self::default(), |sum, endpoint| Self {
+            opened: sum.opened + endpoint.opened,
+            lost: sum.lost + endpoint.refused + endpoint.reset + endpoint.timed_out + endpoint.failed,
+        })
+    }
+}
+
 /// The whole result.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Outcome {
@@ -69,6 +91,8 @@ pub(super) struct Outcome {
     pub(super) seconds: f64,
     pub(super) requests: u64,
     pub(super) lost: u64,
+    /// The proxies' side of it.
+    pub(super) proxies: Metered,
     pub(super) protocols: Vec<ModeReport>,
     pub(super) faults: BTreeMap<Fault, FaultReport>,
     pub(super) rollouts: Vec<RoundReport>,
@@ -81,6 +105,7 @@ impl Outcome {
         conditions: Conditions,
         seconds: f64,
         report: afloat_probe::Report,
+        proxies: Metered,
         mut rollouts: Vec<RoundReport>,
     ) -> Self {
         let modes: Vec<Mode> = report.modes.iter().map(|mode| mode.mode).collect();
@@ -107,6 +132,7 @@ impl Outcome {
             seconds,
             requests: report.sent,
             lost: report.lost,
+            proxies,
             protocols: report.modes,
             faults,
             rollouts,
@@ -137,6 +163,11 @@ impl Outcome {
             self.requests,
             self.rollouts.len(),
             self.seconds
+        );
+        let _ = writeln!(
+            text,
+            "the proxies counted {} connections lost, and {} that were carried to a pod",
+            self.proxies.lost, self.proxies.opened
         );
         if !self.valid {
             text.push_str("not valid: some requests were due and could not be sent, because too many were under way\n");
@@ -255,6 +286,7 @@ impl Outcome {
 #[cfg(test)]
 mod tests {
     use afloat_probe::{Counts, Kind, LostByKind, Report};
+    use serde_json::json;
 
     use super::*;
 
@@ -316,7 +348,7 @@ mod tests {
             outage_seconds: 10.0,
         };
         let rounds = vec![round(Fault::None, 0), round(Fault::Agent, 10), round(Fault::None, 20)];
-        Outcome::new(conditions, 30.0, report, rounds)
+        Outcome::new(conditions, 30.0, report, Metered { opened: 9, lost: 1 }, rounds)
     }
 
     #[test]
@@ -335,6 +367,21 @@ mod tests {
             text.contains("LOST tcp reset: cut, due 1970-01-01T00:00:19.000Z\n    pod web-1 Ready → False"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn the_proxies_counts_of_one_service_are_put_together() {
+        let endpoint = |refused: u64| {
+            json!({"port": "web", "protocol": "TCP", "address": "10.244.1.2:8080", "routed": true, "opened": 10, "open": 1,
+                "refused": refused, "reset": 2, "timedOut": 3, "failed": 4, "bytesToEndpoint": 0, "bytesFromEndpoint": 0})
+        };
+        let service = |name: &str, refused| json!({"namespace": "default", "name": name, "slices": {}, "endpoints": [endpoint(refused)]});
+        let proxy = |refused| {
+            let services = [service("web", refused), service("other", 100)];
+            serde_json::from_value(json!({"node": "", "synced": true, "services": services})).unwrap()
+        };
+        let sum = Metered::of("web", &[proxy(1), proxy(5)]);
+        assert_eq!(sum, Metered { opened: 20, lost: 24 });
     }
 
     #[test]
