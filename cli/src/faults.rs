@@ -79,3 +79,6 @@ impl Faults {
         parts.get(name).cloned()
     }
 }
+
+#[cfg(test)]
+mod tests;

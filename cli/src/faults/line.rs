@@ -96,7 +96,7 @@ impl Line {
                 let next = async {
                     tokio::select! {
                         biased;
-                        () = refused(&mut cut) => return Some(Err(io::Error::from(io::ErrorKind::ConnectionReset).into())),
+                        () = refused(&mut cut) => Some(Err(io::Error::from(io::ErrorKind::ConnectionReset).into())),
                         frame = body.frame() => match frame? {
                             Ok(frame) => match open(&mut reach).await {
                                 Ok(()) => Some(Ok(frame)),
@@ -130,7 +130,7 @@ async fn open(reach: &mut watch::Receiver<Reach>) -> io::Result<()> {
 /// Returns once connections are cut.
 async fn refused(reach: &mut watch::Receiver<Reach>) {
     if reach.wait_for(|reach| *reach == Reach::Refused).await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -79,7 +79,7 @@ impl Life {
         let blow = *self.part.blow.lock().unwrap_or_else(PoisonError::into_inner);
         if blow.is_some_and(|blow| blow.falls(moment, write)) {
             self.ended.cancel();
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }
