@@ -23,7 +23,8 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 /// port, and sends lines back on another if told to. It reads `APP_VERSION`, `APP_PORT` (8080), `APP_TCP_PORT` (none),
 /// `APP_START_MS` (0, milliseconds until it listens), `APP_STREAM_MS` (1000, between the messages of a stream) and
 /// `APP_LINGER_MS` (0, how long after SIGTERM it still accepts connections and waits for idle ones to be used once more, so
-/// that they can be told; without it, idle ones are closed at once).
+/// that they can be told; without it, idle ones are closed at once) and `APP_STOP_LISTENING` (0; 1: it accepts no connection
+/// after SIGTERM, however long it lingers, so that whoever still opens one loses it).
 pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -60,12 +61,13 @@ async fn collect() -> std::io::Result<()> {
     Ok(())
 }
 
-/// The next connection; None once it is time to stop accepting.
-async fn accept(listener: &TcpListener, closed: &mut watch::Receiver<bool>) -> Option<TcpStream> {
+/// The next connection; None once it is time to stop accepting and those that were there by then are accepted.
+async fn accept(listener: &TcpListener, deaf: &mut watch::Receiver<bool>) -> Option<TcpStream> {
     loop {
         let accepted = tokio::select! {
+            biased;
             accepted = listener.accept() => accepted,
-            () = raised(closed) => return None,
+            () = raised(deaf) => return None,
         };
         match accepted {
             Ok((stream, _)) => {

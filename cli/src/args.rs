@@ -388,6 +388,8 @@ pub(crate) enum BenchCommand {
     Operator(BenchOperatorOptions),
     /// Speed, memory and leftovers of the node agent, with real containers on nodes of this machine
     Node(BenchNodeOptions),
+    /// Roll out again and again under load of all protocols while parts fail, and count what is lost
+    Lossless(crate::bench::lossless::LosslessOptions),
     /// The embedded API server alone
     #[command(hide = true)]
     Server {

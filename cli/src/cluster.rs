@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use afloat_apiserver::pki::Pki;
 use afloat_apiserver::{ApiServer, ByteStream, KubeletDialer};
 use afloat_node::{Agent, AgentOptions};
-use afloat_proxy::{Proxy, ProxyOptions};
+use afloat_proxy::{Lag, Proxy, ProxyOptions};
 use afloat_runtime::Runtime;
 use afloat_runtime::host::Inherited;
 use afloat_runtime::image::{BuildSpec, ImageStore, Thresholds};
@@ -19,12 +19,14 @@ use afloat_runtime::oci::{ImageService, OciOptions, OciRuntime};
 use afloat_runtime::registry::{Network, Puller, RegistryOptions};
 use anyhow::Context as _;
 use futures::StreamExt as _;
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use kube::Api;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::faults::{Faults, Start};
 use crate::local_volumes::LocalVolumes;
 use crate::node_traffic::EmbeddedProxy;
 
@@ -52,7 +54,7 @@ pub(crate) struct ClusterOptions {
     /// There is only a user namespace to be root in.
     pub(crate) rootless: bool,
     /// See [`ProxyOptions::lag`].
-    pub(crate) proxy_lag: Duration,
+    pub(crate) proxy_lag: Lag,
     /// Run the operator in this process too.
     pub(crate) operator: bool,
     /// OCI runtime program; None is the built-in one.
@@ -69,6 +71,8 @@ pub(crate) struct ClusterOptions {
     pub(crate) pki: Option<Arc<Pki>>,
     /// Puts something between the node agents and what runs containers.
     pub(crate) wrap: Option<WrapRuntime>,
+    /// Lets parts be killed and the API server be away, for those who want to see what comes of it.
+    pub(crate) faults: Option<Arc<Faults>>,
 }
 
 impl ClusterOptions {
@@ -78,7 +82,7 @@ impl ClusterOptions {
             nodes,
             data_dir: inherited.data_dir.clone(),
             rootless: inherited.rootless,
-            proxy_lag: Duration::ZERO,
+            proxy_lag: Duration::ZERO.into(),
             operator: true,
             oci_runtime: None,
             host_ports: None,
@@ -87,6 +91,7 @@ impl ClusterOptions {
             dns: None,
             pki: None,
             wrap: None,
+            faults: None,
         }
     }
 }
@@ -116,7 +121,6 @@ pub(crate) struct LocalNode {
     pub(crate) ip: Ipv4Addr,
     /// Its service proxy.
     pub(crate) proxy: Arc<Proxy>,
-    agent: Arc<Agent>,
 }
 
 /// A running cluster.
@@ -128,6 +132,8 @@ pub(crate) struct Cluster {
     image_service: Arc<ImageService>,
     /// Its nodes.
     pub(crate) nodes: Vec<LocalNode>,
+    kubelets: Arc<LocalKubelets>,
+    faults: Option<Arc<Faults>>,
     store: afloat_store::Store,
     tasks: JoinSet<()>,
     shutdown: CancellationToken,
@@ -136,6 +142,14 @@ pub(crate) struct Cluster {
 /// Finds the node agents of this process for the API server (logs, exec).
 #[derive(Default)]
 struct LocalKubelets(std::sync::RwLock<BTreeMap<String, Arc<Agent>>>);
+
+impl LocalKubelets {
+    fn put(&self, node: &str, agent: Arc<Agent>) {
+        if let Ok(mut agents) = self.0.write() {
+            agents.insert(node.to_owned(), agent);
+        }
+    }
+}
 
 #[async_trait::async_trait]
 impl KubeletDialer for LocalKubelets {
@@ -195,6 +209,8 @@ impl Cluster {
             image_service: ImageService::new(images.clone(), puller, options.image_thresholds, nodes_dir),
             images,
             nodes: Vec::new(),
+            kubelets,
+            faults: options.faults.take(),
             store,
             tasks: JoinSet::new(),
             shutdown,
@@ -221,9 +237,6 @@ impl Cluster {
                 .start_node(number, &options)
                 .await
                 .with_context(|| format!("cannot start node-{number}"))?;
-            if let Ok(mut agents) = kubelets.0.write() {
-                agents.insert(node.name.clone(), node.agent.clone());
-            }
             cluster.nodes.push(node);
         }
         if let Some(pki) = pki {
@@ -239,7 +252,7 @@ impl Cluster {
     }
 
     fn start_controllers(&mut self, pki: Option<&Pki>, dns: bool, volumes: Option<LocalVolumes>) {
-        let (api, shutdown) = (self.api.clone(), self.shutdown.clone());
+        let (api, faults, shutdown) = (self.api.clone(), self.faults.clone(), self.shutdown.clone());
         let options = afloat_controllers::Options {
             service_cidr: SERVICE_CIDR,
             api_server: pki.map(|_| API_FOR_PODS),
@@ -248,8 +261,22 @@ impl Cluster {
             local_volumes: volumes.map(|volumes| Arc::new(volumes) as Arc<dyn afloat_controllers::LocalVolumes>),
             ..afloat_controllers::Options::default()
         };
-        let clients = move |name: &str| api.client(name);
+        let clients = move |name: &str| client(&api, faults.as_deref(), name);
         self.keep("controllers", afloat_controllers::run(clients, options, shutdown));
+    }
+
+    /// A client of a part of the cluster.
+    fn client(&self, user: &str) -> kube::Client {
+        client(&self.api, self.faults.as_deref(), user)
+    }
+
+    /// Runs a part of the cluster that may be killed, where faults are wanted.
+    fn keep_killable(&mut self, name: &str, user: &str, start: Start) {
+        let run = match &self.faults {
+            Some(faults) => faults.run_part(name, &self.api, user, start, self.shutdown.clone()),
+            None => start(self.api.client(user)),
+        };
+        self.tasks.spawn(run);
     }
 
     /// Runs a part of the cluster until it ends, and says so if it ends by itself.
@@ -258,11 +285,7 @@ impl Cluster {
         part: &'static str,
         run: impl Future<Output = Result<(), E>> + Send + 'static,
     ) {
-        self.tasks.spawn(async move {
-            if let Err(error) = run.await {
-                tracing::error!(%error, "{part} stopped");
-            }
-        });
+        self.tasks.spawn(said(part, run));
     }
 
     /// The DNS server, where the Service `kube-dns` says that it is.
@@ -276,18 +299,19 @@ impl Cluster {
             networks: vec![SERVICE_CIDR, POD_NETWORK],
             upstream,
         };
-        let (client, shutdown) = (self.api.client("system:coredns"), self.shutdown.clone());
+        let (client, shutdown) = (self.client("system:coredns"), self.shutdown.clone());
         self.keep("DNS server", afloat_dns::run(client, options, sockets, shutdown));
         Ok(())
     }
 
     async fn start_operator(&mut self) -> anyhow::Result<()> {
         crate::operator::install_crds(self.api.client("afloat-installer")).await?;
-        let (client, shutdown) = (self.api.client("afloat-operator"), self.shutdown.clone());
-        self.keep(
-            "operator",
-            afloat_manager::run(client, afloat_manager::Options::default(), shutdown),
-        );
+        let shutdown = self.shutdown.clone();
+        let start = move |client| {
+            let run = afloat_manager::run(client, afloat_manager::Options::default(), shutdown.clone());
+            Box::pin(said("operator", run)) as BoxFuture<'static, ()>
+        };
+        self.keep_killable("operator", "afloat-operator", Box::new(start));
         Ok(())
     }
 
@@ -320,35 +344,41 @@ impl Cluster {
             Some(wrap) => wrap(runtime),
             None => runtime,
         };
-        let agent = Agent::new(
-            self.api.client(&format!("system:node:{name}")),
-            runtime,
-            AgentOptions {
-                pod_cidr: format!("10.244.{number}.0/24"),
-                cluster_dns: Some(IpAddr::V4(cluster_dns())),
-                cluster_domain: CLUSTER_DOMAIN.to_owned(),
-                resolv_conf: crate::dns::node_resolv_conf(NODE_RESOLVER),
-                ..AgentOptions::new(&name, IpAddr::V4(ip), dir)
-            },
-        );
+        let agent_options = AgentOptions {
+            pod_cidr: format!("10.244.{number}.0/24"),
+            cluster_dns: Some(IpAddr::V4(cluster_dns())),
+            cluster_domain: CLUSTER_DOMAIN.to_owned(),
+            resolv_conf: crate::dns::node_resolv_conf(NODE_RESOLVER),
+            ..AgentOptions::new(&name, IpAddr::V4(ip), dir)
+        };
         let proxy = Proxy::new(
-            self.api.client(&format!("proxy:{name}")),
+            self.client(&format!("proxy:{name}")),
             ProxyOptions {
                 device: Some(bridge.name.clone()),
-                lag: options.proxy_lag,
+                lag: options.proxy_lag.clone(),
                 // One listener for this process itself and for the host is enough: the first node has it.
                 serve_local: number == 1,
                 host: options.host_ports.clone().filter(|_| number == 1),
                 ..ProxyOptions::new(&name, ip)
             },
         );
-        self.keep("node agent", agent.clone().run(self.shutdown.clone()));
+        let (kubelets, stop) = (self.kubelets.clone(), self.shutdown.clone());
+        let start = move |client| {
+            let agent = Agent::new(client, runtime.clone(), agent_options.clone());
+            kubelets.put(&agent_options.node_name, agent.clone());
+            Box::pin(said("node agent", agent.run(stop.clone()))) as BoxFuture<'static, ()>
+        };
+        let user = format!("system:node:{name}");
+        self.keep_killable(&format!("node agent of {name}"), &user, Box::new(start));
         let view = Arc::new(EmbeddedProxy(proxy.clone()));
-        let (client, stop, node) = (self.api.client("afloat-agent"), self.shutdown.clone(), name.clone());
-        self.tasks
-            .spawn(async move { afloat_agent::run(client, &node, view, stop).await });
+        let (stop, node) = (self.shutdown.clone(), name.clone());
+        let start = move |client| {
+            let (view, node, stop) = (view.clone(), node.clone(), stop.clone());
+            Box::pin(async move { afloat_agent::run(client, &node, view, stop).await }) as BoxFuture<'static, ()>
+        };
+        self.keep_killable(&format!("reporter of {name}"), "afloat-agent", Box::new(start));
         self.keep("service proxy", proxy.clone().run(self.shutdown.clone()));
-        Ok(LocalNode { name, ip, proxy, agent })
+        Ok(LocalNode { name, ip, proxy })
     }
 
     /// Serves the Kubernetes API with TLS on a listening socket, and writes a kubeconfig for it.
@@ -442,6 +472,20 @@ impl Cluster {
         let all = async { while self.tasks.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(limit, all).await;
         self.store.close().await;
+    }
+}
+
+fn client(api: &ApiServer, faults: Option<&Faults>, user: &str) -> kube::Client {
+    match faults {
+        Some(faults) => faults.client(api, user),
+        None => api.client(user),
+    }
+}
+
+/// Says so if a part ends by itself.
+async fn said<E: std::fmt::Display>(part: &'static str, run: impl Future<Output = Result<(), E>>) {
+    if let Err(error) = run.await {
+        tracing::error!(%error, "{part} stopped");
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{BenchNodeOptions, DemoOptions, UpOptions};
+use crate::bench::lossless::LosslessOptions;
 
 /// When the outer process was started, nanoseconds of the monotonic clock; boot times count from there.
 const STARTED: &str = "AFLOAT_STARTED";
@@ -27,6 +28,7 @@ pub(crate) enum Role {
     Up(UpOptions),
     Demo(DemoOptions),
     BenchNode(BenchNodeOptions),
+    BenchLossless(LosslessOptions),
 }
 
 /// The inner process' command line.
@@ -53,7 +55,7 @@ pub(crate) fn main(arguments: &[OsString]) -> anyhow::Result<i32> {
     let role: Role = serde_json::from_str(role).context("cannot read the role")?;
     start_logging(match role {
         Role::Up(_) => "warn",
-        Role::Demo(_) | Role::BenchNode(_) => "error",
+        Role::Demo(_) | Role::BenchNode(_) | Role::BenchLossless(_) => "error",
     });
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async move {
@@ -62,6 +64,7 @@ pub(crate) fn main(arguments: &[OsString]) -> anyhow::Result<i32> {
             Role::Up(options) => crate::up::inner(options, inherited, stop).await,
             Role::Demo(options) => crate::demo::inner(options, inherited, stop).await,
             Role::BenchNode(options) => crate::bench::node::inner(options, inherited, stop).await,
+            Role::BenchLossless(options) => crate::bench::lossless::inner(options, inherited, stop).await,
         }
     });
     runtime.shutdown_timeout(Duration::from_secs(1));

@@ -83,7 +83,7 @@ pub(crate) async fn inner(options: UpOptions, mut inherited: Inherited, mut stop
             nodes: options.nodes,
             data_dir: data_dir.clone(),
             rootless: inherited.rootless,
-            proxy_lag: options.proxy_lag,
+            proxy_lag: options.proxy_lag.into(),
             operator: !options.no_operator,
             oci_runtime: options.oci_runtime.clone(),
             puller: (!options.images.offline).then(|| Registries {
@@ -99,6 +99,7 @@ pub(crate) async fn inner(options: UpOptions, mut inherited: Inherited, mut stop
             dns: crate::dns::HostDns::open(inherited.broker, &options, &data_dir).await?,
             pki: Some(pki.clone()),
             wrap: None,
+            faults: None,
         },
         stop.token(),
     )

@@ -120,20 +120,54 @@ impl Meter {
 
     pub(crate) fn report(&self, rate: u32) -> ModeReport {
         let latency = self.latency_us.lock().unwrap_or_else(PoisonError::into_inner);
-        #[allow(clippy::cast_precision_loss)] // microseconds below 2^52
-        let ms = |us: u64| us as f64 / 1000.0;
-        let at = |quantile: f64| ms(latency.value_at_quantile(quantile));
         ModeReport {
             mode: self.mode,
             rate,
             counts: self.counts(),
-            latency: (!latency.is_empty()).then(|| Latency {
-                p50_ms: at(0.50),
-                p90_ms: at(0.90),
-                p99_ms: at(0.99),
-                p999_ms: at(0.999),
-                max_ms: ms(latency.max()),
-            }),
+            latency: summary(&latency),
         }
+    }
+}
+
+/// The latencies of all modes together.
+pub(crate) fn latency<'a>(meters: impl Iterator<Item = &'a Meter>) -> Option<Latency> {
+    let mut all: Option<Histogram<u64>> = None;
+    for meter in meters {
+        let latency = meter.latency_us.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut all {
+            // All have the same bounds, so there is nothing to refuse.
+            Some(all) => all.add(&*latency).unwrap_or_default(),
+            None => all = Some(latency.clone()),
+        }
+    }
+    summary(&all?)
+}
+
+fn summary(latency: &Histogram<u64>) -> Option<Latency> {
+    #[allow(clippy::cast_precision_loss)] // microseconds below 2^52
+    let ms = |us: u64| us as f64 / 1000.0;
+    let at = |quantile: f64| ms(latency.value_at_quantile(quantile));
+    (!latency.is_empty()).then(|| Latency {
+        p50_ms: at(0.50),
+        p90_ms: at(0.90),
+        p99_ms: at(0.99),
+        p999_ms: at(0.999),
+        max_ms: ms(latency.max()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_are_put_together() {
+        let meters = [Meter::new(Mode::Http).unwrap(), Meter::new(Mode::Tcp).unwrap()];
+        assert_eq!(latency(meters.iter()), None);
+        meters[0].ok(Duration::from_millis(10));
+        meters[1].ok(Duration::from_millis(50));
+        let all = latency(meters.iter()).unwrap();
+        assert!((10.0..10.1).contains(&all.p50_ms), "{all:?}");
+        assert!((50.0..50.1).contains(&all.max_ms), "{all:?}");
     }
 }

@@ -101,6 +101,8 @@ pub struct Report {
     pub lost: u64,
     /// Over all modes.
     pub skipped: u64,
+    /// Of the answered ones over all modes.
+    pub latency: Option<Latency>,
     /// Each mode.
     pub modes: Vec<ModeReport>,
     /// Each lost request, in the order of time.
@@ -122,6 +124,7 @@ impl Report {
             ok: sum(|c| c.ok),
             lost: sum(|c| c.lost.total()),
             skipped,
+            latency: None,
             modes,
             losses,
             happenings: Vec::new(),

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::grpc;
 use crate::h1::Pool;
 use crate::h2c::Connections;
-use crate::meter::{Counts, Meter};
+use crate::meter::{self, Counts, Meter};
 use crate::options::{Lane, Mode, Options};
 use crate::outcome::{Failure, Kind};
 use crate::report::{Loss, Report};
@@ -88,7 +88,9 @@ impl Probe {
         self.stop.cancel();
         self.wait().await;
         let modes = self.lanes.iter().map(|(rate, meter)| meter.report(*rate)).collect();
-        Report::new(modes, self.losses())
+        let mut report = Report::new(modes, self.losses());
+        report.latency = meter::latency(self.lanes.iter().map(|(_, meter)| &**meter));
+        report
     }
 
     /// Starts, waits and reports.

@@ -18,6 +18,7 @@ mod lifecycle;
 mod load;
 mod loss;
 mod losses;
+mod lossless;
 mod network;
 mod operator;
 mod plan;

@@ -1,6 +1,8 @@
-//! Sends lines back.
+//! Sends lines back. When it goes, it says so by an empty line: behind the last answer, or to who sends nothing. What comes later is
+//! not processed, and clients may send it elsewhere.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -10,6 +12,9 @@ use tokio::task::JoinSet;
 /// A line that is longer ends its connection.
 const LINE_MAX: u64 = 64 * 1024;
 
+/// How long a client may take to hear that the server goes.
+const LEAVE_LIMIT: Duration = Duration::from_secs(1);
+
 /// When to tell clients to go, and when to wait for them no more.
 #[derive(Clone)]
 pub(super) struct Phases {
@@ -17,13 +22,15 @@ pub(super) struct Phases {
     pub(super) stopping: watch::Receiver<bool>,
     /// The time to linger is over.
     pub(super) closed: watch::Receiver<bool>,
+    /// No connection is accepted any more: from one of the others on.
+    pub(super) deaf: watch::Receiver<bool>,
 }
 
 /// Serves until all connections are closed.
 pub(super) async fn serve(listener: TcpListener, phases: Phases) {
     let mut connections = JoinSet::new();
-    let mut closed = phases.closed.clone();
-    while let Some(stream) = super::accept(&listener, &mut closed).await {
+    let mut deaf = phases.deaf.clone();
+    while let Some(stream) = super::accept(&listener, &mut deaf).await {
         while connections.try_join_next().is_some() {}
         // A client that goes away is none of the server's business.
         connections.spawn(send_back(stream, phases.clone()));
@@ -38,23 +45,39 @@ async fn send_back(stream: TcpStream, mut phases: Phases) -> io::Result<()> {
     loop {
         line.clear();
         // What arrived of a line is in the buffer or in `line`: a line that was begun is finished.
-        let idle = tokio::select! {
+        tokio::select! {
             biased;
-            filled = stream.fill_buf() => filled?.is_empty(),
-            () = super::raised(&mut phases.closed) => true,
-        };
-        if idle {
-            break;
+            filled = stream.fill_buf() => if filled?.is_empty() {
+                return stream.get_mut().shutdown().await;
+            },
+            () = super::raised(&mut phases.closed) => break,
         }
         (&mut stream).take(LINE_MAX).read_until(b'\n', &mut line).await?;
         if line.last() != Some(&b'\n') {
             return Ok(());
         }
+        let last = *phases.stopping.borrow() && stream.buffer().is_empty();
+        if last {
+            // In one piece, so that who reads the answer has read this.
+            line.push(b'\n');
+        }
         stream.get_mut().write_all(&line).await?;
-        if *phases.stopping.borrow() && stream.buffer().is_empty() {
-            break;
+        if last {
+            return leave(stream).await;
         }
     }
-    // FIN after the full answer.
-    stream.get_mut().shutdown().await
+    stream.get_mut().write_all(b"\n").await?;
+    leave(stream).await
+}
+
+/// FIN, and then patience for a line that was on its way: a socket that is closed with something unread in it sends RST, which may
+/// overtake what was said.
+async fn leave(mut stream: BufReader<TcpStream>) -> io::Result<()> {
+    stream.get_mut().shutdown().await?;
+    let mut rest = [0; 1024];
+    let read = async {
+        while stream.read(&mut rest).await? > 0 {}
+        Ok(())
+    };
+    tokio::time::timeout(LEAVE_LIMIT, read).await.unwrap_or(Ok(()))
 }

@@ -50,7 +50,16 @@ pub(super) async fn serve() -> io::Result<()> {
     let web = TcpListener::bind(("0.0.0.0", web_port)).await?;
     let (stop, stopping) = watch::channel(false);
     let (close, closed) = watch::channel(false);
-    let phases = Phases { stopping, closed };
+    let stop_listening = number("APP_STOP_LISTENING", 0) != 0;
+    let phases = Phases {
+        deaf: if stop_listening {
+            stopping.clone()
+        } else {
+            closed.clone()
+        },
+        stopping,
+        closed,
+    };
     let version = std::env::var("APP_VERSION").unwrap_or_default();
     let app = App {
         version: format!("{version}\n").into(),
@@ -77,8 +86,8 @@ pub(super) async fn serve() -> io::Result<()> {
 
 async fn serve_web(listener: TcpListener, app: App) {
     let mut connections = JoinSet::new();
-    let mut closed = app.phases.closed.clone();
-    while let Some(stream) = super::accept(&listener, &mut closed).await {
+    let mut deaf = app.phases.deaf.clone();
+    while let Some(stream) = super::accept(&listener, &mut deaf).await {
         while connections.try_join_next().is_some() {}
         connections.spawn(serve_connection(stream, app.clone()));
     }
@@ -95,6 +104,7 @@ async fn serve_connection(stream: TcpStream, app: App) {
     let Phases {
         mut stopping,
         mut closed,
+        ..
     } = app.phases.clone();
     let (used, mut in_use) = watch::channel(false);
     let service = service_fn(move |request| {

@@ -1,4 +1,5 @@
-//! `afloat bench operator`: what the operator costs, on simulated nodes; and `afloat bench node`, see [`node`].
+//! `afloat bench operator`: what the operator costs, on simulated nodes; `afloat bench node`, see [`node`], and `afloat bench
+//! lossless`, see [`lossless`].
 //!
 //! The operator's is three processes, so that each one's CPU time can be told apart: the API server (ours, unless a kubeconfig names
 //! another), the operator, and this one, which plays the nodes and measures. Nothing of it is left when it ends: the
@@ -7,6 +8,7 @@
 mod child;
 mod cluster;
 mod figures;
+pub(crate) mod lossless;
 pub(crate) mod node;
 mod phases;
 mod report;
@@ -32,6 +34,7 @@ pub(crate) fn main(options: BenchOptions) -> anyhow::Result<i32> {
     match options.command {
         BenchCommand::Operator(options) => operator(options),
         BenchCommand::Node(options) => node::outer(&options),
+        BenchCommand::Lossless(options) => lossless::outer(&options),
         BenchCommand::Server { dir } => server::main(&dir),
         BenchCommand::Leash { parent, words } => child::leash(parent, &words),
     }

@@ -1,6 +1,5 @@
 //! `afloat demo`: the same application released in several ways under load, and what each way costs.
 
-mod load;
 mod manifest;
 mod observe;
 mod progress;
@@ -10,6 +9,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use afloat_probe::Mode;
 use afloat_runtime::host::Inherited;
 use anyhow::Context as _;
 use futures::StreamExt as _;
@@ -23,12 +23,12 @@ use serde_json::{Value, json};
 use crate::args::{DemoOptions, Strategy};
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::inner::{self, Role, Stop};
+use crate::load::{self, Load};
 use crate::output;
-use load::Load;
 use manifest::Application;
 use observe::Snapshot;
 use progress::Progress;
-use report::{ClusterFigures, Conditions, Report, Row};
+use report::{ClusterFigures, Conditions, Lost, Report, Row};
 
 /// How long a boot, a start of all pods, or a release may take before the demo gives up.
 const STEP_LIMIT: Duration = Duration::from_secs(120);
@@ -36,6 +36,8 @@ const STEP_LIMIT: Duration = Duration::from_secs(120);
 const WARM_UP: Duration = Duration::from_millis(1000);
 /// How long an observed drain waits for a stuck proxy, beyond any lag that the demo is run with.
 const STUCK_LIMIT_SECONDS: u32 = 10;
+/// Connections that are kept alive.
+const CONNECTIONS: u16 = 48;
 /// How long the parts may take to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
 
@@ -71,7 +73,7 @@ async fn run(
     progress.say("booting the cluster");
     let cluster = Cluster::start(
         ClusterOptions {
-            proxy_lag: options.proxy_lag,
+            proxy_lag: options.proxy_lag.into(),
             oci_runtime: options.oci_runtime.clone(),
             ..ClusterOptions::apart(options.nodes, &inherited)
         },
@@ -167,7 +169,7 @@ impl<'a> Trial<'a> {
         let targets = self.targets().await?;
         self.wait_for_proxies(&targets).await?;
         let before = Snapshot::of(&pods.list(), "collector");
-        let load = Load::start(&targets, self.options.rate)?;
+        let load = load(&targets, self.options.rate)?;
         tokio::time::sleep(WARM_UP).await;
         anyhow::ensure!(load.so_far().1 == 0, "requests were lost before anything was changed");
 
@@ -179,10 +181,10 @@ impl<'a> Trial<'a> {
         let updated = pods
             .wait("version 2 to be Ready", |pods| {
                 let (done, all) = observe::updated(pods, manifest::V2, self.app.replicas);
-                let (answered, lost) = load.so_far();
+                let (sent, lost) = load.so_far();
                 self.progress.updated(done as u64);
                 self.progress.say(&format!(
-                    "{name}: {done} of {} updated, {answered} answered, {lost} lost",
+                    "{name}: {done} of {} updated, {sent} sent, {lost} lost",
                     self.app.replicas
                 ));
                 (done, all)
@@ -196,6 +198,7 @@ impl<'a> Trial<'a> {
         let warnings = self.warnings().await?;
         let writes = self.writes() - writes_before;
         let outcome = load.finish().await?;
+        let lost = Lost::of(&outcome);
         self.remove().await?;
         let kept = before.kept(&after);
         #[allow(clippy::cast_precision_loss)] // small counts
@@ -204,11 +207,11 @@ impl<'a> Trial<'a> {
             strategy: name,
             replicas: self.app.replicas,
             update_seconds: round(update_seconds, 2),
-            requests: outcome.sent,
-            lost: outcome.lost.total(),
-            lost_by_kind: outcome.lost,
-            p50_ms: outcome.p50_ms,
-            p99_ms: outcome.p99_ms,
+            requests: outcome.sent + outcome.skipped,
+            lost: lost.total(),
+            lost_by_kind: lost,
+            p50_ms: outcome.latency.map_or(0.0, |latency| latency.p50_ms),
+            p99_ms: outcome.latency.map_or(0.0, |latency| latency.p99_ms),
             pods_kept: kept.pods,
             ips_kept: kept.ips,
             nodes_kept: kept.nodes,
@@ -358,6 +361,23 @@ impl<'a> Trial<'a> {
         namespaces.delete(&self.namespace, &DeleteParams::default()).await?;
         Ok(())
     }
+}
+
+/// Requests in turn on new connections and on kept-alive ones, as careful clients send them: one on a kept-alive connection that the
+/// server closed before it answered with a single byte is sent once more, as RFC 9110 §9.2.2 lets every client do for GET.
+fn load(targets: &[SocketAddr], rate: u32) -> anyhow::Result<Load> {
+    let mut lanes = Vec::new();
+    for (mode, rate) in [(Mode::HttpNew, rate.div_ceil(2)), (Mode::Http, rate / 2)] {
+        if rate > 0 {
+            lanes.push(load::lane(mode, rate, targets)?);
+        }
+    }
+    let options = afloat_probe::Options {
+        connections: CONNECTIONS,
+        retry_idle_close: true,
+        ..afloat_probe::Options::default()
+    };
+    Load::start(options, lanes)
 }
 
 /// The pods of a namespace as a watch shows them.

@@ -4,7 +4,46 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::load::Lost;
+use afloat_probe::Report as Probed;
+
+/// Lost requests by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Lost {
+    /// Nobody listened.
+    pub(crate) refused: u64,
+    /// The connection was cut before the answer was complete.
+    pub(crate) reset: u64,
+    /// No answer in time.
+    pub(crate) timeout: u64,
+    /// An answer that says that the server failed.
+    #[serde(rename = "5xx")]
+    pub(crate) server_error: u64,
+    /// Another answer than the right one.
+    pub(crate) other: u64,
+    /// Never sent, because thousands were still waiting.
+    pub(crate) overload: u64,
+}
+
+impl Lost {
+    /// Of all modes of a run.
+    pub(crate) fn of(report: &Probed) -> Self {
+        report.modes.iter().fold(Self::default(), |sum, mode| {
+            let lost = mode.counts.lost;
+            Self {
+                refused: sum.refused + lost.refused,
+                reset: sum.reset + lost.reset,
+                timeout: sum.timeout + lost.timeout,
+                server_error: sum.server_error + lost.server_error,
+                other: sum.other + lost.other,
+                overload: sum.overload + mode.counts.skipped,
+            }
+        })
+    }
+
+    pub(crate) fn total(self) -> u64 {
+        self.refused + self.reset + self.timeout + self.server_error + self.other + self.overload
+    }
+}
 
 /// One strategy's result.
 #[derive(Clone, Debug, Serialize)]
@@ -108,6 +147,7 @@ impl Report {
                 ("reset", row.lost_by_kind.reset),
                 ("timeout", row.lost_by_kind.timeout),
                 ("5xx", row.lost_by_kind.server_error),
+                ("other", row.lost_by_kind.other),
                 ("overload", row.lost_by_kind.overload),
             ];
             let kinds: Vec<String> = kinds

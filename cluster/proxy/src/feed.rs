@@ -1,4 +1,4 @@
-//! What the proxy sees: Services and EndpointSlices, in order, each change stamped with the time of its arrival.
+//! What the proxy sees: Services and EndpointSlices, in order, each change stamped with the time when it is due.
 //!
 //! The queue between watching and applying is where a slow proxy is played: a change waits in it for the lag. It is
 //! bounded; when it is full, the watches wait.
@@ -21,26 +21,27 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::convert;
+use crate::lag::Lag;
 use crate::table::Change;
 
 /// Changes that wait for their time.
 pub(crate) const QUEUE_LENGTH: usize = 8192;
 
-/// A change and when it was seen.
+/// A change and when it is to be applied.
 pub(crate) type Seen = (Instant, Change);
 
 /// Watches both kinds until nobody listens any more; a broken watch begins anew after a pause.
-pub(crate) async fn run(client: &Client, queue: &mpsc::Sender<Seen>) {
+pub(crate) async fn run(client: &Client, queue: &mpsc::Sender<Seen>, lag: &Lag) {
     let services = follow::<Service, _, _>(
         Api::all(client.clone()),
-        queue,
+        (queue, lag),
         |object| convert::is_ours(object).then(|| (convert::service_key(object), convert::service(object))),
         Change::Services,
         |object, value| Change::Service(convert::service_key(object), value.map(|(_, service)| service)),
     );
     let slices = follow::<EndpointSlice, _, _>(
         Api::all(client.clone()),
-        queue,
+        (queue, lag),
         |object| Some((slice_id(object), convert::slice(object)?)),
         Change::Slices,
         |object, value| Change::Slice(slice_id(object), value.map(|(_, slice)| slice)),
@@ -55,7 +56,7 @@ fn slice_id(object: &EndpointSlice) -> (String, String) {
 /// Turns one kind's watch into changes: a list becomes one change, applied as a whole.
 async fn follow<K, Key, Value>(
     api: Api<K>,
-    queue: &mpsc::Sender<Seen>,
+    (queue, lag): (&mpsc::Sender<Seen>, &Lag),
     entry: impl Fn(&K) -> Option<(Key, Value)>,
     list: impl Fn(BTreeMap<Key, Value>) -> Change,
     single: impl Fn(&K, Option<(Key, Value)>) -> Change,
@@ -85,7 +86,7 @@ async fn follow<K, Key, Value>(
             Ok(Some(Event::Apply(object))) => single(&object, entry(&object)),
             Ok(Some(Event::Delete(object))) => single(&object, None),
         };
-        if queue.send((Instant::now(), change)).await.is_err() {
+        if queue.send((Instant::now() + lag.next(), change)).await.is_err() {
             return;
         }
     }

@@ -14,6 +14,7 @@
 mod backend;
 mod convert;
 mod feed;
+mod lag;
 mod listen;
 mod pods;
 mod relay;
@@ -36,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::feed::Seen;
+pub use crate::lag::Lag;
 pub use crate::pods::{Counts, PodSnapshot};
 use crate::snapshot::Ledger;
 pub use crate::snapshot::{EndpointSnapshot, PodsSnapshot, ServiceSnapshot, Snapshot};
@@ -68,8 +70,8 @@ pub struct ProxyOptions {
     pub device: Option<String>,
     /// With a device: serve also what begins in the namespace itself (`lo`). One node of a namespace may.
     pub serve_local: bool,
-    /// Each change is applied this long after it was seen.
-    pub lag: Duration,
+    /// Each change is applied so long after it was seen.
+    pub lag: Lag,
     /// Opens NodePorts on 127.0.0.1 of the host, too. Only one node of a machine may have it.
     pub host: Option<Arc<dyn HostPorts>>,
     /// Most connections and flows at a time; more wait.
@@ -84,7 +86,7 @@ impl ProxyOptions {
             node_ip,
             device: None,
             serve_local: false,
-            lag: Duration::ZERO,
+            lag: Duration::ZERO.into(),
             host: None,
             connections_max: CONNECTIONS_MAX,
         }
@@ -162,7 +164,7 @@ impl Proxy {
         let (sender, queue) = mpsc::channel(feed::QUEUE_LENGTH);
         let outcome = tokio::select! {
             () = shutdown.cancelled() => Ok(()),
-            () = feed::run(&self.client, &sender) => Err(Error::WatchEnded(self.options.node_name.clone())),
+            () = feed::run(&self.client, &sender, &self.options.lag) => Err(Error::WatchEnded(self.options.node_name.clone())),
             () = self.apply(queue, shared.clone()) => Err(Error::WatchEnded(self.options.node_name.clone())),
         };
         shared.shutdown.cancel();
@@ -191,15 +193,15 @@ impl Proxy {
                     }
                 };
             }
-            let Some((seen_at, change)) = next.take() else { return };
-            sleep_until(seen_at + self.options.lag).await;
+            let Some((due, change)) = next.take() else { return };
+            sleep_until(due).await;
             // It ends only with the proxy itself, which holds the sender.
             let _ = self.held.subscribe().wait_for(|held| !held).await;
             let mut touched = see(&mut model, change, &mut listed);
             // Whatever else is due belongs to the same step.
-            while let Ok((seen_at, change)) = queue.try_recv() {
-                if seen_at + self.options.lag > Instant::now() {
-                    next = Some((seen_at, change));
+            while let Ok((due, change)) = queue.try_recv() {
+                if due > Instant::now() {
+                    next = Some((due, change));
                     break;
                 }
                 touched.extend(see(&mut model, change, &mut listed));

@@ -352,7 +352,7 @@ fn changes_wait_for_the_lag_in_order() {
     let Some(world) = world() else { return };
     let api = FakeApi::new();
     let (lag, gap) = (Duration::from_millis(1000), Duration::from_millis(600));
-    let proxy = start(&api, 1, |options| options.lag = lag);
+    let proxy = start(&api, 1, |options| options.lag = lag.into());
     service(&api, "10.96.1.5", "TCP", &json!({}));
     serve(world.pods[0].listen(5, 8084), "one");
     proxy.applied(&slice(&api, "TCP", 8084, &[("10.244.1.5", "unready")]));
