@@ -28,5 +28,5 @@ pub use meter::Counts;
 pub use options::{Lane, Mode, ModeRate, Options, OptionsError};
 pub use outcome::{Failure, Kind};
 pub use report::{Latency, Loss, LostByKind, ModeReport, Report};
-pub use run::{Probe, StartError};
+pub use run::{Probe, StartError, Window};
 pub use schedule::Schedule;

@@ -41,6 +41,8 @@ pub(crate) struct Meter {
     reopened: AtomicU64,
     lost: [AtomicU64; Kind::ALL.len()],
     latency_us: Mutex<Histogram<u64>>,
+    /// Of those since the last look.
+    window_us: Mutex<Histogram<u64>>,
     losses: Mutex<Vec<Loss>>,
 }
 
@@ -54,6 +56,7 @@ impl Meter {
             reopened: AtomicU64::new(0),
             lost: Default::default(),
             latency_us: Mutex::new(Histogram::new_with_bounds(1, LATENCY_MAX_US, 3)?),
+            window_us: Mutex::new(Histogram::new_with_bounds(1, LATENCY_MAX_US, 3)?),
             losses: Mutex::default(),
         })
     }
@@ -72,10 +75,10 @@ impl Meter {
 
     pub(crate) fn ok(&self, latency: Duration) {
         let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-        self.latency_us
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .saturating_record(us);
+        for histogram in [&self.latency_us, &self.window_us] {
+            let mut histogram = histogram.lock().unwrap_or_else(PoisonError::into_inner);
+            histogram.saturating_record(us);
+        }
         self.ok.fetch_add(1, Relaxed);
     }
 
@@ -131,13 +134,28 @@ impl Meter {
 
 /// The latencies of all modes together.
 pub(crate) fn latency<'a>(meters: impl Iterator<Item = &'a Meter>) -> Option<Latency> {
+    together(meters, |meter| {
+        meter.latency_us.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    })
+}
+
+/// The same since the last call.
+pub(crate) fn window<'a>(meters: impl Iterator<Item = &'a Meter>) -> Option<Latency> {
+    together(meters, |meter| {
+        let mut window = meter.window_us.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = window.clone();
+        window.reset();
+        taken
+    })
+}
+
+fn together<'a>(meters: impl Iterator<Item = &'a Meter>, of: impl Fn(&Meter) -> Histogram<u64>) -> Option<Latency> {
     let mut all: Option<Histogram<u64>> = None;
-    for meter in meters {
-        let latency = meter.latency_us.lock().unwrap_or_else(PoisonError::into_inner);
+    for latency in meters.map(of) {
         match &mut all {
             // All have the same bounds, so there is nothing to refuse.
-            Some(all) => all.add(&*latency).unwrap_or_default(),
-            None => all = Some(latency.clone()),
+            Some(all) => all.add(latency).unwrap_or_default(),
+            None => all = Some(latency),
         }
     }
     summary(&all?)
@@ -169,5 +187,9 @@ mod tests {
         let all = latency(meters.iter()).unwrap();
         assert!((10.0..10.1).contains(&all.p50_ms), "{all:?}");
         assert!((50.0..50.1).contains(&all.max_ms), "{all:?}");
+        assert_eq!(window(meters.iter()), Some(all));
+        assert_eq!(window(meters.iter()), None, "nothing since then");
+        meters[0].ok(Duration::from_millis(20));
+        assert!((20.0..20.1).contains(&window(meters.iter()).unwrap().max_ms));
     }
 }

@@ -14,7 +14,7 @@ use crate::h2c::Connections;
 use crate::meter::{self, Counts, Meter};
 use crate::options::{Lane, Mode, Options};
 use crate::outcome::{Failure, Kind};
-use crate::report::{Loss, Report};
+use crate::report::{Latency, Loss, Report};
 use crate::schedule::Schedule;
 use crate::tcp::Lines;
 
@@ -28,6 +28,19 @@ pub struct Probe {
     lanes: Vec<(u32, Arc<Meter>)>,
     tasks: Vec<JoinHandle<()>>,
     stop: CancellationToken,
+    /// Answered and lost when the last window ended.
+    told: (u64, u64),
+}
+
+/// What came of the requests between two moments.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Window {
+    /// Good answers.
+    pub ok: u64,
+    /// Losses.
+    pub lost: u64,
+    /// Of the good answers, over all modes; None where there are none.
+    pub latency: Option<Latency>,
 }
 
 impl Probe {
@@ -58,7 +71,21 @@ impl Probe {
             lanes: meters,
             tasks,
             stop,
+            told: (0, 0),
         })
+    }
+
+    /// What came since the last call, or since the start.
+    pub fn window(&mut self) -> Window {
+        let now = self.counts().iter().fold((0, 0), |(ok, lost), counts| {
+            (ok + counts.ok, lost + counts.lost.total())
+        });
+        let before = std::mem::replace(&mut self.told, now);
+        Window {
+            ok: now.0 - before.0,
+            lost: now.1 - before.1,
+            latency: meter::window(self.lanes.iter().map(|(_, meter)| &**meter)),
+        }
     }
 
     /// The counters of each mode now, in the order of the lanes.

@@ -1,10 +1,10 @@
 //! A release that loses connections is counted, held, and brought back; a good one is reported as such.
 
-use std::process::Command;
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, cloneset, settled, wait_until};
+use crate::cluster::{Cluster, cloneset, settled, signal_process, wait_until};
 use crate::load::{Load, request};
 
 /// The program.
@@ -41,6 +41,45 @@ fn images(cluster: &Cluster) -> Vec<String> {
             .to_owned()
     };
     list["items"].as_array().into_iter().flatten().map(image).collect()
+}
+
+/// A process that does not outlive its test.
+struct Running(Option<Child>);
+
+impl Running {
+    fn pid(&self) -> u32 {
+        self.0.as_ref().expect("it runs").id()
+    }
+
+    /// Asks it to end, and gives what it printed.
+    fn interrupt(mut self) -> Output {
+        signal_process(self.pid(), "INT");
+        self.0.take().expect("it runs").wait_with_output().expect("it ends")
+    }
+
+    /// Whether it has a connection to the node port.
+    fn is_connected(&self) -> bool {
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("the table of connections");
+        let remote = format!(":{PORT:04X}");
+        let lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let ours = lines.filter(|fields| fields.len() > 9 && fields[2].ends_with(&remote) && fields[3] == "01");
+        let sockets: Vec<String> = ours.map(|fields| format!("socket:[{}]", fields[9])).collect();
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.pid()))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let mut links = files.filter_map(|file| std::fs::read_link(file.path()).ok());
+        links.any(|link| sockets.iter().any(|socket| link.as_os_str() == socket.as_str()))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }
 
 fn exceeded(set: &Value) -> bool {
@@ -96,6 +135,22 @@ fn a_release_that_loses_is_counted_held_and_brought_back() {
 
     // A good one.
     let load = Load::start(PORT);
+    let probe = Command::new(AFLOAT)
+        .args([
+            "probe",
+            "svc/web",
+            "--mode",
+            "http=50",
+            "--record",
+            "--json",
+            "--kubeconfig",
+        ])
+        .arg(cluster.dir().join("kubeconfig"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("afloat probe");
+    let probe = Running(Some(probe));
+    wait_until("the probe's connection", || probe.is_connected());
     image(&cluster, "web:v2");
     let (output, code) = watch(&cluster, &["--wait"]);
     assert_eq!(code, Some(0), "{output}");
@@ -118,6 +173,24 @@ fn a_release_that_loses_is_counted_held_and_brought_back() {
     );
     let (_, unlucky) = load.finish();
     assert_eq!(unlucky, 0);
+    let latency = || reports(&cluster)[0]["status"]["latency"].clone();
+    wait_until("the times until the end", || {
+        latency()["during"].as_str().is_some_and(|text| text.ends_with('s'))
+    });
+    let output = probe.interrupt();
+    let result: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(output.status.success() && result["lost"] == 0, "{result}");
+    let latency = latency();
+    assert!(
+        ["before", "after"]
+            .iter()
+            .all(|key| latency[key].as_str().is_some_and(|text| text.ends_with('s'))),
+        "{latency}"
+    );
+    assert!(
+        latency["requests"].as_u64() > Some(20) && latency["lost"] == 0,
+        "{latency}"
+    );
 
     // One whose pods are Ready and refuse every connection.
     cluster.kubectl(&["annotate", "clonesets", "web", "afloat.dev/max-loss=0"]);

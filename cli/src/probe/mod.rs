@@ -1,5 +1,6 @@
 //! `afloat probe`: what a target loses, counted exactly.
 
+mod record;
 mod target;
 
 use std::io::IsTerminal as _;
@@ -64,6 +65,9 @@ pub(crate) struct ProbeOptions {
     /// Tell what happened to the pods of this Service around each loss [default: that of svc/NAME]
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
+    /// Write response times before, during and after each rollout of the Service's CloneSets into its RolloutReport
+    #[arg(long)]
+    record: bool,
     /// Exit with 1 if anything was lost, or skipped
     #[arg(long)]
     fail_on_loss: bool,
@@ -95,6 +99,11 @@ async fn run(options: ProbeOptions) -> anyhow::Result<Report> {
     let cluster = target::Cluster::of(&options).await?;
     let lanes = lanes(&options, cluster.as_ref()).await?;
     let names: Vec<Mode> = lanes.iter().map(|lane| lane.mode).collect();
+    let mut recorder = match (&cluster, options.record) {
+        (Some(cluster), true) => Some(record::Recorder::start(&cluster.client, &cluster.service).await?),
+        (None, true) => anyhow::bail!("--record needs --service NAME or the target svc/NAME"),
+        (_, false) => None,
+    };
     let watch = cluster.map(|c| ServiceWatch::start(&c.client, &c.service));
     let stop = CancellationToken::new();
     let mut probe = Probe::start(options.probe(), lanes, stop.clone())?;
@@ -106,6 +115,12 @@ async fn run(options: ProbeOptions) -> anyhow::Result<Report> {
             tokio::select! {
                 () = probe.wait() => break,
                 _ = &mut waiting, if !stop.is_cancelled() => stop.cancel(),
+                border = record::next(&mut recorder) => {
+                    let window = probe.window();
+                    if let Some(recorder) = &mut recorder {
+                        recorder.pass(border, window);
+                    }
+                }
                 _ = second.tick(), if live => eprint!("\r\x1b[K{}", line(&names, &probe.counts())),
             }
         }
@@ -113,7 +128,11 @@ async fn run(options: ProbeOptions) -> anyhow::Result<Report> {
     if live {
         eprintln!();
     }
+    let last = probe.window();
     let mut report = probe.finish().await;
+    if let Some(recorder) = recorder {
+        recorder.finish(last).await?;
+    }
     if let Some(watch) = watch {
         report.happenings = watch.happenings();
         timeline::explain(&mut report.losses, &report.happenings);
