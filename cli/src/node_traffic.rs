@@ -16,6 +16,7 @@ impl ProxyView for EmbeddedProxy {
         TrafficStatus {
             method: "EmbeddedProxy".into(),
             synced,
+            message: None,
             pods: pods.into_iter().map(|pod| (pod.uid.clone(), report(pod))).collect(),
         }
     }
@@ -32,9 +33,9 @@ fn report(pod: PodSnapshot) -> PodTraffic {
         ready: pod.ready,
         routed: pod.routed,
         // Connections to a pod in service come and go all the time, and nobody waits for them.
-        open: if pod.routed || pod.ready { 0 } else { pod.open },
-        refused: pod.refused,
-        reset: pod.reset,
-        timed_out: pod.timed_out,
+        open: Some(if pod.routed || pod.ready { 0 } else { pod.open }),
+        refused: Some(pod.refused),
+        reset: Some(pod.reset),
+        timed_out: Some(pod.timed_out),
     }
 }

@@ -4,6 +4,8 @@
 //! A report is written when something changes that somebody may wait for, never by the clock: an idle cluster costs
 //! nothing. Changes that come in quick succession are one write.
 
+pub mod kube_proxy;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +23,8 @@ const GATHER: Duration = Duration::from_millis(10);
 const OPEN_INTERVAL: Duration = Duration::from_millis(100);
 /// How often it is asked for what it does not tell by itself: failures.
 const QUIET_INTERVAL: Duration = Duration::from_secs(1);
+/// So many failed reports in a row are worth a warning; a cluster that has only begun may not know the kind yet.
+const WARN_AFTER: u32 = 5;
 /// Time limit of one request to the API server.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -45,6 +49,7 @@ async fn report(api: &Api<NodeTraffic>, node: &str, proxy: &dyn ProxyView) {
     let mut changes = proxy.changes();
     let mut pauses = pauses();
     let mut told: Option<NodeTraffic> = None;
+    let mut failures = 0;
     loop {
         changes.mark_unchanged();
         let status = proxy.status();
@@ -52,14 +57,20 @@ async fn report(api: &Api<NodeTraffic>, node: &str, proxy: &dyn ProxyView) {
             match write(api, node, told.take(), &status).await {
                 Ok(written) => told = Some(written),
                 Err(error) => {
-                    tracing::debug!(node, error, "cannot report the proxy's state, trying again");
+                    failures += 1;
+                    if failures == WARN_AFTER {
+                        tracing::warn!(node, error, "cannot report the proxy's state, trying again");
+                    } else {
+                        tracing::debug!(node, error, "cannot report the proxy's state, trying again");
+                    }
                     sleep(pauses.next().unwrap_or(REQUEST_TIMEOUT)).await;
                     continue;
                 }
             }
             pauses = self::pauses();
+            failures = 0;
         }
-        let interval = if status.pods.values().any(|pod| pod.open > 0) {
+        let interval = if status.pods.values().any(|pod| pod.open.is_some_and(|open| open > 0)) {
             OPEN_INTERVAL
         } else {
             QUIET_INTERVAL
@@ -78,7 +89,8 @@ async fn report(api: &Api<NodeTraffic>, node: &str, proxy: &dyn ProxyView) {
 fn news(told: &TrafficStatus, now: &TrafficStatus) -> bool {
     let changed = now.pods.iter().any(|(uid, pod)| told.pods.get(uid) != Some(pod));
     let mut gone = told.pods.iter().filter(|(uid, _)| !now.pods.contains_key(*uid));
-    told.method != now.method || told.synced != now.synced || changed || gone.any(|(_, pod)| !pod.ready)
+    let other = told.method != now.method || told.synced != now.synced || told.message != now.message;
+    other || changed || gone.any(|(_, pod)| !pod.ready)
 }
 
 /// Writes a report over the last one; without that, over whatever is there.
@@ -108,6 +120,22 @@ async fn write(
     }
 }
 
+/// Takes back what was reported: nothing that the node's report says counts any more, and it says why.
+///
+/// # Errors
+/// If that cannot be written.
+pub async fn retract(client: &Client, node: &str, why: &str) -> Result<(), String> {
+    let api: Api<NodeTraffic> = Api::all(client.clone());
+    let last = api.get_opt(node).await.map_err(|error| error.to_string())?;
+    let Some(last) = last else { return Ok(()) };
+    let status = TrafficStatus {
+        method: last.status.method.clone(),
+        message: Some(why.to_owned()),
+        ..TrafficStatus::default()
+    };
+    write(&api, node, Some(last), &status).await.map(|_| ())
+}
+
 fn pauses() -> ExponentialBackoff {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(50))
@@ -128,6 +156,7 @@ mod tests {
         let status = |pods: &[(&str, bool, u64)]| TrafficStatus {
             method: "Test".into(),
             synced: true,
+            message: None,
             pods: pods
                 .iter()
                 .map(|&(uid, ready, applied)| {

@@ -22,13 +22,16 @@ pub struct NodeTraffic {
 pub struct TrafficStatus {
     /// How it knows, for example EmbeddedProxy.
     pub method: String,
-    /// The proxy has applied every Service and EndpointSlice once; before that, nothing it says counts.
+    /// The proxy has applied every Service and EndpointSlice once, and can be seen; otherwise, nothing it says counts.
     pub synced: bool,
+    /// What is not known, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
     /// By UID: pods that take no new connections, and those that something happened to within the last minute.
     pub pods: BTreeMap<String, PodTraffic>,
 }
 
-/// What a node's proxy does with one pod, over all Services that list it.
+/// What a node's proxy does with one pod, over all Services that list it. Counts that are absent are not known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodTraffic {
@@ -41,13 +44,17 @@ pub struct PodTraffic {
     /// New connections may go to it from this node.
     pub routed: bool,
     /// Connections from this node that it still has while no new ones may go to it.
-    pub open: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open: Option<u64>,
     /// Connections that it refused since the proxy began, or that found no way to it.
-    pub refused: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<u64>,
     /// Connections that it aborted.
-    pub reset: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reset: Option<u64>,
     /// Connections that it did not answer in time.
-    pub timed_out: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timed_out: Option<u64>,
 }
 
 impl k8s_openapi::Resource for NodeTraffic {
