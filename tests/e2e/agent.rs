@@ -25,25 +25,25 @@ const SERVICE_IP: &str = "10.96.0.80";
 #[test]
 fn iptables() {
     Network::with(&["iptables-nft-save", "iptables-restore"], || {
-        drains(&Proxy::played("iptables"))
+        drains(&Proxy::Played("iptables"))
     });
 }
 
 #[test]
 fn nftables() {
-    Network::with(&["nft"], || drains(&Proxy::played("nftables")));
+    Network::with(&["nft"], || drains(&Proxy::Played("nftables")));
 }
 
 #[test]
 fn kube_proxy_in_mode_iptables() {
     let Some(program) = proxy::kube_proxy() else { return };
-    Network::with(&["iptables-nft-save"], || drains(&Proxy::real(&program, "iptables")));
+    Network::with(&["iptables-nft-save"], || drains(&Proxy::Real(program, "iptables")));
 }
 
 #[test]
 fn kube_proxy_in_mode_nftables() {
     let Some(program) = proxy::kube_proxy() else { return };
-    Network::with(&["nft"], || drains(&Proxy::real(&program, "nftables")));
+    Network::with(&["nft"], || drains(&Proxy::Real(program, "nftables")));
 }
 
 /// One pod behind a Service is updated in place, with a connection through the node's rules.
@@ -55,7 +55,7 @@ fn drains(proxy: &Proxy) {
     let pod_ip = start(&cluster);
     network::add_address(&pod_ip);
     let listener = TcpListener::bind((pod_ip.as_str(), 8080)).expect("the pod's address is here");
-    let mut running = proxy.start(&cluster, &pod_ip);
+    let running = proxy.start(&cluster, &pod_ip);
     let agent = Agent::start(&cluster, proxy.metrics());
 
     let traffic = report(&cluster, "kube-proxy to be seen", |status| status["synced"] == true);
@@ -72,15 +72,14 @@ fn drains(proxy: &Proxy) {
     });
 
     let patch = r#"-p=[{"op":"replace","path":"/spec/template/spec/containers/0/image","value":"web:v2"}]"#;
+    running.hold();
     cluster.kubectl(&["patch", "clonesets", "web", "--type=json", patch]);
-    if running.stays() {
-        cluster.wait("the operator to wait for the node", &["clonesets", "web"], |set| {
-            said(set).contains(&format!("0 of 1 nodes have let go, not {NODE}"))
-        });
-        let pod = pod(&cluster, &["nodetraffics", NODE]).expect("the pod is told of");
-        assert_eq!((&pod["ready"], &pod["routed"]), (&json!(true), &json!(true)), "{pod}");
-        running.remove();
-    }
+    cluster.wait("the operator to wait for the node", &["clonesets", "web"], |set| {
+        said(set).contains(&format!("0 of 1 nodes have let go, not {NODE}"))
+    });
+    let pod = pod(&cluster, &["nodetraffics", NODE]).expect("the pod is told of");
+    assert_eq!((&pod["ready"], &pod["routed"]), (&json!(true), &json!(true)), "{pod}");
+    running.remove();
     let left = wait_for_pod(&cluster, "the rules to let go", |pod| {
         pod["ready"] == false && pod["routed"] == false
     });
@@ -117,11 +116,65 @@ fn drains(proxy: &Proxy) {
         pod["ready"] == true && pod["routed"] == true
     });
 
+    if let Proxy::Played(mode) = proxy {
+        proxy::wipe(mode);
+        let status = report(&cluster, "the view to be lost", |status| status["synced"] == false);
+        let message = status["message"].as_str().unwrap_or_default();
+        assert!(message.contains("--proxy-mode"), "{message}");
+        running.restore();
+        report(&cluster, "kube-proxy to be seen again", |status| {
+            status["synced"] == true
+        });
+    }
+
     agent.stop();
     let status = report(&cluster, "the agent to take its report back", |status| {
         status["synced"] == false
     });
     assert_eq!(status["message"], "the agent was stopped");
+}
+
+/// An EndpointSlice of IPv6, which the embedded cluster does not make itself.
+#[test]
+fn ipv6() {
+    Network::with(&["ip6tables-nft-save", "ip6tables-restore"], || {
+        let Some(cluster) = Cluster::boot_with(0, &[]) else {
+            return;
+        };
+        network::add_address("fd00:10:244::3");
+        let listener = TcpListener::bind("[fd00:10:244::3]:8080").expect("the pod's address is here");
+        let slice = |ready: bool| {
+            json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv6",
+                "metadata": {"name": "six", "labels": {"kubernetes.io/service-name": "six"}},
+                "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+                "endpoints": [{"addresses": ["fd00:10:244::3"], "conditions": {"ready": ready},
+                    "targetRef": {"kind": "Pod", "namespace": "default", "name": "web-six", "uid": "u6"}}]})
+        };
+        cluster.apply(&slice(true).to_string());
+        let rules = |service: &str| {
+            format!(
+                "*nat\n:KUBE-SERVICES - [0:0]\n:KUBE-SVC-SIX - [0:0]\n:KUBE-SEP-SIX - [0:0]\n-A OUTPUT -j KUBE-SERVICES\n\
+                 {service}-A KUBE-SVC-SIX -m comment --comment \"default/six:http -> [fd00:10:244::3]:8080\" -j KUBE-SEP-SIX\n\
+                 -A KUBE-SEP-SIX -p tcp -m tcp -j DNAT --to-destination [fd00:10:244::3]:8080\nCOMMIT\n"
+            )
+        };
+        let service = "-A KUBE-SERVICES -d fd00:10:96::a/128 -p tcp -m tcp --dport 80 -j KUBE-SVC-SIX\n";
+        proxy::feed("ip6tables-restore", &[], &rules(service));
+        let agent = Agent::start(&cluster, "http://127.0.0.1:10249/metrics");
+        wait_for_pod(&cluster, "the pod to be in service", |pod| {
+            pod["ready"] == true && pod["routed"] == true
+        });
+        let client = TcpStream::connect("[fd00:10:96::a]:80").expect("a connection through the rules");
+        let accepted = listener.accept().expect("the connection");
+        proxy::feed("ip6tables-restore", &[], &rules(""));
+        cluster.apply(&slice(false).to_string());
+        wait_for_pod(&cluster, "the connection alone to be left", |pod| {
+            pod["routed"] == false && pod["open"] == 1
+        });
+        drop((client, accepted));
+        wait_for_pod(&cluster, "nothing to be left", |pod| pod["open"] == 0);
+        agent.stop();
+    });
 }
 
 /// A CloneSet with a Service, its pod in service; gives the pod's address.

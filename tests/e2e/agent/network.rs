@@ -27,6 +27,7 @@ impl Network {
                 ip(&["link", "set", "lo", "up"]);
                 // Services are reached by the rules alone, but the kernel wants a way.
                 ip(&["route", "add", "10.96.0.0/16", "dev", "lo"]);
+                ip(&["-6", "route", "add", "fd00:10:96::/48", "dev", "lo"]);
                 test();
             });
             thread.join()
@@ -38,7 +39,8 @@ impl Network {
 }
 
 pub(super) fn add_address(address: &str) {
-    ip(&["address", "add", &format!("{address}/32"), "dev", "lo"]);
+    // Without a length it is the address alone.
+    ip(&["address", "add", address, "dev", "lo"]);
 }
 
 fn ip(arguments: &[&str]) {

@@ -2,16 +2,18 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use super::{NODE, SERVICE_IP};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, signal_process};
 
 /// See the module.
-pub(super) struct Proxy {
-    program: Option<PathBuf>,
-    mode: &'static str,
+pub(super) enum Proxy {
+    /// The test itself, in a mode.
+    Played(&'static str),
+    /// A program, in a mode.
+    Real(PathBuf, &'static str),
 }
 
 /// kube-proxy, or None with a word why.
@@ -24,19 +26,10 @@ pub(super) fn kube_proxy() -> Option<PathBuf> {
 }
 
 impl Proxy {
-    pub(super) fn played(mode: &'static str) -> Self {
-        Self { program: None, mode }
-    }
-
-    pub(super) fn real(program: &Path, mode: &'static str) -> Self {
-        Self {
-            program: Some(program.to_path_buf()),
-            mode,
-        }
-    }
-
     pub(super) fn mode(&self) -> &'static str {
-        self.mode
+        match self {
+            Proxy::Played(mode) | Proxy::Real(_, mode) => mode,
+        }
     }
 
     /// Where kube-proxy tells of itself; its usual port, as the network is the test's own. Nothing listens there if it is
@@ -47,18 +40,19 @@ impl Proxy {
 
     /// Puts rules into force that send to the pod, sooner or later.
     pub(super) fn start(&self, cluster: &Cluster, pod_ip: &str) -> Running {
-        let Some(program) = &self.program else {
-            let played = Played {
-                mode: self.mode,
-                pod_ip: pod_ip.to_owned(),
-            };
-            played.write(true);
-            return Running::Played(played);
+        let (program, mode) = match self {
+            Proxy::Real(program, mode) => (program, mode),
+            Proxy::Played(mode) => {
+                let pod_ip = pod_ip.to_owned();
+                let played = Played { mode, pod_ip };
+                played.write(true);
+                return Running::Played(played);
+            }
         };
         let child = Command::new(program)
             .arg("--kubeconfig")
             .arg(cluster.dir().join("kubeconfig"))
-            .args(["--hostname-override", NODE, "--proxy-mode", self.mode])
+            .args(["--hostname-override", NODE, "--proxy-mode", mode])
             // Limits of the kernel are not the namespace's own.
             .args(["--conntrack-max-per-core=0", "--conntrack-min=0"])
             .args(["--cluster-cidr=10.244.0.0/16", "--v=1"])
@@ -76,20 +70,23 @@ pub(super) enum Running {
 }
 
 impl Running {
-    /// Whether the rules stay until somebody changes them.
-    pub(super) fn stays(&self) -> bool {
-        matches!(self, Running::Played(_))
+    /// Until it is let go on, the rules stay as they are.
+    pub(super) fn hold(&self) {
+        if let Running::Real(child) = self {
+            signal_process(child.id(), "STOP");
+        }
     }
 
-    /// What kube-proxy does when the endpoint is not ready.
-    pub(super) fn remove(&mut self) {
-        if let Running::Played(played) = self {
-            played.write(false);
+    /// The endpoint is not ready, and that comes into force.
+    pub(super) fn remove(&self) {
+        match self {
+            Running::Played(played) => played.write(false),
+            Running::Real(child) => signal_process(child.id(), "CONT"),
         }
     }
 
     /// And when it is again.
-    pub(super) fn restore(&mut self) {
+    pub(super) fn restore(&self) {
         if let Running::Played(played) = self {
             played.write(true);
         }
@@ -170,7 +167,15 @@ impl Played {
     }
 }
 
-fn feed(program: &str, arguments: &[&str], text: &str) {
+/// Removes all rules, as of a kube-proxy that is gone.
+pub(super) fn wipe(mode: &str) {
+    match mode {
+        "nftables" => feed("nft", &["-f", "-"], "delete table ip kube-proxy\n"),
+        _ => feed("iptables-restore", &[], "*nat\nCOMMIT\n"),
+    }
+}
+
+pub(super) fn feed(program: &str, arguments: &[&str], text: &str) {
     let child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::piped())

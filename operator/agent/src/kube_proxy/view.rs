@@ -26,8 +26,8 @@ use crate::ProxyView;
 const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 /// Pauses after a look that saw nothing grow up to this.
 const BLIND_INTERVAL: Duration = Duration::from_secs(30);
-/// Looks take this part of the time at most.
-const COST_SHARE: u32 = 10;
+/// The pause after a look is so many times what the look took: with very many rules, about two seconds.
+const COST_SHARE: u32 = 3;
 
 /// What is known of a node's kube-proxy.
 pub struct KubeProxy {
