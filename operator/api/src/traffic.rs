@@ -2,18 +2,31 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::ClusterResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::{Deserialize, Serialize};
+use k8s_openapi::{ClusterResourceScope, Resource as _};
+use serde::ser::SerializeStruct as _;
+use serde::{Deserialize, Serialize, Serializer};
 
 /// The report of one node; its name is the node's.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct NodeTraffic {
     /// Name and version.
     pub metadata: ObjectMeta,
     /// What the node's agent says.
     pub status: TrafficStatus,
+}
+
+/// With apiVersion and kind, which Kubernetes' own API server wants of custom resources.
+impl Serialize for NodeTraffic {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_struct(Self::KIND, 4)?;
+        object.serialize_field("apiVersion", Self::API_VERSION)?;
+        object.serialize_field("kind", Self::KIND)?;
+        object.serialize_field("metadata", &self.metadata)?;
+        object.serialize_field("status", &self.status)?;
+        object.end()
+    }
 }
 
 /// What a node's agent says of the node's proxy.

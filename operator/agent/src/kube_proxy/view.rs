@@ -28,6 +28,8 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 const BLIND_INTERVAL: Duration = Duration::from_secs(30);
 /// The pause after a look is so many times what the look took: with very many rules, about two seconds.
 const COST_SHARE: u32 = 3;
+/// The same where nothing is awaited.
+const IDLE_COST_SHARE: u32 = 100;
 
 /// What is known of a node's kube-proxy.
 pub struct KubeProxy {
@@ -89,8 +91,10 @@ impl KubeProxy {
             let pause = if failures > 0 {
                 Duration::from_secs(1 << failures.min(5)).min(BLIND_INTERVAL)
             } else {
-                let awaited = feed.pods.pause(Instant::now()).unwrap_or(IDLE_INTERVAL);
-                awaited.max(cost * COST_SHARE)
+                match feed.pods.pause(Instant::now()) {
+                    Some(pause) => pause.max(cost * COST_SHARE),
+                    None => IDLE_INTERVAL.max(cost * IDLE_COST_SHARE),
+                }
             };
             let due = if feed.looked_at { looked + pause } else { Instant::now() };
             tokio::select! {
