@@ -25,7 +25,7 @@ const SERVICE_IP: &str = "10.96.0.80";
 #[test]
 fn iptables() {
     Network::with(&["iptables-nft-save", "iptables-restore"], || {
-        drains(&Proxy::Played("iptables"))
+        drains(&Proxy::Played("iptables"));
     });
 }
 

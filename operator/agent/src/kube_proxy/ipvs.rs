@@ -11,21 +11,20 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub fn routed(text: &str) -> Option<BTreeSet<IpAddr>> {
     let mut lines = text.lines();
     lines.next().filter(|line| line.starts_with("IP Virtual Server"))?;
-    let mut services = 0;
+    let service = |line: &str| {
+        ["TCP ", "UDP ", "SCTP "]
+            .iter()
+            .any(|protocol| line.starts_with(protocol))
+    };
+    let mut services = false;
     let mut found = BTreeSet::new();
     for line in lines {
-        match line.trim_start().strip_prefix("-> ") {
-            Some(server) => found.extend(weighted(server)),
-            None if ["TCP ", "UDP ", "SCTP "]
-                .iter()
-                .any(|protocol| line.starts_with(protocol)) =>
-            {
-                services += 1
-            }
-            None => {}
+        services |= service(line);
+        if let Some(server) = line.trim_start().strip_prefix("-> ") {
+            found.extend(weighted(server));
         }
     }
-    (services > 0).then_some(found)
+    services.then_some(found)
 }
 
 /// `0AF40003:0050      Masq    1      0          0`, unless the weight is 0. The heading has no address.

@@ -35,14 +35,16 @@ impl Table {
     fn part(&mut self, part: &Value) {
         if let Some(chain) = part.get("chain").filter(|chain| chain.get("hook").is_some()) {
             self.hooks.extend(text(chain, "name").map(str::to_owned));
-        } else if let Some(rule) = part.get("rule") {
-            if let (Some(chain), Some(expressions)) = (text(rule, "chain"), rule.get("expr")) {
-                self.expression(chain, expressions);
-            }
-        } else if let Some(map) = part.get("map") {
-            if let (Some(name), Some(elements)) = (text(map, "name"), map.get("elem")) {
-                self.expression(&format!("@{name}"), elements);
-            }
+        }
+        if let Some(rule) = part.get("rule")
+            && let (Some(chain), Some(expressions)) = (text(rule, "chain"), rule.get("expr"))
+        {
+            self.expression(chain, expressions);
+        }
+        if let Some(map) = part.get("map")
+            && let (Some(name), Some(elements)) = (text(map, "name"), map.get("elem"))
+        {
+            self.expression(&format!("@{name}"), elements);
         }
     }
 
