@@ -25,8 +25,6 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 const ANSWER_LIMIT: usize = 8 << 20;
 const IPVS_FILE: &str = "/proc/net/ip_vs";
 const CONNTRACK_FILE: &str = "/proc/net/nf_conntrack";
-/// Tables of the old iptables; it would be loaded into the kernel by asking for a table that is not there.
-const LEGACY_FILE: &str = "/proc/net/ip_tables_names";
 
 /// How kube-proxy sends connections on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,9 +212,12 @@ async fn routed(mode: Mode, families: (bool, bool)) -> Result<BTreeSet<IpAddr>, 
 
 async fn by_iptables(family: &str) -> Result<BTreeSet<IpAddr>, Blind> {
     let mut missing = true;
+    let mut broken = None;
     let mut old_tables = String::new();
-    // Where the old iptables is not in the kernel there is no such file.
-    let _ = tool::read(LEGACY_FILE, |line| old_tables.push_str(line)).await;
+    // The old iptables would be loaded into the kernel by asking for a table that is not there. Where it is not in the kernel
+    // there is no such file.
+    let names = format!("/proc/net/{}_tables_names", family.trim_end_matches("tables"));
+    let _ = tool::read(&names, |line| old_tables.push_str(line)).await;
     for variant in ["-nft-save", "-legacy-save", "-save"] {
         if variant == "-legacy-save" && !old_tables.contains("nat") {
             continue;
@@ -231,8 +232,15 @@ async fn by_iptables(family: &str) -> Result<BTreeSet<IpAddr>, Blind> {
                 }
             }
             Err(Failure::Missing) => {}
-            Err(failure) => return Err(failed(&program, failure)),
+            // The kernel may have the other variant alone.
+            Err(failure) => {
+                missing = false;
+                broken = broken.or(Some(failed(&program, failure)));
+            }
         }
+    }
+    if let Some(broken) = broken {
+        return Err(broken);
     }
     Err(if missing {
         Blind::lasting(format!(

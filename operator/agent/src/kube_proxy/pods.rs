@@ -165,11 +165,13 @@ impl Pods {
             let own = |address: &&IpAddr| !(gone && listed.contains(*address));
             pod.routed = pod.addresses.iter().filter(own).any(|a| look.routed.contains(a));
             pod.open = match &look.open {
-                Some(open) if !pod.wanted.ready && !pod.routed => {
+                _ if pod.wanted.ready || pod.routed => None,
+                Some(open) => {
                     let of = |address| open.get(address).copied().unwrap_or(0);
                     Some(pod.addresses.iter().filter(own).map(of).sum())
                 }
-                _ => None,
+                // Where nothing new is sent none can be more than none.
+                None => pod.open.filter(|open| *open == 0),
             };
             if pod.proven(look.idle) {
                 pod.seen |= pod.wanted.ready == pod.routed;

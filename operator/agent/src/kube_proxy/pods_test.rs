@@ -104,6 +104,13 @@ fn a_pod_has_left_when_its_address_has_gone_from_the_rules() {
     assert_eq!(node.told(), Some((12, false, false, Some(0))));
     assert_eq!(node.pods.pause(node.now), None, "nothing is awaited");
     assert!(!node.pods.counts());
+    node.look(&[], Says::Nothing, None);
+    assert_eq!(
+        node.told(),
+        Some((12, false, false, Some(0))),
+        "at rest nothing changes"
+    );
+    assert_eq!(node.pods.pause(node.now), None);
 }
 
 #[test]
