@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Up(UpOptions),
     /// Run the operator against a Kubernetes cluster
     Operator(OperatorOptions),
+    /// Report what a node's kube-proxy has let go of, for the operator; runs on each node
+    Agent(crate::agent::AgentOptions),
     /// Look for what loses requests in objects, before they are applied or where they run
     Check(CheckOptions),
     /// Say what applying a changed CloneSet, Deployment or StatefulSet will do, and why

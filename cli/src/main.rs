@@ -1,5 +1,6 @@
 //! The only binary: the embedded cluster, the operator and the tools around them.
 
+mod agent;
 mod app;
 mod args;
 mod bench;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => report(demo::outer(&options)),
         Command::Up(options) => report(up::outer(&options)),
         Command::Operator(options) => report(operator::main(options)),
+        Command::Agent(options) => report(agent::main(options)),
         Command::Check(options) => check::main(&options),
         Command::Plan(options) => plan::main(&options),
         Command::Crds => report(operator::print_crds()),

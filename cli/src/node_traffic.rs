@@ -16,6 +16,7 @@ impl ProxyView for EmbeddedProxy {
         TrafficStatus {
             method: "EmbeddedProxy".into(),
             synced: found.synced,
+            message: None,
             services: found.services,
             pods: found
                 .pods
@@ -37,10 +38,10 @@ fn report(pod: PodSnapshot) -> PodTraffic {
         ready: pod.ready,
         routed: pod.routed,
         // Connections to a pod in service come and go all the time, and nobody waits for them.
-        open: if pod.routed || pod.ready { 0 } else { pod.open },
-        opened: pod.counts.opened,
-        refused: pod.counts.refused,
-        reset: pod.counts.reset,
-        timed_out: pod.counts.timed_out,
+        open: Some(if pod.routed || pod.ready { 0 } else { pod.open }),
+        opened: Some(pod.counts.opened),
+        refused: Some(pod.counts.refused),
+        reset: Some(pod.counts.reset),
+        timed_out: Some(pod.counts.timed_out),
     }
 }

@@ -4,6 +4,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // helpers of tests may fail as tests do
 
+mod agent;
 mod bad_input;
 mod bench;
 mod check;

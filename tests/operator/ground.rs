@@ -46,6 +46,42 @@ enum Cluster {
     Simulated(Fleet, Box<KubeApiserver>),
 }
 
+/// Creates an object of whatever kind.
+pub(crate) async fn create(client: &Client, object: Value) {
+    let group = object["apiVersion"].as_str().expect("an apiVersion");
+    let (group, version) = group.rsplit_once('/').unwrap_or(("", group));
+    let kind = object["kind"].as_str().expect("a kind");
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+    let api: Api<DynamicObject> = match object["metadata"]["namespace"].as_str() {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    };
+    let text = object.to_string();
+    let object = serde_json::from_value(object).expect("an object");
+    if let Err(error) = api.create(&PostParams::default(), &object).await {
+        panic!("{error}: {text}");
+    }
+}
+
+/// The administrator's kubeconfig with a service account in it.
+pub(crate) async fn kubeconfig_of(client: &Client, admin: &str, namespace: &str, account: &str) -> String {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    let request = TokenRequest {
+        spec: TokenRequestSpec {
+            expiration_seconds: Some(7200),
+            ..TokenRequestSpec::default()
+        },
+        ..TokenRequest::default()
+    };
+    let answer = accounts
+        .create_token_request(account, &PostParams::default(), &request)
+        .await;
+    let token = answer.expect("a token").status.expect("a status").token;
+    let mut own: Value = serde_saphyr::from_str(admin).expect("YAML");
+    own["users"][0]["user"] = json!({"token": token});
+    own.to_string()
+}
+
 impl Ground {
     /// The embedded cluster, real containers.
     pub(crate) async fn embedded() -> Option<Self> {
@@ -96,22 +132,8 @@ impl Ground {
                 self.create(object).await;
             }
         }
-        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), "kruise-system");
-        let request = TokenRequest {
-            spec: TokenRequestSpec {
-                expiration_seconds: Some(7200),
-                ..TokenRequestSpec::default()
-            },
-            ..TokenRequest::default()
-        };
-        let answer = accounts
-            .create_token_request("afloat-operator", &PostParams::default(), &request)
-            .await;
-        let token = answer.expect("a token").status.expect("a status").token;
-        // The administrator's kubeconfig with another user in it.
-        let mut own: Value = serde_saphyr::from_str(admin).expect("YAML");
-        own["users"][0]["user"] = json!({"token": token});
-        std::fs::write(&self.kubeconfig, own.to_string()).expect("a file");
+        let own = kubeconfig_of(&self.client, admin, "kruise-system", "afloat-operator").await;
+        std::fs::write(&self.kubeconfig, own).expect("a file");
     }
 
     /// Creates an object of whatever kind. The embedded cluster has no RBAC: whoever is authenticated may do everything.
@@ -120,18 +142,7 @@ impl Ground {
         if matches!(self.cluster, Cluster::Embedded(_)) && group.starts_with("rbac.") {
             return;
         }
-        let (group, version) = group.rsplit_once('/').unwrap_or(("", &group));
-        let kind = object["kind"].as_str().expect("a kind");
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-        let api: Api<DynamicObject> = match object["metadata"]["namespace"].as_str() {
-            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
-            None => Api::all_with(self.client.clone(), &resource),
-        };
-        let text = object.to_string();
-        let object = serde_json::from_value(object).expect("an object");
-        if let Err(error) = api.create(&PostParams::default(), &object).await {
-            panic!("{error}: {text}");
-        }
+        create(&self.client, object).await;
     }
 
     /// Makes an image known to the nodes; gives its digest.

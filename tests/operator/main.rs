@@ -7,6 +7,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // helpers of tests may fail as tests do
 
+mod agent;
 mod budget;
 mod case;
 mod cases;
@@ -38,6 +39,13 @@ fn on_the_embedded_cluster() {
 #[test]
 fn on_kube_apiserver() {
     run(Ground::kube_apiserver());
+}
+
+/// `afloat agent` with exactly the rights of its manifest.
+#[test]
+fn the_agent_on_kube_apiserver() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(agent::uses_its_rights());
 }
 
 /// Everything of a ground happens on the test's own thread, so its processes end with it.

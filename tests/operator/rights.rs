@@ -1,4 +1,4 @@
-//! Whether `rbac.yaml` allows just what the operator asks for, by the API server's own record of who asked for what.
+//! Whether `rbac.yaml` and `agent.yaml` allow just what the operator and the agent ask for, by the API server's own record of who asked for what.
 
 use std::collections::BTreeSet;
 
@@ -8,9 +8,10 @@ use serde_json::Value;
 /// What is written down, and of whom.
 pub(crate) const AUDIT_POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy",
     "omitStages": ["RequestReceived"], "rules": [
-    {"level": "Metadata", "users": ["system:serviceaccount:kruise-system:afloat-operator"]}, {"level": "None"}]}"#;
+    {"level": "Metadata", "users": ["system:serviceaccount:kruise-system:afloat-operator",
+        "system:serviceaccount:afloat-agent:afloat-agent"]}, {"level": "None"}]}"#;
 
-/// Compares the record with the rights. `complete`: everything that the operator can do was tried.
+/// Compares the record with the rights. `complete`: everything that its owner can do was tried.
 pub(crate) fn check(rights: &str, audit: &str, complete: bool) {
     let events = audit
         .lines()

@@ -246,8 +246,8 @@ fn row(seen: &Seen, pod: &Pod) -> Row {
         revision: revision.rsplit('-').next().unwrap_or_default().to_owned(),
         state,
         sent: (!told.is_empty()).then(|| (told.iter().filter(|pod| pod.routed).count(), told.len())),
-        open: told.iter().map(|pod| pod.open).sum(),
-        connections: (!told.is_empty()).then(|| told.iter().map(|pod| pod.opened).sum()),
+        open: told.iter().filter_map(|pod| pod.open).sum(),
+        connections: told.iter().filter_map(|pod| pod.opened).reduce(|a, b| a + b),
         lost,
         quiet: state == "Serving" && lost.total() == 0,
     }

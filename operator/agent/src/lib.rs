@@ -4,6 +4,8 @@
 //! A report is written when something changes that somebody may wait for, never by the clock: an idle cluster costs
 //! nothing. Changes that come in quick succession are one write.
 
+pub mod kube_proxy;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +25,8 @@ const OPEN_INTERVAL: Duration = Duration::from_millis(100);
 const LOSS_INTERVAL: Duration = Duration::from_millis(200);
 /// How often it is asked for what it does not tell by itself.
 const QUIET_INTERVAL: Duration = Duration::from_secs(1);
+/// So many failed reports in a row are worth a warning; a cluster that has only begun may not know the kind yet.
+const WARN_AFTER: u32 = 5;
 /// Time limit of one request to the API server.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -48,6 +52,7 @@ async fn report(api: &Api<NodeTraffic>, node: &str, proxy: &dyn ProxyView) {
     let mut pauses = pauses();
     let mut told: Option<NodeTraffic> = None;
     let mut written = Instant::now();
+    let mut failures = 0;
     loop {
         changes.mark_unchanged();
         let status = proxy.status();
@@ -61,15 +66,21 @@ async fn report(api: &Api<NodeTraffic>, node: &str, proxy: &dyn ProxyView) {
             match write(api, node, told.take(), &status).await {
                 Ok(written) => told = Some(written),
                 Err(error) => {
-                    tracing::debug!(node, error, "cannot report the proxy's state, trying again");
+                    failures += 1;
+                    if failures == WARN_AFTER {
+                        tracing::warn!(node, error, "cannot report the proxy's state, trying again");
+                    } else {
+                        tracing::debug!(node, error, "cannot report the proxy's state, trying again");
+                    }
                     sleep(pauses.next().unwrap_or(REQUEST_TIMEOUT)).await;
                     continue;
                 }
             }
             pauses = self::pauses();
             written = Instant::now();
+            failures = 0;
         }
-        let interval = if status.pods.values().any(|pod| pod.open > 0) {
+        let interval = if status.pods.values().any(|pod| pod.open.is_some_and(|open| open > 0)) {
             OPEN_INTERVAL
         } else {
             QUIET_INTERVAL
@@ -98,17 +109,22 @@ enum News {
 /// and goes with the next report. Nor are connections that were made.
 fn news(told: &TrafficStatus, now: &TrafficStatus) -> News {
     let route = |pod: &PodTraffic| PodTraffic {
-        opened: 0,
-        refused: 0,
-        reset: 0,
-        timed_out: 0,
+        opened: None,
+        refused: None,
+        reset: None,
+        timed_out: None,
         ..pod.clone()
     };
     let lost = |pod: &PodTraffic| (pod.refused, pod.reset, pod.timed_out);
     let pairs = || now.pods.iter().map(|(uid, pod)| (told.pods.get(uid), pod));
     let moved = pairs().any(|(told, pod)| told.map(route) != Some(route(pod)));
     let mut gone = told.pods.iter().filter(|(uid, _)| !now.pods.contains_key(*uid));
-    if told.method != now.method || told.synced != now.synced || moved || gone.any(|(_, pod)| !pod.ready) {
+    if told.method != now.method
+        || told.synced != now.synced
+        || told.message != now.message
+        || moved
+        || gone.any(|(_, pod)| !pod.ready)
+    {
         News::Route
     } else if pairs().any(|(told, pod)| told.map(lost) != Some(lost(pod))) {
         News::Loss
@@ -144,6 +160,22 @@ async fn write(
     }
 }
 
+/// Takes back what was reported: nothing that the node's report says counts any more, and it says why.
+///
+/// # Errors
+/// If that cannot be written.
+pub async fn retract(client: &Client, node: &str, why: &str) -> Result<(), String> {
+    let api: Api<NodeTraffic> = Api::all(client.clone());
+    let last = api.get_opt(node).await.map_err(|error| error.to_string())?;
+    let Some(last) = last else { return Ok(()) };
+    let status = TrafficStatus {
+        method: last.status.method.clone(),
+        message: Some(why.to_owned()),
+        ..TrafficStatus::default()
+    };
+    write(&api, node, Some(last), &status).await.map(|_| ())
+}
+
 fn pauses() -> ExponentialBackoff {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(50))
@@ -165,6 +197,7 @@ mod tests {
             method: "Test".into(),
             synced: true,
             services: BTreeMap::new(),
+            message: None,
             pods: pods
                 .iter()
                 .map(|&(uid, ready, applied)| {
@@ -197,7 +230,7 @@ mod tests {
         let count = |opened: u64, reset: u64| {
             let mut status = told.clone();
             let pod = status.pods.get_mut("a").unwrap();
-            (pod.opened, pod.reset) = (opened, reset);
+            (pod.opened, pod.reset) = (Some(opened), Some(reset));
             status
         };
         assert_eq!(news(&told, &count(5, 0)), News::None);

@@ -75,6 +75,7 @@ fn node_traffic() -> Value {
         json!({
             "method": string(),
             "synced": boolean(),
+            "message": string(),
             "pods": {"type": "object", "additionalProperties": pod},
             "services": {"type": "object", "additionalProperties": int64()},
         }),
@@ -96,6 +97,7 @@ fn node_traffic() -> Value {
                     {"name": "METHOD", "type": "string", "jsonPath": ".status.method"},
                     {"name": "SYNCED", "type": "boolean", "jsonPath": ".status.synced"},
                     {"name": "AGE", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+                    {"name": "MESSAGE", "type": "string", "jsonPath": ".status.message", "priority": 1},
                 ],
                 "schema": {"openAPIV3Schema": object(
                     json!({

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::ClusterResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::{Deserialize, Serialize};
+use k8s_openapi::{ClusterResourceScope, Resource as _};
+use serde::ser::SerializeStruct as _;
+use serde::{Deserialize, Serialize, Serializer};
 
 /// The report of one node; its name is the node's.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct NodeTraffic {
     /// Name and version.
@@ -16,14 +17,29 @@ pub struct NodeTraffic {
     pub status: TrafficStatus,
 }
 
+/// With apiVersion and kind, which Kubernetes' own API server wants of custom resources.
+impl Serialize for NodeTraffic {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_struct(Self::KIND, 4)?;
+        object.serialize_field("apiVersion", Self::API_VERSION)?;
+        object.serialize_field("kind", Self::KIND)?;
+        object.serialize_field("metadata", &self.metadata)?;
+        object.serialize_field("status", &self.status)?;
+        object.end()
+    }
+}
+
 /// What a node's agent says of the node's proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TrafficStatus {
     /// How it knows, for example EmbeddedProxy.
     pub method: String,
-    /// The proxy has applied every Service and EndpointSlice once; before that, nothing it says counts.
+    /// The proxy has applied every Service and EndpointSlice once, and can be seen; otherwise, nothing it says counts.
     pub synced: bool,
+    /// What is not known, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
     /// By UID: pods that take no new connections, those that lost any, and those that something happened to within the last
     /// minute.
     pub pods: BTreeMap<String, PodTraffic>,
@@ -32,7 +48,7 @@ pub struct TrafficStatus {
     pub services: BTreeMap<String, u64>,
 }
 
-/// What a node's proxy does with one pod, over all Services that list it.
+/// What a node's proxy does with one pod, over all Services that list it. Counts that are absent are not known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodTraffic {
@@ -45,15 +61,20 @@ pub struct PodTraffic {
     /// New connections may go to it from this node.
     pub routed: bool,
     /// Connections from this node that it still has while no new ones may go to it.
-    pub open: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open: Option<u64>,
     /// New connections that it was given since the proxy began.
-    pub opened: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub opened: Option<u64>,
     /// Connections that it refused since the proxy began, or that found no way to it.
-    pub refused: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<u64>,
     /// Connections that it aborted.
-    pub reset: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reset: Option<u64>,
     /// Connections that it did not answer in time.
-    pub timed_out: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timed_out: Option<u64>,
 }
 
 impl k8s_openapi::Resource for NodeTraffic {

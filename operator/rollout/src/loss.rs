@@ -205,9 +205,9 @@ impl<'a> Ours<'a> {
 
 fn counts(pod: &PodTraffic) -> Lost {
     Lost {
-        refused: pod.refused,
-        reset: pod.reset,
-        timed_out: pod.timed_out,
+        refused: pod.refused.unwrap_or(0),
+        reset: pod.reset.unwrap_or(0),
+        timed_out: pod.timed_out.unwrap_or(0),
     }
 }
 

@@ -98,6 +98,8 @@ pub enum Leaving {
     },
     /// Nobody sends anything new, but so many connections are open.
     Open(u64),
+    /// Nobody sends anything new, but this node cannot tell how many connections are open.
+    Uncounted(String),
 }
 
 /// The traffic of one workload's pods.
@@ -168,6 +170,7 @@ impl<'a> Watched<'a> {
         let nobody = "any node".to_owned();
         let mut example = self.traffic.nodes.is_empty().then_some(&nobody);
         let (mut left, mut open) = (0, 0);
+        let mut uncounted = None;
         for (name, report) in &self.traffic.nodes {
             match synced(report)
                 .and_then(|report| report.status.pods.get(uid))
@@ -175,7 +178,10 @@ impl<'a> Watched<'a> {
             {
                 Some(report) => {
                     left += 1;
-                    open += report.open;
+                    open += report.open.unwrap_or(0);
+                    if report.open.is_none() {
+                        uncounted.get_or_insert(name);
+                    }
                 }
                 None => {
                     example.get_or_insert(name);
@@ -189,7 +195,7 @@ impl<'a> Watched<'a> {
                 example: example.clone(),
             },
             None if open > 0 => Leaving::Open(open),
-            None => Leaving::Gone,
+            None => uncounted.map_or(Leaving::Gone, |name| Leaving::Uncounted(name.clone())),
         })
     }
 

@@ -79,6 +79,19 @@ fn all_nodes_have_to_let_go() {
 }
 
 #[test]
+fn connections_that_nobody_counts_are_not_none() {
+    let report = |open: Option<u64>| {
+        let mut traffic = traffic(&[("a", Some((9, false, 0))), ("b", Some((9, false, 0)))]);
+        let mut report = traffic.nodes["b"].as_deref().unwrap().clone();
+        report.status.pods.get_mut("u1").unwrap().open = open;
+        traffic.nodes.insert("b".into(), Some(Arc::new(report)));
+        Watched::of(&set(Some("Observed")), &traffic).leaving(&pod(), &drain(7))
+    };
+    assert_eq!(report(Some(0)), Some(Leaving::Gone));
+    assert_eq!(report(None), Some(Leaving::Uncounted("b".into())));
+}
+
+#[test]
 fn what_a_proxy_applied_before_the_drain_proves_nothing() {
     let before = [("a", Some((6, false, 0)))];
     assert_eq!(leaving(&before, 7), sent(0, 1, "a"));

@@ -30,6 +30,10 @@ impl<'a> Planner<'a> {
                 let said = format!(": {connections} connections are open");
                 self.holds_until(pod, drain, grace, Wait::Connections, said)
             }
+            Leaving::Uncounted(node) => {
+                let said = format!(": {node} cannot count the connections that are open");
+                self.holds_until(pod, drain, grace, Wait::Connections, said)
+            }
             Leaving::Sent { gone, nodes, example } => {
                 let said = format!(": {gone} of {nodes} nodes have let go, not {example}");
                 let holds = self.holds_until(pod, drain, limit, Wait::LetGo, said);
