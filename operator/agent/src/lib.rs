@@ -233,8 +233,8 @@ mod tests {
             (pod.opened, pod.reset) = (Some(opened), Some(reset));
             status
         };
-        assert_eq!(news(&told, &count(5, 0)), News::None);
-        assert_eq!(news(&told, &count(5, 1)), News::Loss);
+        assert_eq!(news(&count(0, 0), &count(5, 0)), News::None);
+        assert_eq!(news(&count(0, 0), &count(5, 1)), News::Loss);
         let unsynced = TrafficStatus {
             synced: false,
             ..told.clone()
