@@ -179,6 +179,7 @@ impl<'a> Ours<'a> {
             .filter(|(_, pod)| counts(pod).total() > 0)
             .map(|(uid, _)| uid.as_str())
             .collect();
+        let none = lossy.is_empty();
         let mut pods = pods.peekable();
         // All pods of a workload have its selector's labels, and Services go by those.
         let services = pods.peek().map(|pod| {
@@ -187,11 +188,14 @@ impl<'a> Ours<'a> {
             let name = |meta: &ObjectMeta| format!("{}/{}", text(&meta.namespace), text(&meta.name));
             selecting.map(|service| name(&service.metadata)).collect()
         });
-        // Most of the time there are none, and thousands of pods.
-        let pods = pods.filter(|pod| !lossy.is_empty() && lossy.contains(pod.metadata.uid.as_str()));
         let revision = |pod: &'a Pod| pod.labels.get(names::REVISION).unwrap_or_default();
+        let lossy = |pods: &mut dyn Iterator<Item = &'a Pod>| {
+            let pods = pods.filter(|pod| lossy.contains(pod.metadata.uid.as_str()));
+            pods.map(|pod| (pod.metadata.uid.as_str(), revision(pod))).collect()
+        };
         Self {
-            pods: pods.map(|pod| (pod.metadata.uid.as_str(), revision(pod))).collect(),
+            // Most of the time there are none, and thousands of pods need not be looked at.
+            pods: if none { BTreeMap::new() } else { lossy(&mut pods) },
             departed: Some(departed),
             services: services.unwrap_or_default(),
         }
