@@ -1,5 +1,7 @@
 //! `afloat plan`: what applying changed objects will do.
 
+mod apply;
+
 use std::process::ExitCode;
 
 use afloat_api::{RolloutReport, read_seconds};
@@ -7,6 +9,8 @@ use afloat_check::plan::{Forecast, Situation, forecast, text};
 use anyhow::Context as _;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+
+use apply::Applied;
 
 use crate::args::PlanOptions;
 use crate::check::{finish, images, input, live};
@@ -25,6 +29,8 @@ struct Present {
     budgets: Vec<Value>,
     /// See [`Situation::history`].
     history: Vec<u64>,
+    /// What the API server would make of the new object, if it was asked.
+    applied: Option<Applied>,
 }
 
 fn run(options: &PlanOptions) -> anyhow::Result<u8> {
@@ -54,9 +60,20 @@ fn run(options: &PlanOptions) -> anyhow::Result<u8> {
             Some(old) => against(object, old),
             None => ask(options, object)?,
         };
+        let (new, said) = match &present.applied {
+            Some(Applied::Stored(stored)) => (stored, None),
+            Some(Applied::Refused(why)) => (object, Some(format!("the API server would refuse it: {why}"))),
+            Some(Applied::Unknown(why)) => (
+                object,
+                Some(format!(
+                    "the API server could not be asked what it would store ({why}): fields that others have set count as removed"
+                )),
+            ),
+            None => (object, None),
+        };
         let situation = Situation {
             old: present.object.as_ref(),
-            new: object,
+            new,
             pods: &present.pods,
             revisions: &present.revisions,
             budgets: &present.budgets,
@@ -64,7 +81,10 @@ fn run(options: &PlanOptions) -> anyhow::Result<u8> {
             history: &present.history,
             now: Timestamp::now(),
         };
-        forecasts.extend(forecast(&situation));
+        forecasts.extend(forecast(&situation).map(|mut forecast| {
+            forecast.holds.extend(said);
+            forecast
+        }));
     }
     let printed = if options.json {
         format!("{:#}\n", json!({"plans": forecasts}))
@@ -111,10 +131,16 @@ fn ask(options: &PlanOptions, object: &Value) -> anyhow::Result<Present> {
         };
         let same = live::list(&client, group, version, kind, Some(namespace)).await?;
         let same = same.with_context(|| format!("the cluster has no {kind} in {group}/{version}"))?;
+        let live = same
+            .into_iter()
+            .find(|other| other["metadata"]["name"] == object["metadata"]["name"]);
+        let applied = match &live {
+            Some(live) => Some(apply::ask(&client, namespace, live, object).await),
+            None => None,
+        };
         Ok(Present {
-            object: same
-                .into_iter()
-                .find(|other| other["metadata"]["name"] == object["metadata"]["name"]),
+            applied,
+            object: live,
             pods: list("", "v1", "Pod").await?,
             revisions: list("apps", "v1", "ControllerRevision").await?,
             budgets: list("policy", "v1", "PodDisruptionBudget").await?,

@@ -108,6 +108,26 @@ fn a_rollout_goes_as_it_was_planned() {
     assert_eq!(told["first"], json!([order[0]]), "maxUnavailable is 1: {text}");
     assert_eq!(pods(), before, "a plan changes nothing");
 
+    // What others have set in the meantime stays, and is no change.
+    let patch = json!({"spec": {"replicas": 3, "template": {"metadata": {"annotations": {"restarted": "yes"}}}}});
+    cluster.kubectl(&["patch", "clonesets", "web", "--type=merge", "-p", &patch.to_string()]);
+    cluster.wait("the annotation in the pods", &["clonesets", "web"], |web| {
+        web["status"]["updatedReplicas"] == 3 && web["status"]["observedGeneration"] == web["metadata"]["generation"]
+    });
+    let (code, text, error) = plan(&live, &set(|_| ()));
+    assert_eq!(code, 0, "{error}");
+    let told: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(told["plans"][0]["outcome"], "nothing", "{text}");
+    let (code, text, error) = plan(
+        &live,
+        &set(|set| set["spec"]["selector"] = json!({"matchLabels": {"app": "other"}})),
+    );
+    assert_eq!(code, 0, "{error}");
+    assert!(
+        text.contains("the API server would refuse it: ") && text.contains("selector"),
+        "{text}"
+    );
+
     // Partition 2 lets exactly the first pod of the order go.
     cluster.apply(&set(|set| {
         second_image(set);
@@ -121,4 +141,46 @@ fn a_rollout_goes_as_it_was_planned() {
         let wanted = if name == order[0] { json!(1) } else { restarts.clone() };
         assert_eq!(after[name], (uid.clone(), wanted), "{name} of {order:?}");
     }
+}
+
+#[test]
+fn what_others_set_in_a_deployment_stays() {
+    let Some(cluster) = Cluster::boot_with(0, &[]) else {
+        return;
+    };
+    let manifest = |env: &[&str]| {
+        let env: Vec<_> = env.iter().map(|name| json!({"name": name, "value": "1"})).collect();
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": {
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {"metadata": {"labels": {"app": "web"}},
+                "spec": {"containers": [{"name": "web", "image": "web:v1", "env": env}]}}}})
+        .to_string()
+    };
+    let kubeconfig = cluster.dir().join("kubeconfig");
+    let outcome = |manifest: &str| {
+        let live = ["--kubeconfig", kubeconfig.to_str().unwrap(), "--json"];
+        let (code, text, error) = plan(&live, manifest);
+        assert_eq!(code, 0, "{error}");
+        let told: Value = serde_json::from_str(&text).expect("JSON");
+        told["plans"][0]["outcome"].as_str().unwrap_or_default().to_owned()
+    };
+    cluster.apply(&manifest(&["A", "B"]));
+    cluster.kubectl(&["scale", "deployment/web", "--replicas=2"]);
+    cluster.kubectl(&["set", "env", "deployment/web", "X=1"]);
+    assert_eq!(outcome(&manifest(&["A", "B"])), "nothing");
+    assert_eq!(outcome(&manifest(&["A"])), "recreate");
+
+    // As kubectl does it.
+    cluster.apply(&manifest(&["A"]));
+    let live = cluster.get(&["deployment", "web"]).expect("the Deployment");
+    let env = live
+        .pointer("/spec/template/spec/containers/0/env")
+        .and_then(Value::as_array)
+        .expect("variables");
+    let names: Vec<_> = env.iter().map(|variable| &variable["name"]).collect();
+    assert!(
+        names.len() == 2 && names.contains(&&json!("A")) && names.contains(&&json!("X")),
+        "{env:?}"
+    );
+    assert_eq!(outcome(&manifest(&["A"])), "nothing");
 }
