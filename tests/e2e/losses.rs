@@ -142,6 +142,7 @@ fn a_release_that_loses_is_counted_held_and_brought_back() {
             "--mode",
             "http=50",
             "--record",
+            "--retry-idle-close",
             "--json",
             "--kubeconfig",
         ])
