@@ -14,8 +14,9 @@ fn application() -> String {
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
         "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "web"}}, "template": {
             "metadata": {"labels": {"app": "web"}},
-            "spec": {"terminationGracePeriodSeconds": 5, "containers": [{
-                "name": "app", "image": "web:v1",
+            // It ends without a word: asked politely, it would say goodbye to everybody.
+            "spec": {"os": {"name": "linux"}, "terminationGracePeriodSeconds": 5, "containers": [{
+                "name": "app", "image": "web:v1", "lifecycle": {"stopSignal": "SIGKILL"},
                 "env": [{"name": "APP_TCP_PORT", "value": "9000"}],
                 "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1},
             }]},
