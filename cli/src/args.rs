@@ -1,11 +1,15 @@
 //! What the user may type. Parsing only: policy sits in the modules that get these structures.
 
+mod check;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use serde::{Deserialize, Serialize};
+
+pub(crate) use check::{CheckFormat, CheckOptions, FailOn, PlanOptions, PolicyAction};
 
 /// Keeps applications on Kubernetes afloat while their containers are replaced in place.
 #[derive(Parser)]
@@ -202,81 +206,6 @@ pub(crate) struct ClusterFlags {
     /// Namespace [default: the context's]
     #[arg(short, long)]
     pub(crate) namespace: Option<String>,
-}
-
-/// `afloat check`
-#[derive(Args, Clone, Debug)]
-pub(crate) struct CheckOptions {
-    /// YAML or JSON with objects: a file, a folder with all below it, or - for standard input (may be given several times)
-    #[arg(short = 'f', long = "filename", value_name = "FILE")]
-    pub(crate) files: Vec<PathBuf>,
-    #[command(flatten)]
-    pub(crate) cluster: ClusterFlags,
-    /// Look at all namespaces of the cluster
-    #[arg(short = 'A', long, conflicts_with = "namespace")]
-    pub(crate) all_namespaces: bool,
-    /// How to print the findings
-    #[arg(long, value_enum, default_value_t = CheckFormat::Text)]
-    pub(crate) format: CheckFormat,
-    /// Print the fix of each finding, as a JSON patch (text only; the other formats have it always)
-    #[arg(long)]
-    pub(crate) fixes: bool,
-    /// A rule to leave out (may be given several times)
-    #[arg(long, value_name = "RULE", value_parser = parse_rule)]
-    pub(crate) ignore: Vec<String>,
-    /// End with exit code 1 if there is a finding of at least this severity
-    #[arg(long, value_enum, default_value_t = FailOn::Error)]
-    pub(crate) fail_on: FailOn,
-    /// Data folder of `afloat up` whose images are looked into
-    #[arg(long, env = "AFLOAT_DATA_DIR", value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
-    /// Say all there is to say about a rule
-    #[arg(long, value_name = "RULE", value_parser = parse_rule)]
-    pub(crate) explain: Option<String>,
-    /// List all rules
-    #[arg(long)]
-    pub(crate) rules: bool,
-}
-
-/// `afloat plan`
-#[derive(Args, Clone, Debug)]
-pub(crate) struct PlanOptions {
-    /// YAML or JSON with the objects as they shall be: a file, a folder, or - for standard input (may be given several times)
-    #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
-    pub(crate) files: Vec<PathBuf>,
-    /// The objects as they are [default: those of the cluster]
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["kubeconfig", "context", "namespace"])]
-    pub(crate) against: Vec<PathBuf>,
-    #[command(flatten)]
-    pub(crate) cluster: ClusterFlags,
-    /// Print the plans as one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// Data folder of `afloat up`, to tell which names are one image
-    #[arg(long, env = "AFLOAT_DATA_DIR", value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
-}
-
-/// How `afloat check` prints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum CheckFormat {
-    /// For people
-    Text,
-    /// One JSON object
-    Json,
-    /// SARIF 2.1.0, for code hosts
-    Sarif,
-}
-
-/// When `afloat check` fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum FailOn {
-    /// At errors
-    Error,
-    /// At warnings and errors
-    Warning,
-    /// Only at bad input
-    Never,
 }
 
 /// `afloat dns`
@@ -478,11 +407,6 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
 
 fn parse_mirror(text: &str) -> Result<String, String> {
     afloat_runtime::registry::Mirror::parse(text).map(|_| text.to_owned())
-}
-
-fn parse_rule(text: &str) -> Result<String, String> {
-    let known = afloat_check::report::rule(text).map(|_| text.to_owned());
-    known.ok_or_else(|| "there is no such rule; `afloat check --rules` lists them".to_owned())
 }
 
 fn parse_pair(text: &str) -> Result<(String, String), String> {

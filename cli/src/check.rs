@@ -3,6 +3,7 @@
 pub(crate) mod images;
 pub(crate) mod input;
 pub(crate) mod live;
+mod policies;
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
@@ -43,10 +44,15 @@ fn run(options: &CheckOptions) -> anyhow::Result<u8> {
         output::print(&list())?;
         return Ok(0);
     }
+    if options.policy {
+        output::print(&policies::print(options)?)?;
+        return Ok(0);
+    }
     let objects = read(options)?;
     let values: Vec<Value> = objects.iter().map(|object| object.value.clone()).collect();
     let images = images::known(options.data_dir.as_deref(), &values)?;
-    let ignored: BTreeSet<String> = options.ignore.iter().cloned().collect();
+    let ids = RULES.iter().map(|rule| rule.id);
+    let ignored: BTreeSet<String> = ids.filter(|id| !options.wants(id)).map(str::to_owned).collect();
     let findings = afloat_check::check(&values, &images, &ignored);
     let places = |finding: &Finding| {
         let object = objects.get(finding.index);
@@ -73,6 +79,14 @@ fn run(options: &CheckOptions) -> anyhow::Result<u8> {
     };
     let fails = least.is_some_and(|least| findings.iter().any(|finding| finding.severity >= least));
     Ok(u8::from(fails))
+}
+
+impl CheckOptions {
+    /// Whether a rule is looked for.
+    fn wants(&self, id: &str) -> bool {
+        let among = |ids: &[String]| ids.iter().any(|named| named == id);
+        (self.rule.is_empty() || among(&self.rule)) && !among(&self.ignore)
+    }
 }
 
 fn read(options: &CheckOptions) -> anyhow::Result<Vec<Read>> {

@@ -133,11 +133,69 @@ fn bad_input_is_one_line() {
         (&["--kubeconfig", "/no/such/file"], "/no/such/file"),
         (&["-f", "-", "--data-dir", "/no/such/dir"], "/no/such/dir"),
         (&["--explain", "sail"], "--rules"),
+        (&["--policy", "-f", "-"], "--filename"),
+        (&["--policy", "-A"], "--all-namespaces"),
+        (&["--policy", "--rule", "last-endpoint"], "the Services"),
+        (&["--policy", "--rule", "no-grace", "--ignore", "no-grace"], "--ignore"),
+        (
+            &["--policy", "--action", "warn", "--action", "deny"],
+            "exclude each other",
+        ),
+        (
+            &["--policy", "--action", "shout"],
+            "[possible values: Warn, Deny, Audit]",
+        ),
+        (&["--policy", "--namespace-selector", "a=b c"], "--namespace-selector"),
+        (&["--policy", "--namespace-selector", ""], "all namespaces"),
+        (&["--action", "Warn"], "--policy"),
     ] {
         let (code, _, error) = check(arguments, pod);
         assert_eq!(code, 2, "{arguments:?}: {error}");
         assert!(error.contains(word), "{arguments:?}: {error}");
     }
+}
+
+#[test]
+fn rules_are_chosen() {
+    let one = ["-f", "-", "--format", "json", "--rule", "recreate-without-drain"];
+    let (code, text, _) = check(&one, LOSSY);
+    assert_eq!(
+        (code, rules(&text).as_slice()),
+        (0, &["recreate-without-drain".into()][..])
+    );
+    let (_, text, _) = check(&[&one[..], &["--ignore", "recreate-without-drain"]].concat(), LOSSY);
+    assert!(rules(&text).is_empty(), "{text}");
+}
+
+#[test]
+fn policies_are_printed() {
+    let (code, text, _) = check(&["--policy"], "");
+    assert_eq!(code, 0);
+    let (_, list, _) = check(&["--rules"], "");
+    for id in list.lines().map(|line| line.split_whitespace().next().unwrap()) {
+        let policy = text.contains(&format!("policyName: afloat-{id}\n"));
+        let reason = text.contains(&format!("#   {id}: "));
+        assert!(policy != reason, "{id} has either a policy or a reason why not");
+    }
+    // What it is for an API server to take them: tests/operator.
+    let chosen = [
+        "--rule",
+        "no-grace",
+        "--action",
+        "Audit",
+        "--action",
+        "deny",
+        "--namespace-selector",
+        "team in (a,b),!x",
+    ];
+    let (code, text, _) = check(&[&["--policy"], &chosen[..]].concat(), "");
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&text).expect("YAML");
+    assert_eq!((code, objects.len()), (0, 2), "{text}");
+    let spec = &objects[1]["spec"];
+    assert_eq!(spec["validationActions"], serde_json::json!(["Deny", "Audit"]));
+    let selector = &spec["matchResources"]["namespaceSelector"]["matchExpressions"];
+    assert_eq!(selector[0]["values"], serde_json::json!(["a", "b"]));
+    assert_eq!(selector[1], serde_json::json!({"key": "x", "operator": "DoesNotExist"}));
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod embedded;
 mod ground;
 mod kube_apiserver;
 mod operator;
+mod policies;
 mod process;
 mod rights;
 
@@ -46,6 +47,13 @@ fn on_kube_apiserver() {
 fn the_agent_on_kube_apiserver() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(agent::uses_its_rights());
+}
+
+/// The policies of `afloat check --policy`.
+#[test]
+fn policies_on_kube_apiserver() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(policies::say_what_check_says());
 }
 
 /// Everything of a ground happens on the test's own thread, so its processes end with it.

@@ -33,6 +33,11 @@ impl LabelSelector {
         Self::parse(&text)
     }
 
+    /// As objects have it.
+    pub fn to_api(&self) -> k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector {
+        self.0.clone().into()
+    }
+
     /// Whether it selects everything.
     pub fn selects_all(&self) -> bool {
         self.0.selects_all()

@@ -4,6 +4,7 @@
 mod object;
 mod patch;
 pub mod plan;
+pub mod policy;
 pub mod report;
 mod rules;
 
@@ -55,6 +56,7 @@ pub struct Rule {
     /// Where to read on.
     pub link: &'static str,
     test: Test,
+    cel: policy::Cel,
 }
 
 /// What a rule looks at.

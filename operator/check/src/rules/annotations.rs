@@ -5,6 +5,7 @@ use afloat_rollout::loss::Limit;
 use serde_json::{Value, json};
 
 use crate::object::{Workload, World, annotation};
+use crate::policy::{Cel, On, Part};
 use crate::{Hit, Rule, Severity, Test, patch};
 
 const LINK: &str = "https://kubernetes.io/docs/concepts/overview/working-with-objects/annotations/";
@@ -21,6 +22,17 @@ pub(super) const VALUE: Rule = Rule {
              or Rollback.",
     link: LINK,
     test: Test::Object(value),
+    cel: Cel::Finds {
+        on: On::Workloads,
+        part: Part::Annotations,
+        found: "variables.keys.filter(k, k in variables.annotations).filter(k, \
+                k == 'afloat.dev/drain' ? !(variables.annotations[k] in ['Timed', 'Observed']) \
+                : k == 'afloat.dev/on-loss' ? !(variables.annotations[k] in ['Pause', 'Rollback']) \
+                : !variables.annotations[k].trim().matches('^[+]?0*[0-9]{1,19}$') && \
+                !(variables.annotations[k].trim().matches('^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)? *%$') && \
+                double(variables.annotations[k].replace('%', '').trim()) >= 0.0 && \
+                double(variables.annotations[k].replace('%', '').trim()) <= 100.0))",
+    },
 };
 
 fn pointer(key: &str) -> String {
@@ -64,6 +76,12 @@ pub(super) const PLACE: Rule = Rule {
     remedy: "Put it into the CloneSet's metadata.annotations.",
     link: LINK,
     test: Test::Workload(place),
+    cel: Cel::Finds {
+        on: On::Workloads,
+        part: Part::Both,
+        found: "variables.keys.filter(k, k in variables.podAnnotations).map(k, k + ' in the pod template') + \
+                variables.keys.filter(k, variables.kind != 'CloneSet' && k in variables.annotations)",
+    },
 };
 
 fn place(_: &World<'_>, workload: &Workload<'_>) -> Vec<Hit> {

@@ -3,6 +3,7 @@
 use afloat_api::PodUpdatePolicy;
 
 use crate::object::{Workload, World};
+use crate::policy::{Cel, On, Part};
 use crate::{Hit, Rule, Severity, Test};
 
 const IMAGES: &str = "https://kubernetes.io/docs/concepts/containers/images/";
@@ -17,6 +18,13 @@ pub(super) const LATEST_TAG: Rule = Rule {
     remedy: "Name a version or a digest.",
     link: IMAGES,
     test: Test::Workload(latest_tag),
+    cel: Cel::Finds {
+        on: On::Workloads,
+        part: Part::Spec,
+        found: "variables.containers.filter(c, has(c.image) && c.image != '' && !c.image.contains('@') && \
+                c.image.matches('(^|/)[^/:]*(:latest)?$') && (variables.inPlace || \
+                (has(c.imagePullPolicy) && c.imagePullPolicy != 'Always'))).map(c, c.name)",
+    },
 };
 
 /// Whether the reference names no version: no tag and no digest, or the tag latest.
@@ -59,6 +67,12 @@ pub(super) const INIT_SHARES_IMAGE: Rule = Rule {
     remedy: "Give the init container an image of its own whose version changes seldom, or do its work in the application's start.",
     link: "https://openkruise.io/docs/core-concepts/inplace-update",
     test: Test::Workload(init_shares_image),
+    cel: Cel::Finds {
+        on: On::CloneSets,
+        part: Part::Spec,
+        found: "!variables.inPlace ? [] : variables.initContainers.filter(i, has(i.image) && i.image != '' && \
+                variables.containers.exists(c, has(c.image) && c.image == i.image)).map(i, i.name)",
+    },
 };
 
 fn init_shares_image(_: &World<'_>, workload: &Workload<'_>) -> Vec<Hit> {
@@ -92,6 +106,7 @@ pub(super) const TWO_TAGS: Rule = Rule {
     remedy: "Use one name for one image, or its digest.",
     link: IMAGES,
     test: Test::Workload(two_tags),
+    cel: Cel::Needs("what is in the images"),
 };
 
 fn two_tags(world: &World<'_>, workload: &Workload<'_>) -> Vec<Hit> {

@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 use super::shutdown::pre_stop_seconds;
 use crate::object::{Container, Workload, World};
+use crate::policy::variables::{number, sleep, span};
+use crate::policy::{Cel, On, Part};
 use crate::{Hit, Rule, Severity, Test, patch};
 
 const PROBES: &str =
@@ -21,6 +23,7 @@ pub(super) const NO_READINESS_PROBE: Rule = Rule {
     remedy: "Add a readinessProbe that asks what the application answers when it can serve, rather httpGet than tcpSocket.",
     link: PROBES,
     test: Test::Workload(no_readiness_probe),
+    cel: Cel::Needs("the Services that send requests to the pods"),
 };
 
 fn no_readiness_probe(world: &World<'_>, workload: &Workload<'_>) -> Vec<Hit> {
@@ -84,6 +87,19 @@ pub(super) const LIVENESS_BEFORE_READY: Rule = Rule {
     remedy: "Add a startupProbe: the other two wait for it.",
     link: PROBES,
     test: Test::Workload(liveness_before_ready),
+    cel: Cel::Finds {
+        on: On::Workloads,
+        part: Part::Spec,
+        found: concat!(
+            "variables.lasting.filter(c, has(c.livenessProbe) && has(c.readinessProbe) && !has(c.startupProbe) && ",
+            number!("c.livenessProbe", "initialDelaySeconds", "0"),
+            " + ",
+            span!("c.livenessProbe"),
+            " <= ",
+            number!("c.readinessProbe", "initialDelaySeconds", "0"),
+            ").map(c, c.name)"
+        ),
+    },
 };
 
 fn liveness_before_ready(_: &World<'_>, workload: &Workload<'_>) -> Vec<Hit> {
@@ -124,6 +140,15 @@ pub(super) const SLOW_START: Rule = Rule {
              readiness wait until it succeeds once.",
     link: PROBES,
     test: Test::Workload(slow_start),
+    cel: Cel::Finds {
+        on: On::Workloads,
+        part: Part::Spec,
+        found: concat!(
+            "variables.lasting.filter(c, has(c.livenessProbe) && !has(c.startupProbe) && ",
+            number!("c.livenessProbe", "initialDelaySeconds", "0"),
+            " >= 30).map(c, c.name)"
+        ),
+    },
 };
 
 fn slow_start(_: &World<'_>, workload: &Workload<'_>) -> Vec<Hit> {
@@ -151,6 +176,25 @@ fn slow_start(_: &World<'_>, workload: &Workload<'_>) -> Vec<Hit> {
     found
 }
 
+/// CEL: both probes ask this way and the same, or neither asks this way.
+macro_rules! same {
+    ($kind:literal) => {
+        concat!(
+            " && (has(c.livenessProbe.",
+            $kind,
+            ") ? has(c.readinessProbe.",
+            $kind,
+            ") && c.livenessProbe.",
+            $kind,
+            " == c.readinessProbe.",
+            $kind,
+            " : !has(c.readinessProbe.",
+            $kind,
+            "))"
+        )
+    };
+}
+
 pub(super) const LIVENESS_EQUALS_READINESS: Rule = Rule {
     id: "liveness-equals-readiness",
     severity: Severity::Warning,
@@ -161,6 +205,22 @@ pub(super) const LIVENESS_EQUALS_READINESS: Rule = Rule {
     remedy: "Let liveness ask something cheaper, or give it a failureThreshold several times that of readiness.",
     link: PROBES,
     test: Test::Workload(liveness_equals_readiness),
+    cel: Cel::Finds {
+        on: On::Workloads,
+        part: Part::Spec,
+        found: concat!(
+            "variables.lasting.filter(c, has(c.livenessProbe) && has(c.readinessProbe)",
+            same!("httpGet"),
+            same!("tcpSocket"),
+            same!("grpc"),
+            same!("exec"),
+            " && ",
+            span!("c.livenessProbe"),
+            " <= ",
+            span!("c.readinessProbe"),
+            ").map(c, c.name)"
+        ),
+    },
 };
 
 fn handler(probe: &Value) -> Vec<(&'static str, &Value)> {
@@ -195,6 +255,21 @@ fn liveness_equals_readiness(_: &World<'_>, workload: &Workload<'_>) -> Vec<Hit>
     found
 }
 
+/// CEL: the probe's own grace ends while preStop still sleeps.
+macro_rules! cut {
+    ($probe:literal) => {
+        concat!(
+            "(has(s.container.",
+            $probe,
+            ") && has(s.container.",
+            $probe,
+            ".terminationGracePeriodSeconds) && s.seconds > double(s.container.",
+            $probe,
+            ".terminationGracePeriodSeconds) - 1.0)"
+        )
+    };
+}
+
 pub(super) const LIVENESS_GRACE: Rule = Rule {
     id: "liveness-grace-cuts-prestop",
     severity: Severity::Warning,
@@ -204,6 +279,17 @@ pub(super) const LIVENESS_GRACE: Rule = Rule {
     remedy: "Raise the probe's terminationGracePeriodSeconds above preStop, or leave it out.",
     link: PROBES,
     test: Test::Workload(liveness_grace),
+    cel: Cel::Finds {
+        on: On::Workloads,
+        part: Part::Spec,
+        found: concat!(
+            "variables.lastingStops.filter(s, ",
+            cut!("livenessProbe"),
+            " || ",
+            cut!("startupProbe"),
+            ").map(s, s.container.name)"
+        ),
+    },
 };
 
 fn liveness_grace(_: &World<'_>, workload: &Workload<'_>) -> Vec<Hit> {
@@ -243,6 +329,15 @@ pub(super) const POST_START_BLOCKS: Rule = Rule {
              restartPolicy Always).",
     link: "https://kubernetes.io/docs/concepts/containers/container-lifecycle-hooks/",
     test: Test::Workload(post_start_blocks),
+    cel: Cel::Finds {
+        on: On::Workloads,
+        part: Part::Spec,
+        found: concat!(
+            "variables.lasting.filter(c, has(c.lifecycle) && has(c.lifecycle.postStart)).filter(c, ",
+            sleep!("c.lifecycle.postStart"),
+            " > 0.0).map(c, c.name)"
+        ),
+    },
 };
 
 fn post_start_blocks(_: &World<'_>, workload: &Workload<'_>) -> Vec<Hit> {

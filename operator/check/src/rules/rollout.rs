@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 
 use crate::object::{Workload, World, amount, annotation, items, matcher, namespace};
+use crate::policy::{Cel, On, Part};
 use crate::{Hit, Rule, Severity, Test, patch};
 
 const IN_PLACE: &str = "https://openkruise.io/docs/core-concepts/inplace-update";
@@ -23,6 +24,7 @@ pub(super) const IN_PLACE_WITHOUT_GRACE: Rule = Rule {
              CloneSet with afloat.dev/drain: Observed, which waits for what the proxies report.",
     link: IN_PLACE,
     test: Test::Workload(in_place_without_grace),
+    cel: Cel::Needs("the Services that send requests to the pods"),
 };
 
 fn in_place_without_grace(world: &World<'_>, workload: &Workload<'_>) -> Vec<Hit> {
@@ -117,6 +119,7 @@ pub(super) const LAST_ENDPOINT: Rule = Rule {
     remedy: "Run two pods; or let a CloneSet surge (maxSurge: 1), which keeps the last available pod until another one is.",
     link: DEPLOYMENT,
     test: Test::Workload(last_endpoint),
+    cel: Cel::Needs("the Services that send requests to the pods"),
 };
 
 fn goes(workload: &Workload<'_>) -> bool {
@@ -157,6 +160,7 @@ pub(super) const SINGLE_REPLICA: Rule = Rule {
     remedy: "Run two pods, on different nodes (topologySpreadConstraints), with a PodDisruptionBudget.",
     link: "https://kubernetes.io/docs/concepts/workloads/pods/disruptions/",
     test: Test::Workload(single_replica),
+    cel: Cel::Needs("the Services that send requests to the pods"),
 };
 
 fn single_replica(world: &World<'_>, workload: &Workload<'_>) -> Vec<Hit> {
@@ -181,6 +185,24 @@ pub(super) const MAX_UNAVAILABLE_ALL: Rule = Rule {
     remedy: "Set maxUnavailable to a part of the pods (25%), and use RollingUpdate.",
     link: DEPLOYMENT,
     test: Test::Workload(max_unavailable_all),
+    cel: Cel::Finds {
+        on: On::Workloads,
+        part: Part::Spec,
+        found: concat!(
+            "variables.kind == 'DaemonSet' ? (has(variables.rolling.maxUnavailable) && \
+             variables.rolling.maxUnavailable == '100%' ? ['maxUnavailable: 100%'] : []) ",
+            ": variables.replicas <= 1 ? [] ",
+            ": variables.kind == 'Deployment' && has(variables.strategy.type) && variables.strategy.type == 'Recreate' \
+             ? ['strategy: Recreate'] ",
+            // Rounded up, it is all of them sooner.
+            ": variables.maxUnavailable.matches('^[0-9]+%$') && (variables.kind == 'Deployment' || variables.surges \
+             ? int(variables.maxUnavailable.replace('%', '')) >= 100 \
+             : int(variables.maxUnavailable.replace('%', '')) * variables.replicas > 100 * (variables.replicas - 1)) \
+             ? ['maxUnavailable: ' + variables.maxUnavailable] ",
+            ": variables.maxUnavailable.matches('^[0-9]+$') && int(variables.maxUnavailable) >= variables.replicas \
+             ? ['maxUnavailable: ' + variables.maxUnavailable] : []",
+        ),
+    },
 };
 
 fn max_unavailable_all(_: &World<'_>, workload: &Workload<'_>) -> Vec<Hit> {
@@ -228,6 +250,12 @@ pub(super) const HOST_PORT: Rule = Rule {
              keeps the pod where it is.",
     link: "https://kubernetes.io/docs/concepts/configuration/overview/",
     test: Test::Workload(host_port),
+    cel: Cel::Finds {
+        on: On::Workloads,
+        part: Part::Spec,
+        found: "variables.inPlace || variables.kind == 'DaemonSet' ? [] : variables.containers.filter(c, has(c.ports) && \
+                c.ports.exists(p, has(p.hostPort) && p.hostPort > 0)).map(c, c.name)",
+    },
 };
 
 fn host_port(_: &World<'_>, workload: &Workload<'_>) -> Vec<Hit> {
@@ -295,6 +323,15 @@ pub(super) const BUDGET_ALLOWS_NOTHING: Rule = Rule {
     remedy: "Allow one: maxUnavailable: 1, and run more pods than must be available.",
     link: BUDGETS,
     test: Test::Object(budget_allows_nothing),
+    cel: Cel::Finds {
+        on: On::Budgets,
+        part: Part::Spec,
+        found: "!has(variables.spec.selector) ? [] \
+                : has(variables.spec.maxUnavailable) ? (string(variables.spec.maxUnavailable).matches('^0*[1-9][0-9]*%?$') \
+                ? [] : ['maxUnavailable: ' + string(variables.spec.maxUnavailable)]) \
+                : has(variables.spec.minAvailable) && string(variables.spec.minAvailable) == '100%' \
+                ? ['minAvailable: 100%'] : []",
+    },
 };
 
 fn budget_allows_nothing(world: &World<'_>, budget: &Value) -> Vec<Hit> {
@@ -319,6 +356,7 @@ pub(super) const BUDGET_ALLOWS_ALL: Rule = Rule {
     remedy: "Set maxUnavailable: 1, or a minAvailable that is enough to serve.",
     link: BUDGETS,
     test: Test::Object(budget_allows_all),
+    cel: Cel::Needs("the pods that the budget is for"),
 };
 
 fn budget_allows_all(world: &World<'_>, budget: &Value) -> Vec<Hit> {

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::object::{Workload, World};
 use crate::object::{namespace, ports, selects, target};
+use crate::policy::Cel;
 use crate::{Hit, Rule, Severity, Test};
 
 const SERVICES: &str = "https://kubernetes.io/docs/concepts/services-networking/service/";
@@ -17,6 +18,7 @@ pub(super) const SELECTS_NOTHING: Rule = Rule {
     remedy: "Make spec.selector a part of the labels in the workload's spec.template.metadata.labels.",
     link: SERVICES,
     test: Test::Object(selects_nothing),
+    cel: Cel::Needs("the pods in the Service's namespace"),
 };
 
 /// The workloads of the Service's namespace, and those of them that it selects; None if it is no Service that selects.
@@ -64,6 +66,7 @@ pub(super) const PORT_UNKNOWN: Rule = Rule {
     remedy: "Name the container's port so, or give targetPort the number.",
     link: SERVICES,
     test: Test::Object(port_unknown),
+    cel: Cel::Needs("the pods in the Service's namespace"),
 };
 
 fn port_unknown(world: &World<'_>, service: &Value) -> Vec<Hit> {

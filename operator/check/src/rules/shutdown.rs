@@ -5,6 +5,7 @@ use afloat_api::names::{DRAIN, DRAIN_OBSERVED};
 use serde_json::{Value, json};
 
 use crate::object::{Container, Workload, World, annotation};
+use crate::policy::{Cel, On, Part};
 use crate::{Hit, Rule, Severity, Test, patch};
 
 const TERMINATION: &str = "https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination";
@@ -77,6 +78,7 @@ pub(super) const RECREATE_WITHOUT_DRAIN: Rule = Rule {
              at least 30 s above it; or use a CloneSet with afloat.dev/drain: Observed or an update in place.",
     link: TERMINATION,
     test: Test::Workload(recreate_without_drain),
+    cel: Cel::Needs("the Services that send requests to the pods"),
 };
 
 fn recreate_without_drain(world: &World<'_>, workload: &Workload<'_>) -> Vec<Hit> {
@@ -112,6 +114,11 @@ pub(super) const PRE_STOP_EXCEEDS_GRACE: Rule = Rule {
     remedy: "Set terminationGracePeriodSeconds to preStop plus what the process needs to stop, 30 s at least.",
     link: TERMINATION,
     test: Test::Workload(pre_stop_exceeds_grace),
+    cel: Cel::Finds {
+        on: On::Workloads,
+        part: Part::Spec,
+        found: "variables.longest.filter(s, s.seconds > double(variables.grace) - 1.0).map(s, s.container.name)",
+    },
 };
 
 fn pre_stop_exceeds_grace(_: &World<'_>, workload: &Workload<'_>) -> Vec<Hit> {
@@ -137,6 +144,12 @@ pub(super) const GRACE_TOO_SHORT: Rule = Rule {
     remedy: "Set terminationGracePeriodSeconds to preStop + 30 s; a process that stops sooner is not waited for.",
     link: TERMINATION,
     test: Test::Workload(grace_too_short),
+    cel: Cel::Finds {
+        on: On::Workloads,
+        part: Part::Spec,
+        found: "variables.longest.filter(s, s.seconds > 0.0 && s.seconds <= double(variables.grace) - 1.0 && \
+                s.seconds > double(variables.grace) - 30.0).map(s, s.container.name)",
+    },
 };
 
 fn grace_too_short(_: &World<'_>, workload: &Workload<'_>) -> Vec<Hit> {
@@ -164,6 +177,11 @@ pub(super) const NO_GRACE: Rule = Rule {
     remedy: "Leave terminationGracePeriodSeconds out (30 s), or set it to preStop + 30 s.",
     link: TERMINATION,
     test: Test::Workload(no_grace),
+    cel: Cel::Finds {
+        on: On::Workloads,
+        part: Part::Spec,
+        found: "variables.grace > 0 ? [] : ['terminationGracePeriodSeconds: ' + string(variables.grace)]",
+    },
 };
 
 fn no_grace(_: &World<'_>, workload: &Workload<'_>) -> Vec<Hit> {
@@ -184,6 +202,7 @@ pub(super) const SHELL_MISSING: Rule = Rule {
     remedy: "Use the sleep handler (Kubernetes 1.30) or httpGet, or put the program into the image.",
     link: "https://kubernetes.io/docs/concepts/containers/container-lifecycle-hooks/",
     test: Test::Workload(shell_missing),
+    cel: Cel::Needs("the files in the image"),
 };
 
 /// Where a program without a slash is looked for.

@@ -1,0 +1,141 @@
+//! What the rules' CEL expressions share: variables of the policy, and pieces of text.
+//!
+//! Everything starts from `dyn(object)`: one policy is for several kinds, and no field is in all of their schemas.
+
+/// A number of a probe, or its default.
+macro_rules! number {
+    ($probe:literal, $field:literal, $default:literal) => {
+        concat!(
+            "(has(", $probe, ".", $field, ") ? ", $probe, ".", $field, " : ", $default, ")"
+        )
+    };
+}
+pub(crate) use number;
+
+/// Seconds for which a probe fails before it has failed.
+macro_rules! span {
+    ($probe:literal) => {
+        concat!(
+            crate::policy::variables::number!($probe, "periodSeconds", "10"),
+            " * ",
+            crate::policy::variables::number!($probe, "failureThreshold", "3")
+        )
+    };
+}
+pub(crate) use span;
+
+/// Seconds that a hook sleeps, as a double; -1 if it does not say. The same as
+/// [`sleep_seconds`](crate::rules::sleep_seconds), not rounded up.
+///
+/// Whatever ends a word of a shell becomes two spaces, so that two matches never want the same one.
+macro_rules! sleep {
+    ($hook:literal) => {
+        concat!(
+            "(has(",
+            $hook,
+            ".sleep) && has(",
+            $hook,
+            ".sleep.seconds) ? double(",
+            $hook,
+            ".sleep.seconds) : ",
+            "has(",
+            $hook,
+            ".exec) && has(",
+            $hook,
+            ".exec.command) ? [([0.0] + (' ' + ",
+            $hook,
+            ".exec.command.join(' ') + ' ')",
+            ".replace(' ', '  ').replace('\\t', '  ').replace('\\n', '  ').replace(';', '  ').replace('&', '  ')",
+            ".replace('|', '  ').replace('(', '  ').replace(')', '  ')",
+            ".findAll(' ([^ ]*/)?sleep +[\"\\']*[+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?[smh]?[\"\\']* ')",
+            ".map(m, double(m.find('[+.0-9][+.0-9eE-]*[smh]?[\"\\']* $').find('^[+.0-9eE-]+'))",
+            " * (m.matches('m[\"\\']* $') ? 60.0 : m.matches('h[\"\\']* $') ? 3600.0 : 1.0))).sum()]",
+            ".map(s, s > 0.0 ? s : -1.0)[0] : -1.0)",
+        )
+    };
+}
+pub(crate) use sleep;
+
+/// The containers of a list whose preStop says how long it sleeps: `{container, seconds}`.
+macro_rules! stops {
+    ($containers:literal) => {
+        concat!(
+            $containers,
+            ".filter(c, has(c.lifecycle) && has(c.lifecycle.preStop)).map(c, {'container': c, 'seconds': dyn(",
+            crate::policy::variables::sleep!("c.lifecycle.preStop"),
+            ")}).filter(s, s.seconds >= 0.0)"
+        )
+    };
+}
+
+/// The annotations that the operator reads from a CloneSet.
+const KEYS: &str = "['afloat.dev/drain', 'afloat.dev/max-loss', 'afloat.dev/on-loss']";
+
+/// Name and expression, each after those that it uses.
+pub(super) const VARIABLES: &[(&str, &str)] = &[
+    ("spec", "dyn(object).spec"),
+    ("kind", "object.kind"),
+    ("pod", "variables.spec.template.spec"),
+    // What runs beside each other.
+    (
+        "containers",
+        "has(variables.pod.containers) ? variables.pod.containers : []",
+    ),
+    (
+        "initContainers",
+        "has(variables.pod.initContainers) ? variables.pod.initContainers : []",
+    ),
+    // Not those that run to their end before the others.
+    (
+        "lasting",
+        "variables.containers + variables.initContainers.filter(c, has(c.restartPolicy) && c.restartPolicy == 'Always')",
+    ),
+    (
+        "grace",
+        "has(variables.pod.terminationGracePeriodSeconds) ? variables.pod.terminationGracePeriodSeconds : 30",
+    ),
+    ("stops", stops!("variables.containers")),
+    ("lastingStops", stops!("variables.lasting")),
+    (
+        "longest",
+        "variables.stops.filter(s, variables.stops.all(other, other.seconds <= s.seconds))",
+    ),
+    (
+        "strategy",
+        "has(variables.spec.updateStrategy) ? variables.spec.updateStrategy \
+         : has(variables.spec.strategy) ? variables.spec.strategy : dyn({})",
+    ),
+    (
+        "rolling",
+        "has(variables.strategy.rollingUpdate) ? variables.strategy.rollingUpdate : dyn({})",
+    ),
+    // A v1alpha1 type wins over a v1beta1 policy.
+    (
+        "inPlace",
+        "variables.kind == 'CloneSet' && (has(variables.strategy.type) && variables.strategy.type in \
+         ['ReCreate', 'InPlaceIfPossible', 'InPlaceOnly'] ? variables.strategy.type != 'ReCreate' \
+         : has(variables.rolling.podUpdatePolicy) && variables.rolling.podUpdatePolicy in ['InPlaceIfPossible', 'InPlaceOnly'])",
+    ),
+    ("replicas", "has(variables.spec.replicas) ? variables.spec.replicas : 1"),
+    (
+        "maxUnavailable",
+        "string(has(variables.rolling.maxUnavailable) ? variables.rolling.maxUnavailable \
+         : variables.kind == 'CloneSet' && has(variables.strategy.maxUnavailable) ? variables.strategy.maxUnavailable \
+         : variables.kind == 'CloneSet' ? dyn('20%') : variables.kind == 'Deployment' ? dyn('25%') : dyn('1'))",
+    ),
+    (
+        "surges",
+        "variables.kind == 'CloneSet' && string(has(variables.rolling.maxSurge) ? variables.rolling.maxSurge \
+         : has(variables.strategy.maxSurge) ? variables.strategy.maxSurge : dyn('0')).matches('^0*[1-9][0-9]*%?$')",
+    ),
+    ("keys", KEYS),
+    (
+        "annotations",
+        "has(object.metadata.annotations) ? dyn(object.metadata.annotations) : dyn({})",
+    ),
+    (
+        "podAnnotations",
+        "has(variables.spec.template.metadata) && has(variables.spec.template.metadata.annotations) \
+         ? variables.spec.template.metadata.annotations : dyn({})",
+    ),
+];
