@@ -53,7 +53,15 @@ fn the_agent_on_kube_apiserver() {
 #[test]
 fn policies_on_kube_apiserver() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(policies::say_what_check_says());
+    runtime.expect("a runtime").block_on(policies::on_kube_apiserver());
+}
+
+#[test]
+fn policies_on_the_embedded_cluster() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime
+        .expect("a runtime")
+        .block_on(policies::on_the_embedded_cluster());
 }
 
 /// Everything of a ground happens on the test's own thread, so its processes end with it.

@@ -1,5 +1,5 @@
-//! `afloat check --policy` on Kubernetes' own API server: it takes every policy, and then says of each object what
-//! `afloat check` says of that object alone.
+//! `afloat check --policy` on Kubernetes' own API server and on the embedded one: it takes every policy, and then says of
+//! each object what `afloat check` says of that object alone.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -11,6 +11,7 @@ use kube::Client;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::embedded::Embedded;
 use crate::ground::create;
 use crate::kube_apiserver::{KubeApiserver, client};
 use crate::operator::AFLOAT;
@@ -32,11 +33,20 @@ spec:
       - {name: log, image: 'log:1', lifecycle: {postStart: {exec: {command: [sleep, '1']}}}}
 ";
 
-pub(crate) async fn say_what_check_says() {
-    let Some(server) = KubeApiserver::start().await else {
-        return;
-    };
-    let client = client(&server.kubeconfig()).await.expect("a client");
+pub(crate) async fn on_kube_apiserver() {
+    if let Some(server) = KubeApiserver::start().await {
+        say_what_check_says(&server.kubeconfig()).await;
+    }
+}
+
+pub(crate) async fn on_the_embedded_cluster() {
+    if let Some(cluster) = Embedded::start().await {
+        say_what_check_says(&cluster.kubeconfig()).await;
+    }
+}
+
+async fn say_what_check_says(kubeconfig: &str) {
+    let client = client(kubeconfig).await.expect("a client");
     for crd in afloat_api::crds() {
         create(&client, serde_json::to_value(crd).expect("JSON")).await;
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::service_ip::Reservation;
 use crate::status::Status;
 use crate::write::{context, stamp};
-use crate::{ApiServer, crd, service_account, service_ip, view};
+use crate::{ApiServer, crd, policy, service_account, service_ip, view};
 
 fn is_service(resource: &Resource) -> bool {
     resource.group.is_empty() && resource.plural == "services"
@@ -173,8 +173,11 @@ impl ApiServer {
         kept.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    /// What follows from a committed write: a definition is served, an address is free again.
+    /// What follows from a committed write: a definition is served, a policy is heeded, an address is free again.
     pub(crate) fn written(&self, resource: &Resource, stored: &Bytes, removed: bool) {
+        if policy::is_policy(resource) {
+            self.load_policies();
+        }
         if crd::is_crd(resource) {
             match serde_json::from_slice::<Value>(stored) {
                 Ok(crd) => self.register(view::meta(&crd, "name")),

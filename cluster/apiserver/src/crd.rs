@@ -196,6 +196,7 @@ impl ApiServer {
                     namespace,
                     view::meta(&object, "name"),
                     &DeleteOptions::default(),
+                    None,
                 ))
                 .await
                 {

@@ -190,8 +190,8 @@ impl ApiServer {
     /// DELETE of an object.
     pub(crate) async fn delete(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
         let options = DeleteOptions::read(call, body)?;
-        let written = self
-            .remove(&call.resource, call.namespace(), call.name(), &options)
+        let (written, warnings) = self
+            .remove(&call.resource, call.namespace(), call.name(), &options, Some(call))
             .await?;
         if written.changed {
             self.inner
@@ -201,43 +201,49 @@ impl ApiServer {
         let last = view::parse(&call.resource, &written.bytes)?;
         if finished(&call.resource, &last) && !is_pod(&call.resource) {
             let status = success(&call.resource, call.name(), view::meta(&last, "uid"));
-            return reply::rendered(200, call.accept, status.to_string().into());
+            let answer = reply::rendered(200, call.accept, status.to_string().into())?;
+            return Ok(reply::with_warnings(answer, &warnings));
         }
-        self.respond(&call.resource, call.accept, &call.query, 200, &written.bytes, &[])
+        self.respond(&call.resource, call.accept, &call.query, 200, &written.bytes, &warnings)
     }
 
-    /// Deletes an object, or begins to.
+    /// Deletes an object, or begins to. `call`: of the client who wants it, for whom there may be warnings.
     pub(crate) async fn remove(
         &self,
         resource: &Resource,
         namespace: Option<&str>,
         name: &str,
         options: &DeleteOptions,
-    ) -> Result<Written, Status> {
+        call: Option<&Call>,
+    ) -> Result<(Written, Vec<String>), Status> {
+        let mut warnings = Vec::new();
         let written = self
             .modify(resource, namespace, name, options.dry_run, |current| {
                 if is_namespace(resource) && matches!(name, "default" | "kube-system" | "kube-public") {
                     return Err(Status::forbidden(resource, name, "this namespace may not be deleted"));
                 }
+                warnings = self.ask_policies(call, Some(current), None, options.dry_run)?;
                 plan(resource, current, options, Timestamp::now())
             })
             .await?;
         if crate::crd::is_crd(resource) && !options.dry_run {
             self.finish_crd(name);
         }
-        Ok(written)
+        Ok((written, warnings))
     }
 
     /// DELETE of a collection.
     pub(crate) async fn delete_collection(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
         let options = DeleteOptions::read(call, body)?;
-        let mut items = Vec::new();
+        let (mut items, mut warnings) = (Vec::new(), Vec::new());
         for entry in self.selected(call)? {
             let object = view::parse(&call.resource, &entry.value)?;
             let (namespace, name) = (view::meta(&object, "namespace"), view::meta(&object, "name"));
             let namespace = call.resource.namespaced.then_some(namespace);
-            match self.remove(&call.resource, namespace, name, &options).await {
-                Ok(written) => {
+            let removed = self.remove(&call.resource, namespace, name, &options, Some(call)).await;
+            match removed {
+                Ok((written, more)) => {
+                    warnings.extend(more);
                     if written.changed {
                         self.inner
                             .metrics
@@ -253,7 +259,8 @@ impl ApiServer {
         let revision = self.inner.store.revision().to_string();
         let list =
             json!({"kind": kind, "apiVersion": version, "metadata": {"resourceVersion": revision}, "items": items});
-        reply::rendered(200, call.accept, list.to_string().into())
+        let answer = reply::rendered(200, call.accept, list.to_string().into())?;
+        Ok(reply::with_warnings(answer, &warnings))
     }
 }
 

@@ -18,6 +18,7 @@ mod filter;
 mod metrics;
 mod openapi;
 pub mod pki;
+mod policy;
 mod protobuf;
 mod proxy;
 mod read;
@@ -47,6 +48,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use afloat_machinery::admission::Policies;
 use afloat_machinery::kinds::Registry;
 use afloat_store::Store;
 use bytes::Bytes;
@@ -169,6 +171,7 @@ pub(crate) struct Inner {
     pub(crate) metrics: metrics::Metrics,
     pub(crate) signer: token::Signer,
     pub(crate) openapi: openapi::Cache,
+    pub(crate) policies: RwLock<Arc<Policies>>,
 }
 
 impl ApiServer {

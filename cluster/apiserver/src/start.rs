@@ -31,6 +31,7 @@ impl ApiServer {
             metrics: metrics::Metrics::default(),
             signer: token::Signer::new(&key)?,
             openapi: openapi::Cache::default(),
+            policies: RwLock::default(),
         };
         let server = Self { inner: Arc::new(inner) };
         server.load()?;
@@ -54,6 +55,7 @@ impl ApiServer {
                 self.register(view::meta(&read(&entry)?, "name"));
             }
         }
+        self.load_policies();
         if let Some(services) = registry.resolve("", "v1", "services") {
             let entries = self.inner.store.list(&view::prefix(&services, None), None, 0).entries;
             let objects = entries.iter().map(read).collect::<Result<Vec<Value>, Error>>()?;
@@ -76,7 +78,7 @@ impl ApiServer {
             return Ok(());
         }
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-        match self.insert(&resource, None, object, false).await {
+        match self.insert(&resource, None, object, false, None).await {
             Ok(_) => Ok(()),
             Err(status) if status.reason == "AlreadyExists" => Ok(()),
             Err(why) => Err(Error::Bootstrap {

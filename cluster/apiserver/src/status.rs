@@ -2,6 +2,7 @@
 //! original, since clients match on them.
 
 use afloat_machinery::FieldError;
+use afloat_machinery::admission::Denial;
 use afloat_machinery::kinds::Resource;
 use afloat_store::Error as StoreError;
 use http::{Response, StatusCode, header};
@@ -151,6 +152,22 @@ impl Status {
     pub(crate) fn forbidden(resource: &Resource, name: &str, why: &str) -> Self {
         let message = format!("{} \"{name}\" is forbidden: {why}", qualified(resource));
         Self::new(403, "Forbidden", message, Some(details(resource, name)))
+    }
+
+    /// What a policy has refused, with the reason that it gives.
+    pub(crate) fn denied(resource: &Resource, name: &str, denial: &Denial) -> Self {
+        let mut status = Self::forbidden(resource, name, &denial.message);
+        if let Some(details) = status.details.as_mut() {
+            details["causes"] = json!([{"message": denial.message}]);
+        }
+        status.reason = denial.reason;
+        status.code = match denial.reason {
+            "Unauthorized" => 401,
+            "Forbidden" => 403,
+            "RequestEntityTooLarge" => 413,
+            _ => 422,
+        };
+        status
     }
 
     /// 405.

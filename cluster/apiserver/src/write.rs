@@ -284,7 +284,13 @@ impl ApiServer {
         self.check_namespace(&call.resource, call.namespace(), view::meta(&object, "name"))?;
         let mut warnings = check_fields(call, &object)?;
         let (bytes, more) = self
-            .insert(&call.resource, call.namespace(), object, call.query.dry_run()?)
+            .insert(
+                &call.resource,
+                call.namespace(),
+                object,
+                call.query.dry_run()?,
+                Some(call),
+            )
             .await?;
         warnings.extend(more);
         if !call.query.dry_run()? {
@@ -295,19 +301,23 @@ impl ApiServer {
         self.respond(&call.resource, call.accept, &call.query, 201, &bytes, &warnings)
     }
 
-    /// Stores a new object; tries other names if its name is generated.
+    /// Stores a new object; tries other names if its name is generated. `call`: of the client whose object it is.
     pub(crate) async fn insert(
         &self,
         resource: &Resource,
         namespace: Option<&str>,
         object: Value,
         dry_run: bool,
+        call: Option<&Call>,
     ) -> Result<(Bytes, Vec<String>), Status> {
         let generated = view::meta(&object, "name").is_empty() && !view::meta(&object, "generateName").is_empty();
         let attempts = if generated { NAME_ATTEMPTS } else { 1 };
         let mut last = None;
         for _ in 0..attempts {
-            match self.insert_once(resource, namespace, object.clone(), dry_run).await {
+            match self
+                .insert_once(resource, namespace, object.clone(), dry_run, call)
+                .await
+            {
                 Err(status) if status.reason == "AlreadyExists" => last = Some(status),
                 other => return other,
             }
@@ -321,6 +331,7 @@ impl ApiServer {
         namespace: Option<&str>,
         mut object: Value,
         dry_run: bool,
+        call: Option<&Call>,
     ) -> Result<(Bytes, Vec<String>), Status> {
         let context = context();
         let meta = view::metadata(&mut object);
@@ -335,7 +346,7 @@ impl ApiServer {
         }
         let result = strategy::prepare_create(resource, &mut object, &context);
         let name = view::meta(&object, "name").to_owned();
-        let warnings = checked(result, resource, &name)?;
+        let mut warnings = checked(result, resource, &name)?;
         if name.is_empty() {
             let message = "Required value: name or generateName is required";
             return Err(Status::invalid_field(
@@ -347,6 +358,7 @@ impl ApiServer {
             ));
         }
         let reserved = self.admit_create(resource, &mut object)?;
+        warnings.extend(self.ask_policies(call, None, Some(&object), dry_run)?);
         view::to_stored(resource, &mut object);
         let key = view::key(resource, namespace, &name);
         if dry_run {
@@ -407,6 +419,7 @@ impl ApiServer {
         make: impl Fn(&Value) -> Result<Value, Status> + Send + Sync,
     ) -> Result<Response<Body>, Status> {
         let resource = &*call.resource;
+        let dry_run = call.query.dry_run()?;
         let mut warnings = Vec::new();
         let plan = |current: &Value| {
             let mut new = make(current)?;
@@ -416,11 +429,11 @@ impl ApiServer {
             self.complete_update(resource, current, &mut new)?;
             let prepared = strategy::prepare_update(resource, part, current, &mut new, &context());
             warnings.extend(checked(prepared, resource, call.name())?);
+            warnings.extend(self.ask_policies(Some(call), Some(current), Some(&new), dry_run)?);
             // Also a status write may take the last finalizer away.
             let gone = finished(resource, &new);
             Ok(if gone { Change::Remove(new) } else { Change::Put(new) })
         };
-        let dry_run = call.query.dry_run()?;
         let written = self
             .modify(resource, call.namespace(), call.name(), dry_run, plan)
             .await?;

@@ -3,6 +3,7 @@
 //! Everything works on JSON; a field that has the wrong type is reported by the validators and otherwise left alone, so
 //! that nothing a client sent is lost on the way.
 
+mod admission;
 mod cluster;
 mod container;
 mod container_checks;
@@ -78,6 +79,7 @@ fn default(resource: &Resource, object: &mut Value) {
         ("policy" | "storage.k8s.io" | "networking.k8s.io" | "scheduling.k8s.io" | "apiextensions.k8s.io", _) => {
             cluster::default(resource, object);
         }
+        ("admissionregistration.k8s.io", _) => admission::default(resource, object),
         _ => {}
     }
 }
@@ -98,6 +100,8 @@ pub(crate) fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
             workload_checks::validate(resource, object)
         }
         ("apiextensions.k8s.io", _) => crd::validate(object),
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy") => admission::validate_policy(object),
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding") => admission::validate_binding(object),
         _ => Vec::new(),
     }
 }

@@ -3,6 +3,7 @@
 //! Objects are [`serde_json::Value`] end to end; no typed struct ever stands between a client and the store, so nothing
 //! unknown is lost. No I/O, no clock, no randomness here: what a write needs of those comes in through [`WriteContext`].
 
+pub mod admission;
 mod bounds;
 mod builtin;
 pub mod convert;

@@ -273,16 +273,22 @@ fn counts(counters: &Counters) -> Counts {
 fn endpoint(port: &PortKey, entry: &Entry) -> EndpointSnapshot {
     let counters = &entry.counters;
     let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::SeqCst);
+    let Counts {
+        opened,
+        refused,
+        reset,
+        timed_out,
+    } = counts(counters);
     EndpointSnapshot {
         port: port.port.clone(),
         protocol: port.protocol,
         address: counters.address,
         routed: entry.routes > 0,
-        opened: get(&counters.opened),
+        opened,
         open: get(&counters.open),
-        refused: get(&counters.refused),
-        reset: get(&counters.reset),
-        timed_out: get(&counters.timed_out),
+        refused,
+        reset,
+        timed_out,
         failed: get(&counters.failed),
         bytes_to_endpoint: get(&counters.bytes_to_endpoint),
         bytes_from_endpoint: get(&counters.bytes_from_endpoint),

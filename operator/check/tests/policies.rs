@@ -2,15 +2,15 @@
 //! `tests/operator` has kube-apiserver take the same policies.
 
 #![allow(clippy::panic, clippy::unwrap_used)] // helpers of tests may fail as tests do
-#![allow(clippy::disallowed_types)] // CEL's maps are HashMaps
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use afloat_check::policy::{self, Action, Binding};
 use afloat_check::{Images, RULES, Rule, check};
 use kube_cel::KubeCelExt as _;
-use kube_cel::cel::objects::Key;
+use kube_cel::cel::objects::{Key, Map};
 use kube_cel::cel::{Context, ExecutionError, Program, Value as Cel};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -72,10 +72,16 @@ fn cel(value: &Value) -> Cel {
         Value::String(text) => text.as_str().into(),
         Value::Array(items) => items.iter().map(cel).collect::<Vec<_>>().into(),
         Value::Object(fields) => {
-            let fields = fields.iter().map(|(key, value)| (Key::from(key.as_str()), cel(value)));
-            fields.collect::<HashMap<_, _>>().into()
+            let fields = fields.iter().map(|(key, value)| (key.as_str().into(), cel(value)));
+            map(fields)
         }
     }
+}
+
+fn map(entries: impl IntoIterator<Item = (Key, Cel)>) -> Cel {
+    Cel::Map(Map {
+        map: Arc::new(entries.into_iter().collect()),
+    })
 }
 
 impl Policy {
@@ -98,11 +104,11 @@ impl Policy {
         {
             return None;
         }
-        let mut known: HashMap<Key, Cel> = HashMap::new();
+        let mut known: Vec<(Key, Cel)> = Vec::new();
         for (name, program) in &self.variables {
             let value = run(program, &context);
-            known.insert(name.as_str().into(), value);
-            context.add_variable_from_value("variables", known.clone());
+            known.push((name.as_str().into(), value));
+            context.add_variable_from_value("variables", map(known.clone()));
         }
         match run(&self.good, &context) {
             Cel::Bool(true) => None,

@@ -84,8 +84,8 @@ impl ApiServer {
         if !unprotected(&pod) {
             self.ask_budgets(call, &pod, options.dry_run).await?;
         }
-        let written = self
-            .remove(&call.resource, call.namespace(), call.name(), &options)
+        let (written, _) = self
+            .remove(&call.resource, call.namespace(), call.name(), &options, None)
             .await?;
         if written.changed {
             self.inner

@@ -1,0 +1,304 @@
+//! ValidatingAdmissionPolicies: what they say of a request.
+//!
+//! Source: <https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/>. Limits: no parameters
+//! (`paramKind`) and no `authorizer`, which are refused when a policy is written; expressions are not type-checked and have
+//! no cost budget; there is no audit log, so `auditAnnotations` are kept and not evaluated.
+
+mod expression;
+mod matching;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::kinds::Resource;
+pub(crate) use expression::Expression;
+use expression::Scope;
+use matching::Constraints;
+
+/// What a validation may say the reason of its refusal is; `Invalid` is the default.
+pub const REASONS: [&str; 4] = ["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"];
+
+/// What a client wants to do with an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Store a new one.
+    Create,
+    /// Change it.
+    Update,
+    /// Delete it, or begin to.
+    Delete,
+}
+
+impl Operation {
+    /// As the API has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "CREATE",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
+/// A request, as policies see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// What the object is one of.
+    pub resource: &'a Resource,
+    /// `status` and the like; empty for the object itself.
+    pub subresource: &'a str,
+    /// What is to be done.
+    pub operation: Operation,
+    /// The object's name.
+    pub name: &'a str,
+    /// Its namespace; None if the kind is not in namespaces.
+    pub namespace: Option<&'a Value>,
+    /// As it will be stored; None in a deletion.
+    pub object: Option<&'a Value>,
+    /// As it is stored; None in a creation.
+    pub old: Option<&'a Value>,
+    /// Who asks.
+    pub user: &'a str,
+    /// The user's groups.
+    pub groups: &'a [String],
+    /// Whether nothing will be stored.
+    pub dry_run: bool,
+}
+
+/// What the policies say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Why the request is refused.
+    pub denied: Option<Denial>,
+    /// For the client's `Warning` headers.
+    pub warnings: Vec<String>,
+    /// For the audit log.
+    pub audit: Vec<String>,
+}
+
+/// Why a request is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// The sentence behind `is forbidden: `.
+    pub message: String,
+    /// The status' reason, one of [`REASONS`].
+    pub reason: &'static str,
+}
+
+/// All policies that are bound, compiled.
+#[derive(Debug, Default)]
+pub struct Policies(Vec<Policy>);
+
+#[derive(Debug)]
+struct Policy {
+    name: String,
+    bindings: Vec<Binding>,
+    constraints: Constraints,
+    /// What cannot be evaluated is let through.
+    lenient: bool,
+    conditions: Vec<Expression>,
+    variables: Vec<(String, Expression)>,
+    validations: Vec<Validation>,
+}
+
+#[derive(Debug)]
+struct Binding {
+    name: String,
+    constraints: Option<Constraints>,
+    actions: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Validation {
+    expression: Expression,
+    message: String,
+    message_expression: Option<Expression>,
+    reason: &'static str,
+}
+
+/// A validation that does not hold.
+#[derive(Clone, Debug)]
+struct Failure {
+    message: String,
+    reason: &'static str,
+}
+
+impl Policies {
+    /// Puts policies and bindings (`admissionregistration.k8s.io/v1`) together. What is bound to no policy does nothing,
+    /// and so does a policy without a binding.
+    pub fn new(policies: &[Value], bindings: &[Value]) -> Self {
+        let mut bound: BTreeMap<&str, Vec<Binding>> = BTreeMap::new();
+        for binding in bindings {
+            let policy = text(&binding["spec"]["policyName"]);
+            bound.entry(policy).or_default().push(Binding::read(binding));
+        }
+        let all = policies.iter().filter_map(|policy| {
+            let bindings = bound.remove(text(&policy["metadata"]["name"]))?;
+            Some(Policy::read(policy, bindings))
+        });
+        Self(all.collect())
+    }
+
+    /// Whether there is nothing to say of any request.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether the resource's objects are looked at: not those by which people would get rid of a bad policy.
+    pub fn look_at(&self, resource: &Resource) -> bool {
+        !self.is_empty() && resource.group != "admissionregistration.k8s.io"
+    }
+
+    /// What the policies say of a request. Of those that deny it the first one is named, as Kubernetes does.
+    pub fn review(&self, request: &Request<'_>) -> Verdict {
+        let mut verdict = Verdict::default();
+        let mut scope = None;
+        for policy in self.0.iter().filter(|policy| policy.constraints.fit(request)) {
+            let bindings: Vec<&Binding> = policy.bindings.iter().filter(|b| b.fits(request)).collect();
+            if bindings.is_empty() {
+                continue;
+            }
+            let scope = scope.get_or_insert_with(|| Scope::new(request));
+            for failure in policy.failures(scope) {
+                bindings
+                    .iter()
+                    .for_each(|binding| binding.act(policy, &failure, &mut verdict));
+            }
+        }
+        verdict
+    }
+}
+
+impl Binding {
+    fn read(binding: &Value) -> Self {
+        let spec = &binding["spec"];
+        Self {
+            name: text(&binding["metadata"]["name"]).to_owned(),
+            constraints: spec.get("matchResources").map(Constraints::read),
+            actions: texts(&spec["validationActions"]),
+        }
+    }
+
+    /// Resource rules of a binding narrow the policy's down; without any all are meant.
+    fn fits(&self, request: &Request<'_>) -> bool {
+        self.constraints.as_ref().is_none_or(|c| c.fit(request))
+    }
+
+    fn act(&self, policy: &Policy, failure: &Failure, verdict: &mut Verdict) {
+        let whose = format!(
+            "ValidatingAdmissionPolicy '{}' with binding '{}'",
+            policy.name, self.name
+        );
+        for action in &self.actions {
+            match action.as_str() {
+                "Deny" => {
+                    verdict.denied.get_or_insert_with(|| Denial {
+                        message: format!("{whose} denied request: {}", failure.message),
+                        reason: failure.reason,
+                    });
+                }
+                "Warn" => verdict
+                    .warnings
+                    .push(format!("Validation failed for {whose}: {}", failure.message)),
+                _ => verdict.audit.push(format!("{whose}: {}", failure.message)),
+            }
+        }
+    }
+}
+
+impl Policy {
+    fn read(policy: &Value, bindings: Vec<Binding>) -> Self {
+        let spec = &policy["spec"];
+        let expression = |value: &Value| Expression::new(text(value));
+        let validation = |value: &Value| Validation {
+            expression: expression(&value["expression"]),
+            message: text(&value["message"]).trim().to_owned(),
+            message_expression: value.get("messageExpression").map(expression),
+            reason: {
+                let known = REASONS.into_iter().find(|reason| value["reason"] == *reason);
+                known.unwrap_or("Invalid")
+            },
+        };
+        Self {
+            name: text(&policy["metadata"]["name"]).to_owned(),
+            bindings,
+            constraints: Constraints::read(&spec["matchConstraints"]),
+            lenient: spec["failurePolicy"] == "Ignore",
+            conditions: items(&spec["matchConditions"])
+                .map(|condition| expression(&condition["expression"]))
+                .collect(),
+            variables: items(&spec["variables"])
+                .map(|variable| (text(&variable["name"]).to_owned(), expression(&variable["expression"])))
+                .collect(),
+            validations: items(&spec["validations"]).map(validation).collect(),
+        }
+    }
+
+    /// What is wrong with the request.
+    fn failures(&self, scope: &Scope) -> Vec<Failure> {
+        let broken = |message: String| Failure {
+            message,
+            reason: "Invalid",
+        };
+        let conditions: Vec<_> = self.conditions.iter().map(|c| (c, scope.holds(c))).collect();
+        if conditions.iter().any(|(_, held)| *held == Ok(false)) {
+            return Vec::new();
+        }
+        let errors: Vec<String> = conditions
+            .iter()
+            .filter_map(|(condition, held)| Some(resulted(condition, held.as_ref().err()?)))
+            .collect();
+        if !errors.is_empty() {
+            return if self.lenient {
+                Vec::new()
+            } else {
+                vec![broken(errors.join(", "))]
+            };
+        }
+        let scope = scope.with_variables(&self.variables);
+        let failure = |validation: &Validation| match scope.holds(&validation.expression) {
+            Ok(true) => None,
+            Ok(false) => Some(Failure {
+                message: validation.told(&scope),
+                reason: validation.reason,
+            }),
+            Err(_) if self.lenient => None,
+            Err(error) => Some(broken(resulted(&validation.expression, &error))),
+        };
+        self.validations.iter().filter_map(failure).collect()
+    }
+}
+
+impl Validation {
+    /// What the client is told: the message that is made for it, the fixed one, or the expression.
+    fn told(&self, scope: &expression::Variables<'_>) -> String {
+        /// As in Kubernetes.
+        const LIMIT_BYTES: usize = 5 * 1024;
+        let made = self.message_expression.as_ref().and_then(|made| scope.text(made));
+        let made = made.map(|text| text.trim().to_owned());
+        match made.filter(|text| !text.is_empty() && text.len() <= LIMIT_BYTES && !text.contains('\n')) {
+            Some(text) => text,
+            None if self.message.is_empty() => format!("failed expression: {}", self.expression.text()),
+            None => self.message.clone(),
+        }
+    }
+}
+
+fn resulted(expression: &Expression, error: &str) -> String {
+    format!("expression '{}' resulted in error: {error}", expression.text())
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn items(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    items(value).filter_map(Value::as_str).map(str::to_owned).collect()
+}
