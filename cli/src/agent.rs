@@ -108,12 +108,10 @@ async fn check(client: &Client) -> anyhow::Result<()> {
         .apiserver_version()
         .await
         .context("cannot reach the API server")?;
-    let known = match client.list_api_group_resources(NodeTraffic::API_VERSION).await {
-        Ok(list) => list.resources.iter().any(|resource| resource.kind == NodeTraffic::KIND),
-        Err(kube::Error::Api(status)) if status.code == 404 => false,
-        Err(error) => return Err(error).context("cannot ask the API server for its kinds"),
-    };
-    if !known {
+    let kinds = afloat_manager::kinds(client)
+        .await
+        .context("cannot ask the API server for its kinds")?;
+    if !kinds.contains(NodeTraffic::KIND) {
         bail!("the cluster does not know NodeTraffic: apply what `afloat crds` prints first");
     }
     Ok(())

@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use clap::Args;
 use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
+use k8s_openapi::Resource as _;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::{self, Store};
@@ -164,16 +165,16 @@ impl Follow {
         let pods = Api::namespaced(client.clone(), namespace);
         let pods = start(&mut tasks, pods, Config::default().labels(selector), &told);
         let nodes = start(&mut tasks, Api::all(client.clone()), Config::default(), &told);
-        let kinds = match client.list_api_group_resources("afloat.dev/v1alpha1").await {
-            Ok(list) => list.resources.into_iter().map(|resource| resource.name).collect(),
-            Err(kube::Error::Api(status)) if status.code == 404 => Vec::new(),
-            Err(error) => return Err(error).context("cannot ask what the API server serves"),
-        };
-        let has = |name: &str| kinds.iter().any(|kind| kind == name);
-        let traffic =
-            has("nodetraffics").then(|| start(&mut tasks, Api::all(client.clone()), Config::default(), &told));
+        let kinds = afloat_manager::kinds(client)
+            .await
+            .context("cannot ask what the API server serves")?;
+        let traffic = kinds
+            .contains(NodeTraffic::KIND)
+            .then(|| start(&mut tasks, Api::all(client.clone()), Config::default(), &told));
         let reports = Api::namespaced(client.clone(), namespace);
-        let reports = has("rolloutreports").then(|| start(&mut tasks, reports, Config::default(), &told));
+        let reports = kinds
+            .contains(RolloutReport::KIND)
+            .then(|| start(&mut tasks, reports, Config::default(), &told));
         let follow = Self {
             sets,
             pods,

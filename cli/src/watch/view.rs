@@ -31,14 +31,9 @@ impl Seen {
     }
 
     fn message(&self) -> Option<&str> {
-        let conditions = &self.set.status.conditions;
-        let find = |kind| {
-            conditions
-                .iter()
-                .find(|condition| condition.kind == kind && condition.status == "True")
-        };
-        let exceeded = find(names::LOSS_EXCEEDED);
-        let progress = conditions.iter().find(|condition| condition.kind == names::PROGRESSING);
+        let status = &self.set.status;
+        let exceeded = status.condition(names::LOSS_EXCEEDED).filter(|it| it.status == "True");
+        let progress = status.condition(names::PROGRESSING);
         exceeded.or(progress).map(|condition| condition.message.as_str())
     }
 
@@ -47,17 +42,14 @@ impl Seen {
             None => "no rollout".into(),
             Some(report) => match report.status.lost {
                 None => "losses are not counted (no agent reports)".into(),
-                Some(0) => format!(
-                    "{} connections, 0 lost",
-                    report.status.connections.max(self.connections(report))
-                ),
+                Some(0) => format!("{} connections, 0 lost", self.connections(report)),
                 Some(lost) => {
                     let Lost {
                         refused,
                         reset,
                         timed_out,
                     } = report.status.kinds;
-                    let connections = report.status.connections.max(self.connections(report));
+                    let connections = self.connections(report);
                     format!(
                         "{connections} connections, {lost} lost ({refused} refused, {reset} reset, {timed_out} timed out)"
                     )

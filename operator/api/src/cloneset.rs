@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::core::{Expression, Selector};
@@ -25,24 +24,13 @@ pub struct CloneSet {
     pub status: CloneSetStatus,
 }
 
-impl k8s_openapi::Resource for CloneSet {
-    const API_VERSION: &'static str = crate::API_VERSION;
-    const GROUP: &'static str = crate::GROUP;
-    const KIND: &'static str = "CloneSet";
-    const VERSION: &'static str = "v1beta1";
-    const URL_PATH_SEGMENT: &'static str = "clonesets";
-    type Scope = NamespaceResourceScope;
-}
-
-impl k8s_openapi::Metadata for CloneSet {
-    type Ty = ObjectMeta;
-    fn metadata(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-    fn metadata_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+crate::kind!(
+    CloneSet,
+    "apps.kruise.io" / "v1beta1",
+    "CloneSet",
+    "clonesets",
+    NamespaceResourceScope
+);
 
 /// What is wanted of a CloneSet.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -307,6 +295,11 @@ impl CloneSetSpec {
 }
 
 impl CloneSet {
+    /// The value of an annotation.
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+
     /// Whether the selector matches these labels. For many pods take [`CloneSet::matcher`].
     pub fn selects(&self, labels: &impl Texts) -> bool {
         self.matcher().selects(labels)
@@ -398,6 +391,13 @@ pub struct CloneSetStatus {
     pub conditions: Vec<Condition>,
     /// The selector as text, for the scale subresource.
     pub label_selector: String,
+}
+
+impl CloneSetStatus {
+    /// The condition of a type.
+    pub fn condition(&self, kind: &str) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.kind == kind)
+    }
 }
 
 /// One condition of a CloneSet.

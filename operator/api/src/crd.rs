@@ -81,33 +81,13 @@ fn node_traffic() -> Value {
         }),
         &[],
     );
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": "nodetraffics.afloat.dev"},
-        "spec": {
-            "group": "afloat.dev",
-            "names": {"kind": "NodeTraffic", "listKind": "NodeTrafficList", "plural": "nodetraffics", "singular": "nodetraffic"},
-            "scope": "Cluster",
-            "versions": [{
-                "name": "v1alpha1",
-                "served": true,
-                "storage": true,
-                "additionalPrinterColumns": [
-                    {"name": "METHOD", "type": "string", "jsonPath": ".status.method"},
-                    {"name": "SYNCED", "type": "boolean", "jsonPath": ".status.synced"},
-                    {"name": "AGE", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
-                    {"name": "MESSAGE", "type": "string", "jsonPath": ".status.message", "priority": 1},
-                ],
-                "schema": {"openAPIV3Schema": object(
-                    json!({
-                        "apiVersion": string(), "kind": string(), "metadata": {"type": "object"}, "status": status,
-                    }),
-                    &[],
-                )},
-            }],
-        },
-    })
+    let columns = json!([
+        {"name": "METHOD", "type": "string", "jsonPath": ".status.method"},
+        {"name": "SYNCED", "type": "boolean", "jsonPath": ".status.synced"},
+        {"name": "AGE", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+        {"name": "MESSAGE", "type": "string", "jsonPath": ".status.message", "priority": 1},
+    ]);
+    told("NodeTraffic", "Cluster", status, columns)
 }
 
 fn rollout_report() -> Value {
@@ -140,43 +120,44 @@ fn rollout_report() -> Value {
     let column = |name: &str, kind: &str, path: &str| json!({"name": name, "type": kind, "jsonPath": path});
     let wide =
         |name: &str, kind: &str, path: &str| json!({"name": name, "type": kind, "jsonPath": path, "priority": 1});
+    let columns = json!([
+        column("CLONESET", "string", ".status.workload"),
+        column("PHASE", "string", ".status.phase"),
+        column("UPDATED", "integer", ".status.updated"),
+        column("KEPT", "integer", ".status.kept"),
+        column("LOST", "integer", ".status.lost"),
+        column("DURATION", "string", ".status.duration"),
+        column("AGE", "date", ".metadata.creationTimestamp"),
+        wide("DRAIN", "string", ".status.steps.drain.mean"),
+        wide("REPLACE", "string", ".status.steps.replace.mean"),
+        wide("RETURN", "string", ".status.steps.return.mean"),
+        wide("WRITES", "integer", ".status.writes"),
+        wide("P99_BEFORE", "string", ".status.latency.before"),
+        wide("P99_DURING", "string", ".status.latency.during"),
+        wide("P99_AFTER", "string", ".status.latency.after"),
+    ]);
+    told("RolloutReport", "Namespaced", status, columns)
+}
+
+/// A kind of our own, which has a status and nothing else: what somebody tells.
+fn told(kind: &str, scope: &str, status: Value, columns: Value) -> Value {
+    let singular = kind.to_lowercase();
+    let plural = format!("{singular}s");
+    let fields = json!({"apiVersion": string(), "kind": string(), "metadata": {"type": "object"}, "status": status});
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": "rolloutreports.afloat.dev"},
+        "metadata": {"name": format!("{plural}.afloat.dev")},
         "spec": {
             "group": "afloat.dev",
-            "names": {
-                "kind": "RolloutReport", "listKind": "RolloutReportList", "plural": "rolloutreports",
-                "singular": "rolloutreport",
-            },
-            "scope": "Namespaced",
+            "names": {"kind": kind, "listKind": format!("{kind}List"), "plural": plural, "singular": singular},
+            "scope": scope,
             "versions": [{
                 "name": "v1alpha1",
                 "served": true,
                 "storage": true,
-                "additionalPrinterColumns": [
-                    column("CLONESET", "string", ".status.workload"),
-                    column("PHASE", "string", ".status.phase"),
-                    column("UPDATED", "integer", ".status.updated"),
-                    column("KEPT", "integer", ".status.kept"),
-                    column("LOST", "integer", ".status.lost"),
-                    column("DURATION", "string", ".status.duration"),
-                    column("AGE", "date", ".metadata.creationTimestamp"),
-                    wide("DRAIN", "string", ".status.steps.drain.mean"),
-                    wide("REPLACE", "string", ".status.steps.replace.mean"),
-                    wide("RETURN", "string", ".status.steps.return.mean"),
-                    wide("WRITES", "integer", ".status.writes"),
-                    wide("P99_BEFORE", "string", ".status.latency.before"),
-                    wide("P99_DURING", "string", ".status.latency.during"),
-                    wide("P99_AFTER", "string", ".status.latency.after"),
-                ],
-                "schema": {"openAPIV3Schema": object(
-                    json!({
-                        "apiVersion": string(), "kind": string(), "metadata": {"type": "object"}, "status": status,
-                    }),
-                    &[],
-                )},
+                "additionalPrinterColumns": columns,
+                "schema": {"openAPIV3Schema": object(fields, &[])},
             }],
         },
     })

@@ -8,6 +8,7 @@
 mod cloneset;
 mod crd;
 mod inplace;
+mod kind;
 pub mod names;
 mod report;
 mod schema;

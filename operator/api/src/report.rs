@@ -1,7 +1,6 @@
 //! RolloutReport: what became of one rollout. Written by the operator when a rollout begins, when something is lost and
 //! when it ends; kept as long as the revisions of its CloneSet.
 
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
@@ -213,21 +212,10 @@ pub fn read_seconds(text: &str) -> Option<f64> {
     text.strip_suffix('s')?.parse().ok()
 }
 
-impl k8s_openapi::Resource for RolloutReport {
-    const API_VERSION: &'static str = "afloat.dev/v1alpha1";
-    const GROUP: &'static str = "afloat.dev";
-    const KIND: &'static str = "RolloutReport";
-    const VERSION: &'static str = "v1alpha1";
-    const URL_PATH_SEGMENT: &'static str = "rolloutreports";
-    type Scope = NamespaceResourceScope;
-}
-
-impl k8s_openapi::Metadata for RolloutReport {
-    type Ty = ObjectMeta;
-    fn metadata(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-    fn metadata_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+crate::kind!(
+    RolloutReport,
+    "afloat.dev" / "v1alpha1",
+    "RolloutReport",
+    "rolloutreports",
+    NamespaceResourceScope
+);

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::Resource as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use k8s_openapi::{ClusterResourceScope, Resource as _};
 use serde::ser::SerializeStruct as _;
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -77,21 +77,10 @@ pub struct PodTraffic {
     pub timed_out: Option<u64>,
 }
 
-impl k8s_openapi::Resource for NodeTraffic {
-    const API_VERSION: &'static str = "afloat.dev/v1alpha1";
-    const GROUP: &'static str = "afloat.dev";
-    const KIND: &'static str = "NodeTraffic";
-    const VERSION: &'static str = "v1alpha1";
-    const URL_PATH_SEGMENT: &'static str = "nodetraffics";
-    type Scope = ClusterResourceScope;
-}
-
-impl k8s_openapi::Metadata for NodeTraffic {
-    type Ty = ObjectMeta;
-    fn metadata(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-    fn metadata_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+crate::kind!(
+    NodeTraffic,
+    "afloat.dev" / "v1alpha1",
+    "NodeTraffic",
+    "nodetraffics",
+    ClusterResourceScope
+);

@@ -359,7 +359,7 @@ async fn report(operator: &Operator, key: &Key, set: &CloneSet, status: &CloneSe
 /// Another generation, another revision, or the end of something: worth a write at once.
 fn weighty(old: &CloneSetStatus, new: &CloneSetStatus) -> bool {
     let find = |status: &CloneSetStatus, kind: &str| {
-        let found = status.conditions.iter().find(|condition| condition.kind == kind);
+        let found = status.condition(kind);
         found.map(|condition| condition.reason.clone())
     };
     let reason = |status: &CloneSetStatus| [names::PROGRESSING, names::LOSS_EXCEEDED].map(|kind| find(status, kind));

@@ -265,21 +265,28 @@ struct Abilities {
     reports: bool,
 }
 
+/// The kinds of `afloat.dev` that the API server has. They are not there where the CRDs have not been applied.
+///
+/// # Errors
+/// If the API server cannot be asked.
+pub async fn kinds(client: &Client) -> kube::Result<BTreeSet<String>> {
+    match client.list_api_group_resources(NodeTraffic::API_VERSION).await {
+        Ok(list) => Ok(list.resources.into_iter().map(|resource| resource.kind).collect()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(BTreeSet::new()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Asks the API server what it has; None if `shutdown` comes before it answers.
 async fn abilities(client: &Client, shutdown: &CancellationToken) -> Option<Abilities> {
     loop {
         let ask = async {
             let core = client.list_core_api_resources("v1").await?;
-            let ours = match client.list_api_group_resources(NodeTraffic::API_VERSION).await {
-                Ok(list) => list.resources,
-                Err(kube::Error::Api(status)) if status.code == 404 => Vec::new(),
-                Err(error) => return Err(error),
-            };
-            let has = |kind: &str| ours.iter().any(|resource| resource.kind == kind);
-            Ok(Abilities {
+            let ours = kinds(client).await?;
+            Ok::<_, kube::Error>(Abilities {
                 resizes: core.resources.iter().any(|resource| resource.name == "pods/resize"),
-                traffic: has(NodeTraffic::KIND),
-                reports: has(RolloutReport::KIND),
+                traffic: ours.contains(NodeTraffic::KIND),
+                reports: ours.contains(RolloutReport::KIND),
             })
         };
         let error = match tokio::time::timeout(REQUEST_TIMEOUT, ask).await {

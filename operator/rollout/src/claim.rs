@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use afloat_api::{CloneSet, names};
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -22,24 +21,13 @@ pub struct Claim {
     pub metadata: ObjectMeta,
 }
 
-impl k8s_openapi::Resource for Claim {
-    const API_VERSION: &'static str = "v1";
-    const GROUP: &'static str = "";
-    const KIND: &'static str = "PersistentVolumeClaim";
-    const VERSION: &'static str = "v1";
-    const URL_PATH_SEGMENT: &'static str = "persistentvolumeclaims";
-    type Scope = NamespaceResourceScope;
-}
-
-impl k8s_openapi::Metadata for Claim {
-    type Ty = ObjectMeta;
-    fn metadata(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-    fn metadata_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+afloat_api::kind!(
+    Claim,
+    "v1",
+    "PersistentVolumeClaim",
+    "persistentvolumeclaims",
+    NamespaceResourceScope
+);
 
 impl Claim {
     fn id(&self) -> Option<&str> {

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::ClusterResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Deserializer};
 
@@ -54,24 +53,7 @@ pub struct NodeImage {
     pub names: Vec<String>,
 }
 
-impl k8s_openapi::Resource for Node {
-    const API_VERSION: &'static str = "v1";
-    const GROUP: &'static str = "";
-    const KIND: &'static str = "Node";
-    const VERSION: &'static str = "v1";
-    const URL_PATH_SEGMENT: &'static str = "nodes";
-    type Scope = ClusterResourceScope;
-}
-
-impl k8s_openapi::Metadata for Node {
-    type Ty = ObjectMeta;
-    fn metadata(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-    fn metadata_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+afloat_api::kind!(Node, "v1", "Node", "nodes", ClusterResourceScope);
 
 /// The nodes that a decision may need, by name. A node that is not there says nothing.
 pub type Nodes = BTreeMap<String, Arc<Node>>;

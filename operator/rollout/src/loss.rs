@@ -160,12 +160,12 @@ impl Meter {
 }
 
 /// Whose counters count.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Ours<'a> {
     /// Revision of each pod that a proxy counted losses of, by UID.
     pods: BTreeMap<&'a str, &'a str>,
     /// Pods that were deleted lately, by UID.
-    departed: Option<&'a BTreeMap<String, String>>,
+    departed: &'a BTreeMap<String, String>,
     /// Services, by namespace and name.
     services: Vec<String>,
 }
@@ -179,7 +179,6 @@ impl<'a> Ours<'a> {
             .filter(|(_, pod)| counts(pod).total() > 0)
             .map(|(uid, _)| uid.as_str())
             .collect();
-        let none = lossy.is_empty();
         let mut pods = pods.peekable();
         // All pods of a workload have its selector's labels, and Services go by those.
         let services = pods.peek().map(|pod| {
@@ -189,20 +188,21 @@ impl<'a> Ours<'a> {
             selecting.map(|service| name(&service.metadata)).collect()
         });
         let revision = |pod: &'a Pod| pod.labels.get(names::REVISION).unwrap_or_default();
-        let lossy = |pods: &mut dyn Iterator<Item = &'a Pod>| {
+        let mut lost = BTreeMap::new();
+        // Most of the time there are none, and thousands of pods need not be looked at.
+        if !lossy.is_empty() {
             let pods = pods.filter(|pod| lossy.contains(pod.metadata.uid.as_str()));
-            pods.map(|pod| (pod.metadata.uid.as_str(), revision(pod))).collect()
-        };
+            lost.extend(pods.map(|pod| (pod.metadata.uid.as_str(), revision(pod))));
+        }
         Self {
-            // Most of the time there are none, and thousands of pods need not be looked at.
-            pods: if none { BTreeMap::new() } else { lossy(&mut pods) },
-            departed: Some(departed),
+            pods: lost,
+            departed,
             services: services.unwrap_or_default(),
         }
     }
 
     fn revision(&self, uid: &str) -> Option<&str> {
-        let departed = || self.departed?.get(uid).map(String::as_str);
+        let departed = || self.departed.get(uid).map(String::as_str);
         self.pods.get(uid).copied().or_else(departed)
     }
 }
@@ -240,7 +240,7 @@ impl Limit {
     /// What a workload allows; None if it says nothing. Text that means nothing allows nothing: whoever wrote it wanted a
     /// limit.
     pub fn of(set: &CloneSet) -> Option<Self> {
-        let text = annotation(set, names::MAX_LOSS)?;
+        let text = set.annotation(names::MAX_LOSS)?;
         Some(Self::read(text).unwrap_or(Self::Count(0)))
     }
 
@@ -271,24 +271,23 @@ impl Limit {
 
 /// Whether the workload wants its pods back at their old revision when more is lost than it allows.
 pub fn rolls_back(set: &CloneSet) -> bool {
-    annotation(set, names::ON_LOSS) == Some(names::ON_LOSS_ROLLBACK)
-}
-
-fn annotation<'a>(set: &'a CloneSet, key: &str) -> Option<&'a str> {
-    set.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+    set.annotation(names::ON_LOSS) == Some(names::ON_LOSS_ROLLBACK)
 }
 
 /// Sentences about annotations that mean nothing.
 pub fn misspelt(set: &CloneSet) -> Vec<String> {
     let mut found = Vec::new();
-    if let Some(text) = annotation(set, names::MAX_LOSS).filter(|text| Limit::read(text).is_none()) {
+    if let Some(text) = set
+        .annotation(names::MAX_LOSS)
+        .filter(|text| Limit::read(text).is_none())
+    {
         found.push(format!(
             "annotation {} is {text:?}, which is neither a number nor a percentage up to 100%: nothing may be lost",
             names::MAX_LOSS
         ));
     }
     let actions = [names::ON_LOSS_PAUSE, names::ON_LOSS_ROLLBACK];
-    if let Some(text) = annotation(set, names::ON_LOSS).filter(|text| !actions.contains(text)) {
+    if let Some(text) = set.annotation(names::ON_LOSS).filter(|text| !actions.contains(text)) {
         found.push(format!(
             "annotation {} is {text:?}, which means nothing: say {}; taken for {}",
             names::ON_LOSS,

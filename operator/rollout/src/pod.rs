@@ -2,7 +2,6 @@
 
 use afloat_api::names;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use serde::{Deserialize, Deserializer};
 
@@ -281,24 +280,7 @@ pub struct Running {
     pub started_at: Option<Time>,
 }
 
-impl k8s_openapi::Resource for Wire {
-    const API_VERSION: &'static str = "v1";
-    const GROUP: &'static str = "";
-    const KIND: &'static str = "Pod";
-    const VERSION: &'static str = "v1";
-    const URL_PATH_SEGMENT: &'static str = "pods";
-    type Scope = NamespaceResourceScope;
-}
-
-impl k8s_openapi::Metadata for Wire {
-    type Ty = ObjectMeta;
-    fn metadata(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-    fn metadata_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+afloat_api::kind!(Wire, "v1", "Pod", "pods", NamespaceResourceScope);
 
 impl Pod {
     /// The name; empty only for objects that no server has seen.

@@ -73,7 +73,7 @@ pub fn deadline(
         return (verdict, None);
     }
     let limit = SignedDuration::from_secs(i64::from(seconds));
-    let old = set.status.conditions.iter().find(|old| old.kind == names::PROGRESSING);
+    let old = set.status.condition(names::PROGRESSING);
     let stands = old.filter(|old| [PROGRESS, STUCK].contains(&old.reason.as_str()) && !moved(&set.status, new));
     let since = stands
         .and_then(|old| old.last_update_time.as_ref())

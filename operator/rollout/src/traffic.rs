@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use afloat_api::{CloneSet, NodeTraffic, PodTraffic, names};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 
@@ -43,24 +42,7 @@ pub struct ServiceSpec {
     pub publish_not_ready_addresses: bool,
 }
 
-impl k8s_openapi::Resource for Service {
-    const API_VERSION: &'static str = "v1";
-    const GROUP: &'static str = "";
-    const KIND: &'static str = "Service";
-    const VERSION: &'static str = "v1";
-    const URL_PATH_SEGMENT: &'static str = "services";
-    type Scope = NamespaceResourceScope;
-}
-
-impl k8s_openapi::Metadata for Service {
-    type Ty = ObjectMeta;
-    fn metadata(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-    fn metadata_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+afloat_api::kind!(Service, "v1", "Service", "services", NamespaceResourceScope);
 
 impl Service {
     /// Whether it selects pods with these labels.
@@ -217,8 +199,7 @@ impl<'a> Watched<'a> {
 
 /// What the workload says about its drains; texts that mean nothing count as absent.
 fn asked(set: &CloneSet) -> Option<&str> {
-    let annotations = set.metadata.annotations.as_ref()?;
-    annotations.get(names::DRAIN).map(String::as_str)
+    set.annotation(names::DRAIN)
 }
 
 /// A sentence about an annotation that means nothing.

@@ -108,11 +108,11 @@ impl<'a> Record<'a> {
         }
         let stored = self.stored.map(|report| report.status.from.as_str());
         let from = stored.unwrap_or(&seen.cloneset.status.current_revision);
-        let named = |revision: &&Arc<_>| -> bool {
-            let revision: &k8s_openapi::api::apps::v1::ControllerRevision = revision;
-            revision.metadata.name.as_deref() == Some(from)
-        };
-        let found = seen.revisions.iter().find(named).filter(|_| from != update)?;
+        if from == update {
+            return None;
+        }
+        let mut revisions = seen.revisions.iter();
+        let found = revisions.find(|revision| revision.metadata.name.as_deref() == Some(from))?;
         Some((from.to_owned(), template(found)?))
     }
 }
@@ -180,8 +180,7 @@ impl<'a> Planner<'a> {
         } else {
             "no further pod is touched; pods that are under way go on"
         };
-        let limit = self.seen.cloneset.metadata.annotations.as_ref();
-        let limit = limit.and_then(|all| all.get(names::MAX_LOSS)).map(String::as_str);
+        let limit = self.seen.cloneset.annotation(names::MAX_LOSS);
         let message = format!(
             "{} since the rollout of {} began, and {} is {:?}: {follows} (report {})",
             lost.unwrap_or_default(),
@@ -190,11 +189,8 @@ impl<'a> Planner<'a> {
             limit.unwrap_or_default(),
             record.name
         );
-        let told = &self.seen.cloneset.status.conditions;
-        if !told
-            .iter()
-            .any(|known| known.kind == names::LOSS_EXCEEDED && known.status == "True")
-        {
+        let told = self.seen.cloneset.status.condition(names::LOSS_EXCEEDED);
+        if told.is_none_or(|known| known.status != "True") {
             self.warnings.push(("LossExceeded", message.clone()));
         }
         self.waits.say(message.clone());

@@ -85,8 +85,7 @@ impl World {
 
     /// What must not be in a plan: a pod that is taken out of service for an update that lost too much.
     pub(crate) fn check_held(plan: &Plan) -> Result<(), String> {
-        let exceeded = |condition: &&afloat_api::Condition| condition.kind == names::LOSS_EXCEEDED;
-        if plan.status.conditions.iter().find(exceeded).is_none() {
+        if plan.status.condition(names::LOSS_EXCEEDED).is_none() {
             return Ok(());
         }
         let purpose = format!("updating to {},", plan.status.update_revision);
@@ -141,11 +140,7 @@ impl World {
     /// What has to be true in the end where a rollout lost too much; None where none did.
     pub(crate) fn check_stopped(&self) -> Option<Result<(), String>> {
         let set: CloneSet = serde_json::from_value(self.set.clone()).unwrap();
-        let exceeded = set
-            .status
-            .conditions
-            .iter()
-            .find(|condition| condition.kind == names::LOSS_EXCEEDED)?;
+        let exceeded = set.status.condition(names::LOSS_EXCEEDED)?;
         let reports = &self.losses.as_ref()?.reports;
         let of_it = |report: &&Value| report["status"]["revision"] == *set.status.update_revision;
         let report = reports

@@ -91,10 +91,6 @@ fn report(scene: &Scene) -> &Value {
     &scene.reports.as_ref().unwrap()[0]["status"]
 }
 
-fn condition<'a>(plan: &'a Plan, kind: &str) -> Option<&'a afloat_api::Condition> {
-    plan.status.conditions.iter().find(|condition| condition.kind == kind)
-}
-
 #[test]
 fn a_report_begins_and_ends_with_its_rollout() {
     let mut scene = scene(&json!({}));
@@ -135,7 +131,7 @@ fn a_report_begins_and_ends_with_its_rollout() {
     scene.set["metadata"]["annotations"] = json!({names::MAX_LOSS: "0", names::ON_LOSS: "Rollback"});
     let late = scene.plan_after(21);
     assert_eq!(words(&late), Vec::<String>::new());
-    assert!(condition(&late, names::LOSS_EXCEEDED).is_none());
+    assert!(late.status.condition(names::LOSS_EXCEEDED).is_none());
 }
 
 #[test]
@@ -154,7 +150,7 @@ fn losses_are_written_and_told() {
     carry_out(&mut scene, &plan);
     assert_eq!(report(&scene)["lost"], 3);
     assert_eq!(report(&scene)["connections"], 30);
-    let message = &condition(&plan, "Progressing").unwrap().message;
+    let message = &plan.status.condition("Progressing").unwrap().message;
     assert!(
         message.contains("3 connections lost (3 reset), 2 of them by pod a at node one"),
         "{message}"
@@ -171,12 +167,12 @@ fn no_pod_is_touched_once_more_is_lost_than_allowed() {
     count(&mut scene, 130, &[("a", 1), ("b", 4)]);
     let plan = scene.plan_after(1);
     assert_eq!(words(&plan), ["drain b", "report Progressing"], "one is allowed");
-    assert!(condition(&plan, names::LOSS_EXCEEDED).is_none());
+    assert!(plan.status.condition(names::LOSS_EXCEEDED).is_none());
 
     count(&mut scene, 140, &[("a", 2), ("b", 4)]);
     let plan = scene.plan_after(1);
     assert_eq!(words(&plan), ["report LossExceeded"]);
-    let message = &condition(&plan, names::LOSS_EXCEEDED).unwrap().message;
+    let message = &plan.status.condition(names::LOSS_EXCEEDED).unwrap().message;
     assert!(
         message.contains("2 connections lost (2 reset), 2 of them by pod a at node one"),
         "{message}"
@@ -248,7 +244,7 @@ fn updated_pods_go_back_where_that_is_wanted() {
     count(&mut scene, 130, &[("a", 1), ("b", 4)]);
     let plan = scene.plan_after(1);
     assert_eq!(words(&plan), ["drain a", "report RollingBack"]);
-    assert_eq!(condition(&plan, names::LOSS_EXCEEDED).unwrap().reason, "Rollback");
+    assert_eq!(plan.status.condition(names::LOSS_EXCEEDED).unwrap().reason, "Rollback");
     assert_eq!(
         plan.status.update_revision,
         scene.revision(1),
