@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use afloat_runtime::{ContainerSpec, Exit, Image, RuntimeError, SandboxSpec, Stdio};
+use afloat_runtime::{ContainerSpec, ContainerState, Exit, Image, RuntimeError, SandboxSpec, Stdio};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::api::{Api, DeleteParams, Preconditions};
@@ -21,8 +21,6 @@ use crate::pod::{container_status, env, ephemeral, pull, recover, resize, resolv
 use crate::volume::{self, NameServices};
 use crate::worker::{API_LIMIT, Worker};
 
-/// Longest wait for the runtime; then the call counts as failed.
-const RUNTIME_LIMIT: Duration = Duration::from_secs(60);
 /// Before a sandbox, a clean-up or a deletion that failed is tried again.
 pub(crate) const RETRY: Duration = Duration::from_secs(2);
 
@@ -31,18 +29,6 @@ const REMIND: Duration = Duration::from_secs(300);
 
 /// Why a container cannot be created: reason, message.
 pub(crate) type Refusal = (&'static str, String);
-
-pub(crate) async fn limited<T>(call: impl Future<Output = Result<T, RuntimeError>>) -> Result<T, RuntimeError> {
-    let late = || {
-        RuntimeError::Failed(format!(
-            "the runtime did not answer within {} s",
-            RUNTIME_LIMIT.as_secs()
-        ))
-    };
-    tokio::time::timeout(RUNTIME_LIMIT, call)
-        .await
-        .unwrap_or_else(|_| Err(late()))
-}
 
 impl Worker {
     pub(crate) async fn act(&mut self, action: Action) {
@@ -154,7 +140,9 @@ impl Worker {
             ip: wish,
             host_network: spec::host_network(&self.pod),
         };
-        let made = limited(self.context.runtime.create_sandbox(&spec))
+        let made = self
+            .context
+            .limited(self.context.runtime.create_sandbox(&spec))
             .await
             .map_err(|error| failed(error.to_string()))?;
         let ip = if spec.host_network {
@@ -278,7 +266,9 @@ impl Worker {
             .container_spec(container, attempt, &image)
             .await
             .map_err(|m| ("CreateContainerConfigError", m))?;
-        let id = limited(self.context.runtime.create_container(&spec))
+        let id = self
+            .context
+            .limited(self.context.runtime.create_container(&spec))
             .await
             .map_err(|error| ("CreateContainerError", error.to_string()))?;
         let label = |key: &str| spec.labels.get(key).cloned().unwrap_or_default();
@@ -306,7 +296,10 @@ impl Worker {
         let sources = self.sources(volume::env_references(container), ip).await?;
         let variables = env::variables(pod, container, &sources)?;
         let (user, group) = resolve::user(pod, container, image);
-        let resolved = limited(self.context.runtime.resolve_user(&image.id, &user)).await;
+        let resolved = self
+            .context
+            .limited(self.context.runtime.resolve_user(&image.id, &user))
+            .await;
         let (uid, gid, groups) = resolved.map_err(|error| error.to_string())?;
         resolve::check_non_root(pod, container, &user, uid)?;
         let security = security::of_container(pod, container)?;
@@ -366,12 +359,24 @@ impl Worker {
     }
 
     async fn start(&mut self, name: &str, id: &str) {
-        let outcome = limited(self.context.runtime.start_container(id)).await;
+        let mut outcome = self.context.limited(self.context.runtime.start_container(id)).await;
+        let mut ended = None;
+        if outcome.is_err() {
+            // It may run nevertheless, or have run: a second one must not be started beside it, nor work be done twice.
+            match self.process(id).await {
+                Some(ContainerState::Running) => outcome = Ok(()),
+                Some(ContainerState::Exited(exit)) => (outcome, ended) = (Ok(()), Some(exit)),
+                Some(ContainerState::Created) | None => {}
+            }
+        }
         let now = self.context.clock.now();
         match outcome {
             Ok(()) => {
                 self.state.started(id, now);
                 self.event(Some(name), false, "Started", &format!("Started container {name}"), now);
+                if let Some(exit) = ended {
+                    self.state.exited(id, exit, None);
+                }
             }
             Err(error) => {
                 self.event(Some(name), true, "Failed", &format!("Error: {error}"), now);
@@ -384,6 +389,13 @@ impl Worker {
                 self.state.exited(id, exit, Some(error.to_string()));
             }
         }
+    }
+
+    /// What the runtime says of a container; None if it cannot tell.
+    async fn process(&self, id: &str) -> Option<ContainerState> {
+        let all = self.context.limited(self.context.runtime.containers()).await.ok()?;
+        let found = all.into_iter().find(|container| container.id == id)?;
+        Some(found.state)
     }
 
     fn tell_killing(&self, name: &str, why: Why) {
@@ -475,7 +487,11 @@ impl Worker {
         } else {
             asked.unwrap_or_else(|| "SIGTERM".to_owned())
         };
-        match limited(self.context.runtime.signal_container(id, &signal)).await {
+        match self
+            .context
+            .limited(self.context.runtime.signal_container(id, &signal))
+            .await
+        {
             Ok(()) => {}
             Err(RuntimeError::NotFound(_)) => self.state.removed(id),
             Err(error) => {
@@ -486,7 +502,7 @@ impl Worker {
     }
 
     async fn remove(&mut self, id: &str) {
-        if let Err(error) = limited(self.context.runtime.remove_container(id)).await {
+        if let Err(error) = self.context.limited(self.context.runtime.remove_container(id)).await {
             // The next list of the runtime's containers brings it back, and with it another attempt.
             tracing::warn!(pod = spec::full_name(&self.pod), id, %error, "container not removed");
         }
@@ -495,9 +511,16 @@ impl Worker {
 
     async fn clean_up(&mut self) {
         self.host_ports = Default::default();
-        let removed = limited(self.context.runtime.remove_sandbox(spec::uid(&self.pod))).await;
+        let removed = self
+            .context
+            .limited(self.context.runtime.remove_sandbox(spec::uid(&self.pod)))
+            .await;
         let removed = match removed {
-            Ok(()) => limited(self.context.runtime.unmount_below(&self.dirs.root)).await,
+            Ok(()) => {
+                self.context
+                    .limited(self.context.runtime.unmount_below(&self.dirs.root))
+                    .await
+            }
             failed => failed,
         };
         let files = match removed {

@@ -89,6 +89,8 @@ pub struct AgentOptions {
     pub lease_interval: Duration,
     /// Back-off of containers that crash and of images that are missing.
     pub restart_back_off: BackOffLimits,
+    /// Longest wait for the runtime; then the call counts as failed, whatever may still come of it.
+    pub runtime_limit: Duration,
     /// Where the time comes from.
     pub clock: Clock,
 }
@@ -109,6 +111,7 @@ impl AgentOptions {
             cluster_domain: "cluster.local".to_owned(),
             lease_interval: Duration::from_secs(10),
             restart_back_off: BackOffLimits::default(),
+            runtime_limit: Duration::from_secs(60),
             clock: Clock::System,
         }
     }
@@ -214,7 +217,7 @@ impl Agent {
     async fn find_containers(&self) {
         let mut wait = Duration::from_millis(50);
         let list = loop {
-            match self.context.runtime.containers().await {
+            match self.context.limited(self.context.runtime.containers()).await {
                 Ok(list) => break list,
                 Err(error) => tracing::warn!(%error, "containers not listed yet"),
             }
@@ -303,7 +306,7 @@ impl Agent {
 
     /// Ends what belongs to pods that the API does not know any more: deleted while we were away.
     async fn adopt_orphans(&self, workers: &mut Workers) {
-        let Ok(list) = self.context.runtime.containers().await else {
+        let Ok(list) = self.context.limited(self.context.runtime.containers()).await else {
             return;
         };
         let mut left = by_pod(list);
@@ -350,7 +353,7 @@ impl Agent {
                     Err(_) => break,
                 }
             }
-            match self.context.runtime.containers().await {
+            match self.context.limited(self.context.runtime.containers()).await {
                 Ok(list) => self.deliver(list, &ended, all),
                 Err(error) => tracing::warn!(%error, "containers not listed"),
             }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use afloat_runtime::Runtime;
+use afloat_runtime::{Runtime, RuntimeError};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 use kube::Api;
@@ -58,6 +58,16 @@ impl Context {
             pods: Mutex::default(),
             service_variables: Mutex::default(),
         }
+    }
+
+    /// Asks the runtime for something, and takes it as failed if it does not answer in time.
+    pub(crate) async fn limited<T>(
+        &self,
+        call: impl Future<Output = Result<T, RuntimeError>>,
+    ) -> Result<T, RuntimeError> {
+        let limit = self.options.runtime_limit;
+        let late = || RuntimeError::Failed(format!("the runtime did not answer within {limit:?}"));
+        tokio::time::timeout(limit, call).await.unwrap_or_else(|_| Err(late()))
     }
 
     fn with_pods<T>(&self, work: impl FnOnce(&mut HashMap<String, Known>) -> T) -> T {

@@ -132,6 +132,11 @@ impl FakeRuntime {
         self.lock().journal.clone().unwrap_or_default()
     }
 
+    /// How many sandboxes there are.
+    pub fn sandboxes(&self) -> usize {
+        self.lock().sandboxes.len()
+    }
+
     /// Ends a running container from outside. False if there is none.
     pub fn end(&self, pod_uid: &str, container: &str, code: i32) -> bool {
         let found = self.lock().containers.values().find_map(|(c, _)| {

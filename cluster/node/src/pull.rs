@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, LocalObjectReference, Pod, Secret, ServiceAccount};
 use kube::Api;
 
-use crate::act::{Refusal, limited};
+use crate::act::Refusal;
 use crate::clock::since;
 use crate::context::Context;
 use crate::mailbox::{Message, PullEnd};
@@ -28,7 +28,7 @@ impl Worker {
         {
             return Ok(Some(image.clone()));
         }
-        let found = match limited(self.context.runtime.image(reference)).await {
+        let found = match self.context.limited(self.context.runtime.image(reference)).await {
             Ok(found) => found,
             Err(RuntimeError::Invalid(text)) => {
                 let message = format!("Failed to apply default image tag \"{reference}\": {text}");
@@ -144,7 +144,10 @@ impl Worker {
         let Some(container) = ephemeral::find(&self.pod, name) else {
             return;
         };
-        if let Ok(Some(image)) = limited(self.context.runtime.image(spec::image(&container))).await
+        if let Ok(Some(image)) = self
+            .context
+            .limited(self.context.runtime.image(spec::image(&container)))
+            .await
             && need(&container, Some(&image)) == Need::Nothing
             && let Some(track) = self.state.containers.get_mut(name)
         {

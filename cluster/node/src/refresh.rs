@@ -11,7 +11,7 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Resource};
 
-use crate::act::{blocking, limited};
+use crate::act::blocking;
 use crate::agent::Agent;
 use crate::clock::later;
 use crate::context::Context;
@@ -116,7 +116,10 @@ impl Worker {
         let node = self.context.options.capacity.memory_bytes;
         for (volume, size) in volume::in_memory(&self.pod, node) {
             let path = self.dirs.volume(volume);
-            let mounted = limited(self.context.runtime.mount_memory(&path, size)).await;
+            let mounted = self
+                .context
+                .limited(self.context.runtime.mount_memory(&path, size))
+                .await;
             mounted.map_err(|error| format!("MountVolume.SetUp failed for volume \"{volume}\" : {error}"))?;
         }
         Ok(())

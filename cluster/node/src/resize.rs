@@ -1,6 +1,6 @@
 //! The doing of a resize: ask the node, tell the runtime.
 
-use crate::act::{RETRY, limited};
+use crate::act::RETRY;
 use crate::clock::later;
 use crate::pod::resize::{self, Requirements};
 use crate::pod::spec;
@@ -30,7 +30,10 @@ impl Worker {
             return;
         };
         let (granted, limits) = resize::granted_limits(container, &self.state);
-        let outcome = limited(self.context.runtime.update_container(id, &limits)).await;
+        let outcome = self
+            .context
+            .limited(self.context.runtime.update_container(id, &limits))
+            .await;
         let retry_at = later(self.context.clock.now(), RETRY);
         let outcome = outcome.map(|()| granted).map_err(|error| {
             tracing::debug!(pod = spec::full_name(&self.pod), container = name, %error, "not resized");

@@ -11,7 +11,6 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use crate::act::limited;
 use crate::agent::Agent;
 use crate::clock::since;
 use crate::pod::spec;
@@ -75,14 +74,14 @@ impl Agent {
         };
         drop(looks);
         let pods = context.pods();
-        let containers = limited(context.runtime.containers()).await?;
+        let containers = context.limited(context.runtime.containers()).await?;
         let memory = context.options.capacity.memory_bytes;
         let summary = summary(&before, &now, pods.iter().map(AsRef::as_ref), &containers);
         Ok(finish(summary, &context.options.node_name, memory))
     }
 
     async fn look(&self) -> Result<Look, RuntimeError> {
-        let used = limited(self.context.runtime.usage()).await?;
+        let used = self.context.limited(self.context.runtime.usage()).await?;
         let at = self.context.clock.now();
         Ok(Look { at, used })
     }

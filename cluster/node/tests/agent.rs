@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // how tests fail; clippy.toml reaches `#[test]` only
 
+#[path = "agent/faults.rs"]
+mod faults;
 #[path = "agent/resize.rs"]
 mod resize;
 #[path = "agent/volumes.rs"]
@@ -20,6 +22,17 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+fn options(dir: &std::path::Path) -> AgentOptions {
+    let mut options = AgentOptions::new("node-1", "10.244.0.1".parse().unwrap(), dir);
+    options.pod_cidr = "10.244.0.0/24".into();
+    options.runtime_limit = Duration::from_secs(1);
+    options.restart_back_off = BackOffLimits {
+        first: Duration::from_millis(300),
+        max: Duration::from_secs(2),
+    };
+    options
+}
+
 struct World {
     server: ApiServer,
     runtime: Arc<FakeRuntime>,
@@ -30,6 +43,12 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        let mut world = Self::without_agent().await;
+        world.start_agent();
+        world
+    }
+
+    async fn without_agent() -> Self {
         let server = ApiServer::new(Store::memory(), Options::default()).await.unwrap();
         let runtime = FakeRuntime::new(Clock::System, (10, 244));
         runtime.keep_journal();
@@ -37,25 +56,18 @@ impl World {
         runtime.add_image("web:v2", "sha256:2222", Behaviour::default());
         runtime.add_image("log:v1", "sha256:3333", Behaviour::default());
         let pods = Api::namespaced(server.client("test"), "default");
-        let mut world = Self {
+        Self {
             server,
             runtime,
             pods,
             dir: tempfile::tempdir().unwrap(),
             shutdown: CancellationToken::new(),
-        };
-        world.start_agent();
-        world
+        }
     }
 
     fn start_agent(&mut self) {
         self.shutdown = CancellationToken::new();
-        let mut options = AgentOptions::new("node-1", "10.244.0.1".parse().unwrap(), self.dir.path());
-        options.pod_cidr = "10.244.0.0/24".into();
-        options.restart_back_off = BackOffLimits {
-            first: Duration::from_millis(300),
-            max: Duration::from_secs(2),
-        };
+        let options = options(self.dir.path());
         let agent = Agent::new(self.server.client("system:node:node-1"), self.runtime.clone(), options);
         tokio::spawn(agent.run(self.shutdown.clone()));
     }
@@ -74,7 +86,7 @@ impl World {
 
     async fn until(&self, name: &str, what: &str, holds: impl Fn(&Pod) -> bool) -> Pod {
         let mut last = None;
-        for _ in 0..500 {
+        for _ in 0..3000 {
             if let Some(pod) = self.pods.get_opt(name).await.unwrap() {
                 if holds(&pod) {
                     return pod;
@@ -90,7 +102,7 @@ impl World {
     }
 
     async fn until_gone(&self, name: &str) {
-        for _ in 0..500 {
+        for _ in 0..3000 {
             if self.pods.get_opt(name).await.unwrap().is_none() {
                 return;
             }

@@ -58,7 +58,7 @@ async fn report(api: &Api<NodeTraffic>, node: &str, proxy: &dyn ProxyView) {
         let status = proxy.status();
         let news = told.as_ref().map_or(News::Route, |told| news(&told.status, &status));
         let early = LOSS_INTERVAL.saturating_sub(written.elapsed());
-        if news == News::Loss && told.is_some() && !early.is_zero() {
+        if news == News::Loss && !early.is_zero() {
             sleep(early).await;
             continue;
         }
@@ -108,13 +108,9 @@ enum News {
 /// What a report would bring. A pod in service that is no longer told of is no news: what was said of it is still true,
 /// and goes with the next report. Nor are connections that were made.
 fn news(told: &TrafficStatus, now: &TrafficStatus) -> News {
-    let route = |pod: &PodTraffic| PodTraffic {
-        opened: None,
-        refused: None,
-        reset: None,
-        timed_out: None,
-        ..pod.clone()
-    };
+    fn route(pod: &PodTraffic) -> (&str, u64, bool, bool, Option<u64>) {
+        (&pod.pod, pod.applied, pod.ready, pod.routed, pod.open)
+    }
     let lost = |pod: &PodTraffic| (pod.refused, pod.reset, pod.timed_out);
     let pairs = || now.pods.iter().map(|(uid, pod)| (told.pods.get(uid), pod));
     let moved = pairs().any(|(told, pod)| told.map(route) != Some(route(pod)));

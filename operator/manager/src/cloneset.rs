@@ -61,13 +61,13 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration
     // Before the look, so that nothing that comes after it is missed.
     operator.observe(key, true);
     let reports = operator.reports.group(&uid);
-    let (departed, writes, steps) = record(operator, key);
-    let recorded = Recorded {
+    let record = operator.keeps_reports.then(|| record(operator, key));
+    let recorded = record.as_ref().map(|(departed, writes, steps)| Recorded {
         reports: &reports,
-        departed: &departed,
-        writes,
-        steps: &steps,
-    };
+        departed,
+        writes: *writes,
+        steps,
+    });
     let mut plan = plan(&Observed {
         cloneset: &set,
         pods: &pods,
@@ -80,7 +80,7 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration
         opened: &opened(operator, key, &pods),
         traffic: &traffic(operator, key),
         resizes: operator.resizes,
-        recorded: operator.keeps_reports.then_some(recorded),
+        recorded,
     });
     operator.observe(key, plan.observes);
     let planning = started.elapsed();
