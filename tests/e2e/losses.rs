@@ -121,6 +121,8 @@ fn a_release_that_loses_is_counted_held_and_brought_back() {
     ];
     cluster.image(&[&build[..], &entrypoint].concat());
     let mut set: Value = serde_json::from_str(&cloneset("web", 3)).expect("JSON");
+    // Time for a connection to come to the pod that has just changed, before the next one does.
+    set["spec"]["minReadySeconds"] = json!(2);
     // The probe asks a port that every version serves.
     let app = &mut set["spec"]["template"]["spec"]["containers"][0];
     app["env"] = json!([{"name": "APP_TCP_PORT", "value": "8081"}]);
