@@ -2,6 +2,8 @@
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 
+use kube::api::PostParams;
+
 use super::*;
 
 fn object<T: serde::de::DeserializeOwned>(value: Value) -> T {

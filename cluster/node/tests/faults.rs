@@ -2,16 +2,24 @@
 //! after it, the step fails, or the runtime never answers. Whatever it is, the pod gets there, nothing runs twice, and
 //! nothing is left.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // how tests fail; clippy.toml reaches `#[test]` only
+
+#[path = "agent/world.rs"]
+mod world;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::pending;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use afloat_apiserver::{Body, InProcess, User};
+use afloat_apiserver::{ApiServer, Body, InProcess, User};
+use afloat_node::Agent;
+use afloat_node::fake::{Behaviour, FakeRuntime};
 use afloat_runtime::registry::{Keyring, PullError, Pulled};
 use afloat_runtime::{
     Container, ContainerSpec, ExecSession, ExecSpec, Image, Resources, Runtime, RuntimeError, Sandbox, SandboxSpec,
@@ -19,10 +27,13 @@ use afloat_runtime::{
 };
 use futures::StreamExt as _;
 use http::{Method, Request, Response};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::json;
 use tokio::sync::{Notify, broadcast};
+use tokio_util::sync::CancellationToken;
 use tower_service::Service;
-
-use super::*;
+use world::{World, entry, options, ready};
 
 /// What becomes of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
