@@ -45,29 +45,29 @@ fn on_kube_apiserver() {
 /// `afloat agent` with exactly the rights of its manifest.
 #[test]
 fn the_agent_on_kube_apiserver() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(agent::uses_its_rights());
+    block_on(agent::uses_its_rights());
 }
 
 /// The policies of `afloat check --policy`.
 #[test]
 fn policies_on_kube_apiserver() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(policies::on_kube_apiserver());
+    block_on(policies::on_kube_apiserver());
 }
 
 #[test]
 fn policies_on_the_embedded_cluster() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime
-        .expect("a runtime")
-        .block_on(policies::on_the_embedded_cluster());
+    block_on(policies::on_the_embedded_cluster());
 }
 
-/// Everything of a ground happens on the test's own thread, so its processes end with it.
-fn run(ground: impl Future<Output = Option<Ground>>) {
+/// Everything of a test happens on its own thread, so its processes end with it.
+fn block_on(work: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(async {
+    runtime.expect("a runtime").block_on(work);
+}
+
+/// All cases on one ground.
+fn run(ground: impl Future<Output = Option<Ground>>) {
+    block_on(async {
         let booting = Instant::now();
         let Some(ground) = ground.await else { return };
         eprintln!("the ground is there after {:.1} s", booting.elapsed().as_secs_f64());

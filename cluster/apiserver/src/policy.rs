@@ -55,9 +55,9 @@ impl ApiServer {
         let Some(call) = call.filter(|call| policies.look_at(&call.resource)) else {
             return Ok(Vec::new());
         };
-        let name = object.or(old).map_or("", |object| view::meta(object, "name"));
-        let spaced = object.or(old).map_or("", |object| view::meta(object, "namespace"));
-        let namespace: Option<Value> = Some(spaced)
+        let meta = |field| object.or(old).map_or("", |object| view::meta(object, field));
+        let name = meta("name");
+        let namespace: Option<Value> = Some(meta("namespace"))
             .filter(|namespace| !namespace.is_empty())
             .and_then(|namespace| self.inner.store.get(&view::namespace_key(namespace)))
             .and_then(|entry| serde_json::from_slice(&entry.value).ok());

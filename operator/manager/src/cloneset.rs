@@ -358,13 +358,11 @@ async fn report(operator: &Operator, key: &Key, set: &CloneSet, status: &CloneSe
 
 /// Another generation, another revision, or the end of something: worth a write at once.
 fn weighty(old: &CloneSetStatus, new: &CloneSetStatus) -> bool {
-    let find = |status: &CloneSetStatus, kind: &str| {
-        let found = status.condition(kind);
-        found.map(|condition| condition.reason.clone())
-    };
-    let reason = |status: &CloneSetStatus| [names::PROGRESSING, names::LOSS_EXCEEDED].map(|kind| find(status, kind));
+    fn reasons(status: &CloneSetStatus) -> [Option<&str>; 2] {
+        [names::PROGRESSING, names::LOSS_EXCEEDED].map(|kind| Some(status.condition(kind)?.reason.as_str()))
+    }
     old.observed_generation != new.observed_generation
         || old.update_revision != new.update_revision
         || old.collision_count != new.collision_count
-        || reason(old) != reason(new)
+        || reasons(old) != reasons(new)
 }
