@@ -29,6 +29,7 @@ mod registry;
 mod resize;
 mod restart;
 mod security;
+mod sharing;
 mod sidecars;
 mod streams;
 mod tools;

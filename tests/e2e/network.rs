@@ -9,8 +9,8 @@ use crate::cluster::{AFLOAT, Cluster, signal_process, wait_until};
 use crate::restart::inner_pid;
 
 /// Programs of this machine for the image `tool:v1`. bash, as it can open connections by itself.
-const TOOLS: [&str; 12] = [
-    "bash", "cat", "getent", "hostname", "id", "ls", "mount", "mkdir", "sleep", "stat", "touch", "unshare",
+const TOOLS: [&str; 13] = [
+    "bash", "cat", "getent", "hostname", "id", "ls", "mount", "mkdir", "rm", "sleep", "stat", "touch", "unshare",
 ];
 
 fn find(program: &str) -> Option<PathBuf> {

@@ -52,12 +52,11 @@ fn containers_have_what_their_security_context_says() {
     let mut pods = vec![strict()];
     let refused = [
         (
-            "shared",
-            json!({"shareProcessNamespace": true}),
+            "users",
+            json!({"hostUsers": false}),
             "FailedCreatePodSandBox",
-            "shareProcessNamespace",
+            "hostUsers",
         ),
-        ("hostpid", json!({"hostPID": true}), "FailedCreatePodSandBox", "hostPID"),
         (
             "unsafe",
             context(json!({"sysctls": [{"name": "kernel.msgmax", "value": "1"}]})),

@@ -139,6 +139,8 @@ impl Worker {
             hostname: volume::host_name(&self.pod, &self.names()).map_err(failed)?,
             ip: wish,
             host_network: spec::host_network(&self.pod),
+            host_ipc: spec::host_ipc(&self.pod),
+            processes: spec::processes(&self.pod),
         };
         let made = self
             .context

@@ -176,6 +176,8 @@ fn sandbox(uid: &str) -> SandboxSpec {
         hostname: uid.into(),
         ip: None,
         host_network: false,
+        host_ipc: false,
+        processes: Default::default(),
     }
 }
 

@@ -15,6 +15,7 @@ pub(crate) mod inner;
 pub(crate) mod mounts;
 mod oci_command;
 mod outer;
+mod pause;
 mod resolve;
 pub(crate) mod seccomp;
 pub(crate) mod stdio;

@@ -7,9 +7,11 @@ mod cgroup;
 pub mod heap;
 pub mod host;
 pub mod image;
+mod namespace;
 pub mod net;
 pub mod oci;
 pub mod process;
+pub mod program;
 pub mod registry;
 
 use std::collections::BTreeMap;
@@ -62,7 +64,19 @@ pub struct ImageConfig {
     pub stop_signal: String,
 }
 
-/// A pod's shared surroundings: its network namespace and host name.
+/// Which processes a pod's containers see besides their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum ProcessNamespace {
+    /// None: the first process of each container is number 1 to it.
+    #[default]
+    Container,
+    /// Those of the pod's other containers; number 1 is a process that only holds the namespace (`shareProcessNamespace`).
+    Pod,
+    /// All of the node (`hostPID`). The nodes of an embedded cluster share one such namespace.
+    Node,
+}
+
+/// A pod's shared surroundings: its network and IPC namespaces, its shared memory and its host name.
 #[derive(Clone, Debug)]
 pub struct SandboxSpec {
     /// `metadata.uid` of the pod.
@@ -75,6 +89,10 @@ pub struct SandboxSpec {
     pub ip: Option<IpAddr>,
     /// Share the node's network instead of having an own namespace.
     pub host_network: bool,
+    /// Share the node's IPC namespace and `/dev/shm` instead of having own ones for the pod.
+    pub host_ipc: bool,
+    /// Which processes its containers see.
+    pub processes: ProcessNamespace,
 }
 
 /// A sandbox that exists.
@@ -166,7 +184,7 @@ pub struct ContainerSpec {
     pub resources: Resources,
     /// Its standard input and terminal.
     pub stdio: Stdio,
-    /// The id of a running container whose PID namespace it shares.
+    /// The id of a running container whose PID namespace it shares, where each of the pod's containers has its own.
     pub process_namespace_of: Option<String>,
     /// Where standard output and error go, in the CRI log format; made by the runtime, appended to.
     pub log_path: PathBuf,
@@ -293,7 +311,7 @@ pub trait Runtime: Send + Sync + 'static {
     /// Numeric (uid, gid, additional groups) of a user as images and pods name it, from the image's `/etc/passwd` and `/etc/group`.
     async fn resolve_user(&self, image_id: &str, user: &str) -> Result<(u32, u32, Vec<u32>), RuntimeError>;
 
-    /// Makes the pod's network namespace, or finds it again.
+    /// Makes the namespaces that the pod's containers share, or finds them again.
     async fn create_sandbox(&self, spec: &SandboxSpec) -> Result<Sandbox, RuntimeError>;
 
     /// Takes it away; its containers must be gone. Not an error if it is gone already.

@@ -12,6 +12,7 @@ mod host_facts;
 mod image_service;
 mod log;
 mod memory;
+mod pod_namespaces;
 mod record;
 mod rootfs;
 mod sandbox;
@@ -259,7 +260,8 @@ impl Runtime for OciRuntime {
     async fn mount_memory(&self, path: &std::path::Path, size_bytes: u64) -> Result<(), RuntimeError> {
         let path = path.to_owned();
         blocking(move || {
-            memory::mount(&path, size_bytes).map_err(|e| failed(format!("mounting memory on {}", path.display()), &e))
+            memory::mount(&path, size_bytes, 0o777)
+                .map_err(|e| failed(format!("mounting memory on {}", path.display()), &e))
         })
         .await
     }

@@ -12,6 +12,22 @@ pub fn state(pid: &str) -> Option<char> {
     stat_fields(&stat)?.next()?.chars().next()
 }
 
+/// Which mount namespace a process lives in, as `/proc` names it. Each container has one to itself, whichever other namespaces
+/// it shares, so it tells whose process this is. None: the process has ended, or is not ours to look at.
+pub(crate) fn mount_namespace(pid: i32) -> Option<String> {
+    let link = std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok()?;
+    Some(link.to_str()?.to_owned())
+}
+
+/// The numbers of all processes in that mount namespace at this moment.
+pub(crate) fn members(mount_namespace_of: &str) -> std::io::Result<Vec<i32>> {
+    let names = std::fs::read_dir("/proc")?.flatten().map(|entry| entry.file_name());
+    let pids = names.filter_map(|name| name.to_str()?.parse().ok());
+    Ok(pids
+        .filter(|pid| mount_namespace(*pid).as_deref() == Some(mount_namespace_of))
+        .collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -21,6 +37,14 @@ mod tests {
         let mut fields = stat_fields("42 (a) Z (b c) S 1 42").unwrap();
         assert_eq!((fields.next(), fields.next()), (Some("S"), Some("1")));
         assert!(stat_fields("").is_none());
+    }
+
+    #[test]
+    fn this_process_is_a_member_of_its_own_namespace() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let namespace = mount_namespace(own).unwrap();
+        assert!(members(&namespace).unwrap().contains(&own));
+        assert!(members("mnt:[0]").unwrap().is_empty());
     }
 
     #[test]

@@ -131,15 +131,6 @@ fn wants_apparmor(pod: &Pod) -> bool {
 pub(crate) fn unsupported(pod: &Pod) -> Option<String> {
     let pod_spec = pod.spec.as_ref()?;
     let wrong = |field: &str, why: &str| Some(format!("{field} is not supported by this node: {why}"));
-    if pod_spec.host_pid == Some(true) {
-        return wrong("hostPID", "its processes are the cluster's own");
-    }
-    if pod_spec.host_ipc == Some(true) {
-        return wrong("hostIPC", "each container has an IPC namespace of its own");
-    }
-    if pod_spec.share_process_namespace == Some(true) {
-        return wrong("shareProcessNamespace", "each container has a PID namespace of its own");
-    }
     if pod_spec.host_users == Some(false) {
         return wrong("hostUsers: false", "pods have no user namespaces of their own");
     }
@@ -247,11 +238,9 @@ mod tests {
     #[test]
     fn what_cannot_be_had_is_said() {
         let with = |more| pod(json!({}), json!({}), more);
-        assert_eq!(unsupported(&with(json!({"hostPID": false, "hostNetwork": true}))), None);
+        let shared = json!({"hostPID": true, "hostIPC": true, "hostNetwork": true});
+        assert_eq!(unsupported(&with(shared)), None);
         for (more, word) in [
-            (json!({"hostPID": true}), "hostPID"),
-            (json!({"hostIPC": true}), "hostIPC"),
-            (json!({"shareProcessNamespace": true}), "shareProcessNamespace"),
             (json!({"hostUsers": false}), "hostUsers"),
             (json!({"runtimeClassName": "gvisor"}), "gvisor"),
         ] {

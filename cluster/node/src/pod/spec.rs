@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use afloat_runtime::ProcessNamespace;
 use k8s_openapi::api::core::v1::{Container, Lifecycle, LifecycleHandler, Pod, PodSpec, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -169,6 +170,22 @@ pub(crate) fn active_deadline(pod: &Pod) -> Option<Duration> {
 
 pub(crate) fn host_network(pod: &Pod) -> bool {
     pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false)
+}
+
+pub(crate) fn host_ipc(pod: &Pod) -> bool {
+    pod.spec.as_ref().and_then(|spec| spec.host_ipc).unwrap_or(false)
+}
+
+/// The API server refuses a pod that wants both.
+pub(crate) fn processes(pod: &Pod) -> ProcessNamespace {
+    let spec = pod.spec.as_ref();
+    if spec.and_then(|spec| spec.host_pid) == Some(true) {
+        ProcessNamespace::Node
+    } else if spec.and_then(|spec| spec.share_process_namespace) == Some(true) {
+        ProcessNamespace::Pod
+    } else {
+        ProcessNamespace::Container
+    }
 }
 
 pub(crate) fn lifecycle(container: &Container) -> Option<&Lifecycle> {

@@ -36,7 +36,7 @@ struct Arguments {
 }
 
 /// The hidden subcommand: `--root DIR --log FILE (create --bundle DIR --pid-file FILE [--console-socket FILE] | stdio --input
-/// FILE [--output FILE] | start | delete | exec --process
+/// FILE [--output FILE] | pause --pid-file FILE | start | delete | exec --process
 /// FILE [--pid-file FILE] [--console-socket FILE] [--cgroup FILE]…) ID`. Answers the exit code; for `exec` that of the command.
 pub fn oci_main(args: &[OsString]) -> i32 {
     let Some(arguments) = parse(args) else { return FAILED };
@@ -138,6 +138,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<i32> {
                 Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(0),
                 other => other.map(|()| 0).map_err(Into::into),
             }
+        }
+        "pause" => {
+            let pid_file = arguments.pid_file.as_ref();
+            super::pause::start(pid_file.ok_or_else(|| anyhow::anyhow!("--pid-file is missing"))?)?;
+            Ok(0)
         }
         "start" => {
             Container::load(root.join(id))?.start()?;

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use rtnetlink::packet_route::link::{InfoData, InfoVeth};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
-use rustix::mount::{UnmountFlags, mount_bind, unmount};
-use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use sha2::{Digest as _, Sha256};
 
 use super::{Bridge, NetError, connect_netlink, link_index};
+use crate::namespace::{Kind, in_thread, is_pinned, pin, unpin};
 
 /// Lets a pod's processes listen below 1024 without a capability, as container runtimes do by default.
 const UNPRIVILEGED_PORTS: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
@@ -30,21 +30,8 @@ fn device_name(pod_uid: &str) -> String {
 /// Makes an empty namespace and pins it. Blocks. `false`: it was there already.
 pub(crate) fn create_namespace(pod_uid: &str) -> Result<bool, NetError> {
     let path = namespace_path(pod_uid);
-    if is_namespace(&path) {
-        return Ok(false);
-    }
-    fs::create_dir_all("/run/netns")
-        .and_then(|()| fs::File::create(&path))
-        .map_err(NetError::system("making /run/netns"))?;
-    let target = path.clone();
-    in_thread(move || {
-        unshare_network()?;
-        let own = format!("/proc/self/task/{}/ns/net", rustix::thread::gettid().as_raw_nonzero());
-        mount_bind(own.as_str(), &target)?;
-        fs::write(UNPRIVILEGED_PORTS, "0")
-    })
-    .map_err(NetError::system(format!("making network namespace {}", path.display())))?;
-    Ok(true)
+    pin(Kind::Network, &path, || fs::write(UNPRIVILEGED_PORTS, "0"))
+        .map_err(NetError::system(format!("making network namespace {}", path.display())))
 }
 
 /// Gives the namespace its device, address and default route, and joins it to the bridge.
@@ -145,27 +132,11 @@ pub(crate) async fn remove_namespace(handle: &Handle, pod_uid: &str) -> Result<(
     }
     let path = namespace_path(pod_uid);
     let what = format!("removing network namespace {}", path.display());
-    let remove = move || {
-        if is_namespace(&path) {
-            unmount(&path, UnmountFlags::DETACH)?;
-        }
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
-    };
-    tokio::task::spawn_blocking(remove)
+    tokio::task::spawn_blocking(move || unpin(&path))
         .await
         .map_err(io::Error::other)
         .flatten()
         .map_err(NetError::system(what))
-}
-
-/// A pinned namespace, not just the file that it is to be pinned at.
-fn is_namespace(path: &Path) -> bool {
-    /// NSFS_MAGIC, statfs(2).
-    const NSFS: u64 = 0x6e73_6673;
-    rustix::fs::statfs(path).is_ok_and(|found| u64::try_from(found.f_type).is_ok_and(|kind| kind == NSFS))
 }
 
 /// A TCP socket that belongs to a pod's namespace, whoever uses it afterwards. Blocks.
@@ -177,7 +148,7 @@ pub(crate) fn socket_inside(pod_uid: &str, domain: socket2::Domain) -> Result<so
         socket.set_nonblocking(true)?;
         Ok(socket)
     };
-    if !is_namespace(&path) {
+    if !is_pinned(&path) {
         // A pod in the node's own network.
         return make().map_err(NetError::system(what));
     }
@@ -187,16 +158,4 @@ pub(crate) fn socket_inside(pod_uid: &str, domain: socket2::Domain) -> Result<so
         make()
     })
     .map_err(NetError::system(what))
-}
-
-/// A thread that changed its namespace must end with its work.
-fn in_thread<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    let thread = std::thread::Builder::new().name("netns".into()).spawn(work)?;
-    thread.join().map_err(|_| io::Error::other("the thread panicked"))?
-}
-
-#[allow(unsafe_code)] // unsafe only for shared descriptor tables
-fn unshare_network() -> io::Result<()> {
-    // SAFETY: the table of file descriptors stays shared.
-    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }.map_err(Into::into)
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use crate::RuntimeError;
 use crate::host::{OCI_STATE_DIR, PROGRAM};
@@ -63,16 +63,27 @@ impl OciCommand {
             .map_err(|e| failed(format!("cannot run {}: {e}", self.program.display())))?;
         // The parent's copies of the pipes must not outlive the call.
         drop(command);
-        let status = tokio::time::timeout(LIMIT, child.wait()).await;
-        match status {
-            Ok(Ok(status)) if status.success() => Ok(()),
-            Ok(Ok(_)) => {
-                let detail = last_lines(log);
-                Err(classify(verb, &detail))
-            }
-            Ok(Err(error)) => Err(failed(format!("waiting for {verb}: {error}"))),
-            Err(_) => Err(failed(format!("{verb} takes longer than {} s", LIMIT.as_secs()))),
-        }
+        end_of(verb, &mut child, log).await
+    }
+
+    /// Starts the process that holds a pod's PID namespace; its number is in the file then.
+    pub(super) async fn pause(&self, log: &Path, pid_file: &Path) -> Result<(), RuntimeError> {
+        let mut command = self.helper(log);
+        command.arg("--pid-file").arg(pid_file).args(["pause", "pod"]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+        let mut child = command
+            .spawn()
+            .map_err(|e| failed(format!("cannot run {}: {e}", self.program.display())))?;
+        end_of("pause", &mut child, log).await
+    }
+}
+
+async fn end_of(verb: &str, child: &mut Child, log: &Path) -> Result<(), RuntimeError> {
+    match tokio::time::timeout(LIMIT, child.wait()).await {
+        Ok(Ok(status)) if status.success() => Ok(()),
+        Ok(Ok(_)) => Err(classify(verb, &last_lines(log))),
+        Ok(Err(error)) => Err(failed(format!("waiting for {verb}: {error}"))),
+        Err(_) => Err(failed(format!("{verb} takes longer than {} s", LIMIT.as_secs()))),
     }
 }
 

@@ -9,14 +9,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::attach::{self, Listeners};
+use super::pod_namespaces::{Processes, kill_rest};
 use super::record::Record;
+use super::sandbox::SandboxRecord;
 use super::spec::{Surroundings, config};
 use super::{Shared, blocking, failed, log, rootfs, watch};
 use crate::host::OCI_STATE_DIR;
 use crate::host::init::start_time;
 use crate::image::LAYERS_NOTE;
 use crate::net::namespace_path;
-use crate::{Cgroups, ContainerSpec, ContainerState, Resources, RuntimeError};
+use crate::process::{members, mount_namespace};
+use crate::{Cgroups, ContainerSpec, ContainerState, ProcessNamespace, Resources, RuntimeError};
 
 /// The group of terminals in every Linux distribution.
 const TTY_GROUP: u32 = 5;
@@ -38,6 +41,11 @@ pub(super) fn recover(dir: &Path, boot: &str, cgroups: &Cgroups) -> Vec<Record> 
             set_process(&mut record, &dir);
         }
         if record.recover(boot, watch::look(&record), Timestamp::now()) {
+            if record.boot == boot
+                && let Some(namespace) = record.rest()
+            {
+                kill_rest(namespace);
+            }
             if let Some(exit) = &mut record.exit {
                 exit.oom_killed = record.boot == boot && cgroups.oom_killed(&record.id);
             }
@@ -56,6 +64,9 @@ fn set_process(record: &mut Record, dir: &Path) {
         .and_then(|text| text.trim().parse().ok());
     record.start_time = pid.and_then(start_time);
     record.pid = pid.filter(|_| record.start_time.is_some());
+    if record.shares_processes {
+        record.mount_namespace = record.pid.and_then(mount_namespace);
+    }
 }
 
 impl Shared {
@@ -69,13 +80,18 @@ impl Shared {
         }
         let sandbox = self.sandboxes().get(&spec.pod_uid).cloned();
         let sandbox = sandbox.ok_or_else(|| RuntimeError::NotFound(format!("sandbox of pod {}", spec.pod)))?;
+        // The node agent makes one container of a pod after the other.
+        let sandbox = match sandbox.processes {
+            ProcessNamespace::Pod => self.share(&spec.pod_uid, sandbox).await?,
+            ProcessNamespace::Container | ProcessNamespace::Node => sandbox,
+        };
         let _permit = self
             .creating
             .acquire()
             .await
             .map_err(|_| RuntimeError::Failed("the runtime is shutting down".into()))?;
         let id = hex::encode(rand::random::<[u8; 32]>());
-        let result = self.create_as(&id, spec, &sandbox.hostname, sandbox.host_network).await;
+        let result = self.create_as(&id, spec, &sandbox).await;
         if result.is_err() {
             self.discard(&id).await;
         }
@@ -86,16 +102,15 @@ impl Shared {
         self: &Arc<Self>,
         id: &str,
         spec: &ContainerSpec,
-        hostname: &str,
-        host_network: bool,
+        sandbox: &SandboxRecord,
     ) -> Result<(), RuntimeError> {
         let dir = self.container_dir(id);
-        let record = Record::new(id.to_owned(), spec, self.boot.clone(), Timestamp::now());
-        let (shared, spec, hostname, made) = (Arc::clone(self), spec.clone(), hostname.to_owned(), dir.clone());
+        let record = Record::new(id.to_owned(), spec, sandbox, self.boot.clone(), Timestamp::now());
+        let (shared, spec, sandbox, made) = (Arc::clone(self), spec.clone(), sandbox.clone(), dir.clone());
         let log_path = spec.log_path.clone();
         let (resources, stdio) = (spec.resources, spec.stdio);
         let (mut record, out, err) = blocking(move || {
-            shared.prepare(&made, &spec, &hostname, host_network)?;
+            shared.prepare(&made, &spec, &sandbox)?;
             record.save(&made).map_err(|e| failed("writing container.json", &e))?;
             if let Some(parent) = record.log_path.parent() {
                 fs::create_dir_all(parent).map_err(|e| failed(format!("making {}", parent.display()), &e))?;
@@ -168,13 +183,7 @@ impl Shared {
     }
 
     /// Root file system and configuration. Blocks.
-    fn prepare(
-        &self,
-        dir: &Path,
-        spec: &ContainerSpec,
-        hostname: &str,
-        host_network: bool,
-    ) -> Result<(), RuntimeError> {
+    fn prepare(&self, dir: &Path, spec: &ContainerSpec, sandbox: &SandboxRecord) -> Result<(), RuntimeError> {
         fs::create_dir_all(dir).map_err(|e| failed(format!("making {}", dir.display()), &e))?;
         let layers = self.options.images.pin(&spec.image_id, &dir.join(LAYERS_NOTE))?;
         let root = rootfs::mount_rootfs(dir, &layers).map_err(|e| failed("mounting the root file system", &e))?;
@@ -183,13 +192,15 @@ impl Shared {
                 .map_err(|e| RuntimeError::Invalid(format!("working directory {}: {e}", spec.working_dir)))?;
         }
         let namespace = namespace_path(&spec.pod_uid);
-        let processes = spec.process_namespace_of.as_ref().map(|id| self.process_namespace(id));
-        let processes = processes.transpose()?;
+        let mut joined = self.joined(&spec.pod_uid, sandbox)?;
+        if let (Processes::Own, Some(target)) = (&joined.processes, &spec.process_namespace_of) {
+            joined.processes = Processes::Of(self.process_namespace(target)?);
+        }
         let around = Surroundings {
             rootfs: &root,
-            namespace: (!host_network).then_some(namespace.as_path()),
-            hostname,
-            processes: processes.as_deref(),
+            namespace: (!sandbox.host_network).then_some(namespace.as_path()),
+            joined,
+            hostname: &sandbox.hostname,
             own_capabilities: self.facts.capabilities,
             has_tty_group: self.facts.has_group(TTY_GROUP),
         };
@@ -352,26 +363,22 @@ fn changing(error: std::io::Error) -> RuntimeError {
     RuntimeError::Failed(format!("changing resources: {error}"))
 }
 
-/// Puts every process of a container into these cgroups: all in the PID namespace of the first one. Until none is new, as
-/// they go on to fork meanwhile; a child of one that is inside is born inside.
+/// Puts every process of a container into these cgroups. Until none is new, as they go on to fork meanwhile; a child of one
+/// that is inside is born inside.
 fn enter_all(entrances: &[std::path::PathBuf], first: i32) -> std::io::Result<()> {
-    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-    let Some(own) = namespace(&first.to_string()) else {
+    let Some(own) = mount_namespace(first) else {
         return Ok(());
     };
     let mut inside = std::collections::BTreeSet::new();
     loop {
-        let all = fs::read_dir("/proc")?.flatten().map(|e| e.file_name());
-        let pids = all.filter_map(|name| name.to_str()?.parse::<i32>().ok());
-        let new: Vec<i32> = pids
-            .filter(|pid| !inside.contains(pid) && namespace(&pid.to_string()).as_ref() == Some(&own))
-            .collect();
+        let mut new = members(&own)?;
+        new.retain(|pid| !inside.contains(pid));
         if new.is_empty() {
             return Ok(());
         }
         for pid in new {
             match crate::cgroup::write_all(entrances, pid) {
-                Err(error) if namespace(&pid.to_string()).is_some() => return Err(error),
+                Err(error) if mount_namespace(pid).is_some() => return Err(error),
                 _ => inside.insert(pid),
             };
         }

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags};
 
-/// Mounts it, or leaves what is mounted there.
-pub(super) fn mount(path: &Path, size_bytes: u64) -> io::Result<()> {
+/// Mounts it with these permissions, or leaves what is mounted there.
+pub(super) fn mount(path: &Path, size_bytes: u64, mode: u32) -> io::Result<()> {
     fs::create_dir_all(path)?;
     if mounts_below(path)?.iter().any(|point| point == path) {
         return Ok(());
     }
-    let options = std::ffi::CString::new(format!("mode=0777,size={size_bytes}"))?;
+    let options = std::ffi::CString::new(format!("mode={mode:o},size={size_bytes}"))?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     rustix::mount::mount("tmpfs", path, "tmpfs", flags, Some(options.as_c_str()))?;
     Ok(())

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Container, ContainerSpec, ContainerState, Exit, Stdio};
+use super::sandbox::SandboxRecord;
+use crate::{Container, ContainerSpec, ContainerState, Exit, ProcessNamespace, Stdio};
 
 /// Exit code where nobody could say it, as container runtimes use it.
 pub(super) const UNKNOWN_EXIT: i32 = 255;
@@ -28,6 +29,12 @@ pub(super) struct Record {
     pub(super) log_path: PathBuf,
     #[serde(default)]
     pub(super) stdio: Stdio,
+    /// Its PID namespace is not its own: what is left of it does not end with its first process by itself.
+    #[serde(default)]
+    pub(super) shares_processes: bool,
+    /// Of such a container: its mount namespace, by which its processes are known ([`crate::process::mount_namespace`]).
+    #[serde(default)]
+    pub(super) mount_namespace: Option<String>,
     pub(super) boot: String,
     pub(super) created_at: Timestamp,
     #[serde(default)]
@@ -62,7 +69,7 @@ pub(super) enum Seen {
 }
 
 impl Record {
-    pub(super) fn new(id: String, spec: &ContainerSpec, boot: String, now: Timestamp) -> Self {
+    pub(super) fn new(id: String, spec: &ContainerSpec, pod: &SandboxRecord, boot: String, now: Timestamp) -> Self {
         Self {
             id,
             pod_uid: spec.pod_uid.clone(),
@@ -73,6 +80,8 @@ impl Record {
             labels: spec.labels.clone(),
             log_path: spec.log_path.clone(),
             stdio: spec.stdio,
+            shares_processes: pod.processes != ProcessNamespace::Container || spec.process_namespace_of.is_some(),
+            mount_namespace: None,
             boot,
             created_at: now,
             started_at: None,
@@ -80,6 +89,11 @@ impl Record {
             start_time: None,
             exit: None,
         }
+    }
+
+    /// The mount namespace whose processes are to be killed when the first one has ended.
+    pub(super) fn rest(&self) -> Option<&str> {
+        self.mount_namespace.as_deref().filter(|_| self.shares_processes)
     }
 
     pub(super) fn state(&self) -> ContainerState {
@@ -169,6 +183,8 @@ mod tests {
             labels: BTreeMap::new(),
             log_path: "/log".into(),
             stdio: Stdio::default(),
+            shares_processes: false,
+            mount_namespace: None,
             boot: "one".into(),
             created_at: Timestamp::UNIX_EPOCH,
             started_at: Some(Timestamp::UNIX_EPOCH),

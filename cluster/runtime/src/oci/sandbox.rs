@@ -1,4 +1,4 @@
-//! Pods' network namespaces and addresses, remembered across restarts in `sandboxes/<uid>.json`.
+//! Pods' namespaces and addresses, remembered across restarts in `sandboxes/<uid>.json`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{read_json, write_json};
+use super::pod_namespaces::{Holder, is_shared};
+use super::record::read_json;
 use super::{Shared, blocking, failed};
 use crate::net::{AddressPool, NetError, connect_sandbox, create_namespace, remove_namespace};
-use crate::{RuntimeError, Sandbox, SandboxSpec};
+use crate::{ProcessNamespace, RuntimeError, Sandbox, SandboxSpec};
 
 /// A sandbox on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +22,20 @@ pub(super) struct SandboxRecord {
     pub(super) hostname: String,
     pub(super) ip: Ipv4Addr,
     pub(super) host_network: bool,
+    #[serde(default)]
+    pub(super) host_ipc: bool,
+    #[serde(default)]
+    pub(super) processes: ProcessNamespace,
+    /// The first process of the PID namespace that its containers share.
+    #[serde(default)]
+    pub(super) holder: Option<Holder>,
+}
+
+impl SandboxRecord {
+    /// Something of it is there, perhaps with processes inside.
+    fn exists(&self, uid: &str) -> bool {
+        crate::net::namespace_path(uid).exists() || is_shared(uid, self.holder)
+    }
 }
 
 /// All sandboxes of a node.
@@ -42,7 +57,7 @@ impl Sandboxes {
                 continue;
             };
             match read_json::<SandboxRecord>(&path) {
-                Ok(record) if known(&uid) || crate::net::namespace_path(&uid).exists() => {
+                Ok(record) if known(&uid) || record.exists(&uid) => {
                     if !record.host_network {
                         sandboxes.pool.take(Some(record.ip));
                     }
@@ -62,6 +77,10 @@ impl Sandboxes {
         self.records.get(pod_uid)
     }
 
+    pub(super) fn put(&mut self, pod_uid: &str, record: SandboxRecord) {
+        self.records.insert(pod_uid.to_owned(), record);
+    }
+
     fn give_back(&mut self, pod_uid: &str) {
         if let Some(record) = self.records.remove(pod_uid)
             && !record.host_network
@@ -73,38 +92,38 @@ impl Sandboxes {
 
 impl Shared {
     pub(super) async fn create_sandbox(self: &Arc<Self>, spec: &SandboxSpec) -> Result<Sandbox, RuntimeError> {
-        let bridge = self.options.bridge.clone();
         let uid = spec.pod_uid.clone();
-        let remembered = self.sandboxes().get(&uid).cloned();
-        let pinned = crate::net::namespace_path(&uid).exists();
-        if let Some(record) = &remembered
-            && (record.host_network || pinned)
-            && record.host_network == spec.host_network
-        {
-            return Ok(Sandbox { ip: record.ip.into() });
-        }
+        let record = self.network_of(spec).await?;
+        let ip = self.share(&uid, record).await?.ip.into();
+        tracing::debug!(node = self.options.node, pod = spec.pod, %ip, "sandbox made");
+        Ok(Sandbox { ip })
+    }
+
+    /// The sandbox with its network, found again or made.
+    async fn network_of(self: &Arc<Self>, spec: &SandboxSpec) -> Result<SandboxRecord, RuntimeError> {
+        let uid = &spec.pod_uid;
+        let remembered = self.sandboxes().get(uid).cloned();
+        let pinned = crate::net::namespace_path(uid).exists();
+        let wish = match (remembered, spec.ip) {
+            (Some(record), _) if (record.host_network || pinned) && record.host_network == spec.host_network => {
+                return Ok(record);
+            }
+            (_, Some(IpAddr::V4(ip))) => Some(ip),
+            (remembered, _) => remembered.map(|record| record.ip),
+        };
         if pinned {
             // Begun by a predecessor that did not come to its end.
-            remove_namespace(&self.netlink, &uid).await?;
+            remove_namespace(&self.netlink, uid).await?;
         }
-        let wish = match spec.ip {
-            Some(IpAddr::V4(ip)) => Some(ip),
-            _ => remembered.map(|record| record.ip),
-        };
         let record = self.reserve(spec, wish)?;
         if !spec.host_network
-            && let Err(error) = self.make_namespace(&uid, record.ip).await
+            && let Err(error) = self.make_namespace(uid, record.ip).await
         {
-            let _ = remove_namespace(&self.netlink, &uid).await;
-            self.sandboxes().give_back(&uid);
+            let _ = remove_namespace(&self.netlink, uid).await;
+            self.sandboxes().give_back(uid);
             return Err(error);
         }
-        let path = self.options.dir.join("sandboxes").join(format!("{uid}.json"));
-        let ip = record.ip.into();
-        blocking(move || write_json(&path, &record).map_err(|e| failed(format!("writing {}", path.display()), &e)))
-            .await?;
-        tracing::debug!(node = self.options.node, pod = spec.pod, %ip, bridge = bridge.name, "sandbox made");
-        Ok(Sandbox { ip })
+        Ok(record)
     }
 
     fn reserve(&self, spec: &SandboxSpec, wish: Option<Ipv4Addr>) -> Result<SandboxRecord, RuntimeError> {
@@ -122,6 +141,9 @@ impl Shared {
             hostname: spec.hostname.clone(),
             ip,
             host_network: spec.host_network,
+            host_ipc: spec.host_ipc,
+            processes: spec.processes,
+            holder: None,
         };
         sandboxes.records.insert(spec.pod_uid.clone(), record.clone());
         Ok(record)
@@ -151,12 +173,17 @@ impl Shared {
 
     pub(super) async fn remove_sandbox(self: &Arc<Self>, uid: &str) -> Result<(), RuntimeError> {
         remove_namespace(&self.netlink, uid).await?;
+        let holder = self.sandboxes().get(uid).and_then(|record| record.holder);
         let path = self.options.dir.join("sandboxes").join(format!("{uid}.json"));
-        blocking(move || match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(failed(format!("removing {}", path.display()), &error))
+        let (shared, pod_uid) = (Arc::clone(self), uid.to_owned());
+        blocking(move || {
+            shared.unshare(&pod_uid, holder)?;
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    Err(failed(format!("removing {}", path.display()), &error))
+                }
+                _ => Ok(()),
             }
-            _ => Ok(()),
         })
         .await?;
         self.sandboxes().give_back(uid);

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::pod_namespaces::{Joined, Processes};
 use super::seccomp;
 use crate::{ContainerSpec, RuntimeError, Seccomp};
 
@@ -97,8 +98,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) hostname: &'a str,
     /// Capabilities that the runtime itself has, as a bit set.
     pub(super) own_capabilities: u64,
-    /// The PID namespace to join instead of having an own one.
-    pub(super) processes: Option<&'a Path>,
+    /// What it has in common with the pod's other containers.
+    pub(super) joined: Joined,
     /// The highest group id that exists may be below 5, that of terminals.
     pub(super) has_tty_group: bool,
 }
@@ -107,14 +108,15 @@ pub(super) struct Surroundings<'a> {
 pub(super) fn config(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<Value, RuntimeError> {
     let capabilities = capabilities(spec, around.own_capabilities)?;
     let mut at_start = capabilities.clone();
-    let mut namespaces: Vec<Value> = ["mount", "ipc", "uts"]
-        .iter()
-        .map(|kind| json!({ "type": kind }))
-        .collect();
-    namespaces.push(match around.processes {
-        Some(path) => json!({ "type": "pid", "path": path }),
-        None => json!({ "type": "pid" }),
-    });
+    let mut namespaces = vec![json!({ "type": "mount" }), json!({ "type": "uts" })];
+    match &around.joined.processes {
+        Processes::Own => namespaces.push(json!({ "type": "pid" })),
+        Processes::Of(path) => namespaces.push(json!({ "type": "pid", "path": path })),
+        Processes::Node => {}
+    }
+    if let Some(path) = &around.joined.ipc {
+        namespaces.push(json!({ "type": "ipc", "path": path }));
+    }
     if let Some(path) = around.namespace {
         namespaces.push(json!({ "type": "network", "path": path }));
     }
@@ -183,7 +185,7 @@ fn default_mounts(around: &Surroundings<'_>, privileged: bool) -> Vec<Value> {
         json!({ "destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"] }),
         json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"] }),
         json!({ "destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": terminals }),
-        json!({ "destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"] }),
+        json!({ "destination": "/dev/shm", "type": "bind", "source": around.joined.shared_memory, "options": ["rbind", "rprivate", "nosuid", "noexec", "nodev", "rw"] }),
         json!({ "destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"] }),
         json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", system] }),
     ]
@@ -263,6 +265,14 @@ mod tests {
         }
     }
 
+    fn joined() -> Joined {
+        Joined {
+            ipc: Some("/run/ipcns/u".into()),
+            shared_memory: "/shm".into(),
+            processes: Processes::Own,
+        }
+    }
+
     fn names(add: &[&str], drop: &[&str], own: u64) -> Vec<String> {
         let mut spec = spec();
         spec.add_capabilities = add.iter().map(ToString::to_string).collect();
@@ -288,7 +298,7 @@ mod tests {
             rootfs: Path::new("/r"),
             namespace: None,
             hostname: "p",
-            processes: None,
+            joined: joined(),
             own_capabilities: u64::MAX,
             has_tty_group: true,
         };
@@ -315,7 +325,7 @@ mod tests {
     #[test]
     fn the_configuration_says_what_the_spec_says() {
         let around = Surroundings {
-            processes: None,
+            joined: joined(),
             rootfs: Path::new("/r"),
             namespace: Some(Path::new("/run/netns/u")),
             hostname: "p",

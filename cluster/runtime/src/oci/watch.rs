@@ -11,6 +11,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::Shared;
+use super::pod_namespaces::kill_rest;
 use super::record::{ExitRecord, Record, Seen, UNKNOWN_EXIT};
 use crate::host::EXITS_DIR;
 use crate::host::init::{ChildExit, exit_file, parse_stat};
@@ -97,9 +98,14 @@ impl Shared {
     async fn ended(self: &Arc<Self>, id: &str, exit: ChildExit, file: std::path::PathBuf) {
         let finished_at = Timestamp::now();
         let (shared, name) = (Arc::clone(self), id.to_owned());
-        let oom_killed = super::blocking(move || Ok(shared.cgroups.oom_killed(&name)))
-            .await
-            .unwrap_or(false);
+        let oom_killed = super::blocking(move || {
+            if let Some(namespace) = shared.record(&name)?.rest() {
+                kill_rest(namespace);
+            }
+            Ok(shared.cgroups.oom_killed(&name))
+        })
+        .await
+        .unwrap_or(false);
         if let Some(entry) = self.containers().get_mut(id) {
             entry.record.exit = Some(ExitRecord {
                 code: exit.code,

@@ -333,6 +333,10 @@ fn life(world: &World) -> anyhow::Result<()> {
         "refusals",
         "network",
         "broker",
+        "shared memory",
+        "shared processes",
+        "lost holder",
+        "of the node",
         "nothing left",
     ] {
         run.expect(&format!("ok {step}"))?;

@@ -17,7 +17,7 @@ use anyhow::{Context as _, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::signal::unix::{SignalKind, signal};
 
-const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 /// Says hello, and goodbye with code 7.
 pub(crate) const LOOP: &str = "trap 'echo bye; exit 7' TERM; echo hello; while :; do sleep 0.05; done";
 
@@ -170,6 +170,8 @@ impl Inside {
             hostname: "host-of-pod".into(),
             ip: None,
             host_network: false,
+            host_ipc: false,
+            processes: Default::default(),
         };
         Ok(self.runtime.create_sandbox(&spec).await?.ip.to_string())
     }
@@ -253,6 +255,7 @@ impl Inside {
         println!("ok network");
         self.broker(inherited).await?;
         println!("ok broker");
+        crate::sharing::play(self).await?;
         self.runtime.remove_sandbox("pod").await?;
         self.runtime.remove_sandbox("pod").await?;
         ensure!(self.runtime.containers().await?.is_empty());
@@ -300,7 +303,12 @@ impl Inside {
         Ok(())
     }
 
-    async fn run(&self, id: &str, script: &str, input: Option<&str>) -> anyhow::Result<(String, String, i32)> {
+    pub(crate) async fn run(
+        &self,
+        id: &str,
+        script: &str,
+        input: Option<&str>,
+    ) -> anyhow::Result<(String, String, i32)> {
         let command = ["/bin/sh", "-c", script].map(String::from).to_vec();
         let mut session = self
             .runtime

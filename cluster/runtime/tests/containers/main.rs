@@ -12,6 +12,7 @@ mod inner;
 mod limits;
 #[path = "../registry/server.rs"]
 mod registry;
+mod sharing;
 mod users;
 
 use std::ffi::OsString;

@@ -1,0 +1,198 @@
+//! What the containers of a pod share besides its network: the IPC namespace with the memory at `/dev/shm`, and the PID
+//! namespace where the pod asks for that.
+//!
+//! The first is pinned like the network's. A PID namespace cannot be pinned: it lives as long as its first process, which is
+//! one that only waits (`crate::host::pause`).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+
+use super::record::write_json;
+use super::sandbox::SandboxRecord;
+use super::{Shared, blocking, failed, memory};
+use crate::host::IO_DIR;
+use crate::host::init::start_time;
+use crate::namespace::{Kind, is_pinned, pin, unpin};
+use crate::process::{members, mount_namespace};
+use crate::{ProcessNamespace, RuntimeError};
+
+/// Size of `/dev/shm`, as container runtimes choose it.
+const SHARED_MEMORY_BYTES: u64 = 64 * 1024 * 1024;
+/// How often processes are looked for that go on to fork while they are being killed, and the pause before each further look.
+const KILL_ROUNDS: u32 = 200;
+const KILL_PAUSE: Duration = Duration::from_millis(5);
+
+/// A process, named for ever: by its number and when it was started (ticks since the machine's start).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Holder {
+    pid: i32,
+    start_time: u64,
+}
+
+impl Holder {
+    fn lives(self) -> bool {
+        start_time(self.pid) == Some(self.start_time)
+    }
+
+    /// Ends it and with it every process of its namespace.
+    fn kill(self) {
+        if let Some(process) = Pid::from_raw(self.pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
+            && self.lives()
+        {
+            let _ = pidfd_send_signal(process, Signal::KILL);
+        }
+    }
+}
+
+fn ipc_path(pod_uid: &str) -> PathBuf {
+    Path::new("/run/ipcns").join(pod_uid)
+}
+
+/// What a container joins instead of having its own. None: the node's.
+pub(super) struct Joined {
+    /// Its IPC namespace.
+    pub(super) ipc: Option<PathBuf>,
+    /// The directory that is its `/dev/shm`.
+    pub(super) shared_memory: PathBuf,
+    /// Its PID namespace.
+    pub(super) processes: Processes,
+}
+
+/// See [`ProcessNamespace`].
+pub(super) enum Processes {
+    /// One of its own.
+    Own,
+    /// This one.
+    Of(PathBuf),
+    /// The node's.
+    Node,
+}
+
+impl Shared {
+    fn shared_memory(&self, pod_uid: &str) -> PathBuf {
+        self.options.dir.join("sandboxes").join(format!("{pod_uid}.shm"))
+    }
+
+    /// Makes what is not there yet, and remembers it: also again, after the holder of the PID namespace has died, and with it
+    /// every process of the pod. Not to be called twice at a time for one pod.
+    pub(super) async fn share(
+        self: &Arc<Self>,
+        pod_uid: &str,
+        mut record: SandboxRecord,
+    ) -> Result<SandboxRecord, RuntimeError> {
+        if !record.host_ipc {
+            let (ipc, memory) = (ipc_path(pod_uid), self.shared_memory(pod_uid));
+            blocking(move || {
+                pin(Kind::Ipc, &ipc, || Ok(())).map_err(|e| failed("making an IPC namespace", &e))?;
+                memory::mount(&memory, SHARED_MEMORY_BYTES, 0o1777)
+                    .map_err(|e| failed(format!("mounting memory on {}", memory.display()), &e))
+            })
+            .await?;
+        }
+        if record.processes == ProcessNamespace::Pod && !record.holder.is_some_and(Holder::lives) {
+            record.holder = Some(self.start_holder(pod_uid).await?);
+        }
+        self.sandboxes().put(pod_uid, record.clone());
+        let path = self.options.dir.join("sandboxes").join(format!("{pod_uid}.json"));
+        blocking(move || {
+            write_json(&path, &record).map_err(|e| failed(format!("writing {}", path.display()), &e))?;
+            Ok(record)
+        })
+        .await
+    }
+
+    async fn start_holder(&self, pod_uid: &str) -> Result<Holder, RuntimeError> {
+        let file = |kind: &str| Path::new(IO_DIR).join(format!("{pod_uid}.pause.{kind}"));
+        let (log, pid_file) = (file("log"), file("pid"));
+        let started = self.command.pause(&log, &pid_file).await;
+        let holder = blocking(move || {
+            started?;
+            let pid = fs::read_to_string(&pid_file).map_err(|e| failed("reading the number of a process", &e))?;
+            let pid = pid.trim().parse().ok();
+            let holder = pid.and_then(|pid| {
+                Some(Holder {
+                    pid,
+                    start_time: start_time(pid)?,
+                })
+            });
+            for path in [log, pid_file] {
+                let _ = fs::remove_file(path);
+            }
+            holder.ok_or_else(|| RuntimeError::Failed("the holder of a PID namespace has ended at once".into()))
+        });
+        holder.await
+    }
+
+    /// What a container of this pod joins.
+    pub(super) fn joined(&self, pod_uid: &str, record: &SandboxRecord) -> Result<Joined, RuntimeError> {
+        let (ipc, shared_memory) = if record.host_ipc {
+            (None, PathBuf::from("/dev/shm"))
+        } else {
+            (Some(ipc_path(pod_uid)), self.shared_memory(pod_uid))
+        };
+        let processes = match (record.processes, record.holder) {
+            (ProcessNamespace::Container, _) => Processes::Own,
+            (ProcessNamespace::Node, _) => Processes::Node,
+            (ProcessNamespace::Pod, Some(holder)) if holder.lives() => {
+                Processes::Of(PathBuf::from(format!("/proc/{}/ns/pid", holder.pid)))
+            }
+            (ProcessNamespace::Pod, _) => {
+                return Err(RuntimeError::Failed(format!(
+                    "the PID namespace of pod {} has ended",
+                    record.pod
+                )));
+            }
+        };
+        Ok(Joined {
+            ipc,
+            shared_memory,
+            processes,
+        })
+    }
+
+    /// Lets all of it go; not an error where it is gone. Blocks.
+    pub(super) fn unshare(&self, pod_uid: &str, holder: Option<Holder>) -> Result<(), RuntimeError> {
+        if let Some(holder) = holder {
+            holder.kill();
+        }
+        let memory = self.shared_memory(pod_uid);
+        memory::unmount_below(&memory)
+            .and_then(|()| match fs::remove_dir(&memory) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            })
+            .map_err(|e| failed(format!("removing {}", memory.display()), &e))?;
+        unpin(&ipc_path(pod_uid)).map_err(|e| failed("removing an IPC namespace", &e))
+    }
+}
+
+/// Something of what a pod's containers share still exists.
+pub(super) fn is_shared(pod_uid: &str, holder: Option<Holder>) -> bool {
+    is_pinned(&ipc_path(pod_uid)) || holder.is_some_and(Holder::lives)
+}
+
+/// Kills every process of a container whose first process has ended: with a PID namespace of its own the kernel does that.
+/// Blocks.
+pub(super) fn kill_rest(namespace: &str) {
+    for _ in 0..KILL_ROUNDS {
+        let Ok(rest) = members(namespace) else { return };
+        if rest.is_empty() {
+            return;
+        }
+        for pid in rest {
+            // The number may belong to somebody else by now; once it is open, it cannot any more.
+            if let Some(process) = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
+                && mount_namespace(pid).as_deref() == Some(namespace)
+            {
+                let _ = pidfd_send_signal(process, Signal::KILL);
+            }
+        }
+        std::thread::sleep(KILL_PAUSE);
+    }
+    tracing::warn!(namespace, "processes of a container that has ended do not die");
+}
