@@ -73,9 +73,14 @@ impl Cluster {
 
     /// Boots a cluster in a folder that may hold an earlier cluster's state.
     pub(crate) fn boot_in(dir: &Path, nodes: u32, flags: &[&str]) -> Option<Self> {
+        Self::boot_as(Command::new(AFLOAT), dir, nodes, flags)
+    }
+
+    /// The same by a command that becomes afloat with the arguments that are added.
+    pub(crate) fn boot_as(mut command: Command, dir: &Path, nodes: u32, flags: &[&str]) -> Option<Self> {
         kubectl_program()?;
         let port = free_port();
-        let mut child = Command::new(AFLOAT)
+        let mut child = command
             .args([
                 "up",
                 "--nodes",

@@ -1,11 +1,11 @@
 //! Images from a registry on loopback, in real containers.
 
-use std::process::Output;
+use std::process::{Command, Output};
 
 use afloat_runtime::image::{BuildSpec, ImageStore};
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, ONLINE, container, wait_until};
+use crate::cluster::{AFLOAT, Cluster, ONLINE, container, wait_until};
 use crate::registry::{Fault, Login, Registry, gzip, layer};
 
 /// The layers of an image that can sleep, out of this machine's own program: as tars, plain and as they are sent.
@@ -364,4 +364,91 @@ fn images_that_nobody_uses_go_when_the_disk_fills_up_and_by_hand() {
             text(&output)
         );
     }
+}
+
+/// A cluster whose images are on a small disk: a file system of memory that only it sees. None where that cannot be.
+fn on_a_small_disk(dir: &std::path::Path, size: &str) -> Option<Cluster> {
+    let images = dir.join("images");
+    std::fs::create_dir_all(&images).expect("our own folder");
+    let script = "mount -t tmpfs -o size=\"$1\" none \"$2\" || exit 77; shift 2; exec \"$@\"";
+    let mut command = Command::new("unshare");
+    // An ordinary user needs a user namespace of its own for it; root must not have one more.
+    let flags = if rustix::process::getuid().is_root() {
+        "-m"
+    } else {
+        "-Urm"
+    };
+    command
+        .args([flags, "sh", "-c", script, "sh", size])
+        .arg(&images)
+        .arg(AFLOAT);
+    Cluster::boot_as(command, dir, 1, &[ONLINE])
+}
+
+/// Bytes that no compression makes fewer.
+fn noise(count: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::with_capacity(count + 8);
+    while bytes.len() < count {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend(state.to_le_bytes());
+    }
+    bytes
+}
+
+#[test]
+fn a_full_disk_fails_a_pull_and_nothing_else() {
+    const MIB: usize = 1024 * 1024;
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let Some(cluster) = on_a_small_disk(temporary.path(), "160m") else {
+        return;
+    };
+    // As the cluster sees it.
+    let images = format!(
+        "/proc/{}/root{}",
+        cluster.pid(),
+        temporary.path().join("images").display()
+    );
+    let ballast = format!("{images}/ballast");
+    std::fs::write(&ballast, vec![1; 80 * MIB]).expect("the disk is large enough for that");
+    let registry = Registry::start();
+    let base = sleeper();
+    registry.image("small", "v1", &with(&base, "small"), &SLEEP);
+    let big = layer(&[("big", &noise(60 * MIB))]);
+    let layers: Vec<_> = with(&base, "big")
+        .into_iter()
+        .chain([(big.clone(), gzip(&big))])
+        .collect();
+    registry.image("big", "v1", &layers, &SLEEP);
+
+    cluster.apply(&pod("before", &registry.name("small:v1"), |_| {}));
+    running(&cluster, "before");
+    cluster.apply(&pod("big", &registry.name("big:v1"), |_| {}));
+    let message = waits(&cluster, "big", "ErrImagePull");
+    assert!(message.contains("no space left on the node's disk"), "{message}");
+    told(&cluster, "big", "Failed Error: ErrImagePull");
+    waits(&cluster, "big", "ImagePullBackOff");
+    // What was fetched of it does not stay in the way of others.
+    wait_until("the space to be free again", || {
+        let file = format!("{images}/probe");
+        let done = std::fs::write(&file, vec![2; 40 * MIB]).is_ok();
+        let _ = std::fs::remove_file(file);
+        done
+    });
+    registry.image("late", "v1", &with(&base, "late"), &SLEEP);
+    cluster.apply(&pod("after", &registry.name("late:v1"), |_| {}));
+    running(&cluster, "after");
+    assert_eq!(
+        cluster.kubectl(&["exec", "after", "--", "/bin/cat", "/etc/text"]),
+        "late"
+    );
+    let before = cluster.get(&["pods", "before"]).expect("it is there");
+    assert_eq!(container(&before, "app")["restartCount"], 0);
+
+    // With room for it, the next attempt succeeds.
+    std::fs::remove_file(&ballast).expect("it is ours");
+    running(&cluster, "big");
+    assert_eq!(cluster.kubectl(&["exec", "big", "--", "/bin/cat", "/etc/text"]), "big");
 }

@@ -3,7 +3,9 @@
 //! Every container has `say WORD`, which adds the time and the word to the pod's record, a file of the host. Order and
 //! bounds are read from there, so that neither a slow kubectl nor a busy machine is taken for a slow node agent.
 
+mod changes;
 mod examples;
+mod handlers;
 mod hooks;
 mod probes;
 mod start;

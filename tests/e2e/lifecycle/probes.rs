@@ -163,3 +163,31 @@ fn readiness_is_asked_while_terminating_and_liveness_is_not() {
     ground.wait_gone("going");
     ground.record("going").in_order(&["hook-begins", "hook-ends", "term"]);
 }
+
+#[test]
+fn a_probe_that_never_answers_has_failed_when_its_time_is_over() {
+    let Some(ground) = Ground::new() else { return };
+    // Takes a connection, and that is all it does.
+    let mut silent = script("silent", "sleep 1000 | nc -l -p 8080 > /dev/null");
+    silent["readinessProbe"] = json!({"httpGet": {"port": 8080}, "periodSeconds": 1, "timeoutSeconds": 1});
+    let mut stuck = script("stuck", OBEDIENT);
+    stuck["livenessProbe"] = exec("say asked; sleep 1000");
+    for (field, value) in [("periodSeconds", 1), ("timeoutSeconds", 1), ("failureThreshold", 2)] {
+        stuck["livenessProbe"][field] = value.into();
+    }
+    let pod = json!({"containers": [silent, stuck, script("other", "sleep 1000")], "terminationGracePeriodSeconds": 1});
+    ground.create("never", pod);
+    ground.wait_event("never", "Unhealthy", "context deadline exceeded");
+    ground.wait_event("never", "Unhealthy", "command timed out");
+    ground.wait_event("never", "Killing", "Container stuck failed liveness probe");
+    let pod = ground.wait("a restart", "never", |pod| {
+        container(pod, "stuck")["restartCount"].as_u64() >= Some(1)
+    });
+    let record = ground.record("never");
+    assert!(record.count("asked") >= 2, "twice in vain: {record:?}");
+    // Nobody else waits for it.
+    assert_eq!(container(&pod, "other")["ready"], true);
+    assert_eq!(container(&pod, "silent")["restartCount"], 0);
+    ground.delete("never", &[]);
+    ground.wait_gone("never");
+}

@@ -183,3 +183,113 @@ fn what_cannot_start_says_why() {
     ground.delete("missing", &[]);
     ground.wait_gone("missing");
 }
+
+#[test]
+fn containers_start_in_order_and_do_not_wait_for_each_other() {
+    let Some(ground) = Ground::new() else { return };
+    let mut first = script("first", "say first; sleep 1000");
+    first["readinessProbe"] = super::exec("false");
+    let pod =
+        json!({"containers": [first, script("second", "say second; sleep 1000")], "terminationGracePeriodSeconds": 1});
+    ground.create("both", pod);
+    ground.wait("the second one", "both", |pod| {
+        container(pod, "second")["ready"] == true
+    });
+    ground.wait_said("both", "second").in_order(&["first", "second"]);
+    let pod = ground.get("both");
+    assert_eq!(container(&pod, "first")["ready"], false);
+    let order: Vec<&Value> = ["PodScheduled", "PodReadyToStartContainers", "Initialized"]
+        .iter()
+        .filter_map(|kind| {
+            let conditions = pod["status"]["conditions"].as_array()?;
+            Some(
+                &conditions
+                    .iter()
+                    .find(|c| c["type"] == *kind && c["status"] == "True")?["lastTransitionTime"],
+            )
+        })
+        .collect();
+    assert_eq!(order.len(), 3, "{pod}");
+    assert!(order.is_sorted_by_key(|time| time.as_str()), "{pod}");
+}
+
+#[test]
+fn an_init_container_has_tools_volumes_and_rights_of_its_own() {
+    let Some(ground) = Ground::new() else { return };
+    let tools = super::box_files().expect("it was there before");
+    std::fs::write(tools.path().join("only-here"), "#!/bin/sh\nsay tool\n").expect("our own folder");
+    super::executable(&tools.path().join("only-here"));
+    super::build_image(&ground.cluster, "tools:1", tools.path());
+    let secret =
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "key"}, "stringData": {"word": "open"}});
+    ground.cluster.apply(&secret.to_string());
+    let look = |name: &str| {
+        format!(
+            "test -e /bin/only-here && only-here; test -e /key/word && say {name} $(cat /key/word); say {name} env $OWN; \
+             while read key value; do test $key = CapEff: && say {name} $value; done < /proc/self/status; say {name} done"
+        )
+    };
+    let mut init = script("init", &look("init"));
+    init["image"] = "tools:1".into();
+    init["env"] = json!([{"name": "OWN", "value": "yes"}]);
+    init["securityContext"] = json!({"capabilities": {"add": ["NET_ADMIN"]}});
+    let app = script("app", &format!("{}; sleep 1000", look("app")));
+    let pod = json!({"initContainers": [init], "containers": [app], "terminationGracePeriodSeconds": 1});
+    let mut pod = ground.pod("own", pod);
+    let volume = json!({"name": "key", "secret": {"secretName": "key"}});
+    let mount = json!({"name": "key", "mountPath": "/key"});
+    pod["spec"]["volumes"].as_array_mut().expect("a list").push(volume);
+    let mounts = &mut pod["spec"]["initContainers"][0]["volumeMounts"];
+    mounts.as_array_mut().expect("a list").push(mount);
+    ground.cluster.apply(&pod.to_string());
+    let record = ground.wait_said("own", "app done");
+    let words: Vec<&str> = record.0.iter().map(|(_, word)| word.as_str()).collect();
+    let expected = [
+        "tool",
+        "init open",
+        "init env yes",
+        "init 00000000a80435fb",
+        "init done",
+        "app env",
+        "app 00000000a80425fb",
+        "app done",
+    ];
+    assert_eq!(words, expected);
+}
+
+#[test]
+fn a_pod_requests_its_largest_init_container_or_all_that_run_together() {
+    let Some(ground) = Ground::new() else { return };
+    let node = ground.cluster.get(&["node", "node-1"]).expect("it is there");
+    let cores = node["status"]["allocatable"]["cpu"].as_str().expect("a quantity");
+    let cores: u64 = cores.parse().expect("whole cores");
+    // Two of these do not fit at the same time.
+    let with = |mut container: Value| {
+        container["resources"] = json!({"requests": {"cpu": format!("{}m", cores * 600)}});
+        container
+    };
+    let mut sidecar = with(script("sidecar", OBEDIENT));
+    sidecar["restartPolicy"] = "Always".into();
+    let (init, app) = (with(script("init", "say init")), with(script("app", OBEDIENT)));
+    ground.create("together", json!({"initContainers": [sidecar], "containers": [app]}));
+    ground.wait_event("together", "FailedScheduling", "Insufficient cpu");
+    ground.create("in-turn", json!({"initContainers": [init], "containers": [app]}));
+    ground.wait("Ready", "in-turn", ready);
+    assert_eq!(ground.get("together")["status"]["phase"], "Pending");
+}
+
+#[test]
+fn a_sidecar_is_started_again_whatever_the_pods_policy_is() {
+    let Some(ground) = Ground::new() else { return };
+    let mut sidecar = script(
+        "sidecar",
+        "say sidecar; until test -e /record/go; do sleep 0.1; done; exit 0",
+    );
+    sidecar["restartPolicy"] = "Always".into();
+    let spec = json!({"initContainers": [sidecar], "containers": [script("app", OBEDIENT)], "restartPolicy": "Never"});
+    ground.create("again", spec);
+    ground.wait("Ready", "again", ready);
+    ground.put("again", "go");
+    wait_until("another start", || ground.record("again").count("sidecar") >= 2);
+    assert_eq!(ground.record("again").count("runs"), 1);
+}

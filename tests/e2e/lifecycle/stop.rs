@@ -161,14 +161,76 @@ fn the_image_or_the_pod_chooses_the_stop_signal() {
         "trap 'say usr1; exit 0' USR1; trap 'say term' TERM; say runs; while :; do sleep 0.1; done",
     );
     app["lifecycle"]["stopSignal"] = "SIGUSR1".into();
+    let files = super::box_files().expect("it was there before");
+    let file = format!("{}=/bin", files.path().display());
+    let build = [
+        "build",
+        "signalled:1",
+        "--file",
+        &file,
+        "--env",
+        "PATH=/bin",
+        "--stop-signal",
+        "SIGUSR2",
+    ];
+    ground.cluster.image(&build);
+    let mut image = script(
+        "c",
+        "trap 'say usr2; exit 0' USR2; trap 'say term' TERM; say waits; while :; do sleep 0.1; done",
+    );
+    image["image"] = "signalled:1".into();
     ground.create(
         "signal",
-        json!({"os": {"name": "linux"}, "containers": [app, script("b", OBEDIENT)]}),
+        json!({"os": {"name": "linux"}, "containers": [app, script("b", OBEDIENT), image]}),
     );
     ground.wait("it runs", "signal", ready);
-    ground.wait_said("signal", "runs");
+    for word in ["runs", "waits"] {
+        ground.wait_said("signal", word);
+    }
     ground.delete("signal", &[]);
     ground.wait_gone("signal");
     let record = ground.record("signal");
-    assert_eq!((record.count("usr1"), record.count("term")), (1, 1), "{record:?}");
+    let counts = ["usr1", "usr2", "term"].map(|word| record.count(word));
+    assert_eq!(counts, [1, 1, 1], "{record:?}");
+}
+
+#[test]
+fn a_container_that_takes_too_much_memory_is_said_to_be_oom_killed() {
+    let Some(ground) = Ground::new() else { return };
+    let node = ground.cluster.get(&["node", "node-1"]).expect("it is there");
+    if crate::cluster::condition(&node, "CgroupsUnavailable") != Some("False") {
+        eprintln!("skipped: this machine enforces no limits");
+        return;
+    }
+    let mut greedy = script("app", "say runs; x=0123456789abcdef; while :; do x=$x$x; done");
+    greedy["resources"] = json!({"limits": {"memory": "32Mi"}});
+    ground.create(
+        "greedy",
+        json!({"containers": [greedy, script("other", OBEDIENT)], "restartPolicy": "Never"}),
+    );
+    let pod = ground.wait("its end", "greedy", |pod| state(pod, "app").0 == "terminated");
+    let end = state(&pod, "app").1;
+    assert_eq!((&end["exitCode"], &end["reason"]), (&json!(137), &json!("OOMKilled")));
+    assert_eq!(state(&pod, "other").0, "running");
+    ground.delete("greedy", &[]);
+    ground.wait_gone("greedy");
+}
+
+#[test]
+fn without_a_word_the_grace_is_half_a_minute() {
+    let Some(ground) = Ground::new() else { return };
+    ground.create("plain", json!({"containers": [script("app", OBEDIENT)]}));
+    let pod = ground.wait("it runs", "plain", ready);
+    assert_eq!(pod["spec"]["terminationGracePeriodSeconds"], 30);
+    ground.wait_said("plain", "runs");
+    let line = || {
+        ground
+            .cluster
+            .try_kubectl(&["get", "pod", "plain", "--no-headers"], None)
+    };
+    ground.delete("plain", &[]);
+    // The last word is the pod's: it is gone only when its containers have ended.
+    ground.wait_gone("plain");
+    assert_eq!(ground.record("plain").count("term"), 1);
+    assert!(!line().status.success());
 }

@@ -86,15 +86,20 @@ fn timed_out(target: &Target, probe: &Probe, timeout: Duration) -> String {
     }
 }
 
+/// How the runtime begins what it prints in place of a command that it cannot run.
+const CANNOT_RUN: &str = "cannot run the command:";
+
 /// Runs a lifecycle hook to its end.
 pub(crate) async fn hook(target: &Target, handler: &LifecycleHandler) -> Result<(), String> {
     if let Some(action) = &handler.exec {
         let (code, output) = exec(target, action).await.map_err(|error| error.to_string())?;
         let command = action.command.clone().unwrap_or_default().join(" ");
-        return if code == 0 {
-            Ok(())
-        } else {
-            Err(format!("command '{command}' exited with {code}: {output}"))
+        // What a handler prints is its own affair: events have many readers (Kubernetes, "Container Lifecycle Hooks",
+        // debugging hook handlers).
+        return match output.strip_prefix(CANNOT_RUN) {
+            _ if code == 0 => Ok(()),
+            Some(why) => Err(format!("command '{command}' cannot be run: {}", why.trim())),
+            None => Err(format!("command '{command}' exited with {code}")),
         };
     }
     if let Some(action) = &handler.http_get {

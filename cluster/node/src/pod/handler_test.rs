@@ -7,6 +7,9 @@ use k8s_openapi::api::core::v1::{LifecycleHandler, Probe};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 
 use super::handler::{self, Target};
 use super::probe::Answer;
@@ -175,4 +178,38 @@ async fn what_no_hook_can_do_is_said() {
     let error = server.hook(json!({"httpGet": {"port": "admin"}})).await.unwrap_err();
     assert!(error.contains("couldn't find port"), "{error}");
     assert_eq!(server.hook(json!({"sleep": {"seconds": 0}})).await, Ok(()));
+}
+
+/// A certificate that nobody vouches for, and for another name.
+fn acceptor() -> tokio_rustls::TlsAcceptor {
+    let pair = rcgen::generate_simple_self_signed(vec!["somebody.example".to_owned()]).unwrap();
+    let key = PrivatePkcs8KeyDer::from(pair.signing_key.serialize_der());
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![pair.cert.der().clone()], key.into())
+        .unwrap();
+    Arc::new(config).into()
+}
+
+#[tokio::test]
+async fn https_is_asked_without_a_look_at_the_certificate() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = acceptor().accept(stream).await.unwrap();
+        let mut request = vec![0; 4096];
+        let length = stream.read(&mut request).await.unwrap();
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+        stream.write_all(answer).await.unwrap();
+        stream.flush().await.unwrap();
+        String::from_utf8_lossy(&request[..length]).into_owned()
+    });
+    // The server above is not asked; its target serves.
+    let other = Server::start(vec![]).await;
+    let get = json!({"port": port, "scheme": "HTTPS", "path": "/healthy"});
+    assert_eq!(other.probe(get).await, Answer::Success);
+    assert!(server.await.unwrap().starts_with("GET /healthy HTTP/1.1\r\n"));
 }
