@@ -9,14 +9,20 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// With less work than that, in nanoseconds of CPU time, there is nothing to give back.
 const WORK_NANOS: i64 = 50_000_000;
 
-/// Gives back what the allocator has kept, after each time of work. Ends with its runtime.
+/// Gives back what the allocator has kept, and the pages of the program that are not in use, after each time of
+/// work. Ends with its runtime.
 pub(crate) async fn give_back() {
     let mut last = cpu_nanos();
     loop {
         tokio::time::sleep(PAUSE).await;
         if cpu_nanos() - last >= WORK_NANOS {
-            // Not waited for in vain: it cannot fail, and its panic would be the allocator's.
-            let _ = tokio::task::spawn_blocking(afloat_runtime::heap::trim).await;
+            let released = tokio::task::spawn_blocking(|| {
+                afloat_runtime::heap::trim();
+                afloat_runtime::program::release_pages()
+            });
+            if let Ok(Err(error)) = released.await {
+                tracing::debug!(%error, "pages of the program are kept");
+            }
             last = cpu_nanos();
         }
     }

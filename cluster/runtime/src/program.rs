@@ -1,0 +1,84 @@
+//! Pages of the program's own file, and of the libraries that it uses: code, tables, constants. Half of a large program is mapped
+//! once it has started, as the kernel maps the neighbours of each page that is needed and nobody gives back what only the start
+//! needed; and all of it counts as memory of the process.
+
+use std::ops::Range;
+
+use rustix::mm::{Advice, madvise};
+
+/// Lets go of all pages that hold nothing but what is in a file. Those that are needed come back, a neighbourhood at a time, from the
+/// page cache as long as the machine has memory. Takes a few milliseconds, so not for async threads.
+///
+/// # Errors
+/// `/proc` cannot be read, or the kernel refuses.
+#[allow(unsafe_code)] // madvise can do other things, too
+pub fn release_pages() -> std::io::Result<()> {
+    for range in of_files(&std::fs::read_to_string("/proc/self/smaps")?) {
+        let start = std::ptr::with_exposed_provenance_mut(range.start);
+        // SAFETY: none of these pages differs from its file, and none can come to, as they are not writable: whoever uses one
+        // again finds the same bytes.
+        unsafe { madvise(start, range.len(), Advice::LinuxDontNeed) }?;
+    }
+    Ok(())
+}
+
+/// Where in the address space such pages are, by proc_pid_smaps(5): mappings of files, private, not writable, and without a page
+/// that was written before it was protected (the dynamic linker does that).
+fn of_files(smaps: &str) -> Vec<Range<usize>> {
+    let mut found = vec![];
+    let mut candidate = None;
+    for line in smaps.lines() {
+        if let Some(size) = line.strip_prefix("Anonymous:") {
+            found.extend(candidate.take().filter(|_| size.trim() == "0 kB"));
+        } else if let Some(mapping) = mapping(line) {
+            candidate = mapping;
+        }
+    }
+    found
+}
+
+/// The first line of a mapping: its place where it may be let go. None: another line.
+fn mapping(line: &str) -> Option<Option<Range<usize>>> {
+    let mut fields = line.split_ascii_whitespace();
+    let (start, end) = fields.next()?.split_once('-')?;
+    let address = |text| usize::from_str_radix(text, 16).ok();
+    let range = address(start)?..address(end)?;
+    let (access, path) = (fields.next()?, fields.nth(3));
+    let ours = matches!(access, "r--p" | "r-xp") && path.is_some_and(|path| path.starts_with('/'));
+    Some(ours.then_some(range))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_in_files_is_let_go() {
+        let smaps = "\
+1000-2000 r--p 00000000 fe:00 12 /opt/a b/afloat
+Size:                  4 kB
+Anonymous:             0 kB
+VmFlags: rd mr mw me
+2000-5000 r-xp 00001000 fe:00 12 /opt/a b/afloat
+Anonymous:             0 kB
+5000-6000 r--p 00004000 fe:00 12 /opt/a b/afloat
+Anonymous:             4 kB
+6000-7000 rw-p 00005000 fe:00 12 /opt/a b/afloat
+Anonymous:             0 kB
+7000-8000 r--s 00000000 fe:00 13 /usr/share/cache
+Anonymous:             0 kB
+8000-9000 r--p 00000000 00:00 0
+Anonymous:             0 kB
+9000-a000 r-xp 00000000 00:00 0                          [vdso]
+Anonymous:             0 kB
+";
+        assert_eq!(of_files(smaps), [0x1000..0x2000, 0x2000..0x5000]);
+    }
+
+    #[test]
+    fn the_program_goes_on_without_its_pages() {
+        assert!(of_files(&std::fs::read_to_string("/proc/self/smaps").unwrap()).len() > 1);
+        release_pages().unwrap();
+        assert_eq!("still here".to_uppercase(), "STILL HERE");
+    }
+}
