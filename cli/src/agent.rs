@@ -57,7 +57,7 @@ pub(crate) fn main(options: AgentOptions) -> anyhow::Result<i32> {
         return Ok(0);
     }
     crate::inner::start_logging("info");
-    afloat_runtime::heap::keep_compact();
+    let _singly = crate::memory::start_small();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run(options))
 }

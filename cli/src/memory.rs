@@ -1,5 +1,6 @@
 //! Keeps a long-running process as small as what it holds.
 
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -8,6 +9,18 @@ use rustix::time::{ClockId, clock_gettime};
 const PAUSE: Duration = Duration::from_secs(5);
 /// With less work than that, in nanoseconds of CPU time, there is nothing to give back.
 const WORK_NANOS: i64 = 50_000_000;
+
+/// To be called before there are other threads: one heap for all, and of the program itself only the pages that are in use, which the
+/// kernel lets us have for as long as the descriptor is open, if at all.
+pub(crate) fn start_small() -> Option<OwnedFd> {
+    afloat_runtime::heap::keep_compact();
+    let singly = afloat_runtime::program::map_singly();
+    let released = afloat_runtime::program::release_pages();
+    if let Some(error) = singly.as_ref().err().or(released.as_ref().err()) {
+        tracing::debug!(%error, "neighbours of the program's pages are mapped with them");
+    }
+    singly.ok()
+}
 
 /// Gives back what the allocator has kept, and the pages of the program that are not in use, after each time of
 /// work. Ends with its runtime.

@@ -14,7 +14,7 @@ use crate::output;
 
 pub(crate) fn main(options: OperatorOptions) -> anyhow::Result<i32> {
     crate::inner::start_logging("info");
-    afloat_runtime::heap::keep_compact();
+    let _singly = crate::memory::start_small();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async move {
         let mut stop = crate::inner::Stop::new()?;

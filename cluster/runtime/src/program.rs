@@ -3,8 +3,10 @@
 //! needed; and all of it counts as memory of the process.
 
 use std::ops::Range;
+use std::os::fd::OwnedFd;
 
-use rustix::mm::{Advice, madvise};
+use rustix::ioctl::{Updater, ioctl, opcode};
+use rustix::mm::{Advice, UserfaultfdFlags, madvise, userfaultfd};
 
 /// Lets go of all pages that hold nothing but what is in a file. Those that are needed come back, a neighbourhood at a time, from the
 /// page cache as long as the machine has memory. Takes a few milliseconds, so not for async threads.
@@ -20,6 +22,78 @@ pub fn release_pages() -> std::io::Result<()> {
         unsafe { madvise(start, range.len(), Advice::LinuxDontNeed) }?;
     }
     Ok(())
+}
+
+/// Asks the kernel to map each of these pages when it is used and not its neighbours with it, which with large folios in the page
+/// cache may be megabytes. For as long as the descriptor is open.
+///
+/// There is no call for that, but one that has it as a side effect: where userfaultfd(2) may be told of writes, the kernel
+/// maps singly. No page of ours is ever protected by it, so nobody is told of anything.
+///
+/// # Errors
+/// The kernel is older than 6.7, or a filter keeps the call from this process, as those of container runtimes do.
+#[allow(unsafe_code)] // ioctls are what their numbers say
+pub fn map_singly() -> std::io::Result<OwnedFd> {
+    let descriptor = userfault()?;
+    let mut api = Api {
+        api: 0xAA,
+        features: WP_ASYNC,
+        ioctls: 0,
+    };
+    // SAFETY: UFFDIO_API reads and writes this structure and nothing else.
+    unsafe {
+        ioctl(
+            &descriptor,
+            Updater::<{ opcode::read_write::<Api>(0xAA, 0x3F) }, Api>::new(&mut api),
+        )
+    }?;
+    for range in of_files(&std::fs::read_to_string("/proc/self/smaps")?) {
+        let mut register = Register {
+            start: range.start as u64,
+            length: range.len() as u64,
+            mode: WRITES,
+            ioctls: 0,
+        };
+        // SAFETY: UFFDIO_REGISTER reads and writes this structure. It lets a reader of the descriptor see faults on pages that
+        // were protected by it, of which there are none.
+        unsafe {
+            let request = Updater::<{ opcode::read_write::<Register>(0xAA, 0x00) }, Register>::new(&mut register);
+            ioctl(&descriptor, request)
+        }?;
+    }
+    Ok(descriptor)
+}
+
+/// `UFFD_FEATURE_WP_ASYNC`: the kernel resolves such faults by itself. Only with it mappings of files may be registered.
+const WP_ASYNC: u64 = 1 << 15;
+/// `UFFDIO_REGISTER_MODE_WP`.
+const WRITES: u64 = 2;
+/// `UFFD_USER_MODE_ONLY`, which needs no privilege.
+const USER_MODE_ONLY: u32 = 1;
+
+/// `struct uffdio_api`.
+#[repr(C)]
+struct Api {
+    api: u64,
+    features: u64,
+    ioctls: u64,
+}
+
+/// `struct uffdio_register`.
+#[repr(C)]
+struct Register {
+    start: u64,
+    length: u64,
+    mode: u64,
+    ioctls: u64,
+}
+
+#[allow(unsafe_code)] // who reads the descriptor may hold up threads of this process
+fn userfault() -> std::io::Result<OwnedFd> {
+    let flags =
+        UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK | UserfaultfdFlags::from_bits_retain(USER_MODE_ONLY);
+    // SAFETY: nobody reads it, and with WP_ASYNC nobody needs to.
+    Ok(unsafe { userfaultfd(flags) }?)
 }
 
 /// Where in the address space such pages are, by proc_pid_smaps(5): mappings of files, private, not writable, and without a page
@@ -80,5 +154,20 @@ Anonymous:             0 kB
         assert!(of_files(&std::fs::read_to_string("/proc/self/smaps").unwrap()).len() > 1);
         release_pages().unwrap();
         assert_eq!("still here".to_uppercase(), "STILL HERE");
+        let mapped = || {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix("RssFile:")).unwrap();
+            line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+        };
+        let before = mapped();
+        match map_singly() {
+            Ok(_descriptor) => {
+                release_pages().unwrap();
+                let after = mapped();
+                eprintln!("{before} KiB, then {after} KiB");
+                assert!(after <= before, "{before} KiB, then {after} KiB");
+            }
+            Err(error) => eprintln!("skipped: {error}"),
+        }
     }
 }
