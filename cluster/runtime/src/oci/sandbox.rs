@@ -63,7 +63,11 @@ impl Sandboxes {
                     }
                     sandboxes.records.insert(uid, record);
                 }
-                _ => drop(fs::remove_file(&path)),
+                _ => {
+                    let _ = fs::remove_file(&path);
+                    // Where its memory was mounted, before a reboot. One that is in use cannot be removed.
+                    let _ = fs::remove_dir(path.with_extension("shm"));
+                }
             }
         }
         sandboxes
