@@ -55,7 +55,7 @@ pub(super) async fn old_image_restarts_before_the_node_sees_the_write(case: &Cas
         return;
     }
     let mut set = cloneset(1);
-    set["spec"]["updateStrategy"]["rollingUpdate"]["inPlaceUpdateStrategy"] = json!({"gracePeriodSeconds": 2});
+    set["spec"]["updateStrategy"]["rollingUpdate"]["inPlaceUpdateStrategy"] = json!({"gracePeriodSeconds": 8});
     let before = case.start(&set).await;
     // Both have one digest: nothing but the name tells the old container from the new one.
     for (number, target) in [(1, "app:one"), (2, "app:2")] {
@@ -93,7 +93,8 @@ pub(super) async fn rolled_back_before_the_node_sees_the_write(case: &Case) {
         return;
     }
     let mut set = cloneset(1);
-    set["spec"]["updateStrategy"]["rollingUpdate"]["inPlaceUpdateStrategy"] = json!({"gracePeriodSeconds": 2});
+    // Long enough to pause the node within it on a machine that has much else to do.
+    set["spec"]["updateStrategy"]["rollingUpdate"]["inPlaceUpdateStrategy"] = json!({"gracePeriodSeconds": 8});
     let before = case.start(&set).await;
     case.images(&[("app", "app:2")]).await;
     case.until_pods("the pod out of service", |pods| !ready(&pods[0])).await;
