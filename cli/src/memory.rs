@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 
 /// Pause between two looks at whether there was work.
-const PAUSE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_secs(2);
 /// With less work than that, in nanoseconds of CPU time, there is nothing to give back.
 const WORK_NANOS: i64 = 50_000_000;
 
