@@ -6,7 +6,7 @@ use afloat_runtime::image::{BuildSpec, ImageStore};
 use serde_json::{Value, json};
 
 use crate::cluster::{AFLOAT, Cluster, ONLINE, container, wait_until};
-use crate::registry::{Fault, Login, Registry, gzip, layer};
+use crate::registry::{Fault, Login, Registry, gzip, layer, noise};
 
 /// The layers of an image that can sleep, out of this machine's own program: as tars, plain and as they are sent.
 fn sleeper() -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -385,19 +385,6 @@ fn on_a_small_disk(dir: &std::path::Path, size: &str) -> Option<Cluster> {
     Cluster::boot_as(command, dir, 1, &[ONLINE])
 }
 
-/// Bytes that no compression makes fewer.
-fn noise(count: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut bytes = Vec::with_capacity(count + 8);
-    while bytes.len() < count {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend(state.to_le_bytes());
-    }
-    bytes
-}
-
 #[test]
 fn a_full_disk_fails_a_pull_and_nothing_else() {
     const MIB: usize = 1024 * 1024;
@@ -416,7 +403,7 @@ fn a_full_disk_fails_a_pull_and_nothing_else() {
     let registry = Registry::start();
     let base = sleeper();
     registry.image("small", "v1", &with(&base, "small"), &SLEEP);
-    let big = layer(&[("big", &noise(60 * MIB))]);
+    let big = layer(&[("big", &noise(60 * MIB, 1))]);
     let layers: Vec<_> = with(&base, "big")
         .into_iter()
         .chain([(big.clone(), gzip(&big))])

@@ -294,6 +294,14 @@ fn not_here(reference: &str) -> String {
     format!("{name}: not in this node's image store; add it with `afloat image build` or `afloat image load`")
 }
 
+/// How a removal ended: what is gone already need not be removed.
+fn removed(result: std::io::Result<()>) -> std::io::Result<()> {
+    match result {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
 /// Runs containers for one node.
 #[async_trait]
 pub trait Runtime: Send + Sync + 'static {

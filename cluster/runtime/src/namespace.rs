@@ -7,6 +7,8 @@ use std::path::Path;
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
 use rustix::thread::UnshareFlags;
 
+use crate::removed;
+
 /// What kind of namespace: those that one thread may have for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -61,10 +63,7 @@ pub(crate) fn unpin(path: &Path) -> io::Result<()> {
     if is_pinned(path) {
         unmount(path, UnmountFlags::DETACH)?;
     }
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    removed(fs::remove_file(path))
 }
 
 /// A pinned namespace, not just the file that it is to be pinned at.

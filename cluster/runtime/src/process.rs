@@ -1,4 +1,8 @@
-//! What the kernel tells of a process.
+//! What the kernel tells of a process, and how one is killed.
+
+use std::path::Path;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// The fields of `/proc/PID/stat` after the process' name, which may hold anything: the state first, field 3 of
 /// proc_pid_stat(5). None: that is no such line.
@@ -19,13 +23,33 @@ pub(crate) fn mount_namespace(pid: i32) -> Option<String> {
     Some(link.to_str()?.to_owned())
 }
 
-/// The numbers of all processes in that mount namespace at this moment.
-pub(crate) fn members(mount_namespace_of: &str) -> std::io::Result<Vec<i32>> {
+/// The numbers of all processes at this moment.
+pub(crate) fn pids() -> std::io::Result<impl Iterator<Item = i32>> {
     let names = std::fs::read_dir("/proc")?.flatten().map(|entry| entry.file_name());
-    let pids = names.filter_map(|name| name.to_str()?.parse().ok());
-    Ok(pids
-        .filter(|pid| mount_namespace(*pid).as_deref() == Some(mount_namespace_of))
-        .collect())
+    Ok(names.filter_map(|name| name.to_str()?.parse().ok()))
+}
+
+/// Those of them in that mount namespace.
+pub(crate) fn members(mount_namespace_of: &str) -> std::io::Result<Vec<i32>> {
+    let ours = |pid: &i32| mount_namespace(*pid).as_deref() == Some(mount_namespace_of);
+    Ok(pids()?.filter(ours).collect())
+}
+
+/// The number that a file holds.
+pub(crate) fn read_pid(file: &Path) -> Option<i32> {
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+/// Kills the process of that number if it is still the one that is meant. It is asked when the process is held, so that the
+/// number cannot come to belong to somebody else in between.
+pub(crate) fn kill(pid: i32, is_meant: impl FnOnce() -> bool) {
+    if let Some(pid) = Pid::from_raw(pid)
+        && let Ok(process) = pidfd_open(pid, PidfdFlags::empty())
+        && is_meant()
+    {
+        // Not an error if it has ended.
+        let _ = pidfd_send_signal(process, Signal::KILL);
+    }
 }
 
 #[cfg(test)]

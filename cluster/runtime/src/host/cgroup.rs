@@ -248,10 +248,7 @@ fn remove_tree(dir: &Path) -> io::Result<()> {
             let _ = remove_tree(&entry.path());
         }
     }
-    match fs::remove_dir(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    crate::removed(fs::remove_dir(dir))
 }
 
 /// Undoes everything, as far as it goes now.

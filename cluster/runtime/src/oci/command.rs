@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 use crate::RuntimeError;
 use crate::host::{OCI_STATE_DIR, PROGRAM};
@@ -57,13 +57,7 @@ impl OciCommand {
         let [stdin, out, err] = stdio.unwrap_or_else(|| [Stdio::null(), Stdio::null(), Stdio::null()]);
         let mut command = self.command(log);
         command.args(args).stdin(stdin).stdout(out).stderr(err);
-        let verb = args.first().copied().unwrap_or_default();
-        let mut child = command
-            .spawn()
-            .map_err(|e| failed(format!("cannot run {}: {e}", self.program.display())))?;
-        // The parent's copies of the pipes must not outlive the call.
-        drop(command);
-        end_of(verb, &mut child, log).await
+        complete(args.first().copied().unwrap_or_default(), command, log).await
     }
 
     /// Starts the process that holds a pod's PID namespace; its number is in the file then.
@@ -71,14 +65,17 @@ impl OciCommand {
         let mut command = self.helper(log);
         command.arg("--pid-file").arg(pid_file).args(["pause", "pod"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
-        let mut child = command
-            .spawn()
-            .map_err(|e| failed(format!("cannot run {}: {e}", self.program.display())))?;
-        end_of("pause", &mut child, log).await
+        complete("pause", command, log).await
     }
 }
 
-async fn end_of(verb: &str, child: &mut Child, log: &Path) -> Result<(), RuntimeError> {
+async fn complete(verb: &str, mut command: Command, log: &Path) -> Result<(), RuntimeError> {
+    let program = Path::new(command.as_std().get_program()).display().to_string();
+    let mut child = command
+        .spawn()
+        .map_err(|e| failed(format!("cannot run {program}: {e}")))?;
+    // The parent's copies of the pipes must not outlive the call.
+    drop(command);
     match tokio::time::timeout(LIMIT, child.wait()).await {
         Ok(Ok(status)) if status.success() => Ok(()),
         Ok(Ok(_)) => Err(classify(verb, &last_lines(log))),

@@ -18,8 +18,8 @@ use crate::host::OCI_STATE_DIR;
 use crate::host::init::start_time;
 use crate::image::LAYERS_NOTE;
 use crate::net::namespace_path;
-use crate::process::{members, mount_namespace};
-use crate::{Cgroups, ContainerSpec, ContainerState, ProcessNamespace, Resources, RuntimeError};
+use crate::process::{kill, members, mount_namespace, read_pid};
+use crate::{Cgroups, ContainerSpec, ContainerState, Resources, RuntimeError};
 
 /// The group of terminals in every Linux distribution.
 const TTY_GROUP: u32 = 5;
@@ -42,7 +42,7 @@ pub(super) fn recover(dir: &Path, boot: &str, cgroups: &Cgroups) -> Vec<Record> 
         }
         if record.recover(boot, watch::look(&record), Timestamp::now()) {
             if record.boot == boot
-                && let Some(namespace) = record.rest()
+                && let Some(namespace) = &record.mount_namespace
             {
                 kill_rest(namespace);
             }
@@ -59,9 +59,7 @@ pub(super) fn recover(dir: &Path, boot: &str, cgroups: &Cgroups) -> Vec<Record> 
 }
 
 fn set_process(record: &mut Record, dir: &Path) {
-    let pid = fs::read_to_string(dir.join("pid"))
-        .ok()
-        .and_then(|text| text.trim().parse().ok());
+    let pid = read_pid(&dir.join("pid"));
     record.start_time = pid.and_then(start_time);
     record.pid = pid.filter(|_| record.start_time.is_some());
     if record.shares_processes {
@@ -81,9 +79,10 @@ impl Shared {
         let sandbox = self.sandboxes().get(&spec.pod_uid).cloned();
         let sandbox = sandbox.ok_or_else(|| RuntimeError::NotFound(format!("sandbox of pod {}", spec.pod)))?;
         // The node agent makes one container of a pod after the other.
-        let sandbox = match sandbox.processes {
-            ProcessNamespace::Pod => self.share(&spec.pod_uid, sandbox).await?,
-            ProcessNamespace::Container | ProcessNamespace::Node => sandbox,
+        let sandbox = if sandbox.lacks_holder() {
+            self.share(&spec.pod_uid, sandbox).await?
+        } else {
+            sandbox
         };
         let _permit = self
             .creating
@@ -340,14 +339,8 @@ impl Shared {
 
 /// A process that waits at the gate of a container that is not going to be.
 fn kill_orphan(dir: &Path) {
-    let pid = fs::read_to_string(dir.join("pid"))
-        .ok()
-        .and_then(|text| text.trim().parse().ok());
-    if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw)
-        && let Ok(process) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
-        && is_child_of_init(pid.as_raw_nonzero().get())
-    {
-        let _ = rustix::process::pidfd_send_signal(process, rustix::process::Signal::KILL);
+    if let Some(pid) = read_pid(&dir.join("pid")) {
+        kill(pid, || is_child_of_init(pid));
     }
 }
 

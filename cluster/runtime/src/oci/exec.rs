@@ -15,6 +15,7 @@ use super::spec::exec_process;
 use super::terminal;
 use super::{Shared, blocking, command, failed};
 use crate::host::IO_DIR;
+use crate::process::{kill, read_pid};
 use crate::{ContainerState, ExecSession, ExecSpec, RuntimeError};
 
 /// Terminal sizes that wait to be set.
@@ -153,7 +154,10 @@ fn wait(mut child: Child, files: Files) -> oneshot::Receiver<i32> {
         let code = tokio::select! {
             status = child.wait() => status.ok().and_then(|status| status.code()).unwrap_or(CANNOT_EXEC),
             () = answer.closed() => {
-                kill(&files.pid);
+                // The command itself; the process that we started only waits for it.
+                if let Some(pid) = read_pid(&files.pid) {
+                    kill(pid, || true);
+                }
                 let _ = child.kill().await;
                 return;
             }
@@ -164,16 +168,4 @@ fn wait(mut child: Child, files: Files) -> oneshot::Receiver<i32> {
         let _ = answer.send(code);
     });
     receiver
-}
-
-/// The command itself; the process that we started only waits for it.
-fn kill(pid_file: &Path) {
-    let pid = fs::read_to_string(pid_file)
-        .ok()
-        .and_then(|text| text.trim().parse().ok());
-    if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw)
-        && let Ok(process) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
-    {
-        let _ = rustix::process::pidfd_send_signal(process, rustix::process::Signal::KILL);
-    }
 }

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
 use super::record::write_json;
@@ -18,8 +17,8 @@ use super::{Shared, blocking, failed, memory};
 use crate::host::IO_DIR;
 use crate::host::init::start_time;
 use crate::namespace::{Kind, is_pinned, pin, unpin};
-use crate::process::{members, mount_namespace};
-use crate::{ProcessNamespace, RuntimeError};
+use crate::process::{kill, members, mount_namespace, read_pid};
+use crate::{ProcessNamespace, RuntimeError, removed};
 
 /// Size of `/dev/shm`, as container runtimes choose it.
 const SHARED_MEMORY_BYTES: u64 = 64 * 1024 * 1024;
@@ -35,17 +34,13 @@ pub(super) struct Holder {
 }
 
 impl Holder {
-    fn lives(self) -> bool {
+    pub(super) fn lives(self) -> bool {
         start_time(self.pid) == Some(self.start_time)
     }
 
     /// Ends it and with it every process of its namespace.
     fn kill(self) {
-        if let Some(process) = Pid::from_raw(self.pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
-            && self.lives()
-        {
-            let _ = pidfd_send_signal(process, Signal::KILL);
-        }
+        kill(self.pid, || self.lives());
     }
 }
 
@@ -75,7 +70,7 @@ pub(super) enum Processes {
 
 impl Shared {
     fn shared_memory(&self, pod_uid: &str) -> PathBuf {
-        self.options.dir.join("sandboxes").join(format!("{pod_uid}.shm"))
+        self.sandbox_path(pod_uid, "shm")
     }
 
     /// Makes what is not there yet, and remembers it: also again, after the holder of the PID namespace has died, and with it
@@ -94,11 +89,11 @@ impl Shared {
             })
             .await?;
         }
-        if record.processes == ProcessNamespace::Pod && !record.holder.is_some_and(Holder::lives) {
+        if record.lacks_holder() {
             record.holder = Some(self.start_holder(pod_uid).await?);
         }
         self.sandboxes().put(pod_uid, record.clone());
-        let path = self.options.dir.join("sandboxes").join(format!("{pod_uid}.json"));
+        let path = self.sandbox_path(pod_uid, "json");
         blocking(move || {
             write_json(&path, &record).map_err(|e| failed(format!("writing {}", path.display()), &e))?;
             Ok(record)
@@ -111,10 +106,7 @@ impl Shared {
         let (log, pid_file) = (file("log"), file("pid"));
         let started = self.command.pause(&log, &pid_file).await;
         let holder = blocking(move || {
-            started?;
-            let pid = fs::read_to_string(&pid_file).map_err(|e| failed("reading the number of a process", &e))?;
-            let pid = pid.trim().parse().ok();
-            let holder = pid.and_then(|pid| {
+            let holder = read_pid(&pid_file).and_then(|pid| {
                 Some(Holder {
                     pid,
                     start_time: start_time(pid)?,
@@ -123,6 +115,7 @@ impl Shared {
             for path in [log, pid_file] {
                 let _ = fs::remove_file(path);
             }
+            started?;
             holder.ok_or_else(|| RuntimeError::Failed("the holder of a PID namespace has ended at once".into()))
         });
         holder.await
@@ -162,10 +155,7 @@ impl Shared {
         }
         let memory = self.shared_memory(pod_uid);
         memory::unmount_below(&memory)
-            .and_then(|()| match fs::remove_dir(&memory) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            })
+            .and_then(|()| removed(fs::remove_dir(&memory)))
             .map_err(|e| failed(format!("removing {}", memory.display()), &e))?;
         unpin(&ipc_path(pod_uid)).map_err(|e| failed("removing an IPC namespace", &e))
     }
@@ -185,12 +175,7 @@ pub(super) fn kill_rest(namespace: &str) {
             return;
         }
         for pid in rest {
-            // The number may belong to somebody else by now; once it is open, it cannot any more.
-            if let Some(process) = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
-                && mount_namespace(pid).as_deref() == Some(namespace)
-            {
-                let _ = pidfd_send_signal(process, Signal::KILL);
-            }
+            kill(pid, || mount_namespace(pid).as_deref() == Some(namespace));
         }
         std::thread::sleep(KILL_PAUSE);
     }

@@ -32,7 +32,8 @@ pub(super) struct Record {
     /// Its PID namespace is not its own: what is left of it does not end with its first process by itself.
     #[serde(default)]
     pub(super) shares_processes: bool,
-    /// Of such a container: its mount namespace, by which its processes are known ([`crate::process::mount_namespace`]).
+    /// Of such a container alone: its mount namespace, whose processes are to be killed when the first one has ended
+    /// ([`crate::process::mount_namespace`]).
     #[serde(default)]
     pub(super) mount_namespace: Option<String>,
     pub(super) boot: String,
@@ -89,11 +90,6 @@ impl Record {
             start_time: None,
             exit: None,
         }
-    }
-
-    /// The mount namespace whose processes are to be killed when the first one has ended.
-    pub(super) fn rest(&self) -> Option<&str> {
-        self.mount_namespace.as_deref().filter(|_| self.shares_processes)
     }
 
     pub(super) fn state(&self) -> ContainerState {

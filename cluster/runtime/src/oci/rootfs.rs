@@ -9,6 +9,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::host::mounts::{options_too_long, overlay_options};
 use crate::image::directory_below;
+use crate::removed;
 
 /// Mounts the root file system of a container in its directory. Answers where.
 pub(super) fn mount_rootfs(dir: &Path, layers: &[PathBuf]) -> io::Result<PathBuf> {
@@ -83,8 +84,5 @@ pub(super) fn unmount_rootfs(dir: &Path) {
 /// Removes the directory of a container with everything in it.
 pub(super) fn remove(dir: &Path) -> io::Result<()> {
     unmount_rootfs(dir);
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    removed(fs::remove_dir_all(dir))
 }

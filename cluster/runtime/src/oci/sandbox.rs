@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use super::pod_namespaces::{Holder, is_shared};
 use super::record::read_json;
 use super::{Shared, blocking, failed};
 use crate::net::{AddressPool, NetError, connect_sandbox, create_namespace, remove_namespace};
-use crate::{ProcessNamespace, RuntimeError, Sandbox, SandboxSpec};
+use crate::{ProcessNamespace, RuntimeError, Sandbox, SandboxSpec, removed};
 
 /// A sandbox on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,11 @@ impl SandboxRecord {
     /// Something of it is there, perhaps with processes inside.
     fn exists(&self, uid: &str) -> bool {
         crate::net::namespace_path(uid).exists() || is_shared(uid, self.holder)
+    }
+
+    /// Its containers share a PID namespace that nobody holds: not yet, or not any more.
+    pub(super) fn lacks_holder(&self) -> bool {
+        self.processes == ProcessNamespace::Pod && !self.holder.is_some_and(Holder::lives)
     }
 }
 
@@ -95,6 +100,11 @@ impl Sandboxes {
 }
 
 impl Shared {
+    /// Where something of a sandbox is kept.
+    pub(super) fn sandbox_path(&self, pod_uid: &str, ending: &str) -> PathBuf {
+        self.options.dir.join("sandboxes").join(format!("{pod_uid}.{ending}"))
+    }
+
     pub(super) async fn create_sandbox(self: &Arc<Self>, spec: &SandboxSpec) -> Result<Sandbox, RuntimeError> {
         let uid = spec.pod_uid.clone();
         let record = self.network_of(spec).await?;
@@ -149,7 +159,7 @@ impl Shared {
             processes: spec.processes,
             holder: None,
         };
-        sandboxes.records.insert(spec.pod_uid.clone(), record.clone());
+        sandboxes.put(&spec.pod_uid, record.clone());
         Ok(record)
     }
 
@@ -178,16 +188,11 @@ impl Shared {
     pub(super) async fn remove_sandbox(self: &Arc<Self>, uid: &str) -> Result<(), RuntimeError> {
         remove_namespace(&self.netlink, uid).await?;
         let holder = self.sandboxes().get(uid).and_then(|record| record.holder);
-        let path = self.options.dir.join("sandboxes").join(format!("{uid}.json"));
+        let path = self.sandbox_path(uid, "json");
         let (shared, pod_uid) = (Arc::clone(self), uid.to_owned());
         blocking(move || {
             shared.unshare(&pod_uid, holder)?;
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    Err(failed(format!("removing {}", path.display()), &error))
-                }
-                _ => Ok(()),
-            }
+            removed(fs::remove_file(&path)).map_err(|e| failed(format!("removing {}", path.display()), &e))
         })
         .await?;
         self.sandboxes().give_back(uid);

@@ -49,13 +49,10 @@ impl Shared {
 
 fn processes() -> BTreeMap<i32, Process> {
     let mut processes = BTreeMap::new();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
+    for pid in crate::process::pids().into_iter().flatten() {
         // It may have ended meanwhile.
-        let stat = fs::read_to_string(entry.path().join("stat"));
-        let statm = fs::read_to_string(entry.path().join("statm"));
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+        let statm = fs::read_to_string(format!("/proc/{pid}/statm"));
         if let (Ok(stat), Ok(statm)) = (stat, statm)
             && let Some(process) = parse(&stat, &statm)
         {

@@ -99,8 +99,8 @@ impl Shared {
         let finished_at = Timestamp::now();
         let (shared, name) = (Arc::clone(self), id.to_owned());
         let oom_killed = super::blocking(move || {
-            if let Some(namespace) = shared.record(&name)?.rest() {
-                kill_rest(namespace);
+            if let Some(namespace) = shared.record(&name)?.mount_namespace {
+                kill_rest(&namespace);
             }
             Ok(shared.cgroups.oom_killed(&name))
         })

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use afloat_runtime::image::ImageStore;
 use afloat_runtime::registry::{HostNetwork, Keyring, Mirror, Progress, PullError, Pulled, Puller, RegistryOptions};
 use serde_json::json;
-use server::{Fault, Login, Registry, architecture, config, digest, gzip, layer};
+use server::{Fault, Login, Registry, architecture, config, digest, gzip, layer, noise};
 
 /// A store in a temporary directory, and a way to pull into it.
 struct Node {
@@ -58,18 +58,6 @@ impl Node {
         assert_eq!(self.entries("tmp"), Vec::<PathBuf>::new());
         assert_eq!(self.entries("leases"), Vec::<PathBuf>::new());
     }
-}
-
-/// Bytes that do not compress.
-fn noise(length: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed | 1;
-    let next = |_| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    };
-    (0..length).map(next).collect()
 }
 
 fn zipped(files: &[(&str, &[u8])]) -> (Vec<u8>, Vec<u8>) {

@@ -415,3 +415,15 @@ fn refused(state: &State, path: &str, host: &str, authorization: Option<&str>) -
         .insert("www-authenticate", challenge.parse().expect("a header"));
     Some(response)
 }
+
+/// Bytes that do not compress.
+pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed | 1;
+    let next = |_| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    (0..length).map(next).collect()
+}
