@@ -7,10 +7,11 @@
 use std::collections::BTreeMap;
 
 use afloat_api::{API_VERSION, CloneSet, names};
+use afloat_words::quantity;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Map, Value, json};
 
-use crate::{quantity, wire};
+use crate::wire;
 
 /// The data of a revision: `{"spec":{"template":{…,"$patch":"replace"}}}` in the wire form.
 pub fn data(template: &Value) -> Value {
