@@ -25,6 +25,7 @@ use afloat_rollout::images::Node;
 use afloat_rollout::launch::Opened;
 use afloat_rollout::pod::{Controller, Pod};
 use afloat_rollout::traffic::Service;
+use afloat_words::owner::controller_of;
 use jiff::Timestamp;
 use k8s_openapi::Resource as _;
 use k8s_openapi::api::apps::v1::ControllerRevision;
@@ -382,10 +383,7 @@ async fn work(operator: Arc<Operator>, shutdown: CancellationToken) {
 pub(crate) fn cloneset_owner(
     meta: &ObjectMeta,
 ) -> Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference> {
-    let owners = meta.owner_references.iter().flatten();
-    owners
-        .filter(|owner| owner.controller == Some(true))
-        .find(|owner| is_cloneset(&owner.kind, &owner.api_version))
+    controller_of(meta).filter(|owner| is_cloneset(&owner.kind, &owner.api_version))
 }
 
 fn is_cloneset(kind: &str, api_version: &str) -> bool {
