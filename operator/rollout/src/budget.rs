@@ -1,29 +1,21 @@
 //! How many: partition, maxUnavailable, maxSurge and the numbers of pods to create, delete and update.
 //! The rules are OpenKruise's (spec/kruise-behaviour.md §16.2) unless said otherwise.
 
+use afloat_words::percent::scaled;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-/// Which way a percentage goes that is no whole number of pods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Round {
-    /// Up.
-    Up,
-    /// Down.
-    Down,
-}
+pub use afloat_words::percent::Round;
 
 /// A number, or a percentage of `total`. Text that is neither counts as 0, the careful choice for a budget.
 pub fn resolve(value: &IntOrString, total: usize, round: Round) -> usize {
-    match value {
-        IntOrString::Int(number) => usize::try_from(*number).unwrap_or(0),
-        IntOrString::String(text) => match text.strip_suffix('%').map(str::parse::<usize>) {
-            Some(Ok(percent)) => match round {
-                Round::Up => percent.saturating_mul(total).div_ceil(100),
-                Round::Down => percent.saturating_mul(total) / 100,
-            },
-            _ => text.parse().unwrap_or(0),
-        },
-    }
+    let number = scaled(value, u32::try_from(total).unwrap_or(u32::MAX), round);
+    let plain = || match value {
+        IntOrString::String(text) => text.parse().ok(),
+        IntOrString::Int(_) => None,
+    };
+    number
+        .or_else(plain)
+        .map_or(0, |number| usize::try_from(number).unwrap_or(0))
 }
 
 /// Pods that may be unavailable of `replicas`. A percentage rounds up, so that it is never 0 by rounding alone; beside a

@@ -4,6 +4,7 @@
 //! proves nothing either, because a crash may have restarted the *old* image. The rules stand at `Look::container`.
 
 use afloat_api::{ContainerOrigin, InPlaceUpdateState, LastContainerStatus, UpdateSpec, origins};
+use afloat_words::image::ImageName;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::images::Nodes;
@@ -153,7 +154,8 @@ impl<'a> Look<'a> {
                 self.same_image(container, status, None)
             };
         };
-        let runs = |image: &String| normalise(image) == normalise(&status.image) || self.resolves(image, status);
+        let runs =
+            |image: &String| ImageName::of(image) == ImageName::of(&status.image) || self.resolves(image, status);
         // Rolled back before the node was seen to act: a container that names the wanted image may be the old one after
         // a crash, with the image in between still to come.
         let back = origin.images.iter().any(|image| container.image == *image);
@@ -176,7 +178,7 @@ impl<'a> Look<'a> {
         // Another text of an image that stood there is a restart that is still to come.
         let respelled = !back && origin.images.iter().any(|image| alike(image, &container.image));
         let rolled_back = if wanted {
-            back || normalise(&origin.ran) == normalise(&container.image) && !respelled
+            back || ImageName::of(&origin.ran) == ImageName::of(&container.image) && !respelled
         } else {
             back && self.resolves(&container.image, status)
         };
@@ -262,15 +264,16 @@ fn names_wanted(container: &Container, status: &ContainerStatus) -> bool {
 }
 
 fn speaks_of(wanted: &str, image: &str, image_id: &str) -> bool {
-    let digest = wanted.split_once('@').map(|(_, digest)| digest);
-    normalise(wanted) == normalise(image) || digest.is_some_and(|digest| image_id.ends_with(digest))
+    let wanted = ImageName::of(wanted);
+    let digest = wanted.digest();
+    wanted == ImageName::of(image) || digest.is_some_and(|digest| image_id.ends_with(digest))
 }
 
 /// Whether two references are texts of one image: the same name, or the same digest.
 fn alike(a: &str, b: &str) -> bool {
-    let parts = |image: &str| match image.split_once('@') {
-        Some((path, digest)) => (normalise(path), Some(digest.to_owned())),
-        None => (normalise(image), None),
+    let parts = |image| match str::split_once(image, '@') {
+        Some((path, digest)) => (ImageName::of(path), Some(digest)),
+        None => (ImageName::of(image), None),
     };
     let (a, b) = (parts(a), parts(b));
     a.0 == b.0 || a.1.is_some() && a.1 == b.1
@@ -281,32 +284,6 @@ fn alike(a: &str, b: &str) -> bool {
 fn ambiguous(container: &Container, before: &LastContainerStatus, origin: &ContainerOrigin) -> bool {
     speaks_of(&container.image, &origin.ran, &before.image_id)
         || origin.images.iter().any(|image| alike(image, &container.image))
-}
-
-/// An image reference in its full form: `nginx` is `docker.io/library/nginx:latest`.
-pub fn normalise(image: &str) -> String {
-    let (path, digest) = match image.split_once('@') {
-        Some((path, digest)) => (path, Some(digest)),
-        None => (image, None),
-    };
-    let (domain, rest) = match path.split_once('/') {
-        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (first, rest),
-        _ => ("docker.io", path),
-    };
-    let domain = if domain == "index.docker.io" {
-        "docker.io"
-    } else {
-        domain
-    };
-    let library = if domain == "docker.io" && !rest.contains('/') {
-        "library/"
-    } else {
-        ""
-    };
-    let tagged = rest.rsplit('/').next().is_some_and(|last| last.contains(':'));
-    let tag = if tagged || digest.is_some() { "" } else { ":latest" };
-    let at = digest.map(|digest| format!("@{digest}")).unwrap_or_default();
-    format!("{domain}/{library}{rest}{tag}{at}")
 }
 
 #[cfg(test)]

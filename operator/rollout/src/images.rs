@@ -4,10 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use afloat_words::image::ImageName;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Deserializer};
-
-use crate::complete::normalise;
 
 /// A Node, trimmed to its images and whether it is Ready.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -61,11 +60,11 @@ pub type Nodes = BTreeMap<String, Arc<Node>>;
 impl Node {
     /// Whether the reference and the image id are one image here.
     pub fn resolves(&self, reference: &str, image_id: &str) -> bool {
-        let wanted = normalise(reference);
+        let wanted = ImageName::of(reference);
         let digest = image_id.rsplit('@').next().filter(|digest| digest.contains(':'));
         let Some(digest) = digest else { return false };
         self.status.images.iter().any(|image| {
-            image.names.iter().any(|name| normalise(name) == wanted)
+            image.names.iter().any(|name| ImageName::of(name) == wanted)
                 && image
                     .names
                     .iter()

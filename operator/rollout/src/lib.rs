@@ -20,7 +20,6 @@ pub mod lifecycle;
 pub mod loss;
 pub mod order;
 pub mod pod;
-pub mod quantity;
 pub mod resources;
 mod restart;
 pub mod revision;

@@ -1,6 +1,7 @@
 //! A pod, trimmed to the fields that decisions read. Controllers hold thousands of these.
 
 use afloat_api::names;
+use afloat_words::owner::controller_of;
 use afloat_words::texts::Pool;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
@@ -80,8 +81,8 @@ pub struct Controller {
     pub uid: Text,
 }
 
-impl From<OwnerReference> for Controller {
-    fn from(owner: OwnerReference) -> Self {
+impl From<&OwnerReference> for Controller {
+    fn from(owner: &OwnerReference) -> Self {
         Self {
             api_version: owner.api_version.as_str().into(),
             kind: owner.kind.as_str().into(),
@@ -107,13 +108,11 @@ pub struct Wire {
 impl From<Wire> for Pod {
     fn from(wire: Wire) -> Self {
         let mut metadata = wire.metadata;
-        let mut owners = metadata.owner_references.take().into_iter().flatten();
+        let controller = controller_of(&metadata).map(Controller::from);
         let mut annotations = metadata.annotations.take().unwrap_or_default();
         annotations.remove(LAST_APPLIED);
         Self {
-            controller: owners
-                .find(|owner| owner.controller == Some(true))
-                .map(Controller::from),
+            controller,
             labels: metadata.labels.take().unwrap_or_default().into(),
             annotations: annotations.into(),
             metadata: metadata.into(),

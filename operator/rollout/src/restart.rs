@@ -5,7 +5,8 @@
 //! container properly (preStop, grace period) is another text of its image reference, and the text may change while the
 //! meaning stays: `web:v1` is `docker.io/library/web:v1`, and both are `web:v1@sha256:…`.
 
-use crate::complete::normalise;
+use afloat_words::image::ImageName;
+
 use crate::pod::Pod;
 
 /// Another way to write the image that a container has: the template's, if that is another one already. None if no other
@@ -15,17 +16,14 @@ pub(crate) fn respell(pod: &Pod, container: &str, template_image: Option<&str>) 
     let image_id = pod
         .container_status(container)
         .map_or("", |status| status.image_id.as_str());
-    let same = |other: &&str| normalise(other) == normalise(present);
+    let same = |other: &&str| ImageName::of(other) == ImageName::of(present);
     let mut ways: Vec<String> = template_image.filter(same).map(str::to_owned).into_iter().collect();
     let (reference, digest) = present.split_once('@').map_or((present, None), |(a, b)| (a, Some(b)));
-    let full = normalise(reference);
+    let name = ImageName::of(reference);
     let tail = digest.map(|digest| format!("@{digest}")).unwrap_or_default();
     if digest.is_none() {
-        let familiar = full
-            .strip_prefix("docker.io/library/")
-            .or_else(|| full.strip_prefix("docker.io/"));
-        ways.extend(familiar.map(str::to_owned));
-        ways.push(full.clone());
+        ways.extend(name.familiar());
+        ways.push(name.to_string());
     } else {
         // With a digest the tag means nothing.
         let last = reference.rsplit('/').next().unwrap_or(reference);
@@ -41,9 +39,7 @@ pub(crate) fn respell(pod: &Pod, container: &str, template_image: Option<&str>) 
     // An id that names a repository is one that the registry knows, unlike the id of an image's configuration.
     if digest.is_none()
         && let Some((repository, digest)) = image_id.split_once('@')
-        && full
-            .rsplit_once(':')
-            .is_some_and(|(path, _)| normalise(repository) == format!("{path}:latest"))
+        && ImageName::of(repository).without_version() == name.without_version()
     {
         ways.push(format!("{present}@{digest}"));
     }
@@ -71,6 +67,7 @@ mod tests {
             ("web:v1", "web:v2", "", Some("docker.io/library/web:v1")),
             ("team/web:v1", "team/web:v1", "", Some("docker.io/team/web:v1")),
             ("web", "web", "", Some("web:latest")),
+            ("library/a/web:v1", "x", "", Some("docker.io/library/a/web:v1")),
             ("r.io/web", "r.io/web", "", Some("r.io/web:latest")),
             ("r.io/web:v1", "r.io/web:v1", "sha256:1", None),
             (

@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 
 use afloat_api::{API_VERSION, CloneSet, names};
+use afloat_words::owner::controller_reference;
+use afloat_words::quantity;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Map, Value, json};
 
-use crate::{quantity, wire};
+use crate::wire;
 
 /// The data of a revision: `{"spec":{"template":{…,"$patch":"replace"}}}` in the wire form.
 pub fn data(template: &Value) -> Value {
@@ -137,14 +139,7 @@ pub fn object(set: &CloneSet, hash: &str, number: i64) -> Value {
 
 /// The owner reference that children of a CloneSet carry.
 pub fn owner(set: &CloneSet) -> Value {
-    json!({
-        "apiVersion": API_VERSION,
-        "kind": "CloneSet",
-        "name": set.metadata.name,
-        "uid": set.metadata.uid,
-        "controller": true,
-        "blockOwnerDeletion": true,
-    })
+    json!(controller_reference(API_VERSION, "CloneSet", &set.metadata))
 }
 
 /// Whether two templates mean the same.

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 
 use afloat_api::{ContainerOrigin, InPlaceUpdateState, LastContainerStatus, names, origins, write_origins};
+use afloat_words::revision::revision;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -63,7 +64,7 @@ impl Drain {
     fn last_ready(pod: &Pod) -> u64 {
         let earlier = || Self::of(pod)?.ready_at;
         if pod.condition("Ready").is_some_and(|ready| ready.status == "True") {
-            pod.metadata.resource_version.parse().unwrap_or(0)
+            revision(&pod.metadata.resource_version)
         } else {
             earlier().unwrap_or(0)
         }
@@ -80,10 +81,7 @@ impl Drain {
     }
 }
 
-/// RFC 3339 in whole seconds, UTC, as Kubernetes writes times.
-pub fn rfc3339(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
+pub use afloat_words::time::whole_seconds as rfc3339;
 
 pub(crate) fn preconditions(at: &At) -> Map<String, Value> {
     let mut meta = Map::new();

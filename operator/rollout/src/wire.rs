@@ -7,9 +7,8 @@
 //!
 //! Derived from core/v1 of Kubernetes 1.32; tested against its own output (`golden.json`).
 
+use afloat_words::quantity;
 use serde_json::{Map, Value, json};
-
-use crate::quantity;
 
 /// The wire form of a template.
 pub fn form(template: &Value) -> Value {

@@ -256,16 +256,3 @@ fn the_daemons_hash_decides_when_names_cannot() {
         .set(names::RUNTIME_CONTAINERS_META, Some(&meta.to_string()));
     assert!(done_after(60, &pod));
 }
-
-#[test]
-fn references_have_a_full_form() {
-    for (short, full) in [
-        ("nginx", "docker.io/library/nginx:latest"),
-        ("user/app:1", "docker.io/user/app:1"),
-        ("docker.io/nginx:1", "docker.io/library/nginx:1"),
-        ("localhost:5000/a", "localhost:5000/a:latest"),
-        ("quay.io/a/b@sha256:1", "quay.io/a/b@sha256:1"),
-    ] {
-        assert_eq!(normalise(short), full);
-    }
-}
