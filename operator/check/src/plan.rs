@@ -273,8 +273,16 @@ fn estimate(seen: &Situation<'_>, workload: &Workload<'_>, pods: u64, at_once: u
 }
 
 /// A number of pods out of a field, or out of its default.
-fn pods_of(object: &Value, pointer: &str, default: &str, replicas: u64, round: afloat_rollout::budget::Round) -> u64 {
+fn pods_of(
+    object: &Value,
+    pointer: &str,
+    default: &str,
+    replicas: u64,
+    round: afloat_rollout::workload::budget::Round,
+) -> u64 {
     let value = amount(object.pointer(pointer)).or_else(|| amount(Some(&Value::from(default))));
     let total = usize::try_from(replicas).unwrap_or(usize::MAX);
-    value.map_or(0, |value| count(afloat_rollout::budget::resolve(&value, total, round)))
+    value.map_or(0, |value| {
+        count(afloat_rollout::workload::budget::resolve(&value, total, round))
+    })
 }

@@ -2,9 +2,9 @@
 
 use afloat_api::RolloutReport;
 use afloat_rollout::action::{Action, At, Why};
-use afloat_rollout::claim::Claim;
+use afloat_rollout::cloneset::claim::Claim;
 use afloat_rollout::pod::Wire as PodWire;
-use afloat_rollout::revision;
+use afloat_rollout::workload::revision;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;

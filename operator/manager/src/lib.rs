@@ -20,11 +20,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use afloat_api::{CloneSet, NodeTraffic, RolloutReport};
-use afloat_rollout::claim::Claim;
-use afloat_rollout::images::Node;
-use afloat_rollout::launch::Opened;
+use afloat_rollout::cloneset::claim::Claim;
+use afloat_rollout::pod::images::Node;
+use afloat_rollout::pod::launch::Opened;
 use afloat_rollout::pod::{Controller, Pod};
-use afloat_rollout::traffic::Service;
+use afloat_rollout::workload::traffic::Service;
 use jiff::Timestamp;
 use k8s_openapi::Resource as _;
 use k8s_openapi::api::apps::v1::ControllerRevision;

@@ -17,9 +17,9 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Value, json};
 
 use crate::action::{Action, Why};
-use crate::claim::Claim;
+use crate::cloneset::claim::Claim;
 use crate::cloneset::{Observed, Plan, plan};
-use crate::pod::Pod;
+use crate::pod::object::Pod;
 use node::Node;
 
 /// Numbers out of a seed (splitmix64).
@@ -226,7 +226,7 @@ impl World {
         object::mislead(self.bug, &mut told, &mut pods, self.now);
         let revisions = &self.history[self.seen[2]].revisions;
         let losses = self.seen_losses();
-        let none = crate::traffic::Traffic::default();
+        let none = crate::workload::traffic::Traffic::default();
         let plan = plan(&Observed {
             cloneset: &told,
             pods: &pods,
@@ -355,7 +355,7 @@ impl World {
             body["metadata"]["resourceVersion"] = json!(self.version.to_string());
             body["metadata"]["uid"] = json!(format!("uid-{}", self.version));
             body["metadata"]["generation"] = json!(1);
-            body["metadata"]["creationTimestamp"] = json!(crate::state::rfc3339(self.now));
+            body["metadata"]["creationTimestamp"] = json!(crate::pod::state::rfc3339(self.now));
             body["status"] = json!({"phase": "Pending", "conditions": [], "containerStatuses": []});
             self.pods.insert(name, body);
         }
@@ -365,7 +365,7 @@ impl World {
     pub(crate) fn delete_pod(&mut self, name: &str) {
         self.version += 1;
         let pod = self.pods.get_mut(name).unwrap();
-        pod["metadata"]["deletionTimestamp"] = json!(crate::state::rfc3339(self.now));
+        pod["metadata"]["deletionTimestamp"] = json!(crate::pod::state::rfc3339(self.now));
         pod["metadata"]["resourceVersion"] = json!(self.version.to_string());
     }
 
@@ -439,7 +439,7 @@ impl World {
             .filter(|pod| self.pods[**pod]["metadata"]["labels"][names::REVISION] == revision)
             .count();
         let rollout = view.spec.rollout();
-        let most = view.spec.replicas() - crate::budget::partition(&rollout.partition, view.spec.replicas());
+        let most = view.spec.replicas() - crate::workload::budget::partition(&rollout.partition, view.spec.replicas());
         // Whoever goes back for what was lost goes back with all pods.
         let back = self.losses.is_some() && revision != view.status.update_revision;
         if !self.faults && !back && updated > most {

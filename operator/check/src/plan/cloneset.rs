@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use afloat_api::{CloneSet, PodUpdatePolicy, names};
 use afloat_rollout::action::{Action, Why};
-use afloat_rollout::budget::{Count, Round, max_unavailable, partition, resolve};
 use afloat_rollout::cloneset::{Observed, plan};
-use afloat_rollout::inplace::{Change, compare};
-use afloat_rollout::order::update_sequence;
+use afloat_rollout::pod::inplace::{Change, compare};
 use afloat_rollout::pod::{Pod, same_revision};
-use afloat_rollout::revision;
-use afloat_rollout::traffic::Traffic;
+use afloat_rollout::workload::budget::{Count, Round, max_unavailable, partition, resolve};
+use afloat_rollout::workload::order::update_sequence;
+use afloat_rollout::workload::revision;
+use afloat_rollout::workload::traffic::Traffic;
 use jiff::SignedDuration;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Value, json};
@@ -130,7 +130,7 @@ fn decide(
     seen: &Situation<'_>,
     workload: &Workload<'_>,
     policy: PodUpdatePolicy,
-    difference: Result<Change, afloat_rollout::inplace::Obstacle>,
+    difference: Result<Change, afloat_rollout::pod::inplace::Obstacle>,
     forecast: &mut Forecast,
 ) {
     match (policy, difference) {

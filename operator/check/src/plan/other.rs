@@ -1,7 +1,7 @@
 //! Deployments and StatefulSets: their controllers know no change in place.
 
-use afloat_rollout::budget::Round;
-use afloat_rollout::inplace::compare;
+use afloat_rollout::pod::inplace::compare;
+use afloat_rollout::workload::budget::Round;
 use serde_json::Value;
 
 use super::{
@@ -18,7 +18,7 @@ pub(super) fn forecast(seen: &Situation<'_>, workload: &Workload<'_>) -> Forecas
         return forecast;
     };
     let (before, after) = (template(old), template(seen.new));
-    if afloat_rollout::revision::equivalent(&before, &after) {
+    if afloat_rollout::workload::revision::equivalent(&before, &after) {
         return forecast;
     }
     forecast.outcome = Outcome::Recreate;

@@ -2,7 +2,7 @@
 
 use afloat_api::PodUpdatePolicy;
 use afloat_api::names::{DRAIN, DRAIN_OBSERVED};
-use afloat_rollout::budget::{self, Round, resolve};
+use afloat_rollout::workload::budget::{self, Round, resolve};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use afloat_api::names;
 use serde_json::{Value, json};
 
-use super::{BURST, Observed, Revisions};
+use super::history::Revisions;
+use super::plan::{BURST, Observed};
 use crate::action::Action;
-use crate::budget::Count;
-use crate::claim::{self, ById};
-use crate::launch;
-use crate::revision::{owner, short};
+use crate::cloneset::claim::{self, ById};
+use crate::pod::launch;
+use crate::workload::budget::Count;
+use crate::workload::revision::{owner, short};
 
 /// Creates `missing` pods, [`BURST`] of them at once at most. Those that the partition keeps at the old revision come
 /// first, as far as its template is still known.

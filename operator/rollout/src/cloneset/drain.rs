@@ -3,10 +3,11 @@
 use afloat_api::names;
 use jiff::SignedDuration;
 
-use super::{DELETION, Drain, Planner, Wait};
-use crate::pod::Pod;
-use crate::state::leave_service;
-use crate::traffic::{LIMIT, Leaving};
+use super::plan::Planner;
+use super::waits::Wait;
+use crate::pod::object::Pod;
+use crate::pod::state::{DELETION, Drain, leave_service};
+use crate::workload::traffic::{LIMIT, Leaving};
 
 impl<'a> Planner<'a> {
     /// Takes a pod out of service, for a revision or for [`DELETION`].

@@ -8,8 +8,8 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::Value;
 
 use crate::action::{Action, At};
-use crate::pod::{Pod, same_revision};
-use crate::revision::{bytes, canonical, data, hash, name, object, template};
+use crate::pod::object::{Pod, same_revision};
+use crate::workload::revision::{bytes, canonical, data, hash, name, object, template};
 
 /// The revisions of a CloneSet.
 #[derive(Clone, Debug, Default)]

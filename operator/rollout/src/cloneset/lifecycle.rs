@@ -3,10 +3,11 @@
 
 use afloat_api::{Lifecycle, LifecycleHook, names};
 
-use super::{Planner, Wait};
-use crate::lifecycle::{KEY_DELETE, KEY_UPDATE, all_hooked, enter, hooked, marked, state};
-use crate::pod::Pod;
-use crate::state::serve;
+use super::plan::Planner;
+use super::waits::Wait;
+use crate::pod::lifecycle::{KEY_DELETE, KEY_UPDATE, all_hooked, enter, hooked, marked, state};
+use crate::pod::object::Pod;
+use crate::pod::state::serve;
 
 impl<'a> Planner<'a> {
     fn hooks(&self) -> Option<&'a Lifecycle> {

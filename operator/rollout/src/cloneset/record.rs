@@ -8,12 +8,14 @@ use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde_json::{Value, json};
 
-use super::{Observed, Planner, Revisions, Tally};
+use super::history::Revisions;
+use super::plan::{Observed, Planner};
+use super::tally::Tally;
 use crate::action::{Action, At};
-use crate::loss::{Limit, Meter, Ours, rolls_back};
-use crate::pod::Pod;
-use crate::revision::template;
-use crate::status::{Verdict, clear_condition, set_condition};
+use crate::pod::object::Pod;
+use crate::workload::loss::{Limit, Meter, Ours, rolls_back};
+use crate::workload::revision::template;
+use crate::workload::status::{Verdict, clear_condition, set_condition};
 
 /// Losses that come one after the other are written together, unless something follows from them.
 const INTERVAL: SignedDuration = SignedDuration::from_secs(1);
@@ -281,14 +283,14 @@ impl<'a> Planner<'a> {
             status.remove("latency");
         }
         match at {
-            Some(at) => body["metadata"] = Value::Object(crate::state::preconditions(at)),
+            Some(at) => body["metadata"] = Value::Object(crate::pod::state::preconditions(at)),
             None => {
                 body["apiVersion"] = json!(<RolloutReport as k8s_openapi::Resource>::API_VERSION);
                 body["kind"] = json!(<RolloutReport as k8s_openapi::Resource>::KIND);
                 body["metadata"] = json!({
                     "name": name,
                     "namespace": self.seen.cloneset.metadata.namespace,
-                    "ownerReferences": [crate::revision::owner(self.seen.cloneset)],
+                    "ownerReferences": [crate::workload::revision::owner(self.seen.cloneset)],
                 });
                 if let Some(status) = body["status"].as_object_mut() {
                     status.retain(|_, value| !value.is_null());
@@ -317,7 +319,7 @@ impl<'a> Planner<'a> {
                 let now = MicroTime(self.seen.now);
                 let start = report.status.started_at.as_ref().map_or(now.0, |at| at.0);
                 let body = json!({
-                    "metadata": crate::state::preconditions(&at),
+                    "metadata": crate::pod::state::preconditions(&at),
                     "status": {
                         "phase": Phase::Superseded, "endedAt": now, "writtenAt": now,
                         "duration": seconds(now.0.duration_since(start)),

@@ -9,15 +9,16 @@ use base64::prelude::BASE64_STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{Planner, Wait};
+use super::plan::Planner;
+use super::waits::Wait;
 use crate::action::Action;
-use crate::batch;
-use crate::complete::{Completion, completion};
-use crate::inplace::Change;
-use crate::launch;
-use crate::lifecycle::state;
-use crate::pod::{Container, Pod, same_revision};
-use crate::state::{Drain, drop_grace, resize, serve};
+use crate::pod::batch;
+use crate::pod::complete::{Completion, completion};
+use crate::pod::inplace::Change;
+use crate::pod::launch;
+use crate::pod::lifecycle::state;
+use crate::pod::object::{Container, Pod, same_revision};
+use crate::pod::state::{Drain, drop_grace, resize, serve};
 
 impl<'a> Planner<'a> {
     /// Looks after all pods that are not available.
@@ -96,7 +97,7 @@ impl<'a> Planner<'a> {
         let named = |name: &str| same_revision(label, name);
         let revisions = self.seen.revisions.iter();
         let mut found = revisions.filter(|revision| revision.metadata.name.as_deref().is_some_and(named));
-        crate::revision::template(found.next()?)
+        crate::workload::revision::template(found.next()?)
     }
 
     /// Writes new amounts that the pod's update is to bring and its spec does not have yet: they go through a
@@ -109,7 +110,7 @@ impl<'a> Planner<'a> {
         let (Some(state), Some(template)) = (InPlaceUpdateState::read(&pod.annotations), self.template_of(pod)) else {
             return false;
         };
-        let missing = crate::resources::missing(pod, template, &state.next_container_resources);
+        let missing = crate::pod::resources::missing(pod, template, &state.next_container_resources);
         let containers: Vec<Value> = missing
             .into_iter()
             .map(|(name, resources)| json!({"name": name, "resources": resources}))

@@ -2,8 +2,9 @@
 
 use afloat_api::{CloneSetStatus, names};
 
-use super::{Plan, Planner, history};
-use crate::status::{Verdict, clear_condition, deadline, moved, set_condition, verdict};
+use super::history;
+use super::plan::{Plan, Planner};
+use crate::workload::status::{Verdict, clear_condition, deadline, moved, set_condition, verdict};
 
 /// How many pods stand where in a rollout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,11 +25,11 @@ impl Planner<'_> {
     /// `back`: see [`Planner::tell_of_losses`].
     pub(super) fn finish(mut self, back: Option<bool>) -> Plan {
         let set = self.seen.cloneset;
-        if let Some(message) = crate::traffic::misspelt(set) {
+        if let Some(message) = crate::workload::traffic::misspelt(set) {
             self.waits.say(message.clone());
             self.warnings.push(("UnknownDrain", message));
         }
-        for message in crate::loss::misspelt(set) {
+        for message in crate::workload::loss::misspelt(set) {
             self.waits.say(message.clone());
             self.warnings.push(("UnknownLossLimit", message));
         }

@@ -3,13 +3,14 @@
 use afloat_api::{CloneSet, PodUpdatePolicy, names};
 use serde_json::{Value, json};
 
+use super::create;
 use super::drain::leaves_for_good;
-use super::{Planner, create};
+use super::plan::Planner;
 use crate::action::{Action, At, Why};
-use crate::budget::{Round, resolve};
-use crate::claim;
-use crate::order::{Deletion, crowds};
-use crate::pod::Pod;
+use crate::cloneset::claim;
+use crate::pod::object::Pod;
+use crate::workload::budget::{Round, resolve};
+use crate::workload::order::{Deletion, crowds};
 
 impl<'a> Planner<'a> {
     /// Adopts orphans that match the selector, releases pods that no longer do. An adopted pod counts from the next plan
@@ -18,7 +19,7 @@ impl<'a> Planner<'a> {
         let set = self.seen.cloneset;
         let uid = set.metadata.uid.as_deref().unwrap_or_default();
         for pod in self.tally.orphans.clone() {
-            self.claim_pod(pod, Why::Adopt, &crate::revision::owner(set));
+            self.claim_pod(pod, Why::Adopt, &crate::workload::revision::owner(set));
         }
         for pod in self.tally.strays.clone() {
             self.claim_pod(pod, Why::Release, &json!({"$patch": "delete", "uid": uid}));
@@ -86,7 +87,7 @@ impl<'a> Planner<'a> {
         let deletion = self.deletion();
         kept.sort_by(|a, b| deletion.order(a, b));
         let leaving =
-            |pod: &&Pod| crate::lifecycle::state(pod) == names::STATE_PREPARING_DELETE || leaves_for_good(pod);
+            |pod: &&Pod| crate::pod::lifecycle::state(pod) == names::STATE_PREPARING_DELETE || leaves_for_good(pod);
         let (leaving, kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(leaving);
         let wanted = surplus;
         let surplus = surplus.saturating_sub(leaving.len());

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use afloat_api::{CloneSetStatus, Matcher, names};
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Observed, Phases};
-use crate::budget::Count;
-use crate::lifecycle::state;
-use crate::pod::{Pod, same_revision};
-use crate::traffic::Watched;
+use super::plan::Observed;
+use super::report::Phases;
+use crate::pod::lifecycle::state;
+use crate::pod::object::{Pod, same_revision};
+use crate::workload::budget::Count;
+use crate::workload::traffic::Watched;
 
 /// What was counted and set aside. `count` has no wishes in it yet, only what is there.
 #[derive(Debug, Default)]
@@ -93,7 +94,7 @@ impl<'a> Tally<'a> {
         // The budget takes a pod that proxies do not know of yet for available: whoever learns that another one leaves has
         // learned of this one's return before. For what users are told, all of them have to send to it.
         let served = available && watched.returning(pod, now).is_none();
-        let specified = super::specified(pod, listed);
+        let specified = super::plan::specified(pod, listed);
         let count = &mut self.count;
         count.total += 1;
         count.updated += usize::from(updated);

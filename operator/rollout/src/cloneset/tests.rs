@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 
 use super::{Observed, Plan, Recorded, plan};
 use crate::action::{Action, Why};
-use crate::claim::Claim;
-use crate::images::Nodes;
-use crate::launch::Opened;
-use crate::pod::Pod;
-use crate::revision::{data, hash, object};
-use crate::traffic::Traffic;
+use crate::cloneset::claim::Claim;
+use crate::pod::images::Nodes;
+use crate::pod::launch::Opened;
+use crate::pod::object::Pod;
+use crate::workload::revision::{data, hash, object};
+use crate::workload::traffic::Traffic;
 
 const START: &str = "2026-01-01T00:00:00Z";
 
@@ -59,7 +59,7 @@ impl Scene {
         for (index, image) in images.iter().enumerate() {
             scene.set["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);
             let set: CloneSet = serde_json::from_value(scene.set.clone()).unwrap();
-            let text = hash(&crate::revision::bytes(&data(&set.spec.template)), 0);
+            let text = hash(&crate::workload::revision::bytes(&data(&set.spec.template)), 0);
             let mut revision = object(&set, &text, i64::try_from(index).unwrap() + 1);
             revision["metadata"]["uid"] = json!(format!("r{index}"));
             scene.revisions.push(revision);

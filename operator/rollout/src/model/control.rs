@@ -106,7 +106,7 @@ impl Model {
             drained: &BTreeMap::new(),
             nodes: &self.node_images,
             opened: &BTreeMap::new(),
-            traffic: &crate::traffic::Traffic::default(),
+            traffic: &crate::workload::traffic::Traffic::default(),
             resizes: true,
             recorded: None,
         });

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::setup::{HOOK_DELETE, HOOK_UPDATE, Setup};
 use super::state::NONE;
-use crate::pod::Pod;
+use crate::pod::object::Pod;
 use crate::world::object::{condition, merge};
 
 /// Now, over a quiet period ago, and so long ago that nothing waits any longer.

@@ -9,8 +9,8 @@ use serde_json::json;
 use super::object::{TIMES, now};
 use crate::action::{Action, Why};
 use crate::cloneset::Plan;
-use crate::pod::Pod;
-use crate::state::Drain;
+use crate::pod::object::Pod;
+use crate::pod::state::Drain;
 use crate::world::{Bug, object};
 
 /// One mistake.
@@ -80,7 +80,7 @@ impl Planted {
             Self::ImageIdAlone => edit(pods, |pod| forget(pod, names::INPLACE_FROM)),
             Self::RollbackIsDone => edit(pods, |pod| {
                 let origins = afloat_api::origins(&pod.annotations);
-                let back = |container: &crate::pod::Container| {
+                let back = |container: &crate::pod::object::Container| {
                     origins
                         .get(container.name.as_str())
                         .is_some_and(|origin| origin.images.iter().any(|image| container.image == *image))
@@ -133,7 +133,7 @@ impl Planted {
                 if let Some(pod) = idle.filter(|pod| pod.ready()) {
                     let update = &set.status.update_revision;
                     plan.actions
-                        .push(crate::state::leave_service(pod, update, false, now()));
+                        .push(crate::pod::state::leave_service(pod, update, false, now()));
                 }
             }
             _ => {}

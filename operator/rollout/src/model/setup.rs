@@ -8,8 +8,8 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Value, json};
 
 use super::state::{NONE, Spec};
-use crate::images::Nodes;
-use crate::revision::{bytes, data, hash, name, object};
+use crate::pod::images::Nodes;
+use crate::workload::revision::{bytes, data, hash, name, object};
 
 /// Label that holds a pod back, of all hooks of these worlds.
 pub(super) const HOOK_UPDATE: &str = "hook/update";

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{World, object};
 use crate::action::{Action, At, Why};
 use crate::cloneset::{Plan, Recorded};
-use crate::traffic::Traffic;
+use crate::workload::traffic::Traffic;
 
 /// What the proxies counted, and what the operator made of it. Its views of these are never late: what is new here is
 /// what follows from losses, in every state that pods can be in.

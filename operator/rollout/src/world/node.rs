@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{World, object};
-use crate::images::Nodes;
+use crate::pod::images::Nodes;
 
 /// What a node knows and runs of one pod.
 #[derive(Default)]

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Bug;
 use crate::action::At;
-use crate::pod::Pod;
+use crate::pod::object::Pod;
 
 /// Whether the preconditions hold.
 pub(crate) fn matches(object: Option<&Value>, at: &At) -> bool {
@@ -118,7 +118,7 @@ pub(crate) fn mislead(bug: Bug, set: &mut CloneSet, pods: &mut [Arc<Pod>], now: 
             let revision = set.status.update_revision.clone();
             edit(pods, |pod| {
                 let false_gate =
-                    |c: &&mut crate::pod::PodCondition| c.kind == names::INPLACE_READY && c.status == "False";
+                    |c: &&mut crate::pod::object::PodCondition| c.kind == names::INPLACE_READY && c.status == "False";
                 if let Some(condition) = pod.status.conditions.iter_mut().find(false_gate) {
                     let long_ago = now - jiff::SignedDuration::from_secs(60);
                     condition.message = Some(

@@ -50,7 +50,10 @@ fn restart(scene: &mut Scene, index: usize) {
     let image = pod["spec"]["containers"][index]["image"].clone();
     let status = &mut pod["status"]["containerStatuses"][index];
     status["containerID"] = json!(format!("{}+", status["containerID"].as_str().unwrap()));
-    status["imageID"] = json!(format!("id:{}", crate::complete::normalise(image.as_str().unwrap())));
+    status["imageID"] = json!(format!(
+        "id:{}",
+        crate::pod::complete::normalise(image.as_str().unwrap())
+    ));
     status["image"] = image;
 }
 

@@ -14,8 +14,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 
-use crate::pod::Pod;
-use crate::state::Drain;
+use crate::pod::object::Pod;
+use crate::pod::state::Drain;
 use crate::texts::Entries;
 
 /// Longest wait for proxies to let go where gracePeriodSeconds says none: none of the peers of Kubernetes' proxies takes
@@ -111,7 +111,7 @@ impl<'a> Watched<'a> {
             _ if traffic.nodes.values().any(|report| synced(report).is_some()) => Mode::Observed,
             _ => Mode::Silent,
         };
-        let limited = crate::loss::Limit::of(set).is_some();
+        let limited = crate::workload::loss::Limit::of(set).is_some();
         Self { traffic, mode, limited }
     }
 
@@ -218,5 +218,4 @@ fn synced(report: &Option<Arc<NodeTraffic>>) -> Option<&NodeTraffic> {
 }
 
 #[cfg(test)]
-#[path = "traffic_test.rs"]
 mod tests;

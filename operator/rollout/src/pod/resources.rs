@@ -6,8 +6,8 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::{Map, Value, json};
 
-use crate::inplace::Obstacle;
-use crate::pod::Pod;
+use crate::pod::inplace::Obstacle;
+use crate::pod::object::Pod;
 use crate::quantity;
 
 /// What a container may use, trimmed to what can be resized.

@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use afloat_api::{InPlaceUpdateState, PreCheck, RefMetadata, names};
 use serde_json::Value;
 
-use crate::inplace::{Change, Keys};
-use crate::pod::Pod;
-use crate::restart::respell;
+use crate::pod::inplace::{Change, Keys};
+use crate::pod::object::Pod;
+use crate::pod::restart::respell;
 
 /// One write's share of a change.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use afloat_api::{Matcher, PriorityStrategy, Rollout, ScatterTerm, names};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::images::Nodes;
-use crate::pod::Pod;
+use crate::pod::images::Nodes;
+use crate::pod::object::Pod;
 
 /// The worst pod first: unassigned, Pending, not ready, shorter ready, more restarts, newer. The name decides last, so
 /// that two looks at the same pods agree.

@@ -3,7 +3,7 @@
 use afloat_api::names;
 use serde::Deserialize;
 
-use crate::pod::{Container, Pod};
+use crate::pod::object::{Container, Pod};
 
 /// What OpenKruise's daemon reports about running containers. If the hash that a container was started with is the hash
 /// of its present spec, it runs from the present spec, whatever the names say.
@@ -73,7 +73,10 @@ pub(super) fn plain_hash(container: &Container) -> u32 {
 
 /// FNV-1a over Go's print of the bytes of a JSON text, as Kubernetes and OpenKruise hash objects.
 pub(crate) fn go_hash(json: &serde_json::Value) -> u32 {
-    let bytes: Vec<_> = crate::revision::bytes(json).iter().map(u8::to_string).collect();
+    let bytes: Vec<_> = crate::workload::revision::bytes(json)
+        .iter()
+        .map(u8::to_string)
+        .collect();
     let text = format!("([]uint8)[{}]", bytes.join(" "));
     text.bytes().fold(0x811c_9dc5, |hash: u32, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)

@@ -10,7 +10,8 @@ use afloat_api::{API_VERSION, CloneSet, names};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Map, Value, json};
 
-use crate::{quantity, wire};
+use crate::pod::wire;
+use crate::quantity;
 
 /// The data of a revision: `{"spec":{"template":{…,"$patch":"replace"}}}` in the wire form.
 pub fn data(template: &Value) -> Value {

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::action::{Action, Why};
-use crate::pod::Pod;
-use crate::state::{preconditions, rfc3339};
+use crate::pod::object::Pod;
+use crate::pod::state::{preconditions, rfc3339};
 
 /// Key of [`names::KRUISE_POD_READY`] while a preDelete hook holds the pod.
 pub const KEY_DELETE: &str = "preDeleteHook";

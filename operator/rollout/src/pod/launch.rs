@@ -11,8 +11,8 @@ use afloat_api::names;
 use serde_json::{Value, json};
 
 use crate::action::Action;
-use crate::pod::Pod;
-use crate::state::annotate;
+use crate::pod::object::Pod;
+use crate::pod::state::annotate;
 
 /// The lowest priority that was let start, by pod uid, as far as it is known. What is not known is done once more.
 pub type Opened = BTreeMap<String, i32>;

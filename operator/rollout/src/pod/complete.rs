@@ -6,8 +6,8 @@
 use afloat_api::{ContainerOrigin, InPlaceUpdateState, LastContainerStatus, UpdateSpec, origins};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::images::Nodes;
-use crate::pod::{Container, ContainerStatus, Pod};
+use crate::pod::images::Nodes;
+use crate::pod::object::{Container, ContainerStatus, Pod};
 
 mod hash;
 

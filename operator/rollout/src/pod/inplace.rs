@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use crate::environment::Source;
-use crate::resources;
-use crate::revision::canonical;
+use crate::pod::environment::Source;
+use crate::pod::resources;
+use crate::workload::revision::canonical;
 
 /// What an in-place update has to change.
 #[derive(Clone, Debug, Default, PartialEq)]

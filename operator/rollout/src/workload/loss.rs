@@ -10,8 +10,8 @@ use afloat_api::{CloneSet, Counter, Lost, PodTraffic, ReportStatus, ServiceCount
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::pod::Pod;
-use crate::traffic::Traffic;
+use crate::pod::object::Pod;
+use crate::workload::traffic::Traffic;
 
 /// Counters kept in a report at most: an object has a bounded size, and who has lost at so many places knows enough.
 const KEPT: usize = 1000;
@@ -299,5 +299,4 @@ pub fn misspelt(set: &CloneSet) -> Vec<String> {
 }
 
 #[cfg(test)]
-#[path = "loss_test.rs"]
 mod tests;

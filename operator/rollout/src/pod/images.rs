@@ -7,7 +7,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Deserializer};
 
-use crate::complete::normalise;
+use crate::pod::complete::normalise;
 
 /// A Node, trimmed to its images and whether it is Ready.
 #[derive(Clone, Debug, Default, Deserialize)]

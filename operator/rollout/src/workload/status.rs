@@ -4,7 +4,7 @@ use afloat_api::{CloneSet, CloneSetStatus, Condition, names};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::pod::Pod;
+use crate::pod::object::Pod;
 
 /// A condition in the making.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,11 @@ pub fn set_condition(status: &mut CloneSetStatus, kind: &str, verdict: Verdict, 
     let word = if verdict.status { "True" } else { "False" };
     let present = status.conditions.iter().position(|condition| condition.kind == kind);
     let old = present.map(|index| status.conditions.remove(index));
-    let now = Time(crate::state::rfc3339(now).parse().map_or(now, |time: Timestamp| time));
+    let now = Time(
+        crate::pod::state::rfc3339(now)
+            .parse()
+            .map_or(now, |time: Timestamp| time),
+    );
     let same = |old: &&Condition| old.status == word && old.reason == verdict.reason && !moved;
     let updated = old.as_ref().filter(same).and_then(|old| old.last_update_time.clone());
     let turned = old

@@ -5,13 +5,13 @@ use afloat_api::names;
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
-use crate::complete::go_hash;
-use crate::pod::Pod;
+use crate::pod::complete::go_hash;
+use crate::pod::object::Pod;
 
 /// What is kept of a container's `env`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Environment {
-    /// Launch priority, out of the variable that keeps the container from starting; see [`crate::launch`].
+    /// Launch priority, out of the variable that keeps the container from starting; see [`crate::pod::launch`].
     pub priority: Option<i32>,
     /// Variables out of labels and annotations, by name.
     from_metadata: Box<[(Box<str>, Source)]>,

@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 
 use crate::action::{Action, At};
 use crate::cloneset::Observed;
-use crate::pod::Pod;
-use crate::revision::owner;
+use crate::pod::object::Pod;
+use crate::workload::revision::owner;
 
 /// A PersistentVolumeClaim, trimmed.
 #[derive(Clone, Debug, Default, Deserialize)]

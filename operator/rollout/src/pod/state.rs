@@ -14,13 +14,13 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::action::{Action, At, Why};
-use crate::batch::{Batch, Next};
-use crate::complete::incomplete;
-use crate::images::Nodes;
-use crate::inplace::Change;
-use crate::lifecycle::pod_ready;
-use crate::pod::Pod;
-use crate::revision::short;
+use crate::pod::batch::{Batch, Next};
+use crate::pod::complete::incomplete;
+use crate::pod::images::Nodes;
+use crate::pod::inplace::Change;
+use crate::pod::lifecycle::pod_ready;
+use crate::pod::object::Pod;
+use crate::workload::revision::short;
 
 /// Since when a pod is out of service, and for which revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
