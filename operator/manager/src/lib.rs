@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use afloat_api::{CloneSet, NodeTraffic, RolloutReport};
-use afloat_rollout::cloneset::claim::Claim;
+use afloat_rollout::cloneset::Claim;
 use afloat_rollout::pod::images::Node;
 use afloat_rollout::pod::launch::Opened;
 use afloat_rollout::pod::{Controller, Pod};

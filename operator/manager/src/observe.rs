@@ -99,7 +99,7 @@ macro_rules! as_it_comes {
 as_it_comes!(
     afloat_api::CloneSet,
     k8s_openapi::api::apps::v1::ControllerRevision,
-    afloat_rollout::cloneset::claim::Claim,
+    afloat_rollout::cloneset::Claim,
     afloat_rollout::pod::images::Node,
     afloat_rollout::workload::traffic::Service,
     afloat_api::NodeTraffic

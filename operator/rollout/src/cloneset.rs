@@ -1,22 +1,19 @@
 //! Pods without names of their own: as many as are wanted, each as good as another.
 
-pub mod claim;
+mod claim;
 mod create;
-mod drain;
-mod history;
-mod lifecycle;
+mod observed;
+mod owner;
 mod plan;
-mod record;
-mod refresh;
+mod planner;
+mod progress;
 mod report;
 mod scale;
-mod tally;
-mod waits;
 
-pub use history::Revisions;
-pub use plan::{Observed, Plan, plan};
-pub use record::Recorded;
-pub use report::Phases;
+pub use claim::Claim;
+pub use observed::{Observed, Plan};
+pub use owner::owner;
+pub use plan::plan;
 pub use scale::topology;
 
 #[cfg(test)]

@@ -12,9 +12,11 @@
 
 pub mod action;
 pub mod cloneset;
+pub mod go;
 pub mod pod;
 pub mod quantity;
 pub mod texts;
+pub mod time;
 pub mod workload;
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Value, json};
 
 use crate::action::{Action, Why};
-use crate::cloneset::claim::Claim;
+use crate::cloneset::Claim;
 use crate::cloneset::{Observed, Plan, plan};
 use crate::pod::object::Pod;
 use node::Node;
@@ -257,7 +257,7 @@ impl World {
                 if object::matches(self.revisions.get(&at.name), at) {
                     self.version += 1;
                     let revision = self.revisions.get_mut(&at.name).unwrap();
-                    revision["revision"] = json!(number);
+                    revision["revision"] = json!(number.0);
                     revision["metadata"]["resourceVersion"] = json!(self.version.to_string());
                 }
                 self.wrote(2);
@@ -271,7 +271,7 @@ impl World {
             Action::PatchSet { at, patch } => {
                 if object::matches(Some(&self.set), at) {
                     self.version += 1;
-                    object::merge(&mut self.set, patch);
+                    object::merge(&mut self.set, &patch.json(at));
                     self.set["metadata"]["resourceVersion"] = json!(self.version.to_string());
                     let generation = self.set["metadata"]["generation"].as_i64().unwrap();
                     self.set["metadata"]["generation"] = json!(generation + 1);
@@ -280,13 +280,14 @@ impl World {
             }
             Action::CreateClaim { body } => self.create_claim(body),
             Action::DeleteClaim { at } => self.delete_claim(at)?,
-            Action::WriteReport { at, body } => self.write_report(at.as_ref(), body),
+            Action::CreateReport { report } => self.create_report(report),
+            Action::PatchReport { at, patch } => self.patch_report(at, patch),
             Action::DeleteReport { at } => self.delete_report(at),
             Action::PatchClaim { at, patch } => {
                 if object::matches(self.claims.get(&at.name), at) {
                     self.version += 1;
                     let claim = self.claims.get_mut(&at.name).unwrap();
-                    object::merge(claim, patch);
+                    object::merge(claim, &patch.json(at));
                     claim["metadata"]["resourceVersion"] = json!(self.version.to_string());
                     self.collect_claims();
                 }
@@ -322,7 +323,7 @@ impl World {
             Action::PatchPod { at, patch, why } | Action::PatchPodStatus { at, patch, why } => {
                 let guarded = self.bug != Bug::StaleView;
                 if object::matches(self.pods.get(&at.name), at) || (!guarded && self.pods.contains_key(&at.name)) {
-                    self.patch_pod(&at.name, patch, *why, view)?;
+                    self.patch_pod(&at.name, &patch.json(at), *why, view)?;
                 }
                 self.wrote(1);
             }
@@ -355,7 +356,7 @@ impl World {
             body["metadata"]["resourceVersion"] = json!(self.version.to_string());
             body["metadata"]["uid"] = json!(format!("uid-{}", self.version));
             body["metadata"]["generation"] = json!(1);
-            body["metadata"]["creationTimestamp"] = json!(crate::pod::state::rfc3339(self.now));
+            body["metadata"]["creationTimestamp"] = json!(crate::time::rfc3339(self.now));
             body["status"] = json!({"phase": "Pending", "conditions": [], "containerStatuses": []});
             self.pods.insert(name, body);
         }
@@ -365,7 +366,7 @@ impl World {
     pub(crate) fn delete_pod(&mut self, name: &str) {
         self.version += 1;
         let pod = self.pods.get_mut(name).unwrap();
-        pod["metadata"]["deletionTimestamp"] = json!(crate::pod::state::rfc3339(self.now));
+        pod["metadata"]["deletionTimestamp"] = json!(crate::time::rfc3339(self.now));
         pod["metadata"]["resourceVersion"] = json!(self.version.to_string());
     }
 

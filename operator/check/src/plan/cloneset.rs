@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use afloat_api::{CloneSet, PodUpdatePolicy, names};
 use afloat_rollout::action::{Action, Why};
-use afloat_rollout::cloneset::{Observed, plan};
-use afloat_rollout::pod::inplace::{Change, compare};
+use afloat_rollout::cloneset::{Observed, owner, plan};
+use afloat_rollout::go::bytes;
+use afloat_rollout::pod::change::Change;
+use afloat_rollout::pod::inplace::compare;
+use afloat_rollout::pod::meaning::{canonical, equivalent};
 use afloat_rollout::pod::{Pod, same_revision};
 use afloat_rollout::workload::budget::{Count, Round, max_unavailable, partition, resolve};
 use afloat_rollout::workload::order::update_sequence;
@@ -43,7 +46,7 @@ pub(super) fn forecast(seen: &Situation<'_>, workload: &Workload<'_>) -> Forecas
     forecast.max_surge = count(surge);
 
     let (before, after) = (template(old), template(seen.new));
-    if revision::equivalent(&before, &after) {
+    if equivalent(&before, &after) {
         forecast.holds.extend(budget_notes(seen, workload));
         return forecast;
     }
@@ -130,7 +133,7 @@ fn decide(
     seen: &Situation<'_>,
     workload: &Workload<'_>,
     policy: PodUpdatePolicy,
-    difference: Result<Change, afloat_rollout::pod::inplace::Obstacle>,
+    difference: Result<Change, afloat_rollout::pod::change::Obstacle>,
     forecast: &mut Forecast,
 ) {
     match (policy, difference) {
@@ -242,16 +245,16 @@ impl World {
             .filter_map(|object| serde_json::from_value(object.clone()).ok())
             .map(Arc::new)
             .collect();
-        let meant = revision::canonical(&set.spec.template);
-        let known = revisions.iter().find(|revision| {
-            revision::template(revision).is_some_and(|template| revision::canonical(template) == meant)
-        });
+        let meant = canonical(&set.spec.template);
+        let known = revisions
+            .iter()
+            .find(|revision| revision::template(revision).is_some_and(|template| canonical(template) == meant));
         let update = if let Some(known) = known {
             known.metadata.name.clone().unwrap_or_default()
         } else {
-            let hash = revision::hash(&revision::bytes(&revision::data(&set.spec.template)), 0);
+            let hash = revision::hash(&bytes(&revision::data(&set.spec.template)), 0);
             let newest = revisions.iter().map(|revision| revision.revision).max().unwrap_or(0);
-            let object = revision::object(set, &hash, newest + 1);
+            let object = revision::object(owner(set), &hash, newest + 1);
             revisions.extend(serde_json::from_value(object).ok().map(Arc::new));
             revision::name(set.metadata.name.as_deref().unwrap_or_default(), &hash)
         };

@@ -18,7 +18,7 @@ pub(super) fn forecast(seen: &Situation<'_>, workload: &Workload<'_>) -> Forecas
         return forecast;
     };
     let (before, after) = (template(old), template(seen.new));
-    if afloat_rollout::workload::revision::equivalent(&before, &after) {
+    if afloat_rollout::pod::meaning::equivalent(&before, &after) {
         return forecast;
     }
     forecast.outcome = Outcome::Recreate;

@@ -1,7 +1,7 @@
 //! What is asked of the operator in annotations: a typing error there is silent otherwise.
 
 use afloat_api::names::{DRAIN, DRAIN_OBSERVED, DRAIN_TIMED, MAX_LOSS, ON_LOSS, ON_LOSS_PAUSE, ON_LOSS_ROLLBACK};
-use afloat_rollout::workload::loss::Limit;
+use afloat_rollout::workload::limit::Limit;
 use serde_json::{Value, json};
 
 use crate::object::{Workload, World, annotation};

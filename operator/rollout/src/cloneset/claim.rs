@@ -2,16 +2,17 @@
 //! claim belongs to the set, not to the pod, so that it can outlive it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use afloat_api::{CloneSet, names};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::owner::owner;
+use crate::action::patch::{ClaimPatch, OwnerEdit};
 use crate::action::{Action, At};
-use crate::cloneset::Observed;
 use crate::pod::object::Pod;
-use crate::workload::revision::owner;
 
 /// A PersistentVolumeClaim, trimmed.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -53,9 +54,9 @@ fn claim_name(set: &CloneSet, template: &str, id: &str) -> String {
 pub(crate) type ById<'a> = BTreeMap<&'a str, Vec<&'a Claim>>;
 
 /// The set's claims by the id of the pod that they are for.
-pub(crate) fn by_id<'a>(seen: &Observed<'a>) -> ById<'a> {
+pub(crate) fn by_id(claims: &[Arc<Claim>]) -> ById<'_> {
     let mut found = ById::new();
-    for claim in seen.claims {
+    for claim in claims {
         if let Some(id) = claim.id() {
             found.entry(id).or_default().push(claim);
         }
@@ -98,7 +99,7 @@ fn body(set: &CloneSet, name: &str, template: &Value, id: &str) -> Value {
             "namespace": set.metadata.namespace,
             "labels": labels,
             "annotations": map("/metadata/annotations"),
-            "ownerReferences": [owner(set)],
+            "ownerReferences": [owner(set).reference()],
         },
         "spec": map("/spec"),
     })
@@ -131,11 +132,11 @@ pub(crate) fn of_pod(claims: &ById<'_>, pod: &Pod) -> Vec<At> {
 }
 
 /// Ids whose pods are gone and whose claims wait for others; empty unless claims are reused.
-pub(crate) fn free_ids(seen: &Observed<'_>, claims: &ById<'_>) -> Vec<String> {
-    if claims.is_empty() || !seen.cloneset.spec.reuses_claims() {
+pub(crate) fn free_ids(set: &CloneSet, pods: &[Arc<Pod>], claims: &ById<'_>) -> Vec<String> {
+    if claims.is_empty() || !set.spec.reuses_claims() {
         return Vec::new();
     }
-    let pods = pods(seen);
+    let pods = by_instance(set, pods);
     // A claim that is going cannot be mounted anew, and its name is taken until it is gone.
     let free = claims
         .iter()
@@ -144,23 +145,29 @@ pub(crate) fn free_ids(seen: &Observed<'_>, claims: &ById<'_>) -> Vec<String> {
 }
 
 /// Without reuse: claims of pods that are over pass to the pod, so that they go with it; claims without a pod go now.
-pub(crate) fn clean_up(seen: &Observed<'_>) -> Vec<Action> {
-    if seen.claims.is_empty() || seen.cloneset.spec.reuses_claims() {
+pub(crate) fn clean_up(set: &CloneSet, pods: &[Arc<Pod>], claims: &[Arc<Claim>]) -> Vec<Action> {
+    if claims.is_empty() || set.spec.reuses_claims() {
         return Vec::new();
     }
-    let pods = pods(seen);
+    let pods = by_instance(set, pods);
     let mut actions = Vec::new();
-    for claim in seen.claims.iter().filter(|claim| claim.alive()) {
+    for claim in claims.iter().filter(|claim| claim.alive()) {
         let Some(id) = claim.id() else { continue };
         let at = At::of(&claim.metadata);
         match pods.get(id) {
             None => actions.push(Action::DeleteClaim { at }),
             Some(pod) if !pod.active() => {
-                let pod = json!({"apiVersion": "v1", "kind": "Pod", "name": pod.name(), "uid": pod.metadata.uid});
-                let ours = json!({"$patch": "delete", "uid": seen.cloneset.metadata.uid});
-                let patch = json!({"metadata": {
-                    "uid": at.uid, "resourceVersion": at.resource_version, "ownerReferences": [ours, pod],
-                }});
+                let heir = OwnerReference {
+                    api_version: "v1".into(),
+                    kind: "Pod".into(),
+                    name: pod.name().to_owned(),
+                    uid: pod.metadata.uid.to_string(),
+                    ..OwnerReference::default()
+                };
+                let ours = set.metadata.uid.clone().unwrap_or_default();
+                let patch = ClaimPatch {
+                    owners: vec![OwnerEdit::Remove(ours), OwnerEdit::Add(heir)],
+                };
                 actions.push(Action::PatchClaim { at, patch });
             }
             Some(_) => {}
@@ -170,10 +177,9 @@ pub(crate) fn clean_up(seen: &Observed<'_>) -> Vec<Action> {
 }
 
 /// The set's pods by instance id, those that are going included.
-fn pods<'a>(seen: &'a Observed<'_>) -> BTreeMap<&'a str, &'a Pod> {
-    let uid = seen.cloneset.metadata.uid.as_deref();
-    let ours = seen
-        .pods
+fn by_instance<'a>(set: &CloneSet, pods: &'a [Arc<Pod>]) -> BTreeMap<&'a str, &'a Pod> {
+    let uid = set.metadata.uid.as_deref();
+    let ours = pods
         .iter()
         .filter(|pod| pod.controller.as_ref().map(|owner| owner.uid.as_str()) == uid);
     ours.filter_map(|pod| Some((pod.labels.get(names::INSTANCE_ID)?, pod.as_ref())))

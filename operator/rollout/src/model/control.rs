@@ -160,7 +160,7 @@ impl Model {
                 Write::CreateRevision(self.setup.revision(body["metadata"]["name"].as_str().unwrap()))
             }
             Action::NumberRevision { at, number } => {
-                Write::NumberRevision(revision(at), u8::try_from(*number).unwrap())
+                Write::NumberRevision(revision(at), u8::try_from(number.0).unwrap())
             }
             Action::DeleteRevision { at } => Write::DeleteRevision(revision(at)),
             Action::CreatePod { body } => {
@@ -176,12 +176,13 @@ impl Model {
                 why: *why,
             },
             Action::PatchPod { at, patch, why } | Action::PatchPodStatus { at, patch, why } => {
-                let place = place(view, at, Some(patch))?;
+                let patch = patch.json(at);
+                let place = place(view, at, Some(&patch))?;
                 Write::Patch {
                     place,
                     why: *why,
-                    patch: Rc::new(patch.clone()),
-                    object: self.objects.patched(view.pods[place], patch, &self.setup),
+                    object: self.objects.patched(view.pods[place], &patch, &self.setup),
+                    patch: Rc::new(patch),
                 }
             }
             other => return Err(format!("unexpected: {other:?}")),

@@ -7,10 +7,11 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::json;
 
 use super::object::{TIMES, now};
+use crate::action::patch::{ConditionPatch, Edit};
 use crate::action::{Action, Why};
 use crate::cloneset::Plan;
+use crate::pod::drain::Drain;
 use crate::pod::object::Pod;
-use crate::pod::state::Drain;
 use crate::world::{Bug, object};
 
 /// One mistake.
@@ -97,18 +98,22 @@ impl Planted {
                     .iter_mut()
                     .find(|c| c.kind == names::INPLACE_READY);
                 if let (Some(drain), Some(gate)) = (drain, gate) {
-                    gate.message = Some(
-                        format!("updating to {update}, out of service since {}", drain.since)
-                            .as_str()
-                            .into(),
-                    );
+                    let drain = Drain {
+                        revision: update.clone(),
+                        ..drain
+                    };
+                    gate.message = Some(drain.to_string().as_str().into());
                 }
             }),
             Self::NoDrain => edit(pods, |pod| {
                 if !pod.at_revision(&update) {
                     pod.status.conditions.retain(|c| c.kind != names::INPLACE_READY);
-                    let message = format!("updating to {update}, out of service since {}", TIMES[2]);
-                    let gate = json!([{"type": names::INPLACE_READY, "status": "False", "message": message}]);
+                    let drain = Drain {
+                        revision: update.clone(),
+                        since: TIMES[2].parse().unwrap(),
+                        ready_at: None,
+                    };
+                    let gate = json!([{"type": names::INPLACE_READY, "status": "False", "message": drain.to_string()}]);
                     let gate: Vec<_> = serde_json::from_value(gate).unwrap();
                     pod.status.conditions.extend(gate);
                 }
@@ -133,7 +138,7 @@ impl Planted {
                 if let Some(pod) = idle.filter(|pod| pod.ready()) {
                     let update = &set.status.update_revision;
                     plan.actions
-                        .push(crate::pod::state::leave_service(pod, update, false, now()));
+                        .push(crate::pod::service::leave_service(pod, update, false, now()));
                 }
             }
             _ => {}
@@ -141,9 +146,7 @@ impl Planted {
         for action in &mut plan.actions {
             if self == Self::NoVersion {
                 match action {
-                    Action::PatchPod { patch, .. } | Action::PatchPodStatus { patch, .. } => {
-                        patch["metadata"].as_object_mut().unwrap().remove("resourceVersion");
-                    }
+                    Action::PatchPod { at, .. } | Action::PatchPodStatus { at, .. } => at.resource_version.clear(),
                     _ => {}
                 }
             }
@@ -158,14 +161,18 @@ impl Planted {
             let present = pods.iter().find(|pod| pod.name() == at.name);
             let image = |index: usize| present.map(|pod| pod.spec.containers[index].image.clone());
             match self {
-                Self::OtherContainer => {
-                    patch["spec"]["containers"] = json!([
-                        patch["spec"]["containers"][0], {"name": "log", "image": "log:3"}]);
+                Self::OtherContainer => drop(patch.images.insert("log".to_owned(), "log:3".to_owned())),
+                Self::OldImage => {
+                    let image = image(0).unwrap_or_default().to_string();
+                    patch.images = [("app".to_owned(), image)].into();
                 }
-                Self::OldImage => patch["spec"]["containers"] = json!([{"name": "app", "image": image(0)}]),
-                Self::ReturnWithUpdate => {
-                    patch["status"]["conditions"] = json!([{"type": names::INPLACE_READY, "status": "True"}]);
-                }
+                Self::ReturnWithUpdate => patch.conditions.push(ConditionPatch {
+                    kind: names::INPLACE_READY,
+                    status: true,
+                    reason: Edit::Keep,
+                    message: Edit::Keep,
+                    since: now(),
+                }),
                 _ => {}
             }
         }

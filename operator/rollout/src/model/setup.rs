@@ -8,8 +8,10 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Value, json};
 
 use super::state::{NONE, Spec};
+use crate::cloneset::owner;
+use crate::go::bytes;
 use crate::pod::images::Nodes;
-use crate::workload::revision::{bytes, data, hash, name, object};
+use crate::workload::revision::{data, hash, name, object};
 
 /// Label that holds a pod back, of all hooks of these worlds.
 pub(super) const HOOK_UPDATE: &str = "hook/update";
@@ -188,7 +190,7 @@ impl Setup {
             set.metadata.uid = Some("set".into());
             set.spec.template = self.template(index);
             let text = hash(&bytes(&data(&set.spec.template)), 0);
-            let mut value = object(&set, &text, i64::from(ranks[usize::from(index)]));
+            let mut value = object(owner(&set), &text, i64::from(ranks[usize::from(index)]));
             value["metadata"]["uid"] = json!(format!("r{index}"));
             value["metadata"]["resourceVersion"] = json!("1");
             Arc::new(serde_json::from_value(value).unwrap())

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use afloat_api::{InPlaceUpdateState, PreCheck, RefMetadata, names};
 use serde_json::Value;
 
-use crate::pod::inplace::{Change, Keys};
+use crate::pod::change::{Change, Keys};
 use crate::pod::object::Pod;
 use crate::pod::restart::respell;
 

@@ -6,13 +6,12 @@
 use afloat_api::{ContainerOrigin, InPlaceUpdateState, LastContainerStatus, UpdateSpec, origins};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::pod::images::Nodes;
+use crate::pod::images::{Nodes, normalise};
 use crate::pod::object::{Container, ContainerStatus, Pod};
 
 mod hash;
 
 use hash::Hashes;
-pub(crate) use hash::go_hash;
 
 /// How long a container that already ran the wanted image is watched before it is believed that the node will not
 /// restart it, where the node does not say which generation it has acted on.
@@ -281,32 +280,6 @@ fn alike(a: &str, b: &str) -> bool {
 fn ambiguous(container: &Container, before: &LastContainerStatus, origin: &ContainerOrigin) -> bool {
     speaks_of(&container.image, &origin.ran, &before.image_id)
         || origin.images.iter().any(|image| alike(image, &container.image))
-}
-
-/// An image reference in its full form: `nginx` is `docker.io/library/nginx:latest`.
-pub fn normalise(image: &str) -> String {
-    let (path, digest) = match image.split_once('@') {
-        Some((path, digest)) => (path, Some(digest)),
-        None => (image, None),
-    };
-    let (domain, rest) = match path.split_once('/') {
-        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (first, rest),
-        _ => ("docker.io", path),
-    };
-    let domain = if domain == "index.docker.io" {
-        "docker.io"
-    } else {
-        domain
-    };
-    let library = if domain == "docker.io" && !rest.contains('/') {
-        "library/"
-    } else {
-        ""
-    };
-    let tagged = rest.rsplit('/').next().is_some_and(|last| last.contains(':'));
-    let tag = if tagged || digest.is_some() { "" } else { ":latest" };
-    let at = digest.map(|digest| format!("@{digest}")).unwrap_or_default();
-    format!("{domain}/{library}{rest}{tag}{at}")
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use afloat_api::names;
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
-use crate::pod::complete::go_hash;
-use crate::pod::object::Pod;
+use crate::go::object_hash;
+use crate::texts::Entries;
 
 /// What is kept of a container's `env`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,17 +40,17 @@ impl Source {
 impl Environment {
     /// The hash by which OpenKruise's daemon tells whether a container has the values of the pod's present metadata
     /// (spec/kruise-behaviour.md §11).
-    pub(crate) fn hash(&self, pod: &Pod) -> u64 {
+    pub(crate) fn hash(&self, labels: &Entries, annotations: &Entries) -> u64 {
         let value = |source: &Source| match source {
-            Source::Label(key) => pod.labels.get(key),
-            Source::Annotation(key) => pod.annotations.get(key),
+            Source::Label(key) => labels.get(key),
+            Source::Annotation(key) => annotations.get(key),
         };
         let entry = |(name, source): &(Box<str>, Source)| match value(source) {
             Some(value) if !value.is_empty() => json!({"name": name, "value": value}),
             _ => json!({"name": name}),
         };
         let list: Vec<_> = self.from_metadata.iter().map(entry).collect();
-        u64::from(go_hash(&if list.is_empty() { json!(null) } else { json!(list) }))
+        u64::from(object_hash(&if list.is_empty() { json!(null) } else { json!(list) }))
     }
 }
 
@@ -99,6 +99,7 @@ impl<'de> Deserialize<'de> for Environment {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pod::object::Pod;
 
     #[test]
     fn the_hash_is_the_daemons() {
@@ -113,11 +114,15 @@ mod tests {
             ]},
         }))
         .unwrap();
-        let hash = |index: usize| pod.spec.containers[index].environment.hash(&pod);
+        let hash = |index: usize| {
+            pod.spec.containers[index]
+                .environment
+                .hash(&pod.labels, &pod.annotations)
+        };
         assert_eq!(hash(0), 86_995_377, "the check value of the specification: null");
         assert_eq!(
             hash(1),
-            u64::from(go_hash(&json!([{"name": "A"}, {"name": "V", "value": "1"}])))
+            u64::from(object_hash(&json!([{"name": "A"}, {"name": "V", "value": "1"}])))
         );
     }
 }

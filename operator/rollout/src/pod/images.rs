@@ -7,8 +7,6 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Deserializer};
 
-use crate::pod::complete::normalise;
-
 /// A Node, trimmed to its images and whether it is Ready.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -72,6 +70,32 @@ impl Node {
                     .any(|name| name.rsplit_once('@').map_or(name.as_str(), |(_, id)| id) == digest)
         })
     }
+}
+
+/// An image reference in its full form: `nginx` is `docker.io/library/nginx:latest`.
+pub fn normalise(image: &str) -> String {
+    let (path, digest) = match image.split_once('@') {
+        Some((path, digest)) => (path, Some(digest)),
+        None => (image, None),
+    };
+    let (domain, rest) = match path.split_once('/') {
+        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (first, rest),
+        _ => ("docker.io", path),
+    };
+    let domain = if domain == "index.docker.io" {
+        "docker.io"
+    } else {
+        domain
+    };
+    let library = if domain == "docker.io" && !rest.contains('/') {
+        "library/"
+    } else {
+        ""
+    };
+    let tagged = rest.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    let tag = if tagged || digest.is_some() { "" } else { ":latest" };
+    let at = digest.map(|digest| format!("@{digest}")).unwrap_or_default();
+    format!("{domain}/{library}{rest}{tag}{at}")
 }
 
 #[cfg(test)]

@@ -2,61 +2,14 @@
 //! can, and with them the environment that containers take from labels and annotations; anything else on a live pod
 //! cannot, and the answer names the field that forces the pod to be recreated.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use crate::pod::change::{Change, Keys, Obstacle};
 use crate::pod::environment::Source;
-use crate::pod::resources;
-use crate::workload::revision::canonical;
-
-/// What an in-place update has to change.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Change {
-    /// New image by container.
-    pub images: BTreeMap<String, String>,
-    /// New value by label; None removes it.
-    pub labels: BTreeMap<String, Option<String>>,
-    /// New value by annotation; None removes it.
-    pub annotations: BTreeMap<String, Option<String>>,
-    /// Containers that take environment from labels or annotations that change.
-    pub environment: BTreeMap<String, Keys>,
-    /// New cpu and memory by container, only what changes: `{"limits": {"cpu": "2"}}`.
-    pub resources: BTreeMap<String, Value>,
-}
-
-/// Keys of labels and annotations.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Keys {
-    /// Of labels.
-    pub labels: BTreeSet<String>,
-    /// Of annotations.
-    pub annotations: BTreeSet<String>,
-}
-
-impl Keys {
-    /// Whether both name a key.
-    pub fn share(&self, other: &Self) -> bool {
-        !self.labels.is_disjoint(&other.labels) || !self.annotations.is_disjoint(&other.annotations)
-    }
-}
-
-impl Change {
-    /// Whether containers change themselves.
-    pub fn touches_containers(&self) -> bool {
-        !(self.images.is_empty() && self.environment.is_empty() && self.resources.is_empty())
-    }
-
-    /// The containers that change themselves, each once.
-    pub fn containers(&self) -> BTreeSet<&String> {
-        let names = self.images.keys().chain(self.environment.keys());
-        names.chain(self.resources.keys()).collect()
-    }
-}
-
-/// The field of the template that cannot change on a live pod, as a path below `spec.template`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Obstacle(pub String);
+use crate::pod::meaning::canonical;
+use crate::pod::resize;
 
 /// Compares two templates.
 ///
@@ -66,7 +19,6 @@ pub fn compare(old: &Value, new: &Value) -> Result<Change, Obstacle> {
     let (mut old, mut new) = (old.clone(), new.clone());
     forget_same_pull_policies(&mut old, &mut new);
     let (old, new) = (canonical(&old), canonical(&new));
-    let empty = Map::new();
     let part = |template: &Value, name: &str| {
         template
             .get(name)
@@ -105,37 +57,16 @@ pub fn compare(old: &Value, new: &Value) -> Result<Change, Obstacle> {
     if old_list.len() != new_list.len() {
         return Err(Obstacle("spec.containers (their number changed)".into()));
     }
+    let empty = Map::new();
     for (index, (before, after)) in old_list.iter().zip(&new_list).enumerate() {
         let (before, after) = (
             before.as_object().unwrap_or(&empty),
             after.as_object().unwrap_or(&empty),
         );
-        let path = format!("spec.containers[{index}]");
-        let special = ["image", "resources"];
-        without(before, &special, &without_map(after, &special), &path)?;
-        let text = |map: &Map<String, Value>, key: &str| map.get(key).and_then(Value::as_str).map(str::to_owned);
-        let name = text(after, "name").unwrap_or_default();
-        match (text(before, "image"), text(after, "image")) {
-            (old, new) if old == new => {}
-            (Some(_), Some(image)) => {
-                change.images.insert(name.clone(), image);
-            }
-            _ => return Err(Obstacle(format!("{path}.image (added or removed)"))),
-        }
-        if let Some(amounts) = resources::difference(before.get("resources"), after.get("resources"), &path)? {
-            if change.images.contains_key(&name) && restarts(after, &amounts) {
-                let why = "and image, with a resizePolicy that restarts the container: it would restart twice";
-                return Err(Obstacle(format!("{path}.resources {why}")));
-            }
-            change.resources.insert(name.clone(), amounts);
-        }
-        let keys = environment(after, &change);
-        if keys != Keys::default() {
-            change.environment.insert(name, keys);
-        }
+        add_container(&mut change, before, after, &format!("spec.containers[{index}]"))?;
     }
     if !change.resources.is_empty() {
-        let (before, after) = (resources::qos_class(&old), resources::qos_class(&new));
+        let (before, after) = (resize::qos_class(&old), resize::qos_class(&new));
         if before != after {
             return Err(Obstacle(format!(
                 "spec.containers[*].resources (the QoS class {before} would be {after})"
@@ -143,6 +74,38 @@ pub fn compare(old: &Value, new: &Value) -> Result<Change, Obstacle> {
         }
     }
     Ok(change)
+}
+
+/// Adds what changes of one container. Labels and annotations are known by then.
+fn add_container(
+    change: &mut Change,
+    before: &Map<String, Value>,
+    after: &Map<String, Value>,
+    path: &str,
+) -> Result<(), Obstacle> {
+    let special = ["image", "resources"];
+    without(before, &special, &without_map(after, &special), path)?;
+    let text = |map: &Map<String, Value>, key: &str| map.get(key).and_then(Value::as_str).map(str::to_owned);
+    let name = text(after, "name").unwrap_or_default();
+    match (text(before, "image"), text(after, "image")) {
+        (old, new) if old == new => {}
+        (Some(_), Some(image)) => {
+            change.images.insert(name.clone(), image);
+        }
+        _ => return Err(Obstacle(format!("{path}.image (added or removed)"))),
+    }
+    if let Some(amounts) = resize::difference(before.get("resources"), after.get("resources"), path)? {
+        if change.images.contains_key(&name) && restarts(after, &amounts) {
+            let why = "and image, with a resizePolicy that restarts the container: it would restart twice";
+            return Err(Obstacle(format!("{path}.resources {why}")));
+        }
+        change.resources.insert(name.clone(), amounts);
+    }
+    let keys = environment(after, change);
+    if keys != Keys::default() {
+        change.environment.insert(name, keys);
+    }
+    Ok(())
 }
 
 /// Takes out what both templates state alike. A policy that was the default of the first image's tag stands in a stored

@@ -10,15 +10,28 @@ use std::collections::BTreeMap;
 use afloat_api::names;
 use serde_json::{Value, json};
 
-use crate::action::Action;
+use crate::action::patch::PodPatch;
+use crate::action::{Action, Why};
 use crate::pod::object::Pod;
-use crate::pod::state::annotate;
 
 /// The lowest priority that was let start, by pod uid, as far as it is known. What is not known is done once more.
 pub type Opened = BTreeMap<String, i32>;
 
-fn config_map(pod: &str) -> String {
+/// Name of the ConfigMap that a pod's containers wait for.
+pub fn config_map_name(pod: &str) -> String {
     format!("{pod}-barrier")
+}
+
+/// The ConfigMap with the key of one priority.
+pub fn config_map(pod: &str, namespace: &str, uid: &str, priority: i32) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {
+            "name": config_map_name(pod), "namespace": namespace,
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": pod, "uid": uid}],
+        },
+        "data": {format!("p_{priority}"): "true"},
+    })
 }
 
 /// Puts the barriers into the spec of a new pod, if its template asks for an order.
@@ -60,7 +73,7 @@ pub(crate) fn put_barriers(template: &Value, spec: &mut Value, pod: &str) -> Res
         return Ok(());
     }
     for (container, priority) in containers.iter_mut().zip(priorities) {
-        let reference = json!({"name": config_map(pod), "key": format!("p_{priority}")});
+        let reference = json!({"name": config_map_name(pod), "key": format!("p_{priority}")});
         let barrier = json!({"name": names::LAUNCH_BARRIER, "valueFrom": {"configMapKeyRef": reference}});
         match container.get_mut("env").and_then(Value::as_array_mut) {
             Some(environment) => environment.push(barrier),
@@ -84,33 +97,37 @@ pub(crate) fn next(pod: &Pod, opened: &Opened) -> Vec<Action> {
     }
     let ready = |name: &str| pod.container_status(name).is_some_and(|status| status.ready);
     let waiting = with_barrier().filter(|container| !ready(&container.name));
-    let at = pod.at();
     let Some(priority) = waiting.filter_map(|container| container.environment.priority).max() else {
-        return vec![annotate(pod, &[(names::LAUNCH_COMPLETED, "true")])];
+        return vec![completed(pod)];
     };
     let lowest = with_barrier()
         .filter_map(|container| container.environment.priority)
         .min();
     let mut actions = Vec::new();
-    if opened.get(&at.uid).is_none_or(|before| *before > priority) {
-        let body = json!({
-            "apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": {
-                "name": config_map(pod.name()), "namespace": pod.metadata.namespace,
-                "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": pod.name(), "uid": at.uid}],
-            },
-            "data": {format!("p_{priority}"): "true"},
-        });
+    if opened.get(&*pod.metadata.uid).is_none_or(|before| *before > priority) {
         actions.push(Action::OpenBarrier {
-            body,
-            uid: at.uid,
+            pod: pod.name().to_owned(),
+            namespace: pod.metadata.namespace.to_string(),
+            uid: pod.metadata.uid.to_string(),
             priority,
         });
     } else if Some(priority) == lowest {
         // With the last key in place nothing is left to do.
-        actions.push(annotate(pod, &[(names::LAUNCH_COMPLETED, "true")]));
+        actions.push(completed(pod));
     }
     actions
+}
+
+/// Notes that nothing is left to do.
+fn completed(pod: &Pod) -> Action {
+    Action::PatchPod {
+        at: pod.at(),
+        patch: PodPatch {
+            annotations: [(names::LAUNCH_COMPLETED.to_owned(), Some("true".to_owned()))].into(),
+            ..PodPatch::default()
+        },
+        why: Why::Launch,
+    }
 }
 
 #[cfg(test)]

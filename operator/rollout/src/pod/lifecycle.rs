@@ -4,11 +4,11 @@
 use afloat_api::{LifecycleHook, names};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
+use crate::action::patch::{ConditionPatch, Edit, PodPatch};
 use crate::action::{Action, Why};
 use crate::pod::object::Pod;
-use crate::pod::state::{preconditions, rfc3339};
+use crate::time::rfc3339;
 
 /// Key of [`names::KRUISE_POD_READY`] while a preDelete hook holds the pod.
 pub const KEY_DELETE: &str = "preDeleteHook";
@@ -52,28 +52,22 @@ fn finalized(pod: &Pod, finalizer: &String) -> bool {
 
 /// Moves the pod to a state; with `rehook` it is held by that hook again.
 pub fn enter(pod: &Pod, state: &str, rehook: Option<&LifecycleHook>, now: Timestamp) -> Action {
-    let at = pod.at();
-    let mut metadata = preconditions(&at);
-    let mut labels = json!({names::LIFECYCLE_STATE: state});
+    let mut patch = PodPatch::default();
+    let entry = |key: &str, value: &str| (key.to_owned(), Some(value.to_owned()));
+    patch.labels.extend([entry(names::LIFECYCLE_STATE, state)]);
     if let Some(hook) = rehook {
-        for (key, value) in &hook.labels_handler {
-            labels[key] = json!(value);
-        }
-        let missing: Vec<_> = hook
-            .finalizers_handler
-            .iter()
-            .filter(|name| !finalized(pod, name))
-            .collect();
-        if !missing.is_empty() {
-            // Merged as a set.
-            metadata.insert("finalizers".into(), json!(missing));
-        }
+        patch
+            .labels
+            .extend(hook.labels_handler.iter().map(|(key, value)| entry(key, value)));
+        let missing = hook.finalizers_handler.iter().filter(|name| !finalized(pod, name));
+        patch.finalizers = missing.cloned().collect();
     }
-    metadata.insert("labels".into(), labels);
-    metadata.insert("annotations".into(), json!({names::LIFECYCLE_TIMESTAMP: rfc3339(now)}));
+    patch
+        .annotations
+        .extend([entry(names::LIFECYCLE_TIMESTAMP, &rfc3339(now))]);
     Action::PatchPod {
-        at,
-        patch: json!({"metadata": metadata}),
+        at: pod.at(),
+        patch,
         why: Why::Lifecycle,
     }
 }
@@ -104,7 +98,7 @@ pub fn marked(pod: &Pod, key: &str) -> bool {
 
 /// What the condition [`names::KRUISE_POD_READY`] has to become so that of our keys just these hold the pod; other
 /// writers' keys stay. None: it is right, or the pod has no such gate.
-pub fn pod_ready(pod: &Pod, ours: &[&str], now: Timestamp) -> Option<Value> {
+pub fn pod_ready(pod: &Pod, ours: &[&str], now: Timestamp) -> Option<ConditionPatch> {
     if !pod.has_gate(names::KRUISE_POD_READY) {
         return None;
     }
@@ -124,17 +118,26 @@ pub fn pod_ready(pod: &Pod, ours: &[&str], now: Timestamp) -> Option<Value> {
     if condition.is_some_and(|old| old.status == word) && wanted == present {
         return None;
     }
-    let mut value = json!({"type": names::KRUISE_POD_READY, "status": word, "lastTransitionTime": rfc3339(now)});
-    if !wanted.is_empty() {
-        value["message"] = json!(serde_json::to_string(&wanted).unwrap_or_default());
+    let message = if !wanted.is_empty() {
+        Edit::Set(serde_json::to_string(&wanted).unwrap_or_default())
     } else if condition.is_some_and(|old| old.message.is_some()) {
-        value["message"] = Value::Null;
-    }
-    Some(value)
+        Edit::Remove
+    } else {
+        Edit::Keep
+    };
+    Some(ConditionPatch {
+        kind: names::KRUISE_POD_READY,
+        status: wanted.is_empty(),
+        reason: Edit::Keep,
+        message,
+        since: now,
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn pod(message: &str) -> Pod {
@@ -167,14 +170,14 @@ mod tests {
         let other = r#"{"userAgent":"ContainerRecreateRequest","key":"n/x"}"#;
         let ours = r#"{"userAgent":"Lifecycle","key":"preDeleteHook"}"#;
         let added = pod_ready(&pod(&format!("[{other}]")), &[KEY_DELETE], now).unwrap();
-        assert_eq!(added["message"], format!("[{other},{ours}]"));
+        assert_eq!(added.message, Edit::Set(format!("[{other},{ours}]")));
         let removed = pod_ready(&pod(&format!("[{other},{ours}]")), &[], now).unwrap();
         assert_eq!(
-            (&removed["status"], &removed["message"]),
-            (&json!("False"), &json!(format!("[{other}]")))
+            (removed.status, removed.message),
+            (false, Edit::Set(format!("[{other}]")))
         );
         let free = pod_ready(&pod(&format!("[{ours}]")), &[], now).unwrap();
-        assert_eq!((&free["status"], &free["message"]), (&json!("True"), &Value::Null));
+        assert_eq!((free.status, free.message), (true, Edit::Remove));
         assert_eq!(pod_ready(&pod(&format!("[{ours}]")), &[KEY_DELETE], now), None);
     }
 }

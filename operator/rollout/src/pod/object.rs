@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::action::At;
 use crate::pod::environment::Environment;
+use crate::pod::label::same_revision;
 use crate::pod::resources::Resources;
 use crate::texts::{Entries, Pool, Text};
 
@@ -398,23 +399,5 @@ impl Pod {
         for text in texts {
             text.share(pool);
         }
-    }
-}
-
-/// Whether a revision label means a revision's name.
-pub fn same_revision(label: &str, name: &str) -> bool {
-    label == name || (!label.is_empty() && label.rsplit('-').next() == name.rsplit('-').next())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn revision_labels_match_in_both_forms() {
-        assert!(same_revision("web-abc", "web-abc"));
-        assert!(same_revision("abc", "web-abc"));
-        assert!(!same_revision("abd", "web-abc"));
-        assert!(!same_revision("", "web-abc"));
     }
 }

@@ -5,7 +5,7 @@
 //! container properly (preStop, grace period) is another text of its image reference, and the text may change while the
 //! meaning stays: `web:v1` is `docker.io/library/web:v1`, and both are `web:v1@sha256:…`.
 
-use crate::pod::complete::normalise;
+use crate::pod::images::normalise;
 use crate::pod::object::Pod;
 
 /// Another way to write the image that a container has: the template's, if that is another one already. None if no other

@@ -6,12 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use afloat_api::{CloneSet, Counter, Lost, PodTraffic, ReportStatus, ServiceCounter, names};
-
+use afloat_api::{Counter, Lost, NodeTraffic, PodTraffic, ReportStatus, ServiceCounter, names};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::traffic::Traffic;
 use crate::pod::object::Pod;
-use crate::workload::traffic::Traffic;
 
 /// Counters kept in a report at most: an object has a bounded size, and who has lost at so many places knows enough.
 const KEPT: usize = 1000;
@@ -47,88 +46,18 @@ impl Meter {
     #[must_use]
     pub fn look(self, traffic: &Traffic, ours: &Ours<'_>, begins: bool) -> Self {
         let known: BTreeSet<String> = self.services.iter().map(|entry| entry.node.clone()).collect();
-        let mut counters: BTreeMap<(String, String), Counter> = self
-            .counters
-            .into_iter()
-            .map(|counter| ((counter.node.clone(), counter.uid.clone()), counter))
-            .collect();
-        let mut services: BTreeMap<(String, String), u64> = self
-            .services
-            .into_iter()
-            .map(|entry| ((entry.node, entry.service), entry.seen))
-            .collect();
-        let (mut lost, mut connections, mut truncated) = (self.lost, self.connections, self.truncated);
+        let mut look = Look::begin(self, ours);
         for (node, report) in &traffic.nodes {
             let Some(report) = report.as_deref().filter(|report| report.status.synced) else {
                 continue;
             };
             // What a node counted that was not seen when the rollout began is nobody's.
             let begins = begins || !known.contains(node);
-            for service in &ours.services {
-                let Some(now) = report.status.services.get(service) else {
-                    continue;
-                };
-                lost.get_or_insert_default();
-                let name = service.split_once('/').map_or(service.as_str(), |(_, name)| name);
-                let key = (node.clone(), name.to_owned());
-                if services.len() >= KEPT && !services.contains_key(&key) {
-                    truncated = true;
-                    continue;
-                }
-                let seen = services.insert(key, *now).unwrap_or(0);
-                if !begins {
-                    connections += now.checked_sub(seen).unwrap_or(*now);
-                }
-            }
-            let of_node: Vec<(String, String)> = counters.keys().filter(|(name, _)| name == node).cloned().collect();
-            for key in of_node {
-                if let Some(counter) = counters.get_mut(&key)
-                    && !report.status.pods.contains_key(&key.1)
-                {
-                    // Proxies tell of every pod that lost anything: the counter, or the pod, is gone.
-                    counter.seen = Lost::default();
-                }
-            }
-            for (uid, pod) in &report.status.pods {
-                let (now, key) = (counts(pod), (node.clone(), uid.clone()));
-                let present = counters.contains_key(&key);
-                if now.total() == 0 && !present {
-                    continue;
-                }
-                let revision = ours.revision(uid);
-                if revision.is_none() && !present {
-                    continue;
-                }
-                if counters.len() >= KEPT && !present {
-                    truncated = true;
-                    continue;
-                }
-                let counter = counters.entry(key).or_insert_with(|| Counter {
-                    node: node.clone(),
-                    uid: uid.clone(),
-                    pod: pod.pod.rsplit('/').next().unwrap_or_default().to_owned(),
-                    ..Counter::default()
-                });
-                let grown = grown(&counter.seen, &now);
-                counter.seen = now;
-                if !begins && grown.total() > 0 {
-                    counter.lost = counter.lost.plus(&grown);
-                    revision.unwrap_or_default().clone_into(&mut counter.revision);
-                    lost = Some(lost.unwrap_or_default().plus(&grown));
-                }
-            }
+            look.services(node, report, begins);
+            look.forget_gone(node, report);
+            look.pods(node, report, begins);
         }
-        counters.retain(|_, counter| counter.seen.total() + counter.lost.total() > 0);
-        Self {
-            lost,
-            connections,
-            counters: counters.into_values().collect(),
-            services: services
-                .into_iter()
-                .map(|((node, service), seen)| ServiceCounter { node, service, seen })
-                .collect(),
-            truncated,
-        }
+        look.end()
     }
 
     /// "3 connections lost (2 refused, 1 reset), 2 of them by pod web-x at node n1"; None if none is.
@@ -156,6 +85,112 @@ impl Meter {
             kinds.join(", "),
             worst.unwrap_or_default()
         ))
+    }
+}
+
+/// One look at the counters, in a form in which they can be found.
+struct Look<'a> {
+    ours: &'a Ours<'a>,
+    lost: Option<Lost>,
+    connections: u64,
+    truncated: bool,
+    /// By node and UID.
+    counters: BTreeMap<(String, String), Counter>,
+    /// By node and name.
+    services: BTreeMap<(String, String), u64>,
+}
+
+impl<'a> Look<'a> {
+    fn begin(meter: Meter, ours: &'a Ours<'a>) -> Self {
+        let counters = meter.counters.into_iter();
+        let services = meter.services.into_iter();
+        Self {
+            ours,
+            lost: meter.lost,
+            connections: meter.connections,
+            truncated: meter.truncated,
+            counters: counters
+                .map(|counter| ((counter.node.clone(), counter.uid.clone()), counter))
+                .collect(),
+            services: services
+                .map(|entry| ((entry.node, entry.service), entry.seen))
+                .collect(),
+        }
+    }
+
+    fn services(&mut self, node: &str, report: &NodeTraffic, begins: bool) {
+        for service in &self.ours.services {
+            let Some(now) = report.status.services.get(service) else {
+                continue;
+            };
+            self.lost.get_or_insert_default();
+            let name = service.split_once('/').map_or(service.as_str(), |(_, name)| name);
+            let key = (node.to_owned(), name.to_owned());
+            if self.services.len() >= KEPT && !self.services.contains_key(&key) {
+                self.truncated = true;
+                continue;
+            }
+            let seen = self.services.insert(key, *now).unwrap_or(0);
+            if !begins {
+                self.connections += now.checked_sub(seen).unwrap_or(*now);
+            }
+        }
+    }
+
+    /// Proxies tell of every pod that lost anything: otherwise the counter, or the pod, is gone.
+    fn forget_gone(&mut self, node: &str, report: &NodeTraffic) {
+        for ((of, uid), counter) in &mut self.counters {
+            if of == node && !report.status.pods.contains_key(uid) {
+                counter.seen = Lost::default();
+            }
+        }
+    }
+
+    fn pods(&mut self, node: &str, report: &NodeTraffic, begins: bool) {
+        for (uid, pod) in &report.status.pods {
+            let (now, key) = (counts(pod), (node.to_owned(), uid.clone()));
+            let present = self.counters.contains_key(&key);
+            if now.total() == 0 && !present {
+                continue;
+            }
+            let revision = self.ours.revision(uid);
+            if revision.is_none() && !present {
+                continue;
+            }
+            if self.counters.len() >= KEPT && !present {
+                self.truncated = true;
+                continue;
+            }
+            let counter = self.counters.entry(key).or_insert_with(|| Counter {
+                node: node.to_owned(),
+                uid: uid.clone(),
+                pod: pod.pod.rsplit('/').next().unwrap_or_default().to_owned(),
+                ..Counter::default()
+            });
+            let grown = grown(&counter.seen, &now);
+            counter.seen = now;
+            if !begins && grown.total() > 0 {
+                counter.lost = counter.lost.plus(&grown);
+                revision.unwrap_or_default().clone_into(&mut counter.revision);
+                self.lost = Some(self.lost.unwrap_or_default().plus(&grown));
+            }
+        }
+    }
+
+    fn end(self) -> Meter {
+        let counters = self.counters.into_values();
+        let services = self.services.into_iter();
+        Meter {
+            lost: self.lost,
+            connections: self.connections,
+            counters: counters
+                .filter(|counter| counter.seen.total() + counter.lost.total() > 0)
+                .collect(),
+            services: services
+                .map(|((node, service), seen)| ServiceCounter { node, service, seen })
+                .collect(),
+            truncated: self.truncated,
+        }
     }
 }
 
@@ -225,77 +260,6 @@ fn grown(seen: &Lost, now: &Lost) -> Lost {
         })
     };
     kinds().unwrap_or(*now)
-}
-
-/// How much a rollout may lose.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Limit {
-    /// So many connections.
-    Count(u64),
-    /// So many of a hundred, rounded up.
-    Percent(f64),
-}
-
-impl Limit {
-    /// What a workload allows; None if it says nothing. Text that means nothing allows nothing: whoever wrote it wanted a
-    /// limit.
-    pub fn of(set: &CloneSet) -> Option<Self> {
-        let text = set.annotation(names::MAX_LOSS)?;
-        Some(Self::read(text).unwrap_or(Self::Count(0)))
-    }
-
-    /// Reads "3" or "0.1%".
-    pub fn read(text: &str) -> Option<Self> {
-        match text.trim().strip_suffix('%') {
-            Some(percent) => {
-                let percent: f64 = percent.trim().parse().ok()?;
-                (0.0..=100.0).contains(&percent).then_some(Self::Percent(percent))
-            }
-            None => text.trim().parse().ok().map(Self::Count),
-        }
-    }
-
-    /// How many of so many connections may be lost.
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss
-    )] // rounded, in range
-    pub fn allows(self, connections: u64) -> u64 {
-        match self {
-            Self::Count(count) => count,
-            Self::Percent(percent) => (connections as f64 * percent / 100.0).ceil() as u64,
-        }
-    }
-}
-
-/// Whether the workload wants its pods back at their old revision when more is lost than it allows.
-pub fn rolls_back(set: &CloneSet) -> bool {
-    set.annotation(names::ON_LOSS) == Some(names::ON_LOSS_ROLLBACK)
-}
-
-/// Sentences about annotations that mean nothing.
-pub fn misspelt(set: &CloneSet) -> Vec<String> {
-    let mut found = Vec::new();
-    if let Some(text) = set
-        .annotation(names::MAX_LOSS)
-        .filter(|text| Limit::read(text).is_none())
-    {
-        found.push(format!(
-            "annotation {} is {text:?}, which is neither a number nor a percentage up to 100%: nothing may be lost",
-            names::MAX_LOSS
-        ));
-    }
-    let actions = [names::ON_LOSS_PAUSE, names::ON_LOSS_ROLLBACK];
-    if let Some(text) = set.annotation(names::ON_LOSS).filter(|text| !actions.contains(text)) {
-        found.push(format!(
-            "annotation {} is {text:?}, which means nothing: say {}; taken for {}",
-            names::ON_LOSS,
-            actions.join(" or "),
-            names::ON_LOSS_PAUSE
-        ));
-    }
-    found
 }
 
 #[cfg(test)]

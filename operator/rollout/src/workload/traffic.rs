@@ -9,13 +9,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use afloat_api::{CloneSet, NodeTraffic, PodTraffic, names};
+use afloat_api::{NodeTraffic, PodTraffic, names};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 
+use super::limit::Limit;
+use super::owner::Owner;
+use crate::pod::drain::Drain;
 use crate::pod::object::Pod;
-use crate::pod::state::Drain;
 use crate::texts::Entries;
 
 /// Longest wait for proxies to let go where gracePeriodSeconds says none: none of the peers of Kubernetes' proxies takes
@@ -104,14 +106,14 @@ enum Mode {
 
 impl<'a> Watched<'a> {
     /// Drains are observed where the workload asks for it, or any agent reports and it does not refuse.
-    pub fn of(set: &CloneSet, traffic: &'a Traffic) -> Self {
-        let mode = match asked(set) {
+    pub fn of(owner: Owner<'_>, traffic: &'a Traffic) -> Self {
+        let mode = match asked(owner) {
             Some(names::DRAIN_OBSERVED) => Mode::Observed,
             Some(names::DRAIN_TIMED) => Mode::Timed,
             _ if traffic.nodes.values().any(|report| synced(report).is_some()) => Mode::Observed,
             _ => Mode::Silent,
         };
-        let limited = crate::workload::loss::Limit::of(set).is_some();
+        let limited = Limit::of(owner).is_some();
         Self { traffic, mode, limited }
     }
 
@@ -198,13 +200,13 @@ impl<'a> Watched<'a> {
 }
 
 /// What the workload says about its drains; texts that mean nothing count as absent.
-fn asked(set: &CloneSet) -> Option<&str> {
-    set.annotation(names::DRAIN)
+fn asked(owner: Owner<'_>) -> Option<&str> {
+    owner.annotation(names::DRAIN)
 }
 
 /// A sentence about an annotation that means nothing.
-pub fn misspelt(set: &CloneSet) -> Option<String> {
-    let value = asked(set).filter(|value| ![names::DRAIN_OBSERVED, names::DRAIN_TIMED].contains(value))?;
+pub fn misspelt(owner: Owner<'_>) -> Option<String> {
+    let value = asked(owner).filter(|value| ![names::DRAIN_OBSERVED, names::DRAIN_TIMED].contains(value))?;
     Some(format!(
         "annotation {} is {value:?}, which means nothing: say {} or {}",
         names::DRAIN,

@@ -7,8 +7,11 @@ use afloat_api::{CloneSet, NodeTraffic, RolloutReport, Steps, names};
 use serde_json::{Value, json};
 
 use super::{World, object};
+use crate::action::patch::{ConditionPatch, Edit, ReportPatch, new_report};
 use crate::action::{Action, At, Why};
-use crate::cloneset::{Plan, Recorded};
+use crate::cloneset::Plan;
+use crate::pod::drain::Drain;
+use crate::workload::plan::seen::Recorded;
 use crate::workload::traffic::Traffic;
 
 /// What the proxies counted, and what the operator made of it. Its views of these are never late: what is new here is
@@ -88,44 +91,52 @@ impl World {
         if plan.status.condition(names::LOSS_EXCEEDED).is_none() {
             return Ok(());
         }
-        let purpose = format!("updating to {},", plan.status.update_revision);
         for action in &plan.actions {
-            if let Action::PatchPodStatus {
+            let Action::PatchPodStatus {
                 at,
                 patch,
                 why: Why::Drain,
             } = action
-                && patch.to_string().contains(&purpose)
-            {
+            else {
+                continue;
+            };
+            let for_update = |condition: &ConditionPatch| {
+                let told = match &condition.message {
+                    Edit::Set(text) => text.parse::<Drain>().ok(),
+                    Edit::Keep | Edit::Remove => None,
+                };
+                told.is_some_and(|drain| drain.revision == plan.status.update_revision)
+            };
+            if patch.conditions.iter().any(for_update) {
                 return Err(format!("{} is taken out of service although too much is lost", at.name));
             }
         }
         Ok(())
     }
 
-    pub(crate) fn write_report(&mut self, at: Option<&At>, body: &Value) {
+    pub(crate) fn create_report(&mut self, report: &RolloutReport) {
         self.version += 1;
         let version = self.version;
         let Some(losses) = &mut self.losses else { return };
-        match at {
-            Some(at) => {
-                if object::matches(losses.reports.get(&at.name), at) {
-                    let report = losses.reports.get_mut(&at.name).unwrap();
-                    for (key, value) in body["status"].as_object().unwrap() {
-                        report["status"][key] = value.clone();
-                    }
-                    report["metadata"]["resourceVersion"] = json!(version.to_string());
-                }
+        let mut body = new_report(report);
+        let name = body["metadata"]["name"].as_str().unwrap().to_owned();
+        losses.reports.entry(name).or_insert_with(|| {
+            body["metadata"]["resourceVersion"] = json!(version.to_string());
+            body["metadata"]["uid"] = json!(format!("uid-{version}"));
+            body
+        });
+    }
+
+    pub(crate) fn patch_report(&mut self, at: &At, patch: &ReportPatch) {
+        self.version += 1;
+        let version = self.version;
+        let Some(losses) = &mut self.losses else { return };
+        if object::matches(losses.reports.get(&at.name), at) {
+            let report = losses.reports.get_mut(&at.name).unwrap();
+            for (key, value) in patch.json(at)["status"].as_object().unwrap() {
+                report["status"][key] = value.clone();
             }
-            None => {
-                let name = body["metadata"]["name"].as_str().unwrap().to_owned();
-                losses.reports.entry(name).or_insert_with(|| {
-                    let mut body = body.clone();
-                    body["metadata"]["resourceVersion"] = json!(version.to_string());
-                    body["metadata"]["uid"] = json!(format!("uid-{version}"));
-                    body
-                });
-            }
+            report["metadata"]["resourceVersion"] = json!(version.to_string());
         }
     }
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::Bug;
 use crate::action::At;
+use crate::pod::drain::Drain;
 use crate::pod::object::Pod;
 
 /// Whether the preconditions hold.
@@ -121,11 +122,12 @@ pub(crate) fn mislead(bug: Bug, set: &mut CloneSet, pods: &mut [Arc<Pod>], now: 
                     |c: &&mut crate::pod::object::PodCondition| c.kind == names::INPLACE_READY && c.status == "False";
                 if let Some(condition) = pod.status.conditions.iter_mut().find(false_gate) {
                     let long_ago = now - jiff::SignedDuration::from_secs(60);
-                    condition.message = Some(
-                        format!("updating to {revision}, out of service since {long_ago}")
-                            .as_str()
-                            .into(),
-                    );
+                    let drain = Drain {
+                        revision: revision.clone(),
+                        since: long_ago,
+                        ready_at: None,
+                    };
+                    condition.message = Some(drain.to_string().as_str().into());
                 }
             });
         }

@@ -29,7 +29,7 @@ impl World {
             }
             self.version += 1;
             let claim = self.claims.get_mut(&at.name).unwrap();
-            claim["metadata"]["deletionTimestamp"] = json!(crate::pod::state::rfc3339(self.now));
+            claim["metadata"]["deletionTimestamp"] = json!(crate::time::rfc3339(self.now));
             claim["metadata"]["resourceVersion"] = json!(self.version.to_string());
             self.protect();
         }

@@ -3,6 +3,7 @@
 use afloat_api::names;
 use serde::Deserialize;
 
+use crate::go::object_hash;
 use crate::pod::object::{Container, Pod};
 
 /// What OpenKruise's daemon reports about running containers. If the hash that a container was started with is the hash
@@ -55,7 +56,7 @@ impl Hashes {
             let status = pod.container_status(&container.name)?;
             let same = status.container_id.as_deref() == Some(&meta.container_id);
             let hash = meta.hashes.extracted_env_from_metadata_hash;
-            (same && hash == Some(container.environment.hash(pod))).then_some(())
+            (same && hash == Some(container.environment.hash(&pod.labels, &pod.annotations))).then_some(())
         };
         let open = pod
             .spec
@@ -68,17 +69,5 @@ impl Hashes {
 
 /// The kubelet's container hash since Kubernetes 1.31: FNV-1a over Go's print of the bytes of `{"image":I,"name":N}`.
 pub(super) fn plain_hash(container: &Container) -> u32 {
-    go_hash(&serde_json::json!({"image": container.image, "name": container.name}))
-}
-
-/// FNV-1a over Go's print of the bytes of a JSON text, as Kubernetes and OpenKruise hash objects.
-pub(crate) fn go_hash(json: &serde_json::Value) -> u32 {
-    let bytes: Vec<_> = crate::workload::revision::bytes(json)
-        .iter()
-        .map(u8::to_string)
-        .collect();
-    let text = format!("([]uint8)[{}]", bytes.join(" "));
-    text.bytes().fold(0x811c_9dc5, |hash: u32, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    })
+    object_hash(&serde_json::json!({"image": container.image, "name": container.name}))
 }

@@ -102,15 +102,3 @@ fn where_nobody_counts_nothing_is_known() {
     let meter = look(Meter::default(), &silent, true);
     assert_eq!((meter.lost, meter.sentence()), (None, None));
 }
-
-#[test]
-fn limits_are_numbers_and_percentages() {
-    assert_eq!(Limit::read("0"), Some(Limit::Count(0)));
-    assert_eq!(Limit::read(" 12 "), Some(Limit::Count(12)));
-    assert_eq!(Limit::read("0.1%").unwrap().allows(10_000), 10);
-    assert_eq!(Limit::read("0.1%").unwrap().allows(5), 1, "rounded up");
-    assert_eq!(Limit::read("0%").unwrap().allows(5), 0);
-    for text in ["", "x", "-1", "101%", "%", "nan%", "1.5"] {
-        assert_eq!(Limit::read(text), None, "{text}");
-    }
-}

@@ -1,4 +1,4 @@
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -48,13 +48,23 @@ fn traffic(nodes: &[Node]) -> Traffic {
     }
 }
 
-fn set(drain: Option<&str>) -> CloneSet {
+fn set(drain: Option<&str>) -> ObjectMeta {
     let annotations = drain.map_or(json!({}), |value| json!({names::DRAIN: value}));
-    serde_json::from_value(json!({"metadata": {"annotations": annotations}})).unwrap()
+    serde_json::from_value(json!({"annotations": annotations})).unwrap()
+}
+
+fn owner(metadata: &ObjectMeta) -> Owner<'_> {
+    static TEMPLATE: Value = Value::Null;
+    Owner {
+        api_version: "apps.kruise.io/v1beta1",
+        kind: "CloneSet",
+        metadata,
+        template: &TEMPLATE,
+    }
 }
 
 fn leaving(nodes: &[Node], ready_at: u64) -> Option<Leaving> {
-    Watched::of(&set(Some("Observed")), &traffic(nodes)).leaving(&pod(), &drain(ready_at))
+    Watched::of(owner(&set(Some("Observed"))), &traffic(nodes)).leaving(&pod(), &drain(ready_at))
 }
 
 fn sent(gone: usize, nodes: usize, example: &str) -> Option<Leaving> {
@@ -85,7 +95,7 @@ fn connections_that_nobody_counts_are_not_none() {
         let mut report = traffic.nodes["b"].as_deref().unwrap().clone();
         report.status.pods.get_mut("u1").unwrap().open = open;
         traffic.nodes.insert("b".into(), Some(Arc::new(report)));
-        Watched::of(&set(Some("Observed")), &traffic).leaving(&pod(), &drain(7))
+        Watched::of(owner(&set(Some("Observed"))), &traffic).leaving(&pod(), &drain(7))
     };
     assert_eq!(report(Some(0)), Some(Leaving::Gone));
     assert_eq!(report(None), Some(Leaving::Uncounted("b".into())));
@@ -108,16 +118,22 @@ fn silence_proves_nothing() {
     let set = set(Some("Observed"));
     let mut other = pod();
     other.metadata.uid = "u2".into();
-    assert_eq!(Watched::of(&set, &traffic).leaving(&other, &drain(0)), sent(0, 1, "a"));
+    assert_eq!(
+        Watched::of(owner(&set), &traffic).leaving(&other, &drain(0)),
+        sent(0, 1, "a")
+    );
     other.status.phase = "Pending".into();
     assert_eq!(
-        Watched::of(&set, &traffic).leaving(&other, &drain(0)),
+        Watched::of(owner(&set), &traffic).leaving(&other, &drain(0)),
         Some(Leaving::Gone)
     );
     let mut unsynced = NodeTraffic::default();
     unsynced.status.pods = traffic.nodes["a"].as_ref().unwrap().status.pods.clone();
     traffic.nodes.insert("a".into(), Some(Arc::new(unsynced)));
-    assert_eq!(Watched::of(&set, &traffic).leaving(&pod(), &drain(0)), sent(0, 1, "a"));
+    assert_eq!(
+        Watched::of(owner(&set), &traffic).leaving(&pod(), &drain(0)),
+        sent(0, 1, "a")
+    );
 }
 
 #[test]
@@ -126,16 +142,16 @@ fn without_a_service_there_is_nothing_to_observe() {
     let mut traffic = traffic(&[("a", Some((9, false, 0)))]);
     let service = traffic.services[0].clone();
     traffic.services.clear();
-    assert_eq!(Watched::of(&set, &traffic).leaving(&pod(), &drain(0)), None);
+    assert_eq!(Watched::of(owner(&set), &traffic).leaving(&pod(), &drain(0)), None);
     let mut always = Service::clone(&service);
     always.spec.publish_not_ready_addresses = true;
     traffic.services = vec![service, Arc::new(always)];
-    assert_eq!(Watched::of(&set, &traffic).leaving(&pod(), &drain(0)), None);
+    assert_eq!(Watched::of(owner(&set), &traffic).leaving(&pod(), &drain(0)), None);
 }
 
 #[test]
 fn by_default_drains_are_observed_where_any_node_reports() {
-    let observes = |set: &CloneSet, traffic: &Traffic| Watched::of(set, traffic).covers(&pod());
+    let observes = |set: &ObjectMeta, traffic: &Traffic| Watched::of(owner(set), traffic).covers(&pod());
     let all = traffic(&[("a", Some((1, true, 0))), ("b", Some((1, true, 0)))]);
     let some = traffic(&[("a", Some((1, true, 0))), ("b", None)]);
     assert!(observes(&set(None), &all));
@@ -144,8 +160,8 @@ fn by_default_drains_are_observed_where_any_node_reports() {
     assert!(!observes(&set(None), &traffic(&[])));
     assert!(!observes(&set(Some("Timed")), &all));
     assert!(observes(&set(Some("Observed")), &some));
-    assert!(misspelt(&set(Some("observed"))).unwrap().contains("observed"));
-    assert_eq!(misspelt(&set(Some("Timed"))), None);
+    assert!(misspelt(owner(&set(Some("observed")))).unwrap().contains("observed"));
+    assert_eq!(misspelt(owner(&set(Some("Timed")))), None);
 }
 
 #[test]
@@ -153,7 +169,7 @@ fn a_pod_is_back_once_the_nodes_that_report_send_to_it() {
     let returning = |nodes: &[Node], now| {
         let traffic = traffic(nodes);
         let set = set(Some("Observed"));
-        Watched::of(&set, &traffic)
+        Watched::of(owner(&set), &traffic)
             .returning(&pod(), now)
             .map(|(at, node)| (at, node.to_owned()))
     };
@@ -170,15 +186,15 @@ fn a_pod_is_back_once_the_nodes_that_report_send_to_it() {
 fn an_observed_drain_stays_one() {
     let silent = traffic(&[("a", None)]);
     assert_eq!(
-        Watched::of(&set(None), &silent).leaving(&pod(), &drain(7)),
+        Watched::of(owner(&set(None)), &silent).leaving(&pod(), &drain(7)),
         sent(0, 1, "a")
     );
     assert_eq!(
-        Watched::of(&set(None), &traffic(&[])).leaving(&pod(), &drain(7)),
+        Watched::of(owner(&set(None)), &traffic(&[])).leaving(&pod(), &drain(7)),
         sent(0, 0, "any node")
     );
     assert_eq!(
-        Watched::of(&set(Some("Timed")), &silent).leaving(&pod(), &drain(7)),
+        Watched::of(owner(&set(Some("Timed"))), &silent).leaving(&pod(), &drain(7)),
         None
     );
     let timed = Drain {
@@ -187,7 +203,7 @@ fn an_observed_drain_stays_one() {
     };
     let all = traffic(&[("a", Some((9, false, 0)))]);
     assert_eq!(
-        Watched::of(&set(None), &all).leaving(&pod(), &timed),
+        Watched::of(owner(&set(None)), &all).leaving(&pod(), &timed),
         None,
         "nor does a timed one change"
     );

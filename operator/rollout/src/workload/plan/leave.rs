@@ -3,11 +3,12 @@
 use afloat_api::names;
 use jiff::SignedDuration;
 
-use super::plan::Planner;
-use super::waits::Wait;
+use super::planner::Planner;
+use crate::pod::drain::{DELETION, Drain};
 use crate::pod::object::Pod;
-use crate::pod::state::{DELETION, Drain, leave_service};
+use crate::pod::service::leave_service;
 use crate::workload::traffic::{LIMIT, Leaving};
+use crate::workload::waits::Wait;
 
 impl<'a> Planner<'a> {
     /// Takes a pod out of service, for a revision or for [`DELETION`].
@@ -18,7 +19,7 @@ impl<'a> Planner<'a> {
 
     /// Whether a pod that is out of service must not be touched yet; if so, nobody else in this plan does.
     pub(super) fn held_by_drain(&mut self, pod: &'a Pod, drain: &Drain) -> bool {
-        let grace = SignedDuration::from_secs(self.rollout.grace_seconds);
+        let grace = SignedDuration::from_secs(self.seen.rollout.grace_seconds);
         let Some(leaving) = self.watched.leaving(pod, drain) else {
             return self.holds_until(pod, drain, grace, Wait::Grace, String::new());
         };
@@ -96,6 +97,6 @@ impl<'a> Planner<'a> {
 }
 
 /// The pod is out of service for its deletion.
-pub(super) fn leaves_for_good(pod: &Pod) -> bool {
+pub(crate) fn leaves_for_good(pod: &Pod) -> bool {
     Drain::of(pod).is_some_and(|drain| drain.revision == DELETION)
 }

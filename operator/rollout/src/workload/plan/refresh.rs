@@ -7,25 +7,33 @@ use afloat_api::{InPlaceUpdateState, UpdateSpec, names};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::plan::Planner;
-use super::waits::Wait;
+use super::planner::Planner;
 use crate::action::Action;
-use crate::pod::batch;
+use crate::pod::change::Change;
 use crate::pod::complete::{Completion, completion};
-use crate::pod::inplace::Change;
-use crate::pod::launch;
+use crate::pod::drain::Drain;
+use crate::pod::label::same_revision;
 use crate::pod::lifecycle::state;
-use crate::pod::object::{Container, Pod, same_revision};
-use crate::pod::state::{Drain, drop_grace, resize, serve};
+use crate::pod::object::{Container, Pod};
+use crate::pod::resize::missing;
+use crate::pod::service::serve;
+use crate::pod::update::{drop_grace, resize};
+use crate::pod::{batch, launch};
+use crate::workload::revision;
+use crate::workload::waits::Wait;
 
 impl<'a> Planner<'a> {
     /// Looks after all pods that are not available.
-    pub(super) fn refresh(&mut self) {
+    pub(crate) fn refresh(&mut self) {
         let now = self.seen.now;
         for pod in self.tally.unsettled.clone() {
-            if let Some(at) = pod.ready().then(|| pod.available_in(self.min_ready, now)).flatten() {
+            if let Some(at) = pod
+                .ready()
+                .then(|| pod.available_in(self.seen.min_ready, now))
+                .flatten()
+            {
                 self.wake(at);
             }
             self.wait_for_return(pod);
@@ -91,13 +99,13 @@ impl<'a> Planner<'a> {
     /// The template of the revision whose label the pod has.
     fn template_of(&self, pod: &Pod) -> Option<&'a Value> {
         if self.updated(pod) {
-            return Some(&self.seen.cloneset.spec.template);
+            return Some(self.seen.owner.template);
         }
         let label = pod.labels.get(names::REVISION)?;
         let named = |name: &str| same_revision(label, name);
         let revisions = self.seen.revisions.iter();
         let mut found = revisions.filter(|revision| revision.metadata.name.as_deref().is_some_and(named));
-        crate::workload::revision::template(found.next()?)
+        revision::template(found.next()?)
     }
 
     /// Writes new amounts that the pod's update is to bring and its spec does not have yet: they go through a
@@ -110,15 +118,11 @@ impl<'a> Planner<'a> {
         let (Some(state), Some(template)) = (InPlaceUpdateState::read(&pod.annotations), self.template_of(pod)) else {
             return false;
         };
-        let missing = crate::pod::resources::missing(pod, template, &state.next_container_resources);
-        let containers: Vec<Value> = missing
-            .into_iter()
-            .map(|(name, resources)| json!({"name": name, "resources": resources}))
-            .collect();
-        if containers.is_empty() {
+        let missing = missing(pod, template, &state.next_container_resources);
+        if missing.is_empty() {
             return false;
         }
-        self.write(pod, resize(pod, &containers));
+        self.write(pod, resize(pod, missing));
         true
     }
 
@@ -167,7 +171,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Lets the next containers of pods with a launch priority start.
-    pub(super) fn launch(&mut self) {
+    pub(crate) fn launch(&mut self) {
         for pod in self.tally.ordered.clone() {
             for action in launch::next(pod, self.seen.opened) {
                 match action {
@@ -198,7 +202,7 @@ impl<'a> Planner<'a> {
         match end {
             Ok(end) if end > self.seen.now => self.wake(end),
             _ => {
-                let template = &self.seen.cloneset.spec.template;
+                let template = self.seen.owner.template;
                 let patch = metadata_patch(&spec);
                 // The patch knows what the new template no longer has.
                 let all = |key: &str| {

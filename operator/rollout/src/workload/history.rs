@@ -3,18 +3,23 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use afloat_api::{CloneSet, CloneSetStatus, names};
+use afloat_api::names;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::Value;
 
+use super::owner::Owner;
+use super::revision::{data, hash, name, object, template};
+use crate::action::patch::RevisionNumber;
 use crate::action::{Action, At};
-use crate::pod::object::{Pod, same_revision};
-use crate::workload::revision::{bytes, canonical, data, hash, name, object, template};
+use crate::go::bytes;
+use crate::pod::label::same_revision;
+use crate::pod::meaning::canonical;
+use crate::pod::object::Pod;
 
-/// The revisions of a CloneSet.
+/// The revisions of a workload.
 #[derive(Clone, Debug, Default)]
 pub struct Revisions {
-    /// Name of the one that the spec's template has.
+    /// Name of the one that the present template has.
     pub update: String,
     /// Its number, or the one that it is to have.
     pub update_number: i64,
@@ -28,7 +33,7 @@ pub struct Revisions {
 
 impl Revisions {
     /// Just one.
-    pub(super) fn only(name: String) -> Self {
+    pub(crate) fn only(name: String) -> Self {
         Self {
             current: name.clone(),
             update: name,
@@ -37,13 +42,22 @@ impl Revisions {
     }
 }
 
-pub(super) enum Found {
+/// What there is of the wanted revision.
+pub enum Found {
+    /// It is there.
     Known(Box<Revisions>),
-    Missing { body: Value, collisions: i32 },
+    /// It has to be created.
+    Missing {
+        /// The object.
+        body: Value,
+        /// How often a name was taken by another template so far.
+        collisions: i32,
+    },
 }
 
-/// Finds the revision of the present template by meaning, or says what to create.
-pub(super) fn resolve(set: &CloneSet, revisions: &[Arc<ControllerRevision>]) -> Found {
+/// Finds the revision of the present template by meaning, or says what to create. `collisions` and `current` stand in the
+/// workload's status: how often a name was taken so far, and the revision that all pods had last.
+pub fn resolve(owner: Owner<'_>, collisions: i32, current: &str, revisions: &[Arc<ControllerRevision>]) -> Found {
     let mut sorted: Vec<_> = revisions
         .iter()
         .filter(|revision| revision.metadata.deletion_timestamp.is_none())
@@ -54,16 +68,16 @@ pub(super) fn resolve(set: &CloneSet, revisions: &[Arc<ControllerRevision>]) -> 
             .then_with(|| a.metadata.name.cmp(&b.metadata.name))
     });
     let newest = sorted.last().map_or(0, |revision| revision.revision);
-    let wanted = &set.spec.template;
+    let wanted = owner.template;
     let meaning = canonical(wanted);
     let found = sorted
         .iter()
         .rev()
         .find(|revision| template(revision).is_some_and(|template| canonical(template) == meaning));
     let Some(found) = found else {
-        let workload = set.metadata.name.as_deref().unwrap_or_default();
+        let workload = owner.name();
         let bytes = bytes(&data(wanted));
-        let mut collisions = set.status.collision_count.unwrap_or(0);
+        let mut collisions = collisions;
         // Each round that collides takes a name out of a finite list, so this ends.
         let taken = |text: &str| {
             sorted
@@ -76,18 +90,18 @@ pub(super) fn resolve(set: &CloneSet, revisions: &[Arc<ControllerRevision>]) -> 
             text = hash(&bytes, collisions);
         }
         return Found::Missing {
-            body: object(set, &text, newest + 1),
+            body: object(owner, &text, newest + 1),
             collisions,
         };
     };
     let update = found.metadata.name.clone().unwrap_or_default();
     let number = (found.revision < newest).then(|| Action::NumberRevision {
         at: At::of(&found.metadata),
-        number: newest + 1,
+        number: RevisionNumber(newest + 1),
     });
     let current = sorted
         .iter()
-        .find(|revision| revision.metadata.name.as_deref() == Some(&set.status.current_revision));
+        .find(|revision| revision.metadata.name.as_deref() == Some(current));
     let current_name = current
         .and_then(|revision| revision.metadata.name.clone())
         .unwrap_or_else(|| update.clone());
@@ -104,23 +118,16 @@ pub(super) fn resolve(set: &CloneSet, revisions: &[Arc<ControllerRevision>]) -> 
     }))
 }
 
-/// Deletes the oldest revisions that no pod uses, beyond `revisionHistoryLimit`.
-pub(super) fn truncate(
-    set: &CloneSet,
-    status: &CloneSetStatus,
+/// Deletes the oldest revisions that no pod uses, beyond `limit`. Those that a status names stay.
+pub fn truncate(
+    limit: Option<i32>,
+    reported: &[&str],
     revisions: &[Arc<ControllerRevision>],
     pods: &[Arc<Pod>],
 ) -> Vec<Action> {
-    let limit = usize::try_from(set.spec.revision_history_limit.unwrap_or(10)).unwrap_or(0);
+    let limit = usize::try_from(limit.unwrap_or(10)).unwrap_or(0);
     let name = |revision: &Arc<ControllerRevision>| revision.metadata.name.clone().unwrap_or_default();
-    let reported = |name: &String| {
-        [
-            &status.update_revision,
-            &status.current_revision,
-            &set.status.current_revision,
-        ]
-        .contains(&name)
-    };
+    let reported = |name: &String| reported.contains(&name.as_str());
     let mut dead: Vec<_> = revisions.iter().filter(|revision| !reported(&name(revision))).collect();
     if dead.len() <= limit {
         return Vec::new();

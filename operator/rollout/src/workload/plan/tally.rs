@@ -4,55 +4,67 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use afloat_api::{CloneSetStatus, Matcher, names};
-use jiff::{SignedDuration, Timestamp};
+use afloat_api::names;
 
-use super::plan::Observed;
-use super::report::Phases;
+use super::seen::Seen;
+use crate::pod::label::same_revision;
 use crate::pod::lifecycle::state;
-use crate::pod::object::{Pod, same_revision};
+use crate::pod::object::Pod;
 use crate::workload::budget::Count;
 use crate::workload::traffic::Watched;
 
+/// How many pods stand where in a rollout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Phases {
+    /// At another revision than the wanted one, and in service as far as this update is concerned.
+    pub outdated: usize,
+    /// At another revision, out of service so that they can be changed.
+    pub draining: usize,
+    /// Changed, until the node runs the change and they return to service.
+    pub updating: usize,
+    /// At the wanted revision and not available: new ones, and those that are back and not Ready yet.
+    pub starting: usize,
+    /// At the wanted revision and available.
+    pub available: usize,
+}
+
 /// What was counted and set aside. `count` has no wishes in it yet, only what is there.
 #[derive(Debug, Default)]
-pub(super) struct Tally<'a> {
+pub(crate) struct Tally<'a> {
     /// Active pods that are ours, by name.
-    pub(super) pods: Vec<&'a Pod>,
+    pub(crate) pods: Vec<&'a Pod>,
     /// Of those, at another revision than the wanted one.
-    pub(super) outdated: Vec<&'a Pod>,
+    pub(crate) outdated: Vec<&'a Pod>,
     /// Of those, not available, or not sent to by all nodes yet.
-    pub(super) unsettled: Vec<&'a Pod>,
+    pub(crate) unsettled: Vec<&'a Pod>,
     /// Of those, asked to be deleted.
-    pub(super) specified: Vec<&'a Pod>,
+    pub(crate) specified: Vec<&'a Pod>,
     /// Of those, with containers that start in an order.
-    pub(super) ordered: Vec<&'a Pod>,
+    pub(crate) ordered: Vec<&'a Pod>,
     /// Nobody's, and matching the selector.
-    pub(super) orphans: Vec<&'a Pod>,
+    pub(crate) orphans: Vec<&'a Pod>,
     /// Ours, and not matching the selector.
-    pub(super) strays: Vec<&'a Pod>,
-    pub(super) count: Count,
-    pub(super) phases: Phases,
-    ready: usize,
-    updated_ready: usize,
-    served: usize,
-    updated_served: usize,
+    pub(crate) strays: Vec<&'a Pod>,
+    pub(crate) count: Count,
+    pub(crate) phases: Phases,
+    /// Ready pods.
+    pub(crate) ready: usize,
+    /// Ready pods at the wanted revision.
+    pub(crate) updated_ready: usize,
+    /// Available pods that all nodes send to.
+    pub(crate) served: usize,
+    /// Of those, pods at the wanted revision.
+    pub(crate) updated_served: usize,
 }
 
 impl<'a> Tally<'a> {
     /// Looks. `update` is the wanted revision.
-    pub(super) fn take(
-        seen: &Observed<'a>,
-        matcher: &Matcher,
-        update: &str,
-        min_ready: SignedDuration,
-        watched: Watched<'_>,
-    ) -> Self {
-        let uid = seen.cloneset.metadata.uid.as_deref();
+    pub(crate) fn take(seen: &Seen<'a>, update: &str, watched: Watched<'_>) -> Self {
+        let uid = seen.owner.uid();
         let mut tally = Self::default();
         for pod in seen.pods.iter().map(Arc::as_ref) {
             let owner = pod.controller.as_ref().map(|owner| owner.uid.as_str());
-            let selected = || matcher.selects(&pod.labels);
+            let selected = || seen.matcher.selects(&pod.labels);
             match owner {
                 None if pod.active() && selected() => tally.orphans.push(pod),
                 Some(owner) if Some(owner) == uid => match selected() {
@@ -64,37 +76,21 @@ impl<'a> Tally<'a> {
             }
         }
         tally.pods.sort_by(|a, b| a.name().cmp(b.name()));
-        let asked = seen.cloneset.spec.scale_strategy.as_ref();
-        let listed = asked.map_or(&[][..], |strategy| strategy.pods_to_delete.as_slice());
-        let excludes_leaving = seen.cloneset.excludes_preparing_delete();
         let mut labels = Labels::new(update);
         for pod in std::mem::take(&mut tally.pods) {
-            tally.add(
-                pod,
-                labels.updated(pod),
-                listed,
-                excludes_leaving,
-                (min_ready, watched, seen.now),
-            );
+            tally.add(pod, labels.updated(pod), seen, watched);
         }
         tally
     }
 
-    fn add(
-        &mut self,
-        pod: &'a Pod,
-        updated: bool,
-        listed: &[String],
-        excludes_leaving: bool,
-        (min_ready, watched, now): (SignedDuration, Watched<'_>, Timestamp),
-    ) {
+    fn add(&mut self, pod: &'a Pod, updated: bool, seen: &Seen<'_>, watched: Watched<'_>) {
         self.pods.push(pod);
         let ready = pod.ready();
-        let available = ready && pod.available(min_ready, now);
+        let available = ready && pod.available(seen.min_ready, seen.now);
         // The budget takes a pod that proxies do not know of yet for available: whoever learns that another one leaves has
         // learned of this one's return before. For what users are told, all of them have to send to it.
-        let served = available && watched.returning(pod, now).is_none();
-        let specified = super::plan::specified(pod, listed);
+        let served = available && watched.returning(pod, seen.now).is_none();
+        let specified = specified(pod, seen.pods_to_delete);
         let count = &mut self.count;
         count.total += 1;
         count.updated += usize::from(updated);
@@ -105,7 +101,7 @@ impl<'a> Tally<'a> {
         });
         count.to_delete += usize::from(specified);
         count.unavailable += usize::from(!available && !specified);
-        count.leaving += usize::from(excludes_leaving && state(pod) == names::STATE_PREPARING_DELETE);
+        count.leaving += usize::from(seen.excludes_leaving && state(pod) == names::STATE_PREPARING_DELETE);
         self.ready += usize::from(ready);
         self.updated_ready += usize::from(updated && ready);
         self.served += usize::from(served);
@@ -138,17 +134,11 @@ impl<'a> Tally<'a> {
         };
         *place += 1;
     }
+}
 
-    /// The counters of a status.
-    pub(super) fn report(&self, status: &mut CloneSetStatus) {
-        let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
-        status.replicas = number(self.count.total);
-        status.ready_replicas = number(self.ready);
-        status.available_replicas = number(self.served);
-        status.updated_replicas = number(self.count.updated);
-        status.updated_ready_replicas = number(self.updated_ready);
-        status.updated_available_replicas = number(self.updated_served);
-    }
+/// Somebody asked for exactly this pod's deletion.
+pub(super) fn specified(pod: &Pod, listed: &[String]) -> bool {
+    pod.labels.contains_key(names::SPECIFIED_DELETE) || listed.iter().any(|name| name == pod.name())
 }
 
 /// Which revision labels mean the wanted one; thousands of pods share a few labels.

@@ -2,7 +2,7 @@
 
 /// Why pods are not further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wait {
+pub enum Wait {
     /// The budget is used up.
     Budget,
     /// More is lost than is allowed.
@@ -53,14 +53,14 @@ impl Wait {
 
 /// The sentences, in the order in which their kinds came up.
 #[derive(Debug, Default)]
-pub(crate) struct Waits {
+pub struct Waits {
     pods: Vec<(Wait, usize, String)>,
     other: Vec<String>,
 }
 
 impl Waits {
     /// One more pod waits; the example of the first one is shown.
-    pub(crate) fn pod(&mut self, why: Wait, example: impl FnOnce() -> String) {
+    pub fn pod(&mut self, why: Wait, example: impl FnOnce() -> String) {
         match self.pods.iter_mut().find(|(other, ..)| *other == why) {
             Some((_, count, _)) => *count += 1,
             None => self.pods.push((why, 1, example())),
@@ -68,12 +68,12 @@ impl Waits {
     }
 
     /// A sentence that is not about pods one by one.
-    pub(crate) fn say(&mut self, sentence: String) {
+    pub fn say(&mut self, sentence: String) {
         self.other.push(sentence);
     }
 
     /// All sentences.
-    pub(crate) fn sentences(&self) -> Vec<String> {
+    pub fn sentences(&self) -> Vec<String> {
         let pods = self.pods.iter().map(|(why, count, example)| {
             let noun = if *count == 1 { "pod" } else { "pods" };
             format!("{count} {noun} {}: {example}", why.words())

@@ -1,53 +1,13 @@
 //! What the CloneSet reports, and the one sentence that says what it waits for.
 
-use afloat_api::{CloneSet, CloneSetStatus, Condition, names};
+use afloat_api::{CloneSet, CloneSetStatus, names};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::pod::object::Pod;
-
-/// A condition in the making.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// Of the condition.
-    pub status: bool,
-    /// One word.
-    pub reason: &'static str,
-    /// One sentence.
-    pub message: String,
-}
-
-/// Puts a verdict into the conditions. `lastUpdateTime` is when the status or reason last changed, or something moved
-/// (`moved`); another message alone is no news.
-pub fn set_condition(status: &mut CloneSetStatus, kind: &str, verdict: Verdict, moved: bool, now: Timestamp) {
-    let word = if verdict.status { "True" } else { "False" };
-    let present = status.conditions.iter().position(|condition| condition.kind == kind);
-    let old = present.map(|index| status.conditions.remove(index));
-    let now = Time(
-        crate::pod::state::rfc3339(now)
-            .parse()
-            .map_or(now, |time: Timestamp| time),
-    );
-    let same = |old: &&Condition| old.status == word && old.reason == verdict.reason && !moved;
-    let updated = old.as_ref().filter(same).and_then(|old| old.last_update_time.clone());
-    let turned = old
-        .as_ref()
-        .filter(|old| old.status == word)
-        .and_then(|old| old.last_transition_time.clone());
-    let condition = Condition {
-        kind: kind.to_owned(),
-        status: word.to_owned(),
-        last_update_time: updated.or_else(|| Some(now.clone())),
-        last_transition_time: turned.or(Some(now)),
-        reason: verdict.reason.to_owned(),
-        message: verdict.message,
-    };
-    let at = present.unwrap_or(status.conditions.len()).min(status.conditions.len());
-    status.conditions.insert(at, condition);
-}
+use crate::workload::conditions::Verdict;
 
 /// Whether the rollout has come further since the old status.
-pub fn moved(old: &CloneSetStatus, new: &CloneSetStatus) -> bool {
+pub(super) fn moved(old: &CloneSetStatus, new: &CloneSetStatus) -> bool {
     let outdated = |status: &CloneSetStatus| status.replicas - status.updated_replicas;
     old.update_revision != new.update_revision
         || old.replicas != new.replicas
@@ -60,7 +20,7 @@ pub fn moved(old: &CloneSetStatus, new: &CloneSetStatus) -> bool {
 
 /// `progressDeadlineSeconds`: a rollout that has not moved for that long is called stuck until it moves again. Returns
 /// the verdict, and when to look again.
-pub fn deadline(
+pub(super) fn deadline(
     set: &CloneSet,
     new: &CloneSetStatus,
     verdict: Verdict,
@@ -104,13 +64,8 @@ pub fn deadline(
 const PROGRESS: &str = "CloneSetUpdated";
 const STUCK: &str = "ProgressDeadlineExceeded";
 
-/// Removes a condition.
-pub fn clear_condition(status: &mut CloneSetStatus, kind: &str) {
-    status.conditions.retain(|condition| condition.kind != kind);
-}
-
 /// The sentence about pods that are not Ready: how many, and what the first of them says.
-pub fn not_ready(pods: &[&Pod]) -> Option<String> {
+fn not_ready(pods: &[&Pod]) -> Option<String> {
     let unready: Vec<_> = pods.iter().filter(|pod| !pod.ready()).collect();
     let first = unready.first()?;
     let why = first.status.container_statuses.iter().find_map(|status| {
@@ -122,7 +77,7 @@ pub fn not_ready(pods: &[&Pod]) -> Option<String> {
 }
 
 /// The usual verdict once the counters are known. `pods` are those that are not available, `waits` are the sentences that the plan collected.
-pub fn verdict(set: &CloneSet, status: &CloneSetStatus, pods: &[&Pod], waits: &[String]) -> Verdict {
+pub(super) fn verdict(set: &CloneSet, status: &CloneSetStatus, pods: &[&Pod], waits: &[String]) -> Verdict {
     let rollout = set.spec.rollout();
     let replicas = i32::try_from(set.spec.replicas()).unwrap_or(i32::MAX);
     let done = status.updated_replicas >= status.expected_updated_replicas && status.replicas == replicas;
