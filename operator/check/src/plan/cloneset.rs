@@ -19,10 +19,8 @@ use jiff::SignedDuration;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Value, json};
 
-use super::{
-    ContainerChange, Forecast, Outcome, Situation, all_anew, budget_notes, count, estimate, image_change, start,
-    stop_seconds, template,
-};
+use super::forecast::{ContainerChange, Forecast, Hold, Outcome, Situation};
+use super::parts::{all_anew, budget_notes, count, estimate, image_change, start, stop_seconds, template};
 use crate::object::Workload;
 
 pub(super) fn forecast(seen: &Situation<'_>, workload: &Workload<'_>) -> Forecast {
@@ -53,12 +51,48 @@ pub(super) fn forecast(seen: &Situation<'_>, workload: &Workload<'_>) -> Forecas
     decide(seen, workload, rollout.policy, compare(&before, &after), &mut forecast);
 
     let world = World::new(seen, &set);
+    order(seen, &set, &world, kept, &mut forecast);
     let min_ready = SignedDuration::from_secs(i64::from(set.spec.min_ready_seconds.unwrap_or(0).max(0)));
     let available = world
         .pods
         .iter()
         .filter(|pod| pod.available(min_ready, seen.now))
         .count();
+    let missing = world.pods.len().saturating_sub(available);
+    let unavailable = Hold::Unavailable {
+        missing,
+        pods: world.pods.len(),
+        free: max_unavailable.saturating_sub(missing),
+        max_unavailable,
+    };
+    let holds = [
+        (rollout.paused, Hold::Paused("updateStrategy.rollingUpdate.paused")),
+        (rollout.on_delete, Hold::OnDelete),
+        (kept > 0, Hold::Kept { kept, replicas }),
+        (missing > 0, unavailable),
+        (max_unavailable + surge == 0, Hold::NoRoom),
+    ];
+    let holds = holds.into_iter().filter_map(|(holds, hold)| holds.then_some(hold));
+    forecast.holds.extend(holds);
+    forecast.holds.extend(budget_notes(seen, workload));
+    let stands = forecast.holds.iter().any(Hold::stops);
+    if !stands && forecast.outcome != Outcome::Refused {
+        let in_place = forecast.outcome == Outcome::InPlace;
+        let quiet = u64::try_from(rollout.grace_seconds).unwrap_or(0);
+        let stops = if in_place {
+            (quiet, stop_seconds(workload))
+        } else {
+            (0, 0)
+        };
+        let at_once = count(max_unavailable + if in_place { 0 } else { surge });
+        forecast.estimate = Some(estimate(seen, workload, forecast.pods_to_change, at_once, stops));
+    }
+    forecast
+}
+
+/// How many pods change, in which order, and which go first.
+fn order(seen: &Situation<'_>, set: &CloneSet, world: &World, kept: usize, forecast: &mut Forecast) {
+    let replicas = set.spec.replicas();
     let updated = world.pods.iter().filter(|pod| pod.at_revision(&world.update)).count();
     let all: Vec<&Pod> = world.pods.iter().map(Arc::as_ref).collect();
     let figures = Count {
@@ -74,58 +108,12 @@ pub(super) fn forecast(seen: &Situation<'_>, workload: &Workload<'_>) -> Forecas
         .copied()
         .filter(|pod| !pod.at_revision(&world.update))
         .collect();
-    let order = update_sequence(waiting, &all, &rollout);
+    let order = update_sequence(waiting, &all, &set.spec.rollout());
     let names = order.into_iter().map(|pod| pod.name().to_owned());
     forecast.order = names.take(figures.to_update()).collect();
     if forecast.outcome != Outcome::Refused {
-        forecast.first = world.first(seen, &set);
+        forecast.first = world.first(seen, set);
     }
-
-    let mut stands = false;
-    if rollout.paused {
-        stands = true;
-        forecast
-            .holds
-            .push("updateStrategy.rollingUpdate.paused is true: nothing happens until it is false".into());
-    }
-    if rollout.on_delete {
-        stands = true;
-        forecast
-            .holds
-            .push("updateStrategy OnDelete: a pod changes when somebody deletes it".into());
-    }
-    if kept > 0 {
-        forecast
-            .holds
-            .push(format!("partition keeps {kept} of {replicas} pods as they are"));
-    }
-    let missing = all.len().saturating_sub(available);
-    if missing > 0 {
-        let free = max_unavailable.saturating_sub(missing);
-        forecast.holds.push(format!(
-            "{missing} of {} pods are not available now, which leaves {free} of maxUnavailable {max_unavailable}",
-            all.len()
-        ));
-    }
-    if max_unavailable + surge == 0 {
-        stands = true;
-        forecast
-            .holds
-            .push("maxUnavailable and maxSurge are 0: no pod may go".into());
-    }
-    forecast.holds.extend(budget_notes(seen, workload));
-    if !stands && forecast.outcome != Outcome::Refused {
-        let in_place = forecast.outcome == Outcome::InPlace;
-        let quiet = u64::try_from(rollout.grace_seconds).unwrap_or(0);
-        let stops = if in_place {
-            (quiet, stop_seconds(workload))
-        } else {
-            (0, 0)
-        };
-        let at_once = count(max_unavailable + if in_place { 0 } else { surge });
-        forecast.estimate = Some(estimate(seen, workload, forecast.pods_to_change, at_once, stops));
-    }
-    forecast
 }
 
 /// In place or not, and what restarts.
