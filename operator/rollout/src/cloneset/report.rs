@@ -4,7 +4,7 @@ use afloat_api::{CloneSetStatus, names};
 
 use super::observed::Plan;
 use super::planner::CloneSetPlanner;
-use super::progress::{deadline, moved, verdict};
+use super::progress::{deadline, moved, progress};
 use crate::workload::conditions::{Verdict, clear_condition, set_condition};
 use crate::workload::{history, limit, traffic};
 
@@ -23,16 +23,17 @@ impl CloneSetPlanner<'_> {
         let mut status = self.figures();
         self.failures(&mut status);
         self.base.tell_of_losses(&mut status.conditions, back);
-        let progressing = verdict(set, &status, &self.base.tally.unsettled, &self.base.waits.sentences());
-        let (progressing, look) = deadline(set, &status, progressing, self.seen.now);
+        let progress = progress(set, &status, &self.base.tally.unsettled, &self.base.waits.sentences());
+        let (progress, message, look) = deadline(set, &status, progress, self.seen.now);
         if let Some(at) = look {
             self.base.wake(at);
         }
         let moved = moved(&set.status, &status);
+        let verdict = progress.verdict(message);
         set_condition(
             &mut status.conditions,
             names::PROGRESSING,
-            progressing,
+            verdict,
             moved,
             self.seen.now,
         );

@@ -7,7 +7,7 @@ use super::planner::CloneSetPlanner;
 use super::{claim, create};
 use crate::action::patch::SetPatch;
 use crate::action::{Action, At, Why};
-use crate::pod::lifecycle::state;
+use crate::pod::lifecycle::State;
 use crate::pod::object::Pod;
 use crate::workload::budget::{Round, resolve};
 use crate::workload::order::{Deletion, crowds};
@@ -74,7 +74,7 @@ impl<'a> CloneSetPlanner<'a> {
             .collect();
         let deletion = self.deletion();
         kept.sort_by(|a, b| deletion.order(a, b));
-        let leaving = |pod: &&Pod| state(pod) == names::STATE_PREPARING_DELETE || leaves_for_good(pod);
+        let leaving = |pod: &&Pod| State::of(pod) == State::PreparingDelete || leaves_for_good(pod);
         let (leaving, kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(leaving);
         let wanted = surplus;
         let surplus = surplus.saturating_sub(leaving.len());

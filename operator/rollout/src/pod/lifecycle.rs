@@ -17,9 +17,41 @@ pub const KEY_UPDATE: &str = "preUpdateHook";
 /// Who writes these two keys.
 const AGENT: &str = "Lifecycle";
 
-/// The state that the label names; empty for pods that never had one.
-pub fn state(pod: &Pod) -> &str {
-    pod.labels.get(names::LIFECYCLE_STATE).unwrap_or_default()
+/// Where a pod stands in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It never had a state.
+    None,
+    /// See [`names::STATE_PREPARING_NORMAL`].
+    PreparingNormal,
+    /// See [`names::STATE_NORMAL`].
+    Normal,
+    /// See [`names::STATE_PREPARING_UPDATE`].
+    PreparingUpdate,
+    /// See [`names::STATE_UPDATING`].
+    Updating,
+    /// See [`names::STATE_UPDATED`].
+    Updated,
+    /// See [`names::STATE_PREPARING_DELETE`].
+    PreparingDelete,
+    /// One that nobody knows.
+    Unknown,
+}
+
+impl State {
+    /// The state that the label names.
+    pub fn of(pod: &Pod) -> Self {
+        match pod.labels.get(names::LIFECYCLE_STATE).unwrap_or_default() {
+            "" => Self::None,
+            names::STATE_PREPARING_NORMAL => Self::PreparingNormal,
+            names::STATE_NORMAL => Self::Normal,
+            names::STATE_PREPARING_UPDATE => Self::PreparingUpdate,
+            names::STATE_UPDATING => Self::Updating,
+            names::STATE_UPDATED => Self::Updated,
+            names::STATE_PREPARING_DELETE => Self::PreparingDelete,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// Whether the hook holds the pod: at least one of its labels or finalizers is there.
@@ -50,7 +82,7 @@ fn finalized(pod: &Pod, finalizer: &String) -> bool {
     pod.metadata.finalizers.iter().any(|present| present == finalizer)
 }
 
-/// Moves the pod to a state; with `rehook` it is held by that hook again.
+/// Moves the pod to a state, one of `names::STATE_…`; with `rehook` it is held by that hook again.
 pub fn enter(pod: &Pod, state: &str, rehook: Option<&LifecycleHook>, now: Timestamp) -> Action {
     let mut patch = PodPatch::default();
     let entry = |key: &str, value: &str| (key.to_owned(), Some(value.to_owned()));

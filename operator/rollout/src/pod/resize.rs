@@ -1,6 +1,7 @@
 //! What an in-place update may change of cpu and memory, through the `resize` subresource (KEP-1287).
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde_json::{Map, Value, json};
 
@@ -84,9 +85,27 @@ pub(crate) fn missing(pod: &Pod, template: &Value, later: &BTreeMap<String, Valu
     containers.into_iter().flatten().filter_map(wanted).collect()
 }
 
+/// Quality-of-service classes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum QosClass {
+    BestEffort,
+    Burstable,
+    Guaranteed,
+}
+
+impl fmt::Display for QosClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::BestEffort => "BestEffort",
+            Self::Burstable => "Burstable",
+            Self::Guaranteed => "Guaranteed",
+        })
+    }
+}
+
 /// The quality-of-service class of a pod of this template
 /// (<https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/>).
-pub(crate) fn qos_class(template: &Value) -> &'static str {
+pub(crate) fn qos_class(template: &Value) -> QosClass {
     let spec = template.get("spec");
     let lists = ["containers", "initContainers"].map(|list| spec?.get(list)?.as_array());
     let amount = |container: &Value, kind: &str, name: &str| {
@@ -104,9 +123,9 @@ pub(crate) fn qos_class(template: &Value) -> &'static str {
         }
     }
     match (any, guaranteed) {
-        (false, _) => "BestEffort",
-        (true, true) => "Guaranteed",
-        (true, false) => "Burstable",
+        (false, _) => QosClass::BestEffort,
+        (true, true) => QosClass::Guaranteed,
+        (true, false) => QosClass::Burstable,
     }
 }
 
@@ -154,12 +173,15 @@ mod tests {
     #[test]
     fn classes() {
         let class = |resources: Value| qos_class(&json!({"spec": {"containers": [{"resources": resources}]}}));
-        assert_eq!(class(json!({})), "BestEffort");
-        assert_eq!(class(json!({"limits": {"cpu": "1", "memory": "1Gi"}})), "Guaranteed");
+        assert_eq!(class(json!({})), QosClass::BestEffort);
+        assert_eq!(
+            class(json!({"limits": {"cpu": "1", "memory": "1Gi"}})),
+            QosClass::Guaranteed
+        );
         assert_eq!(
             class(json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "0.5"}})),
-            "Burstable"
+            QosClass::Burstable
         );
-        assert_eq!(class(json!({"requests": {"cpu": "1"}})), "Burstable");
+        assert_eq!(class(json!({"requests": {"cpu": "1"}})), QosClass::Burstable);
     }
 }

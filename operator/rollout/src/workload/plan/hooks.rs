@@ -4,7 +4,7 @@
 use afloat_api::{Lifecycle, LifecycleHook, names};
 
 use super::planner::Planner;
-use crate::pod::lifecycle::{KEY_DELETE, KEY_UPDATE, enter, hooked, marked, state};
+use crate::pod::lifecycle::{KEY_DELETE, KEY_UPDATE, State, enter, hooked, marked};
 use crate::pod::object::Pod;
 use crate::pod::service::serve;
 use crate::workload::waits::Wait;
@@ -27,7 +27,7 @@ impl<'a> Planner<'a> {
         if !hooked(self.delete_hook(), pod) {
             return false;
         }
-        if state(pod) == names::STATE_PREPARING_DELETE {
+        if State::of(pod) == State::PreparingDelete {
             self.wait_for(pod, Wait::PreDelete);
         } else if self.spend(pod) {
             self.write(pod, enter(pod, names::STATE_PREPARING_DELETE, None, self.seen.now));
@@ -38,10 +38,10 @@ impl<'a> Planner<'a> {
     /// Before an in-place update: None if no hook holds the pod; otherwise whether the budget allows its next step.
     pub(super) fn held_from_update(&mut self, pod: &'a Pod) -> Option<bool> {
         let hook = self.update_hook();
-        match state(pod) {
-            names::STATE_PREPARING_UPDATE if hooked(hook, pod) => self.wait_for(pod, Wait::InPlaceUpdate),
-            names::STATE_PREPARING_UPDATE | names::STATE_UPDATING => return None,
-            names::STATE_UPDATED if hook.is_some() => {
+        match State::of(pod) {
+            State::PreparingUpdate if hooked(hook, pod) => self.wait_for(pod, Wait::InPlaceUpdate),
+            State::PreparingUpdate | State::Updating => return None,
+            State::Updated if hook.is_some() => {
                 self.write(pod, enter(pod, names::STATE_PREPARING_UPDATE, hook, self.seen.now));
             }
             _ if hooked(hook, pod) => {
@@ -66,10 +66,10 @@ impl<'a> Planner<'a> {
     /// Our keys that keep this pod out of service.
     pub(super) fn keys(&self, pod: &Pod) -> Vec<&'static str> {
         let marks = |hook: Option<&LifecycleHook>| hook.is_some_and(|hook| hook.mark_pod_not_ready);
-        match state(pod) {
-            names::STATE_PREPARING_DELETE if marks(self.delete_hook()) => vec![KEY_DELETE],
-            names::STATE_PREPARING_UPDATE if marks(self.update_hook()) => vec![KEY_UPDATE],
-            names::STATE_UPDATING if marked(pod, KEY_UPDATE) => vec![KEY_UPDATE],
+        match State::of(pod) {
+            State::PreparingDelete if marks(self.delete_hook()) => vec![KEY_DELETE],
+            State::PreparingUpdate if marks(self.update_hook()) => vec![KEY_UPDATE],
+            State::Updating if marked(pod, KEY_UPDATE) => vec![KEY_UPDATE],
             _ => Vec::new(),
         }
     }

@@ -4,7 +4,7 @@ use afloat_api::{LifecycleHook, names};
 
 use super::planner::Planner;
 use crate::action::Why;
-use crate::pod::lifecycle::{all_hooked, enter, state};
+use crate::pod::lifecycle::{State, all_hooked, enter};
 use crate::pod::object::Pod;
 use crate::workload::waits::Wait;
 
@@ -16,8 +16,8 @@ impl<'a> Planner<'a> {
             Some(hook) if !all_hooked(hook, pod) => names::STATE_UPDATED,
             _ => names::STATE_NORMAL,
         };
-        let next = match state(pod) {
-            names::STATE_PREPARING_NORMAL => {
+        let next = match State::of(pod) {
+            State::PreparingNormal => {
                 let ready = match self.hooks().and_then(|hooks| hooks.pre_normal.as_ref()) {
                     None => pod.spec.node_name.is_some(),
                     Some(hook) => all_hooked(hook, pod),
@@ -27,15 +27,15 @@ impl<'a> Planner<'a> {
                 }
                 ready.then_some(names::STATE_NORMAL)
             }
-            names::STATE_UPDATING => Some(back),
-            names::STATE_UPDATED if back == names::STATE_UPDATED => {
+            State::Updating => Some(back),
+            State::Updated if back == names::STATE_UPDATED => {
                 self.waits.pod(Wait::InPlaceUpdate, || pod.name().to_owned());
                 None
             }
-            names::STATE_UPDATED => Some(names::STATE_NORMAL),
+            State::Updated => Some(names::STATE_NORMAL),
             // No longer to be updated: rolled back, or kept by the partition. A pause is only a pause.
-            names::STATE_PREPARING_UPDATE if self.updated(pod) || !self.seen.rollout.paused => Some(back),
-            names::STATE_PREPARING_DELETE => {
+            State::PreparingUpdate if self.updated(pod) || !self.seen.rollout.paused => Some(back),
+            State::PreparingDelete => {
                 // OpenKruise does not change its mind once a pod was marked not ready for its deletion.
                 let marks = |hook: &Option<LifecycleHook>| hook.as_ref().is_some_and(|hook| hook.mark_pod_not_ready);
                 let hooks = self.hooks();

@@ -15,7 +15,7 @@ use crate::pod::change::Change;
 use crate::pod::complete::{Completion, completion};
 use crate::pod::drain::Drain;
 use crate::pod::label::same_revision;
-use crate::pod::lifecycle::state;
+use crate::pod::lifecycle::State;
 use crate::pod::object::{Container, Pod};
 use crate::pod::resize::missing;
 use crate::pod::service::serve;
@@ -51,7 +51,7 @@ impl<'a> Planner<'a> {
     fn settle(&mut self, pod: &'a Pod) {
         let gated = pod.has_gate(names::INPLACE_READY);
         let in_service = pod.condition(names::INPLACE_READY).is_some_and(|c| c.status == "True");
-        if gated && !in_service || state(pod) == names::STATE_UPDATING {
+        if gated && !in_service || State::of(pod) == State::Updating {
             if self.resize(pod) {
                 return;
             }

@@ -8,7 +8,7 @@ use afloat_api::names;
 
 use super::seen::Seen;
 use crate::pod::label::same_revision;
-use crate::pod::lifecycle::state;
+use crate::pod::lifecycle::State;
 use crate::pod::object::Pod;
 use crate::workload::budget::Count;
 use crate::workload::traffic::Watched;
@@ -101,7 +101,7 @@ impl<'a> Tally<'a> {
         });
         count.to_delete += usize::from(specified);
         count.unavailable += usize::from(!available && !specified);
-        count.leaving += usize::from(seen.excludes_leaving && state(pod) == names::STATE_PREPARING_DELETE);
+        count.leaving += usize::from(seen.excludes_leaving && State::of(pod) == State::PreparingDelete);
         self.ready += usize::from(ready);
         self.updated_ready += usize::from(updated && ready);
         self.served += usize::from(served);
@@ -124,7 +124,7 @@ impl<'a> Tally<'a> {
             self.ordered.push(pod);
         }
         let gate = pod.condition(names::INPLACE_READY);
-        let out = gate.is_some_and(|gate| gate.status == "False") || state(pod) == names::STATE_UPDATING;
+        let out = gate.is_some_and(|gate| gate.status == "False") || State::of(pod) == State::Updating;
         let place = match (updated, out) {
             (false, false) => &mut self.phases.outdated,
             (false, true) => &mut self.phases.draining,

@@ -7,7 +7,7 @@ use crate::action::Why;
 use crate::pod::batch::{self, Batch};
 use crate::pod::change::Change;
 use crate::pod::drain::{DELETION, Drain};
-use crate::pod::lifecycle::state;
+use crate::pod::lifecycle::State;
 use crate::pod::object::Pod;
 use crate::pod::update::change;
 use crate::workload::order::update_sequence;
@@ -56,7 +56,7 @@ impl<'a> Planner<'a> {
                     }
                 }
                 // First back from the deletion that it was prepared for.
-                (_, Ok(_)) if state(pod) == names::STATE_PREPARING_DELETE => {}
+                (_, Ok(_)) if State::of(pod) == State::PreparingDelete => {}
                 (_, Ok(change)) => {
                     left -= 1;
                     if !self.update_in_place(pod, &change) {
@@ -75,7 +75,7 @@ impl<'a> Planner<'a> {
 
     /// Whether a pod's update has begun.
     pub(super) fn on_the_way(&self, pod: &Pod) -> bool {
-        self.out_of_service(pod) || [names::STATE_PREPARING_UPDATE, names::STATE_PREPARING_DELETE].contains(&state(pod))
+        self.out_of_service(pod) || [State::PreparingUpdate, State::PreparingDelete].contains(&State::of(pod))
     }
 
     /// Whether the budget is all there is to say about the pod: told before the costly comparison, as it is what most pods
@@ -86,7 +86,7 @@ impl<'a> Planner<'a> {
         self.may_go == 0
             && !(self.surge > 0 && self.left == 1)
             && self.update_hook().is_none()
-            && state(pod) != names::STATE_PREPARING_DELETE
+            && State::of(pod) != State::PreparingDelete
             && self.available(pod)
             && Drain::of(pod).is_none()
             && self.differences.get(label).is_some_and(restarts)
@@ -158,11 +158,7 @@ impl<'a> Planner<'a> {
 
     /// Whether the write of the images also moves the pod's life on: where a hook looks at it, or did.
     pub(super) fn moves_on(&self, pod: &Pod) -> bool {
-        let hooked = [
-            names::STATE_PREPARING_UPDATE,
-            names::STATE_UPDATING,
-            names::STATE_UPDATED,
-        ];
-        self.update_hook().is_some() || hooked.contains(&state(pod))
+        let hooked = [State::PreparingUpdate, State::Updating, State::Updated];
+        self.update_hook().is_some() || hooked.contains(&State::of(pod))
     }
 }
