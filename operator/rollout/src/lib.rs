@@ -18,8 +18,3 @@ pub mod quantity;
 pub mod texts;
 pub mod time;
 pub mod workload;
-
-#[cfg(test)]
-mod model;
-#[cfg(test)]
-mod world;

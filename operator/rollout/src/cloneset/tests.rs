@@ -1,8 +1,9 @@
-//! Situations and what the plan makes of them. The interleavings are in `world`.
+//! Situations and what the plan makes of them. The interleavings are in the package `afloat-model`.
 
 mod containers;
 mod life;
 mod losses;
+pub(crate) mod merge;
 mod traffic;
 
 use std::collections::BTreeMap;

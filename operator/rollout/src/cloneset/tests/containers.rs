@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::merge::merge;
 use super::{Scene, in_place, sent, words};
 use crate::action::Action;
 use afloat_api::{InPlaceUpdateState, names};
@@ -36,7 +37,7 @@ fn act(scene: &mut Scene, seconds: i64) -> Vec<String> {
     for action in &plan.actions {
         match action {
             Action::PatchPod { .. } | Action::PatchPodStatus { .. } | Action::ResizePod { .. } => {
-                crate::world::object::merge(&mut scene.pods[0], &sent(action));
+                merge(&mut scene.pods[0], &sent(action));
             }
             _ => {}
         }

@@ -3,6 +3,7 @@
 use afloat_api::names;
 use serde_json::{Value, json};
 
+use super::merge::merge;
 use super::{START, Scene, in_place, sent, words};
 use crate::action::Action;
 use crate::cloneset::Plan;
@@ -25,7 +26,7 @@ fn an_update_waits_for_its_hook_and_reports_back_to_it() {
         let plan = scene.plan();
         assert_eq!(words(&plan), [expected], "{:?}", plan.status.conditions[0].message);
         if let Action::PatchPod { .. } | Action::PatchPodStatus { .. } = &plan.actions[0] {
-            crate::world::object::merge(&mut scene.pods[0], &sent(&plan.actions[0]));
+            merge(&mut scene.pods[0], &sent(&plan.actions[0]));
         }
         scene.pods[0]["metadata"]["labels"][names::LIFECYCLE_STATE]
             .as_str()

@@ -7,12 +7,12 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::json;
 
 use super::object::{TIMES, now};
-use crate::action::patch::{ConditionPatch, Edit};
-use crate::action::{Action, Why};
-use crate::cloneset::Plan;
-use crate::pod::drain::Drain;
-use crate::pod::object::Pod;
 use crate::world::{Bug, object};
+use afloat_rollout::action::patch::{ConditionPatch, Edit};
+use afloat_rollout::action::{Action, Why};
+use afloat_rollout::cloneset::Plan;
+use afloat_rollout::pod::drain::Drain;
+use afloat_rollout::pod::object::Pod;
 
 /// One mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,16 +78,16 @@ impl Planted {
                     .unwrap();
                 }
             }),
-            Self::ImageIdAlone => edit(pods, |pod| forget(pod, names::INPLACE_FROM)),
+            Self::ImageIdAlone => edit(pods, |pod| object::forget(pod, names::INPLACE_FROM)),
             Self::RollbackIsDone => edit(pods, |pod| {
                 let origins = afloat_api::origins(&pod.annotations);
-                let back = |container: &crate::pod::object::Container| {
+                let back = |container: &afloat_rollout::pod::object::Container| {
                     origins
                         .get(container.name.as_str())
                         .is_some_and(|origin| origin.images.iter().any(|image| container.image == *image))
                 };
                 if pod.spec.containers.iter().any(back) {
-                    forget(pod, names::INPLACE_STATE);
+                    object::forget(pod, names::INPLACE_STATE);
                 }
             }),
             Self::AnyDrainCounts => edit(pods, |pod| {
@@ -138,7 +138,7 @@ impl Planted {
                 if let Some(pod) = idle.filter(|pod| pod.ready()) {
                     let update = &set.status.update_revision;
                     plan.actions
-                        .push(crate::pod::service::leave_service(pod, update, false, now()));
+                        .push(afloat_rollout::pod::service::leave_service(pod, update, false, now()));
                 }
             }
             _ => {}
@@ -183,8 +183,4 @@ fn edit(pods: &mut [Arc<Pod>], change: impl Fn(&mut Pod)) {
     for pod in pods {
         change(Arc::make_mut(pod));
     }
-}
-
-fn forget(pod: &mut Pod, annotation: &str) {
-    pod.annotations.set(annotation, None);
 }

@@ -25,7 +25,7 @@ pub(super) struct Model {
     pub(super) plans: HashMap<View, Rc<Planned>>,
     pub(super) sets: HashMap<Spec, CloneSet>,
     pub(super) revisions: HashMap<[u8; 3], Revisions>,
-    pub(super) node_images: crate::pod::images::Nodes,
+    pub(super) node_images: afloat_rollout::pod::images::Nodes,
     pub(super) steps: HashMap<(u16, u16, usize), (u16, u16)>,
     /// States from which it comes to rest.
     resting: HashSet<State>,

@@ -16,10 +16,13 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Value, json};
 
-use crate::action::{Action, Why};
-use crate::cloneset::Claim;
-use crate::cloneset::{Observed, Plan, plan};
-use crate::pod::object::Pod;
+use crate::merge::merge;
+
+use afloat_rollout::action::patch::{RevisionNumber, SetPatch};
+use afloat_rollout::action::{Action, At, Why};
+use afloat_rollout::cloneset::Claim;
+use afloat_rollout::cloneset::{Observed, Plan, plan};
+use afloat_rollout::pod::object::Pod;
 use node::Node;
 
 /// Numbers out of a seed (splitmix64).
@@ -226,7 +229,7 @@ impl World {
         object::mislead(self.bug, &mut told, &mut pods, self.now);
         let revisions = &self.history[self.seen[2]].revisions;
         let losses = self.seen_losses();
-        let none = crate::workload::traffic::Traffic::default();
+        let none = afloat_rollout::workload::traffic::Traffic::default();
         let plan = plan(&Observed {
             cloneset: &told,
             pods: &pods,
@@ -253,31 +256,14 @@ impl World {
         self.writes += 1;
         match action {
             Action::CreateRevision { body } => self.create_revision(body),
-            Action::NumberRevision { at, number } => {
-                if object::matches(self.revisions.get(&at.name), at) {
-                    self.version += 1;
-                    let revision = self.revisions.get_mut(&at.name).unwrap();
-                    revision["revision"] = json!(number.0);
-                    revision["metadata"]["resourceVersion"] = json!(self.version.to_string());
-                }
-                self.wrote(2);
-            }
+            Action::NumberRevision { at, number } => self.number_revision(at, *number),
             Action::DeleteRevision { at } => {
                 if object::matches(self.revisions.get(&at.name), at) {
                     self.revisions.remove(&at.name);
                 }
                 self.wrote(2);
             }
-            Action::PatchSet { at, patch } => {
-                if object::matches(Some(&self.set), at) {
-                    self.version += 1;
-                    object::merge(&mut self.set, &patch.json(at));
-                    self.set["metadata"]["resourceVersion"] = json!(self.version.to_string());
-                    let generation = self.set["metadata"]["generation"].as_i64().unwrap();
-                    self.set["metadata"]["generation"] = json!(generation + 1);
-                }
-                self.wrote(0);
-            }
+            Action::PatchSet { at, patch } => self.patch_set(at, patch),
             Action::CreateClaim { body } => self.create_claim(body),
             Action::DeleteClaim { at } => self.delete_claim(at)?,
             Action::CreateReport { report } => self.create_report(report),
@@ -287,7 +273,7 @@ impl World {
                 if object::matches(self.claims.get(&at.name), at) {
                     self.version += 1;
                     let claim = self.claims.get_mut(&at.name).unwrap();
-                    object::merge(claim, &patch.json(at));
+                    merge(claim, &patch.json(at));
                     claim["metadata"]["resourceVersion"] = json!(self.version.to_string());
                     self.collect_claims();
                 }
@@ -336,6 +322,27 @@ impl World {
         self.must[kind] = self.latest();
     }
 
+    fn number_revision(&mut self, at: &At, number: RevisionNumber) {
+        if object::matches(self.revisions.get(&at.name), at) {
+            self.version += 1;
+            let revision = self.revisions.get_mut(&at.name).unwrap();
+            revision["revision"] = json!(number.0);
+            revision["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        }
+        self.wrote(2);
+    }
+
+    fn patch_set(&mut self, at: &At, patch: &SetPatch) {
+        if object::matches(Some(&self.set), at) {
+            self.version += 1;
+            merge(&mut self.set, &patch.json(at));
+            self.set["metadata"]["resourceVersion"] = json!(self.version.to_string());
+            let generation = self.set["metadata"]["generation"].as_i64().unwrap();
+            self.set["metadata"]["generation"] = json!(generation + 1);
+        }
+        self.wrote(0);
+    }
+
     fn create_revision(&mut self, body: &Value) {
         let name = body["metadata"]["name"].as_str().unwrap().to_owned();
         if !self.revisions.contains_key(&name) {
@@ -356,7 +363,7 @@ impl World {
             body["metadata"]["resourceVersion"] = json!(self.version.to_string());
             body["metadata"]["uid"] = json!(format!("uid-{}", self.version));
             body["metadata"]["generation"] = json!(1);
-            body["metadata"]["creationTimestamp"] = json!(crate::time::rfc3339(self.now));
+            body["metadata"]["creationTimestamp"] = json!(afloat_rollout::time::rfc3339(self.now));
             body["status"] = json!({"phase": "Pending", "conditions": [], "containerStatuses": []});
             self.pods.insert(name, body);
         }
@@ -366,7 +373,7 @@ impl World {
     pub(crate) fn delete_pod(&mut self, name: &str) {
         self.version += 1;
         let pod = self.pods.get_mut(name).unwrap();
-        pod["metadata"]["deletionTimestamp"] = json!(crate::time::rfc3339(self.now));
+        pod["metadata"]["deletionTimestamp"] = json!(afloat_rollout::time::rfc3339(self.now));
         pod["metadata"]["resourceVersion"] = json!(self.version.to_string());
     }
 
@@ -377,7 +384,7 @@ impl World {
         self.version += 1;
         let version = self.version;
         let pod = self.pods.get_mut(name).unwrap();
-        object::merge(pod, patch);
+        merge(pod, patch);
         pod["metadata"]["resourceVersion"] = json!(version.to_string());
         if pod["spec"] != before["spec"] {
             pod["metadata"]["generation"] = json!(before["metadata"]["generation"].as_i64().unwrap() + 1);
@@ -440,7 +447,8 @@ impl World {
             .filter(|pod| self.pods[**pod]["metadata"]["labels"][names::REVISION] == revision)
             .count();
         let rollout = view.spec.rollout();
-        let most = view.spec.replicas() - crate::workload::budget::partition(&rollout.partition, view.spec.replicas());
+        let most = view.spec.replicas()
+            - afloat_rollout::workload::budget::partition(&rollout.partition, view.spec.replicas());
         // Whoever goes back for what was lost goes back with all pods.
         let back = self.losses.is_some() && revision != view.status.update_revision;
         if !self.faults && !back && updated > most {

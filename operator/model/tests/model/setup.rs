@@ -8,10 +8,10 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Value, json};
 
 use super::state::{NONE, Spec};
-use crate::cloneset::owner;
-use crate::go::bytes;
-use crate::pod::images::Nodes;
-use crate::workload::revision::{data, hash, name, object};
+use afloat_rollout::cloneset::owner;
+use afloat_rollout::go::bytes;
+use afloat_rollout::pod::images::Nodes;
+use afloat_rollout::workload::revision::{data, hash, name, object};
 
 /// Label that holds a pod back, of all hooks of these worlds.
 pub(super) const HOOK_UPDATE: &str = "hook/update";

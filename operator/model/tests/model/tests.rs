@@ -16,6 +16,12 @@ fn world(name: &'static str, replicas: u8, change: impl FnOnce(&mut Setup)) -> S
 
 /// Walked by every `cargo test`.
 fn small() -> Vec<Setup> {
+    let mut worlds = one_pod();
+    worlds.extend(more_pods());
+    worlds
+}
+
+fn one_pod() -> Vec<Setup> {
     let hooks = |w: &mut Setup| w.hooks = true;
     vec![
         world("one pod, three updates, each step of its node by itself", 1, |w| {
@@ -47,6 +53,12 @@ fn small() -> Vec<Setup> {
             w.images[1][0] = super::node::BAD;
             (w.fine, w.edits) = (true, 3);
         }),
+    ]
+}
+
+fn more_pods() -> Vec<Setup> {
+    let hooks = |w: &mut Setup| w.hooks = true;
+    vec![
         world("two pods, two updates, quiet periods", 2, |w| {
             (w.grace, w.edits) = (true, 2);
         }),

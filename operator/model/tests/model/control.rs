@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::object::{now, version};
 use super::search::Model;
 use super::state::{NONE, SLOTS, Spec, State};
-use crate::action::{Action, At, Why};
-use crate::cloneset::{Observed, Plan, plan};
+use afloat_rollout::action::{Action, At, Why};
+use afloat_rollout::cloneset::{Observed, Plan, plan};
 
 /// What a plan depends on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -106,7 +106,7 @@ impl Model {
             drained: &BTreeMap::new(),
             nodes: &self.node_images,
             opened: &BTreeMap::new(),
-            traffic: &crate::workload::traffic::Traffic::default(),
+            traffic: &afloat_rollout::workload::traffic::Traffic::default(),
             resizes: true,
             recorded: None,
         });

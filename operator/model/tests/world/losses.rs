@@ -7,12 +7,12 @@ use afloat_api::{CloneSet, NodeTraffic, RolloutReport, Steps, names};
 use serde_json::{Value, json};
 
 use super::{World, object};
-use crate::action::patch::{ConditionPatch, Edit, ReportPatch, new_report};
-use crate::action::{Action, At, Why};
-use crate::cloneset::Plan;
-use crate::pod::drain::Drain;
-use crate::workload::plan::seen::Recorded;
-use crate::workload::traffic::Traffic;
+use afloat_rollout::action::patch::{ConditionPatch, Edit, ReportPatch, new_report};
+use afloat_rollout::action::{Action, At, Why};
+use afloat_rollout::cloneset::Plan;
+use afloat_rollout::pod::drain::Drain;
+use afloat_rollout::workload::plan::seen::Recorded;
+use afloat_rollout::workload::traffic::Traffic;
 
 /// What the proxies counted, and what the operator made of it. Its views of these are never late: what is new here is
 /// what follows from losses, in every state that pods can be in.

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::object::{Objects, TIMES};
 use super::setup::Setup;
-use crate::world::object::{condition, merge};
+use crate::merge::merge;
+use crate::world::object::condition;
 
 /// An image that cannot be had.
 pub(super) const BAD: &str = "app:bad";

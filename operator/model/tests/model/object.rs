@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 
 use super::setup::{HOOK_DELETE, HOOK_UPDATE, Setup};
 use super::state::NONE;
-use crate::pod::object::Pod;
-use crate::world::object::{condition, merge};
+use crate::merge::merge;
+use crate::world::object::condition;
+use afloat_rollout::pod::object::Pod;
 
 /// Now, over a quiet period ago, and so long ago that nothing waits any longer.
 pub(super) const TIMES: [&str; 3] = ["2026-01-01T00:00:08Z", "2026-01-01T00:00:04Z", "2026-01-01T00:00:00Z"];

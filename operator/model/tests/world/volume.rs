@@ -4,7 +4,7 @@ use afloat_api::names;
 use serde_json::{Value, json};
 
 use super::{World, object};
-use crate::action::At;
+use afloat_rollout::action::At;
 
 impl World {
     pub(crate) fn create_claim(&mut self, body: &Value) {
@@ -29,7 +29,7 @@ impl World {
             }
             self.version += 1;
             let claim = self.claims.get_mut(&at.name).unwrap();
-            claim["metadata"]["deletionTimestamp"] = json!(crate::time::rfc3339(self.now));
+            claim["metadata"]["deletionTimestamp"] = json!(afloat_rollout::time::rfc3339(self.now));
             claim["metadata"]["resourceVersion"] = json!(self.version.to_string());
             self.protect();
         }

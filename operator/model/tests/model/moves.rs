@@ -7,7 +7,7 @@ use super::node::Step;
 use super::search::Model;
 use super::setup::UNLIMITED;
 use super::state::{Slot, Spec, State};
-use crate::world::object::merge;
+use crate::merge::merge;
 
 /// Steps of a node that are taken together, where it takes them one by one, and where it does not.
 const FINE: &[&[Step]] = &[

@@ -3,7 +3,7 @@
 use super::control::{Planned, Write};
 use super::search::Model;
 use super::state::{SLOTS, Slot, Spec, State};
-use crate::action::Why;
+use afloat_rollout::action::Why;
 
 impl Model {
     /// The writes of the plan whose bits are set.

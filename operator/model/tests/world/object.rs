@@ -1,16 +1,17 @@
 //! What the API server does to objects, as far as this world needs it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use afloat_api::{CloneSet, names};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Bug;
-use crate::action::At;
-use crate::pod::drain::Drain;
-use crate::pod::object::Pod;
+use afloat_rollout::action::At;
+use afloat_rollout::pod::drain::Drain;
+use afloat_rollout::pod::object::Pod;
 
 /// Whether the preconditions hold.
 pub(crate) fn matches(object: Option<&Value>, at: &At) -> bool {
@@ -18,44 +19,6 @@ pub(crate) fn matches(object: Option<&Value>, at: &At) -> bool {
         object["metadata"]["resourceVersion"] == at.resource_version.as_str()
             && object["metadata"]["uid"] == at.uid.as_str()
     })
-}
-
-/// Strategic merge, for the lists of a pod that are patched.
-pub(crate) fn merge(target: &mut Value, patch: &Value) {
-    let (Some(target), Some(patch)) = (target.as_object_mut(), patch.as_object()) else {
-        return;
-    };
-    for (key, value) in patch {
-        let by = match key.as_str() {
-            "containers" | "containerStatuses" => Some("name"),
-            "conditions" => Some("type"),
-            "ownerReferences" => Some("uid"),
-            _ => None,
-        };
-        let slot = target.entry(key.clone()).or_insert(Value::Null);
-        match (by, value) {
-            (_, Value::Null) => {
-                target.remove(key);
-            }
-            (Some(by), Value::Array(items)) => {
-                if !slot.is_array() {
-                    *slot = json!([]);
-                }
-                let list = slot.as_array_mut().unwrap();
-                for item in items {
-                    if item["$patch"] == "delete" {
-                        list.retain(|old| old[by] != item[by]);
-                    } else if let Some(old) = list.iter_mut().find(|old| old[by] == item[by]) {
-                        merge(old, item);
-                    } else {
-                        list.push(item.clone());
-                    }
-                }
-            }
-            (_, Value::Object(_)) if slot.is_object() => merge(slot, value),
-            _ => *slot = value.clone(),
-        }
-    }
 }
 
 /// One of a pod's conditions; null if absent.
@@ -102,7 +65,7 @@ pub(crate) fn mislead(bug: Bug, set: &mut CloneSet, pods: &mut [Arc<Pod>], now: 
         Bug::NoPartition => rolling.partition = None,
         Bug::OneTooMany => set.spec.replicas = set.spec.replicas.map(|replicas| replicas + 1),
         Bug::EarlyReturn => edit(pods, |pod| {
-            pod.annotations.set(names::INPLACE_STATE, None);
+            forget(pod, names::INPLACE_STATE);
         }),
         Bug::ContainerIdAlone => edit(pods, |pod| {
             let images: Vec<_> = pod
@@ -118,8 +81,9 @@ pub(crate) fn mislead(bug: Bug, set: &mut CloneSet, pods: &mut [Arc<Pod>], now: 
         Bug::AnyFalseIsADrain => {
             let revision = set.status.update_revision.clone();
             edit(pods, |pod| {
-                let false_gate =
-                    |c: &&mut crate::pod::object::PodCondition| c.kind == names::INPLACE_READY && c.status == "False";
+                let false_gate = |c: &&mut afloat_rollout::pod::object::PodCondition| {
+                    c.kind == names::INPLACE_READY && c.status == "False"
+                };
                 if let Some(condition) = pod.status.conditions.iter_mut().find(false_gate) {
                     let long_ago = now - jiff::SignedDuration::from_secs(60);
                     let drain = Drain {
@@ -139,4 +103,19 @@ fn edit(pods: &mut [Arc<Pod>], change: impl Fn(&mut Pod)) {
     for pod in pods {
         change(Arc::make_mut(pod));
     }
+}
+
+/// Takes an annotation away from a pod.
+pub(crate) fn forget(pod: &mut Pod, annotation: &str) {
+    // All that anybody in these worlds writes.
+    let keys = [
+        names::INPLACE_STATE,
+        names::INPLACE_FROM,
+        names::INPLACE_GRACE,
+        names::LIFECYCLE_TIMESTAMP,
+    ];
+    let kept = keys.into_iter().filter(|key| *key != annotation);
+    let entry = |key: &str| Some((key.to_owned(), pod.annotations.get(key)?.to_owned()));
+    let kept: BTreeMap<String, String> = kept.filter_map(entry).collect();
+    pod.annotations = kept.into();
 }

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{World, object};
-use crate::pod::images::Nodes;
+use crate::merge::merge;
+use afloat_rollout::pod::images::Nodes;
 
 /// What a node knows and runs of one pod.
 #[derive(Default)]
@@ -106,7 +107,7 @@ impl World {
 
     fn write_pod(&mut self, name: &str, patch: &Value) {
         let mut pod = self.pods[name].clone();
-        object::merge(&mut pod, patch);
+        merge(&mut pod, patch);
         if pod != self.pods[name] {
             self.version += 1;
             pod["metadata"]["resourceVersion"] = json!(self.version.to_string());
