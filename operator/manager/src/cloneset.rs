@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use afloat_api::{CloneSet, CloneSetStatus, Steps, names};
 use afloat_rollout::action::{Action, Why};
-use afloat_rollout::cloneset::{Observed, Recorded, plan, topology};
-use afloat_rollout::images::Nodes;
-use afloat_rollout::launch::Opened;
+use afloat_rollout::cloneset::{Observed, plan, topology};
 use afloat_rollout::pod::Pod;
-use afloat_rollout::state::Drain;
-use afloat_rollout::traffic::Traffic;
+use afloat_rollout::pod::drain::Drain;
+use afloat_rollout::pod::images::Nodes;
+use afloat_rollout::pod::launch::Opened;
+use afloat_rollout::workload::plan::seen::Recorded;
+use afloat_rollout::workload::traffic::Traffic;
 use afloat_watching::{Cache, Looking, Writing, Written};
 use afloat_words::key::Key;
 use futures::StreamExt;

@@ -3,9 +3,9 @@
 use afloat_api::PodUpdatePolicy;
 use afloat_words::image::ImageName;
 
+use crate::cel::{Cel, On, Part};
 use crate::object::{Workload, World};
-use crate::policy::{Cel, On, Part};
-use crate::{Hit, Rule, Severity, Test};
+use crate::rule::{Hit, Rule, Severity, Test};
 
 const IMAGES: &str = "https://kubernetes.io/docs/concepts/containers/images/";
 
