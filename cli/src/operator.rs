@@ -4,10 +4,8 @@ use std::path::Path;
 
 use afloat_manager::lease::LeaderElection;
 use anyhow::Context as _;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config, ResourceExt as _};
+use kube::{Client, Config};
 
 use crate::args::OperatorOptions;
 use crate::output;
@@ -95,23 +93,4 @@ pub(crate) fn print_crds() -> anyhow::Result<i32> {
     }
     output::print(&text)?;
     Ok(0)
-}
-
-/// Makes the operator's CRDs known to a cluster, or brings them up to date.
-pub(crate) async fn install_crds(client: Client) -> anyhow::Result<()> {
-    let api: Api<CustomResourceDefinition> = Api::all(client);
-    for crd in afloat_api::crds() {
-        let name = crd.name_any();
-        match api.create(&PostParams::default(), &crd).await {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.code == 409 => {
-                let spec = serde_json::json!({"spec": crd.spec});
-                api.patch(&name, &PatchParams::default(), &Patch::Merge(&spec))
-                    .await
-                    .with_context(|| format!("cannot update {name}"))?;
-            }
-            Err(error) => return Err(error).with_context(|| format!("cannot create {name}")),
-        }
-    }
-    Ok(())
 }

@@ -12,13 +12,14 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use afloat_runtime::host::Inherited;
+use afloat_cluster::ClusterOptions;
+use afloat_cluster::layout::{self, Inherited};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use serde::Serialize;
 
 use crate::args::BenchNodeOptions;
-use crate::cluster::{Cluster, ClusterOptions};
+use crate::embedded;
 use crate::inner::{self, Role, Stop};
 use crate::output;
 use left::Left;
@@ -27,8 +28,6 @@ use timed::Verbs;
 
 /// How long the boot may take.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
-/// How long the parts may take to stop.
-const STOP_LIMIT: Duration = Duration::from_secs(3);
 /// How long what is being taken away may take, after the last pod is gone.
 const LEAVING_LIMIT: Duration = Duration::from_secs(20);
 /// Old and new image of the pods; the program only waits there.
@@ -43,7 +42,7 @@ pub(super) fn outer(options: &BenchNodeOptions) -> anyhow::Result<i32> {
 
 /// In the inner process.
 pub(crate) async fn inner(options: BenchNodeOptions, inherited: Inherited, stop: Stop) -> anyhow::Result<i32> {
-    inner::whole(inherited.restarts, stop, |token| run(options, inherited, token)).await
+    inner::whole(inherited.restarts, stop, run(options, inherited)).await
 }
 
 /// Everything that was measured; seconds, MiB.
@@ -62,44 +61,36 @@ struct Outcome {
     after: Left,
 }
 
-async fn run(
-    options: BenchNodeOptions,
-    inherited: Inherited,
-    token: tokio_util::sync::CancellationToken,
-) -> anyhow::Result<i32> {
+async fn run(options: BenchNodeOptions, inherited: Inherited) -> anyhow::Result<i32> {
     let verbs = Arc::new(Verbs::default());
     let wrap = verbs.clone();
-    let cluster = Cluster::start(
-        ClusterOptions {
-            operator: false,
-            oci_runtime: options.oci_runtime.clone(),
-            wrap: Some(Arc::new(move |runtime| timed::Timed::around(runtime, wrap.clone()))),
-            ..ClusterOptions::apart(options.nodes, &inherited)
-        },
-        token,
-    )
+    let cluster = embedded::start_without_operator(ClusterOptions {
+        oci_runtime: options.oci_runtime.clone(),
+        wrap: Some(Arc::new(move |runtime| timed::Timed::around(runtime, wrap.clone()))),
+        ..ClusterOptions::inside(options.nodes, &inherited)
+    })
     .await?;
     cluster.wait_ready(BOOT_LIMIT).await?;
-    let boot_seconds = inner::since_start().as_secs_f64();
-    cluster.build_images_of_itself(&IMAGES).await?;
-    let pods: Api<Pod> = Api::namespaced(cluster.api.client("afloat-bench"), NAMESPACE);
+    let boot_seconds = layout::since_start().as_secs_f64();
+    embedded::build_app_images(&cluster, &IMAGES).await?;
+    let pods: Api<Pod> = Api::namespaced(cluster.client("afloat-bench"), NAMESPACE);
 
     // Some on every node first: what is made once and kept (folders, opened files) is no leak.
     for step in [Move::Create, Move::Update, Move::Delete] {
         phase::run(step, &pods, 2 * options.nodes, options.timeout, &verbs).await?;
     }
     let before = settled(&pods, &inherited.data_dir, None).await?;
-    let mut rss_mib = [inner::rss_mib(), 0.0];
+    let mut rss_mib = [layout::rss_mib(), 0.0];
     let mut phases = Vec::new();
     for step in [Move::Create, Move::Update, Move::Delete] {
         eprintln!("afloat: {} {} pods", step.name(), options.pods);
         phases.push(phase::run(step, &pods, options.pods, options.timeout, &verbs).await?);
         if step == Move::Create {
-            rss_mib[1] = inner::rss_mib();
+            rss_mib[1] = layout::rss_mib();
         }
     }
     let after = settled(&pods, &inherited.data_dir, Some(before)).await?;
-    cluster.stop(STOP_LIMIT).await;
+    cluster.stop().await;
     let outcome = Outcome {
         pods: options.pods,
         nodes: options.nodes,

@@ -9,8 +9,9 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use afloat_cluster::layout::{self, Inherited};
+use afloat_cluster::{Cluster, ClusterOptions};
 use afloat_probe::Mode;
-use afloat_runtime::host::Inherited;
 use anyhow::Context as _;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
@@ -21,7 +22,7 @@ use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
 
 use crate::args::{DemoOptions, Strategy};
-use crate::cluster::{Cluster, ClusterOptions};
+use crate::embedded;
 use crate::inner::{self, Role, Stop};
 use crate::load::{self, Load};
 use crate::output;
@@ -38,8 +39,6 @@ const WARM_UP: Duration = Duration::from_millis(1000);
 const STUCK_LIMIT_SECONDS: u32 = 10;
 /// Connections that are kept alive.
 const CONNECTIONS: u16 = 48;
-/// How long the parts may take to stop.
-const STOP_LIMIT: Duration = Duration::from_secs(3);
 
 /// In the order of the table.
 const ALL: [Strategy; 5] = [
@@ -57,41 +56,34 @@ pub(crate) fn outer(options: &DemoOptions) -> anyhow::Result<i32> {
 
 /// In the inner process.
 pub(crate) async fn inner(options: DemoOptions, inherited: Inherited, stop: Stop) -> anyhow::Result<i32> {
-    inner::whole(inherited.restarts, stop, |token| run(options, inherited, token)).await
+    inner::whole(inherited.restarts, stop, run(options, inherited)).await
 }
 
-async fn run(
-    options: DemoOptions,
-    inherited: Inherited,
-    token: tokio_util::sync::CancellationToken,
-) -> anyhow::Result<i32> {
+async fn run(options: DemoOptions, inherited: Inherited) -> anyhow::Result<i32> {
     let strategies: Vec<Strategy> = ALL
         .into_iter()
         .filter(|s| options.strategies.is_empty() || options.strategies.contains(s))
         .collect();
     let progress = Progress::new(strategies.len() as u64 * u64::from(options.replicas));
     progress.say("booting the cluster");
-    let cluster = Cluster::start(
-        ClusterOptions {
-            proxy_lag: options.proxy_lag.into(),
-            oci_runtime: options.oci_runtime.clone(),
-            ..ClusterOptions::apart(options.nodes, &inherited)
-        },
-        token,
-    )
+    let cluster = embedded::start_with_operator(ClusterOptions {
+        proxy_lag: options.proxy_lag.into(),
+        oci_runtime: options.oci_runtime.clone(),
+        ..ClusterOptions::inside(options.nodes, &inherited)
+    })
     .await?;
     cluster.wait_ready(STEP_LIMIT).await?;
-    let boot = inner::since_start();
+    let boot = layout::since_start();
     progress.say(&format!(
         "{} nodes Ready in {:.2} s; building the images",
         options.nodes,
         boot.as_secs_f64()
     ));
-    cluster.build_images_of_itself(&manifest::IMAGES).await?;
+    embedded::build_app_images(&cluster, &manifest::IMAGES).await?;
     let figures = ClusterFigures {
         nodes: options.nodes,
         boot_seconds: round(boot.as_secs_f64(), 3),
-        rss_mib: round(inner::rss_mib(), 1),
+        rss_mib: round(layout::rss_mib(), 1),
     };
     let app = Application {
         replicas: options.replicas,
@@ -121,7 +113,7 @@ async fn run(
         };
         output::print(&report.table(&conditions))?;
     }
-    cluster.stop(STOP_LIMIT).await;
+    cluster.stop().await;
     Ok(0)
 }
 
@@ -151,7 +143,7 @@ impl<'a> Trial<'a> {
             app,
             options,
             progress,
-            client: cluster.api.client("afloat-demo"),
+            client: cluster.client("afloat-demo"),
             namespace,
         }
     }
@@ -223,7 +215,7 @@ impl<'a> Trial<'a> {
 
     /// Lets the last node's proxy learn of nothing, or of everything again.
     fn hold_proxy(&self, held: bool) {
-        if let Some(node) = self.cluster.nodes.last() {
+        if let Some(node) = self.cluster.nodes().last() {
             node.proxy.hold(held);
         }
     }
@@ -292,7 +284,7 @@ impl<'a> Trial<'a> {
         let port = u16::try_from(port.context("the Service has no node port")?)?;
         Ok(self
             .cluster
-            .nodes
+            .nodes()
             .iter()
             .map(|node| SocketAddr::from((node.ip, port)))
             .collect())
@@ -323,7 +315,7 @@ impl<'a> Trial<'a> {
 
     /// Writes to this namespace's objects so far, whoever made them; Events and Leases are not part of a release.
     fn writes(&self) -> u64 {
-        let all = self.cluster.api.writes();
+        let all = self.cluster.writes();
         let ours = all
             .iter()
             .filter(|w| w.namespace.as_deref() == Some(self.namespace.as_str()));

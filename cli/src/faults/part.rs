@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use afloat_apiserver::ApiServer;
+use afloat_cluster::StartPart;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Reach, Start, line};
+use super::{Reach, line};
 
 /// How long a part is gone when it dies by itself or at a [`Blow`], as its supervisor starts it again at once.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -121,7 +122,7 @@ impl Part {
     }
 
     /// Life after life, for ever.
-    pub(super) async fn live(&self, start: Start) {
+    pub(super) async fn live(&self, start: StartPart) {
         let mut wanted = self.wanted.subscribe();
         loop {
             if wanted.wait_for(|wanted| *wanted).await.is_err() {

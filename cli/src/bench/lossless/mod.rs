@@ -14,10 +14,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use afloat_api::{CloneSet, names};
+use afloat_cluster::layout::Inherited;
+use afloat_cluster::{Cluster, ClusterOptions};
 use afloat_probe::watch::ServiceWatch;
 use afloat_probe::{Mode, timeline};
 use afloat_proxy::Lag;
-use afloat_runtime::host::Inherited;
 use anyhow::Context as _;
 use clap::Args;
 use k8s_openapi::api::core::v1::Service;
@@ -26,10 +27,9 @@ use kube::{Api, Resource as _};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde::{Deserialize, Serialize};
-use tokio_util::sync::CancellationToken;
 
 use crate::args::parse_duration;
-use crate::cluster::{Cluster, ClusterOptions};
+use crate::embedded;
 use crate::faults::Faults;
 use crate::inner::{self, Role, Stop};
 use crate::load::{self, Load};
@@ -42,8 +42,6 @@ use round::World;
 const STEP_LIMIT: Duration = Duration::from_secs(120);
 /// Load before the first rollout: if anything is lost then, it is not the rollout that loses it.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// How long the parts may take to stop.
-const STOP_LIMIT: Duration = Duration::from_secs(3);
 /// Where the application is.
 const NAMESPACE: &str = "default";
 
@@ -110,7 +108,7 @@ pub(super) fn outer(options: &LosslessOptions) -> anyhow::Result<i32> {
 
 /// In the inner process.
 pub(crate) async fn inner(options: LosslessOptions, inherited: Inherited, stop: Stop) -> anyhow::Result<i32> {
-    inner::whole(inherited.restarts, stop, |token| run(options, inherited, token)).await
+    inner::whole(inherited.restarts, stop, run(options, inherited)).await
 }
 
 impl LosslessOptions {
@@ -144,21 +142,18 @@ impl LosslessOptions {
     }
 }
 
-async fn run(options: LosslessOptions, inherited: Inherited, token: CancellationToken) -> anyhow::Result<i32> {
+async fn run(options: LosslessOptions, inherited: Inherited) -> anyhow::Result<i32> {
     let modes = options.modes()?;
     let faults = Faults::new();
-    let cluster = Cluster::start(
-        ClusterOptions {
-            proxy_lag: options.lag(),
-            faults: Some(faults.clone()),
-            ..ClusterOptions::apart(options.nodes, &inherited)
-        },
-        token,
-    )
+    let cluster = embedded::start_with_operator(ClusterOptions {
+        proxy_lag: options.lag(),
+        supervisor: faults.clone(),
+        ..ClusterOptions::inside(options.nodes, &inherited)
+    })
     .await?;
     cluster.wait_ready(STEP_LIMIT).await?;
-    cluster.build_images_of_itself(&manifest::IMAGES).await?;
-    let client = cluster.api.client("afloat-bench");
+    embedded::build_app_images(&cluster, &manifest::IMAGES).await?;
+    let client = cluster.client("afloat-bench");
     let world = World {
         faults,
         sets: Api::namespaced(client.clone(), NAMESPACE),
@@ -205,7 +200,7 @@ async fn run(options: LosslessOptions, inherited: Inherited, token: Cancellation
         proxy_lag_max_seconds: options.proxy_lag_max.as_secs_f64(),
         outage_seconds: options.outage.as_secs_f64(),
     };
-    let snapshots: Vec<_> = cluster.nodes.iter().map(|node| node.proxy.snapshot()).collect();
+    let snapshots: Vec<_> = cluster.nodes().iter().map(|node| node.proxy.snapshot()).collect();
     let proxies = Metered::of("web", &snapshots);
     let outcome = Outcome::new(conditions, seconds, report, proxies, rollouts);
     let text = if options.json {
@@ -214,7 +209,7 @@ async fn run(options: LosslessOptions, inherited: Inherited, token: Cancellation
         outcome.text()
     };
     output::print(&text)?;
-    cluster.stop(STOP_LIMIT).await;
+    cluster.stop().await;
     Ok(i32::from(!outcome.holds()))
 }
 
@@ -264,7 +259,7 @@ async fn lanes(
         let port = ports.iter().find(|port| port.name.as_deref() == Some(name));
         let port = port.and_then(|port| u16::try_from(port.node_port?).ok());
         let port = port.with_context(|| format!("the Service's port {name} has no node port"))?;
-        let addresses: Vec<SocketAddr> = cluster.nodes.iter().map(|node| (node.ip, port).into()).collect();
+        let addresses: Vec<SocketAddr> = cluster.nodes().iter().map(|node| (node.ip, port).into()).collect();
         for address in &addresses {
             serves(*address).await?;
         }
