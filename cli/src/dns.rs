@@ -1,16 +1,38 @@
 //! `afloat dns`: what the cluster's DNS server says to the host.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use afloat_cluster::CLUSTER_DOMAIN;
 use afloat_dns::client;
 use anyhow::Context as _;
+use clap::Args;
 
-use crate::args::DnsOptions;
+use crate::options::data_dir::data_dir;
+use crate::output;
 
 /// In the data folder: the address on which the host may ask.
 const ADDRESS_FILE: &str = "dns";
+/// `afloat dns`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DnsOptions {
+    /// A name, or an IPv4 address to find the name of; without a dot at the end it is searched for as a pod would
+    #[arg(required_unless_present = "address_only")]
+    pub(crate) name: Option<String>,
+    /// Type of the records: A, SRV, PTR, CNAME, TXT, …
+    #[arg(short = 't', long = "type", value_name = "TYPE", default_value = "A")]
+    pub(crate) kind: String,
+    /// Search as a pod of this namespace would
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+    /// Print only the address of the DNS server, for other tools: dig @127.0.0.1 -p PORT
+    #[arg(long = "address")]
+    pub(crate) address_only: bool,
+    /// Where the cluster keeps its state [default: a folder of the user's]
+    #[arg(long, env = "AFLOAT_DATA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
 /// Writes down where the host may ask, or forgets where an earlier run could be asked.
 pub(crate) fn note_address(data_dir: &Path, address: Option<SocketAddr>) -> anyhow::Result<()> {
     let file = data_dir.join(ADDRESS_FILE);
@@ -38,8 +60,8 @@ fn candidates(name: &str, namespace: &str) -> Vec<String> {
 }
 
 /// Prints the records of a name; exit code 1 if there are none.
-pub(crate) fn main(options: &DnsOptions) -> anyhow::Result<i32> {
-    let data_dir = crate::up::data_dir(options.data_dir.as_deref())?;
+pub(crate) fn run_dns(options: &DnsOptions) -> anyhow::Result<i32> {
+    let data_dir = data_dir(options.data_dir.as_deref())?;
     let file = data_dir.join(ADDRESS_FILE);
     let text = std::fs::read_to_string(&file).with_context(|| {
         format!(
@@ -54,7 +76,7 @@ pub(crate) fn main(options: &DnsOptions) -> anyhow::Result<i32> {
     let name = match &options.name {
         Some(name) if !options.address_only => name,
         _ => {
-            crate::output::print(&format!("{server}\n"))?;
+            output::print(&format!("{server}\n"))?;
             return Ok(0);
         }
     };
@@ -76,7 +98,7 @@ pub(crate) fn main(options: &DnsOptions) -> anyhow::Result<i32> {
     }
     match last {
         Some(reply) if !reply.records.is_empty() => {
-            crate::output::print(&(reply.records.join("\n") + "\n"))?;
+            output::print(&(reply.records.join("\n") + "\n"))?;
             Ok(if reply.exists { 0 } else { 1 })
         }
         Some(reply) if reply.exists => anyhow::bail!("{name} exists, but has no {kind} records"),

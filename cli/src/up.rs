@@ -1,8 +1,10 @@
 //! `afloat up`: the embedded cluster in the foreground.
 
+mod options;
+
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,16 +14,20 @@ use afloat_cluster::{Cluster, ClusterOptions, HostDns, LEAVING_LIMIT, Registries
 use afloat_runtime::image::Thresholds;
 use anyhow::Context as _;
 
-use crate::args::UpOptions;
 use crate::embedded;
-use crate::inner::{self, Role, Stop};
+use crate::options::data_dir::{data_dir, make_private_dir};
+use crate::options::registries::registry_options;
 use crate::output;
+use crate::process::inner::{Role, inner_arguments};
+use crate::process::signals::Stop;
+
+pub(crate) use options::UpOptions;
 
 /// How long a boot may take before it counts as failed.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
 
 /// In the outer process, single-threaded.
-pub(crate) fn outer(options: &UpOptions) -> anyhow::Result<i32> {
+pub(crate) fn run_up(options: &UpOptions) -> anyhow::Result<i32> {
     anyhow::ensure!(
         options.images.image_gc_low_threshold <= options.images.image_gc_high_threshold,
         "--image-gc-low-threshold {} is above --image-gc-high-threshold {}",
@@ -39,21 +45,29 @@ pub(crate) fn outer(options: &UpOptions) -> anyhow::Result<i32> {
             path.display()
         );
     }
-    crate::image::registry_options(&options.images.registries).check()?;
+    registry_options(&options.images.registries).check()?;
     let data_dir = data_dir(options.data_dir.as_deref())?;
     make_private_dir(&data_dir)?;
     let _lock = lock(&data_dir)?;
     let code = layout::outer(HostOptions {
         listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, options.port))],
         data_dir: Some(data_dir),
-        inner_args: inner::arguments(&Role::Up(options))?,
+        inner_args: inner_arguments(&options)?,
         ..HostOptions::default()
     })?;
     Ok(code)
 }
 
-/// In the inner process.
-pub(crate) async fn inner(options: UpOptions, mut inherited: Inherited, mut stop: Stop) -> anyhow::Result<i32> {
+impl Role for UpOptions {
+    const NAME: &'static str = "up";
+    const LOGGED: &'static str = "warn";
+
+    async fn run_inside(self, inherited: Inherited, stop: Stop) -> anyhow::Result<i32> {
+        serve_until_stopped(self, inherited, stop).await
+    }
+}
+
+async fn serve_until_stopped(options: UpOptions, mut inherited: Inherited, mut stop: Stop) -> anyhow::Result<i32> {
     let data_dir = inherited.data_dir.clone();
     let pki = afloat_cluster::certificates(&data_dir).await?;
     let listener = inherited
@@ -100,7 +114,7 @@ async fn parts(options: &UpOptions, inherited: &Inherited, pki: Arc<Pki>) -> any
         oci_runtime: options.oci_runtime.clone(),
         puller: (!options.images.offline).then(|| Registries {
             network: Arc::new(broker.clone()),
-            options: crate::image::registry_options(&options.images.registries),
+            options: registry_options(&options.images.registries),
         }),
         image_thresholds: Thresholds {
             high_percent: options.images.image_gc_high_threshold,
@@ -130,35 +144,6 @@ fn announce(options: &UpOptions, cluster: &Cluster, address: &SocketAddr, kubeco
     let dir = kubeconfig.parent().unwrap_or(kubeconfig).display();
     text.push_str(&format!("Ctrl-C stops it; the state stays in {dir}.\n"));
     output::print(&text)
-}
-
-/// The folder the user named, or the usual one: `/var/lib/afloat` for root, `$XDG_DATA_HOME/afloat` otherwise.
-pub(crate) fn data_dir(named: Option<&Path>) -> anyhow::Result<PathBuf> {
-    let dir = match named {
-        Some(dir) => dir.to_path_buf(),
-        None if rustix::process::geteuid().is_root() => PathBuf::from("/var/lib/afloat"),
-        None => match (std::env::var_os("XDG_DATA_HOME"), std::env::var_os("HOME")) {
-            (Some(dir), _) if !dir.is_empty() => PathBuf::from(dir).join("afloat"),
-            (_, Some(home)) if !home.is_empty() => PathBuf::from(home).join(".local/share/afloat"),
-            _ => anyhow::bail!("no folder for the data: say --data-dir DIR, or set HOME"),
-        },
-    };
-    std::path::absolute(&dir).with_context(|| format!("--data-dir {}", dir.display()))
-}
-
-/// Makes a folder that only its owner may look into; one that exists is left as it is.
-pub(crate) fn make_private_dir(dir: &Path) -> anyhow::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .with_context(|| {
-            format!(
-                "cannot make the folder {} (say --data-dir DIR to use another)",
-                dir.display()
-            )
-        })
 }
 
 /// Two clusters in one folder would destroy each other. Of one that was killed, other processes may hold the lock until they

@@ -13,9 +13,9 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::options::BenchOperatorOptions;
 use super::scrape::Writes;
 use super::{cluster, figures, scrape};
-use crate::args::BenchOperatorOptions;
 
 /// Reasons of writes that are about a workload, not about one of its pods.
 const OF_THE_SET: [&str; 4] = ["status", "revision", "prune", "report"];

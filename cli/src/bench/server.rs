@@ -4,12 +4,13 @@ use std::path::Path;
 
 use afloat_cluster::{ControlPlane, ControlPlaneOptions};
 
-use crate::inner::Stop;
 use crate::output;
+use crate::process::logging::start_logging;
+use crate::process::signals::Stop;
 
 /// Serves until told to stop. Prints the path of its kubeconfig once it does.
-pub(super) fn main(dir: &Path) -> anyhow::Result<i32> {
-    crate::inner::start_logging("warn");
+pub(super) fn serve_alone(dir: &Path) -> anyhow::Result<i32> {
+    start_logging("warn");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut stop = Stop::new()?;

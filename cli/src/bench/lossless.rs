@@ -4,6 +4,7 @@
 //! never pauses. The proxies learn late, each change of another lag, and in most rollouts something fails: see [`plan`]. What
 //! was lost is told request by request, with what happened to the pods around it.
 
+mod faults;
 mod manifest;
 mod plan;
 mod report;
@@ -28,12 +29,13 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde::{Deserialize, Serialize};
 
-use crate::args::parse_duration;
 use crate::embedded;
-use crate::faults::Faults;
-use crate::inner::{self, Role, Stop};
 use crate::load::{self, Load};
+use crate::options::parse_duration;
 use crate::output;
+use crate::process::inner::{Role, run_apart, whole};
+use crate::process::signals::Stop;
+use faults::Faults;
 use plan::{FaultChoice, Plan};
 use report::{Conditions, Metered, Outcome};
 use round::World;
@@ -102,13 +104,16 @@ fn parse_mode(text: &str) -> Result<String, String> {
 }
 
 /// In the outer process, single-threaded.
-pub(super) fn outer(options: &LosslessOptions) -> anyhow::Result<i32> {
-    inner::run_apart(&Role::BenchLossless(options.clone()))
+pub(super) fn bench_lossless(options: &LosslessOptions) -> anyhow::Result<i32> {
+    run_apart(options)
 }
 
-/// In the inner process.
-pub(crate) async fn inner(options: LosslessOptions, inherited: Inherited, stop: Stop) -> anyhow::Result<i32> {
-    inner::whole(inherited.restarts, stop, run(options, inherited)).await
+impl Role for LosslessOptions {
+    const NAME: &'static str = "bench-lossless";
+
+    async fn run_inside(self, inherited: Inherited, stop: Stop) -> anyhow::Result<i32> {
+        whole(inherited.restarts, stop, prove(self, &inherited)).await
+    }
 }
 
 impl LosslessOptions {
@@ -142,13 +147,13 @@ impl LosslessOptions {
     }
 }
 
-async fn run(options: LosslessOptions, inherited: Inherited) -> anyhow::Result<i32> {
+async fn prove(options: LosslessOptions, inherited: &Inherited) -> anyhow::Result<i32> {
     let modes = options.modes()?;
     let faults = Faults::new();
     let cluster = embedded::start_with_operator(ClusterOptions {
         proxy_lag: options.lag(),
         supervisor: faults.clone(),
-        ..ClusterOptions::inside(options.nodes, &inherited)
+        ..ClusterOptions::inside(options.nodes, inherited)
     })
     .await?;
     cluster.wait_ready(STEP_LIMIT).await?;

@@ -5,8 +5,10 @@
 //! [`line`] can be cut. A part that is killed is dropped at whatever it waits for, and from the same moment no request of that life
 //! reaches the API server, not even one of a task that still runs.
 
+mod life;
 mod line;
 mod part;
+mod reach;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,18 +18,9 @@ use afloat_cluster::{Running, StartPart, Supervisor};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use part::{Blow, Part};
-
-/// Whether the API server can be reached, and how it cannot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reach {
-    /// All is well.
-    Up,
-    /// Connections are refused, and those that were open are cut.
-    Refused,
-    /// Nothing comes through, neither requests nor answers nor events; later it does, as TCP sends it again.
-    Silent,
-}
+pub(super) use life::Blow;
+pub(super) use part::Part;
+pub(super) use reach::Reach;
 
 /// The faults of one cluster.
 pub(crate) struct Faults {

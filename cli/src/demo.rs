@@ -2,6 +2,7 @@
 
 mod manifest;
 mod observe;
+mod options;
 mod progress;
 mod report;
 
@@ -21,15 +22,18 @@ use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
 
-use crate::args::{DemoOptions, Strategy};
 use crate::embedded;
-use crate::inner::{self, Role, Stop};
 use crate::load::{self, Load};
 use crate::output;
+use crate::process::inner::{Role, run_apart, whole};
+use crate::process::signals::Stop;
 use manifest::Application;
 use observe::Snapshot;
+use options::Strategy;
 use progress::Progress;
 use report::{ClusterFigures, Conditions, Lost, Report, Row};
+
+pub(crate) use options::DemoOptions;
 
 /// How long a boot, a start of all pods, or a release may take before the demo gives up.
 const STEP_LIMIT: Duration = Duration::from_secs(120);
@@ -50,16 +54,19 @@ const ALL: [Strategy; 5] = [
 ];
 
 /// In the outer process, single-threaded.
-pub(crate) fn outer(options: &DemoOptions) -> anyhow::Result<i32> {
-    inner::run_apart(&Role::Demo(options.clone()))
+pub(crate) fn run_demo(options: &DemoOptions) -> anyhow::Result<i32> {
+    run_apart(options)
 }
 
-/// In the inner process.
-pub(crate) async fn inner(options: DemoOptions, inherited: Inherited, stop: Stop) -> anyhow::Result<i32> {
-    inner::whole(inherited.restarts, stop, run(options, inherited)).await
+impl Role for DemoOptions {
+    const NAME: &'static str = "demo";
+
+    async fn run_inside(self, inherited: Inherited, stop: Stop) -> anyhow::Result<i32> {
+        whole(inherited.restarts, stop, compare_strategies(self, &inherited)).await
+    }
 }
 
-async fn run(options: DemoOptions, inherited: Inherited) -> anyhow::Result<i32> {
+async fn compare_strategies(options: DemoOptions, inherited: &Inherited) -> anyhow::Result<i32> {
     let strategies: Vec<Strategy> = ALL
         .into_iter()
         .filter(|s| options.strategies.is_empty() || options.strategies.contains(s))
@@ -69,7 +76,7 @@ async fn run(options: DemoOptions, inherited: Inherited) -> anyhow::Result<i32> 
     let cluster = embedded::start_with_operator(ClusterOptions {
         proxy_lag: options.proxy_lag.into(),
         oci_runtime: options.oci_runtime.clone(),
-        ..ClusterOptions::inside(options.nodes, &inherited)
+        ..ClusterOptions::inside(options.nodes, inherited)
     })
     .await?;
     cluster.wait_ready(STEP_LIMIT).await?;
@@ -95,7 +102,7 @@ async fn run(options: DemoOptions, inherited: Inherited) -> anyhow::Result<i32> 
     let mut rows = Vec::new();
     for strategy in strategies {
         let trial = Trial::new(&cluster, strategy, &app, &options, &progress);
-        rows.push(trial.run().await.with_context(|| strategy.name())?);
+        rows.push(trial.release().await.with_context(|| strategy.name())?);
         progress.finish_row(u64::from(options.replicas));
     }
     progress.finish();
@@ -148,7 +155,7 @@ impl<'a> Trial<'a> {
         }
     }
 
-    async fn run(self) -> anyhow::Result<Row> {
+    async fn release(self) -> anyhow::Result<Row> {
         let name = self.strategy.name();
         self.progress
             .say(&format!("{name}: starting {} pods", self.app.replicas));

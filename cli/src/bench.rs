@@ -8,8 +8,9 @@
 mod child;
 mod cluster;
 mod figures;
-pub(crate) mod lossless;
-pub(crate) mod node;
+mod lossless;
+mod node;
+mod options;
 mod phases;
 mod report;
 mod scrape;
@@ -21,27 +22,32 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::args::{BenchCommand, BenchOperatorOptions, BenchOptions};
-use crate::inner::Stop;
 use crate::output;
+use crate::process::logging::start_logging;
+use crate::process::signals::Stop;
 use child::{Child, Scratch};
+use options::{BenchCommand, BenchOperatorOptions};
 use phases::Bench;
+
+pub(crate) use lossless::LosslessOptions;
+pub(crate) use node::BenchNodeOptions;
+pub(crate) use options::BenchOptions;
 
 /// How long a child may take until it serves.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-pub(crate) fn main(options: BenchOptions) -> anyhow::Result<i32> {
+pub(crate) fn run_bench(options: BenchOptions) -> anyhow::Result<i32> {
     match options.command {
-        BenchCommand::Operator(options) => operator(options),
-        BenchCommand::Node(options) => node::outer(&options),
-        BenchCommand::Lossless(options) => lossless::outer(&options),
-        BenchCommand::Server { dir } => server::main(&dir),
+        BenchCommand::Operator(options) => bench_operator(options),
+        BenchCommand::Node(options) => node::bench_node(&options),
+        BenchCommand::Lossless(options) => lossless::bench_lossless(&options),
+        BenchCommand::Server { dir } => server::serve_alone(&dir),
         BenchCommand::Leash { parent, words } => child::leash(parent, &words),
     }
 }
 
-fn operator(options: BenchOperatorOptions) -> anyhow::Result<i32> {
-    crate::inner::start_logging("error");
+fn bench_operator(options: BenchOperatorOptions) -> anyhow::Result<i32> {
+    start_logging("error");
     if options.sets > options.pods {
         anyhow::bail!("--sets {} is more than --pods {}", options.sets, options.pods);
     }
@@ -50,7 +56,7 @@ fn operator(options: BenchOperatorOptions) -> anyhow::Result<i32> {
         let mut stop = Stop::new()?;
         let mut world = World::default();
         let outcome = tokio::select! {
-            result = run(&options, &mut world) => result,
+            result = measure_operator(&options, &mut world) => result,
             code = stop.requested() => {
                 eprintln!("afloat: stopping, and taking away what was made");
                 Ok(code)
@@ -98,7 +104,7 @@ impl World {
     }
 }
 
-async fn run(options: &BenchOperatorOptions, world: &mut World) -> anyhow::Result<i32> {
+async fn measure_operator(options: &BenchOperatorOptions, world: &mut World) -> anyhow::Result<i32> {
     let scratch = Scratch::new()?;
     let dir = scratch.path().to_owned();
     world.scratch = Some(scratch);
