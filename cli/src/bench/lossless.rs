@@ -24,7 +24,7 @@ use anyhow::Context as _;
 use clap::Args;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::PostParams;
-use kube::{Api, Resource as _};
+use kube::{Api, Client, Resource as _};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde::{Deserialize, Serialize};
@@ -166,24 +166,8 @@ async fn prove(options: LosslessOptions, inherited: &Inherited) -> anyhow::Resul
         replicas: options.replicas,
         outage: options.outage,
     };
-    let service: Service = serde_json::from_value(manifest::service())?;
-    let service = Api::namespaced(client.clone(), NAMESPACE)
-        .create(&PostParams::default(), &service)
-        .await?;
-    let drain = match options.drain {
-        Drain::Observed => names::DRAIN_OBSERVED,
-        Drain::Timed => names::DRAIN_TIMED,
-    };
-    let set = manifest::cloneset(
-        options.replicas,
-        drain,
-        manifest::linger(options.connections, options.rate),
-    );
-    let path = CloneSet::url_path(&(), Some(NAMESPACE));
-    let request = kube::core::Request::new(path).create(&PostParams::default(), serde_json::to_vec(&set)?)?;
-    client.request::<CloneSet>(request).await?;
+    let service = start_application(&options, &client).await?;
     world.done(options.replicas).await.context("starting the application")?;
-
     let lanes = lanes(&options, &modes, &cluster, &service).await?;
     let watch = ServiceWatch::start(&client, &service);
     let probe = afloat_probe::Options {
@@ -216,6 +200,27 @@ async fn prove(options: LosslessOptions, inherited: &Inherited) -> anyhow::Resul
     output::print(&text)?;
     cluster.stop().await;
     Ok(i32::from(!outcome.holds()))
+}
+
+/// Makes the Service and the CloneSet behind it.
+async fn start_application(options: &LosslessOptions, client: &Client) -> anyhow::Result<Service> {
+    let service: Service = serde_json::from_value(manifest::service())?;
+    let service = Api::namespaced(client.clone(), NAMESPACE)
+        .create(&PostParams::default(), &service)
+        .await?;
+    let drain = match options.drain {
+        Drain::Observed => names::DRAIN_OBSERVED,
+        Drain::Timed => names::DRAIN_TIMED,
+    };
+    let set = manifest::cloneset(
+        options.replicas,
+        drain,
+        manifest::linger(options.connections, options.rate),
+    );
+    let path = CloneSet::url_path(&(), Some(NAMESPACE));
+    let request = kube::core::Request::new(path).create(&PostParams::default(), serde_json::to_vec(&set)?)?;
+    client.request::<CloneSet>(request).await?;
+    Ok(service)
 }
 
 /// Rolls out until enough was sent and every fault was there.

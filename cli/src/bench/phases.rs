@@ -94,7 +94,7 @@ struct Moment {
 
 impl Bench<'_> {
     /// All phases.
-    pub(super) async fn run(&self, version: &str) -> anyhow::Result<Outcome> {
+    pub(super) async fn measure(&self, version: &str) -> anyhow::Result<Outcome> {
         let options = self.options;
         let mut phases = Vec::new();
         let sizes = sizes(options.pods, options.sets);
