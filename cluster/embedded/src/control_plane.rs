@@ -11,8 +11,8 @@ use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::Error;
 use crate::addresses::SERVICE_CIDR;
+use crate::error::Error;
 use crate::part::{Direct, Supervisor, said};
 use crate::tls::{certificates, write_kubeconfig};
 
@@ -131,7 +131,9 @@ impl ControlPlane {
     {
         let part = name.to_owned();
         let start = Box::new(move |client| Box::pin(said(part.clone(), start(client))) as _);
-        let run = self.supervisor.run(name, &self.api, user, start, self.shutdown.clone());
+        let run = self
+            .supervisor
+            .supervise(name, &self.api, user, start, self.shutdown.clone());
         self.tasks.spawn(run);
     }
 

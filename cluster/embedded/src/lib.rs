@@ -19,7 +19,11 @@ mod local_volumes;
 #[cfg(feature = "nodes")]
 mod node;
 #[cfg(feature = "nodes")]
+mod options;
+#[cfg(feature = "nodes")]
 mod ready;
+#[cfg(feature = "nodes")]
+mod shared;
 
 pub use addresses::SERVICE_CIDR;
 pub use control_plane::{ControlPlane, ControlPlaneOptions};
@@ -30,8 +34,12 @@ pub use tls::certificates;
 #[cfg(feature = "nodes")]
 pub use addresses::CLUSTER_DOMAIN;
 #[cfg(feature = "nodes")]
-pub use cluster::{Cluster, ClusterOptions, LEAVING_LIMIT, Registries, WrapRuntime};
+pub use cluster::Cluster;
 #[cfg(feature = "nodes")]
 pub use host::{HostDns, host_ports};
 #[cfg(feature = "nodes")]
 pub use node::LocalNode;
+#[cfg(feature = "nodes")]
+pub use options::{ClusterOptions, Registries, WrapRuntime};
+#[cfg(feature = "nodes")]
+pub use shared::LEAVING_LIMIT;

@@ -16,11 +16,18 @@ pub type StartPart = Box<dyn Fn(Client) -> Running + Send + Sync>;
 /// Stands between the parts of a cluster and its API server. The usual one, [`Direct`], does nothing there; another one may
 /// lose requests and kill parts, for those who want to see what comes of it.
 pub trait Supervisor: Send + Sync {
-    /// A client of a part that is not started by [`Supervisor::run`]. `user` is the name of its requests.
+    /// A client of a part that is not started by [`Supervisor::supervise`]. `user` is the name of its requests.
     fn client(&self, api: &ApiServer, user: &str) -> Client;
 
     /// Runs the part called `name`, until it ends or `shutdown`.
-    fn run(&self, name: &str, api: &ApiServer, user: &str, start: StartPart, shutdown: CancellationToken) -> Running;
+    fn supervise(
+        &self,
+        name: &str,
+        api: &ApiServer,
+        user: &str,
+        start: StartPart,
+        shutdown: CancellationToken,
+    ) -> Running;
 }
 
 /// Parts reach the API server without a socket, and each lives once.
@@ -32,7 +39,14 @@ impl Supervisor for Direct {
         api.client(user)
     }
 
-    fn run(&self, _name: &str, api: &ApiServer, user: &str, start: StartPart, _shutdown: CancellationToken) -> Running {
+    fn supervise(
+        &self,
+        _name: &str,
+        api: &ApiServer,
+        user: &str,
+        start: StartPart,
+        _shutdown: CancellationToken,
+    ) -> Running {
         start(api.client(user))
     }
 }

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client};
 
-use crate::Error;
+use crate::error::Error;
 use crate::layout::since_start;
 
 /// Waits until all nodes of these names are Ready.

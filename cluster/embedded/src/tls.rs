@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use afloat_apiserver::Pki;
 
-use crate::Error;
 use crate::addresses::{API_SERVICE, FIRST_NODE};
+use crate::error::Error;
 
 /// The names under which the API server is asked for: on the host, and in pods.
 const NAMES: [&str; 4] = [

@@ -55,7 +55,14 @@ impl Supervisor for Faults {
     }
 
     /// Life after life, until `shutdown`.
-    fn run(&self, name: &str, api: &ApiServer, user: &str, start: StartPart, shutdown: CancellationToken) -> Running {
+    fn supervise(
+        &self,
+        name: &str,
+        api: &ApiServer,
+        user: &str,
+        start: StartPart,
+        shutdown: CancellationToken,
+    ) -> Running {
         let part = Arc::new(Part::new(api.clone(), user, self.reach.subscribe()));
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         parts.insert(name.to_owned(), part.clone());

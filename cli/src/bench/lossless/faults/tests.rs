@@ -93,7 +93,7 @@ fn writer(server: &ApiServer, faults: &Faults, stop: &CancellationToken, blow: O
             std::future::pending::<()>().await;
         })
     });
-    let run = faults.run("writer", server, "writer", start, stop.clone());
+    let run = faults.supervise("writer", server, "writer", start, stop.clone());
     let part = faults.part("writer").unwrap();
     part.set_blow(blow);
     tokio::spawn(run);
