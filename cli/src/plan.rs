@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use afloat_api::{RolloutReport, read_seconds};
-use afloat_check::plan::{Forecast, Situation, forecast, text};
+use afloat_check::plan::{Forecast, Hold, Situation, forecast, text};
 use anyhow::Context as _;
 use clap::Args;
 use jiff::Timestamp;
@@ -103,7 +103,7 @@ fn print_plans(options: &PlanOptions) -> anyhow::Result<u8> {
             now: Timestamp::now(),
         };
         forecasts.extend(forecast(&situation).map(|mut forecast| {
-            forecast.holds.extend(said);
+            forecast.holds.extend(said.into_iter().map(Hold::Said));
             forecast
         }));
     }
