@@ -1,5 +1,7 @@
 //! The control plane alone, as a stranger's test uses it.
 
+#![allow(clippy::unwrap_used)] // helpers of tests may fail as tests do
+
 use std::net::TcpStream;
 use std::time::Duration;
 
