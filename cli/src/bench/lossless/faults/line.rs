@@ -13,8 +13,8 @@ use http_body_util::{BodyExt as _, StreamBody};
 use tokio::sync::watch;
 use tower_service::Service;
 
-use super::Reach;
-use super::part::{Life, Moment};
+use super::life::{Life, Moment};
+use super::reach::Reach;
 
 /// A client of `user` whose requests are subject to faults; of a life that can be taken, or not.
 pub(super) fn client(

@@ -23,8 +23,9 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::args::ClusterFlags;
+use crate::options::cluster::{ClusterFlags, connect};
 use crate::output;
+use crate::process::signals::Stop;
 use view::Seen;
 
 /// Shortest time between two pictures.
@@ -63,12 +64,12 @@ fn parse_target(text: &str) -> Result<String, String> {
 }
 
 /// 0, or 1 where a rollout lost too much, or 2 where there is nothing to watch.
-pub(crate) fn main(options: &WatchOptions) -> ExitCode {
+pub(crate) fn run_watch(options: &WatchOptions) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
     };
-    match runtime.block_on(run(options)) {
+    match runtime.block_on(follow_rollout(options)) {
         Ok(code) => ExitCode::from(code),
         Err(error) => failed(&error),
     }
@@ -79,8 +80,8 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(2)
 }
 
-async fn run(options: &WatchOptions) -> anyhow::Result<u8> {
-    let (client, namespace) = crate::check::live::connect(&options.cluster).await?;
+async fn follow_rollout(options: &WatchOptions) -> anyhow::Result<u8> {
+    let (client, namespace) = connect(&options.cluster).await?;
     let sets: Api<CloneSet> = Api::namespaced(client.clone(), &namespace);
     let name = &options.target;
     let set = tokio::time::timeout(FIRST_LIMIT, sets.get_opt(name)).await;
@@ -89,7 +90,7 @@ async fn run(options: &WatchOptions) -> anyhow::Result<u8> {
         .with_context(|| format!("cannot read CloneSet {name}"))?;
     let set = set.with_context(|| format!("no CloneSet {name} in namespace {namespace}"))?;
     let mut follow = Follow::start(&client, &namespace, name, &set.selector_text()).await?;
-    let mut signals = crate::inner::Stop::new()?;
+    let mut signals = Stop::new()?;
     let mut stopped = pin!(signals.requested());
     let terminal = std::io::stdout().is_terminal() && !options.once;
     let mut last = String::new();

@@ -1,11 +1,11 @@
-//! Of `afloat check` and `afloat plan`.
+//! What `afloat check` is told.
 
 use std::path::PathBuf;
 
 use afloat_machinery::selector::LabelSelector;
 use clap::Args;
 
-use super::ClusterFlags;
+use crate::options::cluster::ClusterFlags;
 
 /// `afloat check`
 #[derive(Args, Clone, Debug)]
@@ -55,6 +55,14 @@ pub(crate) struct CheckOptions {
     pub(crate) namespace_selector: Option<LabelSelector>,
 }
 
+impl CheckOptions {
+    /// Whether a rule is looked for.
+    pub(super) fn wants(&self, id: &str) -> bool {
+        let among = |ids: &[String]| ids.iter().any(|named| named == id);
+        (self.rule.is_empty() || among(&self.rule)) && !among(&self.ignore)
+    }
+}
+
 /// What a policy of `afloat check --policy` does, as the API has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "PascalCase")]
@@ -65,25 +73,6 @@ pub(crate) enum PolicyAction {
     Deny,
     /// Write it to the audit log
     Audit,
-}
-
-/// `afloat plan`
-#[derive(Args, Clone, Debug)]
-pub(crate) struct PlanOptions {
-    /// YAML or JSON with the objects as they shall be: a file, a folder, or - for standard input (may be given several times)
-    #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
-    pub(crate) files: Vec<PathBuf>,
-    /// The objects as they are [default: those of the cluster]
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["kubeconfig", "context", "namespace"])]
-    pub(crate) against: Vec<PathBuf>,
-    #[command(flatten)]
-    pub(crate) cluster: ClusterFlags,
-    /// Print the plans as one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// Data folder of `afloat up`, to tell which names are one image
-    #[arg(long, env = "AFLOAT_DATA_DIR", value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
 }
 
 /// How `afloat check` prints.

@@ -81,7 +81,7 @@ async fn from_a_silent_server_all_comes_later() {
 /// A part that writes a thing of a new name in each life, and then another one.
 fn writer(server: &ApiServer, faults: &Faults, stop: &CancellationToken, blow: Option<Blow>) -> Arc<Part> {
     let lives = Arc::new(std::sync::atomic::AtomicU64::new(0));
-    let start: Start = Box::new(move |client| {
+    let start: StartPart = Box::new(move |client| {
         let life = lives.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         Box::pin(async move {
             for step in ["first", "second"] {
@@ -93,7 +93,7 @@ fn writer(server: &ApiServer, faults: &Faults, stop: &CancellationToken, blow: O
             std::future::pending::<()>().await;
         })
     });
-    let run = faults.run_part("writer", server, "writer", start, stop.clone());
+    let run = faults.supervise("writer", server, "writer", start, stop.clone());
     let part = faults.part("writer").unwrap();
     part.set_blow(blow);
     tokio::spawn(run);

@@ -4,6 +4,7 @@
 //! never pauses. The proxies learn late, each change of another lag, and in most rollouts something fails: see [`plan`]. What
 //! was lost is told request by request, with what happened to the pods around it.
 
+mod faults;
 mod manifest;
 mod plan;
 mod report;
@@ -14,26 +15,27 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use afloat_api::{CloneSet, names};
+use afloat_cluster::layout::Inherited;
+use afloat_cluster::{Cluster, ClusterOptions};
 use afloat_probe::watch::ServiceWatch;
 use afloat_probe::{Mode, timeline};
 use afloat_proxy::Lag;
-use afloat_runtime::host::Inherited;
 use anyhow::Context as _;
 use clap::Args;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::PostParams;
-use kube::{Api, Resource as _};
+use kube::{Api, Client, Resource as _};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde::{Deserialize, Serialize};
-use tokio_util::sync::CancellationToken;
 
-use crate::args::parse_duration;
-use crate::cluster::{Cluster, ClusterOptions};
-use crate::faults::Faults;
-use crate::inner::{self, Role, Stop};
+use crate::embedded;
 use crate::load::{self, Load};
+use crate::options::parse_duration;
 use crate::output;
+use crate::process::inner::{Role, run_apart, whole};
+use crate::process::signals::Stop;
+use faults::Faults;
 use plan::{FaultChoice, Plan};
 use report::{Conditions, Metered, Outcome};
 use round::World;
@@ -42,8 +44,6 @@ use round::World;
 const STEP_LIMIT: Duration = Duration::from_secs(120);
 /// Load before the first rollout: if anything is lost then, it is not the rollout that loses it.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// How long the parts may take to stop.
-const STOP_LIMIT: Duration = Duration::from_secs(3);
 /// Where the application is.
 const NAMESPACE: &str = "default";
 
@@ -104,13 +104,16 @@ fn parse_mode(text: &str) -> Result<String, String> {
 }
 
 /// In the outer process, single-threaded.
-pub(super) fn outer(options: &LosslessOptions) -> anyhow::Result<i32> {
-    inner::run_apart(&Role::BenchLossless(options.clone()))
+pub(super) fn bench_lossless(options: &LosslessOptions) -> anyhow::Result<i32> {
+    run_apart(options)
 }
 
-/// In the inner process.
-pub(crate) async fn inner(options: LosslessOptions, inherited: Inherited, stop: Stop) -> anyhow::Result<i32> {
-    inner::whole(inherited.restarts, stop, |token| run(options, inherited, token)).await
+impl Role for LosslessOptions {
+    const NAME: &'static str = "bench-lossless";
+
+    async fn run_inside(self, inherited: Inherited, stop: Stop) -> anyhow::Result<i32> {
+        whole(inherited.restarts, stop, prove(self, &inherited)).await
+    }
 }
 
 impl LosslessOptions {
@@ -144,21 +147,18 @@ impl LosslessOptions {
     }
 }
 
-async fn run(options: LosslessOptions, inherited: Inherited, token: CancellationToken) -> anyhow::Result<i32> {
+async fn prove(options: LosslessOptions, inherited: &Inherited) -> anyhow::Result<i32> {
     let modes = options.modes()?;
     let faults = Faults::new();
-    let cluster = Cluster::start(
-        ClusterOptions {
-            proxy_lag: options.lag(),
-            faults: Some(faults.clone()),
-            ..ClusterOptions::apart(options.nodes, &inherited)
-        },
-        token,
-    )
+    let cluster = embedded::start_with_operator(ClusterOptions {
+        proxy_lag: options.lag(),
+        supervisor: faults.clone(),
+        ..ClusterOptions::inside(options.nodes, inherited)
+    })
     .await?;
     cluster.wait_ready(STEP_LIMIT).await?;
-    cluster.build_images_of_itself(&manifest::IMAGES).await?;
-    let client = cluster.api.client("afloat-bench");
+    embedded::build_app_images(&cluster, &manifest::IMAGES).await?;
+    let client = cluster.client("afloat-bench");
     let world = World {
         faults,
         sets: Api::namespaced(client.clone(), NAMESPACE),
@@ -166,24 +166,8 @@ async fn run(options: LosslessOptions, inherited: Inherited, token: Cancellation
         replicas: options.replicas,
         outage: options.outage,
     };
-    let service: Service = serde_json::from_value(manifest::service())?;
-    let service = Api::namespaced(client.clone(), NAMESPACE)
-        .create(&PostParams::default(), &service)
-        .await?;
-    let drain = match options.drain {
-        Drain::Observed => names::DRAIN_OBSERVED,
-        Drain::Timed => names::DRAIN_TIMED,
-    };
-    let set = manifest::cloneset(
-        options.replicas,
-        drain,
-        manifest::linger(options.connections, options.rate),
-    );
-    let path = CloneSet::url_path(&(), Some(NAMESPACE));
-    let request = kube::core::Request::new(path).create(&PostParams::default(), serde_json::to_vec(&set)?)?;
-    client.request::<CloneSet>(request).await?;
+    let service = start_application(&options, &client).await?;
     world.done(options.replicas).await.context("starting the application")?;
-
     let lanes = lanes(&options, &modes, &cluster, &service).await?;
     let watch = ServiceWatch::start(&client, &service);
     let probe = afloat_probe::Options {
@@ -205,7 +189,7 @@ async fn run(options: LosslessOptions, inherited: Inherited, token: Cancellation
         proxy_lag_max_seconds: options.proxy_lag_max.as_secs_f64(),
         outage_seconds: options.outage.as_secs_f64(),
     };
-    let snapshots: Vec<_> = cluster.nodes.iter().map(|node| node.proxy.snapshot()).collect();
+    let snapshots: Vec<_> = cluster.nodes().iter().map(|node| node.proxy.snapshot()).collect();
     let proxies = Metered::of("web", &snapshots);
     let outcome = Outcome::new(conditions, seconds, report, proxies, rollouts);
     let text = if options.json {
@@ -214,8 +198,29 @@ async fn run(options: LosslessOptions, inherited: Inherited, token: Cancellation
         outcome.text()
     };
     output::print(&text)?;
-    cluster.stop(STOP_LIMIT).await;
+    cluster.stop().await;
     Ok(i32::from(!outcome.holds()))
+}
+
+/// Makes the Service and the CloneSet behind it.
+async fn start_application(options: &LosslessOptions, client: &Client) -> anyhow::Result<Service> {
+    let service: Service = serde_json::from_value(manifest::service())?;
+    let service = Api::namespaced(client.clone(), NAMESPACE)
+        .create(&PostParams::default(), &service)
+        .await?;
+    let drain = match options.drain {
+        Drain::Observed => names::DRAIN_OBSERVED,
+        Drain::Timed => names::DRAIN_TIMED,
+    };
+    let set = manifest::cloneset(
+        options.replicas,
+        drain,
+        manifest::linger(options.connections, options.rate),
+    );
+    let path = CloneSet::url_path(&(), Some(NAMESPACE));
+    let request = kube::core::Request::new(path).create(&PostParams::default(), serde_json::to_vec(&set)?)?;
+    client.request::<CloneSet>(request).await?;
+    Ok(service)
 }
 
 /// Rolls out until enough was sent and every fault was there.
@@ -264,7 +269,7 @@ async fn lanes(
         let port = ports.iter().find(|port| port.name.as_deref() == Some(name));
         let port = port.and_then(|port| u16::try_from(port.node_port?).ok());
         let port = port.with_context(|| format!("the Service's port {name} has no node port"))?;
-        let addresses: Vec<SocketAddr> = cluster.nodes.iter().map(|node| (node.ip, port).into()).collect();
+        let addresses: Vec<SocketAddr> = cluster.nodes().iter().map(|node| (node.ip, port).into()).collect();
         for address in &addresses {
             serves(*address).await?;
         }

@@ -2,6 +2,7 @@
 
 mod manifest;
 mod observe;
+mod options;
 mod progress;
 mod report;
 
@@ -9,8 +10,9 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use afloat_cluster::layout::{self, Inherited};
+use afloat_cluster::{Cluster, ClusterOptions};
 use afloat_probe::Mode;
-use afloat_runtime::host::Inherited;
 use anyhow::Context as _;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
@@ -20,15 +22,18 @@ use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
 
-use crate::args::{DemoOptions, Strategy};
-use crate::cluster::{Cluster, ClusterOptions};
-use crate::inner::{self, Role, Stop};
+use crate::embedded;
 use crate::load::{self, Load};
 use crate::output;
+use crate::process::inner::{Role, run_apart, whole};
+use crate::process::signals::Stop;
 use manifest::Application;
 use observe::Snapshot;
+use options::Strategy;
 use progress::Progress;
 use report::{ClusterFigures, Conditions, Lost, Report, Row};
+
+pub(crate) use options::DemoOptions;
 
 /// How long a boot, a start of all pods, or a release may take before the demo gives up.
 const STEP_LIMIT: Duration = Duration::from_secs(120);
@@ -38,8 +43,6 @@ const WARM_UP: Duration = Duration::from_millis(1000);
 const STUCK_LIMIT_SECONDS: u32 = 10;
 /// Connections that are kept alive.
 const CONNECTIONS: u16 = 48;
-/// How long the parts may take to stop.
-const STOP_LIMIT: Duration = Duration::from_secs(3);
 
 /// In the order of the table.
 const ALL: [Strategy; 5] = [
@@ -51,47 +54,43 @@ const ALL: [Strategy; 5] = [
 ];
 
 /// In the outer process, single-threaded.
-pub(crate) fn outer(options: &DemoOptions) -> anyhow::Result<i32> {
-    inner::run_apart(&Role::Demo(options.clone()))
+pub(crate) fn run_demo(options: &DemoOptions) -> anyhow::Result<i32> {
+    run_apart(options)
 }
 
-/// In the inner process.
-pub(crate) async fn inner(options: DemoOptions, inherited: Inherited, stop: Stop) -> anyhow::Result<i32> {
-    inner::whole(inherited.restarts, stop, |token| run(options, inherited, token)).await
+impl Role for DemoOptions {
+    const NAME: &'static str = "demo";
+
+    async fn run_inside(self, inherited: Inherited, stop: Stop) -> anyhow::Result<i32> {
+        whole(inherited.restarts, stop, compare_strategies(self, &inherited)).await
+    }
 }
 
-async fn run(
-    options: DemoOptions,
-    inherited: Inherited,
-    token: tokio_util::sync::CancellationToken,
-) -> anyhow::Result<i32> {
+async fn compare_strategies(options: DemoOptions, inherited: &Inherited) -> anyhow::Result<i32> {
     let strategies: Vec<Strategy> = ALL
         .into_iter()
         .filter(|s| options.strategies.is_empty() || options.strategies.contains(s))
         .collect();
     let progress = Progress::new(strategies.len() as u64 * u64::from(options.replicas));
     progress.say("booting the cluster");
-    let cluster = Cluster::start(
-        ClusterOptions {
-            proxy_lag: options.proxy_lag.into(),
-            oci_runtime: options.oci_runtime.clone(),
-            ..ClusterOptions::apart(options.nodes, &inherited)
-        },
-        token,
-    )
+    let cluster = embedded::start_with_operator(ClusterOptions {
+        proxy_lag: options.proxy_lag.into(),
+        oci_runtime: options.oci_runtime.clone(),
+        ..ClusterOptions::inside(options.nodes, inherited)
+    })
     .await?;
     cluster.wait_ready(STEP_LIMIT).await?;
-    let boot = inner::since_start();
+    let boot = layout::since_start();
     progress.say(&format!(
         "{} nodes Ready in {:.2} s; building the images",
         options.nodes,
         boot.as_secs_f64()
     ));
-    cluster.build_images_of_itself(&manifest::IMAGES).await?;
+    embedded::build_app_images(&cluster, &manifest::IMAGES).await?;
     let figures = ClusterFigures {
         nodes: options.nodes,
         boot_seconds: round(boot.as_secs_f64(), 3),
-        rss_mib: round(inner::rss_mib(), 1),
+        rss_mib: round(layout::rss_mib(), 1),
     };
     let app = Application {
         replicas: options.replicas,
@@ -103,7 +102,7 @@ async fn run(
     let mut rows = Vec::new();
     for strategy in strategies {
         let trial = Trial::new(&cluster, strategy, &app, &options, &progress);
-        rows.push(trial.run().await.with_context(|| strategy.name())?);
+        rows.push(trial.release().await.with_context(|| strategy.name())?);
         progress.finish_row(u64::from(options.replicas));
     }
     progress.finish();
@@ -121,7 +120,7 @@ async fn run(
         };
         output::print(&report.table(&conditions))?;
     }
-    cluster.stop(STOP_LIMIT).await;
+    cluster.stop().await;
     Ok(0)
 }
 
@@ -151,12 +150,12 @@ impl<'a> Trial<'a> {
             app,
             options,
             progress,
-            client: cluster.api.client("afloat-demo"),
+            client: cluster.client("afloat-demo"),
             namespace,
         }
     }
 
-    async fn run(self) -> anyhow::Result<Row> {
+    async fn release(self) -> anyhow::Result<Row> {
         let name = self.strategy.name();
         self.progress
             .say(&format!("{name}: starting {} pods", self.app.replicas));
@@ -223,7 +222,7 @@ impl<'a> Trial<'a> {
 
     /// Lets the last node's proxy learn of nothing, or of everything again.
     fn hold_proxy(&self, held: bool) {
-        if let Some(node) = self.cluster.nodes.last() {
+        if let Some(node) = self.cluster.nodes().last() {
             node.proxy.hold(held);
         }
     }
@@ -292,7 +291,7 @@ impl<'a> Trial<'a> {
         let port = u16::try_from(port.context("the Service has no node port")?)?;
         Ok(self
             .cluster
-            .nodes
+            .nodes()
             .iter()
             .map(|node| SocketAddr::from((node.ip, port)))
             .collect())
@@ -323,7 +322,7 @@ impl<'a> Trial<'a> {
 
     /// Writes to this namespace's objects so far, whoever made them; Events and Leases are not part of a release.
     fn writes(&self) -> u64 {
-        let all = self.cluster.api.writes();
+        let all = self.cluster.writes();
         let ours = all
             .iter()
             .filter(|w| w.namespace.as_deref() == Some(self.namespace.as_str()));

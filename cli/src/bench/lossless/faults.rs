@@ -5,38 +5,28 @@
 //! [`line`] can be cut. A part that is killed is dropped at whatever it waits for, and from the same moment no request of that life
 //! reaches the API server, not even one of a task that still runs.
 
+mod life;
 mod line;
 mod part;
+mod reach;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use afloat_apiserver::ApiServer;
-use futures::future::BoxFuture;
+use afloat_cluster::{Running, StartPart, Supervisor};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use part::{Blow, Part};
-
-/// Whether the API server can be reached, and how it cannot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reach {
-    /// All is well.
-    Up,
-    /// Connections are refused, and those that were open are cut.
-    Refused,
-    /// Nothing comes through, neither requests nor answers nor events; later it does, as TCP sends it again.
-    Silent,
-}
+pub(super) use life::Blow;
+pub(super) use part::Part;
+pub(super) use reach::Reach;
 
 /// The faults of one cluster.
 pub(crate) struct Faults {
     reach: watch::Sender<Reach>,
     parts: Mutex<BTreeMap<String, Arc<Part>>>,
 }
-
-/// Starts a part of the cluster with a client of its own.
-pub(crate) type Start = Box<dyn Fn(kube::Client) -> BoxFuture<'static, ()> + Send + Sync>;
 
 impl Faults {
     pub(crate) fn new() -> Arc<Self> {
@@ -46,37 +36,39 @@ impl Faults {
         })
     }
 
-    /// A client of a part that is never killed.
-    pub(crate) fn client(&self, api: &ApiServer, user: &str) -> kube::Client {
-        line::client(api, user, self.reach.subscribe(), None)
-    }
-
     /// Takes the API server away from all parts, or gives it back.
     pub(crate) fn set_reach(&self, reach: Reach) {
         self.reach.send_replace(reach);
-    }
-
-    /// Runs a part, life after life, until `shutdown`.
-    pub(crate) fn run_part(
-        &self,
-        name: &str,
-        api: &ApiServer,
-        user: &str,
-        start: Start,
-        shutdown: CancellationToken,
-    ) -> BoxFuture<'static, ()> {
-        let part = Arc::new(Part::new(api.clone(), user, self.reach.subscribe()));
-        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        parts.insert(name.to_owned(), part.clone());
-        Box::pin(async move {
-            shutdown.run_until_cancelled(part.live(start)).await;
-        })
     }
 
     /// A part by the name that it was started with.
     pub(crate) fn part(&self, name: &str) -> Option<Arc<Part>> {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         parts.get(name).cloned()
+    }
+}
+
+impl Supervisor for Faults {
+    /// Of a part that is never killed.
+    fn client(&self, api: &ApiServer, user: &str) -> kube::Client {
+        line::client(api, user, self.reach.subscribe(), None)
+    }
+
+    /// Life after life, until `shutdown`.
+    fn supervise(
+        &self,
+        name: &str,
+        api: &ApiServer,
+        user: &str,
+        start: StartPart,
+        shutdown: CancellationToken,
+    ) -> Running {
+        let part = Arc::new(Part::new(api.clone(), user, self.reach.subscribe()));
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.insert(name.to_owned(), part.clone());
+        Box::pin(async move {
+            shutdown.run_until_cancelled(part.live(start)).await;
+        })
     }
 }
 
