@@ -1,16 +1,13 @@
-//! What a few kinds need at the moment of their write, and what follows from it once it is committed.
-
-use std::sync::PoisonError;
+//! What a few kinds need at the moment of their write.
 
 use afloat_machinery::kinds::Resource;
 use afloat_store::{Entry, Error as StoreError, Expect};
-use bytes::Bytes;
 use serde_json::Value;
 
-use crate::service_ip::Reservation;
+use crate::follow::Reservation;
 use crate::status::Status;
 use crate::write::{context, stamp};
-use crate::{ApiServer, crd, policy, service_account, service_ip, view};
+use crate::{ApiServer, crd, service_account, service_ip, view};
 
 fn is_service(resource: &Resource) -> bool {
     resource.group.is_empty() && resource.plural == "services"
@@ -141,13 +138,13 @@ impl ApiServer {
             return Ok(None);
         }
         let name = view::meta(object, "name").to_owned();
-        self.reserve(old, object)
+        service_ip::reserve(&self.inner.addresses, old, object)
             .map(Some)
             .map_err(|error| Status::invalid(resource, &name, &[error]))
     }
 
-    /// Commits a decided write together with what was reserved for it. Where something was, this goes on even if the
-    /// client goes away, for what is reserved must be kept exactly if the write succeeds.
+    /// Commits a decided write. Where something was reserved for it this goes on even if the client goes away, for that
+    /// must be kept from others until it is certain whether the write succeeds.
     pub(crate) async fn commit(
         &self,
         key: String,
@@ -165,33 +162,9 @@ impl ApiServer {
         let Some(reserved) = reserved else { return write.await };
         let kept = tokio::spawn(async move {
             let result = write.await;
-            if result.is_ok() {
-                reserved.keep();
-            }
+            drop(reserved);
             result
         });
         kept.await.unwrap_or(Err(StoreError::Closed))
-    }
-
-    /// What follows from a committed write: a definition is served, a policy is heeded, an address is free again.
-    pub(crate) fn written(&self, resource: &Resource, stored: &Bytes, removed: bool) {
-        if policy::is_policy(resource) {
-            self.load_policies();
-        }
-        if crd::is_crd(resource) {
-            match serde_json::from_slice::<Value>(stored) {
-                Ok(crd) => self.register(view::meta(&crd, "name")),
-                Err(error) => tracing::error!(%error, "a definition just written is unreadable"),
-            }
-        }
-        if is_service(resource) && removed {
-            let service: Value = serde_json::from_slice(stored).unwrap_or_default();
-            let owner = service_ip::owner(&service);
-            self.inner
-                .services
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .release(&owner);
-        }
     }
 }

@@ -1,20 +1,13 @@
-//! CustomResourceDefinitions: accepted and established in the write that brings them, gone after their objects.
-
-use std::time::Duration;
+//! CustomResourceDefinitions: accepted and established in the write that brings them.
 
 use afloat_machinery::kinds::{Registry, Resource};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 
-use crate::delete::DeleteOptions;
-use crate::status::Status;
-use crate::write::{Change, finished, now};
-use crate::{ApiServer, view};
+use crate::view;
+use crate::write::now;
 
 /// Keeps a definition until its objects are gone.
-const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
-/// How long one attempt to empty a definition lasts; housekeeping makes the next.
-const CLEANUP_LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 
 pub(crate) fn is_crd(resource: &Resource) -> bool {
     resource.group == "apiextensions.k8s.io" && resource.plural == "customresourcedefinitions"
@@ -117,118 +110,4 @@ pub(crate) fn admit(registry: &Registry, old: Option<&Value>, crd: &mut Value) {
         stored.push(storage.into());
     }
     crd["status"] = json!({"acceptedNames": accepted, "conditions": conditions, "storedVersions": stored});
-}
-
-fn established(crd: &Value) -> bool {
-    let conditions = crd["status"]["conditions"].as_array().into_iter().flatten();
-    conditions
-        .into_iter()
-        .any(|c| c["type"] == "Established" && c["status"] == "True")
-}
-
-impl ApiServer {
-    /// Serves what a definition defines, or no longer. Reads the definition under the registry's lock, so that of two
-    /// writes the later one counts whoever comes here first.
-    pub(crate) fn register(&self, name: &str) {
-        let Some(definition) = definition(&self.registry()) else {
-            return;
-        };
-        let key = view::key(&definition, None, name);
-        let result = self.change_registry(|registry| {
-            let entry = self.inner.store.get(&key);
-            let crd: Option<Value> = entry.and_then(|entry| serde_json::from_slice(&entry.value).ok());
-            match crd {
-                Some(crd) if established(&crd) => registry.add_crd(&crd),
-                _ => {
-                    let (plural, group) = name.split_once('.').unwrap_or((name, ""));
-                    registry.remove_crd(group, plural);
-                    Ok(())
-                }
-            }
-        });
-        if let Err(why) = result {
-            tracing::warn!(crd = name, why, "definition cannot be served");
-        }
-    }
-
-    /// Empties a definition that is being deleted, in the background.
-    pub(crate) fn finish_crd(&self, name: &str) {
-        let (server, name) = (self.clone(), name.to_owned());
-        tokio::spawn(async move {
-            let deadline = Instant::now() + CLEANUP_LIMIT;
-            let mut pause = Duration::from_millis(5);
-            while Instant::now() < deadline {
-                match server.empty_crd(&name).await {
-                    Ok(true) => return,
-                    Ok(false) => {}
-                    Err(status) if status.reason == "NotFound" => return,
-                    Err(status) => tracing::warn!(crd = name, why = %status, "cannot empty definition"),
-                }
-                sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(2));
-            }
-        });
-    }
-
-    /// Deletes the objects of a definition; when none is left, the definition. True when all is done.
-    async fn empty_crd(&self, name: &str) -> Result<bool, Status> {
-        let registry = self.registry();
-        let definition = definition(&registry).ok_or_else(Status::no_such_resource)?;
-        let entry = self
-            .inner
-            .store
-            .get(&view::key(&definition, None, name))
-            .ok_or_else(|| Status::not_found(&definition, name))?;
-        let crd = view::parse(&definition, &entry.value)?;
-        if !crd["metadata"]["deletionTimestamp"].is_string() {
-            return Ok(true);
-        }
-        let (group, plural) = (
-            crd["spec"]["group"].as_str().unwrap_or_default(),
-            crd["spec"]["names"]["plural"].as_str().unwrap_or_default(),
-        );
-        if let Some(resource) = registry.all().find(|r| r.group == group && r.plural == plural) {
-            for entry in self.inner.store.list(&view::prefix(resource, None), None, 0).entries {
-                let object = view::parse(resource, &entry.value)?;
-                let namespace = resource.namespaced.then(|| view::meta(&object, "namespace"));
-                match Box::pin(self.remove(
-                    resource,
-                    namespace,
-                    view::meta(&object, "name"),
-                    &DeleteOptions::default(),
-                    None,
-                ))
-                .await
-                {
-                    Err(status) if status.reason != "NotFound" => return Err(status),
-                    _ => {}
-                }
-            }
-            if !self
-                .inner
-                .store
-                .list(&view::prefix(resource, None), None, 1)
-                .entries
-                .is_empty()
-            {
-                return Ok(false);
-            }
-        }
-        self.modify(&definition, None, name, false, |current| {
-            let mut new = current.clone();
-            let left: Vec<String> = view::finalizers(current)
-                .iter()
-                .filter(|f| *f != CLEANUP)
-                .map(ToString::to_string)
-                .collect();
-            view::metadata(&mut new).insert("finalizers".into(), left.into());
-            Ok(if finished(&definition, &new) {
-                Change::Remove(new)
-            } else {
-                Change::Put(new)
-            })
-        })
-        .await?;
-        Ok(true)
-    }
 }

@@ -226,9 +226,6 @@ impl ApiServer {
                 plan(resource, current, options, Timestamp::now())
             })
             .await?;
-        if crate::crd::is_crd(resource) && !options.dry_run {
-            self.finish_crd(name);
-        }
         Ok((written, warnings))
     }
 

@@ -10,11 +10,13 @@
 
 mod admission;
 mod auth;
+mod background;
 mod crd;
 mod delete;
 mod discovery;
 mod fields;
 mod filter;
+mod follow;
 mod metrics;
 mod openapi;
 pub mod pki;
@@ -44,14 +46,14 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use afloat_machinery::admission::Policies;
 use afloat_machinery::kinds::Registry;
 use afloat_store::Store;
 use bytes::Bytes;
+use follow::{Addresses, Bound, Definitions, Followed};
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -166,26 +168,18 @@ pub struct ApiServer {
 pub(crate) struct Inner {
     pub(crate) store: Store,
     pub(crate) options: Options,
-    registry: RwLock<Arc<Registry>>,
-    pub(crate) services: Mutex<service_ip::Allocations>,
+    definitions: Followed<Definitions>,
+    pub(crate) policies: Followed<Bound>,
+    pub(crate) addresses: Arc<Followed<Addresses>>,
     pub(crate) metrics: metrics::Metrics,
     pub(crate) signer: token::Signer,
     pub(crate) openapi: openapi::Cache,
-    pub(crate) policies: RwLock<Arc<Policies>>,
 }
 
 impl ApiServer {
     /// The kinds that are served now.
     pub(crate) fn registry(&self) -> Arc<Registry> {
-        Arc::clone(&self.inner.registry.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Changes the kinds that are served, and forgets what was derived from them.
-    pub(crate) fn change_registry<T>(&self, change: impl FnOnce(&mut Registry) -> T) -> T {
-        let mut registry = self.inner.registry.write().unwrap_or_else(PoisonError::into_inner);
-        let result = change(Arc::make_mut(&mut registry));
-        self.inner.openapi.forget();
-        result
+        self.inner.definitions.with(|definitions| definitions.registry())
     }
 
     /// A client in this process, without a socket. `user` is the identity of its requests (a member of

@@ -22,18 +22,21 @@ const V2_PROTOBUF: &[u8] = b"\x0a\x032.0\x12\x10\x0a\x0aKubernetes\x12\x02v1";
 /// Documents by path (`apis/apps/v1`) with a hash of each.
 type Documents = BTreeMap<String, (Bytes, u64)>;
 
-/// The documents, made when first asked for and forgotten when the kinds change.
+/// The documents and the kinds that they are of: made when first asked for, and anew when the kinds have changed.
 #[derive(Default)]
-pub(crate) struct Cache(Mutex<Option<Arc<Documents>>>);
+pub(crate) struct Cache(Mutex<Option<(Arc<Registry>, Arc<Documents>)>>);
 
 impl Cache {
-    pub(crate) fn forget(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    fn documents(&self, registry: &Registry) -> Arc<Documents> {
+    fn documents(&self, registry: &Arc<Registry>) -> Arc<Documents> {
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(slot.get_or_insert_with(|| Arc::new(documents(registry))))
+        match &*slot {
+            Some((known, documents)) if Arc::ptr_eq(known, registry) => Arc::clone(documents),
+            _ => {
+                let documents = Arc::new(documents(registry));
+                *slot = Some((Arc::clone(registry), Arc::clone(&documents)));
+                documents
+            }
+        }
     }
 }
 
@@ -65,7 +68,7 @@ pub(crate) fn v2(headers: &HeaderMap) -> Response<Body> {
 }
 
 /// `/openapi/v3` and below.
-pub(crate) fn v3(cache: &Cache, registry: &Registry, path: Option<&str>) -> Result<Response<Body>, Status> {
+pub(crate) fn v3(cache: &Cache, registry: &Arc<Registry>, path: Option<&str>) -> Result<Response<Body>, Status> {
     let documents = cache.documents(registry);
     let Some(path) = path else {
         let entry = |(path, (_, hash)): (&String, &(Bytes, u64))| {

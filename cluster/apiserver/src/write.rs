@@ -259,7 +259,6 @@ impl ApiServer {
             };
             match self.commit(key.clone(), decided, reserved).await {
                 Ok(written) => {
-                    self.written(resource, &written.value, remove);
                     return Ok(Written {
                         bytes: written.value,
                         changed: true,
@@ -368,10 +367,7 @@ impl ApiServer {
             };
         }
         match self.commit(key, Decided::Create(object), reserved).await {
-            Ok(entry) => {
-                self.written(resource, &entry.value, false);
-                Ok((entry.value, warnings))
-            }
+            Ok(entry) => Ok((entry.value, warnings)),
             Err(error) => Err(Status::from_store(error, resource, &name)),
         }
     }
