@@ -1,6 +1,6 @@
 //! What a few kinds need at the moment of their write.
 
-use afloat_machinery::kinds::Resource;
+use afloat_machinery::kinds::{Given, Resource};
 use afloat_store::{Entry, Error as StoreError, Expect};
 use serde_json::Value;
 
@@ -8,10 +8,6 @@ use crate::follow::Reservation;
 use crate::status::Status;
 use crate::write::{context, stamp};
 use crate::{ApiServer, crd, service_account, service_ip, view};
-
-fn is_service(resource: &Resource) -> bool {
-    resource.group.is_empty() && resource.plural == "services"
-}
 
 /// Admission plugin StorageObjectInUseProtection.
 fn protect(object: &mut Value, finalizer: &str) {
@@ -32,30 +28,15 @@ pub(crate) enum Decided {
 impl ApiServer {
     /// The last word on a new object.
     pub(crate) fn admit_create(&self, resource: &Resource, object: &mut Value) -> Result<Option<Reservation>, Status> {
-        if resource.group.is_empty() && resource.plural == "namespaces" {
-            let name = view::meta(object, "name").to_owned();
-            view::child(&mut object["metadata"], "labels").insert("kubernetes.io/metadata.name".into(), name.into());
+        if let Some(finalizer) = resource.builtin.and_then(|row| row.protection) {
+            protect(object, finalizer);
         }
-        if resource.group.is_empty() {
-            self.admit_core(resource, object)?;
+        match resource.given() {
+            Given::AccountToken if self.inner.options.mount_tokens => self.admit_pod(resource, object)?,
+            Given::StorageClass => self.default_class(object),
+            _ => {}
         }
         self.admit(resource, None, object)
-    }
-
-    fn admit_core(&self, resource: &Resource, object: &mut Value) -> Result<(), Status> {
-        match resource.plural.as_str() {
-            "pods" if self.inner.options.mount_tokens => self.admit_pod(resource, object),
-            "persistentvolumes" => {
-                protect(object, "kubernetes.io/pv-protection");
-                Ok(())
-            }
-            "persistentvolumeclaims" => {
-                protect(object, "kubernetes.io/pvc-protection");
-                self.default_class(object);
-                Ok(())
-            }
-            _ => Ok(()),
-        }
     }
 
     /// Admission plugin ServiceAccount. An account `default` that is still to be made is waited for by the node.
@@ -105,12 +86,13 @@ impl ApiServer {
 
     /// Puts back into a changed object what the server once added and the client left out, before anybody compares the two.
     pub(crate) fn complete_update(&self, resource: &Resource, old: &Value, new: &mut Value) -> Result<(), Status> {
-        if crd::is_crd(resource) {
-            crd::complete(new);
-        }
-        if is_service(resource) {
-            let refuse = |error| Status::invalid(resource, view::meta(old, "name"), &[error]);
-            service_ip::inherit(old, new).map_err(refuse)?;
+        match resource.given() {
+            Given::AcceptedNames => crd::complete(new),
+            Given::Addresses => {
+                let refuse = |error| Status::invalid(resource, view::meta(old, "name"), &[error]);
+                service_ip::inherit(old, new).map_err(refuse)?;
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -131,16 +113,19 @@ impl ApiServer {
         old: Option<&Value>,
         object: &mut Value,
     ) -> Result<Option<Reservation>, Status> {
-        if crd::is_crd(resource) {
-            crd::admit(&self.registry(), old, object);
+        match resource.given() {
+            Given::AcceptedNames => {
+                crd::admit(&self.registry(), old, object);
+                Ok(None)
+            }
+            Given::Addresses => {
+                let name = view::meta(object, "name").to_owned();
+                service_ip::reserve(&self.inner.addresses, old, object)
+                    .map(Some)
+                    .map_err(|error| Status::invalid(resource, &name, &[error]))
+            }
+            _ => Ok(None),
         }
-        if !is_service(resource) {
-            return Ok(None);
-        }
-        let name = view::meta(object, "name").to_owned();
-        service_ip::reserve(&self.inner.addresses, old, object)
-            .map(Some)
-            .map_err(|error| Status::invalid(resource, &name, &[error]))
     }
 
     /// Commits a decided write. Where something was reserved for it this goes on even if the client goes away, for that

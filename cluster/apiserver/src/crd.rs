@@ -9,10 +9,6 @@ use crate::write::now;
 /// Keeps a definition until its objects are gone.
 pub(crate) const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 
-pub(crate) fn is_crd(resource: &Resource) -> bool {
-    resource.group == "apiextensions.k8s.io" && resource.plural == "customresourcedefinitions"
-}
-
 /// The definition of definitions.
 pub(crate) fn definition(registry: &Registry) -> Option<std::sync::Arc<Resource>> {
     registry.resolve("apiextensions.k8s.io", "v1", "customresourcedefinitions")

@@ -1,6 +1,6 @@
 //! Delete: at once, after a grace period, or when the last finalizer has gone.
 
-use afloat_machinery::kinds::Resource;
+use afloat_machinery::kinds::{Deletion, Resource};
 use bytes::Bytes;
 use http::Response;
 use jiff::Timestamp;
@@ -104,7 +104,7 @@ pub(crate) fn plan(
     };
     view::metadata(&mut new).insert("deletionGracePeriodSeconds".into(), grace.into());
     set_finalizers(&mut new, options.propagation);
-    if is_namespace(resource) {
+    if resource.is_namespace() {
         view::child(&mut new, "status").insert("phase".into(), "Terminating".into());
     }
     Ok(if finished(resource, &new) {
@@ -114,12 +114,8 @@ pub(crate) fn plan(
     })
 }
 
-fn is_namespace(resource: &Resource) -> bool {
-    resource.group.is_empty() && resource.plural == "namespaces"
-}
-
-fn is_pod(resource: &Resource) -> bool {
-    resource.group.is_empty() && resource.plural == "pods"
+fn is_graceful(resource: &Resource) -> bool {
+    resource.deletion() == Deletion::Graceful
 }
 
 fn check_preconditions(resource: &Resource, current: &Value, options: &DeleteOptions) -> Result<(), Status> {
@@ -143,7 +139,7 @@ fn check_preconditions(resource: &Resource, current: &Value, options: &DeleteOpt
 fn first_grace(resource: &Resource, pod: &Value, options: &DeleteOptions) -> i64 {
     let over = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
     let unscheduled = pod["spec"]["nodeName"].as_str().unwrap_or_default().is_empty();
-    if !is_pod(resource) || over || unscheduled {
+    if !is_graceful(resource) || over || unscheduled {
         return 0;
     }
     let own = pod["spec"]["terminationGracePeriodSeconds"].as_i64();
@@ -158,7 +154,7 @@ fn shortened(resource: &Resource, pod: &Value, options: &DeleteOptions, at: &str
     let old = pod["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
     let new = options
         .grace_seconds
-        .filter(|_| is_pod(resource))
+        .filter(|_| is_graceful(resource))
         .map(|g| if g < 0 { 1 } else { g })?;
     let end: Timestamp = at.parse().ok()?;
     (new < old).then(|| (new, after(end, new - old)))
@@ -199,7 +195,7 @@ impl ApiServer {
                 .wrote(&call.user, "delete", &call.resource, "", call.namespace());
         }
         let last = view::parse(&call.resource, &written.bytes)?;
-        if finished(&call.resource, &last) && !is_pod(&call.resource) {
+        if finished(&call.resource, &last) && !is_graceful(&call.resource) {
             let status = success(&call.resource, call.name(), view::meta(&last, "uid"));
             let answer = reply::rendered(200, call.accept, status.to_string().into())?;
             return Ok(reply::with_warnings(answer, &warnings));
@@ -219,7 +215,7 @@ impl ApiServer {
         let mut warnings = Vec::new();
         let written = self
             .modify(resource, namespace, name, options.dry_run, |current| {
-                if is_namespace(resource) && matches!(name, "default" | "kube-system" | "kube-public") {
+                if resource.is_namespace() && matches!(name, "default" | "kube-system" | "kube-public") {
                     return Err(Status::forbidden(resource, name, "this namespace may not be deleted"));
                 }
                 warnings = self.ask_policies(call, Some(current), None, options.dry_run)?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use afloat_machinery::kinds::{Registry, Resource};
+use afloat_machinery::kinds::{Registry, Resource, Serving};
 use http::{HeaderMap, Response, header};
 use serde_json::{Value, json};
 
@@ -129,12 +129,10 @@ fn group_entry(group: &str, versions: &[String]) -> Value {
 }
 
 fn verbs(resource: &Resource) -> Vec<&'static str> {
-    if resource.measured {
-        vec!["get", "list"]
-    } else if resource.virtual_only {
-        vec!["create"]
-    } else {
-        VERBS.to_vec()
+    match resource.serving() {
+        Serving::Stored => VERBS.to_vec(),
+        Serving::Review(_) => vec!["create"],
+        Serving::Measured => vec!["get", "list"],
     }
 }
 

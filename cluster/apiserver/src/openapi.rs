@@ -113,7 +113,7 @@ fn document(registry: &Registry, base: &str, group: &str, version: &str) -> Valu
             format!("/{base}/{}", r.plural)
         };
         paths.insert(root.clone(), collection(r, &reference));
-        if !r.virtual_only {
+        if r.is_stored() {
             paths.insert(format!("{root}/{{name}}"), item(r, &reference));
             for name in own_subresources(r) {
                 paths.insert(format!("{root}/{{name}}/{name}"), part(r, &reference));
@@ -194,7 +194,7 @@ fn operation(r: &Resource, action: &str, reference: &Value, bodies: &[&str]) -> 
 
 fn collection(r: &Resource, reference: &Value) -> Value {
     let mut path = json!({"post": operation(r, "post", reference, &["application/json", "application/yaml"])});
-    if !r.virtual_only {
+    if r.is_stored() {
         path["get"] = operation(r, "list", reference, &[]);
     }
     if r.namespaced {

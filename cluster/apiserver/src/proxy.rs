@@ -116,7 +116,7 @@ impl ApiServer {
     ) -> Result<Response<Body>, Status> {
         let name = path.name.as_deref().unwrap_or_default();
         let action = path.subresource.as_deref().unwrap_or_default();
-        if !resource.group.is_empty() || resource.plural != "pods" || action == "proxy" {
+        if !resource.subresources.contains(&action) || action == "proxy" {
             return Err(Status::no_such_resource());
         }
         let key = view::key(resource, path.namespace.as_deref(), name);

@@ -1,5 +1,6 @@
 //! Reviews: questions that are answered and not stored.
 
+use afloat_machinery::kinds::Review;
 use bytes::Bytes;
 use http::Response;
 use serde_json::{Value, json};
@@ -12,22 +13,22 @@ use crate::{ApiServer, Body, reply, view};
 
 impl ApiServer {
     /// POST of a review. Everybody who is authenticated may do everything, so the answers are short.
-    pub(crate) fn review(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
+    pub(crate) fn review(&self, call: &Call, asked: Review, body: &Bytes) -> Result<Response<Body>, Status> {
         let mut review = document(&call.content_type, body)?;
         if !review.is_object() {
             return Err(Status::bad_request("the body must be an object"));
         }
         review["apiVersion"] = view::api_version(&call.resource).into();
         review["kind"] = call.resource.kind.as_str().into();
-        review["status"] = match call.resource.plural.as_str() {
-            "selfsubjectreviews" => json!({"userInfo": {"username": call.user.name, "groups": call.user.groups}}),
-            "selfsubjectrulesreviews" => json!({
+        review["status"] = match asked {
+            Review::Subject => json!({"userInfo": {"username": call.user.name, "groups": call.user.groups}}),
+            Review::Rules => json!({
                 "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
                 "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
                 "incomplete": false,
             }),
-            "tokenreviews" => self.review_token(&review),
-            _ => json!({"allowed": true}),
+            Review::Token => self.review_token(&review),
+            Review::Access => json!({"allowed": true}),
         };
         reply::rendered(201, call.accept, review.to_string().into())
     }

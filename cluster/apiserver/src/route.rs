@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use afloat_machinery::kinds::Resource;
+use afloat_machinery::kinds::{Resource, Serving};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Response, header};
@@ -205,14 +205,15 @@ impl ApiServer {
         if call.path.subresource.is_some() {
             return self.subresource(call, body).await;
         }
-        if call.resource.measured {
-            return self.measured(call).await;
-        }
-        if call.resource.virtual_only {
-            return match call.verb {
-                "create" if call.path.name.is_none() => self.review(call, body),
-                _ => Err(Status::method_not_allowed()),
-            };
+        match call.resource.serving() {
+            Serving::Stored => {}
+            Serving::Measured => return self.measured(call).await,
+            Serving::Review(review) => {
+                return match call.verb {
+                    "create" if call.path.name.is_none() => self.review(call, review, body),
+                    _ => Err(Status::method_not_allowed()),
+                };
+            }
         }
         match (call.verb, call.path.name.is_some()) {
             ("get", true) => self.get(call),

@@ -29,9 +29,7 @@ impl ApiServer {
     /// A request for a subresource.
     pub(crate) async fn subresource(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
         let name = call.subresource();
-        let core = call.resource.group.is_empty();
-        let known = has(&call.resource, name) || (core && call.resource.plural == "namespaces" && name == "finalize");
-        if !known {
+        if !has(&call.resource, name) {
             return Err(Status::no_such_resource());
         }
         match (name, call.verb) {
@@ -44,7 +42,7 @@ impl ApiServer {
                 self.change_part(call, body, Part::EphemeralContainers).await
             }
             ("resize", "update" | "patch") => self.change_part(call, body, Part::Resize).await,
-            ("token", "create") if core => self.token(call, body),
+            ("token", "create") => self.token(call, body),
             ("finalize", "update") => self.finalize(call, body).await,
             _ => Err(Status::method_not_allowed()),
         }

@@ -60,7 +60,7 @@ struct EventStream {
 impl ApiServer {
     /// GET with `watch=1`.
     pub(crate) fn watch(&self, call: &Call) -> Result<Response<Body>, Status> {
-        if call.path.subresource.is_some() || call.resource.virtual_only {
+        if call.path.subresource.is_some() || !call.resource.is_stored() {
             return Err(Status::method_not_allowed());
         }
         let filter = Filter::parse(&call.resource, &call.query, &call.path)?;

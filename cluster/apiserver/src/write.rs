@@ -81,9 +81,7 @@ fn checked(checked: Checked, resource: &Resource, name: &str) -> Result<Vec<Stri
 /// Whether an object that is being deleted has nothing left to wait for.
 pub(crate) fn finished(resource: &Resource, object: &Value) -> bool {
     let meta = &object["metadata"];
-    let waits = resource.plural == "namespaces"
-        && resource.group.is_empty()
-        && object["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
+    let waits = resource.is_namespace() && object["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
     meta["deletionTimestamp"].is_string()
         && view::finalizers(object).is_empty()
         && meta["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0

@@ -6,6 +6,8 @@
 
 mod expression;
 mod matching;
+mod read;
+mod request;
 #[cfg(test)]
 mod tests;
 
@@ -14,60 +16,16 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::kinds::Resource;
 pub(crate) use expression::Expression;
 use expression::Scope;
 use matching::Constraints;
+use read::{items, text, texts};
+pub use request::{Operation, Request};
+
+use crate::resource::Resource;
 
 /// What a validation may say the reason of its refusal is; `Invalid` is the default.
 pub const REASONS: [&str; 4] = ["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"];
-
-/// What a client wants to do with an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    /// Store a new one.
-    Create,
-    /// Change it.
-    Update,
-    /// Delete it, or begin to.
-    Delete,
-}
-
-impl Operation {
-    /// As the API has it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Create => "CREATE",
-            Self::Update => "UPDATE",
-            Self::Delete => "DELETE",
-        }
-    }
-}
-
-/// A request, as policies see it.
-#[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    /// What the object is one of.
-    pub resource: &'a Resource,
-    /// `status` and the like; empty for the object itself.
-    pub subresource: &'a str,
-    /// What is to be done.
-    pub operation: Operation,
-    /// The object's name.
-    pub name: &'a str,
-    /// Its namespace; None if the kind is not in namespaces.
-    pub namespace: Option<&'a Value>,
-    /// As it will be stored; None in a deletion.
-    pub object: Option<&'a Value>,
-    /// As it is stored; None in a creation.
-    pub old: Option<&'a Value>,
-    /// Who asks.
-    pub user: &'a str,
-    /// The user's groups.
-    pub groups: &'a [String],
-    /// Whether nothing will be stored.
-    pub dry_run: bool,
-}
 
 /// What the policies say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -163,7 +121,7 @@ impl Policies {
     /// to no policy does nothing, and so does a policy without a binding.
     pub fn look_at(&self, resource: &Resource) -> bool {
         let bound = |binding: &Arc<Binding>| self.policies.contains_key(&binding.policy);
-        resource.group != "admissionregistration.k8s.io" && self.bindings.values().any(bound)
+        !resource.builtin.is_some_and(|row| row.beyond_policies) && self.bindings.values().any(bound)
     }
 
     /// What the policies say of a request. Of those that deny it the first one is named, as Kubernetes does.
@@ -302,16 +260,4 @@ impl Validation {
 
 fn resulted(expression: &Expression, error: &str) -> String {
     format!("expression '{}' resulted in error: {error}", expression.text())
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
-fn items(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
-}
-
-fn texts(value: &Value) -> Vec<String> {
-    items(value).filter_map(Value::as_str).map(str::to_owned).collect()
 }

@@ -1,5 +1,6 @@
 //! `serviceaccounts/token`: a TokenRequest is answered with a token.
 
+use afloat_machinery::kinds::BindsTokens;
 use bytes::Bytes;
 use http::Response;
 use serde_json::{Value, json};
@@ -89,16 +90,15 @@ impl ApiServer {
             return Ok(());
         }
         let text = |field: &str| reference[field].as_str().unwrap_or_default();
-        let plural = match (text("apiVersion"), text("kind")) {
-            ("v1", "Pod") => "pods",
-            ("v1", "Node") => "nodes",
-            ("v1", "Secret") => "secrets",
-            (version, kind) => {
-                let why = format!("cannot bind token for serviceaccount to a type {version}, Kind={kind}");
-                return Err(Status::bad_request(why));
-            }
+        let registry = self.registry();
+        let resource = registry.by_kind(text("apiVersion"), text("kind"));
+        let bound = resource.and_then(|resource| Some((resource.builtin?.binds_tokens?, resource)));
+        let Some((bound, resource)) = bound else {
+            let (version, kind) = (text("apiVersion"), text("kind"));
+            let why = format!("cannot bind token for serviceaccount to a type {version}, Kind={kind}");
+            return Err(Status::bad_request(why));
         };
-        let object = self.stored(call, plural, text("name"))?;
+        let object = self.stored(call, &resource.plural, text("name"))?;
         let own = named(&object);
         if !text("uid").is_empty() && text("uid") != own.uid {
             let why = format!(
@@ -108,8 +108,8 @@ impl ApiServer {
             );
             return Err(Status::conflict(&call.resource, call.name(), &why));
         }
-        match plural {
-            "pods" => {
+        match bound {
+            BindsTokens::Pod => {
                 let account = object["spec"]["serviceAccountName"].as_str().unwrap_or_default();
                 if account != call.name() {
                     let why = format!(
@@ -122,8 +122,8 @@ impl ApiServer {
                 statement.node = node.and_then(|name| Some(named(&self.stored(call, "nodes", name).ok()?)));
                 statement.pod = Some(own);
             }
-            "nodes" => statement.node = Some(own),
-            _ => statement.secret = Some(own),
+            BindsTokens::Node => statement.node = Some(own),
+            BindsTokens::Secret => statement.secret = Some(own),
         }
         Ok(())
     }

@@ -2,10 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{each, probe, set, set_text, text};
+use super::probe;
+use crate::json::{each, set, set_text, text};
 
 /// Defaults of one container, whichever list it is in.
-pub(super) fn default_container(container: &mut Map<String, Value>) {
+pub(crate) fn default_container(container: &mut Map<String, Value>) {
     let policy = default_pull_policy(text(container.get("image")));
     set_text(container, "imagePullPolicy", policy);
     set_text(container, "terminationMessagePath", "/dev/termination-log");
@@ -40,7 +41,7 @@ fn default_pull_policy(image: &str) -> &'static str {
 }
 
 /// A port of a pod in the host's network is the host's port.
-pub(super) fn host_port(port: &mut Map<String, Value>) {
+pub(crate) fn host_port(port: &mut Map<String, Value>) {
     if let Some(number) = port.get("containerPort").cloned() {
         set(Some(port), "hostPort", || number);
     }

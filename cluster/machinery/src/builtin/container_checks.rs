@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{list, probe, resources, text};
+use super::{probe, resources};
 use crate::FieldError;
 use crate::field::{child, duplicate, forbidden, index, invalid, not_found, not_supported, required};
+use crate::json::{list, text};
 use crate::names;
 
 const PULL_POLICIES: &[&str] = &["Always", "IfNotPresent", "Never"];
@@ -16,17 +17,17 @@ const HANDLERS: &[&str] = &["exec", "httpGet", "tcpSocket", "sleep"];
 
 /// What a container may refer to, and which list it is in.
 #[derive(Clone, Copy)]
-pub(super) struct Where<'a> {
+pub(crate) struct Where<'a> {
     /// Names of the pod's volumes.
-    pub(super) volumes: &'a BTreeSet<&'a str>,
+    pub(crate) volumes: &'a BTreeSet<&'a str>,
     /// It is an init container.
-    pub(super) init: bool,
+    pub(crate) init: bool,
     /// The pod's containers are never restarted.
-    pub(super) never: bool,
+    pub(crate) never: bool,
 }
 
 /// Checks one container at `path`.
-pub(super) fn container(container: &Value, path: &str, place: Where<'_>, errors: &mut Vec<FieldError>) {
+pub(crate) fn container(container: &Value, path: &str, place: Where<'_>, errors: &mut Vec<FieldError>) {
     let name = text(container.get("name"));
     if name.is_empty() {
         errors.push(required(child(path, "name"), ""));
@@ -160,7 +161,7 @@ fn in_range(number: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// Two containers of a pod cannot have the same port of the host.
-pub(super) fn port_conflicts(containers: &[Value], path: &str, errors: &mut Vec<FieldError>) {
+pub(crate) fn port_conflicts(containers: &[Value], path: &str, errors: &mut Vec<FieldError>) {
     let mut taken = BTreeSet::new();
     for (i, container) in containers.iter().enumerate() {
         for (j, port) in list(Some(container), "ports").iter().enumerate() {

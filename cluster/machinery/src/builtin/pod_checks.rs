@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::container_checks::{self, Where};
-use super::{list, probe, security_checks, text};
+use super::{probe, security_checks};
 use crate::FieldError;
 use crate::field::{child, duplicate, index, invalid, not_supported, required};
+use crate::json::{list, text};
 use crate::names;
 
 const RESTART_POLICIES: &[&str] = &["Always", "OnFailure", "Never"];
@@ -15,14 +16,14 @@ const DNS_POLICIES: &[&str] = &["ClusterFirstWithHostNet", "ClusterFirst", "Defa
 const EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
 /// Checks a Pod.
-pub(super) fn pod(pod: &Value) -> Vec<FieldError> {
+pub(crate) fn pod(pod: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     spec(pod.get("spec"), "spec", &mut errors);
     errors
 }
 
 /// Checks a PodSpec at `path`.
-pub(super) fn spec(spec: Option<&Value>, path: &str, errors: &mut Vec<FieldError>) {
+pub(crate) fn spec(spec: Option<&Value>, path: &str, errors: &mut Vec<FieldError>) {
     let Some(spec) = spec.filter(|s| s.is_object()) else {
         // Kubernetes' zero value of a spec has no containers.
         errors.push(required(child(path, "containers"), ""));
@@ -205,8 +206,21 @@ fn tolerations(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
+/// What one should know about a pod.
+pub(crate) fn pod_warnings(pod: &Value) -> Vec<String> {
+    warnings(pod.get("spec"), "spec")
+}
+
+/// What one should know about the pods of a workload.
+pub(crate) fn template_warnings(workload: &Value) -> Vec<String> {
+    warnings(
+        crate::get(workload, &["spec", "template", "spec"]),
+        "spec.template.spec",
+    )
+}
+
 /// What Kubernetes warns of in a pod: here, the same environment variable twice.
-pub(super) fn warnings(spec: Option<&Value>, path: &str) -> Vec<String> {
+fn warnings(spec: Option<&Value>, path: &str) -> Vec<String> {
     let mut warnings = Vec::new();
     for (i, container) in list(spec, "containers").iter().enumerate() {
         let mut seen = BTreeSet::new();

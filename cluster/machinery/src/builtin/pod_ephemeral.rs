@@ -3,9 +3,9 @@
 
 use serde_json::{Map, Value};
 
-use super::{list, text};
 use crate::FieldError;
 use crate::field::{child, forbidden, index, not_found, required};
+use crate::json::{list, text};
 
 const PATH: &str = "spec.ephemeralContainers";
 /// Fields of a container that one without guarantees cannot have.
@@ -21,7 +21,7 @@ const FORBIDDEN: [&str; 8] = [
 ];
 
 /// The old pod with the ephemeral containers of the new one: nothing else changes.
-pub(super) fn keep_all_but_ephemeral_containers(old: &Value, new: &mut Value) {
+pub(crate) fn keep_all_but_ephemeral_containers(old: &Value, new: &mut Value) {
     let mut result = old.clone();
     let wanted = new
         .get("spec")
@@ -37,7 +37,7 @@ pub(super) fn keep_all_but_ephemeral_containers(old: &Value, new: &mut Value) {
 }
 
 /// Checks a new pod, which has none.
-pub(super) fn validate_create(pod: &Value) -> Vec<FieldError> {
+pub(crate) fn validate_create(pod: &Value) -> Vec<FieldError> {
     if list(pod.get("spec"), "ephemeralContainers").is_empty() {
         return vec![];
     }
@@ -45,7 +45,7 @@ pub(super) fn validate_create(pod: &Value) -> Vec<FieldError> {
 }
 
 /// Checks the step from one pod to the next.
-pub(super) fn validate(old: &Value, new: &Value) -> Vec<FieldError> {
+pub(crate) fn validate(old: &Value, new: &Value) -> Vec<FieldError> {
     let (before, after) = (
         list(old.get("spec"), "ephemeralContainers"),
         list(new.get("spec"), "ephemeralContainers"),

@@ -6,16 +6,16 @@ use serde_json::{Map, Value, json};
 
 use super::pod::qos_class;
 use super::resources::RESIZABLE;
-use super::{list, text};
 use crate::FieldError;
 use crate::field::{child, forbidden, index, invalid};
+use crate::json::{list, text};
 use crate::quantity;
 
 const LISTS: [&str; 2] = ["containers", "initContainers"];
 
 /// The old pod with the resources and resize policies of the new one. Containers that were added, removed, renamed or
 /// reordered stay as they are, for the validation to find.
-pub(super) fn keep_all_but_resources(old: &Value, new: &mut Value) {
+pub(crate) fn keep_all_but_resources(old: &Value, new: &mut Value) {
     let mut result = old.clone();
     if same_containers(old, new) {
         for key in LISTS {
@@ -47,7 +47,7 @@ fn same_containers(old: &Value, new: &Value) -> bool {
 }
 
 /// Checks the step from one pod to the next.
-pub(super) fn validate(old: &Value, new: &Value) -> Vec<FieldError> {
+pub(crate) fn validate(old: &Value, new: &Value) -> Vec<FieldError> {
     let refuse = |why: &str| vec![forbidden("", why)];
     if [old, new].into_iter().any(has_pod_resources) {
         return refuse("pods with pod-level resources cannot be resized");

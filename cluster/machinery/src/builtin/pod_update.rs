@@ -5,9 +5,9 @@
 
 use serde_json::{Map, Value};
 
-use super::{list, text};
 use crate::FieldError;
 use crate::field::{child, forbidden, index, invalid};
+use crate::json::{list, text};
 
 const RULE: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
@@ -15,7 +15,7 @@ const RULE: &str = "pod updates may not change fields other than `spec.container
 const NAMED_FIELDS: usize = 10;
 
 /// Checks the step from one pod to the next.
-pub(super) fn validate(old: &Value, new: &Value) -> Vec<FieldError> {
+pub(crate) fn validate(old: &Value, new: &Value) -> Vec<FieldError> {
     // What is stored may be older than a default that the new form has been given.
     let mut old = old.clone();
     super::pod::default_pod(&mut old);

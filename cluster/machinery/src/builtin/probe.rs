@@ -2,12 +2,12 @@
 
 use serde_json::{Map, Value};
 
-use super::{each, set, set_number, set_text, text};
 use crate::FieldError;
 use crate::field::{child, error, forbidden, invalid, not_supported, required};
+use crate::json::{each, set, set_number, set_text, text};
 
 /// Defaults of a probe.
-pub(super) fn default_probe(probe: &mut Map<String, Value>) {
+pub(crate) fn default_probe(probe: &mut Map<String, Value>) {
     set_number(probe, "timeoutSeconds", 1);
     set_number(probe, "periodSeconds", 10);
     set_number(probe, "successThreshold", 1);
@@ -17,13 +17,13 @@ pub(super) fn default_probe(probe: &mut Map<String, Value>) {
 }
 
 /// Defaults of an `httpGet`.
-pub(super) fn default_http(http: &mut Map<String, Value>) {
+pub(crate) fn default_http(http: &mut Map<String, Value>) {
     set_text(http, "path", "/");
     set_text(http, "scheme", "HTTP");
 }
 
 /// Checks one probe. `once`: only a single success counts (liveness, startup).
-pub(super) fn check_probe(probe: &Value, path: &str, once: bool, errors: &mut Vec<FieldError>) {
+pub(crate) fn check_probe(probe: &Value, path: &str, once: bool, errors: &mut Vec<FieldError>) {
     check_handler(probe, path, &["exec", "httpGet", "tcpSocket", "grpc"], errors);
     for key in [
         "initialDelaySeconds",
@@ -65,7 +65,7 @@ pub(super) fn check_probe(probe: &Value, path: &str, once: bool, errors: &mut Ve
 }
 
 /// Checks that exactly one handler is there, and that it is complete.
-pub(super) fn check_handler(handler: &Value, path: &str, kinds: &[&str], errors: &mut Vec<FieldError>) {
+pub(crate) fn check_handler(handler: &Value, path: &str, kinds: &[&str], errors: &mut Vec<FieldError>) {
     let present: Vec<&str> = kinds
         .iter()
         .copied()
@@ -83,7 +83,7 @@ pub(super) fn check_handler(handler: &Value, path: &str, kinds: &[&str], errors:
 
 fn check_one(kind: &str, handler: &Value, path: &str, errors: &mut Vec<FieldError>) {
     match kind {
-        "exec" if super::list(Some(handler), "command").is_empty() => {
+        "exec" if crate::json::list(Some(handler), "command").is_empty() => {
             errors.push(required(child(path, "command"), ""));
         }
         "httpGet" => {
@@ -106,7 +106,7 @@ fn check_one(kind: &str, handler: &Value, path: &str, errors: &mut Vec<FieldErro
 }
 
 /// Checks that the `sleep` hooks of a container at `path` end within the pod's grace period, where that is a number itself.
-pub(super) fn check_sleeps(container: &Value, grace: Option<i64>, path: &str, errors: &mut Vec<FieldError>) {
+pub(crate) fn check_sleeps(container: &Value, grace: Option<i64>, path: &str, errors: &mut Vec<FieldError>) {
     let Some(grace) = grace else { return };
     for hook in ["postStart", "preStop"] {
         let seconds = container
@@ -121,7 +121,7 @@ pub(super) fn check_sleeps(container: &Value, grace: Option<i64>, path: &str, er
 }
 
 /// Checks a port that may be a number or a container port's name.
-pub(super) fn check_port(port: Option<&Value>, path: &str, errors: &mut Vec<FieldError>) {
+pub(crate) fn check_port(port: Option<&Value>, path: &str, errors: &mut Vec<FieldError>) {
     match port {
         Some(Value::Number(n)) if n.as_i64().is_some_and(|n| (1..=65_535).contains(&n)) => {}
         Some(Value::String(name)) => {
@@ -137,4 +137,4 @@ pub(super) fn check_port(port: Option<&Value>, path: &str, errors: &mut Vec<Fiel
 }
 
 /// Kubernetes' text for a port number out of range.
-pub(super) const PORT_RANGE: &str = "must be between 1 and 65535, inclusive";
+pub(crate) const PORT_RANGE: &str = "must be between 1 and 65535, inclusive";

@@ -2,13 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{each, list, set, text};
 use crate::FieldError;
 use crate::field::{child, duplicate, index, invalid, not_supported, required};
+use crate::json::{each, list, set, text};
 use crate::quantity;
 
 /// A limit without a request is the request as well.
-pub(super) fn requests_from_limits(container: &mut Map<String, Value>) {
+pub(crate) fn requests_from_limits(container: &mut Map<String, Value>) {
     each(container, "resources", |resources| {
         let Some(Value::Object(limits)) = resources.get("limits").cloned() else {
             return;
@@ -26,11 +26,11 @@ pub(super) fn requests_from_limits(container: &mut Map<String, Value>) {
 }
 
 /// The resources that may change in a living pod.
-pub(super) const RESIZABLE: &[&str] = &["cpu", "memory"];
+pub(crate) const RESIZABLE: &[&str] = &["cpu", "memory"];
 const RESIZE_POLICIES: &[&str] = &["NotRequired", "RestartContainer"];
 
 /// A container with a request is resized without a restart, unless it says otherwise.
-pub(super) fn default_resize_policy(container: &mut Map<String, Value>) {
+pub(crate) fn default_resize_policy(container: &mut Map<String, Value>) {
     for name in RESIZABLE {
         let requests = container.get("resources").and_then(|r| r.get("requests"));
         if requests.and_then(|r| r.get(*name)).is_none_or(Value::is_null) {
@@ -46,7 +46,7 @@ pub(super) fn default_resize_policy(container: &mut Map<String, Value>) {
 }
 
 /// Checks `resizePolicy` of a container at `path`; `never`: the pod's containers are never restarted.
-pub(super) fn check_resize_policy(container: &Value, path: &str, never: bool, errors: &mut Vec<FieldError>) {
+pub(crate) fn check_resize_policy(container: &Value, path: &str, never: bool, errors: &mut Vec<FieldError>) {
     let path = child(path, "resizePolicy");
     let mut seen = Vec::new();
     for (i, policy) in list(Some(container), "resizePolicy").iter().enumerate() {
@@ -70,14 +70,14 @@ pub(super) fn check_resize_policy(container: &Value, path: &str, never: bool, er
 }
 
 /// Whether the container has a cpu or memory figure above zero in `requests` or `limits`.
-pub(super) fn has_compute(container: &Value, which: &str) -> bool {
+pub(crate) fn has_compute(container: &Value, which: &str) -> bool {
     RESIZABLE
         .iter()
         .any(|name| amount(container, which, name).is_some_and(|n| n > 0))
 }
 
 /// Whether cpu and memory have limits that equal the requests.
-pub(super) fn is_guaranteed(container: &Value) -> bool {
+pub(crate) fn is_guaranteed(container: &Value) -> bool {
     RESIZABLE.iter().all(|name| {
         let limit = amount(container, "limits", name);
         let request = amount(container, "requests", name).or(limit);
@@ -90,7 +90,7 @@ fn amount(container: &Value, which: &str, name: &str) -> Option<i128> {
 }
 
 /// Checks the `resources` of a container.
-pub(super) fn check(resources: Option<&Value>, path: &str, errors: &mut Vec<FieldError>) {
+pub(crate) fn check(resources: Option<&Value>, path: &str, errors: &mut Vec<FieldError>) {
     let Some(resources) = resources else { return };
     for which in ["limits", "requests"] {
         let Some(Value::Object(amounts)) = resources.get(which) else {

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use super::{list, text};
 use crate::FieldError;
 use crate::field::{child, duplicate, forbidden, index, invalid, not_supported, required};
+use crate::json::{list, text};
 use crate::names;
 
 const IDS: &str = "must be between 0 and 2147483647, inclusive";
@@ -56,7 +56,7 @@ const SIGNALS: &[&str] = &[
 ];
 
 /// Checks a PodSpec at `path`.
-pub(super) fn spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(crate) fn spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
     let context = spec.get("securityContext").unwrap_or(&Value::Null);
     let place = child(path, "securityContext");
     both(context, &place, errors);
