@@ -1,10 +1,14 @@
 //! Who is asking. Authentication is by client certificate (see `serve.rs`) or bearer token; whoever is authenticated may
 //! do everything.
 
+mod reviews;
+pub(crate) mod token;
+mod token_request;
+
 use http::{HeaderMap, header};
 use serde_json::{Value, json};
 
-use crate::token::{ISSUER, Named, Statement};
+use crate::auth::token::{ISSUER, Named, Statement};
 use crate::{ApiServer, view};
 
 /// An identity.

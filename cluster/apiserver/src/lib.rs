@@ -8,37 +8,18 @@
 //! anybody who is authenticated may do anything; protobuf is read but not written; a paged list reads each page from the present
 //! state, so that an object may be missed or seen twice if it is renamed (that is, replaced) meanwhile.
 
-mod admission;
+mod admit;
 mod auth;
 mod background;
-mod crd;
-mod delete;
-mod discovery;
-mod fields;
-mod filter;
 mod follow;
+mod kubelet;
 mod metrics;
-mod openapi;
 pub mod pki;
-mod policy;
-mod protobuf;
-mod proxy;
 mod read;
-mod reply;
-mod request;
-mod reviews;
-mod route;
 mod serve;
-mod service_account;
-mod service_ip;
 mod start;
-mod status;
-mod subresource;
-mod table;
-mod token;
-mod usage;
 mod view;
-mod watch;
+mod wire;
 mod write;
 
 use std::convert::Infallible;
@@ -60,7 +41,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub use auth::User;
 pub use metrics::WriteCount;
 pub use pki::Pki;
-pub use status::Status;
+pub use wire::status::Status;
 
 /// Body of a response.
 pub type Body = UnsyncBoxBody<Bytes, tower::BoxError>;
@@ -148,7 +129,7 @@ pub enum Error {
     },
     /// The key of tokens cannot be used.
     #[error("{0}")]
-    TokenKey(#[from] token::KeyError),
+    TokenKey(#[from] auth::token::KeyError),
     /// A stored object cannot be read.
     #[error("stored object {key} is unreadable: {why}")]
     Corrupt {
@@ -172,8 +153,8 @@ pub(crate) struct Inner {
     pub(crate) policies: Followed<Bound>,
     pub(crate) addresses: Arc<Followed<Addresses>>,
     pub(crate) metrics: metrics::Metrics,
-    pub(crate) signer: token::Signer,
-    pub(crate) openapi: openapi::Cache,
+    pub(crate) signer: auth::token::Signer,
+    pub(crate) openapi: serve::openapi::Cache,
 }
 
 impl ApiServer {

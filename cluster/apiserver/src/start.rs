@@ -6,8 +6,10 @@ use afloat_machinery::kinds::Registry;
 use afloat_store::Store;
 use serde_json::json;
 
+use crate::auth::token;
 use crate::follow::{Addresses, Bound, Definitions, Followed};
-use crate::{ApiServer, Error, Inner, Options, metrics, openapi, token, view};
+use crate::serve::openapi;
+use crate::{ApiServer, Error, Inner, Options, metrics, view};
 
 /// Namespaces that exist from the beginning.
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];

@@ -7,7 +7,7 @@ use afloat_machinery::kinds::Resource;
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::status::Status;
+use crate::wire::status::Status;
 
 /// Name of a group's part in store keys.
 fn group_key(resource: &Resource) -> &str {

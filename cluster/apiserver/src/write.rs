@@ -1,6 +1,9 @@
 //! Create, update and patch. One loop, [`ApiServer::modify`], stands behind every change of an object that exists: it
 //! decides on what is stored now, writes only if that is still so, and writes nothing if nothing changes.
 
+pub(crate) mod delete;
+mod subresource;
+
 use afloat_machinery::kinds::Resource;
 use afloat_machinery::patch::{self, PatchError, PatchType};
 use afloat_machinery::strategy::{self, Part};
@@ -11,11 +14,14 @@ use http::Response;
 use rand::Rng;
 use serde_json::Value;
 
-use crate::admission::Decided;
-use crate::request::Accept;
-use crate::route::{Call, document};
-use crate::status::Status;
-use crate::{ApiServer, Body, fields, reply, table, view};
+use crate::admit::Decided;
+use crate::read::table;
+use crate::serve::route::{Call, document};
+use crate::wire::fields;
+use crate::wire::reply;
+use crate::wire::request::Accept;
+use crate::wire::status::Status;
+use crate::{ApiServer, Body, view};
 
 /// How often a write that carries no precondition is decided anew when somebody else was faster.
 const RETRIES: usize = 64;
@@ -458,7 +464,7 @@ impl ApiServer {
         &self,
         resource: &Resource,
         accept: Accept,
-        query: &crate::request::Query,
+        query: &crate::wire::request::Query,
         code: u16,
         stored: &Bytes,
         warnings: &[String],

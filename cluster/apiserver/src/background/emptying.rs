@@ -10,9 +10,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::{ticks, upgrade};
-use crate::crd::{CLEANUP, definition};
-use crate::delete::DeleteOptions;
-use crate::status::Status;
+use crate::admit::definition::{CLEANUP, definition};
+use crate::wire::status::Status;
+use crate::write::delete::DeleteOptions;
 use crate::write::{Change, finished};
 use crate::{ApiServer, Inner, view};
 

@@ -8,8 +8,8 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use serde_json::Value;
 
 use crate::Body;
-use crate::request::Accept;
-use crate::status::Status;
+use crate::wire::request::Accept;
+use crate::wire::status::Status;
 
 /// A body in one piece.
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {

@@ -1,13 +1,21 @@
 //! What a few kinds need at the moment of their write.
 
+pub(crate) mod definition;
+mod policy;
+mod service;
+mod service_account;
+
 use afloat_machinery::kinds::{Given, Resource};
 use afloat_store::{Entry, Error as StoreError, Expect};
 use serde_json::Value;
 
+use crate::admit::definition as crd;
+use crate::admit::service as service_ip;
+use crate::admit::service_account;
 use crate::follow::Reservation;
-use crate::status::Status;
+use crate::wire::status::Status;
 use crate::write::{context, stamp};
-use crate::{ApiServer, crd, service_account, service_ip, view};
+use crate::{ApiServer, view};
 
 /// Admission plugin StorageObjectInUseProtection.
 fn protect(object: &mut Value, finalizer: &str) {

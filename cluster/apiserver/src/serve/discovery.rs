@@ -6,9 +6,10 @@ use afloat_machinery::kinds::{Registry, Resource, Serving};
 use http::{HeaderMap, Response, header};
 use serde_json::{Value, json};
 
-use crate::status::Status;
+use crate::Body;
 use crate::view::group_version;
-use crate::{Body, reply};
+use crate::wire::reply;
+use crate::wire::status::Status;
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 

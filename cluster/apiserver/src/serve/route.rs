@@ -12,9 +12,13 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::auth::User;
-use crate::request::{self, Accept, ObjectPath, Query, Target};
-use crate::status::Status;
-use crate::{ApiServer, BODY_LIMIT_BYTES, Body, discovery, openapi, protobuf, reply};
+use crate::serve::discovery;
+use crate::serve::openapi;
+use crate::wire::protobuf;
+use crate::wire::reply;
+use crate::wire::request::{self, Accept, ObjectPath, Query, Target};
+use crate::wire::status::Status;
+use crate::{ApiServer, BODY_LIMIT_BYTES, Body};
 
 /// A request for an object or a collection, understood.
 pub(crate) struct Call {

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
-use crate::fields::{Field, Kind, Message, Shape, message as known_message, message_name};
+use crate::wire::fields::{Field, Kind, Message, Shape, message as known_message, message_name};
 
 /// What every body begins with.
 const MAGIC: &[u8] = b"k8s\0";

@@ -16,12 +16,14 @@ use rand::Rng;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
-use crate::filter::Filter;
 use crate::metrics::OpenWatch;
-use crate::request::{Form, Query};
-use crate::route::Call;
-use crate::status::Status;
-use crate::{ApiServer, Body, reply, table, view};
+use crate::read::filter::Filter;
+use crate::read::table;
+use crate::serve::route::Call;
+use crate::wire::reply;
+use crate::wire::request::{Form, Query};
+use crate::wire::status::Status;
+use crate::{ApiServer, Body, view};
 
 /// Events are sent together up to about this size.
 const CHUNK_BYTES: usize = 64 * 1024;

@@ -5,8 +5,8 @@ use afloat_machinery::table::{cells, columns};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::request::{Form, Query};
-use crate::status::Status;
+use crate::wire::request::{Form, Query};
+use crate::wire::status::Status;
 use crate::{view, write};
 
 const META_VERSION: &str = "meta.k8s.io/v1";

@@ -3,7 +3,6 @@
 mod eviction;
 mod pod;
 mod scale;
-mod token;
 
 use afloat_machinery::kinds::Resource;
 use afloat_machinery::strategy::Part;
@@ -11,8 +10,8 @@ use bytes::Bytes;
 use http::Response;
 use serde_json::json;
 
-use crate::route::{Call, document};
-use crate::status::Status;
+use crate::serve::route::{Call, document};
+use crate::wire::status::Status;
 use crate::write::{Change, ParsedPatch, check_versions, finished, match_url};
 use crate::{ApiServer, Body, view};
 

@@ -9,7 +9,7 @@ use http::{Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::Body;
-use crate::reply::full;
+use crate::wire::reply::full;
 
 /// A refusal, to be rendered as a `v1.Status`.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

@@ -10,11 +10,13 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::filter::Filter;
-use crate::request::Form;
-use crate::route::Call;
-use crate::status::Status;
-use crate::{ApiServer, Body, reply, table, view, write};
+use crate::read::filter::Filter;
+use crate::read::table;
+use crate::serve::route::Call;
+use crate::wire::reply;
+use crate::wire::request::Form;
+use crate::wire::status::Status;
+use crate::{ApiServer, Body, view, write};
 
 /// Kubelets that are asked at once.
 const ASKED_AT_ONCE: usize = 32;

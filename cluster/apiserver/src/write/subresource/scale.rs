@@ -7,10 +7,11 @@ use bytes::Bytes;
 use http::Response;
 use serde_json::Value;
 
-use crate::route::{Call, document};
-use crate::status::Status;
+use crate::serve::route::{Call, document};
+use crate::wire::reply;
+use crate::wire::status::Status;
 use crate::write::{Change, ParsedPatch, check_versions, context};
-use crate::{ApiServer, Body, reply, view};
+use crate::{ApiServer, Body, view};
 
 /// The object with the replicas of a Scale.
 fn scaled(resource: &Resource, object: &Value, scale: &Value) -> Result<Value, Status> {
@@ -33,7 +34,7 @@ fn scaled(resource: &Resource, object: &Value, scale: &Value) -> Result<Value, S
 }
 
 impl ApiServer {
-    pub(super) async fn scale(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
+    pub(crate) async fn scale(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
         let resource = &*call.resource;
         let scale_of = |object: &Value| scale::scale_of(resource, object).map_err(Status::internal);
         let answer = |stored: &Bytes| {

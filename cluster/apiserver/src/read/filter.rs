@@ -4,8 +4,8 @@ use afloat_machinery::kinds::Resource;
 use afloat_machinery::selector::{FieldSelector, LabelSelector};
 use serde_json::Value;
 
-use crate::request::{ObjectPath, Query};
-use crate::status::Status;
+use crate::wire::request::{ObjectPath, Query};
+use crate::wire::status::Status;
 
 /// A parsed filter.
 #[derive(Clone, Debug, Default)]

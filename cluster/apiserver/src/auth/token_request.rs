@@ -6,10 +6,11 @@ use http::Response;
 use serde_json::{Value, json};
 
 use crate::auth::own_audiences;
-use crate::route::{Call, document};
-use crate::status::Status;
-use crate::token::{Named, Statement, texts};
-use crate::{ApiServer, Body, reply, view, write};
+use crate::auth::token::{Named, Statement, texts};
+use crate::serve::route::{Call, document};
+use crate::wire::reply;
+use crate::wire::status::Status;
+use crate::{ApiServer, Body, view, write};
 
 /// Life of a token that is not asked to last.
 const USUAL_SECONDS: i64 = 3600;
@@ -39,7 +40,7 @@ fn lifetime(call: &Call, request: &Value) -> Result<i64, Status> {
 
 impl ApiServer {
     /// POST of a TokenRequest.
-    pub(super) fn token(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
+    pub(crate) fn token(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
         let namespace = call.namespace().unwrap_or_default();
         let account = self.stored(call, "serviceaccounts", call.name())?;
         let mut request = document(&call.content_type, body)?;

@@ -6,8 +6,8 @@
 use afloat_machinery::admission::{Operation, Request};
 use serde_json::Value;
 
-use crate::route::Call;
-use crate::status::Status;
+use crate::serve::route::Call;
+use crate::wire::status::Status;
 use crate::{ApiServer, view};
 
 impl ApiServer {

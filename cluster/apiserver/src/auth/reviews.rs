@@ -6,10 +6,11 @@ use http::Response;
 use serde_json::{Value, json};
 
 use crate::auth::own_audiences;
-use crate::route::{Call, document};
-use crate::status::Status;
-use crate::token::texts;
-use crate::{ApiServer, Body, reply, view};
+use crate::auth::token::texts;
+use crate::serve::route::{Call, document};
+use crate::wire::reply;
+use crate::wire::status::Status;
+use crate::{ApiServer, Body, view};
 
 impl ApiServer {
     /// POST of a review. Everybody who is authenticated may do everything, so the answers are short.

@@ -4,13 +4,14 @@ use bytes::Bytes;
 use http::Response;
 use serde_json::{Value, json};
 
-use crate::route::{Call, document};
-use crate::status::Status;
+use crate::serve::route::{Call, document};
+use crate::wire::reply;
+use crate::wire::status::Status;
 use crate::write::{Change, now};
-use crate::{ApiServer, Body, reply, view};
+use crate::{ApiServer, Body, view};
 
 /// Sets a condition of a pod; its transition time changes only with its status.
-pub(super) fn set_condition(pod: &mut Value, kind: &str, status: &str) {
+pub(crate) fn set_condition(pod: &mut Value, kind: &str, status: &str) {
     let conditions = view::child(pod, "status")
         .entry("conditions")
         .or_insert_with(|| json!([]));
@@ -25,7 +26,7 @@ pub(super) fn set_condition(pod: &mut Value, kind: &str, status: &str) {
 
 impl ApiServer {
     /// `pods/binding`: the scheduler's word.
-    pub(super) async fn bind(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
+    pub(crate) async fn bind(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
         let binding = document(&call.content_type, body)?;
         let node = binding["target"]["name"].as_str().unwrap_or_default().to_owned();
         if node.is_empty() {

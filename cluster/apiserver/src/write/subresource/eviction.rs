@@ -5,11 +5,12 @@ use bytes::Bytes;
 use http::Response;
 use serde_json::{Value, json};
 
-use crate::delete::DeleteOptions;
-use crate::route::{Call, document};
-use crate::status::Status;
+use crate::serve::route::{Call, document};
+use crate::wire::reply;
+use crate::wire::status::Status;
+use crate::write::delete::DeleteOptions;
 use crate::write::{Change, now};
-use crate::{ApiServer, Body, reply, view};
+use crate::{ApiServer, Body, view};
 
 /// Budgets do not protect what does not serve.
 fn unprotected(pod: &Value) -> bool {
@@ -60,7 +61,7 @@ fn spend(budget: &Value, pod: &str) -> Result<Value, Status> {
 }
 
 impl ApiServer {
-    pub(super) async fn evict(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
+    pub(crate) async fn evict(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
         let eviction = document(&call.content_type, body)?;
         let wanted = &eviction["deleteOptions"];
         let text = |field: &str| wanted["preconditions"][field].as_str().map(str::to_owned);

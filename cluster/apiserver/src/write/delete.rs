@@ -6,10 +6,11 @@ use http::Response;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::route::{Call, document};
-use crate::status::{Status, success};
+use crate::serve::route::{Call, document};
+use crate::wire::reply;
+use crate::wire::status::{Status, success};
 use crate::write::{Change, Written, after, finished};
-use crate::{ApiServer, Body, reply, view};
+use crate::{ApiServer, Body, view};
 
 /// Grace period of a pod that names none.
 const POD_GRACE_SECONDS: i64 = 30;

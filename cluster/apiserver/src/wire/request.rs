@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, Method, header};
 
-use crate::status::Status;
+use crate::wire::status::Status;
 
 /// What a path names.
 #[derive(Clone, Debug, PartialEq, Eq)]

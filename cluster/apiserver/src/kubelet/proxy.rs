@@ -9,8 +9,8 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
-use crate::request::{ObjectPath, Query};
-use crate::status::Status;
+use crate::wire::request::{ObjectPath, Query};
+use crate::wire::status::Status;
 use crate::{ApiServer, Body, view};
 
 /// Headers that concern one connection only.

@@ -12,9 +12,11 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, header};
 use serde_json::{Map, Value, json};
 
-use crate::discovery::{groups_of, own_subresources, rows, version};
-use crate::status::Status;
-use crate::{Body, fields, reply, view};
+use crate::serve::discovery::{groups_of, own_subresources, rows, version};
+use crate::wire::fields;
+use crate::wire::reply;
+use crate::wire::status::Status;
+use crate::{Body, view};
 
 /// The smallest `openapi.v2.Document` in protobuf: swagger "2.0", info {title "Kubernetes", version "v1"}.
 const V2_PROTOBUF: &[u8] = b"\x0a\x032.0\x12\x10\x0a\x0aKubernetes\x12\x02v1";

@@ -1,0 +1,4 @@
+//! What the kubelets are asked.
+
+mod proxy;
+mod usage;
