@@ -5,17 +5,15 @@ mod policy;
 mod service;
 mod service_account;
 
+use std::sync::Arc;
+
 use afloat_machinery::kinds::{Given, Resource};
-use afloat_store::{Entry, Error as StoreError, Expect};
 use serde_json::Value;
 
-use crate::admit::definition as crd;
-use crate::admit::service as service_ip;
-use crate::admit::service_account;
-use crate::follow::Reservation;
+use crate::follow::{Addresses, Bound, Followed, Reservation};
+use crate::read::Reader;
 use crate::wire::status::Status;
-use crate::write::{context, stamp};
-use crate::{ApiServer, view};
+use crate::{clock, view};
 
 /// Admission plugin StorageObjectInUseProtection.
 fn protect(object: &mut Value, finalizer: &str) {
@@ -26,21 +24,64 @@ fn protect(object: &mut Value, finalizer: &str) {
     }
 }
 
-/// A write that has been decided.
-pub(crate) enum Decided {
-    Create(Value),
-    Update(u64, Value),
-    Remove(u64, Value),
+/// Admits writes: has the last word on an object before it is stored.
+pub(crate) struct Admission {
+    reader: Reader,
+    policies: Arc<Followed<Bound>>,
+    addresses: Arc<Followed<Addresses>>,
+    /// Pods get their account's token mounted.
+    mount_tokens: bool,
 }
 
-impl ApiServer {
+impl Admission {
+    /// Admission by what is stored, what is bound and what is taken.
+    pub(crate) fn new(
+        reader: Reader,
+        policies: Arc<Followed<Bound>>,
+        addresses: Arc<Followed<Addresses>>,
+        mount_tokens: bool,
+    ) -> Self {
+        Self {
+            reader,
+            policies,
+            addresses,
+            mount_tokens,
+        }
+    }
+
+    /// Nothing can be created in a namespace that is missing or about to go.
+    pub(crate) fn check_namespace(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Result<(), Status> {
+        let Some(namespace) = namespace else { return Ok(()) };
+        let Some(entry) = self.reader.namespace(namespace) else {
+            let registry = self.reader.registry();
+            let namespaces = registry.resolve("", "v1", "namespaces");
+            return Err(namespaces.map_or_else(Status::no_such_resource, |r| Status::not_found(&r, namespace)));
+        };
+        let object: Value = serde_json::from_slice(&entry.value).map_err(Status::internal)?;
+        if !object["metadata"]["deletionTimestamp"].is_string() {
+            return Ok(());
+        }
+        let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
+        let mut status = Status::forbidden(resource, name, &why);
+        if let Some(details) = status.details.as_mut() {
+            let message = format!("namespace {namespace} is being terminated");
+            details["causes"] = serde_json::json!([{"reason": "NamespaceTerminating", "message": message, "field": "metadata.namespace"}]);
+        }
+        Err(status)
+    }
+
     /// The last word on a new object.
-    pub(crate) fn admit_create(&self, resource: &Resource, object: &mut Value) -> Result<Option<Reservation>, Status> {
+    pub(crate) fn create(&self, resource: &Resource, object: &mut Value) -> Result<Option<Reservation>, Status> {
         if let Some(finalizer) = resource.builtin.and_then(|row| row.protection) {
             protect(object, finalizer);
         }
         match resource.given() {
-            Given::AccountToken if self.inner.options.mount_tokens => self.admit_pod(resource, object)?,
+            Given::AccountToken if self.mount_tokens => self.admit_pod(resource, object)?,
             Given::StorageClass => self.default_class(object),
             _ => {}
         }
@@ -54,9 +95,8 @@ impl ApiServer {
             view::meta(pod, "namespace").to_owned(),
             text(&pod["spec"]["serviceAccountName"]),
         );
-        let accounts = self.registry().resolve("", "v1", "serviceaccounts");
-        let entry =
-            accounts.and_then(|accounts| self.inner.store.get(&view::key(&accounts, Some(&namespace), &account)));
+        let accounts = self.reader.registry().resolve("", "v1", "serviceaccounts");
+        let entry = accounts.and_then(|accounts| self.reader.find(&accounts, Some(&namespace), &account));
         if entry.is_none() && account != "default" {
             let why = format!(
                 "error looking up service account {namespace}/{account}: serviceaccount \"{account}\" not found"
@@ -64,7 +104,7 @@ impl ApiServer {
             return Err(Status::forbidden(resource, view::meta(pod, "name"), &why));
         }
         let object: Option<Value> = entry.and_then(|entry| serde_json::from_slice(&entry.value).ok());
-        service_account::mount(pod, object.as_ref(), &context().suffix);
+        service_account::mount(pod, object.as_ref(), &clock::context().suffix);
         Ok(())
     }
 
@@ -74,13 +114,14 @@ impl ApiServer {
             .get("storageClassName")
             .is_some_and(|class| !class.is_null());
         let Some(classes) = self
+            .reader
             .registry()
             .resolve("storage.k8s.io", "v1", "storageclasses")
             .filter(|_| !named)
         else {
             return;
         };
-        let entries = self.inner.store.list(&view::prefix(&classes, None), None, 0).entries;
+        let entries = self.reader.all(&classes, None).entries;
         let all = entries
             .iter()
             .filter_map(|entry| serde_json::from_slice::<Value>(&entry.value).ok());
@@ -95,10 +136,10 @@ impl ApiServer {
     /// Puts back into a changed object what the server once added and the client left out, before anybody compares the two.
     pub(crate) fn complete_update(&self, resource: &Resource, old: &Value, new: &mut Value) -> Result<(), Status> {
         match resource.given() {
-            Given::AcceptedNames => crd::complete(new),
+            Given::AcceptedNames => definition::complete(new),
             Given::Addresses => {
                 let refuse = |error| Status::invalid(resource, view::meta(old, "name"), &[error]);
-                service_ip::inherit(old, new).map_err(refuse)?;
+                service::inherit(old, new).map_err(refuse)?;
             }
             _ => {}
         }
@@ -106,7 +147,7 @@ impl ApiServer {
     }
 
     /// The last word on a changed object.
-    pub(crate) fn admit_update(
+    pub(crate) fn update(
         &self,
         resource: &Resource,
         old: &Value,
@@ -123,41 +164,16 @@ impl ApiServer {
     ) -> Result<Option<Reservation>, Status> {
         match resource.given() {
             Given::AcceptedNames => {
-                crd::admit(&self.registry(), old, object);
+                definition::admit(&self.reader.registry(), old, object);
                 Ok(None)
             }
             Given::Addresses => {
                 let name = view::meta(object, "name").to_owned();
-                service_ip::reserve(&self.inner.addresses, old, object)
+                service::reserve(&self.addresses, old, object)
                     .map(Some)
                     .map_err(|error| Status::invalid(resource, &name, &[error]))
             }
             _ => Ok(None),
         }
-    }
-
-    /// Commits a decided write. Where something was reserved for it this goes on even if the client goes away, for that
-    /// must be kept from others until it is certain whether the write succeeds.
-    pub(crate) async fn commit(
-        &self,
-        key: String,
-        decided: Decided,
-        reserved: Option<Reservation>,
-    ) -> Result<Entry, StoreError> {
-        let store = self.inner.store.clone();
-        let write = async move {
-            match decided {
-                Decided::Create(object) => store.put(&key, Expect::Absent, stamp(object)).await,
-                Decided::Update(revision, object) => store.put(&key, Expect::Revision(revision), stamp(object)).await,
-                Decided::Remove(revision, object) => store.delete(&key, Some(revision), stamp(object)).await,
-            }
-        };
-        let Some(reserved) = reserved else { return write.await };
-        let kept = tokio::spawn(async move {
-            let result = write.await;
-            drop(reserved);
-            result
-        });
-        kept.await.unwrap_or(Err(StoreError::Closed))
     }
 }

@@ -1,6 +1,93 @@
-//! Get, list, watch.
+//! Looking up: the kinds that are served and the objects that are stored. Get, list and watch stand on it.
 
+mod answer;
 pub(crate) mod filter;
 mod list;
 pub(crate) mod table;
 mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use afloat_machinery::kinds::{Registry, Resource};
+use afloat_store::{Entry, Page, Store};
+pub(crate) use answer::answer;
+use serde_json::Value;
+
+use crate::follow::{Definitions, Followed};
+use crate::metrics::Metrics;
+use crate::view;
+use crate::wire::status::Status;
+
+/// Looks things up; changes nothing. A cheap handle.
+#[derive(Clone)]
+pub(crate) struct Reader {
+    store: Store,
+    definitions: Arc<Followed<Definitions>>,
+    metrics: Arc<Metrics>,
+    bookmark_interval: Duration,
+}
+
+impl Reader {
+    /// Reads `store`, whose definitions are followed. `bookmark_interval`: how often a watch that asked for bookmarks gets one.
+    pub(crate) fn new(
+        store: Store,
+        definitions: Arc<Followed<Definitions>>,
+        metrics: Arc<Metrics>,
+        bookmark_interval: Duration,
+    ) -> Self {
+        Self {
+            store,
+            definitions,
+            metrics,
+            bookmark_interval,
+        }
+    }
+
+    /// The kinds that are served now.
+    pub(crate) fn registry(&self) -> Arc<Registry> {
+        self.definitions.with(|definitions| definitions.registry())
+    }
+
+    /// The newest revision.
+    pub(crate) fn revision(&self) -> u64 {
+        self.store.revision()
+    }
+
+    /// An object as it is stored, if there is one.
+    pub(crate) fn find(&self, resource: &Resource, namespace: Option<&str>, name: &str) -> Option<Entry> {
+        self.store.get(&view::key(resource, namespace, name))
+    }
+
+    /// An object as it is stored.
+    ///
+    /// # Errors
+    /// 404 if there is none.
+    pub(crate) fn entry(&self, resource: &Resource, namespace: Option<&str>, name: &str) -> Result<Entry, Status> {
+        self.find(resource, namespace, name)
+            .ok_or_else(|| Status::not_found(resource, name))
+    }
+
+    /// An object in the version that is served.
+    ///
+    /// # Errors
+    /// 404 if there is none.
+    pub(crate) fn object(&self, resource: &Resource, namespace: Option<&str>, name: &str) -> Result<Value, Status> {
+        view::parse(resource, &self.entry(resource, namespace, name)?.value)
+    }
+
+    /// A namespace, if there is one.
+    pub(crate) fn namespace(&self, name: &str) -> Option<Entry> {
+        self.store.get(&view::namespace_key(name))
+    }
+
+    /// All objects of a kind, or those in one namespace.
+    pub(crate) fn all(&self, resource: &Resource, namespace: Option<&str>) -> Page {
+        self.store.list(&view::prefix(resource, namespace), None, 0)
+    }
+
+    /// All changes of a kind's objects after a revision. None if they are forgotten.
+    pub(crate) fn changes(&self, resource: &Resource, after: u64) -> Option<afloat_store::Watch> {
+        self.store.watch(&view::prefix(resource, None), after).ok()
+    }
+}

@@ -1,6 +1,61 @@
-//! From a connection to an answer.
+//! From a request to its answer: who handles it.
 
 mod discovery;
-pub(crate) mod openapi;
-pub(crate) mod route;
+mod openapi;
+mod route;
 mod socket;
+mod subresource;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::auth::Tokens;
+use crate::kubelet::Kubelets;
+use crate::metrics::{Metrics, WriteCount};
+use crate::read::Reader;
+use crate::write::Writer;
+
+/// Answers requests: each goes to the part that it needs.
+pub(crate) struct Router {
+    reader: Reader,
+    /// Whoever works in the background has it as long as the server has.
+    writer: Arc<Writer>,
+    tokens: Tokens,
+    kubelets: Kubelets,
+    metrics: Arc<Metrics>,
+    documents: openapi::Cache,
+    /// Limit for every request that is neither a watch nor a stream.
+    timeout: Duration,
+}
+
+impl Router {
+    /// Out of its parts. `timeout`: see [`crate::Options::request_timeout`].
+    pub(crate) fn new(
+        writer: Writer,
+        tokens: Tokens,
+        kubelets: Kubelets,
+        reader: Reader,
+        metrics: Arc<Metrics>,
+        timeout: Duration,
+    ) -> Self {
+        Self {
+            reader,
+            writer: Arc::new(writer),
+            tokens,
+            kubelets,
+            metrics,
+            documents: openapi::Cache::default(),
+            timeout,
+        }
+    }
+
+    /// The part that writes; as long as somebody has it, it works.
+    pub(crate) fn writer(&self) -> &Arc<Writer> {
+        &self.writer
+    }
+
+    /// Accepted writes since the start.
+    pub(crate) fn writes(&self) -> Vec<WriteCount> {
+        self.metrics.writes()
+    }
+}

@@ -10,6 +10,7 @@ mod read;
 mod request;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,31 +22,9 @@ use expression::Scope;
 use matching::Constraints;
 use read::{items, text, texts};
 pub use request::{Operation, Request};
+pub use verdict::{Denial, Reason, Verdict};
 
 use crate::resource::Resource;
-
-/// What a validation may say the reason of its refusal is; `Invalid` is the default.
-pub const REASONS: [&str; 4] = ["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"];
-
-/// What the policies say.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
-    /// Why the request is refused.
-    pub denied: Option<Denial>,
-    /// For the client's `Warning` headers.
-    pub warnings: Vec<String>,
-    /// For the audit log.
-    pub audit: Vec<String>,
-}
-
-/// Why a request is refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Denial {
-    /// The sentence behind `is forbidden: `.
-    pub message: String,
-    /// The status' reason, one of [`REASONS`].
-    pub reason: &'static str,
-}
 
 /// All policies and bindings, compiled. A cheap copy: what is compiled is shared.
 #[derive(Clone, Debug, Default)]
@@ -81,14 +60,14 @@ struct Validation {
     expression: Expression,
     message: String,
     message_expression: Option<Expression>,
-    reason: &'static str,
+    reason: Reason,
 }
 
 /// A validation that does not hold.
 #[derive(Clone, Debug)]
 struct Failure {
     message: String,
-    reason: &'static str,
+    reason: Reason,
 }
 
 impl Policies {
@@ -189,10 +168,7 @@ impl Policy {
             expression: expression(&value["expression"]),
             message: text(&value["message"]).trim().to_owned(),
             message_expression: value.get("messageExpression").map(expression),
-            reason: {
-                let known = REASONS.into_iter().find(|reason| value["reason"] == *reason);
-                known.unwrap_or("Invalid")
-            },
+            reason: Reason::named(text(&value["reason"])).unwrap_or_default(),
         };
         Self {
             spec: spec.clone(),
@@ -212,7 +188,7 @@ impl Policy {
     fn failures(&self, scope: &Scope) -> Vec<Failure> {
         let broken = |message: String| Failure {
             message,
-            reason: "Invalid",
+            reason: Reason::Invalid,
         };
         let conditions: Vec<_> = self.conditions.iter().map(|c| (c, scope.holds(c))).collect();
         if conditions.iter().any(|(_, held)| *held == Ok(false)) {

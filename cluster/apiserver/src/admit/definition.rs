@@ -3,8 +3,8 @@
 use afloat_machinery::kinds::{Registry, Resource};
 use serde_json::{Value, json};
 
+use crate::clock::now;
 use crate::view;
-use crate::write::now;
 
 /// Keeps a definition until its objects are gone.
 pub(crate) const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";

@@ -6,11 +6,12 @@
 use afloat_machinery::admission::{Operation, Request};
 use serde_json::Value;
 
-use crate::serve::route::Call;
+use crate::admit::Admission;
+use crate::view;
+use crate::wire::call::Call;
 use crate::wire::status::Status;
-use crate::{ApiServer, view};
 
-impl ApiServer {
+impl Admission {
     /// Asks the policies about a call. `old` and `object`: as it is stored, as it will be. None of the server's own writes
     /// has a call.
     ///
@@ -23,7 +24,7 @@ impl ApiServer {
         object: Option<&Value>,
         dry_run: bool,
     ) -> Result<Vec<String>, Status> {
-        let policies = self.inner.policies.with(|bound| bound.policies());
+        let policies = self.policies.with(|bound| bound.policies());
         let Some(call) = call.filter(|call| policies.look_at(&call.resource)) else {
             return Ok(Vec::new());
         };
@@ -31,7 +32,7 @@ impl ApiServer {
         let name = meta("name");
         let namespace: Option<Value> = Some(meta("namespace"))
             .filter(|namespace| !namespace.is_empty())
-            .and_then(|namespace| self.inner.store.get(&view::namespace_key(namespace)))
+            .and_then(|namespace| self.reader.namespace(namespace))
             .and_then(|entry| serde_json::from_slice(&entry.value).ok());
         let verdict = policies.review(&Request {
             resource: &call.resource,

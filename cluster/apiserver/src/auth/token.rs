@@ -144,6 +144,11 @@ impl Statement {
     }
 }
 
+/// The audience of the API server itself.
+pub(crate) fn own_audiences() -> Vec<String> {
+    vec![ISSUER.to_owned()]
+}
+
 /// The strings of a list.
 pub(crate) fn texts(list: &Value) -> Vec<String> {
     let all = list.as_array().into_iter().flatten();

@@ -5,12 +5,13 @@ use bytes::Bytes;
 use http::Response;
 use serde_json::{Value, json};
 
-use crate::auth::own_audiences;
-use crate::auth::token::{Named, Statement, texts};
-use crate::serve::route::{Call, document};
+use crate::auth::Tokens;
+use crate::auth::token::{Named, Statement, own_audiences, texts};
+use crate::wire::body::Body;
+use crate::wire::call::{Call, document};
 use crate::wire::reply;
 use crate::wire::status::Status;
-use crate::{ApiServer, Body, view, write};
+use crate::{clock, view};
 
 /// Life of a token that is not asked to last.
 const USUAL_SECONDS: i64 = 3600;
@@ -38,9 +39,9 @@ fn lifetime(call: &Call, request: &Value) -> Result<i64, Status> {
     ))
 }
 
-impl ApiServer {
+impl Tokens {
     /// POST of a TokenRequest.
-    pub(crate) fn token(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
+    pub(crate) fn issue(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
         let namespace = call.namespace().unwrap_or_default();
         let account = self.stored(call, "serviceaccounts", call.name())?;
         let mut request = document(&call.content_type, body)?;
@@ -60,29 +61,28 @@ impl ApiServer {
             ..Statement::default()
         };
         self.bind_to(call, &request["spec"]["boundObjectRef"], &mut statement)?;
-        let token = self.inner.signer.sign(&statement.claims()).map_err(Status::internal)?;
+        let token = self.signer.sign(&statement.claims()).map_err(Status::internal)?;
         request["apiVersion"] = "authentication.k8s.io/v1".into();
         request["kind"] = "TokenRequest".into();
         let spec = view::child(&mut request, "spec");
         spec.insert("expirationSeconds".into(), seconds.into());
         spec.insert("audiences".into(), statement.audiences.clone().into());
-        request["status"] = json!({"token": token, "expirationTimestamp": write::after(now, seconds)});
+        request["status"] = json!({"token": token, "expirationTimestamp": clock::after(now, seconds)});
         let meta = view::metadata(&mut request);
         meta.insert("name".into(), call.name().into());
         meta.insert("namespace".into(), namespace.into());
-        meta.insert("creationTimestamp".into(), write::after(now, 0).into());
+        meta.insert("creationTimestamp".into(), clock::after(now, 0).into());
         reply::rendered(201, call.accept, request.to_string().into())
     }
 
     fn stored(&self, call: &Call, plural: &str, name: &str) -> Result<Value, Status> {
         let resource = self
+            .reader
             .registry()
             .resolve("", "v1", plural)
             .ok_or_else(Status::no_such_resource)?;
         let namespace = call.namespace().filter(|_| resource.namespaced);
-        let entry = self.inner.store.get(&view::key(&resource, namespace, name));
-        let entry = entry.ok_or_else(|| Status::not_found(&resource, name))?;
-        view::parse(&resource, &entry.value)
+        self.reader.object(&resource, namespace, name)
     }
 
     /// The object that the token lives and dies with.
@@ -91,7 +91,7 @@ impl ApiServer {
             return Ok(());
         }
         let text = |field: &str| reference[field].as_str().unwrap_or_default();
-        let registry = self.registry();
+        let registry = self.reader.registry();
         let resource = registry.by_kind(text("apiVersion"), text("kind"));
         let bound = resource.and_then(|resource| Some((resource.builtin?.binds_tokens?, resource)));
         let Some((bound, resource)) = bound else {

@@ -1,7 +1,7 @@
 //! A definition that is being deleted goes after its objects have gone.
 
 use std::collections::BTreeMap;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use afloat_store::{Change as Committed, Error as StoreError, Watch};
@@ -9,12 +9,12 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::{ticks, upgrade};
+use super::ticks::ticks;
 use crate::admit::definition::{CLEANUP, definition};
-use crate::wire::status::Status;
-use crate::write::delete::DeleteOptions;
-use crate::write::{Change, finished};
-use crate::{ApiServer, Inner, view};
+use crate::view;
+use crate::wire::status::{Reason, Status};
+use crate::write::delete::{DeleteOptions, finished};
+use crate::write::{Change, Writer};
 
 /// How long one attempt to empty a definition lasts; the next is made by the clock.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(20);
@@ -29,7 +29,7 @@ struct Attempts {
 
 impl Attempts {
     /// Begins an attempt, unless there is one: then there will be another after it.
-    fn begin(&mut self, server: &ApiServer, definition: &Value) {
+    fn begin(&mut self, writer: &Arc<Writer>, definition: &Value) {
         if !definition["metadata"]["deletionTimestamp"].is_string() {
             return;
         }
@@ -39,23 +39,23 @@ impl Attempts {
             return;
         }
         self.running.insert(name.clone(), false);
-        self.spawn(server, name);
+        self.spawn(writer, name);
     }
 
-    fn spawn(&mut self, server: &ApiServer, name: String) {
-        let server = server.clone();
+    fn spawn(&mut self, writer: &Arc<Writer>, name: String) {
+        let writer = Arc::clone(writer);
         self.tasks.spawn(async move {
-            server.finish_definition(&name).await;
+            finish(&writer, &name).await;
             name
         });
     }
 
     /// An attempt is over.
-    fn over(&mut self, server: &ApiServer, name: String) {
+    fn over(&mut self, writer: &Arc<Writer>, name: String) {
         match self.running.get_mut(&name) {
             Some(again) if *again => {
                 *again = false;
-                self.spawn(server, name);
+                self.spawn(writer, name);
             }
             _ => drop(self.running.remove(&name)),
         }
@@ -64,9 +64,9 @@ impl Attempts {
 
 /// Watches the definitions in the store's log and looks at all of them now and then, for an attempt may have been in vain.
 /// Ends when the last handle of the server is gone, or with the store.
-pub(super) async fn run(server: Weak<Inner>) {
-    let Some(prefix) = upgrade(&server).and_then(|server| Some(view::prefix(&*definition(&server.registry())?, None)))
-    else {
+pub(super) async fn run(writer: Weak<Writer>) {
+    let registry = writer.upgrade().map(|writer| writer.reader().registry());
+    let Some(definitions) = registry.and_then(|registry| definition(&registry)) else {
         return;
     };
     let (mut attempts, mut ticks) = (Attempts::default(), ticks());
@@ -75,9 +75,9 @@ pub(super) async fn run(server: Weak<Inner>) {
         let change = tokio::select! {
             change = next(&mut watch) => change,
             Some(over) = attempts.tasks.join_next() => {
-                let Some(server) = upgrade(&server) else { return };
+                let Some(writer) = writer.upgrade() else { return };
                 match over {
-                    Ok(name) => attempts.over(&server, name),
+                    Ok(name) => attempts.over(&writer, name),
                     Err(error) => {
                         tracing::error!(%error, "emptying a definition broke off");
                         // Nobody knows which: better to try one twice at once than not at all.
@@ -87,22 +87,21 @@ pub(super) async fn run(server: Weak<Inner>) {
                 continue;
             }
             _ = ticks.tick() => {
-                let Some(server) = upgrade(&server) else { return };
-                let store = &server.inner.store;
-                let page = store.list(&prefix, None, 0);
+                let Some(writer) = writer.upgrade() else { return };
+                let page = writer.reader().all(&definitions, None);
                 let stored = page.entries.iter().filter_map(|entry| serde_json::from_slice(&entry.value).ok());
-                stored.for_each(|object| attempts.begin(&server, &object));
+                stored.for_each(|object| attempts.begin(&writer, &object));
                 if watch.is_none() {
-                    watch = store.watch(&prefix, page.revision).ok();
+                    watch = writer.reader().changes(&definitions, page.revision);
                 }
                 continue;
             }
         };
-        let Some(server) = upgrade(&server) else { return };
+        let Some(writer) = writer.upgrade() else { return };
         match change {
             Some(Ok(change)) if !change.deleted => {
                 let object = serde_json::from_slice(&change.value).unwrap_or_default();
-                attempts.begin(&server, &object);
+                attempts.begin(&writer, &object);
             }
             Some(Ok(_)) => {}
             // What was missed the clock will find.
@@ -119,68 +118,57 @@ async fn next(watch: &mut Option<Watch>) -> Option<Result<Committed, StoreError>
     }
 }
 
-impl ApiServer {
-    async fn finish_definition(&self, name: &str) {
-        let deadline = Instant::now() + ATTEMPT_LIMIT;
-        let mut pause = Duration::from_millis(5);
-        while Instant::now() < deadline {
-            match self.empty_definition(name).await {
-                Ok(true) => return,
-                Ok(false) => {}
-                Err(status) if status.code == 404 => return,
-                Err(status) => tracing::warn!(crd = name, why = %status, "cannot empty definition"),
+async fn finish(writer: &Writer, name: &str) {
+    let deadline = Instant::now() + ATTEMPT_LIMIT;
+    let mut pause = Duration::from_millis(5);
+    while Instant::now() < deadline {
+        match empty(writer, name).await {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(status) if status.reason == Reason::NotFound => return,
+            Err(status) => tracing::warn!(crd = name, why = %status, "cannot empty definition"),
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(2));
+    }
+}
+
+/// Deletes the objects of a definition; when none is left, the definition. True when all is done.
+async fn empty(writer: &Writer, name: &str) -> Result<bool, Status> {
+    let registry = writer.reader().registry();
+    let definition = definition(&registry).ok_or_else(Status::no_such_resource)?;
+    let crd = writer.reader().object(&definition, None, name)?;
+    if !crd["metadata"]["deletionTimestamp"].is_string() {
+        return Ok(true);
+    }
+    let (group, plural) = (
+        crd["spec"]["group"].as_str().unwrap_or_default(),
+        crd["spec"]["names"]["plural"].as_str().unwrap_or_default(),
+    );
+    if let Some(resource) = registry.all().find(|r| r.group == group && r.plural == plural) {
+        for entry in writer.reader().all(resource, None).entries {
+            let object = view::parse(resource, &entry.value)?;
+            let namespace = resource.namespaced.then(|| view::meta(&object, "namespace"));
+            match writer
+                .remove(
+                    resource,
+                    namespace,
+                    view::meta(&object, "name"),
+                    &DeleteOptions::default(),
+                    None,
+                )
+                .await
+            {
+                Err(status) if status.reason != Reason::NotFound => return Err(status),
+                _ => {}
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+        if !writer.reader().all(resource, None).entries.is_empty() {
+            return Ok(false);
         }
     }
-
-    /// Deletes the objects of a definition; when none is left, the definition. True when all is done.
-    async fn empty_definition(&self, name: &str) -> Result<bool, Status> {
-        let registry = self.registry();
-        let definition = definition(&registry).ok_or_else(Status::no_such_resource)?;
-        let entry = self
-            .inner
-            .store
-            .get(&view::key(&definition, None, name))
-            .ok_or_else(|| Status::not_found(&definition, name))?;
-        let crd = view::parse(&definition, &entry.value)?;
-        if !crd["metadata"]["deletionTimestamp"].is_string() {
-            return Ok(true);
-        }
-        let (group, plural) = (
-            crd["spec"]["group"].as_str().unwrap_or_default(),
-            crd["spec"]["names"]["plural"].as_str().unwrap_or_default(),
-        );
-        if let Some(resource) = registry.all().find(|r| r.group == group && r.plural == plural) {
-            for entry in self.inner.store.list(&view::prefix(resource, None), None, 0).entries {
-                let object = view::parse(resource, &entry.value)?;
-                let namespace = resource.namespaced.then(|| view::meta(&object, "namespace"));
-                match self
-                    .remove(
-                        resource,
-                        namespace,
-                        view::meta(&object, "name"),
-                        &DeleteOptions::default(),
-                        None,
-                    )
-                    .await
-                {
-                    Err(status) if status.reason != "NotFound" => return Err(status),
-                    _ => {}
-                }
-            }
-            if !self
-                .inner
-                .store
-                .list(&view::prefix(resource, None), None, 1)
-                .entries
-                .is_empty()
-            {
-                return Ok(false);
-            }
-        }
-        self.modify(&definition, None, name, false, |current| {
+    writer
+        .modify(&definition, None, name, false, |current| {
             let mut new = current.clone();
             let left: Vec<String> = view::finalizers(current)
                 .iter()
@@ -195,6 +183,5 @@ impl ApiServer {
             })
         })
         .await?;
-        Ok(true)
-    }
+    Ok(true)
 }

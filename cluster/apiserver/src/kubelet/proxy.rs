@@ -9,9 +9,11 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
+use crate::kubelet::Kubelets;
+use crate::view;
+use crate::wire::body::Body;
 use crate::wire::request::{ObjectPath, Query};
 use crate::wire::status::Status;
-use crate::{ApiServer, Body, view};
 
 /// Headers that concern one connection only.
 const HOP_BY_HOP: [header::HeaderName; 4] = [
@@ -105,8 +107,9 @@ fn passed_on(headers: &HeaderMap, upgrading: bool) -> HeaderMap {
     passed
 }
 
-impl ApiServer {
-    pub(crate) async fn to_kubelet(
+impl Kubelets {
+    /// A request about what runs in a pod.
+    pub(crate) async fn pass_on(
         &self,
         resource: &Resource,
         path: &ObjectPath,
@@ -119,13 +122,7 @@ impl ApiServer {
         if !resource.subresources.contains(&action) || action == "proxy" {
             return Err(Status::no_such_resource());
         }
-        let key = view::key(resource, path.namespace.as_deref(), name);
-        let entry = self
-            .inner
-            .store
-            .get(&key)
-            .ok_or_else(|| Status::not_found(resource, name))?;
-        let pod = view::parse(resource, &entry.value)?;
+        let pod = self.reader.object(resource, path.namespace.as_deref(), name)?;
         let uri = kubelet_uri(path, &pod, query, parts.uri.query())?;
         let node = pod["spec"]["nodeName"].as_str().filter(|n| !n.is_empty());
         let node = node.ok_or_else(|| Status::bad_request(format!("pod {name} does not have a host assigned")))?;
@@ -140,7 +137,7 @@ impl ApiServer {
     }
 
     /// A document of a node's kubelet.
-    pub(crate) async fn kubelet_document(&self, node: &str, uri: &str) -> Result<Value, Status> {
+    pub(crate) async fn document(&self, node: &str, uri: &str) -> Result<Value, Status> {
         let (parts, ()) = Request::get(uri).body(()).map_err(Status::internal)?.into_parts();
         let response = self.ask_kubelet(node, uri, &parts, false).await?;
         let code = response.status();
@@ -160,17 +157,11 @@ impl ApiServer {
         parts: &Parts,
         upgrading: bool,
     ) -> Result<Response<hyper::body::Incoming>, Status> {
-        let limit = self.inner.options.request_timeout;
+        let limit = self.limit;
         let unreachable =
             |why: &dyn std::fmt::Display| Status::internal(format!("error dialing the kubelet of node {node}: {why}"));
         let work = async {
-            let stream = self
-                .inner
-                .options
-                .kubelets
-                .dial(node)
-                .await
-                .map_err(|e| unreachable(&e))?;
+            let stream = self.dialer.dial(node).await.map_err(|e| unreachable(&e))?;
             let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
                 .await
                 .map_err(|e| unreachable(&e))?;

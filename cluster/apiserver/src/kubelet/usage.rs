@@ -10,18 +10,21 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::clock;
+use crate::kubelet::Kubelets;
 use crate::read::filter::Filter;
 use crate::read::table;
-use crate::serve::route::Call;
+use crate::view;
+use crate::wire::body::Body;
+use crate::wire::call::Call;
 use crate::wire::reply;
 use crate::wire::request::Form;
 use crate::wire::status::Status;
-use crate::{ApiServer, Body, view, write};
 
 /// Kubelets that are asked at once.
 const ASKED_AT_ONCE: usize = 32;
 
-impl ApiServer {
+impl Kubelets {
     /// Get or list of NodeMetrics or PodMetrics.
     pub(crate) async fn measured(&self, call: &Call) -> Result<Response<Body>, Status> {
         let single = match (call.verb, call.path.name.is_some()) {
@@ -41,7 +44,7 @@ impl ApiServer {
                 &call.resource,
                 object,
                 summaries.get(node(&call.resource, object)?)?,
-                &write::now(),
+                &clock::now(),
             )
         };
         let items: Vec<Value> = objects.iter().filter_map(measured).collect();
@@ -53,10 +56,10 @@ impl ApiServer {
         let places = Arc::new(Semaphore::new(ASKED_AT_ONCE));
         let mut asking = JoinSet::new();
         for node in nodes {
-            let (server, places) = (self.clone(), Arc::clone(&places));
+            let (kubelets, places) = (self.clone(), Arc::clone(&places));
             asking.spawn(async move {
                 let _place = places.acquire_owned().await;
-                let summary = server.kubelet_document(&node, "/stats/summary").await;
+                let summary = kubelets.document(&node, "/stats/summary").await;
                 (node, summary)
             });
         }
@@ -88,20 +91,15 @@ impl ApiServer {
 
     /// The nodes or pods that are asked about.
     fn measured_objects(&self, call: &Call) -> Result<Vec<Value>, Status> {
-        let core = self.registry().resolve("", "v1", &call.resource.plural);
+        let core = self.reader.registry().resolve("", "v1", &call.resource.plural);
         let core = core.ok_or_else(Status::no_such_resource)?;
         let filter = Filter::parse(&core, &call.query, &call.path)?;
         let entries = match &call.path.name {
             Some(name) => {
-                let entry = self.inner.store.get(&view::key(&core, call.namespace(), name));
+                let entry = self.reader.find(&core, call.namespace(), name);
                 vec![entry.ok_or_else(|| Status::not_found(&call.resource, name))?]
             }
-            None => {
-                self.inner
-                    .store
-                    .list(&view::prefix(&core, call.namespace()), None, 0)
-                    .entries
-            }
+            None => self.reader.all(&core, call.namespace()).entries,
         };
         let entries = entries.iter().filter(|entry| filter.admits_key(&entry.key));
         let mut objects = entries

@@ -8,12 +8,13 @@ use http::Response;
 use serde_json::{Value, json};
 
 use crate::read::filter::Filter;
-use crate::read::table;
-use crate::serve::route::Call;
+use crate::read::{Reader, answer, table};
+use crate::view;
+use crate::wire::body::Body;
+use crate::wire::call::Call;
 use crate::wire::reply;
 use crate::wire::request::Form;
 use crate::wire::status::Status;
-use crate::{ApiServer, Body, view};
 
 /// Where the next page of a list begins.
 struct Continue {
@@ -57,22 +58,17 @@ struct Selected {
     remaining: Option<usize>,
 }
 
-impl ApiServer {
+impl Reader {
     /// GET of an object.
     pub(crate) fn get(&self, call: &Call) -> Result<Response<Body>, Status> {
         self.check_revision(call, false)?;
-        let key = view::key(&call.resource, call.namespace(), call.name());
-        let entry = self
-            .inner
-            .store
-            .get(&key)
-            .ok_or_else(|| Status::not_found(&call.resource, call.name()))?;
-        self.respond(&call.resource, call.accept, &call.query, 200, &entry.value, &[])
+        let entry = self.entry(&call.resource, call.namespace(), call.name())?;
+        answer(call, 200, &entry.value, &[])
     }
 
     /// A revision that has not been reached cannot be served; the present one serves all others.
     fn check_revision(&self, call: &Call, list: bool) -> Result<(), Status> {
-        let current = self.inner.store.revision();
+        let current = self.store.revision();
         let requested = call.query.number("resourceVersion")?;
         let matching = call.query.get("resourceVersionMatch");
         if list && matching.is_some() && requested.is_none() && !call.query.flag("sendInitialEvents") {
@@ -137,7 +133,7 @@ impl ApiServer {
                 revision,
                 entries: found,
                 remaining,
-            } = self.inner.store.list(&prefix, after.as_deref(), limit);
+            } = self.store.list(&prefix, after.as_deref(), limit);
             after = found.last().map(|e| e.key.to_string()).or(after);
             for entry in found {
                 if self.selects(call, filter, &entry)? {
@@ -183,7 +179,7 @@ fn objects(call: &Call, meta: &Value, entries: &[Entry]) -> Result<Bytes, Status
     let resource = &call.resource;
     let size: usize = entries.iter().map(|e| e.value.len() + 1).sum();
     let mut out = Vec::with_capacity(size + 256);
-    let (kind, version) = (&resource.list_kind, view::api_version(resource));
+    let (kind, version) = (&resource.list_kind, resource.api_version());
     out.extend_from_slice(
         format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":{meta},\"items\":[").as_bytes(),
     );

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::wire::request::{Form, Query};
 use crate::wire::status::Status;
-use crate::{view, write};
+use crate::{clock, view};
 
 const META_VERSION: &str = "meta.k8s.io/v1";
 
@@ -69,7 +69,7 @@ fn table(resource: &Resource, query: &Query, objects: &[Value], meta: Value, des
         let message = format!("unrecognized includeObject value: \"{include}\": must be None, Metadata or Object");
         return Err(Status::bad_request(message));
     }
-    let now = write::now();
+    let now = clock::now();
     let row = |object: &Value| {
         let mut row = json!({"cells": cells(resource, object, &now)});
         match include {

@@ -18,12 +18,12 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::metrics::OpenWatch;
 use crate::read::filter::Filter;
-use crate::read::table;
-use crate::serve::route::Call;
-use crate::wire::reply;
+use crate::read::{Reader, table};
+use crate::view;
+use crate::wire::body::{self, Body};
+use crate::wire::call::Call;
 use crate::wire::request::{Form, Query};
 use crate::wire::status::Status;
-use crate::{ApiServer, Body, view};
 
 /// Events are sent together up to about this size.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -41,7 +41,7 @@ enum Start {
 }
 
 struct EventStream {
-    server: ApiServer,
+    reader: Reader,
     resource: Arc<Resource>,
     filter: Filter,
     form: Form,
@@ -59,7 +59,7 @@ struct EventStream {
     _open: OpenWatch,
 }
 
-impl ApiServer {
+impl Reader {
     /// GET with `watch=1`.
     pub(crate) fn watch(&self, call: &Call) -> Result<Response<Body>, Status> {
         if call.path.subresource.is_some() || !call.resource.is_stored() {
@@ -74,18 +74,18 @@ impl ApiServer {
         let bookmarks = call.query.flag("allowWatchBookmarks");
         let (initial, after) = match self.start(call, send_initial)? {
             Start::Initial => {
-                let page = self.inner.store.list(&prefix, None, 0);
+                let page = self.store.list(&prefix, None, 0);
                 (page.entries.into(), page.revision)
             }
-            Start::Now => (VecDeque::new(), self.inner.store.revision()),
+            Start::Now => (VecDeque::new(), self.store.revision()),
             Start::After(revision) => (VecDeque::new(), revision),
         };
-        let source = match self.inner.store.watch(&prefix, after) {
+        let source = match self.store.watch(&prefix, after) {
             Ok(source) => source,
             // The original answers 200 and says so in the stream.
             Err(error) => {
                 let event = error_event(&store_status(error, &call.resource));
-                return Ok(reply::typed(200, "application/json", reply::full(event)));
+                return Ok(body::typed(200, "application/json", body::full(event)));
             }
         };
         let seconds = call.query.number("timeoutSeconds")?.filter(|s| *s > 0);
@@ -95,7 +95,7 @@ impl ApiServer {
                 .min(86_400),
         );
         let stream = EventStream {
-            server: self.clone(),
+            reader: self.clone(),
             resource: Arc::clone(&call.resource),
             filter,
             form: call.accept.form,
@@ -103,22 +103,22 @@ impl ApiServer {
             source,
             initial,
             initial_end: (send_initial == Some(true) && bookmarks).then_some(after),
-            bookmark: bookmarks.then(|| Instant::now() + self.inner.options.bookmark_interval),
+            bookmark: bookmarks.then(|| Instant::now() + self.bookmark_interval),
             deadline: Instant::now() + limit,
             described: false,
             ended: false,
-            _open: OpenWatch::new(self.clone()),
+            _open: OpenWatch::new(Arc::clone(&self.metrics)),
         };
         let body = futures::stream::unfold(stream, |mut stream| async move {
             let bytes = stream.next().await?;
             Some((bytes, stream))
         });
-        Ok(reply::typed(200, "application/json", reply::streamed(body)))
+        Ok(body::typed(200, "application/json", body::streamed(body)))
     }
 
     fn start(&self, call: &Call, send_initial: Option<bool>) -> Result<Start, Status> {
         let requested = call.query.number("resourceVersion")?;
-        let current = self.inner.store.revision();
+        let current = self.store.revision();
         if let Some(requested) = requested.filter(|r| *r > current) {
             return Err(Status::future_revision(requested, current));
         }
@@ -136,15 +136,7 @@ impl ApiServer {
 
 fn store_status(error: StoreError, resource: &Resource) -> Status {
     match error {
-        StoreError::Lagged => {
-            let message = "too old resource version: the watch was slower than the history is long, list again";
-            Status {
-                code: 410,
-                reason: "Expired",
-                message: message.to_owned(),
-                details: None,
-            }
-        }
+        StoreError::Lagged => Status::lagged(),
         other => Status::from_store(other, resource, ""),
     }
 }
@@ -280,8 +272,7 @@ impl EventStream {
         if initial_end {
             meta["annotations"] = json!({INITIAL_EVENTS_END: "true"});
         }
-        let object =
-            json!({"kind": self.resource.kind, "apiVersion": view::api_version(&self.resource), "metadata": meta});
+        let object = json!({"kind": self.resource.kind, "apiVersion": self.resource.api_version(), "metadata": meta});
         let object = table::event(&self.resource, self.form, &self.query, object, !self.described)?;
         self.described = true;
         push_line(out, "BOOKMARK", object.to_string().as_bytes());
@@ -297,13 +288,13 @@ impl EventStream {
         }
         // Noted before the last look: the store shows a revision and marks its changes for the watches at once, so that
         // what a drained watch has sent is all up to it, and no bookmark is ever ahead of an event.
-        let revision = self.server.inner.store.revision();
+        let revision = self.reader.store.revision();
         self.drain(out)?;
         // Events carry revisions themselves, and newer ones.
         if out.is_empty() && !self.ended {
             self.push_bookmark(out, revision, false)?;
         }
-        self.bookmark = Some(now + self.server.inner.options.bookmark_interval);
+        self.bookmark = Some(now + self.reader.bookmark_interval);
         Ok(())
     }
 }

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use afloat_machinery::kinds::{Registry, Resource, Serving};
+use afloat_machinery::kinds::{Registry, Resource, Serving, api_version};
 use http::{HeaderMap, Response, header};
 use serde_json::{Value, json};
 
-use crate::Body;
-use crate::view::group_version;
+use crate::wire::body::{self, Body};
 use crate::wire::reply;
 use crate::wire::status::Status;
 
@@ -124,7 +123,7 @@ pub(crate) fn group(registry: &Registry, group: &str) -> Result<Response<Body>, 
 }
 
 fn group_entry(group: &str, versions: &[String]) -> Value {
-    let version = |v: &String| json!({"groupVersion": group_version(group, v), "version": v});
+    let version = |v: &String| json!({"groupVersion": api_version(group, v), "version": v});
     let versions: Vec<Value> = versions.iter().map(version).collect();
     json!({"name": group, "versions": versions, "preferredVersion": versions.first()})
 }
@@ -236,7 +235,7 @@ pub(crate) fn resources(registry: &Registry, group: &str, version: &str) -> Resu
     if list.is_empty() {
         return Err(Status::no_such_resource());
     }
-    let document = json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version(group, version), "resources": list});
+    let document = json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version(group, version), "resources": list});
     Ok(reply::json(200, &document))
 }
 
@@ -274,5 +273,5 @@ fn aggregated(registry: &Registry, core: bool) -> Response<Body> {
         })
         .collect();
     let list = json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items});
-    reply::typed(200, AGGREGATED, reply::full(list.to_string()))
+    body::typed(200, AGGREGATED, body::full(list.to_string()))
 }

@@ -13,10 +13,11 @@ use http::{HeaderMap, Response, header};
 use serde_json::{Map, Value, json};
 
 use crate::serve::discovery::{groups_of, own_subresources, rows, version};
+use crate::view;
+use crate::wire::body::{self, Body};
 use crate::wire::fields;
 use crate::wire::reply;
 use crate::wire::status::Status;
-use crate::{Body, view};
 
 /// The smallest `openapi.v2.Document` in protobuf: swagger "2.0", info {title "Kubernetes", version "v1"}.
 const V2_PROTOBUF: &[u8] = b"\x0a\x032.0\x12\x10\x0a\x0aKubernetes\x12\x02v1";
@@ -61,7 +62,7 @@ pub(crate) fn v2(headers: &HeaderMap) -> Response<Body> {
         .unwrap_or_default();
     if accept.contains("com.github.proto-openapi.spec.v2") {
         let content_type = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
-        return reply::typed(200, content_type, reply::full(V2_PROTOBUF));
+        return body::typed(200, content_type, body::full(V2_PROTOBUF));
     }
     reply::json(
         200,
@@ -83,7 +84,7 @@ pub(crate) fn v3(cache: &Cache, registry: &Arc<Registry>, path: Option<&str>) ->
         return Ok(reply::json(200, &json!({"paths": paths})));
     };
     let (bytes, _) = documents.get(path).ok_or_else(Status::no_such_resource)?;
-    Ok(reply::typed(200, "application/json", reply::full(bytes.clone())))
+    Ok(body::typed(200, "application/json", body::full(bytes.clone())))
 }
 
 fn documents(registry: &Registry) -> Documents {
@@ -127,7 +128,7 @@ fn document(registry: &Registry, base: &str, group: &str, version: &str) -> Valu
 
 /// Adds the schema of a kind and gives its name.
 fn add_schema(r: &Resource, schemas: &mut Map<String, Value>) -> String {
-    let known = fields::message_name(&view::api_version(r), &r.kind).filter(|_| !r.is_custom());
+    let known = fields::message_name(&r.api_version(), &r.kind).filter(|_| !r.is_custom());
     let name = known.map_or_else(|| schema_name(r), fields::schema_name);
     match known {
         Some(message) => fields::add_schemas(message, schemas),

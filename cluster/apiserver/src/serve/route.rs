@@ -1,62 +1,21 @@
 //! One request from beginning to end: what it names, its body, who handles it, how long it may take.
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use afloat_machinery::kinds::{Resource, Serving};
+use afloat_machinery::kinds::Serving;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Response, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::auth::User;
-use crate::serve::discovery;
-use crate::serve::openapi;
-use crate::wire::protobuf;
+use crate::auth::user::User;
+use crate::serve::{Router, discovery, openapi};
+use crate::wire::body::{self, BODY_LIMIT_BYTES, Body};
+use crate::wire::call::Call;
 use crate::wire::reply;
-use crate::wire::request::{self, Accept, ObjectPath, Query, Target};
+use crate::wire::request::{self, ObjectPath, Query, Target};
 use crate::wire::status::Status;
-use crate::{ApiServer, BODY_LIMIT_BYTES, Body};
-
-/// A request for an object or a collection, understood.
-pub(crate) struct Call {
-    pub(crate) user: User,
-    pub(crate) verb: &'static str,
-    pub(crate) path: ObjectPath,
-    pub(crate) resource: Arc<Resource>,
-    pub(crate) query: Query,
-    pub(crate) accept: Accept,
-    pub(crate) content_type: String,
-}
-
-impl Call {
-    pub(crate) fn namespace(&self) -> Option<&str> {
-        self.path.namespace.as_deref()
-    }
-
-    pub(crate) fn name(&self) -> &str {
-        self.path.name.as_deref().unwrap_or_default()
-    }
-
-    pub(crate) fn subresource(&self) -> &str {
-        self.path.subresource.as_deref().unwrap_or_default()
-    }
-}
-
-/// Reads a request's body as an object: JSON, YAML or protobuf.
-pub(crate) fn document(content_type: &str, body: &Bytes) -> Result<Value, Status> {
-    match content_type {
-        "application/vnd.kubernetes.protobuf" => protobuf::decode(body).map_err(Status::unsupported_media),
-        "application/yaml" | "application/x-yaml" | "text/yaml" => {
-            let text =
-                std::str::from_utf8(body).map_err(|e| Status::bad_request(format!("the body is not UTF-8: {e}")))?;
-            serde_saphyr::from_str(text).map_err(|e| Status::bad_request(format!("error parsing YAML: {e}")))
-        }
-        _ => serde_json::from_slice(body).map_err(|e| Status::bad_request(format!("error decoding the body: {e}"))),
-    }
-}
 
 async fn read_body<B>(body: B) -> Result<Bytes, Status>
 where
@@ -70,9 +29,9 @@ where
     }
 }
 
-impl ApiServer {
+impl Router {
     /// Answers one request in the name of `user`. Never fails: errors are `Status` objects.
-    pub async fn handle<B>(&self, request: http::Request<B>, user: User) -> Response<Body>
+    pub(crate) async fn handle<B>(&self, request: http::Request<B>, user: User) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<tower::BoxError>,
@@ -98,8 +57,7 @@ impl ApiServer {
         } else {
             resource.as_str()
         };
-        self.inner
-            .metrics
+        self.metrics
             .answered(verb, label, response.status().as_u16(), started.elapsed());
         response
     }
@@ -110,30 +68,30 @@ impl ApiServer {
             return Err(Status::method_not_allowed());
         }
         match target {
-            Target::Root => Ok(reply::json(200, &discovery::root(&self.registry()))),
-            Target::Health => Ok(reply::typed(
+            Target::Root => Ok(reply::json(200, &discovery::root(&self.reader.registry()))),
+            Target::Health => Ok(body::typed(
                 200,
                 "text/plain; charset=utf-8",
-                reply::full(self.health(parts)),
+                body::full(self.health(parts)),
             )),
             Target::Version => Ok(reply::json(200, &discovery::version())),
             Target::Metrics => {
-                let text = self.inner.metrics.text(self.inner.store.revision());
-                Ok(reply::typed(200, "text/plain; version=0.0.4", reply::full(text)))
+                let text = self.metrics.text(self.reader.revision());
+                Ok(body::typed(200, "text/plain; version=0.0.4", body::full(text)))
             }
             Target::OpenApiV2 => Ok(openapi::v2(&parts.headers)),
-            Target::OpenApiV3(path) => openapi::v3(&self.inner.openapi, &self.registry(), path.as_deref()),
-            Target::CoreVersions => Ok(discovery::core(&self.registry(), &parts.headers)),
-            Target::Groups => Ok(discovery::groups(&self.registry(), &parts.headers)),
-            Target::Group(group) => discovery::group(&self.registry(), group),
-            Target::Resources(group, version) => discovery::resources(&self.registry(), group, version),
+            Target::OpenApiV3(path) => openapi::v3(&self.documents, &self.reader.registry(), path.as_deref()),
+            Target::CoreVersions => Ok(discovery::core(&self.reader.registry(), &parts.headers)),
+            Target::Groups => Ok(discovery::groups(&self.reader.registry(), &parts.headers)),
+            Target::Group(group) => discovery::group(&self.reader.registry(), group),
+            Target::Resources(group, version) => discovery::resources(&self.reader.registry(), group, version),
             Target::Object(_) | Target::Unknown => Err(Status::no_such_resource()),
         }
     }
 
     fn health(&self, parts: &Parts) -> String {
         if Query::parse(parts.uri.query()).flag("verbose") {
-            let revision = self.inner.store.revision();
+            let revision = self.reader.revision();
             let name = parts.uri.path().trim_start_matches('/');
             format!("[+]ping ok\n[+]store ok (revision {revision})\n{name} check passed\n")
         } else {
@@ -154,6 +112,7 @@ impl ApiServer {
         B::Error: Into<tower::BoxError>,
     {
         let resource = self
+            .reader
             .registry()
             .resolve(&path.group, &path.version, &path.plural)
             .ok_or_else(Status::no_such_resource)?;
@@ -169,7 +128,7 @@ impl ApiServer {
             Some("log" | "exec" | "attach" | "portforward" | "proxy")
         ) {
             let upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
-            return self.to_kubelet(&resource, &path, &query, &parts, upgrade).await;
+            return self.kubelets.pass_on(&resource, &path, &query, &parts, upgrade).await;
         }
         let content_type = parts
             .headers
@@ -192,9 +151,9 @@ impl ApiServer {
             content_type,
         };
         if verb == "watch" {
-            return self.watch(&call);
+            return self.reader.watch(&call);
         }
-        let limit = self.inner.options.request_timeout;
+        let limit = self.timeout;
         let work = async {
             let body = read_body(body).await?;
             self.answer(&call, &body).await
@@ -211,22 +170,22 @@ impl ApiServer {
         }
         match call.resource.serving() {
             Serving::Stored => {}
-            Serving::Measured => return self.measured(call).await,
+            Serving::Measured => return self.kubelets.measured(call).await,
             Serving::Review(review) => {
                 return match call.verb {
-                    "create" if call.path.name.is_none() => self.review(call, review, body),
+                    "create" if call.path.name.is_none() => self.tokens.review(call, review, body),
                     _ => Err(Status::method_not_allowed()),
                 };
             }
         }
         match (call.verb, call.path.name.is_some()) {
-            ("get", true) => self.get(call),
-            ("list", false) => self.list(call),
-            ("create", false) => self.create(call, body).await,
-            ("update", true) => self.update(call, body).await,
-            ("patch", true) => self.patch(call, body).await,
-            ("delete", true) => self.delete(call, body).await,
-            ("deletecollection", false) => self.delete_collection(call, body).await,
+            ("get", true) => self.reader.get(call),
+            ("list", false) => self.reader.list(call),
+            ("create", false) => self.writer.create(call, body).await,
+            ("update", true) => self.writer.update(call, body).await,
+            ("patch", true) => self.writer.patch(call, body).await,
+            ("delete", true) => self.writer.delete(call, body).await,
+            ("deletecollection", false) => self.writer.delete_collection(call, body).await,
             _ => Err(Status::method_not_allowed()),
         }
     }

@@ -16,10 +16,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::auth::{User, bearer, own_audiences};
-use crate::wire::request::{Target, target};
+use crate::auth::token::own_audiences;
+use crate::auth::user::User;
+use crate::pki::Pki;
+use crate::serve::Router;
+use crate::wire::body::Body;
+use crate::wire::request::{Target, bearer, target};
 use crate::wire::status::Status;
-use crate::{ApiServer, Body, Pki};
 
 /// Open connections at most; further ones wait to be accepted.
 const CONNECTIONS_LIMIT: usize = 4096;
@@ -28,10 +31,15 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// How long open connections may go on after a shutdown began.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
 
-impl ApiServer {
+impl Router {
     /// Serves on `listener` until `shutdown`. Clients show a certificate of `pki`'s authority or a bearer token; whoever
     /// shows neither gets 401, except for health and version.
-    pub async fn serve(&self, listener: TcpListener, pki: &Pki, shutdown: CancellationToken) -> io::Result<()> {
+    pub(crate) async fn serve(
+        self: &Arc<Self>,
+        listener: TcpListener,
+        pki: &Pki,
+        shutdown: CancellationToken,
+    ) -> io::Result<()> {
         let acceptor = TlsAcceptor::from(Arc::new(pki.server_config()?));
         let places = Arc::new(Semaphore::new(CONNECTIONS_LIMIT));
         let tasks = TaskTracker::new();
@@ -46,9 +54,7 @@ impl ApiServer {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let connection = self
-                        .clone()
-                        .connection(stream, acceptor.clone(), shutdown.clone(), place);
+                    let connection = Arc::clone(self).connection(stream, acceptor.clone(), shutdown.clone(), place);
                     tasks.spawn(connection);
                 }
                 Err(error) => {
@@ -64,7 +70,7 @@ impl ApiServer {
     }
 
     async fn connection(
-        self,
+        self: Arc<Self>,
         stream: TcpStream,
         acceptor: TlsAcceptor,
         shutdown: CancellationToken,
@@ -82,9 +88,9 @@ impl ApiServer {
             .1
             .peer_certificates()
             .and_then(|chain| crate::pki::user(chain.first()?));
-        let server = self.clone();
+        let server = Arc::clone(&self);
         let service = service_fn(move |request: Request<Incoming>| {
-            let (server, certified) = (server.clone(), certified.clone());
+            let (server, certified) = (Arc::clone(&server), certified.clone());
             async move { Ok::<_, std::convert::Infallible>(server.authenticated(request, certified).await) }
         });
         let mut builder = Builder::new(TokioExecutor::new());
@@ -116,7 +122,7 @@ impl ApiServer {
         let token = bearer(request.headers()).map(str::to_owned);
         let user = match (certified, token) {
             (Some(user), _) => user,
-            (None, Some(token)) => match self.token_user(&token, &own_audiences()) {
+            (None, Some(token)) => match self.tokens.user(&token, &own_audiences()) {
                 Some(known) => known.user,
                 None => return Status::unauthorized().into_response(),
             },

@@ -246,6 +246,13 @@ fn media(range: &str) -> Option<Accept> {
     (version == "v1" || form == Form::Object).then_some(Accept { form, yaml })
 }
 
+/// The token of an `Authorization: Bearer` header.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = text.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
 /// The verb in Kubernetes' sense, for counting.
 pub(crate) fn verb(method: &Method, path: &ObjectPath, query: &Query) -> &'static str {
     let named = path.name.is_some();

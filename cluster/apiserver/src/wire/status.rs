@@ -2,14 +2,42 @@
 //! original, since clients match on them.
 
 use afloat_machinery::FieldError;
-use afloat_machinery::admission::Denial;
+use afloat_machinery::admission::{Denial, Reason as Denied};
 use afloat_machinery::kinds::Resource;
 use afloat_store::Error as StoreError;
 use http::{Response, StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::Body;
-use crate::wire::reply::full;
+use crate::wire::body::{BODY_LIMIT_BYTES, Body, full};
+
+/// Machine readable reason of a refusal, as Kubernetes writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is Kubernetes' own word")]
+pub enum Reason {
+    AlreadyExists,
+    BadRequest,
+    Conflict,
+    Expired,
+    Forbidden,
+    InternalError,
+    Invalid,
+    MethodNotAllowed,
+    NotAcceptable,
+    NotFound,
+    RequestEntityTooLarge,
+    ServiceUnavailable,
+    Timeout,
+    TooManyRequests,
+    Unauthorized,
+    UnsupportedMediaType,
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The words are the variants' names.
+        write!(formatter, "{self:?}")
+    }
+}
 
 /// A refusal, to be rendered as a `v1.Status`.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -18,7 +46,7 @@ pub struct Status {
     /// HTTP status code.
     pub code: u16,
     /// Machine readable reason, for example `NotFound`.
-    pub reason: &'static str,
+    pub reason: Reason,
     /// What went wrong, and what to do.
     pub message: String,
     /// `details` of the object.
@@ -37,17 +65,8 @@ fn details(resource: &Resource, name: &str) -> Value {
     details
 }
 
-/// `pods`, or `deployments.apps` for a resource in a named group.
-pub(crate) fn qualified(resource: &Resource) -> String {
-    if resource.group.is_empty() {
-        resource.plural.clone()
-    } else {
-        format!("{}.{}", resource.plural, resource.group)
-    }
-}
-
 impl Status {
-    fn new(code: u16, reason: &'static str, message: impl Into<String>, details: Option<Value>) -> Self {
+    fn new(code: u16, reason: Reason, message: impl Into<String>, details: Option<Value>) -> Self {
         Self {
             code,
             reason,
@@ -58,15 +77,15 @@ impl Status {
 
     /// 404 for an object.
     pub(crate) fn not_found(resource: &Resource, name: &str) -> Self {
-        let message = format!("{} \"{name}\" not found", qualified(resource));
-        Self::new(404, "NotFound", message, Some(details(resource, name)))
+        let message = format!("{} \"{name}\" not found", resource.qualified_name());
+        Self::new(404, Reason::NotFound, message, Some(details(resource, name)))
     }
 
     /// 404 for a path that names nothing.
     pub(crate) fn no_such_resource() -> Self {
         Self::new(
             404,
-            "NotFound",
+            Reason::NotFound,
             "the server could not find the requested resource",
             Some(json!({})),
         )
@@ -74,17 +93,17 @@ impl Status {
 
     /// 409 for a create of what is there.
     pub(crate) fn already_exists(resource: &Resource, name: &str) -> Self {
-        let message = format!("{} \"{name}\" already exists", qualified(resource));
-        Self::new(409, "AlreadyExists", message, Some(details(resource, name)))
+        let message = format!("{} \"{name}\" already exists", resource.qualified_name());
+        Self::new(409, Reason::AlreadyExists, message, Some(details(resource, name)))
     }
 
     /// 409 with a given explanation.
     pub(crate) fn conflict(resource: &Resource, name: &str, why: &str) -> Self {
         let message = format!(
             "Operation cannot be fulfilled on {} \"{name}\": {why}",
-            qualified(resource)
+            resource.qualified_name()
         );
-        Self::new(409, "Conflict", message, Some(details(resource, name)))
+        Self::new(409, Reason::Conflict, message, Some(details(resource, name)))
     }
 
     /// 409 for a write that was decided on an older version.
@@ -108,7 +127,7 @@ impl Status {
         let details = json!({"name": name, "group": resource.group, "kind": resource.kind, "causes": causes});
         Self::new(
             422,
-            "Invalid",
+            Reason::Invalid,
             format!("{} \"{name}\" is invalid: {list}", resource.kind),
             Some(details),
         )
@@ -135,23 +154,23 @@ impl Status {
 
     /// 422 for a patch that does not fit.
     pub(crate) fn unprocessable(message: impl Into<String>) -> Self {
-        Self::new(422, "Invalid", message, Some(json!({})))
+        Self::new(422, Reason::Invalid, message, Some(json!({})))
     }
 
     /// 400.
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
-        Self::new(400, "BadRequest", message, None)
+        Self::new(400, Reason::BadRequest, message, None)
     }
 
     /// 401.
     pub(crate) fn unauthorized() -> Self {
-        Self::new(401, "Unauthorized", "Unauthorized", None)
+        Self::new(401, Reason::Unauthorized, "Unauthorized", None)
     }
 
     /// 403 for an object.
     pub(crate) fn forbidden(resource: &Resource, name: &str, why: &str) -> Self {
-        let message = format!("{} \"{name}\" is forbidden: {why}", qualified(resource));
-        Self::new(403, "Forbidden", message, Some(details(resource, name)))
+        let message = format!("{} \"{name}\" is forbidden: {why}", resource.qualified_name());
+        Self::new(403, Reason::Forbidden, message, Some(details(resource, name)))
     }
 
     /// What a policy has refused, with the reason that it gives.
@@ -160,12 +179,11 @@ impl Status {
         if let Some(details) = status.details.as_mut() {
             details["causes"] = json!([{"message": denial.message}]);
         }
-        status.reason = denial.reason;
-        status.code = match denial.reason {
-            "Unauthorized" => 401,
-            "Forbidden" => 403,
-            "RequestEntityTooLarge" => 413,
-            _ => 422,
+        (status.code, status.reason) = match denial.reason {
+            Denied::Unauthorized => (401, Reason::Unauthorized),
+            Denied::Forbidden => (403, Reason::Forbidden),
+            Denied::RequestEntityTooLarge => (413, Reason::RequestEntityTooLarge),
+            Denied::Invalid => (422, Reason::Invalid),
         };
         status
     }
@@ -173,21 +191,21 @@ impl Status {
     /// 405.
     pub(crate) fn method_not_allowed() -> Self {
         let message = "the server does not allow this method on the requested resource";
-        Self::new(405, "MethodNotAllowed", message, Some(json!({})))
+        Self::new(405, Reason::MethodNotAllowed, message, Some(json!({})))
     }
 
     /// 406.
     pub(crate) fn not_acceptable() -> Self {
         let message = "only the following media types are accepted: application/json, application/yaml, \
                        application/json;as=Table;g=meta.k8s.io;v=v1";
-        Self::new(406, "NotAcceptable", message, None)
+        Self::new(406, Reason::NotAcceptable, message, None)
     }
 
     /// 410: the history asked for is gone.
     pub(crate) fn expired(requested: u64, oldest: u64) -> Self {
         Self::new(
             410,
-            "Expired",
+            Reason::Expired,
             format!("too old resource version: {requested} ({oldest})"),
             None,
         )
@@ -195,18 +213,18 @@ impl Status {
 
     /// 413.
     pub(crate) fn too_large() -> Self {
-        let message = format!("Request entity too large: limit is {}", crate::BODY_LIMIT_BYTES);
-        Self::new(413, "RequestEntityTooLarge", message, None)
+        let message = format!("Request entity too large: limit is {BODY_LIMIT_BYTES}");
+        Self::new(413, Reason::RequestEntityTooLarge, message, None)
     }
 
     /// 415.
     pub(crate) fn unsupported_media(message: impl Into<String>) -> Self {
-        Self::new(415, "UnsupportedMediaType", message, None)
+        Self::new(415, Reason::UnsupportedMediaType, message, None)
     }
 
     /// 429; clients wait and try again.
     pub(crate) fn too_many_requests(message: impl Into<String>, details: Value) -> Self {
-        Self::new(429, "TooManyRequests", message, Some(details))
+        Self::new(429, Reason::TooManyRequests, message, Some(details))
     }
 
     /// 500.
@@ -214,7 +232,7 @@ impl Status {
         let details = json!({"causes": [{"message": message.to_string()}]});
         Self::new(
             500,
-            "InternalError",
+            Reason::InternalError,
             format!("Internal error occurred: {message}"),
             Some(details),
         )
@@ -222,12 +240,12 @@ impl Status {
 
     /// 503.
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
-        Self::new(503, "ServiceUnavailable", message, None)
+        Self::new(503, Reason::ServiceUnavailable, message, None)
     }
 
     /// 504.
     pub(crate) fn timeout(message: impl Into<String>, details: Value) -> Self {
-        Self::new(504, "Timeout", message, Some(details))
+        Self::new(504, Reason::Timeout, message, Some(details))
     }
 
     /// 504 for a revision that has not been reached yet.
@@ -235,6 +253,12 @@ impl Status {
         let cause = json!({"reason": "ResourceVersionTooLarge", "message": "Too large resource version"});
         let message = format!("Too large resource version: {requested}, current: {current}");
         Self::timeout(message, json!({"causes": [cause], "retryAfterSeconds": 1}))
+    }
+
+    /// 410 for a watch that was slower than the history is long.
+    pub(crate) fn lagged() -> Self {
+        let message = "too old resource version: the watch was slower than the history is long, list again";
+        Self::new(410, Reason::Expired, message, None)
     }
 
     /// What the store said, about the object that it was asked for.
@@ -253,7 +277,7 @@ impl Status {
     pub fn to_value(&self) -> Value {
         let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "code": self.code,
+            "message": self.message, "reason": self.reason.to_string(), "code": self.code,
         });
         if let Some(details) = &self.details {
             status["details"] = details.clone();

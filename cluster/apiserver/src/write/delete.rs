@@ -6,11 +6,14 @@ use http::Response;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::serve::route::{Call, document};
+use super::{Change, Writer, Written};
+use crate::clock::after;
+use crate::read::answer;
+use crate::view;
+use crate::wire::body::Body;
+use crate::wire::call::{Call, document};
 use crate::wire::reply;
-use crate::wire::status::{Status, success};
-use crate::write::{Change, Written, after, finished};
-use crate::{ApiServer, Body, view};
+use crate::wire::status::{Reason, Status, success};
 
 /// Grace period of a pod that names none.
 const POD_GRACE_SECONDS: i64 = 30;
@@ -73,6 +76,16 @@ impl DeleteOptions {
             dry_run,
         })
     }
+}
+
+/// Whether an object that is being deleted has nothing left to wait for.
+pub(crate) fn finished(resource: &Resource, object: &Value) -> bool {
+    let meta = &object["metadata"];
+    let waits = resource.is_namespace() && object["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
+    meta["deletionTimestamp"].is_string()
+        && view::finalizers(object).is_empty()
+        && meta["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0
+        && !waits
 }
 
 /// Decides a deletion. Pure: `now` comes in.
@@ -183,7 +196,7 @@ fn set_finalizers(object: &mut Value, propagation: Option<Propagation>) {
     }
 }
 
-impl ApiServer {
+impl Writer {
     /// DELETE of an object.
     pub(crate) async fn delete(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
         let options = DeleteOptions::read(call, body)?;
@@ -191,8 +204,7 @@ impl ApiServer {
             .remove(&call.resource, call.namespace(), call.name(), &options, Some(call))
             .await?;
         if written.changed {
-            self.inner
-                .metrics
+            self.metrics
                 .wrote(&call.user, "delete", &call.resource, "", call.namespace());
         }
         let last = view::parse(&call.resource, &written.bytes)?;
@@ -201,7 +213,7 @@ impl ApiServer {
             let answer = reply::rendered(200, call.accept, status.to_string().into())?;
             return Ok(reply::with_warnings(answer, &warnings));
         }
-        self.respond(&call.resource, call.accept, &call.query, 200, &written.bytes, &warnings)
+        answer(call, 200, &written.bytes, &warnings)
     }
 
     /// Deletes an object, or begins to. `call`: of the client who wants it, for whom there may be warnings.
@@ -219,7 +231,9 @@ impl ApiServer {
                 if resource.is_namespace() && matches!(name, "default" | "kube-system" | "kube-public") {
                     return Err(Status::forbidden(resource, name, "this namespace may not be deleted"));
                 }
-                warnings = self.ask_policies(call, Some(current), None, options.dry_run)?;
+                warnings = self
+                    .admission
+                    .ask_policies(call, Some(current), None, options.dry_run)?;
                 plan(resource, current, options, Timestamp::now())
             })
             .await?;
@@ -230,7 +244,7 @@ impl ApiServer {
     pub(crate) async fn delete_collection(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
         let options = DeleteOptions::read(call, body)?;
         let (mut items, mut warnings) = (Vec::new(), Vec::new());
-        for entry in self.selected(call)? {
+        for entry in self.reader.selected(call)? {
             let object = view::parse(&call.resource, &entry.value)?;
             let (namespace, name) = (view::meta(&object, "namespace"), view::meta(&object, "name"));
             let namespace = call.resource.namespaced.then_some(namespace);
@@ -239,18 +253,16 @@ impl ApiServer {
                 Ok((written, more)) => {
                     warnings.extend(more);
                     if written.changed {
-                        self.inner
-                            .metrics
-                            .wrote(&call.user, "delete", &call.resource, "", namespace);
+                        self.metrics.wrote(&call.user, "delete", &call.resource, "", namespace);
                     }
                     items.push(view::parse(&call.resource, &written.bytes)?);
                 }
-                Err(status) if status.reason == "NotFound" => {}
+                Err(status) if status.reason == Reason::NotFound => {}
                 Err(status) => return Err(status),
             }
         }
-        let (kind, version) = (&call.resource.list_kind, view::api_version(&call.resource));
-        let revision = self.inner.store.revision().to_string();
+        let (kind, version) = (&call.resource.list_kind, call.resource.api_version());
+        let revision = self.store.revision().to_string();
         let list =
             json!({"kind": kind, "apiVersion": version, "metadata": {"resourceVersion": revision}, "items": items});
         let answer = reply::rendered(200, call.accept, list.to_string().into())?;

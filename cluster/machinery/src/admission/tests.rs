@@ -120,8 +120,8 @@ fn messages_and_reasons() {
         assert_eq!(denial(&say(validation), &web(1)).as_deref(), Some(told));
     }
     let denied = |validation| says(&say(validation), &json!({}), &web(1)).denied.expect("denied");
-    assert_eq!(denied(json!({})).reason, "Invalid");
-    assert_eq!(denied(json!({"reason": "Forbidden"})).reason, "Forbidden");
+    assert_eq!(denied(json!({})).reason, Reason::Invalid);
+    assert_eq!(denied(json!({"reason": "Forbidden"})).reason, Reason::Forbidden);
 }
 
 #[test]
@@ -194,6 +194,7 @@ fn variables() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one table of cases")]
 fn which_requests() {
     let (deployments, namespaces) = (resource("apps", "deployments"), resource("", "namespaces"));
     let shop = json!({"metadata": {"name": "shop", "labels": {"team": "shop"}}});
@@ -340,6 +341,7 @@ fn a_policy_is_compiled_when_it_changes_and_at_no_other_time() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one table of cases")]
 fn bad_policies_are_refused() {
     let refused = |kind: &str, spec: Value| -> Vec<String> {
         let errors = stored(kind, spec).expect_err("it is bad");

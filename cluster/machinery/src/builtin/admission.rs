@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use crate::FieldError;
-use crate::admission::{Expression, REASONS};
+use crate::admission::{Expression, Reason};
 use crate::field::{child, duplicate, forbidden, index, invalid, not_supported, required};
 use crate::json::{each, each_in, list, set, set_text, text};
 use crate::names;
@@ -25,7 +25,7 @@ pub(crate) fn default_policy(policy: &mut Value) {
 /// Sets the defaults of a binding.
 pub(crate) fn default_binding(binding: &mut Value) {
     each_in(Some(binding), "spec", |spec| {
-        each(spec, "matchResources", default_match)
+        each(spec, "matchResources", default_match);
     });
 }
 
@@ -88,7 +88,7 @@ fn check_validation(validation: &Value, path: &str, errors: &mut Vec<FieldError>
             "message must not contain line breaks",
         ));
     }
-    one_of(validation, path, "reason", &REASONS, errors);
+    one_of(validation, path, "reason", &Reason::NAMES, errors);
 }
 
 /// Checks a list of named expressions.

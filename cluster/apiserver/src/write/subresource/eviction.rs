@@ -5,12 +5,14 @@ use bytes::Bytes;
 use http::Response;
 use serde_json::{Value, json};
 
-use crate::serve::route::{Call, document};
+use crate::clock::now;
+use crate::view;
+use crate::wire::body::Body;
+use crate::wire::call::{Call, document};
 use crate::wire::reply;
 use crate::wire::status::Status;
 use crate::write::delete::DeleteOptions;
-use crate::write::{Change, now};
-use crate::{ApiServer, Body, view};
+use crate::write::{Change, Writer};
 
 /// Budgets do not protect what does not serve.
 fn unprotected(pod: &Value) -> bool {
@@ -60,7 +62,7 @@ fn spend(budget: &Value, pod: &str) -> Result<Value, Status> {
     Ok(new)
 }
 
-impl ApiServer {
+impl Writer {
     pub(crate) async fn evict(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
         let eviction = document(&call.content_type, body)?;
         let wanted = &eviction["deleteOptions"];
@@ -75,13 +77,7 @@ impl ApiServer {
                     .as_array()
                     .is_some_and(|d| d.iter().any(|v| v == "All")),
         };
-        let key = view::key(&call.resource, call.namespace(), call.name());
-        let entry = self
-            .inner
-            .store
-            .get(&key)
-            .ok_or_else(|| Status::not_found(&call.resource, call.name()))?;
-        let pod = view::parse(&call.resource, &entry.value)?;
+        let pod = self.reader.object(&call.resource, call.namespace(), call.name())?;
         if !unprotected(&pod) {
             self.ask_budgets(call, &pod, options.dry_run).await?;
         }
@@ -89,8 +85,7 @@ impl ApiServer {
             .remove(&call.resource, call.namespace(), call.name(), &options, None)
             .await?;
         if written.changed {
-            self.inner
-                .metrics
+            self.metrics
                 .wrote(&call.user, "create", &call.resource, "eviction", call.namespace());
         }
         let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
@@ -98,17 +93,12 @@ impl ApiServer {
     }
 
     async fn ask_budgets(&self, call: &Call, pod: &Value, dry_run: bool) -> Result<(), Status> {
-        let registry = self.registry();
+        let registry = self.reader.registry();
         let Some(resource) = registry.resolve("policy", "v1", "poddisruptionbudgets") else {
             return Ok(());
         };
         let mut matching = Vec::new();
-        for entry in self
-            .inner
-            .store
-            .list(&view::prefix(&resource, call.namespace()), None, 0)
-            .entries
-        {
+        for entry in self.reader.all(&resource, call.namespace()).entries {
             let budget = view::parse(&resource, &entry.value)?;
             let selector = &budget["spec"]["selector"];
             if selector.is_object() && LabelSelector::from_value(selector).is_ok_and(|s| s.matches(pod)) {

@@ -4,11 +4,13 @@ use bytes::Bytes;
 use http::Response;
 use serde_json::{Value, json};
 
-use crate::serve::route::{Call, document};
+use crate::clock::now;
+use crate::view;
+use crate::wire::body::Body;
+use crate::wire::call::{Call, document};
 use crate::wire::reply;
 use crate::wire::status::Status;
-use crate::write::{Change, now};
-use crate::{ApiServer, Body, view};
+use crate::write::{Change, Writer};
 
 /// Sets a condition of a pod; its transition time changes only with its status.
 pub(crate) fn set_condition(pod: &mut Value, kind: &str, status: &str) {
@@ -24,7 +26,7 @@ pub(crate) fn set_condition(pod: &mut Value, kind: &str, status: &str) {
     }
 }
 
-impl ApiServer {
+impl Writer {
     /// `pods/binding`: the scheduler's word.
     pub(crate) async fn bind(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
         let binding = document(&call.content_type, body)?;
@@ -69,8 +71,7 @@ impl ApiServer {
             })
             .await?;
         if written.changed {
-            self.inner
-                .metrics
+            self.metrics
                 .wrote(&call.user, "create", &call.resource, "binding", call.namespace());
         }
         let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});

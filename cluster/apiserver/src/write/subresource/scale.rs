@@ -7,11 +7,15 @@ use bytes::Bytes;
 use http::Response;
 use serde_json::Value;
 
-use crate::serve::route::{Call, document};
+use crate::clock::context;
+use crate::view;
+use crate::wire::body::Body;
+use crate::wire::call::{Call, document};
 use crate::wire::reply;
 use crate::wire::status::Status;
-use crate::write::{Change, ParsedPatch, check_versions, context};
-use crate::{ApiServer, Body, view};
+use crate::write::checks::check_versions;
+use crate::write::patch::ParsedPatch;
+use crate::write::{Change, Writer};
 
 /// The object with the replicas of a Scale.
 fn scaled(resource: &Resource, object: &Value, scale: &Value) -> Result<Value, Status> {
@@ -33,7 +37,7 @@ fn scaled(resource: &Resource, object: &Value, scale: &Value) -> Result<Value, S
     Ok(new)
 }
 
-impl ApiServer {
+impl Writer {
     pub(crate) async fn scale(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
         let resource = &*call.resource;
         let scale_of = |object: &Value| scale::scale_of(resource, object).map_err(Status::internal);
@@ -42,12 +46,7 @@ impl ApiServer {
             reply::rendered(200, call.accept, scale.to_string().into())
         };
         if call.verb == "get" {
-            let key = view::key(resource, call.namespace(), call.name());
-            let entry = self
-                .inner
-                .store
-                .get(&key)
-                .ok_or_else(|| Status::not_found(resource, call.name()))?;
+            let entry = self.reader.entry(resource, call.namespace(), call.name())?;
             return answer(&entry.value);
         }
         let patch = if call.verb == "patch" {
@@ -79,8 +78,7 @@ impl ApiServer {
             )
             .await?;
         if written.changed {
-            self.inner
-                .metrics
+            self.metrics
                 .wrote(&call.user, call.verb, resource, "scale", call.namespace());
         }
         answer(&written.bytes)
