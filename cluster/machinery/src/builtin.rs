@@ -5,17 +5,8 @@
 
 pub(crate) mod admission;
 pub(crate) mod cluster;
-pub(crate) mod container;
-pub(crate) mod container_checks;
 pub(crate) mod crd;
 pub(crate) mod pod;
-pub(crate) mod pod_checks;
-pub(crate) mod pod_ephemeral;
-pub(crate) mod pod_resize;
-pub(crate) mod pod_update;
-pub(crate) mod probe;
-pub(crate) mod resources;
-pub(crate) mod security_checks;
 pub(crate) mod service;
 pub(crate) mod typed;
 pub(crate) mod volume;

@@ -5,7 +5,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::builtin::{pod_ephemeral, pod_resize, typed};
+use crate::builtin::pod::{ephemeral, resize};
+use crate::builtin::typed;
 use crate::field::{invalid, type_invalid};
 use crate::json::set_status;
 use crate::resource::{Kind, Resource, Status};
@@ -96,8 +97,8 @@ pub fn prepare_update(
     match part {
         Part::Main if resource.status => keep(old, new, "status"),
         Part::Status => keep_all_but_status(resource, old, new),
-        Part::Resize => pod_resize::keep_all_but_resources(old, new),
-        Part::EphemeralContainers => pod_ephemeral::keep_all_but_ephemeral_containers(old, new),
+        Part::Resize => resize::keep_all_but_resources(old, new),
+        Part::EphemeralContainers => ephemeral::keep_all_but_ephemeral_containers(old, new),
         Part::Main | Part::Internal => {}
     }
     match resource.builtin {
@@ -116,8 +117,8 @@ pub fn prepare_update(
     errors.extend(validate(resource, Some(old), new));
     match (part, resource.builtin) {
         (Part::Main, Some(row)) => errors.extend((row.validate_update)(old, new)),
-        (Part::Resize, _) => errors.extend(pod_resize::validate(old, new)),
-        (Part::EphemeralContainers, _) => errors.extend(pod_ephemeral::validate(old, new)),
+        (Part::Resize, _) => errors.extend(resize::validate(old, new)),
+        (Part::EphemeralContainers, _) => errors.extend(ephemeral::validate(old, new)),
         _ => {}
     }
     if errors.is_empty()

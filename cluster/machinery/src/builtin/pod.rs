@@ -1,8 +1,18 @@
 //! Defaults and admission of pods and pod templates.
 
+pub(crate) mod checks;
+mod container;
+mod container_checks;
+pub(crate) mod ephemeral;
+pub(crate) mod probe;
+pub(crate) mod resize;
+mod resources;
+mod security_checks;
+pub(crate) mod update;
+
 use serde_json::{Map, Value, json};
 
-use super::{container, resources, volume};
+use super::volume;
 use crate::json::{each, each_in, list, set, set_number, set_text, text};
 
 /// Seconds that a pod stays on a node that is not ready or cannot be reached, unless it says otherwise

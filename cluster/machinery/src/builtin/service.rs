@@ -173,10 +173,10 @@ fn check_port<'a>(
         Some(Value::Number(n)) if n.as_i64().is_some_and(|n| (1..=65_535).contains(&n)) => {}
         other => {
             let value = other.cloned().unwrap_or(json!(0));
-            errors.push(invalid(child(path, "port"), value, super::probe::PORT_RANGE));
+            errors.push(invalid(child(path, "port"), value, super::pod::probe::PORT_RANGE));
         }
     }
-    super::probe::check_port(port.get("targetPort"), &child(path, "targetPort"), errors);
+    super::pod::probe::check_port(port.get("targetPort"), &child(path, "targetPort"), errors);
     let protocol = text(port.get("protocol"));
     if !PROTOCOLS.contains(&protocol) {
         errors.push(not_supported(child(path, "protocol"), protocol, PROTOCOLS));

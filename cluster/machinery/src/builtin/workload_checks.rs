@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::pod_checks;
+use super::pod::checks;
 use super::workload::{JOB_NAME_LABELS, JOB_UID_LABELS};
 use crate::FieldError;
 use crate::field::{child, forbidden, invalid, not_supported, required};
@@ -74,7 +74,7 @@ pub(crate) fn cron_job(object: &Value) -> Vec<FieldError> {
 /// Checks a PodTemplate.
 pub(crate) fn pod_template(object: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    pod_checks::spec(crate::get(object, &["template", "spec"]), "template.spec", &mut errors);
+    checks::spec(crate::get(object, &["template", "spec"]), "template.spec", &mut errors);
     errors
 }
 
@@ -212,7 +212,7 @@ fn template(spec: &Value, path: &str, restart: &[&str], errors: &mut Vec<FieldEr
     let claimed = with_claims(template.get("spec"), list(Some(spec), "volumeClaimTemplates"));
     let pod = claimed.as_ref().or(template.get("spec"));
     let path = child(path, "spec");
-    pod_checks::spec(pod, &path, errors);
+    checks::spec(pod, &path, errors);
     let policy = text(pod.and_then(|p| p.get("restartPolicy")));
     if ["Always", "OnFailure", "Never"].contains(&policy) && !restart.contains(&policy) {
         errors.push(not_supported(child(&path, "restartPolicy"), policy, restart));

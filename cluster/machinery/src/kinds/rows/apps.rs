@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::{apps::v1 as apps, batch::v1 as batch, policy::v1 as policy};
 
-use crate::builtin::{cluster, pod_checks, typed::reads, workload, workload_checks};
+use crate::builtin::{cluster, pod, typed::reads, workload, workload_checks};
 use crate::resource::{Column, Kind, Status, Table};
 use crate::table;
 
@@ -37,7 +37,7 @@ pub(super) const APPS_KINDS: &[Kind] = &[
         default: workload::default_daemon_set,
         validate: workload_checks::daemon_set,
         validate_update: workload_checks::fixed_selector,
-        warnings: pod_checks::template_warnings,
+        warnings: pod::checks::template_warnings,
         typed: Some(reads::<apps::DaemonSet>),
         table: Some(Table {
             columns: &[
@@ -67,7 +67,7 @@ pub(super) const APPS_KINDS: &[Kind] = &[
         default: workload::default_deployment,
         validate: workload_checks::deployment,
         validate_update: workload_checks::fixed_selector,
-        warnings: pod_checks::template_warnings,
+        warnings: pod::checks::template_warnings,
         typed: Some(reads::<apps::Deployment>),
         table: Some(Table {
             columns: &[
@@ -94,7 +94,7 @@ pub(super) const APPS_KINDS: &[Kind] = &[
         default: workload::default_replica_set,
         validate: workload_checks::replica_set,
         validate_update: workload_checks::fixed_selector,
-        warnings: pod_checks::template_warnings,
+        warnings: pod::checks::template_warnings,
         typed: Some(reads::<apps::ReplicaSet>),
         selectable: &["status.replicas"],
         table: Some(Table {
@@ -122,7 +122,7 @@ pub(super) const APPS_KINDS: &[Kind] = &[
         default: workload::default_stateful_set,
         validate: workload_checks::stateful_set,
         validate_update: workload_checks::stateful_set_update,
-        warnings: pod_checks::template_warnings,
+        warnings: pod::checks::template_warnings,
         typed: Some(reads::<apps::StatefulSet>),
         table: Some(Table {
             columns: &[

@@ -2,10 +2,7 @@
 
 use k8s_openapi::api::core::v1 as core;
 
-use crate::builtin::{
-    cluster, pod, pod_checks, pod_ephemeral, pod_update, service, typed::reads, volume, volume_checks, workload,
-    workload_checks,
-};
+use crate::builtin::{cluster, pod, service, typed::reads, volume, volume_checks, workload, workload_checks};
 use crate::names;
 use crate::resource::ListStrategy::{ByKey, Set};
 use crate::resource::{BindsTokens, Column, Deletion, Given, Kind, Status, Table};
@@ -204,10 +201,10 @@ pub(super) const CORE_KINDS: &[Kind] = &[
         subresources: POD_SUBRESOURCES,
         default: pod::default_pod,
         begin: pod::admit,
-        validate: pod_checks::pod,
-        validate_create: pod_ephemeral::validate_create,
-        validate_update: pod_update::validate,
-        warnings: pod_checks::pod_warnings,
+        validate: pod::checks::pod,
+        validate_create: pod::ephemeral::validate_create,
+        validate_update: pod::update::validate,
+        warnings: pod::checks::pod_warnings,
         typed: Some(reads::<core::Pod>),
         deletion: Deletion::Graceful,
         given: Given::AccountToken,

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::pod::qos_class;
+use super::qos_class;
 use super::resources::RESIZABLE;
 use crate::FieldError;
 use crate::field::{child, forbidden, index, invalid};

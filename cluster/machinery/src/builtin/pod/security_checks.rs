@@ -330,6 +330,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::too_many_lines, reason = "one table of cases")]
     fn each_mistake_is_told_by_its_field() {
         let container = |own: Value| json!({"containers": [own]});
         let context = |own: Value| json!({"containers": [{"securityContext": own}]});

@@ -18,7 +18,7 @@ const NAMED_FIELDS: usize = 10;
 pub(crate) fn validate(old: &Value, new: &Value) -> Vec<FieldError> {
     // What is stored may be older than a default that the new form has been given.
     let mut old = old.clone();
-    super::pod::default_pod(&mut old);
+    super::default_pod(&mut old);
     let old = &old;
     let (Some(before), Some(after)) = (
         old.get("spec").and_then(Value::as_object),
