@@ -13,7 +13,6 @@ pub mod kinds;
 mod metadata;
 mod names;
 pub mod patch;
-pub mod quantity;
 mod resource;
 pub mod scale;
 pub mod schema;
