@@ -4,6 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -31,7 +33,17 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
 impl ApiServer {
     /// Serves on `listener` until `shutdown`. Clients show a certificate of `pki`'s authority or a bearer token; whoever
     /// shows neither gets 401, except for health and version.
-    pub async fn serve(&self, listener: TcpListener, pki: &Pki, shutdown: CancellationToken) -> io::Result<()> {
+    pub fn serve<'a>(
+        &'a self,
+        listener: TcpListener,
+        pki: &'a Pki,
+        shutdown: CancellationToken,
+    ) -> BoxFuture<'a, io::Result<()>> {
+        // Boxed where nothing is async: the code of a future is made where it is awaited, which would be each program that calls this.
+        self.accept(listener, pki, shutdown).boxed()
+    }
+
+    async fn accept(&self, listener: TcpListener, pki: &Pki, shutdown: CancellationToken) -> io::Result<()> {
         let acceptor = TlsAcceptor::from(Arc::new(pki.server_config()?));
         let places = Arc::new(Semaphore::new(CONNECTIONS_LIMIT));
         let tasks = TaskTracker::new();
