@@ -10,6 +10,8 @@
 pub mod client;
 mod feed;
 mod forward;
+#[cfg(test)]
+mod fuzz;
 mod reply;
 mod serve;
 mod view;

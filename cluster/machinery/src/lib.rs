@@ -8,6 +8,8 @@ mod bounds;
 mod builtin;
 pub mod convert;
 mod field;
+#[cfg(test)]
+mod fuzz;
 pub mod kinds;
 mod metadata;
 mod names;

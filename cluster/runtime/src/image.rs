@@ -72,4 +72,6 @@ impl ImageError {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use super::{BuildSpec, ImageStore};
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// A tar of (path, kind, content or link target).
-fn tar(entries: &[(&str, tar::EntryType, &str)]) -> Result<Vec<u8>> {
+pub(super) fn tar(entries: &[(&str, tar::EntryType, &str)]) -> Result<Vec<u8>> {
     let mut builder = tar::Builder::new(Vec::new());
     for (path, kind, content) in entries {
         let mut header = tar::Header::new_gnu();
