@@ -9,6 +9,8 @@ use std::task::{Context, Poll};
 use afloat_machinery::kinds::Registry;
 use afloat_store::Store;
 use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use http::Response;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -64,8 +66,14 @@ impl ApiServer {
 
     /// Serves on `listener` until `shutdown`. Clients show a certificate of `pki`'s authority or a bearer token; whoever
     /// shows neither gets 401, except for health and version.
-    pub async fn serve(&self, listener: TcpListener, pki: &Pki, shutdown: CancellationToken) -> io::Result<()> {
-        self.router.serve(listener, pki, shutdown).await
+    pub fn serve<'a>(
+        &'a self,
+        listener: TcpListener,
+        pki: &'a Pki,
+        shutdown: CancellationToken,
+    ) -> BoxFuture<'a, io::Result<()>> {
+        // Boxed where nothing is async: the code of a future is made where it is awaited, which would be each program that calls this.
+        self.router.serve(listener, pki, shutdown).boxed()
     }
 
     /// A client in this process, without a socket. `user` is the identity of its requests (a member of

@@ -14,6 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use backon::ExponentialBuilder;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use futures::stream::{BoxStream, StreamExt, select_all};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -63,7 +65,12 @@ type Outcome = (Vec<Written>, Option<kube::Error>);
 ///
 /// # Errors
 /// Only if a watch ends for good; failures of the API server are tried again, with a pause.
-pub async fn run(client: Client, shutdown: CancellationToken) -> Result<(), Error> {
+pub fn run(client: Client, shutdown: CancellationToken) -> BoxFuture<'static, Result<(), Error>> {
+    // Boxed where nothing is async: the code of a future is made where it is awaited, which would be each program that calls this.
+    run_alone(client, shutdown).boxed()
+}
+
+async fn run_alone(client: Client, shutdown: CancellationToken) -> Result<(), Error> {
     let pods = Cache::new();
     // Ends with this future.
     let mut feed = JoinSet::new();

@@ -187,8 +187,17 @@ pub async fn run<F>(client_for: F, options: Options, shutdown: CancellationToken
 where
     F: Fn(&str) -> Client,
 {
+    let mut tasks = start(&client_for, options, &shutdown);
+    drop(client_for);
+    while tasks.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// Starts all loops. Neither generic nor async: the code of such a function is made anew in each program that calls it, and this
+/// one's is that of all loops.
+fn start(client_for: &dyn Fn(&str) -> Client, options: Options, shutdown: &CancellationToken) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    let caches = Caches::start(&client_for("controller-cache"), &mut tasks, &shutdown);
+    let caches = Caches::start(&client_for("controller-cache"), &mut tasks, shutdown);
     let options = Arc::new(options);
     let (recorder, pending) = Recorder::new();
     tasks.spawn(events::write_all(
@@ -236,9 +245,7 @@ where
     supervise(&mut tasks, context("endpointslice-controller"), |context| {
         endpointslices(context)
     });
-    drop(client_for);
-    while tasks.join_next().await.is_some() {}
-    Ok(())
+    tasks
 }
 
 async fn endpointslices(context: Context) -> Result<(), Error> {

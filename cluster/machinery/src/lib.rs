@@ -8,6 +8,8 @@ mod bounds;
 mod builtin;
 pub mod convert;
 mod field;
+#[cfg(test)]
+mod fuzz;
 mod json;
 pub mod kinds;
 mod metadata;

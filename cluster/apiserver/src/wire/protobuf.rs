@@ -321,4 +321,44 @@ mod tests {
             let _ = decode(&body("v1", "Pod", &raw));
         }
     }
+
+    mod fuzz {
+        use proptest::prelude::*;
+
+        use super::*;
+
+        /// A Pod with what nests, and a kind that embeds JSON.
+        fn bodies() -> Vec<Vec<u8>> {
+            let meta = [
+                field(1, b"web"),
+                field(11, &[field(1, b"app"), field(2, b"web")].concat()),
+                field(8, b"\x08\x80\x94\xeb\xdc\x03"),
+            ]
+            .concat();
+            let container = [field(1, b"c"), field(2, b"web:v1"), field(6, b"\x18\x90\x3f")].concat();
+            let pod = [field(1, &meta), field(2, &field(2, &container))].concat();
+            let revision = [
+                field(1, &meta),
+                field(2, &field(1, br#"{"spec":{}}"#)),
+                b"\x18\x07".to_vec(),
+            ]
+            .concat();
+            vec![
+                body("v1", "Pod", &pod),
+                body("v1", "ConfigMap", &field(1, &meta)),
+                body("apps/v1", "ControllerRevision", &revision),
+                body("meta/v1", "DeleteOptions", b"\x08\x05"),
+            ]
+        }
+
+        proptest! {
+            #[test]
+            fn bodies_are_read_or_refused(bytes in afloat_fuzz::damaged(bodies())) {
+                match decode(&bytes) {
+                    Ok(object) => prop_assert!(object.is_object()),
+                    Err(reason) => prop_assert!(!reason.is_empty()),
+                }
+            }
+        }
+    }
 }
