@@ -101,7 +101,7 @@ pub(crate) fn check(resources: Option<&Value>, path: &str, errors: &mut Vec<Fiel
             match Quantity::of_json(amount) {
                 Err(why) => errors.push(invalid(field, amount.clone(), &why.to_string())),
                 Ok(asked) if asked.nano() < 0 => {
-                    errors.push(invalid(field, amount.clone(), "must be greater than or equal to 0"))
+                    errors.push(invalid(field, amount.clone(), "must be greater than or equal to 0"));
                 }
                 Ok(asked) if which == "requests" => {
                     let limit = crate::get(resources, &["limits", name]);
