@@ -7,14 +7,16 @@ use crate::quantity::Quantity;
 
 proptest! {
     #[test]
-    fn quantities_round_up(text in afloat_fuzz::damaged_text(&[
+    fn quantities_round_away_from_zero(text in afloat_fuzz::damaged_text(&[
         "100m", "1.5Gi", "2e3", "-0.1n", "+9E", "123456789012345678901234567890", "1E-18", "0.000000001Ki",
     ])) {
         if let Ok(quantity) = text.parse::<Quantity>() {
-            let (nano, milli, whole) = (quantity.nano(), i128::from(quantity.milli()), i128::from(quantity.value()));
-            let beyond = |number: i128| number == i128::from(i64::MAX) || number == i128::from(i64::MIN);
-            prop_assert!(beyond(milli) || (milli - 1) * 1_000_000 < nano && nano <= milli * 1_000_000);
-            prop_assert!(beyond(whole) || (whole - 1) * 1_000_000_000 < nano && nano <= whole * 1_000_000_000);
+            let nano = quantity.nano();
+            for (rounded, unit) in [(quantity.milli(), 1_000_000), (quantity.value(), 1_000_000_000)] {
+                let beyond = rounded == i64::MAX || rounded == i64::MIN;
+                let (rounded, exact) = (i128::from(rounded).abs() * unit, nano.abs());
+                prop_assert!(beyond || rounded - unit < exact && exact <= rounded, "{text}: {rounded} for {exact}");
+            }
         }
     }
 
