@@ -12,7 +12,11 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-pub(crate) use crate::pod::Pod;
+pub(crate) mod pod;
+pub(crate) mod selector;
+pub(crate) mod storage;
+
+pub(crate) use pod::Pod;
 
 /// Annotation in which `kubectl apply` keeps what it applied last.
 pub(crate) const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -53,7 +57,7 @@ pub(crate) enum Index {
     Namespace(String),
 }
 
-/// An object that a [`crate::cache::Cache`] holds.
+/// An object that a [`crate::loops::cache::Cache`] holds.
 pub(crate) trait Kind:
     Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static
 {

@@ -9,17 +9,17 @@ use kube::runtime::watcher;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::Cache;
-use crate::daemonset::DaemonSet;
-use crate::events::{self, Recorder};
-use crate::history::ControllerRevision;
-use crate::job::Job;
+use crate::loops::cache::Cache;
+use crate::loops::events::{self, Recorder};
+use crate::loops::shell::{Shell, is_status};
 use crate::objects::{
     ConfigMap, Deployment, Kind, Lease, Namespace, Node, Pod, PodDisruptionBudget, ReplicaSet, ServiceAccount,
 };
-use crate::shell::{Shell, is_status};
-use crate::statefulset::StatefulSet;
 use crate::volume::{Claim, StorageClass, Volume};
+use crate::workload::daemonset::DaemonSet;
+use crate::workload::history::ControllerRevision;
+use crate::workload::job::Job;
+use crate::workload::statefulset::StatefulSet;
 
 /// First and last delay before a loop that ended is started again.
 const RESTART_FIRST: Duration = Duration::from_millis(100);
@@ -202,25 +202,49 @@ where
         shutdown: shutdown.clone(),
     };
     supervise(&mut tasks, context("scheduler"), crate::scheduler::run);
-    supervise(&mut tasks, context("replicaset-controller"), crate::replicaset::run);
-    supervise(&mut tasks, context("deployment-controller"), crate::deployment::run);
-    supervise(&mut tasks, context("statefulset-controller"), crate::statefulset::run);
-    supervise(&mut tasks, context("daemonset-controller"), crate::daemonset::run);
-    supervise(&mut tasks, context("job-controller"), crate::job::run);
+    supervise(
+        &mut tasks,
+        context("replicaset-controller"),
+        crate::workload::replicaset::run,
+    );
+    supervise(
+        &mut tasks,
+        context("deployment-controller"),
+        crate::workload::deployment::run,
+    );
+    supervise(
+        &mut tasks,
+        context("statefulset-controller"),
+        crate::workload::statefulset::run,
+    );
+    supervise(
+        &mut tasks,
+        context("daemonset-controller"),
+        crate::workload::daemonset::run,
+    );
+    supervise(&mut tasks, context("job-controller"), crate::workload::job::run);
     supervise(&mut tasks, context("garbage-collector"), crate::garbage::run);
-    supervise(&mut tasks, context("namespace-controller"), crate::namespace::run);
+    supervise(
+        &mut tasks,
+        context("namespace-controller"),
+        crate::namespace::deletion::run,
+    );
     supervise(
         &mut tasks,
         context("serviceaccount-controller"),
-        crate::serviceaccount::run,
+        crate::namespace::serviceaccount::run,
     );
     supervise(
         &mut tasks,
         context("node-lifecycle-controller"),
-        crate::node_lifecycle::run,
+        crate::node::lifecycle::run,
     );
-    supervise(&mut tasks, context("pod-garbage-collector"), crate::pod_gc::run);
-    supervise(&mut tasks, context("disruption-controller"), crate::disruption::run);
+    supervise(&mut tasks, context("pod-garbage-collector"), crate::node::pod_gc::run);
+    supervise(
+        &mut tasks,
+        context("disruption-controller"),
+        crate::workload::disruption::run,
+    );
     supervise(&mut tasks, context("persistentvolume-controller"), crate::volume::run);
     supervise(
         &mut tasks,
@@ -230,7 +254,7 @@ where
     supervise(
         &mut tasks,
         context("kubernetes-service-controller"),
-        crate::kubernetes_service::run,
+        crate::network::kubernetes_service::run,
     );
     supervise(&mut tasks, context("endpointslice-controller"), |context| {
         endpointslices(context)
@@ -241,7 +265,7 @@ where
 }
 
 async fn endpointslices(context: Context) -> Result<(), Error> {
-    crate::endpointslice::run_with(context.shell.client, context.caches.pods, context.shutdown)
+    crate::network::endpointslice::run_with(context.shell.client, context.caches.pods, context.shutdown)
         .await
         .map_err(|error| Error::Invalid(error.to_string()))
 }

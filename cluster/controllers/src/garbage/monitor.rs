@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
-use crate::discovery::{Discovered, discover};
+use crate::loops::discovery::{Discovered, discover};
 
 use super::Shared;
 use super::graph::Node;

@@ -17,11 +17,11 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::Error;
-use crate::cache::Cache;
-use crate::events::Tone;
+use crate::loops::cache::Cache;
+use crate::loops::events::Tone;
+use crate::loops::shell::{is_status, seconds};
 use crate::objects::{Key, Kind, Pod};
 use crate::run::Context;
-use crate::shell::{is_status, seconds};
 
 use super::fit::place;
 use super::state::{Cluster, Share};

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::objects::pod::Requests;
 use crate::objects::{Node, Pod, Taint, controller_of};
-use crate::pod::Requests;
 use crate::quantity;
 
 use super::volumes::Storage;

@@ -7,10 +7,10 @@ use k8s_openapi::api::core::v1::NodeSelector;
 use kube::api::ObjectMeta;
 use serde_json::{Value, json};
 
+use crate::objects::storage::SELECTED_NODE;
 use crate::objects::{Key, Pod};
 use crate::volume::claim::reference;
 use crate::volume::matching::candidates;
-use crate::volume::objects::SELECTED_NODE;
 use crate::volume::{Claim, StorageClass, Volume};
 
 use super::fit::term_matches;
@@ -146,7 +146,7 @@ impl Needs {
                     steps.push(VolumeStep::Reserve {
                         volume: volume.name().to_owned(),
                         patch: json!({"spec": {"claimRef": reference(&unbound.claim)},
-                            "metadata": {"annotations": {crate::volume::objects::BOUND_BY_CONTROLLER: "yes"}}}),
+                            "metadata": {"annotations": {crate::objects::storage::BOUND_BY_CONTROLLER: "yes"}}}),
                         meta: Box::new(volume.metadata.clone()),
                     });
                 }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::events::Tone;
+use crate::loops::events::Tone;
 use crate::objects::{Key, Node};
 
 use super::matching::{candidates, mismatch};
-use super::objects::{
+use crate::objects::storage::{
     BIND_COMPLETED, BOUND_BY_CONTROLLER, CLAIM_PROTECTION, Claim, PROVISIONED_BY, PROVISIONER, SELECTED_NODE,
     STORAGE_PROVISIONER, StorageClass, Volume,
 };
@@ -308,5 +308,4 @@ fn bind(claim: &Claim, volume: &Volume) -> Vec<Action> {
 }
 
 #[cfg(test)]
-#[path = "claim_test.rs"]
 mod tests;

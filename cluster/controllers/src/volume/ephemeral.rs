@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::Error;
+use crate::loops::queue::Queue;
+use crate::loops::shell::is_status;
 use crate::objects::{Key, Pod};
-use crate::queue::Queue;
 use crate::run::Context;
-use crate::shell::is_status;
 
 /// Runs the loop until shutdown.
 pub(crate) async fn run(context: Context) -> Result<(), Error> {

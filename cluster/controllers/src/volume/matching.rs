@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::selector::Labels;
+use crate::objects::selector::Labels;
 
-use super::objects::{Claim, Volume};
+use crate::objects::storage::{Claim, Volume};
 
 /// Why a volume will not do for a claim; none if it does.
 pub(crate) fn mismatch(claim: &Claim, volume: &Volume) -> Option<String> {

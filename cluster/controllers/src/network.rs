@@ -1,0 +1,5 @@
+//! Services: which pods serve them, and the two that the cluster itself needs.
+
+pub(crate) mod cluster_dns;
+pub mod endpointslice;
+pub(crate) mod kubernetes_service;

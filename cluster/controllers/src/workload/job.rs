@@ -1,0 +1,389 @@
+//! Jobs: pods that run until enough of them have succeeded.
+//!
+//! Pods are counted as they are found, without Kubernetes' tracking finalizer: a finished pod that somebody deletes before the
+//! Job is done counts no more. Indexed completion and pod failure policies are not supported.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::Error;
+use crate::loops::events::Tone;
+use crate::loops::shell::{Shell, seconds};
+use crate::objects::{Condition, Index, Key, Kind, Pod, partial_kind};
+use crate::run::Context;
+use crate::workload::pod_control;
+use crate::workload::replicaset::{
+    conditions_json, controlled_by, count, pod_from_template, unless_zero, until, whole_seconds,
+};
+
+/// Delay after the first failure; it doubles with each, up to the last: as documented.
+const RETRY_FIRST_SECONDS: i64 = 10;
+const RETRY_LAST_SECONDS: i64 = 600;
+
+/// A Job.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Job {
+    pub(crate) metadata: ObjectMeta,
+    pub(crate) spec: Spec,
+    pub(crate) status: Status,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Spec {
+    parallelism: Option<i32>,
+    completions: Option<i32>,
+    backoff_limit: Option<i32>,
+    active_deadline_seconds: Option<i64>,
+    ttl_seconds_after_finished: Option<i64>,
+    suspend: bool,
+    template: Value,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Status {
+    active: i32,
+    ready: i32,
+    succeeded: i32,
+    failed: i32,
+    start_time: Option<Time>,
+    completion_time: Option<Time>,
+    conditions: Vec<Condition>,
+}
+
+partial_kind!(Job, "batch", "Job", "jobs", NamespaceResourceScope);
+impl Kind for Job {}
+
+/// What to do next.
+#[derive(Default)]
+pub(crate) struct Plan {
+    pub(crate) create: usize,
+    pub(crate) delete: Vec<Arc<Pod>>,
+    pub(crate) status: Status,
+    /// Its time after the end is over.
+    pub(crate) delete_job: bool,
+    pub(crate) wake_at: Option<Timestamp>,
+}
+
+impl Plan {
+    fn wake(&mut self, at: Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+    }
+}
+
+fn after(since: Timestamp, seconds: i64) -> Timestamp {
+    since
+        .checked_add(SignedDuration::from_secs(seconds))
+        .unwrap_or(Timestamp::MAX)
+}
+
+fn finished(status: &Status) -> Option<&Condition> {
+    status
+        .conditions
+        .iter()
+        .find(|condition| matches!(condition.type_.as_str(), "Complete" | "Failed") && condition.status == "True")
+}
+
+/// Decides.
+pub(crate) fn plan(job: &Job, pods: &[Arc<Pod>], now: Timestamp) -> Plan {
+    let mut plan = Plan {
+        status: job.status.clone(),
+        ..Plan::default()
+    };
+    if job.metadata.deletion_timestamp.is_some() {
+        return plan;
+    }
+    if let Some(end) = finished(&job.status) {
+        if let (Some(ttl), Some(at)) = (job.spec.ttl_seconds_after_finished, &end.last_transition_time) {
+            let due = after(at.0, ttl);
+            plan.delete_job = due <= now;
+            plan.wake(due);
+        }
+        return plan;
+    }
+    let spec = &job.spec;
+    let active: Vec<Arc<Pod>> = pods.iter().filter(|pod| pod.is_active()).cloned().collect();
+    let failed: Vec<&Arc<Pod>> = pods.iter().filter(|pod| pod.status.phase == "Failed").collect();
+    let succeeded = count(pods.iter().filter(|pod| pod.status.phase == "Succeeded").count());
+    let status = &mut plan.status;
+    status.active = count(active.len());
+    status.ready = count(active.iter().filter(|pod| pod.is_ready()).count());
+    status.succeeded = succeeded;
+    status.failed = count(failed.len());
+    if spec.suspend {
+        set(status, ("Suspended", "JobSuspended", "Job suspended"), now);
+        status.start_time = None;
+        plan.delete = active;
+        return plan;
+    }
+    status.conditions.retain(|condition| condition.type_ != "Suspended");
+    let start = status.start_time.get_or_insert_with(|| whole_seconds(now)).0;
+    let deadline = spec.active_deadline_seconds.map(|seconds| after(start, seconds));
+    if let Some(outcome) = outcome(spec, status, &active, deadline.is_some_and(|due| due <= now)) {
+        if outcome.0 == "Complete" {
+            status.completion_time = Some(whole_seconds(now));
+        }
+        set(status, outcome, now);
+        end(&mut plan, active);
+        return plan;
+    }
+    if let Some(due) = deadline {
+        plan.wake(due);
+    }
+    resize(spec, succeeded, active, &failed, now, &mut plan);
+    plan
+}
+
+/// Type, reason and message of the condition that ends the Job, if it ends now.
+fn outcome(
+    spec: &Spec,
+    status: &Status,
+    active: &[Arc<Pod>],
+    overdue: bool,
+) -> Option<(&'static str, &'static str, &'static str)> {
+    let restarts: i32 = active.iter().map(|pod| pod.restarts()).sum();
+    let limit = spec.backoff_limit.unwrap_or(6);
+    // Without a number of completions, one success lets the others end and no new one start.
+    let done = match spec.completions {
+        Some(wanted) => status.succeeded >= wanted,
+        None => status.succeeded > 0 && active.is_empty(),
+    };
+    if done {
+        Some((
+            "Complete",
+            "CompletionsReached",
+            "Reached expected number of succeeded pods",
+        ))
+    } else if overdue {
+        Some((
+            "Failed",
+            "DeadlineExceeded",
+            "Job was active longer than specified deadline",
+        ))
+    } else if status.failed > limit || restarts > limit {
+        Some((
+            "Failed",
+            "BackoffLimitExceeded",
+            "Job has reached the specified backoff limit",
+        ))
+    } else {
+        None
+    }
+}
+
+fn end(plan: &mut Plan, active: Vec<Arc<Pod>>) {
+    plan.status.active = 0;
+    plan.status.ready = 0;
+    plan.delete = active;
+}
+
+fn set(status: &mut Status, (type_, reason, message): (&str, &str, &str), now: Timestamp) {
+    if !status.conditions.iter().any(|condition| condition.type_ == type_) {
+        status.conditions.push(Condition {
+            type_: type_.to_owned(),
+            status: "True".to_owned(),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            last_transition_time: Some(whole_seconds(now)),
+            ..Condition::default()
+        });
+    }
+}
+
+fn resize(
+    spec: &Spec,
+    succeeded: i32,
+    mut active: Vec<Arc<Pod>>,
+    failed: &[&Arc<Pod>],
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    let parallelism = spec.parallelism.unwrap_or(1).max(0);
+    let wanted = match spec.completions {
+        Some(completions) => parallelism.min(completions - succeeded),
+        None if succeeded > 0 => count(active.len()).min(parallelism),
+        None => parallelism,
+    };
+    let wanted = usize::try_from(wanted).unwrap_or(0);
+    if active.len() > wanted {
+        active.sort_by_key(|pod| (pod.node().is_some(), pod.is_ready()));
+        active.truncate(active.len() - wanted);
+        plan.delete = active;
+        return;
+    }
+    let missing = wanted - active.len();
+    let last = failed.iter().filter_map(|pod| ended(pod)).max();
+    if let Some(last) = last.filter(|_| missing > 0) {
+        let doublings = u32::try_from(failed.len().saturating_sub(1))
+            .unwrap_or(u32::MAX)
+            .min(10);
+        let due = after(last, (RETRY_FIRST_SECONDS << doublings).min(RETRY_LAST_SECONDS));
+        if due > now {
+            plan.wake(due);
+            return;
+        }
+    }
+    plan.create = missing;
+}
+
+/// When a pod ended, as near as we know: its readiness changed then.
+fn ended(pod: &Pod) -> Option<Timestamp> {
+    let ready = pod
+        .condition("Ready")
+        .and_then(|condition| condition.last_transition_time.as_ref());
+    ready.or(pod.metadata.creation_timestamp.as_ref()).map(|time| time.0)
+}
+
+/// Runs the loop until shutdown.
+pub(crate) async fn run(context: Context) -> Result<(), Error> {
+    let queue = crate::loops::queue::Queue::new();
+    context.caches.jobs.ready().await;
+    context.caches.pods.ready().await;
+    queue.follow(&context.caches.jobs, |job| Some(Key::of(&job.metadata)));
+    queue.follow_pods_of(&context.caches.pods, "Job");
+    queue
+        .run(context.shell.name, 8, &context.shutdown, |key| sync(&context, key))
+        .await;
+    Ok(())
+}
+
+async fn sync(context: &Context, key: Key) -> Result<Option<Duration>, Error> {
+    let (shell, caches) = (&context.shell, &context.caches);
+    shell.settle(&key).await?;
+    let Some(job) = caches.jobs.get(&key) else {
+        return Ok(None);
+    };
+    let pods = caches
+        .pods
+        .by_index(&Index::Owner(job.metadata.uid.clone().unwrap_or_default()));
+    let now = Timestamp::now();
+    let decided = plan(&job, &pods, now);
+    if decided.delete_job {
+        shell.delete(&key, &caches.jobs, &job.metadata, None).await?;
+        return Ok(None);
+    }
+    for _ in 0..decided.create {
+        pod_control::create::<Job>(shell, &caches.pods, &job.metadata, pod(&job)).await?;
+    }
+    for pod in &decided.delete {
+        pod_control::delete::<Job>(shell, &caches.pods, &job.metadata, pod).await?;
+    }
+    if decided.status != job.status {
+        shell
+            .patch(
+                &key,
+                &caches.jobs,
+                &job.metadata,
+                Some("status"),
+                status_patch(&decided.status),
+            )
+            .await?;
+        tell(shell, &job, &decided.status);
+    }
+    Ok(decided.wake_at.map(|at| until(at, now)))
+}
+
+/// Tells what has become of the Job.
+fn tell(shell: &Shell, job: &Job, next: &Status) {
+    let before = &job.status.conditions;
+    let known = |type_: &str| before.iter().any(|condition| condition.type_ == type_);
+    for condition in next.conditions.iter().filter(|condition| !known(&condition.type_)) {
+        let (tone, reason, message) = match (condition.type_.as_str(), condition.reason.as_str()) {
+            ("Complete", _) => (Tone::Normal, "Completed", "Job completed"),
+            ("Suspended", _) => (Tone::Normal, "Suspended", "Job suspended"),
+            (_, "DeadlineExceeded") => (Tone::Warning, "DeadlineExceeded", condition.message.as_str()),
+            _ => (Tone::Warning, "BackoffLimitExceeded", condition.message.as_str()),
+        };
+        shell.event::<Job>(&job.metadata, tone, reason, message.to_owned());
+    }
+    if known("Suspended") && !next.conditions.iter().any(|condition| condition.type_ == "Suspended") {
+        shell.event::<Job>(&job.metadata, Tone::Normal, "Resumed", "Job resumed".to_owned());
+    }
+}
+
+fn pod(job: &Job) -> Value {
+    let namespace = job.metadata.namespace.as_deref().unwrap_or_default();
+    let mut pod = pod_from_template(&job.spec.template, namespace, controlled_by::<Job>(&job.metadata));
+    let name = job.metadata.name.as_deref().unwrap_or_default();
+    pod["metadata"]["generateName"] = json!(format!("{name}-"));
+    for prefix in ["", "batch.kubernetes.io/"] {
+        pod["metadata"]["labels"][format!("{prefix}job-name")] = json!(name);
+        pod["metadata"]["labels"][format!("{prefix}controller-uid")] = json!(job.metadata.uid);
+    }
+    pod
+}
+
+fn status_patch(status: &Status) -> Value {
+    json!({"status": {
+        "active": unless_zero(status.active), "ready": status.ready,
+        "succeeded": unless_zero(status.succeeded), "failed": unless_zero(status.failed),
+        "startTime": status.start_time.as_ref().map(|time| seconds(time.0)),
+        "completionTime": status.completion_time.as_ref().map(|time| seconds(time.0)),
+        "conditions": conditions_json(&status.conditions),
+    }})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(spec: Value) -> Job {
+        serde_json::from_value(json!({"metadata": {"name": "j", "namespace": "n", "uid": "u"}, "spec": spec})).unwrap()
+    }
+
+    fn pods(phases: &[&str]) -> Vec<Arc<Pod>> {
+        let make = |(at, phase): (usize, &&str)| {
+            Arc::new(
+                serde_json::from_value(json!({"metadata": {"name": format!("p{at}"), "uid": format!("p{at}"),
+                    "creationTimestamp": "1970-01-01T00:00:00Z"}, "status": {"phase": phase}}))
+                .unwrap(),
+            )
+        };
+        phases.iter().enumerate().map(make).collect()
+    }
+
+    fn decide(spec: Value, phases: &[&str], now: i64) -> Plan {
+        plan(&job(spec), &pods(phases), Timestamp::from_second(now).unwrap())
+    }
+
+    #[test]
+    fn as_many_at_a_time_as_asked_until_enough_succeeded() {
+        let spec = || json!({"parallelism": 2, "completions": 3});
+        assert_eq!(decide(spec(), &[], 0).create, 2);
+        assert_eq!(decide(spec(), &["Succeeded", "Running"], 0).create, 1);
+        assert_eq!(decide(spec(), &["Succeeded", "Succeeded", "Running"], 0).create, 0);
+        let done = decide(spec(), &["Succeeded", "Succeeded", "Succeeded"], 0);
+        assert_eq!((done.create, done.status.conditions[0].type_.as_str()), (0, "Complete"));
+    }
+
+    #[test]
+    fn failures_are_retried_later_and_not_for_ever() {
+        let spec = || json!({"completions": 1, "backoffLimit": 1});
+        let early = decide(spec(), &["Failed"], 5);
+        assert_eq!(
+            (early.create, early.wake_at),
+            (0, Some(Timestamp::from_second(10).unwrap()))
+        );
+        assert_eq!(decide(spec(), &["Failed"], 10).create, 1);
+        let over = decide(spec(), &["Failed", "Failed"], 100);
+        assert_eq!(over.status.conditions[0].reason, "BackoffLimitExceeded");
+    }
+
+    #[test]
+    fn a_suspended_job_has_no_pods_and_a_finished_one_goes_in_time() {
+        assert_eq!(decide(json!({"suspend": true}), &["Running"], 0).delete.len(), 1);
+        let mut job = job(json!({"completions": 1, "ttlSecondsAfterFinished": 60}));
+        job.status = plan(&job, &pods(&["Succeeded"]), Timestamp::UNIX_EPOCH).status;
+        assert!(!plan(&job, &[], Timestamp::from_second(59).unwrap()).delete_job);
+        assert!(plan(&job, &[], Timestamp::from_second(60).unwrap()).delete_job);
+    }
+}
