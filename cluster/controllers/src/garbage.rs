@@ -17,11 +17,12 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::Error;
+use crate::context::Context;
+use crate::loops::answer::is_status;
 use crate::loops::discovery::Discovered;
 use crate::loops::queue::Queue;
-use crate::loops::shell::{dynamic, is_status};
+use crate::loops::shell::dynamic;
 use crate::objects::Key;
-use crate::run::Context;
 
 use graph::{Graph, Node, Step};
 

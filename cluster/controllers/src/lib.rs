@@ -4,10 +4,12 @@
 //! ([`loops::queue`]) and a way to write ([`loops::shell`]) that remembers what it wrote until the cache shows it, because the bugs that
 //! lose pods in such loops are decisions on stale views.
 
+mod context;
+mod error;
 mod loops;
 mod objects;
 mod quantity;
-mod run;
+mod start;
 
 mod garbage;
 mod namespace;
@@ -17,7 +19,9 @@ mod scheduler;
 mod volume;
 mod workload;
 
+pub use context::Options;
+pub use error::Error;
 pub use network::cluster_dns::address as cluster_dns_address;
 pub use network::endpointslice;
-pub use run::{Error, Options, run};
-pub use volume::LocalVolumes;
+pub use start::run;
+pub use volume::local::LocalVolumes;

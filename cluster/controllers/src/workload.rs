@@ -8,3 +8,4 @@ pub(crate) mod job;
 pub(crate) mod pod_control;
 pub(crate) mod replicaset;
 pub(crate) mod statefulset;
+pub(crate) mod template;

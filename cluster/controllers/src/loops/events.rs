@@ -15,9 +15,9 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::loops::shell::{is_status, seconds};
+use crate::loops::answer::is_status;
 use crate::objects::Kind;
-use crate::workload::replicaset::whole_seconds;
+use crate::objects::time::{seconds, whole_seconds};
 
 /// Events that may wait to be written; more are dropped.
 const QUEUE: usize = 4096;

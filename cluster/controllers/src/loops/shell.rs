@@ -15,6 +15,7 @@ use kube::{Api, Client, Resource};
 use serde_json::{Value, json};
 
 use crate::Error;
+use crate::loops::answer::is_status;
 use crate::loops::cache::{Cache, Written, revision_of};
 use crate::loops::events::{Recorder, Tone};
 use crate::objects::{Key, Kind};
@@ -247,14 +248,4 @@ fn typed<K: Kind>(mut object: Value) -> Result<DynamicObject, Error> {
         fields.insert("kind".into(), json!(K::kind(&())));
     }
     serde_json::from_value(object).map_err(Error::Object)
-}
-
-/// A time as the API writes it: whole seconds, UTC.
-pub(crate) fn seconds(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
-/// Whether the API server answered with this code.
-pub(crate) fn is_status(error: &kube::Error, code: u16) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == code)
 }

@@ -9,10 +9,11 @@ use kube::{Api, api::ApiResource};
 use serde_json::{Value, json};
 
 use crate::Error;
+use crate::context::Context;
+use crate::loops::answer::is_status;
 use crate::loops::discovery::{Discovered, discover};
-use crate::loops::shell::{dynamic, is_status};
+use crate::loops::shell::dynamic;
 use crate::objects::{Key, Namespace};
-use crate::run::Context;
 
 /// Kinds emptied at a time.
 const PARALLEL: usize = 8;
@@ -182,8 +183,7 @@ mod tests {
         let mut namespace = Namespace::default();
         namespace.spec.finalizers = vec![FINALIZER.into()];
         assert_eq!(plan(&namespace, Some(0)), Plan::Leave);
-        namespace.metadata.deletion_timestamp =
-            Some(crate::workload::replicaset::whole_seconds(jiff::Timestamp::UNIX_EPOCH));
+        namespace.metadata.deletion_timestamp = Some(crate::objects::time::whole_seconds(jiff::Timestamp::UNIX_EPOCH));
         assert_eq!(plan(&namespace, None), Plan::Empty);
         assert_eq!(plan(&namespace, Some(3)), Plan::Empty);
         assert_eq!(plan(&namespace, Some(0)), Plan::Finalize);

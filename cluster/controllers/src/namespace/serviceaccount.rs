@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::Error;
+use crate::context::Context;
 use crate::objects::{ConfigMap, Key, Namespace, ServiceAccount};
-use crate::run::Context;
 
 const ACCOUNT: &str = "default";
 const ROOT_CA: &str = "kube-root-ca.crt";
@@ -119,8 +119,7 @@ mod tests {
             }
         );
         let mut dying = Namespace::default();
-        dying.metadata.deletion_timestamp =
-            Some(crate::workload::replicaset::whole_seconds(jiff::Timestamp::UNIX_EPOCH));
+        dying.metadata.deletion_timestamp = Some(crate::objects::time::whole_seconds(jiff::Timestamp::UNIX_EPOCH));
         assert_eq!(plan(Some(&dying), None, None, Some("pem")), Plan::default());
         assert_eq!(plan(None, None, None, Some("pem")), Plan::default());
     }

@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
 
 use crate::Error;
+use crate::context::Context;
 use crate::network::kubernetes_service;
-use crate::run::Context;
 
 const NAME: &str = "kube-dns";
 const NAMESPACE: &str = "kube-system";

@@ -10,9 +10,9 @@ use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::Error;
+use crate::context::Context;
 use crate::loops::shell::decided_on;
 use crate::network::cluster_dns;
-use crate::run::Context;
 
 const NAME: &str = "kubernetes";
 const NAMESPACE: &str = "default";

@@ -10,13 +10,14 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::Error;
+use crate::context::Context;
+use crate::loops::answer::is_status;
 use crate::loops::cache::{Written, revision_of};
 use crate::loops::events::Tone;
-use crate::loops::shell::{decided_on, is_status, seconds};
+use crate::loops::shell::decided_on;
+use crate::objects::time::{seconds, until};
 use crate::objects::{Condition, Index, Key, Node, Pod, Taint};
-use crate::run::Context;
 use crate::scheduler::covers;
-use crate::workload::replicaset::until;
 
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
@@ -98,7 +99,7 @@ fn unknown(node: &Node, now: Timestamp) -> Vec<Condition> {
         status: "Unknown".to_owned(),
         reason: reason.to_owned(),
         message: message.to_owned(),
-        last_transition_time: Some(crate::workload::replicaset::whole_seconds(now)),
+        last_transition_time: Some(crate::objects::time::whole_seconds(now)),
         ..Condition::default()
     };
     let mut changed: Vec<Condition> = known
@@ -154,7 +155,7 @@ fn taints(node: &Node, ready: Option<&str>, now: Timestamp) -> Vec<Taint> {
                 key: key.to_owned(),
                 value: String::new(),
                 effect: effect.to_owned(),
-                time_added: Some(crate::workload::replicaset::whole_seconds(now)),
+                time_added: Some(crate::objects::time::whole_seconds(now)),
             });
         }
     }
@@ -318,7 +319,7 @@ async fn act(context: &Context, key: &Key, node: &Node, plan: &Plan, now: Timest
     let (shell, caches) = (&context.shell, &context.caches);
     let mut meta = node.metadata.clone();
     if !plan.unknown.is_empty() {
-        let conditions = crate::workload::replicaset::conditions_json(&plan.unknown);
+        let conditions = crate::objects::condition::conditions_json(&plan.unknown);
         let patch = decided_on(&meta, json!({"status": {"conditions": conditions}}));
         let patched = shell
             .api::<Node>("")

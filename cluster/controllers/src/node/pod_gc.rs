@@ -11,9 +11,9 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::Error;
-use crate::loops::shell::is_status;
+use crate::context::Context;
+use crate::loops::answer::is_status;
 use crate::objects::{Key, Pod};
-use crate::run::Context;
 
 /// How often pods are looked at (no request is sent for that).
 const PERIOD: Duration = Duration::from_secs(20);
@@ -115,7 +115,7 @@ async fn fail(context: &Context, pod: &Pod) -> Result<(), Error> {
         "metadata": {"uid": pod.uid()},
         "status": {"phase": "Failed", "conditions": [{
             "type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
-            "message": "PodGC: node no longer exists", "lastTransitionTime": crate::loops::shell::seconds(Timestamp::now()),
+            "message": "PodGC: node no longer exists", "lastTransitionTime": crate::objects::time::seconds(Timestamp::now()),
         }]},
     });
     let api = context.shell.api::<Pod>(&key.namespace);

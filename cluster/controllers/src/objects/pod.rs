@@ -1,6 +1,5 @@
 //! What the loops know of a Pod: about a tenth of it.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -9,8 +8,9 @@ use k8s_openapi::api::core::v1::{Affinity, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::Deserialize;
 
-use crate::objects::{Index, Kind, default_indexes, partial_kind, trim_metadata};
 use crate::quantity;
+
+use super::kind::{Index, Kind, default_indexes, partial_kind, trim_metadata};
 
 /// Annotation by which a user says which pods of a ReplicaSet go first; lower goes first.
 pub(crate) const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";

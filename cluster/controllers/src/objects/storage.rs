@@ -1,6 +1,5 @@
 //! What the volume loops and the scheduler read of claims, volumes and classes.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::NodeSelector;
@@ -9,8 +8,9 @@ use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::objects::{Key, Kind, partial_kind};
 use crate::quantity;
+
+use super::kind::{Key, Kind, annotation, partial_kind};
 
 /// Who makes the cluster's own volumes.
 pub(crate) const PROVISIONER: &str = "afloat.dev/local";
@@ -224,10 +224,6 @@ impl StorageClass {
     pub(crate) fn is_default(&self) -> bool {
         annotation(&self.metadata, DEFAULT_CLASS) == Some("true")
     }
-}
-
-pub(crate) fn annotation<'a>(meta: &'a ObjectMeta, name: &str) -> Option<&'a str> {
-    meta.annotations.as_ref()?.get(name).map(String::as_str)
 }
 
 fn bytes(quantity: Option<&Value>) -> i64 {

@@ -17,11 +17,12 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::Error;
+use crate::context::Context;
+use crate::loops::answer::is_status;
 use crate::loops::cache::Cache;
 use crate::loops::events::Tone;
-use crate::loops::shell::{is_status, seconds};
+use crate::objects::time::seconds;
 use crate::objects::{Key, Kind, Pod};
-use crate::run::Context;
 
 use super::fit::place;
 use super::state::{Cluster, Share};

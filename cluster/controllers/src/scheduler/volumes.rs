@@ -8,10 +8,9 @@ use kube::api::ObjectMeta;
 use serde_json::{Value, json};
 
 use crate::objects::storage::SELECTED_NODE;
-use crate::objects::{Key, Pod};
+use crate::objects::{Claim, Key, Pod, StorageClass, Volume};
 use crate::volume::claim::reference;
 use crate::volume::matching::candidates;
-use crate::volume::{Claim, StorageClass, Volume};
 
 use super::fit::term_matches;
 use super::state::NodeState;

@@ -7,14 +7,14 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::Error;
+use crate::context::Context;
+use crate::loops::answer::is_status;
 use crate::loops::events::Tone;
 use crate::loops::queue::Queue;
-use crate::loops::shell::is_status;
-use crate::objects::{Index, Key, Pod};
-use crate::run::Context;
-
-use super::{Claim, Volume, claim, persistent_volume};
 use crate::objects::storage::{DEFAULT_CLASS, PROVISIONER};
+use crate::objects::{Claim, Index, Key, Pod, Volume};
+
+use super::{claim, persistent_volume};
 
 /// The class that a new cluster has.
 const STANDARD: &str = "standard";

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::loops::events::Tone;
-use crate::objects::{Key, Node};
+use crate::objects::storage::{
+    BIND_COMPLETED, BOUND_BY_CONTROLLER, CLAIM_PROTECTION, PROVISIONED_BY, PROVISIONER, SELECTED_NODE,
+    STORAGE_PROVISIONER,
+};
+use crate::objects::{Claim, Key, Node, StorageClass, Volume};
 
 use super::matching::{candidates, mismatch};
-use crate::objects::storage::{
-    BIND_COMPLETED, BOUND_BY_CONTROLLER, CLAIM_PROTECTION, Claim, PROVISIONED_BY, PROVISIONER, SELECTED_NODE,
-    STORAGE_PROVISIONER, StorageClass, Volume,
-};
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]

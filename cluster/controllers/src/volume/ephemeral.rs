@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::Error;
+use crate::context::Context;
+use crate::loops::answer::is_status;
 use crate::loops::queue::Queue;
-use crate::loops::shell::is_status;
 use crate::objects::{Key, Pod};
-use crate::run::Context;
 
 /// Runs the loop until shutdown.
 pub(crate) async fn run(context: Context) -> Result<(), Error> {

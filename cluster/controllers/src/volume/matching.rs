@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use crate::objects::selector::Labels;
-
-use crate::objects::storage::{Claim, Volume};
+use crate::objects::{Claim, Volume};
 
 /// Why a volume will not do for a claim; none if it does.
 pub(crate) fn mismatch(claim: &Claim, volume: &Volume) -> Option<String> {

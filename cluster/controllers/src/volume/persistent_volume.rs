@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::loops::events::Tone;
-
-use crate::objects::storage::{BOUND_BY_CONTROLLER, Claim, VOLUME_PROTECTION, Volume, annotation};
+use crate::objects::storage::{BOUND_BY_CONTROLLER, VOLUME_PROTECTION};
+use crate::objects::{Claim, Volume, annotation};
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]

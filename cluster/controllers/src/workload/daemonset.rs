@@ -1,24 +1,22 @@
 //! DaemonSets: one pod on every node that suits.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::Error;
-use crate::objects::{Index, Key, Kind, Node, Pod, RollingUpdate, partial_kind, scaled};
-use crate::run::Context;
+use crate::context::Context;
+use crate::objects::counts::{scaled, unless_zero};
+use crate::objects::time::until;
+use crate::objects::{DaemonSet, DaemonSetStatus, Index, Key, Node, Pod, controlled_by};
 use crate::scheduler::suits;
 use crate::workload::history::{self, HASH_LABEL};
 use crate::workload::pod_control;
-use crate::workload::replicaset::{controlled_by, pod_from_template, unless_zero, until};
+use crate::workload::template::pod_from_template;
 
 /// A daemon stays through what drives other pods away: key, effect.
 const TOLERATED: [(&str, &str); 6] = [
@@ -29,48 +27,6 @@ const TOLERATED: [(&str, &str); 6] = [
     ("node.kubernetes.io/pid-pressure", "NoSchedule"),
     ("node.kubernetes.io/unschedulable", "NoSchedule"),
 ];
-
-/// A DaemonSet.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct DaemonSet {
-    pub(crate) metadata: ObjectMeta,
-    pub(crate) spec: Spec,
-    pub(crate) status: Status,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct Spec {
-    min_ready_seconds: i32,
-    revision_history_limit: Option<i32>,
-    update_strategy: Strategy,
-    template: Value,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Strategy {
-    #[serde(rename = "type")]
-    type_: String,
-    rolling_update: Option<RollingUpdate>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct Status {
-    current_number_scheduled: i32,
-    desired_number_scheduled: i32,
-    number_misscheduled: i32,
-    number_ready: i32,
-    number_available: i32,
-    number_unavailable: i32,
-    updated_number_scheduled: i32,
-    observed_generation: i64,
-}
-
-partial_kind!(DaemonSet, "apps", "DaemonSet", "daemonsets", NamespaceResourceScope);
-impl Kind for DaemonSet {}
 
 /// What a plan is made from.
 pub(crate) struct Observed<'a> {
@@ -87,7 +43,7 @@ pub(crate) struct Plan {
     /// Names of nodes that get a pod.
     pub(crate) create: Vec<String>,
     pub(crate) delete: Vec<Arc<Pod>>,
-    pub(crate) status: Status,
+    pub(crate) status: DaemonSetStatus,
     pub(crate) wake_at: Option<Timestamp>,
 }
 
@@ -326,7 +282,7 @@ fn pod(set: &DaemonSet, node: &str, hash: &str) -> Value {
     pod
 }
 
-fn status_patch(status: &Status) -> Value {
+fn status_patch(status: &DaemonSetStatus) -> Value {
     json!({"status": {
         "currentNumberScheduled": status.current_number_scheduled,
         "desiredNumberScheduled": status.desired_number_scheduled,

@@ -18,13 +18,15 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::Error;
+use crate::objects::counts::scaled;
 use crate::objects::selector::Labels;
-use crate::objects::{Deployment, DeploymentStatus, LAST_APPLIED, ReplicaSet, controller_of, scaled};
+use crate::objects::{
+    Deployment, DeploymentStatus, LAST_APPLIED, ReplicaSet, annotation, controlled_by, controller_of,
+};
+use crate::workload::template::{HASH_LABEL, template_hash, without_hash};
 
 pub(crate) use drive::run;
 
-/// Label that tells the ReplicaSets of a Deployment apart.
-pub(crate) const HASH_LABEL: &str = "pod-template-hash";
 const REVISION: &str = "deployment.kubernetes.io/revision";
 const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
 const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
@@ -260,34 +262,6 @@ fn divide(deployment: &Deployment, mut owned: Vec<Arc<ReplicaSet>>) -> Sets {
     Sets { new, old: owned }
 }
 
-/// A template without the label that the controller adds; an absent and an empty map are the same.
-pub(crate) fn without_hash(template: &Value) -> Value {
-    let mut template = template.clone();
-    if let Some(meta) = template.get_mut("metadata").and_then(Value::as_object_mut) {
-        if let Some(labels) = meta.get_mut("labels").and_then(Value::as_object_mut) {
-            labels.remove(HASH_LABEL);
-        }
-        meta.retain(|_, value| !value.is_null() && value.as_object().is_none_or(|object| !object.is_empty()));
-    }
-    template
-}
-
-/// Our own hash over the template: the API only asks that it tells templates apart.
-pub(crate) fn template_hash(template: &Value, collisions: i32) -> String {
-    const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
-    // FNV-1a; JSON text of sorted maps is the same for equal templates.
-    let text = format!("{}#{collisions}", without_hash(template));
-    let mut hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let mut name = String::with_capacity(10);
-    for _ in 0..10 {
-        name.push(char::from(ALPHABET[usize::try_from(hash % 27).unwrap_or(0)]));
-        hash /= 27;
-    }
-    name
-}
-
 fn revision_of(set: &ReplicaSet) -> i64 {
     annotation(&set.metadata, REVISION)
         .and_then(|text| text.parse().ok())
@@ -299,10 +273,6 @@ fn revision_for_new(sets: &Sets) -> i64 {
     let old = sets.old.iter().map(|set| revision_of(set)).max().unwrap_or(0);
     let new = sets.new.as_ref().map_or(0, |set| revision_of(set));
     if new > old { new } else { old + 1 }
-}
-
-pub(crate) fn annotation<'a>(meta: &'a kube::api::ObjectMeta, name: &str) -> Option<&'a str> {
-    meta.annotations.as_ref()?.get(name).map(String::as_str)
 }
 
 pub(crate) fn name_of(set: &ReplicaSet) -> String {
@@ -327,7 +297,7 @@ fn create_new(deployment: &Deployment, limits: Limits, revision: i64, replicas: 
         "metadata": {
             "name": name, "namespace": deployment.metadata.namespace, "labels": template["metadata"]["labels"],
             "annotations": annotations,
-            "ownerReferences": [crate::workload::replicaset::controlled_by::<Deployment>(&deployment.metadata)],
+            "ownerReferences": [crate::objects::controlled_by::<Deployment>(&deployment.metadata)],
         },
         "spec": {
             "replicas": replicas, "minReadySeconds": deployment.spec.min_ready_seconds, "selector": selector,

@@ -11,14 +11,15 @@ use kube::api::GroupVersionKind;
 use serde_json::{Value, json};
 
 use crate::Error;
+use crate::context::Context;
+use crate::loops::answer::is_status;
 use crate::loops::cache::Cache;
-use crate::loops::shell::{dynamic, is_status, seconds};
+use crate::loops::shell::dynamic;
+use crate::objects::condition::conditions_json;
+use crate::objects::counts::{count, scaled};
 use crate::objects::selector::Labels;
-use crate::objects::{
-    Condition, Index, Key, Pod, PodDisruptionBudget, PodDisruptionBudgetStatus, controller_of, scaled,
-};
-use crate::run::Context;
-use crate::workload::replicaset::{conditions_json, count, until, whole_seconds};
+use crate::objects::time::{seconds, until, whole_seconds};
+use crate::objects::{Condition, Index, Key, Pod, PodDisruptionBudget, PodDisruptionBudgetStatus, controller_of};
 
 /// An eviction that was granted but did not lead to a deletion counts this long, as in Kubernetes.
 const GRANTED: SignedDuration = SignedDuration::from_secs(120);

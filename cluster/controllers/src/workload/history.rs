@@ -1,56 +1,19 @@
 //! ControllerRevisions: the templates that a StatefulSet or DaemonSet had, so that `kubectl rollout undo` finds them.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::Error;
-use crate::objects::{Index, Key, Kind, partial_kind};
-use crate::run::Context;
-use crate::workload::deployment::template_hash;
-use crate::workload::replicaset::controlled_by;
+use crate::context::Context;
+use crate::objects::{ControllerRevision, Index, Key, controlled_by};
+use crate::workload::template::template_hash;
 
 /// Label of pods and revisions that tells which template they are of.
 pub(crate) const HASH_LABEL: &str = "controller-revision-hash";
-
-/// A ControllerRevision.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct ControllerRevision {
-    pub(crate) metadata: ObjectMeta,
-    pub(crate) data: Value,
-    pub(crate) revision: i64,
-}
-
-partial_kind!(
-    ControllerRevision,
-    "apps",
-    "ControllerRevision",
-    "controllerrevisions",
-    NamespaceResourceScope
-);
-impl Kind for ControllerRevision {}
-
-impl ControllerRevision {
-    pub(crate) fn name(&self) -> &str {
-        self.metadata.name.as_deref().unwrap_or_default()
-    }
-
-    /// The template that it keeps.
-    pub(crate) fn template(&self) -> Value {
-        let mut template = self.data.pointer("/spec/template").cloned().unwrap_or(Value::Null);
-        if let Some(fields) = template.as_object_mut() {
-            fields.remove("$patch");
-        }
-        template
-    }
-}
 
 /// What to do about the history.
 #[derive(Debug, PartialEq)]

@@ -3,72 +3,33 @@
 //! Pods are counted as they are found, without Kubernetes' tracking finalizer: a finished pod that somebody deletes before the
 //! Job is done counts no more. Indexed completion and pod failure policies are not supported.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::Error;
+use crate::context::Context;
 use crate::loops::events::Tone;
-use crate::loops::shell::{Shell, seconds};
-use crate::objects::{Condition, Index, Key, Kind, Pod, partial_kind};
-use crate::run::Context;
+use crate::loops::shell::Shell;
+use crate::objects::condition::conditions_json;
+use crate::objects::counts::{count, unless_zero};
+use crate::objects::time::{seconds, until, whole_seconds};
+use crate::objects::{Condition, Index, Job, JobSpec, JobStatus, Key, Pod, controlled_by};
 use crate::workload::pod_control;
-use crate::workload::replicaset::{
-    conditions_json, controlled_by, count, pod_from_template, unless_zero, until, whole_seconds,
-};
+use crate::workload::template::pod_from_template;
 
 /// Delay after the first failure; it doubles with each, up to the last: as documented.
 const RETRY_FIRST_SECONDS: i64 = 10;
 const RETRY_LAST_SECONDS: i64 = 600;
-
-/// A Job.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Job {
-    pub(crate) metadata: ObjectMeta,
-    pub(crate) spec: Spec,
-    pub(crate) status: Status,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct Spec {
-    parallelism: Option<i32>,
-    completions: Option<i32>,
-    backoff_limit: Option<i32>,
-    active_deadline_seconds: Option<i64>,
-    ttl_seconds_after_finished: Option<i64>,
-    suspend: bool,
-    template: Value,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct Status {
-    active: i32,
-    ready: i32,
-    succeeded: i32,
-    failed: i32,
-    start_time: Option<Time>,
-    completion_time: Option<Time>,
-    conditions: Vec<Condition>,
-}
-
-partial_kind!(Job, "batch", "Job", "jobs", NamespaceResourceScope);
-impl Kind for Job {}
 
 /// What to do next.
 #[derive(Default)]
 pub(crate) struct Plan {
     pub(crate) create: usize,
     pub(crate) delete: Vec<Arc<Pod>>,
-    pub(crate) status: Status,
+    pub(crate) status: JobStatus,
     /// Its time after the end is over.
     pub(crate) delete_job: bool,
     pub(crate) wake_at: Option<Timestamp>,
@@ -86,7 +47,7 @@ fn after(since: Timestamp, seconds: i64) -> Timestamp {
         .unwrap_or(Timestamp::MAX)
 }
 
-fn finished(status: &Status) -> Option<&Condition> {
+fn finished(status: &JobStatus) -> Option<&Condition> {
     status
         .conditions
         .iter()
@@ -145,8 +106,8 @@ pub(crate) fn plan(job: &Job, pods: &[Arc<Pod>], now: Timestamp) -> Plan {
 
 /// Type, reason and message of the condition that ends the Job, if it ends now.
 fn outcome(
-    spec: &Spec,
-    status: &Status,
+    spec: &JobSpec,
+    status: &JobStatus,
     active: &[Arc<Pod>],
     overdue: bool,
 ) -> Option<(&'static str, &'static str, &'static str)> {
@@ -186,7 +147,7 @@ fn end(plan: &mut Plan, active: Vec<Arc<Pod>>) {
     plan.delete = active;
 }
 
-fn set(status: &mut Status, (type_, reason, message): (&str, &str, &str), now: Timestamp) {
+fn set(status: &mut JobStatus, (type_, reason, message): (&str, &str, &str), now: Timestamp) {
     if !status.conditions.iter().any(|condition| condition.type_ == type_) {
         status.conditions.push(Condition {
             type_: type_.to_owned(),
@@ -200,7 +161,7 @@ fn set(status: &mut Status, (type_, reason, message): (&str, &str, &str), now: T
 }
 
 fn resize(
-    spec: &Spec,
+    spec: &JobSpec,
     succeeded: i32,
     mut active: Vec<Arc<Pod>>,
     failed: &[&Arc<Pod>],
@@ -293,7 +254,7 @@ async fn sync(context: &Context, key: Key) -> Result<Option<Duration>, Error> {
 }
 
 /// Tells what has become of the Job.
-fn tell(shell: &Shell, job: &Job, next: &Status) {
+fn tell(shell: &Shell, job: &Job, next: &JobStatus) {
     let before = &job.status.conditions;
     let known = |type_: &str| before.iter().any(|condition| condition.type_ == type_);
     for condition in next.conditions.iter().filter(|condition| !known(&condition.type_)) {
@@ -322,7 +283,7 @@ fn pod(job: &Job) -> Value {
     pod
 }
 
-fn status_patch(status: &Status) -> Value {
+fn status_patch(status: &JobStatus) -> Value {
     json!({"status": {
         "active": unless_zero(status.active), "ready": status.ready,
         "succeeded": unless_zero(status.succeeded), "failed": unless_zero(status.failed),

@@ -11,12 +11,16 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::Error;
+use crate::context::Context;
 use crate::loops::cache::{Cache, Written, revision_of};
-use crate::loops::shell::{Shell, seconds};
+use crate::loops::shell::Shell;
+use crate::objects::condition::conditions_json;
+use crate::objects::counts::{count, unless_zero};
 use crate::objects::selector::Labels;
-use crate::objects::{Condition, Index, Key, Pod, ReplicaSet, ReplicaSetStatus, controller_of};
-use crate::run::Context;
+use crate::objects::time::{until, whole_seconds};
+use crate::objects::{Condition, Index, Key, Pod, ReplicaSet, ReplicaSetStatus, controlled_by, controller_of};
 use crate::workload::pod_control;
+use crate::workload::template::pod_from_template;
 
 /// Kubernetes' burst limit: not more creations or deletions than this in one turn.
 const BURST: usize = 500;
@@ -177,66 +181,6 @@ fn status(
     next
 }
 
-/// A time as it comes back from the API server, so that statuses can be compared.
-pub(crate) fn whole_seconds(now: Timestamp) -> k8s_openapi::apimachinery::pkg::apis::meta::v1::Time {
-    k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::from_second(now.as_second()).unwrap_or(now))
-}
-
-/// A number of objects as the API has it.
-pub(crate) fn count(number: usize) -> i32 {
-    i32::try_from(number).unwrap_or(i32::MAX)
-}
-
-/// Zero is left out, as Kubernetes does.
-pub(crate) fn unless_zero(number: i32) -> Value {
-    if number == 0 { Value::Null } else { json!(number) }
-}
-
-/// Conditions as JSON; none are left out.
-pub(crate) fn conditions_json(conditions: &[Condition]) -> Value {
-    if conditions.is_empty() {
-        return Value::Null;
-    }
-    conditions
-        .iter()
-        .map(|condition| {
-            let mut entry = json!({
-                "type": condition.type_, "status": condition.status, "reason": condition.reason, "message": condition.message,
-            });
-            if let Some(at) = &condition.last_transition_time {
-                entry["lastTransitionTime"] = json!(seconds(at.0));
-            }
-            if let Some(at) = &condition.last_update_time {
-                entry["lastUpdateTime"] = json!(seconds(at.0));
-            }
-            entry
-        })
-        .collect()
-}
-
-/// A pod of a template, owned by `owner`.
-pub(crate) fn pod_from_template(template: &Value, namespace: &str, owner: Value) -> Value {
-    let meta = template.get("metadata");
-    json!({
-        "metadata": {
-            "namespace": namespace,
-            "labels": meta.and_then(|meta| meta.get("labels")),
-            "annotations": meta.and_then(|meta| meta.get("annotations")),
-            "finalizers": meta.and_then(|meta| meta.get("finalizers")),
-            "ownerReferences": [owner],
-        },
-        "spec": template.get("spec"),
-    })
-}
-
-/// An owner reference that makes `meta` the controller.
-pub(crate) fn controlled_by<K: kube::Resource<DynamicType = ()>>(meta: &kube::api::ObjectMeta) -> Value {
-    json!({
-        "apiVersion": K::api_version(&()), "kind": K::kind(&()), "name": meta.name, "uid": meta.uid,
-        "controller": true, "blockOwnerDeletion": true,
-    })
-}
-
 /// Runs the loop until shutdown.
 pub(crate) async fn run(context: Context) -> Result<(), Error> {
     let queue = crate::loops::queue::Queue::new();
@@ -313,11 +257,6 @@ async fn sync(context: &Context, key: Key) -> Result<Option<Duration>, Error> {
     }
     acted?;
     Ok(decided.wake_at.map(|at| until(at, now)))
-}
-
-/// Time from `now` to `at`, and a little more, so that it has passed then.
-pub(crate) fn until(at: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(at.duration_since(now)).unwrap_or_default() + Duration::from_millis(5)
 }
 
 fn status_patch(status: &ReplicaSetStatus) -> Value {
@@ -424,6 +363,7 @@ async fn create(shell: &Shell, cache: &Arc<Cache<Pod>>, set: &ReplicaSet, count:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::objects::time::seconds;
     use proptest::prelude::*;
 
     fn set(replicas: i32) -> ReplicaSet {

@@ -1,86 +1,25 @@
 //! StatefulSets: pods with names and volumes that stay, one after the other.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::Error;
+use crate::context::Context;
+use crate::loops::answer::is_status;
 use crate::loops::events::Tone;
-use crate::loops::shell::{Shell, is_status};
-use crate::objects::{Condition, Index, Key, Kind, Pod, RollingUpdate, partial_kind};
-use crate::run::Context;
+use crate::loops::shell::Shell;
+use crate::objects::condition::conditions_json;
+use crate::objects::counts::{count, unless_zero};
+use crate::objects::time::until;
+use crate::objects::{Index, Key, Pod, StatefulSet, StatefulSetStatus, controlled_by};
 use crate::workload::history::{self, HASH_LABEL};
-use crate::workload::replicaset::{conditions_json, controlled_by, count, pod_from_template, unless_zero, until};
-
-/// A StatefulSet.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct StatefulSet {
-    pub(crate) metadata: ObjectMeta,
-    pub(crate) spec: Spec,
-    pub(crate) status: Status,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct Spec {
-    replicas: Option<i32>,
-    min_ready_seconds: i32,
-    service_name: Option<String>,
-    pod_management_policy: String,
-    revision_history_limit: Option<i32>,
-    ordinals: Ordinals,
-    update_strategy: Strategy,
-    template: Value,
-    volume_claim_templates: Vec<Value>,
-    selector: k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Ordinals {
-    start: i32,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Strategy {
-    #[serde(rename = "type")]
-    type_: String,
-    rolling_update: Option<RollingUpdate>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct Status {
-    replicas: i32,
-    ready_replicas: i32,
-    available_replicas: i32,
-    current_replicas: i32,
-    updated_replicas: i32,
-    current_revision: String,
-    update_revision: String,
-    observed_generation: i64,
-    conditions: Vec<Condition>,
-}
-
-partial_kind!(
-    StatefulSet,
-    "apps",
-    "StatefulSet",
-    "statefulsets",
-    NamespaceResourceScope
-);
-impl Kind for StatefulSet {}
+use crate::workload::template::pod_from_template;
 
 /// What a plan is made from.
 pub(crate) struct Observed<'a> {
@@ -103,7 +42,7 @@ pub(crate) enum Action {
 #[derive(Default)]
 pub(crate) struct Plan {
     pub(crate) actions: Vec<Action>,
-    pub(crate) status: Status,
+    pub(crate) status: StatefulSetStatus,
     pub(crate) wake_at: Option<Timestamp>,
 }
 
@@ -214,10 +153,10 @@ fn status(
     current: &str,
     now: Timestamp,
     wake_at: &mut Option<Timestamp>,
-) -> Status {
+) -> StatefulSetStatus {
     let spec = &seen.set.spec;
     let live = || pods.values().filter(|pod| pod.is_active());
-    let mut status = Status {
+    let mut status = StatefulSetStatus {
         replicas: count(pods.values().filter(|pod| !pod.is_finished()).count()),
         ready_replicas: count(live().filter(|pod| pod.is_ready()).count()),
         current_replicas: count(live().filter(|pod| revision(pod) == current).count()),
@@ -226,7 +165,7 @@ fn status(
         update_revision: seen.update.to_owned(),
         observed_generation: seen.set.metadata.generation.unwrap_or(0),
         conditions: seen.set.status.conditions.clone(),
-        ..Status::default()
+        ..StatefulSetStatus::default()
     };
     for pod in live() {
         match pod.is_available(spec.min_ready_seconds, now) {
@@ -420,7 +359,7 @@ fn pod(set: &StatefulSet, template: &Value, ordinal: i32, revision: &str) -> Val
     pod
 }
 
-fn status_patch(status: &Status) -> Value {
+fn status_patch(status: &StatefulSetStatus) -> Value {
     json!({"status": {
         "replicas": status.replicas,
         "readyReplicas": unless_zero(status.ready_replicas),

@@ -8,15 +8,19 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::Error;
+use crate::context::Context;
+use crate::loops::answer::is_status;
 use crate::loops::cache::{Written, revision_of};
 use crate::loops::events::Tone;
-use crate::loops::shell::{decided_on, is_status};
+use crate::loops::shell::decided_on;
+use crate::objects::condition::conditions_json;
+use crate::objects::counts::unless_zero;
 use crate::objects::selector::Labels;
-use crate::objects::{Deployment, DeploymentStatus, Index, Key, Pod, ReplicaSet, controller_of};
-use crate::run::Context;
-use crate::workload::replicaset::{conditions_json, controlled_by, unless_zero, until};
+use crate::objects::time::until;
+use crate::objects::{Deployment, DeploymentStatus, Index, Key, Pod, ReplicaSet, controlled_by, controller_of};
+use crate::workload::template::without_hash;
 
-use super::{Action, Observed, plan, without_hash};
+use super::{Action, Observed, plan};
 
 /// Runs the loop until shutdown.
 pub(crate) async fn run(context: Context) -> Result<(), Error> {

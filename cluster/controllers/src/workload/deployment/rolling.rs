@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::objects::{Deployment, ReplicaSet};
+use crate::objects::{Deployment, ReplicaSet, annotation};
 
-use super::{Changes, DESIRED, Limits, MAX, Sets, annotation};
+use super::{Changes, DESIRED, Limits, MAX, Sets};
 
 /// The most pods that a ReplicaSet has or will have: it may not have removed its surplus yet.
 fn present(set: &ReplicaSet) -> i32 {

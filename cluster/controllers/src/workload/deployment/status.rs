@@ -2,8 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::objects::time::whole_seconds;
 use crate::objects::{Condition, Deployment, DeploymentStatus};
-use crate::workload::replicaset::whole_seconds;
 
 use super::{Limits, Sets, name_of};
 

@@ -93,7 +93,7 @@ impl World {
                 "replicas": status.replicas, "updatedReplicas": status.updated_replicas, "readyReplicas": status.ready_replicas,
                 "availableReplicas": status.available_replicas, "unavailableReplicas": status.unavailable_replicas,
                 "observedGeneration": status.observed_generation,
-                "conditions": crate::workload::replicaset::conditions_json(&status.conditions),
+                "conditions": crate::objects::condition::conditions_json(&status.conditions),
             });
         }
         news
@@ -109,7 +109,7 @@ impl World {
                 let mut object = object.clone();
                 object["metadata"]["uid"] = json!(name);
                 object["metadata"]["generation"] = json!(1);
-                object["metadata"]["creationTimestamp"] = json!(crate::loops::shell::seconds(self.now()));
+                object["metadata"]["creationTimestamp"] = json!(crate::objects::time::seconds(self.now()));
                 self.sets.push(object);
             }
             Action::Update { set, patch, .. } => {
