@@ -5,9 +5,10 @@
 
 mod graph;
 mod monitor;
+mod shared;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -19,50 +20,17 @@ use tokio::sync::Notify;
 use crate::Error;
 use crate::context::Context;
 use crate::loops::answer::is_status;
-use crate::loops::discovery::Discovered;
 use crate::loops::queue::Queue;
 use crate::loops::shell::dynamic;
 use crate::objects::Key;
 
-use graph::{Graph, Node, Step};
+use graph::{Node, Step};
+use shared::Shared;
 
 /// Requests in flight.
 const PARALLEL: usize = 32;
 /// An owner that exists but is not watched yet is asked for again.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
-
-/// What the collector and its monitors share.
-struct Shared {
-    graph: Mutex<Graph>,
-    /// Keys are uids.
-    queue: Arc<Queue>,
-    /// Kinds by apiVersion (of any served version of the group) and kind.
-    kinds: Mutex<Vec<Arc<Discovered>>>,
-    /// A custom kind came or went.
-    kinds_changed: Notify,
-}
-
-impl Shared {
-    fn graph(&self) -> MutexGuard<'_, Graph> {
-        self.graph.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn look_at(&self, uids: Vec<String>) {
-        for uid in uids {
-            self.queue.add(Key::new("", &uid));
-        }
-    }
-
-    /// The kind of an owner reference, by group and kind: the version written there need not be the one we watch.
-    fn kind(&self, owner: &OwnerReference) -> Option<Arc<Discovered>> {
-        let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
-        let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-        kinds
-            .iter()
-            .find(|kind| kind.resource.group == group && kind.resource.kind == owner.kind)
-            .cloned()
-    }
-}
 
 /// Runs the collector until shutdown.
 pub(crate) async fn run(context: Context) -> Result<(), Error> {

@@ -2,4 +2,5 @@
 
 pub(crate) mod cluster_dns;
 pub mod endpointslice;
-pub(crate) mod kubernetes_service;
+mod kubernetes_service;
+pub(crate) mod own_services;

@@ -25,7 +25,7 @@ pub(crate) use deployment::{Deployment, DeploymentStatus};
 pub(crate) use job::{Job, JobSpec, JobStatus};
 pub(crate) use kind::{Index, Key, Kind, LAST_APPLIED, annotation, controlled_by, controller_of};
 pub(crate) use namespace::{ConfigMap, Namespace, ServiceAccount};
-pub(crate) use node::{Lease, Node, Taint};
+pub(crate) use node::{Lease, Node, Taint, covers, tolerates};
 pub(crate) use pod::Pod;
 pub(crate) use replicaset::{ReplicaSet, ReplicaSetStatus};
 pub(crate) use revision::ControllerRevision;

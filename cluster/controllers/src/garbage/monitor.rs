@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use crate::Error;
 use crate::loops::discovery::{Discovered, discover};
 
-use super::Shared;
 use super::graph::Node;
+use super::shared::Shared;
 
 /// How long to wait for the first lists before collecting anyway (owners not seen are asked for).
 const FIRST_LISTS: Duration = Duration::from_secs(5);

@@ -5,12 +5,7 @@
 
 use std::net::Ipv4Addr;
 
-use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
-
-use crate::Error;
-use crate::context::Context;
-use crate::network::kubernetes_service;
 
 const NAME: &str = "kube-dns";
 const NAMESPACE: &str = "kube-system";
@@ -22,7 +17,8 @@ pub fn address((network, _): (Ipv4Addr, u8)) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(network).saturating_add(10))
 }
 
-fn service(address: Ipv4Addr) -> Value {
+/// The Service.
+pub(super) fn service(address: Ipv4Addr) -> Value {
     json!({
         "metadata": {"name": NAME, "namespace": NAMESPACE, "labels": {
             "k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS",
@@ -36,10 +32,6 @@ fn service(address: Ipv4Addr) -> Value {
             ],
         },
     })
-}
-
-pub(crate) async fn keep(context: &Context, address: Ipv4Addr) -> Result<(), Error> {
-    kubernetes_service::keep::<Service>(context, NAMESPACE, NAME, service(address)).await
 }
 
 #[cfg(test)]

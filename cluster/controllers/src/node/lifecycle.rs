@@ -16,8 +16,7 @@ use crate::loops::cache::{Written, revision_of};
 use crate::loops::events::Tone;
 use crate::loops::shell::decided_on;
 use crate::objects::time::{seconds, until};
-use crate::objects::{Condition, Index, Key, Node, Pod, Taint};
-use crate::scheduler::covers;
+use crate::objects::{Condition, Index, Key, Node, Pod, Taint, covers};
 
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";

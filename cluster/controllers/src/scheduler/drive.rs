@@ -1,62 +1,39 @@
 //! The scheduler's loop: drains what changed, decides for every pod that waits, binds in parallel.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use k8s_openapi::api::core::v1::Pod as FullPod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Api;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::Error;
 use crate::context::Context;
 use crate::loops::answer::is_status;
-use crate::loops::cache::Cache;
 use crate::loops::events::Tone;
 use crate::objects::time::seconds;
-use crate::objects::{Key, Kind, Pod};
+use crate::objects::{Key, Pod};
 
 use super::fit::place;
-use super::state::{Cluster, Share};
-use super::volumes::{Storage, VolumeStep};
+use super::bind::{Binding, bind_pod};
+use super::changes::{Dirty, watch_changes};
+use super::cluster::Cluster;
+use super::node::Share;
+use super::volumes::Storage;
 
 /// Bindings in flight.
 const PARALLEL: usize = 64;
 /// After this long, pods that fitted nowhere are tried again even if nothing changed.
 const RETRY_ALL: Duration = Duration::from_secs(60);
-/// How long a pod's volumes may take before the decision is made anew.
-const VOLUMES_LIMIT: Duration = Duration::from_secs(60);
 /// After a binding failed: first and last delay.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LAST: Duration = Duration::from_secs(10);
-
-/// What changed since the loop looked last: at most one entry per object.
-#[derive(Default)]
-struct Dirty {
-    pods: Mutex<HashMap<Key, HashSet<String>>>,
-    nodes: Mutex<HashSet<Key>>,
-    wake: Notify,
-    /// A claim, volume or class has changed.
-    storage: AtomicBool,
-    /// Counts changes of claims.
-    claims: watch::Sender<u64>,
-}
-
-impl Dirty {
-    fn storage_changed(&self) {
-        self.storage.store(true, Ordering::Release);
-        self.claims.send_modify(|count| *count = count.wrapping_add(1));
-        self.wake.notify_one();
-    }
-}
 
 struct Waiting {
     pod: Arc<Pod>,
@@ -77,15 +54,6 @@ struct Scheduler {
     tickets: u64,
     /// Something changed that may let a waiting pod be placed.
     stale: bool,
-}
-
-struct Binding {
-    key: Key,
-    uid: String,
-    node: String,
-    /// What has to be done for its volumes before, and the claims that have to be bound.
-    steps: Vec<VolumeStep>,
-    claims: Vec<Key>,
 }
 
 /// Runs the loop until shutdown.
@@ -134,60 +102,6 @@ async fn sleep_until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-fn watch_changes(context: &Context) -> Arc<Dirty> {
-    let dirty = Arc::new(Dirty::default());
-    let weak = Arc::downgrade(&dirty);
-    context.caches.pods.subscribe(move |change| {
-        let Some(dirty) = weak.upgrade() else { return false };
-        let mut pods = dirty.pods.lock().unwrap_or_else(PoisonError::into_inner);
-        for pod in change.each() {
-            pods.entry(Key::of(&pod.metadata))
-                .or_default()
-                .insert(pod.uid().to_owned());
-        }
-        drop(pods);
-        dirty.wake.notify_one();
-        true
-    });
-    let weak = Arc::downgrade(&dirty);
-    context.caches.nodes.subscribe(move |change| {
-        let Some(dirty) = weak.upgrade() else { return false };
-        // A heartbeat changes nothing that matters here; without this every status write would wake all pods that wait.
-        if let (Some(old), Some(new)) = (change.old, change.new)
-            && old.spec.taints == new.spec.taints
-            && old.spec.unschedulable == new.spec.unschedulable
-            && old.metadata.labels == new.metadata.labels
-            && old.status.allocatable == new.status.allocatable
-            && old.status.capacity == new.status.capacity
-            && old.metadata.deletion_timestamp == new.metadata.deletion_timestamp
-        {
-            return true;
-        }
-        for node in change.each() {
-            dirty
-                .nodes
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(Key::of(&node.metadata));
-        }
-        dirty.wake.notify_one();
-        true
-    });
-    watch_storage(&context.caches.claims, &dirty);
-    watch_storage(&context.caches.volumes, &dirty);
-    watch_storage(&context.caches.classes, &dirty);
-    dirty
-}
-
-fn watch_storage<K: Kind>(cache: &Cache<K>, dirty: &Arc<Dirty>) {
-    let weak = Arc::downgrade(dirty);
-    cache.subscribe(move |_| {
-        let Some(dirty) = weak.upgrade() else { return false };
-        dirty.storage_changed();
-        true
-    });
 }
 
 /// Whether the pod is ours to place.
@@ -356,41 +270,6 @@ impl Scheduler {
         }
         self.unpark();
     }
-}
-
-/// Has the pod's volumes made ready on the node. The pod counts as placed meanwhile.
-async fn bind_volumes(context: &Context, dirty: &Dirty, one: &Binding) -> Result<(), Error> {
-    let mut changes = dirty.claims.subscribe();
-    for step in &one.steps {
-        crate::volume::prepare(context, step).await?;
-    }
-    let bound = |key: &Key| context.caches.claims.get(key).is_some_and(|claim| claim.is_bound());
-    let all_bound = async {
-        while !one.claims.iter().all(bound) {
-            changes.borrow_and_update();
-            if one.claims.iter().all(bound) || changes.changed().await.is_err() {
-                return;
-            }
-        }
-    };
-    let late = |_| Error::Unfinished("the volumes of the pod are not bound yet".to_owned());
-    tokio::time::timeout(VOLUMES_LIMIT, all_bound).await.map_err(late)
-}
-
-async fn bind_pod(context: &Context, dirty: &Dirty, one: &Binding) -> Result<(), Error> {
-    if !one.claims.is_empty() {
-        bind_volumes(context, dirty, one).await?;
-    }
-    let api: Api<FullPod> = Api::namespaced(context.shell.client.clone(), &one.key.namespace);
-    let binding = json!({
-        "apiVersion": "v1", "kind": "Binding",
-        "metadata": {"name": one.key.name, "namespace": one.key.namespace, "uid": one.uid},
-        "target": {"apiVersion": "v1", "kind": "Node", "name": one.node},
-    });
-    let _: serde_json::Value = api
-        .create_subresource("binding", &one.key.name, &PostParams::default(), &binding)
-        .await?;
-    Ok(())
 }
 
 /// Says on the pod why it does not run: condition and event, once per reason.

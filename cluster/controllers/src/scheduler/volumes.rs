@@ -12,8 +12,8 @@ use crate::objects::{Claim, Key, Pod, StorageClass, Volume};
 use crate::volume::claim::reference;
 use crate::volume::matching::candidates;
 
-use super::fit::term_matches;
-use super::state::NodeState;
+use super::affinity::term_matches;
+use super::node::NodeState;
 
 /// Claims, volumes and classes as they are now.
 #[derive(Default)]

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::Error;
@@ -275,33 +274,4 @@ async fn reclaim(context: &Context, key: &Key, volume: &Volume) -> Result<(), Er
         meta = shell.patch(key, &caches.volumes, &meta, None, patch).await?;
     }
     shell.delete(key, &caches.volumes, &meta, None).await
-}
-
-/// Writes that the scheduler needs done before a pod is bound. A claim's node, or a volume's claim.
-pub(crate) async fn prepare(context: &Context, step: &crate::scheduler::VolumeStep) -> Result<(), Error> {
-    use crate::scheduler::VolumeStep;
-    let params = PatchParams::default();
-    let patched = match step {
-        VolumeStep::SelectNode { claim, patch, meta } => {
-            let api = context.shell.api::<Claim>(&claim.namespace);
-            api.patch(
-                &claim.name,
-                &params,
-                &Patch::Merge(crate::loops::shell::decided_on(meta, patch.clone())),
-            )
-            .await
-        }
-        VolumeStep::Reserve {
-            volume, patch, meta, ..
-        } => {
-            let api = context.shell.api::<Volume>("");
-            api.patch(
-                volume,
-                &params,
-                &Patch::Merge(crate::loops::shell::decided_on(meta, patch.clone())),
-            )
-            .await
-        }
-    };
-    patched.map(drop).map_err(Error::from)
 }
