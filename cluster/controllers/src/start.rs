@@ -93,7 +93,7 @@ where
     supervise(
         &mut tasks,
         context("kubernetes-service-controller"),
-        crate::network::kubernetes_service::run,
+        crate::network::own_services::run_own_services,
     );
     supervise(&mut tasks, context("endpointslice-controller"), |context| {
         endpointslices(context)

@@ -70,23 +70,15 @@ async fn prepare(context: &Context, step: &VolumeStep) -> Result<(), Error> {
     let patched = match step {
         VolumeStep::SelectNode { claim, patch, meta } => {
             let api = context.shell.api::<Claim>(&claim.namespace);
-            api.patch(
-                &claim.name,
-                &params,
-                &Patch::Merge(decided_on(meta, patch.clone())),
-            )
-            .await
+            api.patch(&claim.name, &params, &Patch::Merge(decided_on(meta, patch.clone())))
+                .await
         }
         VolumeStep::Reserve {
             volume, patch, meta, ..
         } => {
             let api = context.shell.api::<Volume>("");
-            api.patch(
-                volume,
-                &params,
-                &Patch::Merge(decided_on(meta, patch.clone())),
-            )
-            .await
+            api.patch(volume, &params, &Patch::Merge(decided_on(meta, patch.clone())))
+                .await
         }
     };
     patched.map(drop).map_err(Error::from)

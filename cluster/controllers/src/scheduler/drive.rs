@@ -20,10 +20,10 @@ use crate::loops::events::Tone;
 use crate::objects::time::seconds;
 use crate::objects::{Key, Pod};
 
-use super::fit::place;
 use super::bind::{Binding, bind_pod};
 use super::changes::{Dirty, watch_changes};
 use super::cluster::Cluster;
+use super::fit::place;
 use super::node::Share;
 use super::volumes::Storage;
 

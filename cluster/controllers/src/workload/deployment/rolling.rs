@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::objects::{Deployment, ReplicaSet, annotation};
 
-use super::{Changes, DESIRED, Limits, MAX, Sets};
+use super::sets::{Changes, DESIRED, Limits, MAX, Sets};
 
 /// The most pods that a ReplicaSet has or will have: it may not have removed its surplus yet.
 fn present(set: &ReplicaSet) -> i32 {

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::objects::time::whole_seconds;
 use crate::objects::{Condition, Deployment, DeploymentStatus};
 
-use super::{Limits, Sets, name_of};
+use super::sets::{Limits, Sets, name_of};
 
 /// Whether all pods are of the present template and available.
 pub(super) fn is_complete(deployment: &Deployment, sets: &Sets, limits: Limits) -> bool {
@@ -34,7 +34,8 @@ fn counts(deployment: &Deployment, sets: &Sets) -> DeploymentStatus {
     status
 }
 
-pub(super) fn status(
+/// The status that it should have.
+pub(super) fn status_of(
     deployment: &Deployment,
     sets: &Sets,
     limits: Limits,

@@ -1,10 +1,15 @@
 //! A Deployment among lagging ReplicaSets and pods that become ready whenever they like, in every order that proptest tries.
 
+use std::sync::Arc;
+
+use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::*;
-use crate::objects::Key;
+use super::plan::{Action, Observed, REVISION_HISTORY, plan};
+use super::sets::{Limits, REVISION, name_of};
+use crate::objects::{Deployment, Key, ReplicaSet};
+use crate::workload::template::{HASH_LABEL, template_hash};
 
 #[derive(Clone, Debug)]
 struct PodModel {
