@@ -17,8 +17,8 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::Error;
 use crate::context::Context;
+use crate::error::{Error, Unfinished};
 use crate::loops::answer::is_status;
 use crate::loops::queue::Queue;
 use crate::loops::shell::dynamic;
@@ -141,10 +141,11 @@ fn gone_is_fine(result: Result<(), kube::Error>) -> Result<(), Error> {
 /// Whether the owner exists, from the API server itself.
 async fn exists(client: &Client, shared: &Shared, node: &Node, owner: &OwnerReference) -> Result<bool, Error> {
     let Some(kind) = shared.kind(owner) else {
-        return Err(Error::Unfinished(format!(
-            "{} {} is of a kind not served",
-            owner.kind, owner.name
-        )));
+        return Err(Unfinished::KindNotServed {
+            kind: owner.kind.clone(),
+            name: owner.name.clone(),
+        }
+        .into());
     };
     let namespace = if kind.namespaced {
         node.key.namespace.as_str()

@@ -20,8 +20,7 @@ mod volume;
 mod workload;
 
 pub use context::Options;
-pub use error::Error;
+pub use error::{Error, Unfinished};
 pub use network::cluster_dns::address as cluster_dns_address;
-pub use network::endpointslice;
 pub use start::run;
 pub use volume::local::LocalVolumes;

@@ -95,18 +95,14 @@ where
         context("kubernetes-service-controller"),
         crate::network::own_services::run_own_services,
     );
-    supervise(&mut tasks, context("endpointslice-controller"), |context| {
-        endpointslices(context)
-    });
+    supervise(
+        &mut tasks,
+        context("endpointslice-controller"),
+        crate::network::endpointslice::run_endpointslices,
+    );
     drop(client_for);
     while tasks.join_next().await.is_some() {}
     Ok(())
-}
-
-async fn endpointslices(context: Context) -> Result<(), Error> {
-    crate::network::endpointslice::run_with(context.shell.client, context.caches.pods, context.shutdown)
-        .await
-        .map_err(|error| Error::Invalid(error.to_string()))
 }
 
 /// Runs one loop again and again until shutdown; a panic in it is an end like any other.

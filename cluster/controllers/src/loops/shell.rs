@@ -13,7 +13,7 @@ use kube::core::DynamicResourceScope;
 use kube::{Api, Client, Resource};
 use serde_json::{Value, json};
 
-use crate::Error;
+use crate::error::{Error, Unfinished};
 use crate::loops::answer::is_status;
 use crate::loops::cache::{Cache, Written, revision_of};
 use crate::loops::events::{Recorder, Tone};
@@ -175,11 +175,11 @@ impl Shell {
         if found.is_some_and(|found| lives(&found.metadata)) {
             Ok(())
         } else {
-            Err(Error::Unfinished(format!(
-                "{} {} is being deleted",
-                K::kind(&()),
-                key.name
-            )))
+            Err(Unfinished::OwnerIsLeaving {
+                kind: K::kind(&()).into_owned(),
+                name: key.name,
+            }
+            .into())
         }
     }
 

@@ -26,12 +26,13 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_util::sync::CancellationToken;
 
 use plan::{Action, CONTROLLER, MANAGED_BY};
 use state::{State, Written};
 use view::{Key, Pod, ServiceView};
 
+use crate::Error;
+use crate::context::Context;
 use crate::loops::cache::Cache;
 use crate::objects::{self, Pod as SharedPod};
 
@@ -39,14 +40,6 @@ use crate::objects::{self, Pod as SharedPod};
 const WRITERS: usize = 16;
 /// Longest wait for one write.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Why the controller stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A watch ended for good, which none should.
-    #[error("the EndpointSlice controller lost its watches")]
-    WatchEnded,
-}
 
 /// What its own two watches bring.
 enum Seen {
@@ -59,24 +52,12 @@ enum Seen {
 /// What becomes of a Service's writes: what was written, and the first failure.
 type Outcome = (Vec<Written>, Option<kube::Error>);
 
-/// Keeps the EndpointSlices of all Services until `shutdown`.
+/// Keeps the EndpointSlices of all Services until shutdown; failures of the API server are tried again, with a pause.
 ///
 /// # Errors
-/// Only if a watch ends for good; failures of the API server are tried again, with a pause.
-pub async fn run(client: Client, shutdown: CancellationToken) -> Result<(), Error> {
-    let pods = Cache::new();
-    // Ends with this future.
-    let mut feed = JoinSet::new();
-    feed.spawn(pods.clone().feed(client.clone(), Config::default(), shutdown.clone()));
-    run_with(client, pods, shutdown).await
-}
-
-/// The same with pods that others watch, too.
-pub(crate) async fn run_with(
-    client: Client,
-    pods: Arc<Cache<SharedPod>>,
-    shutdown: CancellationToken,
-) -> Result<(), Error> {
+/// Only if a watch ends for good.
+pub(crate) async fn run_endpointslices(context: Context) -> Result<(), Error> {
+    let (client, pods, shutdown) = (context.shell.client, context.caches.pods, context.shutdown);
     tokio::select! {
         () = shutdown.cancelled() => return Ok(()),
         () = pods.ready() => {}
@@ -95,7 +76,7 @@ pub(crate) async fn run_with(
             () = shutdown.cancelled() => return Ok(()),
             () = changed.wake.notified() => changed.take_in(&pods, &mut state),
             event = seen.next() => {
-                take_in(&mut state, event.ok_or(Error::WatchEnded)?, &mut listed);
+                take_in(&mut state, event.ok_or(Error::WatchEnded("Services"))?, &mut listed);
             }
             Some(finished) = writes.join_next_with_id() => finish(&mut state, &mut writing, finished),
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {

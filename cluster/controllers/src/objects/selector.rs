@@ -3,21 +3,16 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use kube::core::{Selector, SelectorExt};
-
-use crate::Error;
+use kube::core::{ParseExpressionError, Selector, SelectorExt};
 
 /// A parsed label selector.
 pub(crate) struct Labels(Selector);
 
 impl Labels {
     /// # Errors
-    /// [`Error::Invalid`] for an unknown operator or missing values.
-    pub(crate) fn parse(selector: &LabelSelector) -> Result<Self, Error> {
-        let parsed = Selector::try_from(selector.clone());
-        parsed
-            .map(Self)
-            .map_err(|error| Error::Invalid(format!("spec.selector: {error}")))
+    /// For an unknown operator or missing values.
+    pub(crate) fn parse(selector: &LabelSelector) -> Result<Self, ParseExpressionError> {
+        Selector::try_from(selector.clone()).map(Self)
     }
 
     /// Whether the selector selects objects with these labels.

@@ -7,8 +7,8 @@ use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 
-use crate::Error;
 use crate::context::Context;
+use crate::error::{Error, Unfinished};
 use crate::loops::shell::decided_on;
 use crate::objects::{Claim, Key, Volume};
 
@@ -60,7 +60,7 @@ async fn bind_volumes(context: &Context, dirty: &Dirty, one: &Binding) -> Result
             }
         }
     };
-    let late = |_| Error::Unfinished("the volumes of the pod are not bound yet".to_owned());
+    let late = |_| Error::from(Unfinished::VolumesNotBound);
     tokio::time::timeout(VOLUMES_LIMIT, all_bound).await.map_err(late)
 }
 

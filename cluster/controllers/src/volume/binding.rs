@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::Error;
 use crate::context::Context;
+use crate::error::{Error, Unfinished};
 use crate::loops::answer::is_status;
 use crate::loops::events::Tone;
 use crate::loops::queue::Queue;
@@ -246,11 +246,11 @@ async fn still_gone(context: &Context, volume: &Volume) -> Result<(), Error> {
         name.is_empty() || name == volume.name()
     };
     match claim {
-        Some(claim) if bound_here(&claim) => Err(Error::Unfinished(format!(
-            "claim {} of volume {} is still there",
-            reference.name,
-            volume.name()
-        ))),
+        Some(claim) if bound_here(&claim) => Err(Unfinished::ClaimIsThere {
+            claim: reference.name.clone(),
+            volume: volume.name().to_owned(),
+        }
+        .into()),
         _ => Ok(()),
     }
 }
@@ -265,9 +265,9 @@ async fn reclaim(context: &Context, key: &Key, volume: &Volume) -> Result<(), Er
     let removed = tokio::task::spawn_blocking(move || local.remove(&node, &name)).await;
     let removed = removed.unwrap_or_else(|error| Err(std::io::Error::other(error)));
     if let Err(error) = removed {
-        let message = format!("cannot delete the contents: {error}");
-        shell.event::<Volume>(&volume.metadata, Tone::Warning, "VolumeFailedDelete", message.clone());
-        return Err(Error::Invalid(message));
+        let error = Error::Contents(error);
+        shell.event::<Volume>(&volume.metadata, Tone::Warning, "VolumeFailedDelete", error.told());
+        return Err(error);
     }
     let mut meta = volume.metadata.clone();
     if let Some(patch) = super::persistent_volume::unprotected(volume) {

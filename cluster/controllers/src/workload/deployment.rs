@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::Error;
 use crate::context::Context;
+use crate::error::{Error, Unfinished};
 use crate::loops::answer::is_status;
 use crate::loops::cache::{Written, revision_of};
 use crate::loops::events::Tone;
@@ -222,12 +222,12 @@ async fn own(context: &Context, key: &Key, set: &ReplicaSet, references: Value) 
 /// The name is taken: by a ReplicaSet of ours that we have not seen yet, or by another template with the same hash.
 async fn collision(context: &Context, key: &Key, deployment: &Deployment, name: &str) -> Result<(), Error> {
     let Some(taken) = context.shell.api::<ReplicaSet>(&key.namespace).get_opt(name).await? else {
-        return Err(Error::Unfinished(format!("replica set {name} was just deleted")));
+        return Err(Unfinished::JustDeleted(name.to_owned()).into());
     };
     let ours = controller_of(&taken.metadata).is_some_and(|owner| Some(&owner.uid) == deployment.metadata.uid.as_ref());
     let template = taken.data.pointer("/spec/template").cloned().unwrap_or(Value::Null);
     if ours && without_hash(&template) == without_hash(&deployment.spec.template) {
-        return Err(Error::Unfinished(format!("replica set {name} has not been seen yet")));
+        return Err(Unfinished::NotSeen(name.to_owned()).into());
     }
     let count = deployment.status.collision_count.unwrap_or(0).saturating_add(1);
     let patch = json!({"status": {"collisionCount": count}});
@@ -241,9 +241,7 @@ async fn collision(context: &Context, key: &Key, deployment: &Deployment, name: 
             patch,
         )
         .await?;
-    Err(Error::Unfinished(format!(
-        "replica set name {name} is taken, choosing another"
-    )))
+    Err(Unfinished::NameTaken(name.to_owned()).into())
 }
 
 fn status_patch(status: &DeploymentStatus) -> Value {

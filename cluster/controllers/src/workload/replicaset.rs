@@ -54,7 +54,7 @@ pub(crate) struct Plan {
 /// Decides.
 ///
 /// # Errors
-/// [`Error::Invalid`] if the selector cannot be read.
+/// If the selector cannot be read.
 pub(crate) fn plan(seen: &Observed<'_>, now: Timestamp) -> Result<Plan, Error> {
     let set = seen.set;
     let labels = Labels::parse(&set.spec.selector)?;

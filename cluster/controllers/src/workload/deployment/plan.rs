@@ -73,12 +73,12 @@ pub(crate) struct Plan {
 /// Decides.
 ///
 /// # Errors
-/// [`Error::Invalid`] if the selector cannot be read.
+/// If the selector cannot be read, or selects all pods.
 pub(crate) fn plan(seen: &Observed<'_>, now: Timestamp) -> Result<Plan, Error> {
     let deployment = seen.deployment;
     let mut plan = Plan::default();
     if Labels::is_empty(&deployment.spec.selector) {
-        return Err(Error::Invalid("spec.selector: selects all pods; give it labels".into()));
+        return Err(Error::SelectsAll);
     }
     let owned = claim(seen, &mut plan.actions)?;
     let sets = divide(deployment, owned);
