@@ -29,5 +29,5 @@ pub(crate) use node::{Lease, Node, Taint, covers, tolerates};
 pub(crate) use pod::Pod;
 pub(crate) use replicaset::{ReplicaSet, ReplicaSetStatus};
 pub(crate) use revision::ControllerRevision;
-pub(crate) use statefulset::{StatefulSet, StatefulSetStatus};
+pub(crate) use statefulset::{StatefulSet, StatefulSetSpec, StatefulSetStatus};
 pub(crate) use storage::{Claim, StorageClass, Volume};

@@ -11,6 +11,8 @@ use crate::context::{Caches, Context, Options};
 use crate::error::Error;
 use crate::loops::events::{self, Recorder};
 use crate::loops::shell::Shell;
+use crate::objects::{DaemonSet, Deployment, Job, PodDisruptionBudget, ReplicaSet, StatefulSet};
+use crate::workload::run_workload;
 
 /// First and last delay before a loop that ended is started again.
 const RESTART_FIRST: Duration = Duration::from_millis(100);
@@ -41,27 +43,15 @@ where
         shutdown: shutdown.clone(),
     };
     supervise(&mut tasks, context("scheduler"), crate::scheduler::run);
-    supervise(
-        &mut tasks,
-        context("replicaset-controller"),
-        crate::workload::replicaset::run,
-    );
-    supervise(
-        &mut tasks,
-        context("deployment-controller"),
-        crate::workload::deployment::run,
-    );
+    supervise(&mut tasks, context("replicaset-controller"), run_workload::<ReplicaSet>);
+    supervise(&mut tasks, context("deployment-controller"), run_workload::<Deployment>);
     supervise(
         &mut tasks,
         context("statefulset-controller"),
-        crate::workload::statefulset::run,
+        run_workload::<StatefulSet>,
     );
-    supervise(
-        &mut tasks,
-        context("daemonset-controller"),
-        crate::workload::daemonset::run,
-    );
-    supervise(&mut tasks, context("job-controller"), crate::workload::job::run);
+    supervise(&mut tasks, context("daemonset-controller"), run_workload::<DaemonSet>);
+    supervise(&mut tasks, context("job-controller"), run_workload::<Job>);
     supervise(&mut tasks, context("garbage-collector"), crate::garbage::run);
     supervise(
         &mut tasks,
@@ -82,7 +72,7 @@ where
     supervise(
         &mut tasks,
         context("disruption-controller"),
-        crate::workload::disruption::run,
+        run_workload::<PodDisruptionBudget>,
     );
     supervise(&mut tasks, context("persistentvolume-controller"), crate::volume::run);
     supervise(

@@ -1,11 +1,161 @@
 //! What keeps pods running: ReplicaSets, Deployments, StatefulSets, DaemonSets, Jobs, and the budgets that protect them.
+//!
+//! Their loops have one shape, [`Workload`]: observe from the caches, plan, act through the shell, write the status. A loop's
+//! file says what it watches, which objects a change concerns, and its plan, which is pure.
 
-pub(crate) mod daemonset;
-pub(crate) mod deployment;
-pub(crate) mod disruption;
-pub(crate) mod history;
-pub(crate) mod job;
-pub(crate) mod pod_control;
-pub(crate) mod replicaset;
-pub(crate) mod statefulset;
-pub(crate) mod template;
+mod daemonset;
+mod deployment;
+mod disruption;
+mod history;
+mod job;
+mod ownership;
+mod pod_control;
+mod replicaset;
+mod statefulset;
+mod template;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::api::ObjectMeta;
+use serde_json::Value;
+
+use crate::Error;
+use crate::context::{Caches, Context};
+use crate::loops::cache::Cache;
+use crate::loops::events::Tone;
+use crate::loops::queue::Queue;
+use crate::objects::time::until;
+use crate::objects::{Index, Key, Kind, Pod};
+
+/// What to do next about one object.
+#[derive(Default)]
+pub(crate) struct Plan<Steps, Status> {
+    pub(crate) steps: Steps,
+    /// Set if it differs from what the object says.
+    pub(crate) status: Option<Status>,
+    /// When to look again although nothing happens.
+    pub(crate) wake_at: Option<Timestamp>,
+}
+
+/// A kind whose objects are made true by plan after plan.
+pub(crate) trait Workload: Kind {
+    /// What a plan does before it writes the status.
+    type Steps: Send + Sync;
+    type Status: Send + Sync;
+    /// Objects that are looked at at a time.
+    const WIDTH: usize = 8;
+
+    /// The cache of its objects.
+    fn cache(caches: &Caches) -> &Arc<Cache<Self>>;
+
+    /// Waits for the other caches that it reads, and has the queue follow them: which objects does a change concern?
+    fn watch(caches: &Caches, queue: &Arc<Queue>) -> impl Future<Output = ()> + Send;
+
+    /// Observes and plans. None: the object is left alone.
+    fn decide(
+        turn: &Turn<'_, Self>,
+    ) -> impl Future<Output = Result<Option<Plan<Self::Steps, Self::Status>>, Error>> + Send;
+
+    /// Carries the steps out.
+    fn act(turn: &mut Turn<'_, Self>, steps: &Self::Steps) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// The status to write although not all steps could be done; by default none before they are.
+    fn status_after_failure(
+        &self,
+        planned: Option<Self::Status>,
+        error: &Error,
+        now: Timestamp,
+    ) -> Option<Self::Status> {
+        let _ = (planned, error, now);
+        None
+    }
+
+    /// Merge patch that makes the status this one.
+    fn status_patch(&self, status: &Self::Status) -> Value;
+
+    /// What remains to be done at the end. `told`: the status was written.
+    fn finish(
+        turn: &Turn<'_, Self>,
+        plan: &Plan<Self::Steps, Self::Status>,
+        told: bool,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        let _ = (turn, plan, told);
+        std::future::ready(Ok(()))
+    }
+}
+
+/// One look at one object.
+pub(crate) struct Turn<'a, K> {
+    pub(crate) context: &'a Context,
+    pub(crate) key: &'a Key,
+    pub(crate) object: Arc<K>,
+    /// The object's metadata, as of what this turn has written to it.
+    pub(crate) meta: ObjectMeta,
+    pub(crate) now: Timestamp,
+}
+
+/// Runs the loop of one kind until shutdown.
+pub(crate) async fn run_workload<K: Workload>(context: Context) -> Result<(), Error> {
+    let queue = Queue::new();
+    let objects = K::cache(&context.caches);
+    objects.ready().await;
+    K::watch(&context.caches, &queue).await;
+    queue.follow(objects, |object| Some(Key::of(object.meta())));
+    let work = |key| take_turn::<K>(&context, key);
+    queue.run(context.shell.name, K::WIDTH, &context.shutdown, work).await;
+    Ok(())
+}
+
+async fn take_turn<K: Workload>(context: &Context, key: Key) -> Result<Option<Duration>, Error> {
+    context.shell.settle(&key).await?;
+    let Some(object) = K::cache(&context.caches).get(&key) else {
+        return Ok(None);
+    };
+    let mut turn = Turn {
+        context,
+        key: &key,
+        meta: object.meta().clone(),
+        object,
+        now: Timestamp::now(),
+    };
+    let Some(mut plan) = K::decide(&turn).await? else {
+        return Ok(None);
+    };
+    let acted = K::act(&mut turn, &plan.steps).await;
+    if let Err(error) = &acted {
+        plan.status = turn.object.status_after_failure(plan.status.take(), error, turn.now);
+    }
+    let told = turn.write_status(plan.status.as_ref()).await?;
+    acted?;
+    K::finish(&turn, &plan, told).await?;
+    Ok(plan.wake_at.map(|at| until(at, turn.now)))
+}
+
+impl<K: Workload> Turn<'_, K> {
+    /// The pods that the object controls.
+    pub(crate) fn pods(&self) -> Vec<Arc<Pod>> {
+        let uid = self.meta.uid.clone().unwrap_or_default();
+        self.context.caches.pods.by_index(&Index::Owner(uid))
+    }
+
+    /// Tells users about the object.
+    pub(crate) fn event(&self, tone: Tone, reason: &'static str, message: String) {
+        self.context.shell.event::<K>(&self.meta, tone, reason, message);
+    }
+
+    /// Whether it was written.
+    async fn write_status(&self, status: Option<&K::Status>) -> Result<bool, Error> {
+        let Some(status) = status else {
+            return Ok(false);
+        };
+        let (shell, cache) = (&self.context.shell, K::cache(&self.context.caches));
+        let patch = self.object.status_patch(status);
+        match shell.patch(self.key, cache, &self.meta, Some("status"), patch).await {
+            // Changed or gone meanwhile: the change itself brings us back.
+            Err(error) if error.is_conflict() => Ok(false),
+            other => other.map(|_| true),
+        }
+    }
+}

@@ -108,10 +108,10 @@ impl Queue {
         });
     }
 
-    /// Enqueues the owner of every pod that changes, where a `kind` controls it.
-    pub(crate) fn follow_pods_of(self: &Arc<Self>, pods: &Cache<Pod>, kind: &'static str) {
+    /// Enqueues the owner of every pod that changes, where a `K` controls it.
+    pub(crate) fn follow_pods_of<K: Kind>(self: &Arc<Self>, pods: &Cache<Pod>) {
         self.follow(pods, move |pod| {
-            let owner = controller_of(&pod.metadata).filter(|owner| owner.kind == kind)?;
+            let owner = controller_of(&pod.metadata).filter(|owner| owner.kind == K::kind(&()))?;
             let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
             Some(Key::new(namespace, &owner.name))
         });

@@ -122,13 +122,40 @@ impl Shell {
         subresource: Option<&str>,
         patch: Value,
     ) -> Result<ObjectMeta, Error> {
+        let patch = Patch::Merge(decided_on(meta, patch));
+        self.send_patch(owner, cache, meta, subresource, &patch).await
+    }
+
+    /// The same with a strategic merge patch: lists of named things are merged.
+    ///
+    /// # Errors
+    /// What the API server answers.
+    pub(crate) async fn patch_strategic<K: Kind>(
+        &self,
+        owner: &Key,
+        cache: &Arc<Cache<K>>,
+        meta: &ObjectMeta,
+        subresource: Option<&str>,
+        patch: Value,
+    ) -> Result<ObjectMeta, Error> {
+        let patch = Patch::Strategic(decided_on(meta, patch));
+        self.send_patch(owner, cache, meta, subresource, &patch).await
+    }
+
+    async fn send_patch<K: Kind>(
+        &self,
+        owner: &Key,
+        cache: &Arc<Cache<K>>,
+        meta: &ObjectMeta,
+        subresource: Option<&str>,
+        patch: &Patch<Value>,
+    ) -> Result<ObjectMeta, Error> {
         let key = Key::of(meta);
         let api = self.api::<K>(&key.namespace);
-        let patch = Patch::Merge(decided_on(meta, patch));
         let params = PatchParams::default();
         let patched = match subresource {
-            Some(name) => api.patch_subresource(name, &key.name, &params, &patch).await?,
-            None => api.patch(&key.name, &params, &patch).await?,
+            Some(name) => api.patch_subresource(name, &key.name, &params, patch).await?,
+            None => api.patch(&key.name, &params, patch).await?,
         };
         self.expect(owner, cache, Written::Revision(revision_of(&patched.metadata)));
         Ok(patched.metadata)

@@ -14,8 +14,8 @@ use crate::context::Context;
 use crate::loops::answer::is_status;
 use crate::loops::cache::{Written, revision_of};
 use crate::loops::events::Tone;
-use crate::loops::shell::decided_on;
-use crate::objects::time::{seconds, until};
+use crate::objects::condition::conditions_json;
+use crate::objects::time::{seconds, until, wake, whole_seconds};
 use crate::objects::{Condition, Index, Key, Node, Pod, Taint, covers};
 
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
@@ -82,7 +82,7 @@ pub(crate) fn plan(seen: &Observed<'_>, now: Timestamp) -> Plan {
     for pod in seen.pods.iter().filter(|pod| !pod.is_terminating()) {
         match leaves_at(pod, evicting, seen.tainted_since) {
             Some(at) if at <= now => plan.evict.push(pod.clone()),
-            Some(at) => plan.wake_at = Some(plan.wake_at.map_or(at, |earlier| earlier.min(at))),
+            Some(at) => wake(&mut plan.wake_at, at),
             None => {}
         }
     }
@@ -98,7 +98,7 @@ fn unknown(node: &Node, now: Timestamp) -> Vec<Condition> {
         status: "Unknown".to_owned(),
         reason: reason.to_owned(),
         message: message.to_owned(),
-        last_transition_time: Some(crate::objects::time::whole_seconds(now)),
+        last_transition_time: Some(whole_seconds(now)),
         ..Condition::default()
     };
     let mut changed: Vec<Condition> = known
@@ -154,7 +154,7 @@ fn taints(node: &Node, ready: Option<&str>, now: Timestamp) -> Vec<Taint> {
                 key: key.to_owned(),
                 value: String::new(),
                 effect: effect.to_owned(),
-                time_added: Some(crate::objects::time::whole_seconds(now)),
+                time_added: Some(whole_seconds(now)),
             });
         }
     }
@@ -318,14 +318,11 @@ async fn act(context: &Context, key: &Key, node: &Node, plan: &Plan, now: Timest
     let (shell, caches) = (&context.shell, &context.caches);
     let mut meta = node.metadata.clone();
     if !plan.unknown.is_empty() {
-        let conditions = crate::objects::condition::conditions_json(&plan.unknown);
-        let patch = decided_on(&meta, json!({"status": {"conditions": conditions}}));
-        let patched = shell
-            .api::<Node>("")
-            .patch_status(&key.name, &PatchParams::default(), &Patch::Strategic(patch))
+        let conditions = conditions_json(&plan.unknown);
+        let patch = json!({"status": {"conditions": conditions}});
+        meta = shell
+            .patch_strategic(key, &caches.nodes, &meta, Some("status"), patch)
             .await?;
-        shell.expect(key, &caches.nodes, Written::Revision(revision_of(&patched.metadata)));
-        meta = patched.metadata;
         let message = format!("Node {} status is now: NodeNotReady", key.name);
         shell.event::<Node>(&meta, Tone::Normal, "NodeNotReady", message);
     }

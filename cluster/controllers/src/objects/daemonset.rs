@@ -3,8 +3,9 @@
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::counts::unless_zero;
 use super::deployment::RollingUpdate;
 use super::kind::{Kind, partial_kind};
 
@@ -49,3 +50,19 @@ pub(crate) struct DaemonSetStatus {
 
 partial_kind!(DaemonSet, "apps", "DaemonSet", "daemonsets", NamespaceResourceScope);
 impl Kind for DaemonSet {}
+
+impl DaemonSetStatus {
+    /// Merge patch that makes the status this one.
+    pub(crate) fn patch(&self) -> Value {
+        json!({"status": {
+            "currentNumberScheduled": self.current_number_scheduled,
+            "desiredNumberScheduled": self.desired_number_scheduled,
+            "numberMisscheduled": self.number_misscheduled,
+            "numberReady": self.number_ready,
+            "numberAvailable": unless_zero(self.number_available),
+            "numberUnavailable": unless_zero(self.number_unavailable),
+            "updatedNumberScheduled": unless_zero(self.updated_number_scheduled),
+            "observedGeneration": self.observed_generation,
+        }})
+    }
+}

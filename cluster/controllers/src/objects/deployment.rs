@@ -4,9 +4,10 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::condition::Condition;
+use super::condition::{Condition, conditions_json};
+use super::counts::unless_zero;
 use super::kind::{Kind, partial_kind};
 
 /// A Deployment.
@@ -63,3 +64,25 @@ pub(crate) struct DeploymentStatus {
 partial_kind!(Deployment, "apps", "Deployment", "deployments", NamespaceResourceScope);
 
 impl Kind for Deployment {}
+
+impl Deployment {
+    /// All old pods go before the first new one comes.
+    pub(crate) fn is_recreate(&self) -> bool {
+        self.spec.strategy.type_ == "Recreate"
+    }
+}
+
+impl DeploymentStatus {
+    /// Merge patch that makes the status this one.
+    pub(crate) fn patch(&self) -> Value {
+        json!({"status": {
+            "replicas": unless_zero(self.replicas),
+            "updatedReplicas": unless_zero(self.updated_replicas),
+            "readyReplicas": unless_zero(self.ready_replicas),
+            "availableReplicas": unless_zero(self.available_replicas),
+            "unavailableReplicas": unless_zero(self.unavailable_replicas),
+            "observedGeneration": self.observed_generation,
+            "conditions": conditions_json(&self.conditions),
+        }})
+    }
+}

@@ -3,10 +3,12 @@
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::condition::Condition;
+use super::condition::{Condition, conditions_json};
+use super::counts::unless_zero;
 use super::kind::{Kind, partial_kind};
+use super::time::seconds;
 
 /// A Job.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -43,3 +45,16 @@ pub(crate) struct JobStatus {
 
 partial_kind!(Job, "batch", "Job", "jobs", NamespaceResourceScope);
 impl Kind for Job {}
+
+impl JobStatus {
+    /// Merge patch that makes the status this one.
+    pub(crate) fn patch(&self) -> Value {
+        json!({"status": {
+            "active": unless_zero(self.active), "ready": self.ready,
+            "succeeded": unless_zero(self.succeeded), "failed": unless_zero(self.failed),
+            "startTime": self.start_time.as_ref().map(|time| seconds(time.0)),
+            "completionTime": self.completion_time.as_ref().map(|time| seconds(time.0)),
+            "conditions": conditions_json(&self.conditions),
+        }})
+    }
+}

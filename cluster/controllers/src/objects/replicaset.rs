@@ -3,9 +3,10 @@
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::condition::Condition;
+use super::condition::{Condition, conditions_json};
+use super::counts::unless_zero;
 use super::kind::{Kind, partial_kind};
 
 /// A ReplicaSet.
@@ -45,5 +46,19 @@ impl ReplicaSet {
     /// `spec.replicas` with its default of 1.
     pub(crate) fn replicas(&self) -> i32 {
         self.spec.replicas.unwrap_or(1)
+    }
+}
+
+impl ReplicaSetStatus {
+    /// Merge patch that makes the status this one.
+    pub(crate) fn patch(&self) -> Value {
+        json!({"status": {
+            "replicas": self.replicas,
+            "fullyLabeledReplicas": unless_zero(self.fully_labeled_replicas),
+            "readyReplicas": unless_zero(self.ready_replicas),
+            "availableReplicas": unless_zero(self.available_replicas),
+            "observedGeneration": self.observed_generation,
+            "conditions": conditions_json(&self.conditions),
+        }})
     }
 }

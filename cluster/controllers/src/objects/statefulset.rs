@@ -3,9 +3,10 @@
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::condition::Condition;
+use super::condition::{Condition, conditions_json};
+use super::counts::unless_zero;
 use super::deployment::RollingUpdate;
 use super::kind::{Kind, partial_kind};
 
@@ -69,3 +70,20 @@ partial_kind!(
     NamespaceResourceScope
 );
 impl Kind for StatefulSet {}
+
+impl StatefulSetStatus {
+    /// Merge patch that makes the status this one.
+    pub(crate) fn patch(&self) -> Value {
+        json!({"status": {
+            "replicas": self.replicas,
+            "readyReplicas": unless_zero(self.ready_replicas),
+            "availableReplicas": self.available_replicas,
+            "currentReplicas": unless_zero(self.current_replicas),
+            "updatedReplicas": unless_zero(self.updated_replicas),
+            "currentRevision": self.current_revision,
+            "updateRevision": self.update_revision,
+            "observedGeneration": self.observed_generation,
+            "conditions": conditions_json(&self.conditions),
+        }})
+    }
+}

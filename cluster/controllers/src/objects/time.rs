@@ -19,3 +19,8 @@ pub(crate) fn seconds(at: Timestamp) -> String {
 pub(crate) fn until(at: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now)).unwrap_or_default() + Duration::from_millis(5)
 }
+
+/// Brings the time to look again forward to `at`, unless it is earlier already.
+pub(crate) fn wake(wake_at: &mut Option<Timestamp>, at: Timestamp) {
+    *wake_at = Some(wake_at.map_or(at, |earlier| earlier.min(at)));
+}

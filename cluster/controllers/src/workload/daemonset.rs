@@ -2,21 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 
 use crate::Error;
-use crate::context::Context;
-use crate::objects::counts::{scaled, unless_zero};
-use crate::objects::time::until;
-use crate::objects::{DaemonSet, DaemonSetStatus, Index, Key, Node, Pod, controlled_by};
+use crate::context::Caches;
+use crate::loops::cache::Cache;
+use crate::loops::queue::Queue;
+use crate::objects::counts::scaled;
+use crate::objects::time::wake;
+use crate::objects::{DaemonSet, DaemonSetStatus, Key, Node, Pod, controlled_by};
 use crate::scheduler::suits;
-use crate::workload::history::{self, HASH_LABEL};
-use crate::workload::pod_control;
-use crate::workload::template::pod_from_template;
+
+use super::history::HASH_LABEL;
+use super::template::pod_from_template;
+use super::{Plan, Turn, Workload};
 
 /// A daemon stays through what drives other pods away: key, effect.
 const TOLERATED: [(&str, &str); 6] = [
@@ -37,14 +39,15 @@ pub(crate) struct Observed<'a> {
     pub(crate) hash: &'a str,
 }
 
-/// What to do next.
+/// What to do about its pods.
 #[derive(Default)]
-pub(crate) struct Plan {
+pub(crate) struct Steps {
     /// Names of nodes that get a pod.
     pub(crate) create: Vec<String>,
     pub(crate) delete: Vec<Arc<Pod>>,
-    pub(crate) status: DaemonSetStatus,
-    pub(crate) wake_at: Option<Timestamp>,
+    /// Hash of the template that new pods are of, and those in use besides.
+    hash: String,
+    used_hashes: BTreeSet<String>,
 }
 
 /// The node that a daemon is for: where it is, or where its affinity wants it.
@@ -81,187 +84,189 @@ fn template_pod(set: &DaemonSet) -> Value {
 ///
 /// # Errors
 /// If the template is not one of a pod.
-pub(crate) fn plan(seen: &Observed<'_>, now: Timestamp) -> Result<Plan, Error> {
+pub(crate) fn plan(seen: &Observed<'_>, now: Timestamp) -> Result<Plan<Steps, DaemonSetStatus>, Error> {
     let set = seen.set;
-    let sample: Pod = serde_json::from_value(template_pod(set))?;
+    let mut status = DaemonSetStatus {
+        observed_generation: set.metadata.generation.unwrap_or(0),
+        ..DaemonSetStatus::default()
+    };
+    let mut steps = Steps {
+        hash: seen.hash.to_owned(),
+        used_hashes: seen
+            .pods
+            .iter()
+            .filter_map(|pod| hash_of(pod))
+            .map(str::to_owned)
+            .collect(),
+        ..Steps::default()
+    };
+    let kept = place(seen, &mut steps, &mut status)?;
+    let wake_at = count_kept(seen, &kept, now, &mut status);
+    steps.delete.extend(outdated(seen, &kept, now, &status));
+    if set.metadata.deletion_timestamp.is_some() {
+        steps.create.clear();
+        steps.delete.clear();
+    }
+    Ok(Plan {
+        steps,
+        status: (status != set.status).then_some(status),
+        wake_at,
+    })
+}
+
+/// Node by node: who gets a pod, who loses one. Returns the pods that stay where they are.
+fn place<'a>(seen: &Observed<'a>, steps: &mut Steps, status: &mut DaemonSetStatus) -> Result<Vec<&'a Arc<Pod>>, Error> {
+    let sample: Pod = serde_json::from_value(template_pod(seen.set))?;
     let mut by_node: BTreeMap<&str, Vec<&Arc<Pod>>> = BTreeMap::new();
     for pod in seen.pods {
         by_node.entry(target(pod).unwrap_or_default()).or_default().push(pod);
     }
-    let mut plan = Plan::default();
     let mut kept: Vec<&Arc<Pod>> = Vec::new();
     for node in seen.nodes {
         let name = node.metadata.name.as_deref().unwrap_or_default();
         let (start, stay) = suits(node, &sample);
         let mut pods = by_node.remove(name).unwrap_or_default();
-        plan.status.desired_number_scheduled += i32::from(start);
-        pods.sort_by_key(|pod| {
-            (
-                !pod.is_ready(),
-                pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
-            )
-        });
-        let active: Vec<&Arc<Pod>> = pods.iter().copied().filter(|pod| pod.is_active()).collect();
+        status.desired_number_scheduled += i32::from(start);
+        let created = |pod: &Pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        pods.sort_by_key(|pod| (!pod.is_ready(), created(pod)));
         // One that has ended is replaced.
-        plan.delete.extend(
-            pods.iter()
-                .filter(|pod| pod.is_finished() && !pod.is_terminating())
-                .map(|pod| (*pod).clone()),
-        );
+        let ended = pods.iter().filter(|pod| pod.is_finished() && !pod.is_terminating());
+        steps.delete.extend(ended.map(|pod| (*pod).clone()));
+        let active: Vec<&Arc<Pod>> = pods.iter().copied().filter(|pod| pod.is_active()).collect();
         if !stay {
-            plan.delete.extend(active.iter().map(|pod| (*pod).clone()));
-            plan.status.number_misscheduled += i32::from(!active.is_empty());
+            steps.delete.extend(active.iter().map(|pod| (*pod).clone()));
+            status.number_misscheduled += i32::from(!active.is_empty());
         } else if start && pods.is_empty() {
-            plan.create.push(name.to_owned());
+            steps.create.push(name.to_owned());
         } else if let Some((first, more)) = active.split_first() {
-            plan.delete.extend(more.iter().map(|pod| (*pod).clone()));
-            plan.status.current_number_scheduled += i32::from(start);
-            plan.status.number_misscheduled += i32::from(!start);
+            steps.delete.extend(more.iter().map(|pod| (*pod).clone()));
+            status.current_number_scheduled += i32::from(start);
+            status.number_misscheduled += i32::from(!start);
             kept.push(first);
         }
     }
     // What is left is on nodes that do not exist: the pod garbage collector's.
-    count_kept(seen, &kept, now, &mut plan);
-    roll(seen, &kept, now, &mut plan);
-    if set.metadata.deletion_timestamp.is_some() {
-        plan.create.clear();
-        plan.delete.clear();
-    }
-    Ok(plan)
+    Ok(kept)
 }
 
-fn is_updated(pod: &Pod, hash: &str) -> bool {
-    pod.metadata
-        .labels
-        .as_ref()
-        .and_then(|labels| labels.get(HASH_LABEL))
-        .is_some_and(|label| label == hash)
+fn hash_of(pod: &Pod) -> Option<&str> {
+    pod.metadata.labels.as_ref()?.get(HASH_LABEL).map(String::as_str)
 }
 
-fn count_kept(seen: &Observed<'_>, kept: &[&Arc<Pod>], now: Timestamp, plan: &mut Plan) {
-    let status = &mut plan.status;
+/// Counts the pods that stay; returns when one of them becomes available although nothing happens.
+fn count_kept(
+    seen: &Observed<'_>,
+    kept: &[&Arc<Pod>],
+    now: Timestamp,
+    status: &mut DaemonSetStatus,
+) -> Option<Timestamp> {
+    let mut wake_at = None;
     for pod in kept {
         status.number_ready += i32::from(pod.is_ready());
-        status.updated_number_scheduled += i32::from(is_updated(pod, seen.hash));
+        status.updated_number_scheduled += i32::from(hash_of(pod) == Some(seen.hash));
         match pod.is_available(seen.set.spec.min_ready_seconds, now) {
             Ok(available) => status.number_available += i32::from(available),
-            Err(at) => plan.wake_at = Some(plan.wake_at.map_or(at, |earlier| earlier.min(at))),
+            Err(at) => wake(&mut wake_at, at),
         }
     }
     status.number_unavailable = (status.desired_number_scheduled - status.number_available).max(0);
-    status.observed_generation = seen.set.metadata.generation.unwrap_or(0);
+    wake_at
 }
 
-/// Replaces old pods as far as maxUnavailable allows; those that are not available cost nothing.
-fn roll(seen: &Observed<'_>, kept: &[&Arc<Pod>], now: Timestamp, plan: &mut Plan) {
+/// The pods of old templates that are replaced now, as far as maxUnavailable allows; those that are not available cost
+/// nothing.
+fn outdated(seen: &Observed<'_>, kept: &[&Arc<Pod>], now: Timestamp, status: &DaemonSetStatus) -> Vec<Arc<Pod>> {
     let strategy = &seen.set.spec.update_strategy;
     if strategy.type_ == "OnDelete" {
-        return;
+        return Vec::new();
     }
-    let most = strategy
-        .rolling_update
-        .as_ref()
-        .and_then(|rolling| rolling.max_unavailable.clone());
-    let desired = plan.status.desired_number_scheduled;
-    let most = scaled(&most.unwrap_or(IntOrString::Int(1)), desired, true).max(1);
-    let mut room = most - plan.status.number_unavailable;
-    for pod in kept.iter().filter(|pod| !is_updated(pod, seen.hash)) {
+    let rolling = strategy.rolling_update.as_ref();
+    let most = rolling.and_then(|rolling| rolling.max_unavailable.clone());
+    let most = scaled(
+        &most.unwrap_or(IntOrString::Int(1)),
+        status.desired_number_scheduled,
+        true,
+    )
+    .max(1);
+    let mut room = most - status.number_unavailable;
+    let mut outdated = Vec::new();
+    for pod in kept.iter().filter(|pod| hash_of(pod) != Some(seen.hash)) {
         if pod.is_available(seen.set.spec.min_ready_seconds, now) != Ok(true) {
-            plan.delete.push((*pod).clone());
+            outdated.push((*pod).clone());
         } else if room > 0 {
             room -= 1;
-            plan.delete.push((*pod).clone());
+            outdated.push((*pod).clone());
         }
     }
+    outdated
 }
 
-/// Runs the loop until shutdown.
-pub(crate) async fn run(context: Context) -> Result<(), Error> {
-    let queue = crate::loops::queue::Queue::new();
-    let caches = &context.caches;
-    caches.daemon_sets.ready().await;
-    caches.revisions.ready().await;
-    caches.nodes.ready().await;
-    caches.pods.ready().await;
-    queue.follow(&caches.daemon_sets, |set| Some(Key::of(&set.metadata)));
-    queue.follow_pods_of(&caches.pods, "DaemonSet");
-    let (sets, weak) = (caches.daemon_sets.clone(), Arc::downgrade(&queue));
-    caches.nodes.subscribe(move |change| {
-        let Some(queue) = weak.upgrade() else { return false };
-        // A heartbeat moves no daemon.
-        let same =
-            |old: &Node, new: &Node| old.spec.taints == new.spec.taints && old.metadata.labels == new.metadata.labels;
-        if !change.old.zip(change.new).is_some_and(|(old, new)| same(old, new)) {
-            for set in sets.all() {
-                queue.add(Key::of(&set.metadata));
+impl Workload for DaemonSet {
+    type Steps = Steps;
+    type Status = DaemonSetStatus;
+
+    fn cache(caches: &Caches) -> &Arc<Cache<Self>> {
+        &caches.daemon_sets
+    }
+
+    async fn watch(caches: &Caches, queue: &Arc<Queue>) {
+        caches.revisions.ready().await;
+        caches.nodes.ready().await;
+        caches.pods.ready().await;
+        queue.follow_pods_of::<Self>(&caches.pods);
+        let (sets, weak) = (caches.daemon_sets.clone(), Arc::downgrade(queue));
+        caches.nodes.subscribe(move |change| {
+            let Some(queue) = weak.upgrade() else { return false };
+            // A heartbeat moves no daemon.
+            let same = |old: &Node, new: &Node| {
+                old.spec.taints == new.spec.taints && old.metadata.labels == new.metadata.labels
+            };
+            if !change.old.zip(change.new).is_some_and(|(old, new)| same(old, new)) {
+                for set in sets.all() {
+                    queue.add(Key::of(&set.metadata));
+                }
             }
-        }
-        true
-    });
-    queue
-        .run(context.shell.name, 8, &context.shutdown, |key| sync(&context, key))
-        .await;
-    Ok(())
-}
+            true
+        });
+    }
 
-async fn sync(context: &Context, key: Key) -> Result<Option<Duration>, Error> {
-    let (shell, caches) = (&context.shell, &context.caches);
-    shell.settle(&key).await?;
-    let Some(set) = caches.daemon_sets.get(&key) else {
-        return Ok(None);
-    };
-    if set.metadata.deletion_timestamp.is_some() {
-        return Ok(None);
-    }
-    let name = history::record::<DaemonSet>(context, &key, &set.metadata, &set.spec.template).await?;
-    let hash = name.rsplit_once('-').map_or("", |(_, hash)| hash).to_owned();
-    let pods = caches
-        .pods
-        .by_index(&Index::Owner(set.metadata.uid.clone().unwrap_or_default()));
-    let mut nodes = caches.nodes.all();
-    nodes.sort_by(|one, other| one.metadata.name.cmp(&other.metadata.name));
-    let now = Timestamp::now();
-    let decided = plan(
-        &Observed {
-            set: &set,
+    async fn decide(turn: &Turn<'_, Self>) -> Result<Option<Plan<Steps, DaemonSetStatus>>, Error> {
+        let set = &turn.object;
+        if set.metadata.deletion_timestamp.is_some() {
+            return Ok(None);
+        }
+        let revision = turn.record_revision(&set.spec.template).await?;
+        let mut nodes = turn.context.caches.nodes.all();
+        nodes.sort_by(|one, other| one.metadata.name.cmp(&other.metadata.name));
+        let seen = Observed {
+            set,
             nodes: &nodes,
-            pods: &pods,
-            hash: &hash,
-        },
-        now,
-    )?;
-    for node in &decided.create {
-        pod_control::create::<DaemonSet>(shell, &caches.pods, &set.metadata, pod(&set, node, &hash)).await?;
+            pods: &turn.pods(),
+            hash: revision.rsplit_once('-').map_or("", |(_, hash)| hash),
+        };
+        plan(&seen, turn.now).map(Some)
     }
-    for pod in &decided.delete {
-        pod_control::delete::<DaemonSet>(shell, &caches.pods, &set.metadata, pod).await?;
+
+    async fn act(turn: &mut Turn<'_, Self>, steps: &Steps) -> Result<(), Error> {
+        for node in &steps.create {
+            turn.create_pod(pod(&turn.object, node, &steps.hash)).await?;
+        }
+        for pod in &steps.delete {
+            turn.delete_pod(pod).await?;
+        }
+        Ok(())
     }
-    if decided.status != set.status {
-        shell
-            .patch(
-                &key,
-                &caches.daemon_sets,
-                &set.metadata,
-                Some("status"),
-                status_patch(&decided.status),
-            )
-            .await?;
+
+    fn status_patch(&self, status: &DaemonSetStatus) -> Value {
+        status.patch()
     }
-    let label = |pod: &Arc<Pod>| {
-        pod.metadata
-            .labels
-            .as_ref()
-            .and_then(|labels| labels.get(HASH_LABEL))
-            .cloned()
-    };
-    let mut used: BTreeSet<String> = pods
-        .iter()
-        .filter_map(label)
-        .map(|hash| format!("{}-{hash}", key.name))
-        .collect();
-    used.insert(name);
-    history::trim(context, &key, &set.metadata, &used, set.spec.revision_history_limit).await?;
-    Ok(decided.wake_at.map(|at| until(at, now)))
+
+    async fn finish(turn: &Turn<'_, Self>, plan: &Plan<Steps, DaemonSetStatus>, _: bool) -> Result<(), Error> {
+        let hashes = plan.steps.used_hashes.iter().chain([&plan.steps.hash]);
+        let used = hashes.map(|hash| format!("{}-{hash}", turn.key.name)).collect();
+        turn.trim_revisions(&used, turn.object.spec.revision_history_limit)
+            .await
+    }
 }
 
 /// A daemon for one node: the scheduler binds it, by an affinity that only this node meets.
@@ -280,19 +285,6 @@ fn pod(set: &DaemonSet, node: &str, hash: &str) -> Value {
         None => *required = json!({"nodeSelectorTerms": [{"matchFields": only}]}),
     }
     pod
-}
-
-fn status_patch(status: &DaemonSetStatus) -> Value {
-    json!({"status": {
-        "currentNumberScheduled": status.current_number_scheduled,
-        "desiredNumberScheduled": status.desired_number_scheduled,
-        "numberMisscheduled": status.number_misscheduled,
-        "numberReady": status.number_ready,
-        "numberAvailable": unless_zero(status.number_available),
-        "numberUnavailable": unless_zero(status.number_unavailable),
-        "updatedNumberScheduled": unless_zero(status.updated_number_scheduled),
-        "observedGeneration": status.observed_generation,
-    }})
 }
 
 #[cfg(test)]
@@ -335,15 +327,13 @@ mod tests {
             hash: "x",
         };
         let decided = plan(&seen, Timestamp::UNIX_EPOCH).unwrap();
-        assert_eq!(decided.create, ["a", "c"]);
-        assert_eq!(decided.delete.iter().map(|pod| pod.name()).collect::<Vec<_>>(), ["d"]);
+        assert_eq!(decided.steps.create, ["a", "c"]);
         assert_eq!(
-            (
-                decided.status.desired_number_scheduled,
-                decided.status.number_misscheduled
-            ),
-            (2, 2)
+            decided.steps.delete.iter().map(|pod| pod.name()).collect::<Vec<_>>(),
+            ["d"]
         );
+        let status = decided.status.unwrap();
+        assert_eq!((status.desired_number_scheduled, status.number_misscheduled), (2, 2));
     }
 
     #[test]
@@ -361,13 +351,13 @@ mod tests {
             Timestamp::UNIX_EPOCH,
         )
         .unwrap();
-        assert_eq!(decided.delete.len(), 1);
+        assert_eq!(decided.steps.delete.len(), 1);
         let seen = Observed {
             set: &set,
             nodes: &nodes,
             pods: &pods[1..],
             hash: "new",
         };
-        assert!(plan(&seen, Timestamp::UNIX_EPOCH).unwrap().delete.is_empty());
+        assert!(plan(&seen, Timestamp::UNIX_EPOCH).unwrap().steps.delete.is_empty());
     }
 }

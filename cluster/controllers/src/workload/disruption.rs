@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -11,15 +10,18 @@ use kube::api::GroupVersionKind;
 use serde_json::{Value, json};
 
 use crate::Error;
-use crate::context::Context;
+use crate::context::{Caches, Context};
 use crate::loops::answer::is_status;
 use crate::loops::cache::Cache;
+use crate::loops::queue::Queue;
 use crate::loops::shell::dynamic;
 use crate::objects::condition::conditions_json;
 use crate::objects::counts::{count, scaled};
 use crate::objects::selector::Labels;
-use crate::objects::time::{seconds, until, whole_seconds};
+use crate::objects::time::{seconds, wake, whole_seconds};
 use crate::objects::{Condition, Index, Key, Pod, PodDisruptionBudget, PodDisruptionBudgetStatus, controller_of};
+
+use super::{Plan, Turn, Workload};
 
 /// An eviction that was granted but did not lead to a deletion counts this long, as in Kubernetes.
 const GRANTED: SignedDuration = SignedDuration::from_secs(120);
@@ -33,10 +35,9 @@ pub(crate) struct Observed<'a> {
     pub(crate) wanted: &'a BTreeMap<String, i32>,
 }
 
-/// The status it should have, and when to look again.
-pub(crate) fn plan(seen: &Observed<'_>, now: Timestamp) -> (PodDisruptionBudgetStatus, Option<Timestamp>) {
-    let (budget, before) = (seen.budget, &seen.budget.status);
-    let (expected, desired) = expected_and_desired(seen);
+/// Decides. There is nothing to do but to write the status.
+pub(crate) fn plan(seen: &Observed<'_>, now: Timestamp) -> Plan<(), PodDisruptionBudgetStatus> {
+    let before = &seen.budget.status;
     let mut wake_at: Option<Timestamp> = None;
     let mut granted = BTreeMap::new();
     for (name, since) in &before.disrupted_pods {
@@ -44,38 +45,49 @@ pub(crate) fn plan(seen: &Observed<'_>, now: Timestamp) -> (PodDisruptionBudgetS
         let waits = seen.pods.iter().any(|pod| pod.name() == name && !pod.is_terminating());
         if waits && until > now {
             granted.insert(name.clone(), since.clone());
-            wake_at = Some(wake_at.map_or(until, |earlier| earlier.min(until)));
+            wake(&mut wake_at, until);
         }
     }
+    let (expected, desired) = expected_and_desired(seen);
     let healthy = |pod: &&Arc<Pod>| pod.is_ready() && !pod.is_terminating() && !granted.contains_key(pod.name());
     let healthy = count(seen.pods.iter().filter(healthy).count());
     let allowed = if expected > 0 { (healthy - desired).max(0) } else { 0 };
-    let mut status = PodDisruptionBudgetStatus {
-        observed_generation: budget.metadata.generation.unwrap_or(0),
+    let status = PodDisruptionBudgetStatus {
+        observed_generation: seen.budget.metadata.generation.unwrap_or(0),
         disruptions_allowed: allowed,
         current_healthy: healthy,
         desired_healthy: desired,
         expected_pods: expected,
         disrupted_pods: granted,
-        conditions: before.conditions.clone(),
+        conditions: conditions(&before.conditions, allowed > 0, now),
     };
-    let (value, reason) = if allowed > 0 {
+    Plan {
+        steps: (),
+        status: (status != *before).then_some(status),
+        wake_at,
+    }
+}
+
+/// The conditions, with what they say about disruptions.
+fn conditions(before: &[Condition], allowed: bool, now: Timestamp) -> Vec<Condition> {
+    let mut conditions = before.to_vec();
+    let (value, reason) = if allowed {
         ("True", "SufficientPods")
     } else {
         ("False", "InsufficientPods")
     };
-    match status
-        .conditions
+    match conditions
         .iter_mut()
         .find(|condition| condition.type_ == "DisruptionAllowed")
     {
-        Some(known) if known.status == value => known.reason = reason.to_owned(),
         Some(known) => {
+            if known.status != value {
+                known.last_transition_time = Some(whole_seconds(now));
+            }
             known.status = value.to_owned();
             known.reason = reason.to_owned();
-            known.last_transition_time = Some(whole_seconds(now));
         }
-        None => status.conditions.push(Condition {
+        None => conditions.push(Condition {
             type_: "DisruptionAllowed".to_owned(),
             status: value.to_owned(),
             reason: reason.to_owned(),
@@ -83,7 +95,7 @@ pub(crate) fn plan(seen: &Observed<'_>, now: Timestamp) -> (PodDisruptionBudgetS
             ..Condition::default()
         }),
     }
-    (status, wake_at)
+    conditions
 }
 
 /// How many pods there should be, and how many of them healthy.
@@ -121,20 +133,43 @@ fn expected_and_desired(seen: &Observed<'_>) -> (i32, i32) {
     }
 }
 
-/// Runs the loop until shutdown.
-pub(crate) async fn run(context: Context) -> Result<(), Error> {
-    let queue = crate::loops::queue::Queue::new();
-    let caches = &context.caches;
-    caches.budgets.ready().await;
-    caches.pods.ready().await;
-    caches.replica_sets.ready().await;
-    caches.deployments.ready().await;
-    queue.follow(&caches.budgets, |budget| Some(Key::of(&budget.metadata)));
-    let budgets = caches.budgets.clone();
-    queue.follow(&caches.pods, move |pod| selecting(&budgets, pod));
-    let work = |key: Key| sync(&context, key);
-    queue.run(context.shell.name, 4, &context.shutdown, work).await;
-    Ok(())
+impl Workload for PodDisruptionBudget {
+    type Steps = ();
+    type Status = PodDisruptionBudgetStatus;
+    const WIDTH: usize = 4;
+
+    fn cache(caches: &Caches) -> &Arc<Cache<Self>> {
+        &caches.budgets
+    }
+
+    async fn watch(caches: &Caches, queue: &Arc<Queue>) {
+        caches.pods.ready().await;
+        caches.replica_sets.ready().await;
+        caches.deployments.ready().await;
+        let budgets = caches.budgets.clone();
+        queue.follow(&caches.pods, move |pod| selecting(&budgets, pod));
+    }
+
+    async fn decide(turn: &Turn<'_, Self>) -> Result<Option<Plan<(), PodDisruptionBudgetStatus>>, Error> {
+        let (budget, namespace) = (&turn.object, &turn.key.namespace);
+        let all = turn.context.caches.pods.by_index(&Index::Namespace(namespace.clone()));
+        let counts = |pod: &Arc<Pod>| selects(budget, pod) && !pod.is_finished();
+        let pods: Vec<Arc<Pod>> = all.into_iter().filter(counts).collect();
+        let seen = Observed {
+            budget,
+            pods: &pods,
+            wanted: &wanted(turn.context, namespace, &pods).await?,
+        };
+        Ok(Some(plan(&seen, turn.now)))
+    }
+
+    async fn act(_: &mut Turn<'_, Self>, (): &()) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn status_patch(&self, status: &PodDisruptionBudgetStatus) -> Value {
+        status_patch(status, &self.status)
+    }
 }
 
 fn selecting(budgets: &Cache<PodDisruptionBudget>, pod: &Pod) -> Vec<Key> {
@@ -155,56 +190,6 @@ fn selects(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
         .as_ref()
         .and_then(|selector| Labels::parse(selector).ok());
     labels.is_some_and(|labels| labels.matches(pod.metadata.labels.as_ref()))
-}
-
-async fn sync(context: &Context, key: Key) -> Result<Option<Duration>, Error> {
-    let (shell, caches) = (&context.shell, &context.caches);
-    shell.settle(&key).await?;
-    let Some(budget) = caches.budgets.get(&key) else {
-        return Ok(None);
-    };
-    let all = caches.pods.by_index(&Index::Namespace(key.namespace.clone()));
-    let pods: Vec<Arc<Pod>> = all
-        .into_iter()
-        .filter(|pod| selects(&budget, pod) && !pod.is_finished())
-        .collect();
-    let wanted = wanted(context, &key.namespace, &pods).await?;
-    let now = Timestamp::now();
-    let (status, wake_at) = plan(
-        &Observed {
-            budget: &budget,
-            pods: &pods,
-            wanted: &wanted,
-        },
-        now,
-    );
-    if status != budget.status {
-        let patch = status_patch(&status, &budget.status);
-        shell
-            .patch(&key, &caches.budgets, &budget.metadata, Some("status"), patch)
-            .await?;
-    }
-    Ok(wake_at.map(|at| until(at, now)))
-}
-
-fn status_patch(status: &PodDisruptionBudgetStatus, before: &PodDisruptionBudgetStatus) -> Value {
-    let mut disrupted = serde_json::Map::new();
-    for name in before
-        .disrupted_pods
-        .keys()
-        .filter(|name| !status.disrupted_pods.contains_key(*name))
-    {
-        disrupted.insert(name.clone(), Value::Null);
-    }
-    for (name, since) in &status.disrupted_pods {
-        disrupted.insert(name.clone(), json!(seconds(since.0)));
-    }
-    json!({"status": {
-        "observedGeneration": status.observed_generation, "disruptionsAllowed": status.disruptions_allowed,
-        "currentHealthy": status.current_healthy, "desiredHealthy": status.desired_healthy,
-        "expectedPods": status.expected_pods, "disruptedPods": disrupted,
-        "conditions": conditions_json(&status.conditions),
-    }})
 }
 
 /// How many pods each controller of these pods wants: from the cache, or from its scale subresource. The ReplicaSets of one
@@ -256,6 +241,26 @@ async fn of_scale(context: &Context, namespace: &str, owner: &OwnerReference) ->
     }
 }
 
+fn status_patch(status: &PodDisruptionBudgetStatus, before: &PodDisruptionBudgetStatus) -> Value {
+    let mut disrupted = serde_json::Map::new();
+    for name in before
+        .disrupted_pods
+        .keys()
+        .filter(|name| !status.disrupted_pods.contains_key(*name))
+    {
+        disrupted.insert(name.clone(), Value::Null);
+    }
+    for (name, since) in &status.disrupted_pods {
+        disrupted.insert(name.clone(), json!(seconds(since.0)));
+    }
+    json!({"status": {
+        "observedGeneration": status.observed_generation, "disruptionsAllowed": status.disruptions_allowed,
+        "currentHealthy": status.current_healthy, "desiredHealthy": status.desired_healthy,
+        "expectedPods": status.expected_pods, "disruptedPods": disrupted,
+        "conditions": conditions_json(&status.conditions),
+    }})
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,7 +292,8 @@ mod tests {
             },
             Timestamp::UNIX_EPOCH,
         )
-        .0
+        .status
+        .unwrap_or_default()
         .disruptions_allowed
     }
 
@@ -312,11 +318,15 @@ mod tests {
             pods: &pods,
             wanted: &wanted,
         };
-        let (status, wake_at) = plan(&seen, Timestamp::from_second(10).unwrap());
+        let decided = plan(&seen, Timestamp::from_second(10).unwrap());
+        let status = decided.status.unwrap();
         assert_eq!((status.disruptions_allowed, status.disrupted_pods.len()), (0, 1));
-        assert_eq!(wake_at, Some(Timestamp::from_second(120).unwrap()));
+        assert_eq!(decided.wake_at, Some(Timestamp::from_second(120).unwrap()));
         assert_eq!(
-            plan(&seen, Timestamp::from_second(121).unwrap()).0.disruptions_allowed,
+            plan(&seen, Timestamp::from_second(121).unwrap())
+                .status
+                .unwrap()
+                .disruptions_allowed,
             1
         );
     }

@@ -3,21 +3,21 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Resource;
+use kube::api::ObjectMeta;
 use serde_json::{Value, json};
 
 use crate::Error;
-use crate::context::Context;
-use crate::objects::{ControllerRevision, Index, Key, controlled_by};
-use crate::workload::template::template_hash;
+use crate::objects::{ControllerRevision, Index, controlled_by};
+
+use super::template::template_hash;
+use super::{Turn, Workload};
 
 /// Label of pods and revisions that tells which template they are of.
-pub(crate) const HASH_LABEL: &str = "controller-revision-hash";
+pub(super) const HASH_LABEL: &str = "controller-revision-hash";
 
 /// What to do about the history.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Plan {
+enum Record {
     /// The present template is the newest revision, of this name.
     Current(String),
     Create {
@@ -32,19 +32,19 @@ pub(crate) enum Plan {
 }
 
 /// Decides.
-pub(crate) fn plan(
+fn plan_record(
     owner: &ObjectMeta,
     reference: &Value,
     revisions: &[Arc<ControllerRevision>],
     template: &Value,
-) -> Plan {
+) -> Record {
     let newest = revisions.iter().map(|one| one.revision).max().unwrap_or(0);
     if let Some(found) = revisions.iter().find(|one| one.template() == *template) {
         let name = found.name().to_owned();
         return if found.revision == newest {
-            Plan::Current(name)
+            Record::Current(name)
         } else {
-            Plan::Renumber {
+            Record::Renumber {
                 name,
                 revision: newest + 1,
             }
@@ -70,11 +70,11 @@ pub(crate) fn plan(
         "data": {"spec": {"template": kept}},
         "revision": newest + 1,
     });
-    Plan::Create { name, object }
+    Record::Create { name, object }
 }
 
 /// The revisions to delete: the oldest beyond `kept`, never one that is in use.
-pub(crate) fn surplus(
+fn surplus(
     revisions: &[Arc<ControllerRevision>],
     used: &BTreeSet<String>,
     kept: usize,
@@ -89,63 +89,48 @@ pub(crate) fn surplus(
     idle
 }
 
-/// The revisions of an owner.
-pub(crate) fn of(context: &Context, owner: &ObjectMeta) -> Vec<Arc<ControllerRevision>> {
-    context
-        .caches
-        .revisions
-        .by_index(&Index::Owner(owner.uid.clone().unwrap_or_default()))
-}
+impl<K: Workload> Turn<'_, K> {
+    /// The revisions of the object.
+    pub(super) fn revisions(&self) -> Vec<Arc<ControllerRevision>> {
+        let uid = self.meta.uid.clone().unwrap_or_default();
+        self.context.caches.revisions.by_index(&Index::Owner(uid))
+    }
 
-/// Makes the present template the newest revision. Returns its name.
-///
-/// # Errors
-/// What the API server answers.
-pub(crate) async fn record<K: Resource<DynamicType = ()>>(
-    context: &Context,
-    key: &Key,
-    owner: &ObjectMeta,
-    template: &Value,
-) -> Result<String, Error> {
-    let revisions = of(context, owner);
-    let cache = &context.caches.revisions;
-    match plan(owner, &controlled_by::<K>(owner), &revisions, template) {
-        Plan::Current(name) => Ok(name),
-        Plan::Create { name, object } => {
-            context.shell.create(key, cache, object).await?;
-            Ok(name)
-        }
-        Plan::Renumber { name, revision } => {
-            if let Some(found) = revisions.iter().find(|one| one.name() == name) {
-                context
-                    .shell
-                    .patch(key, cache, &found.metadata, None, json!({"revision": revision}))
-                    .await?;
+    /// Makes the present template the newest revision. Returns its name.
+    ///
+    /// # Errors
+    /// What the API server answers.
+    pub(super) async fn record_revision(&self, template: &Value) -> Result<String, Error> {
+        let revisions = self.revisions();
+        let (shell, cache) = (&self.context.shell, &self.context.caches.revisions);
+        match plan_record(&self.meta, &controlled_by::<K>(&self.meta), &revisions, template) {
+            Record::Current(name) => Ok(name),
+            Record::Create { name, object } => {
+                shell.create(self.key, cache, object).await?;
+                Ok(name)
             }
-            Ok(name)
+            Record::Renumber { name, revision } => {
+                if let Some(found) = revisions.iter().find(|one| one.name() == name) {
+                    let patch = json!({"revision": revision});
+                    shell.patch(self.key, cache, &found.metadata, None, patch).await?;
+                }
+                Ok(name)
+            }
         }
     }
-}
 
-/// Deletes revisions that are neither used nor kept.
-///
-/// # Errors
-/// What the API server answers.
-pub(crate) async fn trim(
-    context: &Context,
-    key: &Key,
-    owner: &ObjectMeta,
-    used: &BTreeSet<String>,
-    kept: Option<i32>,
-) -> Result<(), Error> {
-    let kept = usize::try_from(kept.unwrap_or(10)).unwrap_or(usize::MAX);
-    for one in surplus(&of(context, owner), used, kept) {
-        context
-            .shell
-            .delete(key, &context.caches.revisions, &one.metadata, None)
-            .await?;
+    /// Deletes revisions that are neither used nor kept.
+    ///
+    /// # Errors
+    /// What the API server answers.
+    pub(super) async fn trim_revisions(&self, used: &BTreeSet<String>, kept: Option<i32>) -> Result<(), Error> {
+        let kept = usize::try_from(kept.unwrap_or(10)).unwrap_or(usize::MAX);
+        let (shell, cache) = (&self.context.shell, &self.context.caches.revisions);
+        for one in surplus(&self.revisions(), used, kept) {
+            shell.delete(self.key, cache, &one.metadata, None).await?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -161,7 +146,7 @@ mod tests {
         let (one, two) = (json!({"spec": {"image": "v1"}}), json!({"spec": {"image": "v2"}}));
         let mut revisions = Vec::new();
         for template in [&one, &two] {
-            let Plan::Create { object, .. } = plan(&owner, &json!({}), &revisions, template) else {
+            let Record::Create { object, .. } = plan_record(&owner, &json!({}), &revisions, template) else {
                 panic!("new")
             };
             revisions.push(Arc::new(
@@ -170,13 +155,13 @@ mod tests {
         }
         assert_eq!(revisions[1].revision, 2);
         assert_eq!(
-            plan(&owner, &json!({}), &revisions, &two),
-            Plan::Current(revisions[1].name().to_owned())
+            plan_record(&owner, &json!({}), &revisions, &two),
+            Record::Current(revisions[1].name().to_owned())
         );
-        let back = plan(&owner, &json!({}), &revisions, &one);
+        let back = plan_record(&owner, &json!({}), &revisions, &one);
         assert_eq!(
             back,
-            Plan::Renumber {
+            Record::Renumber {
                 name: revisions[0].name().to_owned(),
                 revision: 3
             }

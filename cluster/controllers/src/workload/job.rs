@@ -4,41 +4,33 @@
 //! Job is done counts no more. Indexed completion and pod failure policies are not supported.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::Error;
-use crate::context::Context;
+use crate::context::Caches;
+use crate::loops::cache::Cache;
 use crate::loops::events::Tone;
-use crate::loops::shell::Shell;
-use crate::objects::condition::conditions_json;
-use crate::objects::counts::{count, unless_zero};
-use crate::objects::time::{seconds, until, whole_seconds};
-use crate::objects::{Condition, Index, Job, JobSpec, JobStatus, Key, Pod, controlled_by};
-use crate::workload::pod_control;
-use crate::workload::template::pod_from_template;
+use crate::loops::queue::Queue;
+use crate::objects::counts::count;
+use crate::objects::time::{wake, whole_seconds};
+use crate::objects::{Condition, Job, JobSpec, JobStatus, Pod, controlled_by};
+
+use super::template::pod_from_template;
+use super::{Plan, Turn, Workload};
 
 /// Delay after the first failure; it doubles with each, up to the last: as documented.
 const RETRY_FIRST_SECONDS: i64 = 10;
 const RETRY_LAST_SECONDS: i64 = 600;
 
-/// What to do next.
+/// What to do about its pods, and about itself.
 #[derive(Default)]
-pub(crate) struct Plan {
+pub(crate) struct Steps {
     pub(crate) create: usize,
     pub(crate) delete: Vec<Arc<Pod>>,
-    pub(crate) status: JobStatus,
     /// Its time after the end is over.
     pub(crate) delete_job: bool,
-    pub(crate) wake_at: Option<Timestamp>,
-}
-
-impl Plan {
-    fn wake(&mut self, at: Timestamp) {
-        self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
-    }
 }
 
 fn after(since: Timestamp, seconds: i64) -> Timestamp {
@@ -55,53 +47,63 @@ fn finished(status: &JobStatus) -> Option<&Condition> {
 }
 
 /// Decides.
-pub(crate) fn plan(job: &Job, pods: &[Arc<Pod>], now: Timestamp) -> Plan {
-    let mut plan = Plan {
-        status: job.status.clone(),
-        ..Plan::default()
-    };
+pub(crate) fn plan(job: &Job, pods: &[Arc<Pod>], now: Timestamp) -> Plan<Steps, JobStatus> {
+    let mut plan = Plan::default();
     if job.metadata.deletion_timestamp.is_some() {
         return plan;
     }
     if let Some(end) = finished(&job.status) {
         if let (Some(ttl), Some(at)) = (job.spec.ttl_seconds_after_finished, &end.last_transition_time) {
             let due = after(at.0, ttl);
-            plan.delete_job = due <= now;
-            plan.wake(due);
+            if due <= now {
+                plan.steps.delete_job = true;
+            } else {
+                wake(&mut plan.wake_at, due);
+            }
         }
         return plan;
     }
+    let status = run(job, pods, now, &mut plan);
+    plan.status = (status != job.status).then_some(status);
+    plan
+}
+
+/// Of a Job that has not ended: has its pods made and deleted, and returns its status.
+fn run(job: &Job, pods: &[Arc<Pod>], now: Timestamp, plan: &mut Plan<Steps, JobStatus>) -> JobStatus {
     let spec = &job.spec;
     let active: Vec<Arc<Pod>> = pods.iter().filter(|pod| pod.is_active()).cloned().collect();
     let failed: Vec<&Arc<Pod>> = pods.iter().filter(|pod| pod.status.phase == "Failed").collect();
     let succeeded = count(pods.iter().filter(|pod| pod.status.phase == "Succeeded").count());
-    let status = &mut plan.status;
-    status.active = count(active.len());
-    status.ready = count(active.iter().filter(|pod| pod.is_ready()).count());
-    status.succeeded = succeeded;
-    status.failed = count(failed.len());
+    let mut status = JobStatus {
+        active: count(active.len()),
+        ready: count(active.iter().filter(|pod| pod.is_ready()).count()),
+        succeeded,
+        failed: count(failed.len()),
+        ..job.status.clone()
+    };
     if spec.suspend {
-        set(status, ("Suspended", "JobSuspended", "Job suspended"), now);
+        set(&mut status, ("Suspended", "JobSuspended", "Job suspended"), now);
         status.start_time = None;
-        plan.delete = active;
-        return plan;
+        plan.steps.delete = active;
+        return status;
     }
     status.conditions.retain(|condition| condition.type_ != "Suspended");
     let start = status.start_time.get_or_insert_with(|| whole_seconds(now)).0;
     let deadline = spec.active_deadline_seconds.map(|seconds| after(start, seconds));
-    if let Some(outcome) = outcome(spec, status, &active, deadline.is_some_and(|due| due <= now)) {
+    if let Some(outcome) = outcome(spec, &status, &active, deadline.is_some_and(|due| due <= now)) {
         if outcome.0 == "Complete" {
             status.completion_time = Some(whole_seconds(now));
         }
-        set(status, outcome, now);
-        end(&mut plan, active);
-        return plan;
+        set(&mut status, outcome, now);
+        (status.active, status.ready) = (0, 0);
+        plan.steps.delete = active;
+        return status;
     }
     if let Some(due) = deadline {
-        plan.wake(due);
+        wake(&mut plan.wake_at, due);
     }
-    resize(spec, succeeded, active, &failed, now, &mut plan);
-    plan
+    resize(spec, succeeded, active, &failed, now, plan);
+    status
 }
 
 /// Type, reason and message of the condition that ends the Job, if it ends now.
@@ -141,12 +143,6 @@ fn outcome(
     }
 }
 
-fn end(plan: &mut Plan, active: Vec<Arc<Pod>>) {
-    plan.status.active = 0;
-    plan.status.ready = 0;
-    plan.delete = active;
-}
-
 fn set(status: &mut JobStatus, (type_, reason, message): (&str, &str, &str), now: Timestamp) {
     if !status.conditions.iter().any(|condition| condition.type_ == type_) {
         status.conditions.push(Condition {
@@ -166,7 +162,7 @@ fn resize(
     mut active: Vec<Arc<Pod>>,
     failed: &[&Arc<Pod>],
     now: Timestamp,
-    plan: &mut Plan,
+    plan: &mut Plan<Steps, JobStatus>,
 ) {
     let parallelism = spec.parallelism.unwrap_or(1).max(0);
     let wanted = match spec.completions {
@@ -178,7 +174,7 @@ fn resize(
     if active.len() > wanted {
         active.sort_by_key(|pod| (pod.node().is_some(), pod.is_ready()));
         active.truncate(active.len() - wanted);
-        plan.delete = active;
+        plan.steps.delete = active;
         return;
     }
     let missing = wanted - active.len();
@@ -189,11 +185,11 @@ fn resize(
             .min(10);
         let due = after(last, (RETRY_FIRST_SECONDS << doublings).min(RETRY_LAST_SECONDS));
         if due > now {
-            plan.wake(due);
+            wake(&mut plan.wake_at, due);
             return;
         }
     }
-    plan.create = missing;
+    plan.steps.create = missing;
 }
 
 /// When a pod ended, as near as we know: its readiness changed then.
@@ -204,58 +200,52 @@ fn ended(pod: &Pod) -> Option<Timestamp> {
     ready.or(pod.metadata.creation_timestamp.as_ref()).map(|time| time.0)
 }
 
-/// Runs the loop until shutdown.
-pub(crate) async fn run(context: Context) -> Result<(), Error> {
-    let queue = crate::loops::queue::Queue::new();
-    context.caches.jobs.ready().await;
-    context.caches.pods.ready().await;
-    queue.follow(&context.caches.jobs, |job| Some(Key::of(&job.metadata)));
-    queue.follow_pods_of(&context.caches.pods, "Job");
-    queue
-        .run(context.shell.name, 8, &context.shutdown, |key| sync(&context, key))
-        .await;
-    Ok(())
-}
+impl Workload for Job {
+    type Steps = Steps;
+    type Status = JobStatus;
 
-async fn sync(context: &Context, key: Key) -> Result<Option<Duration>, Error> {
-    let (shell, caches) = (&context.shell, &context.caches);
-    shell.settle(&key).await?;
-    let Some(job) = caches.jobs.get(&key) else {
-        return Ok(None);
-    };
-    let pods = caches
-        .pods
-        .by_index(&Index::Owner(job.metadata.uid.clone().unwrap_or_default()));
-    let now = Timestamp::now();
-    let decided = plan(&job, &pods, now);
-    if decided.delete_job {
-        shell.delete(&key, &caches.jobs, &job.metadata, None).await?;
-        return Ok(None);
+    fn cache(caches: &Caches) -> &Arc<Cache<Self>> {
+        &caches.jobs
     }
-    for _ in 0..decided.create {
-        pod_control::create::<Job>(shell, &caches.pods, &job.metadata, pod(&job)).await?;
+
+    async fn watch(caches: &Caches, queue: &Arc<Queue>) {
+        caches.pods.ready().await;
+        queue.follow_pods_of::<Self>(&caches.pods);
     }
-    for pod in &decided.delete {
-        pod_control::delete::<Job>(shell, &caches.pods, &job.metadata, pod).await?;
+
+    async fn decide(turn: &Turn<'_, Self>) -> Result<Option<Plan<Steps, JobStatus>>, Error> {
+        Ok(Some(plan(&turn.object, &turn.pods(), turn.now)))
     }
-    if decided.status != job.status {
-        shell
-            .patch(
-                &key,
-                &caches.jobs,
-                &job.metadata,
-                Some("status"),
-                status_patch(&decided.status),
-            )
-            .await?;
-        tell(shell, &job, &decided.status);
+
+    async fn act(turn: &mut Turn<'_, Self>, steps: &Steps) -> Result<(), Error> {
+        if steps.delete_job {
+            let (shell, jobs) = (&turn.context.shell, &turn.context.caches.jobs);
+            return shell.delete(turn.key, jobs, &turn.meta, None).await;
+        }
+        for _ in 0..steps.create {
+            turn.create_pod(pod(&turn.object)).await?;
+        }
+        for pod in &steps.delete {
+            turn.delete_pod(pod).await?;
+        }
+        Ok(())
     }
-    Ok(decided.wake_at.map(|at| until(at, now)))
+
+    fn status_patch(&self, status: &JobStatus) -> Value {
+        status.patch()
+    }
+
+    async fn finish(turn: &Turn<'_, Self>, plan: &Plan<Steps, JobStatus>, told: bool) -> Result<(), Error> {
+        if let Some(next) = plan.status.as_ref().filter(|_| told) {
+            tell(turn, next);
+        }
+        Ok(())
+    }
 }
 
 /// Tells what has become of the Job.
-fn tell(shell: &Shell, job: &Job, next: &JobStatus) {
-    let before = &job.status.conditions;
+fn tell(turn: &Turn<'_, Job>, next: &JobStatus) {
+    let before = &turn.object.status.conditions;
     let known = |type_: &str| before.iter().any(|condition| condition.type_ == type_);
     for condition in next.conditions.iter().filter(|condition| !known(&condition.type_)) {
         let (tone, reason, message) = match (condition.type_.as_str(), condition.reason.as_str()) {
@@ -264,10 +254,10 @@ fn tell(shell: &Shell, job: &Job, next: &JobStatus) {
             (_, "DeadlineExceeded") => (Tone::Warning, "DeadlineExceeded", condition.message.as_str()),
             _ => (Tone::Warning, "BackoffLimitExceeded", condition.message.as_str()),
         };
-        shell.event::<Job>(&job.metadata, tone, reason, message.to_owned());
+        turn.event(tone, reason, message.to_owned());
     }
     if known("Suspended") && !next.conditions.iter().any(|condition| condition.type_ == "Suspended") {
-        shell.event::<Job>(&job.metadata, Tone::Normal, "Resumed", "Job resumed".to_owned());
+        turn.event(Tone::Normal, "Resumed", "Job resumed".to_owned());
     }
 }
 
@@ -281,16 +271,6 @@ fn pod(job: &Job) -> Value {
         pod["metadata"]["labels"][format!("{prefix}controller-uid")] = json!(job.metadata.uid);
     }
     pod
-}
-
-fn status_patch(status: &JobStatus) -> Value {
-    json!({"status": {
-        "active": unless_zero(status.active), "ready": status.ready,
-        "succeeded": unless_zero(status.succeeded), "failed": unless_zero(status.failed),
-        "startTime": status.start_time.as_ref().map(|time| seconds(time.0)),
-        "completionTime": status.completion_time.as_ref().map(|time| seconds(time.0)),
-        "conditions": conditions_json(&status.conditions),
-    }})
 }
 
 #[cfg(test)]
@@ -312,18 +292,24 @@ mod tests {
         phases.iter().enumerate().map(make).collect()
     }
 
-    fn decide(spec: Value, phases: &[&str], now: i64) -> Plan {
+    fn decide(spec: Value, phases: &[&str], now: i64) -> Plan<Steps, JobStatus> {
         plan(&job(spec), &pods(phases), Timestamp::from_second(now).unwrap())
     }
 
     #[test]
     fn as_many_at_a_time_as_asked_until_enough_succeeded() {
         let spec = || json!({"parallelism": 2, "completions": 3});
-        assert_eq!(decide(spec(), &[], 0).create, 2);
-        assert_eq!(decide(spec(), &["Succeeded", "Running"], 0).create, 1);
-        assert_eq!(decide(spec(), &["Succeeded", "Succeeded", "Running"], 0).create, 0);
+        assert_eq!(decide(spec(), &[], 0).steps.create, 2);
+        assert_eq!(decide(spec(), &["Succeeded", "Running"], 0).steps.create, 1);
+        assert_eq!(
+            decide(spec(), &["Succeeded", "Succeeded", "Running"], 0).steps.create,
+            0
+        );
         let done = decide(spec(), &["Succeeded", "Succeeded", "Succeeded"], 0);
-        assert_eq!((done.create, done.status.conditions[0].type_.as_str()), (0, "Complete"));
+        assert_eq!(
+            (done.steps.create, done.status.unwrap().conditions[0].type_.as_str()),
+            (0, "Complete")
+        );
     }
 
     #[test]
@@ -331,20 +317,20 @@ mod tests {
         let spec = || json!({"completions": 1, "backoffLimit": 1});
         let early = decide(spec(), &["Failed"], 5);
         assert_eq!(
-            (early.create, early.wake_at),
+            (early.steps.create, early.wake_at),
             (0, Some(Timestamp::from_second(10).unwrap()))
         );
-        assert_eq!(decide(spec(), &["Failed"], 10).create, 1);
+        assert_eq!(decide(spec(), &["Failed"], 10).steps.create, 1);
         let over = decide(spec(), &["Failed", "Failed"], 100);
-        assert_eq!(over.status.conditions[0].reason, "BackoffLimitExceeded");
+        assert_eq!(over.status.unwrap().conditions[0].reason, "BackoffLimitExceeded");
     }
 
     #[test]
     fn a_suspended_job_has_no_pods_and_a_finished_one_goes_in_time() {
-        assert_eq!(decide(json!({"suspend": true}), &["Running"], 0).delete.len(), 1);
+        assert_eq!(decide(json!({"suspend": true}), &["Running"], 0).steps.delete.len(), 1);
         let mut job = job(json!({"completions": 1, "ttlSecondsAfterFinished": 60}));
-        job.status = plan(&job, &pods(&["Succeeded"]), Timestamp::UNIX_EPOCH).status;
-        assert!(!plan(&job, &[], Timestamp::from_second(59).unwrap()).delete_job);
-        assert!(plan(&job, &[], Timestamp::from_second(60).unwrap()).delete_job);
+        job.status = plan(&job, &pods(&["Succeeded"]), Timestamp::UNIX_EPOCH).status.unwrap();
+        assert!(!plan(&job, &[], Timestamp::from_second(59).unwrap()).steps.delete_job);
+        assert!(plan(&job, &[], Timestamp::from_second(60).unwrap()).steps.delete_job);
     }
 }

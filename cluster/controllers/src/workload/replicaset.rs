@@ -2,30 +2,31 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
-use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::Error;
-use crate::context::Context;
-use crate::loops::cache::{Cache, Written, revision_of};
-use crate::loops::shell::Shell;
-use crate::objects::condition::conditions_json;
-use crate::objects::counts::{count, unless_zero};
+use crate::context::Caches;
+use crate::loops::cache::Cache;
+use crate::loops::queue::Queue;
+use crate::objects::counts::count;
 use crate::objects::selector::Labels;
-use crate::objects::time::{until, whole_seconds};
-use crate::objects::{Condition, Index, Key, Pod, ReplicaSet, ReplicaSetStatus, controlled_by, controller_of};
-use crate::workload::pod_control;
-use crate::workload::template::pod_from_template;
+use crate::objects::time::{wake, whole_seconds};
+use crate::objects::{Condition, Index, Pod, ReplicaSet, ReplicaSetStatus, controlled_by, controller_of};
+
+use super::ownership::{claim, concerned};
+use super::template::pod_from_template;
+use super::{Plan, Turn, Workload};
 
 /// Kubernetes' burst limit: not more creations or deletions than this in one turn.
 const BURST: usize = 500;
 /// Requests in flight for one ReplicaSet.
 const PARALLEL: usize = 32;
+/// Type of the condition that says why pods cannot be made or deleted.
+const REPLICA_FAILURE: &str = "ReplicaFailure";
 
 /// What a plan is made from.
 pub(crate) struct Observed<'a> {
@@ -34,63 +35,48 @@ pub(crate) struct Observed<'a> {
     pub(crate) pods: &'a [Arc<Pod>],
     /// For each node, how many active pods of the same Deployment are there: doubled-up pods go first.
     pub(crate) related_on_node: &'a HashMap<String, usize>,
-    /// Why the last creation or deletion failed.
-    pub(crate) failure: Option<&'a str>,
 }
 
-/// What to do next.
+/// What to do about its pods.
 #[derive(Default)]
-pub(crate) struct Plan {
+pub(crate) struct Steps {
     pub(crate) adopt: Vec<Arc<Pod>>,
     pub(crate) release: Vec<Arc<Pod>>,
     pub(crate) create: usize,
     pub(crate) delete: Vec<Arc<Pod>>,
-    /// Set if it differs from what the object says.
-    pub(crate) status: Option<ReplicaSetStatus>,
-    /// When a pod becomes available without anything happening.
-    pub(crate) wake_at: Option<Timestamp>,
 }
 
 /// Decides.
 ///
 /// # Errors
 /// If the selector cannot be read.
-pub(crate) fn plan(seen: &Observed<'_>, now: Timestamp) -> Result<Plan, Error> {
+pub(crate) fn plan(seen: &Observed<'_>, now: Timestamp) -> Result<Plan<Steps, ReplicaSetStatus>, Error> {
     let set = seen.set;
     let labels = Labels::parse(&set.spec.selector)?;
-    let deleting = set.metadata.deletion_timestamp.is_some();
-    let mut plan = Plan::default();
-    let mut own: Vec<Arc<Pod>> = Vec::new();
-    for pod in seen.pods {
-        let matches = labels.matches(pod.metadata.labels.as_ref()) && !Labels::is_empty(&set.spec.selector);
-        match controller_of(&pod.metadata) {
-            Some(owner) if Some(&owner.uid) == set.metadata.uid.as_ref() => {
-                if matches {
-                    own.push(pod.clone());
-                } else if !deleting {
-                    plan.release.push(pod.clone());
-                }
-            }
-            None if matches && !deleting && pod.is_active() => {
-                plan.adopt.push(pod.clone());
-                own.push(pod.clone());
-            }
-            _ => {}
-        }
-    }
-    let active: Vec<Arc<Pod>> = own.into_iter().filter(|pod| pod.is_active()).collect();
+    let selects = !Labels::is_empty(&set.spec.selector);
+    let claimed = claim(&set.metadata, &labels, seen.pods, |pod: &Pod| {
+        selects && pod.is_active()
+    });
+    let mut steps = Steps::default();
+    let own = claimed.own.into_iter().chain(claimed.adopt.iter().cloned());
+    let active: Vec<Arc<Pod>> = own.filter(|pod| pod.is_active()).collect();
+    (steps.adopt, steps.release) = (claimed.adopt, claimed.release);
     let wanted = usize::try_from(set.replicas()).unwrap_or(0);
-    if !deleting {
+    if set.metadata.deletion_timestamp.is_none() {
         if active.len() < wanted {
-            plan.create = (wanted - active.len()).min(BURST);
+            steps.create = (wanted - active.len()).min(BURST);
         } else if active.len() > wanted {
             let surplus = (active.len() - wanted).min(BURST);
-            plan.delete = first_to_go(&active, seen.related_on_node, now, surplus);
+            steps.delete = first_to_go(&active, seen.related_on_node, now, surplus);
         }
     }
-    let status = status(seen, &active, now, &mut plan.wake_at);
-    plan.status = (status != set.status).then_some(status);
-    Ok(plan)
+    let mut wake_at = None;
+    let status = status_of(seen, &active, now, &mut wake_at);
+    Ok(Plan {
+        steps,
+        status: (status != set.status).then_some(status),
+        wake_at,
+    })
 }
 
 /// The `count` pods that go first, by the documented order: unassigned, pending, not ready, cheapest, doubled up on a node,
@@ -128,7 +114,7 @@ fn logarithm(since: Option<Timestamp>, now: Timestamp) -> u32 {
         .map_or(0, |log| log + 1)
 }
 
-fn status(
+fn status_of(
     seen: &Observed<'_>,
     active: &[Arc<Pod>],
     now: Timestamp,
@@ -158,123 +144,99 @@ fn status(
     for pod in active {
         match pod.is_available(seen.set.spec.min_ready_seconds, now) {
             Ok(available) => next.available_replicas += i32::from(available),
-            Err(at) => *wake_at = Some(wake_at.map_or(at, |earlier| earlier.min(at))),
+            Err(at) => wake(wake_at, at),
         }
     }
-    let before = &seen.set.status.conditions;
-    next.conditions = before
-        .iter()
-        .filter(|condition| condition.type_ != "ReplicaFailure")
-        .cloned()
-        .collect();
-    if let Some(message) = seen.failure {
-        let known = before.iter().find(|condition| condition.type_ == "ReplicaFailure");
-        next.conditions.push(known.cloned().unwrap_or_else(|| Condition {
-            type_: "ReplicaFailure".into(),
-            status: "True".into(),
-            reason: "FailedCreate".into(),
-            message: message.to_owned(),
-            last_transition_time: Some(whole_seconds(now)),
-            ..Condition::default()
-        }));
-    }
+    next.conditions = seen.set.status.conditions.clone();
+    next.conditions.retain(|condition| condition.type_ != REPLICA_FAILURE);
     next
 }
 
-/// Runs the loop until shutdown.
-pub(crate) async fn run(context: Context) -> Result<(), Error> {
-    let queue = crate::loops::queue::Queue::new();
-    let (sets, pods) = (&context.caches.replica_sets, &context.caches.pods);
-    sets.ready().await;
-    pods.ready().await;
-    queue.follow(sets, |set| Some(Key::of(&set.metadata)));
-    let known = sets.clone();
-    queue.follow(pods, move |pod| concerned(pod, &known));
-    let work = |key: Key| sync(&context, key);
-    queue.run(context.shell.name, 8, &context.shutdown, work).await;
-    Ok(())
+/// The status with the reason why pods could not be made or deleted.
+fn with_failure(
+    set: &ReplicaSet,
+    planned: Option<ReplicaSetStatus>,
+    message: String,
+    now: Timestamp,
+) -> ReplicaSetStatus {
+    let mut status = planned.unwrap_or_else(|| set.status.clone());
+    status.conditions.retain(|condition| condition.type_ != REPLICA_FAILURE);
+    let known = set.status.conditions.iter().find(|one| one.type_ == REPLICA_FAILURE);
+    status.conditions.push(known.cloned().unwrap_or_else(|| Condition {
+        type_: REPLICA_FAILURE.to_owned(),
+        status: "True".to_owned(),
+        reason: "FailedCreate".to_owned(),
+        message,
+        last_transition_time: Some(whole_seconds(now)),
+        ..Condition::default()
+    }));
+    status
 }
 
-/// The sets to look at when this pod changes: its own, or those that might adopt it.
-fn concerned(pod: &Pod, sets: &Cache<ReplicaSet>) -> Vec<Key> {
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    match controller_of(&pod.metadata) {
-        Some(owner) if owner.kind == "ReplicaSet" => vec![Key::new(namespace, &owner.name)],
-        Some(_) => Vec::new(),
-        None => sets
-            .by_index(&Index::Namespace(namespace.to_owned()))
-            .iter()
-            .filter(|set| {
-                Labels::parse(&set.spec.selector).is_ok_and(|labels| labels.matches(pod.metadata.labels.as_ref()))
-            })
-            .map(|set| Key::of(&set.metadata))
-            .collect(),
+impl Workload for ReplicaSet {
+    type Steps = Steps;
+    type Status = ReplicaSetStatus;
+
+    fn cache(caches: &Caches) -> &Arc<Cache<Self>> {
+        &caches.replica_sets
     }
-}
 
-async fn sync(context: &Context, key: Key) -> Result<Option<Duration>, Error> {
-    let (shell, caches) = (&context.shell, &context.caches);
-    shell.settle(&key).await?;
-    let Some(set) = caches.replica_sets.get(&key) else {
-        return Ok(None);
-    };
-    let uid = set.metadata.uid.clone().unwrap_or_default();
-    let mut pods = caches.pods.by_index(&Index::Owner(uid));
-    pods.extend(caches.pods.by_index(&Index::Orphan(key.namespace.clone())));
-    let related = related_on_node(context, &set);
-    let now = Timestamp::now();
-    let seen = Observed {
-        set: &set,
-        pods: &pods,
-        related_on_node: &related,
-        failure: None,
-    };
-    let mut decided = plan(&seen, now)?;
-    let acted = act(shell, &caches.pods, &key, &set, &decided).await;
-    if let Err(error) = &acted {
-        let message = error.told();
-        if !error.is_conflict() {
-            decided.status = plan(
-                &Observed {
-                    failure: Some(&message),
-                    ..seen
-                },
-                now,
-            )?
-            .status;
+    async fn watch(caches: &Caches, queue: &Arc<Queue>) {
+        caches.pods.ready().await;
+        let sets = caches.replica_sets.clone();
+        queue.follow(&caches.pods, move |pod| concerned(pod, &sets, |set| &set.spec.selector));
+    }
+
+    async fn decide(turn: &Turn<'_, Self>) -> Result<Option<Plan<Steps, ReplicaSetStatus>>, Error> {
+        let caches = &turn.context.caches;
+        let mut pods = turn.pods();
+        pods.extend(caches.pods.by_index(&Index::Orphan(turn.key.namespace.clone())));
+        let seen = Observed {
+            set: &turn.object,
+            pods: &pods,
+            related_on_node: &related_on_node(caches, &turn.object),
+        };
+        plan(&seen, turn.now).map(Some)
+    }
+
+    async fn act(turn: &mut Turn<'_, Self>, steps: &Steps) -> Result<(), Error> {
+        let turn = &*turn;
+        let pods = &turn.context.caches.pods;
+        if !steps.adopt.is_empty() {
+            turn.context.shell.may_adopt::<Self>(&turn.meta).await?;
         }
-    }
-    if let Some(status) = &decided.status {
-        let patch = status_patch(status);
-        match shell
-            .patch(&key, &caches.replica_sets, &set.metadata, Some("status"), patch)
-            .await
-        {
-            // Changed or gone meanwhile: the change itself brings us back.
-            Err(error) if error.is_conflict() => {}
-            other => drop(other?),
+        for pod in &steps.adopt {
+            turn.adopt(pods, &pod.metadata).await?;
         }
+        for pod in &steps.release {
+            turn.release(pods, &pod.metadata).await?;
+        }
+        create_pods(turn, steps.create).await?;
+        all_of(steps.delete.iter().map(|pod| turn.delete_pod(pod).boxed()).collect()).await
     }
-    acted?;
-    Ok(decided.wake_at.map(|at| until(at, now)))
-}
 
-fn status_patch(status: &ReplicaSetStatus) -> Value {
-    json!({"status": {
-        "replicas": status.replicas,
-        "fullyLabeledReplicas": unless_zero(status.fully_labeled_replicas),
-        "readyReplicas": unless_zero(status.ready_replicas),
-        "availableReplicas": unless_zero(status.available_replicas),
-        "observedGeneration": status.observed_generation,
-        "conditions": conditions_json(&status.conditions),
-    }})
+    fn status_after_failure(
+        &self,
+        planned: Option<ReplicaSetStatus>,
+        error: &Error,
+        now: Timestamp,
+    ) -> Option<ReplicaSetStatus> {
+        if error.is_conflict() {
+            return planned;
+        }
+        Some(with_failure(self, planned, error.told(), now)).filter(|status| *status != self.status)
+    }
+
+    fn status_patch(&self, status: &ReplicaSetStatus) -> Value {
+        status.patch()
+    }
 }
 
 /// How many active pods of the same Deployment each node has.
-fn related_on_node(context: &Context, set: &ReplicaSet) -> HashMap<String, usize> {
+fn related_on_node(caches: &Caches, set: &ReplicaSet) -> HashMap<String, usize> {
     let mut related: Vec<Arc<ReplicaSet>> = Vec::new();
     if let Some(owner) = controller_of(&set.metadata) {
-        related = context.caches.replica_sets.by_index(&Index::Owner(owner.uid.clone()));
+        related = caches.replica_sets.by_index(&Index::Owner(owner.uid.clone()));
     }
     let mut uids: Vec<String> = related.iter().filter_map(|set| set.metadata.uid.clone()).collect();
     if uids.is_empty() {
@@ -282,7 +244,7 @@ fn related_on_node(context: &Context, set: &ReplicaSet) -> HashMap<String, usize
     }
     let mut counts = HashMap::new();
     for uid in uids {
-        for pod in context.caches.pods.by_index(&Index::Owner(uid)) {
+        for pod in caches.pods.by_index(&Index::Owner(uid)) {
             if let (true, Some(node)) = (pod.is_active(), pod.node()) {
                 *counts.entry(node.to_owned()).or_default() += 1;
             }
@@ -291,51 +253,9 @@ fn related_on_node(context: &Context, set: &ReplicaSet) -> HashMap<String, usize
     counts
 }
 
-async fn act(shell: &Shell, cache: &Arc<Cache<Pod>>, key: &Key, set: &ReplicaSet, plan: &Plan) -> Result<(), Error> {
-    if !plan.adopt.is_empty() {
-        shell.may_adopt::<ReplicaSet>(&set.metadata).await?;
-    }
-    for pod in &plan.adopt {
-        let owner = controlled_by::<ReplicaSet>(&set.metadata);
-        own(shell, cache, key, pod, json!([owner])).await?;
-    }
-    for pod in &plan.release {
-        let uid = set.metadata.uid.clone().unwrap_or_default();
-        own(shell, cache, key, pod, json!([{"$patch": "delete", "uid": uid}])).await?;
-    }
-    create(shell, cache, set, plan.create).await?;
-    let deletions: Vec<BoxFuture<'_, Result<(), Error>>> = plan
-        .delete
-        .iter()
-        .map(|pod| pod_control::delete::<ReplicaSet>(shell, cache, &set.metadata, pod).boxed())
-        .collect();
-    let mut results = futures::stream::iter(deletions).buffer_unordered(PARALLEL);
-    let mut outcome = Ok(());
-    while let Some(result) = results.next().await {
-        outcome = outcome.and(result);
-    }
-    outcome
-}
-
-/// Changes a pod's owner references, if it is still the same pod in the same state.
-async fn own(shell: &Shell, cache: &Arc<Cache<Pod>>, key: &Key, pod: &Pod, references: Value) -> Result<(), Error> {
-    let patch = crate::loops::shell::decided_on(&pod.metadata, json!({"metadata": {"ownerReferences": references}}));
-    let api = shell.api::<Pod>(&key.namespace);
-    match api
-        .patch(pod.name(), &PatchParams::default(), &Patch::Strategic(patch))
-        .await
-    {
-        Ok(patched) => {
-            shell.expect(key, cache, Written::Revision(revision_of(&patched.metadata)));
-            Ok(())
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// Creates pods in batches of 1, 2, 4, …: where one fails, all would, and a quota is not hammered.
-async fn create(shell: &Shell, cache: &Arc<Cache<Pod>>, set: &ReplicaSet, count: usize) -> Result<(), Error> {
-    let key = Key::of(&set.metadata);
+async fn create_pods(turn: &Turn<'_, ReplicaSet>, count: usize) -> Result<(), Error> {
+    let (set, key) = (&turn.object, turn.key);
     let mut pod = pod_from_template(
         &set.spec.template,
         &key.namespace,
@@ -345,19 +265,21 @@ async fn create(shell: &Shell, cache: &Arc<Cache<Pod>>, set: &ReplicaSet, count:
     let (mut left, mut batch) = (count, 1);
     while left > 0 {
         let now = batch.min(left);
-        let requests: Vec<_> = (0..now)
-            .map(|_| pod_control::create::<ReplicaSet>(shell, cache, &set.metadata, pod.clone()).boxed())
-            .collect();
-        let mut results = futures::stream::iter(requests).buffer_unordered(PARALLEL);
-        let mut outcome = Ok(());
-        while let Some(result) = results.next().await {
-            outcome = outcome.and(result);
-        }
-        outcome?;
+        all_of((0..now).map(|_| turn.create_pod(pod.clone()).boxed()).collect()).await?;
         left -= now;
         batch *= 2;
     }
     Ok(())
+}
+
+/// Waits for all requests, some at a time. The first failure among them counts.
+async fn all_of(requests: Vec<BoxFuture<'_, Result<(), Error>>>) -> Result<(), Error> {
+    let mut results = futures::stream::iter(requests).buffer_unordered(PARALLEL);
+    let mut outcome = Ok(());
+    while let Some(result) = results.next().await {
+        outcome = outcome.and(result);
+    }
+    outcome
 }
 
 #[cfg(test)]
@@ -391,13 +313,12 @@ mod tests {
         json!([{"type": "Ready", "status": "True", "lastTransitionTime": seconds(Timestamp::from_second(since).unwrap())}])
     }
 
-    fn decide(set: &ReplicaSet, pods: &[Arc<Pod>], now: i64) -> Plan {
+    fn decide(set: &ReplicaSet, pods: &[Arc<Pod>], now: i64) -> Plan<Steps, ReplicaSetStatus> {
         let related = HashMap::new();
         let seen = Observed {
             set,
             pods,
             related_on_node: &related,
-            failure: None,
         };
         plan(&seen, Timestamp::from_second(now).unwrap()).unwrap()
     }
@@ -431,7 +352,14 @@ mod tests {
         let orphan = pod("orphan", json!({"/metadata/ownerReferences": []}));
         let stranger = pod("stranger", json!({"/metadata/labels": {"app": "b"}}));
         let decided = decide(&set(1), &[orphan, stranger], 0);
-        assert_eq!((decided.adopt.len(), decided.release.len(), decided.create), (1, 1, 0));
+        assert_eq!(
+            (
+                decided.steps.adopt.len(),
+                decided.steps.release.len(),
+                decided.steps.create
+            ),
+            (1, 1, 0)
+        );
     }
 
     #[test]
@@ -452,7 +380,10 @@ mod tests {
         set.status = decide(&set, &pods, 10).status.unwrap();
         let decided = decide(&set, &pods, 99);
         assert!(
-            decided.status.is_none() && decided.create == 0 && decided.delete.is_empty() && decided.wake_at.is_none()
+            decided.status.is_none()
+                && decided.steps.create == 0
+                && decided.steps.delete.is_empty()
+                && decided.wake_at.is_none()
         );
     }
 
@@ -471,8 +402,8 @@ mod tests {
             }).collect();
             let active = pods.iter().filter(|pod| pod.is_active()).count();
             let decided = decide(&set(replicas), &pods, 100);
-            prop_assert_eq!(active + decided.create - decided.delete.len(), usize::try_from(replicas).unwrap());
-            prop_assert!(decided.delete.iter().all(|pod| pod.is_active()));
+            prop_assert_eq!(active + decided.steps.create - decided.steps.delete.len(), usize::try_from(replicas).unwrap());
+            prop_assert!(decided.steps.delete.iter().all(|pod| pod.is_active()));
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
@@ -10,16 +9,18 @@ use kube::api::PostParams;
 use serde_json::{Value, json};
 
 use crate::Error;
-use crate::context::Context;
+use crate::context::Caches;
 use crate::loops::answer::is_status;
+use crate::loops::cache::Cache;
 use crate::loops::events::Tone;
-use crate::loops::shell::Shell;
-use crate::objects::condition::conditions_json;
-use crate::objects::counts::{count, unless_zero};
-use crate::objects::time::until;
-use crate::objects::{Index, Key, Pod, StatefulSet, StatefulSetStatus, controlled_by};
-use crate::workload::history::{self, HASH_LABEL};
-use crate::workload::template::pod_from_template;
+use crate::loops::queue::Queue;
+use crate::objects::counts::count;
+use crate::objects::time::wake;
+use crate::objects::{Pod, StatefulSet, StatefulSetSpec, StatefulSetStatus, controlled_by};
+
+use super::history::HASH_LABEL;
+use super::template::pod_from_template;
+use super::{Plan, Turn, Workload};
 
 /// What a plan is made from.
 pub(crate) struct Observed<'a> {
@@ -38,12 +39,11 @@ pub(crate) enum Action {
     Delete(Arc<Pod>),
 }
 
-/// What to do next.
+/// What to do about its pods, and which revisions are in use then.
 #[derive(Default)]
-pub(crate) struct Plan {
+pub(crate) struct Steps {
     pub(crate) actions: Vec<Action>,
-    pub(crate) status: StatefulSetStatus,
-    pub(crate) wake_at: Option<Timestamp>,
+    pub(crate) used_revisions: BTreeSet<String>,
 }
 
 /// The ordinal in a pod's name, if the name is one of the set's.
@@ -64,90 +64,143 @@ fn revision(pod: &Pod) -> &str {
 }
 
 /// Decides.
-pub(crate) fn plan(seen: &Observed<'_>, now: Timestamp) -> Plan {
+pub(crate) fn plan(seen: &Observed<'_>, now: Timestamp) -> Plan<Steps, StatefulSetStatus> {
     let set = seen.set;
     let pods: BTreeMap<i32, Arc<Pod>> = seen
         .pods
         .iter()
         .filter_map(|pod| Some((ordinal(set, pod)?, pod.clone())))
         .collect();
-    let mut plan = Plan::default();
     let current = if seen.current_exists {
         set.status.current_revision.as_str()
     } else {
         seen.update
     };
-    plan.status = status(seen, &pods, current, now, &mut plan.wake_at);
-    if set.metadata.deletion_timestamp.is_none() {
-        decide(seen, &pods, current, now, &mut plan);
+    let mut wake_at = None;
+    let status = status_of(seen, &pods, current, now, &mut wake_at);
+    let mut used_revisions: BTreeSet<String> = seen.pods.iter().map(|pod| revision(pod).to_owned()).collect();
+    used_revisions.extend([seen.update.to_owned(), status.current_revision.clone()]);
+    Plan {
+        steps: Steps {
+            actions: decide(seen, &pods, current, now),
+            used_revisions,
+        },
+        status: (status != set.status).then_some(status),
+        wake_at,
     }
-    plan
 }
 
-fn decide(seen: &Observed<'_>, pods: &BTreeMap<i32, Arc<Pod>>, current: &str, now: Timestamp, plan: &mut Plan) {
-    let spec = &seen.set.spec;
-    let (first, wanted) = (spec.ordinals.start, spec.replicas.unwrap_or(1).max(0));
-    let end = first.saturating_add(wanted);
-    let one_by_one = spec.pod_management_policy != "Parallel";
-    let partition = spec
-        .update_strategy
-        .rolling_update
-        .as_ref()
-        .and_then(|rolling| rolling.partition)
-        .unwrap_or(0);
-    let healthy = |pod: &Pod| !pod.is_terminating() && pod.is_available(spec.min_ready_seconds, now) == Ok(true);
-    for ordinal in first..end {
+/// Which pods there should be, and how they are replaced.
+struct Wanted {
+    /// Ordinals: the first, and the one after the last.
+    first: i32,
+    end: i32,
+    /// So many of the first pods stay on the old template.
+    partition: i32,
+    one_by_one: bool,
+    /// Old pods are replaced when users delete them.
+    on_delete: bool,
+}
+
+impl Wanted {
+    fn of(spec: &StatefulSetSpec) -> Self {
+        let first = spec.ordinals.start;
+        let rolling = spec.update_strategy.rolling_update.as_ref();
+        Self {
+            first,
+            end: first.saturating_add(spec.replicas.unwrap_or(1).max(0)),
+            partition: rolling.and_then(|rolling| rolling.partition).unwrap_or(0),
+            one_by_one: spec.pod_management_policy != "Parallel",
+            on_delete: spec.update_strategy.type_ == "OnDelete",
+        }
+    }
+}
+
+fn is_healthy(set: &StatefulSet, pod: &Pod, now: Timestamp) -> bool {
+    !pod.is_terminating() && pod.is_available(set.spec.min_ready_seconds, now) == Ok(true)
+}
+
+fn decide(seen: &Observed<'_>, pods: &BTreeMap<i32, Arc<Pod>>, current: &str, now: Timestamp) -> Vec<Action> {
+    let mut actions = Vec::new();
+    if seen.set.metadata.deletion_timestamp.is_some() {
+        return actions;
+    }
+    let wanted = Wanted::of(&seen.set.spec);
+    let complete = fill(seen, &wanted, pods, current, now, &mut actions);
+    let complete = complete && shrink(&wanted, pods, &mut actions);
+    if complete && !wanted.on_delete && actions.is_empty() {
+        actions.extend(replace_one(seen, &wanted, pods, now));
+    }
+    actions
+}
+
+/// Makes the pods that are missing, and those anew that have ended. False: it has to wait for one of them.
+fn fill(
+    seen: &Observed<'_>,
+    wanted: &Wanted,
+    pods: &BTreeMap<i32, Arc<Pod>>,
+    current: &str,
+    now: Timestamp,
+    actions: &mut Vec<Action>,
+) -> bool {
+    for ordinal in wanted.first..wanted.end {
+        let in_partition = ordinal - wanted.first < wanted.partition;
         match pods.get(&ordinal) {
             None => {
-                let old = spec.update_strategy.type_ != "OnDelete" && ordinal - first < partition;
+                let old = !wanted.on_delete && in_partition;
                 let revision = if old { current } else { seen.update };
-                plan.actions.push(Action::Create {
+                actions.push(Action::Create {
                     ordinal,
                     revision: revision.to_owned(),
                 });
             }
-            Some(pod) if pod.is_finished() && !pod.is_terminating() => plan.actions.push(Action::Delete(pod.clone())),
-            Some(pod) if one_by_one && !healthy(pod) => {
+            Some(pod) if pod.is_finished() && !pod.is_terminating() => actions.push(Action::Delete(pod.clone())),
+            Some(pod) if wanted.one_by_one && !is_healthy(seen.set, pod, now) => {
                 // It never starts on the old template: only replacing it can help (k/k #67250).
                 let broken = !pod.is_terminating() && !pod.is_ready() && revision(pod) != seen.update;
-                if broken && spec.update_strategy.type_ != "OnDelete" && ordinal - first >= partition {
-                    plan.actions.push(Action::Delete(pod.clone()));
+                if broken && !wanted.on_delete && !in_partition {
+                    actions.push(Action::Delete(pod.clone()));
                 }
-                return;
+                return false;
             }
             Some(_) => continue,
         }
-        if one_by_one {
-            return;
+        if wanted.one_by_one {
+            return false;
         }
     }
-    for (_, pod) in pods
-        .iter()
-        .rev()
-        .filter(|(ordinal, _)| **ordinal < first || **ordinal >= end)
-    {
-        if !pod.is_terminating() {
-            plan.actions.push(Action::Delete(pod.clone()));
-        }
-        if one_by_one {
-            return;
-        }
-    }
-    if spec.update_strategy.type_ == "OnDelete" || !plan.actions.is_empty() {
-        return;
-    }
-    for (_, pod) in pods.range(first.saturating_add(partition).min(end)..end).rev() {
-        if revision(pod) != seen.update && !pod.is_terminating() {
-            plan.actions.push(Action::Delete(pod.clone()));
-            return;
-        }
-        if !healthy(pod) {
-            return;
-        }
-    }
+    true
 }
 
-fn status(
+/// Deletes the pods beyond the number asked for, the last first. False: it has to wait for one of them.
+fn shrink(wanted: &Wanted, pods: &BTreeMap<i32, Arc<Pod>>, actions: &mut Vec<Action>) -> bool {
+    let surplus = |ordinal: i32| ordinal < wanted.first || ordinal >= wanted.end;
+    for (_, pod) in pods.iter().rev().filter(|(ordinal, _)| surplus(**ordinal)) {
+        if !pod.is_terminating() {
+            actions.push(Action::Delete(pod.clone()));
+        }
+        if wanted.one_by_one {
+            return false;
+        }
+    }
+    true
+}
+
+/// Replaces the last pod of an old template, once all after it are healthy.
+fn replace_one(seen: &Observed<'_>, wanted: &Wanted, pods: &BTreeMap<i32, Arc<Pod>>, now: Timestamp) -> Option<Action> {
+    let from = wanted.first.saturating_add(wanted.partition).min(wanted.end);
+    for (_, pod) in pods.range(from..wanted.end).rev() {
+        if revision(pod) != seen.update && !pod.is_terminating() {
+            return Some(Action::Delete(pod.clone()));
+        }
+        if !is_healthy(seen.set, pod, now) {
+            return None;
+        }
+    }
+    None
+}
+
+fn status_of(
     seen: &Observed<'_>,
     pods: &BTreeMap<i32, Arc<Pod>>,
     current: &str,
@@ -170,7 +223,7 @@ fn status(
     for pod in live() {
         match pod.is_available(spec.min_ready_seconds, now) {
             Ok(available) => status.available_replicas += i32::from(available),
-            Err(at) => *wake_at = Some(wake_at.map_or(at, |earlier| earlier.min(at))),
+            Err(at) => wake(wake_at, at),
         }
     }
     let all = status.updated_replicas == status.replicas && status.ready_replicas == status.replicas;
@@ -181,86 +234,76 @@ fn status(
     status
 }
 
-/// Runs the loop until shutdown.
-pub(crate) async fn run(context: Context) -> Result<(), Error> {
-    let queue = crate::loops::queue::Queue::new();
-    let caches = &context.caches;
-    caches.stateful_sets.ready().await;
-    caches.revisions.ready().await;
-    caches.pods.ready().await;
-    queue.follow(&caches.stateful_sets, |set| Some(Key::of(&set.metadata)));
-    queue.follow_pods_of(&caches.pods, "StatefulSet");
-    queue
-        .run(context.shell.name, 8, &context.shutdown, |key| sync(&context, key))
-        .await;
-    Ok(())
+impl Workload for StatefulSet {
+    type Steps = Steps;
+    type Status = StatefulSetStatus;
+
+    fn cache(caches: &Caches) -> &Arc<Cache<Self>> {
+        &caches.stateful_sets
+    }
+
+    async fn watch(caches: &Caches, queue: &Arc<Queue>) {
+        caches.revisions.ready().await;
+        caches.pods.ready().await;
+        queue.follow_pods_of::<Self>(&caches.pods);
+    }
+
+    async fn decide(turn: &Turn<'_, Self>) -> Result<Option<Plan<Steps, StatefulSetStatus>>, Error> {
+        let set = &turn.object;
+        if set.metadata.deletion_timestamp.is_some() {
+            return Ok(None);
+        }
+        let update = turn.record_revision(&set.spec.template).await?;
+        let current = &set.status.current_revision;
+        let seen = Observed {
+            set,
+            pods: &turn.pods(),
+            update: &update,
+            current_exists: turn.revisions().iter().any(|one| one.name() == current),
+        };
+        Ok(Some(plan(&seen, turn.now)))
+    }
+
+    async fn act(turn: &mut Turn<'_, Self>, steps: &Steps) -> Result<(), Error> {
+        for action in &steps.actions {
+            take_step(turn, action).await?;
+        }
+        Ok(())
+    }
+
+    fn status_patch(&self, status: &StatefulSetStatus) -> Value {
+        status.patch()
+    }
+
+    async fn finish(turn: &Turn<'_, Self>, plan: &Plan<Steps, StatefulSetStatus>, _: bool) -> Result<(), Error> {
+        let kept = turn.object.spec.revision_history_limit;
+        turn.trim_revisions(&plan.steps.used_revisions, kept).await
+    }
 }
 
-async fn sync(context: &Context, key: Key) -> Result<Option<Duration>, Error> {
-    let (shell, caches) = (&context.shell, &context.caches);
-    shell.settle(&key).await?;
-    let Some(set) = caches.stateful_sets.get(&key) else {
-        return Ok(None);
-    };
-    if set.metadata.deletion_timestamp.is_some() {
-        return Ok(None);
-    }
-    let update = history::record::<StatefulSet>(context, &key, &set.metadata, &set.spec.template).await?;
-    let pods = caches
-        .pods
-        .by_index(&Index::Owner(set.metadata.uid.clone().unwrap_or_default()));
-    let revisions = history::of(context, &set.metadata);
-    let current_exists = revisions.iter().any(|one| one.name() == set.status.current_revision);
-    let now = Timestamp::now();
-    let decided = plan(
-        &Observed {
-            set: &set,
-            pods: &pods,
-            update: &update,
-            current_exists,
-        },
-        now,
-    );
-    for action in &decided.actions {
-        match action {
-            Action::Create { ordinal, revision } => {
-                let kept = revisions
-                    .iter()
-                    .find(|one| one.name() == revision)
-                    .map(|one| one.template());
-                let template = kept.unwrap_or_else(|| set.spec.template.clone());
-                claim(context, &set, *ordinal).await?;
-                let pod = pod(&set, &template, *ordinal, revision);
-                let name = format!("Pod {}", pod_name(&set, *ordinal));
-                let created = shell.create(&key, &caches.pods, pod).await;
-                tell(shell, &set, "create", &name, created)?;
-            }
-            Action::Delete(pod) => {
-                let deleted = shell.delete(&key, &caches.pods, &pod.metadata, None).await;
-                tell(shell, &set, "delete", &format!("Pod {}", pod.name()), deleted)?;
-            }
+async fn take_step(turn: &Turn<'_, StatefulSet>, action: &Action) -> Result<(), Error> {
+    let (set, shell, pods) = (&turn.object, &turn.context.shell, &turn.context.caches.pods);
+    match action {
+        Action::Create { ordinal, revision } => {
+            let revisions = turn.revisions();
+            let kept = revisions.iter().find(|one| one.name() == revision);
+            let template = kept.map_or_else(|| set.spec.template.clone(), |one| one.template());
+            create_claims(turn, *ordinal).await?;
+            let created = shell
+                .create(turn.key, pods, pod(set, &template, *ordinal, revision))
+                .await;
+            tell(turn, "create", &format!("Pod {}", pod_name(set, *ordinal)), created)
+        }
+        Action::Delete(pod) => {
+            let deleted = shell.delete(turn.key, pods, &pod.metadata, None).await;
+            tell(turn, "delete", &format!("Pod {}", pod.name()), deleted)
         }
     }
-    if decided.status != set.status {
-        shell
-            .patch(
-                &key,
-                &caches.stateful_sets,
-                &set.metadata,
-                Some("status"),
-                status_patch(&decided.status),
-            )
-            .await?;
-    }
-    let mut used: BTreeSet<String> = pods.iter().map(|pod| revision(pod).to_owned()).collect();
-    used.extend([update, decided.status.current_revision]);
-    history::trim(context, &key, &set.metadata, &used, set.spec.revision_history_limit).await?;
-    Ok(decided.wake_at.map(|at| until(at, now)))
 }
 
 /// Tells of a pod or a claim that was made or deleted, or why not; returns what came of it.
-fn tell<T>(shell: &Shell, set: &StatefulSet, verb: &str, what: &str, outcome: Result<T, Error>) -> Result<(), Error> {
-    let name = set.metadata.name.as_deref().unwrap_or_default();
+fn tell<T>(turn: &Turn<'_, StatefulSet>, verb: &str, what: &str, outcome: Result<T, Error>) -> Result<(), Error> {
+    let name = &turn.key.name;
     let (success, failure) = if verb == "create" {
         ("SuccessfulCreate", "FailedCreate")
     } else {
@@ -274,13 +317,13 @@ fn tell<T>(shell: &Shell, set: &StatefulSet, verb: &str, what: &str, outcome: Re
     match outcome {
         Ok(_) => {
             let message = format!("{verb} {what} in StatefulSet {name} {word}");
-            shell.event::<StatefulSet>(&set.metadata, Tone::Normal, success, message);
+            turn.event(Tone::Normal, success, message);
             Ok(())
         }
         Err(error) => {
             if !error.is_end_of_namespace() {
                 let message = format!("{verb} {what} in StatefulSet {name} failed error: {}", error.told());
-                shell.event::<StatefulSet>(&set.metadata, Tone::Warning, failure, message);
+                turn.event(Tone::Warning, failure, message);
             }
             Err(error)
         }
@@ -300,7 +343,8 @@ fn claim_name(template: &Value, set: &StatefulSet, ordinal: i32) -> String {
 }
 
 /// Makes the pod's volume claims. Those that exist stay as they are: that is what they are for.
-async fn claim(context: &Context, set: &StatefulSet, ordinal: i32) -> Result<(), Error> {
+async fn create_claims(turn: &Turn<'_, StatefulSet>, ordinal: i32) -> Result<(), Error> {
+    let set = &turn.object;
     let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
     for template in &set.spec.volume_claim_templates {
         let mut object = template.clone();
@@ -311,7 +355,7 @@ async fn claim(context: &Context, set: &StatefulSet, ordinal: i32) -> Result<(),
         for (key, value) in set.spec.selector.match_labels.iter().flatten() {
             object["metadata"]["labels"][key] = json!(value);
         }
-        let api = context.shell.api::<PersistentVolumeClaim>(namespace);
+        let api = turn.context.shell.api::<PersistentVolumeClaim>(namespace);
         let created = match api
             .create(&PostParams::default(), &serde_json::from_value(object)?)
             .await
@@ -324,7 +368,7 @@ async fn claim(context: &Context, set: &StatefulSet, ordinal: i32) -> Result<(),
             claim_name(template, set, ordinal),
             pod_name(set, ordinal)
         );
-        tell(&context.shell, set, "create", &what, created)?;
+        tell(turn, "create", &what, created)?;
     }
     Ok(())
 }
@@ -359,20 +403,6 @@ fn pod(set: &StatefulSet, template: &Value, ordinal: i32, revision: &str) -> Val
     pod
 }
 
-fn status_patch(status: &StatefulSetStatus) -> Value {
-    json!({"status": {
-        "replicas": status.replicas,
-        "readyReplicas": unless_zero(status.ready_replicas),
-        "availableReplicas": status.available_replicas,
-        "currentReplicas": unless_zero(status.current_replicas),
-        "updatedReplicas": unless_zero(status.updated_replicas),
-        "currentRevision": status.current_revision,
-        "updateRevision": status.update_revision,
-        "observedGeneration": status.observed_generation,
-        "conditions": conditions_json(&status.conditions),
-    }})
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -405,7 +435,7 @@ mod tests {
             update: "db-2",
             current_exists: true,
         };
-        let actions = plan(&seen, Timestamp::UNIX_EPOCH).actions;
+        let actions = plan(&seen, Timestamp::UNIX_EPOCH).steps.actions;
         let tell = |action: &Action| match action {
             Action::Create { ordinal, revision } => format!("create {ordinal} {revision}"),
             Action::Delete(pod) => format!("delete {}", pod.name()),

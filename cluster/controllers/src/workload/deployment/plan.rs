@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 
 use crate::Error;
 use crate::objects::selector::Labels;
-use crate::objects::{
-    Deployment, DeploymentStatus, LAST_APPLIED, ReplicaSet, annotation, controlled_by, controller_of,
-};
+use crate::objects::{Deployment, DeploymentStatus, LAST_APPLIED, ReplicaSet, annotation, controlled_by};
+use crate::workload::Plan;
+use crate::workload::ownership::claim;
 use crate::workload::template::{HASH_LABEL, template_hash};
 
 use super::rolling::{rescale, roll, was_scaled};
@@ -61,35 +61,35 @@ pub(crate) enum Action {
     Annotate(Value),
 }
 
-/// What to do next.
-#[derive(Default)]
-pub(crate) struct Plan {
-    pub(crate) actions: Vec<Action>,
-    /// Set if it differs from what the object says.
-    pub(crate) status: Option<DeploymentStatus>,
-    pub(crate) wake_at: Option<Timestamp>,
-}
-
 /// Decides.
 ///
 /// # Errors
 /// If the selector cannot be read, or selects all pods.
-pub(crate) fn plan(seen: &Observed<'_>, now: Timestamp) -> Result<Plan, Error> {
+pub(crate) fn plan(seen: &Observed<'_>, now: Timestamp) -> Result<Plan<Vec<Action>, DeploymentStatus>, Error> {
     let deployment = seen.deployment;
-    let mut plan = Plan::default();
     if Labels::is_empty(&deployment.spec.selector) {
         return Err(Error::SelectsAll);
     }
-    let owned = claim(seen, &mut plan.actions)?;
-    let sets = divide(deployment, owned);
+    let labels = Labels::parse(&deployment.spec.selector)?;
+    let claimed = claim(&deployment.metadata, &labels, seen.sets, |set: &ReplicaSet| {
+        set.metadata.deletion_timestamp.is_none()
+    });
+    let adopted = claimed.adopt.into_iter().map(Action::Adopt);
+    let mut actions: Vec<Action> = adopted
+        .chain(claimed.release.into_iter().map(Action::Release))
+        .collect();
+    let sets = divide(deployment, claimed.own);
     let limits = Limits::of(deployment);
-    let terminating = deployment.metadata.deletion_timestamp.is_some();
-    if !terminating {
-        decide(seen, &sets, limits, &mut plan.actions);
+    if deployment.metadata.deletion_timestamp.is_none() {
+        decide(seen, &sets, limits, &mut actions);
     }
-    let status = status_of(deployment, &sets, limits, now, &mut plan.wake_at);
-    plan.status = (status != deployment.status).then_some(status);
-    Ok(plan)
+    let mut wake_at = None;
+    let status = status_of(deployment, &sets, limits, now, &mut wake_at);
+    Ok(Plan {
+        steps: actions,
+        status: (status != deployment.status).then_some(status),
+        wake_at,
+    })
 }
 
 fn decide(seen: &Observed<'_>, sets: &Sets, limits: Limits, actions: &mut Vec<Action>) {
@@ -97,7 +97,7 @@ fn decide(seen: &Observed<'_>, sets: &Sets, limits: Limits, actions: &mut Vec<Ac
     let mut changes = Changes::default();
     if deployment.spec.paused || was_scaled(deployment, sets, limits) {
         rescale(deployment, sets, limits, &mut changes);
-    } else if deployment.spec.strategy.type_ == "Recreate" {
+    } else if deployment.is_recreate() {
         recreate(seen, sets, limits, &mut changes);
     } else {
         roll(sets, limits, &mut changes);
@@ -137,31 +137,6 @@ fn recreate(seen: &Observed<'_>, sets: &Sets, limits: Limits, changes: &mut Chan
         Some(new) => changes.set(new, limits.replicas),
         None => changes.create = Some(limits.replicas),
     }
-}
-
-/// The ReplicaSets that are its own; adopts and releases as the selector says.
-fn claim(seen: &Observed<'_>, actions: &mut Vec<Action>) -> Result<Vec<Arc<ReplicaSet>>, Error> {
-    let deployment = seen.deployment;
-    let labels = Labels::parse(&deployment.spec.selector)?;
-    let terminating = deployment.metadata.deletion_timestamp.is_some();
-    let mut owned = Vec::new();
-    for set in seen.sets {
-        let matches = labels.matches(set.metadata.labels.as_ref());
-        match controller_of(&set.metadata) {
-            Some(owner) if Some(&owner.uid) == deployment.metadata.uid.as_ref() => {
-                if matches {
-                    owned.push(set.clone());
-                } else if !terminating {
-                    actions.push(Action::Release(set.clone()));
-                }
-            }
-            None if matches && !terminating && set.metadata.deletion_timestamp.is_none() => {
-                actions.push(Action::Adopt(set.clone()));
-            }
-            _ => {}
-        }
-    }
-    Ok(owned)
 }
 
 fn create_new(deployment: &Deployment, limits: Limits, revision: i64, replicas: i32) -> Action {

@@ -26,7 +26,7 @@ impl Limits {
     /// maxSurge rounds up, maxUnavailable down; if both come to 0 one pod may be unavailable, or nothing could move.
     pub(super) fn of(deployment: &Deployment) -> Self {
         let replicas = deployment.spec.replicas.unwrap_or(1).max(0);
-        if deployment.spec.strategy.type_ == "Recreate" {
+        if deployment.is_recreate() {
             return Self {
                 replicas,
                 surge: 0,

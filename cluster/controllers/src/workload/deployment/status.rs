@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::objects::time::whole_seconds;
+use crate::objects::time::{wake, whole_seconds};
 use crate::objects::{Condition, Deployment, DeploymentStatus};
 
 use super::sets::{Limits, Sets, name_of};
@@ -123,10 +123,10 @@ fn progress(
                 true,
             );
             if reason == "ReplicaSetUpdated" {
-                wake(wake_at, now, deadline);
+                wake_after(wake_at, now, deadline);
             }
         }
-        Step::Wait => wake(wake_at, since, deadline),
+        Step::Wait => wake_after(wake_at, since, deadline),
         Step::Rest => {}
     }
 }
@@ -186,11 +186,11 @@ fn step(deployment: &Deployment, sets: &Sets, limits: Limits, status: &Deploymen
     }
 }
 
-fn wake(wake_at: &mut Option<Timestamp>, since: Timestamp, deadline: i32) {
+fn wake_after(wake_at: &mut Option<Timestamp>, since: Timestamp, deadline: i32) {
     let due = since
         .checked_add(SignedDuration::from_secs(i64::from(deadline) + 1))
         .unwrap_or(Timestamp::MAX);
-    *wake_at = Some(wake_at.map_or(due, |earlier| earlier.min(due)));
+    wake(wake_at, due);
 }
 
 /// Sets a condition; its transition time moves only with its status. `renew`: the update time moves although nothing else does.

@@ -89,17 +89,12 @@ impl World {
             self.now(),
         )
         .unwrap();
-        for action in decided.actions.iter().take(most) {
+        for action in decided.steps.iter().take(most) {
             self.act(action);
         }
-        let news = !decided.actions.is_empty() || decided.status.is_some();
+        let news = !decided.steps.is_empty() || decided.status.is_some();
         if let Some(status) = decided.status {
-            self.deployment["status"] = json!({
-                "replicas": status.replicas, "updatedReplicas": status.updated_replicas, "readyReplicas": status.ready_replicas,
-                "availableReplicas": status.available_replicas, "unavailableReplicas": status.unavailable_replicas,
-                "observedGeneration": status.observed_generation,
-                "conditions": crate::objects::condition::conditions_json(&status.conditions),
-            });
+            self.deployment["status"] = status.patch()["status"].clone();
         }
         news
     }
@@ -302,7 +297,7 @@ fn recreate_waits_for_the_last_old_pod() {
     .unwrap();
     assert!(
         !decided
-            .actions
+            .steps
             .iter()
             .any(|action| matches!(action, Action::Create { .. }))
     );
