@@ -10,6 +10,7 @@ mod cluster;
 mod drive;
 mod fit;
 mod node;
+mod refusal;
 mod volumes;
 
 pub(crate) use drive::run;

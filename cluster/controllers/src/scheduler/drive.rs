@@ -225,8 +225,9 @@ impl Scheduler {
                     });
                     self.cluster.assume(&uid, at, share);
                 }
-                Err(message) => {
+                Err(refusal) => {
                     waiting.parked = true;
+                    let message = refusal.to_string();
                     if waiting.told.as_ref() != Some(&message) {
                         waiting.told = Some(message.clone());
                         refused.push((waiting.pod.clone(), message));

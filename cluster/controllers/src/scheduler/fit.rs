@@ -8,52 +8,38 @@ use crate::objects::{Node, Pod, Taint, tolerates};
 use super::affinity::{selected, term_matches};
 use super::cluster::Cluster;
 use super::node::{NodeState, Share, weight};
+use super::refusal::{Misfit, Refusal};
 
 /// The index of the best node for the pod.
 ///
 /// # Errors
-/// Why there is none, in the words of Kubernetes' scheduler.
-pub(super) fn place(cluster: &Cluster, pod: &Pod, share: &Share) -> Result<usize, String> {
-    let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-    let nowhere = |why: String| {
-        let nodes = cluster.nodes.iter().filter(|node| node.known).count();
-        format!("0/{nodes} nodes are available: {why}.")
-    };
-    let needs = cluster.storage.needs(pod).map_err(nowhere)?;
+/// Why there is none.
+pub(super) fn place(cluster: &Cluster, pod: &Pod, share: &Share) -> Result<usize, Refusal> {
+    let nodes = cluster.nodes.iter().filter(|node| node.known).count();
+    let claims = cluster.storage.needs(pod);
+    let needs = claims.map_err(|why| Refusal::Claim { nodes, why })?;
+    let mut misfits: BTreeMap<Misfit, usize> = BTreeMap::new();
     let mut best: Option<(Score, usize)> = None;
-    let mut nodes = 0;
     for (at, node) in cluster.nodes.iter().enumerate().filter(|(_, node)| node.known) {
-        nodes += 1;
-        match misfit(node, pod, share).or_else(|| needs.misfit(node)) {
-            Some(found) => {
-                for reason in found {
-                    *reasons.entry(reason).or_default() += 1;
-                }
-            }
-            None => {
-                let score = score(node, pod, share);
-                if best.as_ref().is_none_or(|(least, _)| score < *least) {
-                    best = Some((score, at));
-                }
+        let mut found = misfits_of(node, pod, share);
+        if found.is_empty() {
+            found.extend(needs.misfit(node));
+        }
+        if found.is_empty() {
+            let score = score(node, pod, share);
+            if best.as_ref().is_none_or(|(least, _)| score < *least) {
+                best = Some((score, at));
             }
         }
+        for misfit in found {
+            *misfits.entry(misfit).or_default() += 1;
+        }
     }
-    best.map(|(_, at)| at).ok_or_else(|| explain(nodes, &reasons))
+    best.map(|(_, at)| at).ok_or(Refusal::Nowhere { nodes, misfits })
 }
 
-fn explain(nodes: usize, reasons: &BTreeMap<String, usize>) -> String {
-    if nodes == 0 {
-        return "no nodes available to schedule pods".to_owned();
-    }
-    let list: Vec<String> = reasons
-        .iter()
-        .map(|(reason, count)| format!("{count} {reason}"))
-        .collect();
-    format!("0/{nodes} nodes are available: {}.", list.join(", "))
-}
-
-/// Why the node cannot take the pod, if so. The cheap and lasting reasons hide the passing ones, as in Kubernetes.
-fn misfit(node: &NodeState, pod: &Pod, share: &Share) -> Option<Vec<String>> {
+/// Why the node cannot take the pod; none if it can. The cheap and lasting reasons hide the passing ones, as in Kubernetes.
+fn misfits_of(node: &NodeState, pod: &Pod, share: &Share) -> Vec<Misfit> {
     let spec = &pod.spec;
     let shielded = Taint {
         key: "node.kubernetes.io/unschedulable".into(),
@@ -61,19 +47,17 @@ fn misfit(node: &NodeState, pod: &Pod, share: &Share) -> Option<Vec<String>> {
         ..Taint::default()
     };
     if node.unschedulable && !tolerates(&spec.tolerations, &shielded) {
-        return Some(vec!["node(s) were unschedulable".into()]);
+        return vec![Misfit::Unschedulable];
     }
     let blocks = |taint: &&Taint| {
         matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute") && !tolerates(&spec.tolerations, taint)
     };
     if let Some(taint) = node.taints.iter().find(blocks) {
-        return Some(vec![format!(
-            "node(s) had untolerated taint {{{}: {}}}",
-            taint.key, taint.value
-        )]);
+        let (key, value) = (taint.key.clone(), taint.value.clone());
+        return vec![Misfit::Taint { key, value }];
     }
     if !selected(node, pod) {
-        return Some(vec!["node(s) didn't match Pod's node affinity/selector".into()]);
+        return vec![Misfit::Affinity];
     }
     let clash = |wanted: &(String, String, u16)| {
         node.used.host_ports.iter().any(|used| {
@@ -81,29 +65,32 @@ fn misfit(node: &NodeState, pod: &Pod, share: &Share) -> Option<Vec<String>> {
         })
     };
     if share.requests.host_ports.iter().any(clash) {
-        return Some(vec![
-            "node(s) didn't have free ports for the requested pod ports".into(),
-        ]);
+        return vec![Misfit::HostPorts];
     }
+    missing(node, share)
+}
+
+/// What the node has too little of.
+fn missing(node: &NodeState, share: &Share) -> Vec<Misfit> {
     let mut missing = Vec::new();
     if node.pods + 1 > node.most_pods {
-        missing.push("Too many pods".to_owned());
+        missing.push(Misfit::TooManyPods);
     }
     let requests = &share.requests;
     if requests.cpu > 0 && requests.cpu > node.allocatable.cpu.saturating_sub(node.used.cpu) {
-        missing.push("Insufficient cpu".to_owned());
+        missing.push(Misfit::Insufficient("cpu".to_owned()));
     }
     if requests.memory > 0 && requests.memory > node.allocatable.memory.saturating_sub(node.used.memory) {
-        missing.push("Insufficient memory".to_owned());
+        missing.push(Misfit::Insufficient("memory".to_owned()));
     }
     for (name, amount) in requests.other.iter().filter(|(_, amount)| **amount > 0) {
         let free =
             node.allocatable.other.get(name).copied().unwrap_or(0) - node.used.other.get(name).copied().unwrap_or(0);
         if *amount > free {
-            missing.push(format!("Insufficient {name}"));
+            missing.push(Misfit::Insufficient(name.clone()));
         }
     }
-    (!missing.is_empty()).then_some(missing)
+    missing
 }
 
 /// Lower is better: discouraging taints, preferences not met, pods of the same owner, load in thousandths, pods, name.
@@ -210,7 +197,7 @@ mod tests {
 
     fn put(cluster: &mut Cluster, pod: &Pod) -> Result<String, String> {
         let share = Share::of(pod);
-        let at = place(cluster, pod, &share)?;
+        let at = place(cluster, pod, &share).map_err(|refusal| refusal.to_string())?;
         cluster.assume(pod.uid(), at, share);
         Ok(cluster.nodes[at].name.clone())
     }

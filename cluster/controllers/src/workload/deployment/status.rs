@@ -117,12 +117,12 @@ fn progress(
                 &mut status.conditions,
                 "Progressing",
                 value,
-                reason,
+                reason.name(),
                 &message,
                 now,
                 true,
             );
-            if reason == "ReplicaSetUpdated" {
+            if reason == Reason::Updated {
                 wake_after(wake_at, now, deadline);
             }
         }
@@ -131,10 +131,44 @@ fn progress(
     }
 }
 
+/// Reasons of the condition Progressing; `kubectl rollout status` reads them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    Paused,
+    Resumed,
+    Updated,
+    Available,
+    DeadlineExceeded,
+}
+
+impl Reason {
+    const ALL: [Self; 5] = [
+        Self::Paused,
+        Self::Resumed,
+        Self::Updated,
+        Self::Available,
+        Self::DeadlineExceeded,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Paused => "DeploymentPaused",
+            Self::Resumed => "DeploymentResumed",
+            Self::Updated => "ReplicaSetUpdated",
+            Self::Available => "NewReplicaSetAvailable",
+            Self::DeadlineExceeded => "ProgressDeadlineExceeded",
+        }
+    }
+
+    fn of(condition: &Condition) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.name() == condition.reason)
+    }
+}
+
 /// What there is to say about progress.
 enum Step {
     /// Status, reason and message of the condition.
-    Say(&'static str, &'static str, String),
+    Say(&'static str, Reason, String),
     /// Nothing moved; the deadline runs.
     Wait,
     /// The condition says it all.
@@ -146,14 +180,14 @@ fn step(deployment: &Deployment, sets: &Sets, limits: Limits, status: &Deploymen
         .conditions
         .iter()
         .find(|condition| condition.type_ == "Progressing");
-    let reason = known.map(|condition| condition.reason.as_str()).unwrap_or_default();
-    match (deployment.spec.paused, reason == "DeploymentPaused") {
+    let reason = known.and_then(Reason::of);
+    match (deployment.spec.paused, reason == Some(Reason::Paused)) {
         (true, true) => return Step::Rest,
-        (true, false) => return Step::Say("Unknown", "DeploymentPaused", "Deployment is paused".into()),
-        (false, true) => return Step::Say("Unknown", "DeploymentResumed", "Deployment is resumed".into()),
+        (true, false) => return Step::Say("Unknown", Reason::Paused, "Deployment is paused".into()),
+        (false, true) => return Step::Say("Unknown", Reason::Resumed, "Deployment is resumed".into()),
         (false, false) => {}
     }
-    if reason == "NewReplicaSetAvailable" && sets.new.is_some() && status.replicas == status.updated_replicas {
+    if reason == Some(Reason::Available) && sets.new.is_some() && status.replicas == status.updated_replicas {
         return Step::Rest;
     }
     let name = match &sets.new {
@@ -161,7 +195,7 @@ fn step(deployment: &Deployment, sets: &Sets, limits: Limits, status: &Deploymen
         None => deployment.metadata.name.clone().unwrap_or_default(),
     };
     let before = &deployment.status;
-    let restarted = reason == "NewReplicaSetAvailable" || (sets.new.is_none() && reason != "ReplicaSetUpdated");
+    let restarted = reason == Some(Reason::Available) || (sets.new.is_none() && reason != Some(Reason::Updated));
     let old = |status: &DeploymentStatus| status.replicas - status.updated_replicas;
     let moved = status.updated_replicas > before.updated_replicas
         || old(status) < old(before)
@@ -169,18 +203,18 @@ fn step(deployment: &Deployment, sets: &Sets, limits: Limits, status: &Deploymen
         || status.available_replicas > before.available_replicas;
     if complete(status, limits.replicas) && sets.new.is_some() {
         let message = format!("ReplicaSet \"{name}\" has successfully progressed.");
-        Step::Say("True", "NewReplicaSetAvailable", message)
+        Step::Say("True", Reason::Available, message)
     } else if known.is_none() || moved || restarted {
         Step::Say(
             "True",
-            "ReplicaSetUpdated",
+            Reason::Updated,
             format!("ReplicaSet \"{name}\" is progressing."),
         )
-    } else if reason == "ProgressDeadlineExceeded" {
+    } else if reason == Some(Reason::DeadlineExceeded) {
         Step::Rest
     } else if overdue {
         let message = format!("ReplicaSet \"{name}\" has timed out progressing.");
-        Step::Say("False", "ProgressDeadlineExceeded", message)
+        Step::Say("False", Reason::DeadlineExceeded, message)
     } else {
         Step::Wait
     }

@@ -94,7 +94,7 @@ impl World {
         }
         let news = !decided.steps.is_empty() || decided.status.is_some();
         if let Some(status) = decided.status {
-            self.deployment["status"] = status.patch()["status"].clone();
+            merge(&mut self.deployment, &status.patch());
         }
         news
     }
