@@ -33,7 +33,7 @@ const PARALLEL: usize = 32;
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Runs the collector until shutdown.
-pub(crate) async fn run(context: Context) -> Result<(), Error> {
+pub(crate) async fn run_garbage_collector(context: Context) -> Result<(), Error> {
     let shared = Arc::new(Shared {
         graph: Mutex::default(),
         queue: Queue::new(),
@@ -46,18 +46,18 @@ pub(crate) async fn run(context: Context) -> Result<(), Error> {
     let mut monitors = monitor::Monitors::new(context.shell.client.clone(), shared.clone(), stop);
     monitors.refresh().await?;
     monitors.settle().await;
-    let collect = shared
+    let collecting = shared
         .queue
         .run(context.shell.name, PARALLEL, &context.shutdown, |key| {
-            sync(&context, &shared, key)
+            collect(&context, &shared, key)
         });
     tokio::select! {
-        () = collect => Ok(()),
+        () = collecting => Ok(()),
         () = monitors.follow() => Ok(()),
     }
 }
 
-async fn sync(context: &Context, shared: &Shared, key: Key) -> Result<Option<Duration>, Error> {
+async fn collect(context: &Context, shared: &Shared, key: Key) -> Result<Option<Duration>, Error> {
     let (client, uid) = (&context.shell.client, &key.name);
     let (mut node, mut step) = {
         let graph = shared.graph();

@@ -13,5 +13,5 @@ mod node;
 mod refusal;
 mod volumes;
 
-pub(crate) use drive::run;
+pub(crate) use drive::run_scheduler;
 pub(crate) use fit::suits;

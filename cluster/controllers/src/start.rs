@@ -9,9 +9,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::{Caches, Context, Options};
 use crate::error::Error;
-use crate::loops::events::{self, Recorder};
+use crate::garbage::run_garbage_collector;
+use crate::loops::events::{Recorder, write_events};
 use crate::loops::shell::Shell;
+use crate::namespace::deletion::run_namespace_deletion;
+use crate::namespace::serviceaccount::run_default_accounts;
+use crate::network::endpointslice::run_endpointslices;
+use crate::network::own_services::run_own_services;
+use crate::node::lifecycle::run_node_lifecycle;
+use crate::node::pod_gc::run_pod_gc;
 use crate::objects::{DaemonSet, Deployment, Job, PodDisruptionBudget, ReplicaSet, StatefulSet};
+use crate::scheduler::run_scheduler;
+use crate::volume::ephemeral::run_ephemeral_volumes;
+use crate::volume::run_volumes;
 use crate::workload::run_workload;
 
 /// First and last delay before a loop that ended is started again.
@@ -27,101 +37,101 @@ pub async fn run<F>(client_for: F, options: Options, shutdown: CancellationToken
 where
     F: Fn(&str) -> Client,
 {
-    let mut tasks = JoinSet::new();
-    let caches = Caches::start(&client_for("controller-cache"), &mut tasks, &shutdown);
-    let options = Arc::new(options);
-    let (recorder, pending) = Recorder::new();
-    tasks.spawn(events::write_all(
-        client_for("event-recorder"),
-        pending,
-        shutdown.clone(),
-    ));
-    let context = |name: &'static str| Context {
-        shell: Shell::new(client_for(name), name, recorder.clone()),
-        caches: caches.clone(),
-        options: options.clone(),
-        shutdown: shutdown.clone(),
-    };
-    supervise(&mut tasks, context("scheduler"), crate::scheduler::run);
-    supervise(&mut tasks, context("replicaset-controller"), run_workload::<ReplicaSet>);
-    supervise(&mut tasks, context("deployment-controller"), run_workload::<Deployment>);
-    supervise(
-        &mut tasks,
-        context("statefulset-controller"),
-        run_workload::<StatefulSet>,
-    );
-    supervise(&mut tasks, context("daemonset-controller"), run_workload::<DaemonSet>);
-    supervise(&mut tasks, context("job-controller"), run_workload::<Job>);
-    supervise(&mut tasks, context("garbage-collector"), crate::garbage::run);
-    supervise(
-        &mut tasks,
-        context("namespace-controller"),
-        crate::namespace::deletion::run,
-    );
-    supervise(
-        &mut tasks,
-        context("serviceaccount-controller"),
-        crate::namespace::serviceaccount::run,
-    );
-    supervise(
-        &mut tasks,
-        context("node-lifecycle-controller"),
-        crate::node::lifecycle::run,
-    );
-    supervise(&mut tasks, context("pod-garbage-collector"), crate::node::pod_gc::run);
-    supervise(
-        &mut tasks,
-        context("disruption-controller"),
-        run_workload::<PodDisruptionBudget>,
-    );
-    supervise(&mut tasks, context("persistentvolume-controller"), crate::volume::run);
-    supervise(
-        &mut tasks,
-        context("ephemeral-volume-controller"),
-        crate::volume::ephemeral::run,
-    );
-    supervise(
-        &mut tasks,
-        context("kubernetes-service-controller"),
-        crate::network::own_services::run_own_services,
-    );
-    supervise(
-        &mut tasks,
-        context("endpointslice-controller"),
-        crate::network::endpointslice::run_endpointslices,
-    );
-    drop(client_for);
-    while tasks.join_next().await.is_some() {}
+    let mut loops = Loops::new(client_for, options, shutdown);
+    loops.start("scheduler", run_scheduler);
+    loops.start("replicaset-controller", run_workload::<ReplicaSet>);
+    loops.start("deployment-controller", run_workload::<Deployment>);
+    loops.start("statefulset-controller", run_workload::<StatefulSet>);
+    loops.start("daemonset-controller", run_workload::<DaemonSet>);
+    loops.start("job-controller", run_workload::<Job>);
+    loops.start("disruption-controller", run_workload::<PodDisruptionBudget>);
+    loops.start("garbage-collector", run_garbage_collector);
+    loops.start("namespace-controller", run_namespace_deletion);
+    loops.start("serviceaccount-controller", run_default_accounts);
+    loops.start("node-lifecycle-controller", run_node_lifecycle);
+    loops.start("pod-garbage-collector", run_pod_gc);
+    loops.start("persistentvolume-controller", run_volumes);
+    loops.start("ephemeral-volume-controller", run_ephemeral_volumes);
+    loops.start("kubernetes-service-controller", run_own_services);
+    loops.start("endpointslice-controller", run_endpointslices);
+    loops.ended().await;
     Ok(())
 }
 
+/// The running loops, and what a new one is given.
+struct Loops<F> {
+    client_for: F,
+    caches: Caches,
+    options: Arc<Options>,
+    recorder: Recorder,
+    tasks: JoinSet<()>,
+    shutdown: CancellationToken,
+}
+
+impl<F: Fn(&str) -> Client> Loops<F> {
+    /// Starts what they share: the caches, and the writer of events.
+    fn new(client_for: F, options: Options, shutdown: CancellationToken) -> Self {
+        let mut tasks = JoinSet::new();
+        let caches = Caches::start(&client_for("controller-cache"), &mut tasks, &shutdown);
+        let (recorder, pending) = Recorder::new();
+        tasks.spawn(write_events(client_for("event-recorder"), pending, shutdown.clone()));
+        Self {
+            client_for,
+            caches,
+            options: Arc::new(options),
+            recorder,
+            tasks,
+            shutdown,
+        }
+    }
+
+    fn start<W, Fut>(&mut self, name: &'static str, work: W)
+    where
+        W: Fn(Context) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), Error>> + Send + 'static,
+    {
+        let context = Context {
+            shell: Shell::new((self.client_for)(name), name, self.recorder.clone()),
+            caches: self.caches.clone(),
+            options: self.options.clone(),
+            shutdown: self.shutdown.clone(),
+        };
+        self.tasks.spawn(keep_running(context, work));
+    }
+
+    /// Waits for all to end. Nobody else holds a client meanwhile.
+    async fn ended(self) {
+        let mut tasks = self.tasks;
+        drop((self.client_for, self.caches, self.recorder));
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
 /// Runs one loop again and again until shutdown; a panic in it is an end like any other.
-fn supervise<F, Fut>(tasks: &mut JoinSet<()>, context: Context, run: F)
+async fn keep_running<W, Fut>(context: Context, work: W)
 where
-    F: Fn(Context) -> Fut + Send + 'static,
+    W: Fn(Context) -> Fut,
     Fut: Future<Output = Result<(), Error>> + Send + 'static,
 {
-    tasks.spawn(async move {
-        let mut delay = RESTART_FIRST;
-        loop {
-            let started = tokio::time::Instant::now();
-            let ended = tokio::spawn(run(context.clone())).await;
-            if context.shutdown.is_cancelled() {
-                return;
-            }
-            match ended {
-                Ok(Ok(())) => tracing::warn!(controller = context.shell.name, "ended by itself, starting it again"),
-                Ok(Err(error)) => tracing::warn!(controller = context.shell.name, %error, "failed, starting it again"),
-                Err(error) => tracing::error!(controller = context.shell.name, %error, "crashed, starting it again"),
-            }
-            if started.elapsed() > RESTART_LAST {
-                delay = RESTART_FIRST;
-            }
-            tokio::select! {
-                () = context.shutdown.cancelled() => return,
-                () = tokio::time::sleep(delay) => {}
-            }
-            delay = (delay * 2).min(RESTART_LAST);
+    let mut delay = RESTART_FIRST;
+    loop {
+        let started = tokio::time::Instant::now();
+        let ended = tokio::spawn(work(context.clone())).await;
+        if context.shutdown.is_cancelled() {
+            return;
         }
-    });
+        match ended {
+            Ok(Ok(())) => tracing::warn!(controller = context.shell.name, "ended by itself, starting it again"),
+            Ok(Err(error)) => tracing::warn!(controller = context.shell.name, %error, "failed, starting it again"),
+            Err(error) => tracing::error!(controller = context.shell.name, %error, "crashed, starting it again"),
+        }
+        if started.elapsed() > RESTART_LAST {
+            delay = RESTART_FIRST;
+        }
+        tokio::select! {
+            () = context.shutdown.cancelled() => return,
+            () = tokio::time::sleep(delay) => {}
+        }
+        delay = (delay * 2).min(RESTART_LAST);
+    }
 }

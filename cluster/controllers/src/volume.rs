@@ -11,4 +11,4 @@ pub(crate) mod local;
 pub(crate) mod matching;
 pub(crate) mod persistent_volume;
 
-pub(crate) use binding::run;
+pub(crate) use binding::run_volumes;

@@ -293,7 +293,7 @@ impl Told {
 }
 
 /// Writes events as they come, one at a time and with rests, until shutdown.
-pub(crate) async fn write_all(client: kube::Client, mut pending: Pending, shutdown: CancellationToken) {
+pub(crate) async fn write_events(client: kube::Client, mut pending: Pending, shutdown: CancellationToken) {
     let mut memory = Memory::default();
     let mut names = Names::default();
     let mut batch = Vec::with_capacity(BATCH);

@@ -45,7 +45,7 @@ pub(crate) fn plan(namespace: &Namespace, left: Option<usize>) -> Plan {
 }
 
 /// Runs the loop until shutdown.
-pub(crate) async fn run(context: Context) -> Result<(), Error> {
+pub(crate) async fn run_namespace_deletion(context: Context) -> Result<(), Error> {
     let queue = crate::loops::queue::Queue::new();
     context.caches.namespaces.ready().await;
     queue.follow(&context.caches.namespaces, |namespace| {
@@ -56,12 +56,14 @@ pub(crate) async fn run(context: Context) -> Result<(), Error> {
             .then(|| Key::of(&namespace.metadata))
     });
     queue
-        .run(context.shell.name, 4, &context.shutdown, |key| sync(&context, key))
+        .run(context.shell.name, 4, &context.shutdown, |key| {
+            sync_namespace(&context, key)
+        })
         .await;
     Ok(())
 }
 
-async fn sync(context: &Context, key: Key) -> Result<Option<Duration>, Error> {
+async fn sync_namespace(context: &Context, key: Key) -> Result<Option<Duration>, Error> {
     let caches = &context.caches;
     context.shell.settle(&key).await?;
     let Some(namespace) = caches.namespaces.get(&key) else {

@@ -47,7 +47,7 @@ pub(crate) fn plan(
 }
 
 /// Runs the loop until shutdown.
-pub(crate) async fn run(context: Context) -> Result<(), Error> {
+pub(crate) async fn run_default_accounts(context: Context) -> Result<(), Error> {
     let queue = crate::loops::queue::Queue::new();
     let caches = &context.caches;
     caches.namespaces.ready().await;
@@ -57,7 +57,9 @@ pub(crate) async fn run(context: Context) -> Result<(), Error> {
     queue.follow(&caches.service_accounts, |account| namespace_of(&account.metadata));
     queue.follow(&caches.root_cas, |map| namespace_of(&map.metadata));
     queue
-        .run(context.shell.name, 4, &context.shutdown, |key| sync(&context, key))
+        .run(context.shell.name, 4, &context.shutdown, |key| {
+            sync_accounts(&context, key)
+        })
         .await;
     Ok(())
 }
@@ -66,7 +68,7 @@ fn namespace_of(meta: &kube::api::ObjectMeta) -> Option<Key> {
     meta.namespace.as_deref().map(|namespace| Key::new("", namespace))
 }
 
-async fn sync(context: &Context, key: Key) -> Result<Option<Duration>, Error> {
+async fn sync_accounts(context: &Context, key: Key) -> Result<Option<Duration>, Error> {
     let (shell, caches) = (&context.shell, &context.caches);
     shell.settle(&key).await?;
     let namespace = caches.namespaces.get(&key);

@@ -53,7 +53,7 @@ pub(crate) fn plan(pods: &[Arc<Pod>], absent: &dyn Fn(&str) -> bool, kept: usize
 }
 
 /// Runs the loop until shutdown.
-pub(crate) async fn run(context: Context) -> Result<(), Error> {
+pub(crate) async fn run_pod_gc(context: Context) -> Result<(), Error> {
     let caches = &context.caches;
     caches.pods.ready().await;
     caches.nodes.ready().await;

@@ -44,7 +44,7 @@ pub(crate) enum Index {
     Namespace(String),
 }
 
-/// An object that a [`crate::loops::cache::Cache`] holds.
+/// An object that a cache of the loops holds.
 pub(crate) trait Kind:
     Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static
 {

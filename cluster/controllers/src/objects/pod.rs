@@ -8,9 +8,8 @@ use k8s_openapi::api::core::v1::{Affinity, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::Deserialize;
 
-use crate::quantity;
-
 use super::kind::{Index, Kind, default_indexes, partial_kind, trim_metadata};
+use super::requests::{Container, Requests, Resize, named_ports, sum_of};
 
 /// Annotation by which a user says which pods of a ReplicaSet go first; lower goes first.
 pub(crate) const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
@@ -84,200 +83,6 @@ pub(crate) struct Named {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Container {
-    name: String,
-    resources: Resources,
-    ports: Vec<Port>,
-    restart_policy: Option<String>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Resources {
-    requests: BTreeMap<String, String>,
-    limits: BTreeMap<String, String>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Port {
-    name: String,
-    container_port: u16,
-    host_port: u16,
-    #[serde(rename = "hostIP")]
-    host_ip: String,
-    protocol: String,
-}
-
-impl Port {
-    fn protocol(&self) -> &str {
-        if self.protocol.is_empty() {
-            "TCP"
-        } else {
-            &self.protocol
-        }
-    }
-}
-
-/// What a pod asks of a node: the documented sum (containers and sidecars, or the largest init container if that is more).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Requests {
-    /// Thousandths of a CPU.
-    pub(crate) cpu: i64,
-    /// Bytes.
-    pub(crate) memory: i64,
-    /// Every other resource, in thousandths of its unit.
-    pub(crate) other: BTreeMap<String, i64>,
-    /// Ports on the node: protocol, address ("" for all), port.
-    pub(crate) host_ports: Vec<(String, String, u16)>,
-}
-
-impl Requests {
-    fn of(container: &Container) -> Self {
-        let mut sum = Self::default();
-        // A limit without a request counts as a request: the API server's default.
-        let implied = container
-            .resources
-            .limits
-            .iter()
-            .filter(|(name, _)| !container.resources.requests.contains_key(*name));
-        for (name, text) in container.resources.requests.iter().chain(implied) {
-            sum.add_one(name, text);
-        }
-        sum
-    }
-
-    /// With what the node has granted already: the larger counts, as a resize may still be under way (KEP-1287).
-    fn of_resized(container: &Container, resize: &Resize) -> Self {
-        let mut own = Self::of(container);
-        if let Some(granted) = resize.granted.get(&container.name) {
-            if resize.infeasible {
-                (own.cpu, own.memory) = (granted.cpu, granted.memory);
-            } else {
-                own.cpu = own.cpu.max(granted.cpu);
-                own.memory = own.memory.max(granted.memory);
-            }
-        }
-        own
-    }
-
-    fn add_one(&mut self, name: &str, text: &str) {
-        match name {
-            "cpu" => self.cpu = self.cpu.saturating_add(quantity::milli(text).unwrap_or(0)),
-            "memory" => self.memory = self.memory.saturating_add(quantity::units(text).unwrap_or(0)),
-            _ => {
-                let entry = self.other.entry(name.to_owned()).or_default();
-                *entry = entry.saturating_add(quantity::milli(text).unwrap_or(0));
-            }
-        }
-    }
-
-    fn add(&mut self, more: &Self) {
-        self.cpu = self.cpu.saturating_add(more.cpu);
-        self.memory = self.memory.saturating_add(more.memory);
-        for (name, amount) in &more.other {
-            let entry = self.other.entry(name.clone()).or_default();
-            *entry = entry.saturating_add(*amount);
-        }
-    }
-
-    fn raise_to(&mut self, floor: &Self) {
-        self.cpu = self.cpu.max(floor.cpu);
-        self.memory = self.memory.max(floor.memory);
-        for (name, amount) in &floor.other {
-            let entry = self.other.entry(name.clone()).or_default();
-            *entry = (*entry).max(*amount);
-        }
-    }
-}
-
-/// What of a pod's resources is not as its spec says.
-#[derive(Default)]
-struct Resize {
-    /// By container.
-    granted: BTreeMap<String, Requests>,
-    /// What the spec asks for will never be.
-    infeasible: bool,
-}
-
-impl Resize {
-    /// Takes it out of the status, where nobody else looks for it.
-    fn take(status: &mut PodStatus) -> Self {
-        let mut resize = Self::default();
-        let pending = |c: &PodCondition| c.type_ == "PodResizePending" && c.reason.as_deref() == Some("Infeasible");
-        resize.infeasible = status.conditions.iter().any(pending);
-        let init = std::mem::take(&mut status.init_container_statuses);
-        let entries = status.container_statuses.iter_mut().map(|entry| {
-            let granted = std::mem::take(&mut entry.allocated_resources);
-            (std::mem::take(&mut entry.name), granted)
-        });
-        let init = init.into_iter().map(|entry| (entry.name, entry.allocated_resources));
-        for (name, amounts) in entries.chain(init).filter(|(_, amounts)| !amounts.is_empty()) {
-            let mut granted = Requests::default();
-            for (name, text) in &amounts {
-                granted.add_one(name, text);
-            }
-            resize.granted.insert(name, granted);
-        }
-        resize
-    }
-}
-
-impl PodSpec {
-    /// Sums the requests up, keeps the named ports, and lets the containers go.
-    fn sum_up(&mut self, resize: &Resize) {
-        let containers = std::mem::take(&mut self.containers);
-        let init_containers = std::mem::take(&mut self.init_containers);
-        if containers.is_empty() && init_containers.is_empty() {
-            return;
-        }
-        let mut running = Requests::default();
-        for container in &containers {
-            running.add(&Requests::of_resized(container, resize));
-        }
-        // Sidecars run beside everything that starts after them (KEP-753).
-        let mut sidecars = Requests::default();
-        let mut peak = Requests::default();
-        for container in &init_containers {
-            let own = Requests::of_resized(container, resize);
-            if container.restart_policy.as_deref() == Some("Always") {
-                sidecars.add(&own);
-                peak.raise_to(&sidecars);
-            } else {
-                let mut now = sidecars.clone();
-                now.add(&own);
-                peak.raise_to(&now);
-            }
-        }
-        running.add(&sidecars);
-        running.raise_to(&peak);
-        for (name, text) in &self.overhead {
-            running.add_one(name, text);
-        }
-        running.host_ports = containers
-            .iter()
-            .chain(&init_containers)
-            .flat_map(|container| &container.ports)
-            .filter(|port| port.host_port != 0)
-            .map(|port| {
-                let address = if port.host_ip == "0.0.0.0" { "" } else { &port.host_ip };
-                (port.protocol().to_owned(), address.to_owned(), port.host_port)
-            })
-            .collect();
-        let sidecar = |container: &&Container| container.restart_policy.as_deref() == Some("Always");
-        self.named_ports = containers
-            .iter()
-            .chain(init_containers.iter().filter(sidecar))
-            .flat_map(|container| &container.ports)
-            .filter(|port| !port.name.is_empty())
-            .map(|port| (port.name.clone(), port.protocol().to_owned(), port.container_port))
-            .collect();
-        self.requests = running;
-    }
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
 pub(crate) struct PodStatus {
     pub(crate) phase: String,
     pub(crate) reason: String,
@@ -309,11 +114,45 @@ pub(crate) struct ContainerStatus {
     allocated_resources: BTreeMap<String, String>,
 }
 
+impl PodSpec {
+    /// Sums the requests up, keeps the named ports, and lets the containers go.
+    fn sum_up(&mut self, resize: &Resize) {
+        let containers = std::mem::take(&mut self.containers);
+        let init_containers = std::mem::take(&mut self.init_containers);
+        if containers.is_empty() && init_containers.is_empty() {
+            return;
+        }
+        self.requests = sum_of(&containers, &init_containers, &self.overhead, resize);
+        self.named_ports = named_ports(&containers, &init_containers);
+    }
+}
+
+/// Takes what of a pod's resources is not as its spec says out of the status, where nobody else looks for it.
+fn take_resize(status: &mut PodStatus) -> Resize {
+    let mut resize = Resize::default();
+    let pending = |c: &PodCondition| c.type_ == "PodResizePending" && c.reason.as_deref() == Some("Infeasible");
+    resize.infeasible = status.conditions.iter().any(pending);
+    let init = std::mem::take(&mut status.init_container_statuses);
+    let entries = status.container_statuses.iter_mut().map(|entry| {
+        let granted = std::mem::take(&mut entry.allocated_resources);
+        (std::mem::take(&mut entry.name), granted)
+    });
+    let init = init.into_iter().map(|entry| (entry.name, entry.allocated_resources));
+    for (name, amounts) in entries.chain(init).filter(|(_, amounts)| !amounts.is_empty()) {
+        let mut granted = Requests::default();
+        for (name, text) in &amounts {
+            granted.add_one(name, text);
+        }
+        resize.granted.insert(name, granted);
+    }
+    resize
+}
+
 partial_kind!(Pod, "", "Pod", "pods", NamespaceResourceScope);
 
 impl Kind for Pod {
     fn trim(&mut self) {
-        self.spec.sum_up(&Resize::take(&mut self.status));
+        self.spec.sum_up(&take_resize(&mut self.status));
         let name = self.metadata.name.as_deref().unwrap_or_default();
         let volumes = std::mem::take(&mut self.spec.volumes);
         let claims = volumes.into_iter().filter_map(|volume| {

@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::objects::pod::Requests;
-use crate::objects::{Node, Pod};
+use crate::objects::{Node, Pod, Requests};
 use crate::quantity;
 
 use super::node::{NodeState, Share};

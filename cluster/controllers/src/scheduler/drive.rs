@@ -57,7 +57,7 @@ struct Scheduler {
 }
 
 /// Runs the loop until shutdown.
-pub(crate) async fn run(context: Context) -> Result<(), Error> {
+pub(crate) async fn run_scheduler(context: Context) -> Result<(), Error> {
     let (pods, nodes) = (&context.caches.pods, &context.caches.nodes);
     pods.ready().await;
     nodes.ready().await;

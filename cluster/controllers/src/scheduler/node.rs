@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::objects::pod::Requests;
-use crate::objects::{Pod, Taint, controller_of};
+use crate::objects::{Pod, Requests, Taint, controller_of};
 
 /// Assumed for scoring when a pod asks for nothing: otherwise such pods would all land on one node.
 const ASSUMED_CPU: i64 = 100;

@@ -21,7 +21,7 @@ const STANDARD: &str = "standard";
 const AGAIN: Duration = Duration::from_secs(60);
 
 /// Runs the loop until shutdown.
-pub(crate) async fn run(context: Context) -> Result<(), Error> {
+pub(crate) async fn run_volumes(context: Context) -> Result<(), Error> {
     let caches = &context.caches;
     tokio::join!(
         caches.claims.ready(),

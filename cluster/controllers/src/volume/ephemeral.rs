@@ -11,7 +11,7 @@ use crate::loops::queue::Queue;
 use crate::objects::{Key, Pod};
 
 /// Runs the loop until shutdown.
-pub(crate) async fn run(context: Context) -> Result<(), Error> {
+pub(crate) async fn run_ephemeral_volumes(context: Context) -> Result<(), Error> {
     let caches = &context.caches;
     caches.pods.ready().await;
     caches.claims.ready().await;
@@ -23,13 +23,13 @@ pub(crate) async fn run(context: Context) -> Result<(), Error> {
     queue
         .run(context.shell.name, 4, &context.shutdown, |key| {
             let context = &context;
-            async move { sync(context, key).await }
+            async move { sync_pod(context, key).await }
         })
         .await;
     Ok(())
 }
 
-async fn sync(context: &Context, key: Key) -> Result<Option<Duration>, Error> {
+async fn sync_pod(context: &Context, key: Key) -> Result<Option<Duration>, Error> {
     let caches = &context.caches;
     context.shell.settle(&key).await?;
     let Some(pod) = caches.pods.get(&key).filter(|pod| pod.is_active()) else {
