@@ -16,7 +16,7 @@ use crate::objects::time::wake;
 use crate::objects::{DaemonSet, DaemonSetStatus, Key, Node, Pod, controlled_by};
 use crate::scheduler::suits;
 
-use super::history::HASH_LABEL;
+use super::history::{HASH_LABEL, History, record_of};
 use super::template::pod_from_template;
 use super::{Plan, Turn, Workload};
 
@@ -45,9 +45,9 @@ pub(crate) struct Steps {
     /// Names of nodes that get a pod.
     pub(crate) create: Vec<String>,
     pub(crate) delete: Vec<Arc<Pod>>,
-    /// Hash of the template that new pods are of, and those in use besides.
+    /// Hash of the template that new pods are of.
     hash: String,
-    used_hashes: BTreeSet<String>,
+    history: History,
 }
 
 /// The node that a daemon is for: where it is, or where its affinity wants it.
@@ -92,12 +92,6 @@ pub(crate) fn plan(seen: &Observed<'_>, now: Timestamp) -> Result<Plan<Steps, Da
     };
     let mut steps = Steps {
         hash: seen.hash.to_owned(),
-        used_hashes: seen
-            .pods
-            .iter()
-            .filter_map(|pod| hash_of(pod))
-            .map(str::to_owned)
-            .collect(),
         ..Steps::default()
     };
     let kept = place(seen, &mut steps, &mut status)?;
@@ -235,19 +229,27 @@ impl Workload for DaemonSet {
         if set.metadata.deletion_timestamp.is_some() {
             return Ok(None);
         }
-        let revision = turn.record_revision(&set.spec.template).await?;
+        let revisions = turn.revisions();
+        let (revision, record) = record_of::<Self>(&set.metadata, &revisions, &set.spec.template);
         let mut nodes = turn.context.caches.nodes.all();
         nodes.sort_by(|one, other| one.metadata.name.cmp(&other.metadata.name));
+        let pods = turn.pods();
         let seen = Observed {
             set,
             nodes: &nodes,
-            pods: &turn.pods(),
+            pods: &pods,
             hash: revision.rsplit_once('-').map_or("", |(_, hash)| hash),
         };
-        plan(&seen, turn.now).map(Some)
+        let mut plan = plan(&seen, turn.now)?;
+        let hashes = pods.iter().filter_map(|pod| hash_of(pod));
+        let mut used: BTreeSet<String> = hashes.map(|hash| format!("{}-{hash}", turn.key.name)).collect();
+        used.insert(revision);
+        plan.steps.history = History::new(record, &revisions, &used, set.spec.revision_history_limit);
+        Ok(Some(plan))
     }
 
     async fn act(turn: &mut Turn<'_, Self>, steps: &Steps) -> Result<(), Error> {
+        turn.record_revision(&steps.history).await?;
         for node in &steps.create {
             turn.create_pod(pod(&turn.object, node, &steps.hash)).await?;
         }
@@ -262,10 +264,7 @@ impl Workload for DaemonSet {
     }
 
     async fn finish(turn: &Turn<'_, Self>, plan: &Plan<Steps, DaemonSetStatus>, _: bool) -> Result<(), Error> {
-        let hashes = plan.steps.used_hashes.iter().chain([&plan.steps.hash]);
-        let used = hashes.map(|hash| format!("{}-{hash}", turn.key.name)).collect();
-        turn.trim_revisions(&used, turn.object.spec.revision_history_limit)
-            .await
+        turn.trim_revisions(&plan.steps.history).await
     }
 }
 

@@ -7,7 +7,7 @@ use kube::api::ObjectMeta;
 use serde_json::{Value, json};
 
 use crate::Error;
-use crate::objects::{ControllerRevision, Index, controlled_by};
+use crate::objects::{ControllerRevision, Index, Kind, controlled_by};
 
 use super::template::template_hash;
 use super::{Turn, Workload};
@@ -15,40 +15,61 @@ use super::{Turn, Workload};
 /// Label of pods and revisions that tells which template they are of.
 pub(super) const HASH_LABEL: &str = "controller-revision-hash";
 
-/// What to do about the history.
-#[derive(Debug, PartialEq)]
-enum Record {
-    /// The present template is the newest revision, of this name.
-    Current(String),
-    Create {
-        name: String,
-        object: Value,
-    },
-    /// The present template is an old revision: it becomes the newest.
+/// What makes the present template the newest revision.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Record {
+    /// It is already.
+    #[default]
+    Nothing,
+    Create(Value),
+    /// It is an old one, which gets the highest number.
     Renumber {
-        name: String,
+        found: Arc<ControllerRevision>,
         revision: i64,
     },
 }
 
-/// Decides.
-fn plan_record(
+/// What to do about the history of one owner.
+#[derive(Clone, Debug, Default)]
+pub(super) struct History {
+    record: Record,
+    /// Neither used nor kept.
+    surplus: Vec<Arc<ControllerRevision>>,
+}
+
+impl History {
+    /// `used`: names of revisions that have to stay; `kept`: how many others stay (10 if the user does not say).
+    pub(super) fn new(
+        record: Record,
+        revisions: &[Arc<ControllerRevision>],
+        used: &BTreeSet<String>,
+        kept: Option<i32>,
+    ) -> Self {
+        let kept = usize::try_from(kept.unwrap_or(10)).unwrap_or(usize::MAX);
+        Self {
+            record,
+            surplus: surplus(revisions, used, kept),
+        }
+    }
+}
+
+/// The name of the present template's revision, and what makes it the newest.
+pub(super) fn record_of<K: Kind>(
     owner: &ObjectMeta,
-    reference: &Value,
     revisions: &[Arc<ControllerRevision>],
     template: &Value,
-) -> Record {
+) -> (String, Record) {
     let newest = revisions.iter().map(|one| one.revision).max().unwrap_or(0);
     if let Some(found) = revisions.iter().find(|one| one.template() == *template) {
         let name = found.name().to_owned();
-        return if found.revision == newest {
-            Record::Current(name)
-        } else {
-            Record::Renumber {
-                name,
-                revision: newest + 1,
-            }
+        if found.revision == newest {
+            return (name, Record::Nothing);
+        }
+        let record = Record::Renumber {
+            found: found.clone(),
+            revision: newest + 1,
         };
+        return (name, record);
     }
     let owner_name = owner.name.as_deref().unwrap_or_default();
     let taken = |hash: &str| revisions.iter().any(|one| one.name() == format!("{owner_name}-{hash}"));
@@ -66,11 +87,11 @@ fn plan_record(
         .unwrap_or_else(|| json!({}));
     labels[HASH_LABEL] = json!(hash);
     let object = json!({
-        "metadata": {"name": name, "namespace": owner.namespace, "labels": labels, "ownerReferences": [reference]},
+        "metadata": {"name": name, "namespace": owner.namespace, "labels": labels, "ownerReferences": [controlled_by::<K>(owner)]},
         "data": {"spec": {"template": kept}},
         "revision": newest + 1,
     });
-    Record::Create { name, object }
+    (name, Record::Create(object))
 }
 
 /// The revisions to delete: the oldest beyond `kept`, never one that is in use.
@@ -96,37 +117,30 @@ impl<K: Workload> Turn<'_, K> {
         self.context.caches.revisions.by_index(&Index::Owner(uid))
     }
 
-    /// Makes the present template the newest revision. Returns its name.
+    /// Makes the present template the newest revision.
     ///
     /// # Errors
     /// What the API server answers.
-    pub(super) async fn record_revision(&self, template: &Value) -> Result<String, Error> {
-        let revisions = self.revisions();
+    pub(super) async fn record_revision(&self, history: &History) -> Result<(), Error> {
         let (shell, cache) = (&self.context.shell, &self.context.caches.revisions);
-        match plan_record(&self.meta, &controlled_by::<K>(&self.meta), &revisions, template) {
-            Record::Current(name) => Ok(name),
-            Record::Create { name, object } => {
-                shell.create(self.key, cache, object).await?;
-                Ok(name)
-            }
-            Record::Renumber { name, revision } => {
-                if let Some(found) = revisions.iter().find(|one| one.name() == name) {
-                    let patch = json!({"revision": revision});
-                    shell.patch(self.key, cache, &found.metadata, None, patch).await?;
-                }
-                Ok(name)
+        match &history.record {
+            Record::Nothing => {}
+            Record::Create(object) => drop(shell.create(self.key, cache, object.clone()).await?),
+            Record::Renumber { found, revision } => {
+                let patch = json!({"revision": revision});
+                shell.patch(self.key, cache, &found.metadata, None, patch).await?;
             }
         }
+        Ok(())
     }
 
     /// Deletes revisions that are neither used nor kept.
     ///
     /// # Errors
     /// What the API server answers.
-    pub(super) async fn trim_revisions(&self, used: &BTreeSet<String>, kept: Option<i32>) -> Result<(), Error> {
-        let kept = usize::try_from(kept.unwrap_or(10)).unwrap_or(usize::MAX);
+    pub(super) async fn trim_revisions(&self, history: &History) -> Result<(), Error> {
         let (shell, cache) = (&self.context.shell, &self.context.caches.revisions);
-        for one in surplus(&self.revisions(), used, kept) {
+        for one in &history.surplus {
             shell.delete(self.key, cache, &one.metadata, None).await?;
         }
         Ok(())
@@ -136,6 +150,7 @@ impl<K: Workload> Turn<'_, K> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::objects::StatefulSet;
 
     #[test]
     fn an_old_template_comes_back_under_its_old_name() {
@@ -146,32 +161,25 @@ mod tests {
         let (one, two) = (json!({"spec": {"image": "v1"}}), json!({"spec": {"image": "v2"}}));
         let mut revisions = Vec::new();
         for template in [&one, &two] {
-            let Record::Create { object, .. } = plan_record(&owner, &json!({}), &revisions, template) else {
+            let (name, Record::Create(mut object)) = record_of::<StatefulSet>(&owner, &revisions, template) else {
                 panic!("new")
             };
-            revisions.push(Arc::new(
-                serde_json::from_value::<ControllerRevision>(strip(object)).unwrap(),
-            ));
+            assert_eq!(object["metadata"]["name"], *name);
+            object["metadata"]["ownerReferences"] = Value::Null;
+            let revision: ControllerRevision = serde_json::from_value(object).unwrap();
+            revisions.push(Arc::new(revision));
         }
         assert_eq!(revisions[1].revision, 2);
-        assert_eq!(
-            plan_record(&owner, &json!({}), &revisions, &two),
-            Record::Current(revisions[1].name().to_owned())
-        );
-        let back = plan_record(&owner, &json!({}), &revisions, &one);
-        assert_eq!(
-            back,
-            Record::Renumber {
-                name: revisions[0].name().to_owned(),
-                revision: 3
-            }
-        );
+        let (name, record) = record_of::<StatefulSet>(&owner, &revisions, &two);
+        assert_eq!(name, revisions[1].name());
+        assert!(matches!(record, Record::Nothing));
+        let (name, record) = record_of::<StatefulSet>(&owner, &revisions, &one);
+        assert_eq!(name, revisions[0].name());
+        let Record::Renumber { found, revision } = record else {
+            panic!("renumbered")
+        };
+        assert_eq!((found.name(), revision), (name.as_str(), 3));
         let used = BTreeSet::from([revisions[0].name().to_owned()]);
         assert_eq!(surplus(&revisions, &used, 0).len(), 1);
-    }
-
-    fn strip(mut object: Value) -> Value {
-        object["metadata"]["ownerReferences"] = Value::Null;
-        object
     }
 }

@@ -18,7 +18,7 @@ use crate::objects::counts::count;
 use crate::objects::time::wake;
 use crate::objects::{Pod, StatefulSet, StatefulSetSpec, StatefulSetStatus, controlled_by};
 
-use super::history::HASH_LABEL;
+use super::history::{HASH_LABEL, History, record_of};
 use super::template::pod_from_template;
 use super::{Plan, Turn, Workload};
 
@@ -28,22 +28,35 @@ pub(crate) struct Observed<'a> {
     pub(crate) pods: &'a [Arc<Pod>],
     /// Name of the revision of the present template.
     pub(crate) update: &'a str,
-    /// Whether the revision that was complete last still exists.
-    pub(crate) current_exists: bool,
+    /// The template that was complete last, if its revision still exists.
+    pub(crate) current: Option<Value>,
 }
 
 /// One step.
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
-    Create { ordinal: i32, revision: String },
+    Create {
+        ordinal: i32,
+        /// Name of the revision of this template.
+        revision: String,
+        template: Value,
+    },
     Delete(Arc<Pod>),
 }
 
-/// What to do about its pods, and which revisions are in use then.
+/// What to do about its revisions and pods.
 #[derive(Default)]
 pub(crate) struct Steps {
     pub(crate) actions: Vec<Action>,
-    pub(crate) used_revisions: BTreeSet<String>,
+    /// Names of the revisions that are in use then.
+    used_revisions: BTreeSet<String>,
+    history: History,
+}
+
+/// A template and the name of its revision.
+struct Version<'a> {
+    name: &'a str,
+    template: &'a Value,
 }
 
 /// The ordinal in a pod's name, if the name is one of the set's.
@@ -71,23 +84,33 @@ pub(crate) fn plan(seen: &Observed<'_>, now: Timestamp) -> Plan<Steps, StatefulS
         .iter()
         .filter_map(|pod| Some((ordinal(set, pod)?, pod.clone())))
         .collect();
-    let current = if seen.current_exists {
-        set.status.current_revision.as_str()
-    } else {
-        seen.update
-    };
+    let (update, current) = versions(seen);
     let mut wake_at = None;
-    let status = status_of(seen, &pods, current, now, &mut wake_at);
+    let status = status_of(seen, &pods, current.name, now, &mut wake_at);
     let mut used_revisions: BTreeSet<String> = seen.pods.iter().map(|pod| revision(pod).to_owned()).collect();
     used_revisions.extend([seen.update.to_owned(), status.current_revision.clone()]);
     Plan {
         steps: Steps {
-            actions: decide(seen, &pods, current, now),
+            actions: decide(seen, &pods, &update, &current, now),
             used_revisions,
+            history: History::default(),
         },
         status: (status != set.status).then_some(status),
         wake_at,
     }
+}
+
+/// What the set says now, and what was complete last: the same, if that does not exist any more.
+fn versions<'a>(seen: &'a Observed<'_>) -> (Version<'a>, Version<'a>) {
+    let update = || Version {
+        name: seen.update,
+        template: &seen.set.spec.template,
+    };
+    let current = seen.current.as_ref().map(|template| Version {
+        name: &seen.set.status.current_revision,
+        template,
+    });
+    (update(), current.unwrap_or_else(update))
 }
 
 /// Which pods there should be, and how they are replaced.
@@ -114,19 +137,38 @@ impl Wanted {
             on_delete: spec.update_strategy.type_ == "OnDelete",
         }
     }
+
+    fn in_partition(&self, ordinal: i32) -> bool {
+        ordinal - self.first < self.partition
+    }
 }
 
 fn is_healthy(set: &StatefulSet, pod: &Pod, now: Timestamp) -> bool {
     !pod.is_terminating() && pod.is_available(set.spec.min_ready_seconds, now) == Ok(true)
 }
 
-fn decide(seen: &Observed<'_>, pods: &BTreeMap<i32, Arc<Pod>>, current: &str, now: Timestamp) -> Vec<Action> {
+fn decide(
+    seen: &Observed<'_>,
+    pods: &BTreeMap<i32, Arc<Pod>>,
+    update: &Version<'_>,
+    current: &Version<'_>,
+    now: Timestamp,
+) -> Vec<Action> {
     let mut actions = Vec::new();
     if seen.set.metadata.deletion_timestamp.is_some() {
         return actions;
     }
     let wanted = Wanted::of(&seen.set.spec);
-    let complete = fill(seen, &wanted, pods, current, now, &mut actions);
+    let new = |ordinal: i32| {
+        let old = !wanted.on_delete && wanted.in_partition(ordinal);
+        let version = if old { current } else { update };
+        Action::Create {
+            ordinal,
+            revision: version.name.to_owned(),
+            template: version.template.clone(),
+        }
+    };
+    let complete = fill(seen, &wanted, pods, new, now, &mut actions);
     let complete = complete && shrink(&wanted, pods, &mut actions);
     if complete && !wanted.on_delete && actions.is_empty() {
         actions.extend(replace_one(seen, &wanted, pods, now));
@@ -139,26 +181,18 @@ fn fill(
     seen: &Observed<'_>,
     wanted: &Wanted,
     pods: &BTreeMap<i32, Arc<Pod>>,
-    current: &str,
+    new: impl Fn(i32) -> Action,
     now: Timestamp,
     actions: &mut Vec<Action>,
 ) -> bool {
     for ordinal in wanted.first..wanted.end {
-        let in_partition = ordinal - wanted.first < wanted.partition;
         match pods.get(&ordinal) {
-            None => {
-                let old = !wanted.on_delete && in_partition;
-                let revision = if old { current } else { seen.update };
-                actions.push(Action::Create {
-                    ordinal,
-                    revision: revision.to_owned(),
-                });
-            }
+            None => actions.push(new(ordinal)),
             Some(pod) if pod.is_finished() && !pod.is_terminating() => actions.push(Action::Delete(pod.clone())),
             Some(pod) if wanted.one_by_one && !is_healthy(seen.set, pod, now) => {
                 // It never starts on the old template: only replacing it can help (k/k #67250).
                 let broken = !pod.is_terminating() && !pod.is_ready() && revision(pod) != seen.update;
-                if broken && !wanted.on_delete && !in_partition {
+                if broken && !wanted.on_delete && !wanted.in_partition(ordinal) {
                     actions.push(Action::Delete(pod.clone()));
                 }
                 return false;
@@ -253,18 +287,23 @@ impl Workload for StatefulSet {
         if set.metadata.deletion_timestamp.is_some() {
             return Ok(None);
         }
-        let update = turn.record_revision(&set.spec.template).await?;
-        let current = &set.status.current_revision;
+        let revisions = turn.revisions();
+        let (update, record) = record_of::<Self>(&set.metadata, &revisions, &set.spec.template);
+        let complete = revisions.iter().find(|one| one.name() == set.status.current_revision);
         let seen = Observed {
             set,
             pods: &turn.pods(),
             update: &update,
-            current_exists: turn.revisions().iter().any(|one| one.name() == current),
+            current: complete.map(|one| one.template()),
         };
-        Ok(Some(plan(&seen, turn.now)))
+        let mut plan = plan(&seen, turn.now);
+        let (used, kept) = (&plan.steps.used_revisions, set.spec.revision_history_limit);
+        plan.steps.history = History::new(record, &revisions, used, kept);
+        Ok(Some(plan))
     }
 
     async fn act(turn: &mut Turn<'_, Self>, steps: &Steps) -> Result<(), Error> {
+        turn.record_revision(&steps.history).await?;
         for action in &steps.actions {
             take_step(turn, action).await?;
         }
@@ -276,21 +315,21 @@ impl Workload for StatefulSet {
     }
 
     async fn finish(turn: &Turn<'_, Self>, plan: &Plan<Steps, StatefulSetStatus>, _: bool) -> Result<(), Error> {
-        let kept = turn.object.spec.revision_history_limit;
-        turn.trim_revisions(&plan.steps.used_revisions, kept).await
+        turn.trim_revisions(&plan.steps.history).await
     }
 }
 
 async fn take_step(turn: &Turn<'_, StatefulSet>, action: &Action) -> Result<(), Error> {
     let (set, shell, pods) = (&turn.object, &turn.context.shell, &turn.context.caches.pods);
     match action {
-        Action::Create { ordinal, revision } => {
-            let revisions = turn.revisions();
-            let kept = revisions.iter().find(|one| one.name() == revision);
-            let template = kept.map_or_else(|| set.spec.template.clone(), |one| one.template());
+        Action::Create {
+            ordinal,
+            revision,
+            template,
+        } => {
             create_claims(turn, *ordinal).await?;
             let created = shell
-                .create(turn.key, pods, pod(set, &template, *ordinal, revision))
+                .create(turn.key, pods, pod(set, template, *ordinal, revision))
                 .await;
             tell(turn, "create", &format!("Pod {}", pod_name(set, *ordinal)), created)
         }
@@ -433,11 +472,11 @@ mod tests {
             set,
             pods,
             update: "db-2",
-            current_exists: true,
+            current: Some(Value::Null),
         };
         let actions = plan(&seen, Timestamp::UNIX_EPOCH).steps.actions;
         let tell = |action: &Action| match action {
-            Action::Create { ordinal, revision } => format!("create {ordinal} {revision}"),
+            Action::Create { ordinal, revision, .. } => format!("create {ordinal} {revision}"),
             Action::Delete(pod) => format!("delete {}", pod.name()),
         };
         actions.iter().map(tell).collect()
