@@ -1,8 +1,9 @@
-//! The standard Kubernetes loops of the embedded cluster: `plan()` above, loop below, one file each.
+//! The standard Kubernetes loops of the embedded cluster: a pure `plan()`, and the loop that carries it out.
 //!
-//! All of them reach the API only through `kube::Client`. They share one cache per kind ([`loops::cache`]); each has a queue of keys
-//! ([`loops::queue`]) and a way to write ([`loops::shell`]) that remembers what it wrote until the cache shows it, because the bugs that
-//! lose pods in such loops are decisions on stale views.
+//! All of them reach the API only through `kube::Client`. [`start`] says which loop runs under which name, [`context`] what each
+//! of them is given, [`objects`] what they know of each kind. They are made of what is in [`loops`]: one cache per kind that all
+//! share, a queue of keys each, and a way to write that remembers what it wrote until the cache shows it, because the bugs
+//! that lose pods in such loops are decisions on stale views.
 
 mod context;
 mod error;

@@ -27,7 +27,7 @@ use crate::loops::cache::Cache;
 use crate::loops::events::Tone;
 use crate::loops::queue::Queue;
 use crate::objects::time::until;
-use crate::objects::{Index, Key, Kind, Pod};
+use crate::objects::{Index, Key, Kind};
 
 /// What to do next about one object.
 #[derive(Default)]
@@ -38,6 +38,12 @@ pub(crate) struct Plan<Steps, Status> {
     /// When to look again although nothing happens.
     pub(crate) wake_at: Option<Timestamp>,
 }
+
+/// The plan of a kind's loop.
+pub(crate) type PlanOf<K> = Plan<<K as Workload>::Steps, <K as Workload>::Status>;
+
+/// What came of a look at one object; none if it is left alone.
+pub(crate) type Decision<K> = Result<Option<PlanOf<K>>, Error>;
 
 /// A kind whose objects are made true by plan after plan.
 pub(crate) trait Workload: Kind {
@@ -54,9 +60,7 @@ pub(crate) trait Workload: Kind {
     fn watch(caches: &Caches, queue: &Arc<Queue>) -> impl Future<Output = ()> + Send;
 
     /// Observes and plans. None: the object is left alone.
-    fn decide(
-        turn: &Turn<'_, Self>,
-    ) -> impl Future<Output = Result<Option<Plan<Self::Steps, Self::Status>>, Error>> + Send;
+    fn decide(look: &Look<'_, Self>) -> impl Future<Output = Decision<Self>> + Send;
 
     /// Carries the steps out.
     fn act(turn: &mut Turn<'_, Self>, steps: &Self::Steps) -> impl Future<Output = Result<(), Error>> + Send;
@@ -78,7 +82,7 @@ pub(crate) trait Workload: Kind {
     /// What remains to be done at the end. `told`: the status was written.
     fn finish(
         turn: &Turn<'_, Self>,
-        plan: &Plan<Self::Steps, Self::Status>,
+        plan: &PlanOf<Self>,
         told: bool,
     ) -> impl Future<Output = Result<(), Error>> + Send {
         let _ = (turn, plan, told);
@@ -86,14 +90,21 @@ pub(crate) trait Workload: Kind {
     }
 }
 
-/// One look at one object.
+/// The first half of a turn: nothing is written before all is seen and decided.
+pub(crate) struct Look<'a, K> {
+    pub(crate) context: &'a Context,
+    pub(crate) key: &'a Key,
+    pub(crate) object: Arc<K>,
+    pub(crate) now: Timestamp,
+}
+
+/// The second half: what was decided is done.
 pub(crate) struct Turn<'a, K> {
     pub(crate) context: &'a Context,
     pub(crate) key: &'a Key,
     pub(crate) object: Arc<K>,
     /// The object's metadata, as of what this turn has written to it.
     pub(crate) meta: ObjectMeta,
-    pub(crate) now: Timestamp,
 }
 
 /// Runs the loop of one kind until shutdown.
@@ -113,33 +124,46 @@ async fn take_turn<K: Workload>(context: &Context, key: Key) -> Result<Option<Du
     let Some(object) = K::cache(&context.caches).get(&key) else {
         return Ok(None);
     };
+    let now = Timestamp::now();
+    let look = Look {
+        context,
+        key: &key,
+        object,
+        now,
+    };
+    let Some(mut plan) = K::decide(&look).await? else {
+        return Ok(None);
+    };
     let mut turn = Turn {
         context,
         key: &key,
-        meta: object.meta().clone(),
-        object,
-        now: Timestamp::now(),
-    };
-    let Some(mut plan) = K::decide(&turn).await? else {
-        return Ok(None);
+        meta: look.object.meta().clone(),
+        object: look.object,
     };
     let acted = K::act(&mut turn, &plan.steps).await;
     if let Err(error) = &acted {
-        plan.status = turn.object.status_after_failure(plan.status.take(), error, turn.now);
+        plan.status = turn.object.status_after_failure(plan.status.take(), error, now);
     }
     let told = turn.write_status(plan.status.as_ref()).await?;
     acted?;
     K::finish(&turn, &plan, told).await?;
-    Ok(plan.wake_at.map(|at| until(at, turn.now)))
+    Ok(plan.wake_at.map(|at| until(at, now)))
+}
+
+impl<K: Kind> Look<'_, K> {
+    /// What the object controls.
+    pub(crate) fn owned<D: Kind>(&self, cache: &Cache<D>) -> Vec<Arc<D>> {
+        let uid = self.object.meta().uid.clone().unwrap_or_default();
+        cache.by_index(&Index::Owner(uid))
+    }
+
+    /// What nobody controls in the object's namespace.
+    pub(crate) fn orphans<D: Kind>(&self, cache: &Cache<D>) -> Vec<Arc<D>> {
+        cache.by_index(&Index::Orphan(self.key.namespace.clone()))
+    }
 }
 
 impl<K: Workload> Turn<'_, K> {
-    /// The pods that the object controls.
-    pub(crate) fn pods(&self) -> Vec<Arc<Pod>> {
-        let uid = self.meta.uid.clone().unwrap_or_default();
-        self.context.caches.pods.by_index(&Index::Owner(uid))
-    }
-
     /// Tells users about the object.
     pub(crate) fn event(&self, tone: Tone, reason: &'static str, message: String) {
         self.context.shell.event::<K>(&self.meta, tone, reason, message);

@@ -18,7 +18,7 @@ use crate::scheduler::suits;
 
 use super::history::{HASH_LABEL, History, record_of};
 use super::template::pod_from_template;
-use super::{Plan, Turn, Workload};
+use super::{Decision, Look, Plan, PlanOf, Turn, Workload};
 
 /// A daemon stays through what drives other pods away: key, effect.
 const TOLERATED: [(&str, &str); 6] = [
@@ -224,25 +224,25 @@ impl Workload for DaemonSet {
         });
     }
 
-    async fn decide(turn: &Turn<'_, Self>) -> Result<Option<Plan<Steps, DaemonSetStatus>>, Error> {
-        let set = &turn.object;
+    async fn decide(look: &Look<'_, Self>) -> Decision<Self> {
+        let set = &look.object;
         if set.metadata.deletion_timestamp.is_some() {
             return Ok(None);
         }
-        let revisions = turn.revisions();
+        let revisions = look.owned(&look.context.caches.revisions);
         let (revision, record) = record_of::<Self>(&set.metadata, &revisions, &set.spec.template);
-        let mut nodes = turn.context.caches.nodes.all();
+        let mut nodes = look.context.caches.nodes.all();
         nodes.sort_by(|one, other| one.metadata.name.cmp(&other.metadata.name));
-        let pods = turn.pods();
+        let pods = look.owned(&look.context.caches.pods);
         let seen = Observed {
             set,
             nodes: &nodes,
             pods: &pods,
             hash: revision.rsplit_once('-').map_or("", |(_, hash)| hash),
         };
-        let mut plan = plan(&seen, turn.now)?;
+        let mut plan = plan(&seen, look.now)?;
         let hashes = pods.iter().filter_map(|pod| hash_of(pod));
-        let mut used: BTreeSet<String> = hashes.map(|hash| format!("{}-{hash}", turn.key.name)).collect();
+        let mut used: BTreeSet<String> = hashes.map(|hash| format!("{}-{hash}", look.key.name)).collect();
         used.insert(revision);
         plan.steps.history = History::new(record, &revisions, &used, set.spec.revision_history_limit);
         Ok(Some(plan))
@@ -263,7 +263,7 @@ impl Workload for DaemonSet {
         status.patch()
     }
 
-    async fn finish(turn: &Turn<'_, Self>, plan: &Plan<Steps, DaemonSetStatus>, _: bool) -> Result<(), Error> {
+    async fn finish(turn: &Turn<'_, Self>, plan: &PlanOf<Self>, _: bool) -> Result<(), Error> {
         turn.trim_revisions(&plan.steps.history).await
     }
 }

@@ -23,7 +23,7 @@ use crate::objects::{Deployment, DeploymentStatus, Index, Key, Pod, ReplicaSet, 
 
 use super::ownership::concerned;
 use super::template::without_hash;
-use super::{Plan, Turn, Workload};
+use super::{Decision, Look, Turn, Workload};
 
 use plan::{Action, Observed, plan};
 
@@ -54,22 +54,21 @@ impl Workload for Deployment {
         });
     }
 
-    async fn decide(turn: &Turn<'_, Self>) -> Result<Option<Plan<Vec<Action>, DeploymentStatus>>, Error> {
-        let (caches, deployment) = (&turn.context.caches, &turn.object);
-        let uid = turn.meta.uid.clone().unwrap_or_default();
-        let mut sets = caches.replica_sets.by_index(&Index::Owner(uid));
+    async fn decide(look: &Look<'_, Self>) -> Decision<Self> {
+        let (caches, deployment) = (&look.context.caches, &look.object);
+        let mut sets = look.owned(&caches.replica_sets);
         let old_pods = if deployment.is_recreate() {
             old_pods(caches, deployment, &sets)
         } else {
             0
         };
-        sets.extend(caches.replica_sets.by_index(&Index::Orphan(turn.key.namespace.clone())));
+        sets.extend(look.orphans(&caches.replica_sets));
         let seen = Observed {
             deployment,
             sets: &sets,
             old_pods,
         };
-        plan(&seen, turn.now).map(Some)
+        plan(&seen, look.now).map(Some)
     }
 
     async fn act(turn: &mut Turn<'_, Self>, steps: &Vec<Action>) -> Result<(), Error> {

@@ -21,7 +21,7 @@ use crate::objects::selector::Labels;
 use crate::objects::time::{seconds, wake, whole_seconds};
 use crate::objects::{Condition, Index, Key, Pod, PodDisruptionBudget, PodDisruptionBudgetStatus, controller_of};
 
-use super::{Plan, Turn, Workload};
+use super::{Decision, Look, Plan, Turn, Workload};
 
 /// An eviction that was granted but did not lead to a deletion counts this long, as in Kubernetes.
 const GRANTED: SignedDuration = SignedDuration::from_secs(120);
@@ -150,17 +150,17 @@ impl Workload for PodDisruptionBudget {
         queue.follow(&caches.pods, move |pod| selecting(&budgets, pod));
     }
 
-    async fn decide(turn: &Turn<'_, Self>) -> Result<Option<Plan<(), PodDisruptionBudgetStatus>>, Error> {
-        let (budget, namespace) = (&turn.object, &turn.key.namespace);
-        let all = turn.context.caches.pods.by_index(&Index::Namespace(namespace.clone()));
+    async fn decide(look: &Look<'_, Self>) -> Decision<Self> {
+        let (budget, namespace) = (&look.object, &look.key.namespace);
+        let all = look.context.caches.pods.by_index(&Index::Namespace(namespace.clone()));
         let counts = |pod: &Arc<Pod>| selects(budget, pod) && !pod.is_finished();
         let pods: Vec<Arc<Pod>> = all.into_iter().filter(counts).collect();
         let seen = Observed {
             budget,
             pods: &pods,
-            wanted: &wanted(turn.context, namespace, &pods).await?,
+            wanted: &wanted(look.context, namespace, &pods).await?,
         };
-        Ok(Some(plan(&seen, turn.now)))
+        Ok(Some(plan(&seen, look.now)))
     }
 
     async fn act(_: &mut Turn<'_, Self>, (): &()) -> Result<(), Error> {

@@ -7,7 +7,7 @@ use kube::api::ObjectMeta;
 use serde_json::{Value, json};
 
 use crate::Error;
-use crate::objects::{ControllerRevision, Index, Kind, controlled_by};
+use crate::objects::{ControllerRevision, Kind, controlled_by};
 
 use super::template::template_hash;
 use super::{Turn, Workload};
@@ -111,12 +111,6 @@ fn surplus(
 }
 
 impl<K: Workload> Turn<'_, K> {
-    /// The revisions of the object.
-    pub(super) fn revisions(&self) -> Vec<Arc<ControllerRevision>> {
-        let uid = self.meta.uid.clone().unwrap_or_default();
-        self.context.caches.revisions.by_index(&Index::Owner(uid))
-    }
-
     /// Makes the present template the newest revision.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use crate::objects::time::{wake, whole_seconds};
 use crate::objects::{Condition, Job, JobSpec, JobStatus, Pod, controlled_by};
 
 use super::template::pod_from_template;
-use super::{Plan, Turn, Workload};
+use super::{Decision, Look, Plan, PlanOf, Turn, Workload};
 
 /// Delay after the first failure; it doubles with each, up to the last: as documented.
 const RETRY_FIRST_SECONDS: i64 = 10;
@@ -213,8 +213,12 @@ impl Workload for Job {
         queue.follow_pods_of::<Self>(&caches.pods);
     }
 
-    async fn decide(turn: &Turn<'_, Self>) -> Result<Option<Plan<Steps, JobStatus>>, Error> {
-        Ok(Some(plan(&turn.object, &turn.pods(), turn.now)))
+    async fn decide(look: &Look<'_, Self>) -> Decision<Self> {
+        Ok(Some(plan(
+            &look.object,
+            &look.owned(&look.context.caches.pods),
+            look.now,
+        )))
     }
 
     async fn act(turn: &mut Turn<'_, Self>, steps: &Steps) -> Result<(), Error> {
@@ -235,7 +239,7 @@ impl Workload for Job {
         status.patch()
     }
 
-    async fn finish(turn: &Turn<'_, Self>, plan: &Plan<Steps, JobStatus>, told: bool) -> Result<(), Error> {
+    async fn finish(turn: &Turn<'_, Self>, plan: &PlanOf<Self>, told: bool) -> Result<(), Error> {
         if let Some(next) = plan.status.as_ref().filter(|_| told) {
             tell(turn, next);
         }

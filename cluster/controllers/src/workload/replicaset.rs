@@ -19,7 +19,7 @@ use crate::objects::{Condition, Index, Pod, ReplicaSet, ReplicaSetStatus, contro
 
 use super::ownership::{claim, concerned};
 use super::template::pod_from_template;
-use super::{Plan, Turn, Workload};
+use super::{Decision, Look, Plan, Turn, Workload};
 
 /// Kubernetes' burst limit: not more creations or deletions than this in one turn.
 const BURST: usize = 500;
@@ -187,16 +187,16 @@ impl Workload for ReplicaSet {
         queue.follow(&caches.pods, move |pod| concerned(pod, &sets, |set| &set.spec.selector));
     }
 
-    async fn decide(turn: &Turn<'_, Self>) -> Result<Option<Plan<Steps, ReplicaSetStatus>>, Error> {
-        let caches = &turn.context.caches;
-        let mut pods = turn.pods();
-        pods.extend(caches.pods.by_index(&Index::Orphan(turn.key.namespace.clone())));
+    async fn decide(look: &Look<'_, Self>) -> Decision<Self> {
+        let caches = &look.context.caches;
+        let mut pods = look.owned(&caches.pods);
+        pods.extend(look.orphans(&caches.pods));
         let seen = Observed {
-            set: &turn.object,
+            set: &look.object,
             pods: &pods,
-            related_on_node: &related_on_node(caches, &turn.object),
+            related_on_node: &related_on_node(caches, &look.object),
         };
-        plan(&seen, turn.now).map(Some)
+        plan(&seen, look.now).map(Some)
     }
 
     async fn act(turn: &mut Turn<'_, Self>, steps: &Steps) -> Result<(), Error> {
