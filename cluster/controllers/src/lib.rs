@@ -9,7 +9,6 @@ mod context;
 mod error;
 mod loops;
 mod objects;
-mod quantity;
 mod start;
 
 mod garbage;

@@ -12,7 +12,7 @@ mod namespace;
 mod node;
 pub(crate) mod pod;
 mod replicaset;
-mod requests;
+pub(crate) mod requests;
 mod revision;
 pub(crate) mod selector;
 mod statefulset;

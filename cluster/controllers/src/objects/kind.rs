@@ -1,6 +1,8 @@
 //! What all kinds have in common: how an object is named, found and trimmed.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+pub(crate) use afloat_words::owner::controller_of;
+use afloat_words::owner::controller_reference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -77,20 +79,9 @@ pub(crate) fn default_indexes(meta: &ObjectMeta) -> Vec<Index> {
     vec![Index::Namespace(namespace), by_owner]
 }
 
-/// The owner that manages the object, if any.
-pub(crate) fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
-    meta.owner_references
-        .as_ref()?
-        .iter()
-        .find(|owner| owner.controller == Some(true))
-}
-
 /// An owner reference that makes `meta` the controller.
 pub(crate) fn controlled_by<K: Resource<DynamicType = ()>>(meta: &ObjectMeta) -> Value {
-    json!({
-        "apiVersion": K::api_version(&()), "kind": K::kind(&()), "name": meta.name, "uid": meta.uid,
-        "controller": true, "blockOwnerDeletion": true,
-    })
+    json!(controller_reference(&K::api_version(&()), &K::kind(&()), meta))
 }
 
 /// Implements `kube::Resource` for a partial type with a `metadata` field.

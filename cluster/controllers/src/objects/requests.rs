@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use afloat_words::quantity::Quantity;
 use serde::Deserialize;
-
-use crate::quantity;
 
 /// A container, as far as it takes something from a node.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -59,6 +58,16 @@ pub(crate) struct Requests {
     pub(crate) host_ports: Vec<(String, String, u16)>,
 }
 
+/// Thousandths. What is no quantity is nothing; the API server refuses it.
+pub(crate) fn milli(text: &str) -> i64 {
+    text.parse().map_or(0, Quantity::milli)
+}
+
+/// Whole units.
+pub(crate) fn whole(text: &str) -> i64 {
+    text.parse().map_or(0, Quantity::value)
+}
+
 impl Requests {
     fn of(container: &Container) -> Self {
         let mut sum = Self::default();
@@ -91,11 +100,11 @@ impl Requests {
     /// Adds an amount of one resource.
     pub(super) fn add_one(&mut self, name: &str, text: &str) {
         match name {
-            "cpu" => self.cpu = self.cpu.saturating_add(quantity::milli(text).unwrap_or(0)),
-            "memory" => self.memory = self.memory.saturating_add(quantity::units(text).unwrap_or(0)),
+            "cpu" => self.cpu = self.cpu.saturating_add(milli(text)),
+            "memory" => self.memory = self.memory.saturating_add(whole(text)),
             _ => {
                 let entry = self.other.entry(name.to_owned()).or_default();
-                *entry = entry.saturating_add(quantity::milli(text).unwrap_or(0));
+                *entry = entry.saturating_add(milli(text));
             }
         }
     }

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use afloat_words::quantity::Quantity;
 use k8s_openapi::api::core::v1::NodeSelector;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
 use serde::Deserialize;
 use serde_json::Value;
-
-use crate::quantity;
 
 use super::kind::{Key, Kind, annotation, partial_kind};
 
@@ -227,9 +226,6 @@ impl StorageClass {
 }
 
 fn bytes(quantity: Option<&Value>) -> i64 {
-    match quantity {
-        Some(Value::String(text)) => quantity::units(text).unwrap_or(0),
-        Some(Value::Number(number)) => quantity::units(&number.to_string()).unwrap_or(0),
-        _ => 0,
-    }
+    let amount = quantity.and_then(|written| Quantity::of_json(written).ok());
+    amount.map_or(0, Quantity::value)
 }

@@ -2,17 +2,14 @@
 
 use std::time::Duration;
 
+/// A time as the API writes it.
+pub(crate) use afloat_words::time::whole_seconds as seconds;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// A time as it comes back from the API server, so that statuses can be compared.
 pub(crate) fn whole_seconds(now: Timestamp) -> Time {
     Time(Timestamp::from_second(now.as_second()).unwrap_or(now))
-}
-
-/// A time as the API writes it: whole seconds, UTC.
-pub(crate) fn seconds(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// Time from `now` to `at`, and a little more, so that it has passed then.

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use crate::objects::requests::{milli, whole};
 use crate::objects::{Node, Pod, Requests};
-use crate::quantity;
 
 use super::node::{NodeState, Share};
 use super::volumes::Storage;
@@ -64,14 +64,11 @@ impl Cluster {
         state.most_pods = 110;
         for (name, text) in resources {
             match name.as_str() {
-                "cpu" => state.allocatable.cpu = quantity::milli(text).unwrap_or(0),
-                "memory" => state.allocatable.memory = quantity::units(text).unwrap_or(0),
-                "pods" => state.most_pods = quantity::units(text).unwrap_or(0),
+                "cpu" => state.allocatable.cpu = milli(text),
+                "memory" => state.allocatable.memory = whole(text),
+                "pods" => state.most_pods = whole(text),
                 _ => {
-                    state
-                        .allocatable
-                        .other
-                        .insert(name.clone(), quantity::milli(text).unwrap_or(0));
+                    state.allocatable.other.insert(name.clone(), milli(text));
                 }
             }
         }

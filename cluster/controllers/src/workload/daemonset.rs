@@ -11,7 +11,7 @@ use crate::Error;
 use crate::context::Caches;
 use crate::loops::cache::Cache;
 use crate::loops::queue::Queue;
-use crate::objects::counts::scaled;
+use crate::objects::counts::{Round, scaled};
 use crate::objects::time::wake;
 use crate::objects::{DaemonSet, DaemonSetStatus, Key, Node, Pod, controlled_by};
 use crate::scheduler::suits;
@@ -179,7 +179,7 @@ fn outdated(seen: &Observed<'_>, kept: &[&Arc<Pod>], now: Timestamp, status: &Da
     let most = scaled(
         &most.unwrap_or(IntOrString::Int(1)),
         status.desired_number_scheduled,
-        true,
+        Round::Up,
     )
     .max(1);
     let mut room = most - status.number_unavailable;

@@ -16,7 +16,7 @@ use crate::loops::cache::Cache;
 use crate::loops::queue::Queue;
 use crate::loops::shell::dynamic;
 use crate::objects::condition::conditions_json;
-use crate::objects::counts::{count, scaled};
+use crate::objects::counts::{Round, count, scaled};
 use crate::objects::selector::Labels;
 use crate::objects::time::{seconds, wake, whole_seconds};
 use crate::objects::{Condition, Index, Key, Pod, PodDisruptionBudget, PodDisruptionBudgetStatus, controller_of};
@@ -122,12 +122,12 @@ fn expected_and_desired(seen: &Observed<'_>) -> (i32, i32) {
     match (&spec.max_unavailable, &spec.min_available) {
         (Some(most), _) => {
             let expected = controlled();
-            (expected, (expected - scaled(most, expected, true)).max(0))
+            (expected, (expected - scaled(most, expected, Round::Up)).max(0))
         }
         (None, Some(IntOrString::Int(least))) => (present, *least),
         (None, Some(percent)) => {
             let expected = controlled();
-            (expected, scaled(percent, expected, true))
+            (expected, scaled(percent, expected, Round::Up))
         }
         (None, None) => (present, 1),
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::objects::counts::scaled;
+use crate::objects::counts::{Round, scaled};
 use crate::objects::{Deployment, ReplicaSet, annotation};
 use crate::workload::template::without_hash;
 
@@ -35,8 +35,13 @@ impl Limits {
         }
         let quarter = IntOrString::String("25%".into());
         let rolling = deployment.spec.strategy.rolling_update.clone().unwrap_or_default();
-        let surge = scaled(rolling.max_surge.as_ref().unwrap_or(&quarter), replicas, true).max(0);
-        let mut unavailable = scaled(rolling.max_unavailable.as_ref().unwrap_or(&quarter), replicas, false).max(0);
+        let surge = scaled(rolling.max_surge.as_ref().unwrap_or(&quarter), replicas, Round::Up).max(0);
+        let mut unavailable = scaled(
+            rolling.max_unavailable.as_ref().unwrap_or(&quarter),
+            replicas,
+            Round::Down,
+        )
+        .max(0);
         if surge == 0 && unavailable == 0 {
             unavailable = 1;
         }
