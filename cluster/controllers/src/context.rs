@@ -1,15 +1,19 @@
 //! What every loop is given: options, caches, a way to write, and the end.
 
+use std::fmt::Display;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::Client;
+use afloat_watching::feed::Pauses;
+use afloat_watching::queue::Item;
+use afloat_watching::{Cache, Queue};
 use kube::runtime::watcher;
+use kube::{Api, Client};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::loops::cache::Cache;
+use crate::error::Error;
 use crate::loops::shell::Shell;
 use crate::objects::{
     Claim, ConfigMap, ControllerRevision, DaemonSet, Deployment, Job, Kind, Lease, Namespace, Node, Pod,
@@ -108,7 +112,10 @@ fn feed<K: Kind>(
     shutdown: &CancellationToken,
 ) -> Arc<Cache<K>> {
     let cache = Cache::new();
-    tasks.spawn(cache.clone().feed(client.clone(), config, shutdown.clone()));
+    let watched = cache
+        .clone()
+        .feed(Api::all(client.clone()), config, Pauses::Patient, shutdown.clone());
+    tasks.spawn(watched);
     cache
 }
 
@@ -119,4 +126,24 @@ pub(crate) struct Context {
     pub(crate) caches: Caches,
     pub(crate) options: Arc<Options>,
     pub(crate) shutdown: CancellationToken,
+}
+
+impl Context {
+    /// Works off keys, `width` at a time, until shutdown. `work` says when to look at the key again without being asked.
+    pub(crate) async fn work_off<T, F, Fut>(&self, queue: &Queue<T>, width: usize, work: F)
+    where
+        T: Item + Display,
+        F: Fn(T) -> Fut,
+        Fut: Future<Output = Result<Option<Duration>, Error>>,
+    {
+        let name = self.shell.name;
+        let failed = |key: &T, error: Error| {
+            if error.is_conflict() {
+                tracing::debug!(controller = name, %key, error = error.told(), "decided on an older state, will decide again");
+            } else {
+                tracing::warn!(controller = name, %key, error = error.told(), "will try again");
+            }
+        };
+        queue.work_off(width, &self.shutdown, work, failed).await;
+    }
 }

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use afloat_watching::Queue;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Client;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
@@ -20,9 +21,7 @@ use tokio::sync::Notify;
 use crate::context::Context;
 use crate::error::{Error, Unfinished};
 use crate::loops::answer::is_status;
-use crate::loops::queue::Queue;
 use crate::loops::shell::dynamic;
-use crate::objects::Key;
 
 use graph::{Node, Step};
 use shared::Shared;
@@ -36,7 +35,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(2);
 pub(crate) async fn run_garbage_collector(context: Context) -> Result<(), Error> {
     let shared = Arc::new(Shared {
         graph: Mutex::default(),
-        queue: Queue::new(),
+        queue: Queue::default(),
         kinds: Mutex::default(),
         kinds_changed: Notify::new(),
     });
@@ -46,19 +45,16 @@ pub(crate) async fn run_garbage_collector(context: Context) -> Result<(), Error>
     let mut monitors = monitor::Monitors::new(context.shell.client.clone(), shared.clone(), stop);
     monitors.refresh().await?;
     monitors.settle().await;
-    let collecting = shared
-        .queue
-        .run(context.shell.name, PARALLEL, &context.shutdown, |key| {
-            collect(&context, &shared, key)
-        });
+    let work = |uid: String| collect(&context, &shared, uid);
+    let collecting = context.work_off(&shared.queue, PARALLEL, work);
     tokio::select! {
         () = collecting => Ok(()),
         () = monitors.follow() => Ok(()),
     }
 }
 
-async fn collect(context: &Context, shared: &Shared, key: Key) -> Result<Option<Duration>, Error> {
-    let (client, uid) = (&context.shell.client, &key.name);
+async fn collect(context: &Context, shared: &Shared, uid: String) -> Result<Option<Duration>, Error> {
+    let (client, uid) = (&context.shell.client, uid.as_str());
     let (mut node, mut step) = {
         let graph = shared.graph();
         let Some(node) = graph.get(uid).cloned() else {
@@ -147,11 +143,7 @@ async fn exists(client: &Client, shared: &Shared, node: &Node, owner: &OwnerRefe
         }
         .into());
     };
-    let namespace = if kind.namespaced {
-        node.key.namespace.as_str()
-    } else {
-        ""
-    };
+    let namespace = if kind.namespaced { &*node.key.namespace } else { "" };
     if kind.namespaced && namespace.is_empty() {
         // A cluster-wide object cannot be owned by a namespaced one; Kubernetes leaves such alone, too.
         return Ok(true);

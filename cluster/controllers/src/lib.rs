@@ -1,9 +1,9 @@
 //! The standard Kubernetes loops of the embedded cluster: a pure `plan()`, and the loop that carries it out.
 //!
 //! All of them reach the API only through `kube::Client`. [`start`] says which loop runs under which name, [`context`] what each
-//! of them is given, [`objects`] what they know of each kind. They are made of what is in [`loops`]: one cache per kind that all
-//! share, a queue of keys each, and a way to write that remembers what it wrote until the cache shows it, because the bugs
-//! that lose pods in such loops are decisions on stale views.
+//! of them is given, [`objects`] what they know of each kind. They stand on `afloat_watching`: one cache per kind that all share,
+//! a queue of keys each, and a ledger of own writes, without which none gets a view to decide on, because the bugs that lose
+//! pods in such loops are decisions on stale views. What else every loop needs is in [`loops`].
 
 mod context;
 mod error;

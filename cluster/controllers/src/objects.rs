@@ -24,7 +24,7 @@ pub(crate) use condition::Condition;
 pub(crate) use daemonset::{DaemonSet, DaemonSetStatus};
 pub(crate) use deployment::{Deployment, DeploymentStatus};
 pub(crate) use job::{Job, JobSpec, JobStatus};
-pub(crate) use kind::{Index, Key, Kind, LAST_APPLIED, annotation, controlled_by, controller_of};
+pub(crate) use kind::{Index, Key, Kind, LAST_APPLIED, annotation, controlled_by, controller_of, uid_of};
 pub(crate) use namespace::{ConfigMap, Namespace, ServiceAccount};
 pub(crate) use node::{Lease, Node, Taint, covers, tolerates};
 pub(crate) use pod::Pod;

@@ -17,17 +17,17 @@ mod template;
 use std::sync::Arc;
 use std::time::Duration;
 
+use afloat_watching::cache::Group;
+use afloat_watching::{Cache, Looking, Queue, View, Writing};
 use jiff::Timestamp;
 use kube::api::ObjectMeta;
 use serde_json::Value;
 
 use crate::Error;
 use crate::context::{Caches, Context};
-use crate::loops::cache::Cache;
 use crate::loops::events::Tone;
-use crate::loops::queue::Queue;
 use crate::objects::time::until;
-use crate::objects::{Index, Key, Kind};
+use crate::objects::{Index, Key, Kind, uid_of};
 
 /// What to do next about one object.
 #[derive(Default)]
@@ -96,6 +96,7 @@ pub(crate) struct Look<'a, K> {
     pub(crate) key: &'a Key,
     pub(crate) object: Arc<K>,
     pub(crate) now: Timestamp,
+    pub(crate) looking: Looking<'a>,
 }
 
 /// The second half: what was decided is done.
@@ -105,31 +106,34 @@ pub(crate) struct Turn<'a, K> {
     pub(crate) object: Arc<K>,
     /// The object's metadata, as of what this turn has written to it.
     pub(crate) meta: ObjectMeta,
+    pub(crate) writing: Writing<'a>,
 }
 
 /// Runs the loop of one kind until shutdown.
 pub(crate) async fn run_workload<K: Workload>(context: Context) -> Result<(), Error> {
-    let queue = Queue::new();
+    let queue = Arc::new(Queue::default());
     let objects = K::cache(&context.caches);
     objects.ready().await;
     K::watch(&context.caches, &queue).await;
     queue.follow(objects, |object| Some(Key::of(object.meta())));
     let work = |key| take_turn::<K>(&context, key);
-    queue.run(context.shell.name, K::WIDTH, &context.shutdown, work).await;
+    context.work_off(&queue, K::WIDTH, work).await;
     Ok(())
 }
 
 async fn take_turn<K: Workload>(context: &Context, key: Key) -> Result<Option<Duration>, Error> {
-    context.shell.settle(&key).await?;
-    let Some(object) = K::cache(&context.caches).get(&key) else {
+    let looking = context.shell.settle(&key).await?;
+    let Some(object) = looking.at(K::cache(&context.caches)).get(&key) else {
         return Ok(None);
     };
+    let object = object.to_tell();
     let now = Timestamp::now();
     let look = Look {
         context,
         key: &key,
         object,
         now,
+        looking,
     };
     let Some(mut plan) = K::decide(&look).await? else {
         return Ok(None);
@@ -139,6 +143,7 @@ async fn take_turn<K: Workload>(context: &Context, key: Key) -> Result<Option<Du
         key: &key,
         meta: look.object.meta().clone(),
         object: look.object,
+        writing: look.looking.write(),
     };
     let acted = K::act(&mut turn, &plan.steps).await;
     if let Err(error) = &acted {
@@ -151,15 +156,24 @@ async fn take_turn<K: Workload>(context: &Context, key: Key) -> Result<Option<Du
 }
 
 impl<K: Kind> Look<'_, K> {
-    /// What the object controls.
-    pub(crate) fn owned<D: Kind>(&self, cache: &Cache<D>) -> Vec<Arc<D>> {
-        let uid = self.object.meta().uid.clone().unwrap_or_default();
-        cache.by_index(&Index::Owner(uid))
+    /// What a cache shows.
+    pub(crate) fn at<'l, D: Kind>(&'l self, cache: &'l Cache<D>) -> View<'l, D> {
+        self.looking.at(cache)
     }
 
-    /// What nobody controls in the object's namespace.
-    pub(crate) fn orphans<D: Kind>(&self, cache: &Cache<D>) -> Vec<Arc<D>> {
-        cache.by_index(&Index::Orphan(self.key.namespace.clone()))
+    /// What the object controls.
+    pub(crate) fn owned<'l, D: Kind>(&'l self, cache: &'l Cache<D>) -> Group<'l, D> {
+        self.at(cache).group(&self.owner())
+    }
+
+    /// What the object controls, and what nobody controls in its namespace.
+    pub(crate) fn owned_and_orphans<'l, D: Kind>(&'l self, cache: &'l Cache<D>) -> Group<'l, D> {
+        let orphans = Index::Orphan(self.key.namespace.clone());
+        self.at(cache).groups(&[self.owner(), orphans])
+    }
+
+    fn owner(&self) -> Index {
+        Index::Owner(uid_of(self.object.meta()).into())
     }
 }
 
@@ -176,7 +190,10 @@ impl<K: Workload> Turn<'_, K> {
         };
         let (shell, cache) = (&self.context.shell, K::cache(&self.context.caches));
         let patch = self.object.status_patch(status);
-        match shell.patch(self.key, cache, &self.meta, Some("status"), patch).await {
+        match shell
+            .patch(&self.writing, cache, &self.meta, Some("status"), patch)
+            .await
+        {
             // Changed or gone meanwhile: the change itself brings us back.
             Err(error) if error.is_conflict() => Ok(false),
             other => other.map(|_| true),

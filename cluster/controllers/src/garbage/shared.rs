@@ -2,20 +2,19 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use afloat_watching::{Queue, Urgency};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use tokio::sync::Notify;
 
 use crate::loops::discovery::Discovered;
-use crate::loops::queue::Queue;
-use crate::objects::Key;
 
 use super::graph::Graph;
 
 /// What the collector and its monitors share.
 pub(super) struct Shared {
     pub(super) graph: Mutex<Graph>,
-    /// Keys are uids.
-    pub(super) queue: Arc<Queue>,
+    /// Uids of objects to look at.
+    pub(super) queue: Queue<String>,
     /// Kinds by apiVersion (of any served version of the group) and kind.
     pub(super) kinds: Mutex<Vec<Arc<Discovered>>>,
     /// A custom kind came or went.
@@ -29,7 +28,7 @@ impl Shared {
 
     pub(super) fn look_at(&self, uids: Vec<String>) {
         for uid in uids {
-            self.queue.add(Key::new("", &uid));
+            self.queue.add(uid, Urgency::Now);
         }
     }
 

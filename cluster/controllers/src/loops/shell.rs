@@ -1,10 +1,10 @@
 //! How loops write: each write names the uid or resourceVersion it was decided on, and is remembered until the cache shows it.
 
-use std::collections::HashMap;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use afloat_watching::{Cache, Ledger, Looking, Writing, Written};
+use afloat_words::revision::revision_of;
 use kube::api::{
     ApiResource, DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams, Preconditions,
     PropagationPolicy,
@@ -15,22 +15,19 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Unfinished};
 use crate::loops::answer::is_status;
-use crate::loops::cache::{Cache, Written, revision_of};
 use crate::loops::events::{Recorder, Tone};
 use crate::objects::{Key, Kind};
 
 /// How long to wait for the cache before backing off; the decision waits either way.
 const SIGHT_LIMIT: Duration = Duration::from_secs(15);
 
-type Sight = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
-
 /// One loop's way to the API server.
 #[derive(Clone)]
 pub(crate) struct Shell {
     pub(crate) client: Client,
     pub(crate) name: &'static str,
-    /// Per key: what has been written on its behalf and not been seen yet.
-    unseen: Arc<Mutex<HashMap<Key, Vec<Sight>>>>,
+    /// What has been written and not been seen yet.
+    ledger: Arc<Ledger>,
     recorder: Recorder,
 }
 
@@ -39,9 +36,18 @@ impl Shell {
         Self {
             client,
             name,
-            unseen: Arc::default(),
+            ledger: Arc::default(),
             recorder,
         }
+    }
+
+    /// Begins a turn about `key`, once the caches show everything that was written in the turns before.
+    ///
+    /// # Errors
+    /// [`Error::Stale`] if that takes too long; call it again before deciding.
+    pub(crate) async fn settle(&self, key: &Key) -> Result<Looking<'_>, Error> {
+        let settled = self.ledger.settled(key, SIGHT_LIMIT).await;
+        settled.map_err(|_| Error::Stale(self.name))
     }
 
     /// An `Api` for kind `K` in the namespace (all or cluster scope if empty), speaking JSON.
@@ -54,60 +60,20 @@ impl Shell {
         dynamic(&self.client, resource, namespace)
     }
 
-    /// Remembers a write for `owner`, until `cache` shows it.
-    pub(crate) fn expect<K: Kind>(&self, owner: &Key, cache: &Arc<Cache<K>>, written: Written) {
-        let (cache, lists) = (cache.clone(), cache.lists_begun());
-        let sight: Sight = Arc::new(move || {
-            let (cache, written) = (cache.clone(), written.clone());
-            Box::pin(async move { cache.saw(&written, lists).await })
-        });
-        let mut unseen = self.unseen.lock().unwrap_or_else(PoisonError::into_inner);
-        unseen.entry(owner.clone()).or_default().push(sight);
-    }
-
-    /// Waits until the caches show everything written for `owner`.
-    ///
-    /// # Errors
-    /// [`Error::Stale`] if that takes too long; call it again before deciding.
-    pub(crate) async fn settle(&self, owner: &Key) -> Result<(), Error> {
-        let pending = self
-            .unseen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(owner)
-            .unwrap_or_default();
-        let deadline = tokio::time::Instant::now() + SIGHT_LIMIT;
-        for (at, sight) in pending.iter().enumerate() {
-            if tokio::time::timeout_at(deadline, sight()).await.is_err() {
-                let mut unseen = self.unseen.lock().unwrap_or_else(PoisonError::into_inner);
-                unseen
-                    .entry(owner.clone())
-                    .or_default()
-                    .extend(pending.iter().skip(at).cloned());
-                return Err(Error::Stale(self.name));
-            }
-        }
-        Ok(())
-    }
-
-    /// Creates an object on behalf of `owner`.
+    /// Creates an object.
     ///
     /// # Errors
     /// What the API server answers.
     pub(crate) async fn create<K: Kind>(
         &self,
-        owner: &Key,
+        writing: &Writing<'_>,
         cache: &Arc<Cache<K>>,
         object: Value,
     ) -> Result<ObjectMeta, Error> {
         let object = typed::<K>(object)?;
         let namespace = object.metadata.namespace.clone().unwrap_or_default();
-        let created = self
-            .api::<K>(&namespace)
-            .create(&PostParams::default(), &object)
-            .await?;
-        self.expect(owner, cache, Written::Revision(revision_of(&created.metadata)));
-        Ok(created.metadata)
+        let created = self.api::<K>(&namespace).create(&PostParams::default(), &object).await;
+        note(writing, cache, created)
     }
 
     /// Merge-patches the object that `meta` was read from; a conflict if it has changed since.
@@ -116,14 +82,14 @@ impl Shell {
     /// What the API server answers.
     pub(crate) async fn patch<K: Kind>(
         &self,
-        owner: &Key,
+        writing: &Writing<'_>,
         cache: &Arc<Cache<K>>,
         meta: &ObjectMeta,
         subresource: Option<&str>,
         patch: Value,
     ) -> Result<ObjectMeta, Error> {
         let patch = Patch::Merge(decided_on(meta, patch));
-        self.send_patch(owner, cache, meta, subresource, &patch).await
+        self.send_patch(writing, cache, meta, subresource, &patch).await
     }
 
     /// The same with a strategic merge patch: lists of named things are merged.
@@ -132,19 +98,19 @@ impl Shell {
     /// What the API server answers.
     pub(crate) async fn patch_strategic<K: Kind>(
         &self,
-        owner: &Key,
+        writing: &Writing<'_>,
         cache: &Arc<Cache<K>>,
         meta: &ObjectMeta,
         subresource: Option<&str>,
         patch: Value,
     ) -> Result<ObjectMeta, Error> {
         let patch = Patch::Strategic(decided_on(meta, patch));
-        self.send_patch(owner, cache, meta, subresource, &patch).await
+        self.send_patch(writing, cache, meta, subresource, &patch).await
     }
 
     async fn send_patch<K: Kind>(
         &self,
-        owner: &Key,
+        writing: &Writing<'_>,
         cache: &Arc<Cache<K>>,
         meta: &ObjectMeta,
         subresource: Option<&str>,
@@ -154,11 +120,10 @@ impl Shell {
         let api = self.api::<K>(&key.namespace);
         let params = PatchParams::default();
         let patched = match subresource {
-            Some(name) => api.patch_subresource(name, &key.name, &params, patch).await?,
-            None => api.patch(&key.name, &params, patch).await?,
+            Some(name) => api.patch_subresource(name, &key.name, &params, patch).await,
+            None => api.patch(&key.name, &params, patch).await,
         };
-        self.expect(owner, cache, Written::Revision(revision_of(&patched.metadata)));
-        Ok(patched.metadata)
+        note(writing, cache, patched)
     }
 
     /// Deletes exactly the object that `meta` was read from. One that is gone already is fine.
@@ -167,7 +132,7 @@ impl Shell {
     /// What the API server answers.
     pub(crate) async fn delete<K: Kind>(
         &self,
-        owner: &Key,
+        writing: &Writing<'_>,
         cache: &Arc<Cache<K>>,
         meta: &ObjectMeta,
         grace: Option<u32>,
@@ -177,16 +142,10 @@ impl Shell {
         match self.api::<K>(&key.namespace).delete(&key.name, &params).await {
             Ok(_) => {}
             Err(error) if is_status(&error, 404) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => return note(writing, cache, Err(error)).map(drop),
         }
-        self.expect(
-            owner,
-            cache,
-            Written::Deletion {
-                key,
-                uid: meta.uid.clone().unwrap_or_default(),
-            },
-        );
+        let uid = meta.uid.clone().unwrap_or_default();
+        writing.wrote(cache, Written::Gone { key, uid });
         Ok(())
     }
 
@@ -204,7 +163,7 @@ impl Shell {
         } else {
             Err(Unfinished::OwnerIsLeaving {
                 kind: K::kind(&()).into_owned(),
-                name: key.name,
+                name: key.name.to_string(),
             }
             .into())
         }
@@ -265,6 +224,26 @@ pub(crate) fn decided_on(meta: &ObjectMeta, mut patch: Value) -> Value {
         }
     }
     patch
+}
+
+/// Notes what came of a write. One that was not answered may have been done.
+fn note<K: Kind>(
+    writing: &Writing<'_>,
+    cache: &Arc<Cache<K>>,
+    outcome: kube::Result<DynamicObject>,
+) -> Result<ObjectMeta, Error> {
+    match outcome {
+        Ok(written) => {
+            writing.wrote(cache, Written::Version(revision_of(&written.metadata)));
+            Ok(written.metadata)
+        }
+        Err(error) => {
+            if !matches!(error, kube::Error::Api(_)) {
+                writing.wrote(cache, Written::Unknown);
+            }
+            Err(error.into())
+        }
+    }
 }
 
 /// Fills in apiVersion and kind.

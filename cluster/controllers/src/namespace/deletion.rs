@@ -1,7 +1,9 @@
 //! A namespace that is being deleted loses all its objects, and then its last finalizer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use afloat_watching::Queue;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Event;
 use kube::api::{DeleteParams, DynamicObject, ListParams, PartialObjectMeta, PropagationPolicy};
@@ -46,7 +48,7 @@ pub(crate) fn plan(namespace: &Namespace, left: Option<usize>) -> Plan {
 
 /// Runs the loop until shutdown.
 pub(crate) async fn run_namespace_deletion(context: Context) -> Result<(), Error> {
-    let queue = crate::loops::queue::Queue::new();
+    let queue = Arc::new(Queue::default());
     context.caches.namespaces.ready().await;
     queue.follow(&context.caches.namespaces, |namespace| {
         namespace
@@ -55,18 +57,14 @@ pub(crate) async fn run_namespace_deletion(context: Context) -> Result<(), Error
             .is_some()
             .then(|| Key::of(&namespace.metadata))
     });
-    queue
-        .run(context.shell.name, 4, &context.shutdown, |key| {
-            sync_namespace(&context, key)
-        })
-        .await;
+    context.work_off(&queue, 4, |key| sync_namespace(&context, key)).await;
     Ok(())
 }
 
 async fn sync_namespace(context: &Context, key: Key) -> Result<Option<Duration>, Error> {
     let caches = &context.caches;
-    context.shell.settle(&key).await?;
-    let Some(namespace) = caches.namespaces.get(&key) else {
+    let looking = context.shell.settle(&key).await?;
+    let Some(namespace) = looking.at(&caches.namespaces).get(&key) else {
         return Ok(None);
     };
     if plan(&namespace, None) == Plan::Leave {

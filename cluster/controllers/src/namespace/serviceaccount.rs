@@ -1,7 +1,9 @@
 //! Every namespace gets a ServiceAccount `default`, and the certificate authority as ConfigMap `kube-root-ca.crt`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use afloat_watching::Queue;
 use serde_json::{Value, json};
 
 use crate::Error;
@@ -48,7 +50,7 @@ pub(crate) fn plan(
 
 /// Runs the loop until shutdown.
 pub(crate) async fn run_default_accounts(context: Context) -> Result<(), Error> {
-    let queue = crate::loops::queue::Queue::new();
+    let queue = Arc::new(Queue::default());
     let caches = &context.caches;
     caches.namespaces.ready().await;
     caches.service_accounts.ready().await;
@@ -56,11 +58,7 @@ pub(crate) async fn run_default_accounts(context: Context) -> Result<(), Error> 
     queue.follow(&caches.namespaces, |namespace| Some(Key::of(&namespace.metadata)));
     queue.follow(&caches.service_accounts, |account| namespace_of(&account.metadata));
     queue.follow(&caches.root_cas, |map| namespace_of(&map.metadata));
-    queue
-        .run(context.shell.name, 4, &context.shutdown, |key| {
-            sync_accounts(&context, key)
-        })
-        .await;
+    context.work_off(&queue, 4, |key| sync_accounts(&context, key)).await;
     Ok(())
 }
 
@@ -70,25 +68,29 @@ fn namespace_of(meta: &kube::api::ObjectMeta) -> Option<Key> {
 
 async fn sync_accounts(context: &Context, key: Key) -> Result<Option<Duration>, Error> {
     let (shell, caches) = (&context.shell, &context.caches);
-    shell.settle(&key).await?;
-    let namespace = caches.namespaces.get(&key);
-    let account = caches.service_accounts.get(&Key::new(&key.name, ACCOUNT));
-    let root_ca = caches.root_cas.get(&Key::new(&key.name, ROOT_CA));
+    let looking = shell.settle(&key).await?;
+    let namespace = looking.at(&caches.namespaces).get(&key);
+    let account = looking
+        .at(&caches.service_accounts)
+        .get(&Key::new(key.name.clone(), ACCOUNT));
+    let root_ca = looking.at(&caches.root_cas).get(&Key::new(key.name.clone(), ROOT_CA));
     let authority = context.options.cluster_ca.as_deref();
     let plan = plan(namespace.as_deref(), account.as_deref(), root_ca.as_deref(), authority);
+    let root_ca = root_ca.map(|map| map.metadata.clone());
+    let (writing, namespace) = (looking.write(), &*key.name);
     if plan.account {
-        let object = json!({"metadata": {"name": ACCOUNT, "namespace": key.name}});
-        shell.create(&key, &caches.service_accounts, object).await?;
+        let object = json!({"metadata": {"name": ACCOUNT, "namespace": namespace}});
+        shell.create(&writing, &caches.service_accounts, object).await?;
     }
     let data: Value = json!({"ca.crt": authority});
     match (plan.root_ca, root_ca) {
         (Some(Write::Create), _) => {
-            let object = json!({"metadata": {"name": ROOT_CA, "namespace": key.name}, "data": data});
-            shell.create(&key, &caches.root_cas, object).await?;
+            let object = json!({"metadata": {"name": ROOT_CA, "namespace": namespace}, "data": data});
+            shell.create(&writing, &caches.root_cas, object).await?;
         }
-        (Some(Write::Update), Some(map)) => {
+        (Some(Write::Update), Some(meta)) => {
             shell
-                .patch(&key, &caches.root_cas, &map.metadata, None, json!({"data": data}))
+                .patch(&writing, &caches.root_cas, &meta, None, json!({"data": data}))
                 .await?;
         }
         _ => {}

@@ -9,20 +9,17 @@ mod state;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use backon::ExponentialBuilder;
+use afloat_watching::Cache;
+use afloat_watching::feed::{self, Pauses, follow};
 use futures::stream::{BoxStream, StreamExt, select_all};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, PostParams, Preconditions};
-use kube::runtime::WatchStreamExt;
-use kube::runtime::utils::ResetTimerBackoff;
-use kube::runtime::watcher::{Config, Event, ExponentialBackoff, watcher};
-use kube::{Api, Client, Resource, ResourceExt};
-use serde::de::DeserializeOwned;
+use kube::runtime::watcher::Config;
+use kube::{Api, Client, ResourceExt};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -33,7 +30,6 @@ use view::{Key, Pod, ServiceView};
 
 use crate::Error;
 use crate::context::Context;
-use crate::loops::cache::Cache;
 use crate::objects::{self, Pod as SharedPod};
 
 /// Services that are written for at the same time.
@@ -118,8 +114,8 @@ impl Changed {
         let keys = std::mem::take(&mut *self.keys.lock().unwrap_or_else(PoisonError::into_inner));
         let now = Instant::now();
         for key in keys {
-            let pod = pods.get(&key).map(|pod| Pod::from(&*pod));
-            state.pod((key.namespace, key.name), pod, now);
+            let pod = pods.peek(&key).map(|pod| Pod::from(&*pod));
+            state.pod((key.namespace.to_string(), key.name.to_string()), pod, now);
         }
     }
 }
@@ -200,69 +196,29 @@ async fn act(api: &Api<EndpointSlice>, action: &Action) -> kube::Result<Written>
 
 fn services(client: &Client) -> BoxStream<'static, Seen> {
     let api: Api<Service> = Api::all(client.clone());
-    follow(
-        api,
-        Config::default(),
-        |service| ServiceView::new(&service),
-        Seen::Services,
-        Seen::Service,
-    )
+    let read = |service: Service| (key_of(&service), ServiceView::new(&service));
+    let seen = follow(api, Config::default(), Pauses::Quick, read).map(|seen| match seen {
+        feed::Seen::Listed(all) => {
+            Seen::Services(all.into_iter().filter_map(|(key, view)| Some((key, view?))).collect())
+        }
+        feed::Seen::Changed((key, view)) => Seen::Service(key, view),
+        feed::Seen::Gone((key, _)) => Seen::Service(key, None),
+    });
+    seen.boxed()
 }
 
 fn slices(client: &Client) -> BoxStream<'static, Seen> {
     let api: Api<EndpointSlice> = Api::all(client.clone());
     let ours = Config::default().labels(&format!("{MANAGED_BY}={CONTROLLER}"));
-    follow(api, ours, Some, Seen::Slices, |key, slice| {
-        Seen::Slice(key, slice.map(Box::new))
-    })
-}
-
-/// One kind's watch, trimmed; a list comes as one event. It begins anew, after a pause, whenever it breaks.
-fn follow<K, V>(
-    api: Api<K>,
-    config: Config,
-    trim: impl Fn(K) -> Option<V> + Send + 'static,
-    list: impl Fn(BTreeMap<Key, V>) -> Seen + Send + 'static,
-    single: impl Fn(Key, Option<V>) -> Seen + Send + 'static,
-) -> BoxStream<'static, Seen>
-where
-    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
-    V: Send + 'static,
-{
-    let key = |object: &K| (object.namespace().unwrap_or_default(), object.name_any());
-    let mut listed = BTreeMap::new();
-    let seen = watcher(api, config).backoff(pauses()).filter_map(move |event| {
-        let seen = match event {
-            Err(error) => {
-                tracing::debug!(%error, "watch broken, trying again");
-                None
-            }
-            Ok(Event::Init) => {
-                listed = BTreeMap::new();
-                None
-            }
-            Ok(Event::InitApply(object)) => {
-                let key = key(&object);
-                listed.extend(trim(object).map(|value| (key, value)));
-                None
-            }
-            Ok(Event::InitDone) => Some(list(std::mem::take(&mut listed))),
-            Ok(Event::Apply(object)) => Some(single(key(&object), trim(object))),
-            Ok(Event::Delete(object)) => Some(single(key(&object), None)),
-        };
-        std::future::ready(seen)
+    let read = |slice: EndpointSlice| (key_of(&slice), Box::new(slice));
+    let seen = follow(api, ours, Pauses::Quick, read).map(|seen| match seen {
+        feed::Seen::Listed(all) => Seen::Slices(all.into_iter().map(|(key, slice)| (key, *slice)).collect()),
+        feed::Seen::Changed((key, slice)) => Seen::Slice(key, Some(slice)),
+        feed::Seen::Gone((key, _)) => Seen::Slice(key, None),
     });
     seen.boxed()
 }
 
-/// Pauses between attempts of a watch: from 30 ms, doubling to 2 s, each up to twice as long by chance, so that not all begin anew at once.
-fn pauses() -> ResetTimerBackoff<ExponentialBackoff> {
-    let pauses = ExponentialBuilder::new()
-        .with_min_delay(Duration::from_micros(31_250))
-        .with_max_delay(Duration::from_micros(1_875_000))
-        .with_factor(2.0)
-        .without_max_times()
-        .with_jitter();
-    // Reset by time: a watch that begins anew reports progress even if its list then fails.
-    ResetTimerBackoff::new(pauses.into(), Duration::from_secs(10))
+fn key_of(object: &impl ResourceExt) -> Key {
+    (object.namespace().unwrap_or_default(), object.name_any())
 }

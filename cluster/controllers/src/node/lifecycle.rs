@@ -3,9 +3,11 @@
 mod memory;
 mod plan;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use afloat_watching::{Looking, Queue, Writing, Written};
+use afloat_words::revision::revision_of;
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -13,9 +15,7 @@ use serde_json::{Value, json};
 use crate::Error;
 use crate::context::Context;
 use crate::loops::answer::is_status;
-use crate::loops::cache::{Written, revision_of};
 use crate::loops::events::Tone;
-use crate::loops::queue::Queue;
 use crate::objects::condition::conditions_json;
 use crate::objects::time::{seconds, until};
 use crate::objects::{Index, Key, Node, Pod, Taint};
@@ -27,7 +27,7 @@ const LEASES: &str = "kube-node-lease";
 
 /// Runs the loop until shutdown.
 pub(crate) async fn run_node_lifecycle(context: Context) -> Result<(), Error> {
-    let queue = Queue::new();
+    let queue = Arc::new(Queue::default());
     let caches = &context.caches;
     caches.nodes.ready().await;
     caches.leases.ready().await;
@@ -38,36 +38,41 @@ pub(crate) async fn run_node_lifecycle(context: Context) -> Result<(), Error> {
         // Pods matter only where they may have to leave.
         let key = Key::new("", pod.node()?);
         nodes
-            .get(&key)
+            .peek(&key)
             .filter(|node| node.spec.taints.iter().any(|taint| taint.effect == "NoExecute"))
             .map(|_| key)
     });
     let memory = Mutex::new(Memory::default());
-    queue
-        .run(context.shell.name, 8, &context.shutdown, |key| {
-            sync_node(&context, &memory, key)
-        })
-        .await;
+    let work = |key| sync_node(&context, &memory, key);
+    context.work_off(&queue, 8, work).await;
     Ok(())
 }
 
 async fn sync_node(context: &Context, memory: &Mutex<Memory>, key: Key) -> Result<Option<Duration>, Error> {
     let caches = &context.caches;
-    context.shell.settle(&key).await?;
-    let Some(node) = caches.nodes.get(&key) else {
+    let looking = context.shell.settle(&key).await?;
+    let Some(node) = looking.at(&caches.nodes).get(&key) else {
         memory.lock().unwrap_or_else(PoisonError::into_inner).forget(&key.name);
         return Ok(None);
     };
     let now = Timestamp::now();
-    let decided = decide(context, memory, &key, &node, now);
-    act(context, &key, &node, &decided, now).await?;
+    let decided = decide(context, &looking, memory, &key, &node, now);
+    let node = node.to_tell();
+    act(context, &looking.write(), &node, &decided, now).await?;
     let period = context.options.node_monitor_period;
     Ok(Some(decided.wake_at.map_or(period, |at| until(at, now).min(period))))
 }
 
-fn decide(context: &Context, memory: &Mutex<Memory>, key: &Key, node: &Node, now: Timestamp) -> Plan {
+fn decide(
+    context: &Context,
+    looking: &Looking<'_>,
+    memory: &Mutex<Memory>,
+    key: &Key,
+    node: &Node,
+    now: Timestamp,
+) -> Plan {
     let caches = &context.caches;
-    let lease = caches.leases.get(&Key::new(LEASES, &key.name));
+    let lease = looking.at(&caches.leases).get(&Key::new(LEASES, key.name.clone()));
     let lease = lease.and_then(|lease| lease.spec.renew_time.clone());
     let ready = node
         .status
@@ -77,7 +82,7 @@ fn decide(context: &Context, memory: &Mutex<Memory>, key: &Key, node: &Node, now
     let heartbeat = ready
         .and_then(|ready| ready.last_heartbeat_time.as_ref())
         .map(|time| time.0);
-    let pods = caches.pods.by_index(&Index::Node(key.name.clone()));
+    let pods = looking.at(&caches.pods).group(&Index::Node(key.name.clone()));
     let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
     let silent = memory.silence(&key.name, lease, heartbeat) > context.options.node_monitor_grace;
     memory.see_taints(&key.name, node, now);
@@ -90,22 +95,25 @@ fn decide(context: &Context, memory: &Mutex<Memory>, key: &Key, node: &Node, now
     plan(&seen, now)
 }
 
-async fn act(context: &Context, key: &Key, node: &Node, plan: &Plan, now: Timestamp) -> Result<(), Error> {
+async fn act(context: &Context, writing: &Writing<'_>, node: &Node, plan: &Plan, now: Timestamp) -> Result<(), Error> {
     let (shell, caches) = (&context.shell, &context.caches);
     let mut meta = node.metadata.clone();
     if !plan.unknown.is_empty() {
         let conditions = conditions_json(&plan.unknown);
         let patch = json!({"status": {"conditions": conditions}});
         meta = shell
-            .patch_strategic(key, &caches.nodes, &meta, Some("status"), patch)
+            .patch_strategic(writing, &caches.nodes, &meta, Some("status"), patch)
             .await?;
-        let message = format!("Node {} status is now: NodeNotReady", key.name);
+        let message = format!(
+            "Node {} status is now: NodeNotReady",
+            meta.name.as_deref().unwrap_or_default()
+        );
         shell.event::<Node>(&meta, Tone::Normal, "NodeNotReady", message);
     }
     if let Some(taints) = &plan.taints {
         shell
             .patch(
-                key,
+                writing,
                 &caches.nodes,
                 &meta,
                 None,
@@ -124,7 +132,7 @@ async fn act(context: &Context, key: &Key, node: &Node, plan: &Plan, now: Timest
             .patch_status(pod.name(), &PatchParams::default(), &Patch::Strategic(patch))
             .await
         {
-            Ok(patched) => shell.expect(key, &caches.pods, Written::Revision(revision_of(&patched.metadata))),
+            Ok(patched) => writing.wrote(&caches.pods, Written::Version(revision_of(&patched.metadata))),
             Err(error) if is_status(&error, 404) || is_status(&error, 409) => {}
             Err(error) => return Err(error.into()),
         }
@@ -136,7 +144,7 @@ async fn act(context: &Context, key: &Key, node: &Node, plan: &Plan, now: Timest
             pod.name()
         );
         shell.event::<Pod>(&pod.metadata, Tone::Normal, "TaintManagerEviction", message);
-        match shell.delete(key, &caches.pods, &pod.metadata, None).await {
+        match shell.delete(writing, &caches.pods, &pod.metadata, None).await {
             Err(error) if !error.is_conflict() => return Err(error),
             _ => {}
         }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use afloat_watching::Writing;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node as FullNode;
 use kube::api::{Patch, PatchParams};
@@ -58,14 +59,17 @@ pub(crate) async fn run_pod_gc(context: Context) -> Result<(), Error> {
     caches.pods.ready().await;
     caches.nodes.ready().await;
     let mut missing: HashMap<String, Instant> = HashMap::new();
+    // What a round writes is what the next one has to see.
+    let round = Key::new("", context.shell.name);
     let mut tick = tokio::time::interval(PERIOD);
     loop {
         tokio::select! {
             () = context.shutdown.cancelled() => return Ok(()),
             _ = tick.tick() => {}
         }
-        let pods = caches.pods.all();
-        let gone = |node: &str| caches.nodes.get(&Key::new("", node)).is_none();
+        let looking = context.shell.settle(&round).await?;
+        let (pods, nodes) = (looking.at(&caches.pods).all(), looking.at(&caches.nodes));
+        let gone = |node: &str| nodes.get(&Key::new("", node)).is_none();
         let now = Instant::now();
         missing.retain(|node, _| gone(node));
         for node in pods.iter().filter_map(|pod| pod.node()).filter(|node| gone(node)) {
@@ -77,11 +81,11 @@ pub(crate) async fn run_pod_gc(context: Context) -> Result<(), Error> {
                 .is_some_and(|since| now.duration_since(*since) >= QUARANTINE)
         };
         let plan = plan(&pods, &absent, context.options.terminated_pods_kept);
-        act(&context, plan).await?;
+        act(&context, &looking.write(), plan).await?;
     }
 }
 
-async fn act(context: &Context, plan: Plan) -> Result<(), Error> {
+async fn act(context: &Context, writing: &Writing<'_>, plan: Plan) -> Result<(), Error> {
     let shell = &context.shell;
     let mut exists: HashMap<String, bool> = HashMap::new();
     for pod in &plan.orphaned {
@@ -92,15 +96,11 @@ async fn act(context: &Context, plan: Plan) -> Result<(), Error> {
         }
         if exists.get(node) == Some(&false) {
             fail(context, pod).await?;
-            remove(context, pod).await?;
+            remove(context, writing, pod).await?;
         }
     }
     for pod in plan.unscheduled.iter().chain(&plan.finished) {
-        remove(context, pod).await?;
-    }
-    // Nothing is decided again before the next tick; this only keeps the record of own writes short.
-    for pod in plan.orphaned.iter().chain(&plan.unscheduled).chain(&plan.finished) {
-        shell.settle(&Key::of(&pod.metadata)).await?;
+        remove(context, writing, pod).await?;
     }
     Ok(())
 }
@@ -128,11 +128,10 @@ async fn fail(context: &Context, pod: &Pod) -> Result<(), Error> {
     }
 }
 
-async fn remove(context: &Context, pod: &Pod) -> Result<(), Error> {
-    let key = Key::of(&pod.metadata);
+async fn remove(context: &Context, writing: &Writing<'_>, pod: &Pod) -> Result<(), Error> {
     match context
         .shell
-        .delete(&key, &context.caches.pods, &pod.metadata, Some(0))
+        .delete(writing, &context.caches.pods, &pod.metadata, Some(0))
         .await
     {
         Err(error) if error.is_conflict() => Ok(()),

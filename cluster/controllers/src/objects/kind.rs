@@ -1,5 +1,7 @@
 //! What all kinds have in common: how an object is named, found and trimmed.
 
+use std::sync::Arc;
+
 pub(crate) use afloat_words::owner::controller_of;
 use afloat_words::owner::controller_reference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -7,73 +9,43 @@ use kube::Resource;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-/// Annotation in which `kubectl apply` keeps what it applied last.
-pub(crate) const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-
-/// Namespace (empty for cluster-scoped kinds) and name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Key {
-    pub(crate) namespace: String,
-    pub(crate) name: String,
-}
-
-impl Key {
-    pub(crate) fn new(namespace: &str, name: &str) -> Self {
-        Self {
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        }
-    }
-
-    pub(crate) fn of(meta: &ObjectMeta) -> Self {
-        Self {
-            namespace: meta.namespace.clone().unwrap_or_default(),
-            name: meta.name.clone().unwrap_or_default(),
-        }
-    }
-}
+pub(crate) use afloat_watching::cache::LAST_APPLIED;
+pub(crate) use afloat_words::key::Key;
 
 /// A secondary key under which the cache finds objects without walking all of them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Index {
     /// Controlled by the owner with this uid.
-    Owner(String),
+    Owner(Arc<str>),
     /// In this namespace and controlled by nobody.
-    Orphan(String),
+    Orphan(Arc<str>),
     /// Bound to this node.
-    Node(String),
+    Node(Arc<str>),
     /// In this namespace.
-    Namespace(String),
+    Namespace(Arc<str>),
 }
 
 /// An object that a cache of the loops holds.
 pub(crate) trait Kind:
-    Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static
+    afloat_watching::content::Kind<Wire = Self, Kept = Self, Index = Index>
+    + Resource<DynamicType = ()>
+    + Clone
+    + DeserializeOwned
+    + std::fmt::Debug
 {
     /// Drops what no loop reads, before the object enters the cache.
-    fn trim(&mut self) {
-        trim_metadata(self.meta_mut());
-    }
+    fn trim(&mut self) {}
 
     /// Where the cache finds this object again.
-    fn indexes(&self) -> Vec<Index> {
+    fn found_under(&self) -> Vec<Index> {
         default_indexes(self.meta())
     }
 }
 
-/// Drops what no loop reads of any kind: who set which field, and kubectl's copy of the whole object.
-pub(crate) fn trim_metadata(meta: &mut ObjectMeta) {
-    meta.managed_fields = None;
-    meta.self_link = None;
-    if let Some(annotations) = &mut meta.annotations {
-        annotations.remove(LAST_APPLIED);
-    }
-}
-
 pub(crate) fn default_indexes(meta: &ObjectMeta) -> Vec<Index> {
-    let namespace = meta.namespace.clone().unwrap_or_default();
+    let namespace: Arc<str> = meta.namespace.as_deref().unwrap_or_default().into();
     let by_owner = match controller_of(meta) {
-        Some(owner) => Index::Owner(owner.uid.clone()),
+        Some(owner) => Index::Owner(owner.uid.as_str().into()),
         None => Index::Orphan(namespace.clone()),
     };
     vec![Index::Namespace(namespace), by_owner]
@@ -84,7 +56,7 @@ pub(crate) fn controlled_by<K: Resource<DynamicType = ()>>(meta: &ObjectMeta) ->
     json!(controller_reference(&K::api_version(&()), &K::kind(&()), meta))
 }
 
-/// Implements `kube::Resource` for a partial type with a `metadata` field.
+/// Implements `kube::Resource`, and what a cache asks, for a partial type with a `metadata` field.
 macro_rules! partial_kind {
     ($type:ty, $group:literal, $kind:literal, $plural:literal, $scope:ty) => {
         partial_kind!($type, $group, "v1", $kind, $plural, $scope);
@@ -112,6 +84,27 @@ macro_rules! partial_kind {
                 &mut self.metadata
             }
         }
+        impl afloat_watching::content::Kind for $type {
+            type Wire = Self;
+            type Kept = Self;
+            type Index = super::kind::Index;
+            fn keep(mut wire: Self) -> Self {
+                Kind::trim(&mut wire);
+                wire
+            }
+            fn key(object: &Self) -> afloat_words::key::Key {
+                afloat_words::key::Key::of(&object.metadata)
+            }
+            fn uid(object: &Self) -> &str {
+                super::kind::uid_of(&object.metadata)
+            }
+            fn deleting(object: &Self) -> bool {
+                object.metadata.deletion_timestamp.is_some()
+            }
+            fn indexes(object: &Self) -> Vec<Self::Index> {
+                Kind::found_under(object)
+            }
+        }
     };
 }
 pub(crate) use partial_kind;
@@ -119,4 +112,9 @@ pub(crate) use partial_kind;
 /// The value of an annotation.
 pub(crate) fn annotation<'a>(meta: &'a ObjectMeta, name: &str) -> Option<&'a str> {
     meta.annotations.as_ref()?.get(name).map(String::as_str)
+}
+
+/// The UID; empty for an object that has none yet.
+pub(crate) fn uid_of(meta: &ObjectMeta) -> &str {
+    meta.uid.as_deref().unwrap_or_default()
 }

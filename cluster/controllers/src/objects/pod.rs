@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Affinity, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::Deserialize;
 
-use super::kind::{Index, Kind, default_indexes, partial_kind, trim_metadata};
+use super::kind::{Index, Kind, default_indexes, partial_kind};
 use super::requests::{Container, Requests, Resize, named_ports, sum_of};
 
 /// Annotation by which a user says which pods of a ReplicaSet go first; lower goes first.
@@ -164,7 +164,6 @@ impl Kind for Pod {
         });
         self.spec.claims = claims.collect();
         let meta = &mut self.metadata;
-        trim_metadata(meta);
         meta.generate_name = None;
         if let Some(annotations) = &mut meta.annotations {
             annotations.retain(|name, _| name == DELETION_COST);
@@ -179,10 +178,10 @@ impl Kind for Pod {
         self.status.container_statuses.shrink_to_fit();
     }
 
-    fn indexes(&self) -> Vec<Index> {
+    fn found_under(&self) -> Vec<Index> {
         let mut indexes = default_indexes(&self.metadata);
         if let Some(node) = self.node() {
-            indexes.push(Index::Node(node.to_owned()));
+            indexes.push(Index::Node(node.into()));
         }
         indexes
     }

@@ -170,15 +170,15 @@ impl Volume {
     /// The key of the claim that it is for.
     pub(crate) fn claim_key(&self) -> Option<Key> {
         let claim = self.spec.claim_ref.as_ref()?;
-        Some(Key::new(&claim.namespace, &claim.name))
+        Some(Key::new(claim.namespace.as_str(), claim.name.as_str()))
     }
 
     /// Meant for this claim: by uid, or reserved by name.
     pub(crate) fn is_for(&self, claim: &Claim) -> bool {
         let key = Key::of(&claim.metadata);
         self.spec.claim_ref.as_ref().is_some_and(|reference| {
-            reference.namespace == key.namespace
-                && reference.name == key.name
+            *reference.namespace == *key.namespace
+                && *reference.name == *key.name
                 && (reference.uid.is_empty() || reference.uid == claim.uid())
         })
     }

@@ -36,7 +36,7 @@ pub(super) async fn bind_pod(context: &Context, dirty: &Dirty, one: &Binding) ->
     let api: Api<FullPod> = Api::namespaced(context.shell.client.clone(), &one.key.namespace);
     let binding = json!({
         "apiVersion": "v1", "kind": "Binding",
-        "metadata": {"name": one.key.name, "namespace": one.key.namespace, "uid": one.uid},
+        "metadata": {"name": &*one.key.name, "namespace": &*one.key.namespace, "uid": one.uid},
         "target": {"apiVersion": "v1", "kind": "Node", "name": one.node},
     });
     let _: serde_json::Value = api
@@ -51,7 +51,7 @@ async fn bind_volumes(context: &Context, dirty: &Dirty, one: &Binding) -> Result
     for step in &one.steps {
         prepare(context, step).await?;
     }
-    let bound = |key: &Key| context.caches.claims.get(key).is_some_and(|claim| claim.is_bound());
+    let bound = |key: &Key| context.caches.claims.peek(key).is_some_and(|claim| claim.is_bound());
     let all_bound = async {
         while !one.claims.iter().all(bound) {
             changes.borrow_and_update();

@@ -4,10 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use afloat_watching::Cache;
 use tokio::sync::{Notify, watch};
 
 use crate::context::Context;
-use crate::loops::cache::Cache;
 use crate::objects::{Key, Kind};
 
 /// What changed since the loop looked last: at most one entry per object.
@@ -50,7 +50,7 @@ pub(super) fn watch_changes(context: &Context) -> Arc<Dirty> {
     context.caches.nodes.subscribe(move |change| {
         let Some(dirty) = weak.upgrade() else { return false };
         // A heartbeat changes nothing that matters here; without this every status write would wake all pods that wait.
-        if let (Some(old), Some(new)) = (change.old, change.new)
+        if let (Some(old), Some(new)) = (&change.old, &change.new)
             && old.spec.taints == new.spec.taints
             && old.spec.unschedulable == new.spec.unschedulable
             && old.metadata.labels == new.metadata.labels

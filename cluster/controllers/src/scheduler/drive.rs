@@ -75,7 +75,7 @@ pub(crate) async fn run_scheduler(context: Context) -> Result<(), Error> {
             .values()
             .any(|waiting| !waiting.pod.spec.claims.is_empty())
         {
-            scheduler.cluster.storage = Storage::new(&claims.all(), volumes.all(), classes.all());
+            scheduler.cluster.storage = Storage::new(&claims.peek_all(), volumes.peek_all(), classes.peek_all());
         }
         let refused = scheduler.decide(&mut decided);
         for (pod, message) in refused {
@@ -126,11 +126,11 @@ impl Scheduler {
         }
         for key in nodes {
             self.cluster
-                .set_node(&key.name, context.caches.nodes.get(&key).as_deref());
+                .set_node(&key.name, context.caches.nodes.peek(&key).as_deref());
         }
         let pods = std::mem::take(&mut *dirty.pods.lock().unwrap_or_else(PoisonError::into_inner));
         for (key, uids) in pods {
-            let pod = context.caches.pods.get(&key);
+            let pod = context.caches.pods.peek(&key);
             for uid in uids {
                 room |= self.absorb_pod(&uid, pod.as_ref().filter(|pod| pod.uid() == uid));
             }
@@ -248,8 +248,8 @@ impl Scheduler {
             self.waiting.remove(&one.uid);
             let key = &one.key;
             let about = ObjectMeta {
-                namespace: Some(key.namespace.clone()),
-                name: Some(key.name.clone()),
+                namespace: Some(key.namespace.to_string()),
+                name: Some(key.name.to_string()),
                 uid: Some(one.uid.clone()),
                 ..ObjectMeta::default()
             };
@@ -260,7 +260,7 @@ impl Scheduler {
         tracing::debug!(pod = ?one.key, node = one.node, %error, "binding failed");
         // Bound by somebody else or gone: the cache will tell. Until then it does not count.
         self.cluster.retract(&one.uid);
-        let pod = context.caches.pods.get(&one.key).filter(|pod| pod.uid() == one.uid);
+        let pod = context.caches.pods.peek(&one.key).filter(|pod| pod.uid() == one.uid);
         self.absorb_pod(&one.uid, pod.as_ref());
         if let Some(waiting) = self.waiting.get_mut(&one.uid) {
             waiting.failures = waiting.failures.saturating_add(1);

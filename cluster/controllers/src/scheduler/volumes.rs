@@ -78,7 +78,7 @@ impl Storage {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         for wanted in &pod.spec.claims {
             let name = wanted.name.clone();
-            let Some(claim) = self.claims.get(&Key::new(namespace, &name)) else {
+            let Some(claim) = self.claims.get(&Key::new(namespace, name.as_str())) else {
                 return Err(if wanted.ephemeral {
                     ClaimRefusal::NotMade(name)
                 } else {
@@ -266,7 +266,7 @@ mod tests {
         assert_eq!(needs.misfit(&node("b")), None);
         let (steps, claims) = needs.steps(&node("a"));
         assert!(matches!(&steps[0], VolumeStep::Reserve { volume, .. } if volume == "v"));
-        assert!(matches!(&steps[1], VolumeStep::SelectNode { claim, .. } if claim.name == "e"));
+        assert!(matches!(&steps[1], VolumeStep::SelectNode { claim, .. } if &*claim.name == "e"));
         assert_eq!(claims.len(), 2);
         assert!(
             needs

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use afloat_watching::{Looking, Queue, Urgency, Writing};
 use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::error::{Error, Unfinished};
 use crate::loops::answer::is_status;
 use crate::loops::events::Tone;
-use crate::loops::queue::Queue;
 use crate::objects::storage::{DEFAULT_CLASS, PROVISIONER};
 use crate::objects::{Claim, Index, Key, Pod, Volume};
 
@@ -33,7 +33,7 @@ pub(crate) async fn run_volumes(context: Context) -> Result<(), Error> {
     if context.options.local_volumes.is_some() {
         ensure_class(&context).await?;
     }
-    let queue = Queue::new();
+    let queue = Arc::new(Queue::default());
     queue.follow(&caches.claims, |claim| {
         let own = Key::of(&claim.metadata);
         let bound = Some(claim.spec.volume_name.as_str()).filter(|name| !name.is_empty());
@@ -44,7 +44,7 @@ pub(crate) async fn run_volumes(context: Context) -> Result<(), Error> {
         // A volume that is free may be what somebody waits for.
         let waiting = claims
             .upgrade()
-            .map(|claims| waiting(&claims.all()))
+            .map(|claims| waiting(&claims.peek_all()))
             .unwrap_or_default();
         let own = Key::of(&volume.metadata);
         std::iter::once(own).chain(volume.claim_key()).chain(waiting)
@@ -53,32 +53,30 @@ pub(crate) async fn run_volumes(context: Context) -> Result<(), Error> {
     queue.follow(&caches.classes, move |_| {
         claims
             .upgrade()
-            .map(|claims| waiting(&claims.all()))
+            .map(|claims| waiting(&claims.peek_all()))
             .unwrap_or_default()
     });
     queue.follow(&caches.pods, |pod| {
-        let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+        let namespace = Key::of(&pod.metadata).namespace;
         let claims: Vec<Key> = pod
             .spec
             .claims
             .iter()
-            .map(|claim| Key::new(&namespace, &claim.name))
+            .map(|claim| Key::new(namespace.clone(), claim.name.as_str()))
             .collect();
         claims
     });
-    let queue_of_claims = queue.clone();
-    queue
-        .run(context.shell.name, 4, &context.shutdown, |key| {
-            let (context, queue) = (&context, &queue_of_claims);
-            async move {
-                if key.namespace.is_empty() {
-                    sync_volume(context, key, queue).await
-                } else {
-                    sync_claim(context, key).await
-                }
+    let work = |key: Key| {
+        let (context, queue) = (&context, &queue);
+        async move {
+            if key.namespace.is_empty() {
+                sync_volume(context, key, queue).await
+            } else {
+                sync_claim(context, key).await
             }
-        })
-        .await;
+        }
+    };
+    context.work_off(&queue, 4, work).await;
     Ok(())
 }
 
@@ -90,37 +88,39 @@ fn waiting(claims: &[Arc<Claim>]) -> Vec<Key> {
 
 /// The class is there after each start; what users make of it is theirs.
 async fn ensure_class(context: &Context) -> Result<(), Error> {
-    let key = Key::new("", STANDARD);
-    if context.caches.classes.get(&key).is_some() {
+    let looking = context.shell.settle(&Key::new("", STANDARD)).await?;
+    let classes = &context.caches.classes;
+    if looking.at(classes).get(&Key::new("", STANDARD)).is_some() {
         return Ok(());
     }
     let object = json!({
         "metadata": {"name": STANDARD, "annotations": {DEFAULT_CLASS: "true"}},
         "provisioner": PROVISIONER, "reclaimPolicy": "Delete", "volumeBindingMode": "WaitForFirstConsumer",
     });
-    match context.shell.create(&key, &context.caches.classes, object).await {
+    match context.shell.create(&looking.write(), classes, object).await {
         Err(error) if !error.is_conflict() => Err(error),
         _ => Ok(()),
     }
 }
 
 /// Whether pods that are on nodes have the claim among their volumes.
-fn used(context: &Context, key: &Key) -> bool {
-    let pods = context.caches.pods.by_index(&Index::Namespace(key.namespace.clone()));
-    let uses = |pod: &Arc<Pod>| pod.node().is_some() && pod.spec.claims.iter().any(|claim| claim.name == key.name);
+fn used(context: &Context, looking: &Looking<'_>, key: &Key) -> bool {
+    let pods = looking.at(&context.caches.pods);
+    let pods = pods.group(&Index::Namespace(key.namespace.clone()));
+    let uses = |pod: &Arc<Pod>| pod.node().is_some() && pod.spec.claims.iter().any(|claim| *claim.name == *key.name);
     pods.iter().any(uses)
 }
 
-fn decide(context: &Context, key: &Key, found: &Claim) -> Vec<claim::Action> {
+fn decide(context: &Context, looking: &Looking<'_>, key: &Key, found: &Claim) -> Vec<claim::Action> {
     let caches = &context.caches;
     let local = context.options.local_volumes.clone();
     let path = local.map(|local| move |node: &str, volume: &str| local.path(node, volume).display().to_string());
     let seen = claim::Seen {
         claim: found,
-        volumes: &caches.volumes.all(),
-        classes: &caches.classes.all(),
-        nodes: &caches.nodes.all(),
-        used: used(context, key),
+        volumes: &looking.at(&caches.volumes).all(),
+        classes: &looking.at(&caches.classes).all(),
+        nodes: &looking.at(&caches.nodes).all(),
+        used: used(context, looking, key),
         path: path.as_ref().map(|path| path as &dyn Fn(&str, &str) -> String),
     };
     claim::plan(&seen)
@@ -128,30 +128,32 @@ fn decide(context: &Context, key: &Key, found: &Claim) -> Vec<claim::Action> {
 
 async fn sync_claim(context: &Context, key: Key) -> Result<Option<Duration>, Error> {
     let (shell, caches) = (&context.shell, &context.caches);
-    shell.settle(&key).await?;
-    let Some(found) = caches.claims.get(&key) else {
+    let looking = shell.settle(&key).await?;
+    let Some(found) = looking.at(&caches.claims).get(&key) else {
         return Ok(None);
     };
-    let actions = decide(context, &key, &found);
+    let actions = decide(context, &looking, &key, &found);
+    let found = found.to_tell();
+    let writing = looking.write();
     let again = (!found.is_bound() && !found.is_leaving()).then_some(AGAIN);
     for action in actions {
         match action {
             claim::Action::Patch(patch) => {
-                shell.patch(&key, &caches.claims, &found.metadata, None, patch).await?;
+                shell
+                    .patch(&writing, &caches.claims, &found.metadata, None, patch)
+                    .await?;
             }
             claim::Action::PatchStatus(patch) => {
                 shell
-                    .patch(&key, &caches.claims, &found.metadata, Some("status"), patch)
+                    .patch(&writing, &caches.claims, &found.metadata, Some("status"), patch)
                     .await?;
             }
-            claim::Action::PatchVolume(name, patch) => {
-                if let Some(volume) = caches.volumes.get(&Key::new("", &name)) {
-                    shell
-                        .patch(&key, &caches.volumes, &volume.metadata, None, patch)
-                        .await?;
-                }
+            claim::Action::PatchVolume(volume, patch) => {
+                shell
+                    .patch(&writing, &caches.volumes, &volume.metadata, None, patch)
+                    .await?;
             }
-            claim::Action::CreateVolume(name, body) => create_volume(context, &key, &found, &name, body).await?,
+            claim::Action::CreateVolume(name, body) => create_volume(context, &writing, &found, &name, body).await?,
             claim::Action::Tell(tone, reason, message) => {
                 shell.event::<Claim>(&found.metadata, tone, reason, message);
             }
@@ -160,13 +162,19 @@ async fn sync_claim(context: &Context, key: Key) -> Result<Option<Duration>, Err
     Ok(again)
 }
 
-async fn create_volume(context: &Context, key: &Key, claim: &Claim, name: &str, body: Value) -> Result<(), Error> {
+async fn create_volume(
+    context: &Context,
+    writing: &Writing<'_>,
+    claim: &Claim,
+    name: &str,
+    body: Value,
+) -> Result<(), Error> {
     let (shell, caches) = (&context.shell, &context.caches);
     let tell = |tone, reason, message: String| shell.event::<Claim>(&claim.metadata, tone, reason, message);
-    let full = format!("{}/{}", key.namespace, key.name);
-    let message = format!("External provisioner is provisioning volume for claim \"{full}\"");
+    let key = Key::of(&claim.metadata);
+    let message = format!("External provisioner is provisioning volume for claim \"{key}\"");
     tell(Tone::Normal, "Provisioning", message);
-    match shell.create(key, &caches.volumes, body).await {
+    match shell.create(writing, &caches.volumes, body).await {
         Ok(_) => tell(
             Tone::Normal,
             "ProvisioningSucceeded",
@@ -189,33 +197,38 @@ async fn create_volume(context: &Context, key: &Key, claim: &Claim, name: &str, 
 
 async fn sync_volume(context: &Context, key: Key, queue: &Arc<Queue>) -> Result<Option<Duration>, Error> {
     let (shell, caches) = (&context.shell, &context.caches);
-    shell.settle(&key).await?;
-    let Some(found) = caches.volumes.get(&key) else {
+    let looking = shell.settle(&key).await?;
+    let Some(found) = looking.at(&caches.volumes).get(&key) else {
         return Ok(None);
     };
     let uid = found.spec.claim_ref.as_ref().map(|reference| reference.uid.clone());
-    let claim = found.claim_key().and_then(|key| caches.claims.get(&key));
+    let claim = found.claim_key().and_then(|key| looking.at(&caches.claims).get(&key));
     let claim = claim.filter(|claim| uid.as_deref() == Some(claim.uid()));
-    for action in persistent_volume::plan(&found, claim.as_deref()) {
+    let actions = persistent_volume::plan(&found, claim.as_deref());
+    let found = found.to_tell();
+    let writing = looking.write();
+    for action in actions {
         match action {
             persistent_volume::Action::Patch(patch) => {
-                shell.patch(&key, &caches.volumes, &found.metadata, None, patch).await?;
+                shell
+                    .patch(&writing, &caches.volumes, &found.metadata, None, patch)
+                    .await?;
             }
             persistent_volume::Action::PatchStatus(patch) => {
                 shell
-                    .patch(&key, &caches.volumes, &found.metadata, Some("status"), patch)
+                    .patch(&writing, &caches.volumes, &found.metadata, Some("status"), patch)
                     .await?;
             }
             persistent_volume::Action::Release => {
                 still_gone(context, &found).await?;
                 let patch = json!({"status": {"phase": "Released"}});
                 shell
-                    .patch(&key, &caches.volumes, &found.metadata, Some("status"), patch)
+                    .patch(&writing, &caches.volumes, &found.metadata, Some("status"), patch)
                     .await?;
             }
             persistent_volume::Action::Reclaim => {
                 still_gone(context, &found).await?;
-                reclaim(context, &key, &found).await?;
+                reclaim(context, &writing, &found).await?;
             }
             persistent_volume::Action::Tell(tone, reason, message) => {
                 shell.event::<Volume>(&found.metadata, tone, reason, message);
@@ -224,7 +237,9 @@ async fn sync_volume(context: &Context, key: Key, queue: &Arc<Queue>) -> Result<
     }
     // What was free a moment ago may be wanted.
     if found.spec.claim_ref.is_none() {
-        waiting(&caches.claims.all()).into_iter().for_each(|key| queue.add(key));
+        for key in waiting(&caches.claims.peek_all()) {
+            queue.add(key, Urgency::Now);
+        }
     }
     Ok(None)
 }
@@ -256,7 +271,7 @@ async fn still_gone(context: &Context, volume: &Volume) -> Result<(), Error> {
 }
 
 /// Contents first, then the object: the other way round nobody would know of them any more.
-async fn reclaim(context: &Context, key: &Key, volume: &Volume) -> Result<(), Error> {
+async fn reclaim(context: &Context, writing: &Writing<'_>, volume: &Volume) -> Result<(), Error> {
     let (shell, caches) = (&context.shell, &context.caches);
     let (Some(local), Some(node)) = (context.options.local_volumes.clone(), volume.node().map(str::to_owned)) else {
         return Ok(());
@@ -271,7 +286,7 @@ async fn reclaim(context: &Context, key: &Key, volume: &Volume) -> Result<(), Er
     }
     let mut meta = volume.metadata.clone();
     if let Some(patch) = super::persistent_volume::unprotected(volume) {
-        meta = shell.patch(key, &caches.volumes, &meta, None, patch).await?;
+        meta = shell.patch(writing, &caches.volumes, &meta, None, patch).await?;
     }
-    shell.delete(key, &caches.volumes, &meta, None).await
+    shell.delete(writing, &caches.volumes, &meta, None).await
 }

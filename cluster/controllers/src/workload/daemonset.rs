@@ -3,20 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use afloat_watching::{Cache, Queue, Urgency};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 
 use crate::Error;
 use crate::context::Caches;
-use crate::loops::cache::Cache;
-use crate::loops::queue::Queue;
 use crate::objects::counts::{Round, scaled};
 use crate::objects::time::wake;
 use crate::objects::{DaemonSet, DaemonSetStatus, Key, Node, Pod, controlled_by};
 use crate::scheduler::suits;
 
 use super::history::{HASH_LABEL, History, record_of};
+use super::ownership::follow_pods_of;
 use super::template::pod_from_template;
 use super::{Decision, Look, Plan, PlanOf, Turn, Workload};
 
@@ -207,7 +207,7 @@ impl Workload for DaemonSet {
         caches.revisions.ready().await;
         caches.nodes.ready().await;
         caches.pods.ready().await;
-        queue.follow_pods_of::<Self>(&caches.pods);
+        follow_pods_of::<Self>(queue, &caches.pods);
         let (sets, weak) = (caches.daemon_sets.clone(), Arc::downgrade(queue));
         caches.nodes.subscribe(move |change| {
             let Some(queue) = weak.upgrade() else { return false };
@@ -215,9 +215,14 @@ impl Workload for DaemonSet {
             let same = |old: &Node, new: &Node| {
                 old.spec.taints == new.spec.taints && old.metadata.labels == new.metadata.labels
             };
-            if !change.old.zip(change.new).is_some_and(|(old, new)| same(old, new)) {
-                for set in sets.all() {
-                    queue.add(Key::of(&set.metadata));
+            if !change
+                .old
+                .as_ref()
+                .zip(change.new.as_ref())
+                .is_some_and(|(old, new)| same(old, new))
+            {
+                for set in sets.peek_all() {
+                    queue.add(Key::of(&set.metadata), Urgency::Now);
                 }
             }
             true
@@ -231,7 +236,7 @@ impl Workload for DaemonSet {
         }
         let revisions = look.owned(&look.context.caches.revisions);
         let (revision, record) = record_of::<Self>(&set.metadata, &revisions, &set.spec.template);
-        let mut nodes = look.context.caches.nodes.all();
+        let mut nodes = look.at(&look.context.caches.nodes).all().to_vec();
         nodes.sort_by(|one, other| one.metadata.name.cmp(&other.metadata.name));
         let pods = look.owned(&look.context.caches.pods);
         let seen = Observed {

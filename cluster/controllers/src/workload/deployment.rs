@@ -10,16 +10,15 @@ mod world;
 
 use std::sync::Arc;
 
+use afloat_watching::{Cache, Change, Queue, Urgency};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::context::Caches;
 use crate::error::{Error, Unfinished};
 use crate::loops::answer::is_status;
-use crate::loops::cache::{Cache, Change};
 use crate::loops::events::Tone;
-use crate::loops::queue::Queue;
-use crate::objects::{Deployment, DeploymentStatus, Index, Key, Pod, ReplicaSet, controller_of};
+use crate::objects::{Deployment, DeploymentStatus, Index, Key, Pod, ReplicaSet, controller_of, uid_of};
 
 use super::ownership::concerned;
 use super::template::without_hash;
@@ -43,12 +42,12 @@ impl Workload for Deployment {
             concerned(set, &deployments, |deployment| &deployment.spec.selector)
         });
         // Recreate waits for the last old pod to be gone, of which no ReplicaSet tells.
-        let (caches, weak) = (caches.clone(), Arc::downgrade(queue));
-        let pods = caches.pods.clone();
-        pods.subscribe(move |change| {
+        let (sets, deployments) = (caches.replica_sets.clone(), caches.deployments.clone());
+        let weak = Arc::downgrade(queue);
+        caches.pods.subscribe(move |change| {
             let Some(queue) = weak.upgrade() else { return false };
-            if let Some(key) = waiting_for(change, &caches) {
-                queue.add(key);
+            if let Some(key) = waiting_for(change, &sets, &deployments) {
+                queue.add(key, Urgency::Now);
             }
             true
         });
@@ -56,13 +55,8 @@ impl Workload for Deployment {
 
     async fn decide(look: &Look<'_, Self>) -> Decision<Self> {
         let (caches, deployment) = (&look.context.caches, &look.object);
-        let mut sets = look.owned(&caches.replica_sets);
-        let old_pods = if deployment.is_recreate() {
-            old_pods(caches, deployment, &sets)
-        } else {
-            0
-        };
-        sets.extend(look.orphans(&caches.replica_sets));
+        let old_pods = if deployment.is_recreate() { old_pods(look) } else { 0 };
+        let sets = look.owned_and_orphans(&caches.replica_sets);
         let seen = Observed {
             deployment,
             sets: &sets,
@@ -95,29 +89,28 @@ impl Workload for Deployment {
 }
 
 /// The Deployment that may go on because a pod is gone.
-fn waiting_for(change: &Change<'_, Pod>, caches: &Caches) -> Option<Key> {
-    let (Some(pod), None) = (change.old, change.new) else {
+fn waiting_for(change: &Change<Pod>, sets: &Cache<ReplicaSet>, deployments: &Cache<Deployment>) -> Option<Key> {
+    let (Some(pod), None) = (&change.old, &change.new) else {
         return None;
     };
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let owner = controller_of(&pod.metadata).filter(|owner| owner.kind == "ReplicaSet")?;
-    let set = caches.replica_sets.get(&Key::new(namespace, &owner.name))?;
+    let set = sets.peek(&Key::new(namespace, owner.name.as_str()))?;
     let owner = controller_of(&set.metadata).filter(|owner| owner.kind == "Deployment")?;
-    let key = Key::new(namespace, &owner.name);
-    let recreates = caches.deployments.get(&key)?.is_recreate();
+    let key = Key::new(namespace, owner.name.as_str());
+    let recreates = deployments.peek(&key)?.is_recreate();
     recreates.then_some(key)
 }
 
 /// Pods of old ReplicaSets that have not ended.
-fn old_pods(caches: &Caches, deployment: &Deployment, sets: &[Arc<ReplicaSet>]) -> usize {
-    let template = without_hash(&deployment.spec.template);
+fn old_pods(look: &Look<'_, Deployment>) -> usize {
+    let caches = &look.context.caches;
+    let template = without_hash(&look.object.spec.template);
+    let sets = look.owned(&caches.replica_sets);
     let old = sets.iter().filter(|set| without_hash(&set.spec.template) != template);
-    let pods = old.flat_map(|set| {
-        caches
-            .pods
-            .by_index(&Index::Owner(set.metadata.uid.clone().unwrap_or_default()))
-    });
-    pods.filter(|pod: &Arc<Pod>| !pod.is_finished()).count()
+    let owners: Vec<Index> = old.map(|set| Index::Owner(uid_of(&set.metadata).into())).collect();
+    let pods = look.at(&caches.pods).groups(&owners);
+    pods.iter().filter(|pod| !pod.is_finished()).count()
 }
 
 async fn take_step(turn: &mut Turn<'_, Deployment>, action: &Action) -> Result<(), Error> {
@@ -131,15 +124,17 @@ async fn take_step(turn: &mut Turn<'_, Deployment>, action: &Action) -> Result<(
         Action::Release(set) => turn.release(sets, &set.metadata).await,
         Action::Create { name, object } => create(turn, name, object).await,
         Action::Update { set, patch, scaled } => {
-            shell.patch(turn.key, sets, &set.metadata, None, patch.clone()).await?;
+            shell
+                .patch(&turn.writing, sets, &set.metadata, None, patch.clone())
+                .await?;
             if let Some(message) = scaled {
                 turn.event(Tone::Normal, "ScalingReplicaSet", message.clone());
             }
             Ok(())
         }
-        Action::Delete(set) => shell.delete(turn.key, sets, &set.metadata, None).await,
+        Action::Delete(set) => shell.delete(&turn.writing, sets, &set.metadata, None).await,
         Action::Annotate(patch) => {
-            let patched = shell.patch(turn.key, &caches.deployments, &turn.meta, None, patch.clone());
+            let patched = shell.patch(&turn.writing, &caches.deployments, &turn.meta, None, patch.clone());
             turn.meta = patched.await?;
             Ok(())
         }
@@ -148,7 +143,7 @@ async fn take_step(turn: &mut Turn<'_, Deployment>, action: &Action) -> Result<(
 
 async fn create(turn: &Turn<'_, Deployment>, name: &str, object: &Value) -> Result<(), Error> {
     let (shell, sets) = (&turn.context.shell, &turn.context.caches.replica_sets);
-    match shell.create(turn.key, sets, object.clone()).await {
+    match shell.create(&turn.writing, sets, object.clone()).await {
         Ok(_) => {
             let replicas = object["spec"]["replicas"].as_i64().unwrap_or(0);
             if replicas > 0 {
@@ -183,7 +178,7 @@ async fn collision(turn: &Turn<'_, Deployment>, name: &str) -> Result<(), Error>
     let patch = json!({"status": {"collisionCount": count}});
     let cache = &turn.context.caches.deployments;
     shell
-        .patch(turn.key, cache, &deployment.metadata, Some("status"), patch)
+        .patch(&turn.writing, cache, &deployment.metadata, Some("status"), patch)
         .await?;
     Err(Unfinished::NameTaken(name.to_owned()).into())
 }

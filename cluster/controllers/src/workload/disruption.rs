@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use afloat_watching::{Cache, Queue};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -10,10 +11,8 @@ use kube::api::GroupVersionKind;
 use serde_json::{Value, json};
 
 use crate::Error;
-use crate::context::{Caches, Context};
+use crate::context::Caches;
 use crate::loops::answer::is_status;
-use crate::loops::cache::Cache;
-use crate::loops::queue::Queue;
 use crate::loops::shell::dynamic;
 use crate::objects::condition::conditions_json;
 use crate::objects::counts::{Round, count, scaled};
@@ -152,13 +151,15 @@ impl Workload for PodDisruptionBudget {
 
     async fn decide(look: &Look<'_, Self>) -> Decision<Self> {
         let (budget, namespace) = (&look.object, &look.key.namespace);
-        let all = look.context.caches.pods.by_index(&Index::Namespace(namespace.clone()));
-        let counts = |pod: &Arc<Pod>| selects(budget, pod) && !pod.is_finished();
-        let pods: Vec<Arc<Pod>> = all.into_iter().filter(counts).collect();
+        let all = look
+            .at(&look.context.caches.pods)
+            .group(&Index::Namespace(namespace.clone()));
+        let counts = |pod: &&Arc<Pod>| selects(budget, pod) && !pod.is_finished();
+        let pods: Vec<Arc<Pod>> = all.iter().filter(counts).cloned().collect();
         let seen = Observed {
             budget,
             pods: &pods,
-            wanted: &wanted(look.context, namespace, &pods).await?,
+            wanted: &wanted(look, &pods).await?,
         };
         Ok(Some(plan(&seen, look.now)))
     }
@@ -173,8 +174,8 @@ impl Workload for PodDisruptionBudget {
 }
 
 fn selecting(budgets: &Cache<PodDisruptionBudget>, pod: &Pod) -> Vec<Key> {
-    let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-    let budgets = budgets.by_index(&Index::Namespace(namespace));
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let budgets = budgets.peek_group(&Index::Namespace(namespace.into()));
     budgets
         .iter()
         .filter(|budget| selects(budget, pod))
@@ -194,7 +195,7 @@ fn selects(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
 
 /// How many pods each controller of these pods wants: from the cache, or from its scale subresource. The ReplicaSets of one
 /// Deployment together want what the Deployment wants: the first stands for all.
-async fn wanted(context: &Context, namespace: &str, pods: &[Arc<Pod>]) -> Result<BTreeMap<String, i32>, Error> {
+async fn wanted(look: &Look<'_, PodDisruptionBudget>, pods: &[Arc<Pod>]) -> Result<BTreeMap<String, i32>, Error> {
     let (mut wanted, mut deployments) = (BTreeMap::new(), BTreeSet::new());
     for pod in pods {
         let Some(owner) = controller_of(&pod.metadata) else {
@@ -204,14 +205,14 @@ async fn wanted(context: &Context, namespace: &str, pods: &[Arc<Pod>]) -> Result
             continue;
         }
         let known = if owner.kind == "ReplicaSet" {
-            of_replica_set(context, namespace, owner)
+            of_replica_set(look, owner)
         } else {
             None
         };
         let count = match known {
             Some((Some(deployment), _)) if !deployments.insert(deployment.clone()) => 0,
             Some((_, count)) => count,
-            None => of_scale(context, namespace, owner).await?,
+            None => of_scale(look, owner).await?,
         };
         wanted.insert(owner.uid.clone(), count);
     }
@@ -219,21 +220,29 @@ async fn wanted(context: &Context, namespace: &str, pods: &[Arc<Pod>]) -> Result
 }
 
 /// The uid of the Deployment above, if any, and how many pods it or the ReplicaSet wants.
-fn of_replica_set(context: &Context, namespace: &str, owner: &OwnerReference) -> Option<(Option<String>, i32)> {
-    let set = context.caches.replica_sets.get(&Key::new(namespace, &owner.name))?;
+fn of_replica_set(look: &Look<'_, PodDisruptionBudget>, owner: &OwnerReference) -> Option<(Option<String>, i32)> {
+    let (caches, namespace) = (&look.context.caches, &look.key.namespace);
+    let set = look
+        .at(&caches.replica_sets)
+        .get(&Key::new(namespace.clone(), owner.name.as_str()))?;
     let Some(above) = controller_of(&set.metadata).filter(|above| above.kind == "Deployment") else {
         return Some((None, set.replicas()));
     };
-    let deployment = context.caches.deployments.get(&Key::new(namespace, &above.name))?;
+    let deployment = look
+        .at(&caches.deployments)
+        .get(&Key::new(namespace.clone(), above.name.as_str()))?;
     Some((Some(above.uid.clone()), deployment.spec.replicas.unwrap_or(1)))
 }
 
-async fn of_scale(context: &Context, namespace: &str, owner: &OwnerReference) -> Result<i32, Error> {
-    let client = &context.shell.client;
+async fn of_scale(look: &Look<'_, PodDisruptionBudget>, owner: &OwnerReference) -> Result<i32, Error> {
+    let client = &look.context.shell.client;
     let (group, version) = owner.api_version.split_once('/').unwrap_or(("", &owner.api_version));
     let kind = GroupVersionKind::gvk(group, version, &owner.kind);
     let (resource, _) = kube::discovery::pinned_kind(client, &kind).await?;
-    match dynamic(client, &resource, namespace).get_scale(&owner.name).await {
+    match dynamic(client, &resource, &look.key.namespace)
+        .get_scale(&owner.name)
+        .await
+    {
         Ok(scale) => Ok(scale.spec.and_then(|spec| spec.replicas).unwrap_or(0)),
         // Gone, or a kind without a scale: it wants none.
         Err(error) if is_status(&error, 404) => Ok(0),

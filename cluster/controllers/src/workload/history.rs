@@ -119,10 +119,10 @@ impl<K: Workload> Turn<'_, K> {
         let (shell, cache) = (&self.context.shell, &self.context.caches.revisions);
         match &history.record {
             Record::Nothing => {}
-            Record::Create(object) => drop(shell.create(self.key, cache, object.clone()).await?),
+            Record::Create(object) => drop(shell.create(&self.writing, cache, object.clone()).await?),
             Record::Renumber { found, revision } => {
                 let patch = json!({"revision": revision});
-                shell.patch(self.key, cache, &found.metadata, None, patch).await?;
+                shell.patch(&self.writing, cache, &found.metadata, None, patch).await?;
             }
         }
         Ok(())
@@ -135,7 +135,7 @@ impl<K: Workload> Turn<'_, K> {
     pub(super) async fn trim_revisions(&self, history: &History) -> Result<(), Error> {
         let (shell, cache) = (&self.context.shell, &self.context.caches.revisions);
         for one in &history.surplus {
-            shell.delete(self.key, cache, &one.metadata, None).await?;
+            shell.delete(&self.writing, cache, &one.metadata, None).await?;
         }
         Ok(())
     }

@@ -5,18 +5,18 @@
 
 use std::sync::Arc;
 
+use afloat_watching::{Cache, Queue};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::Error;
 use crate::context::Caches;
-use crate::loops::cache::Cache;
 use crate::loops::events::Tone;
-use crate::loops::queue::Queue;
 use crate::objects::counts::count;
 use crate::objects::time::{wake, whole_seconds};
 use crate::objects::{Condition, Job, JobSpec, JobStatus, Pod, controlled_by};
 
+use super::ownership::follow_pods_of;
 use super::template::pod_from_template;
 use super::{Decision, Look, Plan, PlanOf, Turn, Workload};
 
@@ -210,7 +210,7 @@ impl Workload for Job {
 
     async fn watch(caches: &Caches, queue: &Arc<Queue>) {
         caches.pods.ready().await;
-        queue.follow_pods_of::<Self>(&caches.pods);
+        follow_pods_of::<Self>(queue, &caches.pods);
     }
 
     async fn decide(look: &Look<'_, Self>) -> Decision<Self> {
@@ -224,7 +224,7 @@ impl Workload for Job {
     async fn act(turn: &mut Turn<'_, Self>, steps: &Steps) -> Result<(), Error> {
         if steps.delete_job {
             let (shell, jobs) = (&turn.context.shell, &turn.context.caches.jobs);
-            return shell.delete(turn.key, jobs, &turn.meta, None).await;
+            return shell.delete(&turn.writing, jobs, &turn.meta, None).await;
         }
         for _ in 0..steps.create {
             turn.create_pod(pod(&turn.object)).await?;

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
+use afloat_watching::{Cache, Queue};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::ObjectMeta;
 use serde_json::{Value, json};
 
 use crate::Error;
-use crate::loops::cache::Cache;
 use crate::objects::selector::Labels;
-use crate::objects::{Index, Key, Kind, controlled_by, controller_of};
+use crate::objects::{Index, Key, Kind, Pod, controlled_by, controller_of};
 
 use super::{Turn, Workload};
 
@@ -49,6 +49,15 @@ pub(super) fn claim<D: Kind>(
     Claimed { own, adopt, release }
 }
 
+/// Has the queue follow pods: to it goes the `K` that controls one that changes.
+pub(super) fn follow_pods_of<K: Kind>(queue: &Arc<Queue>, pods: &Cache<Pod>) {
+    queue.follow(pods, |pod| {
+        let owner = controller_of(&pod.metadata).filter(|owner| owner.kind == K::kind(&()))?;
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        Some(Key::new(namespace, owner.name.as_str()))
+    });
+}
+
 /// The workload that controls the object, or, if nobody does, those whose selector takes it.
 pub(super) fn concerned<D: Kind, K: Kind>(
     object: &D,
@@ -58,10 +67,10 @@ pub(super) fn concerned<D: Kind, K: Kind>(
     let meta = object.meta();
     let namespace = meta.namespace.as_deref().unwrap_or_default();
     match controller_of(meta) {
-        Some(owner) if owner.kind == K::kind(&()) => vec![Key::new(namespace, &owner.name)],
+        Some(owner) if owner.kind == K::kind(&()) => vec![Key::new(namespace, owner.name.as_str())],
         Some(_) => Vec::new(),
         None => workloads
-            .by_index(&Index::Namespace(namespace.to_owned()))
+            .peek_group(&Index::Namespace(namespace.into()))
             .iter()
             .filter(|workload| Labels::parse(selector(workload)).is_ok_and(|it| it.matches(meta.labels.as_ref())))
             .map(|workload| Key::of(workload.meta()))
@@ -92,7 +101,7 @@ impl<K: Workload> Turn<'_, K> {
     async fn own<D: Kind>(&self, cache: &Arc<Cache<D>>, object: &ObjectMeta, owners: Value) -> Result<(), Error> {
         let patch = json!({"metadata": {"ownerReferences": owners}});
         let shell = &self.context.shell;
-        shell.patch_strategic(self.key, cache, object, None, patch).await?;
+        shell.patch_strategic(&self.writing, cache, object, None, patch).await?;
         Ok(())
     }
 }

@@ -15,7 +15,7 @@ impl<K: Workload> Turn<'_, K> {
     /// What the API server answers; it has been told as an event by then.
     pub(super) async fn create_pod(&self, pod: Value) -> Result<(), Error> {
         let (shell, pods) = (&self.context.shell, &self.context.caches.pods);
-        match shell.create(self.key, pods, pod).await {
+        match shell.create(&self.writing, pods, pod).await {
             Ok(created) => {
                 let message = format!("Created pod: {}", created.name.unwrap_or_default());
                 self.event(Tone::Normal, "SuccessfulCreate", message);
@@ -37,7 +37,7 @@ impl<K: Workload> Turn<'_, K> {
     /// What the API server answers; it has been told as an event by then.
     pub(super) async fn delete_pod(&self, pod: &Pod) -> Result<(), Error> {
         let (shell, pods) = (&self.context.shell, &self.context.caches.pods);
-        match shell.delete(self.key, pods, &pod.metadata, None).await {
+        match shell.delete(&self.writing, pods, &pod.metadata, None).await {
             Ok(()) => {
                 let message = format!("Deleted pod: {}", pod.name());
                 self.event(Tone::Normal, "SuccessfulDelete", message);

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use afloat_watching::{Cache, Queue};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
@@ -10,12 +11,10 @@ use serde_json::{Value, json};
 
 use crate::Error;
 use crate::context::Caches;
-use crate::loops::cache::Cache;
-use crate::loops::queue::Queue;
 use crate::objects::counts::count;
 use crate::objects::selector::Labels;
 use crate::objects::time::{wake, whole_seconds};
-use crate::objects::{Condition, Index, Pod, ReplicaSet, ReplicaSetStatus, controlled_by, controller_of};
+use crate::objects::{Condition, Index, Pod, ReplicaSet, ReplicaSetStatus, controlled_by, controller_of, uid_of};
 
 use super::ownership::{claim, concerned};
 use super::template::pod_from_template;
@@ -189,12 +188,10 @@ impl Workload for ReplicaSet {
 
     async fn decide(look: &Look<'_, Self>) -> Decision<Self> {
         let caches = &look.context.caches;
-        let mut pods = look.owned(&caches.pods);
-        pods.extend(look.orphans(&caches.pods));
         let seen = Observed {
             set: &look.object,
-            pods: &pods,
-            related_on_node: &related_on_node(caches, &look.object),
+            pods: &look.owned_and_orphans(&caches.pods),
+            related_on_node: &related_on_node(look),
         };
         plan(&seen, look.now).map(Some)
     }
@@ -233,21 +230,23 @@ impl Workload for ReplicaSet {
 }
 
 /// How many active pods of the same Deployment each node has.
-fn related_on_node(caches: &Caches, set: &ReplicaSet) -> HashMap<String, usize> {
-    let mut related: Vec<Arc<ReplicaSet>> = Vec::new();
-    if let Some(owner) = controller_of(&set.metadata) {
-        related = caches.replica_sets.by_index(&Index::Owner(owner.uid.clone()));
-    }
-    let mut uids: Vec<String> = related.iter().filter_map(|set| set.metadata.uid.clone()).collect();
-    if uids.is_empty() {
-        uids.extend(set.metadata.uid.clone());
+fn related_on_node(look: &Look<'_, ReplicaSet>) -> HashMap<String, usize> {
+    let (sets, pods) = (
+        look.at(&look.context.caches.replica_sets),
+        look.at(&look.context.caches.pods),
+    );
+    let mut uids: Vec<Index> = vec![Index::Owner(uid_of(&look.object.metadata).into())];
+    if let Some(owner) = controller_of(&look.object.metadata) {
+        let related = sets.group(&Index::Owner(owner.uid.as_str().into()));
+        uids = related
+            .iter()
+            .map(|set| Index::Owner(uid_of(&set.metadata).into()))
+            .collect();
     }
     let mut counts = HashMap::new();
-    for uid in uids {
-        for pod in caches.pods.by_index(&Index::Owner(uid)) {
-            if let (true, Some(node)) = (pod.is_active(), pod.node()) {
-                *counts.entry(node.to_owned()).or_default() += 1;
-            }
+    for pod in pods.groups(&uids).iter().filter(|pod| pod.is_active()) {
+        if let Some(node) = pod.node() {
+            *counts.entry(node.to_owned()).or_default() += 1;
         }
     }
     counts

@@ -6,6 +6,7 @@ mod plan;
 use std::fmt;
 use std::sync::Arc;
 
+use afloat_watching::{Cache, Queue};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::api::PostParams;
 use serde_json::Value;
@@ -13,12 +14,11 @@ use serde_json::Value;
 use crate::Error;
 use crate::context::Caches;
 use crate::loops::answer::is_status;
-use crate::loops::cache::Cache;
 use crate::loops::events::Tone;
-use crate::loops::queue::Queue;
 use crate::objects::{StatefulSet, StatefulSetStatus};
 
 use super::history::{History, record_of};
+use super::ownership::follow_pods_of;
 use super::{Decision, Look, PlanOf, Turn, Workload};
 
 use identity::{claims, pod, pod_name};
@@ -35,7 +35,7 @@ impl Workload for StatefulSet {
     async fn watch(caches: &Caches, queue: &Arc<Queue>) {
         caches.revisions.ready().await;
         caches.pods.ready().await;
-        queue.follow_pods_of::<Self>(&caches.pods);
+        follow_pods_of::<Self>(queue, &caches.pods);
     }
 
     async fn decide(look: &Look<'_, Self>) -> Decision<Self> {
@@ -85,11 +85,11 @@ async fn take_step(turn: &Turn<'_, StatefulSet>, action: &Action) -> Result<(), 
         } => {
             create_claims(turn, *ordinal).await?;
             let object = pod(set, template, *ordinal, revision);
-            let created = shell.create(turn.key, pods, object).await;
+            let created = shell.create(&turn.writing, pods, object).await;
             tell(turn, Verb::Create, Thing::Pod(&pod_name(set, *ordinal)), created)
         }
         Action::Delete(pod) => {
-            let deleted = shell.delete(turn.key, pods, &pod.metadata, None).await;
+            let deleted = shell.delete(&turn.writing, pods, &pod.metadata, None).await;
             tell(turn, Verb::Delete, Thing::Pod(pod.name()), deleted)
         }
     }
