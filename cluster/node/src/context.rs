@@ -13,7 +13,7 @@ use crate::agent::AgentOptions;
 use crate::clock::Clock;
 use crate::events::Recorder;
 use crate::mailbox::Mailbox;
-use crate::pod::env::Sources;
+use crate::pod::container::env::Sources;
 use crate::pod::{spec, status};
 use crate::volume::References;
 

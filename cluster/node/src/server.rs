@@ -4,6 +4,7 @@ mod channels;
 mod exec;
 mod forward;
 mod forward_spdy;
+mod logs;
 mod socket;
 mod upgrade;
 
@@ -28,8 +29,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::agent::Agent;
 use crate::clock::seconds;
 use crate::dirs::PodDirs;
-use crate::logs::{self, LogOptions};
-use crate::pod::{container_status, ephemeral, spec};
+use crate::pod::status::container;
+use crate::pod::{ephemeral, spec};
+use logs::LogOptions;
 
 type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
@@ -251,7 +253,7 @@ impl Agent {
             .await?
             .filter(|c| c.state == ContainerState::Running);
         found.ok_or_else(|| {
-            let pod = container_status::pod_in_message(pod);
+            let pod = container::pod_in_message(pod);
             Refusal::internal(format!(
                 "unable to upgrade connection: container not found or not running (\"{name}\" in {pod})"
             ))

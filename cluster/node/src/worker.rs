@@ -1,5 +1,12 @@
 //! One pod's worker: observe, plan, act, and tell. The only task that touches this pod.
 
+mod act;
+mod host_ports;
+mod pull;
+mod resize;
+mod token;
+mod volumes;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +22,10 @@ use crate::dirs::PodDirs;
 use crate::mailbox::{Mailbox, Message};
 use crate::pod::plan::{Plan, PodView, plan};
 use crate::pod::probe::Answer;
+use crate::pod::spec;
 use crate::pod::state::PodState;
-use crate::pod::{spec, status, write};
-use crate::refresh::Kept;
+use crate::pod::status::{self, patch};
+use volumes::Kept;
 
 /// How long the status of a pod that is being started may wait for changes that are about to follow, so that one write
 /// tells them all. Never waits: the loss of readiness, and anything when nothing is about to follow.
@@ -225,7 +233,7 @@ impl Worker {
         let patch = if gone {
             None
         } else {
-            write::status_patch(&self.pod, &plan.status)
+            patch::status_patch(&self.pod, &plan.status)
         };
         let Some(patch) = patch else {
             self.dirty_since = None;
@@ -255,7 +263,7 @@ impl Worker {
             // Its endpoints are marked terminating already.
             return true;
         }
-        plan.settling && !write::loses_readiness(&self.pod, &plan.status)
+        plan.settling && !patch::loses_readiness(&self.pod, &plan.status)
     }
 
     /// Nothing of the pod lives and nobody holds its object: deleting it says everything.
@@ -277,7 +285,7 @@ impl Worker {
         let error = match tokio::time::timeout(API_LIMIT, call).await {
             Ok(Ok(pod)) if spec::uid(&pod) == spec::uid(&self.pod) => {
                 self.take_pod(pod);
-                if write::status_patch(&self.pod, wanted).is_none() {
+                if patch::status_patch(&self.pod, wanted).is_none() {
                     self.dirty_since = None;
                     self.write_failures = 0;
                     return Told::Written;

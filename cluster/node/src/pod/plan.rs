@@ -4,6 +4,10 @@
 //! next plan copes. What must hold in every order of events: at most one live container of a name; preStop before
 //! TERM before KILL; nothing is started once the pod is to end; one container's change touches no other.
 
+mod start;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,6 +15,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus, ResourceRequirements};
 
+use super::container::security;
 use super::ephemeral;
 use super::spec::{self, ProbeKind};
 use super::state::{Hook, Instance, PodState, Process, Sandbox, Stop, Why};
@@ -245,7 +250,7 @@ impl<'a> Planner<'a> {
             {
                 self.take_away();
             }
-        } else if let Some((reason, message)) = super::security::rejection(self.pod()) {
+        } else if let Some((reason, message)) = security::rejection(self.pod()) {
             self.act(Action::Fail { reason, message });
         } else if !self.deadline_passed() {
             self.live();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use afloat_runtime::Image;
 use k8s_openapi::api::core::v1::Container;
 
-use super::resolve::normalised;
+use super::container::resolve::normalised;
 use super::spec;
 use super::state::Track;
 

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 
 use super::back_off::BackOffLimits;
-use super::container_status::CONTAINER_ID_SCHEME;
 use super::resize;
 use super::spec;
 use super::state::{Ended, Hook, Instance, PodState, ProbeTrack, Process};
+use super::status::container::CONTAINER_ID_SCHEME;
 
 /// Label: [`spec::hash`] of the container as it was created.
 pub(crate) const HASH_LABEL: &str = "afloat.dev/container-hash";

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use afloat_runtime::Resources;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, ResourceRequirements};
 
+use super::container::resources;
 use super::plan::{Action, Planner};
-use super::resources;
 use super::spec;
 use super::state::{Instance, PodState};
 

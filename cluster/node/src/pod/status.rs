@@ -2,15 +2,18 @@
 //!
 //! Only the conditions in [`OWN_CONDITIONS`] are the agent's; everybody else's are left alone, also when written.
 
+pub(crate) mod container;
+pub(crate) mod patch;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::container_status::{container_status, is_ready};
+use self::container::{container_status, is_ready};
+use super::container::security;
 use super::ephemeral;
 use super::plan::PodView;
 use super::resize;
-use super::security;
 use super::spec::{self, ProbeKind, RestartPolicy};
 use super::state::{Hook, PodState, Sandbox};
 

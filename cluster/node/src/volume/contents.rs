@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Container, KeyToPath, Pod, Volume, VolumeProjection};
 
 use super::{File, Inputs};
-use crate::pod::env::{self, Sources};
+use crate::pod::container::env::{self, Sources};
 
 /// Whether the volume's files come from the API: they follow it as long as the pod lives.
 pub(crate) fn follows_the_api(volume: &Volume) -> bool {

@@ -4,9 +4,7 @@
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 use serde_json::{Map, Value, json};
 
-use super::resize;
-use super::spec;
-use super::status;
+use crate::pod::{resize, spec, status};
 
 const OWN_FIELDS: [&str; 12] = [
     "observedGeneration",

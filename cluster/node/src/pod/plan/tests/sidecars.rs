@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use super::back_off::BackOffLimits;
-use super::plan::{Action, PodView, plan};
-use super::probe::Answer;
-use super::spec::{self, ProbeKind};
-use super::state::{Instance, PodState, Sandbox};
 use crate::clock::later;
+use crate::pod::back_off::BackOffLimits;
+use crate::pod::plan::{Action, PodView, plan};
+use crate::pod::probe::Answer;
+use crate::pod::spec::{self, ProbeKind};
+use crate::pod::state::{Instance, PodState, Sandbox};
 
 struct World {
     pod: Pod,

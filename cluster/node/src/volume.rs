@@ -3,6 +3,7 @@
 //! Blocking file work; callers put it on a blocking thread.
 
 mod atomic;
+pub(crate) mod claim;
 mod contents;
 mod etc;
 mod files;
@@ -23,7 +24,7 @@ pub(crate) use files::File;
 pub(crate) use usage::{excess, limited};
 
 use crate::dirs::PodDirs;
-use crate::pod::env::Sources;
+use crate::pod::container::env::Sources;
 use crate::pod::spec;
 use crate::quantity;
 

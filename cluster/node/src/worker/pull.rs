@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, LocalObjectReference, Pod, Secret, ServiceAccount};
 use kube::Api;
 
-use crate::act::Refusal;
+use super::act::Refusal;
 use crate::clock::since;
 use crate::context::Context;
 use crate::mailbox::{Message, PullEnd};

@@ -1,6 +1,6 @@
 //! The doing of a resize: ask the node, tell the runtime.
 
-use crate::act::RETRY;
+use super::act::RETRY;
 use crate::clock::later;
 use crate::pod::resize::{self, Requirements};
 use crate::pod::spec;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 
-use super::spec;
+use crate::pod::spec;
 
 /// Who makes the cluster's own volumes.
 pub(crate) const PROVISIONER: &str = "afloat.dev/local";

@@ -1,5 +1,10 @@
 //! Probes' and hooks' questions, asked: exec, httpGet, tcpSocket, grpc, sleep.
 
+mod grpc;
+#[cfg(test)]
+mod tests;
+mod tls;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +16,8 @@ use k8s_openapi::api::core::v1::{Container, ExecAction, HTTPGetAction, Lifecycle
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use super::probe::Answer;
-use super::{grpc, spec};
+use crate::pod::probe::Answer;
+use crate::pod::spec;
 
 /// As much of a handler's output as anybody is shown.
 const OUTPUT_LIMIT: u64 = 10 * 1024;
@@ -278,7 +283,7 @@ async fn request(
 ) -> Result<(u16, Option<String>), String> {
     let stream = connect(target, action.host.as_deref(), place.port).await?;
     if place.https {
-        let stream = super::tls::unverified(stream, &host(target, action))
+        let stream = tls::unverified(stream, &host(target, action))
             .await
             .map_err(|error| error.to_string())?;
         return exchange(stream, target, action, place, agent).await;

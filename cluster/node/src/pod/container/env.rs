@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, Container, EnvVar, EnvVarSource, ObjectFieldSelector, Pod, ResourceFieldSelector, Secret,
 };
 
-use super::spec;
+use crate::pod::spec;
 use crate::quantity;
 
 /// API objects and facts that containers' environments and volumes are filled from.

@@ -1,6 +1,8 @@
 //! The plan against every order of events: a small world with its own clock carries plans out, while containers end,
 //! images change, probes answer and the pod is deleted at random moments.
 
+mod sidecars;
+
 use std::time::Duration;
 
 use afloat_runtime::Exit;
@@ -10,13 +12,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::back_off::BackOffLimits;
-use super::plan::{Action, PodView, plan};
-use super::probe::Answer;
-use super::resize;
-use super::spec;
-use super::state::{Hook, Instance, Pending, PodState, Process, Sandbox};
+use super::{Action, PodView, plan};
 use crate::clock::later;
+use crate::pod::back_off::BackOffLimits;
+use crate::pod::probe::Answer;
+use crate::pod::state::{Hook, Instance, Obstacle, Pending, PodState, Process, Sandbox};
+use crate::pod::{recover, resize, spec, status};
 
 #[derive(Clone, Debug)]
 enum Move {
@@ -128,7 +129,7 @@ impl World {
                 let hash = spec::hash(spec::find(&self.pod, container).unwrap());
                 if refused {
                     let retry_at = later(self.now, Duration::from_secs(5));
-                    let obstacle = super::state::Obstacle {
+                    let obstacle = Obstacle {
                         reason: "CreateContainerError",
                         message: String::new(),
                         since: self.now,
@@ -313,7 +314,7 @@ impl World {
             .collect();
         let cleaned = self.state.cleaned;
         let gone = self.state.ending.is_some_and(|ending| ending.gone);
-        self.state = super::recover::recover(&self.pod, containers, BackOffLimits::default(), self.now);
+        self.state = recover::recover(&self.pod, containers, BackOffLimits::default(), self.now);
         self.state.observe_deletion(&self.pod, self.now);
         if gone {
             self.state.observe_gone(self.now);
@@ -344,9 +345,9 @@ fn runtime_container(name: &str, instance: &Instance) -> afloat_runtime::Contain
         created_at: Timestamp::UNIX_EPOCH,
         started_at: instance.started_at,
         labels: [
-            (super::recover::HASH_LABEL.to_owned(), instance.hash.clone()),
+            (recover::HASH_LABEL.to_owned(), instance.hash.clone()),
             (
-                super::recover::RESOURCES_LABEL.to_owned(),
+                recover::RESOURCES_LABEL.to_owned(),
                 json!(instance.resources).to_string(),
             ),
         ]
@@ -415,7 +416,7 @@ proptest! {
             prop_assert_eq!(&resize::allocated(container, &world.state), &wanted);
             prop_assert_eq!(&resize::actual(container, &world.state), &wanted);
         }
-        let ready = super::status::condition(&world.pod, "Ready").unwrap();
+        let ready = status::condition(&world.pod, "Ready").unwrap();
         prop_assert_eq!(&ready.status, "True");
         prop_assert_eq!(resize::conditions(&world.pod, &world.state).count(), 0);
     }

@@ -6,12 +6,12 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::plan::PodView;
-use super::resize;
-use super::spec::{self, ProbeKind};
-use super::state::{Ended, Hook, Obstacle, PodState, Process, Sandbox, Track};
-use super::status::{self, ERROR_SHOWN};
+use super::ERROR_SHOWN;
 use crate::clock::later;
+use crate::pod::plan::PodView;
+use crate::pod::resize;
+use crate::pod::spec::{self, ProbeKind};
+use crate::pod::state::{Ended, Hook, Obstacle, PodState, Process, Sandbox, Track};
 
 /// What containerID begins with.
 pub(crate) const CONTAINER_ID_SCHEME: &str = "afloat://";

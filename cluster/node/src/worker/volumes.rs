@@ -11,13 +11,15 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Resource};
 
-use crate::act::blocking;
+use super::act::blocking;
+use super::token::{self, Place, Token};
 use crate::agent::Agent;
 use crate::clock::later;
 use crate::context::Context;
+use crate::pod::container::resolve;
+use crate::pod::spec;
 use crate::pod::volumes::MEASURE;
-use crate::pod::{claim, resolve, spec};
-use crate::token::{self, Place, Token};
+use crate::volume::claim;
 use crate::volume::{self, Inputs, References};
 use crate::worker::{API_LIMIT, Worker};
 

@@ -11,10 +11,10 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 
-use super::handler::{self, Target};
-use super::probe::Answer;
 use crate::clock::Clock;
 use crate::fake::FakeRuntime;
+use crate::handler::{self, Target};
+use crate::pod::probe::Answer;
 
 struct Server {
     port: u16,

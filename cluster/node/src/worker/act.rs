@@ -9,15 +9,17 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::api::{Api, DeleteParams, Preconditions};
 
+use super::host_ports;
 use crate::clock::{later, since};
-use crate::host_ports;
+use crate::handler::{self, Target};
 use crate::mailbox::Message;
-use crate::pod::handler::{self, Target};
+use crate::pod::container::{env, resolve, resources, security};
 use crate::pod::plan::Action;
 use crate::pod::probe::Answer;
 use crate::pod::spec::{self, ProbeKind};
 use crate::pod::state::{Hook, Instance, Obstacle, Sandbox, Why};
-use crate::pod::{container_status, env, ephemeral, pull, recover, resize, resolve, resources, security};
+use crate::pod::status::container;
+use crate::pod::{ephemeral, pull, recover, resize};
 use crate::volume::{self, NameServices};
 use crate::worker::{API_LIMIT, Worker};
 
@@ -52,7 +54,7 @@ impl Worker {
                 container, id, kind, ..
             } => self.probe(&container, id, kind),
             Action::TellBackOff { container, .. } => {
-                let pod = container_status::pod_in_message(&self.pod);
+                let pod = container::pod_in_message(&self.pod);
                 let message = format!("Back-off restarting failed container {container} in pod {pod}");
                 self.event(Some(&container), true, "BackOff", &message, self.context.clock.now());
             }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Probe};
 
-use super::plan::{Action, Planner};
-use super::spec::{self, ProbeKind, ProbeTiming};
-use super::state::{Hook, Instance, ProbeTrack, Process, Why};
-use super::{pull, resize, status};
+use super::{Action, Planner};
 use crate::clock::{later, seconds};
+use crate::pod::spec::{self, ProbeKind, ProbeTiming};
+use crate::pod::state::{Hook, Instance, ProbeTrack, Process, Why};
+use crate::pod::{pull, resize, status};
 
 impl Planner<'_> {
     /// Containers that are to go although the pod stays.
@@ -79,7 +79,7 @@ impl Planner<'_> {
     }
 
     /// Takes one container a step towards running. False where the following ones have to wait for its postStart hook.
-    pub(super) fn ensure(&mut self, container: &Container) -> bool {
+    pub(in crate::pod) fn ensure(&mut self, container: &Container) -> bool {
         let Some(instance) = self.state().instance(&container.name) else {
             self.create(container);
             return true;

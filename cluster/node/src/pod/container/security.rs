@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
     AppArmorProfile, Container, Pod, PodSecurityContext, SeccompProfile, SecurityContext,
 };
 
-use super::spec;
+use crate::pod::spec;
 
 /// Kernel parameters that every pod may set, as they are its own (Kubernetes, "Using sysctls in a cluster").
 const SAFE_SYSCTLS: [&str; 12] = [
@@ -93,7 +93,7 @@ pub(crate) fn sysctls(pod: &Pod) -> BTreeMap<String, String> {
 }
 
 /// Why the pod may not run on this node at all: reason and message of its status, where the kubelet's admission has them.
-pub(super) fn rejection(pod: &Pod) -> Option<(&'static str, String)> {
+pub(crate) fn rejection(pod: &Pod) -> Option<(&'static str, String)> {
     if let Some(name) = pod.spec.as_ref().and_then(|s| s.os.as_ref()).map(|os| os.name.as_str())
         && name != "linux"
     {
