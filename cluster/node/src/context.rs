@@ -9,12 +9,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 use kube::Api;
 
-use crate::agent::AgentOptions;
 use crate::clock::Clock;
 use crate::events::Recorder;
 use crate::mailbox::Mailbox;
+use crate::options::AgentOptions;
 use crate::pod::container::env::Sources;
-use crate::pod::{spec, status};
+use crate::pod::progress;
+use crate::pod::spec;
 use crate::volume::References;
 
 /// See the module.
@@ -92,7 +93,7 @@ impl Context {
         self.with_pods(|pods| {
             let others = pods
                 .iter()
-                .filter(|(other, known)| other.as_str() != uid && !status::is_terminal(known.pod.status.as_ref()));
+                .filter(|(other, known)| other.as_str() != uid && !progress::is_terminal(known.pod.status.as_ref()));
             let used = others.fold((0u64, 0u64), |sum, (_, known)| {
                 (
                     sum.0.saturating_add(known.requests.0),

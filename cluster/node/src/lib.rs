@@ -15,6 +15,7 @@ pub mod fake;
 mod handler;
 mod mailbox;
 pub mod node_status;
+mod options;
 pub mod pod;
 mod quantity;
 mod server;
@@ -23,7 +24,8 @@ mod usage;
 mod volume;
 mod worker;
 
-pub use agent::{Agent, AgentError, AgentOptions, Capacity};
+pub use agent::{Agent, AgentError};
 pub use clock::Clock;
+pub use options::{AgentOptions, Capacity};
 pub use pod::back_off::BackOffLimits;
 pub use volume::claim::claims as claims_dir;

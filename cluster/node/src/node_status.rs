@@ -13,8 +13,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Owne
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
 
-use crate::agent::AgentOptions;
 use crate::context::Context;
+use crate::options::{API_LIMIT, AgentOptions};
 
 /// What `nodeInfo.kubeletVersion` says.
 pub const KUBELET_VERSION: &str = "v1.33.0-afloat";
@@ -73,7 +73,7 @@ pub(crate) async fn keep_status(context: &Context) {
             continue;
         }
         let status = status(context).await;
-        match tokio::time::timeout(crate::worker::API_LIMIT, write_status(context, &status)).await {
+        match tokio::time::timeout(API_LIMIT, write_status(context, &status)).await {
             Ok(Ok(())) => {
                 images = now;
                 written = tokio::time::Instant::now();
@@ -90,7 +90,7 @@ pub(crate) async fn keep_lease(context: &Context, node_uid: &str) {
     let name = context.options.node_name.as_str();
     loop {
         let renew = renew(&api, name, node_uid, context.clock.now());
-        let wait = match tokio::time::timeout(crate::worker::API_LIMIT, renew).await {
+        let wait = match tokio::time::timeout(API_LIMIT, renew).await {
             Ok(Ok(())) => context.options.lease_interval,
             Ok(Err(error)) => {
                 tracing::warn!(%error, "lease not renewed");

@@ -9,106 +9,15 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use self::container::{container_status, is_ready};
+use self::container::container_status;
 use super::container::security;
-use super::ephemeral;
-use super::plan::PodView;
-use super::resize;
-use super::spec::{self, ProbeKind, RestartPolicy};
-use super::state::{Hook, PodState, Sandbox};
+use super::instance::Hook;
+use super::progress::{condition, init_part_done, initialized, is_ready, is_terminal, outcome};
+use super::state::{PodState, PodView, Sandbox};
+use super::{ephemeral, resize, spec};
 
 /// Condition types that the agent writes.
 pub const OWN_CONDITIONS: [&str; 4] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
-
-/// How long `ErrImagePull` and its like are shown before they turn into their back-off's name.
-pub(super) const ERROR_SHOWN: std::time::Duration = std::time::Duration::from_secs(2);
-
-/// Succeeded or Failed.
-pub(crate) fn is_terminal(status: Option<&PodStatus>) -> bool {
-    matches!(status.and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"))
-}
-
-/// How the pod ended by itself: every application container is over for good, or an init container is. None: it goes on.
-pub(super) fn outcome(pod: &Pod, state: &PodState) -> Option<&'static str> {
-    let over = |container: &Container| {
-        let exit = state.instance(&container.name)?.exit()?;
-        let changed = state
-            .instance(&container.name)?
-            .stop
-            .as_ref()
-            .is_some_and(|s| s.why.replaces());
-        (!changed && !spec::restarts(pod, container, exit.code)).then_some(exit.code == 0)
-    };
-    if spec::restart_policy(pod) == RestartPolicy::Always {
-        return None;
-    }
-    let init_failed =
-        |c: &&Container| !spec::is_sidecar(pod, c) && over(c) == Some(false) && !initialized_before(pod, state);
-    if spec::init_containers(pod).iter().any(|c| init_failed(&c)) {
-        return Some("Failed");
-    }
-    let mut ends = vec![];
-    for container in spec::containers(pod) {
-        ends.push(over(container)?);
-    }
-    Some(if ends.iter().all(|ok| *ok) {
-        "Succeeded"
-    } else {
-        "Failed"
-    })
-}
-
-/// A regular init container has done its work.
-pub(super) fn init_done(container: &Container, state: &PodState) -> bool {
-    let track = state.containers.get(&container.name);
-    let ended = |track: &super::state::Track| match &track.instance {
-        Some(instance) => instance.exit().map(|exit| exit.code),
-        None => track.last.as_ref().map(|last| last.exit.code),
-    };
-    track.and_then(ended) == Some(0)
-}
-
-/// Running, its postStart hook is over, and its startup probe has passed.
-pub(super) fn started(container: &Container, state: &PodState) -> bool {
-    state.instance(&container.name).is_some_and(|instance| {
-        instance.running()
-            && (spec::post_start(container).is_none() || instance.post_start == Hook::Succeeded)
-            && (spec::probe(container, ProbeKind::Startup).is_none() || instance.startup.result == Some(true))
-    })
-}
-
-/// An application container exists or existed, or the API says so: init containers do not run again.
-fn initialized_before(pod: &Pod, state: &PodState) -> bool {
-    let said = condition(pod, "Initialized").is_some_and(|condition| condition.status == "True");
-    said && !spec::init_containers(pod).is_empty()
-        || spec::containers(pod).iter().any(|c| {
-            state
-                .containers
-                .get(&c.name)
-                .is_some_and(|track| track.instance.is_some() || track.next_attempt > 0)
-        })
-}
-
-/// All init containers have done their work and sidecars have started.
-pub(super) fn initialized(pod: &Pod, state: &PodState) -> bool {
-    initialized_before(pod, state)
-        || spec::init_containers(pod).iter().all(|c| {
-            if spec::is_sidecar(pod, c) {
-                started(c, state)
-            } else {
-                init_done(c, state)
-            }
-        })
-}
-
-pub(crate) fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
-    pod.status
-        .as_ref()?
-        .conditions
-        .as_ref()?
-        .iter()
-        .find(|condition| condition.type_ == type_)
-}
 
 /// The agent's part of the status. Fields that are not the agent's are empty.
 pub(super) fn status(view: &PodView<'_>, now: Timestamp) -> PodStatus {
@@ -305,14 +214,6 @@ fn conditions(view: &PodView<'_>, phase: &str, now: Timestamp) -> Vec<PodConditi
 
 fn name(container: &Container) -> &str {
     &container.name
-}
-
-fn init_part_done(pod: &Pod, container: &Container, state: &PodState) -> bool {
-    if spec::is_sidecar(pod, container) {
-        started(container, state)
-    } else {
-        init_done(container, state)
-    }
 }
 
 /// Containers whose readiness the pod's depends on: sidecars count, init containers do not.

@@ -9,13 +9,14 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, LocalObjectReference, Pod, Secret, ServiceAccount};
 use kube::Api;
 
-use super::act::Refusal;
+use super::Worker;
+use super::create::Refusal;
 use crate::clock::since;
 use crate::context::Context;
 use crate::mailbox::{Message, PullEnd};
+use crate::options::API_LIMIT;
 use crate::pod::pull::{Need, go_duration, need};
 use crate::pod::{ephemeral, spec};
-use crate::worker::{API_LIMIT, Worker};
 
 impl Worker {
     /// The image to make a container of. None: it is being pulled.

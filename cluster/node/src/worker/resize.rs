@@ -1,11 +1,10 @@
 //! The doing of a resize: ask the node, tell the runtime.
 
-use super::act::RETRY;
+use super::{RETRY, Worker};
 use crate::clock::later;
 use crate::pod::resize::{self, Requirements};
 use crate::pod::spec;
 use crate::pod::state::Pending;
-use crate::worker::Worker;
 
 impl Worker {
     pub(crate) fn allocate(&mut self, wanted: Requirements) {

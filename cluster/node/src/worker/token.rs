@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Pod, ServiceAccount, ServiceAccountTokenProject
 use kube::api::{Api, PostParams};
 
 use crate::context::Context;
+use crate::options::API_LIMIT;
 use crate::pod::{spec, volumes};
 
 /// Where a token stands: volume, and path in it.
@@ -68,7 +69,7 @@ pub(crate) async fn renew(context: &Context, pod: &Pod, kept: &mut BTreeMap<Plac
         }
         let (params, request) = (PostParams::default(), request(pod, source));
         let call = api.create_token_request(account, &params, &request);
-        match tokio::time::timeout(crate::worker::API_LIMIT, call).await {
+        match tokio::time::timeout(API_LIMIT, call).await {
             Ok(Ok(answer)) => {
                 let given = answer.status.map(|status| Token {
                     text: status.token,

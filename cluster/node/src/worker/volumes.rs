@@ -4,33 +4,19 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use afloat_runtime::Mount;
-use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::api::core::v1::{ConfigMap, Container, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
-use kube::core::PartialObjectMeta;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event};
-use kube::{Api, Resource};
+use k8s_openapi::api::core::v1::{Container, PersistentVolume, PersistentVolumeClaim, Pod};
+use kube::Api;
 
-use super::act::blocking;
-use super::token::{self, Place, Token};
-use crate::agent::Agent;
+use super::token;
+use super::{Worker, blocking};
 use crate::clock::later;
 use crate::context::Context;
+use crate::options::API_LIMIT;
 use crate::pod::container::resolve;
 use crate::pod::spec;
 use crate::pod::volumes::MEASURE;
 use crate::volume::claim;
 use crate::volume::{self, Inputs, References};
-use crate::worker::{API_LIMIT, Worker};
-
-/// What a worker keeps from one refresh to the next.
-#[derive(Default)]
-pub(crate) struct Kept {
-    tokens: BTreeMap<Place, Token>,
-    /// Immutable ones, which need not be asked for again (KEP-1412).
-    config_maps: BTreeMap<String, ConfigMap>,
-    secrets: BTreeMap<String, Secret>,
-}
 
 impl Worker {
     /// Makes all volumes, before the first container is.
@@ -188,54 +174,4 @@ async fn claim_paths(context: &Context, pod: &Pod) -> Result<BTreeMap<String, Pa
         paths.insert(volume.to_owned(), directory);
     }
     Ok(paths)
-}
-
-impl Agent {
-    /// Tells workers that a ConfigMap or Secret of their pods' volumes has changed.
-    pub(crate) async fn watch_sources(&self) {
-        tokio::join!(
-            self.watch_kind::<ConfigMap>(|references| &references.config_maps),
-            self.watch_kind::<Secret>(|references| &references.secrets),
-        );
-    }
-
-    async fn watch_kind<K>(&self, names: fn(&References) -> &std::collections::BTreeSet<String>)
-    where
-        K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + serde::de::DeserializeOwned + 'static,
-    {
-        let api: Api<PartialObjectMeta<K>> = Api::all(self.context.client.clone());
-        // Names are enough: contents are fetched by those who show them.
-        let mut events = watcher::watcher(api, watcher::Config::default())
-            .default_backoff()
-            .boxed();
-        loop {
-            match events.try_next().await {
-                Ok(Some(Event::InitApply(object) | Event::Apply(object) | Event::Delete(object))) => {
-                    let meta = &object.metadata;
-                    let namespace = meta.namespace.as_deref().unwrap_or_default();
-                    let name = meta.name.as_deref().unwrap_or_default();
-                    self.source_changed(namespace, name, names);
-                }
-                Ok(Some(Event::Init | Event::InitDone)) => {}
-                Ok(None) => return,
-                Err(error) => tracing::debug!(%error, "sources of volumes not watched; trying again"),
-            }
-        }
-    }
-
-    fn source_changed(
-        &self,
-        namespace: &str,
-        name: &str,
-        names: fn(&References) -> &std::collections::BTreeSet<String>,
-    ) {
-        for pod in self.context.pods() {
-            if spec::namespace(&pod) == namespace
-                && names(&volume::volume_references(&pod)).contains(name)
-                && let Some(mailbox) = self.context.mailbox(spec::uid(&pod))
-            {
-                mailbox.put(|news| news.sources_changed = true);
-            }
-        }
-    }
 }

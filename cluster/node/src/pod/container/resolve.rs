@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::env::expand;
 use crate::dirs::PodDirs;
-use crate::pod::{spec, status};
+use crate::pod::spec;
 
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -90,7 +90,7 @@ pub(crate) fn check_non_root(pod: &Pod, container: &Container, user: &str, uid: 
     }
     let place = format!(
         "(pod: \"{}\", container: {})",
-        status::container::pod_in_message(pod),
+        spec::pod_in_message(pod),
         container.name
     );
     let name = user.split(':').next().unwrap_or_default();

@@ -12,12 +12,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::{Action, PodView, plan};
+use super::plan;
 use crate::clock::later;
+use crate::pod::action::Action;
 use crate::pod::back_off::BackOffLimits;
+use crate::pod::instance::{Hook, Instance, Process};
 use crate::pod::probe::Answer;
-use crate::pod::state::{Hook, Instance, Obstacle, Pending, PodState, Process, Sandbox};
-use crate::pod::{recover, resize, spec, status};
+use crate::pod::state::{Obstacle, Pending, PodState, PodView, Sandbox};
+use crate::pod::{found, progress};
+use crate::pod::{recover, resize, spec};
 
 #[derive(Clone, Debug)]
 enum Move {
@@ -345,11 +348,8 @@ fn runtime_container(name: &str, instance: &Instance) -> afloat_runtime::Contain
         created_at: Timestamp::UNIX_EPOCH,
         started_at: instance.started_at,
         labels: [
-            (recover::HASH_LABEL.to_owned(), instance.hash.clone()),
-            (
-                recover::RESOURCES_LABEL.to_owned(),
-                json!(instance.resources).to_string(),
-            ),
+            (found::HASH_LABEL.to_owned(), instance.hash.clone()),
+            (found::RESOURCES_LABEL.to_owned(), json!(instance.resources).to_string()),
         ]
         .into(),
         log_path: Default::default(),
@@ -416,7 +416,7 @@ proptest! {
             prop_assert_eq!(&resize::allocated(container, &world.state), &wanted);
             prop_assert_eq!(&resize::actual(container, &world.state), &wanted);
         }
-        let ready = status::condition(&world.pod, "Ready").unwrap();
+        let ready = progress::condition(&world.pod, "Ready").unwrap();
         prop_assert_eq!(&ready.status, "True");
         prop_assert_eq!(resize::conditions(&world.pod, &world.state).count(), 0);
     }

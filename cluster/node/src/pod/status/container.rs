@@ -6,25 +6,12 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::ERROR_SHOWN;
 use crate::clock::later;
-use crate::pod::plan::PodView;
+use crate::pod::instance::{CONTAINER_ID_SCHEME, Ended, Hook, Process};
+use crate::pod::progress::{self, ERROR_SHOWN};
 use crate::pod::resize;
-use crate::pod::spec::{self, ProbeKind};
-use crate::pod::state::{Ended, Hook, Obstacle, PodState, Process, Sandbox, Track};
-
-/// What containerID begins with.
-pub(crate) const CONTAINER_ID_SCHEME: &str = "afloat://";
-
-/// Running, started, and (with a readiness probe) said to be ready. An init container is ready when it has done its work.
-pub(super) fn is_ready(container: &Container, state: &PodState) -> bool {
-    let Some(instance) = state.instance(&container.name) else {
-        return false;
-    };
-    instance.running()
-        && status::started(container, state)
-        && (spec::probe(container, ProbeKind::Readiness).is_none() || instance.readiness.result == Some(true))
-}
+use crate::pod::spec;
+use crate::pod::state::{Obstacle, PodView, Sandbox, Track};
 
 /// Its status entry. `imageID` is the image's own id, plain `sha256:…`, as containerd reports images that came from a
 /// file and so have no digest of a registry: two tags of one image show the same one.
@@ -34,9 +21,9 @@ pub(super) fn container_status(view: &PodView<'_>, container: &Container, now: T
     let track = state.containers.get(&container.name).unwrap_or(&empty);
     let init = spec::is_init(pod, &container.name) && !spec::is_sidecar(pod, container);
     let ready = if init {
-        status::init_done(container, state)
+        progress::init_done(container, state)
     } else {
-        is_ready(container, state)
+        progress::is_ready(container, state)
     };
     let (current, last) = states(view, container, track, now);
     let instance = track.instance.as_ref();
@@ -56,7 +43,7 @@ pub(super) fn container_status(view: &PodView<'_>, container: &Container, now: T
         started: Some(if init {
             false
         } else {
-            running && status::started(container, state)
+            running && progress::started(container, state)
         }),
         restart_count: restart_count(track),
         state: Some(current),
@@ -161,12 +148,10 @@ fn crash_loop(view: &PodView<'_>, container: &Container, track: &Track) -> (Stri
 }
 
 fn back_off_message(view: &PodView<'_>, name: &str) -> String {
-    format!("restarting failed container={name} pod={}", pod_in_message(view.pod))
-}
-
-/// `name_namespace(uid)`, as the kubelet's messages have it.
-pub(crate) fn pod_in_message(pod: &k8s_openapi::api::core::v1::Pod) -> String {
-    format!("{}_{}({})", spec::name(pod), spec::namespace(pod), spec::uid(pod))
+    format!(
+        "restarting failed container={name} pod={}",
+        spec::pod_in_message(view.pod)
+    )
 }
 
 /// `1m20s`, as Go writes it.

@@ -4,7 +4,7 @@
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 use serde_json::{Map, Value, json};
 
-use crate::pod::{resize, spec, status};
+use crate::pod::{progress, resize, spec};
 
 const OWN_FIELDS: [&str; 12] = [
     "observedGeneration",
@@ -64,7 +64,7 @@ fn object(status: Option<&PodStatus>) -> Value {
 }
 
 fn condition_patch(pod: &Pod, wanted: &PodCondition) -> Option<Value> {
-    let old = status::condition(pod, &wanted.type_);
+    let old = progress::condition(pod, &wanted.type_);
     let same = |c: &PodCondition| c.status == wanted.status && c.reason == wanted.reason && c.message == wanted.message;
     if old.is_some_and(same) {
         return None;
@@ -87,7 +87,7 @@ fn over<'a>(pod: &'a Pod, wanted: &'a PodStatus) -> impl Iterator<Item = Value> 
     let lasts = |type_: &str| wanted.conditions.iter().flatten().any(|c| c.type_ == type_);
     resize::CONDITIONS
         .into_iter()
-        .filter(move |type_| !lasts(type_) && status::condition(pod, type_).is_some())
+        .filter(move |type_| !lasts(type_) && progress::condition(pod, type_).is_some())
         .map(|type_| json!({"$patch": "delete", "type": type_}))
 }
 
@@ -100,7 +100,7 @@ pub(crate) fn loses_readiness(pod: &Pod, wanted: &PodStatus) -> bool {
         .flatten()
         .find(ready)
         .is_some_and(|c| c.status == "True");
-    !will && status::condition(pod, "Ready").is_some_and(|c| c.status == "True")
+    !will && progress::condition(pod, "Ready").is_some_and(|c| c.status == "True")
 }
 
 #[cfg(test)]

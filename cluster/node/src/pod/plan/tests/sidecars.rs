@@ -8,11 +8,13 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use crate::clock::later;
+use crate::pod::action::Action;
 use crate::pod::back_off::BackOffLimits;
-use crate::pod::plan::{Action, PodView, plan};
+use crate::pod::instance::Instance;
+use crate::pod::plan::plan;
 use crate::pod::probe::Answer;
 use crate::pod::spec::{self, ProbeKind};
-use crate::pod::state::{Instance, PodState, Sandbox};
+use crate::pod::state::{PodState, PodView, Sandbox};
 
 struct World {
     pod: Pod,
