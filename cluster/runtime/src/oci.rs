@@ -4,22 +4,15 @@
 //! process of a container becomes a child of pid 1, which writes down how it ended; a descriptor of the process says when.
 //! So a restart of the inner process loses nothing: containers, their output and their exit codes are found again.
 
-mod attach;
+mod bundle;
 mod command;
 mod container;
 mod exec;
-mod host_facts;
 mod image_service;
-mod log;
-mod memory;
-mod pod_namespaces;
+mod pod;
 mod record;
-mod rootfs;
-mod sandbox;
-mod seccomp;
 mod signal;
-mod spec;
-mod terminal;
+mod streams;
 mod usage;
 mod watch;
 
@@ -40,13 +33,14 @@ use crate::{
     Cgroups, Container, ContainerSpec, ExecSession, ExecSpec, Image, Resources, Runtime, RuntimeError, Sandbox,
     SandboxSpec, Usage,
 };
-use attach::Listeners;
+use bundle::host_facts::HostFacts;
+use bundle::memory;
 use command::OciCommand;
-use host_facts::HostFacts;
 pub use image_service::ImageService;
-use log::Pipes;
+use pod::sandbox::Sandboxes;
 use record::Record;
-use sandbox::Sandboxes;
+use streams::attach::Listeners;
+use streams::log::{self, Pipes};
 
 /// So many containers are made at once: each costs a few processes.
 const CREATES_MAX: usize = 4;

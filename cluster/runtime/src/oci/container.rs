@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::attach::{self, Listeners};
-use super::pod_namespaces::{Processes, kill_rest};
+use super::bundle::rootfs;
+use super::bundle::spec::{Surroundings, config};
+use super::pod::namespaces::{Processes, kill_rest};
+use super::pod::sandbox::SandboxRecord;
 use super::record::Record;
-use super::sandbox::SandboxRecord;
-use super::spec::{Surroundings, config};
-use super::{Shared, blocking, failed, log, rootfs, watch};
+use super::streams::attach::{self, Listeners};
+use super::streams::log;
+use super::{Shared, blocking, failed, watch};
 use crate::host::OCI_STATE_DIR;
 use crate::host::init::start_time;
 use crate::image::LAYERS_NOTE;

@@ -10,9 +10,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot};
 
+use super::bundle::spec::exec_process;
 use super::record::{read_json, write_json};
-use super::spec::exec_process;
-use super::terminal;
+use super::streams::terminal;
 use super::{Shared, blocking, command, failed};
 use crate::host::IO_DIR;
 use crate::process::{kill, read_pid};

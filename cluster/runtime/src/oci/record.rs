@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::sandbox::SandboxRecord;
+use super::pod::sandbox::SandboxRecord;
 use crate::{Container, ContainerSpec, ContainerState, Exit, ProcessNamespace, Stdio};
 
 /// Exit code where nobody could say it, as container runtimes use it.

@@ -11,7 +11,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::Shared;
-use super::pod_namespaces::kill_rest;
+use super::pod::namespaces::kill_rest;
 use super::record::{ExitRecord, Record, Seen, UNKNOWN_EXIT};
 use crate::host::EXITS_DIR;
 use crate::host::init::{ChildExit, exit_file, parse_stat};

@@ -6,16 +6,16 @@ use crate::{ContainerSpec, RuntimeError};
 
 /// Read once; none of it changes.
 #[derive(Clone, Debug, Default)]
-pub(super) struct HostFacts {
+pub(crate) struct HostFacts {
     /// Effective capabilities, as a bit set.
-    pub(super) capabilities: u64,
+    pub(crate) capabilities: u64,
     uids: Vec<(u32, u32)>,
     gids: Vec<(u32, u32)>,
     setgroups: bool,
 }
 
 impl HostFacts {
-    pub(super) fn read() -> Self {
+    pub(crate) fn read() -> Self {
         let text = |name: &str| fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default();
         Self {
             capabilities: parse_capabilities(&text("status")),
@@ -25,12 +25,12 @@ impl HostFacts {
         }
     }
 
-    pub(super) fn has_group(&self, gid: u32) -> bool {
+    pub(crate) fn has_group(&self, gid: u32) -> bool {
         mapped(&self.gids, gid)
     }
 
     /// Without root only mapped users exist: better one clear sentence than `failed syscall`.
-    pub(super) fn check(&self, spec: &ContainerSpec) -> Result<(), RuntimeError> {
+    pub(crate) fn check(&self, spec: &ContainerSpec) -> Result<(), RuntimeError> {
         let groups = std::iter::once(&spec.gid).chain(&spec.additional_gids);
         let missing_group = groups.into_iter().find(|gid| !mapped(&self.gids, **gid));
         let what = if !mapped(&self.uids, spec.uid) {

@@ -78,7 +78,7 @@ const WITH: &[(&[&str], &[&str])] = &[
 ];
 
 /// `linux.seccomp` for a container that has these capabilities.
-pub(super) fn runtime_default(capabilities: &[String]) -> Value {
+pub(crate) fn runtime_default(capabilities: &[String]) -> Value {
     let has = |wanted: &&[&str]| wanted.iter().any(|cap| capabilities.iter().any(|own| own == cap));
     let mut names: Vec<&str> = NEVER.to_vec();
     names.extend(WITH.iter().filter(|(caps, _)| !has(caps)).flat_map(|(_, names)| *names));

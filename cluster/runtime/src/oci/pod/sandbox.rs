@@ -9,26 +9,26 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::pod_namespaces::{Holder, is_shared};
-use super::record::read_json;
-use super::{Shared, blocking, failed};
+use super::namespaces::{Holder, is_shared};
 use crate::net::{AddressPool, NetError, connect_sandbox, create_namespace, remove_namespace};
+use crate::oci::record::read_json;
+use crate::oci::{Shared, blocking, failed};
 use crate::{ProcessNamespace, RuntimeError, Sandbox, SandboxSpec, removed};
 
 /// A sandbox on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct SandboxRecord {
-    pub(super) pod: String,
-    pub(super) hostname: String,
-    pub(super) ip: Ipv4Addr,
-    pub(super) host_network: bool,
+pub(crate) struct SandboxRecord {
+    pub(crate) pod: String,
+    pub(crate) hostname: String,
+    pub(crate) ip: Ipv4Addr,
+    pub(crate) host_network: bool,
     #[serde(default)]
-    pub(super) host_ipc: bool,
+    pub(crate) host_ipc: bool,
     #[serde(default)]
-    pub(super) processes: ProcessNamespace,
+    pub(crate) processes: ProcessNamespace,
     /// The first process of the PID namespace that its containers share.
     #[serde(default)]
-    pub(super) holder: Option<Holder>,
+    pub(crate) holder: Option<Holder>,
 }
 
 impl SandboxRecord {
@@ -38,20 +38,20 @@ impl SandboxRecord {
     }
 
     /// Its containers share a PID namespace that nobody holds: not yet, or not any more.
-    pub(super) fn lacks_holder(&self) -> bool {
+    pub(crate) fn lacks_holder(&self) -> bool {
         self.processes == ProcessNamespace::Pod && !self.holder.is_some_and(Holder::lives)
     }
 }
 
 /// All sandboxes of a node.
-pub(super) struct Sandboxes {
+pub(crate) struct Sandboxes {
     records: BTreeMap<String, SandboxRecord>,
     pool: AddressPool,
 }
 
 impl Sandboxes {
     /// What was remembered; `known`: does the pod have a container? Others are forgotten, nobody would ever ask for them.
-    pub(super) fn load(dir: &Path, gateway: Ipv4Addr, prefix: u8, known: impl Fn(&str) -> bool) -> Self {
+    pub(crate) fn load(dir: &Path, gateway: Ipv4Addr, prefix: u8, known: impl Fn(&str) -> bool) -> Self {
         let mut sandboxes = Self {
             records: BTreeMap::new(),
             pool: AddressPool::new(gateway, prefix),
@@ -78,15 +78,15 @@ impl Sandboxes {
         sandboxes
     }
 
-    pub(super) fn ip(&self, pod_uid: &str) -> Option<IpAddr> {
+    pub(crate) fn ip(&self, pod_uid: &str) -> Option<IpAddr> {
         self.records.get(pod_uid).map(|record| record.ip.into())
     }
 
-    pub(super) fn get(&self, pod_uid: &str) -> Option<&SandboxRecord> {
+    pub(crate) fn get(&self, pod_uid: &str) -> Option<&SandboxRecord> {
         self.records.get(pod_uid)
     }
 
-    pub(super) fn put(&mut self, pod_uid: &str, record: SandboxRecord) {
+    pub(crate) fn put(&mut self, pod_uid: &str, record: SandboxRecord) {
         self.records.insert(pod_uid.to_owned(), record);
     }
 
@@ -101,11 +101,11 @@ impl Sandboxes {
 
 impl Shared {
     /// Where something of a sandbox is kept.
-    pub(super) fn sandbox_path(&self, pod_uid: &str, ending: &str) -> PathBuf {
+    pub(crate) fn sandbox_path(&self, pod_uid: &str, ending: &str) -> PathBuf {
         self.options.dir.join("sandboxes").join(format!("{pod_uid}.{ending}"))
     }
 
-    pub(super) async fn create_sandbox(self: &Arc<Self>, spec: &SandboxSpec) -> Result<Sandbox, RuntimeError> {
+    pub(crate) async fn create_sandbox(self: &Arc<Self>, spec: &SandboxSpec) -> Result<Sandbox, RuntimeError> {
         let uid = spec.pod_uid.clone();
         let record = self.network_of(spec).await?;
         let ip = self.share(&uid, record).await?.ip.into();
@@ -170,7 +170,7 @@ impl Shared {
     }
 
     /// 127.0.0.1 and then ::1, as container runtimes try for port-forward.
-    pub(super) async fn connect_loopback(
+    pub(crate) async fn connect_loopback(
         self: &Arc<Self>,
         uid: &str,
         port: u16,
@@ -185,7 +185,7 @@ impl Shared {
             .map_err(|_| refused)
     }
 
-    pub(super) async fn remove_sandbox(self: &Arc<Self>, uid: &str) -> Result<(), RuntimeError> {
+    pub(crate) async fn remove_sandbox(self: &Arc<Self>, uid: &str) -> Result<(), RuntimeError> {
         remove_namespace(&self.netlink, uid).await?;
         let holder = self.sandboxes().get(uid).and_then(|record| record.holder);
         let path = self.sandbox_path(uid, "json");
@@ -206,7 +206,7 @@ async fn loopback(uid: &str, ip: IpAddr, port: u16) -> Result<tokio::net::TcpStr
     let domain = socket2::Domain::for_address(address);
     let socket = blocking(move || Ok(crate::net::socket_inside(&uid, domain)?)).await?;
     let socket = tokio::net::TcpSocket::from_std_stream(socket.into());
-    tokio::time::timeout(super::CONNECT_LIMIT, socket.connect(address))
+    tokio::time::timeout(crate::oci::CONNECT_LIMIT, socket.connect(address))
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         .map_err(|error| {

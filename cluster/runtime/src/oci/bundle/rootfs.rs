@@ -12,7 +12,7 @@ use crate::image::directory_below;
 use crate::removed;
 
 /// Mounts the root file system of a container in its directory. Answers where.
-pub(super) fn mount_rootfs(dir: &Path, layers: &[PathBuf]) -> io::Result<PathBuf> {
+pub(crate) fn mount_rootfs(dir: &Path, layers: &[PathBuf]) -> io::Result<PathBuf> {
     let (root, upper, work) = (dir.join("rootfs"), dir.join("upper"), dir.join("work"));
     for path in [&root, &upper, &work] {
         fs::create_dir_all(path)?;
@@ -66,7 +66,7 @@ fn mount_many(dir: &Path, lower: &[PathBuf]) -> io::Result<()> {
 }
 
 /// The runtime does not make the working directory.
-pub(super) fn make_working_dir(root: &Path, path: &str) -> io::Result<()> {
+pub(crate) fn make_working_dir(root: &Path, path: &str) -> io::Result<()> {
     let root = openat(
         CWD,
         root,
@@ -77,12 +77,12 @@ pub(super) fn make_working_dir(root: &Path, path: &str) -> io::Result<()> {
 }
 
 /// Unmounts what [`mount_rootfs`] mounted; nothing there is no error.
-pub(super) fn unmount_rootfs(dir: &Path) {
+pub(crate) fn unmount_rootfs(dir: &Path) {
     let _ = unmount(dir.join("rootfs"), UnmountFlags::DETACH);
 }
 
 /// Removes the directory of a container with everything in it.
-pub(super) fn remove(dir: &Path) -> io::Result<()> {
+pub(crate) fn remove(dir: &Path) -> io::Result<()> {
     unmount_rootfs(dir);
     removed(fs::remove_dir_all(dir))
 }

@@ -67,7 +67,7 @@ impl Lines {
 /// The two pipes of a container. Its first process holds each open for reading, too, so that nobody dies of SIGPIPE while
 /// the inner process is being started again.
 #[derive(Clone, Debug)]
-pub(super) struct Pipes {
+pub(crate) struct Pipes {
     out: PathBuf,
     err: PathBuf,
     input: PathBuf,
@@ -75,7 +75,7 @@ pub(super) struct Pipes {
 }
 
 impl Pipes {
-    pub(super) fn new(dir: &Path, id: &str) -> Self {
+    pub(crate) fn new(dir: &Path, id: &str) -> Self {
         Self {
             out: dir.join(format!("{id}.out")),
             err: dir.join(format!("{id}.err")),
@@ -86,7 +86,7 @@ impl Pipes {
     }
 
     /// Makes them and opens each for the container.
-    pub(super) fn make(&self) -> io::Result<(fs::File, fs::File)> {
+    pub(crate) fn make(&self) -> io::Result<(fs::File, fs::File)> {
         for path in [&self.out, &self.err] {
             nix::unistd::mkfifo(path, nix::sys::stat::Mode::from_bits_truncate(0o666))?;
             // Programs open /dev/stdout anew, and not all run as root.
@@ -96,17 +96,17 @@ impl Pipes {
         Ok((open(&self.out)?, open(&self.err)?))
     }
 
-    pub(super) fn remove(&self) {
+    pub(crate) fn remove(&self) {
         let _ = fs::remove_file(&self.out);
         let _ = fs::remove_file(&self.err);
     }
 
     /// Where the relay of a container reads frames.
-    pub(super) fn input(&self) -> &Path {
+    pub(crate) fn input(&self) -> &Path {
         &self.input
     }
 
-    pub(super) fn make_input(&self) -> io::Result<()> {
+    pub(crate) fn make_input(&self) -> io::Result<()> {
         Ok(nix::unistd::mkfifo(
             &self.input,
             nix::sys::stat::Mode::from_bits_truncate(0o600),
@@ -114,17 +114,17 @@ impl Pipes {
     }
 
     /// Where standard output goes.
-    pub(super) fn output(&self) -> &Path {
+    pub(crate) fn output(&self) -> &Path {
         &self.out
     }
 
     /// The socket that the OCI runtime sends a terminal to.
-    pub(super) fn console(&self) -> &Path {
+    pub(crate) fn console(&self) -> &Path {
         &self.console
     }
 
     /// Opens them for [`follow`]; on a tokio runtime.
-    pub(super) fn readers(&self) -> io::Result<(pipe::Receiver, pipe::Receiver)> {
+    pub(crate) fn readers(&self) -> io::Result<(pipe::Receiver, pipe::Receiver)> {
         let options = pipe::OpenOptions::new();
         Ok((options.open_receiver(&self.out)?, options.open_receiver(&self.err)?))
     }
@@ -206,7 +206,7 @@ impl Source {
 }
 
 /// Copies both streams to the log, and to all who listen, until all who could write are gone.
-pub(super) async fn follow((out, err): (pipe::Receiver, pipe::Receiver), path: PathBuf, listeners: Arc<Listeners>) {
+pub(crate) async fn follow((out, err): (pipe::Receiver, pipe::Receiver), path: PathBuf, listeners: Arc<Listeners>) {
     let mut out = Source::new(out, "stdout", Output::Out);
     let mut err = Source::new(err, "stderr", Output::Err);
     let mut log = Log { path, open: None };

@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::record::write_json;
 use super::sandbox::SandboxRecord;
-use super::{Shared, blocking, failed, memory};
 use crate::host::IO_DIR;
 use crate::host::init::start_time;
 use crate::namespace::{Kind, is_pinned, pin, unpin};
+use crate::oci::bundle::memory;
+use crate::oci::record::write_json;
+use crate::oci::{Shared, blocking, failed};
 use crate::process::{kill, members, mount_namespace, read_pid};
 use crate::{ProcessNamespace, RuntimeError, removed};
 
@@ -28,13 +29,13 @@ const KILL_PAUSE: Duration = Duration::from_millis(5);
 
 /// A process, named for ever: by its number and when it was started (ticks since the machine's start).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Holder {
+pub(crate) struct Holder {
     pid: i32,
     start_time: u64,
 }
 
 impl Holder {
-    pub(super) fn lives(self) -> bool {
+    pub(crate) fn lives(self) -> bool {
         start_time(self.pid) == Some(self.start_time)
     }
 
@@ -49,17 +50,17 @@ fn ipc_path(pod_uid: &str) -> PathBuf {
 }
 
 /// What a container joins instead of having its own. None: the node's.
-pub(super) struct Joined {
+pub(crate) struct Joined {
     /// Its IPC namespace.
-    pub(super) ipc: Option<PathBuf>,
+    pub(crate) ipc: Option<PathBuf>,
     /// The directory that is its `/dev/shm`.
-    pub(super) shared_memory: PathBuf,
+    pub(crate) shared_memory: PathBuf,
     /// Its PID namespace.
-    pub(super) processes: Processes,
+    pub(crate) processes: Processes,
 }
 
 /// See [`ProcessNamespace`].
-pub(super) enum Processes {
+pub(crate) enum Processes {
     /// One of its own.
     Own,
     /// This one.
@@ -75,7 +76,7 @@ impl Shared {
 
     /// Makes what is not there yet, and remembers it: also again, after the holder of the PID namespace has died, and with it
     /// every process of the pod. Not to be called twice at a time for one pod.
-    pub(super) async fn share(
+    pub(crate) async fn share(
         self: &Arc<Self>,
         pod_uid: &str,
         mut record: SandboxRecord,
@@ -122,7 +123,7 @@ impl Shared {
     }
 
     /// What a container of this pod joins.
-    pub(super) fn joined(&self, pod_uid: &str, record: &SandboxRecord) -> Result<Joined, RuntimeError> {
+    pub(crate) fn joined(&self, pod_uid: &str, record: &SandboxRecord) -> Result<Joined, RuntimeError> {
         let (ipc, shared_memory) = if record.host_ipc {
             (None, PathBuf::from("/dev/shm"))
         } else {
@@ -149,7 +150,7 @@ impl Shared {
     }
 
     /// Lets all of it go; not an error where it is gone. Blocks.
-    pub(super) fn unshare(&self, pod_uid: &str, holder: Option<Holder>) -> Result<(), RuntimeError> {
+    pub(crate) fn unshare(&self, pod_uid: &str, holder: Option<Holder>) -> Result<(), RuntimeError> {
         if let Some(holder) = holder {
             holder.kill();
         }
@@ -162,13 +163,13 @@ impl Shared {
 }
 
 /// Something of what a pod's containers share still exists.
-pub(super) fn is_shared(pod_uid: &str, holder: Option<Holder>) -> bool {
+pub(crate) fn is_shared(pod_uid: &str, holder: Option<Holder>) -> bool {
     is_pinned(&ipc_path(pod_uid)) || holder.is_some_and(Holder::lives)
 }
 
 /// Kills every process of a container whose first process has ended: with a PID namespace of its own the kernel does that.
 /// Blocks.
-pub(super) fn kill_rest(namespace: &str) {
+pub(crate) fn kill_rest(namespace: &str) {
     for _ in 0..KILL_ROUNDS {
         let Ok(rest) = members(namespace) else { return };
         if rest.is_empty() {

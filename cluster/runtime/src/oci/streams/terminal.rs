@@ -18,7 +18,7 @@ use crate::host::broker::receive_message;
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Waits for the master end.
-pub(super) async fn receive(listener: UnixListener) -> io::Result<Terminal> {
+pub(crate) async fn receive(listener: UnixListener) -> io::Result<Terminal> {
     let accepted = tokio::time::timeout(LIMIT, listener.accept())
         .await
         .map_err(|_| io::ErrorKind::TimedOut)?;
@@ -41,18 +41,18 @@ fn register(master: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 }
 
 /// A place for the socket; its path must be short.
-pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
+pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
     UnixListener::bind(path)
 }
 
 /// The master end; clones are the same terminal.
 #[derive(Clone)]
-pub(super) struct Terminal {
+pub(crate) struct Terminal {
     master: Arc<AsyncFd<OwnedFd>>,
 }
 
 impl Terminal {
-    pub(super) fn resize(&self, (columns, rows): (u16, u16)) {
+    pub(crate) fn resize(&self, (columns, rows): (u16, u16)) {
         let size = rustix::termios::Winsize {
             ws_row: rows,
             ws_col: columns,

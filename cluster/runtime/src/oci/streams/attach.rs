@@ -18,8 +18,8 @@ use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::io::StreamReader;
 
-use super::{Shared, blocking, failed};
 use crate::host::stdio::{FRAME_MAX, Frame, HEAD};
+use crate::oci::{Shared, blocking, failed};
 use crate::{ContainerState, ExecSession, RuntimeError, Stdio};
 
 /// Pieces of output that wait for one who attached.
@@ -33,7 +33,7 @@ const SIZES_MAX: usize = 4;
 
 /// Which of the two outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Output {
+pub(crate) enum Output {
     Out,
     Err,
 }
@@ -61,14 +61,14 @@ struct State {
 }
 
 /// Everybody who listens to a container's output.
-pub(super) struct Listeners {
+pub(crate) struct Listeners {
     state: Mutex<State>,
     slow_limit: Duration,
 }
 
 impl Listeners {
     /// `interactive`: what is said before anybody listens is kept, a little of it.
-    pub(super) fn new(interactive: bool) -> Self {
+    pub(crate) fn new(interactive: bool) -> Self {
         Self {
             state: Mutex::new(State {
                 early: interactive.then(Vec::new),
@@ -84,7 +84,7 @@ impl Listeners {
     }
 
     /// Hands a piece of output to all of them.
-    pub(super) async fn tell(&self, output: Output, bytes: &[u8]) {
+    pub(crate) async fn tell(&self, output: Output, bytes: &[u8]) {
         let listeners: Vec<mpsc::Sender<Bytes>> = {
             let mut state = self.state();
             if let Some(early) = &mut state.early {
@@ -114,7 +114,7 @@ impl Listeners {
     }
 
     /// The output has ended.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         let mut state = self.state();
         state.ended = true;
         state.listeners.clear();
@@ -177,7 +177,7 @@ impl AsyncWrite for Input {
 }
 
 impl Shared {
-    pub(super) fn attach(&self, id: &str) -> Result<ExecSession, RuntimeError> {
+    pub(crate) fn attach(&self, id: &str) -> Result<ExecSession, RuntimeError> {
         let (stdio, listeners) = {
             let containers = self.containers();
             let entry = containers
@@ -209,7 +209,7 @@ impl Shared {
 
     /// Begins to keep a container's input or terminal. Answers the process, and the standard input for the `create` verb (without
     /// a terminal) or where it is to send the terminal to.
-    pub(super) async fn start_relay(&self, id: &str, stdio: Stdio) -> Result<(Child, Option<OwnedFd>), RuntimeError> {
+    pub(crate) async fn start_relay(&self, id: &str, stdio: Stdio) -> Result<(Child, Option<OwnedFd>), RuntimeError> {
         let (pipes, tty) = (Self::pipes(id), stdio.tty);
         let (stdin, stdout, own) = blocking({
             let pipes = pipes.clone();
@@ -254,7 +254,7 @@ fn resize(input: Input) -> mpsc::Sender<(u16, u16)> {
 }
 
 /// Takes the files away that a relay used.
-pub(super) fn remove_files(pipes: &super::log::Pipes) {
+pub(crate) fn remove_files(pipes: &crate::oci::streams::log::Pipes) {
     let _ = fs::remove_file(pipes.input());
     let _ = fs::remove_file(pipes.console());
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::pod_namespaces::{Joined, Processes};
 use super::seccomp;
+use crate::oci::pod::namespaces::{Joined, Processes};
 use crate::{ContainerSpec, RuntimeError, Seccomp};
 
 /// What container runtimes give by default.
@@ -89,23 +89,23 @@ const MASKED: [&str; 10] = [
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// What the machine adds to a [`ContainerSpec`].
-pub(super) struct Surroundings<'a> {
+pub(crate) struct Surroundings<'a> {
     /// Root file system.
-    pub(super) rootfs: &'a Path,
+    pub(crate) rootfs: &'a Path,
     /// Network namespace to join; None: that of the node.
-    pub(super) namespace: Option<&'a Path>,
+    pub(crate) namespace: Option<&'a Path>,
     /// Host name.
-    pub(super) hostname: &'a str,
+    pub(crate) hostname: &'a str,
     /// Capabilities that the runtime itself has, as a bit set.
-    pub(super) own_capabilities: u64,
+    pub(crate) own_capabilities: u64,
     /// What it has in common with the pod's other containers.
-    pub(super) joined: Joined,
+    pub(crate) joined: Joined,
     /// The highest group id that exists may be below 5, that of terminals.
-    pub(super) has_tty_group: bool,
+    pub(crate) has_tty_group: bool,
 }
 
 /// The configuration of a container. No cgroup settings: limits are set by us, where they can be.
-pub(super) fn config(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<Value, RuntimeError> {
+pub(crate) fn config(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<Value, RuntimeError> {
     let capabilities = capabilities(spec, around.own_capabilities)?;
     let mut at_start = capabilities.clone();
     let mut namespaces = vec![json!({ "type": "mount" }), json!({ "type": "uts" })];
@@ -218,7 +218,7 @@ fn capabilities(spec: &ContainerSpec, own: u64) -> Result<Vec<String>, RuntimeEr
 }
 
 /// `process.json` of a command inside of a container: the container's own process with another command.
-pub(super) fn exec_process(config: &Value, command: &[String], tty: bool) -> Value {
+pub(crate) fn exec_process(config: &Value, command: &[String], tty: bool) -> Value {
     let mut process = config["process"].clone();
     process["args"] = json!(command);
     process["terminal"] = json!(tty);
@@ -232,7 +232,7 @@ pub(super) fn exec_process(config: &Value, command: &[String], tty: bool) -> Val
 mod tests {
     use super::*;
 
-    pub(super) fn spec() -> ContainerSpec {
+    pub(crate) fn spec() -> ContainerSpec {
         ContainerSpec {
             pod_uid: "u".into(),
             pod: "d/p".into(),

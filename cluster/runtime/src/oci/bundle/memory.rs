@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::mount::{MountFlags, UnmountFlags};
 
 /// Mounts it with these permissions, or leaves what is mounted there.
-pub(super) fn mount(path: &Path, size_bytes: u64, mode: u32) -> io::Result<()> {
+pub(crate) fn mount(path: &Path, size_bytes: u64, mode: u32) -> io::Result<()> {
     fs::create_dir_all(path)?;
     if mounts_below(path)?.iter().any(|point| point == path) {
         return Ok(());
@@ -21,7 +21,7 @@ pub(super) fn mount(path: &Path, size_bytes: u64, mode: u32) -> io::Result<()> {
 }
 
 /// Unmounts what is mounted on the directory or below it, the innermost first.
-pub(super) fn unmount_below(dir: &Path) -> io::Result<()> {
+pub(crate) fn unmount_below(dir: &Path) -> io::Result<()> {
     for point in mounts_below(dir)?.iter().rev() {
         rustix::mount::unmount(point, UnmountFlags::DETACH)?;
     }

@@ -1,0 +1,4 @@
+//! What the containers of a pod share: namespaces, an address, memory.
+
+pub(crate) mod namespaces;
+pub(crate) mod sandbox;
