@@ -338,7 +338,7 @@ impl Cluster {
             rootless: options.rootless,
         })
         .await?;
-        self.image_service.serve(&runtime);
+        runtime.use_images(&self.image_service);
         let runtime: Arc<dyn Runtime> = Arc::new(runtime);
         let runtime = match &options.wrap {
             Some(wrap) => wrap(runtime),

@@ -10,14 +10,17 @@ mod credentials;
 mod hosts;
 mod manifest;
 mod network;
+mod progress;
 mod puller;
 mod session;
+mod tls;
 mod transport;
 
 pub use credentials::{Credentials, Keyring};
 pub use hosts::{Mirror, RegistryOptions};
 pub use network::{HostNetwork, Network};
-pub use puller::{Progress, Pulled, Puller};
+pub use progress::Progress;
+pub use puller::{Pulled, Puller};
 
 /// Why an image could not be pulled. The texts are for pods' status and events, and for the command line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

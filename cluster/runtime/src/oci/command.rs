@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use crate::RuntimeError;
 use crate::host::{OCI_STATE_DIR, PROGRAM};
+use crate::runtime::RuntimeError;
 
 /// Longest a verb may take, `exec` apart.
 const LIMIT: Duration = Duration::from_secs(60);

@@ -9,19 +9,22 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::bundle::rootfs;
-use super::bundle::spec::{Surroundings, config};
-use super::pod::namespaces::{Processes, kill_rest};
-use super::pod::sandbox::SandboxRecord;
+use super::bundle::spec::{Processes, Surroundings, config};
+use super::pod::record::SandboxRecord;
 use super::record::Record;
-use super::streams::attach::{self, Listeners};
+use super::shared::Shared;
+use super::streams::listeners::Listeners;
 use super::streams::log;
-use super::{Shared, blocking, failed, watch};
+use super::watch;
+use super::work::{blocking, failed};
+use crate::cgroup::{Cgroups, Resources};
+use crate::container::{ContainerSpec, ContainerState};
 use crate::host::OCI_STATE_DIR;
 use crate::host::init::start_time;
 use crate::image::LAYERS_NOTE;
 use crate::net::namespace_path;
-use crate::process::{kill, members, mount_namespace, read_pid};
-use crate::{Cgroups, ContainerSpec, ContainerState, Resources, RuntimeError};
+use crate::process::{kill, kill_members, members, mount_namespace, read_pid};
+use crate::runtime::RuntimeError;
 
 /// The group of terminals in every Linux distribution.
 const TTY_GROUP: u32 = 5;
@@ -46,7 +49,7 @@ pub(super) fn recover(dir: &Path, boot: &str, cgroups: &Cgroups) -> Vec<Record> 
             if record.boot == boot
                 && let Some(namespace) = &record.mount_namespace
             {
-                kill_rest(namespace);
+                kill_members(namespace);
             }
             if let Some(exit) = &mut record.exit {
                 exit.oom_killed = record.boot == boot && cgroups.oom_killed(&record.id);
@@ -106,7 +109,13 @@ impl Shared {
         sandbox: &SandboxRecord,
     ) -> Result<(), RuntimeError> {
         let dir = self.container_dir(id);
-        let record = Record::new(id.to_owned(), spec, sandbox, self.boot.clone(), Timestamp::now());
+        let record = Record::new(
+            id.to_owned(),
+            spec,
+            sandbox.processes,
+            self.boot.clone(),
+            Timestamp::now(),
+        );
         let (shared, spec, sandbox, made) = (Arc::clone(self), spec.clone(), sandbox.clone(), dir.clone());
         let log_path = spec.log_path.clone();
         let (resources, stdio) = (spec.resources, spec.stdio);
@@ -145,7 +154,12 @@ impl Shared {
     }
 
     /// The verb itself, with a relay where somebody may want to type.
-    async fn run_create(&self, id: &str, stdio: crate::Stdio, [out, err]: [fs::File; 2]) -> Result<(), RuntimeError> {
+    async fn run_create(
+        &self,
+        id: &str,
+        stdio: crate::container::Stdio,
+        [out, err]: [fs::File; 2],
+    ) -> Result<(), RuntimeError> {
         let dir = self.container_dir(id);
         let (bundle, pid_file) = (dir.display().to_string(), dir.join("pid").display().to_string());
         let console = Self::pipes(id).console().display().to_string();
@@ -330,7 +344,6 @@ impl Shared {
             }
             let _ = fs::remove_dir_all(Path::new(OCI_STATE_DIR).join(&id));
             Self::pipes(&id).remove();
-            attach::remove_files(&Self::pipes(&id));
             rootfs::remove(&dir).map_err(|e| failed(format!("removing {}", dir.display()), &e))
         });
         if let Err(error) = removed.await {

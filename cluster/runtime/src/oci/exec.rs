@@ -11,12 +11,15 @@ use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot};
 
 use super::bundle::spec::exec_process;
+use super::command;
 use super::record::{read_json, write_json};
+use super::shared::Shared;
 use super::streams::terminal;
-use super::{Shared, blocking, command, failed};
+use super::work::{blocking, failed};
+use crate::container::{ContainerState, ExecSession, ExecSpec};
 use crate::host::IO_DIR;
 use crate::process::{kill, read_pid};
-use crate::{ContainerState, ExecSession, ExecSpec, RuntimeError};
+use crate::runtime::RuntimeError;
 
 /// Terminal sizes that wait to be set.
 const SIZES_MAX: usize = 4;

@@ -3,6 +3,9 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use super::PullError;
+use super::tls::trusting;
+
 /// What the user says about registries.
 #[derive(Clone, Debug, Default)]
 pub struct RegistryOptions {
@@ -19,11 +22,11 @@ impl RegistryOptions {
     ///
     /// # Errors
     /// The first that cannot.
-    pub fn check(&self) -> Result<(), super::PullError> {
+    pub fn check(&self) -> Result<(), PullError> {
         if self.authorities.is_empty() {
             return Ok(());
         }
-        super::transport::tls(self).map(drop)
+        trusting(&self.authorities).map(drop)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use crate::{ContainerSpec, RuntimeError};
+use crate::container::ContainerSpec;
+use crate::runtime::RuntimeError;
 
 /// Read once; none of it changes.
 #[derive(Clone, Debug, Default)]

@@ -9,7 +9,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::host::mounts::{options_too_long, overlay_options};
 use crate::image::directory_below;
-use crate::removed;
+use crate::removal::removed;
 
 /// Mounts the root file system of a container in its directory. Answers where.
 pub(crate) fn mount_rootfs(dir: &Path, layers: &[PathBuf]) -> io::Result<PathBuf> {

@@ -1,12 +1,32 @@
 //! `config.json` of a container (OCI runtime specification). Pure.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::seccomp;
-use crate::oci::pod::namespaces::{Joined, Processes};
-use crate::{ContainerSpec, RuntimeError, Seccomp};
+use crate::container::{ContainerSpec, Seccomp};
+use crate::runtime::RuntimeError;
+
+/// What a container joins instead of having its own. None: the node's.
+pub(crate) struct Joined {
+    /// Its IPC namespace.
+    pub(crate) ipc: Option<PathBuf>,
+    /// The directory that is its `/dev/shm`.
+    pub(crate) shared_memory: PathBuf,
+    /// Its PID namespace.
+    pub(crate) processes: Processes,
+}
+
+/// See [`ProcessNamespace`].
+pub(crate) enum Processes {
+    /// One of its own.
+    Own,
+    /// This one.
+    Of(PathBuf),
+    /// The node's.
+    Node,
+}
 
 /// What container runtimes give by default.
 const DEFAULT_CAPABILITIES: [&str; 14] = [
@@ -245,7 +265,7 @@ mod tests {
             uid: 0,
             gid: 0,
             additional_gids: vec![],
-            mounts: vec![crate::Mount {
+            mounts: vec![crate::container::Mount {
                 source: "/a".into(),
                 target: "/b".into(),
                 read_only: true,
@@ -257,7 +277,7 @@ mod tests {
             no_new_privileges: true,
             seccomp: Seccomp::Unconfined,
             sysctls: std::collections::BTreeMap::new(),
-            resources: crate::Resources::default(),
+            resources: crate::cgroup::Resources::default(),
             stdio: Default::default(),
             process_namespace_of: None,
             log_path: "/log".into(),

@@ -7,67 +7,24 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use super::sandbox::SandboxRecord;
+use super::holder::{Holder, ipc_path};
+use super::record::SandboxRecord;
+use crate::container::ProcessNamespace;
 use crate::host::IO_DIR;
 use crate::host::init::start_time;
-use crate::namespace::{Kind, is_pinned, pin, unpin};
+use crate::namespace::{Kind, pin, unpin};
 use crate::oci::bundle::memory;
+use crate::oci::bundle::spec::{Joined, Processes};
 use crate::oci::record::write_json;
-use crate::oci::{Shared, blocking, failed};
-use crate::process::{kill, members, mount_namespace, read_pid};
-use crate::{ProcessNamespace, RuntimeError, removed};
+use crate::oci::shared::Shared;
+use crate::oci::work::{blocking, failed};
+use crate::process::read_pid;
+use crate::removal::removed;
+use crate::runtime::RuntimeError;
 
 /// Size of `/dev/shm`, as container runtimes choose it.
 const SHARED_MEMORY_BYTES: u64 = 64 * 1024 * 1024;
-/// How often processes are looked for that go on to fork while they are being killed, and the pause before each further look.
-const KILL_ROUNDS: u32 = 200;
-const KILL_PAUSE: Duration = Duration::from_millis(5);
-
-/// A process, named for ever: by its number and when it was started (ticks since the machine's start).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Holder {
-    pid: i32,
-    start_time: u64,
-}
-
-impl Holder {
-    pub(crate) fn lives(self) -> bool {
-        start_time(self.pid) == Some(self.start_time)
-    }
-
-    /// Ends it and with it every process of its namespace.
-    fn kill(self) {
-        kill(self.pid, || self.lives());
-    }
-}
-
-fn ipc_path(pod_uid: &str) -> PathBuf {
-    Path::new("/run/ipcns").join(pod_uid)
-}
-
-/// What a container joins instead of having its own. None: the node's.
-pub(crate) struct Joined {
-    /// Its IPC namespace.
-    pub(crate) ipc: Option<PathBuf>,
-    /// The directory that is its `/dev/shm`.
-    pub(crate) shared_memory: PathBuf,
-    /// Its PID namespace.
-    pub(crate) processes: Processes,
-}
-
-/// See [`ProcessNamespace`].
-pub(crate) enum Processes {
-    /// One of its own.
-    Own,
-    /// This one.
-    Of(PathBuf),
-    /// The node's.
-    Node,
-}
 
 impl Shared {
     fn shared_memory(&self, pod_uid: &str) -> PathBuf {
@@ -160,25 +117,4 @@ impl Shared {
             .map_err(|e| failed(format!("removing {}", memory.display()), &e))?;
         unpin(&ipc_path(pod_uid)).map_err(|e| failed("removing an IPC namespace", &e))
     }
-}
-
-/// Something of what a pod's containers share still exists.
-pub(crate) fn is_shared(pod_uid: &str, holder: Option<Holder>) -> bool {
-    is_pinned(&ipc_path(pod_uid)) || holder.is_some_and(Holder::lives)
-}
-
-/// Kills every process of a container whose first process has ended: with a PID namespace of its own the kernel does that.
-/// Blocks.
-pub(crate) fn kill_rest(namespace: &str) {
-    for _ in 0..KILL_ROUNDS {
-        let Ok(rest) = members(namespace) else { return };
-        if rest.is_empty() {
-            return;
-        }
-        for pid in rest {
-            kill(pid, || mount_namespace(pid).as_deref() == Some(namespace));
-        }
-        std::thread::sleep(KILL_PAUSE);
-    }
-    tracing::warn!(namespace, "processes of a container that has ended do not die");
 }

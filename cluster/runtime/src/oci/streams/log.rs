@@ -1,6 +1,5 @@
 //! Container output to log files in the CRI format: `<RFC 3339 time> <stdout|stderr> <F|P> <text>`.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,7 +8,7 @@ use jiff::Timestamp;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 
-use super::attach::{Listeners, Output};
+use super::listeners::{Listeners, Output};
 
 /// A longer line is written in parts, all but the last marked `P` (as the kubelet's other runtimes do).
 const LINE_BYTES_MAX: usize = 16 * 1024;
@@ -61,72 +60,6 @@ impl Lines {
         out.extend_from_slice(format!("{now} {stream} {tag} ").as_bytes());
         out.append(&mut self.partial);
         out.push(b'\n');
-    }
-}
-
-/// The two pipes of a container. Its first process holds each open for reading, too, so that nobody dies of SIGPIPE while
-/// the inner process is being started again.
-#[derive(Clone, Debug)]
-pub(crate) struct Pipes {
-    out: PathBuf,
-    err: PathBuf,
-    input: PathBuf,
-    console: PathBuf,
-}
-
-impl Pipes {
-    pub(crate) fn new(dir: &Path, id: &str) -> Self {
-        Self {
-            out: dir.join(format!("{id}.out")),
-            err: dir.join(format!("{id}.err")),
-            input: dir.join(format!("{id}.in")),
-            // The path of a socket must be short.
-            console: dir.join(format!("{}.tty", id.get(..24).unwrap_or(id))),
-        }
-    }
-
-    /// Makes them and opens each for the container.
-    pub(crate) fn make(&self) -> io::Result<(fs::File, fs::File)> {
-        for path in [&self.out, &self.err] {
-            nix::unistd::mkfifo(path, nix::sys::stat::Mode::from_bits_truncate(0o666))?;
-            // Programs open /dev/stdout anew, and not all run as root.
-            fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
-        }
-        let open = |path: &Path| fs::OpenOptions::new().read(true).write(true).open(path);
-        Ok((open(&self.out)?, open(&self.err)?))
-    }
-
-    pub(crate) fn remove(&self) {
-        let _ = fs::remove_file(&self.out);
-        let _ = fs::remove_file(&self.err);
-    }
-
-    /// Where the relay of a container reads frames.
-    pub(crate) fn input(&self) -> &Path {
-        &self.input
-    }
-
-    pub(crate) fn make_input(&self) -> io::Result<()> {
-        Ok(nix::unistd::mkfifo(
-            &self.input,
-            nix::sys::stat::Mode::from_bits_truncate(0o600),
-        )?)
-    }
-
-    /// Where standard output goes.
-    pub(crate) fn output(&self) -> &Path {
-        &self.out
-    }
-
-    /// The socket that the OCI runtime sends a terminal to.
-    pub(crate) fn console(&self) -> &Path {
-        &self.console
-    }
-
-    /// Opens them for [`follow`]; on a tokio runtime.
-    pub(crate) fn readers(&self) -> io::Result<(pipe::Receiver, pipe::Receiver)> {
-        let options = pipe::OpenOptions::new();
-        Ok((options.open_receiver(&self.out)?, options.open_receiver(&self.err)?))
     }
 }
 
