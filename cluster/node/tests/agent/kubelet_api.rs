@@ -1,7 +1,5 @@
 //! The kubelet API over a plain byte stream, as the API server dials it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // how tests fail; clippy.toml reaches `#[test]` only
-
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,13 +1,4 @@
-//! The agent against the real API server (in process) and the simulated runtime, in real time.
-
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // how tests fail; clippy.toml reaches `#[test]` only
-
-#[path = "agent/resize.rs"]
-mod resize;
-#[path = "agent/volumes.rs"]
-mod volumes;
-#[path = "agent/world.rs"]
-mod world;
+//! The life of pods, as their status and the runtime tell it.
 
 use std::time::Duration;
 
@@ -15,8 +6,9 @@ use afloat_node::fake::Behaviour;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
-use serde_json::{Value, json};
-use world::{World, condition, entry, phase, ready, waiting};
+use serde_json::json;
+
+use crate::world::{World, condition, entry, phase, ready, waiting};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_runs_and_costs_one_status_write() {
@@ -48,6 +40,13 @@ async fn a_pod_runs_and_costs_one_status_write() {
     assert_eq!(node.spec.unwrap().pod_cidr.as_deref(), Some("10.244.0.0/24"));
 }
 
+/// What a controller does that takes a pod out of its Services for a change, and in again.
+async fn set_gate(world: &World, status: &str) {
+    let gate = Patch::Strategic(json!({"status": {"conditions": [{"type": "InPlaceUpdateReady", "status": status}]}}));
+    let params = PatchParams::default();
+    world.pods.patch_status("p", &params, &gate).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_change_replaces_that_container_alone() {
     let world = World::new().await;
@@ -59,20 +58,9 @@ async fn an_image_change_replaces_that_container_alone() {
     world
         .until("p", "running", |pod| condition(pod, "ContainersReady") == "True")
         .await;
-    let gate = |status: &str| {
-        Patch::Strategic(json!({"status": {"conditions": [{"type": "InPlaceUpdateReady", "status": status}]}}))
-    };
-    world
-        .pods
-        .patch_status("p", &PatchParams::default(), &gate("True"))
-        .await
-        .unwrap();
+    set_gate(&world, "True").await;
     let before = world.until("p", "ready", ready).await;
-    world
-        .pods
-        .patch_status("p", &PatchParams::default(), &gate("False"))
-        .await
-        .unwrap();
+    set_gate(&world, "False").await;
     world.until("p", "out of service", |pod| !ready(pod)).await;
     let writes = world.writes("patch", "pods");
     let image = Patch::Strategic(json!({"spec": {"containers": [{"name": "web", "image": "web:v2"}]}}));
@@ -80,11 +68,7 @@ async fn an_image_change_replaces_that_container_alone() {
     let updated =
         |pod: &Pod| entry(pod, "web").image_id == "sha256:2222" && condition(pod, "ContainersReady") == "True";
     world.until("p", "updated", updated).await;
-    world
-        .pods
-        .patch_status("p", &PatchParams::default(), &gate("True"))
-        .await
-        .unwrap();
+    set_gate(&world, "True").await;
     let after = world.until("p", "ready again", ready).await;
     let (old, new) = (entry(&before, "web"), entry(&after, "web"));
     assert_ne!(old.container_id, new.container_id);

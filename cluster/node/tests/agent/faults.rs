@@ -2,11 +2,6 @@
 //! after it, the step fails, or the runtime never answers. Whatever it is, the pod gets there, nothing runs twice, and
 //! nothing is left.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // how tests fail; clippy.toml reaches `#[test]` only
-
-#[path = "agent/world.rs"]
-mod world;
-
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::pending;
@@ -33,7 +28,8 @@ use serde_json::json;
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
-use world::{World, entry, options, ready};
+
+use crate::world::{World, entry, options, ready};
 
 /// What becomes of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
