@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use afloat_runtime::{ExecSpec, Runtime, RuntimeError};
+use afloat_runtime::{CANNOT_RUN, ExecSpec, Runtime, RuntimeError};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Container, ExecAction, HTTPGetAction, LifecycleHandler, Probe};
@@ -90,9 +90,6 @@ fn timed_out(target: &Target, probe: &Probe, timeout: Duration) -> String {
         None => format!("timeout: no answer within {}s", timeout.as_secs()),
     }
 }
-
-/// How the runtime begins what it prints in place of a command that it cannot run.
-const CANNOT_RUN: &str = "cannot run the command:";
 
 /// Runs a lifecycle hook to its end.
 pub(crate) async fn hook(target: &Target, handler: &LifecycleHandler) -> Result<(), String> {

@@ -10,6 +10,7 @@ pub(crate) mod ephemeral;
 pub(crate) mod found;
 pub mod hash;
 pub mod instance;
+pub(crate) mod obstacle;
 pub(crate) mod orphan;
 pub mod plan;
 pub(crate) mod probe;

@@ -29,6 +29,7 @@ use crate::dirs::PodDirs;
 use crate::mailbox::Mailbox;
 use crate::options::API_LIMIT;
 use crate::pod::container::env;
+use crate::pod::instance::HookKind;
 use crate::pod::progress;
 use crate::pod::state::PodState;
 use crate::volume::{self, NameServices};
@@ -53,8 +54,8 @@ pub(crate) struct Worker {
     state: PodState,
     dirs: PodDirs,
     tasks: JoinSet<()>,
-    /// Running hooks by (container id, is preStop).
-    hooks: HashMap<(String, bool), AbortHandle>,
+    /// Running hooks by container id.
+    hooks: HashMap<(String, HookKind), AbortHandle>,
     /// Running pulls by container.
     pulls: HashMap<String, AbortHandle>,
     /// Ports of the node that lead to the pod.

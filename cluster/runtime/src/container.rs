@@ -186,6 +186,9 @@ pub struct Container {
     pub log_path: PathBuf,
 }
 
+/// How the text begins that a command's caller reads in place of its output where the command could not be run.
+pub const CANNOT_RUN: &str = "cannot run the command:";
+
 /// A command to run inside a running container.
 pub struct ExecSpec {
     /// Program and arguments.

@@ -19,8 +19,8 @@ mod runtime;
 
 pub use cgroup::{CPU_PERIOD_US, Cgroups, Resources};
 pub use container::{
-    Container, ContainerSpec, ContainerState, ExecSession, ExecSpec, Exit, Mount, ProcessNamespace, Sandbox,
-    SandboxSpec, Seccomp, Stdio, Usage,
+    CANNOT_RUN, Container, ContainerSpec, ContainerState, ExecSession, ExecSpec, Exit, Mount, ProcessNamespace,
+    Sandbox, SandboxSpec, Seccomp, Stdio, Usage,
 };
 pub use image::{Image, ImageConfig};
 pub use runtime::{Runtime, RuntimeError};

@@ -60,6 +60,31 @@ pub(crate) enum Hook {
     Failed,
 }
 
+/// The two moments at which a container has a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum HookKind {
+    PostStart,
+    PreStop,
+}
+
+impl HookKind {
+    /// As messages have it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::PostStart => "PostStartHook",
+            Self::PreStop => "PreStopHook",
+        }
+    }
+
+    /// The reason of the event about its failure.
+    pub(crate) fn failed(self) -> &'static str {
+        match self {
+            Self::PostStart => "FailedPostStartHook",
+            Self::PreStop => "FailedPreStopHook",
+        }
+    }
+}
+
 /// A container on its way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stop {

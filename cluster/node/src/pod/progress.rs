@@ -11,13 +11,33 @@ use super::state::{PodState, Track};
 /// How long `ErrImagePull` and its like are shown before they turn into their back-off's name.
 pub(super) const ERROR_SHOWN: Duration = Duration::from_secs(2);
 
+/// Where a pod stands as a whole; the names are the API's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Pending,
+    Running,
+    Succeeded,
+    Failed,
+}
+
+impl Phase {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Running => "Running",
+            Self::Succeeded => "Succeeded",
+            Self::Failed => "Failed",
+        }
+    }
+}
+
 /// Succeeded or Failed.
 pub(crate) fn is_terminal(status: Option<&PodStatus>) -> bool {
     matches!(status.and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"))
 }
 
 /// How the pod ended by itself: every application container is over for good, or an init container is. None: it goes on.
-pub(super) fn outcome(pod: &Pod, state: &PodState) -> Option<&'static str> {
+pub(super) fn outcome(pod: &Pod, state: &PodState) -> Option<Phase> {
     let over = |container: &Container| {
         let exit = state.instance(&container.name)?.exit()?;
         let changed = state
@@ -33,16 +53,16 @@ pub(super) fn outcome(pod: &Pod, state: &PodState) -> Option<&'static str> {
     let init_failed =
         |c: &&Container| !spec::is_sidecar(pod, c) && over(c) == Some(false) && !initialized_before(pod, state);
     if spec::init_containers(pod).iter().any(|c| init_failed(&c)) {
-        return Some("Failed");
+        return Some(Phase::Failed);
     }
     let mut ends = vec![];
     for container in spec::containers(pod) {
         ends.push(over(container)?);
     }
     Some(if ends.iter().all(|ok| *ok) {
-        "Succeeded"
+        Phase::Succeeded
     } else {
-        "Failed"
+        Phase::Failed
     })
 }
 

@@ -66,7 +66,7 @@ pub(crate) fn conditions<'a>(
 ) -> impl Iterator<Item = (&'static str, &'static str, String)> + 'a {
     let [pending, in_progress] = CONDITIONS;
     let waits = state.pending.iter();
-    let waits = waits.map(move |p| (pending, p.reason, p.message.clone()));
+    let waits = waits.map(move |p| (pending, p.reason.word(), p.message.clone()));
     let mut late: Vec<_> = resizable(pod).filter_map(|c| late(c, state)).collect();
     // One that fails says more than one that is about to be done.
     late.sort_by_key(|instance| instance.resize_failed.is_none());

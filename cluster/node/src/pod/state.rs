@@ -14,7 +14,8 @@ use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
 use super::action::Action;
 use super::back_off::{BackOff, BackOffLimits};
 use super::found;
-use super::instance::{Ended, Hook, Instance, Process, Stop, Why};
+use super::instance::{Ended, Hook, HookKind, Instance, Process, Stop, Why};
+use super::obstacle::Obstacle;
 use super::volumes::Volumes;
 use crate::clock::{later, seconds, since};
 
@@ -47,13 +48,31 @@ pub struct PodState {
 /// A resize that waits, or cannot be.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Pending {
-    /// `Deferred` or `Infeasible`.
-    pub(crate) reason: &'static str,
+    pub(crate) reason: NotGranted,
     pub(crate) message: String,
     /// What was asked for.
     pub(crate) wanted: BTreeMap<String, ResourceRequirements>,
     /// When to ask again; None: not before something else is wanted.
     pub(crate) retry_at: Option<Timestamp>,
+}
+
+/// Why the node does not grant it; the names are the API's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotGranted {
+    /// Others have it: who leaves makes room.
+    Deferred,
+    /// The node is not that large.
+    Infeasible,
+}
+
+impl NotGranted {
+    /// As the condition has it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Deferred => "Deferred",
+            Self::Infeasible => "Infeasible",
+        }
+    }
 }
 
 /// The pod's network and volumes.
@@ -97,19 +116,6 @@ pub(crate) struct Track {
     pub(crate) obstacle: Option<Obstacle>,
     /// The next attempt's number.
     pub(crate) next_attempt: u32,
-}
-
-/// What keeps a container from being created.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Obstacle {
-    pub(crate) reason: &'static str,
-    pub(crate) message: String,
-    pub(crate) since: Timestamp,
-    pub(crate) retry_at: Timestamp,
-    /// For an image that the node does not have: when to look for it again before `retry_at`.
-    pub(crate) look_at: Option<Timestamp>,
-    /// [`super::spec::hash`] of what could not be created; another one is tried at once.
-    pub(crate) hash: String,
 }
 
 impl PodState {
@@ -368,12 +374,15 @@ impl PodState {
     }
 
     /// A hook came to its end.
-    pub(crate) fn hook_done(&mut self, id: &str, pre_stop: bool, ok: bool) {
+    pub(crate) fn hook_done(&mut self, id: &str, kind: HookKind, ok: bool) {
         let outcome = if ok { Hook::Succeeded } else { Hook::Failed };
-        if pre_stop {
-            self.with_stop(id, |stop| stop.pre_stop = outcome);
-        } else if let Some(instance) = self.instance_mut(id) {
-            instance.post_start = outcome;
+        match kind {
+            HookKind::PreStop => self.with_stop(id, |stop| stop.pre_stop = outcome),
+            HookKind::PostStart => {
+                if let Some(instance) = self.instance_mut(id) {
+                    instance.post_start = outcome;
+                }
+            }
         }
     }
 }

@@ -2,19 +2,21 @@
 //!
 //! Only the conditions in [`OWN_CONDITIONS`] are the agent's; everybody else's are left alone, also when written.
 
+mod conditions;
 pub(crate) mod container;
 pub(crate) mod patch;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, HostIP, Pod, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use self::conditions::conditions;
 use self::container::container_status;
 use super::container::security;
 use super::instance::Hook;
-use super::progress::{condition, init_part_done, initialized, is_ready, is_terminal, outcome};
+use super::progress::{Phase, initialized, is_terminal, outcome};
 use super::state::{PodState, PodView, Sandbox};
-use super::{ephemeral, resize, spec};
+use super::{ephemeral, spec};
 
 /// Condition types that the agent writes.
 pub const OWN_CONDITIONS: [&str; 4] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
@@ -52,7 +54,7 @@ pub(super) fn status(view: &PodView<'_>, now: Timestamp) -> PodStatus {
         message: state.failed.as_ref().map(|(_, message)| message.clone()),
         observed_generation: observed_generation(pod, state, old.observed_generation),
         reason: state.failed.as_ref().map(|(reason, _)| reason.clone()),
-        phase: Some(phase.to_owned()),
+        phase: Some(phase.word().to_owned()),
         pod_ips: ip.clone().map(|ip| vec![PodIP { ip }]),
         pod_ip: ip,
         qos_class: Some(spec_qos(pod).to_owned()),
@@ -91,10 +93,10 @@ fn spec_qos(pod: &Pod) -> &'static str {
     pod.spec.as_ref().map_or("BestEffort", spec::qos_class)
 }
 
-fn phase(pod: &Pod, state: &PodState) -> &'static str {
+fn phase(pod: &Pod, state: &PodState) -> Phase {
     let alive = state.instances().any(|(_, instance)| instance.running());
     if state.failed.is_some() && !alive {
-        return "Failed";
+        return Phase::Failed;
     }
     if !alive {
         if let Some(outcome) = outcome(pod, state) {
@@ -105,7 +107,7 @@ fn phase(pod: &Pod, state: &PodState) -> &'static str {
         }
     }
     if !initialized(pod, state) {
-        return "Pending";
+        return Phase::Pending;
     }
     // Pending until each container has been running once.
     let waiting = spec::containers(pod)
@@ -120,7 +122,7 @@ fn phase(pod: &Pod, state: &PodState) -> &'static str {
             }
             None => true,
         });
-    if waiting { "Pending" } else { "Running" }
+    if waiting { Phase::Pending } else { Phase::Running }
 }
 
 fn has_finalizers(pod: &Pod) -> bool {
@@ -128,7 +130,7 @@ fn has_finalizers(pod: &Pod) -> bool {
 }
 
 /// A deleted pod whose object is held: Succeeded only if every container had a good end.
-fn ended_by_deletion(pod: &Pod, state: &PodState) -> &'static str {
+fn ended_by_deletion(pod: &Pod, state: &PodState) -> Phase {
     let good = |c: &Container| {
         state
             .instance(&c.name)
@@ -136,106 +138,8 @@ fn ended_by_deletion(pod: &Pod, state: &PodState) -> &'static str {
             .is_some_and(|exit| exit.code == 0)
     };
     if spec::containers(pod).iter().all(good) {
-        "Succeeded"
+        Phase::Succeeded
     } else {
-        "Failed"
+        Phase::Failed
     }
-}
-
-fn conditions(view: &PodView<'_>, phase: &str, now: Timestamp) -> Vec<PodCondition> {
-    let PodView { pod, state, .. } = *view;
-    let completed = match phase {
-        "Succeeded" => Some("PodCompleted"),
-        "Failed" => Some("PodFailed"),
-        _ => None,
-    };
-    let networked = matches!(state.sandbox, Sandbox::Ready(_)) && !state.cleaned;
-    let initialized = initialized(pod, state);
-    let late: Vec<_> = spec::init_containers(pod)
-        .iter()
-        .filter(|c| !init_part_done(pod, c, state))
-        .map(name)
-        .collect();
-    let unready: Vec<_> = ready_relevant(pod).filter(|c| !is_ready(c, state)).map(name).collect();
-    let containers_ready = completed.is_none() && unready.is_empty() && initialized;
-    let make = |type_: &str, ok: bool, why: Option<(&str, String)>| {
-        let (reason, message) = why.map_or((None, None), |(reason, message)| {
-            let some = |text: String| (!text.is_empty()).then_some(text);
-            (some(reason.to_owned()), some(message))
-        });
-        let status = if ok { "True" } else { "False" }.to_owned();
-        let before = condition(pod, type_).filter(|old| old.status == status);
-        let since = before
-            .and_then(|old| old.last_transition_time.clone())
-            .unwrap_or(Time(now));
-        PodCondition {
-            type_: type_.to_owned(),
-            status,
-            reason,
-            message,
-            last_transition_time: Some(since),
-            ..Default::default()
-        }
-    };
-    let not_ready = || match completed {
-        Some(reason) => Some((reason, String::new())),
-        None if containers_ready => None,
-        None => Some((
-            "ContainersNotReady",
-            format!("containers with unready status: [{}]", unready.join(" ")),
-        )),
-    };
-    let gates = unmet_gates(pod);
-    let ready = match (containers_ready, gates.is_empty()) {
-        (true, true) => make("Ready", true, None),
-        (true, false) => make("Ready", false, Some(("ReadinessGatesNotReady", gates.join(", ")))),
-        (false, _) => make("Ready", false, not_ready()),
-    };
-    let init = match completed {
-        Some("PodCompleted") => make("Initialized", true, Some(("PodCompleted", String::new()))),
-        _ if initialized => make("Initialized", true, None),
-        _ => {
-            let message = format!("containers with incomplete status: [{}]", late.join(" "));
-            make("Initialized", false, Some(("ContainersNotInitialized", message)))
-        }
-    };
-    let mut conditions = vec![
-        make("PodReadyToStartContainers", networked, None),
-        init,
-        ready,
-        make("ContainersReady", containers_ready, not_ready()),
-    ];
-    if completed.is_none() {
-        let resize = resize::conditions(pod, state);
-        conditions.extend(resize.map(|(type_, reason, message)| make(type_, true, Some((reason, message)))));
-    }
-    conditions
-}
-
-fn name(container: &Container) -> &str {
-    &container.name
-}
-
-/// Containers whose readiness the pod's depends on: sidecars count, init containers do not.
-fn ready_relevant(pod: &Pod) -> impl Iterator<Item = &Container> {
-    spec::all_containers(pod).filter(|c| !spec::is_init(pod, &c.name) || spec::is_sidecar(pod, c))
-}
-
-fn unmet_gates(pod: &Pod) -> Vec<String> {
-    let gates = pod
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.readiness_gates.as_deref())
-        .unwrap_or_default();
-    let text = |gate: &str| match condition(pod, gate) {
-        None => Some(format!(
-            "corresponding condition of pod readiness gate \"{gate}\" does not exist."
-        )),
-        Some(found) if found.status != "True" => Some(format!(
-            "the status of pod readiness gate \"{gate}\" is not \"True\", but {}",
-            found.status
-        )),
-        Some(_) => None,
-    };
-    gates.iter().filter_map(|gate| text(&gate.condition_type)).collect()
 }

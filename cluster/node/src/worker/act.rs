@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::Worker;
 use crate::pod::action::Action;
-use crate::pod::instance::Hook;
+use crate::pod::instance::{Hook, HookKind};
 use crate::pod::spec;
 
 impl Worker {
@@ -17,12 +17,12 @@ impl Worker {
             Action::Allocate { wanted } => self.allocate(wanted),
             Action::Resize { container, id } => self.resize(&container, &id).await,
             Action::Start { container, id } => self.start(&container, &id).await,
-            Action::PostStart { container, id } => self.run_hook(&container, id, false, None),
+            Action::PostStart { container, id } => self.run_hook(&container, id, HookKind::PostStart, None),
             Action::PreStop {
                 container,
                 id,
                 deadline,
-            } => self.run_hook(&container, id, true, Some(deadline)),
+            } => self.run_hook(&container, id, HookKind::PreStop, Some(deadline)),
             Action::BeginStop { container, why, .. } => self.tell_killing(&container, why),
             Action::Signal { container, id, kill } => self.signal(&container, &id, kill).await,
             Action::Probe {
@@ -51,12 +51,12 @@ impl Worker {
             return;
         };
         if stop.pre_stop == Hook::Running {
-            if let Some(hook) = self.hooks.remove(&(id.clone(), true)) {
+            if let Some(hook) = self.hooks.remove(&(id.clone(), HookKind::PreStop)) {
                 hook.abort();
             }
             let message = "PreStopHook failed: it did not end within the grace period";
-            self.event(Some(container), true, "FailedPreStopHook", message, now);
-            self.state.hook_done(id, true, false);
+            self.event(Some(container), true, HookKind::PreStop.failed(), message, now);
+            self.state.hook_done(id, HookKind::PreStop, false);
         }
     }
 }

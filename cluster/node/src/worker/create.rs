@@ -11,12 +11,15 @@ use super::Worker;
 use crate::clock::later;
 use crate::pod::container::{env, resolve, resources, security};
 use crate::pod::instance::Instance;
-use crate::pod::state::{Obstacle, Sandbox};
+use crate::pod::obstacle::{Obstacle, Reason, Refusal, Told};
+use crate::pod::state::Sandbox;
 use crate::pod::{ephemeral, found, pull, resize, spec};
 use crate::volume;
 
-/// Why a container cannot be created: reason, message.
-pub(crate) type Refusal = (&'static str, String);
+/// Before an image that was missing is looked for again.
+const LOOK: Duration = Duration::from_secs(1);
+/// Before a container that could not be made is tried again, at most.
+const CREATE_RETRY: Duration = Duration::from_secs(5);
 
 impl Worker {
     pub(super) async fn create(&mut self, name: &str, attempt: u32) {
@@ -39,71 +42,46 @@ impl Worker {
     }
 
     /// Turns a refusal into an obstacle and its events.
-    pub(crate) fn refused(&mut self, container: &Container, (reason, message): Refusal, now: Timestamp) {
-        let name = container.name.as_str();
+    pub(super) fn refused(&mut self, container: &Container, refusal: Refusal, now: Timestamp) {
+        for Told {
+            warning,
+            reason,
+            message,
+        } in refusal.events(spec::image(container))
+        {
+            self.event(Some(&container.name), warning, reason, &message, now);
+        }
+        let retry_at = later(now, self.wait_after(container, refusal.reason, now));
+        let look_at = refusal.reason.lacks_the_image().then(|| later(now, LOOK));
+        let Refusal { reason, message } = refusal;
+        let obstacle = Obstacle {
+            reason,
+            message,
+            since: now,
+            retry_at,
+            look_at,
+            hash: spec::hash(container),
+        };
+        self.state.not_created(&container.name, obstacle);
+    }
+
+    /// How long until it is tried again.
+    fn wait_after(&mut self, container: &Container, reason: Reason, now: Timestamp) -> Duration {
         let limits = self.state.limits;
-        let mut look_at = None;
-        let wait = match reason {
-            "ErrImagePull" | "RegistryUnavailable" => {
-                let image = spec::image(container);
-                self.event(
-                    Some(name),
-                    true,
-                    "Failed",
-                    &format!("Failed to pull image \"{image}\": {message}"),
-                    now,
-                );
-                self.event(Some(name), true, "Failed", &format!("Error: {reason}"), now);
-                self.event(
-                    Some(name),
-                    false,
-                    "BackOff",
-                    &format!("Back-off pulling image \"{image}\""),
-                    now,
-                );
-                self.event(Some(name), true, "Failed", "Error: ImagePullBackOff", now);
-                look_at = Some(later(now, Duration::from_secs(1)));
-                let track = self.state.containers.entry(name.to_owned()).or_default();
-                if track
-                    .obstacle
-                    .as_ref()
-                    .is_some_and(|before| before.hash != spec::hash(container))
-                {
+        match reason {
+            Reason::ErrImagePull | Reason::RegistryUnavailable => {
+                let track = self.state.containers.entry(container.name.clone()).or_default();
+                let before = track.obstacle.as_ref();
+                if before.is_some_and(|before| before.hash != spec::hash(container)) {
                     // Another image has a back-off of its own.
                     track.pull.reset();
                 }
                 track.pull.next(now, now, limits);
                 pull::jittered(track.pull.duration().unwrap_or(limits.first), rand::random())
             }
-            "ErrImageNeverPull" => {
-                self.event(Some(name), true, reason, &message, now);
-                self.event(Some(name), true, "Failed", &format!("Error: {reason}"), now);
-                look_at = Some(later(now, Duration::from_secs(1)));
-                limits.first
-            }
-            "InvalidImageName" => {
-                self.event(Some(name), true, "InspectFailed", &message, now);
-                self.event(Some(name), true, "Failed", &format!("Error: {reason}"), now);
-                limits.first
-            }
-            _ => {
-                self.event(Some(name), true, "Failed", &format!("Error: {message}"), now);
-                limits.first.min(Duration::from_secs(5))
-            }
-        };
-        let retry_at = later(now, wait);
-        let hash = spec::hash(container);
-        self.state.not_created(
-            name,
-            Obstacle {
-                reason,
-                message,
-                since: now,
-                retry_at,
-                look_at,
-                hash,
-            },
-        );
+            Reason::ErrImageNeverPull | Reason::InvalidImageName => limits.first,
+            Reason::CreateContainerConfigError | Reason::CreateContainerError => limits.first.min(CREATE_RETRY),
+        }
     }
 
     async fn try_create(&mut self, container: &Container, attempt: u32) -> Result<Option<Instance>, Refusal> {
@@ -113,12 +91,12 @@ impl Worker {
         let spec = self
             .container_spec(container, attempt, &image)
             .await
-            .map_err(|m| ("CreateContainerConfigError", m))?;
+            .map_err(|message| Refusal::new(Reason::CreateContainerConfigError, message))?;
         let id = self
             .context
             .limited(self.context.runtime.create_container(&spec))
             .await
-            .map_err(|error| ("CreateContainerError", error.to_string()))?;
+            .map_err(|error| Refusal::new(Reason::CreateContainerError, error.to_string()))?;
         let label = |key: &str| spec.labels.get(key).cloned().unwrap_or_default();
         Ok(Some(Instance {
             image: label(found::IMAGE_LABEL),

@@ -9,6 +9,7 @@ use super::{RETRY, Worker};
 use crate::clock::since;
 use crate::handler::{self, Target};
 use crate::mailbox::Message;
+use crate::pod::instance::HookKind;
 use crate::pod::probe::Answer;
 use crate::pod::spec::{self, ProbeKind};
 use crate::pod::state::Sandbox;
@@ -34,28 +35,27 @@ impl Worker {
     }
 
     /// Runs beside the worker; its end comes as a message.
-    pub(super) fn run_hook(&mut self, name: &str, id: String, pre_stop: bool, deadline: Option<Timestamp>) {
+    pub(super) fn run_hook(&mut self, name: &str, id: String, kind: HookKind, deadline: Option<Timestamp>) {
         let Some(container) = spec::find(&self.pod, name) else {
             return;
         };
-        let handler = if pre_stop {
-            spec::pre_stop(container)
-        } else {
-            spec::post_start(container)
+        let handler = match kind {
+            HookKind::PreStop => spec::pre_stop(container),
+            HookKind::PostStart => spec::post_start(container),
         };
         let Some(handler) = handler.cloned() else {
-            return self.state.hook_done(&id, pre_stop, true);
+            return self.state.hook_done(&id, kind, true);
         };
         let target = self.target(container, &id);
         let mailbox = self.mailbox.clone();
         // A hook may not outlive its container by much; the planner cuts preStop at its deadline already.
         let now = self.context.clock.now();
         let limit = deadline.map_or(Duration::from_secs(24 * 3600), |at| since(at, now) + RETRY);
-        let key = (id.clone(), pre_stop);
+        let key = (id.clone(), kind);
         let handle = self.tasks.spawn(async move {
             let run = tokio::time::timeout(limit, handler::hook(&target, &handler)).await;
             let result = run.unwrap_or_else(|_| Err("it did not end in time".to_owned()));
-            mailbox.put(|news| news.messages.push(Message::Hook { id, pre_stop, result }));
+            mailbox.put(|news| news.messages.push(Message::Hook { id, kind, result }));
         });
         self.hooks.insert(key, handle);
     }

@@ -56,18 +56,14 @@ impl Worker {
     fn take_message(&mut self, message: Message, now: Timestamp) {
         match message {
             Message::Exited { id, exit } => self.state.exited(&id, exit, None),
-            Message::Hook { id, pre_stop, result } => {
-                self.hooks.remove(&(id.clone(), pre_stop));
+            Message::Hook { id, kind, result } => {
+                self.hooks.remove(&(id.clone(), kind));
                 let name = self.name_of(&id);
                 if let (Err(error), Some(name)) = (&result, &name) {
-                    let (reason, word) = if pre_stop {
-                        ("FailedPreStopHook", "PreStopHook")
-                    } else {
-                        ("FailedPostStartHook", "PostStartHook")
-                    };
-                    self.event(Some(name), true, reason, &format!("{word} failed: {error}"), now);
+                    let message = format!("{} failed: {error}", kind.name());
+                    self.event(Some(name), true, kind.failed(), &message, now);
                 }
-                self.state.hook_done(&id, pre_stop, result.is_ok());
+                self.state.hook_done(&id, kind, result.is_ok());
             }
             Message::Pulled { container, end } => self.pull_ended(&container, *end, now),
             Message::Probe { id, kind, answer } => {

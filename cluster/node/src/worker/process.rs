@@ -3,7 +3,7 @@
 use afloat_runtime::{ContainerState, Exit, RuntimeError};
 
 use super::Worker;
-use crate::pod::instance::Why;
+use crate::pod::instance::{HookKind, Why};
 use crate::pod::spec;
 
 impl Worker {
@@ -61,7 +61,7 @@ impl Worker {
 
     pub(super) async fn signal(&mut self, name: &str, id: &str, kill: bool) {
         // A postStart hook must not run on in a container that is told to stop.
-        if let Some(hook) = self.hooks.remove(&(id.to_owned(), false)) {
+        if let Some(hook) = self.hooks.remove(&(id.to_owned(), HookKind::PostStart)) {
             hook.abort();
         }
         let asked = self

@@ -10,11 +10,11 @@ use k8s_openapi::api::core::v1::{Container, LocalObjectReference, Pod, Secret, S
 use kube::Api;
 
 use super::Worker;
-use super::create::Refusal;
 use crate::clock::since;
 use crate::context::Context;
 use crate::mailbox::{Message, PullEnd};
 use crate::options::API_LIMIT;
+use crate::pod::obstacle::{Reason, Refusal};
 use crate::pod::pull::{Need, go_duration, need};
 use crate::pod::{ephemeral, spec};
 
@@ -33,14 +33,14 @@ impl Worker {
             Ok(found) => found,
             Err(RuntimeError::Invalid(text)) => {
                 let message = format!("Failed to apply default image tag \"{reference}\": {text}");
-                return Err(("InvalidImageName", message));
+                return Err(Refusal::new(Reason::InvalidImageName, message));
             }
-            Err(error) => return Err(("ErrImagePull", error.to_string())),
+            Err(error) => return Err(Refusal::new(Reason::ErrImagePull, error.to_string())),
         };
         let now = self.context.clock.now();
         match need(container, found.as_ref()) {
-            Need::Never => Err((
-                "ErrImageNeverPull",
+            Need::Never => Err(Refusal::new(
+                Reason::ErrImageNeverPull,
                 format!("Container image \"{reference}\" is not present with pull policy of Never"),
             )),
             Need::Nothing => {
@@ -160,15 +160,17 @@ impl Worker {
 /// Reason and message, as the kubelet has them (`pkg/kubelet/images`).
 fn refusal(reference: &str, error: &PullError) -> Refusal {
     match error {
-        PullError::InvalidName(text) => (
-            "InvalidImageName",
+        PullError::InvalidName(text) => Refusal::new(
+            Reason::InvalidImageName,
             format!("Failed to apply default image tag \"{reference}\": {text}"),
         ),
-        PullError::Unavailable(text) => (
-            "RegistryUnavailable",
+        PullError::Unavailable(text) => Refusal::new(
+            Reason::RegistryUnavailable,
             format!("image pull failed for {reference} because the registry is unavailable: {text}"),
         ),
-        PullError::Refused(_) | PullError::Local(_) | PullError::DiskFull(_) => ("ErrImagePull", error.to_string()),
+        PullError::Refused(_) | PullError::Local(_) | PullError::DiskFull(_) => {
+            Refusal::new(Reason::ErrImagePull, error.to_string())
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::{RETRY, Worker};
 use crate::clock::later;
 use crate::pod::resize::{self, Requirements};
 use crate::pod::spec;
-use crate::pod::state::Pending;
+use crate::pod::state::{NotGranted, Pending};
 
 impl Worker {
     pub(crate) fn allocate(&mut self, wanted: Requirements) {
@@ -13,7 +13,7 @@ impl Worker {
             Ok(()) => self.state.granted(wanted),
             Err((reason, message)) => {
                 // Who leaves meanwhile makes room; the node itself does not grow.
-                let retry_at = (reason == "Deferred").then(|| later(self.context.clock.now(), RETRY));
+                let retry_at = (reason == NotGranted::Deferred).then(|| later(self.context.clock.now(), RETRY));
                 self.state.pending = Some(Pending {
                     reason,
                     message,

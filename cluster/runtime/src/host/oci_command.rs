@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use super::seccomp::FilteredExecutor;
+use crate::container::CANNOT_RUN;
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
@@ -61,7 +62,7 @@ pub fn oci_main(args: &[OsString]) -> i32 {
             write_error(log, &error);
             if arguments.words.first().is_some_and(|verb| verb == "exec") {
                 // The command would have had it; so its caller learns why there is none.
-                let _ = writeln!(std::io::stderr(), "cannot run the command: {error:#}");
+                let _ = writeln!(std::io::stderr(), "{CANNOT_RUN} {error:#}");
                 CANNOT_EXEC
             } else {
                 FAILED

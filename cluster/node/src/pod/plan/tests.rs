@@ -16,9 +16,10 @@ use super::plan;
 use crate::clock::later;
 use crate::pod::action::Action;
 use crate::pod::back_off::BackOffLimits;
-use crate::pod::instance::{Hook, Instance, Process};
+use crate::pod::instance::{Hook, HookKind, Instance, Process};
+use crate::pod::obstacle::{Obstacle, Reason};
 use crate::pod::probe::Answer;
-use crate::pod::state::{Obstacle, Pending, PodState, PodView, Sandbox};
+use crate::pod::state::{NotGranted, Pending, PodState, PodView, Sandbox};
 use crate::pod::{found, progress};
 use crate::pod::{recover, resize, spec};
 
@@ -49,7 +50,7 @@ struct World {
     /// Containers (by index) that ignore TERM.
     deaf: Vec<usize>,
     probes: Vec<(String, spec::ProbeKind)>,
-    hooks: Vec<(String, bool)>,
+    hooks: Vec<(String, HookKind)>,
     finished: bool,
     log: Vec<String>,
     /// Ids for which preStop was begun, TERM sent.
@@ -109,18 +110,55 @@ impl World {
         self.probes.retain(|(of, _)| of != id);
     }
 
+    fn check_order(&mut self, id: &str, kill: bool) {
+        let instance = self
+            .state
+            .instance_mut(id)
+            .expect("signals go to containers that exist");
+        if let Some(stop) = &instance.stop {
+            assert!(!kill || stop.asked_at.is_some(), "KILL only after TERM");
+            assert_ne!(stop.pre_stop, Hook::Waiting, "preStop before TERM");
+        }
+        self.hooks.retain(|(of, _)| of != id);
+    }
+
+    fn create(&mut self, container: &str, attempt: u32) {
+        let refused = std::mem::take(&mut self.fail_create);
+        let hash = spec::hash(spec::find(&self.pod, container).unwrap());
+        if refused {
+            let retry_at = later(self.now, Duration::from_secs(5));
+            let obstacle = Obstacle {
+                reason: Reason::CreateContainerError,
+                message: String::new(),
+                since: self.now,
+                retry_at,
+                look_at: None,
+                hash,
+            };
+            return self.state.not_created(container, obstacle);
+        }
+        self.made += 1;
+        let resources = resize::allocated(spec::find(&self.pod, container).unwrap(), &self.state);
+        let instance = Instance {
+            resources: Some(resources),
+            ..instance(self.made, attempt, hash)
+        };
+        self.state.created(container, instance);
+        self.log.push(format!("create {container}"));
+    }
+
+    fn resize(&mut self, container: &str, id: &str) {
+        assert_eq!(container, "web", "the other one wants a restart");
+        let granted = resize::allocated(spec::find(&self.pod, container).unwrap(), &self.state);
+        let failed = (String::new(), later(self.now, Duration::from_secs(2)));
+        let refused = std::mem::take(&mut self.deny);
+        self.state.resized(id, if refused { Err(failed) } else { Ok(granted) });
+    }
+
     fn do_action(&mut self, action: &Action) {
         let ending = self.state.ending.is_some();
         if let Action::Signal { id, kill, .. } = action {
-            let instance = self
-                .state
-                .instance_mut(id)
-                .expect("signals go to containers that exist");
-            if let Some(stop) = &instance.stop {
-                assert!(!kill || stop.asked_at.is_some(), "KILL only after TERM");
-                assert_ne!(stop.pre_stop, Hook::Waiting, "preStop before TERM");
-            }
-            self.hooks.retain(|(of, _)| of != id);
+            self.check_order(id, *kill);
         }
         self.state.begin(action, self.now);
         match action {
@@ -128,28 +166,7 @@ impl World {
             Action::PrepareSandbox => self.state.sandbox = Sandbox::Ready("10.0.0.9".parse().unwrap()),
             Action::Create { container, attempt } => {
                 assert!(!ending, "nothing is made after the deletion");
-                let refused = std::mem::take(&mut self.fail_create);
-                let hash = spec::hash(spec::find(&self.pod, container).unwrap());
-                if refused {
-                    let retry_at = later(self.now, Duration::from_secs(5));
-                    let obstacle = Obstacle {
-                        reason: "CreateContainerError",
-                        message: String::new(),
-                        since: self.now,
-                        retry_at,
-                        look_at: None,
-                        hash,
-                    };
-                    return self.state.not_created(container, obstacle);
-                }
-                self.made += 1;
-                let resources = resize::allocated(spec::find(&self.pod, container).unwrap(), &self.state);
-                let instance = Instance {
-                    resources: Some(resources),
-                    ..instance(self.made, *attempt, hash)
-                };
-                self.state.created(container, instance);
-                self.log.push(format!("create {container}"));
+                self.create(container, *attempt);
             }
             Action::Start { container, id } => {
                 assert!(!ending, "nothing is started after the deletion");
@@ -160,17 +177,14 @@ impl World {
                 );
                 self.state.started(id, self.now);
             }
-            Action::PostStart { id, .. } => self.hooks.push((id.clone(), false)),
+            Action::PostStart { id, .. } => self.hooks.push((id.clone(), HookKind::PostStart)),
             Action::PreStop { id, .. } => {
-                self.hooks.push((id.clone(), true));
+                self.hooks.push((id.clone(), HookKind::PreStop));
                 self.stopped_after_hook.push(id.clone());
             }
             Action::Signal { container, id, kill } => {
-                let deaf = NAMES
-                    .iter()
-                    .position(|n| n == container)
-                    .is_some_and(|i| self.deaf.contains(&i));
-                if *kill || !deaf {
+                let deaf = |name: &str| self.deaf.iter().any(|i| NAMES[*i] == name);
+                if *kill || !deaf(container) {
                     self.exit(id, if *kill { 137 } else { 0 });
                 }
             }
@@ -192,7 +206,7 @@ impl World {
             }
             Action::Allocate { wanted } if std::mem::take(&mut self.deny) => {
                 self.state.pending = Some(Pending {
-                    reason: "Deferred",
+                    reason: NotGranted::Deferred,
                     message: String::new(),
                     wanted: wanted.clone(),
                     retry_at: Some(later(self.now, Duration::from_secs(2))),
@@ -201,11 +215,7 @@ impl World {
             Action::Allocate { wanted } => self.state.granted(wanted.clone()),
             Action::Resize { container, id } => {
                 assert!(!ending, "nothing is resized after the deletion");
-                assert_eq!(container, "web", "the other one wants a restart");
-                let granted = resize::allocated(spec::find(&self.pod, container).unwrap(), &self.state);
-                let failed = (String::new(), later(self.now, Duration::from_secs(2)));
-                let refused = std::mem::take(&mut self.deny);
-                self.state.resized(id, if refused { Err(failed) } else { Ok(granted) });
+                self.resize(container, id);
             }
             Action::BeginStop { .. }
             | Action::TellBackOff { .. }
@@ -251,8 +261,8 @@ impl World {
 
     fn answer(&mut self, hooks: Option<bool>, probes: Option<bool>) {
         if let Some(ok) = hooks {
-            for (id, pre_stop) in std::mem::take(&mut self.hooks) {
-                self.state.hook_done(&id, pre_stop, ok);
+            for (id, kind) in std::mem::take(&mut self.hooks) {
+                self.state.hook_done(&id, kind, ok);
             }
         }
         if let Some(ok) = probes {

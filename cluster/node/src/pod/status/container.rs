@@ -8,10 +8,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::clock::later;
 use crate::pod::instance::{CONTAINER_ID_SCHEME, Ended, Hook, Process};
+use crate::pod::obstacle::Obstacle;
 use crate::pod::progress::{self, ERROR_SHOWN};
 use crate::pod::resize;
 use crate::pod::spec;
-use crate::pod::state::{Obstacle, PodView, Sandbox, Track};
+use crate::pod::state::{PodView, Sandbox, Track};
 
 /// Its status entry. `imageID` is the image's own id, plain `sha256:…`, as containerd reports images that came from a
 /// file and so have no digest of a registry: two tags of one image show the same one.
@@ -174,7 +175,7 @@ fn shown(container: &Container, obstacle: &Obstacle, now: Timestamp) -> (String,
     let Obstacle {
         reason, message, since, ..
     } = obstacle;
-    if matches!(*reason, "ErrImagePull" | "RegistryUnavailable") && later(*since, ERROR_SHOWN) <= now {
+    if reason.is_of_a_pull() && later(*since, ERROR_SHOWN) <= now {
         return (
             "ImagePullBackOff".to_owned(),
             format!(
@@ -183,7 +184,7 @@ fn shown(container: &Container, obstacle: &Obstacle, now: Timestamp) -> (String,
             ),
         );
     }
-    ((*reason).to_owned(), message.clone())
+    (reason.to_string(), message.clone())
 }
 
 fn creating(view: &PodView<'_>) -> (String, String) {

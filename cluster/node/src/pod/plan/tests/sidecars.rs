@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::clock::later;
 use crate::pod::action::Action;
 use crate::pod::back_off::BackOffLimits;
-use crate::pod::instance::Instance;
+use crate::pod::instance::{HookKind, Instance};
 use crate::pod::plan::plan;
 use crate::pod::probe::Answer;
 use crate::pod::spec::{self, ProbeKind};
@@ -92,7 +92,7 @@ impl World {
     }
 
     fn hook_done(&mut self, name: &str) {
-        self.state.hook_done(&format!("{name}-0"), true, true);
+        self.state.hook_done(&format!("{name}-0"), HookKind::PreStop, true);
     }
 }
 
