@@ -211,7 +211,7 @@ impl Agent {
         self.context.register(pod.clone(), mailbox.clone(), requests);
         let worker = Worker::new(self.context.clone(), mailbox, pod, state);
         workers.spawn(async move {
-            worker.run().await;
+            worker.work_until_gone().await;
             uid
         });
     }

@@ -113,3 +113,43 @@ impl Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `kubectl describe pod` shows them: type, reason, message.
+    fn told(reason: Reason) -> Vec<String> {
+        let events = Refusal::new(reason, "why").events("web:v1");
+        let line = |told: Told| {
+            let kind = if told.warning { "Warning" } else { "Normal" };
+            format!("{kind} {} {}", told.reason, told.message)
+        };
+        events.into_iter().map(line).collect()
+    }
+
+    #[test]
+    fn refusals_are_told_in_the_kubelets_words() {
+        assert_eq!(
+            told(Reason::ErrImagePull),
+            [
+                "Warning Failed Failed to pull image \"web:v1\": why",
+                "Warning Failed Error: ErrImagePull",
+                "Normal BackOff Back-off pulling image \"web:v1\"",
+                "Warning Failed Error: ImagePullBackOff",
+            ]
+        );
+        assert_eq!(
+            told(Reason::ErrImageNeverPull),
+            [
+                "Warning ErrImageNeverPull why",
+                "Warning Failed Error: ErrImageNeverPull"
+            ]
+        );
+        assert_eq!(
+            told(Reason::InvalidImageName),
+            ["Warning InspectFailed why", "Warning Failed Error: InvalidImageName"]
+        );
+        assert_eq!(told(Reason::CreateContainerConfigError), ["Warning Failed Error: why"]);
+    }
+}

@@ -16,7 +16,7 @@ const IDLE: Duration = Duration::from_secs(60);
 
 impl Worker {
     /// Runs until nothing of the pod is left.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn work_until_gone(mut self) {
         let now = self.context.clock.now();
         self.state.observe_deletion(&self.pod, now);
         loop {

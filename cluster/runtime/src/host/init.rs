@@ -97,7 +97,7 @@ impl Init {
                 return SETUP_FAILED;
             }
         };
-        reaper.run()
+        reaper.reap_until_the_end()
     }
 
     fn set_up(&mut self) -> Result<PathBuf, String> {
@@ -200,7 +200,7 @@ impl<'a> Reaper<'a> {
         Ok(())
     }
 
-    fn run(&mut self) -> i32 {
+    fn reap_until_the_end(&mut self) -> i32 {
         loop {
             self.wait();
             while let Ok(Some(info)) = self.signals.read_signal() {

@@ -56,7 +56,7 @@ pub fn oci_main(args: &[OsString]) -> i32 {
             .finish();
         let _ = tracing::subscriber::set_global_default(subscriber);
     }
-    match run(&arguments) {
+    match run_verb(&arguments) {
         Ok(code) => code,
         Err(error) => {
             write_error(log, &error);
@@ -105,7 +105,7 @@ fn parse(args: &[OsString]) -> Option<Arguments> {
     Some(parsed)
 }
 
-fn run(arguments: &Arguments) -> anyhow::Result<i32> {
+fn run_verb(arguments: &Arguments) -> anyhow::Result<i32> {
     let [verb, id] = arguments.words.as_slice() else {
         anyhow::bail!("say one verb and one container id")
     };

@@ -53,7 +53,12 @@ impl OciCommand {
     }
 
     /// Runs a verb to its end. `stdio`: what it inherits as standard input, output and error.
-    pub(super) async fn run(&self, log: &Path, args: &[&str], stdio: Option<[Stdio; 3]>) -> Result<(), RuntimeError> {
+    pub(super) async fn run_verb(
+        &self,
+        log: &Path,
+        args: &[&str],
+        stdio: Option<[Stdio; 3]>,
+    ) -> Result<(), RuntimeError> {
         let [stdin, out, err] = stdio.unwrap_or_else(|| [Stdio::null(), Stdio::null(), Stdio::null()]);
         let mut command = self.command(log);
         command.args(args).stdin(stdin).stdout(out).stderr(err);

@@ -171,7 +171,7 @@ impl Shared {
         let log = dir.join("runtime.log");
         if !stdio.relayed() {
             let stdio = [Stdio::null(), Stdio::from(out), Stdio::from(err)];
-            return self.command.run(&log, &args, Some(stdio)).await;
+            return self.command.run_verb(&log, &args, Some(stdio)).await;
         }
         let (mut relay, stdin) = self.start_relay(id, stdio).await?;
         let streams = if stdio.tty {
@@ -181,7 +181,7 @@ impl Shared {
             let stdin = stdin.map_or_else(Stdio::null, Stdio::from);
             Some([stdin, Stdio::from(out), Stdio::from(err)])
         };
-        let made = self.command.run(&log, &args, streams).await;
+        let made = self.command.run_verb(&log, &args, streams).await;
         if made.is_err() {
             let _ = relay.start_kill();
         }
@@ -251,7 +251,10 @@ impl Shared {
             entry.record.started_at = Some(Timestamp::now());
         }
         let dir = self.container_dir(id);
-        let started = self.command.run(&dir.join("runtime.log"), &["start", id], None).await;
+        let started = self
+            .command
+            .run_verb(&dir.join("runtime.log"), &["start", id], None)
+            .await;
         if let Err(error) = started {
             if let Some(entry) = self.containers().get_mut(id) {
                 entry.record.started_at = None;
@@ -333,7 +336,7 @@ impl Shared {
         if Path::new(OCI_STATE_DIR).join(id).exists() {
             kill_orphan(&dir);
             let log = dir.join("runtime.log");
-            if let Err(error) = self.command.run(&log, &["delete", id], None).await {
+            if let Err(error) = self.command.run_verb(&log, &["delete", id], None).await {
                 tracing::debug!(container = id, %error, "the OCI runtime cannot delete it");
             }
         }

@@ -36,7 +36,7 @@ impl World {
     }
 
     /// Plans and carries out until nothing is left to do but wait; gives what was done, as words.
-    fn run(&mut self) -> Vec<String> {
+    fn settle(&mut self) -> Vec<String> {
         let mut done = vec![];
         for _ in 0..100 {
             let view = PodView {
@@ -126,16 +126,16 @@ fn three() -> Value {
 
 fn running() -> World {
     let mut world = World::new(three());
-    assert_eq!(world.run(), ["create first"]);
+    assert_eq!(world.settle(), ["create first"]);
     let timing = spec::find(&world.pod, "first")
         .and_then(|c| spec::probe(c, ProbeKind::Startup))
         .map(spec::timing);
     world
         .state
         .probed("first-0", ProbeKind::Startup, &Answer::Success, timing);
-    assert_eq!(world.run(), ["create work"], "the startup probe opens the gate");
+    assert_eq!(world.settle(), ["create work"], "the startup probe opens the gate");
     world.exit("work", 0);
-    assert_eq!(world.run(), ["create second", "create app"]);
+    assert_eq!(world.settle(), ["create second", "create app"]);
     world
 }
 
@@ -148,23 +148,23 @@ fn one_starts_after_the_other_and_the_application_last() {
 fn they_stop_after_the_application_in_reverse_order_but_their_hooks_do_not_wait() {
     let mut world = running();
     world.delete(30);
-    assert_eq!(world.run(), ["term app", "preStop first"]);
+    assert_eq!(world.settle(), ["term app", "preStop first"]);
     world.hook_done("first");
-    assert_eq!(world.run(), [""; 0], "its hook is over, its turn has not come");
+    assert_eq!(world.settle(), [""; 0], "its hook is over, its turn has not come");
     world.exit("app", 0);
-    assert_eq!(world.run(), ["term second"]);
+    assert_eq!(world.settle(), ["term second"]);
     world.exit("second", 0);
-    assert_eq!(world.run(), ["term first"]);
+    assert_eq!(world.settle(), ["term first"]);
 }
 
 #[test]
 fn the_end_of_the_grace_ends_the_waiting() {
     let mut world = running();
     world.delete(30);
-    world.run();
+    world.settle();
     world.hook_done("first");
     world.now = later(world.now, Duration::from_secs(30));
-    let mut done = world.run();
+    let mut done = world.settle();
     done.sort();
     assert_eq!(done, ["kill app", "term first", "term second"]);
 }
@@ -175,12 +175,12 @@ fn a_pod_is_complete_when_its_application_is() {
     let spec = world.pod.spec.as_mut().unwrap();
     spec.restart_policy = Some("Never".into());
     world.exit("app", 0);
-    let mut done = world.run();
+    let mut done = world.settle();
     done.sort();
     assert_eq!(done, ["preStop first", "term second"]);
     world.exit("second", 143);
     world.hook_done("first");
-    assert_eq!(world.run(), ["term first"]);
+    assert_eq!(world.settle(), ["term first"]);
     world.exit("first", 1);
     let view = PodView {
         pod: &world.pod,
@@ -201,7 +201,7 @@ fn a_sidecar_restarts_whatever_the_pods_policy() {
     world.pod.spec.as_mut().unwrap().restart_policy = Some("Never".into());
     world.exit("second", 0);
     world.now = later(world.now, Duration::from_secs(10));
-    assert_eq!(world.run(), ["create second"]);
+    assert_eq!(world.settle(), ["create second"]);
 }
 
 #[test]
@@ -213,16 +213,16 @@ fn while_a_pod_ends_only_readiness_is_asked_for() {
         spec["containers"][0][key] = probe.clone();
     }
     let mut world = World::new(spec);
-    world.run();
+    world.settle();
     let timing = spec::find(&world.pod, "first")
         .and_then(|c| spec::probe(c, ProbeKind::Startup))
         .map(spec::timing);
     world
         .state
         .probed("first-0", ProbeKind::Startup, &Answer::Success, timing);
-    world.run();
+    world.settle();
     world.exit("work", 0);
-    world.run();
+    world.settle();
     let asked = |world: &mut World| {
         world.now = later(world.now, Duration::from_secs(2));
         for name in ["app-0", "second-0"] {
@@ -249,6 +249,6 @@ fn while_a_pod_ends_only_readiness_is_asked_for() {
     let all = ["app Liveness", "app Readiness", "second Liveness", "second Readiness"];
     assert_eq!(asked(&mut world), all);
     world.delete(30);
-    world.run();
+    world.settle();
     assert_eq!(asked(&mut world), ["app Readiness", "second Readiness"]);
 }
