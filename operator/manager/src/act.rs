@@ -5,6 +5,9 @@ use afloat_rollout::action::{Action, At, Why};
 use afloat_rollout::claim::Claim;
 use afloat_rollout::pod::Wire as PodWire;
 use afloat_rollout::revision;
+use afloat_watching::Written;
+use afloat_watching::cache::revision_of;
+use afloat_words::key::Key;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -15,14 +18,22 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::REQUEST_TIMEOUT;
-use crate::expect::{Expected, Kind};
-use crate::observe::{Key, revision_of};
+
+/// The kinds that are written and watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    CloneSet,
+    Pod,
+    Revision,
+    Claim,
+    Report,
+}
 
 /// What became of a write.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// Done; these will be seen.
-    Done(Vec<Expected>),
+    Done(Vec<(Kind, Written)>),
     /// The object has changed or gone meanwhile: look again.
     Conflict,
     /// An object of that name exists.
@@ -208,16 +219,12 @@ where
         }),
         ..DeleteParams::default()
     };
-    let gone = Expected::Gone(
-        kind,
-        Key {
-            namespace: namespace.into(),
-            name: at.name.as_str().into(),
-        },
-        at.uid.clone(),
-    );
+    let gone = Written::Gone {
+        key: Key::new(namespace, at.name.as_str()),
+        uid: at.uid.clone(),
+    };
     match limited(api.delete(&at.name, &parameters)).await {
-        Ok(_) => Outcome::Done(vec![gone]),
+        Ok(_) => Outcome::Done(vec![(kind, gone)]),
         Err(error) => failure(&error),
     }
 }
@@ -237,7 +244,7 @@ async fn limited<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Fa
 
 fn answer<K>(kind: Kind, result: Result<K, Failure>, meta: fn(&K) -> &ObjectMeta) -> Outcome {
     match result {
-        Ok(object) => Outcome::Done(vec![Expected::Version(kind, revision_of(meta(&object)))]),
+        Ok(object) => Outcome::Done(vec![(kind, Written::Version(revision_of(meta(&object))))]),
         Err(error) => failure(&error),
     }
 }
@@ -298,6 +305,22 @@ pub(crate) fn event(action: &Action, refused: Option<&str>) -> Option<(&'static 
     Some(match refused {
         None => ("Normal", done, format!("succeed to {what}")),
         Some(why) => ("Warning", failed, format!("failed to {what}: {why}")),
+    })
+}
+
+/// What kind an action writes; none if nobody decides on it.
+pub(crate) fn kind(action: &Action) -> Option<Kind> {
+    Some(match action {
+        Action::CreateRevision { .. } | Action::NumberRevision { .. } | Action::DeleteRevision { .. } => Kind::Revision,
+        Action::CreatePod { .. }
+        | Action::DeletePod { .. }
+        | Action::PatchPod { .. }
+        | Action::PatchPodStatus { .. }
+        | Action::ResizePod { .. } => Kind::Pod,
+        Action::CreateClaim { .. } | Action::PatchClaim { .. } | Action::DeleteClaim { .. } => Kind::Claim,
+        Action::PatchSet { .. } => Kind::CloneSet,
+        Action::WriteReport { .. } | Action::DeleteReport { .. } => Kind::Report,
+        Action::OpenBarrier { .. } => return None,
     })
 }
 

@@ -1,6 +1,7 @@
 //! A pod, trimmed to the fields that decisions read. Controllers hold thousands of these.
 
 use afloat_api::names;
+use afloat_words::texts::Pool;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use serde::{Deserialize, Deserializer};
@@ -8,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use crate::action::At;
 use crate::environment::Environment;
 use crate::resources::Resources;
-use crate::texts::{Entries, Pool, Text};
+use crate::texts::{Entries, Text};
 
 /// A pod.
 #[derive(Clone, Debug, Default, Deserialize)]
