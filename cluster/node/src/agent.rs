@@ -4,15 +4,16 @@ mod sources;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use afloat_runtime::{Container, ContainerState, Runtime};
-use futures::{StreamExt, TryStreamExt};
+use afloat_watching::feed::{Pauses, Seen, follow};
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event};
+use kube::runtime::watcher;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::task::JoinSet;
@@ -148,31 +149,22 @@ impl Agent {
     async fn watch_pods(&self) {
         let api: Api<Pod> = Api::all(self.context.client.clone());
         let config = watcher::Config::default().fields(&format!("spec.nodeName={}", self.context.options.node_name));
-        let mut events = watcher::watcher(api, config).default_backoff().boxed();
+        let mut seen = pin!(follow(api, config, Pauses::Patient, |pod| pod));
         let mut workers = Workers::new();
-        let mut listed: BTreeSet<String> = BTreeSet::new();
         let mut synced = false;
         let mut sweep = tokio::time::interval(Duration::from_secs(30));
         loop {
             tokio::select! {
-                event = events.try_next() => match event {
-                    Ok(Some(Event::Init)) => listed.clear(),
-                    Ok(Some(Event::InitApply(pod))) => {
-                        listed.insert(spec::uid(&pod).to_owned());
-                        self.pod_changed(pod, &mut workers);
-                    }
-                    Ok(Some(Event::InitDone)) => {
-                        for uid in self.context.uids().difference(&listed) {
-                            self.pod_gone(uid);
-                        }
+                seen = seen.next() => match seen {
+                    Some(Seen::Listed(pods)) => {
+                        self.pods_listed(pods, &mut workers);
                         if !std::mem::replace(&mut synced, true) {
                             self.adopt_orphans(&mut workers).await;
                         }
                     }
-                    Ok(Some(Event::Apply(pod))) => self.pod_changed(pod, &mut workers),
-                    Ok(Some(Event::Delete(pod))) => self.pod_gone(spec::uid(&pod)),
-                    Ok(None) => return,
-                    Err(error) => tracing::debug!(%error, "pods not watched; trying again"),
+                    Some(Seen::Changed(pod)) => self.pod_changed(pod, &mut workers),
+                    Some(Seen::Gone(pod)) => self.pod_gone(spec::uid(&pod)),
+                    None => return,
                 },
                 Some(done) = workers.join_next(), if !workers.is_empty() => match done {
                     Ok(uid) => self.context.unregister(&uid),
@@ -180,6 +172,17 @@ impl Agent {
                 },
                 _ = sweep.tick(), if synced => self.adopt_orphans(&mut workers).await,
             }
+        }
+    }
+
+    /// Whatever is not listed is gone.
+    fn pods_listed(&self, pods: Vec<Pod>, workers: &mut Workers) {
+        let listed: BTreeSet<String> = pods.iter().map(|pod| spec::uid(pod).to_owned()).collect();
+        for pod in pods {
+            self.pod_changed(pod, workers);
+        }
+        for uid in self.context.uids().difference(&listed) {
+            self.pod_gone(uid);
         }
     }
 
