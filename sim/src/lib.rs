@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub use images::{Images, normalise};
+pub use images::Images;
 
 use drive::{Command, Driver};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use afloat_api::names;
 use serde_json::{Value, json};
 
-use crate::args::Strategy;
+use super::options::Strategy;
 
 /// What all rows have in common.
 #[derive(Clone, Debug)]

@@ -6,8 +6,8 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use afloat_words::key::Key;
+use afloat_words::revision::revision_of;
 use futures::StreamExt;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::runtime::watcher;
 use serde::de::DeserializeOwned;
@@ -169,15 +169,6 @@ fn trimmed<K: Watchable>(mut object: K::Wire) -> (K::Kept, u64) {
     }
     let revision = revision_of(meta);
     (K::keep(object), revision)
-}
-
-/// The resourceVersion as a number, 0 if it is none. From Kubernetes 1.35 on it is one by contract (KEP-5504), and it has been
-/// one in every API server before.
-pub fn revision_of(meta: &ObjectMeta) -> u64 {
-    meta.resource_version
-        .as_deref()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(0)
 }
 
 impl<K: Kind> Sight for Content<K> {

@@ -88,14 +88,13 @@ impl ApiServer {
         }
     }
 
-    /// Ends by itself when the last handle of the server is gone.
+    /// Ends by itself when the store is closed, or the last handle of the server is gone.
     fn housekeeping(&self) {
-        let weak = Arc::downgrade(&self.inner);
+        let (weak, closed) = (Arc::downgrade(&self.inner), self.inner.store.closed());
         tokio::spawn(async move {
             let mut ticks = interval(HOUSEKEEPING);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            loop {
-                ticks.tick().await;
+            while closed.run_until_cancelled(ticks.tick()).await.is_some() {
                 let Some(inner) = weak.upgrade() else { return };
                 let server = Self { inner };
                 server.expire_events().await;

@@ -8,6 +8,7 @@ use kube::Client;
 use kube::runtime::watcher;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::cache::Cache;
 use crate::daemonset::DaemonSet;
@@ -246,7 +247,8 @@ async fn endpointslices(context: Context) -> Result<(), Error> {
         .map_err(|error| Error::Invalid(error.to_string()))
 }
 
-/// Runs one loop again and again until shutdown; a panic in it is an end like any other.
+/// Runs one loop again and again until shutdown; a panic in it is an end like any other. At shutdown it is dropped at whatever it waits
+/// for, which may be a list that never comes: it has to cope with that at any time, as the process may die.
 fn supervise<F, Fut>(tasks: &mut JoinSet<()>, context: Context, run: F)
 where
     F: Fn(Context) -> Fut + Send + 'static,
@@ -256,10 +258,10 @@ where
         let mut delay = RESTART_FIRST;
         loop {
             let started = tokio::time::Instant::now();
-            let ended = tokio::spawn(run(context.clone())).await;
-            if context.shutdown.is_cancelled() {
+            let running = AbortOnDropHandle::new(tokio::spawn(run(context.clone())));
+            let Some(ended) = context.shutdown.run_until_cancelled(running).await else {
                 return;
-            }
+            };
             match ended {
                 Ok(Ok(())) => tracing::warn!(controller = context.shell.name, "ended by itself, starting it again"),
                 Ok(Err(error)) => tracing::warn!(controller = context.shell.name, %error, "failed, starting it again"),

@@ -17,7 +17,6 @@ mod mailbox;
 pub mod node_status;
 mod options;
 pub mod pod;
-mod quantity;
 mod server;
 mod spdy;
 mod usage;

@@ -22,11 +22,12 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
+use percent_encoding::percent_decode_str;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::answer::{Body, Refusal, full, json_answer};
-use self::query::{Query, decode};
+use self::query::Query;
 use crate::context::Context;
 
 /// Serves one HTTP/1.1 connection to its end, upgrades included.
@@ -48,7 +49,11 @@ where
 
 async fn answer(context: Arc<Context>, request: Request<Incoming>) -> Response<Body> {
     let path = request.uri().path().to_owned();
-    let parts: Vec<String> = path.split('/').filter(|part| !part.is_empty()).map(decode).collect();
+    let parts: Vec<String> = path
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .map(|part| percent_decode_str(part).decode_utf8_lossy().into_owned())
+        .collect();
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let query = Query::of(request.uri());
     let outcome = match (request.method(), parts.as_slice()) {

@@ -30,6 +30,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use afloat_words::key::Key;
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
@@ -42,7 +43,7 @@ pub use crate::pods::{Counts, PodSnapshot};
 use crate::snapshot::Ledger;
 pub use crate::snapshot::{EndpointSnapshot, PodsSnapshot, ServiceSnapshot, Snapshot};
 use crate::sockets::Sockets;
-use crate::table::{Change, Model, ServiceKey};
+use crate::table::{Change, Model};
 use crate::tcp::Shared;
 
 /// Connections and flows of one proxy when nothing else is said; each takes two descriptors.
@@ -215,7 +216,7 @@ impl Proxy {
     }
 }
 
-fn see(model: &mut Model, change: Change, listed: &mut (bool, bool)) -> BTreeSet<ServiceKey> {
+fn see(model: &mut Model, change: Change, listed: &mut (bool, bool)) -> BTreeSet<Key> {
     match change {
         Change::Services(_) => listed.0 = true,
         Change::Slices(_) => listed.1 = true,

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use afloat_api::{CloneSet, NodeTraffic, RolloutReport};
-use afloat_rollout::claim::Claim;
-use afloat_rollout::images::Node;
+use afloat_rollout::cloneset::Claim;
+use afloat_rollout::pod::images::Node;
 use afloat_rollout::pod::{Controller, Pod};
-use afloat_rollout::traffic::Service;
+use afloat_rollout::workload::traffic::Service;
 use afloat_watching::Kind;
 use afloat_words::key::Key;
+use afloat_words::owner::controller_of;
 use afloat_words::texts::Pool;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -126,10 +127,7 @@ pub(crate) fn orphans(namespace: &str) -> Group {
 
 /// The owner reference of a CloneSet, of either API version.
 pub(crate) fn cloneset_owner(meta: &ObjectMeta) -> Option<&OwnerReference> {
-    let owners = meta.owner_references.iter().flatten();
-    owners
-        .filter(|owner| owner.controller == Some(true))
-        .find(|owner| is_cloneset(&owner.kind, &owner.api_version))
+    controller_of(meta).filter(|owner| is_cloneset(&owner.kind, &owner.api_version))
 }
 
 fn is_cloneset(kind: &str, api_version: &str) -> bool {

@@ -18,9 +18,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use afloat_api::{CloneSet, NodeTraffic, RolloutReport};
-use afloat_rollout::claim::Claim;
-use afloat_rollout::launch::Opened;
+use afloat_rollout::cloneset::Claim;
 use afloat_rollout::pod::Pod;
+use afloat_rollout::pod::launch::Opened;
 use afloat_watching::feed::Pauses;
 use afloat_watching::{Cache, Ledger, Queue, Urgency, Watchable, Writing, Written};
 use afloat_words::key::Key;

@@ -1,4 +1,4 @@
-//! Paths and query parameters of requests.
+//! Query parameters of requests.
 
 use super::answer::Refusal;
 
@@ -8,18 +8,8 @@ pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
     pub(super) fn of(uri: &http::Uri) -> Self {
-        let pair = |pair: &str| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(key), decode(value))
-        };
-        Self(
-            uri.query()
-                .unwrap_or_default()
-                .split('&')
-                .filter(|part| !part.is_empty())
-                .map(pair)
-                .collect(),
-        )
+        let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+        Self(pairs.into_owned().collect())
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&str> {
@@ -47,22 +37,4 @@ impl Query {
             .map(|text| text.parse().map_err(|_| bad(text)))
             .transpose()
     }
-}
-
-pub(super) fn decode(text: &str) -> String {
-    let mut bytes = vec![];
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        let digit = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16));
-        match byte {
-            b'+' => bytes.push(b' '),
-            b'%' => {
-                if let (Some(high), Some(low)) = (digit(rest.next()), digit(rest.next())) {
-                    bytes.push(u8::try_from(high * 16 + low).unwrap_or(b'?'));
-                }
-            }
-            other => bytes.push(other),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }

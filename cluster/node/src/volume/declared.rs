@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::{Container, Pod, Volume};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::pod::container::env::Sources;
+use crate::pod::container::resources;
 use crate::pod::spec;
-use crate::quantity;
 
 /// Names of ConfigMaps and Secrets that a pod refers to anywhere.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -85,11 +85,7 @@ pub(super) fn fs_group(pod: &Pod) -> Option<u32> {
 /// emptyDirs that are to be in memory, and how large they may become: the least of `sizeLimit`, what the pod's containers
 /// may use, and what the node has (KEP-1967).
 pub(crate) fn in_memory(pod: &Pod, node_bytes: u64) -> impl Iterator<Item = (&str, u64)> {
-    let bytes = |quantity: &Quantity| {
-        let number = quantity::parse(&quantity.0).filter(|number| *number > 0.0)?;
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // positive; a cast from f64 saturates
-        Some(number as u64)
-    };
+    let bytes = |quantity: &Quantity| resources::bytes(quantity).filter(|bytes| *bytes > 0);
     let limit = |container: &Container| {
         let limits = container.resources.as_ref()?.limits.as_ref()?;
         limits.get("memory").and_then(bytes)

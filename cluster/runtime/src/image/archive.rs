@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use afloat_words::image::is_digest;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
@@ -13,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use super::config::{ConfigFile, architecture};
 use super::layer::{decompressed, open_below, unpack};
 use super::lease::Lease;
-use super::name::{is_digest, normalise};
+use super::name::normalise;
 use super::store::{ImageStore, Names};
 use super::{Image, ImageError};
 

@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::path::Path;
 
+use afloat_words::image::is_digest;
+
 use super::config::{ConfigFile, architecture};
 use super::layer::decompressed;
-use super::name::is_digest;
 use super::store::{ImageStore, Named, Names};
 use super::{Image, ImageError};
 

@@ -13,11 +13,12 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use afloat_words::image::is_digest;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::config::ConfigFile;
-use super::name::{is_digest, normalise};
+use super::name::normalise;
 use super::{Image, ImageConfig, ImageError, layer};
 
 /// Something in `tmp` that is older was left by a process that died.
