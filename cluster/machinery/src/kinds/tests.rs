@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
 use super::*;
@@ -59,13 +61,13 @@ fn built_in_rows_are_well_formed_and_unique() {
     let rows: Vec<_> = registry.all().collect();
     assert_eq!(
         rows.len(),
-        builtin::rows().count(),
+        rows::all().count(),
         "two rows share group, version and plural"
     );
     for r in rows {
         assert_eq!(r.plural, r.plural.to_lowercase());
         assert_eq!(r.list_kind, format!("{}List", r.kind));
-        assert!(!(r.virtual_only && r.status));
+        assert!(r.is_stored() || !r.status);
     }
     let pods = registry.resolve("", "v1", "pods").unwrap();
     assert_eq!(
@@ -106,4 +108,110 @@ fn a_crd_adds_its_served_versions_and_leaves_again() {
     registry.remove_crd("apps.kruise.io", "clonesets");
     registry.remove_crd("", "pods");
     assert_eq!(registry.all().count(), before);
+}
+
+/// The sources of this crate and of the API server, without the rows and without tests: file and text.
+fn sources() -> Vec<(std::path::PathBuf, String)> {
+    let own = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut folders, mut found) = (vec![own.join("src"), own.join("../apiserver/src")], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder of sources") {
+            let path = entry.expect("an entry").path();
+            let named = |name: &str| path.file_stem().is_some_and(|stem| stem == name);
+            if path.is_dir() {
+                folders.extend((!named("tests") && !named("rows")).then_some(path));
+            } else if path.extension().is_some_and(|e| e == "rs") && !named("tests") {
+                let text = std::fs::read_to_string(&path).expect("a source");
+                let code = text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
+                found.push((path, code));
+            }
+        }
+    }
+    found
+}
+
+/// Whether code compares something with the text: `== "…"`, `"…" =>`, `"…" | `, `Some("…")`.
+fn compares(line: &str, text: &str) -> bool {
+    let quoted = format!("\"{text}\"");
+    line.match_indices(&quoted).any(|(at, _)| {
+        let (before, after) = (line[..at].trim_end(), line[at + quoted.len()..].trim_start());
+        let decided = ["==", "!=", "|"]
+            .iter()
+            .any(|sign| before.ends_with(sign) || after.starts_with(sign));
+        decided || after.trim_start_matches([',', ')', ' ', '_']).starts_with("=>")
+    })
+}
+
+#[test]
+fn no_kind_is_told_by_its_name_outside_its_row() {
+    let names: BTreeSet<&str> = rows::all()
+        .flat_map(|row| [row.kind, row.plural, row.group])
+        // The group of lists, and words that name other things as well.
+        .filter(|name| !["", "policy"].contains(name))
+        .collect();
+    let sources = sources();
+    assert!(sources.len() > 60, "the sources are not where they were");
+    for (path, code) in &sources {
+        for (number, line) in code.lines().enumerate() {
+            let told = names.iter().find(|name| compares(line, name));
+            assert!(told.is_none(), "{}:{}: {}", path.display(), number + 1, line.trim());
+        }
+    }
+    for line in [
+        r#"kind == "Pod""#,
+        r#"("", "Pod") => x"#,
+        r#"Some("Pod" | "Job")"#,
+        r#"a if k != "Pod" {"#,
+    ] {
+        assert!(compares(line, "Pod"), "{line}");
+    }
+    assert!(!compares(r#"registry.resolve("", "v1", "pods")"#, "pods"));
+}
+
+#[test]
+fn rows_are_complete() {
+    for row in rows::all() {
+        let name = row.kind;
+        assert!(
+            name.starts_with(char::is_uppercase) && !row.version.is_empty(),
+            "{name}"
+        );
+        // Nothing of an object may be taken for granted.
+        for object in [
+            json!({}),
+            json!({"metadata": {}, "spec": null, "status": []}),
+            json!({"spec": {"ports": 5}}),
+        ] {
+            let mut new = object.clone();
+            (row.default)(&mut new);
+            (row.begin)(&mut new);
+            (row.keep)(&object, &mut new);
+            let _ = (
+                (row.validate)(&new),
+                (row.validate_create)(&new),
+                (row.validate_update)(&object, &new),
+            );
+            let _ = (row.warnings)(&new);
+            if let Some(table) = row.table {
+                let own = table
+                    .columns
+                    .iter()
+                    .any(|column| column.name == "Age" || column.kind == "date");
+                assert!(own || row.kind == "Event", "{name} has no age");
+                assert_eq!(
+                    (table.cells)(&new, "2026-01-01T00:00:00Z").len(),
+                    table.columns.len(),
+                    "{name}"
+                );
+            }
+        }
+        let answered = matches!(row.serving, Serving::Stored) || row.table.is_none();
+        assert!(answered, "{name}: nothing is stored that could be shown");
+        let protects = row.protection.is_none_or(|finalizer| finalizer.contains('/'));
+        assert!(protects, "{name}: a finalizer is a qualified name");
+        assert!(
+            !row.scale || row.status != Status::None,
+            "{name}: replicas are in its status"
+        );
+    }
 }
