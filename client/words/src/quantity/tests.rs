@@ -300,7 +300,7 @@ proptest! {
         prop_assert_eq!(again, amount);
         // A binary amount whose number has no suffix is a decimal one when it is read again, as in Go.
         if again.form == amount.form {
-            prop_assert_eq!(again.to_string().as_str(), text.as_str(), "the canonical form is its own");
+            prop_assert!(again.to_string() == text, "the canonical form is its own: {again}, {text}");
             prop_assert_eq!(canonical(&text), Some(text));
         }
     }
