@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use http::Request;
 use jiff::Timestamp;
-use kube::Client;
+use k8s_openapi::api::core::v1 as api;
+use kube::{Client, Resource as _};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -315,7 +316,7 @@ impl Driver {
             if node.images_changed && !node.writing {
                 (node.images_changed, node.writing) = (false, true);
                 let (uri, patch) = (
-                    format!("/api/v1/nodes/{}/status", node.name),
+                    format!("{}/{}/status", api::Node::url_path(&(), None), node.name),
                     images_patch(&node.images),
                 );
                 self.send(
@@ -486,7 +487,7 @@ impl Driver {
 }
 
 fn uri(key: &Key) -> String {
-    format!("/api/v1/namespaces/{}/pods/{}", key.0, key.1)
+    format!("{}/{}", api::Pod::url_path(&(), Some(&key.0)), key.1)
 }
 
 /// Now, as Kubernetes writes times.

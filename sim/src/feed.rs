@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures::TryStreamExt as _;
 use http::Request;
-use kube::Client;
 use kube::core::WatchEvent;
+use kube::{Client, Resource as _};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -50,10 +50,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 
 /// Where pods are, of all namespaces or one.
 pub(crate) fn path(namespace: Option<&str>) -> String {
-    match namespace {
-        Some(namespace) => format!("/api/v1/namespaces/{namespace}/pods"),
-        None => "/api/v1/pods".to_owned(),
-    }
+    k8s_openapi::api::core::v1::Pod::url_path(&(), namespace)
 }
 
 /// Lists everything.
