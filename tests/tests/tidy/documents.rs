@@ -1,6 +1,8 @@
 //! What is written is true.
 
-use crate::tree::{files, root};
+use std::collections::BTreeMap;
+
+use crate::tree::{files, root, sources};
 
 #[test]
 fn nothing_unfinished_is_left() {
@@ -48,4 +50,81 @@ fn the_tests_that_the_documentation_names_exist() {
         missing.is_empty(),
         "docs/lifecycle.md names tests that do not exist: {missing:#?}"
     );
+}
+
+/// What is wrong with the marks of the invariants. `exists`: whether a folder holds a test of a name.
+fn marks(text: &str, exists: impl Fn(&str, &str) -> bool) -> Vec<String> {
+    let section = text.split("\n## Invariants").nth(1).unwrap_or("");
+    let section = section.split("\n## ").next().unwrap_or("");
+    let mut items: Vec<String> = Vec::new();
+    for line in section.lines() {
+        match line.split_once(". ") {
+            Some((number, rest)) if number.parse::<u8>().is_ok() => items.push(rest.to_owned()),
+            _ if line.starts_with("   ") => {
+                if let Some(item) = items.last_mut() {
+                    item.push_str(line);
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut wrong = Vec::new();
+    if items.is_empty() {
+        wrong.push("no invariants are found".to_owned());
+    }
+    for item in &items {
+        let named: Vec<(&str, &str)> = item
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter_map(|code| code.split_once('#'))
+            .collect();
+        let begin: String = item.chars().take(60).collect();
+        match item.chars().next() {
+            Some('✓') if named.is_empty() => wrong.push(format!("{begin}: which test checks it? (`folder#test`)")),
+            Some('✓') => {}
+            Some('☐') if named.is_empty() => {}
+            Some('☐') => wrong.push(format!("{begin}: a wish that a test checks is none, mark it ✓")),
+            _ => wrong.push(format!("{begin}: neither ✓ (checked) nor ☐ (a wish)")),
+        }
+        for (folder, test) in named.into_iter().filter(|(folder, test)| !exists(folder, test)) {
+            wrong.push(format!("{begin}: {folder} has no test {test}"));
+        }
+    }
+    wrong
+}
+
+#[test]
+fn invariants_are_checked_or_called_wishes() {
+    let sources: BTreeMap<String, String> = sources();
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("readable text");
+    let exists = |folder: &str, test: &str| {
+        let folder = if folder == "tidy" { "tests/tests/tidy" } else { folder };
+        let test = format!("fn {test}(");
+        sources
+            .iter()
+            .any(|(path, source)| path.starts_with(folder) && source.contains(&test))
+    };
+    let wrong = marks(&text, exists);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn an_invariant_without_its_mark_is_found() {
+    let judge = |items: &str| {
+        let text = format!("# A\n\n## Invariants\n\nSome words. 1.\n\n{items}\n\n## Next\n\n9. Not one.\n");
+        marks(&text, |folder, test| (folder, test) == ("tidy", "good")).len()
+    };
+    assert_eq!(judge("1. ✓ Checked. `tidy#good`\n2. ☐ A wish\n   on two lines."), 0);
+    assert_eq!(judge("1. ✓ On two\n   lines. `code` `tidy#good`"), 0);
+    for wrong in [
+        "1. Nothing.",
+        "1. ✓ No test. `code`",
+        "1. ✓ `tidy#gone`",
+        "1. ✓ `tidy#good` `sim#good`",
+        "1. ☐ Not true. `tidy#good`",
+        "",
+    ] {
+        assert_eq!(judge(wrong), 1, "{wrong}");
+    }
 }

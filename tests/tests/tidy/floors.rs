@@ -104,3 +104,13 @@ fn nothing_rests_on_the_simulation() {
         );
     }
 }
+
+#[test]
+fn only_the_store_knows_the_disk() {
+    for path in files("Cargo.toml") {
+        let text = std::fs::read_to_string(&path).expect("readable manifest");
+        let uses = text.lines().any(|line| line.starts_with("redb."));
+        let is_store = path == root().join("cluster/store/Cargo.toml");
+        assert_eq!(uses, is_store, "{}: only the store depends on redb", path.display());
+    }
+}

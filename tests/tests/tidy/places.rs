@@ -1,6 +1,7 @@
 //! What may be done and said only in its place: I/O, `unsafe`, URLs.
 
-use crate::tree::{files, root};
+use crate::modules::Crate;
+use crate::tree::{crates, files, root, sources};
 
 #[test]
 fn pure_packages_have_no_clock_no_io_and_no_hash_order() {
@@ -62,5 +63,55 @@ fn unsafe_stays_where_namespaces_are_made() {
             "{}: unsafe code outside cluster/runtime",
             path.display()
         );
+    }
+}
+
+/// Where a path of the API may be written out: the server takes URLs apart. Clients get theirs from the types
+/// (`kube::Resource::url_path`, `kube::Api`).
+const KNOWS_URLS: &str = "cluster/apiserver/";
+
+fn urls_out_of_place(read: &Crate) -> Vec<String> {
+    read.texts()
+        .filter(|(file, text)| {
+            let text = text.trim_start_matches(['b', 'r', '#', '"']);
+            !file.starts_with(KNOWS_URLS) && (text.starts_with("/api/") || text.starts_with("/apis/"))
+        })
+        .map(|(file, text)| format!("{file}: {text}"))
+        .collect()
+}
+
+#[test]
+fn only_the_api_server_knows_urls() {
+    let sources = sources();
+    let found: Vec<String> = crates(&sources)
+        .iter()
+        .flat_map(|root| urls_out_of_place(&Crate::read(root, &sources).expect("a crate that compiles")))
+        .collect();
+    assert!(
+        found.is_empty(),
+        "ask the type for its path (`kube::Resource::url_path`):\n{}",
+        found.join("\n")
+    );
+}
+
+#[test]
+fn a_url_out_of_place_is_found() {
+    let read = |code: &str, root: &str| {
+        let sources = [(root.to_owned(), code.to_owned())].into();
+        urls_out_of_place(&Crate::read(root, &sources).expect("Rust"))
+    };
+    for (code, found) in [
+        (r#"fn f() { get("/api/v1/pods") }"#, 1),
+        (r#"fn f() { format!("/apis/{group}/v1") }"#, 1),
+        (r##"const A: &str = r#"/apis/apps/v1"#; fn f() { b"/api/v1" }"##, 2),
+        (
+            r#"// "/api/v1/pods"
+            fn f() { "see /api/v1" }"#,
+            0,
+        ),
+        (r#"#[cfg(test)] mod tests { fn f() { "/api/v1/pods" } }"#, 0),
+    ] {
+        assert_eq!(read(code, "sim/src/lib.rs").len(), found, "{code}");
+        assert_eq!(read(code, "cluster/apiserver/src/lib.rs").len(), 0, "{code}");
     }
 }

@@ -45,3 +45,14 @@ pub(crate) fn sources() -> BTreeMap<String, String> {
         })
         .collect()
 }
+
+/// The root files of our crates.
+pub(crate) fn crates(sources: &BTreeMap<String, String>) -> Vec<String> {
+    let found: Vec<String> = sources
+        .keys()
+        .filter(|path| path.ends_with("/src/lib.rs") || path.ends_with("/src/main.rs"))
+        .cloned()
+        .collect();
+    assert!(found.len() > 15, "{found:?}");
+    found
+}
