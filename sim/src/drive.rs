@@ -15,13 +15,14 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::error::Error;
 use crate::feed::Seen;
 use crate::images::Images;
 use crate::kubelet::{Around, Local, Phase};
 use crate::node::{Node, images_patch};
+use crate::options::Options;
 use crate::pod::Pod;
 use crate::status::{Written, report};
-use crate::{Error, Options};
 
 /// What the fleet's owner asks for.
 pub(crate) enum Command {
@@ -108,7 +109,7 @@ impl Driver {
     }
 
     /// Runs until the shutdown, or until nothing is seen any more.
-    pub(crate) async fn run(
+    pub(crate) async fn drive_nodes(
         mut self,
         mut events: mpsc::Receiver<Seen>,
         mut inbox: mpsc::Receiver<Command>,

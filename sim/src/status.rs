@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::images::NodeImages;
+use crate::images::{NodeImages, normalise};
 use crate::kubelet::{Ended, Local, LocalContainer, Phase};
+use crate::options::{Options, Reported};
 use crate::pod::Pod;
-use crate::{Options, Reported};
 
 /// Everything but the conditions; compared with what was written last.
 pub(crate) type Written = Value;
@@ -135,7 +135,7 @@ fn container_status(container: &LocalContainer, images: &NodeImages, options: &O
     if let Some(ran) = &container.last {
         let tag = match options.reported {
             Reported::FirstKnown => images.first_tag(&ran.digest).map(str::to_owned),
-            Reported::Requested => Some(crate::normalise(&ran.image)).filter(|full| !full.contains('@')),
+            Reported::Requested => Some(normalise(&ran.image)).filter(|full| !full.contains('@')),
         };
         let id = images.id(&ran.digest);
         status["image"] = tag.unwrap_or_else(|| id.clone()).into();

@@ -12,10 +12,9 @@ mod feed;
 mod forward;
 mod reply;
 mod serve;
+mod stream;
 mod view;
 mod zone;
-#[cfg(test)]
-mod zone_test;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};

@@ -80,7 +80,6 @@ pub(crate) const KNOWN: &[&[&str]] = &[
         "cluster/controllers/src/volume/persistent_volume.rs",
         "cluster/controllers/src/volume/run.rs",
     ],
-    &["cluster/dns/src/forward.rs", "cluster/dns/src/serve.rs"],
     &[
         "cluster/machinery/src/admission.rs",
         "cluster/machinery/src/admission/expression.rs",
@@ -159,7 +158,6 @@ pub(crate) const KNOWN: &[&[&str]] = &[
         "cluster/node/src/server/forward_spdy.rs",
     ],
     &["cluster/node/src/volume/contents.rs", "cluster/node/src/volume/mod.rs"],
-    &["cluster/proxy/src/lib.rs", "cluster/proxy/src/sockets.rs"],
     &[
         "cluster/runtime/src/host/cgroup.rs",
         "cluster/runtime/src/host/init.rs",
@@ -191,12 +189,6 @@ pub(crate) const KNOWN: &[&[&str]] = &[
     &[
         "cluster/runtime/src/registry/hosts.rs",
         "cluster/runtime/src/registry/transport.rs",
-    ],
-    &["cluster/store/src/disk.rs", "cluster/store/src/state.rs"],
-    &[
-        "cluster/store/src/store.rs",
-        "cluster/store/src/watch.rs",
-        "cluster/store/src/writer.rs",
     ],
     &[
         "operator/check/src/lib.rs",
@@ -242,13 +234,4 @@ pub(crate) const KNOWN: &[&[&str]] = &[
     ],
     &["operator/rollout/src/lifecycle.rs", "operator/rollout/src/state.rs"],
     &["operator/rollout/src/loss.rs", "operator/rollout/src/traffic.rs"],
-    &["probe/src/grpc.rs", "probe/src/run.rs"],
-    &["probe/src/meter.rs", "probe/src/report.rs", "probe/src/timeline.rs"],
-    &[
-        "sim/src/drive.rs",
-        "sim/src/kubelet.rs",
-        "sim/src/lib.rs",
-        "sim/src/node.rs",
-        "sim/src/status.rs",
-    ],
 ];
