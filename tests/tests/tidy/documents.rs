@@ -98,15 +98,56 @@ fn marks(text: &str, exists: impl Fn(&str, &str) -> bool) -> Vec<String> {
 fn invariants_are_checked_or_called_wishes() {
     let sources: BTreeMap<String, String> = sources();
     let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("readable text");
-    let exists = |folder: &str, test: &str| {
-        let folder = if folder == "tidy" { "tests/tests/tidy" } else { folder };
-        let test = format!("fn {test}(");
-        sources
-            .iter()
-            .any(|(path, source)| path.starts_with(folder) && source.contains(&test))
-    };
-    let wrong = marks(&text, exists);
+    let wrong = marks(&text, |folder, test| exists(&sources, folder, test));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Whether there is a function of this name in a file or below a folder: `a`, `a/b.rs`, or `a/…/b.rs` for a file of this name
+/// somewhere below `a`.
+fn exists(sources: &BTreeMap<String, String>, place: &str, function: &str) -> bool {
+    let place = if place == "tidy" { "tests/tests/tidy" } else { place };
+    let (below, file) = place.split_once('…').unwrap_or((place, ""));
+    sources.iter().any(|(path, text)| {
+        path.starts_with(below)
+            && path.ends_with(file)
+            && ["(", "<"]
+                .iter()
+                .any(|after| text.contains(&format!("fn {function}{after}")))
+    })
+}
+
+#[test]
+fn a_function_is_found_in_its_place_only() {
+    let sources = [(
+        "a/src/x/b.rs".to_owned(),
+        "fn f() {} async fn g<T>(t: T) {} fn long() {}".to_owned(),
+    )]
+    .into();
+    let found = |place: &str, function: &str| exists(&sources, place, function);
+    assert!(found("a", "f") && found("a/src/x/b.rs", "f") && found("a/…/b.rs", "g"));
+    assert!(!found("b", "f") && !found("a/…/c.rs", "f") && !found("a", "lon") && !found("a", "h"));
+}
+
+#[test]
+fn the_functions_that_the_architecture_names_exist() {
+    let sources = sources();
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("readable text");
+    let named: Vec<(&str, &str)> = text
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .flat_map(|line| line.split('`').skip(1).step_by(2))
+        .filter_map(|code| code.split_once('#'))
+        .collect();
+    assert!(named.len() > 15, "the table is not read: {}", named.len());
+    let missing: Vec<String> = named
+        .into_iter()
+        .filter(|(place, function)| !exists(&sources, place, function))
+        .map(|(place, function)| format!("{place}#{function}"))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "ARCHITECTURE.md names functions that do not exist: {missing:#?}"
+    );
 }
 
 #[test]
