@@ -5,7 +5,7 @@ mod apply;
 use std::process::ExitCode;
 
 use afloat_api::{RolloutReport, read_seconds};
-use afloat_check::plan::{Forecast, Situation, forecast, text};
+use afloat_check::plan::{Forecast, Hold, Situation, forecast, text};
 use anyhow::Context as _;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -82,7 +82,7 @@ fn run(options: &PlanOptions) -> anyhow::Result<u8> {
             now: Timestamp::now(),
         };
         forecasts.extend(forecast(&situation).map(|mut forecast| {
-            forecast.holds.extend(said);
+            forecast.holds.extend(said.into_iter().map(Hold::Said));
             forecast
         }));
     }

@@ -5,6 +5,7 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use afloat_words::time::whole_seconds;
 use http::Request;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as api;
@@ -493,7 +494,7 @@ fn uri(key: &Key) -> String {
 
 /// Now, as Kubernetes writes times.
 fn wall() -> String {
-    Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    whole_seconds(Timestamp::now())
 }
 
 /// Addresses from 10.64.0.0/10, one after the other.

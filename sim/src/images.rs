@@ -3,41 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use afloat_words::image::{self, ImageName};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
-
-/// An image reference in its full form: `nginx` is `docker.io/library/nginx:latest`.
-pub fn normalise(reference: &str) -> String {
-    let (path, digest) = match reference.split_once('@') {
-        Some((path, digest)) => (path, Some(digest)),
-        None => (reference, None),
-    };
-    let (domain, rest) = match path.split_once('/') {
-        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (first, rest),
-        _ => ("docker.io", path),
-    };
-    let domain = if domain == "index.docker.io" {
-        "docker.io"
-    } else {
-        domain
-    };
-    let official = domain == "docker.io" && !rest.contains('/');
-    let library = if official { "library/" } else { "" };
-    let tagged = rest.rsplit('/').next().is_some_and(|last| last.contains(':'));
-    let tag = if tagged || digest.is_some() { "" } else { ":latest" };
-    let at = digest.map(|digest| format!("@{digest}")).unwrap_or_default();
-    format!("{domain}/{library}{rest}{tag}{at}")
-}
-
-/// The repository of a full reference: without tag and digest.
-fn repository(full: &str) -> &str {
-    let path = full.split('@').next().unwrap_or(full);
-    match path.rsplit_once(':') {
-        // A colon before the last slash belongs to a port.
-        Some((repository, tag)) if !tag.contains('/') => repository,
-        _ => path,
-    }
-}
 
 /// The registry: every reference can be pulled and is an image of its own, unless something else was said here.
 #[derive(Debug, Default)]
@@ -60,23 +28,23 @@ impl Images {
     /// From now on `name` is the very image that `of` is. A node that has pulled `name` before keeps what it has.
     pub fn alias(&self, name: &str, of: &str) {
         let digest = self.digest(of);
-        self.lock().aliases.insert(normalise(name), digest);
+        self.lock().aliases.insert(image::full(name), digest);
     }
 
     /// From now on the reference cannot be pulled. A node that has the image already goes on to use it.
     pub fn missing(&self, reference: &str) {
-        self.lock().missing.insert(normalise(reference));
+        self.lock().missing.insert(image::full(reference));
     }
 
     /// The reference can be pulled again; containers that wait for it start.
     pub fn provide(&self, reference: &str) {
-        self.lock().missing.remove(&normalise(reference));
+        self.lock().missing.remove(&image::full(reference));
         self.provided.notify_one();
     }
 
     /// The digest that a reference has, `sha256:` and 64 digits.
     pub fn digest(&self, reference: &str) -> String {
-        let full = normalise(reference);
+        let full = image::full(reference);
         if let Some((_, digest)) = full.split_once('@') {
             return digest.to_owned();
         }
@@ -111,7 +79,7 @@ struct NodeImage {
 impl NodeImages {
     /// The digest that a reference has here; pulls it if need be. `true`: the list has changed.
     pub(crate) fn ensure(&mut self, reference: &str, registry: &Images) -> Option<(String, bool)> {
-        let full = normalise(reference);
+        let full = image::full(reference);
         if let Some(image) = self.images.iter().find(|image| image.pulled.contains(&full)) {
             return Some((image.digest.clone(), false));
         }
@@ -142,7 +110,7 @@ impl NodeImages {
     pub(crate) fn id(&self, digest: &str) -> String {
         let first = self.images.iter().find(|image| image.digest == digest);
         match first.and_then(|image| image.pulled.first()) {
-            Some(full) => format!("{}@{digest}", repository(full)),
+            Some(full) => format!("{}@{digest}", ImageName::of(full).without_version()),
             None => digest.to_owned(),
         }
     }
@@ -152,7 +120,7 @@ impl NodeImages {
         let names = |image: &NodeImage| {
             let mut names: Vec<String> = Vec::new();
             for full in &image.pulled {
-                let by_digest = format!("{}@{}", repository(full), image.digest);
+                let by_digest = format!("{}@{}", ImageName::of(full).without_version(), image.digest);
                 if !names.contains(&by_digest) {
                     names.push(by_digest);
                 }
@@ -205,24 +173,5 @@ mod tests {
         assert_eq!(node.ensure("app:2", &registry), None);
         registry.provide("app:2");
         assert!(node.ensure("app:2", &registry).is_some());
-    }
-
-    #[test]
-    fn references_have_a_full_form() {
-        for (short, full, path) in [
-            ("nginx", "docker.io/library/nginx:latest", "docker.io/library/nginx"),
-            (
-                "docker.io/nginx:1",
-                "docker.io/library/nginx:1",
-                "docker.io/library/nginx",
-            ),
-            ("user/app:1", "docker.io/user/app:1", "docker.io/user/app"),
-            ("localhost:5000/a", "localhost:5000/a:latest", "localhost:5000/a"),
-            ("quay.io/a/b@sha256:1", "quay.io/a/b@sha256:1", "quay.io/a/b"),
-            ("quay.io/a/b:2@sha256:1", "quay.io/a/b:2@sha256:1", "quay.io/a/b"),
-        ] {
-            assert_eq!(normalise(short), full);
-            assert_eq!(repository(full), path);
-        }
     }
 }

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
+use afloat_words::image::{self, ImageName};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use crate::images::{Images, NodeImages, normalise};
+use crate::images::{Images, NodeImages};
 use crate::options::{Hook, Options, Started};
 use crate::pod::{Container, ContainerStatus, Pod};
 
@@ -194,11 +195,12 @@ fn adopt(container: &mut LocalContainer, spec: &Container, status: &ContainerSta
         None => status.image_id.clone(),
     };
     // Where the status shows another name of the spec's image, the container was started from the spec.
-    let same = normalise(&status.image) == normalise(&spec.image) || around.registry.digest(&spec.image) == digest;
+    let same =
+        ImageName::of(&status.image) == ImageName::of(&spec.image) || around.registry.digest(&spec.image) == digest;
     let image = if same { &spec.image } else { &status.image };
-    around.images.learn(normalise(&status.image), &digest);
+    around.images.learn(image::full(&status.image), &digest);
     if same {
-        around.images.learn(normalise(&spec.image), &digest);
+        around.images.learn(image::full(&spec.image), &digest);
     }
     *around.images_changed = true;
     container.starts = status.restart_count.saturating_add(1);

@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use error::Error;
-pub use images::{Images, normalise};
+pub use images::Images;
 pub use options::{Hook, Options, Reported, Started};
 
 use drive::{Command, Driver};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use afloat_words::time::whole_seconds;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -71,7 +72,7 @@ pub(crate) async fn register(client: &Client, name: &str, index: usize) -> Resul
 }
 
 fn status(ip: &str) -> Value {
-    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let now = whole_seconds(Timestamp::now());
     let room = json!({"cpu": "10k", "memory": "10Ti", "ephemeral-storage": "10Ti", "pods": "100000"});
     json!({
         "capacity": room, "allocatable": room,

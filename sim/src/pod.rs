@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use afloat_words::revision::revision;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -119,7 +120,7 @@ pub(crate) struct Running {
 impl Pod {
     /// The server's version; versions are compared as numbers, as Kubernetes' own clients may since 1.35.
     pub(crate) fn version(&self) -> u64 {
-        self.metadata.resource_version.parse().unwrap_or(0)
+        revision(&self.metadata.resource_version)
     }
 
     pub(crate) fn condition(&self, kind: &str) -> Option<&Condition> {

@@ -1,8 +1,9 @@
 //! The status that a kubelet reports for a pod, and whether it has to be written.
 
+use afloat_words::image;
 use serde_json::{Map, Value, json};
 
-use crate::images::{NodeImages, normalise};
+use crate::images::NodeImages;
 use crate::kubelet::{Ended, Local, LocalContainer, Phase};
 use crate::options::{Options, Reported};
 use crate::pod::Pod;
@@ -135,7 +136,7 @@ fn container_status(container: &LocalContainer, images: &NodeImages, options: &O
     if let Some(ran) = &container.last {
         let tag = match options.reported {
             Reported::FirstKnown => images.first_tag(&ran.digest).map(str::to_owned),
-            Reported::Requested => Some(normalise(&ran.image)).filter(|full| !full.contains('@')),
+            Reported::Requested => Some(image::full(&ran.image)).filter(|full| !full.contains('@')),
         };
         let id = images.id(&ran.digest);
         status["image"] = tag.unwrap_or_else(|| id.clone()).into();

@@ -7,6 +7,7 @@ use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use crate::request::{ObjectPath, Query};
@@ -24,14 +25,8 @@ const HOP_BY_HOP: [header::HeaderName; 4] = [
 /// A document of a kubelet may be so long.
 const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Percent-encodes a query value.
-fn encode(text: &str) -> String {
-    let byte = |b: u8| match b {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(b).to_string(),
-        other => format!("%{other:02X}"),
-    };
-    text.bytes().map(byte).collect()
-}
+/// What stays as it is in a query's value (RFC 3986, "unreserved").
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The container meant: the one asked for, else the annotated one, else the first.
 fn container(pod: &Value, asked: Option<&str>) -> Result<String, Status> {
@@ -73,7 +68,10 @@ fn kubelet_uri(path: &ObjectPath, pod: &Value, query: &Query, raw: Option<&str>)
         return Ok(format!("/containerLogs/{namespace}/{name}/{container}{raw}"));
     }
     // The original's names of the streams are those of the API; the kubelet has its own.
-    let mut parts: Vec<String> = query.all("command").map(|c| format!("command={}", encode(c))).collect();
+    let mut parts: Vec<String> = query
+        .all("command")
+        .map(|c| format!("command={}", utf8_percent_encode(c, UNRESERVED)))
+        .collect();
     let streams = [
         ("stdin", "input", false),
         ("stdout", "output", true),

@@ -1,6 +1,7 @@
 //! From an HTTP request to what it asks for. The only place that knows Kubernetes' paths, query parameters and media types.
 
 use http::{HeaderMap, Method, header};
+use percent_encoding::percent_decode_str;
 
 use crate::status::Status;
 
@@ -49,7 +50,7 @@ pub(crate) fn target(path: &str) -> Target {
     let decoded: Vec<String> = path
         .split('/')
         .filter(|s| !s.is_empty())
-        .map(|s| percent_decode(s, false))
+        .map(|s| percent_decode_str(s).decode_utf8_lossy().into_owned())
         .collect();
     let segments: Vec<&str> = decoded.iter().map(String::as_str).collect();
     match segments.as_slice() {
@@ -103,39 +104,14 @@ fn object(group: &str, version: &str, rest: &[&str]) -> Target {
     }
 }
 
-/// Decodes `%41`; with `plus` also `+` to a space, as in query strings. What is not valid stays as it is.
-pub(crate) fn percent_decode(text: &str, plus: bool) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let hex = bytes.get(at + 1..at + 3).and_then(|h| std::str::from_utf8(h).ok());
-        match (byte, hex.and_then(|h| u8::from_str_radix(h, 16).ok())) {
-            (b'%', Some(decoded)) => {
-                out.push(decoded);
-                at += 2;
-            }
-            (b'+', _) if plus => out.push(b' '),
-            _ => out.push(byte),
-        }
-        at += 1;
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
 /// Query parameters, decoded, in order.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Query(Vec<(String, String)>);
 
 impl Query {
     pub(crate) fn parse(text: Option<&str>) -> Self {
-        let pairs = text.unwrap_or_default().split('&').filter(|p| !p.is_empty());
-        Self(
-            pairs
-                .map(|p| p.split_once('=').unwrap_or((p, "")))
-                .map(|(k, v)| (percent_decode(k, true), percent_decode(v, true)))
-                .collect(),
-        )
+        let pairs = form_urlencoded::parse(text.unwrap_or_default().as_bytes());
+        Self(pairs.into_owned().collect())
     }
 
     /// The first value of a parameter; an empty one counts as absent.

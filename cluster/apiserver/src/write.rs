@@ -63,7 +63,7 @@ pub(crate) fn after(time: jiff::Timestamp, seconds: i64) -> String {
     let later = time
         .checked_add(jiff::SignedDuration::from_secs(seconds))
         .unwrap_or(jiff::Timestamp::MAX);
-    later.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    afloat_words::time::whole_seconds(later)
 }
 
 /// Writes the revision into an object and serialises it.

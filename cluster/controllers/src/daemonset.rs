@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::Error;
 use crate::history::{self, HASH_LABEL};
-use crate::objects::{Index, Key, Kind, Node, Pod, RollingUpdate, partial_kind, scaled};
+use crate::objects::{Index, Key, Kind, Node, Pod, RollingUpdate, Round, partial_kind, scaled};
 use crate::pod_control;
 use crate::replicaset::{controlled_by, pod_from_template, unless_zero, until};
 use crate::run::Context;
@@ -207,7 +207,7 @@ fn roll(seen: &Observed<'_>, kept: &[&Arc<Pod>], now: Timestamp, plan: &mut Plan
         .as_ref()
         .and_then(|rolling| rolling.max_unavailable.clone());
     let desired = plan.status.desired_number_scheduled;
-    let most = scaled(&most.unwrap_or(IntOrString::Int(1)), desired, true).max(1);
+    let most = scaled(&most.unwrap_or(IntOrString::Int(1)), desired, Round::Up).max(1);
     let mut room = most - plan.status.number_unavailable;
     for pod in kept.iter().filter(|pod| !is_updated(pod, seen.hash)) {
         if pod.is_available(seen.set.spec.min_ready_seconds, now) != Ok(true) {

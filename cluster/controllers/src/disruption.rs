@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::Error;
 use crate::cache::Cache;
 use crate::objects::{
-    Condition, Index, Key, Pod, PodDisruptionBudget, PodDisruptionBudgetStatus, controller_of, scaled,
+    Condition, Index, Key, Pod, PodDisruptionBudget, PodDisruptionBudgetStatus, Round, controller_of, scaled,
 };
 use crate::replicaset::{conditions_json, count, until, whole_seconds};
 use crate::run::Context;
@@ -109,12 +109,12 @@ fn expected_and_desired(seen: &Observed<'_>) -> (i32, i32) {
     match (&spec.max_unavailable, &spec.min_available) {
         (Some(most), _) => {
             let expected = controlled();
-            (expected, (expected - scaled(most, expected, true)).max(0))
+            (expected, (expected - scaled(most, expected, Round::Up)).max(0))
         }
         (None, Some(IntOrString::Int(least))) => (present, *least),
         (None, Some(percent)) => {
             let expected = controlled();
-            (expected, scaled(percent, expected, true))
+            (expected, scaled(percent, expected, Round::Up))
         }
         (None, None) => (present, 1),
     }

@@ -12,7 +12,6 @@ mod events;
 mod objects;
 mod pod;
 mod pod_control;
-mod quantity;
 mod queue;
 mod run;
 mod selector;

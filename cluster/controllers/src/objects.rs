@@ -4,7 +4,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference, Time};
+pub(crate) use afloat_words::owner::controller_of;
+pub(crate) use afloat_words::percent::Round;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
 use kube::Resource;
@@ -361,34 +363,13 @@ partial_kind!(
 );
 impl Kind for PodDisruptionBudget {}
 
-/// The owner that manages the object, if any.
-pub(crate) fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
-    meta.owner_references
-        .as_ref()?
-        .iter()
-        .find(|owner| owner.controller == Some(true))
-}
-
 /// A count or percentage against `total`, rounded up or down.
 ///
-/// Text without a `%` or a number counts as 0: the API server has validated it, and 0 is the careful side of every budget.
-pub(crate) fn scaled(value: &IntOrString, total: i32, round_up: bool) -> i32 {
-    match value {
-        IntOrString::Int(count) => *count,
-        IntOrString::String(text) => {
-            let percent: i64 = text
-                .strip_suffix('%')
-                .and_then(|digits| digits.trim().parse().ok())
-                .unwrap_or(0);
-            let product = percent * i64::from(total);
-            let quotient = if round_up {
-                (product + 99).div_euclid(100)
-            } else {
-                product.div_euclid(100)
-            };
-            i32::try_from(quotient).unwrap_or(i32::MAX)
-        }
-    }
+/// Text that is neither counts as 0: the API server has validated it, and 0 is the careful side of every budget.
+pub(crate) fn scaled(value: &IntOrString, total: i32, round: Round) -> i32 {
+    let total = u32::try_from(total).unwrap_or(0);
+    let number = afloat_words::percent::scaled(value, total, round).unwrap_or(0);
+    i32::try_from(number).unwrap_or(if number < 0 { i32::MIN } else { i32::MAX })
 }
 
 #[cfg(test)]
@@ -398,9 +379,9 @@ mod tests {
     #[test]
     fn percentages_round_as_asked() {
         let quarter = IntOrString::String("25%".into());
-        assert_eq!(scaled(&quarter, 10, true), 3);
-        assert_eq!(scaled(&quarter, 10, false), 2);
-        assert_eq!(scaled(&IntOrString::Int(4), 10, false), 4);
-        assert_eq!(scaled(&IntOrString::String("x".into()), 10, true), 0);
+        assert_eq!(scaled(&quarter, 10, Round::Up), 3);
+        assert_eq!(scaled(&quarter, 10, Round::Down), 2);
+        assert_eq!(scaled(&IntOrString::Int(4), 10, Round::Down), 4);
+        assert_eq!(scaled(&IntOrString::String("x".into()), 10, Round::Up), 0);
     }
 }

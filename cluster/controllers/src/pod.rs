@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use afloat_words::quantity::Quantity;
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Affinity, Toleration};
@@ -10,7 +11,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::Deserialize;
 
 use crate::objects::{Index, Kind, default_indexes, partial_kind, trim_metadata};
-use crate::quantity;
 
 /// Annotation by which a user says which pods of a ReplicaSet go first; lower goes first.
 pub(crate) const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
@@ -132,6 +132,16 @@ pub(crate) struct Requests {
     pub(crate) host_ports: Vec<(String, String, u16)>,
 }
 
+/// Thousandths. What is no quantity is nothing; the API server refuses it.
+pub(crate) fn milli(text: &str) -> i64 {
+    text.parse().map_or(0, Quantity::milli)
+}
+
+/// Whole units.
+pub(crate) fn whole(text: &str) -> i64 {
+    text.parse().map_or(0, Quantity::value)
+}
+
 impl Requests {
     fn of(container: &Container) -> Self {
         let mut sum = Self::default();
@@ -163,11 +173,11 @@ impl Requests {
 
     fn add_one(&mut self, name: &str, text: &str) {
         match name {
-            "cpu" => self.cpu = self.cpu.saturating_add(quantity::milli(text).unwrap_or(0)),
-            "memory" => self.memory = self.memory.saturating_add(quantity::units(text).unwrap_or(0)),
+            "cpu" => self.cpu = self.cpu.saturating_add(milli(text)),
+            "memory" => self.memory = self.memory.saturating_add(whole(text)),
             _ => {
                 let entry = self.other.entry(name.to_owned()).or_default();
-                *entry = entry.saturating_add(quantity::milli(text).unwrap_or(0));
+                *entry = entry.saturating_add(milli(text));
             }
         }
     }

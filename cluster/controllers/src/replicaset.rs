@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use afloat_words::owner::controller_reference;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
@@ -231,10 +232,7 @@ pub(crate) fn pod_from_template(template: &Value, namespace: &str, owner: Value)
 
 /// An owner reference that makes `meta` the controller.
 pub(crate) fn controlled_by<K: kube::Resource<DynamicType = ()>>(meta: &kube::api::ObjectMeta) -> Value {
-    json!({
-        "apiVersion": K::api_version(&()), "kind": K::kind(&()), "name": meta.name, "uid": meta.uid,
-        "controller": true, "blockOwnerDeletion": true,
-    })
+    json!(controller_reference(&K::api_version(&()), &K::kind(&()), meta))
 }
 
 /// Runs the loop until shutdown.

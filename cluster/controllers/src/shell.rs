@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use kube::api::{
     ApiResource, DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams, Preconditions,
     PropagationPolicy,
@@ -249,10 +248,7 @@ fn typed<K: Kind>(mut object: Value) -> Result<DynamicObject, Error> {
     serde_json::from_value(object).map_err(Error::Object)
 }
 
-/// A time as the API writes it: whole seconds, UTC.
-pub(crate) fn seconds(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
+pub(crate) use afloat_words::time::whole_seconds as seconds;
 
 /// Whether the API server answered with this code.
 pub(crate) fn is_status(error: &kube::Error, code: u16) -> bool {

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::time::Duration;
 
+use afloat_words::key::Key;
 use backon::ExponentialBuilder;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Service};
@@ -22,21 +23,21 @@ use crate::zone::Change;
 pub(crate) async fn run(client: &Client, see: &(impl Fn(Change) + Sync)) {
     let services = follow::<Service, _>(
         client,
-        |object| view::service(object).map(|service| (view::key(object), service)),
+        |object| view::service(object).map(|service| (Key::of(&object.metadata), service)),
         |all| see(Change::Services(all)),
-        |object, found| see(Change::Service(view::key(object), found)),
+        |object, found| see(Change::Service(Key::of(&object.metadata), found)),
     );
     let slices = follow::<EndpointSlice, _>(
         client,
-        |object| view::slice(object).map(|slice| (view::key(object), slice)),
+        |object| view::slice(object).map(|slice| (Key::of(&object.metadata), slice)),
         |all| see(Change::Slices(all)),
-        |object, found| see(Change::Slice(view::key(object), found)),
+        |object, found| see(Change::Slice(Key::of(&object.metadata), found)),
     );
     let namespaces = follow::<Namespace, ()>(
         client,
-        |object| Some((view::key(object), ())),
+        |object| Some((Key::of(&object.metadata), ())),
         |all: BTreeMap<_, _>| {
-            let names: BTreeSet<String> = all.into_keys().map(|(_, name)| name).collect();
+            let names: BTreeSet<String> = all.into_keys().map(|key| key.name.to_string()).collect();
             see(Change::Namespaces(names));
         },
         |object, found| see(Change::Namespace(object.name_any(), found.is_some())),
@@ -47,8 +48,8 @@ pub(crate) async fn run(client: &Client, see: &(impl Fn(Change) + Sync)) {
 /// Turns one kind's watch into changes: a list becomes one change, applied as a whole.
 async fn follow<K, Value>(
     client: &Client,
-    entry: impl Fn(&K) -> Option<((String, String), Value)>,
-    all: impl Fn(BTreeMap<(String, String), Value>),
+    entry: impl Fn(&K) -> Option<(Key, Value)>,
+    all: impl Fn(BTreeMap<Key, Value>),
     one: impl Fn(&K, Option<Value>),
 ) where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,

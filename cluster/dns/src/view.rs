@@ -6,14 +6,10 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use kube::ResourceExt;
 
-use crate::zone::{Endpoint, Key, Port, Service, Slice};
+use crate::zone::{Endpoint, Port, Service, Slice};
 
 /// Label of a slice that names its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
-
-pub(crate) fn key(object: &impl ResourceExt) -> Key {
-    (object.namespace().unwrap_or_default(), object.name_any())
-}
 
 /// None: it has no address (yet), and so no name.
 pub(crate) fn service(object: &core::Service) -> Option<Service> {

@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
+use afloat_words::key::Key;
 use hickory_proto::rr::rdata::{A, CNAME, NS, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
@@ -13,9 +15,6 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 pub(crate) const TTL: u32 = 5;
 /// Of the specification.
 const SCHEMA_VERSION: &str = "1.1.0";
-
-/// Namespace and name.
-pub(crate) type Key = (String, String);
 
 /// What names need of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,7 +109,7 @@ pub(crate) struct Zone {
     services: BTreeMap<Key, Service>,
     slices: BTreeMap<Key, Slice>,
     /// Names of the slices of a Service.
-    slices_of: BTreeMap<Key, BTreeSet<String>>,
+    slices_of: BTreeMap<Key, BTreeSet<Arc<str>>>,
     /// Services, slices, namespaces: listed once.
     listed: [bool; 3],
     /// Counts changes: the zone's serial number.
@@ -150,8 +149,8 @@ impl Zone {
             Change::Service(key, None) => drop(self.services.remove(&key)),
             Change::Slices(all) => {
                 self.slices_of.clear();
-                for ((namespace, name), slice) in &all {
-                    self.link(namespace, name, &slice.service);
+                for (key, slice) in &all {
+                    self.link(key, &slice.service);
                 }
                 self.slices = all;
                 self.listed[1] = true;
@@ -166,23 +165,23 @@ impl Zone {
         }
     }
 
-    fn link(&mut self, namespace: &str, slice: &str, service: &str) {
-        let service = (namespace.to_owned(), service.to_owned());
-        self.slices_of.entry(service).or_default().insert(slice.to_owned());
+    fn link(&mut self, slice: &Key, service: &str) {
+        let service = Key::new(slice.namespace.clone(), service);
+        self.slices_of.entry(service).or_default().insert(slice.name.clone());
     }
 
     fn see_slice(&mut self, key: Key, slice: Option<Slice>) {
         if let Some(old) = self.slices.remove(&key) {
-            let service = (key.0.clone(), old.service);
+            let service = Key::new(key.namespace.clone(), old.service);
             if let Some(names) = self.slices_of.get_mut(&service) {
-                names.remove(&key.1);
+                names.remove(&key.name);
                 if names.is_empty() {
                     self.slices_of.remove(&service);
                 }
             }
         }
         if let Some(slice) = slice {
-            self.link(&key.0, &key.1, &slice.service);
+            self.link(&key, &slice.service);
             self.slices.insert(key, slice);
         }
     }
@@ -231,13 +230,13 @@ impl Zone {
                 Some(address) => own(vec![RData::A(A(address))]),
                 None => Found::Nothing,
             },
-            [service, namespace, "svc"] => self.service(name, kind, &key(namespace, service)),
-            [part, service, namespace, "svc"] => self.below_service(name, kind, part, &key(namespace, service)),
+            [service, namespace, "svc"] => self.service(name, kind, &Key::new(*namespace, *service)),
+            [part, service, namespace, "svc"] => self.below_service(name, kind, part, &Key::new(*namespace, *service)),
             [port, protocol, service, namespace, "svc"] => {
                 let (Some(port), Some(protocol)) = (port.strip_prefix('_'), protocol.strip_prefix('_')) else {
                     return Found::Nothing;
                 };
-                self.port(name, kind, (port, protocol), &key(namespace, service))
+                self.port(name, kind, (port, protocol), &Key::new(*namespace, *service))
             }
             _ => Found::Nothing,
         }
@@ -299,7 +298,7 @@ impl Zone {
         match self.services.get(key) {
             None | Some(Service::ExternalName(_)) => {}
             Some(Service::ClusterIp { addresses, ports }) => {
-                let target = self.below(&[&key.1, &key.0, "svc"]);
+                let target = self.below(&[&key.name, &key.namespace, "svc"]);
                 targets.extend(
                     ports
                         .iter()
@@ -311,7 +310,7 @@ impl Zone {
                 for slice in self.slices(key) {
                     for port in slice.ports.iter().filter(wanted) {
                         for endpoint in &slice.endpoints {
-                            let target = self.below(&[&endpoint.label(), &key.1, &key.0, "svc"]);
+                            let target = self.below(&[&endpoint.label(), &key.name, &key.namespace, "svc"]);
                             targets.push((target, port.number, vec![endpoint.address]));
                         }
                     }
@@ -346,11 +345,13 @@ impl Zone {
         for (key, service) in &self.services {
             match service {
                 Service::ClusterIp { addresses, .. } if addresses.contains(&address) => {
-                    targets.insert(self.below(&[&key.1, &key.0, "svc"]));
+                    targets.insert(self.below(&[&key.name, &key.namespace, "svc"]));
                 }
                 Service::Headless => {
                     let here = self.endpoints(key).filter(|endpoint| endpoint.address == address);
-                    targets.extend(here.map(|endpoint| self.below(&[&endpoint.label(), &key.1, &key.0, "svc"])));
+                    targets.extend(
+                        here.map(|endpoint| self.below(&[&endpoint.label(), &key.name, &key.namespace, "svc"])),
+                    );
                 }
                 _ => {}
             }
@@ -376,8 +377,8 @@ impl Zone {
 
     fn slices(&self, key: &Key) -> impl Iterator<Item = &Slice> {
         let names = self.slices_of.get(key).into_iter().flatten();
-        let namespace = key.0.clone();
-        names.filter_map(move |name| self.slices.get(&(namespace.clone(), name.clone())))
+        let namespace = key.namespace.clone();
+        names.filter_map(move |name| self.slices.get(&Key::new(namespace.clone(), name.clone())))
     }
 
     fn endpoints(&self, key: &Key) -> impl Iterator<Item = &Endpoint> {
@@ -395,10 +396,6 @@ impl Zone {
 /// The record that says that a name stands for another.
 pub(crate) fn alias(name: &Name, target: &Name) -> Record {
     Record::from_rdata(name.clone(), TTL, RData::CNAME(CNAME(target.clone())))
-}
-
-fn key(namespace: &str, name: &str) -> Key {
-    (namespace.to_owned(), name.to_owned())
 }
 
 fn records(name: &Name, kind: RecordType, data: Vec<RData>) -> Vec<Record> {

@@ -12,7 +12,6 @@ pub mod kinds;
 mod metadata;
 mod names;
 pub mod patch;
-pub mod quantity;
 pub mod scale;
 pub mod schema;
 pub mod selector;

@@ -19,7 +19,6 @@ mod mailbox;
 pub mod node_status;
 pub mod pod;
 mod pull;
-mod quantity;
 mod refresh;
 mod resize;
 mod server;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use afloat_words::image::ImageName;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::{
@@ -259,14 +260,10 @@ async fn images(context: &Context) -> Vec<ContainerImage> {
         }
     };
     let entry = |image: afloat_runtime::Image| {
-        let by_id = image.names.first().map(|name| {
-            let path = name.split('@').next().unwrap_or(name);
-            let path = path
-                .rsplit_once(':')
-                .filter(|(_, tag)| !tag.contains('/'))
-                .map_or(path, |(path, _)| path);
-            format!("{path}@{}", image.id)
-        });
+        let by_id = image
+            .names
+            .first()
+            .map(|name| format!("{}@{}", ImageName::of(name).without_version(), image.id));
         ContainerImage {
             names: Some(by_id.into_iter().chain(image.names).collect()),
             size_bytes: i64::try_from(image.size_bytes).ok(),

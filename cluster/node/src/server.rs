@@ -19,6 +19,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
+use percent_encoding::percent_decode_str;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -104,18 +105,8 @@ pub(crate) struct Query(Vec<(String, String)>);
 
 impl Query {
     fn of(uri: &http::Uri) -> Self {
-        let pair = |pair: &str| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(key), decode(value))
-        };
-        Self(
-            uri.query()
-                .unwrap_or_default()
-                .split('&')
-                .filter(|part| !part.is_empty())
-                .map(pair)
-                .collect(),
-        )
+        let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+        Self(pairs.into_owned().collect())
     }
 
     fn get(&self, key: &str) -> Option<&str> {
@@ -145,24 +136,6 @@ impl Query {
     }
 }
 
-fn decode(text: &str) -> String {
-    let mut bytes = vec![];
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        let digit = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16));
-        match byte {
-            b'+' => bytes.push(b' '),
-            b'%' => {
-                if let (Some(high), Some(low)) = (digit(rest.next()), digit(rest.next())) {
-                    bytes.push(u8::try_from(high * 16 + low).unwrap_or(b'?'));
-                }
-            }
-            other => bytes.push(other),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 impl Agent {
     /// Serves one HTTP/1.1 connection to its end, upgrades included.
     pub async fn serve<S>(self: Arc<Self>, stream: S)
@@ -183,7 +156,11 @@ impl Agent {
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path().to_owned();
-        let parts: Vec<String> = path.split('/').filter(|part| !part.is_empty()).map(decode).collect();
+        let parts: Vec<String> = path
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .map(|part| percent_decode_str(part).decode_utf8_lossy().into_owned())
+            .collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         let query = Query::of(request.uri());
         let outcome = match (request.method(), parts.as_slice()) {

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use afloat_words::key::Key;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use kube::ResourceExt;
 
-use crate::table::{PodRef, Protocol, Service, ServiceKey, ServicePort, Slice, SliceEndpoint};
+use crate::table::{PodRef, Protocol, Service, ServicePort, Slice, SliceEndpoint};
 
 /// Label of a slice that names its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -19,13 +20,6 @@ const SERVICE_PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 /// Not said to be another proxy's.
 pub(crate) fn is_ours(object: &core::Service) -> bool {
     !object.labels().contains_key(SERVICE_PROXY_NAME)
-}
-
-pub(crate) fn service_key(object: &core::Service) -> ServiceKey {
-    ServiceKey {
-        namespace: object.namespace().unwrap_or_default(),
-        name: object.name_any(),
-    }
 }
 
 /// Headless and ExternalName Services come out without addresses and so without routes.
@@ -68,7 +62,7 @@ fn port(port: &core::ServicePort) -> Option<ServicePort> {
 }
 
 /// None for slices of no Service and of other address families.
-pub(crate) fn slice(object: &discovery::EndpointSlice) -> Option<(ServiceKey, Slice)> {
+pub(crate) fn slice(object: &discovery::EndpointSlice) -> Option<(Key, Slice)> {
     if object.address_type != "IPv4" {
         return None;
     }
@@ -86,13 +80,8 @@ pub(crate) fn slice(object: &discovery::EndpointSlice) -> Option<(ServiceKey, Sl
         ports: ports.collect(),
         endpoints: object.endpoints.iter().filter_map(endpoint).collect(),
     };
-    Some((
-        ServiceKey {
-            namespace: object.namespace().unwrap_or_default(),
-            name,
-        },
-        slice,
-    ))
+    let service = Key::new(object.namespace().unwrap_or_default(), name);
+    Some((service, slice))
 }
 
 /// Absent conditions mean what the API says: ready and serving true, terminating false.

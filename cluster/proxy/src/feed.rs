@@ -8,6 +8,7 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::time::Duration;
 
+use afloat_words::key::Key;
 use backon::ExponentialBuilder;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Service;
@@ -15,7 +16,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::utils::ResetTimerBackoff;
 use kube::runtime::watcher::{Config, Event, ExponentialBackoff, watcher};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -32,29 +33,25 @@ pub(crate) type Seen = (Instant, Change);
 
 /// Watches both kinds until nobody listens any more; a broken watch begins anew after a pause.
 pub(crate) async fn run(client: &Client, queue: &mpsc::Sender<Seen>, lag: &Lag) {
-    let services = follow::<Service, _, _>(
+    let services = follow::<Service, _>(
         Api::all(client.clone()),
         (queue, lag),
-        |object| convert::is_ours(object).then(|| (convert::service_key(object), convert::service(object))),
+        |object| convert::is_ours(object).then(|| (Key::of(&object.metadata), convert::service(object))),
         Change::Services,
-        |object, value| Change::Service(convert::service_key(object), value.map(|(_, service)| service)),
+        |object, value| Change::Service(Key::of(&object.metadata), value.map(|(_, service)| service)),
     );
-    let slices = follow::<EndpointSlice, _, _>(
+    let slices = follow::<EndpointSlice, _>(
         Api::all(client.clone()),
         (queue, lag),
-        |object| Some((slice_id(object), convert::slice(object)?)),
+        |object| Some((Key::of(&object.metadata), convert::slice(object)?)),
         Change::Slices,
-        |object, value| Change::Slice(slice_id(object), value.map(|(_, slice)| slice)),
+        |object, value| Change::Slice(Key::of(&object.metadata), value.map(|(_, slice)| slice)),
     );
     tokio::join!(services, slices);
 }
 
-fn slice_id(object: &EndpointSlice) -> (String, String) {
-    (object.namespace().unwrap_or_default(), object.name_any())
-}
-
 /// Turns one kind's watch into changes: a list becomes one change, applied as a whole.
-async fn follow<K, Key, Value>(
+async fn follow<K, Value>(
     api: Api<K>,
     (queue, lag): (&mpsc::Sender<Seen>, &Lag),
     entry: impl Fn(&K) -> Option<(Key, Value)>,
@@ -63,7 +60,6 @@ async fn follow<K, Key, Value>(
 ) where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     K::DynamicType: Default + Eq + Hash,
-    Key: Ord,
 {
     let mut events = watcher(api, Config::default()).backoff(pauses()).boxed();
     let mut listed = BTreeMap::new();

@@ -29,6 +29,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use afloat_words::key::Key;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -41,7 +42,7 @@ pub use crate::pods::{Counts, PodSnapshot};
 use crate::snapshot::Ledger;
 pub use crate::snapshot::{EndpointSnapshot, PodsSnapshot, ServiceSnapshot, Snapshot};
 use crate::sockets::Sockets;
-use crate::table::{Change, Model, ServiceKey};
+use crate::table::{Change, Model};
 use crate::tcp::Shared;
 
 /// How often counts of endpoints that left long ago are looked for.
@@ -171,7 +172,7 @@ impl Proxy {
     }
 }
 
-fn see(model: &mut Model, change: Change, listed: &mut (bool, bool)) -> BTreeSet<ServiceKey> {
+fn see(model: &mut Model, change: Change, listed: &mut (bool, bool)) -> BTreeSet<Key> {
     match change {
         Change::Services(_) => listed.0 = true,
         Change::Slices(_) => listed.1 = true,

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+use afloat_words::key::Key;
 use serde::{Deserialize, Serialize};
 
-use crate::table::{Model, ServiceKey};
+use crate::table::Model;
 
 /// How long a pod that takes connections is still told of after something happened to it.
 const TOLD_AFTER_CHANGE: Duration = Duration::from_secs(60);
@@ -86,7 +87,7 @@ struct Listed {
 struct Pod {
     namespace: String,
     name: String,
-    services: BTreeMap<ServiceKey, Listed>,
+    services: BTreeMap<Key, Listed>,
     /// Highest version that took it out of a Service.
     left: u64,
     changed: Instant,
@@ -102,7 +103,7 @@ struct Pod {
 #[derive(Debug, Default)]
 pub(crate) struct Pods {
     all: BTreeMap<String, Pod>,
-    of_service: BTreeMap<ServiceKey, BTreeSet<String>>,
+    of_service: BTreeMap<Key, BTreeSet<String>>,
     /// Whose an address' counts are.
     owners: BTreeMap<Ipv4Addr, String>,
 }
@@ -119,7 +120,7 @@ impl Pods {
     /// Takes in what is in force for a Service now; true if that changes anything for a pod. `counts` are an address'.
     pub(crate) fn applied(
         &mut self,
-        service: &ServiceKey,
+        service: &Key,
         model: &Model,
         now: Instant,
         counts: &dyn Fn(Ipv4Addr) -> Counts,
@@ -157,7 +158,7 @@ impl Pods {
         let uids: BTreeSet<String> = listed.keys().map(|uid| (*uid).to_owned()).collect();
         for (uid, (name, mut entry)) in listed {
             let pod = self.all.entry(uid.to_owned()).or_insert_with(|| Pod {
-                namespace: service.namespace.clone(),
+                namespace: service.namespace.to_string(),
                 name: name.to_owned(),
                 services: BTreeMap::new(),
                 left: 0,
@@ -260,11 +261,8 @@ mod tests {
     use super::*;
     use crate::table::{Change, PodRef, Slice, SliceEndpoint};
 
-    fn key() -> ServiceKey {
-        ServiceKey {
-            namespace: "default".into(),
-            name: "web".into(),
-        }
+    fn key() -> Key {
+        Key::new("default", "web")
     }
 
     fn slice(version: u64, pods: &[(u8, bool)]) -> Change {
@@ -284,7 +282,7 @@ mod tests {
             ports: Vec::new(),
             endpoints: pods.iter().map(endpoint).collect(),
         };
-        Change::Slice(("default".into(), "web-1".into()), Some((key(), slice)))
+        Change::Slice(Key::new("default", "web-1"), Some((key(), slice)))
     }
 
     struct Seen {

@@ -6,12 +6,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use afloat_words::key::Key;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::backend::Counters;
 use crate::pods::{Counts, PodSnapshot, Pods, Traffic};
-use crate::table::{Model, PortKey, Protocol, ServiceKey};
+use crate::table::{Model, PortKey, Protocol};
 
 /// How long the counts of an endpoint stay readable after it left and its last connection ended.
 const KEPT_AFTER_LEAVING: Duration = Duration::from_secs(600);
@@ -99,11 +100,11 @@ pub(crate) struct Ledger {
 #[derive(Debug, Default)]
 struct Inner {
     synced: bool,
-    services: BTreeMap<ServiceKey, BTreeMap<String, String>>,
+    services: BTreeMap<Key, BTreeMap<String, String>>,
     endpoints: BTreeMap<(PortKey, SocketAddrV4), Entry>,
     pods: Pods,
     /// Connections to endpoints that are no longer kept.
-    gone: BTreeMap<ServiceKey, u64>,
+    gone: BTreeMap<Key, u64>,
 }
 
 #[derive(Debug)]
@@ -143,7 +144,7 @@ impl Ledger {
     }
 
     /// Records what is in force now for these Services.
-    pub(crate) fn applied(&self, services: &BTreeSet<ServiceKey>, model: &Model) {
+    pub(crate) fn applied(&self, services: &BTreeSet<Key>, model: &Model) {
         let mut changed = false;
         let mut inner = self.lock();
         let Inner {
@@ -190,7 +191,7 @@ impl Ledger {
     pub(crate) fn pods(&self) -> PodsSnapshot {
         let mut inner = self.lock();
         let mut traffic: BTreeMap<Ipv4Addr, Traffic> = BTreeMap::new();
-        let mut opened: BTreeMap<ServiceKey, u64> = inner.gone.clone();
+        let mut opened: BTreeMap<Key, u64> = inner.gone.clone();
         for ((port, address), entry) in &inner.endpoints {
             let counts = counts(&entry.counters);
             let sum = traffic.entry(*address.ip()).or_default();
@@ -199,11 +200,13 @@ impl Ledger {
             sum.counts = sum.counts.plus(counts);
             *opened.entry(port.service.clone()).or_default() += counts.opened;
         }
-        let name = |key: ServiceKey| format!("{}/{}", key.namespace, key.name);
         PodsSnapshot {
             synced: inner.synced,
             pods: inner.pods.told(Instant::now(), &traffic),
-            services: opened.into_iter().map(|(key, count)| (name(key), count)).collect(),
+            services: opened
+                .into_iter()
+                .map(|(key, count)| (key.to_string(), count))
+                .collect(),
         }
     }
 
@@ -232,10 +235,10 @@ impl Ledger {
 
     pub(crate) fn snapshot(&self, node: &str) -> Snapshot {
         let inner = self.lock();
-        let mut services: BTreeMap<ServiceKey, ServiceSnapshot> = BTreeMap::new();
-        let entry = |key: &ServiceKey| ServiceSnapshot {
-            namespace: key.namespace.clone(),
-            name: key.name.clone(),
+        let mut services: BTreeMap<Key, ServiceSnapshot> = BTreeMap::new();
+        let entry = |key: &Key| ServiceSnapshot {
+            namespace: key.namespace.to_string(),
+            name: key.name.to_string(),
             slices: BTreeMap::new(),
             endpoints: Vec::new(),
         };

@@ -5,24 +5,10 @@
 //! kernel refuses. Never in here: sockets, clocks, choices by chance.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-/// Namespace and name of a Service.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ServiceKey {
-    /// `metadata.namespace`.
-    pub namespace: String,
-    /// `metadata.name`.
-    pub name: String,
-}
-
-impl fmt::Display for ServiceKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
+use afloat_words::key::Key;
 
 /// Transport protocols that are served; SCTP is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -38,7 +24,7 @@ pub enum Protocol {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PortKey {
     /// The Service.
-    pub service: ServiceKey,
+    pub service: Key,
     /// `spec.ports[].name`; empty for the only port of a Service.
     pub port: String,
     /// Its protocol.
@@ -134,13 +120,13 @@ pub struct Route {
 #[derive(Clone, Debug)]
 pub enum Change {
     /// All Services, after a list.
-    Services(BTreeMap<ServiceKey, Service>),
+    Services(BTreeMap<Key, Service>),
     /// One Service; None: deleted.
-    Service(ServiceKey, Option<Service>),
+    Service(Key, Option<Service>),
     /// All slices, after a list: by namespace and name, with the Service they belong to.
-    Slices(BTreeMap<(String, String), (ServiceKey, Slice)>),
+    Slices(BTreeMap<Key, (Key, Slice)>),
     /// One slice by namespace and name; None: deleted, or it belongs to no Service.
-    Slice((String, String), Option<(ServiceKey, Slice)>),
+    Slice(Key, Option<(Key, Slice)>),
 }
 
 /// What has to be done to get from one table to the next.
@@ -158,14 +144,14 @@ pub struct Diff {
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     node: String,
-    services: BTreeMap<ServiceKey, Service>,
-    slices: BTreeMap<ServiceKey, BTreeMap<String, Slice>>,
+    services: BTreeMap<Key, Service>,
+    slices: BTreeMap<Key, BTreeMap<String, Slice>>,
     /// Which Service each slice belongs to.
-    owners: BTreeMap<(String, String), ServiceKey>,
+    owners: BTreeMap<Key, Key>,
     /// Services that want a frontend. The first one has it; the API server sees to it that there is only one.
-    claims: BTreeMap<Frontend, BTreeMap<ServiceKey, Route>>,
+    claims: BTreeMap<Frontend, BTreeMap<Key, Route>>,
     /// Frontends of each Service, to find its claims again.
-    claimed: BTreeMap<ServiceKey, BTreeSet<Frontend>>,
+    claimed: BTreeMap<Key, BTreeSet<Frontend>>,
     table: BTreeMap<Frontend, Route>,
 }
 
@@ -184,12 +170,12 @@ impl Model {
     }
 
     /// A Service as last seen.
-    pub fn service(&self, key: &ServiceKey) -> Option<&Service> {
+    pub fn service(&self, key: &Key) -> Option<&Service> {
         self.services.get(key)
     }
 
     /// Names and resource versions of the slices of a Service.
-    pub fn versions(&self, key: &ServiceKey) -> BTreeMap<String, String> {
+    pub fn versions(&self, key: &Key) -> BTreeMap<String, String> {
         let slices = self.slices.get(key).into_iter().flatten();
         slices
             .map(|(name, slice)| (name.clone(), slice.version.clone()))
@@ -197,12 +183,12 @@ impl Model {
     }
 
     /// The slices of a Service.
-    pub(crate) fn slices_of(&self, key: &ServiceKey) -> impl Iterator<Item = &Slice> {
+    pub(crate) fn slices_of(&self, key: &Key) -> impl Iterator<Item = &Slice> {
         self.slices.get(key).into_iter().flat_map(BTreeMap::values)
     }
 
     /// Takes a change in; answers the Services that it touches, for [`Model::update`].
-    pub fn see(&mut self, change: Change) -> BTreeSet<ServiceKey> {
+    pub fn see(&mut self, change: Change) -> BTreeSet<Key> {
         match change {
             Change::Services(all) => {
                 let keys = self.services.keys().chain(all.keys()).cloned().collect::<BTreeSet<_>>();
@@ -235,7 +221,7 @@ impl Model {
         }
     }
 
-    fn see_slice(&mut self, id: (String, String), slice: Option<(ServiceKey, Slice)>) -> BTreeSet<ServiceKey> {
+    fn see_slice(&mut self, id: Key, slice: Option<(Key, Slice)>) -> BTreeSet<Key> {
         let mut touched = BTreeSet::new();
         let owner = slice.as_ref().map(|(key, _)| key);
         if let Some(previous) = self.owners.get(&id).cloned()
@@ -243,7 +229,7 @@ impl Model {
         {
             self.owners.remove(&id);
             if let Some(of_service) = self.slices.get_mut(&previous) {
-                of_service.remove(&id.1);
+                of_service.remove(&*id.name);
                 if of_service.is_empty() {
                     self.slices.remove(&previous);
                 }
@@ -253,8 +239,8 @@ impl Model {
         if let Some((key, slice)) = slice {
             self.owners.insert(id.clone(), key.clone());
             let known = self.slices.entry(key.clone()).or_default();
-            if known.get(&id.1) != Some(&slice) {
-                known.insert(id.1, slice);
+            if known.get(&*id.name) != Some(&slice) {
+                known.insert(id.name.to_string(), slice);
                 touched.insert(key);
             }
         }
@@ -262,7 +248,7 @@ impl Model {
     }
 
     /// Computes the routes of these Services anew and tells what changes.
-    pub fn update(&mut self, touched: &BTreeSet<ServiceKey>) -> Diff {
+    pub fn update(&mut self, touched: &BTreeSet<Key>) -> Diff {
         let mut frontends = BTreeSet::new();
         for key in touched {
             let routes = match self.services.get(key) {
@@ -320,7 +306,7 @@ impl Model {
 /// All routes of one Service on one node.
 pub fn routes(
     node: &str,
-    key: &ServiceKey,
+    key: &Key,
     service: &Service,
     slices: Option<&BTreeMap<String, Slice>>,
 ) -> BTreeMap<Frontend, Route> {

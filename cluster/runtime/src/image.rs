@@ -21,7 +21,6 @@ pub use collect::{Candidate, Disk, Thresholds, collection};
 pub(crate) use layer::directory as directory_below;
 pub(crate) use lease::LAYERS_NOTE;
 pub use lease::{Lease, images_in_use, layers_in_use};
-pub(crate) use name::is_digest;
 pub use name::normalise;
 pub(crate) use pulled::diff_ids;
 pub use store::ImageStore;
@@ -30,12 +29,15 @@ pub(crate) use user::resolve_user;
 use std::io;
 use std::path::PathBuf;
 
+use afloat_words::image::BadImageName;
+pub(crate) use afloat_words::image::is_digest;
+
 /// Why something with images could not be done.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// The name of an image is not one.
     #[error("invalid image name {0:?}: {1}")]
-    Name(String, &'static str),
+    Name(String, BadImageName),
     /// There is no such image.
     #[error("image {0} not found")]
     NotFound(String),

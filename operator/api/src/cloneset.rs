@@ -8,7 +8,7 @@ use kube::core::{Expression, Selector};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::Texts;
+use crate::inplace::Texts;
 
 /// A CloneSet in either version.
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -5,7 +5,7 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
 
-use crate::GROUP;
+use crate::names::GROUP;
 use crate::schema::{
     anything, boolean, int_or_percent, int32, int64, label_selector, labels, list, object, one_of, pod_template,
     string, time,

@@ -24,12 +24,8 @@ pub use inplace::{
     ContainerOrigin, InPlaceUpdateState, LastContainerStatus, PreCheck, RefMetadata, Texts, UpdateSpec, origins,
     write_origins,
 };
+pub use names::{API_VERSION, GROUP};
 pub use report::{
     Counter, Latency, Lost, Phase, ReportStatus, RolloutReport, ServiceCounter, Step, Steps, read_seconds, seconds,
 };
 pub use traffic::{NodeTraffic, PodTraffic, TrafficStatus};
-
-/// The API group of the workloads.
-pub const GROUP: &str = "apps.kruise.io";
-/// The API version written and watched.
-pub const API_VERSION: &str = "apps.kruise.io/v1beta1";

@@ -1,5 +1,10 @@
 //! Every annotation, label, condition, gate and reason, once. Keys are OpenKruise's unless they start with `afloat.dev/`.
 
+/// The API group of the workloads.
+pub const GROUP: &str = "apps.kruise.io";
+/// The API version written and watched.
+pub const API_VERSION: &str = "apps.kruise.io/v1beta1";
+
 /// Pod annotation: JSON of [`crate::InPlaceUpdateState`]; stays after completion.
 pub const INPLACE_STATE: &str = "apps.kruise.io/inplace-update-state";
 /// The key that old releases used for [`INPLACE_STATE`]; read as a fallback, removed when an update starts.

@@ -1,7 +1,7 @@
 //! Rules as ValidatingAdmissionPolicies, so that the API server itself says what `afloat check` would.
 //!
 //! A policy sees one object at a time. A rule that has to see what is beside it (its Services, the pods, what is in an
-//! image) has none, and says so. What a policy finds in an object is what [`check`](crate::check) finds in that object
+//! image) has none, and says so. What a policy finds in an object is what [`check`](crate::check()) finds in that object
 //! alone. Source of the form: <https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/>.
 
 pub(crate) mod variables;
@@ -9,70 +9,9 @@ pub(crate) mod variables;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::{Value, json};
 
-use crate::{IGNORE, Rule, Test};
+use crate::cel::{Cel, Part};
+use crate::rule::{IGNORE, Rule, Test};
 use variables::VARIABLES;
-
-/// How a rule is said in CEL.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Cel {
-    /// By an expression that makes a list of texts: what is at fault, by name. It may use [`VARIABLES`].
-    Finds { on: On, part: Part, found: &'static str },
-    /// Not at all: it has to look at this as well.
-    Needs(&'static str),
-}
-
-/// What a policy is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum On {
-    /// Deployments, StatefulSets, DaemonSets and CloneSets.
-    Workloads,
-    /// CloneSets.
-    CloneSets,
-    /// PodDisruptionBudgets.
-    Budgets,
-}
-
-impl On {
-    fn resources(self) -> Vec<Value> {
-        let rule = |group: &str, versions: &[&str], resources: &[&str]| {
-            json!({
-                "apiGroups": [group], "apiVersions": versions, "resources": resources,
-                "operations": ["CREATE", "UPDATE"],
-            })
-        };
-        let apps = rule("apps", &["v1"], &["deployments", "statefulsets", "daemonsets"]);
-        let sets = rule("apps.kruise.io", &["v1alpha1", "v1beta1"], &["clonesets"]);
-        match self {
-            Self::Workloads => vec![apps, sets],
-            Self::CloneSets => vec![sets],
-            Self::Budgets => vec![rule("policy", &["v1"], &["poddisruptionbudgets"])],
-        }
-    }
-}
-
-/// What of an object a rule looks at. A change of anything else is let through: a policy that denies must not hold up
-/// whoever removes a finalizer from an object that was there before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
-    Spec,
-    Annotations,
-    Both,
-}
-
-impl Part {
-    /// CEL: whether it changes.
-    fn changed(self) -> String {
-        let spec = "object.spec != oldObject.spec";
-        let annotations = "(has(object.metadata.annotations) ? object.metadata.annotations : {}) \
-                           != (has(oldObject.metadata.annotations) ? oldObject.metadata.annotations : {})";
-        let changes = match self {
-            Self::Spec => spec.to_owned(),
-            Self::Annotations => annotations.to_owned(),
-            Self::Both => format!("{spec} || {annotations}"),
-        };
-        format!("request.operation == 'CREATE' || {changes}")
-    }
-}
 
 /// What the API server does with what a policy finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -236,7 +175,7 @@ mod tests {
             actions: vec![Action::Warn],
             namespaces: None,
         };
-        for rule in crate::RULES {
+        for rule in crate::rules::RULES {
             let made = objects(rule, &binding);
             assert_eq!(made.is_none(), needs(rule).is_some(), "{}", rule.id);
             let Some([policy, bound]) = made else { continue };

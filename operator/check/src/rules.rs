@@ -5,11 +5,9 @@ mod images;
 mod probes;
 mod rollout;
 mod service;
-mod shutdown;
+pub(crate) mod shutdown;
 
-pub(crate) use shutdown::sleep_seconds;
-
-use crate::Rule;
+use crate::rule::Rule;
 
 /// All rules, by what they are about.
 pub const RULES: &[Rule] = &[

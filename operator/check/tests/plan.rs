@@ -53,7 +53,11 @@ fn an_image_changes_in_place() {
     let estimate = told.estimate.clone().unwrap();
     // Grace 5, first probe after 3, minReadySeconds 2; 3 + 3 + 3 + 1 pods.
     assert_eq!((estimate.pod_seconds, estimate.rounds, estimate.seconds), (10, 4, 40));
-    assert!(told.holds.iter().any(|hold| hold.contains("few")), "{:?}", told.holds);
+    assert!(
+        told.holds.iter().any(|hold| hold.to_string().contains("few")),
+        "{:?}",
+        told.holds
+    );
     assert!(
         text(&told).contains("app restarts: image web:v1 → web:v2"),
         "{}",
@@ -103,7 +107,7 @@ fn what_holds_is_said() {
     assert!(told.estimate.is_none());
     for word in ["paused", "keeps 5 of 10"] {
         assert!(
-            told.holds.iter().any(|hold| hold.contains(word)),
+            told.holds.iter().any(|hold| hold.to_string().contains(word)),
             "{word}: {:?}",
             told.holds
         );

@@ -1,10 +1,18 @@
 //! Carries out the actions of a plan, each with the preconditions that it was decided on.
 
-use afloat_api::RolloutReport;
+use std::fmt::Debug;
+
+use afloat_api::{CloneSet, RolloutReport, names};
+use afloat_rollout::action::patch::new_report;
 use afloat_rollout::action::{Action, At, Why};
-use afloat_rollout::claim::Claim;
+use afloat_rollout::cloneset::Claim;
+use afloat_rollout::go::bytes;
 use afloat_rollout::pod::Wire as PodWire;
-use afloat_rollout::revision;
+use afloat_rollout::pod::launch::config_map;
+use afloat_watching::Written;
+use afloat_words::key::Key;
+use afloat_words::revision::revision_of;
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -15,14 +23,22 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::REQUEST_TIMEOUT;
-use crate::expect::{Expected, Kind};
-use crate::observe::{Key, revision_of};
+
+/// The kinds that are written and watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    CloneSet,
+    Pod,
+    Revision,
+    Claim,
+    Report,
+}
 
 /// What became of a write.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// Done; these will be seen.
-    Done(Vec<Expected>),
+    Done(Vec<(Kind, Written)>),
     /// The object has changed or gone meanwhile: look again.
     Conflict,
     /// An object of that name exists.
@@ -37,188 +53,179 @@ pub(crate) enum Outcome {
 
 /// Carries out one action.
 pub(crate) async fn perform(client: &Client, namespace: &str, action: &Action) -> Outcome {
+    let server = Server { client, namespace };
     match action {
         // Its data is stored as it is sent, and OpenKruise compares the bytes.
-        Action::CreateRevision { body } => {
-            create::<ControllerRevision>(client, namespace, revision::bytes(body), Kind::Revision).await
-        }
-        Action::CreatePod { body } => create::<PodWire>(client, namespace, text(body), Kind::Pod).await,
+        Action::CreateRevision { body } => server.create::<ControllerRevision>(bytes(body), Kind::Revision).await,
         Action::NumberRevision { at, number } => {
-            let api = Api::<ControllerRevision>::namespaced(client.clone(), namespace);
-            let patch = json!({
-                "metadata": {"uid": at.uid, "resourceVersion": at.resource_version}, "revision": number,
-            });
-            let parameters = PatchParams::default();
-            let merge = Patch::Merge(&patch);
-            let call = api.patch(&at.name, &parameters, &merge);
-            answer(Kind::Revision, limited(call).await, |revision: &ControllerRevision| {
-                &revision.metadata
-            })
+            let patch = Patch::Merge(number.json(at));
+            server
+                .patch::<ControllerRevision>(at, None, patch, Kind::Revision)
+                .await
         }
-        Action::DeleteRevision { at } => {
-            delete(
-                Api::<ControllerRevision>::namespaced(client.clone(), namespace),
-                namespace,
-                at,
-                Kind::Revision,
-            )
-            .await
-        }
-        Action::DeletePod { at, claims, .. } => {
-            let api = Api::<PodWire>::namespaced(client.clone(), namespace);
-            let mut outcome = delete(api, namespace, at, Kind::Pod).await;
-            if let Outcome::Done(expected) = &mut outcome {
-                for claim in claims {
-                    // What does not go now is found without a pod later.
-                    if let Outcome::Done(gone) = delete_claim(client, namespace, claim).await {
-                        expected.extend(gone);
-                    }
-                }
-            }
-            outcome
-        }
-        Action::CreateClaim { body } => create::<Claim>(client, namespace, text(body), Kind::Claim).await,
-        Action::DeleteClaim { at } => delete_claim(client, namespace, at).await,
-        Action::PatchClaim { at, patch } => {
-            let api = Api::<Claim>::namespaced(client.clone(), namespace);
-            let (parameters, patch) = (PatchParams::default(), Patch::Strategic(patch));
-            let call = api.patch(&at.name, &parameters, &patch);
-            answer(Kind::Claim, limited(call).await, |claim: &Claim| &claim.metadata)
-        }
-        Action::PatchSet { at, patch } => {
-            let api = Api::<afloat_api::CloneSet>::namespaced(client.clone(), namespace);
-            let (parameters, patch) = (PatchParams::default(), Patch::Merge(patch));
-            let call = api.patch(&at.name, &parameters, &patch);
-            answer(Kind::CloneSet, limited(call).await, |set: &afloat_api::CloneSet| {
-                &set.metadata
-            })
-        }
+        Action::DeleteRevision { at } => server.delete::<ControllerRevision>(at, Kind::Revision).await,
+        Action::CreatePod { body } => server.create::<PodWire>(text(body), Kind::Pod).await,
         Action::PatchPod { at, patch, .. } => {
-            let api = Api::<PodWire>::namespaced(client.clone(), namespace);
-            let (parameters, patch) = (PatchParams::default(), Patch::Strategic(patch));
-            answer(
-                Kind::Pod,
-                limited(api.patch(&at.name, &parameters, &patch)).await,
-                |pod: &PodWire| &pod.metadata,
-            )
-        }
-        Action::ResizePod { at, patch } => {
-            let api = Api::<PodWire>::namespaced(client.clone(), namespace);
-            let (parameters, patch) = (PatchParams::default(), Patch::Strategic(patch));
-            let call = api.patch_subresource("resize", &at.name, &parameters, &patch);
-            answer(Kind::Pod, limited(call).await, |pod: &PodWire| &pod.metadata)
-        }
-        Action::OpenBarrier { body, .. } => open_barrier(client, namespace, body).await,
-        Action::WriteReport { at: None, body } => {
-            create::<RolloutReport>(client, namespace, text(body), Kind::Report).await
-        }
-        Action::WriteReport { at: Some(at), body } => {
-            let api = Api::<RolloutReport>::namespaced(client.clone(), namespace);
-            let (parameters, patch) = (PatchParams::default(), Patch::Merge(body));
-            let call = api.patch(&at.name, &parameters, &patch);
-            answer(Kind::Report, limited(call).await, |report: &RolloutReport| {
-                &report.metadata
-            })
-        }
-        Action::DeleteReport { at } => {
-            let api = Api::<RolloutReport>::namespaced(client.clone(), namespace);
-            delete(api, namespace, at, Kind::Report).await
+            let patch = Patch::Strategic(patch.json(at));
+            server.patch::<PodWire>(at, None, patch, Kind::Pod).await
         }
         Action::PatchPodStatus { at, patch, .. } => {
-            let api = Api::<PodWire>::namespaced(client.clone(), namespace);
-            let (parameters, patch) = (PatchParams::default(), Patch::Strategic(patch));
-            answer(
-                Kind::Pod,
-                limited(api.patch_status(&at.name, &parameters, &patch)).await,
-                |pod: &PodWire| &pod.metadata,
-            )
+            let patch = Patch::Strategic(patch.json(at));
+            server.patch::<PodWire>(at, Some("status"), patch, Kind::Pod).await
         }
+        Action::ResizePod { at, patch } => {
+            let patch = Patch::Strategic(patch.json(at));
+            server.patch::<PodWire>(at, Some("resize"), patch, Kind::Pod).await
+        }
+        Action::DeletePod { at, claims, .. } => server.delete_pod(at, claims).await,
+        Action::CreateClaim { body } => server.create::<Claim>(text(body), Kind::Claim).await,
+        Action::PatchClaim { at, patch } => {
+            let patch = Patch::Strategic(patch.json(at));
+            server.patch::<Claim>(at, None, patch, Kind::Claim).await
+        }
+        Action::DeleteClaim { at } => server.delete::<Claim>(at, Kind::Claim).await,
+        Action::PatchSet { at, patch } => {
+            let patch = Patch::Merge(patch.json(at));
+            server.patch::<CloneSet>(at, None, patch, Kind::CloneSet).await
+        }
+        Action::OpenBarrier {
+            pod,
+            namespace,
+            uid,
+            priority,
+        } => server.open_barrier(&config_map(pod, namespace, uid, *priority)).await,
+        Action::CreateReport { report } => {
+            server
+                .create::<RolloutReport>(text(&new_report(report)), Kind::Report)
+                .await
+        }
+        Action::PatchReport { at, patch } => {
+            let patch = Patch::Merge(patch.json(at));
+            server.patch::<RolloutReport>(at, None, patch, Kind::Report).await
+        }
+        Action::DeleteReport { at } => server.delete::<RolloutReport>(at, Kind::Report).await,
     }
 }
 
 /// Writes a CloneSet's status, decided on that version of it.
 pub(crate) async fn write_status(client: &Client, key: &Key, meta: &ObjectMeta, status: &Value) -> Outcome {
-    let api = Api::<afloat_api::CloneSet>::namespaced(client.clone(), &key.namespace);
     let patch = json!({"metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version}, "status": status});
-    let (parameters, patch) = (PatchParams::default(), Patch::Merge(&patch));
-    let call = api.patch_status(&key.name, &parameters, &patch);
-    answer(Kind::CloneSet, limited(call).await, |set: &afloat_api::CloneSet| {
-        &set.metadata
-    })
+    let server = Server {
+        client,
+        namespace: &key.namespace,
+    };
+    let patch = Patch::Merge(patch);
+    let at = At {
+        name: key.name.to_string(),
+        ..At::of(meta)
+    };
+    server
+        .patch::<CloneSet>(&at, Some("status"), patch, Kind::CloneSet)
+        .await
 }
 
 fn text(body: &Value) -> Vec<u8> {
     body.to_string().into_bytes()
 }
 
-async fn create<K>(client: &Client, namespace: &str, bytes: Vec<u8>, kind: Kind) -> Outcome
-where
-    K: Resource<DynamicType = ()> + k8s_openapi::Metadata<Ty = ObjectMeta> + DeserializeOwned,
-{
-    let request = match Request::new(K::url_path(&(), Some(namespace))).create(&PostParams::default(), bytes) {
-        Ok(mut request) => {
-            request.extensions_mut().insert("create");
-            request
-        }
-        Err(error) => return Outcome::Refused(error.to_string()),
-    };
-    answer(kind, limited(client.request::<K>(request)).await, |object: &K| {
-        object.metadata()
-    })
+/// Where a workload's objects are written.
+struct Server<'a> {
+    client: &'a Client,
+    namespace: &'a str,
 }
 
-/// Adds to a ConfigMap, or creates it. Nobody decides on it, so no cache has to see it.
-async fn open_barrier(client: &Client, namespace: &str, body: &Value) -> Outcome {
-    let api = Api::<ConfigMap>::namespaced(client.clone(), namespace);
-    let name = body
-        .pointer("/metadata/name")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    let data = json!({"data": body["data"]});
-    let (parameters, patch) = (PatchParams::default(), Patch::Merge(&data));
-    let outcome = match limited(api.patch_metadata(name, &parameters, &patch)).await {
-        Err(Failure::Kube(kube::Error::Api(status))) if status.code == 404 => {
-            let object: ConfigMap = match serde_json::from_value(body.clone()) {
-                Ok(object) => object,
-                Err(error) => return Outcome::Refused(error.to_string()),
-            };
-            limited(api.create(&PostParams::default(), &object)).await.map(|_| ())
-        }
-        other => other.map(|_| ()),
-    };
-    match outcome {
-        Ok(()) => Outcome::Done(Vec::new()),
-        Err(error) => failure(&error),
+impl Server<'_> {
+    fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), self.namespace)
     }
-}
 
-async fn delete_claim(client: &Client, namespace: &str, at: &At) -> Outcome {
-    let api = Api::<Claim>::namespaced(client.clone(), namespace);
-    delete(api, namespace, at, Kind::Claim).await
-}
+    async fn create<K>(&self, bytes: Vec<u8>, kind: Kind) -> Outcome
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned,
+    {
+        let path = K::url_path(&(), Some(self.namespace));
+        let request = match Request::new(path).create(&PostParams::default(), bytes) {
+            Ok(mut request) => {
+                request.extensions_mut().insert("create");
+                request
+            }
+            Err(error) => return Outcome::Refused(error.to_string()),
+        };
+        answer(kind, limited(self.client.request::<K>(request)).await)
+    }
 
-async fn delete<K>(api: Api<K>, namespace: &str, at: &At, kind: Kind) -> Outcome
-where
-    K: Clone + DeserializeOwned + std::fmt::Debug,
-{
-    let parameters = DeleteParams {
-        preconditions: Some(Preconditions {
-            uid: Some(at.uid.clone()),
-            resource_version: Some(at.resource_version.clone()),
-        }),
-        ..DeleteParams::default()
-    };
-    let gone = Expected::Gone(
-        kind,
-        Key {
-            namespace: namespace.into(),
-            name: at.name.as_str().into(),
-        },
-        at.uid.clone(),
-    );
-    match limited(api.delete(&at.name, &parameters)).await {
-        Ok(_) => Outcome::Done(vec![gone]),
-        Err(error) => failure(&error),
+    async fn patch<K>(&self, at: &At, part: Option<&str>, patch: Patch<Value>, kind: Kind) -> Outcome
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    {
+        let (api, parameters) = (self.api::<K>(), PatchParams::default());
+        let result = match part {
+            None => limited(api.patch(&at.name, &parameters, &patch)).await,
+            Some(part) => limited(api.patch_subresource(part, &at.name, &parameters, &patch)).await,
+        };
+        answer(kind, result)
+    }
+
+    async fn delete<K>(&self, at: &At, kind: Kind) -> Outcome
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    {
+        let parameters = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: Some(at.uid.clone()),
+                resource_version: Some(at.resource_version.clone()),
+            }),
+            ..DeleteParams::default()
+        };
+        let gone = Written::Gone {
+            key: Key::new(self.namespace, at.name.as_str()),
+            uid: at.uid.clone(),
+        };
+        match limited(self.api::<K>().delete(&at.name, &parameters)).await {
+            Ok(_) => Outcome::Done(vec![(kind, gone)]),
+            Err(error) => failure(&error),
+        }
+    }
+
+    async fn delete_pod(&self, at: &At, claims: &[At]) -> Outcome {
+        let mut outcome = self.delete::<PodWire>(at, Kind::Pod).await;
+        if let Outcome::Done(expected) = &mut outcome {
+            for claim in claims {
+                // What does not go now is found without a pod later.
+                if let Outcome::Done(gone) = self.delete::<Claim>(claim, Kind::Claim).await {
+                    expected.extend(gone);
+                }
+            }
+        }
+        outcome
+    }
+
+    /// Adds to a ConfigMap, or creates it. Nobody decides on it, so no cache has to see it.
+    async fn open_barrier(&self, body: &Value) -> Outcome {
+        let api = self.api::<ConfigMap>();
+        let name = body
+            .pointer("/metadata/name")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let data = json!({"data": body["data"]});
+        let (parameters, patch) = (PatchParams::default(), Patch::Merge(&data));
+        let outcome = match limited(api.patch_metadata(name, &parameters, &patch)).await {
+            Err(Failure::Kube(kube::Error::Api(status))) if status.code == 404 => {
+                let object: ConfigMap = match serde_json::from_value(body.clone()) {
+                    Ok(object) => object,
+                    Err(error) => return Outcome::Refused(error.to_string()),
+                };
+                limited(api.create(&PostParams::default(), &object)).await.map(|_| ())
+            }
+            other => other.map(|_| ()),
+        };
+        match outcome {
+            Ok(()) => Outcome::Done(Vec::new()),
+            Err(error) => failure(&error),
+        }
     }
 }
 
@@ -235,9 +242,9 @@ async fn limited<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Fa
     }
 }
 
-fn answer<K>(kind: Kind, result: Result<K, Failure>, meta: fn(&K) -> &ObjectMeta) -> Outcome {
+fn answer<K: Resource>(kind: Kind, result: Result<K, Failure>) -> Outcome {
     match result {
-        Ok(object) => Outcome::Done(vec![Expected::Version(kind, revision_of(meta(&object)))]),
+        Ok(object) => Outcome::Done(vec![(kind, Written::Version(revision_of(object.meta())))]),
         Err(error) => failure(&error),
     }
 }
@@ -282,10 +289,7 @@ pub(crate) fn event(action: &Action, refused: Option<&str>) -> Option<(&'static 
             patch,
             why: Why::Update,
         } => {
-            let labels = patch.pointer("/metadata/labels");
-            let revision = labels
-                .and_then(|labels| labels.get(afloat_api::names::REVISION))
-                .and_then(Value::as_str);
+            let revision = patch.labels.get(names::REVISION).cloned().flatten();
             let what = format!(
                 "update pod {} in-place(revision {})",
                 at.name,
@@ -301,13 +305,29 @@ pub(crate) fn event(action: &Action, refused: Option<&str>) -> Option<(&'static 
     })
 }
 
+/// What kind an action writes; none if nobody decides on it.
+pub(crate) fn kind(action: &Action) -> Option<Kind> {
+    Some(match action {
+        Action::CreateRevision { .. } | Action::NumberRevision { .. } | Action::DeleteRevision { .. } => Kind::Revision,
+        Action::CreatePod { .. }
+        | Action::DeletePod { .. }
+        | Action::PatchPod { .. }
+        | Action::PatchPodStatus { .. }
+        | Action::ResizePod { .. } => Kind::Pod,
+        Action::CreateClaim { .. } | Action::PatchClaim { .. } | Action::DeleteClaim { .. } => Kind::Claim,
+        Action::PatchSet { .. } => Kind::CloneSet,
+        Action::CreateReport { .. } | Action::PatchReport { .. } | Action::DeleteReport { .. } => Kind::Report,
+        Action::OpenBarrier { .. } => return None,
+    })
+}
+
 /// Why an action writes, as a metric label.
 pub(crate) fn reason(action: &Action) -> &'static str {
     match action {
         Action::CreateRevision { .. } | Action::NumberRevision { .. } | Action::DeleteRevision { .. } => "revision",
         Action::CreatePod { .. } => Why::ScaleUp.as_str(),
         Action::PatchSet { .. } => "prune",
-        Action::WriteReport { .. } | Action::DeleteReport { .. } => "report",
+        Action::CreateReport { .. } | Action::PatchReport { .. } | Action::DeleteReport { .. } => "report",
         Action::ResizePod { .. } => "resize",
         Action::OpenBarrier { .. } => "barrier",
         Action::CreateClaim { .. } | Action::PatchClaim { .. } | Action::DeleteClaim { .. } => "claim",
@@ -327,7 +347,7 @@ mod tests {
     #[tokio::test]
     async fn a_revision_is_sent_in_the_bytes_that_were_hashed() {
         let template = json!({"metadata": {"annotations": {"b": "<&>", "a": "x"}}, "spec": {"containers": []}});
-        let data = revision::data(&template);
+        let data = afloat_rollout::workload::revision::data(&template);
         let (sent, mut seen) = tokio::sync::mpsc::channel(1);
         let service = tower::service_fn(move |request: Request<Body>| {
             let sent = sent.clone();
@@ -342,7 +362,7 @@ mod tests {
         };
         perform(&Client::new(service, "default"), "default", &action).await;
         let text = String::from_utf8(seen.recv().await.unwrap()).unwrap();
-        let wanted = String::from_utf8(revision::bytes(&data)).unwrap();
+        let wanted = String::from_utf8(bytes(&data)).unwrap();
         assert!(text.contains(&wanted), "{text}");
     }
 }

@@ -7,26 +7,31 @@ use std::time::{Duration, Instant};
 
 use afloat_api::{CloneSet, CloneSetStatus, Steps, names};
 use afloat_rollout::action::{Action, Why};
-use afloat_rollout::cloneset::{Observed, Recorded, plan, topology};
-use afloat_rollout::images::Nodes;
-use afloat_rollout::launch::Opened;
+use afloat_rollout::cloneset::{Observed, plan, topology};
 use afloat_rollout::pod::Pod;
-use afloat_rollout::state::Drain;
-use afloat_rollout::traffic::Traffic;
+use afloat_rollout::pod::drain::Drain;
+use afloat_rollout::pod::images::Nodes;
+use afloat_rollout::pod::launch::Opened;
+use afloat_rollout::workload::plan::seen::Recorded;
+use afloat_rollout::workload::traffic::Traffic;
+use afloat_watching::{Cache, Looking, Writing, Written};
+use afloat_words::key::Key;
 use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tracing::Instrument as _;
 
-use crate::act::{Outcome, event, perform, reason, write_status};
-use crate::expect::{Expected, TIMEOUT};
-use crate::observe::{Cache, Key};
-use crate::{Memory, Operator, orphans};
+use crate::act::{Kind, Outcome, event, kind, perform, reason, write_status};
+use crate::kept::{Pods, orphans};
+use crate::{Memory, Operator};
 
 /// Writes of one round that are under way at the same time.
 const PARALLEL: usize = 16;
 /// Shortest time between two status writes of one CloneSet, unless something new is to be told.
 const STATUS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// After this time without the sight of an own write the caches are listed anew, as in OpenKruise.
+const UNSEEN: Duration = Duration::from_secs(300);
 
 /// How long the losses of a deleted pod may still come in: as long as proxies tell of it.
 const DEPARTED: Duration = Duration::from_secs(120);
@@ -43,24 +48,31 @@ pub(crate) enum Next {
 
 /// One round; also says how long the planning took.
 pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration) {
-    let Some(set) = operator.clonesets.get(key) else {
+    if operator.clonesets.peek(key).is_none() {
         operator.forget(key);
         return (Next::Wait, Duration::ZERO);
-    };
-    if let Some(wait) = unseen(operator, key) {
-        return (Next::At(wait), Duration::ZERO);
     }
+    let looking = match operator.ledger.settle(key, |lag| operator.metrics.lagged(lag)) {
+        Ok(looking) => looking,
+        Err(behind) => return (Next::At(unseen(operator, key, behind.since)), Duration::ZERO),
+    };
+    let Some(set) = looking.at(&operator.clonesets).get(key) else {
+        return (Next::At(Duration::ZERO), Duration::ZERO);
+    };
 
     let started = Instant::now();
-    let uid = set.metadata.uid.clone().unwrap_or_default();
-    let mut pods = operator.pods.group(&uid);
-    pods.extend(operator.pods.group(&orphans(&key.namespace)));
-    let revisions = operator.revisions.group(&uid);
+    let uid = set.metadata.uid.as_deref().unwrap_or_default();
+    let uid = &Arc::<str>::from(uid);
+    let pods = looking
+        .at(&operator.pods)
+        .groups(&[uid.clone(), orphans(&key.namespace)]);
+    let revisions = looking.at(&operator.revisions).group(uid);
+    let claims = looking.at(&operator.claims).group(uid);
     let now = Timestamp::now();
-    let nodes = nodes(operator, &set, &pods);
+    let nodes = nodes(operator, &looking, &set, &pods);
     // Before the look, so that nothing that comes after it is missed.
     operator.observe(key, true);
-    let reports = operator.reports.group(&uid);
+    let reports = looking.at(&operator.reports).group(uid);
     let record = operator.keeps_reports.then(|| record(operator, key));
     let recorded = record.as_ref().map(|(departed, writes, steps)| Recorded {
         reports: &reports,
@@ -72,13 +84,13 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration
         cloneset: &set,
         pods: &pods,
         revisions: &revisions,
-        claims: &operator.claims.group(&uid),
+        claims: &claims,
         now,
         seed: rand::random(),
         drained: &answered_drains(operator, key, &pods),
         nodes: &nodes,
         opened: &opened(operator, key, &pods),
-        traffic: &traffic(operator, key),
+        traffic: &traffic(operator, &looking, key),
         resizes: operator.resizes,
         recorded,
     });
@@ -86,8 +98,8 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration
     let planning = started.elapsed();
     operator.with_memory(key, |memory| memory.progress.saw(&plan, &pods, &operator.metrics));
     operator.metrics.pods(key, &plan.phases);
-    drop(pods);
 
+    let set = set.to_tell();
     let told = |message: &str| {
         set.status
             .conditions
@@ -104,9 +116,10 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration
     let actions = std::mem::take(&mut plan.actions);
     // The object itself is written: its status has to be decided on the version that comes of it.
     let written = actions.iter().any(|action| matches!(action, Action::PatchSet { .. }));
-    let mut next = act(operator, key, &set, actions, &mut status).await;
+    let writing = looking.write();
+    let mut next = act(operator, (key, &writing), &set, actions, &mut status).await;
     if status != set.status && !written {
-        next = report(operator, key, &set, &status, next).await;
+        next = report(operator, (key, &writing), &set, &status, next).await;
     }
     let next = match (next, plan.wake_at) {
         (Next::Wait, Some(at)) => Next::At(until(now, at)),
@@ -116,20 +129,19 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration
     (next, planning)
 }
 
-/// If the caches have not seen our own writes yet, how long to wait at most: each change in them asks for another round.
-fn unseen(operator: &Operator, key: &Key) -> Option<Duration> {
-    let since = operator.with_memory(key, |memory| memory.expectations.settle(operator))?;
-    let left = TIMEOUT.saturating_sub(since.elapsed());
+/// The caches do not show all our own writes yet: how long to wait at most, as each change in them asks for another round.
+fn unseen(operator: &Operator, key: &Key, since: Instant) -> Duration {
+    let left = UNSEEN.saturating_sub(since.elapsed());
     if left.is_zero() {
         tracing::warn!(%key, "own writes not seen for five minutes, listing anew");
-        operator.relist();
-        return Some(Duration::from_secs(10));
+        operator.ledger.relist(key);
+        return Duration::from_secs(10);
     }
-    Some(left.min(Duration::from_secs(5)))
+    left.min(Duration::from_secs(5))
 }
 
 /// The nodes of pods that are out of service; of all pods if they are to be spread.
-fn nodes(operator: &Operator, set: &CloneSet, pods: &[Arc<Pod>]) -> Nodes {
+fn nodes(operator: &Operator, looking: &Looking<'_>, set: &CloneSet, pods: &[Arc<Pod>]) -> Nodes {
     let spread = !topology(set).is_empty();
     let out = pods.iter().filter(|pod| {
         spread
@@ -137,36 +149,34 @@ fn nodes(operator: &Operator, set: &CloneSet, pods: &[Arc<Pod>]) -> Nodes {
                 .condition(names::INPLACE_READY)
                 .is_some_and(|gate| gate.status == "False")
     });
+    let known = looking.at(&operator.nodes);
     let node = |pod: &Arc<Pod>| {
         let name = pod.spec.node_name.as_ref()?;
-        let key = Key {
-            namespace: "".into(),
-            name: name.as_str().into(),
-        };
-        Some((name.to_string(), operator.nodes.get(&key)?))
+        let node = known.get(&Key::new("", name.shared()))?;
+        Some((name.to_string(), node.to_tell()))
     };
     out.filter_map(node).collect()
 }
 
 /// What the proxies of all Ready nodes do, and for which Services of the namespace. Nothing where no agent reports.
-fn traffic(operator: &Operator, key: &Key) -> Traffic {
-    let reports = operator.traffic.group("");
+fn traffic(operator: &Operator, looking: &Looking<'_>, key: &Key) -> Traffic {
+    let reports = looking.at(&operator.traffic).all();
     if reports.is_empty() {
         return Traffic::default();
     }
     let name = |meta: &ObjectMeta| meta.name.clone().unwrap_or_default();
     let mut reports: BTreeMap<_, _> = reports
-        .into_iter()
-        .map(|report| (name(&report.metadata), report))
+        .iter()
+        .map(|report| (name(&report.metadata), report.clone()))
         .collect();
-    let nodes = operator.nodes.group("");
+    let nodes = looking.at(&operator.nodes).all();
     let ready = nodes
         .iter()
         .filter(|node| node.status.ready)
         .map(|node| name(&node.metadata));
     Traffic {
         nodes: ready.map(|name| (name.clone(), reports.remove(&name))).collect(),
-        services: operator.services.group(&key.namespace),
+        services: looking.at(&operator.services).group(&key.namespace).to_vec(),
     }
 }
 
@@ -208,13 +218,9 @@ fn until(now: Timestamp, at: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now)).unwrap_or_default() + Duration::from_millis(1)
 }
 
-fn expect(operator: &Operator, key: &Key, expected: Expected) {
-    operator.with_memory(key, |memory| memory.expectations.add(expected));
-}
-
 async fn act(
     operator: &Operator,
-    key: &Key,
+    (key, writing): (&Key, &Writing<'_>),
     set: &CloneSet,
     actions: Vec<Action>,
     status: &mut CloneSetStatus,
@@ -230,7 +236,7 @@ async fn act(
             let outcome = perform(&operator.client, &key.namespace, &action)
                 .instrument(span)
                 .await;
-            if matches!(outcome, Outcome::Refused(_)) {
+            if matches!((&action, &outcome), (Action::CreatePod { .. }, Outcome::Refused(_))) {
                 refused.store(true, Ordering::Relaxed);
             }
             (action, outcome)
@@ -243,10 +249,10 @@ async fn act(
         operator.metrics.wrote(reason(&action), &outcome);
         match outcome {
             Outcome::Done(all) => {
+                for (kind, written) in all {
+                    operator.wrote(writing, kind, written);
+                }
                 operator.with_memory(key, |memory| {
-                    for expected in all {
-                        memory.expectations.add(expected);
-                    }
                     remember(memory, &action, &operator.pods, key);
                     memory.progress.wrote(&action, &operator.metrics);
                 });
@@ -275,8 +281,9 @@ async fn act(
             }
             Outcome::Unknown(why) => {
                 tracing::warn!(%key, reason = reason(&action), why, "write without an answer, listing anew");
-                expect(operator, key, Expected::Unknown);
-                operator.relist();
+                if let Some(kind) = kind(&action) {
+                    operator.wrote(writing, kind, Written::Unknown);
+                }
                 next = Next::Retry;
             }
         }
@@ -285,14 +292,11 @@ async fn act(
 }
 
 /// What only the answer to a write tells.
-fn remember(memory: &mut Memory, action: &Action, pods: &Cache<Pod>, key: &Key) {
+fn remember(memory: &mut Memory, action: &Action, pods: &Cache<Pods>, key: &Key) {
     match action {
         Action::DeletePod { at, .. } => {
-            let name = Key {
-                namespace: key.namespace.clone(),
-                name: at.name.as_str().into(),
-            };
-            let pod = pods.get(&name).filter(|pod| pod.metadata.uid == *at.uid);
+            let name = Key::new(key.namespace.clone(), at.name.as_str());
+            let pod = pods.peek(&name).filter(|pod| pod.metadata.uid == *at.uid);
             let revision = pod.and_then(|pod| pod.labels.get(names::REVISION).map(str::to_owned));
             let gone = (revision.unwrap_or_default(), Instant::now());
             memory.departed.insert(at.uid.clone(), gone);
@@ -317,7 +321,13 @@ fn soon(next: Next) -> Next {
 }
 
 /// Writes the status, unless it was just written and nothing of weight has changed.
-async fn report(operator: &Operator, key: &Key, set: &CloneSet, status: &CloneSetStatus, next: Next) -> Next {
+async fn report(
+    operator: &Operator,
+    (key, writing): (&Key, &Writing<'_>),
+    set: &CloneSet,
+    status: &CloneSetStatus,
+    next: Next,
+) -> Next {
     let written = operator.with_memory(key, |memory| memory.status_written);
     let pause = written
         .map(|at| STATUS_INTERVAL.saturating_sub(at.elapsed()))
@@ -334,18 +344,15 @@ async fn report(operator: &Operator, key: &Key, set: &CloneSet, status: &CloneSe
     operator.metrics.wrote("status", &outcome);
     match outcome {
         Outcome::Done(all) => {
-            operator.with_memory(key, |memory| {
-                for expected in all {
-                    memory.expectations.add(expected);
-                }
-                memory.status_written = Some(Instant::now());
-            });
+            for (kind, written) in all {
+                operator.wrote(writing, kind, written);
+            }
+            operator.with_memory(key, |memory| memory.status_written = Some(Instant::now()));
             next
         }
         Outcome::Unknown(why) => {
             tracing::warn!(%key, why, "status write without an answer, listing anew");
-            expect(operator, key, Expected::Unknown);
-            operator.relist();
+            operator.wrote(writing, Kind::CloneSet, Written::Unknown);
             Next::Retry
         }
         Outcome::Refused(why) => {

@@ -35,7 +35,7 @@ impl Recorder {
     /// Tells of something that happened to a CloneSet.
     pub(crate) fn tell(&self, set: &CloneSet, kind: &str, reason: &str, message: String) {
         let now = Timestamp::now();
-        let seconds = afloat_rollout::state::rfc3339(now);
+        let seconds = afloat_words::time::whole_seconds(now);
         let namespace = set.metadata.namespace.clone().unwrap_or_default();
         let name = set.metadata.name.clone().unwrap_or_default();
         // Nanoseconds as client-go does; the random part is for two events in one.

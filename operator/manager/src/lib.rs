@@ -1,18 +1,16 @@
 //! The operator's hands: it watches, asks `afloat-rollout` what to do, and does it.
 //!
-//! One watch per kind fills a cache of trimmed objects ([`observe`]); changes put the name of their workload into a queue
-//! ([`queue`]); a worker plans and acts ([`cloneset`], [`act`]). After its own writes a workload is not planned again
-//! until the caches have seen them ([`expect`]). Nothing is decided here.
+//! One watch per kind fills a cache of what is kept of its objects ([`kept`]); changes put the name of their workload into a
+//! queue; a worker plans and acts ([`cloneset`], [`act`]). What it plans on it gets from a ledger of its own writes, which
+//! shows nothing before the caches have seen them ([`afloat_watching::ledger`]). Nothing is decided here.
 
 mod act;
 mod cloneset;
 mod events;
-mod expect;
+mod kept;
 pub mod lease;
 pub mod metrics;
-mod observe;
 mod progress;
-mod queue;
 pub mod serve;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -20,27 +18,30 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use afloat_api::{CloneSet, NodeTraffic, RolloutReport};
-use afloat_rollout::claim::Claim;
-use afloat_rollout::images::Node;
-use afloat_rollout::launch::Opened;
-use afloat_rollout::pod::{Controller, Pod};
-use afloat_rollout::traffic::Service;
+use afloat_rollout::cloneset::Claim;
+use afloat_rollout::pod::Pod;
+use afloat_rollout::pod::launch::Opened;
+use afloat_watching::feed::Pauses;
+use afloat_watching::{Cache, Ledger, Queue, Urgency, Watchable, Writing, Written};
+use afloat_words::key::Key;
 use jiff::Timestamp;
 use k8s_openapi::Resource as _;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use crate::act::Kind;
 use crate::events::Recorder;
-use crate::expect::Expectations;
+use crate::kept::{
+    Claims, CloneSets, Nodes, Pods, Reports, Revisions, Services, Traffics, cloneset_of, cloneset_owner,
+};
 use crate::lease::LeaderElection;
 use crate::metrics::Metrics;
-use crate::observe::{Cache, Key};
 use crate::progress::Progress;
-use crate::queue::{Queue, Urgency};
 
 /// How the operator runs.
 #[derive(Clone, Debug)]
@@ -114,21 +115,23 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
 /// Everything that the workers share.
 pub(crate) struct Operator {
     pub(crate) client: Client,
-    pub(crate) clonesets: Arc<Cache<CloneSet>>,
-    pub(crate) pods: Arc<Cache<Pod>>,
-    pub(crate) revisions: Arc<Cache<ControllerRevision>>,
-    pub(crate) claims: Arc<Cache<Claim>>,
+    pub(crate) clonesets: Arc<Cache<CloneSets>>,
+    pub(crate) pods: Arc<Cache<Pods>>,
+    pub(crate) revisions: Arc<Cache<Revisions>>,
+    pub(crate) claims: Arc<Cache<Claims>>,
     /// Helps to tell when an update is complete; what it does not know costs time, not safety.
-    pub(crate) nodes: Arc<Cache<Node>>,
+    pub(crate) nodes: Arc<Cache<Nodes>>,
     /// Whose traffic is whose.
-    pub(crate) services: Arc<Cache<Service>>,
+    pub(crate) services: Arc<Cache<Services>>,
     /// What the nodes' proxies do, where agents report it.
-    pub(crate) traffic: Arc<Cache<NodeTraffic>>,
+    pub(crate) traffic: Arc<Cache<Traffics>>,
     /// What became of rollouts, where the cluster has such objects.
-    pub(crate) reports: Arc<Cache<RolloutReport>>,
+    pub(crate) reports: Arc<Cache<Reports>>,
     /// Whether it has.
     pub(crate) keeps_reports: bool,
     pub(crate) queue: Arc<Queue>,
+    /// What each workload's rounds have written and the caches do not show yet.
+    pub(crate) ledger: Ledger,
     /// Workloads that wait for what proxies do.
     observing: Arc<Mutex<BTreeSet<Key>>>,
     /// What is known of each workload beyond what the cluster shows.
@@ -143,8 +146,6 @@ pub(crate) struct Operator {
 /// time or a write that changes nothing, never safety.
 #[derive(Default)]
 pub(crate) struct Memory {
-    /// Own writes that are still to be seen.
-    pub(crate) expectations: Expectations,
     /// When the status was last written.
     pub(crate) status_written: Option<Instant>,
     /// How far pods with a launch priority were let start, by uid.
@@ -174,9 +175,21 @@ impl Operator {
         }
     }
 
+    /// Notes a write that was answered, or that will not be.
+    pub(crate) fn wrote(&self, writing: &Writing<'_>, kind: Kind, written: Written) {
+        match kind {
+            Kind::CloneSet => writing.wrote(&self.clonesets, written),
+            Kind::Pod => writing.wrote(&self.pods, written),
+            Kind::Revision => writing.wrote(&self.revisions, written),
+            Kind::Claim => writing.wrote(&self.claims, written),
+            Kind::Report => writing.wrote(&self.reports, written),
+        }
+    }
+
     /// Forgets a workload that is gone.
     pub(crate) fn forget(&self, key: &Key) {
         self.observe(key, false);
+        self.ledger.forget(key);
         self.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         self.metrics.gone(key);
     }
@@ -188,24 +201,19 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         return Ok(());
     };
     let operator = Arc::new(Operator {
-        clonesets: Arc::new(Cache::new(|_| Some(String::new()))),
-        pods: Arc::new(Cache::new(pod_group)),
-        revisions: Arc::new(Cache::new(|revision: &ControllerRevision| {
-            cloneset_owner(&revision.metadata).map(|owner| owner.uid.clone())
-        })),
-        claims: Arc::new(Cache::new(|claim: &Claim| {
-            cloneset_owner(&claim.metadata).map(|owner| owner.uid.clone())
-        })),
-        nodes: Arc::new(Cache::new(|_| Some(String::new()))),
-        services: Arc::new(Cache::new(|service: &Service| service.metadata.namespace.clone())),
-        traffic: Arc::new(Cache::new(|_| Some(String::new()))),
-        reports: Arc::new(Cache::new(|report: &RolloutReport| {
-            cloneset_owner(&report.metadata).map(|owner| owner.uid.clone())
-        })),
+        clonesets: Cache::new(),
+        pods: Cache::new(),
+        revisions: Cache::new(),
+        claims: Cache::new(),
+        nodes: Cache::new(),
+        services: Cache::new(),
+        traffic: Cache::new(),
+        reports: Cache::new(),
         keeps_reports: abilities.reports,
         observing: Arc::default(),
         client,
-        queue: Arc::new(Queue::default()),
+        queue: Arc::default(),
+        ledger: Ledger::default(),
         memories: Mutex::default(),
         resizes: abilities.resizes,
         recorder,
@@ -215,28 +223,27 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
     let mut tasks = watch(&operator, options.namespace.as_deref(), &shutdown);
     tasks.spawn(events.run(shutdown.clone()));
     let queue = &operator.queue;
-    let mut caches = vec![
-        operator.clonesets.synced(),
-        operator.pods.synced(),
-        operator.revisions.synced(),
-        operator.claims.synced(),
-        operator.services.synced(),
-    ];
-    if abilities.reports {
-        caches.push(operator.reports.synced());
-    }
-    if abilities.traffic {
-        // What the last leader began to observe must not be taken for unobserved.
-        caches.push(operator.traffic.synced());
-    }
-    for mut cache in caches {
-        tokio::select! {
-            result = cache.wait_for(|synced| *synced) => { result.map_err(|_| Error::Ended("watch"))?; }
-            () = shutdown.cancelled() => return Ok(()),
+    let ready = async {
+        operator.clonesets.ready().await;
+        operator.pods.ready().await;
+        operator.revisions.ready().await;
+        operator.claims.ready().await;
+        operator.services.ready().await;
+        if abilities.reports {
+            operator.reports.ready().await;
         }
+        if abilities.traffic {
+            // What the last leader began to observe must not be taken for unobserved.
+            operator.traffic.ready().await;
+        }
+    };
+    tokio::select! {
+        () = ready => {}
+        () = shutdown.cancelled() => return Ok(()),
+        _ = tasks.join_next() => return if shutdown.is_cancelled() { Ok(()) } else { Err(Error::Ended("watch")) },
     }
     operator.metrics.leading();
-    for set in operator.clonesets.group("") {
+    for set in operator.clonesets.peek_all() {
         queue.add(Key::of(&set.metadata), Urgency::Calm);
     }
     let mut workers = JoinSet::new();
@@ -304,45 +311,52 @@ async fn abilities(client: &Client, shutdown: &CancellationToken) -> Option<Abil
 
 /// Follows every kind; changes put the name of their workload into the queue.
 fn watch(operator: &Arc<Operator>, namespace: Option<&str>, shutdown: &CancellationToken) -> JoinSet<()> {
+    let queue = &operator.queue;
+    queue.follow(&operator.clonesets, |set: &CloneSet| [Key::of(&set.metadata)]);
+    queue.follow(&operator.revisions, |revision: &ControllerRevision| {
+        owner(&revision.metadata)
+    });
+    queue.follow(&operator.claims, |claim: &Claim| owner(&claim.metadata));
+    queue.follow(&operator.reports, |report: &RolloutReport| owner(&report.metadata));
+    let sets = operator.clonesets.clone();
+    queue.follow(&operator.pods, move |pod: &Pod| sets_of(pod, &sets));
+    // Who waits for a Service's proxies waits for their reports. A plan that waits for a node's images looks again by itself.
+    let observing = operator.observing.clone();
+    queue.follow(&operator.traffic, move |_: &NodeTraffic| {
+        let observing = observing.lock().unwrap_or_else(PoisonError::into_inner);
+        observing.iter().cloned().collect::<Vec<_>>()
+    });
+
     let client = &operator.client;
     let mut tasks = JoinSet::new();
-    let queue = operator.queue.clone();
-    let on_set = move |set: &CloneSet, urgency| queue.add(Key::of(&set.metadata), urgency);
-    let api = scoped(client, namespace);
-    tasks.spawn(operator.clonesets.clone().run(api, on_set, shutdown.clone()));
-    let queue = operator.queue.clone();
-    let on_revision = move |revision: &ControllerRevision, urgency| child_changed(&revision.metadata, urgency, &queue);
-    let api = scoped(client, namespace);
-    tasks.spawn(operator.revisions.clone().run(api, on_revision, shutdown.clone()));
-    let queue = operator.queue.clone();
-    let on_claim = move |claim: &Claim, urgency| child_changed(&claim.metadata, urgency, &queue);
-    let api = scoped(client, namespace);
-    tasks.spawn(operator.claims.clone().run(api, on_claim, shutdown.clone()));
-    let (queue, sets) = (operator.queue.clone(), operator.clonesets.clone());
-    let on_pod = move |pod: &Pod, urgency| pod_changed(pod, urgency, &sets, &queue);
-    let api = scoped(client, namespace);
-    tasks.spawn(operator.pods.clone().run(api, on_pod, shutdown.clone()));
-    // A plan that waits for a node's list of images looks again by itself.
-    let nodes = operator.nodes.clone();
-    tasks.spawn(nodes.run(Api::all(client.clone()), |_, _| (), shutdown.clone()));
-    // Who waits for a Service's proxies waits for their reports.
-    let services = operator.services.clone();
-    tasks.spawn(services.run(scoped(client, namespace), |_, _| (), shutdown.clone()));
-    let (queue, observing) = (operator.queue.clone(), operator.observing.clone());
-    let on_traffic = move |_: &NodeTraffic, urgency: Urgency| {
-        for key in observing.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            queue.add(key.clone(), urgency);
-        }
+    let mut feed = Feeding {
+        tasks: &mut tasks,
+        shutdown,
     };
+    feed.feed(&operator.clonesets, scoped(client, namespace));
+    feed.feed(&operator.revisions, scoped(client, namespace));
+    feed.feed(&operator.claims, scoped(client, namespace));
+    feed.feed(&operator.pods, scoped(client, namespace));
+    feed.feed(&operator.nodes, Api::all(client.clone()));
+    feed.feed(&operator.services, scoped(client, namespace));
     if operator.keeps_reports {
-        let queue = operator.queue.clone();
-        let on_report = move |report: &RolloutReport, urgency| child_changed(&report.metadata, urgency, &queue);
-        let reports = operator.reports.clone();
-        tasks.spawn(reports.run(scoped(client, namespace), on_report, shutdown.clone()));
+        feed.feed(&operator.reports, scoped(client, namespace));
     }
-    let traffic = operator.traffic.clone();
-    tasks.spawn(traffic.run(Api::all(client.clone()), on_traffic, shutdown.clone()));
+    feed.feed(&operator.traffic, Api::all(client.clone()));
     tasks
+}
+
+struct Feeding<'a> {
+    tasks: &'a mut JoinSet<()>,
+    shutdown: &'a CancellationToken,
+}
+
+impl Feeding<'_> {
+    fn feed<K: Watchable>(&mut self, cache: &Arc<Cache<K>>, api: Api<K::Wire>) {
+        let config = watcher::Config::default();
+        let feed = cache.clone().feed(api, config, Pauses::Patient, self.shutdown.clone());
+        self.tasks.spawn(feed);
+    }
 }
 
 fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
@@ -368,7 +382,7 @@ async fn work(operator: Arc<Operator>, shutdown: CancellationToken) {
         operator.metrics.reconciled(
             started.elapsed(),
             matches!(outcome, cloneset::Next::Retry),
-            operator.queue.len(),
+            operator.queue.waiting(),
         );
         match outcome {
             cloneset::Next::Wait => operator.queue.done(&key, None, rest),
@@ -378,69 +392,27 @@ async fn work(operator: Arc<Operator>, shutdown: CancellationToken) {
     }
 }
 
-/// The owner reference of a CloneSet, of either API version.
-pub(crate) fn cloneset_owner(
-    meta: &ObjectMeta,
-) -> Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference> {
-    let owners = meta.owner_references.iter().flatten();
-    owners
-        .filter(|owner| owner.controller == Some(true))
-        .find(|owner| is_cloneset(&owner.kind, &owner.api_version))
+/// The CloneSet that controls an object.
+fn owner(meta: &ObjectMeta) -> Option<Key> {
+    let owner = cloneset_owner(meta)?;
+    Some(Key::new(
+        meta.namespace.as_deref().unwrap_or_default(),
+        owner.name.as_str(),
+    ))
 }
 
-fn is_cloneset(kind: &str, api_version: &str) -> bool {
-    kind == "CloneSet" && api_version.split('/').next() == Some(afloat_api::GROUP)
-}
-
-/// The CloneSet that controls a pod.
-fn cloneset_of(pod: &Pod) -> Option<&Controller> {
-    let owner = pod.controller.as_ref();
-    owner.filter(|owner| is_cloneset(&owner.kind, &owner.api_version))
-}
-
-/// Pods of other controllers are not kept at all; orphans are kept by namespace.
-fn pod_group(pod: &Pod) -> Option<String> {
-    match (cloneset_of(pod), &pod.controller) {
-        (Some(owner), _) => Some(owner.uid.to_string()),
-        (None, None) => Some(orphans(&pod.metadata.namespace)),
-        (None, Some(_)) => None,
-    }
-}
-
-/// Name of the group of a namespace's orphans; no uid contains a slash.
-pub(crate) fn orphans(namespace: &str) -> String {
-    format!("orphans/{namespace}")
-}
-
-fn child_changed(meta: &ObjectMeta, urgency: Urgency, queue: &Queue) {
-    if let Some(owner) = cloneset_owner(meta) {
-        queue.add(
-            Key {
-                namespace: meta.namespace.as_deref().unwrap_or_default().into(),
-                name: owner.name.as_str().into(),
-            },
-            urgency,
-        );
-    }
-}
-
-fn pod_changed(pod: &Pod, urgency: Urgency, sets: &Cache<CloneSet>, queue: &Queue) {
-    let namespace = pod.metadata.namespace.as_str();
+/// The CloneSet that controls a pod; of an orphan, those that may adopt it.
+fn sets_of(pod: &Pod, sets: &Cache<CloneSets>) -> Vec<Key> {
+    let namespace = &pod.metadata.namespace;
     if let Some(owner) = cloneset_of(pod) {
-        queue.add(
-            Key {
-                namespace: namespace.into(),
-                name: owner.name.as_str().into(),
-            },
-            urgency,
-        );
-    } else if pod.controller.is_none() {
-        for set in sets.group("") {
-            if set.metadata.namespace.as_deref() == Some(namespace) && set.selects(&pod.labels) {
-                queue.add(Key::of(&set.metadata), urgency);
-            }
-        }
+        return vec![Key::new(namespace.shared(), owner.name.shared())];
     }
+    if pod.controller.is_some() {
+        return Vec::new();
+    }
+    let sets = sets.peek_all().into_iter();
+    let may = sets.filter(|set| set.metadata.namespace.as_deref() == Some(namespace) && set.selects(&pod.labels));
+    may.map(|set| Key::of(&set.metadata)).collect()
 }
 
 /// A workload rests that many times as long as its planning took: the cost of planning grows with its pods, and so do the

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use afloat_rollout::cloneset::Phases;
+use afloat_rollout::workload::plan::tally::Phases;
+use afloat_words::key::Key;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -13,7 +14,6 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::act::Outcome;
-use crate::observe::Key;
 
 /// Counters and histograms; clones share them.
 #[derive(Clone, Debug)]

@@ -9,9 +9,9 @@ use std::time::Instant;
 use afloat_api::CloneSet;
 use afloat_rollout::action::Action;
 use afloat_rollout::cloneset::{Observed, Plan, plan};
-use afloat_rollout::images::Nodes;
-use afloat_rollout::launch::Opened;
 use afloat_rollout::pod::Pod;
+use afloat_rollout::pod::images::Nodes;
+use afloat_rollout::pod::launch::Opened;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Value, json};
@@ -49,7 +49,7 @@ fn plan_of(scene: &Scene) -> Plan {
         drained: &BTreeMap::new(),
         nodes: &Nodes::new(),
         opened: &Opened::new(),
-        traffic: &afloat_rollout::traffic::Traffic::default(),
+        traffic: &afloat_rollout::workload::traffic::Traffic::default(),
         resizes: true,
         recorded: None,
     })

@@ -1,29 +1,14 @@
 //! What a plan asks for. Every write names the version of the object that it was decided on, so that a decision on an
-//! old view fails with a conflict instead of taking effect.
+//! old view fails with a conflict instead of taking effect. What is changed has a type ([`patch`]); it becomes JSON where
+//! it is sent.
 
+use afloat_api::RolloutReport;
 use serde_json::Value;
 
-/// An object at the version that was looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct At {
-    /// Name within the namespace of the workload.
-    pub name: String,
-    /// Guards against a namesake.
-    pub uid: String,
-    /// Guards against anything seen too late.
-    pub resource_version: String,
-}
+pub mod patch;
 
-impl At {
-    /// From metadata.
-    pub fn of(meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> Self {
-        Self {
-            name: meta.name.clone().unwrap_or_default(),
-            uid: meta.uid.clone().unwrap_or_default(),
-            resource_version: meta.resource_version.clone().unwrap_or_default(),
-        }
-    }
-}
+pub use patch::At;
+use patch::{ClaimPatch, PodPatch, ReportPatch, RevisionNumber, SetPatch};
 
 /// Why a pod is written: for events and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,7 +69,7 @@ pub enum Action {
         /// Which.
         at: At,
         /// Its new number.
-        number: i64,
+        number: RevisionNumber,
     },
     /// Delete a revision that no pod uses.
     DeleteRevision {
@@ -110,66 +95,73 @@ pub enum Action {
         /// The object, with its name.
         body: Value,
     },
-    /// Strategic merge patch of a claim; the patch carries the preconditions.
+    /// Strategic merge patch of a claim.
     PatchClaim {
         /// Which.
         at: At,
-        /// The patch.
-        patch: Value,
+        /// What changes.
+        patch: ClaimPatch,
     },
     /// Delete a claim that no pod has.
     DeleteClaim {
         /// Which.
         at: At,
     },
-    /// Merge patch of the workload itself; the patch carries the preconditions.
+    /// Merge patch of the workload itself.
     PatchSet {
         /// Which.
         at: At,
-        /// The patch.
-        patch: Value,
+        /// What changes.
+        patch: SetPatch,
     },
-    /// Strategic merge patch of a pod; the patch carries the preconditions.
+    /// Strategic merge patch of a pod.
     PatchPod {
         /// Which.
         at: At,
-        /// The patch.
-        patch: Value,
+        /// What changes.
+        patch: PodPatch,
         /// Why.
         why: Why,
     },
-    /// Strategic merge patch of a pod's `resize` subresource; the patch carries the preconditions.
+    /// Strategic merge patch of a pod's `resize` subresource.
     ResizePod {
         /// Which.
         at: At,
-        /// The patch.
-        patch: Value,
+        /// What changes.
+        patch: PodPatch,
     },
-    /// Let the containers of a pod that have this launch priority start: add the data of `body`, a ConfigMap that the
-    /// pod owns, creating it if it is not there. It may be done twice.
+    /// Let the containers of a pod that have this launch priority start: add one key to a ConfigMap that the pod owns,
+    /// creating it if it is not there. It may be done twice.
     OpenBarrier {
-        /// The ConfigMap with the one key to add.
-        body: Value,
-        /// Of the pod.
+        /// Name of the pod.
+        pod: String,
+        /// Its namespace.
+        namespace: String,
+        /// Its UID.
         uid: String,
         /// The priority.
         priority: i32,
     },
-    /// Strategic merge patch of a pod's status; the patch carries the preconditions.
+    /// Strategic merge patch of a pod's status.
     PatchPodStatus {
         /// Which.
         at: At,
-        /// The patch.
-        patch: Value,
+        /// What changes.
+        patch: PodPatch,
         /// Why.
         why: Why,
     },
-    /// Create a RolloutReport, or merge into the one that is there.
-    WriteReport {
-        /// Which, if it is there.
-        at: Option<At>,
-        /// The object, or the patch, which carries the preconditions.
-        body: Value,
+    /// Create a RolloutReport.
+    CreateReport {
+        /// The object.
+        report: Box<RolloutReport>,
+    },
+    /// Merge patch of a RolloutReport.
+    PatchReport {
+        /// Which.
+        at: At,
+        /// What changes.
+        patch: ReportPatch,
     },
     /// Delete a RolloutReport.
     DeleteReport {

@@ -1,9 +1,10 @@
 //! Texts of thousands of pods, which mostly say the same: names, images, conditions, labels, annotations. Each is kept once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use afloat_api::Texts;
+use afloat_words::texts::Pool;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Labels or annotations, in order of their keys.
@@ -138,29 +139,6 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
-/// Texts that were seen, so that the next object with the same one need not have its own.
-#[derive(Debug, Default)]
-pub struct Pool {
-    texts: BTreeSet<Arc<str>>,
-    /// Number of texts at which those that nobody else has are thrown away.
-    full: usize,
-}
-
-impl Pool {
-    /// The pool's copy of a text.
-    pub fn share(&mut self, text: &Arc<str>) -> Arc<str> {
-        if let Some(known) = self.texts.get(text) {
-            return known.clone();
-        }
-        if self.texts.len() >= self.full {
-            self.texts.retain(|text| Arc::strong_count(text) > 1);
-            self.full = (2 * self.texts.len()).max(1024);
-        }
-        self.texts.insert(text.clone());
-        text.clone()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,20 +158,13 @@ mod tests {
     }
 
     #[test]
-    fn equal_texts_are_one_and_unused_ones_go() {
+    fn equal_texts_are_one() {
         let mut pool = Pool::default();
         let mut pods: Vec<Entries> = (0..3000)
             .map(|n| entries(&[("app", "web"), ("id", &n.to_string())]))
             .collect();
         pods.iter_mut().for_each(|pod| pod.share(&mut pool));
         assert!(Arc::ptr_eq(&pods[0].0[0].1, &pods[2999].0[0].1));
-        pods.truncate(1);
-        let mut others: Vec<Entries> = (0..9000).map(|n| entries(&[("other", &n.to_string())])).collect();
-        for other in &mut others {
-            other.share(&mut pool);
-            *other = Entries::default();
-        }
-        assert!(pool.texts.len() < 4096, "{}", pool.texts.len());
         assert_eq!(pods[0].get("app"), Some("web"));
     }
 }

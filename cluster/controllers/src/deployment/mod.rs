@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::Error;
-use crate::objects::{Deployment, DeploymentStatus, LAST_APPLIED, ReplicaSet, controller_of, scaled};
+use crate::objects::{Deployment, DeploymentStatus, LAST_APPLIED, ReplicaSet, Round, controller_of, scaled};
 use crate::selector::Labels;
 
 pub(crate) use drive::run;
@@ -98,8 +98,13 @@ impl Limits {
         }
         let quarter = k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::String("25%".into());
         let rolling = deployment.spec.strategy.rolling_update.clone().unwrap_or_default();
-        let surge = scaled(rolling.max_surge.as_ref().unwrap_or(&quarter), replicas, true).max(0);
-        let mut unavailable = scaled(rolling.max_unavailable.as_ref().unwrap_or(&quarter), replicas, false).max(0);
+        let surge = scaled(rolling.max_surge.as_ref().unwrap_or(&quarter), replicas, Round::Up).max(0);
+        let mut unavailable = scaled(
+            rolling.max_unavailable.as_ref().unwrap_or(&quarter),
+            replicas,
+            Round::Down,
+        )
+        .max(0);
         if surge == 0 && unavailable == 0 {
             unavailable = 1;
         }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use afloat_words::owner::is_owned_by;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -209,12 +210,7 @@ fn labels(service: &ServiceView) -> BTreeMap<String, String> {
 }
 
 fn owned(slice: &EndpointSlice, service: &ServiceView) -> bool {
-    slice
-        .metadata
-        .owner_references
-        .iter()
-        .flatten()
-        .any(|owner| owner.uid == service.uid)
+    is_owned_by(&slice.metadata, &service.uid)
 }
 
 /// The endpoint of a pod; None for one without address or whose containers have ended for good.

@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::objects::{Node, Pod, Taint, controller_of};
-use crate::pod::Requests;
-use crate::quantity;
+use crate::pod::{Requests, milli, whole};
 
 use super::volumes::Storage;
 
@@ -137,14 +136,11 @@ impl Cluster {
         state.most_pods = 110;
         for (name, text) in resources {
             match name.as_str() {
-                "cpu" => state.allocatable.cpu = quantity::milli(text).unwrap_or(0),
-                "memory" => state.allocatable.memory = quantity::units(text).unwrap_or(0),
-                "pods" => state.most_pods = quantity::units(text).unwrap_or(0),
+                "cpu" => state.allocatable.cpu = milli(text),
+                "memory" => state.allocatable.memory = whole(text),
+                "pods" => state.most_pods = whole(text),
                 _ => {
-                    state
-                        .allocatable
-                        .other
-                        .insert(name.clone(), quantity::milli(text).unwrap_or(0));
+                    state.allocatable.other.insert(name.clone(), milli(text));
                 }
             }
         }

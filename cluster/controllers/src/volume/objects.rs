@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use afloat_words::quantity::Quantity;
 use k8s_openapi::api::core::v1::NodeSelector;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
@@ -10,7 +11,6 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::objects::{Key, Kind, partial_kind};
-use crate::quantity;
 
 /// Who makes the cluster's own volumes.
 pub(crate) const PROVISIONER: &str = "afloat.dev/local";
@@ -231,9 +231,6 @@ pub(crate) fn annotation<'a>(meta: &'a ObjectMeta, name: &str) -> Option<&'a str
 }
 
 fn bytes(quantity: Option<&Value>) -> i64 {
-    match quantity {
-        Some(Value::String(text)) => quantity::units(text).unwrap_or(0),
-        Some(Value::Number(number)) => quantity::units(&number.to_string()).unwrap_or(0),
-        _ => 0,
-    }
+    let amount = quantity.and_then(|written| Quantity::of_json(written).ok());
+    amount.map_or(0, Quantity::value)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use afloat_words::key::Key;
 use hickory_proto::op::{Edns, Message, Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
 use serde_json::{Value, json};
@@ -13,7 +14,7 @@ use crate::zone::{Change, Zone};
 fn service(name: &str, spec: Value) -> Change {
     let object =
         serde_json::from_value(json!({"metadata": {"namespace": "shop", "name": name}, "spec": spec})).unwrap();
-    Change::Service(view::key(&object), view::service(&object))
+    Change::Service(Key::new("shop", name), view::service(&object))
 }
 
 fn slice(service: &str, ports: Value, endpoints: Value) -> Change {
@@ -22,7 +23,7 @@ fn slice(service: &str, ports: Value, endpoints: Value) -> Change {
         "addressType": "IPv4", "ports": ports, "endpoints": endpoints,
     }))
     .unwrap();
-    Change::Slice(view::key(&object), view::slice(&object))
+    Change::Slice(Key::new("shop", format!("{service}-x")), view::slice(&object))
 }
 
 fn zone() -> Zone {
@@ -155,9 +156,9 @@ fn what_is_gone_has_no_name_any_more() {
     let mut zone = zone();
     zone.see(slice("db", json!([]), json!([{"addresses": ["10.244.9.9"]}])));
     assert_eq!(ask(&zone, "db.shop.svc.cluster.local.", RecordType::A), "10.244.9.9");
-    zone.see(Change::Slice(("shop".into(), "db-x".into()), None));
+    zone.see(Change::Slice(Key::new("shop", "db-x"), None));
     assert_eq!(ask(&zone, "db.shop.svc.cluster.local.", RecordType::A), "nxdomain");
-    zone.see(Change::Service(("shop".into(), "web".into()), None));
+    zone.see(Change::Service(Key::new("shop", "web"), None));
     assert_eq!(ask(&zone, "web.shop.svc.cluster.local.", RecordType::A), "nxdomain");
 }
 

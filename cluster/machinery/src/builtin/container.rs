@@ -1,5 +1,6 @@
 //! Defaults of containers.
 
+use afloat_words::image::ImageName;
 use serde_json::{Map, Value, json};
 
 use super::{each, probe, set, set_text, text};
@@ -29,13 +30,10 @@ pub(super) fn default_container(container: &mut Map<String, Value>) {
 
 /// `Always` for the tag `latest` and for no tag, else `IfNotPresent`; a digest counts as a tag.
 fn default_pull_policy(image: &str) -> &'static str {
-    if image.contains('@') {
-        return "IfNotPresent";
-    }
-    let name = image.rsplit('/').next().unwrap_or(image);
-    match name.rsplit_once(':') {
-        None | Some((_, "latest")) => "Always",
-        Some(_) => "IfNotPresent",
+    if ImageName::of(image).is_latest() {
+        "Always"
+    } else {
+        "IfNotPresent"
     }
 }
 

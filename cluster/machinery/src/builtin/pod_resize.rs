@@ -2,6 +2,7 @@
 //!
 //! As since 1.34 a memory limit may shrink without a restart; the node then waits until the container uses less.
 
+use afloat_words::quantity::Quantity;
 use serde_json::{Map, Value, json};
 
 use super::pod::qos_class;
@@ -9,7 +10,6 @@ use super::resources::RESIZABLE;
 use super::{list, text};
 use crate::FieldError;
 use crate::field::{child, forbidden, index, invalid};
-use crate::quantity;
 
 const LISTS: [&str; 2] = ["containers", "initContainers"];
 
@@ -174,7 +174,7 @@ fn semantic(container: &Value, resized: bool) -> Value {
             .into_iter()
             .filter(|(name, _)| !(resized && RESIZABLE.contains(&name.as_str())))
             .map(|(name, amount)| {
-                let value = quantity::nano(&amount).map_or(amount, |n| n.to_string().into());
+                let value = Quantity::of_json(&amount).map_or(amount, |q| q.nano().to_string().into());
                 (name, value)
             })
             .collect::<Map<_, _>>();

@@ -1,11 +1,11 @@
 //! Requests and limits of containers.
 
+use afloat_words::quantity::Quantity;
 use serde_json::{Map, Value, json};
 
 use super::{each, list, set, text};
 use crate::FieldError;
 use crate::field::{child, duplicate, index, invalid, not_supported, required};
-use crate::quantity;
 
 /// A limit without a request is the request as well.
 pub(super) fn requests_from_limits(container: &mut Map<String, Value>) {
@@ -73,7 +73,7 @@ pub(super) fn check_resize_policy(container: &Value, path: &str, never: bool, er
 pub(super) fn has_compute(container: &Value, which: &str) -> bool {
     RESIZABLE
         .iter()
-        .any(|name| amount(container, which, name).is_some_and(|n| n > 0))
+        .any(|name| amount(container, which, name).is_some_and(|q| q.nano() > 0))
 }
 
 /// Whether cpu and memory have limits that equal the requests.
@@ -81,12 +81,12 @@ pub(super) fn is_guaranteed(container: &Value) -> bool {
     RESIZABLE.iter().all(|name| {
         let limit = amount(container, "limits", name);
         let request = amount(container, "requests", name).or(limit);
-        limit.is_some_and(|n| n > 0) && limit == request
+        limit.is_some_and(|q| q.nano() > 0) && limit == request
     })
 }
 
-fn amount(container: &Value, which: &str, name: &str) -> Option<i128> {
-    quantity::nano(crate::get(container, &["resources", which, name])?)
+fn amount(container: &Value, which: &str, name: &str) -> Option<Quantity> {
+    Quantity::of_json(crate::get(container, &["resources", which, name])?).ok()
 }
 
 /// Checks the `resources` of a container.
@@ -98,25 +98,23 @@ pub(super) fn check(resources: Option<&Value>, path: &str, errors: &mut Vec<Fiel
         };
         for (name, amount) in amounts {
             let field = index(child(path, which).as_str(), name);
-            match quantity::nano(amount) {
-                None => errors.push(invalid(field, amount.clone(), NOT_A_QUANTITY)),
-                Some(n) if n < 0 => errors.push(invalid(field, amount.clone(), "must be greater than or equal to 0")),
-                Some(n) if which == "requests" => {
+            match Quantity::of_json(amount) {
+                Err(why) => errors.push(invalid(field, amount.clone(), &why.to_string())),
+                Ok(asked) if asked.nano() < 0 => {
+                    errors.push(invalid(field, amount.clone(), "must be greater than or equal to 0"))
+                }
+                Ok(asked) if which == "requests" => {
                     let limit = crate::get(resources, &["limits", name]);
-                    if let Some((limit, text)) = limit.and_then(|l| Some((quantity::nano(l)?, l)))
-                        && n > limit
+                    if let Some((limit, text)) = limit.and_then(|l| Some((Quantity::of_json(l).ok()?, l)))
+                        && asked > limit
                     {
                         let limit = text.as_str().map_or_else(|| text.to_string(), str::to_owned);
                         let detail = format!("must be less than or equal to {name} limit of {limit}");
                         errors.push(invalid(child(path, "requests"), amount.clone(), &detail));
                     }
                 }
-                Some(_) => {}
+                Ok(_) => {}
             }
         }
     }
 }
-
-/// Kubernetes' text for something that is no quantity.
-const NOT_A_QUANTITY: &str =
-    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";

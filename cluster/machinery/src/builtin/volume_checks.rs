@@ -1,12 +1,12 @@
 //! Claims, volumes and classes: what is refused.
 
+use afloat_words::quantity::Quantity;
 use serde_json::Value;
 
 use super::{list, text};
 use crate::FieldError;
 use crate::field::{child, forbidden, invalid, not_supported, required};
 use crate::kinds::Resource;
-use crate::quantity;
 
 const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 const VOLUME_MODES: [&str; 2] = ["Block", "Filesystem"];
@@ -66,10 +66,10 @@ fn storage(quantity: Option<&Value>, path: String, errors: &mut Vec<FieldError>)
     let Some(written) = quantity.filter(|value| !value.is_null()) else {
         return errors.push(required(path, ""));
     };
-    match quantity::nano(written) {
-        Some(amount) if amount > 0 => {}
-        Some(_) => errors.push(invalid(path, written.clone(), "must be greater than zero")),
-        None => errors.push(invalid(path, written.clone(), "must be a quantity, as in 500Mi or 2Gi")),
+    match Quantity::of_json(written) {
+        Ok(amount) if amount.nano() > 0 => {}
+        Ok(_) => errors.push(invalid(path, written.clone(), "must be greater than zero")),
+        Err(_) => errors.push(invalid(path, written.clone(), "must be a quantity, as in 500Mi or 2Gi")),
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use afloat_words::owner::is_owned_by;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 
 use super::spec;
@@ -44,9 +45,8 @@ impl Place {
 pub(crate) fn bound_volume(pod: &Pod, name: &str, claim: Option<&PersistentVolumeClaim>) -> Result<String, String> {
     let claim = claim.ok_or_else(|| format!("persistentvolumeclaim \"{name}\" not found"))?;
     let owned_elsewhere = || {
-        let owners = claim.metadata.owner_references.as_deref().unwrap_or_default();
         let ephemeral = spec::ephemeral_claims(pod).any(|own| own == name);
-        ephemeral && !owners.iter().any(|owner| owner.uid == spec::uid(pod))
+        ephemeral && !is_owned_by(&claim.metadata, spec::uid(pod))
     };
     if owned_elsewhere() {
         return Err(format!(

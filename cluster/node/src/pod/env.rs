@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use afloat_words::quantity::Quantity;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Container, EnvVar, EnvVarSource, ObjectFieldSelector, Pod, ResourceFieldSelector, Secret,
 };
 
 use super::spec;
-use crate::quantity;
 
 /// API objects and facts that containers' environments and volumes are filled from.
 #[derive(Clone, Debug, Default)]
@@ -266,15 +266,15 @@ pub(crate) fn resource(
         "requests" => from(resources.and_then(|r| r.requests.as_ref())).or(limits),
         _ => return Err(bad()),
     };
-    let divisor = reference
-        .divisor
-        .as_ref()
-        .map(|q| q.0.as_str())
-        .filter(|d| *d != "0")
-        .unwrap_or("1");
-    let number = |text: &str| quantity::parse(text).ok_or_else(|| format!("cannot read the quantity {text:?}"));
-    let value = found.map_or(Ok(0.0), |text| number(&text))? / number(divisor)?;
-    Ok(format!("{}", value.ceil()))
+    let divisor = reference.divisor.as_ref().map_or("1", |q| q.0.as_str());
+    let read = |text: &str| -> Result<Quantity, String> {
+        text.parse()
+            .map_err(|error| format!("cannot read the quantity {text:?}: {error}"))
+    };
+    let value = read(found.as_deref().unwrap_or("0"))?;
+    // No divisor is written as 0, and is 1 (the API server's default, and the kubelet's).
+    let divided = value.divided_by(read(divisor)?);
+    Ok(divided.unwrap_or_else(|| value.value()).to_string())
 }
 
 #[cfg(test)]
@@ -330,6 +330,40 @@ mod tests {
         .unwrap();
         let text: Vec<_> = set.iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(text, ["P_k=v", "A=a", "B=ab v", "IP=10.0.0.7", "L=web", "CPU=1500"]);
+    }
+
+    #[test]
+    fn resources_are_divided_exactly() {
+        for (limits, resource, divisor, shown) in [
+            // In floating point both were one more.
+            (serde_json::json!({"cpu": "9m"}), "limits.cpu", "1m", "9"),
+            (serde_json::json!({"cpu": "2010m"}), "limits.cpu", "1m", "2010"),
+            (serde_json::json!({"cpu": "2010m"}), "limits.cpu", "0", "3"),
+            (serde_json::json!({"cpu": "100u"}), "requests.cpu", "1m", "1"),
+            (serde_json::json!({"memory": "64Mi"}), "limits.memory", "1Mi", "64"),
+            (serde_json::json!({"memory": "64Mi"}), "limits.memory", "1M", "68"),
+            (
+                serde_json::json!({"memory": "1.5Gi"}),
+                "requests.memory",
+                "1",
+                "1610612736",
+            ),
+            (serde_json::json!({"cpu": "1"}), "limits.memory", "1", "0"),
+        ] {
+            let from = serde_json::json!({"resource": resource, "divisor": divisor});
+            let container = serde_json::json!({"name": "c", "resources": {"limits": limits},
+                "env": [{"name": "N", "valueFrom": {"resourceFieldRef": from}}]});
+            let set = case(container, &Sources::default()).unwrap();
+            assert_eq!(
+                set,
+                [("N".to_owned(), shown.to_owned())],
+                "{resource} of {limits} by {divisor}"
+            );
+        }
+        let bad = serde_json::json!({"name": "c", "resources": {"limits": {"cpu": "much"}},
+            "env": [{"name": "N", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}]});
+        let error = case(bad, &Sources::default()).unwrap_err();
+        assert!(error.contains("cannot read the quantity \"much\""), "{error}");
     }
 
     #[test]

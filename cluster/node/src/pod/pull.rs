@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use afloat_runtime::Image;
+use afloat_words::image::ImageName;
 use k8s_openapi::api::core::v1::Container;
 
 use super::resolve::normalised;
@@ -26,7 +27,7 @@ pub(crate) fn need(container: &Container, found: Option<&Image>) -> Need {
     let reference = spec::image(container);
     let name = normalised(reference);
     // The API server's default, should it be missing.
-    let default = if name.ends_with(":latest") {
+    let default = if ImageName::of(reference).is_latest() {
         "Always"
     } else {
         "IfNotPresent"

@@ -3,6 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use afloat_runtime::{Image, Mount};
+use afloat_words::image::ImageName;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::env::expand;
@@ -248,23 +249,7 @@ pub(crate) fn stop_signal(container: &Container, image: &Image) -> String {
 
 /// A reference as runtimes write it: registry, path and tag complete (`web` → `docker.io/library/web:latest`).
 pub(crate) fn normalised(reference: &str) -> String {
-    let (name, digest) = match reference.split_once('@') {
-        Some((name, digest)) => (name, Some(digest)),
-        None => (reference, None),
-    };
-    let (path, tag) = match name.rsplit_once(':') {
-        Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
-        _ => (name, None),
-    };
-    let full = match path.split_once('/') {
-        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => path.to_owned(),
-        Some(_) => format!("docker.io/{path}"),
-        None => format!("docker.io/library/{path}"),
-    };
-    match (digest, tag) {
-        (Some(digest), _) => format!("{full}@{digest}"),
-        (None, tag) => format!("{full}:{}", tag.unwrap_or("latest")),
-    }
+    ImageName::of(reference).meaning().to_string()
 }
 
 /// What `status.containerStatuses[].image` says: the spec's reference as the runtime names it. Where several tags point
@@ -280,20 +265,6 @@ pub(crate) fn status_image(reference: &str, image: &Image) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_completed_as_runtimes_do() {
-        for (reference, expected) in [
-            ("web", "docker.io/library/web:latest"),
-            ("web:v1", "docker.io/library/web:v1"),
-            ("me/web:v1", "docker.io/me/web:v1"),
-            ("localhost:5000/web", "localhost:5000/web:latest"),
-            ("quay.io/a/b@sha256:00", "quay.io/a/b@sha256:00"),
-            ("web:v1@sha256:00", "docker.io/library/web@sha256:00"),
-        ] {
-            assert_eq!(normalised(reference), expected);
-        }
-    }
 
     #[test]
     fn mounts_say_what_of_which_volume_and_how() {

@@ -1,10 +1,9 @@
 //! What a container may use, from its requests and limits, as the kubelet turns them into the kernel's numbers. Pure.
 
 use afloat_runtime::{CPU_PERIOD_US, Resources};
+use afloat_words::quantity;
 use k8s_openapi::api::core::v1::{Container, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-
-use crate::quantity;
 
 /// A CPU in the kernel's weights, and the least there is.
 const SHARES_PER_CPU: u64 = 1024;
@@ -22,7 +21,7 @@ pub(crate) fn limits(container: &Container) -> Resources {
     let cpu_limit = limit("cpu").and_then(milli);
     let cpu_request = requests.and_then(|map| map.get("cpu")).and_then(milli).or(cpu_limit);
     Resources {
-        memory_limit_bytes: limit("memory").and_then(|q| number(q, 1.0)).filter(|bytes| *bytes > 0),
+        memory_limit_bytes: limit("memory").and_then(bytes).filter(|bytes| *bytes > 0),
         cpu_shares: cpu_request.map(|milli| (milli.saturating_mul(SHARES_PER_CPU) / 1000).max(SHARES_MIN)),
         cpu_quota_us: cpu_limit
             .filter(|milli| *milli > 0)
@@ -40,21 +39,23 @@ pub(crate) fn requests(of: &ResourceRequirements) -> (u64, u64) {
     };
     (
         request("cpu").and_then(milli).unwrap_or(0),
-        request("memory").and_then(|q| number(q, 1.0)).unwrap_or(0),
+        request("memory").and_then(bytes).unwrap_or(0),
     )
 }
 
 /// Thousandths, rounded up as quantities are.
 pub(crate) fn milli(quantity: &Quantity) -> Option<u64> {
-    number(quantity, 1000.0)
+    sound(quantity.0.parse().map(quantity::Quantity::milli).ok()?)
 }
 
-fn number(quantity: &Quantity, factor: f64) -> Option<u64> {
-    let number = (quantity::parse(&quantity.0)? * factor).ceil();
-    // 2^53: beyond it nothing is exact, nor any machine's.
-    let whole = (0.0..=9_007_199_254_740_992.0).contains(&number);
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // in range, as just checked
-    whole.then_some(number as u64)
+/// Whole units, rounded up.
+pub(crate) fn bytes(quantity: &Quantity) -> Option<u64> {
+    sound(quantity.0.parse().map(quantity::Quantity::value).ok()?)
+}
+
+/// More than 2^53, or less than nothing, no machine has.
+fn sound(number: i64) -> Option<u64> {
+    u64::try_from(number).ok().filter(|number| *number <= 1 << 53)
 }
 
 #[cfg(test)]
@@ -96,5 +97,15 @@ mod tests {
         assert_eq!((tiny.cpu_shares, tiny.cpu_quota_us), (Some(2), Some(1000)));
         assert_eq!(of(&[("cpu", "0")], &[]).cpu_shares, Some(2));
         assert_eq!(of(&[], &[("memory", "many")]).memory_limit_bytes, None);
+        assert_eq!(of(&[], &[("memory", "-1")]).memory_limit_bytes, None);
+        assert_eq!(of(&[], &[("memory", "8Ei")]).memory_limit_bytes, None);
+    }
+
+    /// In floating point both were one more.
+    #[test]
+    fn thousandths_are_exact() {
+        for (text, exact) in [("9m", 9), ("2010m", 2010), ("2.01", 2010), ("1.0001", 1001)] {
+            assert_eq!(milli(&Quantity(text.to_owned())), Some(exact), "{text}");
+        }
     }
 }

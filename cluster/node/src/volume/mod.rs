@@ -24,8 +24,7 @@ pub(crate) use usage::{excess, limited};
 
 use crate::dirs::PodDirs;
 use crate::pod::env::Sources;
-use crate::pod::spec;
-use crate::quantity;
+use crate::pod::{resources, spec};
 
 /// Names of ConfigMaps and Secrets that a pod refers to anywhere.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -126,11 +125,7 @@ fn failed(volume: &Volume, error: &str) -> String {
 /// emptyDirs that are to be in memory, and how large they may become: the least of `sizeLimit`, what the pod's containers
 /// may use, and what the node has (KEP-1967).
 pub(crate) fn in_memory(pod: &Pod, node_bytes: u64) -> impl Iterator<Item = (&str, u64)> {
-    let bytes = |quantity: &Quantity| {
-        let number = quantity::parse(&quantity.0).filter(|number| *number > 0.0)?;
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // positive; a cast from f64 saturates
-        Some(number as u64)
-    };
+    let bytes = |quantity: &Quantity| resources::bytes(quantity).filter(|bytes| *bytes > 0);
     let limit = |container: &Container| {
         let limits = container.resources.as_ref()?.limits.as_ref()?;
         limits.get("memory").and_then(bytes)

@@ -4,17 +4,18 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use afloat_words::quantity::Quantity;
 use k8s_openapi::api::core::v1::{Pod, Volume};
 
 use crate::dirs::PodDirs;
-use crate::quantity;
 
 /// emptyDirs with a `sizeLimit` that has to be watched: one in memory cannot grow beyond its own.
 pub(crate) fn limited(pod: &Pod) -> impl Iterator<Item = (&Volume, &str)> {
     super::volumes(pod).filter_map(|volume| {
         let source = volume.empty_dir.as_ref()?;
         let limit = source.size_limit.as_ref()?.0.as_str();
-        let watched = source.medium.as_deref() != Some("Memory") && quantity::parse(limit).is_some_and(|n| n > 0.0);
+        let watched =
+            source.medium.as_deref() != Some("Memory") && limit.parse().is_ok_and(|limit: Quantity| limit.nano() > 0);
         watched.then_some((volume, limit))
     })
 }
@@ -23,8 +24,7 @@ pub(crate) fn limited(pod: &Pod) -> impl Iterator<Item = (&Volume, &str)> {
 pub(crate) fn excess(pod: &Pod, dirs: &PodDirs) -> Option<String> {
     limited(pod).find_map(|(volume, limit)| {
         let used = used(&dirs.volume(&volume.name));
-        #[allow(clippy::cast_precision_loss)] // a few bytes of terabytes
-        let over = used as f64 > quantity::parse(limit)?;
+        let over = i128::from(used) > i128::from(limit.parse::<Quantity>().ok()?.value());
         over.then(|| {
             format!(
                 "Usage of EmptyDir volume \"{}\" exceeds the limit \"{limit}\". ",

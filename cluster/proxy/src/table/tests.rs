@@ -4,15 +4,12 @@ use super::*;
 
 const NODE: &str = "node-1";
 
-fn key(name: &str) -> ServiceKey {
-    ServiceKey {
-        namespace: "default".into(),
-        name: name.into(),
-    }
+fn key(name: &str) -> Key {
+    Key::new("default", name)
 }
 
-fn id(slice: &str) -> (String, String) {
-    ("default".into(), slice.into())
+fn id(slice: &str) -> Key {
+    Key::new("default", slice)
 }
 
 fn service(ports: &[(&str, u16, Option<u16>)]) -> Service {

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
+use super::is_digest;
 use super::layer::{open_below, unpack};
-use super::name::is_digest;
 use super::store::{ConfigFile, Names};
 use super::{ImageError, ImageStore, normalise};
 use crate::Image;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 
 use super::archive::decompressed;
-use super::name::is_digest;
+use super::is_digest;
 use super::store::{ConfigFile, Named, Names};
 use super::{ImageError, ImageStore, architecture};
 use crate::Image;

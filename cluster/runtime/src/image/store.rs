@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::name::{is_digest, normalise};
 use super::{BuildSpec, ImageError, Lease, archive, build, layer};
+use super::{is_digest, normalise};
 use crate::{Image, ImageConfig};
 
 /// Something in `tmp` that is older was left by a process that died.

@@ -1,5 +1,7 @@
 //! What a server says with its 401: `WWW-Authenticate` (RFC 9110 §11.6.1, distribution specification "Token"). Pure.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
 /// How to prove who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Challenge {
@@ -77,6 +79,16 @@ fn quoted_value(text: &str) -> (String, &str) {
     (value, "")
 }
 
+/// What is not left as it is in the address of a token: `:`, `/` and `,` are, as registries write scopes with them.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b':')
+    .remove(b'/')
+    .remove(b',');
+
 /// Where to fetch a token.
 pub(super) fn token_uri(realm: &str, service: Option<&str>, scope: &str) -> String {
     let mut uri = realm.to_owned();
@@ -85,13 +97,7 @@ pub(super) fn token_uri(realm: &str, service: Option<&str>, scope: &str) -> Stri
         uri.push(if uri.contains('?') { '&' } else { '?' });
         uri.push_str(name);
         uri.push('=');
-        for byte in value.bytes() {
-            if byte.is_ascii_alphanumeric() || b"-._~:/,".contains(&byte) {
-                uri.push(char::from(byte));
-            } else {
-                uri.push_str(&format!("%{byte:02X}"));
-            }
-        }
+        uri.extend(utf8_percent_encode(value, ENCODED));
     }
     uri
 }

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use afloat_words::image::ImageName;
+
 /// What the user says about registries.
 #[derive(Clone, Debug, Default)]
 pub struct RegistryOptions {
@@ -92,15 +94,13 @@ pub(super) struct Reference {
 }
 
 impl Reference {
-    /// Of a name as [`crate::image::normalise`] makes them.
-    pub(super) fn of(full: &str) -> Option<Self> {
-        let (registry, rest) = full.split_once('/')?;
-        let (repository, version) = rest.split_once('@').or_else(|| rest.rsplit_once(':'))?;
-        Some(Self {
-            registry: registry.to_owned(),
-            repository: repository.to_owned(),
+    pub(super) fn of(name: &ImageName<'_>) -> Self {
+        let version = name.digest().or(name.tag()).unwrap_or_default();
+        Self {
+            registry: name.registry().to_owned(),
+            repository: name.repository(),
             version: version.to_owned(),
-        })
+        }
     }
 
     /// The digest, if it names one.
@@ -151,18 +151,16 @@ mod tests {
 
     #[test]
     fn names_are_taken_apart() {
-        let parts = |full| Reference::of(full).map(|r| (r.registry, r.repository, r.version));
-        let three = |a: &str, b: &str, c: &str| Some((a.to_owned(), b.to_owned(), c.to_owned()));
-        assert_eq!(
-            parts("docker.io/library/web:latest"),
-            three("docker.io", "library/web", "latest")
-        );
+        let parts = |name| {
+            let reference = Reference::of(&ImageName::of(name));
+            (reference.registry, reference.repository, reference.version)
+        };
+        let three = |a: &str, b: &str, c: &str| (a.to_owned(), b.to_owned(), c.to_owned());
+        assert_eq!(parts("web"), three("docker.io", "library/web", "latest"));
         assert_eq!(parts("localhost:5000/a/b:1"), three("localhost:5000", "a/b", "1"));
-        assert_eq!(parts("r:1/a@sha256:12"), three("r:1", "a", "sha256:12"));
+        assert_eq!(parts("r:1/a:1@sha256:12"), three("r:1", "a", "sha256:12"));
         assert_eq!(
-            Reference::of("r:1/a@sha256:12")
-                .and_then(|r| r.digest().map(str::to_owned))
-                .as_deref(),
+            Reference::of(&ImageName::of("r:1/a@sha256:12")).digest(),
             Some("sha256:12")
         );
     }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use afloat_words::image::ImageName;
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::Semaphore;
 
@@ -81,7 +82,7 @@ impl Puller {
     /// See [`PullError`]; nothing of the image counts as there then.
     pub async fn pull(&self, reference: &str, keyring: &Keyring, progress: &Progress) -> Result<Pulled, PullError> {
         let full = image::normalise(reference)?;
-        let parts = Reference::of(&full).ok_or_else(|| PullError::InvalidName(format!("{full} is no image name")))?;
+        let parts = Reference::of(&ImageName::of(&full));
         let mut last = None;
         for server in servers(&parts.registry, &self.transport.options) {
             match self.pull_from(&server, &full, &parts, keyring, progress).await {

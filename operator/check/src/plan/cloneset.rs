@@ -5,21 +5,22 @@ use std::sync::Arc;
 
 use afloat_api::{CloneSet, PodUpdatePolicy, names};
 use afloat_rollout::action::{Action, Why};
-use afloat_rollout::budget::{Count, Round, max_unavailable, partition, resolve};
-use afloat_rollout::cloneset::{Observed, plan};
-use afloat_rollout::inplace::{Change, compare};
-use afloat_rollout::order::update_sequence;
+use afloat_rollout::cloneset::{Observed, owner, plan};
+use afloat_rollout::go::bytes;
+use afloat_rollout::pod::change::Change;
+use afloat_rollout::pod::inplace::compare;
+use afloat_rollout::pod::meaning::{canonical, equivalent};
 use afloat_rollout::pod::{Pod, same_revision};
-use afloat_rollout::revision;
-use afloat_rollout::traffic::Traffic;
+use afloat_rollout::workload::budget::{Count, Round, max_unavailable, partition, resolve};
+use afloat_rollout::workload::order::update_sequence;
+use afloat_rollout::workload::revision;
+use afloat_rollout::workload::traffic::Traffic;
 use jiff::SignedDuration;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Value, json};
 
-use super::{
-    ContainerChange, Forecast, Outcome, Situation, all_anew, budget_notes, count, estimate, image_change, start,
-    stop_seconds, template,
-};
+use super::forecast::{ContainerChange, Forecast, Hold, Outcome, Situation};
+use super::parts::{all_anew, budget_notes, count, estimate, image_change, start, stop_seconds, template};
 use crate::object::Workload;
 
 pub(super) fn forecast(seen: &Situation<'_>, workload: &Workload<'_>) -> Forecast {
@@ -43,19 +44,55 @@ pub(super) fn forecast(seen: &Situation<'_>, workload: &Workload<'_>) -> Forecas
     forecast.max_surge = count(surge);
 
     let (before, after) = (template(old), template(seen.new));
-    if revision::equivalent(&before, &after) {
+    if equivalent(&before, &after) {
         forecast.holds.extend(budget_notes(seen, workload));
         return forecast;
     }
     decide(seen, workload, rollout.policy, compare(&before, &after), &mut forecast);
 
     let world = World::new(seen, &set);
+    order(seen, &set, &world, kept, &mut forecast);
     let min_ready = SignedDuration::from_secs(i64::from(set.spec.min_ready_seconds.unwrap_or(0).max(0)));
     let available = world
         .pods
         .iter()
         .filter(|pod| pod.available(min_ready, seen.now))
         .count();
+    let missing = world.pods.len().saturating_sub(available);
+    let unavailable = Hold::Unavailable {
+        missing,
+        pods: world.pods.len(),
+        free: max_unavailable.saturating_sub(missing),
+        max_unavailable,
+    };
+    let holds = [
+        (rollout.paused, Hold::Paused("updateStrategy.rollingUpdate.paused")),
+        (rollout.on_delete, Hold::OnDelete),
+        (kept > 0, Hold::Kept { kept, replicas }),
+        (missing > 0, unavailable),
+        (max_unavailable + surge == 0, Hold::NoRoom),
+    ];
+    let holds = holds.into_iter().filter_map(|(holds, hold)| holds.then_some(hold));
+    forecast.holds.extend(holds);
+    forecast.holds.extend(budget_notes(seen, workload));
+    let stands = forecast.holds.iter().any(Hold::stops);
+    if !stands && forecast.outcome != Outcome::Refused {
+        let in_place = forecast.outcome == Outcome::InPlace;
+        let quiet = u64::try_from(rollout.grace_seconds).unwrap_or(0);
+        let stops = if in_place {
+            (quiet, stop_seconds(workload))
+        } else {
+            (0, 0)
+        };
+        let at_once = count(max_unavailable + if in_place { 0 } else { surge });
+        forecast.estimate = Some(estimate(seen, workload, forecast.pods_to_change, at_once, stops));
+    }
+    forecast
+}
+
+/// How many pods change, in which order, and which go first.
+fn order(seen: &Situation<'_>, set: &CloneSet, world: &World, kept: usize, forecast: &mut Forecast) {
+    let replicas = set.spec.replicas();
     let updated = world.pods.iter().filter(|pod| pod.at_revision(&world.update)).count();
     let all: Vec<&Pod> = world.pods.iter().map(Arc::as_ref).collect();
     let figures = Count {
@@ -71,58 +108,12 @@ pub(super) fn forecast(seen: &Situation<'_>, workload: &Workload<'_>) -> Forecas
         .copied()
         .filter(|pod| !pod.at_revision(&world.update))
         .collect();
-    let order = update_sequence(waiting, &all, &rollout);
+    let order = update_sequence(waiting, &all, &set.spec.rollout());
     let names = order.into_iter().map(|pod| pod.name().to_owned());
     forecast.order = names.take(figures.to_update()).collect();
     if forecast.outcome != Outcome::Refused {
-        forecast.first = world.first(seen, &set);
+        forecast.first = world.first(seen, set);
     }
-
-    let mut stands = false;
-    if rollout.paused {
-        stands = true;
-        forecast
-            .holds
-            .push("updateStrategy.rollingUpdate.paused is true: nothing happens until it is false".into());
-    }
-    if rollout.on_delete {
-        stands = true;
-        forecast
-            .holds
-            .push("updateStrategy OnDelete: a pod changes when somebody deletes it".into());
-    }
-    if kept > 0 {
-        forecast
-            .holds
-            .push(format!("partition keeps {kept} of {replicas} pods as they are"));
-    }
-    let missing = all.len().saturating_sub(available);
-    if missing > 0 {
-        let free = max_unavailable.saturating_sub(missing);
-        forecast.holds.push(format!(
-            "{missing} of {} pods are not available now, which leaves {free} of maxUnavailable {max_unavailable}",
-            all.len()
-        ));
-    }
-    if max_unavailable + surge == 0 {
-        stands = true;
-        forecast
-            .holds
-            .push("maxUnavailable and maxSurge are 0: no pod may go".into());
-    }
-    forecast.holds.extend(budget_notes(seen, workload));
-    if !stands && forecast.outcome != Outcome::Refused {
-        let in_place = forecast.outcome == Outcome::InPlace;
-        let quiet = u64::try_from(rollout.grace_seconds).unwrap_or(0);
-        let stops = if in_place {
-            (quiet, stop_seconds(workload))
-        } else {
-            (0, 0)
-        };
-        let at_once = count(max_unavailable + if in_place { 0 } else { surge });
-        forecast.estimate = Some(estimate(seen, workload, forecast.pods_to_change, at_once, stops));
-    }
-    forecast
 }
 
 /// In place or not, and what restarts.
@@ -130,7 +121,7 @@ fn decide(
     seen: &Situation<'_>,
     workload: &Workload<'_>,
     policy: PodUpdatePolicy,
-    difference: Result<Change, afloat_rollout::inplace::Obstacle>,
+    difference: Result<Change, afloat_rollout::pod::change::Obstacle>,
     forecast: &mut Forecast,
 ) {
     match (policy, difference) {
@@ -242,16 +233,16 @@ impl World {
             .filter_map(|object| serde_json::from_value(object.clone()).ok())
             .map(Arc::new)
             .collect();
-        let meant = revision::canonical(&set.spec.template);
-        let known = revisions.iter().find(|revision| {
-            revision::template(revision).is_some_and(|template| revision::canonical(template) == meant)
-        });
+        let meant = canonical(&set.spec.template);
+        let known = revisions
+            .iter()
+            .find(|revision| revision::template(revision).is_some_and(|template| canonical(template) == meant));
         let update = if let Some(known) = known {
             known.metadata.name.clone().unwrap_or_default()
         } else {
-            let hash = revision::hash(&revision::bytes(&revision::data(&set.spec.template)), 0);
+            let hash = revision::hash(&bytes(&revision::data(&set.spec.template)), 0);
             let newest = revisions.iter().map(|revision| revision.revision).max().unwrap_or(0);
-            let object = revision::object(set, &hash, newest + 1);
+            let object = revision::object(owner(set), &hash, newest + 1);
             revisions.extend(serde_json::from_value(object).ok().map(Arc::new));
             revision::name(set.metadata.name.as_deref().unwrap_or_default(), &hash)
         };

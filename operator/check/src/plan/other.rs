@@ -1,13 +1,11 @@
 //! Deployments and StatefulSets: their controllers know no change in place.
 
-use afloat_rollout::budget::Round;
-use afloat_rollout::inplace::compare;
+use afloat_rollout::pod::inplace::compare;
+use afloat_rollout::workload::budget::Round;
 use serde_json::Value;
 
-use super::{
-    Forecast, Outcome, Situation, all_anew, budget_notes, estimate, image_change, pods_of, start, stop_seconds,
-    template,
-};
+use super::forecast::{Forecast, Hold, Outcome, Situation};
+use super::parts::{all_anew, budget_notes, estimate, image_change, pods_of, start, stop_seconds, template};
 use crate::object::Workload;
 
 pub(super) fn forecast(seen: &Situation<'_>, workload: &Workload<'_>) -> Forecast {
@@ -18,7 +16,7 @@ pub(super) fn forecast(seen: &Situation<'_>, workload: &Workload<'_>) -> Forecas
         return forecast;
     };
     let (before, after) = (template(old), template(seen.new));
-    if afloat_rollout::revision::equivalent(&before, &after) {
+    if afloat_rollout::pod::meaning::equivalent(&before, &after) {
         return forecast;
     }
     forecast.outcome = Outcome::Recreate;
@@ -41,50 +39,15 @@ pub(super) fn forecast(seen: &Situation<'_>, workload: &Workload<'_>) -> Forecas
             )
         }
     };
-    let object = seen.new;
     forecast.containers = all_anew(workload);
     forecast.pods_to_change = forecast.replicas;
-    let replicas = forecast.replicas;
-    let kind = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     if workload.kind == "Deployment" {
-        if kind("/spec/strategy/type") == "Recreate" {
-            forecast.max_unavailable = replicas;
-        } else {
-            let rolling = "/spec/strategy/rollingUpdate";
-            let (down, up) = (format!("{rolling}/maxUnavailable"), format!("{rolling}/maxSurge"));
-            forecast.max_unavailable = pods_of(object, &down, "25%", replicas, Round::Down);
-            forecast.max_surge = pods_of(object, &up, "25%", replicas, Round::Up);
-            if forecast.max_unavailable + forecast.max_surge == 0 {
-                forecast.max_unavailable = 1;
-            }
-        }
-        if object.pointer("/spec/paused") == Some(&Value::Bool(true)) {
-            forecast
-                .holds
-                .push("spec.paused is true: nothing happens until it is false".into());
-        }
+        roll_deployment(seen.new, &mut forecast);
     } else {
-        forecast.max_unavailable = 1;
-        let partition = object
-            .pointer("/spec/updateStrategy/rollingUpdate/partition")
-            .and_then(Value::as_u64);
-        if let Some(partition) = partition.filter(|partition| *partition > 0) {
-            forecast.pods_to_change = replicas.saturating_sub(partition);
-            forecast.holds.push(format!(
-                "partition {partition}: pods with a lower ordinal stay as they are"
-            ));
-        }
-        if kind("/spec/updateStrategy/type") == "OnDelete" {
-            forecast
-                .holds
-                .push("updateStrategy OnDelete: a pod changes when somebody deletes it".into());
-        }
+        roll_statefulset(seen.new, &mut forecast);
     }
     forecast.holds.extend(budget_notes(seen, workload));
-    let moves = !forecast
-        .holds
-        .iter()
-        .any(|hold| hold.contains("paused") || hold.contains("OnDelete"));
+    let moves = !forecast.holds.iter().any(Hold::stops);
     let stop = if workload.kind == "StatefulSet" {
         stop_seconds(workload)
     } else {
@@ -93,4 +56,41 @@ pub(super) fn forecast(seen: &Situation<'_>, workload: &Workload<'_>) -> Forecas
     let at_once = forecast.max_unavailable + forecast.max_surge;
     forecast.estimate = moves.then(|| estimate(seen, workload, forecast.pods_to_change, at_once, (0, stop)));
     forecast
+}
+
+fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// How many at once, and what holds them.
+fn roll_deployment(object: &Value, forecast: &mut Forecast) {
+    if text(object, "/spec/strategy/type") == "Recreate" {
+        forecast.max_unavailable = forecast.replicas;
+    } else {
+        let rolling = "/spec/strategy/rollingUpdate";
+        let (down, up) = (format!("{rolling}/maxUnavailable"), format!("{rolling}/maxSurge"));
+        forecast.max_unavailable = pods_of(object, &down, "25%", forecast.replicas, Round::Down);
+        forecast.max_surge = pods_of(object, &up, "25%", forecast.replicas, Round::Up);
+        if forecast.max_unavailable + forecast.max_surge == 0 {
+            forecast.max_unavailable = 1;
+        }
+    }
+    if object.pointer("/spec/paused") == Some(&Value::Bool(true)) {
+        forecast.holds.push(Hold::Paused("spec.paused"));
+    }
+}
+
+/// The same: one at a time.
+fn roll_statefulset(object: &Value, forecast: &mut Forecast) {
+    forecast.max_unavailable = 1;
+    let partition = object
+        .pointer("/spec/updateStrategy/rollingUpdate/partition")
+        .and_then(Value::as_u64);
+    if let Some(partition) = partition.filter(|partition| *partition > 0) {
+        forecast.pods_to_change = forecast.replicas.saturating_sub(partition);
+        forecast.holds.push(Hold::Ordinals(partition));
+    }
+    if text(object, "/spec/updateStrategy/type") == "OnDelete" {
+        forecast.holds.push(Hold::OnDelete);
+    }
 }

@@ -1,6 +1,6 @@
 //! A forecast for people.
 
-use super::{Forecast, Outcome};
+use super::forecast::{Forecast, Outcome};
 
 /// More names than these are counted.
 const NAMES: usize = 10;
@@ -53,7 +53,7 @@ pub fn text(forecast: &Forecast) -> String {
         line("container", format!("{} {word}: {}", container.name, container.why));
     }
     for hold in &forecast.holds {
-        line("held up", hold.clone());
+        line("held up", hold.to_string());
     }
     if let Some(estimate) = &forecast.estimate {
         let what = if estimate.from_history { "expected" } else { "estimate" };

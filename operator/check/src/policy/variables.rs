@@ -25,7 +25,7 @@ macro_rules! span {
 pub(crate) use span;
 
 /// Seconds that a hook sleeps, as a double; -1 if it does not say. The same as
-/// [`sleep_seconds`](crate::rules::sleep_seconds), not rounded up.
+/// [`sleep_seconds`](crate::rules::shutdown::sleep_seconds), not rounded up.
 ///
 /// Whatever ends a word of a shell becomes two spaces, so that two matches never want the same one.
 macro_rules! sleep {

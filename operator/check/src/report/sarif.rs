@@ -3,8 +3,10 @@
 
 use serde_json::{Value, json};
 
-use super::Places;
-use crate::{Finding, RULES, Severity};
+use super::place::Places;
+use crate::finding::Finding;
+use crate::rule::Severity;
+use crate::rules::RULES;
 
 fn level(severity: Severity) -> &'static str {
     match severity {

@@ -1,7 +1,8 @@
 //! Findings for people, by object.
 
-use super::{Places, count};
-use crate::{Finding, Severity};
+use super::place::{Places, count};
+use crate::finding::Finding;
+use crate::rule::Severity;
 
 /// How the text looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

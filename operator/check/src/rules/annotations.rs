@@ -1,12 +1,13 @@
 //! What is asked of the operator in annotations: a typing error there is silent otherwise.
 
 use afloat_api::names::{DRAIN, DRAIN_OBSERVED, DRAIN_TIMED, MAX_LOSS, ON_LOSS, ON_LOSS_PAUSE, ON_LOSS_ROLLBACK};
-use afloat_rollout::loss::Limit;
+use afloat_rollout::workload::limit::Limit;
 use serde_json::{Value, json};
 
+use crate::cel::{Cel, On, Part};
 use crate::object::{Workload, World, annotation};
-use crate::policy::{Cel, On, Part};
-use crate::{Hit, Rule, Severity, Test, patch};
+use crate::patch;
+use crate::rule::{Hit, Rule, Severity, Test};
 
 const LINK: &str = "https://kubernetes.io/docs/concepts/overview/working-with-objects/annotations/";
 

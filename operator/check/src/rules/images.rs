@@ -1,10 +1,11 @@
 //! What images are called, and what that does to a release.
 
 use afloat_api::PodUpdatePolicy;
+use afloat_words::image::ImageName;
 
+use crate::cel::{Cel, On, Part};
 use crate::object::{Workload, World};
-use crate::policy::{Cel, On, Part};
-use crate::{Hit, Rule, Severity, Test};
+use crate::rule::{Hit, Rule, Severity, Test};
 
 const IMAGES: &str = "https://kubernetes.io/docs/concepts/containers/images/";
 
@@ -29,8 +30,7 @@ pub(super) const LATEST_TAG: Rule = Rule {
 
 /// Whether the reference names no version: no tag and no digest, or the tag latest.
 fn latest(image: &str) -> bool {
-    let last = image.rsplit('/').next().unwrap_or(image);
-    !image.is_empty() && !image.contains('@') && last.split_once(':').is_none_or(|(_, tag)| tag == "latest")
+    !image.is_empty() && ImageName::of(image).is_latest()
 }
 
 fn latest_tag(_: &World<'_>, workload: &Workload<'_>) -> Vec<Hit> {

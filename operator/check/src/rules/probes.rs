@@ -3,10 +3,11 @@
 use serde_json::{Value, json};
 
 use super::shutdown::pre_stop_seconds;
+use crate::cel::{Cel, On, Part};
 use crate::object::{Container, Workload, World};
+use crate::patch;
 use crate::policy::variables::{number, sleep, span};
-use crate::policy::{Cel, On, Part};
-use crate::{Hit, Rule, Severity, Test, patch};
+use crate::rule::{Hit, Rule, Severity, Test};
 
 const PROBES: &str =
     "https://kubernetes.io/docs/tasks/configure-pod-container/configure-liveness-readiness-startup-probes/";

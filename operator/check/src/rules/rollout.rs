@@ -2,13 +2,14 @@
 
 use afloat_api::PodUpdatePolicy;
 use afloat_api::names::{DRAIN, DRAIN_OBSERVED};
-use afloat_rollout::budget::{self, Round, resolve};
+use afloat_rollout::workload::budget::{self, Round, resolve};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 
+use crate::cel::{Cel, On, Part};
 use crate::object::{Workload, World, amount, annotation, items, matcher, namespace};
-use crate::policy::{Cel, On, Part};
-use crate::{Hit, Rule, Severity, Test, patch};
+use crate::patch;
+use crate::rule::{Hit, Rule, Severity, Test};
 
 const IN_PLACE: &str = "https://openkruise.io/docs/core-concepts/inplace-update";
 const DEPLOYMENT: &str = "https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#strategy";

@@ -2,10 +2,9 @@
 
 use serde_json::Value;
 
-use crate::object::{Workload, World};
-use crate::object::{namespace, ports, selects, target};
-use crate::policy::Cel;
-use crate::{Hit, Rule, Severity, Test};
+use crate::cel::Cel;
+use crate::object::{Id, Workload, World, namespace, ports, selects, target};
+use crate::rule::{Hit, Rule, Severity, Test};
 
 const SERVICES: &str = "https://kubernetes.io/docs/concepts/services-networking/service/";
 
@@ -48,7 +47,7 @@ fn selects_nothing(world: &World<'_>, service: &Value) -> Vec<Hit> {
             let names: Vec<String> = near
                 .iter()
                 .take(3)
-                .map(|workload| crate::Id::of(workload.object).to_string())
+                .map(|workload| Id::of(workload.object).to_string())
                 .collect();
             let message = format!("no pod has these labels; looked at {}", names.join(", "));
             vec![Hit::new("/spec/selector", message)]
@@ -83,7 +82,7 @@ fn port_unknown(world: &World<'_>, service: &Value) -> Vec<Hit> {
             !containers.any(|container| container.declares(&target))
         };
         if let Some(workload) = selected.iter().find(lacks) {
-            let message = format!("{} has no container port named {name}", crate::Id::of(workload.object));
+            let message = format!("{} has no container port named {name}", Id::of(workload.object));
             found.push(Hit::new(format!("/spec/ports/{index}/targetPort"), message));
         }
     }

@@ -4,9 +4,10 @@ use afloat_api::PodUpdatePolicy;
 use afloat_api::names::{DRAIN, DRAIN_OBSERVED};
 use serde_json::{Value, json};
 
+use crate::cel::{Cel, On, Part};
 use crate::object::{Container, Workload, World, annotation};
-use crate::policy::{Cel, On, Part};
-use crate::{Hit, Rule, Severity, Test, patch};
+use crate::patch;
+use crate::rule::{Hit, Rule, Severity, Test};
 
 const TERMINATION: &str = "https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination";
 

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use afloat_rollout::revision::{bytes, data};
+use afloat_rollout::go::bytes;
+use afloat_rollout::workload::revision::data;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::api::{Api, ListParams, Patch, PatchParams};

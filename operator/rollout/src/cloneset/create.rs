@@ -2,15 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use afloat_api::names;
+use afloat_api::{CloneSet, names};
 use serde_json::{Value, json};
 
-use super::{BURST, Observed, Revisions};
+use super::claim::{self, ById};
+use super::observed::Observed;
+use super::owner::owner;
 use crate::action::Action;
-use crate::budget::Count;
-use crate::claim::{self, ById};
-use crate::launch;
-use crate::revision::{owner, short};
+use crate::pod::label::short;
+use crate::pod::launch;
+use crate::workload::budget::Count;
+use crate::workload::history::Revisions;
+use crate::workload::plan::planner::BURST;
 
 /// Creates `missing` pods, [`BURST`] of them at once at most. Those that the partition keeps at the old revision come
 /// first, as far as its template is still known.
@@ -36,7 +39,7 @@ pub(super) fn pods(
     let mut ids = Ids { state: seen.seed };
     let set_name = seen.cloneset.metadata.name.as_deref().unwrap_or_default();
     let mut taken: BTreeSet<String> = seen.pods.iter().map(|pod| pod.name().to_owned()).collect();
-    let mut free = claim::free_ids(seen, claims).into_iter();
+    let mut free = claim::free_ids(seen.cloneset, seen.pods, claims).into_iter();
     let mut actions = Vec::new();
     for index in 0..missing {
         let id = free.next().unwrap_or_else(|| {
@@ -64,7 +67,7 @@ fn body(seen: &Observed<'_>, template: &Value, revision: &str, id: &str) -> Resu
     let mut metadata = json!({
         "name": name,
         "namespace": set.metadata.namespace,
-        "ownerReferences": [owner(set)],
+        "ownerReferences": [owner(set).reference()],
     });
     for part in ["annotations", "finalizers"] {
         if let Some(value) = template
@@ -74,6 +77,20 @@ fn body(seen: &Observed<'_>, template: &Value, revision: &str, id: &str) -> Resu
             metadata[part] = value.clone();
         }
     }
+    metadata["labels"] = labels(set, template, revision, id);
+
+    let mut spec = template
+        .get("spec")
+        .filter(|spec| spec.is_object())
+        .cloned()
+        .unwrap_or(json!({}));
+    claim::mount(set, &mut spec, id);
+    launch::put_barriers(template, &mut spec, &name)?;
+    add_gates(set, &mut spec);
+    Ok(json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}))
+}
+
+fn labels(set: &CloneSet, template: &Value, revision: &str, id: &str) -> Value {
     let mut labels = template
         .pointer("/metadata/labels")
         .filter(|value| value.is_object())
@@ -83,27 +100,27 @@ fn body(seen: &Observed<'_>, template: &Value, revision: &str, id: &str) -> Resu
     labels[names::POD_TEMPLATE_HASH] = json!(short(revision));
     labels[names::INSTANCE_ID] = json!(id);
     // OpenKruise lets every pod begin as PreparingNormal; without a hook that is a write for nothing.
-    let hooks = set.spec.lifecycle.as_ref();
-    let waits = hooks.is_some_and(|hooks| hooks.pre_normal.is_some());
+    let waits = set
+        .spec
+        .lifecycle
+        .as_ref()
+        .is_some_and(|hooks| hooks.pre_normal.is_some());
     labels[names::LIFECYCLE_STATE] = json!(if waits {
         names::STATE_PREPARING_NORMAL
     } else {
         names::STATE_NORMAL
     });
-    metadata["labels"] = labels;
+    labels
+}
 
-    let mut spec = template
-        .get("spec")
-        .filter(|spec| spec.is_object())
-        .cloned()
-        .unwrap_or(json!({}));
-    claim::mount(set, &mut spec, id);
-    launch::put_barriers(template, &mut spec, &name)?;
+/// The readiness gates by which a pod is taken out of service.
+fn add_gates(set: &CloneSet, spec: &mut Value) {
     let mut gates = spec
         .get("readinessGates")
         .and_then(Value::as_array)
         .cloned()
         .unwrap_or_default();
+    let hooks = set.spec.lifecycle.as_ref();
     let marks = [
         hooks.and_then(|h| h.pre_delete.as_ref()),
         hooks.and_then(|h| h.in_place_update.as_ref()),
@@ -120,7 +137,6 @@ fn body(seen: &Observed<'_>, template: &Value, revision: &str, id: &str) -> Resu
         }
     }
     spec["readinessGates"] = Value::Array(gates);
-    Ok(json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}))
 }
 
 /// Five characters at a time out of a seed (splitmix64), in Kubernetes' alphabet for generated names.

@@ -2,57 +2,59 @@
 
 use afloat_api::{CloneSetStatus, names};
 
-use super::{Plan, Planner, history};
-use crate::status::{Verdict, clear_condition, deadline, moved, set_condition, verdict};
+use super::observed::Plan;
+use super::planner::CloneSetPlanner;
+use super::progress::{deadline, moved, progress};
+use crate::workload::conditions::{Verdict, clear_condition, set_condition};
+use crate::workload::{history, limit, traffic};
 
-/// How many pods stand where in a rollout.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Phases {
-    /// At another revision than the wanted one, and in service as far as this update is concerned.
-    pub outdated: usize,
-    /// At another revision, out of service so that they can be changed.
-    pub draining: usize,
-    /// Changed, until the node runs the change and they return to service.
-    pub updating: usize,
-    /// At the wanted revision and not available: new ones, and those that are back and not Ready yet.
-    pub starting: usize,
-    /// At the wanted revision and available.
-    pub available: usize,
-}
-
-impl Planner<'_> {
-    /// `back`: see [`Planner::tell_of_losses`].
+impl CloneSetPlanner<'_> {
+    /// `back`: see [`Planner::tell_of_losses`](crate::workload::plan::planner::Planner::tell_of_losses).
     pub(super) fn finish(mut self, back: Option<bool>) -> Plan {
         let set = self.seen.cloneset;
-        if let Some(message) = crate::traffic::misspelt(set) {
-            self.waits.say(message.clone());
-            self.warnings.push(("UnknownDrain", message));
+        if let Some(message) = traffic::misspelt(self.base.seen.owner) {
+            self.base.waits.say(message.clone());
+            self.base.warnings.push(("UnknownDrain", message));
         }
-        for message in crate::loss::misspelt(set) {
-            self.waits.say(message.clone());
-            self.warnings.push(("UnknownLossLimit", message));
+        for message in limit::misspelt(self.base.seen.owner) {
+            self.base.waits.say(message.clone());
+            self.base.warnings.push(("UnknownLossLimit", message));
         }
         let mut status = self.figures();
         self.failures(&mut status);
-        self.tell_of_losses(&mut status, back);
-        let progressing = verdict(set, &status, &self.tally.unsettled, &self.waits.sentences());
-        let (progressing, look) = deadline(set, &status, progressing, self.seen.now);
+        self.base.tell_of_losses(&mut status.conditions, back);
+        let progress = progress(set, &status, &self.base.tally.unsettled, &self.base.waits.sentences());
+        let (progress, message, look) = deadline(set, &status, progress, self.seen.now);
         if let Some(at) = look {
-            self.wake(at);
+            self.base.wake(at);
         }
         let moved = moved(&set.status, &status);
-        set_condition(&mut status, names::PROGRESSING, progressing, moved, self.seen.now);
-        self.actions.extend(self.revisions.number.take());
-        self.actions
-            .extend(history::truncate(set, &status, self.seen.revisions, self.seen.pods));
+        let verdict = progress.verdict(message);
+        set_condition(
+            &mut status.conditions,
+            names::PROGRESSING,
+            verdict,
+            moved,
+            self.seen.now,
+        );
+        self.base.actions.extend(self.base.revisions.number.take());
+        let limit = set.spec.revision_history_limit;
+        let reported = [
+            status.update_revision.as_str(),
+            &status.current_revision,
+            &set.status.current_revision,
+        ];
+        self.base
+            .actions
+            .extend(history::truncate(limit, &reported, self.seen.revisions, self.seen.pods));
         Plan {
-            actions: self.actions,
+            actions: self.base.actions,
             status,
-            wake_at: self.wake_at,
-            warnings: self.warnings,
-            news: self.news,
-            phases: self.tally.phases,
-            observes: self.observes,
+            wake_at: self.base.wake_at,
+            warnings: self.base.warnings,
+            news: self.base.news,
+            phases: self.base.tally.phases,
+            observes: self.base.observes,
         }
     }
 
@@ -60,13 +62,21 @@ impl Planner<'_> {
         let set = self.seen.cloneset;
         let mut status = set.status.clone();
         status.observed_generation = set.metadata.generation.unwrap_or(0);
-        self.tally.report(&mut status);
-        let replicas = self.count.replicas;
-        status.expected_updated_replicas = i32::try_from(replicas - self.count.partition).unwrap_or(i32::MAX);
-        status.update_revision.clone_from(&self.revisions.update);
-        status.current_revision.clone_from(&self.revisions.current);
-        if self.count.total == replicas && self.count.updated == replicas {
-            status.current_revision.clone_from(&self.revisions.update);
+        let (tally, number) = (&self.base.tally, |count: usize| {
+            i32::try_from(count).unwrap_or(i32::MAX)
+        });
+        status.replicas = number(tally.count.total);
+        status.ready_replicas = number(tally.ready);
+        status.available_replicas = number(tally.served);
+        status.updated_replicas = number(tally.count.updated);
+        status.updated_ready_replicas = number(tally.updated_ready);
+        status.updated_available_replicas = number(tally.updated_served);
+        let replicas = self.base.count.replicas;
+        status.expected_updated_replicas = number(replicas - self.base.count.partition);
+        status.update_revision.clone_from(&self.base.revisions.update);
+        status.current_revision.clone_from(&self.base.revisions.current);
+        if self.base.count.total == replicas && self.base.count.updated == replicas {
+            status.current_revision.clone_from(&self.base.revisions.update);
         }
         status.collision_count = Some(status.collision_count.unwrap_or(0));
         status.label_selector = set.selector_text();
@@ -77,27 +87,27 @@ impl Planner<'_> {
     fn failures(&mut self, status: &mut CloneSetStatus) {
         let now = self.seen.now;
         match self.failed_scale.take() {
-            None => clear_condition(status, names::FAILED_SCALE),
+            None => clear_condition(&mut status.conditions, names::FAILED_SCALE),
             Some(message) => {
-                self.warnings.push(("FailedCreate", message.clone()));
+                self.base.warnings.push(("FailedCreate", message.clone()));
                 let verdict = Verdict {
                     status: true,
                     reason: "FailedScale",
                     message,
                 };
-                set_condition(status, names::FAILED_SCALE, verdict, false, now);
+                set_condition(&mut status.conditions, names::FAILED_SCALE, verdict, false, now);
             }
         }
-        let Some(message) = self.failed_update.take() else {
-            clear_condition(status, names::FAILED_UPDATE);
+        let Some(message) = self.base.failed_update.take() else {
+            clear_condition(&mut status.conditions, names::FAILED_UPDATE);
             return;
         };
-        self.warnings.push(("FailedUpdatePodInPlace", message.clone()));
+        self.base.warnings.push(("FailedUpdatePodInPlace", message.clone()));
         let verdict = Verdict {
             status: true,
             reason: "FailedUpdate",
             message,
         };
-        set_condition(status, names::FAILED_UPDATE, verdict, false, now);
+        set_condition(&mut status.conditions, names::FAILED_UPDATE, verdict, false, now);
     }
 }

@@ -1,73 +1,61 @@
-//! Whose the pods are, and how many: adoption and release, creation and deletion.
+//! How many pods: creation and deletion.
 
-use afloat_api::{CloneSet, PodUpdatePolicy, names};
-use serde_json::{Value, json};
+use afloat_api::{CloneSet, names};
+use serde_json::Value;
 
-use super::drain::leaves_for_good;
-use super::{Planner, create};
+use super::planner::CloneSetPlanner;
+use super::{claim, create};
+use crate::action::patch::SetPatch;
 use crate::action::{Action, At, Why};
-use crate::budget::{Round, resolve};
-use crate::claim;
-use crate::order::{Deletion, crowds};
-use crate::pod::Pod;
+use crate::pod::lifecycle::State;
+use crate::pod::object::Pod;
+use crate::workload::budget::{Round, resolve};
+use crate::workload::order::{Deletion, crowds};
+use crate::workload::plan::leave::leaves_for_good;
 
-impl<'a> Planner<'a> {
-    /// Adopts orphans that match the selector, releases pods that no longer do. An adopted pod counts from the next plan
-    /// on, when it is seen as ours.
-    pub(super) fn claim(&mut self) {
-        let set = self.seen.cloneset;
-        let uid = set.metadata.uid.as_deref().unwrap_or_default();
-        for pod in self.tally.orphans.clone() {
-            self.claim_pod(pod, Why::Adopt, &crate::revision::owner(set));
-        }
-        for pod in self.tally.strays.clone() {
-            self.claim_pod(pod, Why::Release, &json!({"$patch": "delete", "uid": uid}));
-        }
-    }
-
-    fn claim_pod(&mut self, pod: &'a Pod, why: Why, owner: &Value) {
-        let at = pod.at();
-        let patch = json!({"metadata": {
-            "uid": at.uid, "resourceVersion": at.resource_version, "ownerReferences": [owner],
-        }});
-        self.write(pod, Action::PatchPod { at, patch, why });
-    }
-
+impl<'a> CloneSetPlanner<'a> {
     /// Creates missing pods, deletes those somebody asked to delete and those that are too many.
     pub(super) fn scale(&mut self) {
-        let surge = self.surge;
-        let missing = self.limit_scale_up(self.count.to_create(surge));
+        let surge = self.base.surge;
+        let missing = self.limit_scale_up(self.base.count.to_create(surge));
         // A pod waits for its claims before it is given a node.
-        for pod in self.tally.unsettled.iter().filter(|pod| pod.spec.node_name.is_none()) {
+        for pod in self
+            .base
+            .tally
+            .unsettled
+            .iter()
+            .filter(|pod| pod.spec.node_name.is_none())
+        {
             if let Some(id) = pod.labels.get(names::INSTANCE_ID) {
-                self.actions
+                self.base
+                    .actions
                     .extend(claim::missing(self.seen.cloneset, &self.claims, id));
             }
         }
-        match create::pods(self.seen, &self.revisions, &self.claims, &self.count, missing) {
-            Ok(actions) => self.actions.extend(actions),
+        match create::pods(self.seen, &self.base.revisions, &self.claims, &self.base.count, missing) {
+            Ok(actions) => self.base.actions.extend(actions),
             Err(why) => self.failed_scale = Some(format!("pods cannot be created: {why}")),
         }
 
-        let mut specified = self.tally.specified.clone();
+        let mut specified = self.base.tally.specified.clone();
         if specified.len() > 1 {
             let deletion = self.deletion();
             specified.sort_by(|a, b| deletion.order(a, b));
         }
         for pod in specified {
-            self.delete(pod, Why::Specified);
+            self.base.delete(pod, Why::Specified);
         }
-        let surplus = self.count.to_remove(surge);
+        let surplus = self.base.count.to_remove(surge);
         for pod in self.surplus_pods(surplus) {
-            self.delete(pod, Why::ScaleDown);
+            self.base.delete(pod, Why::ScaleDown);
         }
     }
 
     fn deletion(&self) -> Deletion {
         Deletion {
-            min_ready: self.min_ready,
+            min_ready: self.base.seen.min_ready,
             now: self.seen.now,
-            crowd: crowds(&self.tally.pods, &topology(self.seen.cloneset), self.seen.nodes),
+            crowd: crowds(&self.base.tally.pods, &topology(self.seen.cloneset), self.seen.nodes),
         }
     }
 
@@ -77,21 +65,21 @@ impl<'a> Planner<'a> {
             return Vec::new();
         }
         let mut kept: Vec<_> = self
+            .base
             .tally
             .pods
             .iter()
             .copied()
-            .filter(|pod| !self.specified(pod))
+            .filter(|pod| !self.base.specified(pod))
             .collect();
         let deletion = self.deletion();
         kept.sort_by(|a, b| deletion.order(a, b));
-        let leaving =
-            |pod: &&Pod| crate::lifecycle::state(pod) == names::STATE_PREPARING_DELETE || leaves_for_good(pod);
+        let leaving = |pod: &&Pod| State::of(pod) == State::PreparingDelete || leaves_for_good(pod);
         let (leaving, kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(leaving);
         let wanted = surplus;
         let surplus = surplus.saturating_sub(leaving.len());
-        let (old, new): (Vec<_>, Vec<_>) = kept.into_iter().partition(|pod| !self.updated(pod));
-        let old_first = surplus.min(old.len().saturating_sub(self.count.partition));
+        let (old, new): (Vec<_>, Vec<_>) = kept.into_iter().partition(|pod| !self.base.updated(pod));
+        let old_first = surplus.min(old.len().saturating_sub(self.base.count.partition));
         let (first, rest) = old.split_at(old_first);
         let order = leaving.iter().chain(first).chain(&new).chain(rest);
         order.copied().take(wanted).collect()
@@ -108,44 +96,14 @@ impl<'a> Planner<'a> {
         else {
             return;
         };
-        let here = |name: &&String| self.tally.pods.iter().any(|pod| pod.name() == name.as_str());
-        let kept: Vec<&String> = listed.iter().filter(here).collect();
+        let here = |name: &&String| self.base.tally.pods.iter().any(|pod| pod.name() == name.as_str());
+        let kept: Vec<String> = listed.iter().filter(here).cloned().collect();
         if kept.len() == listed.len() {
             return;
         }
         let at = At::of(&set.metadata);
-        let kept = if kept.is_empty() { Value::Null } else { json!(kept) };
-        let patch = json!({
-            "metadata": {"uid": at.uid, "resourceVersion": at.resource_version},
-            "spec": {"scaleStrategy": {"podsToDelete": kept}},
-        });
-        self.actions.push(Action::PatchSet { at, patch });
-    }
-
-    pub(super) fn delete(&mut self, pod: &'a Pod, why: Why) {
-        if self.written.contains(pod.name())
-            || self.held_from_deletion(pod)
-            || self.drains_before_deletion(pod)
-            || !self.spend(pod)
-        {
-            return;
-        }
-        let action = Action::DeletePod {
-            at: pod.at(),
-            why,
-            claims: claim::of_pod(&self.claims, pod),
-        };
-        self.write(pod, action);
-    }
-
-    /// A rollout that is in place for every pod and has a budget of its own gains nothing from extra pods
-    /// (kruise #2369), unless that budget is everything that serves.
-    pub(super) fn surge_is_needless(&self) -> bool {
-        self.count.max_unavailable > 0
-            && self.count.max_unavailable < self.count.replicas
-            && self.count.to_delete == 0
-            && self.rollout.policy != PodUpdatePolicy::ReCreate
-            && self.tally.outdated.iter().all(|pod| self.difference(pod).is_ok())
+        let patch = SetPatch { pods_to_delete: kept };
+        self.base.actions.push(Action::PatchSet { at, patch });
     }
 
     fn limit_scale_up(&mut self, missing: usize) -> usize {
@@ -153,9 +111,9 @@ impl<'a> Planner<'a> {
         let Some(limit) = strategy.and_then(|strategy| strategy.max_unavailable.as_ref()) else {
             return missing;
         };
-        let limit = resolve(limit, self.count.replicas, Round::Up);
+        let limit = resolve(limit, self.base.count.replicas, Round::Up);
         let allowed = limit
-            .saturating_sub(self.count.total - self.count.available)
+            .saturating_sub(self.base.count.total - self.base.count.available)
             .min(missing);
         if allowed < missing {
             let message = format!(
@@ -163,9 +121,9 @@ impl<'a> Planner<'a> {
                 missing - allowed
             );
             if allowed == 0 {
-                self.warnings.push(("ScaleUpLimited", message.clone()));
+                self.base.warnings.push(("ScaleUpLimited", message.clone()));
             }
-            self.waits.say(message);
+            self.base.waits.say(message);
         }
         allowed
     }

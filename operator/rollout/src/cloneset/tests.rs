@@ -1,8 +1,9 @@
-//! Situations and what the plan makes of them. The interleavings are in `world`.
+//! Situations and what the plan makes of them. The interleavings are in the package `afloat-model`.
 
 mod containers;
 mod life;
 mod losses;
+pub(crate) mod merge;
 mod traffic;
 
 use std::collections::BTreeMap;
@@ -13,14 +14,15 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Value, json};
 
-use super::{Observed, Plan, Recorded, plan};
+use super::{Claim, Observed, Plan, owner, plan};
+use crate::action::patch::ReportPatch;
 use crate::action::{Action, Why};
-use crate::claim::Claim;
-use crate::images::Nodes;
-use crate::launch::Opened;
-use crate::pod::Pod;
-use crate::revision::{data, hash, object};
-use crate::traffic::Traffic;
+use crate::pod::images::Nodes;
+use crate::pod::launch::Opened;
+use crate::pod::object::Pod;
+use crate::workload::plan::seen::Recorded;
+use crate::workload::revision::{data, hash, object};
+use crate::workload::traffic::Traffic;
 
 const START: &str = "2026-01-01T00:00:00Z";
 
@@ -59,8 +61,8 @@ impl Scene {
         for (index, image) in images.iter().enumerate() {
             scene.set["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);
             let set: CloneSet = serde_json::from_value(scene.set.clone()).unwrap();
-            let text = hash(&crate::revision::bytes(&data(&set.spec.template)), 0);
-            let mut revision = object(&set, &text, i64::try_from(index).unwrap() + 1);
+            let text = hash(&crate::go::bytes(&data(&set.spec.template)), 0);
+            let mut revision = object(owner(&set), &text, i64::try_from(index).unwrap() + 1);
             revision["metadata"]["uid"] = json!(format!("r{index}"));
             scene.revisions.push(revision);
         }
@@ -157,7 +159,7 @@ impl Scene {
 fn words(plan: &Plan) -> Vec<String> {
     let word = |action: &Action| match action {
         Action::CreateRevision { .. } => "create revision".to_owned(),
-        Action::NumberRevision { number, .. } => format!("number {number}"),
+        Action::NumberRevision { number, .. } => format!("number {}", number.0),
         Action::DeleteRevision { at } => format!("delete revision {}", at.name),
         Action::CreatePod { .. } => "create".to_owned(),
         Action::PatchSet { .. } => "prune".to_owned(),
@@ -165,7 +167,11 @@ fn words(plan: &Plan) -> Vec<String> {
         Action::PatchClaim { at, .. } => format!("pass on {}", at.name),
         Action::DeleteClaim { at } => format!("delete claim {}", at.name),
         Action::ResizePod { at, .. } => format!("resize {}", at.name),
-        Action::WriteReport { body, .. } => format!("report {}", body["status"]["phase"].as_str().unwrap()),
+        Action::CreateReport { report } => format!("report {}", report.status.phase.as_str()),
+        Action::PatchReport { patch, .. } => match patch {
+            ReportPatch::Status(status) => format!("report {}", status.phase.as_str()),
+            ReportPatch::Superseded { .. } => "report Superseded".to_owned(),
+        },
         Action::DeleteReport { at } => format!("delete report {}", at.name),
         Action::OpenBarrier { uid, priority, .. } => format!("open {priority} of {uid}"),
         Action::DeletePod { at, why, .. }
@@ -175,6 +181,16 @@ fn words(plan: &Plan) -> Vec<String> {
         }
     };
     plan.actions.iter().map(word).collect()
+}
+
+/// The JSON of a pod's patch, as it is sent.
+fn sent(action: &Action) -> Value {
+    match action {
+        Action::PatchPod { at, patch, .. }
+        | Action::PatchPodStatus { at, patch, .. }
+        | Action::ResizePod { at, patch } => patch.json(at),
+        other => panic!("{other:?}"),
+    }
 }
 
 fn in_place() -> Value {
@@ -216,9 +232,7 @@ fn one_pod_at_a_time_in_three_writes() {
     scene.pod("b", 0);
     let first = scene.plan();
     assert_eq!(words(&first), ["drain a"]);
-    let Action::PatchPodStatus { patch, .. } = &first.actions[0] else {
-        panic!()
-    };
+    let patch = sent(&first.actions[0]);
     scene.pods[0]["status"]["conditions"] = patch["status"]["conditions"].clone();
     let second = scene.plan();
     assert_eq!(words(&second), ["update a"]);
@@ -304,12 +318,10 @@ fn labels_alone_change_without_leaving_service() {
     let old = scene.revisions[0].clone();
     scene.set["spec"]["template"]["metadata"]["labels"]["tier"] = json!("front");
     let set: CloneSet = serde_json::from_value(scene.set.clone()).unwrap();
-    scene.revisions = vec![old, object(&set, "new", 2)];
+    scene.revisions = vec![old, object(owner(&set), "new", 2)];
     let plan = scene.plan();
     assert_eq!(words(&plan), ["update a"]);
-    let Action::PatchPod { patch, .. } = &plan.actions[0] else {
-        panic!()
-    };
+    let patch = sent(&plan.actions[0]);
     assert_eq!(patch["metadata"]["labels"]["tier"], "front");
     assert!(patch.get("spec").is_none());
 }
@@ -422,16 +434,14 @@ fn openkruises_quiet_period_is_continued() {
     assert_eq!(early.wake_at.unwrap().to_string(), "2026-01-01T00:00:20Z");
     let late = scene.plan_after(20);
     assert_eq!(words(&late), ["update a"]);
-    let Action::PatchPod { patch, .. } = &late.actions[0] else {
-        panic!()
-    };
+    let patch = sent(&late.actions[0]);
     assert_eq!(patch["spec"]["containers"], json!([{"name": "app", "image": "app:2"}]));
     assert_eq!(patch["metadata"]["annotations"][names::INPLACE_GRACE], Value::Null);
 
     // A third revision is wanted meanwhile: a drain of our own, then its image, whatever the label says.
     scene.set["spec"]["template"]["spec"]["containers"][0]["image"] = json!("app:3");
     let set: CloneSet = serde_json::from_value(scene.set.clone()).unwrap();
-    scene.revisions.push(object(&set, "third", 3));
+    scene.revisions.push(object(owner(&set), "third", 3));
     assert_eq!(words(&scene.plan_after(5)), ["drain a"]);
 }
 
@@ -483,7 +493,7 @@ fn pods_to_delete_are_pruned_once_they_are_gone() {
     let Action::PatchSet { patch, .. } = &plan.actions[1] else {
         panic!()
     };
-    assert_eq!(patch["spec"]["scaleStrategy"]["podsToDelete"], json!(["a"]));
+    assert_eq!(patch.pods_to_delete, ["a"]);
     scene.set["spec"]["scaleStrategy"]["podsToDelete"] = json!(["b"]);
     scene.set["spec"]["replicas"] = json!(1);
     assert_eq!(

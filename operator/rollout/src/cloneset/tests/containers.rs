@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Scene, in_place, words};
+use super::merge::merge;
+use super::{Scene, in_place, sent, words};
 use crate::action::Action;
 use afloat_api::{InPlaceUpdateState, names};
 
@@ -35,8 +36,8 @@ fn act(scene: &mut Scene, seconds: i64) -> Vec<String> {
     let plan = scene.plan_after(seconds);
     for action in &plan.actions {
         match action {
-            Action::PatchPod { patch, .. } | Action::PatchPodStatus { patch, .. } | Action::ResizePod { patch, .. } => {
-                crate::world::object::merge(&mut scene.pods[0], patch);
+            Action::PatchPod { .. } | Action::PatchPodStatus { .. } | Action::ResizePod { .. } => {
+                merge(&mut scene.pods[0], &sent(action));
             }
             _ => {}
         }
@@ -50,7 +51,10 @@ fn restart(scene: &mut Scene, index: usize) {
     let image = pod["spec"]["containers"][index]["image"].clone();
     let status = &mut pod["status"]["containerStatuses"][index];
     status["containerID"] = json!(format!("{}+", status["containerID"].as_str().unwrap()));
-    status["imageID"] = json!(format!("id:{}", crate::complete::normalise(image.as_str().unwrap())));
+    status["imageID"] = json!(format!(
+        "id:{}",
+        afloat_words::image::ImageName::of(image.as_str().unwrap())
+    ));
     status["image"] = image;
 }
 

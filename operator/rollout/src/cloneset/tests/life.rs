@@ -3,7 +3,8 @@
 use afloat_api::names;
 use serde_json::{Value, json};
 
-use super::{START, Scene, in_place, words};
+use super::merge::merge;
+use super::{START, Scene, in_place, sent, words};
 use crate::action::Action;
 use crate::cloneset::Plan;
 
@@ -24,8 +25,8 @@ fn an_update_waits_for_its_hook_and_reports_back_to_it() {
     let step = |scene: &mut Scene, expected: &str| {
         let plan = scene.plan();
         assert_eq!(words(&plan), [expected], "{:?}", plan.status.conditions[0].message);
-        if let Action::PatchPod { patch, .. } | Action::PatchPodStatus { patch, .. } = &plan.actions[0] {
-            crate::world::object::merge(&mut scene.pods[0], patch);
+        if let Action::PatchPod { .. } | Action::PatchPodStatus { .. } = &plan.actions[0] {
+            merge(&mut scene.pods[0], &sent(&plan.actions[0]));
         }
         scene.pods[0]["metadata"]["labels"][names::LIFECYCLE_STATE]
             .as_str()
@@ -73,9 +74,7 @@ fn a_deletion_waits_for_its_hook_and_can_be_taken_back() {
     scene.set["spec"]["replicas"] = json!(2);
     let back = scene.plan();
     assert_eq!(words(&back), ["lifecycle a"]);
-    let Action::PatchPod { patch, .. } = &back.actions[0] else {
-        panic!()
-    };
+    let patch = sent(&back.actions[0]);
     assert_eq!(patch["metadata"]["labels"][names::LIFECYCLE_STATE], "PreparingNormal");
     scene.set["spec"]["replicas"] = json!(1);
     scene.pods[0]["metadata"]["labels"]["hold"] = json!("off");
@@ -100,10 +99,8 @@ fn states_that_openkruise_left_go_on() {
     let plan = scene.plan();
     assert_eq!(plan.actions.len(), 4);
     for action in &plan.actions {
-        let Action::PatchPod { patch, .. } = action else {
-            panic!()
-        };
-        assert_eq!(patch["metadata"]["labels"][names::LIFECYCLE_STATE], "Normal");
+        assert!(matches!(action, Action::PatchPod { .. }));
+        assert_eq!(sent(action)["metadata"]["labels"][names::LIFECYCLE_STATE], "Normal");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reports of rollouts, and what follows from losses.
 
 use super::*;
+use crate::action::patch::new_report;
 
 /// The Service of the pods, and one node's counters: connections, and of each pod how many were reset.
 fn count(scene: &mut Scene, connections: u64, reset: &[(&str, u64)]) {
@@ -28,27 +29,27 @@ fn count(scene: &mut Scene, connections: u64, reset: &[(&str, u64)]) {
 fn carry_out(scene: &mut Scene, plan: &Plan) {
     for action in &plan.actions {
         match action {
-            Action::WriteReport { at: None, body } => {
-                let mut body = body.clone();
+            Action::CreateReport { report } => {
+                let mut body = new_report(report);
                 body["metadata"]["uid"] = body["metadata"]["name"].clone();
                 body["metadata"]["resourceVersion"] = json!("1");
                 scene.reports.as_mut().unwrap().push(body);
             }
-            Action::WriteReport { at: Some(at), body } => {
+            Action::PatchReport { at, patch } => {
                 let mut all = scene.reports.as_mut().unwrap().iter_mut();
                 let report = all.find(|report| report["metadata"]["name"] == *at.name).unwrap();
-                for (key, value) in body["status"].as_object().unwrap() {
+                for (key, value) in patch.json(at)["status"].as_object().unwrap() {
                     report["status"][key] = value.clone();
                 }
             }
-            Action::PatchPodStatus { at, patch, .. } => {
+            Action::PatchPodStatus { at, .. } => {
                 let pod = scene
                     .pods
                     .iter_mut()
                     .find(|pod| pod["metadata"]["name"] == *at.name)
                     .unwrap();
                 let conditions = pod["status"]["conditions"].as_array_mut().unwrap();
-                for new in patch["status"]["conditions"].as_array().unwrap() {
+                for new in sent(action)["status"]["conditions"].as_array().unwrap() {
                     conditions.retain(|old| old["type"] != new["type"]);
                     conditions.push(new.clone());
                 }

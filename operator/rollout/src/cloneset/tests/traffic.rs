@@ -29,9 +29,7 @@ fn report(scene: &mut Scene, nodes: &[(&str, &[Said])]) {
 
 /// What the API server and the node make of the first status patch of a plan.
 fn carry_out(scene: &mut Scene, pod: usize, plan: &Plan) {
-    let Action::PatchPodStatus { patch, .. } = &plan.actions[0] else {
-        panic!("{:?}", words(plan))
-    };
+    let patch = sent(&plan.actions[0]);
     let conditions = scene.pods[pod]["status"]["conditions"].as_array_mut().unwrap();
     for new in patch["status"]["conditions"].as_array().unwrap() {
         conditions.retain(|old| old["type"] != new["type"]);

@@ -1,0 +1,110 @@
+//! The watch: a listing, then every change, begun anew after a pause whenever it breaks.
+
+use std::time::Duration;
+
+use backon::ExponentialBuilder;
+use futures::{Stream, StreamExt};
+use kube::Api;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::utils::ResetTimerBackoff;
+use kube::runtime::watcher::{self, Config, DefaultBackoff, Event, ExponentialBackoff, watcher};
+
+use crate::cache::Wire;
+
+/// How long to wait before a broken watch is begun anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pauses {
+    /// As client-go: from 0.8 s, doubling to 30 s. For those whose view may be late.
+    Patient,
+    /// From 30 ms, doubling to 2 s, each up to twice as long by chance, so that nodes do not ask all at once. For those
+    /// whose lateness loses connections.
+    Quick,
+}
+
+/// Failures in a row of which the first are no news: every watch ends now and then, and the next attempt succeeds.
+const NEWS: u32 = 3;
+
+/// Everything that the watch says. It never ends by itself; a watch that fails again and again is told of once in the log,
+/// until it works again.
+pub fn events<K: Wire>(api: Api<K>, config: Config, pauses: Pauses) -> impl Stream<Item = Event<K>> + Send {
+    let stream = watcher(api, config);
+    let stream = match pauses {
+        Pauses::Patient => stream.backoff(DefaultBackoff::default()).left_stream(),
+        Pauses::Quick => stream.backoff(quick()).right_stream(),
+    };
+    let mut failures = 0_u32;
+    stream.filter_map(move |event| {
+        let event = match event {
+            Ok(event) => {
+                // A watch that begins anew says so before its listing has succeeded.
+                if !matches!(event, Event::Init) {
+                    failures = 0;
+                }
+                Some(event)
+            }
+            Err(error) => {
+                failures = failures.saturating_add(1);
+                tell::<K>(&error, failures);
+                None
+            }
+        };
+        std::future::ready(event)
+    })
+}
+
+fn tell<K: Wire>(error: &watcher::Error, failures: u32) {
+    let kind = K::kind(&());
+    if failures == NEWS {
+        tracing::warn!(%kind, %error, "watch fails again and again, will go on trying");
+    } else {
+        tracing::debug!(%kind, %error, failures, "watch broken, trying again");
+    }
+}
+
+/// What the watch says, with each listing as one thing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen<T> {
+    /// All that there is; whatever is not in it is gone.
+    Listed(Vec<T>),
+    /// It is new, or has changed.
+    Changed(T),
+    /// It is gone.
+    Gone(T),
+}
+
+/// Follows a kind. `read` keeps what is needed of an object, as soon as it comes: a listing is held until it is complete.
+pub fn follow<K: Wire, T: Send>(
+    api: Api<K>,
+    config: Config,
+    pauses: Pauses,
+    read: impl Fn(K) -> T + Send,
+) -> impl Stream<Item = Seen<T>> + Send {
+    let mut listing = Vec::new();
+    events(api, config, pauses).filter_map(move |event| {
+        let seen = match event {
+            Event::Init => {
+                listing.clear();
+                None
+            }
+            Event::InitApply(object) => {
+                listing.push(read(object));
+                None
+            }
+            Event::InitDone => Some(Seen::Listed(std::mem::take(&mut listing))),
+            Event::Apply(object) => Some(Seen::Changed(read(object))),
+            Event::Delete(object) => Some(Seen::Gone(read(object))),
+        };
+        std::future::ready(seen)
+    })
+}
+
+fn quick() -> ResetTimerBackoff<ExponentialBackoff> {
+    let pauses = ExponentialBuilder::new()
+        .with_min_delay(Duration::from_micros(31_250))
+        .with_max_delay(Duration::from_micros(1_875_000))
+        .with_factor(2.0)
+        .without_max_times()
+        .with_jitter();
+    // Reset by time: a watch that begins anew reports progress even if its list then fails.
+    ResetTimerBackoff::new(pauses.into(), Duration::from_secs(10))
+}

@@ -1,0 +1,12 @@
+//! The words that every client of Kubernetes reads and writes, once: exact quantities, names of images, keys, owners,
+//! revisions, percentages, times as text. Pure: no I/O, no clock, no async, no logging. It knows neither half of Afloat; both
+//! may use it.
+
+pub mod image;
+pub mod key;
+pub mod owner;
+pub mod percent;
+pub mod quantity;
+pub mod revision;
+pub mod texts;
+pub mod time;

@@ -1,0 +1,66 @@
+//! What is seen of one CloneSet, and what is to be done about it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use afloat_api::{CloneSet, CloneSetStatus};
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::ControllerRevision;
+
+use super::claim::Claim;
+use crate::action::Action;
+use crate::pod::images::Nodes;
+use crate::pod::launch::Opened;
+use crate::pod::object::Pod;
+use crate::workload::plan::seen::Recorded;
+use crate::workload::plan::tally::Phases;
+use crate::workload::traffic::Traffic;
+
+/// What is seen of one CloneSet.
+#[derive(Clone, Copy, Debug)]
+pub struct Observed<'a> {
+    /// The object itself.
+    pub cloneset: &'a CloneSet,
+    /// Pods that it controls, and orphans in its namespace, in any order.
+    pub pods: &'a [Arc<Pod>],
+    /// Revisions that it controls.
+    pub revisions: &'a [Arc<ControllerRevision>],
+    /// Volume claims that it controls.
+    pub claims: &'a [Arc<Claim>],
+    /// The time.
+    pub now: Timestamp,
+    /// Any number; names of new pods are made from it.
+    pub seed: u64,
+    /// By pod uid, when a write that took the pod out of service was answered, as far as that is known. A write may be
+    /// under way for long; a quiet period begins when it has taken effect, not when it was decided.
+    pub drained: &'a BTreeMap<String, Timestamp>,
+    /// The nodes of pods that are out of service, as far as they are known.
+    pub nodes: &'a Nodes,
+    /// How far pods with a launch priority were let start.
+    pub opened: &'a Opened,
+    /// What the nodes' proxies do.
+    pub traffic: &'a Traffic,
+    /// Whether the cluster has the `resize` subresource of pods (Kubernetes 1.33 and later have).
+    pub resizes: bool,
+    /// Reports of rollouts; None where the cluster keeps none.
+    pub recorded: Option<Recorded<'a>>,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Writes, independent of each other; any of them may fail or be left out.
+    pub actions: Vec<Action>,
+    /// The status to report.
+    pub status: CloneSetStatus,
+    /// When to plan again even if nothing happens.
+    pub wake_at: Option<Timestamp>,
+    /// Things worth an event: type Warning, reason, message.
+    pub warnings: Vec<(&'static str, String)>,
+    /// The same, of type Normal.
+    pub news: Vec<(&'static str, String)>,
+    /// Where the pods stand.
+    pub phases: Phases,
+    /// What proxies do next changes what is to be done: look again when a report comes.
+    pub observes: bool,
+}

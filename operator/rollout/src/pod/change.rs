@@ -1,0 +1,53 @@
+//! What an in-place update changes on a pod, and what forbids one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+/// What an in-place update has to change.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Change {
+    /// New image by container.
+    pub images: BTreeMap<String, String>,
+    /// New value by label; None removes it.
+    pub labels: BTreeMap<String, Option<String>>,
+    /// New value by annotation; None removes it.
+    pub annotations: BTreeMap<String, Option<String>>,
+    /// Containers that take environment from labels or annotations that change.
+    pub environment: BTreeMap<String, Keys>,
+    /// New cpu and memory by container, only what changes: `{"limits": {"cpu": "2"}}`.
+    pub resources: BTreeMap<String, Value>,
+}
+
+/// Keys of labels and annotations.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keys {
+    /// Of labels.
+    pub labels: BTreeSet<String>,
+    /// Of annotations.
+    pub annotations: BTreeSet<String>,
+}
+
+impl Keys {
+    /// Whether both name a key.
+    pub fn share(&self, other: &Self) -> bool {
+        !self.labels.is_disjoint(&other.labels) || !self.annotations.is_disjoint(&other.annotations)
+    }
+}
+
+impl Change {
+    /// Whether containers change themselves.
+    pub fn touches_containers(&self) -> bool {
+        !(self.images.is_empty() && self.environment.is_empty() && self.resources.is_empty())
+    }
+
+    /// The containers that change themselves, each once.
+    pub fn containers(&self) -> BTreeSet<&String> {
+        let names = self.images.keys().chain(self.environment.keys());
+        names.chain(self.resources.keys()).collect()
+    }
+}
+
+/// The field of the template that cannot change on a live pod, as a path below `spec.template`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle(pub String);

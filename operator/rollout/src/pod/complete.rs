@@ -1,0 +1,289 @@
+//! Is an in-place update complete, that is: does every changed container run from the pod's present spec?
+//!
+//! OpenKruise waits for another imageID and so waits for ever when two tags have one digest; a changed containerID alone
+//! proves nothing either, because a crash may have restarted the *old* image. The rules stand at `Look::container`.
+
+use afloat_api::{ContainerOrigin, InPlaceUpdateState, LastContainerStatus, UpdateSpec, origins};
+use afloat_words::image::ImageName;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::pod::images::Nodes;
+use crate::pod::object::{Container, ContainerStatus, Pod};
+
+mod hash;
+
+use hash::Hashes;
+
+/// How long a container that already ran the wanted image is watched before it is believed that the node will not
+/// restart it, where the node does not say which generation it has acted on.
+pub const SETTLE: SignedDuration = SignedDuration::from_secs(5);
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Completion {
+    /// Every changed container runs from the present spec, or nothing was changed.
+    Done,
+    /// This container does not yet.
+    Waiting {
+        /// Which.
+        container: String,
+        /// When to look again even if nothing happens.
+        until: Option<Timestamp>,
+    },
+}
+
+/// Whether the last in-place update of the pod is complete, as far as it was written: later batches of containers may
+/// wait ([`InPlaceUpdateState::waits`]).
+pub fn completion(pod: &Pod, nodes: &Nodes, now: Timestamp) -> Completion {
+    let annotations = &pod.annotations;
+    let waiting = |container: &str| Completion::Waiting {
+        container: container.to_owned(),
+        until: None,
+    };
+    if UpdateSpec::present(annotations) {
+        return waiting("");
+    }
+    let Some(state) = InPlaceUpdateState::read(annotations) else {
+        return Completion::Done;
+    };
+    let origins = origins(annotations);
+    let hashes = Hashes::read(pod);
+    let look = Look::new(pod, nodes, &state, now);
+    for (name, before) in state.last_container_statuses.iter().flatten() {
+        let complete = look.container(name, before, origins.get(name));
+        if complete != Completion::Done && !hashes.shows_current(pod, name) {
+            return complete;
+        }
+    }
+    // Begun by OpenKruise: its daemon restarts the containers and says so.
+    if state.update_env_from_metadata
+        && origins.is_empty()
+        && let Some(open) = hashes.old_environment(pod)
+    {
+        return waiting(open);
+    }
+    let unsized_yet = |container: &&Container| {
+        let actual = pod
+            .container_status(&container.name)
+            .and_then(|status| status.resources.as_deref());
+        !container.resources.is_empty() && !actual.is_some_and(|actual| actual.same(&container.resources))
+    };
+    match pod
+        .spec
+        .containers
+        .iter()
+        .find(unsized_yet)
+        .filter(|_| state.update_resources)
+    {
+        Some(container) => waiting(&container.name),
+        None => Completion::Done,
+    }
+}
+
+/// Names of the recorded containers whose update is not complete.
+pub fn incomplete(pod: &Pod, nodes: &Nodes, now: Timestamp) -> Vec<String> {
+    let Some(state) = InPlaceUpdateState::read(&pod.annotations) else {
+        return Vec::new();
+    };
+    let origins = origins(&pod.annotations);
+    let records = state.last_container_statuses.clone().unwrap_or_default();
+    let look = Look::new(pod, nodes, &state, now);
+    let open = |(name, before): &(&String, &LastContainerStatus)| {
+        look.container(name, before, origins.get(*name)) != Completion::Done
+    };
+    records.iter().filter(open).map(|(name, _)| name.clone()).collect()
+}
+
+/// What the rules are asked about.
+struct Look<'a> {
+    pod: &'a Pod,
+    nodes: &'a Nodes,
+    /// When the images were written.
+    written: Option<Timestamp>,
+    now: Timestamp,
+}
+
+impl<'a> Look<'a> {
+    fn new(pod: &'a Pod, nodes: &'a Nodes, state: &InPlaceUpdateState, now: Timestamp) -> Self {
+        let batch = state.container_batches_record.last();
+        let batch = batch.and_then(|batch| batch.get("timestamp")?.as_str()?.parse().ok());
+        let written = batch.or_else(|| state.update_timestamp.parse().ok());
+        Self {
+            pod,
+            nodes,
+            written,
+            now,
+        }
+    }
+
+    /// The rules for one container whose image was changed:
+    ///
+    /// 1. Another imageID than before, and the status does not name an image that is on its way out or back: complete.
+    /// 2. The same imageID (two tags, one digest): complete once the container is another one *and* the status names
+    ///    the wanted image, and would not have named it before.
+    /// 3. The same imageID, another container, and the status does not tell the two names apart: complete if the node
+    ///    lists the wanted reference as a name of the image that runs, and the container has run for [`SETTLE`], as it
+    ///    may be the old one after a crash that the node is about to stop.
+    /// 4. The wanted image is the one that ran when it was written (a rollback before the node acted): complete if the
+    ///    container still runs and the node has acted on this generation, or has had [`SETTLE`] to do so.
+    ///
+    /// An image is on its way out if it stood in the spec since the container was last known to match it.
+    fn container(&self, name: &str, before: &LastContainerStatus, origin: Option<&ContainerOrigin>) -> Completion {
+        let waiting = |until| Completion::Waiting {
+            container: name.to_owned(),
+            until,
+        };
+        let Some(container) = self.pod.spec.containers.iter().find(|container| container.name == name) else {
+            return Completion::Done;
+        };
+        let status = self.pod.container_status(name);
+        let Some(status) = status.filter(|status| !status.image_id.is_empty()) else {
+            return waiting(None);
+        };
+        if status.container_id.as_deref().is_none_or(str::is_empty) {
+            return waiting(None);
+        }
+        let wanted = names_wanted(container, status);
+        let Some(origin) = origin else {
+            // Begun by OpenKruise, which does not record the container: its own rule, with names compared in their full
+            // form, or by what the node says.
+            return if status.image_id != before.image_id || wanted {
+                Completion::Done
+            } else {
+                self.same_image(container, status, None)
+            };
+        };
+        let runs =
+            |image: &String| ImageName::of(image) == ImageName::of(&status.image) || self.resolves(image, status);
+        // Rolled back before the node was seen to act: a container that names the wanted image may be the old one after
+        // a crash, with the image in between still to come.
+        let back = origin.images.iter().any(|image| container.image == *image);
+        if status.image_id != before.image_id {
+            let leaving = !wanted && origin.images.iter().any(runs);
+            return if leaving || wanted && (back || self.other_name(container, status, origin)) {
+                self.same_image(container, status, Some(origin))
+            } else {
+                Completion::Done
+            };
+        }
+        let replaced = status.container_id.as_ref() != Some(&origin.container_id);
+        if replaced {
+            return if !wanted || ambiguous(container, before, origin) || self.other_name(container, status, origin) {
+                self.same_image(container, status, Some(origin))
+            } else {
+                Completion::Done
+            };
+        }
+        // Another text of an image that stood there is a restart that is still to come.
+        let respelled = !back && origin.images.iter().any(|image| alike(image, &container.image));
+        let rolled_back = if wanted {
+            back || ImageName::of(&origin.ran) == ImageName::of(&container.image) && !respelled
+        } else {
+            back && self.resolves(&container.image, status)
+        };
+        if !rolled_back || status.state.running.is_none() {
+            return waiting(None);
+        }
+        match self.node_acted() {
+            Some(true) if !self.other_name(container, status, origin) => Completion::Done,
+            Some(false) => waiting(None),
+            _ => self.settled(name, self.written),
+        }
+    }
+
+    /// Rule 3. A node lists its images now and then, so it is looked at again even if nothing else happens.
+    fn same_image(
+        &self,
+        container: &Container,
+        status: &ContainerStatus,
+        origin: Option<&ContainerOrigin>,
+    ) -> Completion {
+        let back = origin.is_some_and(|origin| origin.images.iter().any(|image| container.image == *image));
+        let other_name = origin.is_some_and(|origin| self.other_name(container, status, origin));
+        let again = Completion::Waiting {
+            container: container.name.to_string(),
+            until: self.now.checked_add(SETTLE).ok(),
+        };
+        let Some(running) = status.state.running.as_ref() else {
+            return Completion::Waiting {
+                container: container.name.to_string(),
+                until: None,
+            };
+        };
+        let same = names_wanted(container, status) || self.resolves(&container.image, status);
+        if self.node_acted() == Some(false) || !same {
+            return again;
+        }
+        // The reference is the very text that the running container was started with: once the node has looked at it,
+        // it has no reason to stop it.
+        if back && self.node_acted() == Some(true) && !other_name {
+            return Completion::Done;
+        }
+        let started = running.started_at.as_ref().map(|time| time.0);
+        self.settled(&container.name, started.max(self.written))
+    }
+
+    /// Whether an image on its way out is another name of the image that runs: then the container may have been started
+    /// by that name, and the status cannot tell.
+    fn other_name(&self, container: &Container, status: &ContainerStatus, origin: &ContainerOrigin) -> bool {
+        let others = origin.images.iter().filter(|image| **image != container.image);
+        others.into_iter().any(|image| self.resolves(image, status))
+    }
+
+    /// Whether the node says that the reference is a name of the image that runs.
+    fn resolves(&self, reference: &str, status: &ContainerStatus) -> bool {
+        let node = self
+            .pod
+            .spec
+            .node_name
+            .as_ref()
+            .and_then(|name| self.nodes.get(name.as_str()));
+        node.is_some_and(|node| node.resolves(reference, &status.image_id))
+    }
+
+    /// Whether the node has acted on the present spec; None if it does not say (KEP-5067).
+    fn node_acted(&self) -> Option<bool> {
+        Some(self.pod.status.observed_generation? >= self.pod.metadata.generation?)
+    }
+
+    fn settled(&self, container: &str, since: Option<Timestamp>) -> Completion {
+        match since.and_then(|start| start.checked_add(SETTLE).ok()) {
+            Some(settled) if settled > self.now => Completion::Waiting {
+                container: container.to_owned(),
+                until: Some(settled),
+            },
+            _ => Completion::Done,
+        }
+    }
+}
+
+/// Whether the status speaks of the image that the spec wants.
+fn names_wanted(container: &Container, status: &ContainerStatus) -> bool {
+    speaks_of(&container.image, &status.image, &status.image_id)
+}
+
+fn speaks_of(wanted: &str, image: &str, image_id: &str) -> bool {
+    let wanted = ImageName::of(wanted);
+    let digest = wanted.digest();
+    wanted == ImageName::of(image) || digest.is_some_and(|digest| image_id.ends_with(digest))
+}
+
+/// Whether two references are texts of one image: the same name, or the same digest.
+fn alike(a: &str, b: &str) -> bool {
+    let parts = |image| match str::split_once(image, '@') {
+        Some((path, digest)) => (ImageName::of(path), Some(digest)),
+        None => (ImageName::of(image), None),
+    };
+    let (a, b) = (parts(a), parts(b));
+    a.0 == b.0 || a.1.is_some() && a.1 == b.1
+}
+
+/// Whether a status of the container that is on its way out could look like one of the wanted: the same image written in
+/// another way, as for a restart.
+fn ambiguous(container: &Container, before: &LastContainerStatus, origin: &ContainerOrigin) -> bool {
+    speaks_of(&container.image, &origin.ran, &before.image_id)
+        || origin.images.iter().any(|image| alike(image, &container.image))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,293 @@
+//! Can a pod change from one template to another in place? Images, cpu and memory of containers, labels and annotations
+//! can, and with them the environment that containers take from labels and annotations; anything else on a live pod
+//! cannot, and the answer names the field that forces the pod to be recreated.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use crate::pod::change::{Change, Keys, Obstacle};
+use crate::pod::environment::Source;
+use crate::pod::meaning::canonical;
+use crate::pod::resize;
+
+/// Compares two templates.
+///
+/// # Errors
+/// The first field that differs and cannot change on a live pod.
+pub fn compare(old: &Value, new: &Value) -> Result<Change, Obstacle> {
+    let (mut old, mut new) = (old.clone(), new.clone());
+    forget_same_pull_policies(&mut old, &mut new);
+    let (old, new) = (canonical(&old), canonical(&new));
+    let part = |template: &Value, name: &str| {
+        template
+            .get(name)
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default()
+    };
+    let mut change = Change::default();
+
+    let (old_meta, new_meta) = (part(&old, "metadata"), part(&new, "metadata"));
+    let map =
+        |meta: &Map<String, Value>, name: &str| meta.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
+    change.labels = entries(&map(&old_meta, "labels"), &map(&new_meta, "labels"));
+    change.annotations = entries(&map(&old_meta, "annotations"), &map(&new_meta, "annotations"));
+    without(
+        &old_meta,
+        &["labels", "annotations"],
+        &without_map(&new_meta, &["labels", "annotations"]),
+        "metadata",
+    )?;
+
+    let (old_spec, new_spec) = (part(&old, "spec"), part(&new, "spec"));
+    without(
+        &old_spec,
+        &["containers"],
+        &without_map(&new_spec, &["containers"]),
+        "spec",
+    )?;
+    let list = |spec: &Map<String, Value>| {
+        spec.get("containers")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default()
+    };
+    let (old_list, new_list) = (list(&old_spec), list(&new_spec));
+    if old_list.len() != new_list.len() {
+        return Err(Obstacle("spec.containers (their number changed)".into()));
+    }
+    let empty = Map::new();
+    for (index, (before, after)) in old_list.iter().zip(&new_list).enumerate() {
+        let (before, after) = (
+            before.as_object().unwrap_or(&empty),
+            after.as_object().unwrap_or(&empty),
+        );
+        add_container(&mut change, before, after, &format!("spec.containers[{index}]"))?;
+    }
+    if !change.resources.is_empty() {
+        let (before, after) = (resize::qos_class(&old), resize::qos_class(&new));
+        if before != after {
+            return Err(Obstacle(format!(
+                "spec.containers[*].resources (the QoS class {before} would be {after})"
+            )));
+        }
+    }
+    Ok(change)
+}
+
+/// Adds what changes of one container. Labels and annotations are known by then.
+fn add_container(
+    change: &mut Change,
+    before: &Map<String, Value>,
+    after: &Map<String, Value>,
+    path: &str,
+) -> Result<(), Obstacle> {
+    let special = ["image", "resources"];
+    without(before, &special, &without_map(after, &special), path)?;
+    let text = |map: &Map<String, Value>, key: &str| map.get(key).and_then(Value::as_str).map(str::to_owned);
+    let name = text(after, "name").unwrap_or_default();
+    match (text(before, "image"), text(after, "image")) {
+        (old, new) if old == new => {}
+        (Some(_), Some(image)) => {
+            change.images.insert(name.clone(), image);
+        }
+        _ => return Err(Obstacle(format!("{path}.image (added or removed)"))),
+    }
+    if let Some(amounts) = resize::difference(before.get("resources"), after.get("resources"), path)? {
+        if change.images.contains_key(&name) && restarts(after, &amounts) {
+            let why = "and image, with a resizePolicy that restarts the container: it would restart twice";
+            return Err(Obstacle(format!("{path}.resources {why}")));
+        }
+        change.resources.insert(name.clone(), amounts);
+    }
+    let keys = environment(after, change);
+    if keys != Keys::default() {
+        change.environment.insert(name, keys);
+    }
+    Ok(())
+}
+
+/// Takes out what both templates state alike. A policy that was the default of the first image's tag stands in a stored
+/// template for good; where the next image's tag has another default, only one of the two would be seen as stated.
+fn forget_same_pull_policies(old: &mut Value, new: &mut Value) {
+    fn containers(template: &mut Value) -> impl Iterator<Item = &mut Map<String, Value>> {
+        let list = template.pointer_mut("/spec/containers").and_then(Value::as_array_mut);
+        list.into_iter().flatten().filter_map(Value::as_object_mut)
+    }
+    for (before, after) in containers(old).zip(containers(new)) {
+        if before.get("imagePullPolicy") == after.get("imagePullPolicy") {
+            before.remove("imagePullPolicy");
+            after.remove("imagePullPolicy");
+        }
+    }
+}
+
+/// Whether the container's own policy asks for a restart to change these amounts.
+fn restarts(container: &Map<String, Value>, amounts: &Value) -> bool {
+    let policies = container.get("resizePolicy").and_then(Value::as_array);
+    policies.into_iter().flatten().any(|policy| {
+        let name = policy.get("resourceName").and_then(Value::as_str).unwrap_or_default();
+        let changes = |kind| {
+            amounts
+                .get(kind)
+                .is_some_and(|amounts: &Value| amounts.get(name).is_some())
+        };
+        policy["restartPolicy"] == "RestartContainer" && (changes("limits") || changes("requests"))
+    })
+}
+
+/// The changing labels and annotations that the container takes environment from.
+fn environment(container: &Map<String, Value>, change: &Change) -> Keys {
+    let mut keys = Keys::default();
+    let variables = container.get("env").and_then(Value::as_array);
+    for variable in variables.into_iter().flatten() {
+        let path = variable
+            .pointer("/valueFrom/fieldRef/fieldPath")
+            .and_then(Value::as_str);
+        match path.and_then(Source::read) {
+            Some(Source::Label(key)) if change.labels.contains_key(&*key) => keys.labels.insert(key.into()),
+            Some(Source::Annotation(key)) if change.annotations.contains_key(&*key) => {
+                keys.annotations.insert(key.into())
+            }
+            _ => false,
+        };
+    }
+    keys
+}
+
+fn without_map(map: &Map<String, Value>, skip: &[&str]) -> Map<String, Value> {
+    map.iter()
+        .filter(|(key, _)| !skip.contains(&key.as_str()))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect()
+}
+
+/// Both maps must agree apart from the skipped keys.
+fn without(old: &Map<String, Value>, skip: &[&str], new: &Map<String, Value>, path: &str) -> Result<(), Obstacle> {
+    let old = without_map(old, skip);
+    let differing = old
+        .keys()
+        .chain(new.keys())
+        .filter(|key| old.get(*key) != new.get(*key))
+        .min();
+    match differing {
+        Some(key) => Err(Obstacle(format!("{path}.{key}"))),
+        None => Ok(()),
+    }
+}
+
+fn entries(old: &Map<String, Value>, new: &Map<String, Value>) -> BTreeMap<String, Option<String>> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let changed = new.iter().filter(|(key, value)| old.get(*key) != Some(value));
+    let removed = old.keys().filter(|key| !new.contains_key(*key));
+    changed
+        .map(|(key, value)| (key.clone(), Some(text(value))))
+        .chain(removed.map(|key| (key.clone(), None)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn template() -> Value {
+        json!({"metadata": {"labels": {"app": "x", "old": "1"}}, "spec": {
+            "containers": [{"name": "app", "image": "app:1"}, {"name": "log", "image": "log:1"}],
+            "initContainers": [{"name": "init", "image": "init:1"}]}})
+    }
+
+    fn changed(edit: impl FnOnce(&mut Value)) -> Result<Change, Obstacle> {
+        let mut new = template();
+        edit(&mut new);
+        compare(&template(), &new)
+    }
+
+    #[test]
+    fn images_and_metadata_change_in_place() {
+        let change = changed(|t| {
+            t["spec"]["containers"][0]["image"] = json!("app:2");
+            t["metadata"] = json!({"labels": {"app": "x"}, "annotations": {"a": "b"}});
+        })
+        .unwrap();
+        assert_eq!(change.images, [("app".to_owned(), "app:2".to_owned())].into());
+        assert_eq!(change.labels, [("old".to_owned(), None)].into());
+        assert_eq!(change.annotations, [("a".to_owned(), Some("b".to_owned()))].into());
+        assert_eq!(changed(|_| ()).unwrap(), Change::default());
+    }
+
+    #[test]
+    fn environment_from_metadata_is_found() {
+        let mut old = template();
+        old["spec"]["containers"][1]["env"] = json!([
+            {"name": "VERSION", "valueFrom": {"fieldRef": {"fieldPath": "metadata.annotations['version']"}}},
+            {"name": "APP", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['app']"}}},
+        ]);
+        let mut new = old.clone();
+        new["metadata"]["annotations"] = json!({"version": "2"});
+        let change = compare(&old, &new).unwrap();
+        let keys = Keys {
+            annotations: ["version".to_owned()].into(),
+            ..Keys::default()
+        };
+        assert_eq!(change.environment, [("log".to_owned(), keys)].into());
+    }
+
+    #[test]
+    fn amounts_change_in_place_within_their_class() {
+        let mut old = template();
+        old["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "2"}, "requests": {"cpu": "1"}});
+        let changed = |edit: &dyn Fn(&mut Value)| {
+            let mut new = old.clone();
+            edit(&mut new["spec"]["containers"][0]);
+            compare(&old, &new).map_err(|obstacle| obstacle.0)
+        };
+        let change = changed(&|c| c["resources"]["requests"]["cpu"] = json!("500m")).unwrap();
+        assert_eq!(
+            change.resources,
+            [("app".to_owned(), json!({"requests": {"cpu": "500m"}}))].into()
+        );
+        let mut two = template();
+        two["spec"]["initContainers"] = json!([]);
+        for container in two["spec"]["containers"].as_array_mut().unwrap() {
+            container["resources"] =
+                json!({"limits": {"cpu": "2", "memory": "1Gi"}, "requests": {"cpu": "1", "memory": "1Gi"}});
+        }
+        let mut guaranteed = two.clone();
+        for container in guaranteed["spec"]["containers"].as_array_mut().unwrap() {
+            container["resources"]["requests"]["cpu"] = json!("2");
+        }
+        let why = compare(&two, &guaranteed).unwrap_err().0;
+        assert!(why.contains("QoS class Burstable would be Guaranteed"), "{why}");
+        old["spec"]["containers"][0]["resizePolicy"] =
+            json!([{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]);
+        let mut both = old.clone();
+        both["spec"]["containers"][0]["image"] = json!("app:2");
+        both["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("500m");
+        let why = compare(&old, &both).unwrap_err().0;
+        assert!(why.contains("restart twice"), "{why}");
+    }
+
+    #[test]
+    fn obstacles_are_named() {
+        let obstacle = |edit: fn(&mut Value)| changed(edit).unwrap_err().0;
+        assert_eq!(
+            obstacle(|t| t["spec"]["containers"][0]["env"] = json!([{"name": "A"}])),
+            "spec.containers[0].env"
+        );
+        assert_eq!(
+            obstacle(|t| t["spec"]["containers"][1]["name"] = json!("other")),
+            "spec.containers[1].name"
+        );
+        assert_eq!(
+            obstacle(|t| t["spec"]["initContainers"][0]["image"] = json!("init:2")),
+            "spec.initContainers"
+        );
+        assert_eq!(obstacle(|t| t["spec"]["hostNetwork"] = json!(true)), "spec.hostNetwork");
+        assert_eq!(
+            obstacle(|t| t["metadata"]["finalizers"] = json!(["a/b"])),
+            "metadata.finalizers"
+        );
+    }
+}

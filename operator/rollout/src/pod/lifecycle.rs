@@ -1,0 +1,215 @@
+//! Hooks of a pod's life (spec/kruise-behaviour.md §13): a controller of the user's holds a pod by labels or finalizers
+//! before it is updated, deleted or taken into service, and lets go when it is ready. The state stands in a label.
+
+use afloat_api::{LifecycleHook, names};
+use afloat_words::time::whole_seconds;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::action::patch::{ConditionPatch, Edit, PodPatch};
+use crate::action::{Action, Why};
+use crate::pod::object::Pod;
+
+/// Key of [`names::KRUISE_POD_READY`] while a preDelete hook holds the pod.
+pub const KEY_DELETE: &str = "preDeleteHook";
+/// Key of [`names::KRUISE_POD_READY`] while an inPlaceUpdate hook holds the pod.
+pub const KEY_UPDATE: &str = "preUpdateHook";
+/// Who writes these two keys.
+const AGENT: &str = "Lifecycle";
+
+/// Where a pod stands in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It never had a state.
+    None,
+    /// See [`names::STATE_PREPARING_NORMAL`].
+    PreparingNormal,
+    /// See [`names::STATE_NORMAL`].
+    Normal,
+    /// See [`names::STATE_PREPARING_UPDATE`].
+    PreparingUpdate,
+    /// See [`names::STATE_UPDATING`].
+    Updating,
+    /// See [`names::STATE_UPDATED`].
+    Updated,
+    /// See [`names::STATE_PREPARING_DELETE`].
+    PreparingDelete,
+    /// One that nobody knows.
+    Unknown,
+}
+
+impl State {
+    /// The state that the label names.
+    pub fn of(pod: &Pod) -> Self {
+        match pod.labels.get(names::LIFECYCLE_STATE).unwrap_or_default() {
+            "" => Self::None,
+            names::STATE_PREPARING_NORMAL => Self::PreparingNormal,
+            names::STATE_NORMAL => Self::Normal,
+            names::STATE_PREPARING_UPDATE => Self::PreparingUpdate,
+            names::STATE_UPDATING => Self::Updating,
+            names::STATE_UPDATED => Self::Updated,
+            names::STATE_PREPARING_DELETE => Self::PreparingDelete,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// Whether the hook holds the pod: at least one of its labels or finalizers is there.
+pub fn hooked(hook: Option<&LifecycleHook>, pod: &Pod) -> bool {
+    hook.is_some_and(|hook| {
+        hook.labels_handler.iter().any(|pair| labelled(pod, pair))
+            || hook
+                .finalizers_handler
+                .iter()
+                .any(|finalizer| finalized(pod, finalizer))
+    })
+}
+
+/// Whether all labels and finalizers of the hook are there.
+pub fn all_hooked(hook: &LifecycleHook, pod: &Pod) -> bool {
+    hook.labels_handler.iter().all(|pair| labelled(pod, pair))
+        && hook
+            .finalizers_handler
+            .iter()
+            .all(|finalizer| finalized(pod, finalizer))
+}
+
+fn labelled(pod: &Pod, (key, value): (&String, &String)) -> bool {
+    pod.labels.get(key) == Some(value)
+}
+
+fn finalized(pod: &Pod, finalizer: &String) -> bool {
+    pod.metadata.finalizers.iter().any(|present| present == finalizer)
+}
+
+/// Moves the pod to a state, one of `names::STATE_…`; with `rehook` it is held by that hook again.
+pub fn enter(pod: &Pod, state: &str, rehook: Option<&LifecycleHook>, now: Timestamp) -> Action {
+    let mut patch = PodPatch::default();
+    let entry = |key: &str, value: &str| (key.to_owned(), Some(value.to_owned()));
+    patch.labels.extend([entry(names::LIFECYCLE_STATE, state)]);
+    if let Some(hook) = rehook {
+        patch
+            .labels
+            .extend(hook.labels_handler.iter().map(|(key, value)| entry(key, value)));
+        let missing = hook.finalizers_handler.iter().filter(|name| !finalized(pod, name));
+        patch.finalizers = missing.cloned().collect();
+    }
+    patch
+        .annotations
+        .extend([entry(names::LIFECYCLE_TIMESTAMP, &whole_seconds(now))]);
+    Action::PatchPod {
+        at: pod.at(),
+        patch,
+        why: Why::Lifecycle,
+    }
+}
+
+/// One writer's entry in the message of [`names::KRUISE_POD_READY`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Entry {
+    user_agent: String,
+    key: String,
+}
+
+fn entries(pod: &Pod) -> Vec<Entry> {
+    let message = pod
+        .condition(names::KRUISE_POD_READY)
+        .and_then(|c| c.message.as_deref());
+    message
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default()
+}
+
+/// Whether our key keeps the pod out of service.
+pub fn marked(pod: &Pod, key: &str) -> bool {
+    entries(pod)
+        .iter()
+        .any(|entry| entry.user_agent == AGENT && entry.key == key)
+}
+
+/// What the condition [`names::KRUISE_POD_READY`] has to become so that of our keys just these hold the pod; other
+/// writers' keys stay. None: it is right, or the pod has no such gate.
+pub fn pod_ready(pod: &Pod, ours: &[&str], now: Timestamp) -> Option<ConditionPatch> {
+    if !pod.has_gate(names::KRUISE_POD_READY) {
+        return None;
+    }
+    let present = entries(pod);
+    let mut wanted: Vec<_> = present
+        .iter()
+        .filter(|entry| entry.user_agent != AGENT)
+        .cloned()
+        .collect();
+    wanted.extend(ours.iter().map(|key| Entry {
+        user_agent: AGENT.to_owned(),
+        key: (*key).to_owned(),
+    }));
+    wanted.sort();
+    let word = if wanted.is_empty() { "True" } else { "False" };
+    let condition = pod.condition(names::KRUISE_POD_READY);
+    if condition.is_some_and(|old| old.status == word) && wanted == present {
+        return None;
+    }
+    let message = if !wanted.is_empty() {
+        Edit::Set(serde_json::to_string(&wanted).unwrap_or_default())
+    } else if condition.is_some_and(|old| old.message.is_some()) {
+        Edit::Remove
+    } else {
+        Edit::Keep
+    };
+    Some(ConditionPatch {
+        kind: names::KRUISE_POD_READY,
+        status: wanted.is_empty(),
+        reason: Edit::Keep,
+        message,
+        since: now,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(message: &str) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {"labels": {"hold": "yes"}, "finalizers": ["a/b"]},
+            "spec": {"readinessGates": [{"conditionType": names::KRUISE_POD_READY}]},
+            "status": {"conditions": [{"type": names::KRUISE_POD_READY, "status": "False", "message": message}]},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_hook_holds_by_any_and_is_complete_by_all() {
+        let hook = |labels: Value, finalizers: Value| -> LifecycleHook {
+            serde_json::from_value(json!({"labelsHandler": labels, "finalizersHandler": finalizers})).unwrap()
+        };
+        for (hook, any, all) in [
+            (hook(json!({"hold": "yes"}), json!(["a/b"])), true, true),
+            (hook(json!({"hold": "no"}), json!(["a/b"])), true, false),
+            (hook(json!({"hold": "no"}), json!(["c/d"])), false, false),
+        ] {
+            assert_eq!((hooked(Some(&hook), &pod("")), all_hooked(&hook, &pod(""))), (any, all));
+        }
+        assert!(!hooked(None, &pod("")));
+    }
+
+    #[test]
+    fn keys_of_other_writers_stay() {
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
+        let other = r#"{"userAgent":"ContainerRecreateRequest","key":"n/x"}"#;
+        let ours = r#"{"userAgent":"Lifecycle","key":"preDeleteHook"}"#;
+        let added = pod_ready(&pod(&format!("[{other}]")), &[KEY_DELETE], now).unwrap();
+        assert_eq!(added.message, Edit::Set(format!("[{other},{ours}]")));
+        let removed = pod_ready(&pod(&format!("[{other},{ours}]")), &[], now).unwrap();
+        assert_eq!(
+            (removed.status, removed.message),
+            (false, Edit::Set(format!("[{other}]")))
+        );
+        let free = pod_ready(&pod(&format!("[{ours}]")), &[], now).unwrap();
+        assert_eq!((free.status, free.message), (true, Edit::Remove));
+        assert_eq!(pod_ready(&pod(&format!("[{ours}]")), &[KEY_DELETE], now), None);
+    }
+}

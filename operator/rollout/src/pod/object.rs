@@ -1,0 +1,403 @@
+//! A pod, trimmed to the fields that decisions read. Controllers hold thousands of these.
+
+use afloat_api::names;
+use afloat_words::owner::controller_of;
+use afloat_words::texts::Pool;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use serde::{Deserialize, Deserializer};
+
+use crate::action::At;
+use crate::pod::environment::Environment;
+use crate::pod::label::same_revision;
+use crate::pod::resources::Resources;
+use crate::texts::{Entries, Text};
+
+/// A pod.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(from = "Wire")]
+pub struct Pod {
+    /// Name and versions.
+    pub metadata: Metadata,
+    /// The owner that controls the pod.
+    pub controller: Option<Controller>,
+    /// Labels.
+    pub labels: Entries,
+    /// Annotations.
+    pub annotations: Entries,
+    /// What shall run.
+    pub spec: PodSpec,
+    /// What runs.
+    pub status: PodStatus,
+}
+
+/// What is read of a pod's metadata, beside labels, annotations and owners: a third of the space of the whole.
+#[derive(Clone, Debug, Default)]
+pub struct Metadata {
+    /// Namespace.
+    pub namespace: Text,
+    /// Name; empty only for objects that no server has seen.
+    pub name: Text,
+    /// UID.
+    pub uid: Text,
+    /// Version of the object.
+    pub resource_version: Text,
+    /// Version of its spec, where the server counts them.
+    pub generation: Option<i64>,
+    /// Since when it exists.
+    pub created: Option<Timestamp>,
+    /// Somebody has deleted it.
+    pub terminating: bool,
+    /// Who has to agree before it goes.
+    pub finalizers: Box<[Text]>,
+}
+
+impl From<ObjectMeta> for Metadata {
+    fn from(meta: ObjectMeta) -> Self {
+        let text = |text: Option<String>| text.unwrap_or_default().as_str().into();
+        let finalizers = meta.finalizers.into_iter().flatten();
+        Self {
+            namespace: text(meta.namespace),
+            name: text(meta.name),
+            uid: text(meta.uid),
+            resource_version: text(meta.resource_version),
+            generation: meta.generation,
+            created: meta.creation_timestamp.map(|time| time.0),
+            terminating: meta.deletion_timestamp.is_some(),
+            finalizers: finalizers.map(|name| name.as_str().into()).collect(),
+        }
+    }
+}
+
+/// The owner that controls a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Controller {
+    /// For example `apps.kruise.io/v1beta1`.
+    pub api_version: Text,
+    /// For example `CloneSet`.
+    pub kind: Text,
+    /// Name.
+    pub name: Text,
+    /// UID.
+    pub uid: Text,
+}
+
+impl From<&OwnerReference> for Controller {
+    fn from(owner: &OwnerReference) -> Self {
+        Self {
+            api_version: owner.api_version.as_str().into(),
+            kind: owner.kind.as_str().into(),
+            name: owner.name.as_str().into(),
+            uid: owner.uid.as_str().into(),
+        }
+    }
+}
+
+/// Annotation in which kubectl keeps the whole object once more.
+pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// A pod as it comes from the API server.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Wire {
+    /// All of it.
+    pub metadata: ObjectMeta,
+    spec: PodSpec,
+    status: PodStatus,
+}
+
+impl From<Wire> for Pod {
+    fn from(wire: Wire) -> Self {
+        let mut metadata = wire.metadata;
+        let controller = controller_of(&metadata).map(Controller::from);
+        let mut annotations = metadata.annotations.take().unwrap_or_default();
+        annotations.remove(LAST_APPLIED);
+        Self {
+            controller,
+            labels: metadata.labels.take().unwrap_or_default().into(),
+            annotations: annotations.into(),
+            metadata: metadata.into(),
+            spec: wire.spec,
+            status: wire.status,
+        }
+    }
+}
+
+/// What shall run in a pod.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodSpec {
+    /// Absent while unscheduled.
+    pub node_name: Option<Text>,
+    /// Names and images.
+    #[serde(deserialize_with = "exact")]
+    pub containers: Vec<Container>,
+    /// Conditions that must be True for the pod to be Ready.
+    #[serde(deserialize_with = "exact")]
+    pub readiness_gates: Vec<ReadinessGate>,
+}
+
+/// A container of the spec.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Container {
+    /// Unique in the pod.
+    pub name: Text,
+    /// Reference.
+    pub image: Text,
+    /// The few variables that matter.
+    #[serde(rename = "env")]
+    pub environment: Environment,
+    /// What it may use.
+    pub resources: Resources,
+    /// Resources that need a restart to change (KEP-1287): cpu, memory.
+    #[serde(rename = "resizePolicy", deserialize_with = "restarting")]
+    pub restart_to_resize: Box<[Text]>,
+}
+
+/// One readiness gate.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReadinessGate {
+    /// Type of the condition.
+    pub condition_type: Text,
+}
+
+/// What runs in a pod.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodStatus {
+    /// Pending, Running, Succeeded, Failed, Unknown.
+    pub phase: Text,
+    /// Those that decisions read: Ready, the gates, and what becomes of a resize.
+    #[serde(deserialize_with = "known")]
+    pub conditions: Vec<PodCondition>,
+    /// One per started container.
+    #[serde(deserialize_with = "exact")]
+    pub container_statuses: Vec<ContainerStatus>,
+    /// Newest generation that the node's agent has acted on, where it says so.
+    pub observed_generation: Option<i64>,
+}
+
+/// One condition of a pod.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodCondition {
+    /// Which.
+    #[serde(rename = "type")]
+    pub kind: Text,
+    /// True, False or Unknown.
+    pub status: Text,
+    /// Since when.
+    pub last_transition_time: Option<Time>,
+    /// One word.
+    pub reason: Option<Text>,
+    /// One sentence.
+    pub message: Option<Text>,
+}
+
+/// A list without room to grow: there are thousands of them.
+fn exact<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let mut all = Vec::deserialize(deserializer)?;
+    all.shrink_to_fit();
+    Ok(all)
+}
+
+/// Conditions without those that nobody asks for.
+fn known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PodCondition>, D::Error> {
+    let mut all = Vec::<PodCondition>::deserialize(deserializer)?;
+    all.retain(|condition| {
+        let kind = condition.kind.as_str();
+        matches!(kind, "Ready" | names::INPLACE_READY | names::KRUISE_POD_READY) || kind.starts_with("PodResize")
+    });
+    all.shrink_to_fit();
+    Ok(all)
+}
+
+/// What has to happen so that a container gets another amount of a resource (KEP-1287).
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ResizePolicy {
+    /// cpu or memory.
+    resource_name: Text,
+    /// NotRequired or RestartContainer.
+    restart_policy: Text,
+}
+
+/// The resources whose policy asks for a restart.
+fn restarting<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<[Text]>, D::Error> {
+    let all = Vec::<ResizePolicy>::deserialize(deserializer)?.into_iter();
+    let restarting = all.filter(|policy| policy.restart_policy == "RestartContainer");
+    Ok(restarting.map(|policy| policy.resource_name).collect())
+}
+
+/// What the node says about a container.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerStatus {
+    /// Which.
+    pub name: Text,
+    /// Reference as the runtime sees it.
+    pub image: Text,
+    /// What the reference resolved to.
+    #[serde(rename = "imageID")]
+    pub image_id: Text,
+    /// The running container.
+    #[serde(rename = "containerID")]
+    pub container_id: Option<String>,
+    /// How often it was started anew.
+    pub restart_count: i32,
+    /// Whether it passes its readiness probe.
+    pub ready: bool,
+    /// Waiting, running or terminated.
+    pub state: ContainerState,
+    /// What it has, where the node says so.
+    pub resources: Option<Box<Resources>>,
+}
+
+/// State of a container; at most one field is set.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ContainerState {
+    /// Why it does not run yet.
+    pub waiting: Option<Waiting>,
+    /// Set while it runs.
+    pub running: Option<Running>,
+}
+
+/// Why a container waits.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Waiting {
+    /// For example ImagePullBackOff.
+    pub reason: Option<Text>,
+}
+
+/// A running container.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Running {
+    /// Since when.
+    pub started_at: Option<Time>,
+}
+
+afloat_api::kind!(Wire, "v1", "Pod", "pods", NamespaceResourceScope);
+
+impl Pod {
+    /// The name; empty only for objects that no server has seen.
+    pub fn name(&self) -> &str {
+        &self.metadata.name
+    }
+
+    /// The pod as it was looked at.
+    pub fn at(&self) -> At {
+        At {
+            name: self.metadata.name.to_string(),
+            uid: self.metadata.uid.to_string(),
+            resource_version: self.metadata.resource_version.to_string(),
+        }
+    }
+
+    /// Neither terminating nor finished.
+    pub fn active(&self) -> bool {
+        !self.metadata.terminating && !matches!(self.status.phase.as_str(), "Failed" | "Succeeded")
+    }
+
+    /// One of the conditions.
+    pub fn condition(&self, kind: &str) -> Option<&PodCondition> {
+        self.status.conditions.iter().find(|condition| condition.kind == kind)
+    }
+
+    /// Whether the spec has this readiness gate.
+    pub fn has_gate(&self, kind: &str) -> bool {
+        self.spec.readiness_gates.iter().any(|gate| gate.condition_type == kind)
+    }
+
+    /// Running and Ready, and not out of service for an in-place update.
+    pub fn ready(&self) -> bool {
+        self.status.phase == "Running"
+            && self.condition("Ready").is_some_and(|c| c.status == "True")
+            && self.condition(names::INPLACE_READY).is_none_or(|c| c.status != "False")
+    }
+
+    /// When the pod became Ready.
+    pub fn ready_since(&self) -> Option<Timestamp> {
+        self.condition("Ready")
+            .and_then(|c| c.last_transition_time.as_ref())
+            .map(|time| time.0)
+    }
+
+    /// Whether a hook lets the pod take part.
+    pub fn in_normal_state(&self) -> bool {
+        self.labels
+            .get(names::LIFECYCLE_STATE)
+            .is_none_or(|state| state.is_empty() || state == names::STATE_NORMAL)
+    }
+
+    /// Whether it counts as available: active, Ready for that long, and not held by a hook.
+    pub fn available(&self, min_ready: SignedDuration, now: Timestamp) -> bool {
+        self.active() && self.ready() && self.in_normal_state() && self.available_in(min_ready, now).is_none()
+    }
+
+    /// For a Ready pod, when it will have been Ready for long enough; None if it already has.
+    pub fn available_in(&self, min_ready: SignedDuration, now: Timestamp) -> Option<Timestamp> {
+        if min_ready.is_zero() {
+            return None;
+        }
+        let at = self.ready_since()?.checked_add(min_ready).ok()?;
+        (at > now).then_some(at)
+    }
+
+    /// A container of the spec.
+    pub fn container(&self, name: &str) -> Option<&Container> {
+        self.spec.containers.iter().find(|container| container.name == name)
+    }
+
+    /// What the node says about a container.
+    pub fn container_status(&self, name: &str) -> Option<&ContainerStatus> {
+        self.status.container_statuses.iter().find(|status| status.name == name)
+    }
+
+    /// Whether the revision label means this revision: the full name, or the same last segment, so that OpenKruise's
+    /// long and short forms both work.
+    pub fn at_revision(&self, revision: &str) -> bool {
+        self.labels
+            .get(names::REVISION)
+            .is_some_and(|label| same_revision(label, revision))
+    }
+}
+
+impl Pod {
+    /// Takes the texts that other pods have, too.
+    pub fn share(&mut self, pool: &mut Pool) {
+        self.labels.share(pool);
+        self.annotations.share(pool);
+        let mut texts: Vec<&mut Text> = vec![&mut self.metadata.namespace, &mut self.status.phase];
+        texts.extend(&mut self.metadata.finalizers);
+        if let Some(owner) = &mut self.controller {
+            texts.extend([&mut owner.api_version, &mut owner.kind, &mut owner.name, &mut owner.uid]);
+        }
+        texts.extend(&mut self.spec.node_name);
+        for container in &mut self.spec.containers {
+            texts.extend([&mut container.name, &mut container.image]);
+            texts.extend(&mut container.restart_to_resize);
+        }
+        texts.extend(
+            self.spec
+                .readiness_gates
+                .iter_mut()
+                .map(|gate| &mut gate.condition_type),
+        );
+        for condition in &mut self.status.conditions {
+            texts.extend([&mut condition.kind, &mut condition.status]);
+            texts.extend(condition.reason.iter_mut().chain(&mut condition.message));
+        }
+        for status in &mut self.status.container_statuses {
+            texts.extend([&mut status.name, &mut status.image, &mut status.image_id]);
+            texts.extend(status.state.waiting.iter_mut().flat_map(|waiting| &mut waiting.reason));
+        }
+        for text in texts {
+            text.share(pool);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! A pod's way out of service and back: its readiness gates, as patches of its status.
+
+use afloat_api::names;
+use jiff::Timestamp;
+
+use crate::action::patch::{ConditionPatch, Edit, PodPatch};
+use crate::action::{Action, Why};
+use crate::pod::drain::Drain;
+use crate::pod::lifecycle::pod_ready;
+use crate::pod::object::Pod;
+
+/// First write: out of service. `observed`: until the nodes' proxies have let go, not for a time.
+pub fn leave_service(pod: &Pod, revision: &str, observed: bool, now: Timestamp) -> Action {
+    let drain = Drain::begin(pod, revision, observed, now);
+    let mut conditions = vec![ConditionPatch {
+        kind: names::INPLACE_READY,
+        status: false,
+        reason: Edit::Set(names::START_INPLACE_UPDATE.to_owned()),
+        message: Edit::Set(drain.to_string()),
+        since: now,
+    }];
+    conditions.extend(not_ready(pod, names::INPLACE_READY, now));
+    status_patch(pod, conditions, Why::Drain)
+}
+
+/// The gates as they have to be, in one write: [`names::INPLACE_READY`] True if `in_place`, [`names::KRUISE_POD_READY`]
+/// held by just these keys of ours. None: they are. `Ready` is left to the node's agent where a pod returns.
+pub fn serve(pod: &Pod, in_place: bool, keys: &[&str], now: Timestamp) -> Option<Action> {
+    let mut conditions = Vec::new();
+    if in_place {
+        conditions.push(open_gate(pod, now));
+    }
+    let why = if in_place || keys.is_empty() {
+        Why::Return
+    } else {
+        Why::Lifecycle
+    };
+    if let Some(condition) = pod_ready(pod, keys, now) {
+        if !condition.status {
+            conditions.extend(not_ready(pod, names::KRUISE_POD_READY, now));
+        }
+        conditions.push(condition);
+    }
+    (!conditions.is_empty()).then(|| status_patch(pod, conditions, why))
+}
+
+/// What stood beside False goes.
+fn open_gate(pod: &Pod, now: Timestamp) -> ConditionPatch {
+    let present = pod.condition(names::INPLACE_READY);
+    let gone = |there: bool| if there { Edit::Remove } else { Edit::Keep };
+    ConditionPatch {
+        kind: names::INPLACE_READY,
+        status: true,
+        reason: gone(present.is_some_and(|present| present.reason.is_some())),
+        message: gone(present.is_some_and(|present| present.message.is_some())),
+        since: now,
+    }
+}
+
+/// The node's agent would turn Ready False anyway; writing it here takes the pod out of its Services at once.
+fn not_ready(pod: &Pod, gate: &str, now: Timestamp) -> Option<ConditionPatch> {
+    let ready = pod.condition("Ready").is_some_and(|ready| ready.status == "True");
+    ready.then(|| ConditionPatch {
+        kind: "Ready",
+        status: false,
+        reason: Edit::Set(names::READINESS_GATES_NOT_READY.to_owned()),
+        message: Edit::Set(format!("the readiness gate {gate:?} is False")),
+        since: now,
+    })
+}
+
+fn status_patch(pod: &Pod, conditions: Vec<ConditionPatch>, why: Why) -> Action {
+    Action::PatchPodStatus {
+        at: pod.at(),
+        patch: PodPatch::conditions(conditions),
+        why,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_message_carries_the_drain() {
+        let now: Timestamp = "2026-01-01T00:00:00.25Z".parse().unwrap();
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "web-1", "uid": "u", "resourceVersion": "7"},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+        }))
+        .unwrap();
+        let Action::PatchPodStatus { at, patch, .. } = leave_service(&pod, "web-new", true, now) else {
+            panic!()
+        };
+        let patch = patch.json(&at);
+        assert_eq!(patch["metadata"], json!({"uid": "u", "resourceVersion": "7"}));
+        assert_eq!(patch["status"]["conditions"][1]["type"], "Ready");
+        let mut drained = pod;
+        drained.status.conditions = serde_json::from_value(patch["status"]["conditions"].clone()).unwrap();
+        assert_eq!(
+            Drain::of(&drained),
+            Some(Drain {
+                revision: "web-new".into(),
+                since: now,
+                ready_at: Some(7),
+            })
+        );
+        let Some(Action::PatchPodStatus { at, patch, .. }) = serve(&drained, true, &[], now) else {
+            panic!()
+        };
+        assert_eq!(
+            patch.json(&at)["status"]["conditions"],
+            json!([{"type": "InPlaceUpdateReady", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z",
+                "reason": null, "message": null}])
+        );
+    }
+}

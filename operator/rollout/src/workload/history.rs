@@ -1,0 +1,145 @@
+//! Which revision is wanted, which one the pods had, and which ones nobody needs any more.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use afloat_api::names;
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use serde_json::Value;
+
+use super::owner::Owner;
+use super::revision::{data, hash, name, object, template};
+use crate::action::patch::RevisionNumber;
+use crate::action::{Action, At};
+use crate::go::bytes;
+use crate::pod::label::same_revision;
+use crate::pod::meaning::canonical;
+use crate::pod::object::Pod;
+
+/// The revisions of a workload.
+#[derive(Clone, Debug, Default)]
+pub struct Revisions {
+    /// Name of the one that the present template has.
+    pub update: String,
+    /// Its number, or the one that it is to have.
+    pub update_number: i64,
+    /// Name of the one that all pods had last.
+    pub current: String,
+    /// Template of `current`, if it is another one and still known.
+    pub old_template: Option<Value>,
+    /// Makes `update` the newest if an older one is wanted again.
+    pub number: Option<Action>,
+}
+
+impl Revisions {
+    /// Just one.
+    pub(crate) fn only(name: String) -> Self {
+        Self {
+            current: name.clone(),
+            update: name,
+            ..Self::default()
+        }
+    }
+}
+
+/// What there is of the wanted revision.
+pub enum Found {
+    /// It is there.
+    Known(Box<Revisions>),
+    /// It has to be created.
+    Missing {
+        /// The object.
+        body: Value,
+        /// How often a name was taken by another template so far.
+        collisions: i32,
+    },
+}
+
+/// Finds the revision of the present template by meaning, or says what to create. `collisions` and `current` stand in the
+/// workload's status: how often a name was taken so far, and the revision that all pods had last.
+pub fn resolve(owner: Owner<'_>, collisions: i32, current: &str, revisions: &[Arc<ControllerRevision>]) -> Found {
+    let mut sorted: Vec<_> = revisions
+        .iter()
+        .filter(|revision| revision.metadata.deletion_timestamp.is_none())
+        .collect();
+    sorted.sort_by(|a, b| {
+        a.revision
+            .cmp(&b.revision)
+            .then_with(|| a.metadata.name.cmp(&b.metadata.name))
+    });
+    let newest = sorted.last().map_or(0, |revision| revision.revision);
+    let wanted = owner.template;
+    let meaning = canonical(wanted);
+    let found = sorted
+        .iter()
+        .rev()
+        .find(|revision| template(revision).is_some_and(|template| canonical(template) == meaning));
+    let Some(found) = found else {
+        let workload = owner.name();
+        let bytes = bytes(&data(wanted));
+        let mut collisions = collisions;
+        // Each round that collides takes a name out of a finite list, so this ends.
+        let taken = |text: &str| {
+            sorted
+                .iter()
+                .any(|revision| revision.metadata.name.as_deref() == Some(&name(workload, text)))
+        };
+        let mut text = hash(&bytes, collisions);
+        while taken(&text) {
+            collisions += 1;
+            text = hash(&bytes, collisions);
+        }
+        return Found::Missing {
+            body: object(owner, &text, newest + 1),
+            collisions,
+        };
+    };
+    let update = found.metadata.name.clone().unwrap_or_default();
+    let number = (found.revision < newest).then(|| Action::NumberRevision {
+        at: At::of(&found.metadata),
+        number: RevisionNumber(newest + 1),
+    });
+    let current = sorted
+        .iter()
+        .find(|revision| revision.metadata.name.as_deref() == Some(current));
+    let current_name = current
+        .and_then(|revision| revision.metadata.name.clone())
+        .unwrap_or_else(|| update.clone());
+    let old_template = current
+        .filter(|_| current_name != update)
+        .and_then(|revision| template(revision))
+        .cloned();
+    Found::Known(Box::new(Revisions {
+        update,
+        update_number: number.as_ref().map_or(found.revision, |_| newest + 1),
+        current: current_name,
+        old_template,
+        number,
+    }))
+}
+
+/// Deletes the oldest revisions that no pod uses, beyond `limit`. Those that a status names stay.
+pub fn truncate(
+    limit: Option<i32>,
+    reported: &[&str],
+    revisions: &[Arc<ControllerRevision>],
+    pods: &[Arc<Pod>],
+) -> Vec<Action> {
+    let limit = usize::try_from(limit.unwrap_or(10)).unwrap_or(0);
+    let name = |revision: &Arc<ControllerRevision>| revision.metadata.name.clone().unwrap_or_default();
+    let reported = |name: &String| reported.contains(&name.as_str());
+    let mut dead: Vec<_> = revisions.iter().filter(|revision| !reported(&name(revision))).collect();
+    if dead.len() <= limit {
+        return Vec::new();
+    }
+    let labels: BTreeSet<&str> = pods.iter().filter_map(|pod| pod.labels.get(names::REVISION)).collect();
+    dead.retain(|revision| !labels.iter().any(|label| same_revision(label, &name(revision))));
+    dead.sort_by_key(|revision| revision.revision);
+    let surplus = dead.len().saturating_sub(limit);
+    dead.into_iter()
+        .take(surplus)
+        .map(|revision| Action::DeleteRevision {
+            at: At::of(&revision.metadata),
+        })
+        .collect()
+}

@@ -1,0 +1,24 @@
+//! The way of a pod that is to be deleted: past its hook, out of service, gone.
+
+use super::planner::Planner;
+use crate::action::{Action, Why};
+use crate::pod::object::Pod;
+
+impl<'a> Planner<'a> {
+    /// The next step of a deletion. Claims that go with the pod are its workload's business.
+    pub(crate) fn delete(&mut self, pod: &'a Pod, why: Why) {
+        if self.written.contains(pod.name())
+            || self.held_from_deletion(pod)
+            || self.drains_before_deletion(pod)
+            || !self.spend(pod)
+        {
+            return;
+        }
+        let action = Action::DeletePod {
+            at: pod.at(),
+            why,
+            claims: Vec::new(),
+        };
+        self.write(pod, action);
+    }
+}

@@ -1,0 +1,97 @@
+//! What an update in place has to change of pods at other revisions.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use afloat_api::{InPlaceUpdateState, UpdateSpec, names};
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use serde_json::Value;
+
+use super::seen::Seen;
+use crate::pod::change::Change;
+use crate::pod::inplace::compare;
+use crate::pod::label::same_revision;
+use crate::pod::object::Pod;
+use crate::pod::{batch, resize};
+use crate::workload::revision::template;
+
+/// Compares the update revision with each revision that pods still have; once per revision, as it is costly.
+pub(super) fn differences(seen: &Seen<'_>, outdated: &[&Pod]) -> BTreeMap<String, Result<Change, String>> {
+    let mut found = BTreeMap::new();
+    for pod in outdated {
+        let Some(label) = pod
+            .labels
+            .get(names::REVISION)
+            .filter(|label| !found.contains_key(*label))
+        else {
+            continue;
+        };
+        let named = |revision: &&Arc<ControllerRevision>| {
+            revision
+                .metadata
+                .name
+                .as_deref()
+                .is_some_and(|name| same_revision(label, name))
+        };
+        let Some(old) = seen
+            .revisions
+            .iter()
+            .find(named)
+            .and_then(|revision| template(revision))
+        else {
+            continue;
+        };
+        let change = compare(old, seen.owner.template).map_err(|obstacle| format!("{} changed", obstacle.0));
+        let change = change.and_then(|change| match change.resources.keys().next() {
+            Some(container) if !seen.resizes => Err(format!(
+                "resources of container {container} changed, and this cluster cannot resize pods"
+            )),
+            _ => Ok(change),
+        });
+        found.insert(label.to_owned(), change);
+    }
+    found
+}
+
+/// A pod whose last update was cut off has the label of a revision that it does not have in full: in OpenKruise's
+/// quiet period, between two batches of containers, or before its resize.
+pub(super) fn add_unfinished(pod: &Pod, template: &Value, resizes: bool, change: &mut Change) {
+    let mut images: Vec<String> = Vec::new();
+    let mut metadata = BTreeMap::new();
+    if let Some(spec) = UpdateSpec::read(&pod.annotations) {
+        images.extend(spec.container_images.into_keys());
+        metadata.extend(spec.container_ref_metadata);
+    }
+    let text = pod.annotations.get(names::INPLACE_STATE).unwrap_or_default();
+    if text.contains("\"nextContainer") || text.contains("\"updateResources\"") {
+        let state = InPlaceUpdateState::read(&pod.annotations).unwrap_or_default();
+        images.extend(state.next_container_images.into_keys());
+        metadata.extend(state.next_container_ref_metadata);
+        if state.update_resources && resizes {
+            change
+                .resources
+                .extend(resize::missing(pod, template, &BTreeMap::new()));
+        }
+    }
+    for name in images {
+        if let Some(image) = batch::image_of(template, &name) {
+            change.images.insert(name, image.to_owned());
+        }
+    }
+    let wanted = |part: &str, key: &str| {
+        let map = template.pointer(part).and_then(Value::as_object);
+        map.and_then(|map| map.get(key)?.as_str()).map(str::to_owned)
+    };
+    for entry in metadata.values_mut() {
+        entry.labels.retain(|key, value| {
+            wanted("/metadata/labels", key)
+                .inspect(|w| value.clone_from(w))
+                .is_some()
+        });
+        let annotation = |key: &String| wanted("/metadata/annotations", key);
+        entry
+            .annotations
+            .retain(|key, value| annotation(key).inspect(|w| value.clone_from(w)).is_some());
+    }
+    batch::add_metadata(change, &metadata);
+}

@@ -1,0 +1,198 @@
+//! A plan in the making: what it was made of, what it has decided so far, and what is left of the budget. The steps are methods of
+//! it in the files beside this one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use afloat_api::{PodUpdatePolicy, names};
+use jiff::Timestamp;
+
+use super::difference::{add_unfinished, differences};
+use super::record::Record;
+use super::seen::Seen;
+use super::tally::{Tally, specified};
+use crate::action::Action;
+use crate::pod::batch;
+use crate::pod::change::Change;
+use crate::pod::object::Pod;
+use crate::workload::budget::{Count, Round, max_unavailable, partition, resolve};
+use crate::workload::history::Revisions;
+use crate::workload::traffic::Watched;
+use crate::workload::waits::{Wait, Waits};
+
+/// Writes to pods that one plan asks for at most: what comes after is decided on what came of these, and the memory for
+/// thousands of patches is never needed at once. It is the number that Kubernetes' ReplicaSet creates at once.
+pub(crate) const BURST: usize = 500;
+
+/// See the module.
+pub(crate) struct Planner<'a> {
+    pub(crate) seen: Seen<'a>,
+    pub(crate) revisions: Revisions,
+    /// By revision label of the pods that are not updated: what has to change.
+    pub(crate) differences: BTreeMap<String, Result<Change, String>>,
+    pub(crate) watched: Watched<'a>,
+    pub(crate) record: Option<Record<'a>>,
+    pub(crate) observes: bool,
+    pub(crate) tally: Tally<'a>,
+    /// Pods that this plan already writes; each is written at most once.
+    pub(crate) written: BTreeSet<&'a str>,
+    /// Available pods that may still be taken out of service.
+    pub(crate) may_go: usize,
+    /// Available pods that this plan leaves.
+    pub(crate) left: usize,
+    /// Pods beyond `replicas` that are useful now.
+    pub(crate) surge: usize,
+    pub(crate) count: Count,
+    pub(crate) actions: Vec<Action>,
+    pub(crate) wake_at: Option<Timestamp>,
+    pub(crate) waits: Waits,
+    pub(crate) warnings: Vec<(&'static str, String)>,
+    pub(crate) news: Vec<(&'static str, String)>,
+    pub(crate) failed_update: Option<String>,
+}
+
+/// What is there, and what is wanted.
+fn with_wishes(there: Count, seen: &Seen<'_>) -> Count {
+    let (replicas, rollout) = (seen.replicas, seen.rollout);
+    let max_surge = if rollout.paused {
+        0
+    } else {
+        resolve(&rollout.max_surge, replicas, Round::Up)
+    };
+    Count {
+        replicas,
+        partition: partition(&rollout.partition, replicas),
+        max_unavailable: max_unavailable(&rollout.max_unavailable, replicas, max_surge),
+        max_surge,
+        ..there
+    }
+}
+
+impl<'a> Planner<'a> {
+    /// Looks at what is there; nothing is decided yet.
+    pub(crate) fn new(seen: Seen<'a>, revisions: Revisions) -> Self {
+        let watched = Watched::of(seen.owner, seen.traffic);
+        let tally = Tally::take(&seen, &revisions.update, watched);
+        let count = with_wishes(tally.count, &seen);
+        let mut planner = Self {
+            seen,
+            differences: differences(&seen, &tally.outdated),
+            revisions,
+            tally,
+            watched,
+            record: None,
+            observes: false,
+            written: BTreeSet::new(),
+            may_go: count.may_go(),
+            left: count.available,
+            surge: count.surge(),
+            count,
+            actions: Vec::new(),
+            wake_at: None,
+            waits: Waits::default(),
+            warnings: Vec::new(),
+            news: Vec::new(),
+            failed_update: None,
+        };
+        planner.record = Record::of(&seen, &planner.revisions, &planner.tally, planner.moves());
+        if planner.held_by_loss() {
+            planner.surge = 0;
+        }
+        if planner.surge > 0 && planner.surge_is_needless() {
+            planner.surge = 0;
+        }
+        planner
+    }
+
+    /// What another planner wants done.
+    pub(crate) fn take_over(&mut self, other: Planner<'_>) {
+        self.actions = other.actions;
+        self.wake_at = other.wake_at;
+        self.waits = other.waits;
+        self.warnings = other.warnings;
+        self.observes = other.observes;
+        self.failed_update = other.failed_update;
+    }
+
+    /// Whether pods are being moved to the update revision, or could be.
+    pub(crate) fn moves(&self) -> bool {
+        !self.seen.rollout.on_delete && !self.seen.rollout.paused && self.count.to_update() > 0
+    }
+
+    /// Whether no further pod may be touched for the update.
+    pub(crate) fn held_by_loss(&self) -> bool {
+        self.record.as_ref().is_some_and(Record::exceeded)
+    }
+
+    /// A rollout that is in place for every pod and has a budget of its own gains nothing from extra pods
+    /// (kruise #2369), unless that budget is everything that serves.
+    pub(crate) fn surge_is_needless(&self) -> bool {
+        self.count.max_unavailable > 0
+            && self.count.max_unavailable < self.count.replicas
+            && self.count.to_delete == 0
+            && self.seen.rollout.policy != PodUpdatePolicy::ReCreate
+            && self.tally.outdated.iter().all(|pod| self.difference(pod).is_ok())
+    }
+
+    pub(crate) fn all_updated(&self) -> bool {
+        let all = self.count.replicas;
+        self.count.total == all && self.tally.phases.available >= all
+    }
+
+    pub(crate) fn available(&self, pod: &Pod) -> bool {
+        pod.available(self.seen.min_ready, self.seen.now)
+    }
+
+    pub(crate) fn updated(&self, pod: &Pod) -> bool {
+        pod.at_revision(&self.revisions.update)
+    }
+
+    pub(crate) fn specified(&self, pod: &Pod) -> bool {
+        specified(pod, self.seen.pods_to_delete)
+    }
+
+    pub(crate) fn wake(&mut self, at: Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(at, |other| other.min(at)));
+    }
+
+    /// Takes an available pod out of the budget; unavailable ones are free.
+    pub(crate) fn spend(&mut self, pod: &Pod) -> bool {
+        if !self.available(pod) {
+            return true;
+        }
+        let granted = self.may_go > 0;
+        if granted {
+            self.left = self.left.saturating_sub(1);
+        }
+        self.may_go = self.may_go.saturating_sub(1);
+        granted
+    }
+
+    /// Whether the pod is the last available one while another is about to come: then it can wait, and nothing is lost.
+    pub(crate) fn stays_for_another(&mut self, pod: &Pod) -> bool {
+        let last = self.surge > 0 && self.left == 1 && self.available(pod);
+        if last {
+            self.waits.pod(Wait::LastAvailable, || pod.name().to_owned());
+        }
+        last
+    }
+
+    /// What an in-place update of the pod to the update revision would change.
+    pub(crate) fn difference(&self, pod: &Pod) -> Result<Change, String> {
+        let label = pod.labels.get(names::REVISION).unwrap_or_default();
+        let unknown = || Err(format!("its revision {label:?} is unknown"));
+        let mut change = self.differences.get(label).cloned().unwrap_or_else(unknown)?;
+        let template = self.seen.owner.template;
+        add_unfinished(pod, template, self.seen.resizes, &mut change);
+        batch::with_restarts(pod, change, template)
+    }
+
+    pub(crate) fn write(&mut self, pod: &'a Pod, action: Action) {
+        self.written.insert(pod.name());
+        if self.actions.len() < BURST {
+            self.actions.push(action);
+        } else {
+            // Left to the next plan; in this one nobody else decides about the pod, and its part of the budget is spent.
+            self.wake(self.seen.now);
+        }
+    }
+}
