@@ -5,6 +5,7 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use afloat_watching::feed::Seen;
 use afloat_words::time::whole_seconds;
 use http::Request;
 use jiff::Timestamp;
@@ -17,7 +18,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
-use crate::feed::Seen;
 use crate::images::Images;
 use crate::kubelet::{Around, Local, Phase};
 use crate::node::{Node, images_patch};
@@ -112,7 +112,7 @@ impl Driver {
     /// Runs until the shutdown, or until nothing is seen any more.
     pub(crate) async fn drive_nodes(
         mut self,
-        mut events: mpsc::Receiver<Seen>,
+        mut events: mpsc::Receiver<Seen<Pod>>,
         mut inbox: mpsc::Receiver<Command>,
         shutdown: CancellationToken,
     ) {
@@ -143,9 +143,9 @@ impl Driver {
         }
     }
 
-    fn observe(&mut self, seen: Seen) {
+    fn observe(&mut self, seen: Seen<Pod>) {
         match seen {
-            Seen::Applied(pod) => self.apply(*pod),
+            Seen::Changed(pod) => self.apply(pod),
             Seen::Gone(pod) => {
                 let key = Key::new((pod.metadata.namespace, pod.metadata.name));
                 if self

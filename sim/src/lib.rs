@@ -66,12 +66,12 @@ impl Fleet {
         let shutdown = CancellationToken::new();
         let (commands, inbox) = mpsc::channel(64);
         let (feed, events) = mpsc::channel(1024);
-        let path = feed::path(options.namespace.as_deref());
-        let first = feed::list(&client, &path)
+        let pods = feed::pods(&client, options.namespace.as_deref());
+        feed::try_list(&pods)
             .await
             .map_err(|error| Error::List(Box::new(error)))?;
         let tasks = vec![
-            tokio::spawn(feed::run(client.clone(), path, first, feed, shutdown.clone())),
+            tokio::spawn(feed::watch_pods(pods, feed, shutdown.clone())),
             tokio::spawn(node::heartbeats(client.clone(), names.clone(), shutdown.clone())),
             tokio::spawn(Driver::new(client.clone(), options, nodes, images.clone()).drive_nodes(
                 events,

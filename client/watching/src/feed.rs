@@ -1,5 +1,6 @@
 //! The watch: a listing, then every change, begun anew after a pause whenever it breaks.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use backon::ExponentialBuilder;
@@ -8,8 +9,12 @@ use kube::Api;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::utils::ResetTimerBackoff;
 use kube::runtime::watcher::{self, Config, DefaultBackoff, Event, ExponentialBackoff, watcher};
+use serde::de::DeserializeOwned;
 
-use crate::cache::Wire;
+/// What a watch asks of an object.
+pub trait Wire: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {}
+
+impl<K> Wire for K where K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {}
 
 /// How long to wait before a broken watch is begun anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -118,7 +118,7 @@ pub async fn run(
     let see = |change| zone.write().unwrap_or_else(PoisonError::into_inner).see(change);
     let outcome = tokio::select! {
         () = shutdown.cancelled() => Ok(()),
-        () = feed::run(&client, &see) => Err(Error::WatchEnded),
+        () = feed::watch_names(&client, &see) => Err(Error::WatchEnded),
     };
     stop.cancel();
     tasks.close();

@@ -121,7 +121,7 @@ impl Proxy {
         let (sender, queue) = mpsc::channel(feed::QUEUE_LENGTH);
         let outcome = tokio::select! {
             () = shutdown.cancelled() => Ok(()),
-            () = feed::run(&self.client, &sender, &self.options.lag) => Err(Error::WatchEnded(self.options.node_name.clone())),
+            () = feed::watch_services(&self.client, &sender, &self.options.lag) => Err(Error::WatchEnded(self.options.node_name.clone())),
             () = self.apply(queue, shared.clone()) => Err(Error::WatchEnded(self.options.node_name.clone())),
         };
         shared.shutdown.cancel();
