@@ -25,8 +25,6 @@ const KNOWN: &[&str] = &[
     "cluster/node/src/spdy/mod.rs",
     "cluster/node/src/volume/mod.rs",
     "cluster/runtime/src/registry/mod.rs",
-    "operator/rollout/src/loss_test.rs",
-    "operator/rollout/src/traffic_test.rs",
 ];
 
 /// Whether a file of a crate's `src` is named against the convention.
