@@ -10,7 +10,11 @@ use clap::Args;
 use k8s_openapi::Resource as _;
 use kube::Client;
 
+use crate::options::cluster::config;
 use crate::output;
+use crate::process::logging::start_logging;
+use crate::process::memory;
+use crate::process::signals::Stop;
 
 /// Longest wait for the last report.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -51,20 +55,20 @@ enum ProxyMode {
     Ipvs,
 }
 
-pub(crate) fn main(options: AgentOptions) -> anyhow::Result<i32> {
+pub(crate) fn run_agent(options: AgentOptions) -> anyhow::Result<i32> {
     if options.manifest {
         output::print(&MANIFEST.replace("image: afloat\n", &format!("image: {}\n", options.image)))?;
         return Ok(0);
     }
-    crate::inner::start_logging("info");
-    let _singly = crate::memory::start_small();
+    start_logging("info");
+    let _singly = memory::start_small();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run(options))
+    runtime.block_on(report_until_stopped(options))
 }
 
-async fn run(options: AgentOptions) -> anyhow::Result<i32> {
+async fn report_until_stopped(options: AgentOptions) -> anyhow::Result<i32> {
     let node = options.node.unwrap_or_default();
-    let mut stop = crate::inner::Stop::new()?;
+    let mut stop = Stop::new()?;
     let token = stop.token();
     let mode = match options.proxy_mode {
         ProxyMode::Auto => None,
@@ -77,7 +81,7 @@ async fn run(options: AgentOptions) -> anyhow::Result<i32> {
         metrics: options.proxy_metrics,
     });
     let view = Arc::new(view.await.map_err(|blind| anyhow::anyhow!(blind.why))?);
-    let config = crate::operator::config(options.kubeconfig.as_deref(), options.context.as_deref()).await?;
+    let config = config(options.kubeconfig.as_deref(), options.context.as_deref()).await?;
     let client = Client::try_from(config)?;
     check(&client).await?;
     let report = afloat_agent::run(client.clone(), &node, view.clone(), token.clone());

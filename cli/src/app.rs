@@ -6,18 +6,13 @@
 #![allow(clippy::print_stdout)] // what it says goes to its container's log
 
 mod echo;
+mod phases;
 mod web;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
-
-/// How long requests that are being answered may take after SIGTERM.
-const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
 /// `afloat app web` and `afloat app collect`. The web server speaks HTTP/1.1, HTTP/2 and gRPC (the health service) on one
 /// port, and sends lines back on another if told to. It reads `APP_VERSION`, `APP_PORT` (8080), `APP_TCP_PORT` (none),
@@ -25,7 +20,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 /// `APP_LINGER_MS` (0, how long after SIGTERM it still accepts connections and waits for idle ones to be used once more, so
 /// that they can be told; without it, idle ones are closed at once) and `APP_STOP_LISTENING` (0; 1: it accepts no connection
 /// after SIGTERM, however long it lingers, so that whoever still opens one loses it).
-pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
+pub(crate) fn run_app(arguments: &[OsString]) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -50,39 +45,9 @@ pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
     }
 }
 
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
-}
-
 /// Stands for a log collector: stays until it is told to go.
 async fn collect() -> std::io::Result<()> {
     println!("collecting");
     signal(SignalKind::terminate())?.recv().await;
     Ok(())
-}
-
-/// The next connection; None once it is time to stop accepting and those that were there by then are accepted.
-async fn accept(listener: &TcpListener, deaf: &mut watch::Receiver<bool>) -> Option<TcpStream> {
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            accepted = listener.accept() => accepted,
-            () = raised(deaf) => return None,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let _ = stream.set_nodelay(true);
-                return Some(stream);
-            }
-            Err(error) => {
-                eprintln!("accept: {error}");
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        }
-    }
-}
-
-/// Waits for a flag; one that nobody can raise any more counts as raised.
-async fn raised(flag: &mut watch::Receiver<bool>) {
-    let _ = flag.wait_for(|raised| *raised).await;
 }

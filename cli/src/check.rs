@@ -3,6 +3,7 @@
 pub(crate) mod images;
 pub(crate) mod input;
 pub(crate) mod live;
+mod options;
 mod policies;
 
 use std::collections::BTreeSet;
@@ -13,15 +14,17 @@ use afloat_check::report::{self, Place, Style};
 use afloat_check::{Finding, RULES, Severity};
 use serde_json::Value;
 
-use crate::args::{CheckFormat, CheckOptions, FailOn};
 use crate::output;
 use input::Read;
+use options::{CheckFormat, FailOn};
+
+pub(crate) use options::CheckOptions;
 
 /// Bad input is told from findings by its exit code.
 const BAD_INPUT: u8 = 2;
 
-pub(crate) fn main(options: &CheckOptions) -> ExitCode {
-    finish(run(options))
+pub(crate) fn run_check(options: &CheckOptions) -> ExitCode {
+    finish(print_findings(options))
 }
 
 /// Makes an exit code, and an error one line.
@@ -35,7 +38,7 @@ pub(crate) fn finish(result: anyhow::Result<u8>) -> ExitCode {
     }
 }
 
-fn run(options: &CheckOptions) -> anyhow::Result<u8> {
+fn print_findings(options: &CheckOptions) -> anyhow::Result<u8> {
     if let Some(id) = &options.explain {
         output::print(&explain(id))?;
         return Ok(0);
@@ -79,14 +82,6 @@ fn run(options: &CheckOptions) -> anyhow::Result<u8> {
     };
     let fails = least.is_some_and(|least| findings.iter().any(|finding| finding.severity >= least));
     Ok(u8::from(fails))
-}
-
-impl CheckOptions {
-    /// Whether a rule is looked for.
-    fn wants(&self, id: &str) -> bool {
-        let among = |ids: &[String]| ids.iter().any(|named| named == id);
-        (self.rule.is_empty() || among(&self.rule)) && !among(&self.ignore)
-    }
 }
 
 fn read(options: &CheckOptions) -> anyhow::Result<Vec<Read>> {

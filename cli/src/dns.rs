@@ -1,99 +1,46 @@
-//! `afloat dns`, and the host's part of the cluster's DNS: its resolvers, and a port on which the host may ask.
+//! `afloat dns`: what the cluster's DNS server says to the host.
 
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
-use afloat_dns::{DnsSockets, Upstream, client};
-use afloat_runtime::host::Broker;
+use afloat_cluster::CLUSTER_DOMAIN;
+use afloat_dns::client;
 use anyhow::Context as _;
+use clap::Args;
 
-use crate::args::{DnsOptions, UpOptions};
-use crate::cluster::CLUSTER_DOMAIN;
+use crate::options::data_dir::data_dir;
+use crate::output;
 
 /// In the data folder: the address on which the host may ask.
 const ADDRESS_FILE: &str = "dns";
-/// A free TCP port may be taken for UDP: so many are tried.
-const ATTEMPTS: usize = 16;
-
-/// See the module.
-pub(crate) struct HostDns {
-    /// On the host's loopback.
-    pub(crate) sockets: DnsSockets,
-    /// The way to its resolvers.
-    pub(crate) upstream: Arc<dyn Upstream>,
+/// `afloat dns`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DnsOptions {
+    /// A name, or an IPv4 address to find the name of; without a dot at the end it is searched for as a pod would
+    #[arg(required_unless_present = "address_only")]
+    pub(crate) name: Option<String>,
+    /// Type of the records: A, SRV, PTR, CNAME, TXT, …
+    #[arg(short = 't', long = "type", value_name = "TYPE", default_value = "A")]
+    pub(crate) kind: String,
+    /// Search as a pod of this namespace would
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+    /// Print only the address of the DNS server, for other tools: dig @127.0.0.1 -p PORT
+    #[arg(long = "address")]
+    pub(crate) address_only: bool,
+    /// Where the cluster keeps its state [default: a folder of the user's]
+    #[arg(long, env = "AFLOAT_DATA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
 }
 
-struct HostResolvers(Broker);
-
-#[async_trait::async_trait]
-impl Upstream for HostResolvers {
-    async fn datagram(&self, number: usize) -> io::Result<std::net::UdpSocket> {
-        let broker = self.0.clone();
-        tokio::task::spawn_blocking(move || broker.resolver_datagram(number))
-            .await
-            .map_err(io::Error::other)?
-    }
-
-    async fn stream(&self, number: usize) -> io::Result<std::net::TcpStream> {
-        let broker = self.0.clone();
-        tokio::task::spawn_blocking(move || broker.resolver_stream(number))
-            .await
-            .map_err(io::Error::other)?
-    }
-}
-
-impl HostDns {
-    /// Opens a port on 127.0.0.1 of the host (0: a free one) and writes down which. None: there are no nodes to have names.
-    pub(crate) async fn open(broker: Broker, options: &UpOptions, data_dir: &Path) -> anyhow::Result<Option<Self>> {
-        let file = data_dir.join(ADDRESS_FILE);
-        if options.nodes == 0 {
-            // One of an earlier run would lead nowhere.
-            let _ = std::fs::remove_file(&file);
-            return Ok(None);
-        }
-        let port = options.dns_port;
-        let asked = broker.clone();
-        let sockets = tokio::task::spawn_blocking(move || open_sockets(&asked, port))
-            .await?
-            .with_context(|| format!("cannot serve DNS on 127.0.0.1:{port}: choose another --dns-port"))?;
-        let address = sockets.tcp.local_addr()?;
-        std::fs::write(&file, format!("{address}\n")).with_context(|| format!("cannot write {}", file.display()))?;
-        Ok(Some(Self {
-            sockets,
-            upstream: Arc::new(HostResolvers(broker)),
-        }))
-    }
-}
-
-fn open_sockets(broker: &Broker, port: u16) -> io::Result<DnsSockets> {
-    let mut attempt = 0;
-    loop {
-        attempt += 1;
-        let tcp = broker.listen(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
-        match broker.bind(tcp.local_addr()?) {
-            Ok(udp) => return Ok(DnsSockets { udp, tcp }),
-            Err(error) if port != 0 || attempt == ATTEMPTS => return Err(error),
-            Err(_) => {}
-        }
-    }
-}
-
-/// The `resolv.conf` of a node: the host's, but its servers are asked by way of ours, as nothing inside reaches them.
-pub(crate) fn node_resolv_conf(resolver: Ipv4Addr) -> String {
-    let host = std::env::var(crate::inner::HOST_RESOLV_CONF).unwrap_or_default();
-    through(&host, resolver)
-}
-
-fn through(host: &str, resolver: Ipv4Addr) -> String {
-    let kept = host.lines().filter(|line| {
-        let word = line.split_whitespace().next();
-        matches!(word, Some("search" | "options"))
-    });
-    let mut text: String = kept.map(|line| format!("{line}\n")).collect();
-    text.push_str(&format!("nameserver {resolver}\n"));
-    text
+/// Writes down where the host may ask, or forgets where an earlier run could be asked.
+pub(crate) fn note_address(data_dir: &Path, address: Option<SocketAddr>) -> anyhow::Result<()> {
+    let file = data_dir.join(ADDRESS_FILE);
+    let Some(address) = address else {
+        let _ = std::fs::remove_file(&file);
+        return Ok(());
+    };
+    std::fs::write(&file, format!("{address}\n")).with_context(|| format!("cannot write {}", file.display()))
 }
 
 /// In the order in which a pod's resolver tries them (resolv.conf(5), `ndots:5`).
@@ -113,8 +60,8 @@ fn candidates(name: &str, namespace: &str) -> Vec<String> {
 }
 
 /// Prints the records of a name; exit code 1 if there are none.
-pub(crate) fn main(options: &DnsOptions) -> anyhow::Result<i32> {
-    let data_dir = crate::up::data_dir(options.data_dir.as_deref())?;
+pub(crate) fn run_dns(options: &DnsOptions) -> anyhow::Result<i32> {
+    let data_dir = data_dir(options.data_dir.as_deref())?;
     let file = data_dir.join(ADDRESS_FILE);
     let text = std::fs::read_to_string(&file).with_context(|| {
         format!(
@@ -129,7 +76,7 @@ pub(crate) fn main(options: &DnsOptions) -> anyhow::Result<i32> {
     let name = match &options.name {
         Some(name) if !options.address_only => name,
         _ => {
-            crate::output::print(&format!("{server}\n"))?;
+            output::print(&format!("{server}\n"))?;
             return Ok(0);
         }
     };
@@ -151,7 +98,7 @@ pub(crate) fn main(options: &DnsOptions) -> anyhow::Result<i32> {
     }
     match last {
         Some(reply) if !reply.records.is_empty() => {
-            crate::output::print(&(reply.records.join("\n") + "\n"))?;
+            output::print(&(reply.records.join("\n") + "\n"))?;
             Ok(if reply.exists { 0 } else { 1 })
         }
         Some(reply) if reply.exists => anyhow::bail!("{name} exists, but has no {kind} records"),
@@ -182,15 +129,6 @@ mod tests {
         assert_eq!(
             candidates("_http._tcp.web.shop.svc.cluster.local", "x")[0],
             "_http._tcp.web.shop.svc.cluster.local."
-        );
-    }
-
-    #[test]
-    fn a_node_asks_the_hosts_resolvers_by_way_of_ours() {
-        let host = "# x\nnameserver 127.0.0.53\nsearch corp.example\noptions edns0 trust-ad\n";
-        assert_eq!(
-            through(host, Ipv4Addr::new(169, 254, 20, 10)),
-            "search corp.example\noptions edns0 trust-ad\nnameserver 169.254.20.10\n"
         );
     }
 }

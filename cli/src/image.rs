@@ -1,19 +1,25 @@
 //! `afloat image`: images from files and from registries.
 
+mod options;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use afloat_runtime::image::{BuildSpec, ImageStore, images_in_use, layers_in_use};
-use afloat_runtime::registry::{HostNetwork, Keyring, Mirror, Progress, Puller, RegistryOptions};
+use afloat_runtime::registry::{HostNetwork, Keyring, Progress, Puller};
 use anyhow::Context as _;
 
-use crate::args::{BuildOptions, ImageCommand, ImageOptions, PullOptions, RegistryFlags};
+use crate::options::data_dir::{data_dir, make_private_dir};
+use crate::options::registries::registry_options;
+use options::{BuildOptions, ImageCommand, PullOptions};
 
-pub(crate) fn main(options: ImageOptions) -> anyhow::Result<i32> {
-    let data_dir = crate::up::data_dir(options.data_dir.as_deref())?;
-    crate::up::make_private_dir(&data_dir)?;
+pub(crate) use options::ImageOptions;
+
+pub(crate) fn run_image(options: ImageOptions) -> anyhow::Result<i32> {
+    let data_dir = data_dir(options.data_dir.as_deref())?;
+    make_private_dir(&data_dir)?;
     let store = ImageStore::open(&data_dir.join("images"))?;
     let mut text = String::new();
     match options.command {
@@ -59,20 +65,6 @@ pub(crate) fn main(options: ImageOptions) -> anyhow::Result<i32> {
     }
     crate::output::print(&text)?;
     Ok(0)
-}
-
-/// What flags say about registries.
-pub(crate) fn registry_options(flags: &RegistryFlags) -> RegistryOptions {
-    RegistryOptions {
-        insecure: flags.insecure.clone(),
-        authorities: flags.authorities.clone(),
-        // Checked when the command line was read.
-        mirrors: flags
-            .mirrors
-            .iter()
-            .filter_map(|text| Mirror::parse(text).ok())
-            .collect(),
-    }
 }
 
 fn pull_image(store: ImageStore, options: PullOptions) -> anyhow::Result<String> {

@@ -2,32 +2,35 @@
 
 mod agent;
 mod app;
-mod args;
+mod arguments;
 mod bench;
 mod check;
-mod cluster;
 mod demo;
 mod dns;
-mod faults;
+mod embedded;
 mod image;
-mod inner;
 mod load;
-mod local_volumes;
-mod memory;
-mod node_traffic;
 mod operator;
+mod options;
 mod output;
 mod plan;
 mod probe;
+mod process;
 mod up;
 mod watch;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use afloat_cluster::layout;
+use anyhow::Context as _;
 use clap::Parser as _;
 
-use args::{Arguments, Command};
+use arguments::{Arguments, Command};
+use bench::{BenchNodeOptions, LosslessOptions};
+use demo::DemoOptions;
+use process::inner::{Role as _, run_role};
+use up::UpOptions;
 
 fn main() -> ExitCode {
     // These two must stay single-threaded and small; they are looked for before anything else happens: `oci` forks and
@@ -35,25 +38,40 @@ fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     match arguments.first().and_then(|a| a.to_str()) {
         Some("oci") => return exit_code(afloat_runtime::host::oci_main(&arguments[1..])),
-        Some("app") => return app::main(&arguments[1..]),
-        Some("inner") => return report(inner::main(&arguments[1..])),
+        Some("app") => return app::run_app(&arguments[1..]),
+        Some("inner") => return report(run_inner(&arguments[1..])),
         _ => {}
     }
     let arguments = Arguments::parse();
     match arguments.command {
-        Command::Demo(options) => report(demo::outer(&options)),
-        Command::Up(options) => report(up::outer(&options)),
-        Command::Operator(options) => report(operator::main(options)),
-        Command::Agent(options) => report(agent::main(options)),
-        Command::Check(options) => check::main(&options),
-        Command::Plan(options) => plan::main(&options),
+        Command::Demo(options) => report(demo::run_demo(&options)),
+        Command::Up(options) => report(up::run_up(&options)),
+        Command::Operator(options) => report(operator::run_operator(options)),
+        Command::Agent(options) => report(agent::run_agent(options)),
+        Command::Check(options) => check::run_check(&options),
+        Command::Plan(options) => plan::run_plan(&options),
         Command::Crds => report(operator::print_crds()),
-        Command::Dns(options) => report(dns::main(&options)),
-        Command::Probe(options) => probe::main(options),
-        Command::Watch(options) => watch::main(&options),
-        Command::Image(options) => report(image::main(options)),
-        Command::Bench(options) => report(bench::main(options)),
+        Command::Dns(options) => report(dns::run_dns(&options)),
+        Command::Probe(options) => probe::run_probe(options),
+        Command::Watch(options) => watch::run_watch(&options),
+        Command::Image(options) => report(image::run_image(options)),
+        Command::Bench(options) => report(bench::run_bench(options)),
     }
+}
+
+/// In the inner process: `inner ROLE OPTIONS`.
+fn run_inner(arguments: &[OsString]) -> anyhow::Result<i32> {
+    let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
+    layout::inner(|inherited| async move {
+        match words.as_slice() {
+            [UpOptions::NAME, options] => run_role::<UpOptions>(options, inherited).await,
+            [DemoOptions::NAME, options] => run_role::<DemoOptions>(options, inherited).await,
+            [BenchNodeOptions::NAME, options] => run_role::<BenchNodeOptions>(options, inherited).await,
+            [LosslessOptions::NAME, options] => run_role::<LosslessOptions>(options, inherited).await,
+            _ => anyhow::bail!("no role given"),
+        }
+    })
+    .context("`inner` is started by afloat itself")?
 }
 
 /// Prints an error as one readable line and makes an exit code of it.

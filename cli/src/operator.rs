@@ -1,24 +1,54 @@
 //! `afloat operator` and `afloat crds`.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use afloat_manager::lease::LeaderElection;
 use anyhow::Context as _;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, Patch, PatchParams, PostParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config, ResourceExt as _};
+use clap::Args;
+use kube::Client;
 
-use crate::args::OperatorOptions;
+use crate::options::cluster::config;
 use crate::output;
+use crate::process::logging::start_logging;
+use crate::process::memory;
+use crate::process::signals::Stop;
 
-pub(crate) fn main(options: OperatorOptions) -> anyhow::Result<i32> {
-    crate::inner::start_logging("info");
-    let _singly = crate::memory::start_small();
+/// `afloat operator`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct OperatorOptions {
+    /// Kubeconfig of the cluster [default: $KUBECONFIG, ~/.kube/config, or the pod's own account]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Context in the kubeconfig
+    #[arg(long)]
+    pub(crate) context: Option<String>,
+    /// Look after one namespace only
+    #[arg(long, env = "AFLOAT_NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// Objects worked on at the same time
+    #[arg(long, env = "AFLOAT_WORKERS", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) workers: u16,
+    /// Where to serve /metrics, /healthz and /readyz, for example 127.0.0.1:8080 [default: nowhere]
+    #[arg(long, env = "AFLOAT_METRICS_ADDRESS", value_name = "ADDRESS")]
+    pub(crate) metrics_address: Option<std::net::SocketAddr>,
+    /// Act without holding the leader's Lease: only where no other operator, OpenKruise's manager included, can run
+    #[arg(long)]
+    pub(crate) no_leader_election: bool,
+    /// Namespace of the leader's Lease
+    #[arg(long, env = "AFLOAT_LEASE_NAMESPACE", default_value = "kruise-system")]
+    pub(crate) lease_namespace: String,
+    /// Name of the leader's Lease; the default is OpenKruise's own, so that only one of the two acts
+    #[arg(long, env = "AFLOAT_LEASE_NAME", default_value = "kruise-manager")]
+    pub(crate) lease_name: String,
+}
+
+pub(crate) fn run_operator(options: OperatorOptions) -> anyhow::Result<i32> {
+    start_logging("info");
+    let _singly = memory::start_small();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async move {
-        let mut stop = crate::inner::Stop::new()?;
-        tokio::spawn(crate::memory::give_back());
+        let mut stop = Stop::new()?;
+        tokio::spawn(memory::give_back());
         let token = stop.token();
         let client = Client::try_from(config(options.kubeconfig.as_deref(), options.context.as_deref()).await?)?;
         let leader_election = (!options.no_leader_election).then(|| LeaderElection {
@@ -68,25 +98,6 @@ fn identity() -> String {
     )
 }
 
-/// How to reach the cluster that flags name.
-pub(crate) async fn config(kubeconfig: Option<&Path>, context: Option<&str>) -> anyhow::Result<Config> {
-    let choice = KubeConfigOptions {
-        context: context.map(str::to_owned),
-        ..KubeConfigOptions::default()
-    };
-    match kubeconfig {
-        Some(path) => {
-            let file =
-                Kubeconfig::read_from(path).with_context(|| format!("cannot read --kubeconfig {}", path.display()))?;
-            Ok(Config::from_custom_kubeconfig(file, &choice).await?)
-        }
-        None if context.is_some() => Ok(Config::from_kubeconfig(&choice).await?),
-        None => Config::infer()
-            .await
-            .context("no cluster to talk to: say --kubeconfig FILE"),
-    }
-}
-
 pub(crate) fn print_crds() -> anyhow::Result<i32> {
     let mut text = String::new();
     for crd in afloat_api::crds() {
@@ -95,23 +106,4 @@ pub(crate) fn print_crds() -> anyhow::Result<i32> {
     }
     output::print(&text)?;
     Ok(0)
-}
-
-/// Makes the operator's CRDs known to a cluster, or brings them up to date.
-pub(crate) async fn install_crds(client: Client) -> anyhow::Result<()> {
-    let api: Api<CustomResourceDefinition> = Api::all(client);
-    for crd in afloat_api::crds() {
-        let name = crd.name_any();
-        match api.create(&PostParams::default(), &crd).await {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.code == 409 => {
-                let spec = serde_json::json!({"spec": crd.spec});
-                api.patch(&name, &PatchParams::default(), &Patch::Merge(&spec))
-                    .await
-                    .with_context(|| format!("cannot update {name}"))?;
-            }
-            Err(error) => return Err(error).with_context(|| format!("cannot create {name}")),
-        }
-    }
-    Ok(())
 }

@@ -2,22 +2,43 @@
 
 mod apply;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use afloat_api::{RolloutReport, read_seconds};
 use afloat_check::plan::{Forecast, Hold, Situation, forecast, text};
 use anyhow::Context as _;
+use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use apply::Applied;
 
-use crate::args::PlanOptions;
 use crate::check::{finish, images, input, live};
+use crate::options::cluster::{ClusterFlags, connect};
 use crate::output;
 
-pub(crate) fn main(options: &PlanOptions) -> ExitCode {
-    finish(run(options))
+/// `afloat plan`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PlanOptions {
+    /// YAML or JSON with the objects as they shall be: a file, a folder, or - for standard input (may be given several times)
+    #[arg(short = 'f', long = "filename", value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// The objects as they are [default: those of the cluster]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kubeconfig", "context", "namespace"])]
+    pub(crate) against: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterFlags,
+    /// Print the plans as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Data folder of `afloat up`, to tell which names are one image
+    #[arg(long, env = "AFLOAT_DATA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+pub(crate) fn run_plan(options: &PlanOptions) -> ExitCode {
+    finish(print_plans(options))
 }
 
 /// What is there.
@@ -33,7 +54,7 @@ struct Present {
     applied: Option<Applied>,
 }
 
-fn run(options: &PlanOptions) -> anyhow::Result<u8> {
+fn print_plans(options: &PlanOptions) -> anyhow::Result<u8> {
     let values = |read: Vec<input::Read>| read.into_iter().map(|object| object.value).collect::<Vec<_>>();
     let new: Vec<Value> = values(input::read(&options.files)?);
     let planned = |object: &&Value| {
@@ -121,7 +142,7 @@ fn against(object: &Value, others: &[Value]) -> Present {
 fn ask(options: &PlanOptions, object: &Value) -> anyhow::Result<Present> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let (client, namespace) = live::connect(&options.cluster).await?;
+        let (client, namespace) = connect(&options.cluster).await?;
         let namespace = object["metadata"]["namespace"].as_str().unwrap_or(&namespace);
         let (group, version) = group(object);
         let kind = object["kind"].as_str().unwrap_or_default();

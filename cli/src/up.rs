@@ -1,28 +1,33 @@
 //! `afloat up`: the embedded cluster in the foreground.
 
+mod options;
+
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use afloat_apiserver::pki::Pki;
-use afloat_runtime::host::{self, HostOptions, Inherited};
+use afloat_apiserver::Pki;
+use afloat_cluster::layout::{self, HostOptions, Inherited};
+use afloat_cluster::{Cluster, ClusterOptions, HostDns, LEAVING_LIMIT, Registries};
 use afloat_runtime::image::Thresholds;
 use anyhow::Context as _;
 
-use crate::args::UpOptions;
-use crate::cluster::{Cluster, ClusterOptions, LEAVING_LIMIT, Registries};
-use crate::inner::{self, Role, Stop};
+use crate::embedded;
+use crate::options::data_dir::{data_dir, make_private_dir};
+use crate::options::registries::registry_options;
 use crate::output;
+use crate::process::inner::{Role, inner_arguments};
+use crate::process::signals::Stop;
+
+pub(crate) use options::UpOptions;
 
 /// How long a boot may take before it counts as failed.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
-/// How long the parts may take to stop.
-const STOP_LIMIT: Duration = Duration::from_secs(4);
 
 /// In the outer process, single-threaded.
-pub(crate) fn outer(options: &UpOptions) -> anyhow::Result<i32> {
+pub(crate) fn run_up(options: &UpOptions) -> anyhow::Result<i32> {
     anyhow::ensure!(
         options.images.image_gc_low_threshold <= options.images.image_gc_high_threshold,
         "--image-gc-low-threshold {} is above --image-gc-high-threshold {}",
@@ -40,75 +45,46 @@ pub(crate) fn outer(options: &UpOptions) -> anyhow::Result<i32> {
             path.display()
         );
     }
-    crate::image::registry_options(&options.images.registries).check()?;
+    registry_options(&options.images.registries).check()?;
     let data_dir = data_dir(options.data_dir.as_deref())?;
     make_private_dir(&data_dir)?;
     let _lock = lock(&data_dir)?;
-    let code = host::run(HostOptions {
+    let code = layout::outer(HostOptions {
         listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, options.port))],
         data_dir: Some(data_dir),
-        inner_args: inner::arguments(&Role::Up(options))?,
-        environment: inner::environment(),
+        inner_args: inner_arguments(&options)?,
+        ..HostOptions::default()
     })?;
     Ok(code)
 }
 
-/// In the inner process.
-pub(crate) async fn inner(options: UpOptions, mut inherited: Inherited, mut stop: Stop) -> anyhow::Result<i32> {
+impl Role for UpOptions {
+    const NAME: &'static str = "up";
+    const LOGGED: &'static str = "warn";
+
+    async fn run_inside(self, inherited: Inherited, stop: Stop) -> anyhow::Result<i32> {
+        serve_until_stopped(self, inherited, stop).await
+    }
+}
+
+async fn serve_until_stopped(options: UpOptions, mut inherited: Inherited, mut stop: Stop) -> anyhow::Result<i32> {
     let data_dir = inherited.data_dir.clone();
-    let pki = Arc::new(
-        Pki::load_or_create(
-            &data_dir.join("pki"),
-            &[
-                "localhost",
-                "kubernetes",
-                "kubernetes.default",
-                "kubernetes.default.svc",
-            ]
-            .map(str::to_owned),
-            &[
-                IpAddr::V4(Ipv4Addr::LOCALHOST),
-                IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1)),
-                IpAddr::V4(Ipv4Addr::new(10, 244, 1, 1)),
-            ],
-        )
-        .context("cannot make the cluster's certificates")?,
-    );
+    let pki = afloat_cluster::certificates(&data_dir).await?;
     let listener = inherited
         .listeners
         .pop()
         .context("the outer process gave no listening socket")?;
-    let mut cluster = Cluster::start(
-        ClusterOptions {
-            nodes: options.nodes,
-            data_dir: data_dir.clone(),
-            rootless: inherited.rootless,
-            proxy_lag: options.proxy_lag.into(),
-            operator: !options.no_operator,
-            oci_runtime: options.oci_runtime.clone(),
-            puller: (!options.images.offline).then(|| Registries {
-                network: Arc::new(inherited.broker.clone()),
-                options: crate::image::registry_options(&options.images.registries),
-            }),
-            image_thresholds: Thresholds {
-                high_percent: options.images.image_gc_high_threshold,
-                low_percent: options.images.image_gc_low_threshold,
-                minimum_age: options.images.minimum_image_ttl_duration,
-            },
-            host_ports: Some(inner::host_ports(inherited.broker.clone())),
-            dns: crate::dns::HostDns::open(inherited.broker, &options, &data_dir).await?,
-            pki: Some(pki.clone()),
-            wrap: None,
-            faults: None,
-        },
-        stop.token(),
-    )
-    .await?;
+    let parts = parts(&options, &inherited, pki.clone()).await?;
+    let mut cluster = if options.no_operator {
+        embedded::start_without_operator(parts).await?
+    } else {
+        embedded::start_with_operator(parts).await?
+    };
     let kubeconfig = data_dir.join("kubeconfig");
-    let address = cluster.serve(listener, pki, &kubeconfig)?;
+    let address = cluster.serve_on(listener, pki, &kubeconfig)?;
     tokio::select! {
         ready = cluster.wait_ready(BOOT_LIMIT) => ready?,
-        code = stop.requested() => { cluster.stop(STOP_LIMIT).await; return Ok(code); }
+        code = stop.requested() => { cluster.stop().await; return Ok(code); }
     }
     if inherited.restarts == 0 {
         announce(&options, &cluster, &address, &kubeconfig)?;
@@ -117,17 +93,48 @@ pub(crate) async fn inner(options: UpOptions, mut inherited: Inherited, mut stop
     }
     stop.requested().await;
     eprintln!("afloat: stopping");
-    cluster.stop(STOP_LIMIT).await;
+    cluster.stop().await;
     Ok(0)
+}
+
+/// What the cluster is made of.
+async fn parts(options: &UpOptions, inherited: &Inherited, pki: Arc<Pki>) -> anyhow::Result<ClusterOptions> {
+    let broker = &inherited.broker;
+    let dns = if options.nodes > 0 {
+        let port = options.dns_port;
+        let opened = HostDns::open(broker.clone(), port).await;
+        Some(opened.with_context(|| format!("cannot serve DNS on 127.0.0.1:{port}: choose another --dns-port"))?)
+    } else {
+        None
+    };
+    let address = dns.as_ref().map(|dns| dns.sockets.tcp.local_addr()).transpose()?;
+    crate::dns::note_address(&inherited.data_dir, address)?;
+    Ok(ClusterOptions {
+        proxy_lag: options.proxy_lag.into(),
+        oci_runtime: options.oci_runtime.clone(),
+        puller: (!options.images.offline).then(|| Registries {
+            network: Arc::new(broker.clone()),
+            options: registry_options(&options.images.registries),
+        }),
+        image_thresholds: Thresholds {
+            high_percent: options.images.image_gc_high_threshold,
+            low_percent: options.images.image_gc_low_threshold,
+            minimum_age: options.images.minimum_image_ttl_duration,
+        },
+        host_ports: Some(afloat_cluster::host_ports(broker.clone())),
+        dns,
+        pki: Some(pki),
+        ..ClusterOptions::inside(options.nodes, inherited)
+    })
 }
 
 fn announce(options: &UpOptions, cluster: &Cluster, address: &SocketAddr, kubeconfig: &Path) -> anyhow::Result<()> {
     let file = kubeconfig.display();
     let mut text = format!(
         "Kubernetes is up at https://{address}: {} nodes Ready in {:.2} s, {:.0} MiB.\n\n  export KUBECONFIG={file}\n  kubectl get nodes,pods,clonesets -A\n\n",
-        cluster.nodes.len(),
-        inner::since_start().as_secs_f64(),
-        inner::rss_mib()
+        cluster.nodes().len(),
+        layout::since_start().as_secs_f64(),
+        layout::rss_mib()
     );
     if options.no_operator {
         text.push_str(&format!(
@@ -137,35 +144,6 @@ fn announce(options: &UpOptions, cluster: &Cluster, address: &SocketAddr, kubeco
     let dir = kubeconfig.parent().unwrap_or(kubeconfig).display();
     text.push_str(&format!("Ctrl-C stops it; the state stays in {dir}.\n"));
     output::print(&text)
-}
-
-/// The folder the user named, or the usual one: `/var/lib/afloat` for root, `$XDG_DATA_HOME/afloat` otherwise.
-pub(crate) fn data_dir(named: Option<&Path>) -> anyhow::Result<PathBuf> {
-    let dir = match named {
-        Some(dir) => dir.to_path_buf(),
-        None if rustix::process::geteuid().is_root() => PathBuf::from("/var/lib/afloat"),
-        None => match (std::env::var_os("XDG_DATA_HOME"), std::env::var_os("HOME")) {
-            (Some(dir), _) if !dir.is_empty() => PathBuf::from(dir).join("afloat"),
-            (_, Some(home)) if !home.is_empty() => PathBuf::from(home).join(".local/share/afloat"),
-            _ => anyhow::bail!("no folder for the data: say --data-dir DIR, or set HOME"),
-        },
-    };
-    std::path::absolute(&dir).with_context(|| format!("--data-dir {}", dir.display()))
-}
-
-/// Makes a folder that only its owner may look into; one that exists is left as it is.
-pub(crate) fn make_private_dir(dir: &Path) -> anyhow::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .with_context(|| {
-            format!(
-                "cannot make the folder {} (say --data-dir DIR to use another)",
-                dir.display()
-            )
-        })
 }
 
 /// Two clusters in one folder would destroy each other. Of one that was killed, other processes may hold the lock until they

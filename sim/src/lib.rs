@@ -22,6 +22,8 @@ mod status;
 
 use std::sync::Arc;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use kube::Client;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -54,7 +56,12 @@ impl Fleet {
     ///
     /// # Errors
     /// When the API server does not take the nodes or does not list the pods.
-    pub async fn start(client: Client, options: Options) -> Result<Self, Error> {
+    pub fn start(client: Client, options: Options) -> BoxFuture<'static, Result<Self, Error>> {
+        // Boxed where nothing is async: the code of a future is made where it is awaited, which would be each program that calls this.
+        Self::register(client, options).boxed()
+    }
+
+    async fn register(client: Client, options: Options) -> Result<Self, Error> {
         let names: Vec<String> = (1..=options.nodes.max(1))
             .map(|number| format!("{}-{number}", options.name))
             .collect();

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+use super::phases::{Phases, accept, raised};
 
 /// A line that is longer ends its connection.
 const LINE_MAX: u64 = 64 * 1024;
@@ -15,22 +16,11 @@ const LINE_MAX: u64 = 64 * 1024;
 /// How long a client may take to hear that the server goes.
 const LEAVE_LIMIT: Duration = Duration::from_secs(1);
 
-/// When to tell clients to go, and when to wait for them no more.
-#[derive(Clone)]
-pub(super) struct Phases {
-    /// SIGTERM came.
-    pub(super) stopping: watch::Receiver<bool>,
-    /// The time to linger is over.
-    pub(super) closed: watch::Receiver<bool>,
-    /// No connection is accepted any more: from one of the others on.
-    pub(super) deaf: watch::Receiver<bool>,
-}
-
 /// Serves until all connections are closed.
 pub(super) async fn serve(listener: TcpListener, phases: Phases) {
     let mut connections = JoinSet::new();
     let mut deaf = phases.deaf.clone();
-    while let Some(stream) = super::accept(&listener, &mut deaf).await {
+    while let Some(stream) = accept(&listener, &mut deaf).await {
         while connections.try_join_next().is_some() {}
         // A client that goes away is none of the server's business.
         connections.spawn(send_back(stream, phases.clone()));
@@ -50,7 +40,7 @@ async fn send_back(stream: TcpStream, mut phases: Phases) -> io::Result<()> {
             filled = stream.fill_buf() => if filled?.is_empty() {
                 return stream.get_mut().shutdown().await;
             },
-            () = super::raised(&mut phases.closed) => break,
+            () = raised(&mut phases.closed) => break,
         }
         (&mut stream).take(LINE_MAX).read_until(b'\n', &mut line).await?;
         if line.last() != Some(&b'\n') {

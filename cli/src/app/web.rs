@@ -19,8 +19,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::echo::{self, Phases};
-use super::{DRAIN_LIMIT, number, raised};
+use super::echo;
+use super::phases::{Phases, accept, raised};
+
+/// How long requests that are being answered may take after SIGTERM.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
 /// What an HTTP/2 connection by prior knowledge starts with (RFC 9113 §3.4); no method of HTTP/1.1 does.
 const HTTP2_START: &[u8] = b"PRI";
@@ -84,10 +87,14 @@ pub(super) async fn serve() -> io::Result<()> {
     Ok(())
 }
 
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
+}
+
 async fn serve_web(listener: TcpListener, app: App) {
     let mut connections = JoinSet::new();
     let mut deaf = app.phases.deaf.clone();
-    while let Some(stream) = super::accept(&listener, &mut deaf).await {
+    while let Some(stream) = accept(&listener, &mut deaf).await {
         while connections.try_join_next().is_some() {}
         connections.spawn(serve_connection(stream, app.clone()));
     }

@@ -11,6 +11,8 @@ use anyhow::Context as _;
 use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
+use crate::options::data_dir::make_private_dir;
+
 /// How long a child may take to end when asked to.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// How much of a child's log is repeated in an error.
@@ -116,7 +118,7 @@ impl Scratch {
             jiff::Timestamp::now().as_nanosecond()
         );
         let dir = std::env::temp_dir().join(name);
-        crate::up::make_private_dir(&dir)?;
+        make_private_dir(&dir)?;
         Ok(Self(dir))
     }
 

@@ -9,41 +9,64 @@ mod phase;
 mod timed;
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use afloat_runtime::host::Inherited;
+use afloat_cluster::ClusterOptions;
+use afloat_cluster::layout::{self, Inherited};
+use clap::Args;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::args::BenchNodeOptions;
-use crate::cluster::{Cluster, ClusterOptions};
-use crate::inner::{self, Role, Stop};
+use crate::embedded;
+use crate::options::parse_duration;
 use crate::output;
+use crate::process::inner::{Role, run_apart, whole};
+use crate::process::signals::Stop;
 use left::Left;
-use phase::{Move, Phase};
+use phase::{IMAGES, Move, Phase};
 use timed::Verbs;
 
 /// How long the boot may take.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
-/// How long the parts may take to stop.
-const STOP_LIMIT: Duration = Duration::from_secs(3);
 /// How long what is being taken away may take, after the last pod is gone.
 const LEAVING_LIMIT: Duration = Duration::from_secs(20);
-/// Old and new image of the pods; the program only waits there.
-static IMAGES: [(&str, &str, &str); 2] = [("pause:v1", "collect", "v1"), ("pause:v2", "collect", "v2")];
 /// Where the pods are.
 const NAMESPACE: &str = "default";
 
-/// In the outer process, single-threaded.
-pub(super) fn outer(options: &BenchNodeOptions) -> anyhow::Result<i32> {
-    inner::run_apart(&Role::BenchNode(options.clone()))
+/// `afloat bench node`
+#[derive(Args, Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct BenchNodeOptions {
+    /// Pods, of one container each
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=2000))]
+    pub(crate) pods: u32,
+    /// Nodes that share them; a node has addresses for 250 pods and room for 110
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=50))]
+    pub(crate) nodes: u32,
+    /// Limit for each phase
+    #[arg(long, default_value = "10m", value_parser = parse_duration)]
+    pub(crate) timeout: Duration,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// OCI runtime program to use instead of the built-in one, for example runc
+    #[arg(long, value_name = "PATH")]
+    pub(crate) oci_runtime: Option<PathBuf>,
 }
 
-/// In the inner process.
-pub(crate) async fn inner(options: BenchNodeOptions, inherited: Inherited, stop: Stop) -> anyhow::Result<i32> {
-    inner::whole(inherited.restarts, stop, |token| run(options, inherited, token)).await
+/// In the outer process, single-threaded.
+pub(super) fn bench_node(options: &BenchNodeOptions) -> anyhow::Result<i32> {
+    run_apart(options)
+}
+
+impl Role for BenchNodeOptions {
+    const NAME: &'static str = "bench-node";
+
+    async fn run_inside(self, inherited: Inherited, stop: Stop) -> anyhow::Result<i32> {
+        whole(inherited.restarts, stop, measure_nodes(self, &inherited)).await
+    }
 }
 
 /// Everything that was measured; seconds, MiB.
@@ -62,44 +85,36 @@ struct Outcome {
     after: Left,
 }
 
-async fn run(
-    options: BenchNodeOptions,
-    inherited: Inherited,
-    token: tokio_util::sync::CancellationToken,
-) -> anyhow::Result<i32> {
+async fn measure_nodes(options: BenchNodeOptions, inherited: &Inherited) -> anyhow::Result<i32> {
     let verbs = Arc::new(Verbs::default());
     let wrap = verbs.clone();
-    let cluster = Cluster::start(
-        ClusterOptions {
-            operator: false,
-            oci_runtime: options.oci_runtime.clone(),
-            wrap: Some(Arc::new(move |runtime| timed::Timed::around(runtime, wrap.clone()))),
-            ..ClusterOptions::apart(options.nodes, &inherited)
-        },
-        token,
-    )
+    let cluster = embedded::start_without_operator(ClusterOptions {
+        oci_runtime: options.oci_runtime.clone(),
+        wrap: Some(Arc::new(move |runtime| timed::Timed::around(runtime, wrap.clone()))),
+        ..ClusterOptions::inside(options.nodes, inherited)
+    })
     .await?;
     cluster.wait_ready(BOOT_LIMIT).await?;
-    let boot_seconds = inner::since_start().as_secs_f64();
-    cluster.build_images_of_itself(&IMAGES).await?;
-    let pods: Api<Pod> = Api::namespaced(cluster.api.client("afloat-bench"), NAMESPACE);
+    let boot_seconds = layout::since_start().as_secs_f64();
+    embedded::build_app_images(&cluster, &IMAGES).await?;
+    let pods: Api<Pod> = Api::namespaced(cluster.client("afloat-bench"), NAMESPACE);
 
     // Some on every node first: what is made once and kept (folders, opened files) is no leak.
     for step in [Move::Create, Move::Update, Move::Delete] {
-        phase::run(step, &pods, 2 * options.nodes, options.timeout, &verbs).await?;
+        phase::take_all(step, &pods, 2 * options.nodes, options.timeout, &verbs).await?;
     }
     let before = settled(&pods, &inherited.data_dir, None).await?;
-    let mut rss_mib = [inner::rss_mib(), 0.0];
+    let mut rss_mib = [layout::rss_mib(), 0.0];
     let mut phases = Vec::new();
     for step in [Move::Create, Move::Update, Move::Delete] {
         eprintln!("afloat: {} {} pods", step.name(), options.pods);
-        phases.push(phase::run(step, &pods, options.pods, options.timeout, &verbs).await?);
+        phases.push(phase::take_all(step, &pods, options.pods, options.timeout, &verbs).await?);
         if step == Move::Create {
-            rss_mib[1] = inner::rss_mib();
+            rss_mib[1] = layout::rss_mib();
         }
     }
     let after = settled(&pods, &inherited.data_dir, Some(before)).await?;
-    cluster.stop(STOP_LIMIT).await;
+    cluster.stop().await;
     let outcome = Outcome {
         pods: options.pods,
         nodes: options.nodes,

@@ -13,9 +13,9 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::options::BenchOperatorOptions;
 use super::scrape::Writes;
 use super::{cluster, figures, scrape};
-use crate::args::BenchOperatorOptions;
 
 /// Reasons of writes that are about a workload, not about one of its pods.
 const OF_THE_SET: [&str; 4] = ["status", "revision", "prune", "report"];
@@ -94,7 +94,7 @@ struct Moment {
 
 impl Bench<'_> {
     /// All phases.
-    pub(super) async fn run(&self, version: &str) -> anyhow::Result<Outcome> {
+    pub(super) async fn measure(&self, version: &str) -> anyhow::Result<Outcome> {
         let options = self.options;
         let mut phases = Vec::new();
         let sizes = sizes(options.pods, options.sets);

@@ -91,22 +91,7 @@ pub(super) fn table(outcome: &Outcome) -> String {
         "", "changed", "", "CPU s", "pod changed", "CPU s", "nodes CPU s", "(operator)", "to pods", "", "", ""
     );
     for phase in &outcome.phases {
-        let _ = writeln!(
-            text,
-            "{:<14}{:>8}{:>9.2}{:>12.3}{:>12}{:>11}{:>11.2}{:>11.1}{:>10}{:>9}{:>11}{:>8}",
-            phase.name,
-            phase.changed,
-            phase.seconds,
-            phase.operator_cpu_seconds,
-            or_dash(phase.cpu_ms_per_pod, 3),
-            or_dash(phase.server_cpu_seconds, 2),
-            phase.fleet_cpu_seconds,
-            phase.operator_rss_mib,
-            phase.pod_writes,
-            or_dash(phase.writes_per_pod, 2),
-            phase.conflicts,
-            phase.failed,
-        );
+        text.push_str(&row(phase));
     }
     let _ = writeln!(text, "\nOperator's writes by reason:");
     for phase in &outcome.phases {
@@ -134,6 +119,25 @@ pub(super) fn table(outcome: &Outcome) -> String {
         text.push_str(&compare(outcome, reference));
     }
     text
+}
+
+/// The figures of a phase.
+fn row(phase: &Phase) -> String {
+    format!(
+        "{:<14}{:>8}{:>9.2}{:>12.3}{:>12}{:>11}{:>11.2}{:>11.1}{:>10}{:>9}{:>11}{:>8}\n",
+        phase.name,
+        phase.changed,
+        phase.seconds,
+        phase.operator_cpu_seconds,
+        or_dash(phase.cpu_ms_per_pod, 3),
+        or_dash(phase.server_cpu_seconds, 2),
+        phase.fleet_cpu_seconds,
+        phase.operator_rss_mib,
+        phase.pod_writes,
+        or_dash(phase.writes_per_pod, 2),
+        phase.conflicts,
+        phase.failed,
+    )
 }
 
 fn or_dash(value: Option<f64>, digits: usize) -> String {

@@ -5,7 +5,7 @@ use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use serde_json::Value;
 
 use super::input::Read;
-use crate::args::ClusterFlags;
+use crate::options::cluster::{ClusterFlags, connect};
 
 /// What rules look at: group, versions from the newest, kind.
 const KINDS: [(&str, &[&str], &str); 11] = [
@@ -24,16 +24,6 @@ const KINDS: [(&str, &[&str], &str); 11] = [
 
 /// Objects per answer of the API server.
 const PAGE: u32 = 500;
-
-/// A client, and the namespace that is meant.
-pub(crate) async fn connect(flags: &ClusterFlags) -> anyhow::Result<(Client, String)> {
-    let config = crate::operator::config(flags.kubeconfig.as_deref(), flags.context.as_deref()).await?;
-    let namespace = flags
-        .namespace
-        .clone()
-        .unwrap_or_else(|| config.default_namespace.clone());
-    Ok((Client::try_from(config)?, namespace))
-}
 
 /// Everything that rules look at.
 pub(crate) fn objects(flags: &ClusterFlags, all: bool) -> anyhow::Result<Vec<Read>> {

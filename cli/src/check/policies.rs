@@ -3,7 +3,7 @@
 use afloat_check::RULES;
 use afloat_check::policy::{self, Action, Binding};
 
-use crate::args::{CheckOptions, PolicyAction};
+use super::options::{CheckOptions, PolicyAction};
 
 /// The policies and bindings as YAML, after comments with the rules that have none.
 pub(super) fn print(options: &CheckOptions) -> anyhow::Result<String> {

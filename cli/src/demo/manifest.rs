@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::Resource as _;
 use serde_json::{Value, json};
 
-use crate::args::Strategy;
+use super::options::Strategy;
 
 /// What all rows have in common.
 #[derive(Clone, Debug)]

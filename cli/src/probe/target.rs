@@ -11,7 +11,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::Client;
 use kube::api::{Api, ListParams};
 
-use super::ProbeOptions;
+use super::options::ProbeOptions;
+use crate::options::cluster::config;
 
 /// A name that does not resolve by then, or an API server that does not answer, is an error.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(10);
@@ -36,7 +37,7 @@ impl Cluster {
             );
             return Ok(None);
         };
-        let config = crate::operator::config(options.kubeconfig.as_deref(), options.context.as_deref()).await?;
+        let config = config(options.kubeconfig.as_deref(), options.context.as_deref()).await?;
         let namespace = options
             .namespace
             .clone()

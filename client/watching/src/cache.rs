@@ -1,5 +1,6 @@
 //! One watch per kind, and a cache of what is kept of the objects that it delivers.
 
+use std::fmt::Debug;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,15 +10,21 @@ use afloat_words::revision::revision_of;
 use futures::StreamExt;
 use kube::Api;
 use kube::runtime::watcher;
+use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::content::{Change, Content, Event, Kind, Progress};
-use crate::feed::{self, Pauses, Wire};
+use crate::feed::{self, Pauses};
 use crate::written::{Expected, Sight};
 
 /// Annotation in which `kubectl apply` keeps what it applied last.
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// What a watch asks of an object.
+pub trait Wire: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {}
+
+impl<K> Wire for K where K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {}
 
 /// A kind whose objects a watch can follow. Who set which field, and kubectl's copy of the whole object, are gone from an
 /// object before it is kept.

@@ -11,11 +11,6 @@ use kube::runtime::utils::ResetTimerBackoff;
 use kube::runtime::watcher::{self, Config, DefaultBackoff, Event, ExponentialBackoff, watcher};
 use serde::de::DeserializeOwned;
 
-/// What a watch asks of an object.
-pub trait Wire: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {}
-
-impl<K> Wire for K where K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {}
-
 /// How long to wait before a broken watch is begun anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pauses {
@@ -31,7 +26,11 @@ const NEWS: u32 = 3;
 
 /// Everything that the watch says. It never ends by itself; a watch that fails again and again is told of once in the log,
 /// until it works again.
-pub fn events<K: Wire>(api: Api<K>, config: Config, pauses: Pauses) -> impl Stream<Item = Event<K>> + Send {
+pub fn events<K>(api: Api<K>, config: Config, pauses: Pauses) -> impl Stream<Item = Event<K>> + Send
+where
+    K: kube::Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let path = api.resource_url().to_owned();
     let stream = watcher(api, config);
     let stream = match pauses {
         Pauses::Patient => stream.backoff(DefaultBackoff::default()).left_stream(),
@@ -49,7 +48,7 @@ pub fn events<K: Wire>(api: Api<K>, config: Config, pauses: Pauses) -> impl Stre
             }
             Err(error) => {
                 failures = failures.saturating_add(1);
-                tell::<K>(&error, failures);
+                tell(&path, &error, failures);
                 None
             }
         };
@@ -57,12 +56,11 @@ pub fn events<K: Wire>(api: Api<K>, config: Config, pauses: Pauses) -> impl Stre
     })
 }
 
-fn tell<K: Wire>(error: &watcher::Error, failures: u32) {
-    let kind = K::kind(&());
+fn tell(path: &str, error: &watcher::Error, failures: u32) {
     if failures == NEWS {
-        tracing::warn!(%kind, %error, "watch fails again and again, will go on trying");
+        tracing::warn!(path, %error, "watch fails again and again, will go on trying");
     } else {
-        tracing::debug!(%kind, %error, failures, "watch broken, trying again");
+        tracing::debug!(path, %error, failures, "watch broken, trying again");
     }
 }
 
@@ -78,12 +76,15 @@ pub enum Seen<T> {
 }
 
 /// Follows a kind. `read` keeps what is needed of an object, as soon as it comes: a listing is held until it is complete.
-pub fn follow<K: Wire, T: Send>(
+pub fn follow<K, T: Send>(
     api: Api<K>,
     config: Config,
     pauses: Pauses,
     read: impl Fn(K) -> T + Send,
-) -> impl Stream<Item = Seen<T>> + Send {
+) -> impl Stream<Item = Seen<T>> + Send
+where
+    K: kube::Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
     let mut listing = Vec::new();
     events(api, config, pauses).filter_map(move |event| {
         let seen = match event {

@@ -1,55 +1,17 @@
-//! Who is asking. Authentication is by client certificate (see `serve.rs`) or bearer token; whoever is authenticated may
-//! do everything.
+//! Who is asking. Authentication is by client certificate (see `serve/socket.rs`) or bearer token; whoever is authenticated
+//! may do everything.
 
-use http::{HeaderMap, header};
+mod reviews;
+pub(crate) mod token;
+mod token_request;
+pub(crate) mod user;
+
 use serde_json::{Value, json};
+use token::{Named, Signer, Statement};
+use user::User;
 
-use crate::token::{ISSUER, Named, Statement};
-use crate::{ApiServer, view};
-
-/// An identity.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct User {
-    /// For example `kubernetes-admin` or `system:serviceaccount:default:default`.
-    pub name: String,
-    /// For example `system:masters`.
-    pub groups: Vec<String>,
-}
-
-impl User {
-    /// A member of `system:masters`.
-    pub fn master(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            groups: vec!["system:masters".into(), "system:authenticated".into()],
-        }
-    }
-
-    /// Somebody who has shown nothing.
-    pub fn anonymous() -> Self {
-        Self {
-            name: "system:anonymous".into(),
-            groups: vec!["system:unauthenticated".into()],
-        }
-    }
-
-    /// A service account.
-    pub fn service_account(namespace: &str, name: &str) -> Self {
-        let groups = [
-            "system:serviceaccounts".to_owned(),
-            format!("system:serviceaccounts:{namespace}"),
-            "system:authenticated".into(),
-        ];
-        Self {
-            name: format!("system:serviceaccount:{namespace}:{name}"),
-            groups: groups.into(),
-        }
-    }
-
-    pub(crate) fn is_anonymous(&self) -> bool {
-        self.name == "system:anonymous"
-    }
-}
+use crate::read::Reader;
+use crate::view;
 
 /// Somebody who has shown a good token.
 #[derive(Clone, Debug)]
@@ -63,12 +25,23 @@ pub(crate) struct TokenUser {
     pub(crate) audiences: Vec<String>,
 }
 
-impl ApiServer {
+/// Gives service account tokens, and knows whose they are.
+pub(crate) struct Tokens {
+    signer: Signer,
+    reader: Reader,
+}
+
+impl Tokens {
+    /// Tokens that `signer` signs, of the accounts that `reader` finds.
+    pub(crate) fn new(signer: Signer, reader: Reader) -> Self {
+        Self { signer, reader }
+    }
+
     /// Whose token this is, if it is good for one of the audiences. It is worth nothing without its service account and the
     /// object that it is bound to; another one of the same name will not do.
-    pub(crate) fn token_user(&self, token: &str, audiences: &[String]) -> Option<TokenUser> {
+    pub(crate) fn user(&self, token: &str, audiences: &[String]) -> Option<TokenUser> {
         let now = jiff::Timestamp::now();
-        let statement = Statement::read(&self.inner.signer.verify(token)?, now.as_second())?;
+        let statement = Statement::read(&self.signer.verify(token)?, now.as_second())?;
         let shared = statement.shared(audiences);
         let namespace = Some(statement.namespace.as_str());
         let account = self.find("serviceaccounts", namespace, &statement.account)?;
@@ -96,8 +69,8 @@ impl ApiServer {
 
     /// An object of the core group, if it is the one that is meant.
     fn find(&self, plural: &str, namespace: Option<&str>, named: &Named) -> Option<Value> {
-        let resource = self.registry().resolve("", "v1", plural)?;
-        let entry = self.inner.store.get(&view::key(&resource, namespace, &named.name))?;
+        let resource = self.reader.registry().resolve("", "v1", plural)?;
+        let entry = self.reader.find(&resource, namespace, &named.name)?;
         let object: Value = serde_json::from_slice(&entry.value).ok()?;
         (view::meta(&object, "uid") == named.uid).then_some(object)
     }
@@ -121,16 +94,4 @@ fn extra(statement: &Statement) -> Value {
         }
     }
     extra
-}
-
-/// The audience of the API server itself.
-pub(crate) fn own_audiences() -> Vec<String> {
-    vec![ISSUER.to_owned()]
-}
-
-/// The token of an `Authorization: Bearer` header.
-pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = text.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }

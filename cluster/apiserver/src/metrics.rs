@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use afloat_machinery::kinds::Resource;
 
-use crate::auth::User;
+use crate::auth::user::User;
 
 /// Upper bounds of the latency buckets, in seconds.
 const BUCKETS_SECONDS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0];
@@ -62,18 +62,18 @@ struct WriteKey {
 }
 
 /// An open watch; counted until dropped.
-pub(crate) struct OpenWatch(crate::ApiServer);
+pub(crate) struct OpenWatch(Arc<Metrics>);
 
 impl OpenWatch {
-    pub(crate) fn new(server: crate::ApiServer) -> Self {
-        server.inner.metrics.watches.fetch_add(1, Ordering::Relaxed);
-        Self(server)
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+        metrics.watches.fetch_add(1, Ordering::Relaxed);
+        Self(metrics)
     }
 }
 
 impl Drop for OpenWatch {
     fn drop(&mut self) {
-        self.0.inner.metrics.watches.fetch_sub(1, Ordering::Relaxed);
+        self.0.watches.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

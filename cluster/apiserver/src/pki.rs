@@ -22,7 +22,7 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig, crypto};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::auth::User;
+use crate::auth::user::User;
 
 /// Life of the authority.
 const AUTHORITY_YEARS: i32 = 10;

@@ -1,196 +1,93 @@
-//! Get and list. Served from the committed state in memory, which satisfies every resource version that has been reached.
+//! Looking up: the kinds that are served and the objects that are stored. Get, list and watch stand on it.
 
-use afloat_store::{Entry, Page};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bytes::Bytes;
-use http::Response;
-use serde_json::{Value, json};
+mod answer;
+pub(crate) mod filter;
+mod list;
+pub(crate) mod table;
+mod watch;
 
-use crate::filter::Filter;
-use crate::request::Form;
-use crate::route::Call;
-use crate::status::Status;
-use crate::{ApiServer, Body, reply, table, view};
+use std::sync::Arc;
+use std::time::Duration;
 
-/// Where the next page of a list begins.
-struct Continue {
-    /// Revision of the first page; all pages carry it, so that a watch from there misses nothing.
-    revision: u64,
-    /// Last key of the page before.
-    after: String,
+use afloat_machinery::kinds::{Registry, Resource};
+use afloat_store::{Entry, Page, Store};
+pub(crate) use answer::answer;
+use serde_json::Value;
+
+use crate::follow::{Definitions, Followed};
+use crate::metrics::Metrics;
+use crate::view;
+use crate::wire::status::Status;
+
+/// Looks things up; changes nothing. A cheap handle.
+#[derive(Clone)]
+pub(crate) struct Reader {
+    store: Store,
+    definitions: Arc<Followed<Definitions>>,
+    metrics: Arc<Metrics>,
+    bookmark_interval: Duration,
 }
 
-impl Continue {
-    fn encode(&self) -> String {
-        URL_SAFE_NO_PAD.encode(format!("{}:{}", self.revision, self.after))
-    }
-
-    fn decode(token: &str, prefix: &str) -> Result<Self, Status> {
-        let bad = || Status::bad_request("continue key is not valid: start the list again without it");
-        let text = URL_SAFE_NO_PAD
-            .decode(token)
-            .ok()
-            .and_then(|b| String::from_utf8(b).ok())
-            .ok_or_else(bad)?;
-        let (revision, after) = text.split_once(':').ok_or_else(bad)?;
-        let revision = revision.parse().map_err(|_| bad())?;
-        if after.starts_with(prefix) {
-            Ok(Self {
-                revision,
-                after: after.to_owned(),
-            })
-        } else {
-            Err(bad())
-        }
-    }
-}
-
-/// One page of a collection after filtering.
-struct Selected {
-    revision: u64,
-    entries: Vec<Entry>,
-    next: Option<String>,
-    /// Behind this page; None if filters make it unknowable.
-    remaining: Option<usize>,
-}
-
-impl ApiServer {
-    /// GET of an object.
-    pub(crate) fn get(&self, call: &Call) -> Result<Response<Body>, Status> {
-        self.check_revision(call, false)?;
-        let key = view::key(&call.resource, call.namespace(), call.name());
-        let entry = self
-            .inner
-            .store
-            .get(&key)
-            .ok_or_else(|| Status::not_found(&call.resource, call.name()))?;
-        self.respond(&call.resource, call.accept, &call.query, 200, &entry.value, &[])
-    }
-
-    /// A revision that has not been reached cannot be served; the present one serves all others.
-    fn check_revision(&self, call: &Call, list: bool) -> Result<(), Status> {
-        let current = self.inner.store.revision();
-        let requested = call.query.number("resourceVersion")?;
-        let matching = call.query.get("resourceVersionMatch");
-        if list && matching.is_some() && requested.is_none() && !call.query.flag("sendInitialEvents") {
-            return Err(Status::bad_request(
-                "resourceVersionMatch is forbidden unless resourceVersion is provided",
-            ));
-        }
-        match requested {
-            Some(requested) if requested > current => Err(Status::future_revision(requested, current)),
-            // Old states are not kept, only old changes.
-            Some(requested) if list && matching == Some("Exact") && requested != current => {
-                Err(Status::expired(requested, current))
-            }
-            _ => Ok(()),
+impl Reader {
+    /// Reads `store`, whose definitions are followed. `bookmark_interval`: how often a watch that asked for bookmarks gets one.
+    pub(crate) fn new(
+        store: Store,
+        definitions: Arc<Followed<Definitions>>,
+        metrics: Arc<Metrics>,
+        bookmark_interval: Duration,
+    ) -> Self {
+        Self {
+            store,
+            definitions,
+            metrics,
+            bookmark_interval,
         }
     }
 
-    /// GET of a collection.
-    pub(crate) fn list(&self, call: &Call) -> Result<Response<Body>, Status> {
-        let filter = Filter::parse(&call.resource, &call.query, &call.path)?;
-        let selected = self.select(call, &filter)?;
-        let mut meta = json!({"resourceVersion": selected.revision.to_string()});
-        if let Some(next) = selected.next {
-            meta["continue"] = next.into();
-            if let Some(remaining) = selected.remaining {
-                meta["remainingItemCount"] = remaining.into();
-            }
-        }
-        let bytes = match call.accept.form {
-            Form::Object => objects(call, &meta, &selected.entries)?,
-            form => {
-                let parse = |e: &Entry| view::parse(&call.resource, &e.value);
-                let objects = selected
-                    .entries
-                    .iter()
-                    .map(parse)
-                    .collect::<Result<Vec<Value>, Status>>()?;
-                table::many(&call.resource, form, &call.query, &objects, meta)?
-            }
-        };
-        reply::rendered(200, call.accept, bytes)
+    /// The kinds that are served now.
+    pub(crate) fn registry(&self) -> Arc<Registry> {
+        self.definitions.with(|definitions| definitions.registry())
     }
 
-    /// The entries that a list is about.
-    fn select(&self, call: &Call, filter: &Filter) -> Result<Selected, Status> {
-        let prefix = view::prefix(&call.resource, call.namespace());
-        let limit = usize::try_from(call.query.number("limit")?.unwrap_or(0)).unwrap_or(0);
-        let from = call
-            .query
-            .get("continue")
-            .map(|token| Continue::decode(token, &prefix))
-            .transpose()?;
-        if from.is_none() {
-            self.check_revision(call, true)?;
-        }
-        let mut after = from.as_ref().map(|c| c.after.clone());
-        let mut entries = Vec::new();
-        let filtered = filter.looks_inside() || filter.name.is_some();
-        // With a filter a page may have to look at several pages of the store.
-        let (revision, remaining) = loop {
-            let Page {
-                revision,
-                entries: found,
-                remaining,
-            } = self.inner.store.list(&prefix, after.as_deref(), limit);
-            after = found.last().map(|e| e.key.to_string()).or(after);
-            for entry in found {
-                if self.selects(call, filter, &entry)? {
-                    entries.push(entry);
-                }
-            }
-            if remaining == 0 || limit == 0 || entries.len() >= limit {
-                break (revision, remaining);
-            }
-        };
-        let revision = from.map_or(revision, |c| c.revision);
-        let next = (remaining > 0).then(|| {
-            Continue {
-                revision,
-                after: after.unwrap_or_default(),
-            }
-            .encode()
-        });
-        Ok(Selected {
-            revision,
-            entries,
-            next,
-            remaining: (!filtered).then_some(remaining),
-        })
+    /// The newest revision.
+    pub(crate) fn revision(&self) -> u64 {
+        self.store.revision()
     }
 
-    fn selects(&self, call: &Call, filter: &Filter, entry: &Entry) -> Result<bool, Status> {
-        if !filter.admits_key(&entry.key) {
-            return Ok(false);
-        }
-        Ok(!filter.looks_inside() || filter.matches(&view::parse(&call.resource, &entry.value)?))
+    /// An object as it is stored, if there is one.
+    pub(crate) fn find(&self, resource: &Resource, namespace: Option<&str>, name: &str) -> Option<Entry> {
+        self.store.get(&view::key(resource, namespace, name))
     }
 
-    /// All entries of a collection that a filter admits, for deletecollection.
-    pub(crate) fn selected(&self, call: &Call) -> Result<Vec<Entry>, Status> {
-        let filter = Filter::parse(&call.resource, &call.query, &call.path)?;
-        Ok(self.select(call, &filter)?.entries)
+    /// An object as it is stored.
+    ///
+    /// # Errors
+    /// 404 if there is none.
+    pub(crate) fn entry(&self, resource: &Resource, namespace: Option<&str>, name: &str) -> Result<Entry, Status> {
+        self.find(resource, namespace, name)
+            .ok_or_else(|| Status::not_found(resource, name))
     }
-}
 
-/// A list put together from stored bytes; they are read only where the version served is not the one stored.
-fn objects(call: &Call, meta: &Value, entries: &[Entry]) -> Result<Bytes, Status> {
-    let resource = &call.resource;
-    let size: usize = entries.iter().map(|e| e.value.len() + 1).sum();
-    let mut out = Vec::with_capacity(size + 256);
-    let (kind, version) = (&resource.list_kind, view::api_version(resource));
-    out.extend_from_slice(
-        format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":{meta},\"items\":[").as_bytes(),
-    );
-    for (n, entry) in entries.iter().enumerate() {
-        if n > 0 {
-            out.push(b',');
-        }
-        out.extend_from_slice(&view::served(resource, &entry.value)?);
+    /// An object in the version that is served.
+    ///
+    /// # Errors
+    /// 404 if there is none.
+    pub(crate) fn object(&self, resource: &Resource, namespace: Option<&str>, name: &str) -> Result<Value, Status> {
+        view::parse(resource, &self.entry(resource, namespace, name)?.value)
     }
-    out.extend_from_slice(b"]}");
-    Ok(out.into())
+
+    /// A namespace, if there is one.
+    pub(crate) fn namespace(&self, name: &str) -> Option<Entry> {
+        self.store.get(&view::namespace_key(name))
+    }
+
+    /// All objects of a kind, or those in one namespace.
+    pub(crate) fn all(&self, resource: &Resource, namespace: Option<&str>) -> Page {
+        self.store.list(&view::prefix(resource, namespace), None, 0)
+    }
+
+    /// All changes of a kind's objects after a revision. None if they are forgotten.
+    pub(crate) fn changes(&self, resource: &Resource, after: u64) -> Option<afloat_store::Watch> {
+        self.store.watch(&view::prefix(resource, None), after).ok()
+    }
 }

@@ -4,10 +4,11 @@ use std::borrow::Cow;
 
 use afloat_machinery::convert;
 use afloat_machinery::kinds::Resource;
+use afloat_store::Stamp;
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::status::Status;
+use crate::wire::status::Status;
 
 /// Name of a group's part in store keys.
 fn group_key(resource: &Resource) -> &str {
@@ -18,12 +19,17 @@ fn group_key(resource: &Resource) -> &str {
     }
 }
 
+/// Prefix of all keys of the kinds of a group.
+pub(crate) fn group_prefix(resource: &Resource) -> String {
+    format!("/{}/", group_key(resource))
+}
+
 /// Prefix of all keys of a kind, or of those in one namespace.
 pub(crate) fn prefix(resource: &Resource, namespace: Option<&str>) -> String {
-    let (group, plural) = (group_key(resource), &resource.plural);
+    let (group, plural) = (group_prefix(resource), &resource.plural);
     match namespace {
-        Some(namespace) if resource.namespaced => format!("/{group}/{plural}/{namespace}/"),
-        _ => format!("/{group}/{plural}/"),
+        Some(namespace) if resource.namespaced => format!("{group}{plural}/{namespace}/"),
+        _ => format!("{group}{plural}/"),
     }
 }
 
@@ -37,19 +43,6 @@ pub(crate) fn namespace_key(name: &str) -> String {
     format!("/core/namespaces/{name}")
 }
 
-/// `v1`, `apps/v1`.
-pub(crate) fn api_version(resource: &Resource) -> String {
-    group_version(&resource.group, &resource.version)
-}
-
-pub(crate) fn group_version(group: &str, version: &str) -> String {
-    if group.is_empty() {
-        version.to_owned()
-    } else {
-        format!("{group}/{version}")
-    }
-}
-
 /// Whether stored bytes differ from what is served.
 pub(crate) fn differs(resource: &Resource) -> bool {
     resource.version != resource.storage_version || convert::is_needed(resource)
@@ -59,7 +52,7 @@ pub(crate) fn differs(resource: &Resource) -> bool {
 pub(crate) fn parse(resource: &Resource, bytes: &[u8]) -> Result<Value, Status> {
     let mut object: Value = serde_json::from_slice(bytes).map_err(Status::internal)?;
     if differs(resource) {
-        object["apiVersion"] = api_version(resource).into();
+        object["apiVersion"] = resource.api_version().into();
         convert::from_storage(resource, &mut object);
     }
     Ok(object)
@@ -76,7 +69,7 @@ pub(crate) fn served(resource: &Resource, bytes: &Bytes) -> Result<Bytes, Status
 
 /// The stored form of an object.
 pub(crate) fn to_stored(resource: &Resource, object: &mut Value) {
-    object["apiVersion"] = group_version(&resource.storage_group, &resource.storage_version).into();
+    object["apiVersion"] = resource.storage_api_version().into();
     convert::to_storage(resource, object);
 }
 
@@ -113,4 +106,12 @@ pub(crate) fn finalizers(object: &Value) -> Vec<Cow<'_, str>> {
         .filter_map(Value::as_str)
         .map(Cow::Borrowed)
         .collect()
+}
+
+/// Writes the revision into an object and serialises it.
+pub(crate) fn stamp(mut object: Value) -> Stamp {
+    Box::new(move |revision| {
+        metadata(&mut object).insert("resourceVersion".into(), revision.to_string().into());
+        Bytes::from(object.to_string())
+    })
 }

@@ -5,6 +5,8 @@
 mod crd;
 #[path = "apiserver/delete.rs"]
 mod delete;
+#[path = "apiserver/gone.rs"]
+mod gone;
 #[path = "apiserver/hostile.rs"]
 mod hostile;
 #[path = "apiserver/kubectl.rs"]

@@ -1,39 +1,26 @@
-//! The standard Kubernetes loops of the embedded cluster: `plan()` above, loop below, one file each.
+//! The standard Kubernetes loops of the embedded cluster: a pure `plan()`, and the loop that carries it out.
 //!
-//! All of them reach the API only through `kube::Client`. They share one cache per kind ([`cache`]); each has a queue of keys
-//! ([`queue`]) and a way to write ([`shell`]) that remembers what it wrote until the cache shows it, because the bugs that
-//! lose pods in such loops are decisions on stale views.
+//! All of them reach the API only through `kube::Client`. [`start`] says which loop runs under which name, [`context`] what each
+//! of them is given, [`objects`] what they know of each kind. They stand on `afloat_watching`: one cache per kind that all share,
+//! a queue of keys each, and a ledger of own writes, without which none gets a view to decide on, because the bugs that lose
+//! pods in such loops are decisions on stale views. What else every loop needs is in [`loops`].
 
-mod cache;
-mod cluster_dns;
-mod daemonset;
-mod discovery;
-mod events;
+mod context;
+mod error;
+mod loops;
 mod objects;
-mod pod;
-mod pod_control;
-mod queue;
-mod run;
-mod selector;
-mod shell;
+mod start;
 
-mod deployment;
-mod disruption;
 mod garbage;
-mod history;
-mod job;
-mod kubernetes_service;
 mod namespace;
-mod node_lifecycle;
-mod pod_gc;
-mod replicaset;
+mod network;
+mod node;
 mod scheduler;
-mod serviceaccount;
-mod statefulset;
 mod volume;
+mod workload;
 
-pub mod endpointslice;
-
-pub use cluster_dns::address as cluster_dns_address;
-pub use run::{Error, Options, run};
-pub use volume::LocalVolumes;
+pub use context::Options;
+pub use error::{Error, Unfinished};
+pub use network::cluster_dns::address as cluster_dns_address;
+pub use start::run;
+pub use volume::local::LocalVolumes;

@@ -95,8 +95,10 @@ async fn slices_follow_pods_with_few_writes() {
         .unwrap();
     let client = server.client("test");
     let shutdown = CancellationToken::new();
-    let running = tokio::spawn(afloat_controllers::endpointslice::run(
-        server.client("endpointslice"),
+    let clients = server.clone();
+    let running = tokio::spawn(afloat_controllers::run(
+        move |name| clients.client(name),
+        afloat_controllers::Options::default(),
         shutdown.clone(),
     ));
     let service: Value = json!({"metadata": {"name": "web"},

@@ -10,6 +10,8 @@
 pub mod client;
 mod feed;
 mod forward;
+#[cfg(test)]
+mod fuzz;
 mod reply;
 mod serve;
 mod stream;
@@ -21,6 +23,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use hickory_proto::rr::Name;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::time::timeout;
@@ -89,7 +93,17 @@ pub enum Error {
 ///
 /// # Errors
 /// When it cannot listen, or the watches end by themselves; failures of the API server and of resolvers are tried again.
-pub async fn run(
+pub fn run(
+    client: kube::Client,
+    options: DnsOptions,
+    more: Option<DnsSockets>,
+    shutdown: CancellationToken,
+) -> BoxFuture<'static, Result<(), Error>> {
+    // Boxed where nothing is async: the code of a future is made where it is awaited, which would be each program that calls this.
+    run_server(client, options, more, shutdown).boxed()
+}
+
+async fn run_server(
     client: kube::Client,
     options: DnsOptions,
     more: Option<DnsSockets>,

@@ -6,96 +6,39 @@
 
 mod expression;
 mod matching;
+mod read;
+mod request;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::kinds::Resource;
 pub(crate) use expression::Expression;
 use expression::Scope;
 use matching::Constraints;
+use read::{items, text, texts};
+pub use request::{Operation, Request};
+pub use verdict::{Denial, Reason, Verdict};
 
-/// What a validation may say the reason of its refusal is; `Invalid` is the default.
-pub const REASONS: [&str; 4] = ["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"];
+use crate::resource::Resource;
 
-/// What a client wants to do with an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    /// Store a new one.
-    Create,
-    /// Change it.
-    Update,
-    /// Delete it, or begin to.
-    Delete,
+/// All policies and bindings, compiled. A cheap copy: what is compiled is shared.
+#[derive(Clone, Debug, Default)]
+pub struct Policies {
+    /// By name.
+    policies: BTreeMap<String, Arc<Policy>>,
+    /// By name.
+    bindings: BTreeMap<String, Arc<Binding>>,
 }
-
-impl Operation {
-    /// As the API has it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Create => "CREATE",
-            Self::Update => "UPDATE",
-            Self::Delete => "DELETE",
-        }
-    }
-}
-
-/// A request, as policies see it.
-#[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    /// What the object is one of.
-    pub resource: &'a Resource,
-    /// `status` and the like; empty for the object itself.
-    pub subresource: &'a str,
-    /// What is to be done.
-    pub operation: Operation,
-    /// The object's name.
-    pub name: &'a str,
-    /// Its namespace; None if the kind is not in namespaces.
-    pub namespace: Option<&'a Value>,
-    /// As it will be stored; None in a deletion.
-    pub object: Option<&'a Value>,
-    /// As it is stored; None in a creation.
-    pub old: Option<&'a Value>,
-    /// Who asks.
-    pub user: &'a str,
-    /// The user's groups.
-    pub groups: &'a [String],
-    /// Whether nothing will be stored.
-    pub dry_run: bool,
-}
-
-/// What the policies say.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
-    /// Why the request is refused.
-    pub denied: Option<Denial>,
-    /// For the client's `Warning` headers.
-    pub warnings: Vec<String>,
-    /// For the audit log.
-    pub audit: Vec<String>,
-}
-
-/// Why a request is refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Denial {
-    /// The sentence behind `is forbidden: `.
-    pub message: String,
-    /// The status' reason, one of [`REASONS`].
-    pub reason: &'static str,
-}
-
-/// All policies that are bound, compiled.
-#[derive(Debug, Default)]
-pub struct Policies(Vec<Policy>);
 
 #[derive(Debug)]
 struct Policy {
-    name: String,
-    bindings: Vec<Binding>,
+    /// What it was compiled from.
+    spec: Value,
     constraints: Constraints,
     /// What cannot be evaluated is let through.
     lenient: bool,
@@ -106,7 +49,8 @@ struct Policy {
 
 #[derive(Debug)]
 struct Binding {
-    name: String,
+    /// The policy's name.
+    policy: String,
     constraints: Option<Constraints>,
     actions: Vec<String>,
 }
@@ -116,56 +60,67 @@ struct Validation {
     expression: Expression,
     message: String,
     message_expression: Option<Expression>,
-    reason: &'static str,
+    reason: Reason,
 }
 
 /// A validation that does not hold.
 #[derive(Clone, Debug)]
 struct Failure {
     message: String,
-    reason: &'static str,
+    reason: Reason,
 }
 
 impl Policies {
-    /// Puts policies and bindings (`admissionregistration.k8s.io/v1`) together. What is bound to no policy does nothing,
-    /// and so does a policy without a binding.
-    pub fn new(policies: &[Value], bindings: &[Value]) -> Self {
-        let mut bound: BTreeMap<&str, Vec<Binding>> = BTreeMap::new();
-        for binding in bindings {
-            let policy = text(&binding["spec"]["policyName"]);
-            bound.entry(policy).or_default().push(Binding::read(binding));
+    /// Heeds a policy (`admissionregistration.k8s.io/v1`) in place of the one of its name. It is compiled only if it says
+    /// something else than before.
+    pub fn put_policy(&mut self, policy: &Value) {
+        let (name, spec) = (text(&policy["metadata"]["name"]), &policy["spec"]);
+        if self.policies.get(name).is_none_or(|known| known.spec != *spec) {
+            self.policies.insert(name.to_owned(), Arc::new(Policy::read(spec)));
         }
-        let all = policies.iter().filter_map(|policy| {
-            let bindings = bound.remove(text(&policy["metadata"]["name"]))?;
-            Some(Policy::read(policy, bindings))
-        });
-        Self(all.collect())
     }
 
-    /// Whether there is nothing to say of any request.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// Forgets a policy.
+    pub fn remove_policy(&mut self, name: &str) {
+        self.policies.remove(name);
     }
 
-    /// Whether the resource's objects are looked at: not those by which people would get rid of a bad policy.
+    /// Heeds a binding in place of the one of its name.
+    pub fn put_binding(&mut self, binding: &Value) {
+        let name = text(&binding["metadata"]["name"]);
+        self.bindings.insert(name.to_owned(), Arc::new(Binding::read(binding)));
+    }
+
+    /// Forgets a binding.
+    pub fn remove_binding(&mut self, name: &str) {
+        self.bindings.remove(name);
+    }
+
+    /// Whether the resource's objects are looked at: not those by which people would get rid of a bad policy. What is bound
+    /// to no policy does nothing, and so does a policy without a binding.
     pub fn look_at(&self, resource: &Resource) -> bool {
-        !self.is_empty() && resource.group != "admissionregistration.k8s.io"
+        let bound = |binding: &Arc<Binding>| self.policies.contains_key(&binding.policy);
+        !resource.builtin.is_some_and(|row| row.beyond_policies) && self.bindings.values().any(bound)
     }
 
     /// What the policies say of a request. Of those that deny it the first one is named, as Kubernetes does.
     pub fn review(&self, request: &Request<'_>) -> Verdict {
         let mut verdict = Verdict::default();
         let mut scope = None;
-        for policy in self.0.iter().filter(|policy| policy.constraints.fit(request)) {
-            let bindings: Vec<&Binding> = policy.bindings.iter().filter(|b| b.fits(request)).collect();
+        for (name, policy) in &self.policies {
+            if !policy.constraints.fit(request) {
+                continue;
+            }
+            let fitting = |binding: &Binding| binding.policy == *name && binding.fits(request);
+            let bindings: Vec<_> = self.bindings.iter().filter(|(_, b)| fitting(b)).collect();
             if bindings.is_empty() {
                 continue;
             }
             let scope = scope.get_or_insert_with(|| Scope::new(request));
             for failure in policy.failures(scope) {
-                bindings
-                    .iter()
-                    .for_each(|binding| binding.act(policy, &failure, &mut verdict));
+                for (own, binding) in &bindings {
+                    binding.act(name, own, &failure, &mut verdict);
+                }
             }
         }
         verdict
@@ -176,7 +131,7 @@ impl Binding {
     fn read(binding: &Value) -> Self {
         let spec = &binding["spec"];
         Self {
-            name: text(&binding["metadata"]["name"]).to_owned(),
+            policy: text(&spec["policyName"]).to_owned(),
             constraints: spec.get("matchResources").map(Constraints::read),
             actions: texts(&spec["validationActions"]),
         }
@@ -187,11 +142,8 @@ impl Binding {
         self.constraints.as_ref().is_none_or(|c| c.fit(request))
     }
 
-    fn act(&self, policy: &Policy, failure: &Failure, verdict: &mut Verdict) {
-        let whose = format!(
-            "ValidatingAdmissionPolicy '{}' with binding '{}'",
-            policy.name, self.name
-        );
+    fn act(&self, policy: &str, own: &str, failure: &Failure, verdict: &mut Verdict) {
+        let whose = format!("ValidatingAdmissionPolicy '{policy}' with binding '{own}'");
         for action in &self.actions {
             match action.as_str() {
                 "Deny" => {
@@ -210,21 +162,16 @@ impl Binding {
 }
 
 impl Policy {
-    fn read(policy: &Value, bindings: Vec<Binding>) -> Self {
-        let spec = &policy["spec"];
+    fn read(spec: &Value) -> Self {
         let expression = |value: &Value| Expression::new(text(value));
         let validation = |value: &Value| Validation {
             expression: expression(&value["expression"]),
             message: text(&value["message"]).trim().to_owned(),
             message_expression: value.get("messageExpression").map(expression),
-            reason: {
-                let known = REASONS.into_iter().find(|reason| value["reason"] == *reason);
-                known.unwrap_or("Invalid")
-            },
+            reason: Reason::named(text(&value["reason"])).unwrap_or_default(),
         };
         Self {
-            name: text(&policy["metadata"]["name"]).to_owned(),
-            bindings,
+            spec: spec.clone(),
             constraints: Constraints::read(&spec["matchConstraints"]),
             lenient: spec["failurePolicy"] == "Ignore",
             conditions: items(&spec["matchConditions"])
@@ -241,7 +188,7 @@ impl Policy {
     fn failures(&self, scope: &Scope) -> Vec<Failure> {
         let broken = |message: String| Failure {
             message,
-            reason: "Invalid",
+            reason: Reason::Invalid,
         };
         let conditions: Vec<_> = self.conditions.iter().map(|c| (c, scope.holds(c))).collect();
         if conditions.iter().any(|(_, held)| *held == Ok(false)) {
@@ -289,16 +236,4 @@ impl Validation {
 
 fn resulted(expression: &Expression, error: &str) -> String {
     format!("expression '{}' resulted in error: {error}", expression.text())
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
-fn items(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
-}
-
-fn texts(value: &Value) -> Vec<String> {
-    items(value).filter_map(Value::as_str).map(str::to_owned).collect()
 }

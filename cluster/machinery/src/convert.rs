@@ -1,44 +1,31 @@
-//! `events.k8s.io/v1` events and core events are the same objects in other words; they are stored as core events.
-//!
-//! kube-runtime's recorder writes the former, `kubectl describe` and `kubectl get events` read the latter.
+//! Objects that are stored as those of another kind, in other words: which, their row says.
 
 use serde_json::{Map, Value};
 
-use crate::kinds::Resource;
+use crate::resource::{Resource, StoredAs};
 
-/// New name (`events.k8s.io/v1`), core name. Everything else has the same name in both.
-const NAMES: &[(&str, &str)] = &[
-    ("regarding", "involvedObject"),
-    ("note", "message"),
-    ("reportingController", "reportingComponent"),
-    ("deprecatedSource", "source"),
-    ("deprecatedFirstTimestamp", "firstTimestamp"),
-    ("deprecatedLastTimestamp", "lastTimestamp"),
-    ("deprecatedCount", "count"),
-];
+fn stored_as(resource: &Resource) -> Option<StoredAs> {
+    resource.builtin.and_then(|row| row.stored_as)
+}
 
 /// Whether objects of this resource are stored in other words than they are served in.
 pub fn is_needed(resource: &Resource) -> bool {
-    resource.storage_group != resource.group
+    stored_as(resource).is_some()
 }
 
 /// Turns what a client sent into what is stored. Nothing happens for resources that are stored as they are.
 pub fn to_storage(resource: &Resource, object: &mut Value) {
-    if is_needed(resource)
-        && let Some(object) = object.as_object_mut()
-    {
-        object.insert("apiVersion".into(), "v1".into());
-        NAMES.iter().for_each(|(new, core)| rename(object, new, core));
+    if let (Some(other), Some(object)) = (stored_as(resource), object.as_object_mut()) {
+        object.insert("apiVersion".into(), resource.storage_api_version().into());
+        other.renamed.iter().for_each(|(own, its)| rename(object, own, its));
     }
 }
 
 /// Turns what is stored into what this resource serves.
 pub fn from_storage(resource: &Resource, object: &mut Value) {
-    if is_needed(resource)
-        && let Some(object) = object.as_object_mut()
-    {
+    if let (Some(other), Some(object)) = (stored_as(resource), object.as_object_mut()) {
         object.insert("apiVersion".into(), resource.api_version().into());
-        NAMES.iter().for_each(|(new, core)| rename(object, core, new));
+        other.renamed.iter().for_each(|(own, its)| rename(object, its, own));
     }
 }
 

@@ -8,10 +8,14 @@ mod bounds;
 mod builtin;
 pub mod convert;
 mod field;
+#[cfg(test)]
+mod fuzz;
+mod json;
 pub mod kinds;
 mod metadata;
 mod names;
 pub mod patch;
+mod resource;
 pub mod scale;
 pub mod schema;
 pub mod selector;

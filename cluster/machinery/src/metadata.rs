@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::field::{child, forbidden, invalid, required, too_long};
-use crate::kinds::Resource;
+use crate::resource::{Kind, Resource};
 use crate::{FieldError, WriteContext, names};
 
 /// Kubernetes' limit on keys and values of all annotations together, in bytes.
@@ -164,15 +164,8 @@ pub(crate) fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
 }
 
 fn name_problems(resource: &Resource, name: &str) -> Vec<String> {
-    match (resource.is_custom(), resource.group.as_str(), resource.kind.as_str()) {
-        (true, ..) => names::dns_subdomain(name),
-        (_, "rbac.authorization.k8s.io", _) | (_, "authorization.k8s.io", _) | (_, "authentication.k8s.io", _) => {
-            names::path_segment(name)
-        }
-        (_, "", "Namespace") => names::dns_label(name),
-        (_, "", "Service") => names::dns_1035_label(name),
-        _ => names::dns_subdomain(name),
-    }
+    let check = resource.builtin.map_or(Kind::PLAIN.name, |row| row.name);
+    check(name)
 }
 
 /// Checks a map of labels at `path`.

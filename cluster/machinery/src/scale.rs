@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::kinds::Resource;
+use crate::resource::Resource;
 
 /// The Scale of an object.
 ///

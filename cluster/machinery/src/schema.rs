@@ -5,16 +5,17 @@
 
 mod default;
 mod format;
+mod node;
 mod prune;
 mod rules;
 mod validate;
 
+use kube_cel::RootContext;
+pub use rules::Rules;
 use serde_json::Value;
 
-pub use rules::Rules;
-
 use crate::FieldError;
-use crate::kinds::Resource;
+use crate::resource::Resource;
 
 /// Drops fields that the schema does not know; their paths come back in the order of the object's keys.
 pub(crate) fn prune(resource: &Resource, object: &mut Value) -> Vec<String> {
@@ -47,33 +48,14 @@ pub(crate) fn validate(resource: &Resource, old: Option<&Value>, object: &Value)
     if errors.is_empty()
         && let Some(rules) = &resource.rules
     {
-        errors = rules.check(resource, old, object);
+        let root = RootContext {
+            api_version: resource.api_version(),
+            api_group: resource.group.clone(),
+            kind: resource.kind.clone(),
+        };
+        errors = rules.check(&root, old, object);
     }
     errors
-}
-
-/// Whether a flag such as `x-kubernetes-preserve-unknown-fields` is set.
-fn flag(schema: &Value, name: &str) -> bool {
-    schema.get(name).and_then(Value::as_bool) == Some(true)
-}
-
-/// The schema of the values of a map: `additionalProperties` where it is a schema.
-fn values_schema(schema: &Value) -> Option<&Value> {
-    schema.get("additionalProperties").filter(|s| s.is_object())
-}
-
-/// The schema of one field: declared, or that of the map's values.
-fn property<'a>(schema: &'a Value, name: &str) -> Option<&'a Value> {
-    schema
-        .get("properties")
-        .and_then(|p| p.get(name))
-        .or_else(|| values_schema(schema))
-}
-
-/// Whether the object at this place is a whole Kubernetes object, whose apiVersion, kind and metadata are not the
-/// schema's business.
-fn is_resource(schema: &Value, root: bool) -> bool {
-    root || flag(schema, "x-kubernetes-embedded-resource")
 }
 
 #[cfg(test)]

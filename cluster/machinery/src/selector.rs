@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kube::core::{Expression, Selector, SelectorExt};
 use serde_json::Value;
 
-use crate::kinds::Resource;
+use crate::resource::Resource;
 
 /// A parsed `labelSelector`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -234,31 +234,10 @@ fn field(object: &Value, path: &str) -> String {
     }
 }
 
-/// Fields by which kinds can be selected, besides name and namespace. Source: Kubernetes' conversion functions.
-#[rustfmt::skip]
-const SELECTABLE: &[(&str, &str, &[&str])] = &[
-    ("", "Pod", &["spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",
-        "status.phase", "status.podIP", "status.podIPs", "status.nominatedNodeName"]),
-    ("", "Node", &["spec.unschedulable"]),
-    ("", "Namespace", &["status.phase"]),
-    ("", "Secret", &["type"]),
-    ("", "Service", &["spec.clusterIP", "spec.type"]),
-    ("", "ReplicationController", &["status.replicas"]),
-    ("", "Event", &["involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
-        "involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason",
-        "reportingComponent", "source", "type"]),
-    ("events.k8s.io", "Event", &["regarding.kind", "regarding.namespace", "regarding.name", "regarding.uid", "regarding.apiVersion",
-        "regarding.resourceVersion", "regarding.fieldPath", "reason", "reportingController", "type"]),
-    ("apps", "ReplicaSet", &["status.replicas"]),
-    ("batch", "Job", &["status.successful"]),
-    ("certificates.k8s.io", "CertificateSigningRequest", &["spec.signerName"]),
-];
-
 fn is_selectable(resource: &Resource, path: &str) -> bool {
-    let of_kind = SELECTABLE.iter().find(|(group, kind, _)| resource.is(group, kind));
     path == "metadata.name"
         || (path == "metadata.namespace" && resource.namespaced)
-        || of_kind.is_some_and(|(.., paths)| paths.contains(&path))
+        || resource.builtin.is_some_and(|row| row.selectable.contains(&path))
 }
 
 #[cfg(test)]

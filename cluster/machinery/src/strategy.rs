@@ -3,11 +3,14 @@
 //! The API server calls these with objects whose apiVersion, kind, namespace and name it has matched with the URL. It
 //! sets `resourceVersion` itself; it handles finalizers, deletion, preconditions and conflicts itself.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use crate::builtin::pod::{ephemeral, resize};
+use crate::builtin::typed;
 use crate::field::{invalid, type_invalid};
-use crate::kinds::Resource;
-use crate::{Checked, FieldError, WriteContext, bounds, builtin, metadata, schema};
+use crate::json::set_status;
+use crate::resource::{Kind, Resource, Status};
+use crate::{Checked, FieldError, WriteContext, bounds, metadata, schema};
 
 /// Which part of an object a write is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,28 +38,35 @@ pub fn prepare_create(resource: &Resource, object: &mut Value, context: &WriteCo
     let Some(meta) = metadata::of(object) else {
         return Err(vec![no_metadata()]);
     };
-    if resource.virtual_only {
+    if !resource.is_stored() {
         return Ok(Vec::new());
     }
     metadata::create(meta, has_generation, context);
-    if resource.is_custom() {
-        if resource.status {
-            remove(object, "status");
+    match resource.builtin {
+        None => {
+            if resource.status {
+                remove(object, "status");
+            }
+            schema::prune(resource, object);
+            schema::default(resource, object);
         }
-        schema::prune(resource, object);
-        schema::default(resource, object);
-    } else {
-        well_typed(resource, object)?;
-        drop_nulls(resource, object);
-        builtin::prepare_create(resource, object);
+        Some(row) => {
+            well_typed(row, object)?;
+            drop_nulls(row, object);
+            if row.status == Status::Own {
+                set_status(object, json!({}));
+            }
+            (row.default)(object);
+            (row.begin)(object);
+        }
     }
     let mut errors = metadata::validate(resource, object);
     errors.extend(validate(resource, None, object));
-    if !resource.is_custom() {
-        errors.extend(builtin::validate_create(resource, object));
+    if let Some(row) = resource.builtin {
+        errors.extend((row.validate_create)(object));
     }
     if errors.is_empty() {
-        errors.extend(builtin::wrong_type(resource, object));
+        errors.extend(wrong_type(resource, object));
     }
     outcome(resource, object, errors)
 }
@@ -87,31 +97,35 @@ pub fn prepare_update(
     match part {
         Part::Main if resource.status => keep(old, new, "status"),
         Part::Status => keep_all_but_status(resource, old, new),
-        Part::Resize => builtin::keep_all_but_resources(old, new),
-        Part::EphemeralContainers => builtin::keep_all_but_ephemeral_containers(old, new),
+        Part::Resize => resize::keep_all_but_resources(old, new),
+        Part::EphemeralContainers => ephemeral::keep_all_but_ephemeral_containers(old, new),
         Part::Main | Part::Internal => {}
     }
-    if resource.is_custom() {
-        schema::prune(resource, new);
-        schema::default(resource, new);
-    } else {
-        well_typed(resource, new)?;
-        drop_nulls(resource, new);
-        builtin::prepare_update(resource, old, new);
+    match resource.builtin {
+        None => {
+            schema::prune(resource, new);
+            schema::default(resource, new);
+        }
+        Some(row) => {
+            well_typed(row, new)?;
+            drop_nulls(row, new);
+            (row.default)(new);
+            (row.keep)(old, new);
+        }
     }
     errors.extend(metadata::validate(resource, new));
     errors.extend(validate(resource, Some(old), new));
-    match part {
-        Part::Main if !resource.is_custom() => errors.extend(builtin::validate_update(resource, old, new)),
-        Part::Resize => errors.extend(builtin::validate_resize(old, new)),
-        Part::EphemeralContainers => errors.extend(builtin::validate_ephemeral_containers(old, new)),
+    match (part, resource.builtin) {
+        (Part::Main, Some(row)) => errors.extend((row.validate_update)(old, new)),
+        (Part::Resize, _) => errors.extend(resize::validate(old, new)),
+        (Part::EphemeralContainers, _) => errors.extend(ephemeral::validate(old, new)),
         _ => {}
     }
     if errors.is_empty()
         && matches!(part, Part::Main | Part::Resize | Part::EphemeralContainers)
         && old.get("spec") != new.get("spec")
     {
-        errors.extend(builtin::wrong_type(resource, new));
+        errors.extend(wrong_type(resource, new));
     }
     if part != Part::Status {
         count_generation(resource, old, new);
@@ -130,11 +144,16 @@ pub fn unknown_fields(resource: &Resource, object: &Value) -> Vec<String> {
 }
 
 fn validate(resource: &Resource, old: Option<&Value>, object: &Value) -> Vec<FieldError> {
-    if resource.is_custom() {
-        schema::validate(resource, old, object)
-    } else {
-        builtin::validate(resource, object)
+    match resource.builtin {
+        None => schema::validate(resource, old, object),
+        Some(row) => (row.validate)(object),
     }
+}
+
+/// A value of a wrong type, which nothing else here could make sense of.
+fn wrong_type(resource: &Resource, object: &Value) -> Option<FieldError> {
+    let row = resource.builtin?;
+    typed::wrong_type(row.kind, row.typed?, object)
 }
 
 /// Kubernetes reports an error once, however many checks find it.
@@ -146,14 +165,14 @@ fn outcome(resource: &Resource, object: &Value, errors: Vec<FieldError>) -> Chec
         }
     }
     if unique.is_empty() {
-        Ok(builtin::warnings(resource, object))
+        Ok(resource.builtin.map(|row| (row.warnings)(object)).unwrap_or_default())
     } else {
         Err(unique)
     }
 }
 
 /// The parts every built-in kind shares must have their types, or nothing below can look at them.
-fn well_typed(resource: &Resource, object: &Value) -> Result<(), Vec<FieldError>> {
+fn well_typed(row: &Kind, object: &Value) -> Result<(), Vec<FieldError>> {
     let wrong = ["spec", "status"].into_iter().find(|key| {
         let value = object.get(*key);
         value.is_some_and(|v| !v.is_object() && !v.is_null())
@@ -162,7 +181,7 @@ fn well_typed(resource: &Resource, object: &Value) -> Result<(), Vec<FieldError>
         Some(key) => Err(vec![type_invalid(
             key,
             object[key].clone(),
-            &format!("{key} of a {} must be an object", resource.kind),
+            &format!("{key} of a {} must be an object", row.kind),
         )]),
         None => Ok(()),
     }
@@ -178,8 +197,8 @@ fn no_metadata() -> FieldError {
 
 /// A null is a field that is not there: Kubernetes' types drop it on reading, and clients with types of their own rely on
 /// that. Of definitions it stays, where it may be somebody's default.
-fn drop_nulls(resource: &Resource, object: &mut Value) {
-    if resource.group == "apiextensions.k8s.io" {
+fn drop_nulls(row: &Kind, object: &mut Value) {
+    if row.keeps_nulls {
         return;
     }
     for key in ["metadata", "spec", "status"] {

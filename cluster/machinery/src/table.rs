@@ -1,32 +1,21 @@
 //! `kubectl get` tables (`meta.k8s.io/v1` Table).
 
 mod age;
-mod cells;
+pub(crate) mod cells;
 mod jsonpath;
-mod node;
-mod pod;
+pub(crate) mod node;
+pub(crate) mod pod;
 mod read;
-mod storage;
-mod workload;
+pub(crate) mod storage;
+pub(crate) mod workload;
 
 use serde_json::{Value, json};
 
-use crate::kinds::Resource;
+use crate::resource::{Resource, Table};
 
-/// How one built-in kind is printed: its columns behind NAME, and what fills them. AGE is a column like any other here.
-struct Layout {
-    group: &'static str,
-    kind: &'static str,
-    /// Name, type (empty: string), priority (1: `-o wide` only).
-    columns: &'static [(&'static str, &'static str, u8)],
-    cells: fn(&Value, &str) -> Vec<Value>,
-}
-
-impl Layout {
-    /// Events have their name in a wide column.
-    fn names_itself(&self) -> bool {
-        self.columns.iter().any(|(name, ..)| *name == "Name")
-    }
+/// Events have their name in a wide column.
+fn names_itself(table: Table) -> bool {
+    table.columns.iter().any(|column| column.name == "Name")
 }
 
 /// Column definitions of a kind: `[{"name","type","format","description","priority"}]`.
@@ -37,15 +26,15 @@ pub fn columns(resource: &Resource) -> Vec<Value> {
             .chain(custom.iter().map(custom_column))
             .collect();
     }
-    let Some(layout) = layout(resource) else {
+    let Some(table) = own_table(resource) else {
         let kind = if resource.is_custom() { "date" } else { "string" };
         return vec![name(), column("Age", kind, "", 0, "Time since creation.")];
     };
-    let own = layout.columns.iter().map(|(name, kind, priority)| {
-        let kind = if kind.is_empty() { "string" } else { kind };
-        column(name, kind, "", *priority, name)
+    let own = table.columns.iter().map(|own| {
+        let priority = u8::from(own.wide);
+        column(own.name, own.kind, "", priority, own.name)
     });
-    (!layout.names_itself()).then(name).into_iter().chain(own).collect()
+    (!names_itself(table)).then(name).into_iter().chain(own).collect()
 }
 
 /// The cells of one object, in the order of [`columns`]. `now` is RFC 3339, for ages.
@@ -57,21 +46,15 @@ pub fn cells(resource: &Resource, object: &Value, now: &str) -> Vec<Value> {
         let cells = custom.iter().map(|column| custom_cell(column, object, now));
         return std::iter::once(name).chain(cells).collect();
     }
-    match layout(resource) {
-        Some(layout) if layout.names_itself() => (layout.cells)(object, now),
-        Some(layout) => std::iter::once(name).chain((layout.cells)(object, now)).collect(),
+    match own_table(resource) {
+        Some(table) if names_itself(table) => (table.cells)(object, now),
+        Some(table) => std::iter::once(name).chain((table.cells)(object, now)).collect(),
         None => vec![name, age::since_creation(object, now).into()],
     }
 }
 
-fn layout(resource: &Resource) -> Option<&'static Layout> {
-    let mut layouts = pod::LAYOUTS
-        .iter()
-        .chain(workload::LAYOUTS)
-        .chain(node::LAYOUTS)
-        .chain(storage::LAYOUTS)
-        .chain(cells::LAYOUTS);
-    layouts.find(|layout| resource.is(layout.group, layout.kind))
+fn own_table(resource: &Resource) -> Option<Table> {
+    resource.builtin.and_then(|row| row.table)
 }
 
 fn column(name: &str, kind: &str, format: &str, priority: u8, description: &str) -> Value {

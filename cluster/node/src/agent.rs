@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use afloat_runtime::{Container, ContainerState, Runtime};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{Pod, Taint};
 use kube::Api;
@@ -160,7 +162,12 @@ impl Agent {
     ///
     /// # Errors
     /// Only what no waiting cures; an API server or runtime that does not answer is waited for.
-    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) -> Result<(), AgentError> {
+    pub fn run(self: Arc<Self>, shutdown: CancellationToken) -> BoxFuture<'static, Result<(), AgentError>> {
+        // Boxed where nothing is async: the code of a future is made where it is awaited, which would be each program that calls this.
+        self.run_pods(shutdown).boxed()
+    }
+
+    async fn run_pods(self: Arc<Self>, shutdown: CancellationToken) -> Result<(), AgentError> {
         let pending = self
             .pending_events
             .lock()

@@ -30,6 +30,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use afloat_words::key::Key;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -106,7 +108,12 @@ impl Proxy {
     ///
     /// # Errors
     /// When it runs already or the watches end by themselves; failures of the API server and of sockets are tried again.
-    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) -> Result<(), Error> {
+    pub fn run(self: Arc<Self>, shutdown: CancellationToken) -> BoxFuture<'static, Result<(), Error>> {
+        // Boxed where nothing is async: the code of a future is made where it is awaited, which would be each program that calls this.
+        self.serve(shutdown).boxed()
+    }
+
+    async fn serve(self: Arc<Self>, shutdown: CancellationToken) -> Result<(), Error> {
         if self.started.swap(true, std::sync::atomic::Ordering::SeqCst) {
             return Err(Error::RunsAlready(self.options.node_name.clone()));
         }

@@ -74,4 +74,6 @@ impl ImageError {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -213,6 +213,12 @@ impl Store {
         }
     }
 
+    /// Cancelled when nothing will be written any more: after [`Store::close`], or when the last handle is gone. It is no handle
+    /// itself.
+    pub fn closed(&self) -> CancellationToken {
+        self.inner.shared.ended.child_token()
+    }
+
     /// Commits what was handed in before, closes the file and returns when another process could open it. Writes after
     /// that fail with [`Error::Closed`], watches end with it; reading still works.
     pub async fn close(&self) {

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use afloat_api::{NodeTraffic, PodTraffic, TrafficStatus};
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use kube::api::{Api, PostParams};
 use kube::{Client, ResourceExt as _};
 use tokio::sync::watch;
@@ -39,7 +41,12 @@ pub trait ProxyView: Send + Sync + 'static {
 }
 
 /// Reports about the proxy of one node until `shutdown`. What cannot be written is tried again, with pauses of up to 5 s.
-pub async fn run(client: Client, node: &str, proxy: Arc<dyn ProxyView>, shutdown: CancellationToken) {
+pub fn run(client: Client, node: &str, proxy: Arc<dyn ProxyView>, shutdown: CancellationToken) -> BoxFuture<'_, ()> {
+    // Boxed where nothing is async: the code of a future is made where it is awaited, which would be each program that calls this.
+    run_reports(client, node, proxy, shutdown).boxed()
+}
+
+async fn run_reports(client: Client, node: &str, proxy: Arc<dyn ProxyView>, shutdown: CancellationToken) {
     let api: Api<NodeTraffic> = Api::all(client);
     tokio::select! {
         () = shutdown.cancelled() => {}

@@ -236,7 +236,7 @@ async fn act(
             let outcome = perform(&operator.client, &key.namespace, &action)
                 .instrument(span)
                 .await;
-            if matches!((&action, &outcome), (Action::CreatePod { .. }, Outcome::Refused(_))) {
+            if keeps_pods_back(&action, &outcome) {
                 refused.store(true, Ordering::Relaxed);
             }
             (action, outcome)
@@ -289,6 +289,11 @@ async fn act(
         }
     }
     next
+}
+
+/// Whether no further pod is to be created in this round.
+fn keeps_pods_back(action: &Action, outcome: &Outcome) -> bool {
+    matches!((action, outcome), (Action::CreatePod { .. }, Outcome::Refused(_)))
 }
 
 /// What only the answer to a write tells.
@@ -372,4 +377,23 @@ fn weighty(old: &CloneSetStatus, new: &CloneSetStatus) -> bool {
         || old.update_revision != new.update_revision
         || old.collision_count != new.collision_count
         || reasons(old) != reasons(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_a_refused_creation_of_a_pod_keeps_other_pods_back() {
+        let refused = || Outcome::Refused("forbidden: exceeded quota".into());
+        let pod = Action::CreatePod { body: json!({}) };
+        let claim = Action::CreateClaim { body: json!({}) };
+        assert!(keeps_pods_back(&pod, &refused()));
+        assert!(
+            !keeps_pods_back(&claim, &refused()),
+            "its pod waits for it, others need not"
+        );
+        assert!(!keeps_pods_back(&pod, &Outcome::Conflict));
+    }
 }

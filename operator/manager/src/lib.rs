@@ -24,6 +24,8 @@ use afloat_rollout::pod::launch::Opened;
 use afloat_watching::feed::Pauses;
 use afloat_watching::{Cache, Ledger, Queue, Urgency, Watchable, Writing, Written};
 use afloat_words::key::Key;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use k8s_openapi::Resource as _;
 use k8s_openapi::api::apps::v1::ControllerRevision;
@@ -82,7 +84,12 @@ pub enum Error {
 ///
 /// # Errors
 /// When leadership is lost, or a part of it panicked.
-pub async fn run(client: Client, options: Options, shutdown: CancellationToken) -> Result<(), Error> {
+pub fn run(client: Client, options: Options, shutdown: CancellationToken) -> BoxFuture<'static, Result<(), Error>> {
+    // Boxed where nothing is async: the code of a future is made where it is awaited, which would be each program that calls this.
+    run_elected(client, options, shutdown).boxed()
+}
+
+async fn run_elected(client: Client, options: Options, shutdown: CancellationToken) -> Result<(), Error> {
     let Some(election) = options.leader_election.clone() else {
         return lead(client, options, shutdown).await;
     };

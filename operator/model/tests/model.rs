@@ -6,7 +6,8 @@
 //! What keeps it finite, and what that leaves out:
 //! * Pods of equal state are interchangeable, so a state is sorted; names go by place.
 //! * Time is three steps: now, over a quiet period ago, long ago.
-//! * A controller waits until it sees its own writes, and sees all that happened before them as well; a restart lists
+//! * A controller waits until it sees its own writes, and sees all that happened before them as well (every order of events in
+//!   which its cache may learn of them is walked in `client/watching/tests/orders.rs`); a restart lists
 //!   everything anew. Either way its view is complete, so a view lags by what others did since. It lags pod by pod (a
 //!   watch would keep an order between pods, which is a special case of that), for a limited number of pods at a time.
 //! * A plan is carried out at one instant, any subset of it. What happens to *other* pods between two of its writes is

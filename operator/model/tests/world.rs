@@ -5,6 +5,7 @@
 mod losses;
 mod node;
 pub(crate) mod object;
+mod sight;
 mod tests;
 mod volume;
 
@@ -15,6 +16,9 @@ use afloat_api::{CloneSet, names};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Value, json};
+
+use afloat_watching::Written;
+use afloat_words::key::Key;
 
 use crate::merge::merge;
 
@@ -62,7 +66,14 @@ pub(crate) enum Bug {
     NoHooks,
     /// Claims are not looked at, so some are left behind.
     NoClaims,
+    /// A page of a listing counts as seen before the listing is complete.
+    EarlyPage,
+    /// An event counts as seen before its pod can be.
+    EarlyEvent,
 }
+
+/// The kind that is seen by the operator's own cache; the others move from one version to a later one as a whole.
+const PODS: usize = 1;
 
 /// One version of everything.
 #[derive(Clone)]
@@ -71,6 +82,7 @@ pub(crate) struct Snapshot {
     pods: Vec<Arc<Pod>>,
     revisions: Vec<Arc<ControllerRevision>>,
     claims: Vec<Arc<Claim>>,
+    version: u64,
 }
 
 pub(crate) struct World {
@@ -88,7 +100,9 @@ pub(crate) struct World {
     /// The runtime reports "app:3" under the other name of that image.
     pub(crate) old_names: bool,
     history: Vec<Snapshot>,
-    /// Per kind (set, pods, revisions, claims): the newest version that the controller has seen, and must see.
+    /// How the controller sees pods.
+    sight: sight::Sight,
+    /// Per other kind (set, -, revisions, claims): the newest version that the controller has seen, and must see.
     seen: [usize; 4],
     must: [usize; 4],
     /// When the gate of a pod was last made False for which revision, by the pod's uid.
@@ -148,6 +162,7 @@ impl World {
             bug,
             old_names,
             history: Vec::new(),
+            sight: sight::Sight::new(bug),
             seen: [0; 4],
             must: [0; 4],
             drained: BTreeMap::new(),
@@ -162,6 +177,7 @@ impl World {
     pub(crate) fn record(&mut self) {
         let read = |value: &Value| serde_json::from_value(value.clone()).unwrap();
         self.history.push(Snapshot {
+            version: self.version,
             set: Arc::new(serde_json::from_value(self.set.clone()).unwrap()),
             pods: self
                 .pods
@@ -188,6 +204,9 @@ impl World {
 
     /// One kind's view moves on, by any number of versions.
     pub(crate) fn see(&mut self, kind: usize) {
+        if kind == PODS {
+            return self.sight.go_on(&self.history, &mut self.dice);
+        }
         let behind = self.latest() - self.seen[kind];
         self.seen[kind] += self.dice.roll(behind + 1);
     }
@@ -196,14 +215,16 @@ impl World {
     pub(crate) fn see_all(&mut self) {
         self.seen = [self.latest(); 4];
         self.must = [0; 4];
+        self.sight.all(&self.history);
     }
 
     /// The controller plans and carries out any part of the plan; the rest is lost, as in a crash.
     pub(crate) fn control(&mut self, whole: bool) -> Result<usize, String> {
-        let waits = (0..4).any(|kind| self.seen[kind] < self.must[kind]);
+        let waits = (0..4).any(|kind| self.seen[kind] < self.must[kind]) || !self.sight.settled();
         if waits && self.bug != Bug::StaleView {
             return Ok(0);
         }
+        self.sight.round_begins();
         let (mut plan, view) = self.plan();
         Self::check_held(&plan)?;
         if !whole {
@@ -224,7 +245,7 @@ impl World {
     fn plan(&mut self) -> (Plan, Arc<CloneSet>) {
         let view = self.history[self.seen[0]].set.clone();
         let mut told = CloneSet::clone(&view);
-        let mut pods = self.history[self.seen[1]].pods.clone();
+        let mut pods = self.sight.pods();
         let seed = u64::try_from(self.dice.roll(1 << 30)).unwrap();
         object::mislead(self.bug, &mut told, &mut pods, self.now);
         let revisions = &self.history[self.seen[2]].revisions;
@@ -295,12 +316,16 @@ impl World {
                         return Err(format!("deleted {} while its hook held it", at.name));
                     }
                     self.delete_pod(&at.name);
+                    self.sight.wrote(Written::Gone {
+                        key: Key::new("n", at.name.as_str()),
+                        uid: at.uid.clone(),
+                    });
                     for claim in claims {
                         self.delete_claim(claim)?;
                     }
                     self.check_budget(available, view, &format!("deleted {} ({why:?})", at.name))?;
                 }
-                self.wrote(1);
+                self.wrote(PODS);
             }
             // No container of this world has amounts or a launch priority.
             Action::ResizePod { .. } | Action::OpenBarrier { .. } => {
@@ -310,8 +335,9 @@ impl World {
                 let guarded = self.bug != Bug::StaleView;
                 if object::matches(self.pods.get(&at.name), at) || (!guarded && self.pods.contains_key(&at.name)) {
                     self.patch_pod(&at.name, &patch.json(at), *why, view)?;
+                    self.sight.wrote(Written::Version(self.version));
                 }
-                self.wrote(1);
+                self.wrote(PODS);
             }
         }
         Ok(())
@@ -319,7 +345,9 @@ impl World {
 
     fn wrote(&mut self, kind: usize) {
         self.record();
-        self.must[kind] = self.latest();
+        if kind != PODS {
+            self.must[kind] = self.latest();
+        }
     }
 
     fn number_revision(&mut self, at: &At, number: RevisionNumber) {
@@ -366,8 +394,9 @@ impl World {
             body["metadata"]["creationTimestamp"] = json!(afloat_words::time::whole_seconds(self.now));
             body["status"] = json!({"phase": "Pending", "conditions": [], "containerStatuses": []});
             self.pods.insert(name, body);
+            self.sight.wrote(Written::Version(self.version));
         }
-        self.wrote(1);
+        self.wrote(PODS);
     }
 
     pub(crate) fn delete_pod(&mut self, name: &str) {

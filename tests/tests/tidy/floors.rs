@@ -82,6 +82,18 @@ fn dependencies_point_down() {
         ("afloat-node", &["afloat-runtime"]),
         ("afloat-proxy", &[]),
         ("afloat-dns", &[]),
+        (
+            "afloat-cluster",
+            &[
+                "afloat-apiserver",
+                "afloat-controllers",
+                "afloat-dns",
+                "afloat-node",
+                "afloat-proxy",
+                "afloat-runtime",
+                "afloat-store",
+            ],
+        ),
         ("afloat-probe", &[]),
     ]);
     let all = dependencies();

@@ -12,10 +12,10 @@ use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::faults::{Blow, Faults, Part, Reach};
 use super::manifest;
 use super::plan::{Fault, Round};
 use super::report::RoundReport;
-use crate::faults::{Blow, Faults, Part, Reach};
 use crate::load::Load;
 
 /// How long a rollout may take.

@@ -12,9 +12,10 @@ use kube::{Api, ResourceExt as _};
 use serde::Serialize;
 use serde_json::json;
 
-use super::IMAGES;
 use super::timed::{Verb, Verbs, quantile};
 
+/// Old and new image of the pods; the program only waits there.
+pub(super) static IMAGES: [(&str, &str, &str); 2] = [("pause:v1", "collect", "v1"), ("pause:v2", "collect", "v2")];
 /// Requests under way at once.
 const PARALLEL: usize = 32;
 
@@ -91,7 +92,7 @@ fn ready(pod: &Pod, restarts: i32) -> bool {
 }
 
 /// Does it to that many pods, and waits for all of them.
-pub(super) async fn run(
+pub(super) async fn take_all(
     step: Move,
     pods: &Api<Pod>,
     count: u32,

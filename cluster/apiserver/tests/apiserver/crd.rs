@@ -36,6 +36,80 @@ fn widget(spec: Value) -> DynamicObject {
     object(json!({"apiVersion": "example.com/v1alpha1", "kind": "Widget", "metadata": {"name": "w"}, "spec": spec}))
 }
 
+/// Makes a widget `w`: defaults are set, what is not defined is dropped or refused, all versions show the same object.
+async fn takes_what_is_defined(client: &kube::Client) -> DynamicObject {
+    let alpha = widgets(client, "v1alpha1");
+    let made = alpha
+        .create(&PostParams::default(), &widget(json!({"junk": true})))
+        .await
+        .unwrap();
+    assert_eq!(made.data["spec"], json!({"replicas": 1}));
+    let beta = widgets(client, "v1beta1").get("w").await.unwrap();
+    assert_eq!(beta.types.unwrap().api_version, "example.com/v1beta1");
+    let strict = PatchParams {
+        field_validation: Some(kube::api::ValidationDirective::Strict),
+        ..PatchParams::default()
+    };
+    let (code, _, message) = refusal(
+        alpha
+            .patch("w", &strict, &Patch::Merge(&json!({"spec": {"junk": 1}})))
+            .await,
+    );
+    assert!(
+        code == 400 && message.contains("unknown field \"spec.junk\""),
+        "{message}"
+    );
+    let (code, _, message) = refusal(
+        alpha
+            .patch(
+                "w",
+                &PatchParams::default(),
+                &Patch::Merge(&json!({"spec": {"replicas": -1}})),
+            )
+            .await,
+    );
+    assert!(code == 422 && message.contains("spec.replicas"), "{message}");
+    let patch = json!({"spec": {"replicas": 3}});
+    widgets(client, "v1beta1")
+        .patch_scale("w", &PatchParams::default(), &Patch::Merge(&patch))
+        .await
+        .unwrap();
+    let now = alpha.get("w").await.unwrap();
+    assert_eq!(
+        (now.data["spec"]["replicas"].clone(), now.metadata.generation),
+        (json!(3), Some(2))
+    );
+    now
+}
+
+/// Deletes the definition, which has a widget.
+async fn goes_with_its_objects(client: &kube::Client) {
+    let definitions = Api::<CustomResourceDefinition>::all(client.clone());
+    definitions
+        .delete("widgets.example.com", &DeleteParams::default())
+        .await
+        .unwrap();
+    for _ in 0..200 {
+        if definitions.get_opt("widgets.example.com").await.unwrap().is_none() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(definitions.get_opt("widgets.example.com").await.unwrap().is_none());
+    let (code, _) = raw(
+        client,
+        "GET",
+        "/apis/example.com/v1alpha1/namespaces/default/widgets",
+        &[],
+        "",
+    )
+    .await;
+    assert_eq!(code, 404);
+    // Made anew it is empty.
+    definitions.create(&PostParams::default(), &definition()).await.unwrap();
+    assert_eq!(refusal(widgets(client, "v1alpha1").get("w").await).0, 404);
+}
+
 #[tokio::test]
 async fn a_definition_lives_and_dies_with_its_objects() {
     let store = Store::memory();
@@ -68,48 +142,7 @@ async fn a_definition_lives_and_dies_with_its_objects() {
         .unwrap();
     assert_eq!(again.metadata.resource_version, made.metadata.resource_version);
 
-    let alpha = widgets(&client, "v1alpha1");
-    let made = alpha
-        .create(&PostParams::default(), &widget(json!({"junk": true})))
-        .await
-        .unwrap();
-    assert_eq!(made.data["spec"], json!({"replicas": 1}));
-    let beta = widgets(&client, "v1beta1").get("w").await.unwrap();
-    assert_eq!(beta.types.unwrap().api_version, "example.com/v1beta1");
-    let strict = PatchParams {
-        field_validation: Some(kube::api::ValidationDirective::Strict),
-        ..PatchParams::default()
-    };
-    let (code, _, message) = refusal(
-        alpha
-            .patch("w", &strict, &Patch::Merge(&json!({"spec": {"junk": 1}})))
-            .await,
-    );
-    assert!(
-        code == 400 && message.contains("unknown field \"spec.junk\""),
-        "{message}"
-    );
-    let (code, _, message) = refusal(
-        alpha
-            .patch(
-                "w",
-                &PatchParams::default(),
-                &Patch::Merge(&json!({"spec": {"replicas": -1}})),
-            )
-            .await,
-    );
-    assert!(code == 422 && message.contains("spec.replicas"), "{message}");
-    let patch = json!({"spec": {"replicas": 3}});
-    widgets(&client, "v1beta1")
-        .patch_scale("w", &PatchParams::default(), &Patch::Merge(&patch))
-        .await
-        .unwrap();
-    let now = alpha.get("w").await.unwrap();
-    assert_eq!(
-        (now.data["spec"]["replicas"].clone(), now.metadata.generation),
-        (json!(3), Some(2))
-    );
-
+    let now = takes_what_is_defined(&client).await;
     // A new server on the same store serves it, too.
     let again = ApiServer::new(store, Options::default()).await.unwrap();
     assert_eq!(
@@ -122,29 +155,7 @@ async fn a_definition_lives_and_dies_with_its_objects() {
         now.metadata.uid
     );
 
-    definitions
-        .delete("widgets.example.com", &DeleteParams::default())
-        .await
-        .unwrap();
-    for _ in 0..200 {
-        if definitions.get_opt("widgets.example.com").await.unwrap().is_none() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert!(definitions.get_opt("widgets.example.com").await.unwrap().is_none());
-    let (code, _) = raw(
-        &client,
-        "GET",
-        "/apis/example.com/v1alpha1/namespaces/default/widgets",
-        &[],
-        "",
-    )
-    .await;
-    assert_eq!(code, 404);
-    // Made anew it is empty.
-    definitions.create(&PostParams::default(), &definition()).await.unwrap();
-    assert_eq!(refusal(alpha.get("w").await).0, 404);
+    goes_with_its_objects(&client).await;
 }
 
 #[tokio::test]

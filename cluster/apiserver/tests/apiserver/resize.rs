@@ -141,6 +141,7 @@ async fn only_resources_change_by_a_resize() {
 }
 
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "one table of cases")]
 async fn what_may_not_change_is_refused_in_the_words_of_the_original() {
     let (_server, client) = server().await;
     let pods = Api::<Pod>::namespaced(client.clone(), "default");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{ObjectMeta, PropagationPolicy};
 
-use crate::discovery::Discovered;
+use crate::loops::discovery::Discovered;
 use crate::objects::Key;
 
 /// Deletes the owner only after its blocking dependents.

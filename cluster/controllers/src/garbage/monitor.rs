@@ -4,18 +4,19 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use afloat_watching::feed::{Pauses, events};
 use futures::StreamExt;
 use kube::api::{DynamicObject, PartialObjectMeta};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
-use crate::discovery::{Discovered, discover};
+use crate::loops::discovery::{Discovered, discover};
 
-use super::Shared;
 use super::graph::Node;
+use super::shared::Shared;
 
 /// How long to wait for the first lists before collecting anyway (owners not seen are asked for).
 const FIRST_LISTS: Duration = Duration::from_secs(5);
@@ -137,7 +138,7 @@ async fn observe(
     stop: CancellationToken,
 ) {
     let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client, &kind.resource);
-    let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
+    let mut events = std::pin::pin!(events(api, watcher::Config::default(), Pauses::Patient));
     let defines_kinds = kind.resource.kind == "CustomResourceDefinition";
     let mut seen: HashSet<String> = HashSet::new();
     loop {
@@ -147,13 +148,12 @@ async fn observe(
         };
         let Some(event) = event else { return };
         match event {
-            Err(error) => tracing::debug!(kind = kind.resource.kind, %error, "watch interrupted"),
-            Ok(watcher::Event::Init) => seen.clear(),
-            Ok(watcher::Event::InitApply(object)) => {
+            watcher::Event::Init => seen.clear(),
+            watcher::Event::InitApply(object) => {
                 seen.extend(object.metadata.uid.clone());
                 put(&shared, &kind, &object.metadata);
             }
-            Ok(watcher::Event::InitDone) => {
+            watcher::Event::InitDone => {
                 let gone: Vec<String> = shared
                     .graph()
                     .of_kind(&kind)
@@ -170,13 +170,13 @@ async fn observe(
                     shared.kinds_changed.notify_one();
                 }
             }
-            Ok(watcher::Event::Apply(object)) => {
+            watcher::Event::Apply(object) => {
                 put(&shared, &kind, &object.metadata);
                 if defines_kinds {
                     shared.kinds_changed.notify_one();
                 }
             }
-            Ok(watcher::Event::Delete(object)) => {
+            watcher::Event::Delete(object) => {
                 let concerned = shared
                     .graph()
                     .remove(object.metadata.uid.as_deref().unwrap_or_default());

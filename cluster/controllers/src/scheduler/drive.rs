@@ -1,61 +1,39 @@
 //! The scheduler's loop: drains what changed, decides for every pod that waits, binds in parallel.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use k8s_openapi::api::core::v1::Pod as FullPod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Api;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::Error;
-use crate::cache::Cache;
-use crate::events::Tone;
-use crate::objects::{Key, Kind, Pod};
-use crate::run::Context;
-use crate::shell::{is_status, seconds};
+use crate::context::Context;
+use crate::loops::answer::is_status;
+use crate::loops::events::Tone;
+use crate::objects::time::seconds;
+use crate::objects::{Key, Pod};
 
+use super::bind::{Binding, bind_pod};
+use super::changes::{Dirty, watch_changes};
+use super::cluster::Cluster;
 use super::fit::place;
-use super::state::{Cluster, Share};
-use super::volumes::{Storage, VolumeStep};
+use super::node::Share;
+use super::volumes::Storage;
 
 /// Bindings in flight.
 const PARALLEL: usize = 64;
 /// After this long, pods that fitted nowhere are tried again even if nothing changed.
 const RETRY_ALL: Duration = Duration::from_secs(60);
-/// How long a pod's volumes may take before the decision is made anew.
-const VOLUMES_LIMIT: Duration = Duration::from_secs(60);
 /// After a binding failed: first and last delay.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LAST: Duration = Duration::from_secs(10);
-
-/// What changed since the loop looked last: at most one entry per object.
-#[derive(Default)]
-struct Dirty {
-    pods: Mutex<HashMap<Key, HashSet<String>>>,
-    nodes: Mutex<HashSet<Key>>,
-    wake: Notify,
-    /// A claim, volume or class has changed.
-    storage: AtomicBool,
-    /// Counts changes of claims.
-    claims: watch::Sender<u64>,
-}
-
-impl Dirty {
-    fn storage_changed(&self) {
-        self.storage.store(true, Ordering::Release);
-        self.claims.send_modify(|count| *count = count.wrapping_add(1));
-        self.wake.notify_one();
-    }
-}
 
 struct Waiting {
     pod: Arc<Pod>,
@@ -78,17 +56,8 @@ struct Scheduler {
     stale: bool,
 }
 
-struct Binding {
-    key: Key,
-    uid: String,
-    node: String,
-    /// What has to be done for its volumes before, and the claims that have to be bound.
-    steps: Vec<VolumeStep>,
-    claims: Vec<Key>,
-}
-
 /// Runs the loop until shutdown.
-pub(crate) async fn run(context: Context) -> Result<(), Error> {
+pub(crate) async fn run_scheduler(context: Context) -> Result<(), Error> {
     let (pods, nodes) = (&context.caches.pods, &context.caches.nodes);
     pods.ready().await;
     nodes.ready().await;
@@ -106,7 +75,7 @@ pub(crate) async fn run(context: Context) -> Result<(), Error> {
             .values()
             .any(|waiting| !waiting.pod.spec.claims.is_empty())
         {
-            scheduler.cluster.storage = Storage::new(&claims.all(), volumes.all(), classes.all());
+            scheduler.cluster.storage = Storage::new(&claims.peek_all(), volumes.peek_all(), classes.peek_all());
         }
         let refused = scheduler.decide(&mut decided);
         for (pod, message) in refused {
@@ -135,60 +104,6 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-fn watch_changes(context: &Context) -> Arc<Dirty> {
-    let dirty = Arc::new(Dirty::default());
-    let weak = Arc::downgrade(&dirty);
-    context.caches.pods.subscribe(move |change| {
-        let Some(dirty) = weak.upgrade() else { return false };
-        let mut pods = dirty.pods.lock().unwrap_or_else(PoisonError::into_inner);
-        for pod in change.each() {
-            pods.entry(Key::of(&pod.metadata))
-                .or_default()
-                .insert(pod.uid().to_owned());
-        }
-        drop(pods);
-        dirty.wake.notify_one();
-        true
-    });
-    let weak = Arc::downgrade(&dirty);
-    context.caches.nodes.subscribe(move |change| {
-        let Some(dirty) = weak.upgrade() else { return false };
-        // A heartbeat changes nothing that matters here; without this every status write would wake all pods that wait.
-        if let (Some(old), Some(new)) = (change.old, change.new)
-            && old.spec.taints == new.spec.taints
-            && old.spec.unschedulable == new.spec.unschedulable
-            && old.metadata.labels == new.metadata.labels
-            && old.status.allocatable == new.status.allocatable
-            && old.status.capacity == new.status.capacity
-            && old.metadata.deletion_timestamp == new.metadata.deletion_timestamp
-        {
-            return true;
-        }
-        for node in change.each() {
-            dirty
-                .nodes
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(Key::of(&node.metadata));
-        }
-        dirty.wake.notify_one();
-        true
-    });
-    watch_storage(&context.caches.claims, &dirty);
-    watch_storage(&context.caches.volumes, &dirty);
-    watch_storage(&context.caches.classes, &dirty);
-    dirty
-}
-
-fn watch_storage<K: Kind>(cache: &Cache<K>, dirty: &Arc<Dirty>) {
-    let weak = Arc::downgrade(dirty);
-    cache.subscribe(move |_| {
-        let Some(dirty) = weak.upgrade() else { return false };
-        dirty.storage_changed();
-        true
-    });
-}
-
 /// Whether the pod is ours to place.
 fn wants_node(pod: &Pod) -> bool {
     pod.node().is_none()
@@ -211,11 +126,11 @@ impl Scheduler {
         }
         for key in nodes {
             self.cluster
-                .set_node(&key.name, context.caches.nodes.get(&key).as_deref());
+                .set_node(&key.name, context.caches.nodes.peek(&key).as_deref());
         }
         let pods = std::mem::take(&mut *dirty.pods.lock().unwrap_or_else(PoisonError::into_inner));
         for (key, uids) in pods {
-            let pod = context.caches.pods.get(&key);
+            let pod = context.caches.pods.peek(&key);
             for uid in uids {
                 room |= self.absorb_pod(&uid, pod.as_ref().filter(|pod| pod.uid() == uid));
             }
@@ -310,8 +225,9 @@ impl Scheduler {
                     });
                     self.cluster.assume(&uid, at, share);
                 }
-                Err(message) => {
+                Err(refusal) => {
                     waiting.parked = true;
+                    let message = refusal.to_string();
                     if waiting.told.as_ref() != Some(&message) {
                         waiting.told = Some(message.clone());
                         refused.push((waiting.pod.clone(), message));
@@ -332,8 +248,8 @@ impl Scheduler {
             self.waiting.remove(&one.uid);
             let key = &one.key;
             let about = ObjectMeta {
-                namespace: Some(key.namespace.clone()),
-                name: Some(key.name.clone()),
+                namespace: Some(key.namespace.to_string()),
+                name: Some(key.name.to_string()),
                 uid: Some(one.uid.clone()),
                 ..ObjectMeta::default()
             };
@@ -344,7 +260,7 @@ impl Scheduler {
         tracing::debug!(pod = ?one.key, node = one.node, %error, "binding failed");
         // Bound by somebody else or gone: the cache will tell. Until then it does not count.
         self.cluster.retract(&one.uid);
-        let pod = context.caches.pods.get(&one.key).filter(|pod| pod.uid() == one.uid);
+        let pod = context.caches.pods.peek(&one.key).filter(|pod| pod.uid() == one.uid);
         self.absorb_pod(&one.uid, pod.as_ref());
         if let Some(waiting) = self.waiting.get_mut(&one.uid) {
             waiting.failures = waiting.failures.saturating_add(1);
@@ -355,41 +271,6 @@ impl Scheduler {
         }
         self.unpark();
     }
-}
-
-/// Has the pod's volumes made ready on the node. The pod counts as placed meanwhile.
-async fn bind_volumes(context: &Context, dirty: &Dirty, one: &Binding) -> Result<(), Error> {
-    let mut changes = dirty.claims.subscribe();
-    for step in &one.steps {
-        crate::volume::prepare(context, step).await?;
-    }
-    let bound = |key: &Key| context.caches.claims.get(key).is_some_and(|claim| claim.is_bound());
-    let all_bound = async {
-        while !one.claims.iter().all(bound) {
-            changes.borrow_and_update();
-            if one.claims.iter().all(bound) || changes.changed().await.is_err() {
-                return;
-            }
-        }
-    };
-    let late = |_| Error::Unfinished("the volumes of the pod are not bound yet".to_owned());
-    tokio::time::timeout(VOLUMES_LIMIT, all_bound).await.map_err(late)
-}
-
-async fn bind_pod(context: &Context, dirty: &Dirty, one: &Binding) -> Result<(), Error> {
-    if !one.claims.is_empty() {
-        bind_volumes(context, dirty, one).await?;
-    }
-    let api: Api<FullPod> = Api::namespaced(context.shell.client.clone(), &one.key.namespace);
-    let binding = json!({
-        "apiVersion": "v1", "kind": "Binding",
-        "metadata": {"name": one.key.name, "namespace": one.key.namespace, "uid": one.uid},
-        "target": {"apiVersion": "v1", "kind": "Node", "name": one.node},
-    });
-    let _: serde_json::Value = api
-        .create_subresource("binding", &one.key.name, &PostParams::default(), &binding)
-        .await?;
-    Ok(())
 }
 
 /// Says on the pod why it does not run: condition and event, once per reason.

@@ -3,57 +3,43 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Toleration};
+use crate::objects::{Node, Pod, Taint, tolerates};
 
-use crate::objects::{Node, Pod, Taint};
-
-use super::state::{Cluster, NodeState, Share, weight};
+use super::affinity::{selected, term_matches};
+use super::cluster::Cluster;
+use super::node::{NodeState, Share, weight};
+use super::refusal::{Misfit, Refusal};
 
 /// The index of the best node for the pod.
 ///
 /// # Errors
-/// Why there is none, in the words of Kubernetes' scheduler.
-pub(super) fn place(cluster: &Cluster, pod: &Pod, share: &Share) -> Result<usize, String> {
-    let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-    let nowhere = |why: String| {
-        let nodes = cluster.nodes.iter().filter(|node| node.known).count();
-        format!("0/{nodes} nodes are available: {why}.")
-    };
-    let needs = cluster.storage.needs(pod).map_err(nowhere)?;
+/// Why there is none.
+pub(super) fn place(cluster: &Cluster, pod: &Pod, share: &Share) -> Result<usize, Refusal> {
+    let nodes = cluster.nodes.iter().filter(|node| node.known).count();
+    let claims = cluster.storage.needs(pod);
+    let needs = claims.map_err(|why| Refusal::Claim { nodes, why })?;
+    let mut misfits: BTreeMap<Misfit, usize> = BTreeMap::new();
     let mut best: Option<(Score, usize)> = None;
-    let mut nodes = 0;
     for (at, node) in cluster.nodes.iter().enumerate().filter(|(_, node)| node.known) {
-        nodes += 1;
-        match misfit(node, pod, share).or_else(|| needs.misfit(node)) {
-            Some(found) => {
-                for reason in found {
-                    *reasons.entry(reason).or_default() += 1;
-                }
-            }
-            None => {
-                let score = score(node, pod, share);
-                if best.as_ref().is_none_or(|(least, _)| score < *least) {
-                    best = Some((score, at));
-                }
+        let mut found = misfits_of(node, pod, share);
+        if found.is_empty() {
+            found.extend(needs.misfit(node));
+        }
+        if found.is_empty() {
+            let score = score(node, pod, share);
+            if best.as_ref().is_none_or(|(least, _)| score < *least) {
+                best = Some((score, at));
             }
         }
+        for misfit in found {
+            *misfits.entry(misfit).or_default() += 1;
+        }
     }
-    best.map(|(_, at)| at).ok_or_else(|| explain(nodes, &reasons))
+    best.map(|(_, at)| at).ok_or(Refusal::Nowhere { nodes, misfits })
 }
 
-fn explain(nodes: usize, reasons: &BTreeMap<String, usize>) -> String {
-    if nodes == 0 {
-        return "no nodes available to schedule pods".to_owned();
-    }
-    let list: Vec<String> = reasons
-        .iter()
-        .map(|(reason, count)| format!("{count} {reason}"))
-        .collect();
-    format!("0/{nodes} nodes are available: {}.", list.join(", "))
-}
-
-/// Why the node cannot take the pod, if so. The cheap and lasting reasons hide the passing ones, as in Kubernetes.
-fn misfit(node: &NodeState, pod: &Pod, share: &Share) -> Option<Vec<String>> {
+/// Why the node cannot take the pod; none if it can. The cheap and lasting reasons hide the passing ones, as in Kubernetes.
+fn misfits_of(node: &NodeState, pod: &Pod, share: &Share) -> Vec<Misfit> {
     let spec = &pod.spec;
     let shielded = Taint {
         key: "node.kubernetes.io/unschedulable".into(),
@@ -61,19 +47,17 @@ fn misfit(node: &NodeState, pod: &Pod, share: &Share) -> Option<Vec<String>> {
         ..Taint::default()
     };
     if node.unschedulable && !tolerates(&spec.tolerations, &shielded) {
-        return Some(vec!["node(s) were unschedulable".into()]);
+        return vec![Misfit::Unschedulable];
     }
     let blocks = |taint: &&Taint| {
         matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute") && !tolerates(&spec.tolerations, taint)
     };
     if let Some(taint) = node.taints.iter().find(blocks) {
-        return Some(vec![format!(
-            "node(s) had untolerated taint {{{}: {}}}",
-            taint.key, taint.value
-        )]);
+        let (key, value) = (taint.key.clone(), taint.value.clone());
+        return vec![Misfit::Taint { key, value }];
     }
     if !selected(node, pod) {
-        return Some(vec!["node(s) didn't match Pod's node affinity/selector".into()]);
+        return vec![Misfit::Affinity];
     }
     let clash = |wanted: &(String, String, u16)| {
         node.used.host_ports.iter().any(|used| {
@@ -81,29 +65,32 @@ fn misfit(node: &NodeState, pod: &Pod, share: &Share) -> Option<Vec<String>> {
         })
     };
     if share.requests.host_ports.iter().any(clash) {
-        return Some(vec![
-            "node(s) didn't have free ports for the requested pod ports".into(),
-        ]);
+        return vec![Misfit::HostPorts];
     }
+    missing(node, share)
+}
+
+/// What the node has too little of.
+fn missing(node: &NodeState, share: &Share) -> Vec<Misfit> {
     let mut missing = Vec::new();
     if node.pods + 1 > node.most_pods {
-        missing.push("Too many pods".to_owned());
+        missing.push(Misfit::TooManyPods);
     }
     let requests = &share.requests;
     if requests.cpu > 0 && requests.cpu > node.allocatable.cpu.saturating_sub(node.used.cpu) {
-        missing.push("Insufficient cpu".to_owned());
+        missing.push(Misfit::Insufficient("cpu".to_owned()));
     }
     if requests.memory > 0 && requests.memory > node.allocatable.memory.saturating_sub(node.used.memory) {
-        missing.push("Insufficient memory".to_owned());
+        missing.push(Misfit::Insufficient("memory".to_owned()));
     }
     for (name, amount) in requests.other.iter().filter(|(_, amount)| **amount > 0) {
         let free =
             node.allocatable.other.get(name).copied().unwrap_or(0) - node.used.other.get(name).copied().unwrap_or(0);
         if *amount > free {
-            missing.push(format!("Insufficient {name}"));
+            missing.push(Misfit::Insufficient(name.clone()));
         }
     }
-    (!missing.is_empty()).then_some(missing)
+    missing
 }
 
 /// Lower is better: discouraging taints, preferences not met, pods of the same owner, load in thousandths, pods, name.
@@ -174,82 +161,6 @@ pub(crate) fn suits(node: &Node, pod: &Pod) -> (bool, bool) {
     (stay && !hindered("NoSchedule"), stay)
 }
 
-fn selected(node: &NodeState, pod: &Pod) -> bool {
-    if !pod
-        .spec
-        .node_selector
-        .iter()
-        .all(|(name, value)| node.labels.get(name) == Some(value))
-    {
-        return false;
-    }
-    let affinity = pod
-        .spec
-        .affinity
-        .as_ref()
-        .and_then(|affinity| affinity.node_affinity.as_ref());
-    match affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref()) {
-        Some(required) => required.node_selector_terms.iter().any(|term| term_matches(node, term)),
-        None => true,
-    }
-}
-
-/// All requirements of a term hold; a term without any matches nothing.
-pub(super) fn term_matches(node: &NodeState, term: &NodeSelectorTerm) -> bool {
-    let expressions = term.match_expressions.as_deref().unwrap_or_default();
-    let fields = term.match_fields.as_deref().unwrap_or_default();
-    if expressions.is_empty() && fields.is_empty() {
-        return false;
-    }
-    expressions
-        .iter()
-        .all(|requirement| holds(requirement, node.labels.get(&requirement.key)))
-        && fields
-            .iter()
-            .all(|requirement| requirement.key == "metadata.name" && holds(requirement, Some(&node.name)))
-}
-
-fn holds(requirement: &NodeSelectorRequirement, value: Option<&String>) -> bool {
-    let values = requirement.values.as_deref().unwrap_or_default();
-    let compare = |check: fn(i64, i64) -> bool| {
-        let left = value.and_then(|text| text.parse().ok());
-        let right = values.first().and_then(|text| text.parse().ok());
-        left.zip(right).is_some_and(|(left, right)| check(left, right))
-    };
-    match requirement.operator.as_str() {
-        "In" => value.is_some_and(|value| values.contains(value)),
-        "NotIn" => value.is_none_or(|value| !values.contains(value)),
-        "Exists" => value.is_some(),
-        "DoesNotExist" => value.is_none(),
-        "Gt" => compare(|left, right| left > right),
-        "Lt" => compare(|left, right| left < right),
-        _ => false,
-    }
-}
-
-/// Whether one of the tolerations covers the taint.
-pub(crate) fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
-    tolerations.iter().any(|toleration| covers(toleration, taint))
-}
-
-/// Whether this toleration covers the taint.
-pub(crate) fn covers(toleration: &Toleration, taint: &Taint) -> bool {
-    let text = |field: &Option<String>| field.clone().unwrap_or_default();
-    let effect = text(&toleration.effect);
-    if !effect.is_empty() && effect != taint.effect {
-        return false;
-    }
-    let key = text(&toleration.key);
-    if !key.is_empty() && key != taint.key {
-        return false;
-    }
-    match text(&toleration.operator).as_str() {
-        "" | "Equal" => !key.is_empty() && text(&toleration.value) == taint.value,
-        "Exists" => true,
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -286,7 +197,7 @@ mod tests {
 
     fn put(cluster: &mut Cluster, pod: &Pod) -> Result<String, String> {
         let share = Share::of(pod);
-        let at = place(cluster, pod, &share)?;
+        let at = place(cluster, pod, &share).map_err(|refusal| refusal.to_string())?;
         cluster.assume(pod.uid(), at, share);
         Ok(cluster.nodes[at].name.clone())
     }

@@ -7,14 +7,14 @@ use k8s_openapi::api::core::v1::NodeSelector;
 use kube::api::ObjectMeta;
 use serde_json::{Value, json};
 
-use crate::objects::{Key, Pod};
+use crate::objects::storage::SELECTED_NODE;
+use crate::objects::{Claim, Key, Pod, StorageClass, Volume};
 use crate::volume::claim::reference;
 use crate::volume::matching::candidates;
-use crate::volume::objects::SELECTED_NODE;
-use crate::volume::{Claim, StorageClass, Volume};
 
-use super::fit::term_matches;
-use super::state::NodeState;
+use super::affinity::term_matches;
+use super::node::NodeState;
+use super::refusal::{ClaimRefusal, Misfit};
 
 /// Claims, volumes and classes as they are now.
 #[derive(Default)]
@@ -72,27 +72,26 @@ impl Storage {
     /// What the pod's claims ask of its node.
     ///
     /// # Errors
-    /// Why no node will do, in the words of Kubernetes' scheduler.
-    pub(super) fn needs(&self, pod: &Pod) -> Result<Needs, String> {
+    /// Why no node will do.
+    pub(super) fn needs(&self, pod: &Pod) -> Result<Needs, ClaimRefusal> {
         let mut needs = Needs::default();
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         for wanted in &pod.spec.claims {
-            let name = &wanted.name;
-            let Some(claim) = self.claims.get(&Key::new(namespace, name)) else {
+            let name = wanted.name.clone();
+            let Some(claim) = self.claims.get(&Key::new(namespace, name.as_str())) else {
                 return Err(if wanted.ephemeral {
-                    format!("waiting for ephemeral volume controller to create the persistentvolumeclaim \"{name}\"")
+                    ClaimRefusal::NotMade(name)
                 } else {
-                    format!("persistentvolumeclaim \"{name}\" not found")
+                    ClaimRefusal::NotFound(name)
                 });
             };
             if claim.is_leaving() {
-                return Err(format!("persistentvolumeclaim \"{name}\" is being deleted"));
+                return Err(ClaimRefusal::IsLeaving(name));
             }
             if claim.is_bound() {
-                let bound = &claim.spec.volume_name;
-                let volume = self.volumes.iter().find(|volume| volume.name() == bound);
-                let volume = volume.filter(|_| claim.status.phase != "Lost").ok_or_else(|| {
-                    format!("persistentvolumeclaim \"{name}\" bound to non-existent persistentvolume \"{bound}\"")
+                let volume = self.volume_of(claim).ok_or_else(|| ClaimRefusal::VolumeNotFound {
+                    claim: name,
+                    volume: claim.spec.volume_name.clone(),
                 })?;
                 needs.affinities.extend(volume.spec.node_affinity.required.clone());
                 continue;
@@ -107,10 +106,17 @@ impl Storage {
                     volumes: candidates(claim, &self.volumes),
                     provisions: class.provisions(),
                 }),
-                None => return Err("pod has unbound immediate PersistentVolumeClaims".to_owned()),
+                None => return Err(ClaimRefusal::Unbound),
             }
         }
         Ok(needs)
+    }
+
+    /// The volume that the claim is bound to, if it is still there.
+    fn volume_of(&self, claim: &Claim) -> Option<&Arc<Volume>> {
+        let bound = &claim.spec.volume_name;
+        let volume = self.volumes.iter().find(|volume| volume.name() == bound);
+        volume.filter(|_| claim.status.phase != "Lost")
     }
 }
 
@@ -120,16 +126,11 @@ fn admits(selector: Option<&NodeSelector>, node: &NodeState) -> bool {
 
 impl Needs {
     /// Why the node cannot take the pod, if so.
-    pub(super) fn misfit(&self, node: &NodeState) -> Option<Vec<String>> {
+    pub(super) fn misfit(&self, node: &NodeState) -> Option<Misfit> {
         if !self.affinities.iter().all(|selector| admits(Some(selector), node)) {
-            return Some(vec!["node(s) had volume node affinity conflict".to_owned()]);
+            return Some(Misfit::VolumeAffinity);
         }
-        if !self.unbound.iter().all(|unbound| unbound.fits(node)) {
-            return Some(vec![
-                "node(s) didn't find available persistent volumes to bind".to_owned(),
-            ]);
-        }
-        None
+        (!self.unbound.iter().all(|unbound| unbound.fits(node))).then_some(Misfit::NoVolume)
     }
 
     /// What has to be done for the pod to go to this node, and the claims that have to be bound then.
@@ -146,7 +147,7 @@ impl Needs {
                     steps.push(VolumeStep::Reserve {
                         volume: volume.name().to_owned(),
                         patch: json!({"spec": {"claimRef": reference(&unbound.claim)},
-                            "metadata": {"annotations": {crate::volume::objects::BOUND_BY_CONTROLLER: "yes"}}}),
+                            "metadata": {"annotations": {crate::objects::storage::BOUND_BY_CONTROLLER: "yes"}}}),
                         meta: Box::new(volume.metadata.clone()),
                     });
                 }
@@ -236,9 +237,11 @@ mod tests {
     #[test]
     fn a_pod_waits_for_claims_that_are_not_there_or_not_bound() {
         let told = |storage: &Storage| storage.needs(&pod(&["c"])).map(drop).unwrap_err();
-        assert_eq!(told(&storage(&[], &[])), "persistentvolumeclaim \"c\" not found");
+        let refusal = told(&storage(&[], &[]));
+        assert_eq!(refusal, ClaimRefusal::NotFound("c".to_owned()));
+        assert_eq!(refusal.to_string(), "persistentvolumeclaim \"c\" not found");
         let unbound = storage(&[claim("c", "other", json!({}))], &[]);
-        assert_eq!(told(&unbound), "pod has unbound immediate PersistentVolumeClaims");
+        assert_eq!(told(&unbound), ClaimRefusal::Unbound);
     }
 
     #[test]
@@ -250,8 +253,7 @@ mod tests {
             .needs(&pod(&["c"]))
             .unwrap();
         assert_eq!(needs.misfit(&node("a")), None);
-        let told = needs.misfit(&node("b")).unwrap();
-        assert_eq!(told, ["node(s) had volume node affinity conflict"]);
+        assert_eq!(needs.misfit(&node("b")), Some(Misfit::VolumeAffinity));
         assert!(needs.steps(&node("a")).0.is_empty());
     }
 
@@ -264,7 +266,7 @@ mod tests {
         assert_eq!(needs.misfit(&node("b")), None);
         let (steps, claims) = needs.steps(&node("a"));
         assert!(matches!(&steps[0], VolumeStep::Reserve { volume, .. } if volume == "v"));
-        assert!(matches!(&steps[1], VolumeStep::SelectNode { claim, .. } if claim.name == "e"));
+        assert!(matches!(&steps[1], VolumeStep::SelectNode { claim, .. } if &*claim.name == "e"));
         assert_eq!(claims.len(), 2);
         assert!(
             needs
@@ -277,7 +279,7 @@ mod tests {
         let only = storage(&[claim("c", "static", json!({}))], &[volume("v", "static", "a")]);
         let needs = only.needs(&pod(&["c"])).unwrap();
         assert_eq!(needs.misfit(&node("a")), None);
-        assert!(needs.misfit(&node("b")).unwrap()[0].contains("didn't find available"));
+        assert_eq!(needs.misfit(&node("b")), Some(Misfit::NoVolume));
     }
 
     #[test]

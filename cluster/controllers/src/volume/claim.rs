@@ -7,24 +7,24 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::events::Tone;
-use crate::objects::{Key, Node};
+use crate::loops::events::Tone;
+use crate::objects::storage::{
+    BIND_COMPLETED, BOUND_BY_CONTROLLER, CLAIM_PROTECTION, PROVISIONED_BY, PROVISIONER, SELECTED_NODE,
+    STORAGE_PROVISIONER,
+};
+use crate::objects::{Claim, Key, Node, StorageClass, Volume};
 
 use super::matching::{candidates, mismatch};
-use super::objects::{
-    BIND_COMPLETED, BOUND_BY_CONTROLLER, CLAIM_PROTECTION, Claim, PROVISIONED_BY, PROVISIONER, SELECTED_NODE,
-    STORAGE_PROVISIONER, StorageClass, Volume,
-};
 
 /// One thing to do.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Action {
     /// Merge patch of the claim.
     Patch(Value),
     /// Merge patch of its status.
     PatchStatus(Value),
     /// Merge patch of a volume.
-    PatchVolume(String, Value),
+    PatchVolume(Arc<Volume>, Value),
     /// A new volume for it; its contents are on this node.
     CreateVolume(String, Value),
     /// Tell users.
@@ -273,19 +273,19 @@ fn new_volume(claim: &Claim, class: &StorageClass, name: &str, node: &str, path:
 /// A volume's reference to the claim.
 pub(crate) fn reference(claim: &Claim) -> Value {
     let key = Key::of(&claim.metadata);
-    json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": key.namespace, "name": key.name,
+    json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": &*key.namespace, "name": &*key.name,
         "uid": claim.uid(), "resourceVersion": claim.metadata.resource_version})
 }
 
 /// The next step on the way to a claim and a volume that know each other.
-fn bind(claim: &Claim, volume: &Volume) -> Vec<Action> {
+fn bind(claim: &Claim, volume: &Arc<Volume>) -> Vec<Action> {
     let known = volume.spec.claim_ref.as_ref();
     if known.is_none_or(|reference| reference.uid != claim.uid()) {
         let mut patch = json!({"spec": {"claimRef": reference(claim)}});
         if known.is_none() {
             patch["metadata"] = json!({"annotations": {BOUND_BY_CONTROLLER: "yes"}});
         }
-        return vec![Action::PatchVolume(volume.name().to_owned(), patch)];
+        return vec![Action::PatchVolume(volume.clone(), patch)];
     }
     if claim.spec.volume_name != volume.name() || claim.annotation(BIND_COMPLETED).is_none() {
         let mut annotations = json!({BIND_COMPLETED: "yes"});
@@ -308,5 +308,4 @@ fn bind(claim: &Claim, volume: &Volume) -> Vec<Action> {
 }
 
 #[cfg(test)]
-#[path = "claim_test.rs"]
 mod tests;

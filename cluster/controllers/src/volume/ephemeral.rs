@@ -1,48 +1,47 @@
 //! Claims of generic ephemeral volumes: made with their pod, and gone with it (KEP-1698).
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use afloat_watching::Queue;
 use serde_json::{Value, json};
 
 use crate::Error;
+use crate::context::Context;
+use crate::loops::answer::is_status;
 use crate::objects::{Key, Pod};
-use crate::queue::Queue;
-use crate::run::Context;
-use crate::shell::is_status;
 
 /// Runs the loop until shutdown.
-pub(crate) async fn run(context: Context) -> Result<(), Error> {
+pub(crate) async fn run_ephemeral_volumes(context: Context) -> Result<(), Error> {
     let caches = &context.caches;
     caches.pods.ready().await;
     caches.claims.ready().await;
-    let queue = Queue::new();
+    let queue = Arc::new(Queue::default());
     queue.follow(&caches.pods, |pod| {
         let ephemeral = pod.spec.claims.iter().any(|claim| claim.ephemeral);
         ephemeral.then(|| Key::of(&pod.metadata))
     });
-    queue
-        .run(context.shell.name, 4, &context.shutdown, |key| {
-            let context = &context;
-            async move { sync(context, key).await }
-        })
-        .await;
+    context.work_off(&queue, 4, |key| sync_pod(&context, key)).await;
     Ok(())
 }
 
-async fn sync(context: &Context, key: Key) -> Result<Option<Duration>, Error> {
+async fn sync_pod(context: &Context, key: Key) -> Result<Option<Duration>, Error> {
     let caches = &context.caches;
-    context.shell.settle(&key).await?;
-    let Some(pod) = caches.pods.get(&key).filter(|pod| pod.is_active()) else {
+    let looking = context.shell.settle(&key).await?;
+    let Some(pod) = looking.at(&caches.pods).get(&key).filter(|pod| pod.is_active()) else {
         return Ok(None);
     };
-    let missing = pod
+    let claims = looking.at(&caches.claims);
+    let exists = |name: &str| claims.get(&Key::new(key.namespace.clone(), name)).is_some();
+    if pod
         .spec
         .claims
         .iter()
-        .filter(|claim| claim.ephemeral && caches.claims.get(&Key::new(&key.namespace, &claim.name)).is_none());
-    if missing.count() == 0 {
+        .all(|claim| !claim.ephemeral || exists(&claim.name))
+    {
         return Ok(None);
     }
+    let writing = looking.write();
     // The cache does not keep the templates.
     let Some(full) = context.shell.api::<Pod>(&key.namespace).get_opt(&key.name).await? else {
         return Ok(None);
@@ -60,10 +59,10 @@ async fn sync(context: &Context, key: Key) -> Result<Option<Duration>, Error> {
         let name = format!("{}-{}", key.name, volume["name"].as_str().unwrap_or_default());
         let mut object = template.clone();
         object["metadata"]["name"] = json!(name);
-        object["metadata"]["namespace"] = json!(key.namespace);
-        object["metadata"]["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "Pod", "name": key.name,
+        object["metadata"]["namespace"] = json!(&*key.namespace);
+        object["metadata"]["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "Pod", "name": &*key.name,
             "uid": full.metadata.uid, "controller": true, "blockOwnerDeletion": true}]);
-        match context.shell.create(&key, &caches.claims, object).await {
+        match context.shell.create(&writing, &caches.claims, object).await {
             Err(Error::Api(error)) if is_status(&error, 409) => {}
             created => drop(created?),
         }

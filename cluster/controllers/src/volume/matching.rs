@@ -2,30 +2,42 @@
 
 use std::sync::Arc;
 
-use crate::selector::Labels;
+use crate::objects::selector::Labels;
+use crate::objects::{Claim, Volume};
 
-use super::objects::{Claim, Volume};
+/// Why a volume will not do for a claim, in the words of Kubernetes' own controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Mismatch {
+    #[error("the volume is being deleted")]
+    IsLeaving,
+    #[error("requested PV is too small")]
+    TooSmall,
+    #[error("storageClassName does not match")]
+    Class,
+    #[error("incompatible volumeMode")]
+    VolumeMode,
+    #[error("incompatible accessMode")]
+    AccessMode,
+}
 
-/// Why a volume will not do for a claim; none if it does.
-pub(crate) fn mismatch(claim: &Claim, volume: &Volume) -> Option<String> {
+/// Why the volume will not do for the claim; none if it does.
+pub(crate) fn mismatch(claim: &Claim, volume: &Volume) -> Option<Mismatch> {
     if volume.metadata.deletion_timestamp.is_some() {
-        return Some("the volume is being deleted".to_owned());
+        return Some(Mismatch::IsLeaving);
     }
     if volume.bytes() < claim.bytes() {
-        return Some("requested PV is too small".to_owned());
+        return Some(Mismatch::TooSmall);
     }
     if volume.spec.storage_class_name != claim.class() {
-        return Some("storageClassName does not match".to_owned());
+        return Some(Mismatch::Class);
     }
     let mode = |mode: &Option<String>| mode.clone().unwrap_or_else(|| "Filesystem".to_owned());
     if mode(&claim.spec.volume_mode) != mode(&volume.spec.volume_mode) {
-        return Some("incompatible volumeMode".to_owned());
+        return Some(Mismatch::VolumeMode);
     }
     let modes = &claim.spec.access_modes;
-    if !modes.iter().all(|mode| volume.spec.access_modes.contains(mode)) {
-        return Some("incompatible accessMode".to_owned());
-    }
-    None
+    let all = modes.iter().all(|mode| volume.spec.access_modes.contains(mode));
+    (!all).then_some(Mismatch::AccessMode)
 }
 
 /// The volumes that would do and that nobody has, the smallest first; one that is reserved for the claim before all.

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::events::Tone;
-
-use super::objects::{BOUND_BY_CONTROLLER, Claim, VOLUME_PROTECTION, Volume, annotation};
+use crate::loops::events::Tone;
+use crate::objects::storage::{BOUND_BY_CONTROLLER, VOLUME_PROTECTION};
+use crate::objects::{Claim, Volume, annotation};
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,7 +74,7 @@ fn reclaim(volume: &Volume, leaving: bool) -> Vec<Action> {
         "Delete" if volume.is_ours() => vec![Action::Reclaim],
         _ if leaving => unprotect(volume),
         // Whoever made it deletes it.
-        "Delete" if annotation(&volume.metadata, super::objects::PROVISIONED_BY).is_some() => vec![],
+        "Delete" if annotation(&volume.metadata, crate::objects::storage::PROVISIONED_BY).is_some() => vec![],
         "Delete" => {
             let why = "error getting deleter volume plugin for volume";
             fail(

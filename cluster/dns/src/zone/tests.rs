@@ -26,7 +26,7 @@ fn slice(service: &str, ports: Value, endpoints: Value) -> Change {
     Change::Slice(Key::new("shop", format!("{service}-x")), view::slice(&object))
 }
 
-fn zone() -> Zone {
+pub(crate) fn zone() -> Zone {
     let mut zone = Zone::new(
         Name::from_ascii("cluster.local.").unwrap(),
         [10, 96, 0, 10].into(),

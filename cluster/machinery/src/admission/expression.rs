@@ -7,7 +7,7 @@ use kube_cel::cel::objects::{Key, Map};
 use kube_cel::cel::{Context, ExecutionError, Program, Value as Cel};
 use serde_json::{Value, json};
 
-use super::Request;
+use super::request::Request;
 
 /// A CEL expression.
 #[derive(Debug)]

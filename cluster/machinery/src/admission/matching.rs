@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use super::{Request, items, text, texts};
-use crate::kinds::Resource;
+use super::read::{items, text, texts};
+use super::request::Request;
+use crate::resource::Resource;
 use crate::selector::LabelSelector;
 
 /// `MatchResources`.
@@ -57,8 +58,7 @@ impl Constraints {
     /// A namespace is in itself; what is in none is in all.
     fn in_namespace(&self, request: &Request<'_>) -> bool {
         let Some(selector) = &self.namespaces else { return true };
-        let own = request.resource.group.is_empty() && request.resource.plural == "namespaces";
-        let namespace = if own {
+        let namespace = if request.resource.is_namespace() {
             request.object.or(request.old)
         } else {
             request.namespace

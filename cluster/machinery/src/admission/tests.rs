@@ -1,10 +1,12 @@
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::*;
 use crate::kinds::Registry;
 use crate::{WriteContext, strategy};
 
-fn resource(group: &str, plural: &str) -> std::sync::Arc<Resource> {
+fn resource(group: &str, plural: &str) -> Arc<Resource> {
     Registry::builtin().resolve(group, "v1", plural).expect("built in")
 }
 
@@ -61,7 +63,10 @@ fn review(policy: &Value, binding: &Value, request: &Request<'_>) -> Verdict {
     let policy = stored("ValidatingAdmissionPolicy", policy.clone()).expect("a policy");
     let binding = with(json!({"policyName": "p", "validationActions": ["Deny"]}), binding);
     let binding = stored("ValidatingAdmissionPolicyBinding", binding).expect("a binding");
-    Policies::new(&[policy], &[binding]).review(request)
+    let mut policies = Policies::default();
+    policies.put_binding(&binding);
+    policies.put_policy(&policy);
+    policies.review(request)
 }
 
 fn web(replicas: i64) -> Value {
@@ -115,8 +120,8 @@ fn messages_and_reasons() {
         assert_eq!(denial(&say(validation), &web(1)).as_deref(), Some(told));
     }
     let denied = |validation| says(&say(validation), &json!({}), &web(1)).denied.expect("denied");
-    assert_eq!(denied(json!({})).reason, "Invalid");
-    assert_eq!(denied(json!({"reason": "Forbidden"})).reason, "Forbidden");
+    assert_eq!(denied(json!({})).reason, Reason::Invalid);
+    assert_eq!(denied(json!({"reason": "Forbidden"})).reason, Reason::Forbidden);
 }
 
 #[test]
@@ -189,6 +194,7 @@ fn variables() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one table of cases")]
 fn which_requests() {
     let (deployments, namespaces) = (resource("apps", "deployments"), resource("", "namespaces"));
     let shop = json!({"metadata": {"name": "shop", "labels": {"team": "shop"}}});
@@ -298,11 +304,44 @@ fn which_requests() {
         let denied = review(&policy, &binding, &request).denied.is_some();
         assert_eq!(denied, fits, "{policy:#} {binding} {request:?}");
     }
-    let policies = Policies::new(&[], &[]);
-    assert!(policies.is_empty() && !policies.look_at(&deployments));
+    assert!(!Policies::default().look_at(&deployments));
 }
 
 #[test]
+fn a_policy_is_compiled_when_it_changes_and_at_no_other_time() {
+    let named = |name: &str, mut spec: Value, status: i64| {
+        spec["failurePolicy"] = "Fail".into();
+        json!({"metadata": {"name": name, "generation": status}, "spec": spec, "status": {"observedGeneration": status}})
+    };
+    let mut policies = Policies::default();
+    policies.put_policy(&named("a", policy(), 1));
+    policies.put_policy(&named("b", policy(), 1));
+    let before = policies.clone();
+    let same = |policies: &Policies, name: &str| Arc::ptr_eq(&policies.policies[name], &before.policies[name]);
+    policies.put_policy(&named("a", policy(), 2));
+    policies
+        .put_binding(&json!({"metadata": {"name": "x"}, "spec": {"policyName": "a", "validationActions": ["Deny"]}}));
+    assert!(same(&policies, "a") && same(&policies, "b"));
+    let other = with(policy(), &json!({"validations": [{"expression": "false"}]}));
+    policies.put_policy(&named("a", other, 2));
+    assert!(!same(&policies, "a") && same(&policies, "b"));
+    let deployments = resource("apps", "deployments");
+    assert!(policies.look_at(&deployments) && !before.look_at(&deployments));
+    policies.remove_policy("a");
+    assert!(
+        !policies.look_at(&deployments),
+        "what is bound to no policy does nothing"
+    );
+    policies.put_policy(&named("a", policy(), 3));
+    policies.remove_binding("x");
+    assert!(
+        !policies.look_at(&deployments),
+        "a policy without a binding does nothing"
+    );
+}
+
+#[test]
+#[allow(clippy::too_many_lines, reason = "one table of cases")]
 fn bad_policies_are_refused() {
     let refused = |kind: &str, spec: Value| -> Vec<String> {
         let errors = stored(kind, spec).expect_err("it is bad");

@@ -4,30 +4,28 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::{each, each_in, list, set, set_text, text};
 use crate::FieldError;
-use crate::admission::{Expression, REASONS};
+use crate::admission::{Expression, Reason};
 use crate::field::{child, duplicate, forbidden, index, invalid, not_supported, required};
-use crate::kinds::Resource;
+use crate::json::{each, each_in, list, set, set_text, text};
 use crate::names;
 use crate::selector::LabelSelector;
 
 const OPERATIONS: &[&str] = &["*", "CREATE", "UPDATE", "DELETE", "CONNECT"];
 const ACTIONS: &[&str] = &["Audit", "Deny", "Warn"];
 
-/// Sets the defaults of a policy or a binding.
-pub(super) fn default(resource: &Resource, object: &mut Value) {
-    let policy = resource.kind == "ValidatingAdmissionPolicy";
-    if !policy && resource.kind != "ValidatingAdmissionPolicyBinding" {
-        return;
-    }
-    each_in(Some(object), "spec", |spec| {
-        if policy {
-            set_text(spec, "failurePolicy", "Fail");
-            each(spec, "matchConstraints", default_match);
-        } else {
-            each(spec, "matchResources", default_match);
-        }
+/// Sets the defaults of a policy.
+pub(crate) fn default_policy(policy: &mut Value) {
+    each_in(Some(policy), "spec", |spec| {
+        set_text(spec, "failurePolicy", "Fail");
+        each(spec, "matchConstraints", default_match);
+    });
+}
+
+/// Sets the defaults of a binding.
+pub(crate) fn default_binding(binding: &mut Value) {
+    each_in(Some(binding), "spec", |spec| {
+        each(spec, "matchResources", default_match);
     });
 }
 
@@ -41,7 +39,7 @@ fn default_match(constraints: &mut Map<String, Value>) {
 }
 
 /// Checks a policy, and that this server can do what it asks for.
-pub(super) fn validate_policy(policy: &Value) -> Vec<FieldError> {
+pub(crate) fn validate_policy(policy: &Value) -> Vec<FieldError> {
     let Some(spec) = policy.get("spec").filter(|spec| spec.is_object()) else {
         return vec![required("spec", "")];
     };
@@ -90,7 +88,7 @@ fn check_validation(validation: &Value, path: &str, errors: &mut Vec<FieldError>
             "message must not contain line breaks",
         ));
     }
-    one_of(validation, path, "reason", &REASONS, errors);
+    one_of(validation, path, "reason", &Reason::NAMES, errors);
 }
 
 /// Checks a list of named expressions.
@@ -165,7 +163,7 @@ fn one_of(parent: &Value, path: &str, field: &str, words: &[&str], errors: &mut 
 }
 
 /// Checks a binding.
-pub(super) fn validate_binding(binding: &Value) -> Vec<FieldError> {
+pub(crate) fn validate_binding(binding: &Value) -> Vec<FieldError> {
     let Some(spec) = binding.get("spec").filter(|spec| spec.is_object()) else {
         return vec![required("spec", "")];
     };

@@ -4,16 +4,15 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::{each, each_in, list, set, set_text, text};
 use crate::FieldError;
 use crate::field::{child, index, invalid, required, too_long};
-use crate::kinds::Resource;
+use crate::json::{each, each_in, list, set, set_status, set_text, text};
 
 /// Kubernetes' limit on the data of a Secret or ConfigMap, in bytes.
 const MAX_DATA: usize = 1024 * 1024;
 
 /// Sets the defaults of a Namespace.
-pub(super) fn default_namespace(namespace: &mut Value) {
+pub(crate) fn default_namespace(namespace: &mut Value) {
     let leaving = crate::get(namespace, &["metadata", "deletionTimestamp"]).is_some();
     set(namespace.as_object_mut(), "spec", || json!({}));
     if !leaving {
@@ -30,8 +29,13 @@ pub(super) fn default_namespace(namespace: &mut Value) {
     }
 }
 
+/// The first status of a Namespace.
+pub(crate) fn activate(namespace: &mut Value) {
+    set_status(namespace, json!({"phase": "Active"}));
+}
+
 /// A namespace's own finalizers change only by its `finalize` subresource: without them it would go before its contents.
-pub(super) fn keep_finalizers(old: &Value, new: &mut Value) {
+pub(crate) fn keep_finalizers(old: &Value, new: &mut Value) {
     let kept = crate::get(old, &["spec", "finalizers"]);
     each_in(Some(new), "spec", |spec| {
         match kept {
@@ -42,7 +46,7 @@ pub(super) fn keep_finalizers(old: &Value, new: &mut Value) {
 }
 
 /// Sets the type of a Secret, and moves `stringData`, which nobody reads back, into `data`.
-pub(super) fn default_secret(secret: &mut Value) {
+pub(crate) fn default_secret(secret: &mut Value) {
     let Some(secret) = secret.as_object_mut() else { return };
     set(Some(secret), "type", || json!("Opaque"));
     let Some(Value::Object(plain)) = secret.get("stringData").cloned() else {
@@ -61,71 +65,72 @@ pub(super) fn default_secret(secret: &mut Value) {
     each(secret, "data", |data| data.extend(encoded.clone()));
 }
 
-/// Sets the defaults of the kinds that have just a few.
-pub(super) fn default(resource: &Resource, object: &mut Value) {
-    match resource.kind.as_str() {
-        "StorageClass" => {
-            set(object.as_object_mut(), "reclaimPolicy", || json!("Delete"));
-            set(object.as_object_mut(), "volumeBindingMode", || json!("Immediate"));
-        }
-        "PriorityClass" => set(object.as_object_mut(), "preemptionPolicy", || {
-            json!("PreemptLowerPriority")
-        }),
-        "NetworkPolicy" => each_in(Some(object), "spec", |spec| {
-            for direction in ["ingress", "egress"] {
-                each(spec, direction, |rule| {
-                    each(rule, "ports", |port| set_text(port, "protocol", "TCP"));
-                });
-            }
-            let egress = spec
-                .get("egress")
-                .and_then(Value::as_array)
-                .is_some_and(|e| !e.is_empty());
-            set(Some(spec), "policyTypes", || {
-                if egress {
-                    json!(["Ingress", "Egress"])
-                } else {
-                    json!(["Ingress"])
-                }
+/// Sets the defaults of a StorageClass.
+pub(crate) fn default_storage_class(class: &mut Value) {
+    set(class.as_object_mut(), "reclaimPolicy", || json!("Delete"));
+    set(class.as_object_mut(), "volumeBindingMode", || json!("Immediate"));
+}
+
+/// Sets the defaults of a PriorityClass.
+pub(crate) fn default_priority_class(class: &mut Value) {
+    set(class.as_object_mut(), "preemptionPolicy", || {
+        json!("PreemptLowerPriority")
+    });
+}
+
+/// Sets the defaults of a NetworkPolicy.
+pub(crate) fn default_network_policy(policy: &mut Value) {
+    each_in(Some(policy), "spec", |spec| {
+        for direction in ["ingress", "egress"] {
+            each(spec, direction, |rule| {
+                each(rule, "ports", |port| set_text(port, "protocol", "TCP"));
             });
-        }),
-        "CustomResourceDefinition" => super::crd::default(object),
-        _ => {}
-    }
+        }
+        let egress = spec
+            .get("egress")
+            .and_then(Value::as_array)
+            .is_some_and(|e| !e.is_empty());
+        set(Some(spec), "policyTypes", || {
+            if egress {
+                json!(["Ingress", "Egress"])
+            } else {
+                json!(["Ingress"])
+            }
+        });
+    });
 }
 
-/// Checks the kinds that have just a few rules.
-pub(super) fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
+/// Checks a PriorityClass.
+pub(crate) fn priority_class(class: &Value) -> Vec<FieldError> {
+    if class.get("value").and_then(Value::as_i64).is_some() {
+        return Vec::new();
+    }
+    vec![required("value", "must be a number")]
+}
+
+/// Checks a Lease.
+pub(crate) fn lease(lease: &Value) -> Vec<FieldError> {
+    let seconds = crate::get(lease, &["spec", "leaseDurationSeconds"]).and_then(Value::as_i64);
+    let wrong = seconds.filter(|n| *n <= 0);
+    wrong
+        .map(|n| invalid("spec.leaseDurationSeconds", n, "must be greater than 0"))
+        .into_iter()
+        .collect()
+}
+
+/// Checks a PodDisruptionBudget.
+pub(crate) fn budget(budget: &Value) -> Vec<FieldError> {
+    let has = |key: &str| crate::get(budget, &["spec", key]).is_some_and(|v| !v.is_null());
+    if !(has("minAvailable") && has("maxUnavailable")) {
+        return Vec::new();
+    }
+    let detail = "minAvailable and maxUnavailable cannot be both set";
+    vec![invalid("spec", budget["spec"].clone(), detail)]
+}
+
+/// Checks a Node.
+pub(crate) fn node(node: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    match resource.kind.as_str() {
-        "Node" => taints(object, &mut errors),
-        "ConfigMap" | "Secret" => data(object, &mut errors),
-        "PriorityClass" if object.get("value").and_then(Value::as_i64).is_none() => {
-            errors.push(required("value", "must be a number"));
-        }
-        "Lease" => {
-            for key in ["leaseDurationSeconds"] {
-                if let Some(n) = crate::get(object, &["spec", key])
-                    .and_then(Value::as_i64)
-                    .filter(|n| *n <= 0)
-                {
-                    errors.push(invalid(child("spec", key), n, "must be greater than 0"));
-                }
-            }
-        }
-        "PodDisruptionBudget" => {
-            let has = |key: &str| crate::get(object, &["spec", key]).is_some_and(|v| !v.is_null());
-            if has("minAvailable") && has("maxUnavailable") {
-                let detail = "minAvailable and maxUnavailable cannot be both set";
-                errors.push(invalid("spec", object["spec"].clone(), detail));
-            }
-        }
-        _ => {}
-    }
-    errors
-}
-
-fn taints(node: &Value, errors: &mut Vec<FieldError>) {
     for (i, taint) in list(node.get("spec"), "taints").iter().enumerate() {
         let path = index("spec.taints", i);
         let key = text(taint.get("key"));
@@ -140,10 +145,12 @@ fn taints(node: &Value, errors: &mut Vec<FieldError>) {
             errors.push(crate::field::not_supported(child(&path, "effect"), effect, &effects));
         }
     }
+    errors
 }
 
-fn data(object: &Value, errors: &mut Vec<FieldError>) {
-    let mut size = 0;
+/// Checks a ConfigMap or a Secret.
+pub(crate) fn data(object: &Value) -> Vec<FieldError> {
+    let (mut errors, mut size) = (Vec::new(), 0);
     for part in ["data", "binaryData", "stringData"] {
         let Some(map) = object.get(part).filter(|m| !m.is_null()) else {
             continue;
@@ -167,10 +174,11 @@ fn data(object: &Value, errors: &mut Vec<FieldError>) {
     if size > MAX_DATA {
         errors.push(too_long("", MAX_DATA));
     }
+    errors
 }
 
 /// An immutable ConfigMap or Secret stays as it is.
-pub(super) fn validate_update(old: &Value, new: &Value) -> Vec<FieldError> {
+pub(crate) fn immutable(old: &Value, new: &Value) -> Vec<FieldError> {
     if old.get("immutable") != Some(&json!(true)) {
         return Vec::new();
     }

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{each, each_in, list, set, set_text, text};
 use crate::FieldError;
 use crate::field::{child, duplicate, forbidden, index, invalid, not_supported, required};
+use crate::json::{each, each_in, list, set, set_text, text};
 use crate::names;
 
 /// Sets the defaults of a definition.
-pub(super) fn default(crd: &mut Value) {
+pub(crate) fn default(crd: &mut Value) {
     each_in(Some(crd), "spec", |spec| {
         each(spec, "names", |names| {
             let kind = text(names.get("kind")).to_owned();
@@ -24,7 +24,7 @@ pub(super) fn default(crd: &mut Value) {
 }
 
 /// Checks a definition.
-pub(super) fn validate(crd: &Value) -> Vec<FieldError> {
+pub(crate) fn validate(crd: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let Some(spec) = crd.get("spec").filter(|s| s.is_object()) else {
         return vec![required("spec", "")];
@@ -250,7 +250,7 @@ fn rules(schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// Group, plural, kind and scope of a definition stay.
-pub(super) fn validate_update(old: &Value, new: &Value) -> Vec<FieldError> {
+pub(crate) fn validate_update(old: &Value, new: &Value) -> Vec<FieldError> {
     let paths: [&[&str]; 4] = [
         &["spec", "group"],
         &["spec", "names", "plural"],

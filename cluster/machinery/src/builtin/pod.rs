@@ -1,15 +1,26 @@
 //! Defaults and admission of pods and pod templates.
 
+pub(crate) mod checks;
+mod container;
+mod container_checks;
+pub(crate) mod ephemeral;
+pub(crate) mod probe;
+pub(crate) mod resize;
+mod resources;
+mod security_checks;
+pub(crate) mod update;
+
 use serde_json::{Map, Value, json};
 
-use super::{container, each, each_in, list, resources, set, set_number, set_text, text, volume};
+use super::volume;
+use crate::json::{each, each_in, list, set, set_number, set_text, text};
 
 /// Seconds that a pod stays on a node that is not ready or cannot be reached, unless it says otherwise
 /// (admission plugin DefaultTolerationSeconds).
 const DEFAULT_TOLERATION_SECONDS: i64 = 300;
 
 /// Defaults of a Pod; templates get [`default_spec`] only.
-pub(super) fn default_pod(pod: &mut Value) {
+pub(crate) fn default_pod(pod: &mut Value) {
     each_in(Some(pod), "spec", |spec| {
         default_spec(spec);
         set(Some(spec), "enableServiceLinks", || json!(true));
@@ -30,8 +41,13 @@ pub(super) fn default_pod(pod: &mut Value) {
     });
 }
 
+/// Defaults of a PodTemplate.
+pub(crate) fn default_template(template: &mut Value) {
+    each_in(template.get_mut("template"), "spec", default_spec);
+}
+
 /// Defaults of a PodSpec.
-pub(super) fn default_spec(spec: &mut Map<String, Value>) {
+pub(crate) fn default_spec(spec: &mut Map<String, Value>) {
     set_text(spec, "dnsPolicy", "ClusterFirst");
     set_text(spec, "restartPolicy", "Always");
     set_text(spec, "schedulerName", "default-scheduler");
@@ -58,7 +74,7 @@ pub(super) fn default_spec(spec: &mut Map<String, Value>) {
 }
 
 /// What Kubernetes' admission adds to a new pod, and its first status.
-pub(super) fn admit(pod: &mut Value) {
+pub(crate) fn admit(pod: &mut Value) {
     each_in(Some(pod), "spec", |spec| {
         set_text(spec, "serviceAccountName", "default");
         set_text(spec, "serviceAccount", "default");
@@ -73,7 +89,7 @@ pub(super) fn admit(pod: &mut Value) {
             "lastTransitionTime": null, "message": "Scheduling is blocked due to non-empty scheduling gates"
         }]);
     }
-    super::set_status(pod, status);
+    crate::json::set_status(pod, status);
 }
 
 fn default_tolerations(spec: &mut Map<String, Value>) {

@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::{each, each_in, list, set, set_text, text};
 use crate::FieldError;
 use crate::field::{child, duplicate, index, invalid, not_supported, required};
+use crate::json::{each, each_in, list, set, set_status, set_text, text};
 use crate::names;
 
 const TYPES: &[&str] = &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
 const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
 
 /// Sets the defaults of a Service.
-pub(super) fn default_service(service: &mut Value) {
+pub(crate) fn default_service(service: &mut Value) {
     each_in(Some(service), "spec", |spec| {
         set_text(spec, "sessionAffinity", "None");
         if text(spec.get("sessionAffinity")) == "ClientIP" {
@@ -54,8 +54,13 @@ pub(super) fn default_service(service: &mut Value) {
     });
 }
 
+/// The first status of a Service.
+pub(crate) fn begin(service: &mut Value) {
+    set_status(service, json!({"loadBalancer": {}}));
+}
+
 /// A client that replaces a Service without its allocated figures means to keep them.
-pub(super) fn keep_allocated(old: &Value, new: &mut Value) {
+pub(crate) fn keep_allocated(old: &Value, new: &mut Value) {
     let kind = |service: &Value| text(crate::get(service, &["spec", "type"])).to_owned();
     if kind(new) == "ExternalName" || kind(old) == "ExternalName" {
         return;
@@ -86,14 +91,14 @@ fn keep_node_port(old: &[Value], port: &mut Map<String, Value>) {
 }
 
 /// Sets the defaults of an Endpoints object.
-pub(super) fn default_endpoints(endpoints: &mut Value) {
+pub(crate) fn default_endpoints(endpoints: &mut Value) {
     each_in(Some(endpoints), "subsets", |subset| {
         each(subset, "ports", |port| set_text(port, "protocol", "TCP"));
     });
 }
 
 /// Sets the defaults of an EndpointSlice.
-pub(super) fn default_slice(slice: &mut Value) {
+pub(crate) fn default_slice(slice: &mut Value) {
     each_in(Some(slice), "ports", |port| {
         set(Some(port), "name", || json!(""));
         set_text(port, "protocol", "TCP");
@@ -101,7 +106,7 @@ pub(super) fn default_slice(slice: &mut Value) {
 }
 
 /// Checks a Service.
-pub(super) fn validate(service: &Value) -> Vec<FieldError> {
+pub(crate) fn validate(service: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let Some(spec) = service.get("spec") else {
         return vec![required("spec", "")];
@@ -168,10 +173,10 @@ fn check_port<'a>(
         Some(Value::Number(n)) if n.as_i64().is_some_and(|n| (1..=65_535).contains(&n)) => {}
         other => {
             let value = other.cloned().unwrap_or(json!(0));
-            errors.push(invalid(child(path, "port"), value, super::probe::PORT_RANGE));
+            errors.push(invalid(child(path, "port"), value, super::pod::probe::PORT_RANGE));
         }
     }
-    super::probe::check_port(port.get("targetPort"), &child(path, "targetPort"), errors);
+    super::pod::probe::check_port(port.get("targetPort"), &child(path, "targetPort"), errors);
     let protocol = text(port.get("protocol"));
     if !PROTOCOLS.contains(&protocol) {
         errors.push(not_supported(child(path, "protocol"), protocol, PROTOCOLS));
@@ -179,7 +184,7 @@ fn check_port<'a>(
 }
 
 /// Checks the step from one Service to the next: its address stays.
-pub(super) fn validate_update(old: &Value, new: &Value) -> Vec<FieldError> {
+pub(crate) fn validate_update(old: &Value, new: &Value) -> Vec<FieldError> {
     let field = |service: &Value, key: &str| text(crate::get(service, &["spec", key])).to_owned();
     let (before, after) = (field(old, "clusterIP"), field(new, "clusterIP"));
     let external = [old, new].iter().any(|s| field(s, "type") == "ExternalName");
@@ -190,7 +195,7 @@ pub(super) fn validate_update(old: &Value, new: &Value) -> Vec<FieldError> {
 }
 
 /// Checks an EndpointSlice.
-pub(super) fn validate_slice(slice: &Value) -> Vec<FieldError> {
+pub(crate) fn validate_slice(slice: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let kinds = &["FQDN", "IPv4", "IPv6"];
     match text(slice.get("addressType")) {
@@ -232,7 +237,7 @@ pub(super) fn validate_slice(slice: &Value) -> Vec<FieldError> {
 }
 
 /// The address type of an EndpointSlice stays.
-pub(super) fn validate_slice_update(old: &Value, new: &Value) -> Vec<FieldError> {
+pub(crate) fn validate_slice_update(old: &Value, new: &Value) -> Vec<FieldError> {
     let (before, after) = (old.get("addressType"), new.get("addressType"));
     if before == after {
         return Vec::new();

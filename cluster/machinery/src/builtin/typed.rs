@@ -1,48 +1,24 @@
 //! What Kubernetes' own types know: values of a wrong type.
 //!
-//! Objects stay JSON; they are only *read* into the typed structs here. Kinds that people write by hand are covered; the
-//! others are taken as they are.
+//! Objects stay JSON; they are only *read* into the typed structs here. Kinds that people write by hand have one in their
+//! row; the others are taken as they are.
 
-use k8s_openapi::api::{apps, batch, core, policy, storage};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::FieldError;
 use crate::field::{child, index, invalid};
-use crate::kinds::Resource;
 
 /// Reads an object into the type of its kind.
-type Read = fn(&Value) -> Result<(), serde_json::Error>;
+pub(crate) type Read = fn(&Value) -> Result<(), serde_json::Error>;
 
-fn reader_of(resource: &Resource) -> Option<Read> {
-    Some(match (resource.group.as_str(), resource.kind.as_str()) {
-        ("", "ConfigMap") => reads::<core::v1::ConfigMap>,
-        ("", "Namespace") => reads::<core::v1::Namespace>,
-        ("", "PersistentVolumeClaim") => reads::<core::v1::PersistentVolumeClaim>,
-        ("", "PersistentVolume") => reads::<core::v1::PersistentVolume>,
-        ("", "Pod") => reads::<core::v1::Pod>,
-        ("", "Secret") => reads::<core::v1::Secret>,
-        ("", "Service") => reads::<core::v1::Service>,
-        ("", "ServiceAccount") => reads::<core::v1::ServiceAccount>,
-        ("apps", "DaemonSet") => reads::<apps::v1::DaemonSet>,
-        ("apps", "Deployment") => reads::<apps::v1::Deployment>,
-        ("apps", "ReplicaSet") => reads::<apps::v1::ReplicaSet>,
-        ("apps", "StatefulSet") => reads::<apps::v1::StatefulSet>,
-        ("batch", "CronJob") => reads::<batch::v1::CronJob>,
-        ("batch", "Job") => reads::<batch::v1::Job>,
-        ("storage.k8s.io", "StorageClass") => reads::<storage::v1::StorageClass>,
-        ("policy", "PodDisruptionBudget") => reads::<policy::v1::PodDisruptionBudget>,
-        _ => return None,
-    })
-}
-
-fn reads<T: DeserializeOwned>(object: &Value) -> Result<(), serde_json::Error> {
+/// Reads it as a `T`.
+pub(crate) fn reads<T: DeserializeOwned>(object: &Value) -> Result<(), serde_json::Error> {
     T::deserialize(object).map(drop)
 }
 
 /// The first place where a value has another type than its field; metadata and status are not looked at.
-pub(super) fn wrong_type(resource: &Resource, object: &Value) -> Option<FieldError> {
-    let read = reader_of(resource)?;
+pub(crate) fn wrong_type(kind: &str, read: Read, object: &Value) -> Option<FieldError> {
     let mut object = with_text_quantities(object);
     if let Some(fields) = object.as_object_mut() {
         // Both have validators of their own, or are the server's.
@@ -59,11 +35,7 @@ pub(super) fn wrong_type(resource: &Resource, object: &Value) -> Option<FieldErr
     });
     let value = at(&mut object, &path).map_or(Value::Null, |v| v.clone());
     let field = if place.is_empty() { "<root>".to_owned() } else { place };
-    Some(invalid(
-        field,
-        value,
-        &format!("cannot be read as a {}: {problem}", resource.kind),
-    ))
+    Some(invalid(field, value, &format!("cannot be read as a {kind}: {problem}")))
 }
 
 /// One step on the way to a value.
@@ -156,7 +128,8 @@ mod tests {
         let registry = Registry::builtin();
         let wrong = |api_version: &str, kind: &str, spec: Value| {
             let resource = registry.by_kind(api_version, kind).unwrap();
-            wrong_type(&resource, &json!({"metadata": {"name": 5}, "spec": spec}))
+            let read = resource.builtin.and_then(|row| row.typed).unwrap();
+            wrong_type(kind, read, &json!({"metadata": {"name": 5}, "spec": spec}))
                 .map(|e| format!("{}: {}", e.field, e.message))
         };
         let pod = wrong(

@@ -2,14 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{each, each_in, set, set_number, set_text};
-use crate::kinds::Resource;
+use crate::json::{each, each_in, set, set_number, set_status, set_text};
 
 /// File mode 0644, which Kubernetes shows in decimal.
 const DEFAULT_MODE: i64 = 0o644;
 
 /// Defaults of one volume of a pod.
-pub(super) fn default_volume(volume: &mut Map<String, Value>) {
+pub(crate) fn default_volume(volume: &mut Map<String, Value>) {
     let has_source = volume.iter().any(|(key, value)| key != "name" && !value.is_null());
     if !has_source {
         volume.insert("emptyDir".into(), json!({}));
@@ -37,16 +36,24 @@ fn downward_item(item: &mut Map<String, Value>) {
 }
 
 /// Defaults of a PersistentVolumeClaim's spec.
-pub(super) fn claim_spec(spec: &mut Map<String, Value>) {
+pub(crate) fn claim_spec(spec: &mut Map<String, Value>) {
     set_text(spec, "volumeMode", "Filesystem");
 }
 
-/// Defaults of a PersistentVolumeClaim or PersistentVolume.
-pub(super) fn default_claim(resource: &Resource, object: &mut Value) {
-    each_in(Some(object), "spec", |spec| {
+/// Defaults of a PersistentVolumeClaim.
+pub(crate) fn default_claim(claim: &mut Value) {
+    each_in(Some(claim), "spec", claim_spec);
+}
+
+/// The first status of a PersistentVolumeClaim or PersistentVolume.
+pub(crate) fn begin(object: &mut Value) {
+    set_status(object, json!({"phase": "Pending"}));
+}
+
+/// Defaults of a PersistentVolume.
+pub(crate) fn default_persistent_volume(volume: &mut Value) {
+    each_in(Some(volume), "spec", |spec| {
         claim_spec(spec);
-        if resource.kind == "PersistentVolume" {
-            set_text(spec, "persistentVolumeReclaimPolicy", "Retain");
-        }
+        set_text(spec, "persistentVolumeReclaimPolicy", "Retain");
     });
 }

@@ -3,10 +3,9 @@
 use afloat_words::quantity::Quantity;
 use serde_json::Value;
 
-use super::{list, text};
 use crate::FieldError;
 use crate::field::{child, forbidden, invalid, not_supported, required};
-use crate::kinds::Resource;
+use crate::json::{list, text};
 
 const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 const VOLUME_MODES: [&str; 2] = ["Block", "Filesystem"];
@@ -25,18 +24,6 @@ const NOT_A_SOURCE: [&str; 9] = [
     "volumeAttributesClassName",
     "volumeMode",
 ];
-
-/// Checks a claim, a volume or a class.
-pub(super) fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    match resource.kind.as_str() {
-        "PersistentVolumeClaim" => claim(object.get("spec"), "spec", &mut errors),
-        "PersistentVolume" => volume(object, &mut errors),
-        "StorageClass" => class(object, &mut errors),
-        _ => {}
-    }
-    errors
-}
 
 fn one_of(value: Option<&Value>, path: String, allowed: &[&str], errors: &mut Vec<FieldError>) {
     if let Some(value) = value.filter(|value| !value.is_null())
@@ -73,12 +60,14 @@ fn storage(quantity: Option<&Value>, path: String, errors: &mut Vec<FieldError>)
     }
 }
 
-fn claim(spec: Option<&Value>, path: &str, errors: &mut Vec<FieldError>) {
-    access_modes(spec, path, errors);
+/// Checks a PersistentVolumeClaim.
+pub(crate) fn claim(claim: &Value) -> Vec<FieldError> {
+    let (spec, path, mut errors) = (claim.get("spec"), "spec", Vec::new());
+    access_modes(spec, path, &mut errors);
     let requests = spec.and_then(|spec| spec.pointer("/resources/requests/storage"));
-    storage(requests, format!("{path}.resources[storage]"), errors);
+    storage(requests, format!("{path}.resources[storage]"), &mut errors);
     let mode = spec.and_then(|spec| spec.get("volumeMode"));
-    one_of(mode, child(path, "volumeMode"), &VOLUME_MODES, errors);
+    one_of(mode, child(path, "volumeMode"), &VOLUME_MODES, &mut errors);
     let class = text(spec.and_then(|spec| spec.get("storageClassName")));
     if !class.is_empty() {
         let problems = crate::names::dns_subdomain(class);
@@ -88,6 +77,7 @@ fn claim(spec: Option<&Value>, path: &str, errors: &mut Vec<FieldError>) {
                 .map(|p| invalid(child(path, "storageClassName"), class, p)),
         );
     }
+    errors
 }
 
 fn sources(spec: Option<&Value>) -> Vec<(&String, &Value)> {
@@ -97,15 +87,21 @@ fn sources(spec: Option<&Value>) -> Vec<(&String, &Value)> {
         .collect()
 }
 
-fn volume(volume: &Value, errors: &mut Vec<FieldError>) {
-    let spec = volume.get("spec");
-    access_modes(spec, "spec", errors);
+/// Checks a PersistentVolume.
+pub(crate) fn volume(volume: &Value) -> Vec<FieldError> {
+    let (spec, mut errors) = (volume.get("spec"), Vec::new());
+    access_modes(spec, "spec", &mut errors);
     let capacity = spec.and_then(|spec| spec.pointer("/capacity/storage"));
-    storage(capacity, "spec.capacity[storage]".to_owned(), errors);
+    storage(capacity, "spec.capacity[storage]".to_owned(), &mut errors);
     let field = |key: &str| spec.and_then(|spec| spec.get(key));
-    one_of(field("volumeMode"), "spec.volumeMode".to_owned(), &VOLUME_MODES, errors);
+    one_of(
+        field("volumeMode"),
+        "spec.volumeMode".to_owned(),
+        &VOLUME_MODES,
+        &mut errors,
+    );
     let policy = "persistentVolumeReclaimPolicy";
-    one_of(field(policy), child("spec", policy), &RECLAIM_POLICIES, errors);
+    one_of(field(policy), child("spec", policy), &RECLAIM_POLICIES, &mut errors);
     match sources(spec).as_slice() {
         [] => errors.push(required("spec", "must specify a volume type")),
         [(kind, source)] => {
@@ -123,33 +119,33 @@ fn volume(volume: &Value, errors: &mut Vec<FieldError>) {
             errors.extend(more.iter().map(extra));
         }
     }
+    errors
 }
 
-fn class(class: &Value, errors: &mut Vec<FieldError>) {
+/// Checks a StorageClass.
+pub(crate) fn class(class: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
     if text(class.get("provisioner")).is_empty() {
         errors.push(required("provisioner", ""));
     }
     let mode = "volumeBindingMode";
-    one_of(class.get(mode), mode.to_owned(), &BINDING_MODES, errors);
+    one_of(class.get(mode), mode.to_owned(), &BINDING_MODES, &mut errors);
     let policy = "reclaimPolicy";
-    one_of(class.get(policy), policy.to_owned(), &RECLAIM_POLICIES, errors);
+    one_of(class.get(policy), policy.to_owned(), &RECLAIM_POLICIES, &mut errors);
+    errors
 }
 
-/// Checks the step from one claim, volume or class to another.
-pub(super) fn validate_update(resource: &Resource, old: &Value, new: &Value) -> Vec<FieldError> {
-    match resource.kind.as_str() {
-        "PersistentVolumeClaim" => claim_update(old, new),
-        "PersistentVolume" => volume_update(old, new),
-        "StorageClass" => ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"]
-            .into_iter()
-            .filter(|key| old.get(*key) != new.get(*key))
-            .map(|key| forbidden(key, &format!("updates to {key} are forbidden.")))
-            .collect(),
-        _ => Vec::new(),
-    }
+/// Checks the step from one StorageClass to another: nearly all of it stays.
+pub(crate) fn class_update(old: &Value, new: &Value) -> Vec<FieldError> {
+    ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"]
+        .into_iter()
+        .filter(|key| old.get(*key) != new.get(*key))
+        .map(|key| forbidden(key, &format!("updates to {key} are forbidden.")))
+        .collect()
 }
 
-fn claim_update(old: &Value, new: &Value) -> Vec<FieldError> {
+/// Checks the step from one PersistentVolumeClaim to another.
+pub(crate) fn claim_update(old: &Value, new: &Value) -> Vec<FieldError> {
     let spec = |object: &Value| object.get("spec").cloned().unwrap_or_default();
     let (old, mut new) = (spec(old), spec(new));
     let mut errors = Vec::new();
@@ -176,7 +172,8 @@ fn claim_update(old: &Value, new: &Value) -> Vec<FieldError> {
     errors
 }
 
-fn volume_update(old: &Value, new: &Value) -> Vec<FieldError> {
+/// Checks the step from one PersistentVolume to another.
+pub(crate) fn volume_update(old: &Value, new: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if sources(old.get("spec")) != sources(new.get("spec")) {
         let detail = "spec.persistentvolumesource is immutable after creation";
@@ -203,7 +200,7 @@ mod tests {
 
     fn check(api_version: &str, kind: &str, object: &Value) -> Vec<String> {
         let resource = Registry::builtin().by_kind(api_version, kind).unwrap();
-        told(&validate(&resource, object))
+        told(&(resource.builtin.unwrap().validate)(object))
     }
 
     #[test]

@@ -2,31 +2,51 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{each, each_in, pod, set, set_text, text, volume};
-use crate::kinds::Resource;
+use super::{pod, volume};
+use crate::json::{each, each_in, set, set_text, text};
 
-/// Sets the defaults of a workload.
-pub(super) fn default(resource: &Resource, object: &mut Value) {
+/// Sets the defaults of a Deployment.
+pub(crate) fn default_deployment(object: &mut Value) {
+    each_in(Some(object), "spec", deployment);
+}
+
+/// Sets the defaults of a ReplicaSet.
+pub(crate) fn default_replica_set(object: &mut Value) {
+    each_in(Some(object), "spec", replicas_and_template);
+}
+
+/// Sets the defaults of a ReplicationController: its labels and its selector are those of its template.
+pub(crate) fn default_replication_controller(object: &mut Value) {
     let labels = crate::get(object, &["spec", "template", "metadata", "labels"]).cloned();
-    each_in(Some(object), "spec", |spec| match resource.kind.as_str() {
-        "Deployment" => deployment(spec),
-        "ReplicaSet" => replicas_and_template(spec),
-        "ReplicationController" => {
-            set(Some(spec), "selector", || labels.clone().unwrap_or_else(|| json!({})));
-            replicas_and_template(spec);
-        }
-        "StatefulSet" => stateful_set(spec),
-        "DaemonSet" => daemon_set(spec),
-        "Job" => job(spec),
-        "CronJob" => cron_job(spec),
-        _ => {}
+    each_in(Some(object), "spec", |spec| {
+        set(Some(spec), "selector", || labels.clone().unwrap_or_else(|| json!({})));
+        replicas_and_template(spec);
     });
-    if resource.kind == "ReplicationController"
-        && let Some(meta) = crate::metadata::of(object)
+    if let Some(meta) = crate::metadata::of(object)
         && let Some(labels) = labels
     {
         set(Some(meta), "labels", || labels);
     }
+}
+
+/// Sets the defaults of a StatefulSet.
+pub(crate) fn default_stateful_set(object: &mut Value) {
+    each_in(Some(object), "spec", stateful_set);
+}
+
+/// Sets the defaults of a DaemonSet.
+pub(crate) fn default_daemon_set(object: &mut Value) {
+    each_in(Some(object), "spec", daemon_set);
+}
+
+/// Sets the defaults of a Job.
+pub(crate) fn default_job(object: &mut Value) {
+    each_in(Some(object), "spec", job);
+}
+
+/// Sets the defaults of a CronJob.
+pub(crate) fn default_cron_job(object: &mut Value) {
+    each_in(Some(object), "spec", cron_job);
 }
 
 fn replicas_and_template(spec: &mut Map<String, Value>) {
@@ -114,13 +134,13 @@ fn job(spec: &mut Map<String, Value>) {
 }
 
 /// The labels that tell a Job's pods from all others; each is there under its old name, too.
-pub(super) const JOB_UID_LABELS: [&str; 2] = ["batch.kubernetes.io/controller-uid", "controller-uid"];
+pub(crate) const JOB_UID_LABELS: [&str; 2] = ["batch.kubernetes.io/controller-uid", "controller-uid"];
 /// The labels that tell a Job's name.
-pub(super) const JOB_NAME_LABELS: [&str; 2] = ["batch.kubernetes.io/job-name", "job-name"];
+pub(crate) const JOB_NAME_LABELS: [&str; 2] = ["batch.kubernetes.io/job-name", "job-name"];
 
 /// Gives a new Job the labels of its pods and the selector that finds them, unless its author wants to choose them. What
 /// the author has set stays, for validation to judge.
-pub(super) fn generate_selector(job: &mut Value) {
+pub(crate) fn generate_selector(job: &mut Value) {
     let of_meta = |key: &str| crate::get(job, &["metadata", key]).cloned().unwrap_or(Value::Null);
     let (name, uid) = (of_meta("name"), of_meta("uid"));
     let Some(spec) = job.get_mut("spec").and_then(Value::as_object_mut) else {

@@ -2,49 +2,79 @@
 
 use serde_json::{Value, json};
 
+use super::pod::checks;
 use super::workload::{JOB_NAME_LABELS, JOB_UID_LABELS};
-use super::{list, pod_checks, text};
 use crate::FieldError;
 use crate::field::{child, forbidden, invalid, not_supported, required};
-use crate::kinds::Resource;
+use crate::json::{list, text};
 use crate::metadata::validate_labels;
 use crate::selector::LabelSelector;
 
-/// Checks a workload, or a PodTemplate.
-pub(super) fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
+fn spec_of(object: &Value) -> &Value {
+    object.get("spec").unwrap_or(&Value::Null)
+}
+
+/// Checks a Deployment.
+pub(crate) fn deployment(object: &Value) -> Vec<FieldError> {
+    let (spec, mut errors) = (spec_of(object), Vec::new());
+    counted(spec, &mut errors);
+    selected(spec, "deployment", &mut errors);
+    deployment_strategy(spec, &mut errors);
+    errors
+}
+
+/// Checks a ReplicaSet.
+pub(crate) fn replica_set(object: &Value) -> Vec<FieldError> {
+    let (spec, mut errors) = (spec_of(object), Vec::new());
+    counted(spec, &mut errors);
+    selected(spec, "deployment", &mut errors);
+    errors
+}
+
+/// Checks a StatefulSet.
+pub(crate) fn stateful_set(object: &Value) -> Vec<FieldError> {
+    let (spec, mut errors) = (spec_of(object), Vec::new());
+    counted(spec, &mut errors);
+    selected(spec, "statefulset", &mut errors);
+    stateful_set_strategy(spec, &mut errors);
+    errors
+}
+
+/// Checks a DaemonSet.
+pub(crate) fn daemon_set(object: &Value) -> Vec<FieldError> {
+    let (spec, mut errors) = (spec_of(object), Vec::new());
+    selected(spec, "daemonset", &mut errors);
+    daemon_set_strategy(spec, &mut errors);
+    errors
+}
+
+/// Checks a ReplicationController.
+pub(crate) fn replication_controller(object: &Value) -> Vec<FieldError> {
+    let (spec, mut errors) = (spec_of(object), Vec::new());
+    counted(spec, &mut errors);
+    template(spec, "spec.template", &["Always"], &mut errors);
+    errors
+}
+
+/// Checks a Job.
+pub(crate) fn job(object: &Value) -> Vec<FieldError> {
+    let (spec, mut errors) = (spec_of(object), Vec::new());
+    job_spec(spec, "spec", &mut errors);
+    job_selector(object, spec, &mut errors);
+    errors
+}
+
+/// Checks a CronJob.
+pub(crate) fn cron_job(object: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let spec = object.get("spec").unwrap_or(&Value::Null);
-    match resource.kind.as_str() {
-        "Deployment" => {
-            counted(spec, &mut errors);
-            selected(spec, "deployment", &mut errors);
-            deployment_strategy(spec, &mut errors);
-        }
-        "ReplicaSet" => {
-            counted(spec, &mut errors);
-            selected(spec, "deployment", &mut errors);
-        }
-        "StatefulSet" => {
-            counted(spec, &mut errors);
-            selected(spec, "statefulset", &mut errors);
-            stateful_set(spec, &mut errors);
-        }
-        "DaemonSet" => {
-            selected(spec, "daemonset", &mut errors);
-            daemon_set(spec, &mut errors);
-        }
-        "ReplicationController" => {
-            counted(spec, &mut errors);
-            template(spec, "spec.template", &["Always"], &mut errors);
-        }
-        "Job" => {
-            job(spec, "spec", &mut errors);
-            job_selector(object, spec, &mut errors);
-        }
-        "CronJob" => cron_job(spec, &mut errors),
-        "PodTemplate" => pod_checks::spec(crate::get(object, &["template", "spec"]), "template.spec", &mut errors),
-        _ => {}
-    }
+    cron_job_spec(spec_of(object), &mut errors);
+    errors
+}
+
+/// Checks a PodTemplate.
+pub(crate) fn pod_template(object: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    checks::spec(crate::get(object, &["template", "spec"]), "template.spec", &mut errors);
     errors
 }
 
@@ -182,7 +212,7 @@ fn template(spec: &Value, path: &str, restart: &[&str], errors: &mut Vec<FieldEr
     let claimed = with_claims(template.get("spec"), list(Some(spec), "volumeClaimTemplates"));
     let pod = claimed.as_ref().or(template.get("spec"));
     let path = child(path, "spec");
-    pod_checks::spec(pod, &path, errors);
+    checks::spec(pod, &path, errors);
     let policy = text(pod.and_then(|p| p.get("restartPolicy")));
     if ["Always", "OnFailure", "Never"].contains(&policy) && !restart.contains(&policy) {
         errors.push(not_supported(child(&path, "restartPolicy"), policy, restart));
@@ -226,7 +256,7 @@ fn deployment_strategy(spec: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn daemon_set(spec: &Value, errors: &mut Vec<FieldError>) {
+fn daemon_set_strategy(spec: &Value, errors: &mut Vec<FieldError>) {
     at_least_zero(spec, "minReadySeconds", "spec", errors);
     at_least_zero(spec, "revisionHistoryLimit", "spec", errors);
     let strategy = spec.get("updateStrategy");
@@ -292,7 +322,7 @@ fn percentage(text: &str) -> Option<u64> {
         .flatten()
 }
 
-fn stateful_set(spec: &Value, errors: &mut Vec<FieldError>) {
+fn stateful_set_strategy(spec: &Value, errors: &mut Vec<FieldError>) {
     let policy = text(spec.get("podManagementPolicy"));
     if !["OrderedReady", "Parallel"].contains(&policy) {
         let detail = "must be 'OrderedReady' or 'Parallel'";
@@ -314,7 +344,7 @@ fn stateful_set(spec: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn job(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn job_spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
     for key in [
         "parallelism",
         "completions",
@@ -376,7 +406,7 @@ fn job_selector(object: &Value, spec: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn cron_job(spec: &Value, errors: &mut Vec<FieldError>) {
+fn cron_job_spec(spec: &Value, errors: &mut Vec<FieldError>) {
     let schedule = text(spec.get("schedule"));
     let fields = schedule
         .split_whitespace()
@@ -394,7 +424,7 @@ fn cron_job(spec: &Value, errors: &mut Vec<FieldError>) {
         errors.push(not_supported("spec.concurrencyPolicy", policy, &policies));
     }
     let template = crate::get(spec, &["jobTemplate", "spec"]).unwrap_or(&Value::Null);
-    job(template, "spec.jobTemplate.spec", errors);
+    job_spec(template, "spec.jobTemplate.spec", errors);
 }
 
 /// Fields of a StatefulSet's spec that may change.
@@ -408,45 +438,60 @@ const STATEFUL_SET_MUTABLE: &[&str] = &[
     "minReadySeconds",
 ];
 
-/// Checks the step from one workload to the next: the selector stays, and some kinds keep more.
-pub(super) fn validate_update(resource: &Resource, old: &Value, new: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let field = |object: &Value, key: &str| crate::get(object, &["spec", key]).cloned().unwrap_or(Value::Null);
-    let mut fixed = |keys: &[&str]| {
-        for key in keys.iter().filter(|key| field(old, key) != field(new, key)) {
-            errors.push(invalid(child("spec", key), field(new, key), "field is immutable"));
-        }
+fn field(object: &Value, key: &str) -> Value {
+    crate::get(object, &["spec", key]).cloned().unwrap_or(Value::Null)
+}
+
+/// Fields of the spec that stay.
+fn fixed(old: &Value, new: &Value, keys: &[&str]) -> Vec<FieldError> {
+    let changed = keys.iter().filter(|key| field(old, key) != field(new, key));
+    changed
+        .map(|key| invalid(child("spec", key), field(new, key), "field is immutable"))
+        .collect()
+}
+
+/// Checks the step from one Deployment, ReplicaSet or DaemonSet to the next: the selector stays.
+pub(crate) fn fixed_selector(old: &Value, new: &Value) -> Vec<FieldError> {
+    fixed(old, new, &["selector"])
+}
+
+/// Checks the step from one Job to the next: once it has started its template stays as well.
+pub(crate) fn job_update(old: &Value, new: &Value) -> Vec<FieldError> {
+    let indexed = text(new.pointer("/spec/completionMode")) == "Indexed";
+    let keys: &[&str] = if indexed {
+        &["selector", "completionMode"]
+    } else {
+        &["selector", "completions", "completionMode"]
     };
-    match resource.kind.as_str() {
-        "Deployment" | "ReplicaSet" | "DaemonSet" => fixed(&["selector"]),
-        "Job" => {
-            let indexed = text(new.pointer("/spec/completionMode")) == "Indexed";
-            fixed(if indexed {
-                &["selector", "completionMode"]
-            } else {
-                &["selector", "completions", "completionMode"]
-            });
-            let started = field(old, "suspend") != json!(true);
-            if started && field(old, "template") != field(new, "template") {
-                errors.push(invalid("spec.template", field(new, "template"), "field is immutable"));
-            }
-        }
-        "StatefulSet" => {
-            let strip = |object: &Value| {
-                let mut spec = object.get("spec").cloned().unwrap_or(Value::Null);
-                if let Some(spec) = spec.as_object_mut() {
-                    spec.retain(|key, _| !STATEFUL_SET_MUTABLE.contains(&key.as_str()));
-                }
-                spec
-            };
-            if strip(old) != strip(new) {
-                errors.push(forbidden("spec", "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"));
-            }
-        }
-        "ControllerRevision" if old.get("data") != new.get("data") => {
-            errors.push(invalid("data", Value::Null, "field is immutable"));
-        }
-        _ => {}
+    let mut errors = fixed(old, new, keys);
+    if field(old, "suspend") != json!(true) {
+        errors.extend(fixed(old, new, &["template"]));
     }
     errors
+}
+
+/// Checks the step from one StatefulSet to the next: most of it stays.
+pub(crate) fn stateful_set_update(old: &Value, new: &Value) -> Vec<FieldError> {
+    let strip = |object: &Value| {
+        let mut spec = object.get("spec").cloned().unwrap_or(Value::Null);
+        if let Some(spec) = spec.as_object_mut() {
+            spec.retain(|key, _| !STATEFUL_SET_MUTABLE.contains(&key.as_str()));
+        }
+        spec
+    };
+    if strip(old) == strip(new) {
+        return Vec::new();
+    }
+    vec![forbidden(
+        "spec",
+        "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden",
+    )]
+}
+
+/// The data of a ControllerRevision stay.
+pub(crate) fn revision_update(old: &Value, new: &Value) -> Vec<FieldError> {
+    if old.get("data") == new.get("data") {
+        return Vec::new();
+    }
+    vec![invalid("data", Value::Null, "field is immutable")]
 }

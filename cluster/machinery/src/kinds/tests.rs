@@ -59,13 +59,13 @@ fn built_in_rows_are_well_formed_and_unique() {
     let rows: Vec<_> = registry.all().collect();
     assert_eq!(
         rows.len(),
-        builtin::rows().count(),
+        rows::all().count(),
         "two rows share group, version and plural"
     );
     for r in rows {
         assert_eq!(r.plural, r.plural.to_lowercase());
         assert_eq!(r.list_kind, format!("{}List", r.kind));
-        assert!(!(r.virtual_only && r.status));
+        assert!(r.is_stored() || !r.status);
     }
     let pods = registry.resolve("", "v1", "pods").unwrap();
     assert_eq!(
@@ -106,4 +106,52 @@ fn a_crd_adds_its_served_versions_and_leaves_again() {
     registry.remove_crd("apps.kruise.io", "clonesets");
     registry.remove_crd("", "pods");
     assert_eq!(registry.all().count(), before);
+}
+
+#[test]
+fn rows_are_complete() {
+    for row in rows::all() {
+        let name = row.kind;
+        assert!(
+            name.starts_with(char::is_uppercase) && !row.version.is_empty(),
+            "{name}"
+        );
+        // Nothing of an object may be taken for granted.
+        for object in [
+            json!({}),
+            json!({"metadata": {}, "spec": null, "status": []}),
+            json!({"spec": {"ports": 5}}),
+        ] {
+            let mut new = object.clone();
+            (row.default)(&mut new);
+            (row.begin)(&mut new);
+            (row.keep)(&object, &mut new);
+            let _ = (
+                (row.validate)(&new),
+                (row.validate_create)(&new),
+                (row.validate_update)(&object, &new),
+            );
+            let _ = (row.warnings)(&new);
+            if let Some(table) = row.table {
+                let own = table
+                    .columns
+                    .iter()
+                    .any(|column| column.name == "Age" || column.kind == "date");
+                assert!(own || row.kind == "Event", "{name} has no age");
+                assert_eq!(
+                    (table.cells)(&new, "2026-01-01T00:00:00Z").len(),
+                    table.columns.len(),
+                    "{name}"
+                );
+            }
+        }
+        let answered = matches!(row.serving, Serving::Stored) || row.table.is_none();
+        assert!(answered, "{name}: nothing is stored that could be shown");
+        let protects = row.protection.is_none_or(|finalizer| finalizer.contains('/'));
+        assert!(protects, "{name}: a finalizer is a qualified name");
+        assert!(
+            !row.scale || row.status != Status::None,
+            "{name}: replicas are in its status"
+        );
+    }
 }

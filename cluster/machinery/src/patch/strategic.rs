@@ -3,9 +3,9 @@
 
 use serde_json::{Map, Value};
 
-use super::PatchError;
-use super::keys::{ListStrategy, list_strategy};
-use crate::kinds::Resource;
+use super::error::PatchError;
+use super::keys::list_strategy;
+use crate::resource::{Kind, ListStrategy};
 
 const PATCH: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
@@ -14,21 +14,18 @@ const SET_ORDER: &str = "$setElementOrder/";
 
 type Object = Map<String, Value>;
 
-pub(super) fn apply(resource: &Resource, current: &Value, patch: &Value) -> Result<Value, PatchError> {
+pub(super) fn apply(kind: &Kind, current: &Value, patch: &Value) -> Result<Value, PatchError> {
     let (Value::Object(current), Value::Object(patch)) = (current, patch) else {
         return Err(malformed("strategic merge patch must be an object"));
     };
-    Merge {
-        kind: &resource.kind,
-        path: Vec::new(),
-    }
-    .objects(current.clone(), patch.clone())
-    .map(Value::Object)
+    Merge { kind, path: Vec::new() }
+        .objects(current.clone(), patch.clone())
+        .map(Value::Object)
 }
 
 /// Where the merge is; Kubernetes derives the same from the Go type.
 struct Merge<'a> {
-    kind: &'a str,
+    kind: &'a Kind,
     path: Vec<String>,
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{flag, is_resource, values_schema};
+use super::node::{flag, is_resource, values_schema};
 
 /// Sets what is missing in `value` and has a default.
 pub(super) fn object(value: &mut Value, schema: &Value, root: bool) {

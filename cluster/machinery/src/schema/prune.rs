@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{flag, is_resource, property};
+use super::node::{flag, is_resource, property};
 use crate::field::{child, index};
 
 /// Drops unknown fields of `value` and notes their paths in `dropped`.

@@ -9,7 +9,6 @@ use serde_json::Value;
 
 use crate::FieldError;
 use crate::field::error;
-use crate::kinds::Resource;
 
 /// The compiled parts of one schema.
 #[derive(Clone, Debug)]
@@ -41,14 +40,9 @@ impl Rules {
     }
 
     /// Evaluates the CEL rules.
-    pub(super) fn check(&self, resource: &Resource, old: Option<&Value>, object: &Value) -> Vec<FieldError> {
+    pub(super) fn check(&self, root: &RootContext, old: Option<&Value>, object: &Value) -> Vec<FieldError> {
         let Some(cel) = &self.0.cel else { return Vec::new() };
-        let root = RootContext {
-            api_version: resource.api_version(),
-            api_group: resource.group.clone(),
-            kind: resource.kind.clone(),
-        };
-        match Validator::new().validate_compiled_with_context(cel, object, old, Some(&root)) {
+        match Validator::new().validate_compiled_with_context(cel, object, old, Some(root)) {
             Ok(()) => Vec::new(),
             Err(errors) => errors.into_vec().into_iter().map(|e| failure(object, e)).collect(),
         }

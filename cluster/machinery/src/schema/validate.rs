@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value};
 
+use super::format;
+use super::node::{flag, is_resource, property};
 use super::rules::{Rules, type_name};
-use super::{flag, format, is_resource, property};
 use crate::FieldError;
 use crate::field::{
     child, duplicate, error, index, invalid, not_supported, required, too_long, too_many, type_invalid,

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 /// Age of an object; `<unknown>` without a time of creation.
-pub(super) fn since_creation(object: &Value, now: &str) -> String {
+pub(crate) fn since_creation(object: &Value, now: &str) -> String {
     match crate::get(object, &["metadata", "creationTimestamp"]).and_then(Value::as_str) {
         Some(then) => between(then, now),
         None => "<unknown>".to_owned(),
@@ -12,7 +12,7 @@ pub(super) fn since_creation(object: &Value, now: &str) -> String {
 }
 
 /// Time from one RFC 3339 time to another.
-pub(super) fn between(then: &str, now: &str) -> String {
+pub(crate) fn between(then: &str, now: &str) -> String {
     match (then.parse::<Timestamp>(), now.parse::<Timestamp>()) {
         (Ok(then), Ok(now)) => human(now.as_second() - then.as_second()),
         _ => "<unknown>".to_owned(),
@@ -20,7 +20,7 @@ pub(super) fn between(then: &str, now: &str) -> String {
 }
 
 /// Seconds in at most two units: `5s`, `2m10s`, `3h5m`, `4d2h`, `2y`.
-pub(super) fn human(seconds: i64) -> String {
+pub(crate) fn human(seconds: i64) -> String {
     let two = |large: i64, large_unit: char, small: i64, small_unit: char| {
         if small == 0 {
             format!("{large}{large_unit}")

@@ -2,135 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::Layout;
 use super::age::{between, since_creation};
-use super::read::{first_few, joined, list, number, or_none, selector, text};
+use super::read::{first_few, joined, list, number, or_none, selector};
+use crate::json::text;
 
-pub(super) const LAYOUTS: &[Layout] = &[
-    Layout {
-        group: "",
-        kind: "Service",
-        columns: &[
-            ("Type", "", 0),
-            ("Cluster-IP", "", 0),
-            ("External-IP", "", 0),
-            ("Port(s)", "", 0),
-            ("Age", "", 0),
-            ("Selector", "", 1),
-        ],
-        cells: service,
-    },
-    Layout {
-        group: "",
-        kind: "Endpoints",
-        columns: &[("Endpoints", "", 0), ("Age", "", 0)],
-        cells: endpoints,
-    },
-    Layout {
-        group: "discovery.k8s.io",
-        kind: "EndpointSlice",
-        columns: &[
-            ("AddressType", "", 0),
-            ("Ports", "", 0),
-            ("Endpoints", "", 0),
-            ("Age", "", 0),
-        ],
-        cells: endpoint_slice,
-    },
-    Layout {
-        group: "",
-        kind: "Namespace",
-        columns: &[("Status", "", 0), ("Age", "", 0)],
-        cells: namespace,
-    },
-    Layout {
-        group: "",
-        kind: "Event",
-        columns: &[
-            ("Last Seen", "", 0),
-            ("Type", "", 0),
-            ("Reason", "", 0),
-            ("Object", "", 0),
-            ("Subobject", "", 1),
-            ("Source", "", 1),
-            ("Message", "", 0),
-            ("First Seen", "", 1),
-            ("Count", "", 1),
-            ("Name", "", 1),
-        ],
-        cells: event,
-    },
-    Layout {
-        group: "",
-        kind: "ConfigMap",
-        columns: &[("Data", "", 0), ("Age", "", 0)],
-        cells: config_map,
-    },
-    Layout {
-        group: "",
-        kind: "Secret",
-        columns: &[("Type", "", 0), ("Data", "integer", 0), ("Age", "", 0)],
-        cells: secret,
-    },
-    Layout {
-        group: "",
-        kind: "ServiceAccount",
-        columns: &[("Secrets", "integer", 0), ("Age", "", 0)],
-        cells: |object, now| {
-            vec![
-                list(object.get("secrets")).len().into(),
-                since_creation(object, now).into(),
-            ]
-        },
-    },
-    Layout {
-        group: "coordination.k8s.io",
-        kind: "Lease",
-        columns: &[("Holder", "", 0), ("Age", "", 0)],
-        cells: |object, now| {
-            vec![
-                text(object.pointer("/spec/holderIdentity")).into(),
-                since_creation(object, now).into(),
-            ]
-        },
-    },
-    Layout {
-        group: "policy",
-        kind: "PodDisruptionBudget",
-        columns: &[
-            ("Min Available", "", 0),
-            ("Max Unavailable", "", 0),
-            ("Allowed Disruptions", "integer", 0),
-            ("Age", "", 0),
-        ],
-        cells: budget,
-    },
-    Layout {
-        group: "apiextensions.k8s.io",
-        kind: "CustomResourceDefinition",
-        columns: &[("Created At", "date", 0)],
-        cells: |object, _| vec![text(object.pointer("/metadata/creationTimestamp")).into()],
-    },
-    Layout {
-        group: "scheduling.k8s.io",
-        kind: "PriorityClass",
-        columns: &[
-            ("Value", "integer", 0),
-            ("Global-Default", "boolean", 0),
-            ("Age", "", 0),
-        ],
-        cells: |object, now| {
-            let default = object.get("globalDefault") == Some(&json!(true));
-            vec![
-                number(object, &["value"]).into(),
-                default.into(),
-                since_creation(object, now).into(),
-            ]
-        },
-    },
-];
-
-fn service(service: &Value, now: &str) -> Vec<Value> {
+pub(crate) fn service(service: &Value, now: &str) -> Vec<Value> {
     let kind = text(service.pointer("/spec/type"));
     let ingress = list(service.pointer("/status/loadBalancer/ingress"));
     let external = match kind {
@@ -163,7 +39,7 @@ fn service(service: &Value, now: &str) -> Vec<Value> {
     ]
 }
 
-fn endpoints(endpoints: &Value, now: &str) -> Vec<Value> {
+pub(crate) fn endpoints(endpoints: &Value, now: &str) -> Vec<Value> {
     let mut places = Vec::new();
     for subset in list(endpoints.get("subsets")) {
         for address in list(subset.get("addresses")) {
@@ -178,7 +54,7 @@ fn endpoints(endpoints: &Value, now: &str) -> Vec<Value> {
     vec![first_few(&places, 3).into(), since_creation(endpoints, now).into()]
 }
 
-fn endpoint_slice(slice: &Value, now: &str) -> Vec<Value> {
+pub(crate) fn endpoint_slice(slice: &Value, now: &str) -> Vec<Value> {
     let ports: Vec<String> = list(slice.get("ports"))
         .iter()
         .map(|p| {
@@ -200,14 +76,14 @@ fn endpoint_slice(slice: &Value, now: &str) -> Vec<Value> {
     ]
 }
 
-fn namespace(namespace: &Value, now: &str) -> Vec<Value> {
+pub(crate) fn namespace(namespace: &Value, now: &str) -> Vec<Value> {
     vec![
         text(namespace.pointer("/status/phase")).into(),
         since_creation(namespace, now).into(),
     ]
 }
 
-fn event(event: &Value, now: &str) -> Vec<Value> {
+pub(crate) fn event(event: &Value, now: &str) -> Vec<Value> {
     let time = |key: &str| text(event.get(key));
     let event_time = time("eventTime");
     let first = if time("firstTimestamp").is_empty() {
@@ -256,12 +132,12 @@ fn size(value: Option<&Value>) -> usize {
     value.and_then(Value::as_object).map_or(0, serde_json::Map::len)
 }
 
-fn config_map(map: &Value, now: &str) -> Vec<Value> {
+pub(crate) fn config_map(map: &Value, now: &str) -> Vec<Value> {
     let data = size(map.get("data")) + size(map.get("binaryData"));
     vec![data.to_string().into(), since_creation(map, now).into()]
 }
 
-fn secret(secret: &Value, now: &str) -> Vec<Value> {
+pub(crate) fn secret(secret: &Value, now: &str) -> Vec<Value> {
     vec![
         text(secret.get("type")).into(),
         size(secret.get("data")).into(),
@@ -269,7 +145,7 @@ fn secret(secret: &Value, now: &str) -> Vec<Value> {
     ]
 }
 
-fn budget(budget: &Value, now: &str) -> Vec<Value> {
+pub(crate) fn budget(budget: &Value, now: &str) -> Vec<Value> {
     let amount = |key: &str| match budget.pointer(&format!("/spec/{key}")) {
         None | Some(Value::Null) => "N/A".to_owned(),
         Some(Value::String(text)) => text.clone(),
@@ -280,5 +156,32 @@ fn budget(budget: &Value, now: &str) -> Vec<Value> {
         amount("maxUnavailable").into(),
         number(budget, &["status", "disruptionsAllowed"]).into(),
         since_creation(budget, now).into(),
+    ]
+}
+
+pub(crate) fn service_account(object: &Value, now: &str) -> Vec<Value> {
+    vec![
+        list(object.get("secrets")).len().into(),
+        since_creation(object, now).into(),
+    ]
+}
+
+pub(crate) fn lease(object: &Value, now: &str) -> Vec<Value> {
+    vec![
+        text(object.pointer("/spec/holderIdentity")).into(),
+        since_creation(object, now).into(),
+    ]
+}
+
+pub(crate) fn definition(object: &Value, _: &str) -> Vec<Value> {
+    vec![text(object.pointer("/metadata/creationTimestamp")).into()]
+}
+
+pub(crate) fn priority_class(object: &Value, now: &str) -> Vec<Value> {
+    let default = object.get("globalDefault") == Some(&json!(true));
+    vec![
+        number(object, &["value"]).into(),
+        default.into(),
+        since_creation(object, now).into(),
     ]
 }

@@ -2,28 +2,11 @@
 
 use serde_json::Value;
 
-use super::Layout;
 use super::age::since_creation;
-use super::read::{list, text, truthy};
+use super::read::{list, truthy};
+use crate::json::text;
 
-pub(super) const LAYOUTS: &[Layout] = &[Layout {
-    group: "",
-    kind: "Node",
-    columns: &[
-        ("Status", "", 0),
-        ("Roles", "", 0),
-        ("Age", "", 0),
-        ("Version", "", 0),
-        ("Internal-IP", "", 1),
-        ("External-IP", "", 1),
-        ("OS-Image", "", 1),
-        ("Kernel-Version", "", 1),
-        ("Container-Runtime", "", 1),
-    ],
-    cells,
-}];
-
-fn cells(node: &Value, now: &str) -> Vec<Value> {
+pub(crate) fn cells(node: &Value, now: &str) -> Vec<Value> {
     let or = |value: &str, other: &str| {
         if value.is_empty() {
             other.to_owned()

@@ -2,27 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::Layout;
 use super::age::{between, since_creation};
-use super::read::{or_none, text, truthy};
+use super::read::{or_none, truthy};
+use crate::json::{list, text};
 
-pub(super) const LAYOUTS: &[Layout] = &[Layout {
-    group: "",
-    kind: "Pod",
-    columns: &[
-        ("Ready", "", 0),
-        ("Status", "", 0),
-        ("Restarts", "", 0),
-        ("Age", "", 0),
-        ("IP", "", 1),
-        ("Node", "", 1),
-        ("Nominated Node", "", 1),
-        ("Readiness Gates", "", 1),
-    ],
-    cells,
-}];
-
-fn cells(pod: &Value, now: &str) -> Vec<Value> {
+pub(crate) fn cells(pod: &Value, now: &str) -> Vec<Value> {
     let spec = pod.get("spec");
     let statuses = list(pod.get("status"), "containerStatuses");
     let ready = statuses
@@ -192,10 +176,6 @@ fn gates(pod: &Value) -> String {
 
 fn is_sidecar(container: &Value) -> bool {
     container.get("restartPolicy") == Some(&json!("Always"))
-}
-
-fn list<'a>(parent: Option<&'a Value>, key: &str) -> &'a [Value] {
-    super::read::list(parent.and_then(|p| p.get(key)))
 }
 
 fn number(value: Option<&Value>) -> i64 {

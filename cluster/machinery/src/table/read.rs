@@ -2,33 +2,30 @@
 
 use serde_json::Value;
 
+use crate::json::text;
+
 /// A list, empty where there is none.
-pub(super) fn list(value: Option<&Value>) -> &[Value] {
+pub(crate) fn list(value: Option<&Value>) -> &[Value] {
     value.and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-/// A string, empty where there is none.
-pub(super) fn text(value: Option<&Value>) -> &str {
-    value.and_then(Value::as_str).unwrap_or_default()
-}
-
 /// A number, 0 where there is none.
-pub(super) fn number(object: &Value, path: &[&str]) -> i64 {
+pub(crate) fn number(object: &Value, path: &[&str]) -> i64 {
     crate::get(object, path).and_then(Value::as_i64).unwrap_or_default()
 }
 
 /// Whether it is `true`.
-pub(super) fn truthy(value: Option<&Value>) -> bool {
+pub(crate) fn truthy(value: Option<&Value>) -> bool {
     value == Some(&Value::Bool(true))
 }
 
 /// A string, `<none>` where there is none.
-pub(super) fn or_none(value: Option<&Value>) -> String {
+pub(crate) fn or_none(value: Option<&Value>) -> String {
     joined(value.and_then(Value::as_str).into_iter())
 }
 
 /// Texts with commas between them, `<none>` if there is nothing.
-pub(super) fn joined<S: AsRef<str>>(texts: impl Iterator<Item = S>) -> String {
+pub(crate) fn joined<S: AsRef<str>>(texts: impl Iterator<Item = S>) -> String {
     let texts: Vec<String> = texts.map(|t| t.as_ref().to_owned()).filter(|t| !t.is_empty()).collect();
     if texts.is_empty() {
         "<none>".to_owned()
@@ -38,7 +35,7 @@ pub(super) fn joined<S: AsRef<str>>(texts: impl Iterator<Item = S>) -> String {
 }
 
 /// The first few texts, and how many there are besides.
-pub(super) fn first_few(texts: &[String], shown: usize) -> String {
+pub(crate) fn first_few(texts: &[String], shown: usize) -> String {
     match texts {
         [] => "<none>".to_owned(),
         all if all.len() > shown => format!("{} + {} more...", all[..shown].join(","), all.len() - shown),
@@ -47,12 +44,12 @@ pub(super) fn first_few(texts: &[String], shown: usize) -> String {
 }
 
 /// Names of the containers of a PodSpec.
-pub(super) fn containers(spec: Option<&Value>) -> String {
+pub(crate) fn containers(spec: Option<&Value>) -> String {
     named(spec, "name")
 }
 
 /// Images of the containers of a PodSpec.
-pub(super) fn images(spec: Option<&Value>) -> String {
+pub(crate) fn images(spec: Option<&Value>) -> String {
     named(spec, "image")
 }
 
@@ -66,7 +63,7 @@ fn named(spec: Option<&Value>, key: &str) -> String {
 }
 
 /// A selector as text, `<none>` if it is empty.
-pub(super) fn selector(selector: Option<&Value>) -> String {
+pub(crate) fn selector(selector: Option<&Value>) -> String {
     let text = selector.map(crate::selector::label_selector_text).unwrap_or_default();
     if text.is_empty() { "<none>".to_owned() } else { text }
 }

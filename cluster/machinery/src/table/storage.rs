@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::Layout;
 use super::age::since_creation;
-use super::read::{list, text};
+use super::read::list;
+use crate::json::text;
 
 /// `RWO,ROX`, as kubectl shortens access modes.
 fn access_modes(modes: Option<&Value>) -> String {
@@ -23,54 +23,6 @@ fn access_modes(modes: Option<&Value>) -> String {
         .join(",")
 }
 
-pub(super) const LAYOUTS: &[Layout] = &[
-    Layout {
-        group: "",
-        kind: "PersistentVolumeClaim",
-        columns: &[
-            ("Status", "", 0),
-            ("Volume", "", 0),
-            ("Capacity", "", 0),
-            ("Access Modes", "", 0),
-            ("StorageClass", "", 0),
-            ("VolumeAttributesClass", "", 0),
-            ("Age", "", 0),
-            ("VolumeMode", "", 1),
-        ],
-        cells: claim,
-    },
-    Layout {
-        group: "",
-        kind: "PersistentVolume",
-        columns: &[
-            ("Capacity", "", 0),
-            ("Access Modes", "", 0),
-            ("Reclaim Policy", "", 0),
-            ("Status", "", 0),
-            ("Claim", "", 0),
-            ("StorageClass", "", 0),
-            ("VolumeAttributesClass", "", 0),
-            ("Reason", "", 0),
-            ("Age", "", 0),
-            ("VolumeMode", "", 1),
-        ],
-        cells: volume,
-    },
-    Layout {
-        group: "storage.k8s.io",
-        kind: "StorageClass",
-        columns: &[
-            ("Name", "", 0),
-            ("Provisioner", "", 0),
-            ("ReclaimPolicy", "", 0),
-            ("VolumeBindingMode", "", 0),
-            ("AllowVolumeExpansion", "", 0),
-            ("Age", "", 0),
-        ],
-        cells: class,
-    },
-];
-
 /// `metadata.deletionTimestamp` comes before the phase.
 fn phase(object: &Value) -> Value {
     let leaving = object.pointer("/metadata/deletionTimestamp").is_some();
@@ -84,7 +36,7 @@ fn attributes_class(object: &Value) -> Value {
     if name.is_empty() { "<unset>" } else { name }.into()
 }
 
-fn claim(claim: &Value, now: &str) -> Vec<Value> {
+pub(crate) fn claim(claim: &Value, now: &str) -> Vec<Value> {
     let volume = text(claim.pointer("/spec/volumeName"));
     let bound = |cell: String| Value::from(if volume.is_empty() { String::new() } else { cell });
     vec![
@@ -99,7 +51,7 @@ fn claim(claim: &Value, now: &str) -> Vec<Value> {
     ]
 }
 
-fn volume(volume: &Value, now: &str) -> Vec<Value> {
+pub(crate) fn volume(volume: &Value, now: &str) -> Vec<Value> {
     let claim = volume.pointer("/spec/claimRef").map_or_else(String::new, |claim| {
         format!("{}/{}", text(claim.get("namespace")), text(claim.get("name")))
     });
@@ -117,7 +69,7 @@ fn volume(volume: &Value, now: &str) -> Vec<Value> {
     ]
 }
 
-fn class(class: &Value, now: &str) -> Vec<Value> {
+pub(crate) fn class(class: &Value, now: &str) -> Vec<Value> {
     let mut name = text(class.pointer("/metadata/name")).to_owned();
     let default = class.pointer("/metadata/annotations/storageclass.kubernetes.io~1is-default-class");
     if text(default) == "true" {

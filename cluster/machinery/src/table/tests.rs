@@ -25,6 +25,7 @@ fn pod(spec: &Value, status: &Value) -> Vec<String> {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one table of cases")]
 fn the_status_of_a_pod_is_one_word() {
     let one = json!({"containers": [{"name": "a"}]});
     let with_init = json!({"containers": [{"name": "a"}], "initContainers": [{"name": "i"}, {"name": "j"}]});

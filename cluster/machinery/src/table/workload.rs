@@ -2,115 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::Layout;
 use super::age::{between, since_creation};
-use super::read::{containers, images, list, number, selector, text, truthy};
-
-const WIDE: [(&str, &str, u8); 3] = [("Containers", "", 1), ("Images", "", 1), ("Selector", "", 1)];
-
-pub(super) const LAYOUTS: &[Layout] = &[
-    Layout {
-        group: "apps",
-        kind: "Deployment",
-        columns: &[
-            ("Ready", "", 0),
-            ("Up-to-date", "", 0),
-            ("Available", "", 0),
-            ("Age", "", 0),
-            WIDE[0],
-            WIDE[1],
-            WIDE[2],
-        ],
-        cells: deployment,
-    },
-    Layout {
-        group: "apps",
-        kind: "ReplicaSet",
-        columns: &[
-            ("Desired", "integer", 0),
-            ("Current", "integer", 0),
-            ("Ready", "integer", 0),
-            ("Age", "", 0),
-            WIDE[0],
-            WIDE[1],
-            WIDE[2],
-        ],
-        cells: replica_set,
-    },
-    Layout {
-        group: "",
-        kind: "ReplicationController",
-        columns: &[
-            ("Desired", "integer", 0),
-            ("Current", "integer", 0),
-            ("Ready", "integer", 0),
-            ("Age", "", 0),
-            WIDE[0],
-            WIDE[1],
-            WIDE[2],
-        ],
-        cells: replica_set,
-    },
-    Layout {
-        group: "apps",
-        kind: "StatefulSet",
-        columns: &[("Ready", "", 0), ("Age", "", 0), WIDE[0], WIDE[1]],
-        cells: stateful_set,
-    },
-    Layout {
-        group: "apps",
-        kind: "DaemonSet",
-        columns: &[
-            ("Desired", "integer", 0),
-            ("Current", "integer", 0),
-            ("Ready", "integer", 0),
-            ("Up-to-date", "integer", 0),
-            ("Available", "integer", 0),
-            ("Node Selector", "", 0),
-            ("Age", "", 0),
-            WIDE[0],
-            WIDE[1],
-            WIDE[2],
-        ],
-        cells: daemon_set,
-    },
-    Layout {
-        group: "batch",
-        kind: "Job",
-        columns: &[
-            ("Status", "", 0),
-            ("Completions", "", 0),
-            ("Duration", "", 0),
-            ("Age", "", 0),
-            WIDE[0],
-            WIDE[1],
-            WIDE[2],
-        ],
-        cells: job,
-    },
-    Layout {
-        group: "batch",
-        kind: "CronJob",
-        columns: &[
-            ("Schedule", "", 0),
-            ("Timezone", "", 0),
-            ("Suspend", "boolean", 0),
-            ("Active", "integer", 0),
-            ("Last Schedule", "", 0),
-            ("Age", "", 0),
-            WIDE[0],
-            WIDE[1],
-            WIDE[2],
-        ],
-        cells: cron_job,
-    },
-    Layout {
-        group: "apps",
-        kind: "ControllerRevision",
-        columns: &[("Controller", "", 0), ("Revision", "integer", 0), ("Age", "", 0)],
-        cells: controller_revision,
-    },
-];
+use super::read::{containers, images, list, number, selector, truthy};
+use crate::json::text;
 
 fn template_cells(object: &Value) -> [Value; 3] {
     let spec = object.pointer("/spec/template/spec");
@@ -121,7 +15,7 @@ fn template_cells(object: &Value) -> [Value; 3] {
     ]
 }
 
-fn deployment(object: &Value, now: &str) -> Vec<Value> {
+pub(crate) fn deployment(object: &Value, now: &str) -> Vec<Value> {
     let status = |key: &str| number(object, &["status", key]);
     let mut cells = vec![
         json!(format!(
@@ -137,7 +31,7 @@ fn deployment(object: &Value, now: &str) -> Vec<Value> {
     cells
 }
 
-fn replica_set(object: &Value, now: &str) -> Vec<Value> {
+pub(crate) fn replica_set(object: &Value, now: &str) -> Vec<Value> {
     let mut cells = vec![
         number(object, &["spec", "replicas"]).into(),
         number(object, &["status", "replicas"]).into(),
@@ -148,7 +42,7 @@ fn replica_set(object: &Value, now: &str) -> Vec<Value> {
     cells
 }
 
-fn stateful_set(object: &Value, now: &str) -> Vec<Value> {
+pub(crate) fn stateful_set(object: &Value, now: &str) -> Vec<Value> {
     let ready = format!(
         "{}/{}",
         number(object, &["status", "readyReplicas"]),
@@ -158,7 +52,7 @@ fn stateful_set(object: &Value, now: &str) -> Vec<Value> {
     vec![ready.into(), since_creation(object, now).into(), containers, images]
 }
 
-fn daemon_set(object: &Value, now: &str) -> Vec<Value> {
+pub(crate) fn daemon_set(object: &Value, now: &str) -> Vec<Value> {
     let status = |key: &str| Value::from(number(object, &["status", key]));
     let node_selector = object.pointer("/spec/template/spec/nodeSelector");
     let mut cells = vec![
@@ -174,7 +68,7 @@ fn daemon_set(object: &Value, now: &str) -> Vec<Value> {
     cells
 }
 
-fn job(object: &Value, now: &str) -> Vec<Value> {
+pub(crate) fn job(object: &Value, now: &str) -> Vec<Value> {
     let has = |kind: &str| {
         let conditions = list(object.pointer("/status/conditions"));
         conditions
@@ -211,7 +105,7 @@ fn job(object: &Value, now: &str) -> Vec<Value> {
     cells
 }
 
-fn cron_job(object: &Value, now: &str) -> Vec<Value> {
+pub(crate) fn cron_job(object: &Value, now: &str) -> Vec<Value> {
     let spec = object.pointer("/spec/jobTemplate/spec/template/spec");
     let last = match text(object.pointer("/status/lastScheduleTime")) {
         "" => "<none>".to_owned(),
@@ -234,7 +128,7 @@ fn cron_job(object: &Value, now: &str) -> Vec<Value> {
     ]
 }
 
-fn controller_revision(object: &Value, now: &str) -> Vec<Value> {
+pub(crate) fn controller_revision(object: &Value, now: &str) -> Vec<Value> {
     let owners = list(object.pointer("/metadata/ownerReferences"));
     let owner = owners.iter().find(|o| truthy(o.get("controller")));
     let controller = owner.map_or_else(

@@ -458,22 +458,48 @@ mod tests {
         assert!(!refused(b"\x80\x03\x00\x63\x00\x00\x00\x00"), "unknown types pass");
     }
 
-    proptest::proptest! {
-        #[test]
-        fn damage_is_an_error_and_not_the_end(
-            cut in 0_usize..400, at in 0_usize..400, byte: u8, noise in proptest::collection::vec(0_u8.., 0..200),
-        ) {
-            let (mut encoder, mut bytes) = (Encoder::new(), BytesMut::new());
-            for frame in all().into_iter().filter(|frame| !matches!(frame, Frame::Headers { .. })) {
-                encoder.write(&frame, &mut bytes);
+    mod fuzz {
+        use proptest::prelude::*;
+
+        use super::*;
+
+        /// A connection's bytes: once all frames, and once with each frame by itself.
+        fn connections() -> Vec<Vec<u8>> {
+            let written = |frames: &[Frame]| {
+                let (mut encoder, mut bytes) = (Encoder::new(), BytesMut::new());
+                frames.iter().for_each(|frame| encoder.write(frame, &mut bytes));
+                bytes.to_vec()
+            };
+            let short: Vec<_> = all()
+                .into_iter()
+                .filter(|f| !matches!(f, Frame::Headers { .. }))
+                .collect();
+            let mut corpus: Vec<_> = short.iter().map(|frame| written(std::slice::from_ref(frame))).collect();
+            corpus.push(written(&short));
+            corpus
+        }
+
+        proptest! {
+            #[test]
+            fn frames_are_read_or_refused(bytes in afloat_fuzz::damaged(connections()), piece in 1_usize..64) {
+                let (mut decoder, mut arrived) = (Decoder::new(), BytesMut::new());
+                let mut left = bytes.len();
+                for bytes in bytes.chunks(piece) {
+                    arrived.extend_from_slice(bytes);
+                    loop {
+                        match decoder.next(&mut arrived) {
+                            Ok(None) => break,
+                            Ok(Some(Frame::Data { bytes, .. })) => {
+                                prop_assert!(bytes.len() <= left, "no more comes out than went in");
+                                left -= bytes.len();
+                            }
+                            Ok(Some(_)) => {}
+                            Err(_) => return Ok(()),
+                        }
+                    }
+                    prop_assert!(arrived.len() < CONTROL_BYTES_MAX + 8 + piece, "what waits is bounded");
+                }
             }
-            if let Some(place) = bytes.get_mut(at) {
-                *place = byte;
-            }
-            bytes.truncate(cut);
-            bytes.extend_from_slice(&noise);
-            let mut decoder = Decoder::new();
-            while let Ok(Some(_)) = decoder.next(&mut bytes) {}
         }
     }
 }

@@ -71,15 +71,9 @@ fn unpack_entries(stream: &mut impl Read, root: &Path) -> io::Result<u64> {
         let parent = directory(&root, path.parent().unwrap_or(Path::new("")))?;
         if name.as_bytes() == OPAQUE {
             mark_opaque(&parent)?;
-        } else if let Some(hidden) = name.as_bytes().strip_prefix(WHITEOUT) {
-            remove(&parent, OsStr::from_bytes(hidden))?;
-            mknodat(
-                &parent,
-                OsStr::from_bytes(hidden),
-                FileType::CharacterDevice,
-                Mode::empty(),
-                0,
-            )?;
+        } else if let Some(hidden) = hidden_by(&name)? {
+            remove(&parent, hidden)?;
+            mknodat(&parent, hidden, FileType::CharacterDevice, Mode::empty(), 0)?;
         } else if let Some(directory) = make(&root, &parent, &name, &mut entry)? {
             directories.push(directory);
         } else {
@@ -238,6 +232,20 @@ fn remove(parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
     }
 }
 
+/// What a whiteout hides, if it is one: a name in its directory, never `..`, the directory that the root itself is in.
+fn hidden_by(name: &OsStr) -> io::Result<Option<&OsStr>> {
+    let Some(hidden) = name.as_bytes().strip_prefix(WHITEOUT).map(OsStr::from_bytes) else {
+        return Ok(None);
+    };
+    match Path::new(hidden).components().next() {
+        Some(Component::Normal(_)) => Ok(Some(hidden)),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{} hides what is no name", name.display()),
+        )),
+    }
+}
+
 /// A path of an archive, made relative and plain.
 fn relative(path: &Path) -> io::Result<PathBuf> {
     path.components()
@@ -298,7 +306,8 @@ pub(crate) fn directory(root: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
     Ok(current)
 }
 
-/// Opens a file below `root` for reading, symbolic links resolved as if `root` were `/`.
+/// Opens a file below `root` for reading, symbolic links resolved as if `root` were `/`. A pipe or device in its place is refused:
+/// whoever opened it might wait for ever.
 pub(super) fn open_below(root: &Path, path: &Path) -> io::Result<fs::File> {
     let root = openat(
         CWD,
@@ -306,12 +315,17 @@ pub(super) fn open_below(root: &Path, path: &Path) -> io::Result<fs::File> {
         OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
         Mode::empty(),
     )?;
-    let flags = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    Ok(fs::File::from(openat2(
+    let file = fs::File::from(openat2(
         &root,
         path,
-        OFlags::RDONLY | OFlags::CLOEXEC,
+        OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
         Mode::empty(),
-        flags,
-    )?))
+        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+    )?);
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        let reason = format!("{} is not a file", path.display());
+        Err(io::Error::new(io::ErrorKind::InvalidData, reason))
+    }
 }

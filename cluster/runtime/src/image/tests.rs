@@ -13,7 +13,7 @@ use super::{BuildSpec, ImageStore};
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// A tar of (path, kind, content or link target).
-fn tar(entries: &[(&str, tar::EntryType, &str)]) -> Result<Vec<u8>> {
+pub(super) fn tar(entries: &[(&str, tar::EntryType, &str)]) -> Result<Vec<u8>> {
     let mut builder = tar::Builder::new(Vec::new());
     for (path, kind, content) in entries {
         let mut header = tar::Header::new_gnu();
@@ -100,9 +100,14 @@ fn nothing_leaves_the_root() -> Result {
         vec![("../out", Regular, "x")],
         vec![("a/../../out", Regular, "x")],
         vec![("hard", Link, "../../../../../../../../etc/passwd")],
+        // A whiteout of `..`: what it hides would be the folder of all layers.
+        vec![(".wh...", Regular, "")],
+        vec![(".wh..", Regular, "")],
+        vec![(".wh.", Regular, "")],
     ] {
         assert!(store.add_layer(&tar(&hostile)?[..]).is_err(), "{hostile:?}");
     }
+    assert!(dir.path().join("images/layers").is_dir());
     let outside = dir.path().join("outside");
     fs::create_dir(&outside)?;
     let target = outside.to_str().ok_or("a path")?;
@@ -115,6 +120,16 @@ fn nothing_leaves_the_root() -> Result {
     let root = dir.path().join("images/layers").join(layer).join("fs");
     assert_eq!(fs::read_to_string(root.join("two"))?, "x");
     assert_eq!(fs::read_link(root.join("link"))?, Path::new("/abs"));
+    Ok(())
+}
+
+#[test]
+fn a_pipe_is_no_file_to_read() -> Result {
+    let (dir, store) = store()?;
+    let archive = dir.path().join("image.tar");
+    fs::write(&archive, tar(&[("manifest.json", tar::EntryType::Fifo, "")])?)?;
+    let refused = store.load(&archive).err().map(|error| error.to_string());
+    assert!(refused.is_some_and(|text| text.ends_with("manifest.json is not a file")));
     Ok(())
 }
 

@@ -14,6 +14,9 @@ mod puller;
 mod session;
 mod transport;
 
+#[cfg(test)]
+mod fuzz;
+
 pub use credentials::{Credentials, Keyring};
 pub use hosts::{Mirror, RegistryOptions};
 pub use network::{HostNetwork, Network};

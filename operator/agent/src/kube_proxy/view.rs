@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use afloat_api::TrafficStatus;
 use afloat_watching::feed::{Pauses, Seen, follow};
+use futures::FutureExt as _;
 use futures::StreamExt as _;
+use futures::future::BoxFuture;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Client;
 use kube::api::Api;
@@ -73,7 +75,12 @@ impl KubeProxy {
     }
 
     /// Watches until `shutdown`.
-    pub async fn run(&self, client: Client, shutdown: CancellationToken) {
+    pub fn run(&self, client: Client, shutdown: CancellationToken) -> BoxFuture<'_, ()> {
+        // Boxed where nothing is async: the code of a future is made where it is awaited, which would be each program that calls this.
+        self.watch_until(client, shutdown).boxed()
+    }
+
+    async fn watch_until(&self, client: Client, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = self.watch(client) => {}

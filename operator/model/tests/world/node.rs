@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use afloat_api::names;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::{World, object};
@@ -37,6 +37,27 @@ impl World {
         let node = json!({"metadata": {"name": "node"}, "status": {"images": [
             {"names": ["app@sha256:app:2", "app:2", "app:3"]}, {"names": ["app@sha256:app:1", "app:1"]}]}});
         [("node".to_owned(), Arc::new(serde_json::from_value(node).unwrap()))].into()
+    }
+
+    /// Time passes. A node stops a container that runs the wanted image under another name within the time that it is watched
+    /// for: the planner relies on it, as nothing tells such a container from the wanted one.
+    pub(crate) fn tick(&mut self, time: SignedDuration) {
+        for pod in self.pods.values() {
+            let Some(node) = self.nodes.get_mut(pod["metadata"]["uid"].as_str().unwrap()) else {
+                continue;
+            };
+            let containers = pod["spec"]["containers"].as_array().unwrap();
+            let mistaken = containers.iter().any(|container| {
+                let (name, image) = (&container["name"], container["image"].as_str().unwrap());
+                let running = node.running.get(name.as_str().unwrap());
+                running.is_some_and(|running| running.image != image && digest(&running.image) == digest(image))
+            });
+            if mistaken {
+                node.seen = Some(pod.clone());
+                node.act(self.now);
+            }
+        }
+        self.now += time;
     }
 
     /// One step of one pod's node. What it does is drawn, unless `eager`: then it does everything.

@@ -95,7 +95,7 @@ pub(crate) fn mislead(bug: Bug, set: &mut CloneSet, pods: &mut [Arc<Pod>], now: 
                 }
             });
         }
-        Bug::None | Bug::StaleView | Bug::NoHooks | Bug::NoClaims => {}
+        Bug::None | Bug::StaleView | Bug::NoHooks | Bug::NoClaims | Bug::EarlyPage | Bug::EarlyEvent => {}
     }
 }
 

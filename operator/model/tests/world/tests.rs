@@ -36,7 +36,10 @@ impl World {
 
     fn move_on_without_user(&mut self) -> Result<(), String> {
         match 1 + self.dice.roll(15) {
-            1 => self.now += SignedDuration::from_millis(i64::try_from(self.dice.roll(2500)).unwrap()),
+            1 => {
+                let time = i64::try_from(self.dice.roll(2500)).unwrap();
+                self.tick(SignedDuration::from_millis(time));
+            }
             2 if self.faults => self.see_all(),
             2..=5 => {
                 let kind = self.dice.roll(4);
@@ -235,7 +238,7 @@ fn every_world_is_safe_and_settles() {
 #[test]
 fn every_lossy_world_stops_or_goes_back() {
     let (mut held, mut gone_back) = (0, 0);
-    for seed in 0..400 {
+    for seed in 0..800 {
         let mut world = World::new(seed, Bug::None);
         world.count_losses(seed % 2 == 0);
         // What users and nodes break is not a matter of going back.
@@ -265,6 +268,8 @@ fn planted_bugs_are_caught() {
         Bug::OneTooMany,
         Bug::NoHooks,
         Bug::NoClaims,
+        Bug::EarlyPage,
+        Bug::EarlyEvent,
     ] {
         assert!(
             (0..20_000).any(|seed| run(seed, bug).is_err()),

@@ -187,4 +187,18 @@ mod tests {
             "completed"
         );
     }
+
+    #[test]
+    fn a_barrier_goes_with_its_pod() {
+        let body = config_map("web-1", "n", "u", -1);
+        assert_eq!(body["metadata"]["name"], config_map_name("web-1"));
+        assert_eq!(
+            (&body["metadata"]["namespace"], &body["data"]),
+            (&json!("n"), &json!({"p_-1": "true"}))
+        );
+        assert_eq!(
+            body["metadata"]["ownerReferences"],
+            json!([{"apiVersion": "v1", "kind": "Pod", "name": "web-1", "uid": "u"}])
+        );
+    }
 }

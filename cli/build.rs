@@ -1,0 +1,31 @@
+//! Asks the linker to keep functions that came out equal only once: generic code for types of equal shape is a good tenth of the
+//! program. Rust's own linker can; where another one is used, the program is larger and as good.
+
+use std::path::Path;
+use std::process::Command;
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-env-changed=CARGO_ENCODED_RUSTFLAGS");
+    if std::env::var("PROFILE").is_ok_and(|profile| profile == "release") && rust_lld_links() {
+        println!("cargo:rustc-link-arg-bins=-Wl,--icf=all");
+    }
+}
+
+/// Whether it is the linker: it is by default on this target, if the toolchain has it and no flag says otherwise.
+fn rust_lld_links() -> bool {
+    let variable = |name: &str| std::env::var(name).unwrap_or_default();
+    let target = variable("TARGET");
+    let sysroot = Command::new(variable("RUSTC")).args(["--print", "sysroot"]).output();
+    let sysroot = sysroot.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    target == "x86_64-unknown-linux-gnu"
+        && !variable("CARGO_ENCODED_RUSTFLAGS").contains("link")
+        && variable("RUSTC_LINKER").is_empty()
+        && sysroot.is_ok_and(|root| {
+            Path::new(&root)
+                .join("lib/rustlib")
+                .join(target)
+                .join("bin/gcc-ld/ld.lld")
+                .exists()
+        })
+}

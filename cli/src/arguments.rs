@@ -1,0 +1,62 @@
+//! What the user may type. Parsing only: each command has its own options beside it, and the policy as well.
+
+use clap::{Parser, Subcommand};
+
+use crate::agent::AgentOptions;
+use crate::bench::BenchOptions;
+use crate::check::CheckOptions;
+use crate::demo::DemoOptions;
+use crate::dns::DnsOptions;
+use crate::image::ImageOptions;
+use crate::operator::OperatorOptions;
+use crate::plan::PlanOptions;
+use crate::probe::ProbeOptions;
+use crate::up::UpOptions;
+use crate::watch::WatchOptions;
+
+/// Keeps applications on Kubernetes afloat while their containers are replaced in place.
+#[derive(Parser)]
+#[command(name = "afloat", version, propagate_version = true, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Boot a cluster, update one application in several ways under load, and show what each way costs
+    Demo(DemoOptions),
+    /// Run the embedded Kubernetes cluster with the operator in the foreground
+    Up(UpOptions),
+    /// Run the operator against a Kubernetes cluster
+    Operator(OperatorOptions),
+    /// Report what a node's kube-proxy has let go of, for the operator; runs on each node
+    Agent(AgentOptions),
+    /// Look for what loses requests in objects, before they are applied or where they run
+    Check(CheckOptions),
+    /// Say what applying a changed CloneSet, Deployment or StatefulSet will do, and why
+    Plan(PlanOptions),
+    /// Print the CustomResourceDefinitions that the operator needs, as YAML
+    Crds,
+    /// Ask the DNS server of a running `afloat up`
+    Dns(DnsOptions),
+    /// Send requests at a fixed rate and count exactly what is lost
+    Probe(ProbeOptions),
+    /// Follow the rollout of a CloneSet, and what it loses
+    Watch(WatchOptions),
+    /// Pull, build, load, list and remove the images of the embedded cluster
+    Image(ImageOptions),
+    /// Measure what parts of Afloat cost
+    Bench(BenchOptions),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,29 @@
+//! `afloat bench`: what parts of Afloat cost, and that they lose nothing. Each of its commands has a module.
+
+mod child;
+mod cluster;
+mod figures;
+mod lossless;
+mod node;
+mod operator;
+mod options;
+mod phases;
+mod report;
+mod scrape;
+mod server;
+
+use options::BenchCommand;
+
+pub(crate) use lossless::LosslessOptions;
+pub(crate) use node::BenchNodeOptions;
+pub(crate) use options::BenchOptions;
+
+pub(crate) fn run_bench(options: BenchOptions) -> anyhow::Result<i32> {
+    match options.command {
+        BenchCommand::Operator(options) => operator::bench_operator(options),
+        BenchCommand::Node(options) => node::bench_node(&options),
+        BenchCommand::Lossless(options) => lossless::bench_lossless(&options),
+        BenchCommand::Server { dir } => server::serve_alone(&dir),
+        BenchCommand::Leash { parent, words } => child::leash(parent, &words),
+    }
+}

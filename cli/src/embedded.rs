@@ -1,0 +1,77 @@
+//! The embedded cluster as the commands run it: joined with the operator, and with the operator's eyes on its nodes.
+
+mod node_traffic;
+
+use std::sync::Arc;
+
+use afloat_cluster::{Cluster, ClusterOptions};
+use anyhow::Context as _;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt as _};
+
+use node_traffic::EmbeddedProxy;
+
+/// An image of this program that runs `afloat app`: its name, the part that it plays, and its version.
+pub(crate) type AppImage = (&'static str, &'static str, &'static str);
+
+/// Starts a cluster whose proxies are reported on, and the operator in it.
+pub(crate) async fn start_with_operator(options: ClusterOptions) -> anyhow::Result<Cluster> {
+    let mut cluster = start_without_operator(options).await?;
+    install_crds(cluster.client("afloat-installer")).await?;
+    let stop = cluster.stopping();
+    cluster.run_part("operator", "afloat-operator", move |client| {
+        afloat_manager::run(client, afloat_manager::Options::default(), stop.clone())
+    });
+    Ok(cluster)
+}
+
+/// Starts a cluster whose proxies are reported on, for an operator elsewhere or for none.
+pub(crate) async fn start_without_operator(options: ClusterOptions) -> anyhow::Result<Cluster> {
+    let mut cluster = Cluster::start(options).await?;
+    let nodes: Vec<_> = cluster
+        .nodes()
+        .iter()
+        .map(|node| (node.name.clone(), Arc::new(EmbeddedProxy(node.proxy.clone()))))
+        .collect();
+    for (node, view) in nodes {
+        let stop = cluster.stopping();
+        cluster.run_part(&format!("reporter of {node}"), "afloat-agent", move |client| {
+            let (view, node, stop) = (view.clone(), node.clone(), stop.clone());
+            async move {
+                afloat_agent::run(client, &node, view, stop).await;
+                Ok::<_, std::convert::Infallible>(())
+            }
+        });
+    }
+    Ok(cluster)
+}
+
+/// Builds images of this program, whose versions share their layer.
+pub(crate) async fn build_app_images(cluster: &Cluster, images: &[AppImage]) -> anyhow::Result<()> {
+    for (name, role, version) in images {
+        cluster
+            .build_own_image(name, &["app", role], &[("APP_VERSION", version)])
+            .await?;
+    }
+    Ok(())
+}
+
+/// Makes the operator's CRDs known to a cluster, or brings them up to date.
+async fn install_crds(client: Client) -> anyhow::Result<()> {
+    let api: Api<CustomResourceDefinition> = Api::all(client);
+    for crd in afloat_api::crds() {
+        let name = crd.name_any();
+        match api.create(&PostParams::default(), &crd).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                let spec = serde_json::json!({"spec": crd.spec});
+                api.patch(&name, &PatchParams::default(), &Patch::Merge(&spec))
+                    .await
+                    .with_context(|| format!("cannot update {name}"))?;
+            }
+            Err(error) => return Err(error).with_context(|| format!("cannot create {name}")),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,34 @@
+//! The folder that a cluster keeps its state in.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+/// The folder the user named, or the usual one: `/var/lib/afloat` for root, `$XDG_DATA_HOME/afloat` otherwise.
+pub(crate) fn data_dir(named: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let dir = match named {
+        Some(dir) => dir.to_path_buf(),
+        None if rustix::process::geteuid().is_root() => PathBuf::from("/var/lib/afloat"),
+        None => match (std::env::var_os("XDG_DATA_HOME"), std::env::var_os("HOME")) {
+            (Some(dir), _) if !dir.is_empty() => PathBuf::from(dir).join("afloat"),
+            (_, Some(home)) if !home.is_empty() => PathBuf::from(home).join(".local/share/afloat"),
+            _ => anyhow::bail!("no folder for the data: say --data-dir DIR, or set HOME"),
+        },
+    };
+    std::path::absolute(&dir).with_context(|| format!("--data-dir {}", dir.display()))
+}
+
+/// Makes a folder that only its owner may look into; one that exists is left as it is.
+pub(crate) fn make_private_dir(dir: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| {
+            format!(
+                "cannot make the folder {} (say --data-dir DIR to use another)",
+                dir.display()
+            )
+        })
+}

@@ -1,0 +1,253 @@
+//! `afloat watch`: a rollout as it goes, and what it loses.
+
+mod view;
+
+use std::io::IsTerminal as _;
+use std::pin::pin;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use afloat_api::{CloneSet, NodeTraffic, Phase, RolloutReport};
+use anyhow::Context as _;
+use clap::Args;
+use futures::{StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
+use k8s_openapi::Resource as _;
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::watcher::{Config, watcher};
+use kube::runtime::{WatchStreamExt as _, reflector::store::Writer};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::options::cluster::{ClusterFlags, connect};
+use crate::output;
+use crate::process::signals::Stop;
+use view::Seen;
+
+/// Shortest time between two pictures.
+const PAUSE: Duration = Duration::from_millis(200);
+/// How long the API server may take to show what there is at first.
+const FIRST_LIMIT: Duration = Duration::from_secs(20);
+
+/// `afloat watch`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct WatchOptions {
+    /// clone/NAME, or NAME of a CloneSet
+    #[arg(value_parser = parse_target)]
+    target: String,
+    #[command(flatten)]
+    cluster: ClusterFlags,
+    /// Show what is there and end
+    #[arg(long, conflicts_with = "wait")]
+    once: bool,
+    /// End with the rollout: 0 when it is complete, 1 when it was stopped, or went back, for what it lost
+    #[arg(long)]
+    wait: bool,
+}
+
+fn parse_target(text: &str) -> Result<String, String> {
+    let name = match text.split_once('/') {
+        Some(("clone" | "cloneset" | "clonesets" | "cloneset.apps.kruise.io" | "clonesets.apps.kruise.io", name)) => {
+            name
+        }
+        Some((kind, _)) => return Err(format!("{kind} is not watched: say clone/NAME")),
+        None => text,
+    };
+    if name.is_empty() || name.contains('/') {
+        return Err("say clone/NAME".into());
+    }
+    Ok(name.to_owned())
+}
+
+/// 0, or 1 where a rollout lost too much, or 2 where there is nothing to watch.
+pub(crate) fn run_watch(options: &WatchOptions) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error.into()),
+    };
+    match runtime.block_on(follow_rollout(options)) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("afloat: {}", output::one_line(error));
+    ExitCode::from(2)
+}
+
+async fn follow_rollout(options: &WatchOptions) -> anyhow::Result<u8> {
+    let (client, namespace) = connect(&options.cluster).await?;
+    let sets: Api<CloneSet> = Api::namespaced(client.clone(), &namespace);
+    let name = &options.target;
+    let set = tokio::time::timeout(FIRST_LIMIT, sets.get_opt(name)).await;
+    let set = set
+        .context("the API server does not answer")?
+        .with_context(|| format!("cannot read CloneSet {name}"))?;
+    let set = set.with_context(|| format!("no CloneSet {name} in namespace {namespace}"))?;
+    let mut follow = Follow::start(&client, &namespace, name, &set.selector_text()).await?;
+    let mut signals = Stop::new()?;
+    let mut stopped = pin!(signals.requested());
+    let terminal = std::io::stdout().is_terminal() && !options.once;
+    let mut last = String::new();
+    loop {
+        let seen = follow.seen();
+        let Some(seen) = seen else {
+            anyhow::bail!("CloneSet {name} is gone");
+        };
+        if options.once {
+            output::print(&view::picture(&seen, Timestamp::now(), usize::MAX))?;
+            return Ok(0);
+        }
+        if terminal {
+            // Home, the picture, and nothing of the one before.
+            output::print(&format!("\x1b[H\x1b[J{}", view::picture(&seen, Timestamp::now(), 40)))?;
+        } else {
+            let line = view::line(&seen);
+            if line != last {
+                output::print(&format!("{} {line}\n", Timestamp::now().strftime("%H:%M:%S%.3f")))?;
+                last = line;
+            }
+        }
+        if let Some(end) = end(&seen).filter(|_| options.wait) {
+            return Ok(end);
+        }
+        tokio::select! {
+            () = follow.changed() => tokio::time::sleep(PAUSE).await,
+            _ = &mut stopped => return Ok(0),
+        }
+    }
+}
+
+/// How a rollout ended, once it has.
+fn end(seen: &Seen) -> Option<u8> {
+    let set = &seen.set;
+    if set.metadata.generation != Some(set.status.observed_generation) {
+        return None;
+    }
+    match seen.report().map(|report| report.status.phase) {
+        Some(Phase::LossExceeded | Phase::RolledBack | Phase::Superseded) => Some(1),
+        Some(Phase::Progressing | Phase::RollingBack) => None,
+        Some(Phase::Completed | Phase::Paused) | None => {
+            let status = &set.status;
+            let done = status.updated_available_replicas >= status.expected_updated_replicas;
+            done.then_some(0)
+        }
+    }
+}
+
+/// What is followed.
+struct Follow {
+    sets: Store<CloneSet>,
+    pods: Store<Pod>,
+    nodes: Store<Node>,
+    traffic: Option<Store<NodeTraffic>>,
+    reports: Option<Store<RolloutReport>>,
+    news: mpsc::Receiver<()>,
+    _tasks: JoinSet<()>,
+}
+
+impl Follow {
+    async fn start(client: &Client, namespace: &str, name: &str, selector: &str) -> anyhow::Result<Self> {
+        // One token is enough to say that something has changed.
+        let (told, news) = mpsc::channel(1);
+        let mut tasks = JoinSet::new();
+        let sets = Api::namespaced(client.clone(), namespace);
+        let sets = start(
+            &mut tasks,
+            sets,
+            Config::default().fields(&format!("metadata.name={name}")),
+            &told,
+        );
+        let pods = Api::namespaced(client.clone(), namespace);
+        let pods = start(&mut tasks, pods, Config::default().labels(selector), &told);
+        let nodes = start(&mut tasks, Api::all(client.clone()), Config::default(), &told);
+        let kinds = afloat_manager::kinds(client)
+            .await
+            .context("cannot ask what the API server serves")?;
+        let traffic = kinds
+            .contains(NodeTraffic::KIND)
+            .then(|| start(&mut tasks, Api::all(client.clone()), Config::default(), &told));
+        let reports = Api::namespaced(client.clone(), namespace);
+        let reports = kinds
+            .contains(RolloutReport::KIND)
+            .then(|| start(&mut tasks, reports, Config::default(), &told));
+        let follow = Self {
+            sets,
+            pods,
+            nodes,
+            traffic,
+            reports,
+            news,
+            _tasks: tasks,
+        };
+        let first = async {
+            follow.sets.wait_until_ready().await?;
+            follow.pods.wait_until_ready().await?;
+            follow.nodes.wait_until_ready().await?;
+            if let Some(traffic) = &follow.traffic {
+                traffic.wait_until_ready().await?;
+            }
+            if let Some(reports) = &follow.reports {
+                reports.wait_until_ready().await?;
+            }
+            anyhow::Ok(())
+        };
+        tokio::time::timeout(FIRST_LIMIT, first).await.context("the API server does not show what there is; may this user list pods, nodes, nodetraffics and rolloutreports?")??;
+        Ok(follow)
+    }
+
+    async fn changed(&mut self) {
+        if self.news.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn seen(&self) -> Option<Seen> {
+        let ready = |node: &Node| {
+            let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+            conditions
+                .clone()
+                .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        };
+        let nodes = self.nodes.state();
+        let reports = self.reports.iter().flat_map(Store::state);
+        let traffic = self.traffic.iter().flat_map(Store::state);
+        Some(Seen {
+            set: self.sets.state().into_iter().next()?,
+            pods: self.pods.state(),
+            nodes: nodes
+                .iter()
+                .filter(|node| ready(node))
+                .filter_map(|node| node.metadata.name.clone())
+                .collect(),
+            traffic: traffic.collect(),
+            reports: reports.collect(),
+        })
+    }
+}
+
+/// Keeps what there is of a kind, and tells of each change.
+fn start<K>(tasks: &mut JoinSet<()>, api: Api<K>, config: Config, told: &mpsc::Sender<()>) -> Store<K>
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let writer = Writer::<K>::default();
+    let store = writer.as_reader();
+    let told = told.clone();
+    let stream = reflector::reflector(writer, watcher(api, config)).default_backoff();
+    tasks.spawn(async move {
+        let mut stream = pin!(stream.into_stream());
+        while let Some(event) = stream.next().await {
+            if let Err(error) = event {
+                tracing::debug!(%error, "watch failed, trying again");
+            }
+            let _ = told.try_send(());
+        }
+    });
+    store
+}

@@ -1,0 +1,20 @@
+//! What the server does of its own accord: it takes old events away, and empties definitions that are being deleted.
+
+mod emptying;
+mod events;
+mod ticks;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::options::Options;
+use crate::write::Writer;
+
+/// Begins all of it. Ends by itself when the store is closed, or the last handle of the server is gone.
+pub(crate) fn begin(writer: &Arc<Writer>, options: &Options, closed: &CancellationToken) {
+    let events = events::run(Arc::downgrade(writer), options.event_ttl, options.event_limit);
+    tokio::spawn(closed.clone().run_until_cancelled_owned(events));
+    let emptying = emptying::run(Arc::downgrade(writer));
+    tokio::spawn(closed.clone().run_until_cancelled_owned(emptying));
+}

@@ -1,0 +1,9 @@
+//! HTTP as Kubernetes speaks it: paths, queries, media types, bodies, refusals.
+
+pub(crate) mod body;
+pub(crate) mod call;
+pub(crate) mod fields;
+pub(crate) mod protobuf;
+pub(crate) mod reply;
+pub(crate) mod request;
+pub(crate) mod status;

@@ -1,0 +1,308 @@
+//! Errors as clients of Kubernetes know them: every refusal is a `Status` object with the code, reason and wording of the
+//! original, since clients match on them.
+
+use afloat_machinery::FieldError;
+use afloat_machinery::admission::{Denial, Reason as Denied};
+use afloat_machinery::kinds::Resource;
+use afloat_store::Error as StoreError;
+use http::{Response, StatusCode, header};
+use serde_json::{Value, json};
+
+use crate::wire::body::{BODY_LIMIT_BYTES, Body, full};
+
+/// Machine readable reason of a refusal, as Kubernetes writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is Kubernetes' own word")]
+pub enum Reason {
+    AlreadyExists,
+    BadRequest,
+    Conflict,
+    Expired,
+    Forbidden,
+    InternalError,
+    Invalid,
+    MethodNotAllowed,
+    NotAcceptable,
+    NotFound,
+    RequestEntityTooLarge,
+    ServiceUnavailable,
+    Timeout,
+    TooManyRequests,
+    Unauthorized,
+    UnsupportedMediaType,
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The words are the variants' names.
+        write!(formatter, "{self:?}")
+    }
+}
+
+/// A refusal, to be rendered as a `v1.Status`.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct Status {
+    /// HTTP status code.
+    pub code: u16,
+    /// Machine readable reason, for example `NotFound`.
+    pub reason: Reason,
+    /// What went wrong, and what to do.
+    pub message: String,
+    /// `details` of the object.
+    pub details: Option<Value>,
+}
+
+/// How a kind appears in `details`: Kubernetes puts the plural there, not the kind.
+fn details(resource: &Resource, name: &str) -> Value {
+    let mut details = json!({"kind": resource.plural});
+    if !name.is_empty() {
+        details["name"] = name.into();
+    }
+    if !resource.group.is_empty() {
+        details["group"] = resource.group.as_str().into();
+    }
+    details
+}
+
+impl Status {
+    fn new(code: u16, reason: Reason, message: impl Into<String>, details: Option<Value>) -> Self {
+        Self {
+            code,
+            reason,
+            message: message.into(),
+            details,
+        }
+    }
+
+    /// 404 for an object.
+    pub(crate) fn not_found(resource: &Resource, name: &str) -> Self {
+        let message = format!("{} \"{name}\" not found", resource.qualified_name());
+        Self::new(404, Reason::NotFound, message, Some(details(resource, name)))
+    }
+
+    /// 404 for a path that names nothing.
+    pub(crate) fn no_such_resource() -> Self {
+        Self::new(
+            404,
+            Reason::NotFound,
+            "the server could not find the requested resource",
+            Some(json!({})),
+        )
+    }
+
+    /// 409 for a create of what is there.
+    pub(crate) fn already_exists(resource: &Resource, name: &str) -> Self {
+        let message = format!("{} \"{name}\" already exists", resource.qualified_name());
+        Self::new(409, Reason::AlreadyExists, message, Some(details(resource, name)))
+    }
+
+    /// 409 with a given explanation.
+    pub(crate) fn conflict(resource: &Resource, name: &str, why: &str) -> Self {
+        let message = format!(
+            "Operation cannot be fulfilled on {} \"{name}\": {why}",
+            resource.qualified_name()
+        );
+        Self::new(409, Reason::Conflict, message, Some(details(resource, name)))
+    }
+
+    /// 409 for a write that was decided on an older version.
+    pub(crate) fn modified(resource: &Resource, name: &str) -> Self {
+        let why = "the object has been modified; please apply your changes to the latest version and try again";
+        Self::conflict(resource, name, why)
+    }
+
+    /// 422 with its causes.
+    pub(crate) fn invalid(resource: &Resource, name: &str, errors: &[FieldError]) -> Self {
+        let sentences: Vec<String> = errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect();
+        let list = match sentences.as_slice() {
+            [one] => one.clone(),
+            many => format!("[{}]", many.join(", ")),
+        };
+        let causes: Vec<Value> = errors
+            .iter()
+            .map(|e| json!({"reason": e.cause, "message": e.message, "field": e.field}))
+            .collect();
+        // Unlike elsewhere, `details.kind` is the kind here: that is what the original does.
+        let details = json!({"name": name, "group": resource.group, "kind": resource.kind, "causes": causes});
+        Self::new(
+            422,
+            Reason::Invalid,
+            format!("{} \"{name}\" is invalid: {list}", resource.kind),
+            Some(details),
+        )
+    }
+
+    /// 422 for one field.
+    pub(crate) fn invalid_field(
+        resource: &Resource,
+        name: &str,
+        field: &str,
+        cause: &'static str,
+        message: &str,
+    ) -> Self {
+        Self::invalid(
+            resource,
+            name,
+            &[FieldError {
+                field: field.to_owned(),
+                cause,
+                message: message.to_owned(),
+            }],
+        )
+    }
+
+    /// 422 for a patch that does not fit.
+    pub(crate) fn unprocessable(message: impl Into<String>) -> Self {
+        Self::new(422, Reason::Invalid, message, Some(json!({})))
+    }
+
+    /// 400.
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(400, Reason::BadRequest, message, None)
+    }
+
+    /// 401.
+    pub(crate) fn unauthorized() -> Self {
+        Self::new(401, Reason::Unauthorized, "Unauthorized", None)
+    }
+
+    /// 403 for an object.
+    pub(crate) fn forbidden(resource: &Resource, name: &str, why: &str) -> Self {
+        let message = format!("{} \"{name}\" is forbidden: {why}", resource.qualified_name());
+        Self::new(403, Reason::Forbidden, message, Some(details(resource, name)))
+    }
+
+    /// What a policy has refused, with the reason that it gives.
+    pub(crate) fn denied(resource: &Resource, name: &str, denial: &Denial) -> Self {
+        let mut status = Self::forbidden(resource, name, &denial.message);
+        if let Some(details) = status.details.as_mut() {
+            details["causes"] = json!([{"message": denial.message}]);
+        }
+        (status.code, status.reason) = match denial.reason {
+            Denied::Unauthorized => (401, Reason::Unauthorized),
+            Denied::Forbidden => (403, Reason::Forbidden),
+            Denied::RequestEntityTooLarge => (413, Reason::RequestEntityTooLarge),
+            Denied::Invalid => (422, Reason::Invalid),
+        };
+        status
+    }
+
+    /// 405.
+    pub(crate) fn method_not_allowed() -> Self {
+        let message = "the server does not allow this method on the requested resource";
+        Self::new(405, Reason::MethodNotAllowed, message, Some(json!({})))
+    }
+
+    /// 406.
+    pub(crate) fn not_acceptable() -> Self {
+        let message = "only the following media types are accepted: application/json, application/yaml, \
+                       application/json;as=Table;g=meta.k8s.io;v=v1";
+        Self::new(406, Reason::NotAcceptable, message, None)
+    }
+
+    /// 410: the history asked for is gone.
+    pub(crate) fn expired(requested: u64, oldest: u64) -> Self {
+        Self::new(
+            410,
+            Reason::Expired,
+            format!("too old resource version: {requested} ({oldest})"),
+            None,
+        )
+    }
+
+    /// 413.
+    pub(crate) fn too_large() -> Self {
+        let message = format!("Request entity too large: limit is {BODY_LIMIT_BYTES}");
+        Self::new(413, Reason::RequestEntityTooLarge, message, None)
+    }
+
+    /// 415.
+    pub(crate) fn unsupported_media(message: impl Into<String>) -> Self {
+        Self::new(415, Reason::UnsupportedMediaType, message, None)
+    }
+
+    /// 429; clients wait and try again.
+    pub(crate) fn too_many_requests(message: impl Into<String>, details: Value) -> Self {
+        Self::new(429, Reason::TooManyRequests, message, Some(details))
+    }
+
+    /// 500.
+    pub(crate) fn internal(message: impl std::fmt::Display) -> Self {
+        let details = json!({"causes": [{"message": message.to_string()}]});
+        Self::new(
+            500,
+            Reason::InternalError,
+            format!("Internal error occurred: {message}"),
+            Some(details),
+        )
+    }
+
+    /// 503.
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(503, Reason::ServiceUnavailable, message, None)
+    }
+
+    /// 504.
+    pub(crate) fn timeout(message: impl Into<String>, details: Value) -> Self {
+        Self::new(504, Reason::Timeout, message, Some(details))
+    }
+
+    /// 504 for a revision that has not been reached yet.
+    pub(crate) fn future_revision(requested: u64, current: u64) -> Self {
+        let cause = json!({"reason": "ResourceVersionTooLarge", "message": "Too large resource version"});
+        let message = format!("Too large resource version: {requested}, current: {current}");
+        Self::timeout(message, json!({"causes": [cause], "retryAfterSeconds": 1}))
+    }
+
+    /// 410 for a watch that was slower than the history is long.
+    pub(crate) fn lagged() -> Self {
+        let message = "too old resource version: the watch was slower than the history is long, list again";
+        Self::new(410, Reason::Expired, message, None)
+    }
+
+    /// What the store said, about the object that it was asked for.
+    pub(crate) fn from_store(error: StoreError, resource: &Resource, name: &str) -> Self {
+        match error {
+            StoreError::Exists { .. } => Self::already_exists(resource, name),
+            StoreError::NotFound { .. } => Self::not_found(resource, name),
+            StoreError::Conflict { .. } => Self::modified(resource, name),
+            StoreError::Compacted { requested, oldest } => Self::expired(requested, oldest),
+            StoreError::Closed => Self::unavailable("the store is closed"),
+            other => Self::internal(other),
+        }
+    }
+
+    /// As the object that clients read.
+    pub fn to_value(&self) -> Value {
+        let mut status = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": self.message, "reason": self.reason.to_string(), "code": self.code,
+        });
+        if let Some(details) = &self.details {
+            status["details"] = details.clone();
+        }
+        status
+    }
+
+    pub(crate) fn into_response(self) -> Response<Body> {
+        let retry_after = self.details.as_ref().and_then(|d| d["retryAfterSeconds"].as_u64());
+        let mut response = Response::new(full(self.to_value().to_string()));
+        *response.status_mut() = StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, http::HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// The `Status` of a successful deletion.
+pub(crate) fn success(resource: &Resource, name: &str, uid: &str) -> Value {
+    let mut details = details(resource, name);
+    if !uid.is_empty() {
+        details["uid"] = uid.into();
+    }
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
+}

@@ -1,0 +1,74 @@
+//! Update and patch, of an object or a part of it.
+
+use afloat_machinery::strategy::{self, Part};
+use bytes::Bytes;
+use http::Response;
+use serde_json::Value;
+
+use super::checks::{check_conditional, check_fields, check_versions, checked, match_url};
+use super::delete::finished;
+use super::patch::ParsedPatch;
+use super::{Change, Writer};
+use crate::clock::context;
+use crate::wire::body::Body;
+use crate::wire::call::{Call, document};
+use crate::wire::status::Status;
+
+impl Writer {
+    /// PUT of an object.
+    pub(crate) async fn update(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
+        let mut object = document(&call.content_type, body)?;
+        match_url(call, &mut object)?;
+        self.change(call, Part::Main, |_| Ok(object.clone())).await
+    }
+
+    /// PATCH of an object.
+    pub(crate) async fn patch(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
+        let patch = ParsedPatch::read(call, body)?;
+        self.change(call, Part::Main, |current| patch.apply(call, current))
+            .await
+    }
+
+    /// Changes an object or a part of it to what `make` makes of the current one.
+    async fn change(
+        &self,
+        call: &Call,
+        part: Part,
+        make: impl Fn(&Value) -> Result<Value, Status> + Send + Sync,
+    ) -> Result<Response<Body>, Status> {
+        let resource = &*call.resource;
+        let dry_run = call.query.dry_run()?;
+        let mut warnings = Vec::new();
+        let plan = |current: &Value| {
+            let mut new = make(current)?;
+            check_conditional(call, &new)?;
+            check_versions(resource, current, &new)?;
+            warnings = check_fields(call, &new)?;
+            self.admission.complete_update(resource, current, &mut new)?;
+            let prepared = strategy::prepare_update(resource, part, current, &mut new, &context());
+            warnings.extend(checked(prepared, resource, call.name())?);
+            warnings.extend(
+                self.admission
+                    .ask_policies(Some(call), Some(current), Some(&new), dry_run)?,
+            );
+            // Also a status write may take the last finalizer away.
+            let gone = finished(resource, &new);
+            Ok(if gone { Change::Remove(new) } else { Change::Put(new) })
+        };
+        let written = self
+            .modify(resource, call.namespace(), call.name(), dry_run, plan)
+            .await?;
+        self.answer_write(call, &written, &warnings)
+    }
+
+    /// PUT or PATCH of a part of an object.
+    pub(crate) async fn change_part(&self, call: &Call, body: &Bytes, part: Part) -> Result<Response<Body>, Status> {
+        if call.verb == "patch" {
+            let patch = ParsedPatch::read(call, body)?;
+            return self.change(call, part, |current| patch.apply(call, current)).await;
+        }
+        let mut object = document(&call.content_type, body)?;
+        match_url(call, &mut object)?;
+        self.change(call, part, |_| Ok(object.clone())).await
+    }
+}

@@ -1,0 +1,84 @@
+//! What changes the API itself: definitions, admission, API services.
+
+use crate::builtin::{admission, crd};
+use crate::resource::ListStrategy::ByKey;
+use crate::resource::{Column, Given, Kind, Status, Table};
+use crate::table;
+
+const ADMISSIONREGISTRATION: Kind = Kind {
+    group: "admissionregistration.k8s.io",
+    beyond_policies: true,
+    ..Kind::PLAIN
+};
+
+pub(super) const ADMISSIONREGISTRATION_KINDS: &[Kind] = &[
+    Kind {
+        kind: "MutatingWebhookConfiguration",
+        plural: "mutatingwebhookconfigurations",
+        categories: &["api-extensions"],
+        ..ADMISSIONREGISTRATION
+    },
+    Kind {
+        kind: "ValidatingAdmissionPolicy",
+        plural: "validatingadmissionpolicies",
+        categories: &["api-extensions"],
+        status: Status::Own,
+        default: admission::default_policy,
+        validate: admission::validate_policy,
+        merge: &[
+            ("spec.matchConditions", ByKey("name")),
+            ("spec.variables", ByKey("name")),
+        ],
+        ..ADMISSIONREGISTRATION
+    },
+    Kind {
+        kind: "ValidatingAdmissionPolicyBinding",
+        plural: "validatingadmissionpolicybindings",
+        categories: &["api-extensions"],
+        default: admission::default_binding,
+        validate: admission::validate_binding,
+        ..ADMISSIONREGISTRATION
+    },
+    Kind {
+        kind: "ValidatingWebhookConfiguration",
+        plural: "validatingwebhookconfigurations",
+        categories: &["api-extensions"],
+        ..ADMISSIONREGISTRATION
+    },
+];
+
+const APIEXTENSIONS: Kind = Kind {
+    group: "apiextensions.k8s.io",
+    ..Kind::PLAIN
+};
+
+pub(super) const APIEXTENSIONS_KINDS: &[Kind] = &[Kind {
+    kind: "CustomResourceDefinition",
+    plural: "customresourcedefinitions",
+    short_names: &["crd", "crds"],
+    categories: &["api-extensions"],
+    status: Status::Own,
+    keeps_nulls: true,
+    default: crd::default,
+    validate: crd::validate,
+    validate_update: crd::validate_update,
+    given: Given::AcceptedNames,
+    table: Some(Table {
+        columns: &[Column::of("Created At", "date")],
+        cells: table::cells::definition,
+    }),
+    ..APIEXTENSIONS
+}];
+
+const APIREGISTRATION: Kind = Kind {
+    group: "apiregistration.k8s.io",
+    ..Kind::PLAIN
+};
+
+pub(super) const APIREGISTRATION_KINDS: &[Kind] = &[Kind {
+    kind: "APIService",
+    plural: "apiservices",
+    categories: &["api-extensions"],
+    status: Status::Own,
+    ..APIREGISTRATION
+}];

@@ -1,0 +1,239 @@
+//! Workloads: `apps`, `batch`, `autoscaling`, `policy`.
+
+use k8s_openapi::api::{apps::v1 as apps, batch::v1 as batch, policy::v1 as policy};
+
+use crate::builtin::{cluster, pod, typed::reads, workload, workload_checks};
+use crate::resource::{Column, Kind, Status, Table};
+use crate::table;
+
+const APPS: Kind = Kind {
+    group: "apps",
+    ..Kind::PLAIN
+};
+
+pub(super) const APPS_KINDS: &[Kind] = &[
+    Kind {
+        kind: "ControllerRevision",
+        plural: "controllerrevisions",
+        namespaced: true,
+        validate_update: workload_checks::revision_update,
+        table: Some(Table {
+            columns: &[
+                Column::text("Controller"),
+                Column::of("Revision", "integer"),
+                Column::text("Age"),
+            ],
+            cells: table::workload::controller_revision,
+        }),
+        ..APPS
+    },
+    Kind {
+        kind: "DaemonSet",
+        plural: "daemonsets",
+        short_names: &["ds"],
+        categories: &["all"],
+        namespaced: true,
+        status: Status::Own,
+        default: workload::default_daemon_set,
+        validate: workload_checks::daemon_set,
+        validate_update: workload_checks::fixed_selector,
+        warnings: pod::checks::template_warnings,
+        typed: Some(reads::<apps::DaemonSet>),
+        table: Some(Table {
+            columns: &[
+                Column::of("Desired", "integer"),
+                Column::of("Current", "integer"),
+                Column::of("Ready", "integer"),
+                Column::of("Up-to-date", "integer"),
+                Column::of("Available", "integer"),
+                Column::text("Node Selector"),
+                Column::text("Age"),
+                Column::wide("Containers"),
+                Column::wide("Images"),
+                Column::wide("Selector"),
+            ],
+            cells: table::workload::daemon_set,
+        }),
+        ..APPS
+    },
+    Kind {
+        kind: "Deployment",
+        plural: "deployments",
+        short_names: &["deploy"],
+        categories: &["all"],
+        namespaced: true,
+        status: Status::Own,
+        scale: true,
+        default: workload::default_deployment,
+        validate: workload_checks::deployment,
+        validate_update: workload_checks::fixed_selector,
+        warnings: pod::checks::template_warnings,
+        typed: Some(reads::<apps::Deployment>),
+        table: Some(Table {
+            columns: &[
+                Column::text("Ready"),
+                Column::text("Up-to-date"),
+                Column::text("Available"),
+                Column::text("Age"),
+                Column::wide("Containers"),
+                Column::wide("Images"),
+                Column::wide("Selector"),
+            ],
+            cells: table::workload::deployment,
+        }),
+        ..APPS
+    },
+    Kind {
+        kind: "ReplicaSet",
+        plural: "replicasets",
+        short_names: &["rs"],
+        categories: &["all"],
+        namespaced: true,
+        status: Status::Own,
+        scale: true,
+        default: workload::default_replica_set,
+        validate: workload_checks::replica_set,
+        validate_update: workload_checks::fixed_selector,
+        warnings: pod::checks::template_warnings,
+        typed: Some(reads::<apps::ReplicaSet>),
+        selectable: &["status.replicas"],
+        table: Some(Table {
+            columns: &[
+                Column::of("Desired", "integer"),
+                Column::of("Current", "integer"),
+                Column::of("Ready", "integer"),
+                Column::text("Age"),
+                Column::wide("Containers"),
+                Column::wide("Images"),
+                Column::wide("Selector"),
+            ],
+            cells: table::workload::replica_set,
+        }),
+        ..APPS
+    },
+    Kind {
+        kind: "StatefulSet",
+        plural: "statefulsets",
+        short_names: &["sts"],
+        categories: &["all"],
+        namespaced: true,
+        status: Status::Own,
+        scale: true,
+        default: workload::default_stateful_set,
+        validate: workload_checks::stateful_set,
+        validate_update: workload_checks::stateful_set_update,
+        warnings: pod::checks::template_warnings,
+        typed: Some(reads::<apps::StatefulSet>),
+        table: Some(Table {
+            columns: &[
+                Column::text("Ready"),
+                Column::text("Age"),
+                Column::wide("Containers"),
+                Column::wide("Images"),
+            ],
+            cells: table::workload::stateful_set,
+        }),
+        ..APPS
+    },
+];
+
+const BATCH: Kind = Kind {
+    group: "batch",
+    ..Kind::PLAIN
+};
+
+pub(super) const BATCH_KINDS: &[Kind] = &[
+    Kind {
+        kind: "CronJob",
+        plural: "cronjobs",
+        short_names: &["cj"],
+        categories: &["all"],
+        namespaced: true,
+        status: Status::Own,
+        default: workload::default_cron_job,
+        validate: workload_checks::cron_job,
+        typed: Some(reads::<batch::CronJob>),
+        table: Some(Table {
+            columns: &[
+                Column::text("Schedule"),
+                Column::text("Timezone"),
+                Column::of("Suspend", "boolean"),
+                Column::of("Active", "integer"),
+                Column::text("Last Schedule"),
+                Column::text("Age"),
+                Column::wide("Containers"),
+                Column::wide("Images"),
+                Column::wide("Selector"),
+            ],
+            cells: table::workload::cron_job,
+        }),
+        ..BATCH
+    },
+    Kind {
+        kind: "Job",
+        plural: "jobs",
+        categories: &["all"],
+        namespaced: true,
+        status: Status::Own,
+        default: workload::default_job,
+        begin: workload::generate_selector,
+        validate: workload_checks::job,
+        validate_update: workload_checks::job_update,
+        typed: Some(reads::<batch::Job>),
+        selectable: &["status.successful"],
+        table: Some(Table {
+            columns: &[
+                Column::text("Status"),
+                Column::text("Completions"),
+                Column::text("Duration"),
+                Column::text("Age"),
+                Column::wide("Containers"),
+                Column::wide("Images"),
+                Column::wide("Selector"),
+            ],
+            cells: table::workload::job,
+        }),
+        ..BATCH
+    },
+];
+
+const AUTOSCALING: Kind = Kind {
+    group: "autoscaling",
+    version: "v2",
+    ..Kind::PLAIN
+};
+
+pub(super) const AUTOSCALING_KINDS: &[Kind] = &[Kind {
+    kind: "HorizontalPodAutoscaler",
+    plural: "horizontalpodautoscalers",
+    short_names: &["hpa"],
+    categories: &["all"],
+    namespaced: true,
+    status: Status::Own,
+    ..AUTOSCALING
+}];
+
+const POLICY: Kind = Kind {
+    group: "policy",
+    ..Kind::PLAIN
+};
+
+pub(super) const POLICY_KINDS: &[Kind] = &[Kind {
+    kind: "PodDisruptionBudget",
+    plural: "poddisruptionbudgets",
+    short_names: &["pdb"],
+    namespaced: true,
+    status: Status::Own,
+    validate: cluster::budget,
+    typed: Some(reads::<policy::PodDisruptionBudget>),
+    table: Some(Table {
+        columns: &[
+            Column::text("Min Available"),
+            Column::text("Max Unavailable"),
+            Column::of("Allowed Disruptions", "integer"),
+            Column::text("Age"),
+        ],
+        cells: table::cells::budget,
+    }),
+    ..POLICY
+}];

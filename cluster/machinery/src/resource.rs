@@ -1,0 +1,386 @@
+//! What is known of a kind: [`Kind`], the row of a built-in one, and [`Resource`], what is served at one version.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::schema::Rules;
+use crate::{FieldError, names};
+
+/// A built-in kind: all that this crate and the API server know of it, in one row. What a row leaves out is [`Kind::PLAIN`]'s.
+#[derive(Debug)]
+pub struct Kind {
+    /// API group, empty for core.
+    pub group: &'static str,
+    /// The version that is served and stored.
+    pub version: &'static str,
+    /// `Pod`.
+    pub kind: &'static str,
+    /// `pods`.
+    pub plural: &'static str,
+    /// `po`.
+    pub short_names: &'static [&'static str],
+    /// `all`.
+    pub categories: &'static [&'static str],
+    /// False: cluster-scoped.
+    pub namespaced: bool,
+    /// What becomes of its status.
+    pub status: Status,
+    /// Has a `scale` subresource: replicas where all built-in kinds have them.
+    pub scale: bool,
+    /// Subresources other than status and scale: `log`, `exec`, `binding`, `eviction`, …
+    pub subresources: &'static [&'static str],
+    /// Where its objects are.
+    pub serving: Serving,
+    /// Of which other kind its objects are stored. None: they are stored as they are.
+    pub stored_as: Option<StoredAs>,
+    /// What is wrong with the name of an object.
+    pub name: fn(&str) -> Vec<String>,
+    /// Whether a null means something in it; elsewhere it is a field that is not there.
+    pub keeps_nulls: bool,
+    /// Sets the defaults of a new or changed object.
+    pub default: fn(&mut Value),
+    /// Gives a new object, behind its defaults, its first status and what admission plugins add.
+    pub begin: fn(&mut Value),
+    /// Takes over from the old object what a client that changes it means to keep. Old, new.
+    pub keep: fn(&Value, &mut Value),
+    /// Everything that is wrong with an object, whatever it was before.
+    pub validate: fn(&Value) -> Vec<FieldError>,
+    /// What may not be in a new object, although it may in a changed one.
+    pub validate_create: fn(&Value) -> Vec<FieldError>,
+    /// Everything that is wrong with the step from the old object to the new one.
+    pub validate_update: fn(&Value, &Value) -> Vec<FieldError>,
+    /// What a client should know about an object that is accepted.
+    pub warnings: fn(&Value) -> Vec<String>,
+    /// Reads it into Kubernetes' own type, to find values of a wrong type. None: it is taken as it is.
+    pub typed: Option<Read>,
+    /// Paths of fields by which objects can be selected, besides name and namespace. Source: Kubernetes' conversion functions.
+    pub selectable: &'static [&'static str],
+    /// How a strategic merge patch treats the lists that only this kind has: end of the path, strategy. A list that is neither
+    /// here nor in [`crate::patch`]'s own table is atomic.
+    pub merge: &'static [(&'static str, ListStrategy)],
+    /// How `kubectl get` shows it. None: name and age.
+    pub table: Option<Table>,
+    /// How its objects go.
+    pub deletion: Deletion,
+    /// Finalizer that keeps objects while they are in use (admission plugin StorageObjectInUseProtection).
+    pub protection: Option<&'static str>,
+    /// What the server gives an object from what else it knows.
+    pub given: Given,
+    /// Whether a service account's token may live and die with an object (`spec.boundObjectRef` of a TokenRequest).
+    pub binds_tokens: Option<BindsTokens>,
+    /// Whether admission policies do not look at it: it is what people get rid of a bad policy by.
+    pub beyond_policies: bool,
+}
+
+/// Reads an object into the type of its kind.
+pub type Read = fn(&Value) -> Result<(), serde_json::Error>;
+
+/// What becomes of the status of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It has no `status` subresource.
+    None,
+    /// It has one: what a client says of it in a new object is dropped.
+    Own,
+    /// It has one, and who registers an object gives it its first status (nodes).
+    Given,
+}
+
+/// Where the objects of a kind are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serving {
+    /// In the store.
+    Stored,
+    /// Nowhere: a question that is answered when it is created.
+    Review(Review),
+    /// With the nodes, which are asked (`metrics.k8s.io`): only `get` and `list` are served.
+    Measured,
+}
+
+/// What a review asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Review {
+    /// Who am I.
+    Subject,
+    /// Whose token is this.
+    Token,
+    /// May somebody do this.
+    Access,
+    /// What may I do.
+    Rules,
+}
+
+/// Objects of a kind that are stored as those of another, in other words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredAs {
+    /// The other kind's group; version, kind and plural are the same.
+    pub group: &'static str,
+    /// Own name of a field, the other kind's name. Everything else has the same name in both.
+    pub renamed: &'static [(&'static str, &'static str)],
+}
+
+/// How the objects of a kind go when they are deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deletion {
+    /// At once, or when the last finalizer has gone.
+    AtOnce,
+    /// When the kubelet has stopped what runs there, or a grace period is over: a pod.
+    Graceful,
+    /// When all that is in it has gone, which its `spec.finalizers` say: a namespace.
+    Emptied,
+}
+
+/// What the server gives an object of a kind when it is written, from what else it knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Given {
+    /// Nothing.
+    Nothing,
+    /// A pod: its service account's token (admission plugin ServiceAccount).
+    AccountToken,
+    /// A claim: the default class (admission plugin DefaultStorageClass).
+    StorageClass,
+    /// A Service: a cluster IP and node ports.
+    Addresses,
+    /// A definition: whether its names can be had.
+    AcceptedNames,
+}
+
+/// As what an object stands in the tokens that are bound to it (KEP-1205, KEP-4193).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BindsTokens {
+    /// The pod that runs as the account.
+    Pod,
+    /// The node.
+    Node,
+    /// A secret.
+    Secret,
+}
+
+/// What happens to a list that a strategic merge patch names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListStrategy {
+    /// Elements are objects; those with the same value of this key are merged.
+    ByKey(&'static str),
+    /// Elements are scalars; the union is taken.
+    Set,
+    /// The patch's list takes the place of the old one.
+    Atomic,
+}
+
+/// How a kind is printed.
+#[derive(Clone, Copy, Debug)]
+pub struct Table {
+    /// Its columns. NAME comes before them unless it is among them; AGE is a column like any other.
+    pub columns: &'static [Column],
+    /// What fills them: an object and the present time, RFC 3339.
+    pub cells: fn(&Value, &str) -> Vec<Value>,
+}
+
+/// A column of a [`Table`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Its heading, as Kubernetes writes it.
+    pub name: &'static str,
+    /// OpenAPI type of its cells: `string`, `integer`, `boolean`, `date`.
+    pub kind: &'static str,
+    /// Shown by `-o wide` only.
+    pub wide: bool,
+}
+
+impl Column {
+    /// A column of texts.
+    pub const fn text(name: &'static str) -> Self {
+        Self::of(name, "string")
+    }
+
+    /// A column of another type.
+    pub const fn of(name: &'static str, kind: &'static str) -> Self {
+        let wide = false;
+        Self { name, kind, wide }
+    }
+
+    /// A column of texts that only `-o wide` shows.
+    pub const fn wide(name: &'static str) -> Self {
+        let (kind, wide) = ("string", true);
+        Self { name, kind, wide }
+    }
+}
+
+impl Kind {
+    /// A kind of which nothing special is known: rows begin from it.
+    pub const PLAIN: Self = Self {
+        group: "",
+        version: "v1",
+        kind: "",
+        plural: "",
+        short_names: &[],
+        categories: &[],
+        namespaced: false,
+        status: Status::None,
+        scale: false,
+        subresources: &[],
+        serving: Serving::Stored,
+        stored_as: None,
+        name: names::dns_subdomain,
+        keeps_nulls: false,
+        default: |_| {},
+        begin: |_| {},
+        keep: |_, _| {},
+        validate: |_| Vec::new(),
+        validate_create: |_| Vec::new(),
+        validate_update: |_, _| Vec::new(),
+        warnings: |_| Vec::new(),
+        typed: None,
+        selectable: &[],
+        merge: &[],
+        table: None,
+        deletion: Deletion::AtOnce,
+        protection: None,
+        given: Given::Nothing,
+        binds_tokens: None,
+        beyond_policies: false,
+    };
+}
+
+/// One served resource at one version.
+#[derive(Clone, Debug)]
+pub struct Resource {
+    /// API group, empty for core.
+    pub group: String,
+    /// Served version, for example `v1`.
+    pub version: String,
+    /// Group under which objects are stored: the same as `group`, unless they are stored as another kind's (see
+    /// [`crate::convert`]).
+    pub storage_group: String,
+    /// Version in which objects of this group and kind are stored (strategy None: only `apiVersion` differs).
+    pub storage_version: String,
+    /// `Pod`.
+    pub kind: String,
+    /// `PodList`.
+    pub list_kind: String,
+    /// `pods`.
+    pub plural: String,
+    /// `pod`.
+    pub singular: String,
+    /// `po`.
+    pub short_names: Vec<String>,
+    /// `all`.
+    pub categories: Vec<String>,
+    /// False: cluster-scoped.
+    pub namespaced: bool,
+    /// Has a `status` subresource.
+    pub status: bool,
+    /// Has a `scale` subresource.
+    pub scale: Option<ScalePaths>,
+    /// Other subresources: `log`, `exec`, `binding`, `eviction`, `ephemeralcontainers`, …
+    pub subresources: Vec<&'static str>,
+    /// The row of a built-in kind. None for one that a CRD defines.
+    pub builtin: Option<&'static Kind>,
+    /// Of a CRD: `spec.versions[].schema.openAPIV3Schema`. None for built-in kinds.
+    pub schema: Option<Arc<Value>>,
+    /// Of a CRD: its CEL rules, compiled once. None for built-in kinds and for schemas without rules.
+    pub rules: Option<Rules>,
+    /// Of a CRD: `additionalPrinterColumns`. Built-in kinds have theirs in their row.
+    pub columns: Arc<Value>,
+}
+
+impl Resource {
+    /// A built-in kind.
+    pub(crate) fn of(row: &'static Kind) -> Self {
+        let texts = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect();
+        Self {
+            group: row.group.to_owned(),
+            version: row.version.to_owned(),
+            storage_group: row.stored_as.map_or(row.group, |other| other.group).to_owned(),
+            storage_version: row.version.to_owned(),
+            kind: row.kind.to_owned(),
+            list_kind: format!("{}List", row.kind),
+            plural: row.plural.to_owned(),
+            singular: row.kind.to_lowercase(),
+            short_names: texts(row.short_names),
+            categories: texts(row.categories),
+            namespaced: row.namespaced,
+            status: row.status != Status::None,
+            scale: row.scale.then(|| ScalePaths {
+                spec: ".spec.replicas".to_owned(),
+                status: ".status.replicas".to_owned(),
+                selector: Some(".spec.selector".to_owned()),
+            }),
+            subresources: row.subresources.to_vec(),
+            builtin: Some(row),
+            schema: None,
+            rules: None,
+            columns: Arc::new(Value::Null),
+        }
+    }
+
+    /// `apps/v1`, or `v1` for the core group.
+    pub fn api_version(&self) -> String {
+        api_version(&self.group, &self.version)
+    }
+
+    /// The `apiVersion` of stored objects.
+    pub fn storage_api_version(&self) -> String {
+        api_version(&self.storage_group, &self.storage_version)
+    }
+
+    /// `deployments.apps`, or `pods` for the core group: how Kubernetes names a resource in messages.
+    pub fn qualified_name(&self) -> String {
+        if self.group.is_empty() {
+            self.plural.clone()
+        } else {
+            format!("{}.{}", self.plural, self.group)
+        }
+    }
+
+    /// Whether a CustomResourceDefinition defines it.
+    pub fn is_custom(&self) -> bool {
+        self.schema.is_some()
+    }
+
+    /// Where its objects are.
+    pub fn serving(&self) -> Serving {
+        self.builtin.map_or(Serving::Stored, |row| row.serving)
+    }
+
+    /// Whether its objects are in the store.
+    pub fn is_stored(&self) -> bool {
+        self.serving() == Serving::Stored
+    }
+
+    /// How its objects go when they are deleted.
+    pub fn deletion(&self) -> Deletion {
+        self.builtin.map_or(Deletion::AtOnce, |row| row.deletion)
+    }
+
+    /// What the server gives its objects.
+    pub fn given(&self) -> Given {
+        self.builtin.map_or(Given::Nothing, |row| row.given)
+    }
+
+    /// Whether its objects are what other objects are in.
+    pub fn is_namespace(&self) -> bool {
+        self.deletion() == Deletion::Emptied
+    }
+}
+
+/// JSON paths of the scale subresource, as a CRD names them (`.spec.replicas`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScalePaths {
+    /// `specReplicasPath`.
+    pub spec: String,
+    /// `statusReplicasPath`.
+    pub status: String,
+    /// `labelSelectorPath`: a string in the object. For built-in kinds `.spec.selector` (an object, which is serialised).
+    pub selector: Option<String>,
+}
+
+/// `apps/v1`, or `v1` for the core group, whose name is empty.
+pub fn api_version(group: &str, version: &str) -> String {
+    if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    }
+}
