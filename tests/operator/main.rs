@@ -6,6 +6,7 @@
 //! `AFLOAT_CASES=hook cargo test --test operator` runs those with `hook` in their names.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // helpers of tests may fail as tests do
+#![allow(clippy::too_many_lines)] // a story is told in one piece
 
 mod agent;
 mod budget;

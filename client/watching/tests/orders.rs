@@ -2,6 +2,9 @@
 //! In each state: if an author's writes count as seen, then its view is the cluster as it was at one moment at or after the
 //! last of them. A cache that gets one of these things wrong is found (`Mistake`).
 
+#![allow(clippy::unwrap_used)] // helpers of tests may fail as tests do
+#![allow(clippy::print_stdout)] // how much was walked is part of the result
+
 use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 

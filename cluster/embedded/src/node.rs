@@ -65,7 +65,7 @@ pub(crate) async fn start_node(
         rootless: options.rootless,
     })
     .await?;
-    shared.image_service.serve(&runtime);
+    runtime.use_images(&shared.image_service);
     let runtime: Arc<dyn Runtime> = Arc::new(runtime);
     let runtime = match &options.wrap {
         Some(wrap) => wrap(runtime),

@@ -1,123 +1,33 @@
 //! The agent as a whole: registers the node, keeps it alive, and has a worker for every pod that is bound to it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
+mod sources;
+
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use afloat_runtime::{Container, ContainerState, Runtime};
-use futures::FutureExt as _;
+use afloat_watching::feed::{Pauses, Seen, follow};
 use futures::future::BoxFuture;
-use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::api::core::v1::{Pod, Taint};
+use futures::{FutureExt as _, StreamExt};
+use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event};
+use kube::runtime::watcher;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
 use crate::context::Context;
 use crate::events::{self, Pending, Recorder};
 use crate::mailbox::{Mailbox, Message};
-use crate::pod::back_off::BackOffLimits;
+use crate::options::{API_LIMIT, AgentOptions};
+use crate::pod::state::PodState;
 use crate::pod::{orphan, recover, resize, spec};
 use crate::worker::Worker;
-use crate::{dirs, node_status};
-
-/// What a node can carry.
-#[derive(Clone, Debug)]
-pub struct Capacity {
-    /// Cores, in thousandths.
-    pub cpu_millis: u64,
-    /// Bytes.
-    pub memory_bytes: u64,
-    /// Number of pods.
-    pub pods: u32,
-}
-
-impl Default for Capacity {
-    fn default() -> Self {
-        Self {
-            cpu_millis: 4000,
-            memory_bytes: 8 << 30,
-            pods: 110,
-        }
-    }
-}
-
-impl Capacity {
-    /// As the API has it.
-    pub(crate) fn quantities(&self) -> BTreeMap<String, String> {
-        let cpu = if self.cpu_millis.is_multiple_of(1000) {
-            (self.cpu_millis / 1000).to_string()
-        } else {
-            format!("{}m", self.cpu_millis)
-        };
-        let memory = format!("{}Ki", self.memory_bytes / 1024);
-        [("cpu", cpu), ("memory", memory), ("pods", self.pods.to_string())]
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect()
-    }
-}
-
-/// Everything that an agent has to be told.
-#[derive(Clone, Debug)]
-pub struct AgentOptions {
-    /// Name of the Node object.
-    pub node_name: String,
-    /// The node's InternalIP.
-    pub node_ip: IpAddr,
-    /// Where pod addresses come from, `10.244.1.0/24`.
-    pub pod_cidr: String,
-    /// For volumes, logs and generated files of this node alone.
-    pub dir: PathBuf,
-    /// Labels beside the well-known ones.
-    pub labels: BTreeMap<String, String>,
-    /// Taints that the node registers with.
-    pub taints: Vec<Taint>,
-    /// What it can carry.
-    pub capacity: Capacity,
-    /// The cluster's DNS server; None: pods use the host's.
-    pub cluster_dns: Option<IpAddr>,
-    /// The node's own `resolv.conf`, as text: what pods with `dnsPolicy: Default` get.
-    pub resolv_conf: String,
-    /// `cluster.local`.
-    pub cluster_domain: String,
-    /// How often the lease is renewed; it is good for 40 s.
-    pub lease_interval: Duration,
-    /// Back-off of containers that crash and of images that are missing.
-    pub restart_back_off: BackOffLimits,
-    /// Longest wait for the runtime; then the call counts as failed, whatever may still come of it.
-    pub runtime_limit: Duration,
-    /// Where the time comes from.
-    pub clock: Clock,
-}
-
-impl AgentOptions {
-    /// Options with Kubernetes' defaults.
-    pub fn new(node_name: impl Into<String>, node_ip: IpAddr, dir: impl Into<PathBuf>) -> Self {
-        Self {
-            node_name: node_name.into(),
-            node_ip,
-            pod_cidr: String::new(),
-            dir: dir.into(),
-            labels: BTreeMap::new(),
-            taints: vec![],
-            capacity: Capacity::default(),
-            cluster_dns: None,
-            resolv_conf: String::new(),
-            cluster_domain: "cluster.local".to_owned(),
-            lease_interval: Duration::from_secs(10),
-            restart_back_off: BackOffLimits::default(),
-            runtime_limit: Duration::from_secs(60),
-            clock: Clock::System,
-        }
-    }
-}
+use crate::{dirs, node_status, server};
 
 /// Why an agent gave up.
 #[derive(Debug, thiserror::Error)]
@@ -137,7 +47,7 @@ pub enum AgentError {
 
 /// The node agent. See the crate.
 pub struct Agent {
-    pub(crate) context: Arc<Context>,
+    context: Arc<Context>,
     pending_events: Mutex<Option<Pending>>,
     /// Containers found at the start, until their pods are seen.
     found: Mutex<HashMap<String, Vec<Container>>>,
@@ -196,7 +106,7 @@ impl Agent {
                     pending
                 ),
                 self.watch_pods(),
-                self.watch_sources(),
+                sources::watch_sources(&self.context),
                 self.watch_exits(exits),
             )
         };
@@ -204,11 +114,19 @@ impl Agent {
         Ok(())
     }
 
+    /// Serves one HTTP/1.1 connection of the kubelet's API to its end, upgrades included.
+    pub async fn serve<S>(self: Arc<Self>, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        server::serve(self.context.clone(), stream).await;
+    }
+
     /// Until it works.
     async fn register(&self) -> String {
         let mut wait = Duration::from_millis(50);
         loop {
-            match tokio::time::timeout(crate::worker::API_LIMIT, node_status::register(&self.context)).await {
+            match tokio::time::timeout(API_LIMIT, node_status::register(&self.context)).await {
                 Ok(Ok(uid)) => return uid,
                 Ok(Err(error)) => {
                     tracing::warn!(%error, node = self.context.options.node_name, "node not registered yet");
@@ -237,31 +155,22 @@ impl Agent {
     async fn watch_pods(&self) {
         let api: Api<Pod> = Api::all(self.context.client.clone());
         let config = watcher::Config::default().fields(&format!("spec.nodeName={}", self.context.options.node_name));
-        let mut events = watcher::watcher(api, config).default_backoff().boxed();
+        let mut seen = pin!(follow(api, config, Pauses::Patient, |pod| pod));
         let mut workers = Workers::new();
-        let mut listed: BTreeSet<String> = BTreeSet::new();
         let mut synced = false;
         let mut sweep = tokio::time::interval(Duration::from_secs(30));
         loop {
             tokio::select! {
-                event = events.try_next() => match event {
-                    Ok(Some(Event::Init)) => listed.clear(),
-                    Ok(Some(Event::InitApply(pod))) => {
-                        listed.insert(spec::uid(&pod).to_owned());
-                        self.pod_changed(pod, &mut workers);
-                    }
-                    Ok(Some(Event::InitDone)) => {
-                        for uid in self.context.uids().difference(&listed) {
-                            self.pod_gone(uid);
-                        }
+                seen = seen.next() => match seen {
+                    Some(Seen::Listed(pods)) => {
+                        self.pods_listed(pods, &mut workers);
                         if !std::mem::replace(&mut synced, true) {
                             self.adopt_orphans(&mut workers).await;
                         }
                     }
-                    Ok(Some(Event::Apply(pod))) => self.pod_changed(pod, &mut workers),
-                    Ok(Some(Event::Delete(pod))) => self.pod_gone(spec::uid(&pod)),
-                    Ok(None) => return,
-                    Err(error) => tracing::debug!(%error, "pods not watched; trying again"),
+                    Some(Seen::Changed(pod)) => self.pod_changed(pod, &mut workers),
+                    Some(Seen::Gone(pod)) => self.pod_gone(spec::uid(&pod)),
+                    None => return,
                 },
                 Some(done) = workers.join_next(), if !workers.is_empty() => match done {
                     Ok(uid) => self.context.unregister(&uid),
@@ -269,6 +178,17 @@ impl Agent {
                 },
                 _ = sweep.tick(), if synced => self.adopt_orphans(&mut workers).await,
             }
+        }
+    }
+
+    /// Whatever is not listed is gone.
+    fn pods_listed(&self, pods: Vec<Pod>, workers: &mut Workers) {
+        let listed: BTreeSet<String> = pods.iter().map(|pod| spec::uid(pod).to_owned()).collect();
+        for pod in pods {
+            self.pod_changed(pod, workers);
+        }
+        for uid in self.context.uids().difference(&listed) {
+            self.pod_gone(uid);
         }
     }
 
@@ -292,7 +212,7 @@ impl Agent {
         self.start_worker(pod, state, workers);
     }
 
-    fn start_worker(&self, pod: Pod, state: crate::pod::state::PodState, workers: &mut Workers) {
+    fn start_worker(&self, pod: Pod, state: PodState, workers: &mut Workers) {
         let uid = spec::uid(&pod).to_owned();
         let mailbox = Arc::new(Mailbox::default());
         let pod = Arc::new(pod);
@@ -300,7 +220,7 @@ impl Agent {
         self.context.register(pod.clone(), mailbox.clone(), requests);
         let worker = Worker::new(self.context.clone(), mailbox, pod, state);
         workers.spawn(async move {
-            worker.run().await;
+            worker.work_until_gone().await;
             uid
         });
     }

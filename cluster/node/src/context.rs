@@ -9,12 +9,14 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 use kube::Api;
 
-use crate::agent::AgentOptions;
 use crate::clock::Clock;
 use crate::events::Recorder;
 use crate::mailbox::Mailbox;
-use crate::pod::env::Sources;
-use crate::pod::{spec, status};
+use crate::options::AgentOptions;
+use crate::pod::container::env::Sources;
+use crate::pod::progress;
+use crate::pod::spec;
+use crate::pod::state::NotGranted;
 use crate::volume::References;
 
 /// See the module.
@@ -86,13 +88,13 @@ impl Context {
     }
 
     /// Grants a pod other requests (thousandths of a CPU, bytes), if the node has them: one pod after another. Less than
-    /// it has is always granted. Otherwise the reason and message of its condition, as the kubelet words them.
-    pub(crate) fn allocate(&self, uid: &str, wanted: (u64, u64)) -> Result<(), (&'static str, String)> {
+    /// it has is always granted. Otherwise why not, and the message of its condition as the kubelet words it.
+    pub(crate) fn allocate(&self, uid: &str, wanted: (u64, u64)) -> Result<(), (NotGranted, String)> {
         let capacity = &self.options.capacity;
         self.with_pods(|pods| {
             let others = pods
                 .iter()
-                .filter(|(other, known)| other.as_str() != uid && !status::is_terminal(known.pod.status.as_ref()));
+                .filter(|(other, known)| other.as_str() != uid && !progress::is_terminal(known.pod.status.as_ref()));
             let used = others.fold((0u64, 0u64), |sum, (_, known)| {
                 (
                     sum.0.saturating_add(known.requests.0),
@@ -107,13 +109,19 @@ impl Context {
             for (name, wanted, own, _, capacity) in each {
                 if wanted > capacity && wanted > own {
                     let what = format!("{name}, requested: {wanted}, capacity: {capacity}");
-                    return Err(("Infeasible", format!("Node didn't have enough capacity: {what}")));
+                    return Err((
+                        NotGranted::Infeasible,
+                        format!("Node didn't have enough capacity: {what}"),
+                    ));
                 }
             }
             for (name, wanted, own, used, capacity) in each {
                 if wanted > own && used.saturating_add(wanted) > capacity {
                     let what = format!("{name}, requested: {wanted}, used: {used}, capacity: {capacity}");
-                    return Err(("Deferred", format!("Node didn't have enough resource: {what}")));
+                    return Err((
+                        NotGranted::Deferred,
+                        format!("Node didn't have enough resource: {what}"),
+                    ));
                 }
             }
             if let Some(known) = pods.get_mut(uid) {

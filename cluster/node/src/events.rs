@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use tokio::sync::mpsc;
 
-use crate::pod::{ephemeral, spec};
+use crate::pod::spec;
 
 /// Events that may wait to be written; more are dropped.
 const QUEUE: usize = 1024;
@@ -69,7 +69,7 @@ impl Recorder {
         let field = container.map(|name| {
             let list = if spec::is_init(pod, name) {
                 "initContainers"
-            } else if ephemeral::is_ephemeral(pod, name) {
+            } else if spec::is_ephemeral(pod, name) {
                 "ephemeralContainers"
             } else {
                 "containers"

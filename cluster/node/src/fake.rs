@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{broadcast, oneshot};
 
 use crate::clock::{Clock, since};
-use crate::pod::resolve::normalised;
+use crate::pod::container::resolve::normalised;
 
 /// How containers of an image behave.
 #[derive(Clone, Debug)]

@@ -3,32 +3,28 @@
 //! Reaches the API server only through [`kube::Client`] and containers only through [`afloat_runtime::Runtime`]; has
 //! never heard of the operator.
 //!
-//! One worker task per pod (`worker`) does: observe → [`pod::plan::plan`] → act (`act`). Everything that is decided is
+//! One worker task per pod (`worker`) does: observe → [`pod::plan::plan`] → act (`worker::act`). Everything that is decided is
 //! decided in [`pod`], without I/O and with the time as an argument.
 
-mod act;
 pub mod agent;
 pub mod clock;
 mod context;
 mod dirs;
 mod events;
 pub mod fake;
-mod host_ports;
-mod logs;
+mod handler;
 mod mailbox;
 pub mod node_status;
+mod options;
 pub mod pod;
-mod pull;
-mod refresh;
-mod resize;
 mod server;
 mod spdy;
-mod token;
 mod usage;
 mod volume;
 mod worker;
 
-pub use agent::{Agent, AgentError, AgentOptions, Capacity};
+pub use agent::{Agent, AgentError};
 pub use clock::Clock;
+pub use options::{AgentOptions, Capacity};
 pub use pod::back_off::BackOffLimits;
-pub use pod::claim::claims as claims_dir;
+pub use volume::claim::claims as claims_dir;

@@ -9,6 +9,7 @@ use afloat_runtime::{Container, Exit};
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::Notify;
 
+use crate::pod::instance::HookKind;
 use crate::pod::probe::Answer;
 use crate::pod::spec::ProbeKind;
 
@@ -21,7 +22,7 @@ pub(crate) enum Message {
     },
     Hook {
         id: String,
-        pre_stop: bool,
+        kind: HookKind,
         result: Result<(), String>,
     },
     Pulled {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use afloat_runtime::image::architecture;
 use afloat_words::image::ImageName;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -14,8 +15,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Owne
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
 
-use crate::agent::AgentOptions;
 use crate::context::Context;
+use crate::options::{API_LIMIT, AgentOptions};
 
 /// What `nodeInfo.kubeletVersion` says.
 pub const KUBELET_VERSION: &str = "v1.33.0-afloat";
@@ -74,7 +75,7 @@ pub(crate) async fn keep_status(context: &Context) {
             continue;
         }
         let status = status(context).await;
-        match tokio::time::timeout(crate::worker::API_LIMIT, write_status(context, &status)).await {
+        match tokio::time::timeout(API_LIMIT, write_status(context, &status)).await {
             Ok(Ok(())) => {
                 images = now;
                 written = tokio::time::Instant::now();
@@ -91,7 +92,7 @@ pub(crate) async fn keep_lease(context: &Context, node_uid: &str) {
     let name = context.options.node_name.as_str();
     loop {
         let renew = renew(&api, name, node_uid, context.clock.now());
-        let wait = match tokio::time::timeout(crate::worker::API_LIMIT, renew).await {
+        let wait = match tokio::time::timeout(API_LIMIT, renew).await {
             Ok(Ok(())) => context.options.lease_interval,
             Ok(Err(error)) => {
                 tracing::warn!(%error, "lease not renewed");
@@ -162,14 +163,6 @@ fn node(options: &AgentOptions) -> Node {
             ..NodeSpec::default()
         }),
         status: None,
-    }
-}
-
-fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
     }
 }
 

@@ -6,12 +6,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use afloat_runtime::{Container, ContainerState, RuntimeError, Usage};
+use afloat_runtime::{Container, ContainerState, Usage};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use crate::agent::Agent;
 use crate::clock::since;
 use crate::pod::spec;
 
@@ -20,13 +19,13 @@ const GOOD_FOR: Duration = Duration::from_secs(10);
 /// An older one says nothing about now.
 const TOO_OLD: Duration = Duration::from_secs(60);
 /// Between the first look and the second, where there is no older one.
-const FIRST_WINDOW: Duration = Duration::from_secs(1);
+pub(crate) const FIRST_WINDOW: Duration = Duration::from_secs(1);
 
 /// One look at all containers.
 #[derive(Clone, Debug)]
 pub(crate) struct Look {
-    at: Timestamp,
-    used: BTreeMap<String, Usage>,
+    pub(crate) at: Timestamp,
+    pub(crate) used: BTreeMap<String, Usage>,
 }
 
 /// The last two looks.
@@ -34,7 +33,7 @@ pub(crate) type Looks = tokio::sync::Mutex<Option<(Look, Look)>>;
 
 /// What is to be done before an answer can be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Need {
+pub(crate) enum Need {
     /// The last two will do.
     Nothing,
     /// One more, to compare with the last.
@@ -43,7 +42,7 @@ enum Need {
     Two,
 }
 
-fn need(last: Option<Timestamp>, now: Timestamp) -> Need {
+pub(crate) fn need(last: Option<Timestamp>, now: Timestamp) -> Need {
     match last.map(|last| since(now, last)) {
         Some(age) if age < GOOD_FOR => Need::Nothing,
         Some(age) if age < TOO_OLD => Need::One,
@@ -51,45 +50,9 @@ fn need(last: Option<Timestamp>, now: Timestamp) -> Need {
     }
 }
 
-impl Agent {
-    pub(crate) async fn summary(&self) -> Result<Value, RuntimeError> {
-        let context = &self.context;
-        // Others who ask meanwhile wait for the same answer.
-        let mut looks = context.looks.lock().await;
-        let last = looks.as_ref().map(|(_, last)| last.at);
-        let before = match need(last, context.clock.now()) {
-            Need::Nothing => None,
-            Need::One => looks.take().map(|(_, last)| last),
-            Need::Two => {
-                let first = self.look().await?;
-                tokio::time::sleep(FIRST_WINDOW).await;
-                Some(first)
-            }
-        };
-        if let Some(before) = before {
-            *looks = Some((before, self.look().await?));
-        }
-        let Some((before, now)) = looks.clone() else {
-            return Err(RuntimeError::Failed("nothing is known yet".to_owned()));
-        };
-        drop(looks);
-        let pods = context.pods();
-        let containers = context.limited(context.runtime.containers()).await?;
-        let memory = context.options.capacity.memory_bytes;
-        let summary = summary(&before, &now, pods.iter().map(AsRef::as_ref), &containers);
-        Ok(finish(summary, &context.options.node_name, memory))
-    }
-
-    async fn look(&self) -> Result<Look, RuntimeError> {
-        let used = self.context.limited(self.context.runtime.usage()).await?;
-        let at = self.context.clock.now();
-        Ok(Look { at, used })
-    }
-}
-
 /// Figures of one or more containers.
 #[derive(Clone, Copy, Debug, Default)]
-struct Figures {
+pub(crate) struct Figures {
     nano_cores: u64,
     cpu_ns: u64,
     memory_bytes: u64,
@@ -113,7 +76,7 @@ impl Figures {
 }
 
 /// Everything, with the sum of all pods for the node. Pure.
-fn summary<'a>(
+pub(crate) fn summary<'a>(
     before: &Look,
     now: &Look,
     pods: impl Iterator<Item = &'a Pod>,
@@ -165,7 +128,11 @@ fn figures(before: &Look, now: &Look, container: &Container) -> Option<Figures> 
 }
 
 /// `windowSeconds` is our own: the kubelet's clients compute it from two answers.
-fn finish((pods, all, now, window): (Vec<Value>, Figures, Look, Duration), node: &str, memory_bytes: u64) -> Value {
+pub(crate) fn finish(
+    (pods, all, now, window): (Vec<Value>, Figures, Look, Duration),
+    node: &str,
+    memory_bytes: u64,
+) -> Value {
     let mut told = all.told(now.at);
     told["nodeName"] = json!(node);
     told["memory"]["availableBytes"] = json!(memory_bytes.saturating_sub(all.memory_bytes));

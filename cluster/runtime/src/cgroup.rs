@@ -5,6 +5,7 @@
 //! process costs a grace period of the kernel. What is decided is pure; the rest is `mkdir`, `write` and `rmdir`.
 
 pub(crate) mod detect;
+mod settings;
 mod usage;
 
 use std::fs;
@@ -14,28 +15,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The period that [`Resources::cpu_quota_us`] is a part of, as Kubernetes has it.
-pub const CPU_PERIOD_US: u64 = 100_000;
+use self::settings::{Setting, cpu_v1, memory_v1, pids_max, settings_v2};
+
+pub use self::settings::{CPU_PERIOD_US, Resources};
+
 /// Where our own processes live in a unified hierarchy: there only leaves may have any.
 pub(crate) const MANAGER: &str = "manager";
-/// Kernels count what weights are between (cgroups v1: shares).
-const SHARES: (u64, u64) = (2, 262_144);
+
 /// A cgroup whose last process has just ended may still be busy.
 const REMOVE_TRIES: u32 = 20;
 const REMOVE_STEP: Duration = Duration::from_millis(5);
-
-/// What a container may use. None: no limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Resources {
-    /// Bytes of memory; beyond them the kernel kills.
-    pub memory_limit_bytes: Option<u64>,
-    /// Weight among its neighbours, 1024 for one CPU (cgroups v1: `cpu.shares`).
-    pub cpu_shares: Option<u64>,
-    /// Microseconds of CPU time in [`CPU_PERIOD_US`].
-    pub cpu_quota_us: Option<u64>,
-    /// Processes and threads.
-    pub pids_limit: Option<u64>,
-}
 
 /// Where cgroups of containers are made, as the inside sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,36 +52,11 @@ pub enum Cgroups {
     },
 }
 
-/// One setting of a cgroup.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Setting {
-    file: &'static str,
-    value: String,
-    /// Without it the limit does not hold.
-    vital: bool,
-}
-
 /// A container's directory in one hierarchy, with what is to be written there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Part {
     dir: PathBuf,
     settings: Vec<Setting>,
-}
-
-fn vital(file: &'static str, value: impl ToString) -> Setting {
-    Setting {
-        file,
-        value: value.to_string(),
-        vital: true,
-    }
-}
-
-/// For what some kernels lack (swap accounting).
-fn optional(file: &'static str, value: impl ToString) -> Setting {
-    Setting {
-        vital: false,
-        ..vital(file, value)
-    }
 }
 
 impl Cgroups {
@@ -305,70 +269,9 @@ fn count(text: &str, name: &str) -> u64 {
     line.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
 }
 
-/// No swap beyond the limit, as Kubernetes has it by default.
-fn memory_v1(resources: &Resources) -> Vec<Setting> {
-    resources.memory_limit_bytes.map_or_else(Vec::new, |bytes| {
-        vec![
-            vital("memory.limit_in_bytes", bytes),
-            optional("memory.memsw.limit_in_bytes", bytes),
-        ]
-    })
-}
-
-fn cpu_v1(resources: &Resources) -> Vec<Setting> {
-    let shares = resources
-        .cpu_shares
-        .map(|shares| vital("cpu.shares", shares.clamp(SHARES.0, SHARES.1)));
-    let mut settings: Vec<Setting> = shares.into_iter().collect();
-    if let Some(quota) = resources.cpu_quota_us {
-        settings.push(vital("cpu.cfs_period_us", CPU_PERIOD_US));
-        settings.push(vital("cpu.cfs_quota_us", quota));
-    }
-    settings
-}
-
-fn pids_max(resources: &Resources) -> Vec<Setting> {
-    resources
-        .pids_limit
-        .map(|limit| vital("pids.max", limit))
-        .into_iter()
-        .collect()
-}
-
-/// One process killed for memory takes the whole container along, as the kubelet sets it on cgroups v2.
-fn settings_v2(controllers: &[String], resources: &Resources) -> Vec<Setting> {
-    let has = |name: &str| controllers.iter().any(|c| c == name);
-    let mut settings = vec![];
-    if let Some(bytes) = resources.memory_limit_bytes.filter(|_| has("memory")) {
-        settings.push(vital("memory.max", bytes));
-        settings.push(optional("memory.swap.max", 0));
-        settings.push(optional("memory.oom.group", 1));
-    }
-    if has("cpu") {
-        settings.extend(
-            resources
-                .cpu_shares
-                .map(|shares| vital("cpu.weight", weight_of_shares(shares))),
-        );
-        settings.extend(
-            resources
-                .cpu_quota_us
-                .map(|quota| vital("cpu.max", format!("{quota} {CPU_PERIOD_US}"))),
-        );
-    }
-    if has("pids") {
-        settings.extend(pids_max(resources));
-    }
-    settings
-}
-
-/// Shares 2 to 262144 become weights 1 to 10000, in the line that container runtimes draw.
-fn weight_of_shares(shares: u64) -> u64 {
-    1 + (shares.clamp(SHARES.0, SHARES.1) - SHARES.0) * 9_999 / (SHARES.1 - SHARES.0)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::settings::weight_of_shares;
     use super::*;
 
     const SOME: Resources = Resources {

@@ -1,10 +1,11 @@
 //! Process layout: outer process, pid 1, inner process (design decision 14).
 //!
-//! `A`, the outer process, stays in the host's namespaces and single-threaded; it opens the listening sockets, makes `C`
-//! in new namespaces and brokers sockets. `C` is pid 1 of the new pid namespace: it mounts, reaps and starts `B` again if
-//! that dies by accident. `B` is the tokio process; every container's first process becomes a child of `C`.
+//! `outer`, the process that the user started, stays in the host's namespaces and single-threaded; it opens the listening
+//! sockets, makes `init` in new namespaces and brokers sockets. `init` is pid 1 of the new pid namespace: it mounts, reaps and
+//! starts `inner` again if that dies by accident. `inner` is the tokio process; every container's first process becomes a
+//! child of `init`.
 //!
-//! The pid namespace and the parent-death signal together make sure that `kill -9` of `A` leaves nothing: each alone does
+//! The pid namespace and the parent-death signal together make sure that `kill -9` of `outer` leaves nothing: each alone does
 //! not. Nothing in here may ever change the host's mounts, devices or temporary directories, nor any cgroup but those that
 //! it makes inside of its own and removes again.
 
@@ -22,6 +23,7 @@ pub(crate) mod stdio;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 pub use broker::Broker;
@@ -31,19 +33,19 @@ pub use outer::run;
 
 /// Everything private to one run lives here, on a tmpfs that is gone with the process.
 pub(crate) const RUN_DIR: &str = "/run/afloat";
-/// Where `C` leaves the exit status of every child that it reaps, named `<pid>-<start time in ticks>`.
+/// Where `init` leaves the exit status of every child that it reaps, named `<pid>-<start time in ticks>`.
 pub(crate) const EXITS_DIR: &str = "/run/afloat/exits";
 /// State directory of the OCI runtime.
 pub(crate) const OCI_STATE_DIR: &str = "/run/afloat/oci";
 /// Pipes of containers and requests of execs.
 pub(crate) const IO_DIR: &str = "/run/afloat/io";
-/// Names this run of `C`: whatever was started under another name died with its pid namespace.
+/// Names this run of `init`: whatever was started under another name died with its pid namespace.
 pub(crate) const BOOT_FILE: &str = "/run/afloat/boot";
 /// Where cgroups of containers are made, as pid 1 tells it.
 pub(crate) const CGROUPS_FILE: &str = "/run/afloat/cgroups";
 /// Our own program, not to be written; missing where the kernel refused that.
 pub(crate) const PROGRAM: &str = "/run/afloat/program";
-/// How `C` tells `B` what it inherits.
+/// How `init` tells `inner` what it inherits.
 const INHERITED_VARIABLE: &str = "AFLOAT_INHERITED";
 
 /// What the outer process is to do.
@@ -101,4 +103,8 @@ impl HostError {
     fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::System { what, source }
     }
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd), HostError> {
+    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| HostError::system("making a pipe")(e.into()))
 }

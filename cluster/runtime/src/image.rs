@@ -6,6 +6,7 @@
 mod archive;
 mod build;
 mod collect;
+mod config;
 mod layer;
 mod lease;
 mod library;
@@ -15,9 +16,9 @@ mod pulled;
 mod store;
 mod user;
 
-pub(crate) use archive::architecture;
 pub use build::BuildSpec;
 pub use collect::{Candidate, Disk, Thresholds, collection};
+pub use config::architecture;
 pub(crate) use layer::directory as directory_below;
 pub(crate) use lease::LAYERS_NOTE;
 pub use lease::{Lease, images_in_use, layers_in_use};
@@ -30,7 +31,44 @@ use std::io;
 use std::path::PathBuf;
 
 use afloat_words::image::BadImageName;
-pub(crate) use afloat_words::image::is_digest;
+
+/// An image that the node has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Digest of the image's configuration, `sha256:…`; what `imageID` in a container status is made of.
+    pub id: String,
+    /// Every full name that points to it, for example `docker.io/library/web:v1`, sorted.
+    pub names: Vec<String>,
+    /// Those of `names` that came from a registry; the others were made or loaded here.
+    pub registry_names: Vec<String>,
+    /// Bytes of all layers, unpacked.
+    pub size_bytes: u64,
+    /// Configuration: entrypoint, cmd, env, user, working directory, stop signal.
+    pub config: ImageConfig,
+}
+
+/// The part of the OCI image configuration that decides how a container is started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ImageConfig {
+    /// ENTRYPOINT.
+    #[serde(default)]
+    pub entrypoint: Vec<String>,
+    /// CMD.
+    #[serde(default)]
+    pub cmd: Vec<String>,
+    /// ENV as `NAME=value`.
+    #[serde(default)]
+    pub env: Vec<String>,
+    /// USER as written: name, uid, or `user:group`.
+    #[serde(default)]
+    pub user: String,
+    /// WORKDIR; empty means `/`.
+    #[serde(default)]
+    pub working_dir: String,
+    /// STOPSIGNAL; empty means SIGTERM.
+    #[serde(default)]
+    pub stop_signal: String,
+}
 
 /// Why something with images could not be done.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
 use rustix::thread::UnshareFlags;
 
-use crate::removed;
+use crate::removal::removed;
 
 /// What kind of namespace: those that one thread may have for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

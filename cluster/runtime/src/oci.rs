@@ -4,102 +4,55 @@
 //! process of a container becomes a child of pid 1, which writes down how it ended; a descriptor of the process says when.
 //! So a restart of the inner process loses nothing: containers, their output and their exit codes are found again.
 
-mod attach;
+mod bundle;
 mod command;
 mod container;
+mod containers;
 mod exec;
-mod host_facts;
 mod image_service;
-mod log;
-mod memory;
-mod pod_namespaces;
+mod pod;
 mod record;
-mod rootfs;
-mod sandbox;
-mod seccomp;
+mod shared;
 mod signal;
-mod spec;
-mod terminal;
+mod streams;
 mod usage;
 mod watch;
+mod work;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use async_trait::async_trait;
+use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, broadcast};
 
+use self::bundle::host_facts::HostFacts;
+use self::bundle::memory;
+use self::command::OciCommand;
+use self::pod::record::Sandboxes;
+use self::shared::{CONNECT_LIMIT, Shared};
+use self::work::{blocking, failed, unbroken};
+use crate::cgroup::Resources;
+use crate::container::{Container, ContainerSpec, ExecSession, ExecSpec, Sandbox, SandboxSpec, Usage};
 use crate::host::{BOOT_FILE, IO_DIR};
-use crate::image::{ImageError, ImageStore, resolve_user};
-use crate::net::{Bridge, NetError, connect_netlink};
+use crate::image::{Image, resolve_user};
+use crate::net::connect_netlink;
 use crate::registry::{Keyring, PullError, Pulled};
-use crate::{
-    Cgroups, Container, ContainerSpec, ExecSession, ExecSpec, Image, Resources, Runtime, RuntimeError, Sandbox,
-    SandboxSpec, Usage,
-};
-use attach::Listeners;
-use command::OciCommand;
-use host_facts::HostFacts;
-pub use image_service::ImageService;
-use log::Pipes;
-use record::Record;
-use sandbox::Sandboxes;
+use crate::runtime::{Runtime, RuntimeError, not_here};
+
+pub use self::image_service::ImageService;
+pub use self::shared::OciOptions;
 
 /// So many containers are made at once: each costs a few processes.
 const CREATES_MAX: usize = 4;
 /// Ends of containers that a slow listener may be behind.
 const EXITS_MAX: usize = 1024;
 
-/// How long a pod may take to accept a connection; callers usually have a shorter limit of their own.
-const CONNECT_LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
-
-/// What a node's runtime needs to know.
-#[derive(Clone, Debug)]
-pub struct OciOptions {
-    /// Name of the node, for messages.
-    pub node: String,
-    /// Where containers and sandboxes of this node are kept.
-    pub dir: PathBuf,
-    /// The images, shared with other nodes.
-    pub images: Arc<ImageStore>,
-    /// The node's bridge, which exists.
-    pub bridge: Bridge,
-    /// `/proc/self/exe` for our own (then called as `… oci …`), or the path of runc.
-    pub oci_runtime: PathBuf,
-    /// The process lives in a user namespace.
-    pub rootless: bool,
-}
-
 /// Runs containers for one node.
 pub struct OciRuntime {
     shared: Arc<Shared>,
-}
-
-/// A container in memory: what is on disk, and its process.
-struct Entry {
-    record: Record,
-    process: Option<Arc<OwnedFd>>,
-    listeners: Arc<Listeners>,
-}
-
-struct Shared {
-    options: OciOptions,
-    command: OciCommand,
-    /// Names the run of pid 1 that we live in.
-    boot: String,
-    netlink: rtnetlink::Handle,
-    containers: Mutex<BTreeMap<String, Entry>>,
-    sandboxes: Mutex<Sandboxes>,
-    /// Held while a record is written; on blocking threads only.
-    saving: Mutex<()>,
-    exits: broadcast::Sender<String>,
-    creating: Semaphore,
-    facts: HostFacts,
-    cgroups: Cgroups,
-    images: OnceLock<Arc<ImageService>>,
 }
 
 impl OciRuntime {
@@ -129,7 +82,7 @@ impl OciRuntime {
             command,
             boot,
             netlink,
-            containers: Mutex::default(),
+            containers: Arc::default(),
             sandboxes: Mutex::new(sandboxes),
             saving: Mutex::default(),
             exits: broadcast::channel(EXITS_MAX).0,
@@ -144,67 +97,11 @@ impl OciRuntime {
         tokio::spawn(watch::sweep_exits(Arc::downgrade(&shared)));
         Ok(Self { shared })
     }
-}
 
-impl Shared {
-    fn container_dir(&self, id: &str) -> PathBuf {
-        self.options.dir.join("containers").join(id)
-    }
-
-    fn pipes(id: &str) -> Pipes {
-        Pipes::new(Path::new(IO_DIR), id)
-    }
-
-    /// Held for a look-up only.
-    fn containers(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
-        // Entries are replaced as a whole: a panic leaves nothing half-done.
-        self.containers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn sandboxes(&self) -> MutexGuard<'_, Sandboxes> {
-        self.sandboxes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn record(&self, id: &str) -> Result<Record, RuntimeError> {
-        self.containers()
-            .get(id)
-            .map(|entry| entry.record.clone())
-            .ok_or_else(|| RuntimeError::NotFound(format!("container {id}")))
-    }
-
-    /// Starts to watch a container that was recorded.
-    fn adopt(self: &Arc<Self>, record: Record) {
-        let id = record.id.clone();
-        let running = record.exit.is_none();
-        // Somebody may have attached before: what was said since is not for the next one.
-        let listeners = Arc::new(Listeners::new(false));
-        if running {
-            match Self::pipes(&id).readers() {
-                Ok(readers) => {
-                    let following = log::follow(readers, record.log_path.clone(), Arc::clone(&listeners));
-                    drop(tokio::spawn(following));
-                }
-                Err(error) => tracing::warn!(container = id, %error, "output cannot be followed"),
-            }
-        }
-        self.insert(record, listeners);
-    }
-
-    /// Makes a container known and watches its process. In this order: the watcher looks for the entry.
-    fn insert(self: &Arc<Self>, record: Record, listeners: Arc<Listeners>) {
-        let (id, running) = (record.id.clone(), record.exit.is_none());
-        let entry = Entry {
-            record: record.clone(),
-            process: None,
-            listeners,
-        };
-        self.containers().insert(id.clone(), entry);
-        let process = if running { self.watch(&record) } else { None };
-        if let Some(entry) = self.containers().get_mut(&id)
-            && entry.record.exit.is_none()
-        {
-            entry.process = process;
-        }
+    /// From now on images are pulled by this service, and it leaves alone what the node's containers use.
+    pub fn use_images(&self, images: &Arc<ImageService>) {
+        let _ = self.shared.images.set(images.clone());
+        images.spare(&self.shared.containers);
     }
 }
 
@@ -223,7 +120,7 @@ impl Runtime for OciRuntime {
     async fn pull(&self, reference: &str, keyring: &Keyring) -> Result<Pulled, PullError> {
         match self.shared.images.get() {
             Some(images) => images.pull(reference, keyring).await,
-            None => Err(PullError::Refused(crate::not_here(reference))),
+            None => Err(PullError::Refused(not_here(reference))),
         }
     }
 
@@ -257,7 +154,7 @@ impl Runtime for OciRuntime {
         unbroken(async move { shared.remove_sandbox(&uid).await }).await
     }
 
-    async fn mount_memory(&self, path: &std::path::Path, size_bytes: u64) -> Result<(), RuntimeError> {
+    async fn mount_memory(&self, path: &Path, size_bytes: u64) -> Result<(), RuntimeError> {
         let path = path.to_owned();
         blocking(move || {
             memory::mount(&path, size_bytes, 0o777)
@@ -266,7 +163,7 @@ impl Runtime for OciRuntime {
         .await
     }
 
-    async fn unmount_below(&self, dir: &std::path::Path) -> Result<(), RuntimeError> {
+    async fn unmount_below(&self, dir: &Path) -> Result<(), RuntimeError> {
         let dir = dir.to_owned();
         blocking(move || memory::unmount_below(&dir).map_err(|e| failed(format!("unmounting {}", dir.display()), &e)))
             .await
@@ -317,21 +214,21 @@ impl Runtime for OciRuntime {
         self.shared.attach(id)
     }
 
-    async fn connect(&self, pod_uid: &str, port: u16) -> Result<tokio::net::TcpStream, RuntimeError> {
+    async fn connect(&self, pod_uid: &str, port: u16) -> Result<TcpStream, RuntimeError> {
         let ip = self
             .shared
             .sandboxes()
             .ip(pod_uid)
             .ok_or_else(|| RuntimeError::NotFound(format!("sandbox of pod {pod_uid}")))?;
         // The namespace that we live in is on every bridge; no need to enter the pod's.
-        let connecting = tokio::net::TcpStream::connect((ip, port));
+        let connecting = TcpStream::connect((ip, port));
         tokio::time::timeout(CONNECT_LIMIT, connecting)
             .await
             .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
             .map_err(|e| failed(format!("connecting to {ip}:{port}"), &e))
     }
 
-    async fn connect_loopback(&self, pod_uid: &str, port: u16) -> Result<tokio::net::TcpStream, RuntimeError> {
+    async fn connect_loopback(&self, pod_uid: &str, port: u16) -> Result<TcpStream, RuntimeError> {
         self.shared.connect_loopback(pod_uid, port).await
     }
 
@@ -342,43 +239,5 @@ impl Runtime for OciRuntime {
 
     fn unlimited(&self) -> Option<String> {
         self.shared.cgroups.unavailable().map(str::to_owned)
-    }
-}
-
-/// A caller that stops waiting must not leave half a container behind.
-async fn unbroken<T: Send + 'static>(
-    work: impl Future<Output = Result<T, RuntimeError>> + Send + 'static,
-) -> Result<T, RuntimeError> {
-    tokio::spawn(work)
-        .await
-        .map_err(|e| RuntimeError::Failed(format!("the work broke off: {e}")))?
-}
-
-/// File system work, off the async threads.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, RuntimeError> + Send + 'static,
-) -> Result<T, RuntimeError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|e| RuntimeError::Failed(format!("the work broke off: {e}")))?
-}
-
-fn failed(what: impl Into<String>, error: &std::io::Error) -> RuntimeError {
-    RuntimeError::Failed(format!("{}: {error}", what.into()))
-}
-
-impl From<NetError> for RuntimeError {
-    fn from(error: NetError) -> Self {
-        Self::Failed(error.to_string())
-    }
-}
-
-impl From<ImageError> for RuntimeError {
-    fn from(error: ImageError) -> Self {
-        match error {
-            ImageError::Name(..) => Self::Invalid(error.to_string()),
-            ImageError::NotFound(name) => Self::NotFound(format!("image {name}")),
-            ImageError::Bad { .. } | ImageError::Io { .. } => Self::Failed(error.to_string()),
-        }
     }
 }

@@ -1,8 +1,14 @@
 //! What the kernel tells of a process, and how one is killed.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// How often processes are looked for that go on to fork while they are being killed, and the pause before each further look.
+const KILL_ROUNDS: u32 = 200;
+
+const KILL_PAUSE: Duration = Duration::from_millis(5);
 
 /// The fields of `/proc/PID/stat` after the process' name, which may hold anything: the state first, field 3 of
 /// proc_pid_stat(5). None: that is no such line.
@@ -50,6 +56,22 @@ pub(crate) fn kill(pid: i32, is_meant: impl FnOnce() -> bool) {
         // Not an error if it has ended.
         let _ = pidfd_send_signal(process, Signal::KILL);
     }
+}
+
+/// Kills every process of a container whose first process has ended: with a PID namespace of its own the kernel does that.
+/// Blocks.
+pub(crate) fn kill_members(namespace: &str) {
+    for _ in 0..KILL_ROUNDS {
+        let Ok(rest) = members(namespace) else { return };
+        if rest.is_empty() {
+            return;
+        }
+        for pid in rest {
+            kill(pid, || mount_namespace(pid).as_deref() == Some(namespace));
+        }
+        std::thread::sleep(KILL_PAUSE);
+    }
+    tracing::warn!(namespace, "processes of a container that has ended do not die");
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use afloat_api::{CloneSet, CloneSetStatus, Steps, names};
 use afloat_rollout::action::{Action, Why};
-use afloat_rollout::cloneset::{Observed, plan, topology};
+use afloat_rollout::cloneset::{Observed, Plan, plan, topology};
 use afloat_rollout::pod::Pod;
 use afloat_rollout::pod::drain::Drain;
 use afloat_rollout::pod::images::Nodes;
@@ -61,57 +61,12 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration
     };
 
     let started = Instant::now();
-    let uid = set.metadata.uid.as_deref().unwrap_or_default();
-    let uid = &Arc::<str>::from(uid);
-    let pods = looking
-        .at(&operator.pods)
-        .groups(&[uid.clone(), orphans(&key.namespace)]);
-    let revisions = looking.at(&operator.revisions).group(uid);
-    let claims = looking.at(&operator.claims).group(uid);
     let now = Timestamp::now();
-    let nodes = nodes(operator, &looking, &set, &pods);
-    // Before the look, so that nothing that comes after it is missed.
-    operator.observe(key, true);
-    let reports = looking.at(&operator.reports).group(uid);
-    let record = operator.keeps_reports.then(|| record(operator, key));
-    let recorded = record.as_ref().map(|(departed, writes, steps)| Recorded {
-        reports: &reports,
-        departed,
-        writes: *writes,
-        steps,
-    });
-    let mut plan = plan(&Observed {
-        cloneset: &set,
-        pods: &pods,
-        revisions: &revisions,
-        claims: &claims,
-        now,
-        seed: rand::random(),
-        drained: &answered_drains(operator, key, &pods),
-        nodes: &nodes,
-        opened: &opened(operator, key, &pods),
-        traffic: &traffic(operator, &looking, key),
-        resizes: operator.resizes,
-        recorded,
-    });
-    operator.observe(key, plan.observes);
+    let mut plan = look(operator, &looking, (key, &set), now);
     let planning = started.elapsed();
-    operator.with_memory(key, |memory| memory.progress.saw(&plan, &pods, &operator.metrics));
-    operator.metrics.pods(key, &plan.phases);
-
     let set = set.to_tell();
-    let told = |message: &str| {
-        set.status
-            .conditions
-            .iter()
-            .any(|condition| condition.message.contains(message))
-    };
-    for (kind, message) in plan.warnings.iter().filter(|(_, message)| !told(message)) {
-        operator.recorder.tell(&set, "Warning", kind, message.clone());
-    }
-    for (kind, message) in &plan.news {
-        operator.recorder.tell(&set, "Normal", kind, message.clone());
-    }
+    tell(operator, &set, &plan);
+
     let mut status = plan.status.clone();
     let actions = std::mem::take(&mut plan.actions);
     // The object itself is written: its status has to be decided on the version that comes of it.
@@ -127,6 +82,56 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration
         (next, _) => next,
     };
     (next, planning)
+}
+
+/// What to do, by what the caches show.
+fn look(operator: &Operator, looking: &Looking<'_>, (key, set): (&Key, &CloneSet), now: Timestamp) -> Plan {
+    let uid = &Arc::<str>::from(set.metadata.uid.as_deref().unwrap_or_default());
+    let pods = looking
+        .at(&operator.pods)
+        .groups(&[uid.clone(), orphans(&key.namespace)]);
+    // Before the look at what proxies do, so that nothing that comes after it is missed.
+    operator.observe(key, true);
+    let reports = looking.at(&operator.reports).group(uid);
+    let record = operator.keeps_reports.then(|| record(operator, key));
+    let recorded = record.as_ref().map(|(departed, writes, steps)| Recorded {
+        reports: &reports,
+        departed,
+        writes: *writes,
+        steps,
+    });
+    let plan = plan(&Observed {
+        cloneset: set,
+        pods: &pods,
+        revisions: &looking.at(&operator.revisions).group(uid),
+        claims: &looking.at(&operator.claims).group(uid),
+        now,
+        seed: rand::random(),
+        drained: &answered_drains(operator, key, &pods),
+        nodes: &nodes(operator, looking, set, &pods),
+        opened: &opened(operator, key, &pods),
+        traffic: &traffic(operator, looking, key),
+        resizes: operator.resizes,
+        recorded,
+    });
+    operator.observe(key, plan.observes);
+    operator.with_memory(key, |memory| memory.progress.saw(&plan, &pods, &operator.metrics));
+    operator.metrics.pods(key, &plan.phases);
+    plan
+}
+
+/// The events of a plan; of warnings, those that the status does not say already.
+fn tell(operator: &Operator, set: &CloneSet, plan: &Plan) {
+    let told = |message: &str| {
+        let mut conditions = set.status.conditions.iter();
+        conditions.any(|condition| condition.message.contains(message))
+    };
+    for (kind, message) in plan.warnings.iter().filter(|(_, message)| !told(message)) {
+        operator.recorder.tell(set, "Warning", kind, message.clone());
+    }
+    for (kind, message) in &plan.news {
+        operator.recorder.tell(set, "Normal", kind, message.clone());
+    }
 }
 
 /// The caches do not show all our own writes yet: how long to wait at most, as each change in them asks for another round.

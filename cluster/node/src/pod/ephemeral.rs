@@ -6,36 +6,31 @@ use std::borrow::Cow;
 
 use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod};
 
-use super::plan::Planner;
 use super::spec;
 
 /// A pod's ephemeral containers, as containers.
 pub(crate) fn containers(pod: &Pod) -> Vec<Container> {
-    listed(pod).iter().map(container).collect()
-}
-
-fn listed(pod: &Pod) -> &[EphemeralContainer] {
-    let spec = pod.spec.as_ref();
-    spec.and_then(|spec| spec.ephemeral_containers.as_deref())
-        .unwrap_or_default()
+    spec::ephemeral_containers(pod).iter().map(container).collect()
 }
 
 /// One of a pod's containers, of whatever kind.
 pub(crate) fn find<'a>(pod: &'a Pod, name: &str) -> Option<Cow<'a, Container>> {
-    let ephemeral = || listed(pod).iter().find(|container| container.name == name);
+    let ephemeral = || {
+        spec::ephemeral_containers(pod)
+            .iter()
+            .find(|container| container.name == name)
+    };
     match spec::find(pod, name) {
         Some(found) => Some(Cow::Borrowed(found)),
         None => ephemeral().map(|found| Cow::Owned(container(found))),
     }
 }
 
-pub(crate) fn is_ephemeral(pod: &Pod, name: &str) -> bool {
-    listed(pod).iter().any(|container| container.name == name)
-}
-
 /// The container whose processes it is to see.
 pub(crate) fn target<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
-    let found = listed(pod).iter().find(|container| container.name == name)?;
+    let found = spec::ephemeral_containers(pod)
+        .iter()
+        .find(|container| container.name == name)?;
     let target = found.target_container_name.as_deref();
     target.filter(|target| !target.is_empty())
 }
@@ -63,18 +58,6 @@ fn container(from: &EphemeralContainer) -> Container {
     }
 }
 
-impl Planner<'_> {
-    /// Those that never were; also while the pod is still being initialized, to see why that takes so long.
-    pub(super) fn start_ephemeral(&mut self) {
-        for container in containers(self.pod()) {
-            let track = self.state().containers.get(&container.name);
-            if track.is_none_or(|track| track.instance.is_some() || track.next_attempt == 0) {
-                self.ensure(&container);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
@@ -84,10 +67,12 @@ mod tests {
     use serde_json::json;
 
     use super::super::back_off::BackOffLimits;
-    use super::super::plan::{Action, Plan, PodView, plan};
     use super::super::recover;
     use super::super::state::{PodState, Sandbox};
     use super::*;
+    use crate::pod::action::Action;
+    use crate::pod::plan::{Plan, plan};
+    use crate::pod::state::PodView;
 
     const IP: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -174,7 +159,7 @@ mod tests {
     #[test]
     fn what_it_is_called_and_what_it_sees() {
         let pod = pod();
-        assert!(is_ephemeral(&pod, "look") && !is_ephemeral(&pod, "web"));
+        assert!(spec::is_ephemeral(&pod, "look") && !spec::is_ephemeral(&pod, "web"));
         assert_eq!((target(&pod, "look"), target(&pod, "web")), (Some("web"), None));
         assert_eq!(find(&pod, "look").unwrap().tty, Some(true));
         assert_eq!(find(&pod, "web").unwrap().name, "web");

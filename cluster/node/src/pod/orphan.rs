@@ -4,7 +4,7 @@ use afloat_runtime::Container;
 use k8s_openapi::api::core::v1::{self as core, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::recover::POD_LABEL;
+use super::found::POD_LABEL;
 
 /// A pod with just the names that its containers have.
 pub(crate) fn stand_in(uid: &str, containers: &[Container]) -> Pod {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::instance::ProbeTrack;
 use super::spec::{ProbeKind, ProbeTiming};
-use super::state::{PodState, ProbeTrack};
+use super::state::PodState;
 use crate::clock::later;
 
 /// What a probe's question was answered with.

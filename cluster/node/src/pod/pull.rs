@@ -6,7 +6,7 @@ use afloat_runtime::Image;
 use afloat_words::image::ImageName;
 use k8s_openapi::api::core::v1::Container;
 
-use super::resolve::normalised;
+use super::container::resolve::normalised;
 use super::spec;
 use super::state::Track;
 
@@ -127,8 +127,10 @@ mod tests {
 
     #[test]
     fn nothing_is_made_while_the_image_comes() {
-        use super::super::plan::{Action, PodView, plan};
         use super::super::state::{PodState, Sandbox};
+        use crate::pod::action::Action;
+        use crate::pod::plan::plan;
+        use crate::pod::state::PodView;
         let pod: k8s_openapi::api::core::v1::Pod = serde_json::from_value(serde_json::json!({
             "metadata": {"name": "p", "uid": "u"}, "spec": {"containers": [{"name": "app", "image": "web"}]},
         }))

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use afloat_runtime::Resources;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, ResourceRequirements};
 
-use super::plan::{Action, Planner};
-use super::resources;
+use super::container::resources;
+use super::instance::Instance;
 use super::spec;
-use super::state::{Instance, PodState};
+use super::state::PodState;
 
 /// Conditions that a pod has only while a resize waits or goes on.
 pub(crate) const CONDITIONS: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
@@ -17,64 +17,19 @@ pub(crate) const CONDITIONS: [&str; 2] = ["PodResizePending", "PodResizeInProgre
 /// Requirements of a pod's containers, by name.
 pub(crate) type Requirements = BTreeMap<String, ResourceRequirements>;
 
-impl Planner<'_> {
-    /// Asks the node for what the spec has come to want. False: there is nothing to ask for now.
-    pub(super) fn allocates(&mut self) -> bool {
-        let (pod, state) = (self.pod(), self.state());
-        let mut all = spec::all_containers(pod);
-        let changed = all.any(|c| !same(&wanted(c), &allocated(c, state)));
-        let wanted: Requirements = spec::all_containers(pod).map(|c| (c.name.clone(), wanted(c))).collect();
-        let ask = match &state.pending {
-            None => changed,
-            // A wish that was taken back needs no answer any more.
-            Some(pending) if !changed || pending.wanted != wanted => true,
-            Some(pending) => pending.retry_at.is_some_and(|at| self.reached(at)),
-        };
-        if ask {
-            self.settling = true;
-            self.act(Action::Allocate { wanted });
-        }
-        ask
-    }
-
-    /// Gives running containers what was granted, where that needs no restart.
-    pub(super) fn resizes(&mut self) {
-        for container in resizable(self.pod()) {
-            let state = self.state();
-            let Some(instance) = late(container, state) else {
-                continue;
-            };
-            if instance.stop.is_some() || needs_restart(container, instance, state) {
-                continue;
-            }
-            if let Some((_, retry_at)) = &instance.resize_failed {
-                if !self.reached(*retry_at) {
-                    continue;
-                }
-            } else {
-                self.settling = true;
-            }
-            self.act(Action::Resize {
-                container: container.name.clone(),
-                id: instance.id.clone(),
-            });
-        }
-    }
-}
-
 /// Containers and sidecars; init containers that end keep what they have.
-fn resizable(pod: &Pod) -> impl Iterator<Item = &Container> {
+pub(super) fn resizable(pod: &Pod) -> impl Iterator<Item = &Container> {
     spec::all_containers(pod).filter(|c| !spec::is_init(pod, &c.name) || spec::is_sidecar(pod, c))
 }
 
 /// The instance of a container that runs with something else than it was granted.
-fn late<'a>(container: &Container, state: &'a PodState) -> Option<&'a Instance> {
+pub(super) fn late<'a>(container: &Container, state: &'a PodState) -> Option<&'a Instance> {
     let instance = state.instance(&container.name).filter(|i| i.running())?;
     let actual = instance.resources.as_ref()?;
     (!same(actual, &allocated(container, state))).then_some(instance)
 }
 
-fn wanted(container: &Container) -> ResourceRequirements {
+pub(super) fn wanted(container: &Container) -> ResourceRequirements {
     container.resources.clone().unwrap_or_default()
 }
 
@@ -111,7 +66,7 @@ pub(crate) fn conditions<'a>(
 ) -> impl Iterator<Item = (&'static str, &'static str, String)> + 'a {
     let [pending, in_progress] = CONDITIONS;
     let waits = state.pending.iter();
-    let waits = waits.map(move |p| (pending, p.reason, p.message.clone()));
+    let waits = waits.map(move |p| (pending, p.reason.word(), p.message.clone()));
     let mut late: Vec<_> = resizable(pod).filter_map(|c| late(c, state)).collect();
     // One that fails says more than one that is about to be done.
     late.sort_by_key(|instance| instance.resize_failed.is_none());
@@ -163,7 +118,7 @@ pub(crate) fn granted_limits(container: &Container, state: &PodState) -> (Resour
     (granted, resources::limits(&container))
 }
 
-fn same(a: &ResourceRequirements, b: &ResourceRequirements) -> bool {
+pub(super) fn same(a: &ResourceRequirements, b: &ResourceRequirements) -> bool {
     ["cpu", "memory"]
         .iter()
         .all(|name| figures(a, name) == figures(b, name))

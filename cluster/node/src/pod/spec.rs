@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use afloat_runtime::ProcessNamespace;
-use k8s_openapi::api::core::v1::{Container, Lifecycle, LifecycleHandler, Pod, PodSpec, Probe};
+use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Lifecycle, LifecycleHandler, Pod, PodSpec, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::hash::container_hash;
@@ -70,6 +70,11 @@ pub(crate) fn full_name(pod: &Pod) -> String {
     format!("{}/{}", namespace(pod), name(pod))
 }
 
+/// `name_namespace(uid)`, as the kubelet's messages have it.
+pub(crate) fn pod_in_message(pod: &Pod) -> String {
+    format!("{}_{}({})", name(pod), namespace(pod), uid(pod))
+}
+
 pub(crate) fn init_containers(pod: &Pod) -> &[Container] {
     pod.spec
         .as_ref()
@@ -97,6 +102,16 @@ pub(crate) fn is_init(pod: &Pod, name: &str) -> bool {
     init_containers(pod).iter().any(|container| container.name == name)
 }
 
+pub(crate) fn ephemeral_containers(pod: &Pod) -> &[EphemeralContainer] {
+    let spec = pod.spec.as_ref();
+    spec.and_then(|spec| spec.ephemeral_containers.as_deref())
+        .unwrap_or_default()
+}
+
+pub(crate) fn is_ephemeral(pod: &Pod, name: &str) -> bool {
+    ephemeral_containers(pod).iter().any(|container| container.name == name)
+}
+
 /// An init container that is to run as long as the pod.
 pub(crate) fn is_sidecar(pod: &Pod, container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always") && is_init(pod, &container.name)
@@ -115,7 +130,7 @@ pub(crate) fn restarts(pod: &Pod, container: &Container, exit_code: i32) -> bool
     if is_sidecar(pod, container) {
         return true;
     }
-    if super::ephemeral::is_ephemeral(pod, &container.name) {
+    if is_ephemeral(pod, &container.name) {
         return false;
     }
     match restart_policy(pod) {

@@ -11,9 +11,11 @@ use afloat_runtime::Exit;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
 
+use super::action::Action;
 use super::back_off::{BackOff, BackOffLimits};
-use super::plan::Action;
-use super::spec::ProbeKind;
+use super::found;
+use super::instance::{Ended, Hook, HookKind, Instance, Process, Stop, Why};
+use super::obstacle::Obstacle;
 use super::volumes::Volumes;
 use crate::clock::{later, seconds, since};
 
@@ -46,13 +48,31 @@ pub struct PodState {
 /// A resize that waits, or cannot be.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Pending {
-    /// `Deferred` or `Infeasible`.
-    pub(crate) reason: &'static str,
+    pub(crate) reason: NotGranted,
     pub(crate) message: String,
     /// What was asked for.
     pub(crate) wanted: BTreeMap<String, ResourceRequirements>,
     /// When to ask again; None: not before something else is wanted.
     pub(crate) retry_at: Option<Timestamp>,
+}
+
+/// Why the node does not grant it; the names are the API's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotGranted {
+    /// Others have it: who leaves makes room.
+    Deferred,
+    /// The node is not that large.
+    Infeasible,
+}
+
+impl NotGranted {
+    /// As the condition has it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Deferred => "Deferred",
+            Self::Infeasible => "Infeasible",
+        }
+    }
 }
 
 /// The pod's network and volumes.
@@ -96,183 +116,6 @@ pub(crate) struct Track {
     pub(crate) obstacle: Option<Obstacle>,
     /// The next attempt's number.
     pub(crate) next_attempt: u32,
-}
-
-/// An ended container, as the status tells of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Ended {
-    pub(crate) id: String,
-    pub(crate) exit: Exit,
-    pub(crate) started_at: Option<Timestamp>,
-    pub(crate) reason: Option<String>,
-}
-
-/// What keeps a container from being created.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Obstacle {
-    pub(crate) reason: &'static str,
-    pub(crate) message: String,
-    pub(crate) since: Timestamp,
-    pub(crate) retry_at: Timestamp,
-    /// For an image that the node does not have: when to look for it again before `retry_at`.
-    pub(crate) look_at: Option<Timestamp>,
-    /// [`super::spec::hash`] of what could not be created; another one is tried at once.
-    pub(crate) hash: String,
-}
-
-/// A container that exists.
-#[derive(Clone, Debug)]
-pub(crate) struct Instance {
-    pub(crate) id: String,
-    pub(crate) attempt: u32,
-    /// Name of its image for the status.
-    pub(crate) image: String,
-    pub(crate) image_id: String,
-    pub(crate) hash: String,
-    pub(crate) stop_signal: String,
-    pub(crate) process: Process,
-    pub(crate) started_at: Option<Timestamp>,
-    pub(crate) post_start: Hook,
-    pub(crate) startup: ProbeTrack,
-    pub(crate) liveness: ProbeTrack,
-    pub(crate) readiness: ProbeTrack,
-    pub(crate) stop: Option<Stop>,
-    pub(crate) back_off_told: bool,
-    /// Why the start failed (reason of its terminated state), if it did.
-    pub(crate) start_error: Option<String>,
-    /// What it runs with. None: what it was granted.
-    pub(crate) resources: Option<ResourceRequirements>,
-    /// Why its resources could not be changed, and when to try again.
-    pub(crate) resize_failed: Option<(String, Timestamp)>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Process {
-    Created,
-    Running,
-    Exited(Exit),
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Hook {
-    #[default]
-    Waiting,
-    Running,
-    Succeeded,
-    Failed,
-}
-
-/// A container on its way out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Stop {
-    pub(crate) why: Why,
-    pub(crate) deadline: Timestamp,
-    pub(crate) pre_stop: Hook,
-    pub(crate) asked_at: Option<Timestamp>,
-    pub(crate) killed_at: Option<Timestamp>,
-}
-
-/// Why a container is stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// The pod ends.
-    PodEnds,
-    /// Its name or image in the spec is another one now.
-    DefinitionChanged,
-    /// Liveness probe failed.
-    LivenessFailed,
-    /// Startup probe failed.
-    StartupFailed,
-    /// postStart hook failed.
-    PostStartFailed,
-    /// Its resources are other ones now, and it wants a restart for that.
-    Resized,
-}
-
-impl Why {
-    /// The container is made anew at once, whatever the pod's restart policy and its back-off.
-    pub(crate) fn replaces(self) -> bool {
-        matches!(self, Self::DefinitionChanged | Self::Resized)
-    }
-}
-
-/// What a probe has said so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ProbeTrack {
-    /// The verdict, once a threshold was reached.
-    pub(crate) result: Option<bool>,
-    pub(crate) successes: u32,
-    pub(crate) failures: u32,
-    pub(crate) in_flight: bool,
-    pub(crate) next_at: Option<Timestamp>,
-    /// When a failure was last told as an event.
-    pub(crate) told_at: Option<Timestamp>,
-}
-
-impl Instance {
-    /// One that was just made, of a container with that hash: nothing is known of it yet.
-    pub(crate) fn created(id: String, attempt: u32, hash: String) -> Self {
-        Self {
-            id,
-            attempt,
-            image: String::new(),
-            image_id: String::new(),
-            hash,
-            stop_signal: String::new(),
-            process: Process::Created,
-            started_at: None,
-            post_start: Hook::Waiting,
-            startup: ProbeTrack::default(),
-            liveness: ProbeTrack::default(),
-            readiness: ProbeTrack::default(),
-            stop: None,
-            back_off_told: false,
-            start_error: None,
-            resources: None,
-            resize_failed: None,
-        }
-    }
-
-    pub(crate) fn alive(&self) -> bool {
-        !matches!(self.process, Process::Exited(_))
-    }
-
-    pub(crate) fn running(&self) -> bool {
-        self.process == Process::Running
-    }
-
-    pub(crate) fn exit(&self) -> Option<&Exit> {
-        match &self.process {
-            Process::Exited(exit) => Some(exit),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn probe(&self, kind: ProbeKind) -> &ProbeTrack {
-        match kind {
-            ProbeKind::Startup => &self.startup,
-            ProbeKind::Liveness => &self.liveness,
-            ProbeKind::Readiness => &self.readiness,
-        }
-    }
-
-    pub(crate) fn probe_mut(&mut self, kind: ProbeKind) -> &mut ProbeTrack {
-        match kind {
-            ProbeKind::Startup => &mut self.startup,
-            ProbeKind::Liveness => &mut self.liveness,
-            ProbeKind::Readiness => &mut self.readiness,
-        }
-    }
-
-    pub(crate) fn ended(&self) -> Option<Ended> {
-        let exit = self.exit()?.clone();
-        Some(Ended {
-            id: self.id.clone(),
-            exit,
-            started_at: self.started_at,
-            reason: self.start_error.clone(),
-        })
-    }
 }
 
 impl PodState {
@@ -448,7 +291,7 @@ impl PodState {
                 (None, _) => {
                     let track = self.containers.entry(container.name.clone()).or_default();
                     track.next_attempt = track.next_attempt.max(container.attempt + 1);
-                    track.stale.push(super::recover::instance(container, None));
+                    track.stale.push(found::instance(container, None));
                     self.cleaned = false;
                 }
             }
@@ -531,12 +374,26 @@ impl PodState {
     }
 
     /// A hook came to its end.
-    pub(crate) fn hook_done(&mut self, id: &str, pre_stop: bool, ok: bool) {
+    pub(crate) fn hook_done(&mut self, id: &str, kind: HookKind, ok: bool) {
         let outcome = if ok { Hook::Succeeded } else { Hook::Failed };
-        if pre_stop {
-            self.with_stop(id, |stop| stop.pre_stop = outcome);
-        } else if let Some(instance) = self.instance_mut(id) {
-            instance.post_start = outcome;
+        match kind {
+            HookKind::PreStop => self.with_stop(id, |stop| stop.pre_stop = outcome),
+            HookKind::PostStart => {
+                if let Some(instance) = self.instance_mut(id) {
+                    instance.post_start = outcome;
+                }
+            }
         }
     }
+}
+
+/// What a plan is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct PodView<'a> {
+    /// The API object, as last seen.
+    pub pod: &'a Pod,
+    /// What exists of it.
+    pub state: &'a PodState,
+    /// The node's address.
+    pub host_ip: IpAddr,
 }

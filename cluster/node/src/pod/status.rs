@@ -2,110 +2,24 @@
 //!
 //! Only the conditions in [`OWN_CONDITIONS`] are the agent's; everybody else's are left alone, also when written.
 
+mod conditions;
+pub(crate) mod container;
+pub(crate) mod patch;
+
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, HostIP, Pod, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::container_status::{container_status, is_ready};
-use super::ephemeral;
-use super::plan::PodView;
-use super::resize;
-use super::security;
-use super::spec::{self, ProbeKind, RestartPolicy};
-use super::state::{Hook, PodState, Sandbox};
+use self::conditions::conditions;
+use self::container::container_status;
+use super::container::security;
+use super::instance::Hook;
+use super::progress::{Phase, initialized, is_terminal, outcome};
+use super::state::{PodState, PodView, Sandbox};
+use super::{ephemeral, spec};
 
 /// Condition types that the agent writes.
 pub const OWN_CONDITIONS: [&str; 4] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
-
-/// How long `ErrImagePull` and its like are shown before they turn into their back-off's name.
-pub(super) const ERROR_SHOWN: std::time::Duration = std::time::Duration::from_secs(2);
-
-/// Succeeded or Failed.
-pub(crate) fn is_terminal(status: Option<&PodStatus>) -> bool {
-    matches!(status.and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"))
-}
-
-/// How the pod ended by itself: every application container is over for good, or an init container is. None: it goes on.
-pub(super) fn outcome(pod: &Pod, state: &PodState) -> Option<&'static str> {
-    let over = |container: &Container| {
-        let exit = state.instance(&container.name)?.exit()?;
-        let changed = state
-            .instance(&container.name)?
-            .stop
-            .as_ref()
-            .is_some_and(|s| s.why.replaces());
-        (!changed && !spec::restarts(pod, container, exit.code)).then_some(exit.code == 0)
-    };
-    if spec::restart_policy(pod) == RestartPolicy::Always {
-        return None;
-    }
-    let init_failed =
-        |c: &&Container| !spec::is_sidecar(pod, c) && over(c) == Some(false) && !initialized_before(pod, state);
-    if spec::init_containers(pod).iter().any(|c| init_failed(&c)) {
-        return Some("Failed");
-    }
-    let mut ends = vec![];
-    for container in spec::containers(pod) {
-        ends.push(over(container)?);
-    }
-    Some(if ends.iter().all(|ok| *ok) {
-        "Succeeded"
-    } else {
-        "Failed"
-    })
-}
-
-/// A regular init container has done its work.
-pub(super) fn init_done(container: &Container, state: &PodState) -> bool {
-    let track = state.containers.get(&container.name);
-    let ended = |track: &super::state::Track| match &track.instance {
-        Some(instance) => instance.exit().map(|exit| exit.code),
-        None => track.last.as_ref().map(|last| last.exit.code),
-    };
-    track.and_then(ended) == Some(0)
-}
-
-/// Running, its postStart hook is over, and its startup probe has passed.
-pub(super) fn started(container: &Container, state: &PodState) -> bool {
-    state.instance(&container.name).is_some_and(|instance| {
-        instance.running()
-            && (spec::post_start(container).is_none() || instance.post_start == Hook::Succeeded)
-            && (spec::probe(container, ProbeKind::Startup).is_none() || instance.startup.result == Some(true))
-    })
-}
-
-/// An application container exists or existed, or the API says so: init containers do not run again.
-fn initialized_before(pod: &Pod, state: &PodState) -> bool {
-    let said = condition(pod, "Initialized").is_some_and(|condition| condition.status == "True");
-    said && !spec::init_containers(pod).is_empty()
-        || spec::containers(pod).iter().any(|c| {
-            state
-                .containers
-                .get(&c.name)
-                .is_some_and(|track| track.instance.is_some() || track.next_attempt > 0)
-        })
-}
-
-/// All init containers have done their work and sidecars have started.
-pub(super) fn initialized(pod: &Pod, state: &PodState) -> bool {
-    initialized_before(pod, state)
-        || spec::init_containers(pod).iter().all(|c| {
-            if spec::is_sidecar(pod, c) {
-                started(c, state)
-            } else {
-                init_done(c, state)
-            }
-        })
-}
-
-pub(crate) fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
-    pod.status
-        .as_ref()?
-        .conditions
-        .as_ref()?
-        .iter()
-        .find(|condition| condition.type_ == type_)
-}
 
 /// The agent's part of the status. Fields that are not the agent's are empty.
 pub(super) fn status(view: &PodView<'_>, now: Timestamp) -> PodStatus {
@@ -140,7 +54,7 @@ pub(super) fn status(view: &PodView<'_>, now: Timestamp) -> PodStatus {
         message: state.failed.as_ref().map(|(_, message)| message.clone()),
         observed_generation: observed_generation(pod, state, old.observed_generation),
         reason: state.failed.as_ref().map(|(reason, _)| reason.clone()),
-        phase: Some(phase.to_owned()),
+        phase: Some(phase.word().to_owned()),
         pod_ips: ip.clone().map(|ip| vec![PodIP { ip }]),
         pod_ip: ip,
         qos_class: Some(spec_qos(pod).to_owned()),
@@ -179,10 +93,10 @@ fn spec_qos(pod: &Pod) -> &'static str {
     pod.spec.as_ref().map_or("BestEffort", spec::qos_class)
 }
 
-fn phase(pod: &Pod, state: &PodState) -> &'static str {
+fn phase(pod: &Pod, state: &PodState) -> Phase {
     let alive = state.instances().any(|(_, instance)| instance.running());
     if state.failed.is_some() && !alive {
-        return "Failed";
+        return Phase::Failed;
     }
     if !alive {
         if let Some(outcome) = outcome(pod, state) {
@@ -193,7 +107,7 @@ fn phase(pod: &Pod, state: &PodState) -> &'static str {
         }
     }
     if !initialized(pod, state) {
-        return "Pending";
+        return Phase::Pending;
     }
     // Pending until each container has been running once.
     let waiting = spec::containers(pod)
@@ -208,7 +122,7 @@ fn phase(pod: &Pod, state: &PodState) -> &'static str {
             }
             None => true,
         });
-    if waiting { "Pending" } else { "Running" }
+    if waiting { Phase::Pending } else { Phase::Running }
 }
 
 fn has_finalizers(pod: &Pod) -> bool {
@@ -216,7 +130,7 @@ fn has_finalizers(pod: &Pod) -> bool {
 }
 
 /// A deleted pod whose object is held: Succeeded only if every container had a good end.
-fn ended_by_deletion(pod: &Pod, state: &PodState) -> &'static str {
+fn ended_by_deletion(pod: &Pod, state: &PodState) -> Phase {
     let good = |c: &Container| {
         state
             .instance(&c.name)
@@ -224,114 +138,8 @@ fn ended_by_deletion(pod: &Pod, state: &PodState) -> &'static str {
             .is_some_and(|exit| exit.code == 0)
     };
     if spec::containers(pod).iter().all(good) {
-        "Succeeded"
+        Phase::Succeeded
     } else {
-        "Failed"
+        Phase::Failed
     }
-}
-
-fn conditions(view: &PodView<'_>, phase: &str, now: Timestamp) -> Vec<PodCondition> {
-    let PodView { pod, state, .. } = *view;
-    let completed = match phase {
-        "Succeeded" => Some("PodCompleted"),
-        "Failed" => Some("PodFailed"),
-        _ => None,
-    };
-    let networked = matches!(state.sandbox, Sandbox::Ready(_)) && !state.cleaned;
-    let initialized = initialized(pod, state);
-    let late: Vec<_> = spec::init_containers(pod)
-        .iter()
-        .filter(|c| !init_part_done(pod, c, state))
-        .map(name)
-        .collect();
-    let unready: Vec<_> = ready_relevant(pod).filter(|c| !is_ready(c, state)).map(name).collect();
-    let containers_ready = completed.is_none() && unready.is_empty() && initialized;
-    let make = |type_: &str, ok: bool, why: Option<(&str, String)>| {
-        let (reason, message) = why.map_or((None, None), |(reason, message)| {
-            let some = |text: String| (!text.is_empty()).then_some(text);
-            (some(reason.to_owned()), some(message))
-        });
-        let status = if ok { "True" } else { "False" }.to_owned();
-        let before = condition(pod, type_).filter(|old| old.status == status);
-        let since = before
-            .and_then(|old| old.last_transition_time.clone())
-            .unwrap_or(Time(now));
-        PodCondition {
-            type_: type_.to_owned(),
-            status,
-            reason,
-            message,
-            last_transition_time: Some(since),
-            ..Default::default()
-        }
-    };
-    let not_ready = || match completed {
-        Some(reason) => Some((reason, String::new())),
-        None if containers_ready => None,
-        None => Some((
-            "ContainersNotReady",
-            format!("containers with unready status: [{}]", unready.join(" ")),
-        )),
-    };
-    let gates = unmet_gates(pod);
-    let ready = match (containers_ready, gates.is_empty()) {
-        (true, true) => make("Ready", true, None),
-        (true, false) => make("Ready", false, Some(("ReadinessGatesNotReady", gates.join(", ")))),
-        (false, _) => make("Ready", false, not_ready()),
-    };
-    let init = match completed {
-        Some("PodCompleted") => make("Initialized", true, Some(("PodCompleted", String::new()))),
-        _ if initialized => make("Initialized", true, None),
-        _ => {
-            let message = format!("containers with incomplete status: [{}]", late.join(" "));
-            make("Initialized", false, Some(("ContainersNotInitialized", message)))
-        }
-    };
-    let mut conditions = vec![
-        make("PodReadyToStartContainers", networked, None),
-        init,
-        ready,
-        make("ContainersReady", containers_ready, not_ready()),
-    ];
-    if completed.is_none() {
-        let resize = resize::conditions(pod, state);
-        conditions.extend(resize.map(|(type_, reason, message)| make(type_, true, Some((reason, message)))));
-    }
-    conditions
-}
-
-fn name(container: &Container) -> &str {
-    &container.name
-}
-
-fn init_part_done(pod: &Pod, container: &Container, state: &PodState) -> bool {
-    if spec::is_sidecar(pod, container) {
-        started(container, state)
-    } else {
-        init_done(container, state)
-    }
-}
-
-/// Containers whose readiness the pod's depends on: sidecars count, init containers do not.
-fn ready_relevant(pod: &Pod) -> impl Iterator<Item = &Container> {
-    spec::all_containers(pod).filter(|c| !spec::is_init(pod, &c.name) || spec::is_sidecar(pod, c))
-}
-
-fn unmet_gates(pod: &Pod) -> Vec<String> {
-    let gates = pod
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.readiness_gates.as_deref())
-        .unwrap_or_default();
-    let text = |gate: &str| match condition(pod, gate) {
-        None => Some(format!(
-            "corresponding condition of pod readiness gate \"{gate}\" does not exist."
-        )),
-        Some(found) if found.status != "True" => Some(format!(
-            "the status of pod readiness gate \"{gate}\" is not \"True\", but {}",
-            found.status
-        )),
-        Some(_) => None,
-    };
-    gates.iter().filter_map(|gate| text(&gate.condition_type)).collect()
 }

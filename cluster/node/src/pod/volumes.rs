@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::plan::{Action, Planner};
 use crate::clock::{later, since};
 
 /// emptyDirs with a limit are measured this often (the kubelet's `housekeeping` of its eviction manager).
@@ -53,26 +52,6 @@ impl Volumes {
 /// When a token that was given at `now` and ends at `end` is to be renewed: after 80 % of its life, or a day.
 pub(crate) fn renewal(now: Timestamp, end: Timestamp) -> Timestamp {
     later(now, (since(end, now) * 4 / 5).min(TOKEN_KEPT))
-}
-
-impl Planner<'_> {
-    /// Before containers are started: they shall see the newest.
-    pub(super) fn volumes(&mut self) {
-        let volumes = self.state().volumes.clone();
-        if let Some(message) = volumes.excess {
-            return self.act(Action::Fail {
-                reason: "Evicted",
-                message,
-            });
-        }
-        let due = volumes.stale || volumes.renew_at.is_some_and(|at| self.reached(at));
-        if due && volumes.retry_at.is_none_or(|at| self.reached(at)) {
-            self.act(Action::RefreshVolumes);
-        }
-        if volumes.measure_at.is_some_and(|at| self.reached(at)) {
-            self.act(Action::MeasureVolumes);
-        }
-    }
 }
 
 #[cfg(test)]

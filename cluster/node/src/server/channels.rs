@@ -9,9 +9,9 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
+use super::answer::{Body, Refusal};
 use super::socket;
 use super::upgrade::{self, Connection};
-use super::{Body, Refusal};
 use crate::spdy::{Session, StreamSender};
 
 /// Channel of the client's input.

@@ -1,7 +1,5 @@
 //! exec: a command in a running container, its streams on channels. attach: the container's own streams.
 
-use std::sync::Arc;
-
 use afloat_runtime::{ExecSession, ExecSpec};
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -9,64 +7,61 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
+use super::answer::{Body, Refusal};
 use super::channels::{self, Input, RESIZE, Receiver, STDERR, STDIN, STDOUT, Sender, Wanted};
-use super::{Body, Query, Refusal};
-use crate::agent::Agent;
+use super::pods;
+use super::query::Query;
+use crate::context::Context;
 use crate::pod::ephemeral;
 
 const CHUNK: usize = 32 * 1024;
 
-impl Agent {
-    pub(super) async fn exec(
-        self: Arc<Self>,
-        namespace: &str,
-        pod: &str,
-        container: &str,
-        query: &Query,
-        request: Request<Incoming>,
-    ) -> Result<Response<Body>, Refusal> {
-        let command = query.all("command");
-        if command.is_empty() {
-            return Err(Refusal::bad_request("you must specify at least 1 command"));
+/// Runs a command. `namespace`, pod and container in this order.
+pub(super) async fn exec(
+    context: &Context,
+    [namespace, pod, container]: [&str; 3],
+    query: &Query,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
+    let command = query.all("command");
+    if command.is_empty() {
+        return Err(Refusal::bad_request("you must specify at least 1 command"));
+    }
+    let pod = pods::pod(context, namespace, pod)?;
+    let id = pods::running(context, &pod, container).await?.id;
+    let wanted = wanted(query);
+    let Wanted { tty, stdin, .. } = wanted;
+    let runtime = context.runtime.clone();
+    channels::upgrade(request, wanted, move |sender, receiver| async move {
+        match runtime.exec(&id, ExecSpec { command, tty, stdin }).await {
+            Ok(session) => stream(sender, receiver, session, wanted, true).await,
+            Err(error) => sender.end(&failure(&error.to_string())).await,
         }
-        let pod = self.pod(namespace, pod)?;
-        let id = self.running(&pod, container).await?.id;
-        let wanted = wanted(query);
-        let Wanted { tty, stdin, .. } = wanted;
-        let runtime = self.context.runtime.clone();
-        channels::upgrade(request, wanted, move |sender, receiver| async move {
-            match runtime.exec(&id, ExecSpec { command, tty, stdin }).await {
-                Ok(session) => run(sender, receiver, session, wanted, true).await,
-                Err(error) => sender.end(&failure(&error.to_string())).await,
-            }
-        })
-    }
+    })
+}
 
-    /// The container's own streams, output from now on. Without `stdin` in its specification it has no input.
-    pub(super) async fn attach(
-        self: Arc<Self>,
-        namespace: &str,
-        pod: &str,
-        container: &str,
-        query: &Query,
-        request: Request<Incoming>,
-    ) -> Result<Response<Body>, Refusal> {
-        let wanted = wanted(query);
-        let pod = self.pod(namespace, pod)?;
-        let id = self.running(&pod, container).await?.id;
-        let specified = ephemeral::find(&pod, container);
-        let once = specified.is_some_and(|container| container.stdin_once == Some(true));
-        let runtime = self.context.runtime.clone();
-        channels::upgrade(request, wanted, move |sender, receiver| async move {
-            match runtime.attach(&id).await {
-                Ok(mut session) => {
-                    session.stdin = session.stdin.filter(|_| wanted.stdin);
-                    run(sender, receiver, session, wanted, once).await;
-                }
-                Err(error) => sender.end(&failure(&error.to_string())).await,
+/// The container's own streams, output from now on. Without `stdin` in its specification it has no input.
+pub(super) async fn attach(
+    context: &Context,
+    [namespace, pod, container]: [&str; 3],
+    query: &Query,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
+    let wanted = wanted(query);
+    let pod = pods::pod(context, namespace, pod)?;
+    let id = pods::running(context, &pod, container).await?.id;
+    let specified = ephemeral::find(&pod, container);
+    let once = specified.is_some_and(|container| container.stdin_once == Some(true));
+    let runtime = context.runtime.clone();
+    channels::upgrade(request, wanted, move |sender, receiver| async move {
+        match runtime.attach(&id).await {
+            Ok(mut session) => {
+                session.stdin = session.stdin.filter(|_| wanted.stdin);
+                stream(sender, receiver, session, wanted, once).await;
             }
-        })
-    }
+            Err(error) => sender.end(&failure(&error.to_string())).await,
+        }
+    })
 }
 
 fn wanted(query: &Query) -> Wanted {
@@ -81,7 +76,7 @@ fn wanted(query: &Query) -> Wanted {
 }
 
 /// `closes`: the end of the client's input is the end of the process's.
-async fn run(mut sender: Sender, receiver: Receiver, session: ExecSession, wanted: Wanted, closes: bool) {
+async fn stream(mut sender: Sender, receiver: Receiver, session: ExecSession, wanted: Wanted, closes: bool) {
     let ExecSession {
         stdin,
         stdout,

@@ -12,10 +12,13 @@ use hyper::body::Incoming;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
+use super::answer::{Body, Refusal};
+use super::destination::Destination;
+use super::query::Query;
 use super::socket::{self, Socket};
 use super::upgrade::{self, Connection, Protocols};
-use super::{Body, Query, Refusal, forward_spdy};
-use crate::agent::Agent;
+use super::{forward_spdy, pods};
+use crate::context::Context;
 use crate::pod::spec;
 
 const PROTOCOLS: Protocols = Protocols {
@@ -24,56 +27,33 @@ const PROTOCOLS: Protocols = Protocols {
 };
 const CHUNK: usize = 32 * 1024;
 
-/// A pod whose ports are forwarded.
-#[derive(Clone)]
-pub(super) struct Destination {
-    pub(super) agent: Arc<Agent>,
-    /// `name_namespace`, as the kubelet's messages have it.
-    pub(super) pod: String,
-    pub(super) uid: String,
-}
-
-impl Destination {
-    pub(super) async fn connect(&self, port: u16) -> Result<tokio::net::TcpStream, String> {
-        let connecting = self.agent.context.runtime.connect_loopback(&self.uid, port);
-        connecting.await.map_err(|error| self.failed(port, &error))
+/// `portForward`.
+pub(super) fn port_forward(
+    context: Arc<Context>,
+    namespace: &str,
+    name: &str,
+    query: &Query,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
+    let pod = pods::pod(&context, namespace, name)?;
+    let texts = query.all("ports");
+    let texts = if texts.is_empty() { query.all("port") } else { texts };
+    let mut ports = vec![];
+    for text in texts.iter().flat_map(|text| text.split(',')) {
+        let port = text.parse().ok().filter(|port| *port > 0);
+        ports.push(port.ok_or_else(|| Refusal::bad_request(format!("ports: {text:?} is not a port")))?);
     }
-
-    /// The words of the kubelet.
-    pub(super) fn failed(&self, port: u16, why: &dyn std::fmt::Display) -> String {
-        let Self { pod, uid, .. } = self;
-        format!("error forwarding port {port} to pod {pod}, uid {uid}: {why}")
-    }
-}
-
-impl Agent {
-    pub(super) fn port_forward(
-        self: Arc<Self>,
-        namespace: &str,
-        name: &str,
-        query: &Query,
-        request: Request<Incoming>,
-    ) -> Result<Response<Body>, Refusal> {
-        let pod = self.pod(namespace, name)?;
-        let texts = query.all("ports");
-        let texts = if texts.is_empty() { query.all("port") } else { texts };
-        let mut ports = vec![];
-        for text in texts.iter().flat_map(|text| text.split(',')) {
-            let port = text.parse().ok().filter(|port| *port > 0);
-            ports.push(port.ok_or_else(|| Refusal::bad_request(format!("ports: {text:?} is not a port")))?);
+    let to = Destination {
+        pod: format!("{}_{}", spec::name(&pod), spec::namespace(&pod)),
+        uid: spec::uid(&pod).to_owned(),
+        context,
+    };
+    upgrade::upgrade(request, &PROTOCOLS, move |connection, _| async move {
+        match connection {
+            Connection::Spdy(session) => forward_spdy::forward(session, to).await,
+            Connection::Socket(socket) => forward(*socket, to, ports).await,
         }
-        let to = Destination {
-            pod: format!("{}_{}", spec::name(&pod), spec::namespace(&pod)),
-            uid: spec::uid(&pod).to_owned(),
-            agent: self,
-        };
-        upgrade::upgrade(request, &PROTOCOLS, move |connection, _| async move {
-            match connection {
-                Connection::Spdy(session) => forward_spdy::forward(session, to).await,
-                Connection::Socket(socket) => forward(*socket, to, ports).await,
-            }
-        })
-    }
+    })
 }
 
 async fn forward(socket: Socket, to: Destination, ports: Vec<u16>) {

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::forward::Destination;
+use super::destination::Destination;
 use crate::spdy::{Session, Stream};
 
 /// How long the second stream of a pair may take, as for the kubelet.

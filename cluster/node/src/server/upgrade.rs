@@ -7,8 +7,8 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
+use super::answer::{Body, Refusal, full};
 use super::socket::{self, Socket};
-use super::{Body, Refusal, full};
 use crate::spdy::Session;
 
 /// Names the sub-protocol where the upgrade is to SPDY.

@@ -131,7 +131,7 @@ impl Session {
                 last: 0,
                 ended,
             }
-            .run(from),
+            .carry_frames(from),
         );
         Self {
             accepted,
@@ -191,7 +191,7 @@ impl Drop for Reader {
 }
 
 impl Reader {
-    async fn run(mut self, mut from: impl AsyncRead + Unpin) {
+    async fn carry_frames(mut self, mut from: impl AsyncRead + Unpin) {
         let (mut decoder, mut buffer) = (Decoder::new(), BytesMut::with_capacity(READ_BYTES));
         loop {
             loop {

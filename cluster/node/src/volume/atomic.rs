@@ -9,8 +9,7 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Component, Path};
 
-use super::File;
-use super::files::remove;
+use super::files::{File, link, remove};
 
 const DATA: &str = "..data";
 const DATA_NEW: &str = "..data_tmp";
@@ -114,7 +113,7 @@ fn links(dir: &Path, wanted: &BTreeMap<&str, &File>) -> io::Result<()> {
     };
     let names: BTreeSet<OsString> = wanted.keys().filter_map(first).collect();
     for name in &names {
-        super::files::link(&Path::new(DATA).join(name), &dir.join(name))?;
+        link(&Path::new(DATA).join(name), &dir.join(name))?;
     }
     let current = fs::read_link(dir.join(DATA))?;
     for entry in fs::read_dir(dir)? {

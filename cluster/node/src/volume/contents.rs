@@ -2,32 +2,9 @@
 
 use k8s_openapi::api::core::v1::{Container, KeyToPath, Pod, Volume, VolumeProjection};
 
-use super::{File, Inputs};
-use crate::pod::env::{self, Sources};
-
-/// Whether the volume's files come from the API: they follow it as long as the pod lives.
-pub(crate) fn follows_the_api(volume: &Volume) -> bool {
-    volume.config_map.is_some()
-        || volume.secret.is_some()
-        || volume.projected.is_some()
-        || volume.downward_api.is_some()
-}
-
-/// Whether files of the pod show something of the pod itself that is another in `new`.
-pub(crate) fn downward_changed(old: &Pod, new: &Pod) -> bool {
-    let shows = |volume: &Volume| {
-        let parts = volume.projected.iter().flat_map(|p| p.sources.iter().flatten());
-        volume.downward_api.is_some() || parts.into_iter().any(|part| part.downward_api.is_some())
-    };
-    let resources = |pod: &Pod| -> Vec<_> {
-        let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-        containers.map(|container| container.resources.clone()).collect()
-    };
-    let differs = old.metadata.labels != new.metadata.labels
-        || old.metadata.annotations != new.metadata.annotations
-        || resources(old) != resources(new);
-    differs && super::volumes(new).any(shows)
-}
+use super::declared::{Inputs, fs_group};
+use super::files::File;
+use crate::pod::container::env::{self, Sources};
 
 /// The files of one volume, or what is missing for them.
 pub(super) fn contents(pod: &Pod, volume: &Volume, inputs: &Inputs) -> Result<Vec<File>, String> {
@@ -83,7 +60,7 @@ fn projected(
             .get(&key)
             .ok_or("no token could be had for its service account")?;
         // With a group that may read it nobody else needs to (the kubelet's rule).
-        let fs_group = super::fs_group(pod).is_some();
+        let fs_group = fs_group(pod).is_some();
         return Ok(vec![File {
             path: source.path.clone(),
             bytes: token.clone().into_bytes(),

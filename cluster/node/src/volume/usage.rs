@@ -7,11 +7,12 @@ use std::path::Path;
 use afloat_words::quantity::Quantity;
 use k8s_openapi::api::core::v1::{Pod, Volume};
 
+use super::declared::volumes;
 use crate::dirs::PodDirs;
 
 /// emptyDirs with a `sizeLimit` that has to be watched: one in memory cannot grow beyond its own.
 pub(crate) fn limited(pod: &Pod) -> impl Iterator<Item = (&Volume, &str)> {
-    super::volumes(pod).filter_map(|volume| {
+    volumes(pod).filter_map(|volume| {
         let source = volume.empty_dir.as_ref()?;
         let limit = source.size_limit.as_ref()?.0.as_str();
         let watched =

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::{World, entry, ready};
+use crate::world::{World, entry, ready};
 
 fn spec(image: &str, policy: Option<&str>, cpu: &str, memory: &str) -> Value {
     let policies: Vec<Value> = policy

@@ -1,10 +1,13 @@
 //! Files of volumes follow the objects that they show.
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use std::time::Duration;
 
-use kube::api::PostParams;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
 
-use super::*;
+use crate::world::{World, condition};
 
 fn object<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()

@@ -1,7 +1,5 @@
 //! An API server, a simulated runtime, and an agent between them.
 
-#![allow(dead_code)] // each of the suites uses a part
-
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -17,6 +17,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::cgroup::detect::{Found, decide_unified, find};
 use crate::cgroup::{Cgroups, MANAGER};
+use crate::removal::removed;
 
 /// What our directories are called, up to the process and a random part.
 const PREFIX: &str = "afloat-";
@@ -248,7 +249,7 @@ fn remove_tree(dir: &Path) -> io::Result<()> {
             let _ = remove_tree(&entry.path());
         }
     }
-    crate::removed(fs::remove_dir(dir))
+    removed(fs::remove_dir(dir))
 }
 
 /// Undoes everything, as far as it goes now.
@@ -274,7 +275,7 @@ fn clear(site: &Site) -> io::Result<()> {
 /// A copy of this process that only waits for the end of it and then removes the directories.
 #[allow(unsafe_code)] // fork, in a process with one thread (checked in `run`)
 fn start_janitor(sites: &[Site]) -> Result<(Pid, OwnedFd), String> {
-    let (read, write) = super::outer::pipe().map_err(|e| e.to_string())?;
+    let (read, write) = super::pipe().map_err(|e| e.to_string())?;
     // SAFETY: there is one thread only, so the child may do all that we may.
     match unsafe { fork() } {
         Ok(ForkResult::Parent { child }) => Ok((child, write)),

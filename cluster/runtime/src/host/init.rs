@@ -1,4 +1,4 @@
-//! `C`: pid 1 of the inside. Small on purpose: it reaps, starts `B` again, and dies with `A`.
+//! `init`: pid 1 of the inside. Small on purpose: it reaps, starts `inner` again, and dies with `outer`.
 
 use std::ffi::OsString;
 use std::fs;
@@ -17,7 +17,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::Doors;
-use super::outer::{SETUP_FAILED, STOP_SIGNALS};
 use super::{CGROUPS_FILE, EXITS_DIR, INHERITED_VARIABLE, mounts};
 
 /// First and longest pause before the inner process is started again.
@@ -33,13 +32,18 @@ const ACCIDENT: i32 = 100;
 pub(super) const GO: &[u8; 2] = b"go";
 pub(super) const GO_WITHOUT_CGROUPS: &[u8; 2] = b"no";
 
+/// What pid 1 answers when it could not set up; its reason is in the pipe.
+pub(super) const SETUP_FAILED: i32 = 125;
+/// The signals that mean: stop.
+pub(super) const STOP_SIGNALS: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
+
 /// Everything pid 1 starts with.
 pub(super) struct Init {
     pub(super) listeners: Vec<TcpListener>,
     pub(super) channel: OwnedFd,
-    /// Closed by the kernel when `A` is gone.
+    /// Closed by the kernel when `outer` is gone.
     pub(super) alive: OwnedFd,
-    /// `A` writes here once the users of the namespace are mapped.
+    /// `outer` writes here once the users of the namespace are mapped.
     pub(super) go: OwnedFd,
     /// Why it could not set up.
     pub(super) errors: OwnedFd,
@@ -61,7 +65,7 @@ pub(super) struct Handover {
     pub(super) restarts: u32,
 }
 
-/// How a child ended, as `C` writes it down for `B`.
+/// How a child ended, as `init` writes it down for `inner`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ChildExit {
     /// Exit code, 0 where a signal ended it.
@@ -93,7 +97,7 @@ impl Init {
                 return SETUP_FAILED;
             }
         };
-        reaper.run()
+        reaper.reap_until_the_end()
     }
 
     fn set_up(&mut self) -> Result<PathBuf, String> {
@@ -180,7 +184,7 @@ impl<'a> Reaper<'a> {
         unsafe {
             command.pre_exec(move || {
                 nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-                // A shell ignores SIGINT for what it starts with `&`. `B` would lose a signal that comes before its
+                // A shell ignores SIGINT for what it starts with `&`. `inner` would lose a signal that comes before its
                 // handlers are there, and containers would inherit it.
                 for signal in STOP_SIGNALS {
                     nix::sys::signal::signal(signal, SigHandler::SigDfl)?;
@@ -196,7 +200,7 @@ impl<'a> Reaper<'a> {
         Ok(())
     }
 
-    fn run(&mut self) -> i32 {
+    fn reap_until_the_end(&mut self) -> i32 {
         loop {
             self.wait();
             while let Ok(Some(info)) = self.signals.read_signal() {
@@ -227,7 +231,7 @@ impl<'a> Reaper<'a> {
         }
     }
 
-    /// Waits for a signal, the end of `A`, or the time to start `B` again.
+    /// Waits for a signal, the end of `outer`, or the time to start `inner` again.
     fn wait(&self) {
         let limit = self.start_at.map(|at| at.saturating_duration_since(Instant::now()));
         let limit = limit.map(|left| Timespec {
@@ -239,7 +243,7 @@ impl<'a> Reaper<'a> {
             PollFd::new(&self.init.alive, PollFlags::IN),
         ];
         if poll(&mut fds, limit.as_ref()).is_ok() && !fds[1].revents().is_empty() {
-            // A is gone although its signal did not arrive. The end of pid 1 takes everything along.
+            // `outer` is gone although its signal did not arrive. The end of pid 1 takes everything along.
             std::process::exit(128 + Signal::SIGKILL as i32);
         }
     }
@@ -309,7 +313,7 @@ fn reap(pid: i32) {
     }
 }
 
-/// Before the child is reaped: its pid cannot be in use again yet. Nothing can be done about an error here; `B` then
+/// Before the child is reaped: its pid cannot be in use again yet. Nothing can be done about an error here; `inner` then
 /// reports an unknown exit code.
 fn write_exit(pid: i32, exit: ChildExit) {
     let Some(started) = start_time(pid) else { return };

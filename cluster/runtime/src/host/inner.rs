@@ -1,4 +1,4 @@
-//! `B`: what the inner process finds when it starts.
+//! `inner`: what the inner process finds when it starts.
 
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd, RawFd};

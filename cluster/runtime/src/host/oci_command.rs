@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use super::seccomp::FilteredExecutor;
+use crate::container::CANNOT_RUN;
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
@@ -55,13 +56,13 @@ pub fn oci_main(args: &[OsString]) -> i32 {
             .finish();
         let _ = tracing::subscriber::set_global_default(subscriber);
     }
-    match run(&arguments) {
+    match run_verb(&arguments) {
         Ok(code) => code,
         Err(error) => {
             write_error(log, &error);
             if arguments.words.first().is_some_and(|verb| verb == "exec") {
                 // The command would have had it; so its caller learns why there is none.
-                let _ = writeln!(std::io::stderr(), "cannot run the command: {error:#}");
+                let _ = writeln!(std::io::stderr(), "{CANNOT_RUN} {error:#}");
                 CANNOT_EXEC
             } else {
                 FAILED
@@ -104,7 +105,7 @@ fn parse(args: &[OsString]) -> Option<Arguments> {
     Some(parsed)
 }
 
-fn run(arguments: &Arguments) -> anyhow::Result<i32> {
+fn run_verb(arguments: &Arguments) -> anyhow::Result<i32> {
     let [verb, id] = arguments.words.as_slice() else {
         anyhow::bail!("say one verb and one container id")
     };

@@ -1,4 +1,4 @@
-//! `A`: stays outside, makes the inside, forwards signals, and is gone only after everything else is.
+//! `outer`: stays outside, makes the inside, forwards signals, and is gone only after everything else is.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -16,17 +16,14 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getegid, geteuid};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::init::{self, SETUP_FAILED, STOP_SIGNALS};
 use super::resolve::Resolvers;
-use super::{HostError, HostOptions, broker, cgroup, init};
+use super::{HostError, HostOptions, broker, cgroup, pipe};
 
 /// How long the inside may take to stop after the first signal. It promises 5 seconds itself.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// Stack of pid 1, which does little.
 const STACK_BYTES: usize = 1 << 20;
-/// What pid 1 answers when it could not set up; its reason is in the pipe.
-pub(super) const SETUP_FAILED: i32 = 125;
-/// The signals that mean: stop.
-pub(super) const STOP_SIGNALS: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
 
 /// Runs the same program with other arguments as the inner process, in namespaces of its own, and returns its exit code
 /// after everything is gone. To be called from `main` while the process has one thread only.
@@ -255,10 +252,6 @@ impl Drop for Outer {
             let _ = waitpid(self.child, None);
         }
     }
-}
-
-pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd), HostError> {
-    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| HostError::system("making a pipe")(e.into()))
 }
 
 /// Makes pid 1 directly in its namespaces, so that this process stays in those of the host.

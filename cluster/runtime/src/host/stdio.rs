@@ -82,14 +82,14 @@ pub(super) fn relay(input: &Path, output: Option<&Path>) -> io::Result<()> {
         Some(output) => {
             let out = open(output)?;
             let terminal = File::from(receive_terminal()?);
-            Relay::new(frames, terminal, Some(out)).run()
+            Relay::new(frames, terminal, Some(out)).relay_until_the_end()
         }
         None => {
             let pipe = File::from(io::stdout().as_fd().try_clone_to_owned()?);
             // The own standard output must not keep it open.
             rustix::stdio::dup2_stdout(&frames)?;
             rustix::io::ioctl_fionbio(&pipe, true)?;
-            Relay::new(frames, pipe, None).run()
+            Relay::new(frames, pipe, None).relay_until_the_end()
         }
     }
 }
@@ -153,7 +153,7 @@ impl Relay {
         }
     }
 
-    fn run(mut self) -> io::Result<()> {
+    fn relay_until_the_end(mut self) -> io::Result<()> {
         loop {
             self.frames()?;
             // Closing a terminal would end its programs.
@@ -302,7 +302,7 @@ mod tests {
         ] {
             writer.write_all(&frame.bytes()).unwrap();
         }
-        Relay::new(frames, end, None).run().unwrap();
+        Relay::new(frames, end, None).relay_until_the_end().unwrap();
         let mut all = String::new();
         container.read_to_string(&mut all).unwrap();
         assert_eq!(all, "one two");
@@ -312,7 +312,7 @@ mod tests {
     fn it_ends_with_the_container() {
         let ((frames, _writer), (container, end)) = (pipe(), pipe());
         drop(container);
-        let ended = Relay::new(frames, end, None).run();
+        let ended = Relay::new(frames, end, None).relay_until_the_end();
         assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
 }

@@ -3,18 +3,20 @@
 //! A tar is unpacked first, by the same careful code as layers: blobs may come in any order, and links may point anywhere.
 
 use std::fs;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use afloat_words::image::is_digest;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
-use super::is_digest;
-use super::layer::{open_below, unpack};
-use super::store::{ConfigFile, Names};
-use super::{ImageError, ImageStore, normalise};
-use crate::Image;
+use super::config::{ConfigFile, architecture};
+use super::layer::{decompressed, open_below, unpack};
+use super::lease::Lease;
+use super::name::normalise;
+use super::store::{ImageStore, Names};
+use super::{Image, ImageError};
 
 /// More than any manifest or configuration.
 const JSON_BYTES_MAX: u64 = 16 << 20;
@@ -22,15 +24,6 @@ const JSON_BYTES_MAX: u64 = 16 << 20;
 const DEPTH_MAX: u32 = 4;
 /// Where a layout writes an image's name: tools differ.
 const NAME_ANNOTATIONS: [&str; 2] = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
-
-/// This machine's architecture, as images name it (Go's names).
-pub(crate) fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
-}
 
 /// An entry of `manifest.json` in a docker archive.
 #[derive(Deserialize)]
@@ -72,7 +65,18 @@ struct Manifest {
     layers: Vec<Descriptor>,
 }
 
-pub(super) fn load(store: &ImageStore, path: &Path) -> Result<Vec<Image>, ImageError> {
+impl ImageStore {
+    /// Loads every image of an OCI layout (directory or tar) or of a docker archive; tars may be compressed.
+    ///
+    /// # Errors
+    /// Neither of the two, or broken.
+    pub fn load(&self, path: &Path) -> Result<Vec<Image>, ImageError> {
+        let _lease = Lease::everything(self)?;
+        load(self, path)
+    }
+}
+
+fn load(store: &ImageStore, path: &Path) -> Result<Vec<Image>, ImageError> {
     let metadata = fs::metadata(path).map_err(ImageError::io(path))?;
     if metadata.is_dir() {
         return load_dir(store, path, path);
@@ -239,15 +243,4 @@ impl Source<'_> {
         }
         self.store.add_image(config, Names::Here(names), digests)
     }
-}
-
-/// By the first bytes: gzip, zstd or neither.
-pub(super) fn decompressed(file: fs::File) -> io::Result<Box<dyn Read>> {
-    let mut reader = BufReader::with_capacity(1 << 17, file);
-    let start = io::BufRead::fill_buf(&mut reader)?;
-    Ok(match start {
-        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::stream::read::Decoder::with_buffer(reader)?),
-        _ => Box::new(reader),
-    })
 }

@@ -8,9 +8,11 @@ use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::store::{ConfigFile, ConfigSection, ImageStore, Names, RootFs};
-use super::{ImageError, library, normalise};
-use crate::Image;
+use super::config::{ConfigFile, ConfigSection, RootFs, architecture};
+use super::lease::Lease;
+use super::name::normalise;
+use super::store::{ImageStore, Names};
+use super::{Image, ImageError, library};
 
 /// More sources than this share one layer.
 const LAYERS_MAX: usize = 16;
@@ -52,7 +54,18 @@ enum Content {
 
 type Tree = BTreeMap<PathBuf, Content>;
 
-pub(super) fn build(store: &ImageStore, spec: &BuildSpec) -> Result<Image, ImageError> {
+impl ImageStore {
+    /// Makes an image of files. The same files give the same id.
+    ///
+    /// # Errors
+    /// A bad name, a file that cannot be read, a library that is missing.
+    pub fn build(&self, spec: &BuildSpec) -> Result<Image, ImageError> {
+        let _lease = Lease::everything(self)?;
+        build(self, spec)
+    }
+}
+
+fn build(store: &ImageStore, spec: &BuildSpec) -> Result<Image, ImageError> {
     let name = normalise(&spec.name)?;
     let mut trees = Vec::new();
     let mut libraries = BTreeSet::new();
@@ -106,7 +119,7 @@ fn config(spec: &BuildSpec, diff_ids: Vec<String>) -> ConfigFile {
         env.insert(0, DEFAULT_PATH.to_owned());
     }
     ConfigFile {
-        architecture: super::archive::architecture().to_owned(),
+        architecture: architecture().to_owned(),
         os: "linux".to_owned(),
         config: Some(ConfigSection {
             user: spec.user.clone(),

@@ -25,6 +25,17 @@ const OPAQUE_MARKS: [&str; 2] = ["user.overlay.opaque", "trusted.overlay.opaque"
 /// PAX records of extended attributes.
 const XATTR_PREFIX: &str = "SCHILY.xattr.";
 
+/// By the first bytes: gzip, zstd or neither.
+pub(super) fn decompressed(file: fs::File) -> io::Result<Box<dyn Read>> {
+    let mut reader = io::BufReader::with_capacity(1 << 17, file);
+    let start = io::BufRead::fill_buf(&mut reader)?;
+    Ok(match start {
+        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::stream::read::Decoder::with_buffer(reader)?),
+        _ => Box::new(reader),
+    })
+}
+
 /// Unpacks a tar stream below `root`, which exists and is empty. Answers the digest of the stream (the layer's diffID,
 /// hexadecimal) and the bytes of all files.
 pub(super) fn unpack(stream: impl Read, root: &Path) -> Result<(String, u64), ImageError> {

@@ -4,7 +4,8 @@ use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::{ImageError, ImageStore};
+use super::ImageError;
+use super::store::ImageStore;
 
 /// The file in a container's directory that names the layers it runs on.
 pub(crate) const LAYERS_NOTE: &str = "layers";
@@ -96,7 +97,7 @@ fn notes(nodes: &Path) -> impl Iterator<Item = String> {
 }
 
 /// What a container's note says: its image, then the layers.
-pub(super) fn note(image_id: &str, layers: &[String]) -> String {
+fn text_of_note(image_id: &str, layers: &[String]) -> String {
     std::iter::once(image_id)
         .chain(layers.iter().map(String::as_str))
         .collect::<Vec<_>>()
@@ -104,6 +105,15 @@ pub(super) fn note(image_id: &str, layers: &[String]) -> String {
 }
 
 impl ImageStore {
+    /// The same for a container, with a note in its directory that keeps them while the directory is there.
+    pub(crate) fn pin(&self, id: &str, note: &Path) -> Result<Vec<PathBuf>, ImageError> {
+        // No removal in between: either the image is gone, or the note is seen.
+        let _lock = self.lock()?;
+        let record = self.record(id)?.ok_or_else(|| ImageError::NotFound(id.to_owned()))?;
+        fs::write(note, text_of_note(id, &record.layers)).map_err(ImageError::io(note))?;
+        self.layers(id)
+    }
+
     /// Removes layers that no image has, except those of `keep` (see [`layers_in_use`]) and what work under way needs.
     /// Answers how many.
     ///

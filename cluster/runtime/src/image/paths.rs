@@ -5,7 +5,8 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
-use super::{ImageError, ImageStore};
+use super::ImageError;
+use super::store::ImageStore;
 
 /// Links to folders are followed so often: an image has a few of them (`/bin` → `usr/bin`), and chains are short.
 const ROUNDS: usize = 4;

@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::path::Path;
 
-use super::archive::decompressed;
-use super::is_digest;
-use super::store::{ConfigFile, Named, Names};
-use super::{ImageError, ImageStore, architecture};
-use crate::Image;
+use afloat_words::image::is_digest;
+
+use super::config::{ConfigFile, architecture};
+use super::layer::decompressed;
+use super::store::{ImageStore, Named, Names};
+use super::{Image, ImageError};
 
 /// The layers that a configuration names, hexadecimal, lowest first.
 ///

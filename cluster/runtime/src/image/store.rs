@@ -13,12 +13,13 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use afloat_words::image::is_digest;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{BuildSpec, ImageError, Lease, archive, build, layer};
-use super::{is_digest, normalise};
-use crate::{Image, ImageConfig};
+use super::config::ConfigFile;
+use super::name::normalise;
+use super::{Image, ImageConfig, ImageError, layer};
 
 /// Something in `tmp` that is older was left by a process that died.
 const STALE_AFTER: std::time::Duration = std::time::Duration::from_secs(3600);
@@ -76,47 +77,6 @@ pub(super) enum Names<'a> {
     Pulled(&'a str, &'a str),
 }
 
-/// The configuration as the OCI image specification writes it; only what we read.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct ConfigFile {
-    #[serde(default)]
-    pub(super) architecture: String,
-    #[serde(default)]
-    pub(super) os: String,
-    #[serde(default)]
-    pub(super) config: Option<ConfigSection>,
-    #[serde(default)]
-    pub(super) rootfs: RootFs,
-}
-
-/// The part that says how to start.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub(super) struct ConfigSection {
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub(super) user: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) env: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) entrypoint: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) cmd: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub(super) working_dir: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub(super) stop_signal: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) labels: Option<BTreeMap<String, String>>,
-}
-
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct RootFs {
-    #[serde(rename = "type", default)]
-    pub(super) kind: String,
-    #[serde(default)]
-    pub(super) diff_ids: Vec<String>,
-}
-
 impl ImageStore {
     /// Opens the store in a directory, which is made if missing.
     ///
@@ -130,24 +90,6 @@ impl ImageStore {
         let store = Self { dir: dir.to_owned() };
         store.sweep();
         Ok(store)
-    }
-
-    /// Makes an image of files. The same files give the same id.
-    ///
-    /// # Errors
-    /// A bad name, a file that cannot be read, a library that is missing.
-    pub fn build(&self, spec: &BuildSpec) -> Result<Image, ImageError> {
-        let _lease = Lease::everything(self)?;
-        build::build(self, spec)
-    }
-
-    /// Loads every image of an OCI layout (directory or tar) or of a docker archive; tars may be compressed.
-    ///
-    /// # Errors
-    /// Neither of the two, or broken.
-    pub fn load(&self, path: &Path) -> Result<Vec<Image>, ImageError> {
-        let _lease = Lease::everything(self)?;
-        archive::load(self, path)
     }
 
     /// Every image, by id.
@@ -246,15 +188,6 @@ impl ImageStore {
             .rev()
             .map(|layer| self.dir.join("layers").join(layer).join("fs"))
             .collect())
-    }
-
-    /// The same for a container, with a note in its directory that keeps them while the directory is there.
-    pub(crate) fn pin(&self, id: &str, note: &Path) -> Result<Vec<PathBuf>, ImageError> {
-        // No removal in between: either the image is gone, or the note is seen.
-        let _lock = self.lock()?;
-        let record = self.record(id)?.ok_or_else(|| ImageError::NotFound(id.to_owned()))?;
-        fs::write(note, super::lease::note(id, &record.layers)).map_err(ImageError::io(note))?;
-        self.layers(id)
     }
 
     /// A text file of an image, as its topmost layer has it; empty where there is none.

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::{BuildSpec, ImageStore};
+use super::{BuildSpec, ImageStore, architecture};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -167,7 +167,7 @@ fn whiteouts_take_the_overlays_form() -> Result {
 
 fn config(diff_id: &str) -> Result<Vec<u8>> {
     Ok(serde_json::to_vec(&json!({
-        "architecture": super::archive::architecture(), "os": "linux",
+        "architecture": architecture(), "os": "linux",
         "config": { "Entrypoint": ["/x"], "User": "web" },
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{diff_id}")] },
     }))?)

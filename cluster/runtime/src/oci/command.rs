@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use crate::RuntimeError;
 use crate::host::{OCI_STATE_DIR, PROGRAM};
+use crate::runtime::RuntimeError;
 
 /// Longest a verb may take, `exec` apart.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -53,7 +53,12 @@ impl OciCommand {
     }
 
     /// Runs a verb to its end. `stdio`: what it inherits as standard input, output and error.
-    pub(super) async fn run(&self, log: &Path, args: &[&str], stdio: Option<[Stdio; 3]>) -> Result<(), RuntimeError> {
+    pub(super) async fn run_verb(
+        &self,
+        log: &Path,
+        args: &[&str],
+        stdio: Option<[Stdio; 3]>,
+    ) -> Result<(), RuntimeError> {
         let [stdin, out, err] = stdio.unwrap_or_else(|| [Stdio::null(), Stdio::null(), Stdio::null()]);
         let mut command = self.command(log);
         command.args(args).stdin(stdin).stdout(out).stderr(err);

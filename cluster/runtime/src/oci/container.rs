@@ -8,18 +8,23 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::attach::{self, Listeners};
-use super::pod_namespaces::{Processes, kill_rest};
+use super::bundle::rootfs;
+use super::bundle::spec::{Processes, Surroundings, config};
+use super::pod::record::SandboxRecord;
 use super::record::Record;
-use super::sandbox::SandboxRecord;
-use super::spec::{Surroundings, config};
-use super::{Shared, blocking, failed, log, rootfs, watch};
+use super::shared::Shared;
+use super::streams::listeners::Listeners;
+use super::streams::log;
+use super::watch;
+use super::work::{blocking, failed};
+use crate::cgroup::{Cgroups, Resources};
+use crate::container::{ContainerSpec, ContainerState};
 use crate::host::OCI_STATE_DIR;
 use crate::host::init::start_time;
 use crate::image::LAYERS_NOTE;
 use crate::net::namespace_path;
-use crate::process::{kill, members, mount_namespace, read_pid};
-use crate::{Cgroups, ContainerSpec, ContainerState, Resources, RuntimeError};
+use crate::process::{kill, kill_members, members, mount_namespace, read_pid};
+use crate::runtime::RuntimeError;
 
 /// The group of terminals in every Linux distribution.
 const TTY_GROUP: u32 = 5;
@@ -44,7 +49,7 @@ pub(super) fn recover(dir: &Path, boot: &str, cgroups: &Cgroups) -> Vec<Record> 
             if record.boot == boot
                 && let Some(namespace) = &record.mount_namespace
             {
-                kill_rest(namespace);
+                kill_members(namespace);
             }
             if let Some(exit) = &mut record.exit {
                 exit.oom_killed = record.boot == boot && cgroups.oom_killed(&record.id);
@@ -104,7 +109,13 @@ impl Shared {
         sandbox: &SandboxRecord,
     ) -> Result<(), RuntimeError> {
         let dir = self.container_dir(id);
-        let record = Record::new(id.to_owned(), spec, sandbox, self.boot.clone(), Timestamp::now());
+        let record = Record::new(
+            id.to_owned(),
+            spec,
+            sandbox.processes,
+            self.boot.clone(),
+            Timestamp::now(),
+        );
         let (shared, spec, sandbox, made) = (Arc::clone(self), spec.clone(), sandbox.clone(), dir.clone());
         let log_path = spec.log_path.clone();
         let (resources, stdio) = (spec.resources, spec.stdio);
@@ -143,7 +154,12 @@ impl Shared {
     }
 
     /// The verb itself, with a relay where somebody may want to type.
-    async fn run_create(&self, id: &str, stdio: crate::Stdio, [out, err]: [fs::File; 2]) -> Result<(), RuntimeError> {
+    async fn run_create(
+        &self,
+        id: &str,
+        stdio: crate::container::Stdio,
+        [out, err]: [fs::File; 2],
+    ) -> Result<(), RuntimeError> {
         let dir = self.container_dir(id);
         let (bundle, pid_file) = (dir.display().to_string(), dir.join("pid").display().to_string());
         let console = Self::pipes(id).console().display().to_string();
@@ -155,7 +171,7 @@ impl Shared {
         let log = dir.join("runtime.log");
         if !stdio.relayed() {
             let stdio = [Stdio::null(), Stdio::from(out), Stdio::from(err)];
-            return self.command.run(&log, &args, Some(stdio)).await;
+            return self.command.run_verb(&log, &args, Some(stdio)).await;
         }
         let (mut relay, stdin) = self.start_relay(id, stdio).await?;
         let streams = if stdio.tty {
@@ -165,7 +181,7 @@ impl Shared {
             let stdin = stdin.map_or_else(Stdio::null, Stdio::from);
             Some([stdin, Stdio::from(out), Stdio::from(err)])
         };
-        let made = self.command.run(&log, &args, streams).await;
+        let made = self.command.run_verb(&log, &args, streams).await;
         if made.is_err() {
             let _ = relay.start_kill();
         }
@@ -235,7 +251,10 @@ impl Shared {
             entry.record.started_at = Some(Timestamp::now());
         }
         let dir = self.container_dir(id);
-        let started = self.command.run(&dir.join("runtime.log"), &["start", id], None).await;
+        let started = self
+            .command
+            .run_verb(&dir.join("runtime.log"), &["start", id], None)
+            .await;
         if let Err(error) = started {
             if let Some(entry) = self.containers().get_mut(id) {
                 entry.record.started_at = None;
@@ -317,7 +336,7 @@ impl Shared {
         if Path::new(OCI_STATE_DIR).join(id).exists() {
             kill_orphan(&dir);
             let log = dir.join("runtime.log");
-            if let Err(error) = self.command.run(&log, &["delete", id], None).await {
+            if let Err(error) = self.command.run_verb(&log, &["delete", id], None).await {
                 tracing::debug!(container = id, %error, "the OCI runtime cannot delete it");
             }
         }
@@ -328,7 +347,6 @@ impl Shared {
             }
             let _ = fs::remove_dir_all(Path::new(OCI_STATE_DIR).join(&id));
             Self::pipes(&id).remove();
-            attach::remove_files(&Self::pipes(&id));
             rootfs::remove(&dir).map_err(|e| failed(format!("removing {}", dir.display()), &e))
         });
         if let Err(error) = removed.await {

@@ -10,13 +10,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot};
 
+use super::bundle::spec::exec_process;
+use super::command;
 use super::record::{read_json, write_json};
-use super::spec::exec_process;
-use super::terminal;
-use super::{Shared, blocking, command, failed};
+use super::shared::Shared;
+use super::streams::terminal;
+use super::work::{blocking, failed};
+use crate::container::{CANNOT_RUN, ContainerState, ExecSession, ExecSpec};
 use crate::host::IO_DIR;
 use crate::process::{kill, read_pid};
-use crate::{ContainerState, ExecSession, ExecSpec, RuntimeError};
+use crate::runtime::RuntimeError;
 
 /// Terminal sizes that wait to be set.
 const SIZES_MAX: usize = 4;
@@ -129,7 +132,7 @@ async fn with_terminal(
 ) -> Result<ExecSession, RuntimeError> {
     let terminal = tokio::select! {
         terminal = terminal::receive(listener) => terminal.map_err(|e| failed("waiting for a terminal", &e))?,
-        _ = child.wait() => return Err(RuntimeError::Invalid(format!("cannot run the command: {}", command::last_lines(&files.log)))),
+        _ = child.wait() => return Err(RuntimeError::Invalid(format!("{CANNOT_RUN} {}", command::last_lines(&files.log)))),
     };
     let (sizes, mut wanted) = mpsc::channel(SIZES_MAX);
     let resized = terminal.clone();

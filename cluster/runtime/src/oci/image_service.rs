@@ -9,9 +9,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-use super::{OciRuntime, Shared};
+use super::containers::Containers;
 use crate::image::{Candidate, Disk, ImageError, ImageStore, Thresholds, collection, layers_in_use};
 use crate::registry::{Keyring, Progress, PullError, Pulled, Puller};
+use crate::runtime::not_here;
 
 /// The disk is looked at this often.
 const LOOK: Duration = Duration::from_secs(30);
@@ -25,7 +26,7 @@ pub struct ImageService {
     thresholds: Thresholds,
     /// The directory of the nodes' directories.
     nodes_dir: PathBuf,
-    nodes: Mutex<Vec<Weak<Shared>>>,
+    nodes: Mutex<Vec<Weak<Containers>>>,
     /// Since when each image is known, and when it was last used.
     seen: Mutex<BTreeMap<String, (Timestamp, Timestamp)>>,
     pressure: AtomicBool,
@@ -52,16 +53,15 @@ impl ImageService {
         })
     }
 
-    /// Serves a node: pulls for it, and leaves alone what its containers use.
-    pub fn serve(self: &Arc<Self>, runtime: &OciRuntime) {
-        let _ = runtime.shared.images.set(self.clone());
-        let node = Arc::downgrade(&runtime.shared);
-        self.nodes.lock().unwrap_or_else(PoisonError::into_inner).push(node);
+    /// Leaves alone from now on what these containers use.
+    pub(super) fn spare(&self, containers: &Arc<Containers>) {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.push(Arc::downgrade(containers));
     }
 
     pub(super) async fn pull(&self, reference: &str, keyring: &Keyring) -> Result<Pulled, PullError> {
         let Some(puller) = &self.puller else {
-            return Err(PullError::Refused(crate::not_here(reference)));
+            return Err(PullError::Refused(not_here(reference)));
         };
         let result = puller.pull(reference, keyring, &Progress::default()).await;
         if matches!(result, Err(PullError::DiskFull(_))) {
@@ -138,8 +138,8 @@ impl ImageService {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         nodes.retain(|node| node.strong_count() > 0);
         let nodes: Vec<_> = nodes.iter().filter_map(Weak::upgrade).collect();
-        let ids = |node: Arc<Shared>| -> Vec<String> {
-            node.containers()
+        let ids = |node: Arc<Containers>| -> Vec<String> {
+            node.lock()
                 .values()
                 .map(|entry| entry.record.image_id.clone())
                 .collect()

@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::sandbox::SandboxRecord;
-use crate::{Container, ContainerSpec, ContainerState, Exit, ProcessNamespace, Stdio};
+use crate::container::{Container, ContainerSpec, ContainerState, Exit, ProcessNamespace, Stdio};
 
 /// Exit code where nobody could say it, as container runtimes use it.
 pub(super) const UNKNOWN_EXIT: i32 = 255;
@@ -70,7 +69,13 @@ pub(super) enum Seen {
 }
 
 impl Record {
-    pub(super) fn new(id: String, spec: &ContainerSpec, pod: &SandboxRecord, boot: String, now: Timestamp) -> Self {
+    pub(super) fn new(
+        id: String,
+        spec: &ContainerSpec,
+        processes: ProcessNamespace,
+        boot: String,
+        now: Timestamp,
+    ) -> Self {
         Self {
             id,
             pod_uid: spec.pod_uid.clone(),
@@ -81,7 +86,7 @@ impl Record {
             labels: spec.labels.clone(),
             log_path: spec.log_path.clone(),
             stdio: spec.stdio,
-            shares_processes: pod.processes != ProcessNamespace::Container || spec.process_namespace_of.is_some(),
+            shares_processes: processes != ProcessNamespace::Container || spec.process_namespace_of.is_some(),
             mount_namespace: None,
             boot,
             created_at: now,

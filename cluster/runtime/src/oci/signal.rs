@@ -5,8 +5,9 @@ use std::os::fd::AsFd as _;
 use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
 
-use super::Shared;
-use crate::RuntimeError;
+use super::shared::Shared;
+use super::work::failed;
+use crate::runtime::RuntimeError;
 
 /// Names that images and pods may use (signal(7)); an image may write a number as well.
 fn parse(name: &str) -> Option<Signal> {
@@ -53,7 +54,7 @@ impl Shared {
         let Some(process) = process else { return Ok(()) };
         match pidfd_send_signal(process.as_fd(), signal) {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
-            Err(error) => Err(super::failed(format!("sending {name}"), &error.into())),
+            Err(error) => Err(failed(format!("sending {name}"), &error.into())),
         }
     }
 }

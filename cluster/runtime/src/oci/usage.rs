@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use super::Shared;
-use crate::{ContainerState, RuntimeError, Usage};
+use super::shared::Shared;
+use crate::container::{ContainerState, Usage};
+use crate::runtime::RuntimeError;
 
 /// What the kernel says of one process. Times in ticks, with those of ended children that it waited for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

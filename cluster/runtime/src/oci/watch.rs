@@ -10,11 +10,15 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::Shared;
-use super::pod_namespaces::kill_rest;
+use super::containers::Entry;
 use super::record::{ExitRecord, Record, Seen, UNKNOWN_EXIT};
+use super::shared::Shared;
+use super::streams::listeners::Listeners;
+use super::streams::log;
+use super::work::blocking;
 use crate::host::EXITS_DIR;
 use crate::host::init::{ChildExit, exit_file, parse_stat};
+use crate::process::kill_members;
 
 /// How long pid 1 may take to write down an exit, and how often we look.
 const EXIT_LIMIT: Duration = Duration::from_secs(3);
@@ -57,7 +61,7 @@ pub(super) async fn sweep_exits(shared: Weak<Shared>) {
         if shared.strong_count() == 0 {
             return;
         }
-        let swept = super::blocking(|| {
+        let swept = blocking(|| {
             for entry in fs::read_dir(EXITS_DIR).into_iter().flatten().flatten() {
                 let written = entry.metadata().and_then(|metadata| metadata.modified());
                 if written.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > EXIT_KEPT)) {
@@ -73,8 +77,43 @@ pub(super) async fn sweep_exits(shared: Weak<Shared>) {
 }
 
 impl Shared {
+    /// Starts to watch a container that was recorded.
+    pub(super) fn adopt(self: &Arc<Self>, record: Record) {
+        let id = record.id.clone();
+        let running = record.exit.is_none();
+        // Somebody may have attached before: what was said since is not for the next one.
+        let listeners = Arc::new(Listeners::new(false));
+        if running {
+            match Self::pipes(&id).readers() {
+                Ok(readers) => {
+                    let following = log::follow(readers, record.log_path.clone(), Arc::clone(&listeners));
+                    drop(tokio::spawn(following));
+                }
+                Err(error) => tracing::warn!(container = id, %error, "output cannot be followed"),
+            }
+        }
+        self.insert(record, listeners);
+    }
+
+    /// Makes a container known and watches its process. In this order: the watcher looks for the entry.
+    pub(super) fn insert(self: &Arc<Self>, record: Record, listeners: Arc<Listeners>) {
+        let (id, running) = (record.id.clone(), record.exit.is_none());
+        let entry = Entry {
+            record: record.clone(),
+            process: None,
+            listeners,
+        };
+        self.containers().insert(id.clone(), entry);
+        let process = if running { self.watch(&record) } else { None };
+        if let Some(entry) = self.containers().get_mut(&id)
+            && entry.record.exit.is_none()
+        {
+            entry.process = process;
+        }
+    }
+
     /// Watches the process of a container from now on. None: it is gone, which is then recorded as soon as may be.
-    pub(super) fn watch(self: &Arc<Self>, record: &Record) -> Option<Arc<OwnedFd>> {
+    fn watch(self: &Arc<Self>, record: &Record) -> Option<Arc<OwnedFd>> {
         let (id, pid, started) = (record.id.clone(), record.pid?, record.start_time?);
         let process = Pid::from_raw(pid)
             .and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok())
@@ -98,9 +137,9 @@ impl Shared {
     async fn ended(self: &Arc<Self>, id: &str, exit: ChildExit, file: std::path::PathBuf) {
         let finished_at = Timestamp::now();
         let (shared, name) = (Arc::clone(self), id.to_owned());
-        let oom_killed = super::blocking(move || {
+        let oom_killed = blocking(move || {
             if let Some(namespace) = shared.record(&name)?.mount_namespace {
-                kill_rest(&namespace);
+                kill_members(&namespace);
             }
             Ok(shared.cgroups.oom_killed(&name))
         })

@@ -11,9 +11,10 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use sha2::{Digest as _, Sha256};
 
+use super::PullError;
 use super::manifest::Descriptor;
+use super::progress::Progress;
 use super::session::Session;
-use super::{Progress, PullError};
 
 /// A server that sends nothing for so long is given up.
 pub(super) const SILENCE_LIMIT: Duration = Duration::from_secs(30);

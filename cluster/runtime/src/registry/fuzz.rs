@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::manifest::{Document, read};
 use super::{Keyring, challenge};
-use crate::image::is_digest;
+use afloat_words::image::is_digest;
 
 proptest! {
     #[test]

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use afloat_words::image::ImageName;
 
+use super::PullError;
+use super::tls::trusting;
+
 /// What the user says about registries.
 #[derive(Clone, Debug, Default)]
 pub struct RegistryOptions {
@@ -21,11 +24,11 @@ impl RegistryOptions {
     ///
     /// # Errors
     /// The first that cannot.
-    pub fn check(&self) -> Result<(), super::PullError> {
+    pub fn check(&self) -> Result<(), PullError> {
         if self.authorities.is_empty() {
             return Ok(());
         }
-        super::transport::tls(self).map(drop)
+        trusting(&self.authorities).map(drop)
     }
 }
 

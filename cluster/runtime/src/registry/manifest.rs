@@ -85,7 +85,7 @@ pub(super) fn read(bytes: &[u8], architecture: &str) -> Result<Document, String>
         ));
     }
     for blob in layers.iter().chain([&config]) {
-        if !crate::image::is_digest(&blob.digest) {
+        if !afloat_words::image::is_digest(&blob.digest) {
             return Err(format!(
                 "its manifest names a blob {:?}, which is no sha256 digest",
                 blob.digest
@@ -121,7 +121,7 @@ fn choose(manifests: &[Descriptor], architecture: &str) -> Result<Descriptor, St
             list.join(", ")
         ));
     };
-    if !crate::image::is_digest(&chosen.digest) {
+    if !afloat_words::image::is_digest(&chosen.digest) {
         return Err(format!(
             "its index names {:?}, which is no sha256 digest",
             chosen.digest

@@ -4,21 +4,24 @@
 //! that is under way is waited for, and if its pull is given up, the next one goes on where it was.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use afloat_words::image::ImageName;
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::Semaphore;
 
+use super::PullError;
 use super::blob::{self, Partial};
+use super::credentials::Keyring;
+use super::hosts::RegistryOptions;
 use super::hosts::{Reference, Server, servers};
 use super::manifest::{self, Descriptor, Document};
+use super::network::Network;
+use super::progress::Progress;
 use super::session::Session;
 use super::transport::Transport;
-use super::{Keyring, Network, PullError, RegistryOptions};
-use crate::Image;
-use crate::image::{self, ImageError, ImageStore, Lease};
+use crate::image::{self, Image, ImageError, ImageStore, Lease};
 
 /// Layers of one image that are fetched at once (containerd's default).
 const LAYERS_AT_ONCE: usize = 3;
@@ -28,21 +31,6 @@ const UNPACKED_AT_ONCE: usize = 2;
 const DEPTH_MAX: usize = 4;
 /// More than any configuration.
 const CONFIG_BYTES_MAX: u64 = 8 << 20;
-
-/// How far a pull is, for whoever shows it.
-#[derive(Debug, Default)]
-pub struct Progress {
-    /// Bytes to fetch, once that is known.
-    pub total: AtomicU64,
-    /// Bytes fetched.
-    pub done: AtomicU64,
-}
-
-impl Progress {
-    pub(super) fn add(&self, bytes: u64) {
-        self.done.fetch_add(bytes, Ordering::Relaxed);
-    }
-}
 
 /// What came of a pull.
 #[derive(Clone, Debug)]
@@ -125,10 +113,7 @@ impl Puller {
         if let Some((_, image)) = known.clone().filter(|_| same) {
             return Ok(up_to_date(image));
         }
-        let (document, digests) = self
-            .document(&session, &parts.version)
-            .await
-            .map_err(|e| named(full, e))?;
+        let (document, digests) = self.document(&session, full, &parts.version).await?;
         // Not every server answers a HEAD.
         if let Some((_, image)) = known.filter(|(known, _)| digests.first() == Some(known)) {
             return Ok(up_to_date(image));
@@ -175,19 +160,22 @@ impl Puller {
     async fn document(
         &self,
         session: &Session<'_>,
+        full: &str,
         version: &str,
     ) -> Result<((Descriptor, Vec<Descriptor>), Vec<String>), PullError> {
+        // What a session says names the registry; this is about the image.
+        let broken = |why: String| PullError::Refused(format!("{full}: {why}"));
         let mut version = version.to_owned();
         let mut digests = Vec::new();
         for _ in 0..DEPTH_MAX {
             let (bytes, digest) = session.manifest(&version).await?;
             digests.push(digest);
-            match manifest::read(&bytes, image::architecture()).map_err(PullError::Refused)? {
+            match manifest::read(&bytes, image::architecture()).map_err(broken)? {
                 Document::Manifest { config, layers } => return Ok(((config, layers), digests)),
                 Document::Index(chosen) => version = chosen.digest,
             }
         }
-        Err(PullError::Refused("indexes in indexes without end".to_owned()))
+        Err(broken("indexes in indexes without end".to_owned()))
     }
 
     async fn config(&self, session: &Session<'_>, config: &Descriptor) -> Result<Vec<u8>, PullError> {
@@ -301,13 +289,6 @@ impl Puller {
                 .map_err(ImageError::io(path))
         })
         .await
-    }
-}
-
-fn named(full: &str, error: PullError) -> PullError {
-    match error {
-        PullError::Refused(why) if !why.contains("registry") => PullError::Refused(format!("{full}: {why}")),
-        other => other,
     }
 }
 

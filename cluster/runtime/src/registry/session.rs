@@ -357,5 +357,5 @@ impl<'a> Session<'a> {
 
 fn content_digest(response: &Response<Incoming>) -> Option<String> {
     let value = response.headers().get("docker-content-digest")?.to_str().ok()?;
-    crate::image::is_digest(value).then(|| value.to_owned())
+    afloat_words::image::is_digest(value).then(|| value.to_owned())
 }

@@ -16,10 +16,12 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
-use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, pki_types::CertificateDer};
+use tokio_rustls::rustls::{self, ClientConfig};
 
-use super::hosts::{Scheme, Server, may_be_plain, without_port};
-use super::{Network, PullError, RegistryOptions};
+use super::PullError;
+use super::hosts::{RegistryOptions, Scheme, Server, may_be_plain, without_port};
+use super::network::Network;
+use super::tls::trusting;
 
 /// How long a server may take to begin its answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
@@ -51,8 +53,8 @@ impl Transport {
 
     async fn client(&self) -> Result<&(HttpClient, Arc<ClientConfig>), PullError> {
         let make = async || {
-            let options = self.options.clone();
-            let config = tokio::task::spawn_blocking(move || tls(&options))
+            let authorities = self.options.authorities.clone();
+            let config = tokio::task::spawn_blocking(move || trusting(&authorities))
                 .await
                 .map_err(|e| PullError::Local(e.to_string()))??;
             let connector = hyper_rustls::HttpsConnectorBuilder::new()
@@ -146,31 +148,6 @@ fn speaks_no_tls(error: &io::Error) -> bool {
             error.kind(),
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
         )
-}
-
-/// What certificates are checked against. Blocks.
-pub(super) fn tls(options: &RegistryOptions) -> Result<ClientConfig, PullError> {
-    let mut roots = RootCertStore::empty();
-    let system = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(system.certs);
-    for path in &options.authorities {
-        let bad = |e: String| PullError::Local(format!("certificate authority {}: {e}", path.display()));
-        let pem = std::fs::read(path).map_err(|e| bad(e.to_string()))?;
-        let mut count = 0;
-        for certificate in <CertificateDer<'_> as rustls::pki_types::pem::PemObject>::pem_slice_iter(&pem) {
-            let certificate = certificate.map_err(|e| bad(e.to_string()))?;
-            roots.add(certificate).map_err(|e| bad(e.to_string()))?;
-            count += 1;
-        }
-        if count == 0 {
-            return Err(bad("holds no certificate in PEM form".to_owned()));
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| PullError::Local(e.to_string()))?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// All of an error's causes in one line.

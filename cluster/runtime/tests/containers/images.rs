@@ -172,7 +172,7 @@ async fn pressure(inside: &Inside, dir: &Path, store: Arc<ImageStore>) -> anyhow
         ..Thresholds::default()
     };
     let service = ImageService::new(store.clone(), None, thresholds, inside.dir.join("nodes"));
-    service.serve(&inside.runtime);
+    inside.runtime.use_images(&service);
     ensure!(!inside.runtime.disk_pressure());
     let other = dir.join("other");
     std::fs::write(&other, vec![1; 15 << 19])?;

@@ -1,0 +1,141 @@
+//! A pod's files: volumes from the specification, and `/etc/{hosts,hostname,resolv.conf}`.
+//!
+//! Blocking file work; callers put it on a blocking thread.
+
+mod atomic;
+pub(crate) mod claim;
+mod contents;
+mod declared;
+mod etc;
+mod files;
+mod usage;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Component, Path, PathBuf};
+
+use k8s_openapi::api::core::v1::{Pod, Volume};
+
+pub(crate) use declared::{
+    Inputs, References, claims, downward_changed, env_references, follows_the_api, in_memory, volume_references,
+};
+pub(crate) use etc::{NameServices, host_name, write_etc};
+pub(crate) use usage::{excess, limited};
+
+use crate::dirs::PodDirs;
+use declared::{fs_group, volumes};
+
+/// Makes all volumes; ones that exist keep their contents (emptyDir, claims) or get the newest (ConfigMap, Secret, downward
+/// API). Errors name the volume.
+pub(crate) fn prepare(pod: &Pod, dirs: &PodDirs, inputs: &Inputs) -> Result<(), String> {
+    for volume in volumes(pod) {
+        make(pod, volume, dirs, inputs).map_err(|error| failed(volume, &error))?;
+    }
+    Ok(())
+}
+
+/// Brings the files of those volumes up to date that follow the API. Errors name the volume; the others are done anyway.
+pub(crate) fn refresh(pod: &Pod, dirs: &PodDirs, inputs: &Inputs) -> Result<(), String> {
+    let mut first = Ok(());
+    for volume in volumes(pod).filter(|volume| follows_the_api(volume)) {
+        let done = make(pod, volume, dirs, inputs).map_err(|error| failed(volume, &error));
+        first = first.and(done);
+    }
+    first
+}
+
+/// The kubelet's words.
+fn failed(volume: &Volume, error: &str) -> String {
+    format!("MountVolume.SetUp failed for volume \"{}\" : {error}", volume.name)
+}
+
+fn make(pod: &Pod, volume: &Volume, dirs: &PodDirs, inputs: &Inputs) -> Result<(), String> {
+    let path = dirs.volume(&volume.name);
+    let io = |error: io::Error| format!("{}: {error}", path.display());
+    let group = fs_group(pod);
+    if volume.empty_dir.is_some() {
+        if !path.exists() || !contents_begun(&path) {
+            fs::create_dir_all(&path).map_err(io)?;
+            // As the kubelet: everybody in the pod may write.
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).map_err(io)?;
+        }
+        give(&path, group);
+        return Ok(());
+    }
+    if let Some(source) = &volume.host_path {
+        return host_path(&source.path, source.type_.as_deref().unwrap_or_default());
+    }
+    if let Some(target) = inputs.claims.get(&volume.name) {
+        files::link(target, &path).map_err(io)?;
+        give(target, group);
+        return Ok(());
+    }
+    let files = contents::contents(pod, volume, inputs)?;
+    atomic::write(&path, &files, &|fresh| give(fresh, group)).map_err(io)?;
+    Ok(())
+}
+
+/// Somebody has put something in: what it looks like is theirs then.
+fn contents_begun(path: &Path) -> bool {
+    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+fn give(path: &Path, group: Option<u32>) {
+    if let Some(group) = group {
+        files::give_to_group(path, group);
+    }
+}
+
+fn host_path(path: &str, kind: &str) -> Result<(), String> {
+    let path = Path::new(path);
+    let shown = path.display();
+    match kind {
+        "DirectoryOrCreate" => fs::create_dir_all(path).map_err(|error| format!("{shown}: {error}")),
+        "FileOrCreate" => fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path)
+            .map(drop)
+            .map_err(|error| format!("{shown}: {error}")),
+        "Directory" if !path.is_dir() => Err(format!("hostPath type check failed: {shown} is not a directory")),
+        "File" if !path.is_file() => Err(format!("hostPath type check failed: {shown} is not a file")),
+        _ if !path.exists() => Err(format!("hostPath {shown} does not exist")),
+        _ => Ok(()),
+    }
+}
+
+/// Where a mount's `subPath` leads to. A directory that does not exist yet is made in volumes that are the pod's to write,
+/// as the kubelet does. Never outside of the volume, whatever links a container has put into it (CVE-2017-1002101).
+pub(crate) fn sub_path(root: &Path, sub: &str, may_make: bool) -> Result<PathBuf, String> {
+    let told = |error: io::Error| format!("failed to prepare subPath {sub:?}: {error}");
+    let outside = || format!("subPath {sub:?} is outside of its volume");
+    let root = fs::canonicalize(root).map_err(told)?;
+    let mut at = root.clone();
+    for part in Path::new(sub).components() {
+        let Component::Normal(name) = part else { continue };
+        at.push(name);
+        match fs::symlink_metadata(&at) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && may_make => fs::create_dir(&at).map_err(told)?,
+            Err(error) => return Err(told(error)),
+            Ok(found) if found.is_symlink() => at = fs::canonicalize(&at).map_err(told)?,
+            Ok(_) => {}
+        }
+        if !at.starts_with(&root) {
+            return Err(outside());
+        }
+    }
+    Ok(at)
+}
+
+/// Takes a pod's files away. Not an error if there are none.
+pub(crate) fn remove(dirs: &PodDirs, logs_too: bool) -> io::Result<()> {
+    let gone = |result: io::Result<()>| match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    if logs_too {
+        gone(fs::remove_dir_all(&dirs.logs))?;
+    }
+    gone(fs::remove_dir_all(&dirs.root))
+}

@@ -1,0 +1,88 @@
+//! A container's root file system: an overlay of its image's layers and a directory of its own.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+use crate::host::mounts::{options_too_long, overlay_options};
+use crate::image::directory_below;
+use crate::removal::removed;
+
+/// Mounts the root file system of a container in its directory. Answers where.
+pub(crate) fn mount_rootfs(dir: &Path, layers: &[PathBuf]) -> io::Result<PathBuf> {
+    let (root, upper, work) = (dir.join("rootfs"), dir.join("upper"), dir.join("work"));
+    for path in [&root, &upper, &work] {
+        fs::create_dir_all(path)?;
+    }
+    // An overlay wants a lower layer even where an image has none.
+    let empty = dir.join("empty");
+    let lower = if layers.is_empty() {
+        fs::create_dir_all(&empty)?;
+        std::slice::from_ref(&empty)
+    } else {
+        layers
+    };
+    let options = overlay_options(lower, &upper, &work)?;
+    if options_too_long(&options) {
+        mount_many(dir, lower)?;
+    } else {
+        mount("overlay", &root, "overlay", MountFlags::empty(), options.as_c_str())?;
+    }
+    Ok(root)
+}
+
+/// The same for images with more layers than fit into one string: short names for them, relative to a working directory
+/// that one thread has for itself. Works on every kernel, for as many layers as an overlay may have (500).
+fn mount_many(dir: &Path, lower: &[PathBuf]) -> io::Result<()> {
+    let links = dir.join("l");
+    fs::create_dir_all(&links)?;
+    let short = |number: usize| PathBuf::from(format!("l/{number}"));
+    for (number, layer) in lower.iter().enumerate() {
+        std::os::unix::fs::symlink(layer, dir.join(short(number)))?;
+    }
+    let lower: Vec<PathBuf> = (0..lower.len()).map(short).collect();
+    let options = overlay_options(&lower, Path::new("upper"), Path::new("work"))?;
+    let mounted = std::thread::scope(|scope| {
+        let thread = scope.spawn(|| -> io::Result<()> {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)?;
+            rustix::process::chdir(dir)?;
+            Ok(mount(
+                "overlay",
+                "rootfs",
+                "overlay",
+                MountFlags::empty(),
+                options.as_c_str(),
+            )?)
+        });
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("mounting broke off")))
+    });
+    fs::remove_dir_all(&links)?;
+    mounted
+}
+
+/// The runtime does not make the working directory.
+pub(crate) fn make_working_dir(root: &Path, path: &str) -> io::Result<()> {
+    let root = openat(
+        CWD,
+        root,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    directory_below(&root, Path::new(path.trim_start_matches('/'))).map(drop)
+}
+
+/// Unmounts what [`mount_rootfs`] mounted; nothing there is no error.
+pub(crate) fn unmount_rootfs(dir: &Path) {
+    let _ = unmount(dir.join("rootfs"), UnmountFlags::DETACH);
+}
+
+/// Removes the directory of a container with everything in it.
+pub(crate) fn remove(dir: &Path) -> io::Result<()> {
+    unmount_rootfs(dir);
+    removed(fs::remove_dir_all(dir))
+}
