@@ -269,8 +269,7 @@ impl<'a> Trial<'a> {
     }
 
     fn workloads(&self) -> String {
-        let (group_version, plural) = self.strategy.workload();
-        format!("/apis/{group_version}/namespaces/{}/{plural}", self.namespace)
+        self.strategy.workloads(&self.namespace)
     }
 
     async fn patch_workload(&self, patch: &Value) -> anyhow::Result<()> {

@@ -14,7 +14,6 @@ use crate::h2c::Connections;
 use crate::meter::Meter;
 use crate::options::Options;
 use crate::outcome::{Failure, Kind, failure_of_grpc, kind_of_status};
-use crate::run::too_late;
 
 /// A message without fields: not compressed, of length 0.
 const EMPTY_MESSAGE: &[u8] = &[0, 0, 0, 0, 0];
@@ -151,7 +150,9 @@ pub(crate) async fn watch(
             )),
         }
     };
-    let (mut call, first) = timeout(options.timeout, begin).await.map_err(|_| too_late(options))??;
+    let (mut call, first) = timeout(options.timeout, begin)
+        .await
+        .map_err(|_| Failure::too_late(options.timeout))??;
     let rest = async {
         while call.message().await? {}
         Ok(first)

@@ -9,10 +9,12 @@
 //! [`Probe`] carries them out. It never decides that something is not a loss because a second attempt worked, but for
 //! requests that provably never left or that the server said it did not process.
 
+mod counts;
 mod dial;
 mod grpc;
 mod h1;
 mod h2c;
+mod loss;
 mod meter;
 mod options;
 mod outcome;
@@ -23,10 +25,11 @@ mod tcp;
 pub mod timeline;
 pub mod watch;
 
+pub use counts::{Counts, Latency, LostByKind};
 pub use dial::{Dial, Dialed, Stream, TcpDial};
-pub use meter::Counts;
+pub use loss::Loss;
 pub use options::{Lane, Mode, ModeRate, Options, OptionsError};
 pub use outcome::{Failure, Kind};
-pub use report::{Latency, Loss, LostByKind, ModeReport, Report};
+pub use report::{ModeReport, Report};
 pub use run::{Probe, StartError, Window};
 pub use schedule::Schedule;

@@ -6,32 +6,17 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use jiff::Timestamp;
-use serde::Serialize;
 
+use crate::counts::{Counts, Latency, LostByKind};
+use crate::loss::Loss;
 use crate::options::Mode;
 use crate::outcome::{Failure, Kind};
-use crate::report::{Latency, Loss, LostByKind, ModeReport};
+use crate::report::ModeReport;
 
 /// Losses listed one by one for each mode; the counts go on beyond.
 const LISTED_MAX: usize = 100_000;
 /// Latencies above are recorded as this: an hour.
 const LATENCY_MAX_US: u64 = 3_600_000_000;
-
-/// The state of a mode's counters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
-    /// Requests that were due and could be sent: answered, lost or under way.
-    pub sent: u64,
-    /// Those that got a good and complete answer.
-    pub ok: u64,
-    /// Those that did not.
-    pub lost: LostByKind,
-    /// Requests that were due and not sent, because too many were under way.
-    pub skipped: u64,
-    /// Requests that found their kept connection closed, or were told to go elsewhere, before they were processed; they were
-    /// sent on another one and count once.
-    pub reopened: u64,
-}
 
 pub(crate) struct Meter {
     mode: Mode,

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -67,6 +68,12 @@ impl Failure {
             detail: detail.into(),
             remote,
         }
+    }
+
+    /// No complete answer within the limit.
+    pub(crate) fn too_late(limit: Duration) -> Self {
+        let seconds = limit.as_secs_f64();
+        Self::new(Kind::Timeout, format!("no complete answer in {seconds} s"), None)
     }
 
     pub(crate) fn of(error: &(dyn Error + 'static), remote: Option<SocketAddr>) -> Self {

@@ -1,78 +1,17 @@
 //! What a run is told as. Pure.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::meter::Counts;
+use crate::counts::{Counts, Latency};
+use crate::loss::Loss;
 use crate::options::Mode;
-use crate::outcome::Kind;
 use crate::timeline::Happening;
 
 /// Lines of losses and happenings that the text shows; JSON has all.
 const SHOWN_MAX: usize = 100;
-
-/// Lost requests by kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct LostByKind {
-    /// See [`Kind::Refused`].
-    pub refused: u64,
-    /// See [`Kind::Reset`].
-    pub reset: u64,
-    /// See [`Kind::Timeout`].
-    pub timeout: u64,
-    /// See [`Kind::ServerError`].
-    #[serde(rename = "http-5xx")]
-    pub server_error: u64,
-    /// See [`Kind::Other`].
-    pub other: u64,
-}
-
-impl LostByKind {
-    /// All together.
-    #[must_use]
-    pub fn total(self) -> u64 {
-        self.refused + self.reset + self.timeout + self.server_error + self.other
-    }
-}
-
-/// One lost request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Loss {
-    /// When it was known to be lost.
-    #[serde(serialize_with = "crate::timeline::milliseconds")]
-    pub time: Timestamp,
-    /// When it was due.
-    #[serde(serialize_with = "crate::timeline::milliseconds")]
-    pub due: Timestamp,
-    /// In which mode.
-    pub mode: Mode,
-    /// How.
-    pub kind: Kind,
-    /// What was seen.
-    pub detail: String,
-    /// The peer, where there was a connection.
-    pub remote: Option<SocketAddr>,
-    /// What happened to the Service's pods around it.
-    pub around: Vec<String>,
-}
-
-/// Milliseconds from when a request was due to its complete answer (of a stream: its first message).
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Latency {
-    /// Half of the requests took at most that long.
-    pub p50_ms: f64,
-    /// 90 % did.
-    pub p90_ms: f64,
-    /// 99 % did.
-    pub p99_ms: f64,
-    /// 99.9 % did.
-    pub p999_ms: f64,
-    /// The slowest.
-    pub max_ms: f64,
-}
 
 /// One mode's part.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -209,6 +148,8 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::counts::LostByKind;
+    use crate::outcome::Kind;
 
     fn mode(lost: u64, skipped: u64) -> ModeReport {
         let lost = LostByKind {

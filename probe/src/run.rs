@@ -8,13 +8,15 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::counts::{Counts, Latency};
 use crate::grpc;
 use crate::h1::Pool;
 use crate::h2c::Connections;
-use crate::meter::{self, Counts, Meter};
+use crate::loss::Loss;
+use crate::meter::{self, Meter};
 use crate::options::{Lane, Mode, Options};
-use crate::outcome::{Failure, Kind};
-use crate::report::{Latency, Loss, Report};
+use crate::outcome::Failure;
+use crate::report::Report;
 use crate::schedule::Schedule;
 use crate::tcp::Lines;
 
@@ -191,14 +193,9 @@ impl User {
         }
         match timeout(options.timeout, limited).await {
             Ok(result) => result.map(|()| Instant::now()),
-            Err(_) => Err(too_late(options)),
+            Err(_) => Err(Failure::too_late(options.timeout)),
         }
     }
-}
-
-pub(crate) fn too_late(options: &Options) -> Failure {
-    let seconds = options.timeout.as_secs_f64();
-    Failure::new(Kind::Timeout, format!("no complete answer in {seconds} s"), None)
 }
 
 struct LaneRun {

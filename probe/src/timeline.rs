@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use crate::report::Loss;
+use crate::loss::{Loss, milliseconds};
 
 /// What happened so long before a request was due may have to do with its loss.
 pub const WINDOW: SignedDuration = SignedDuration::from_secs(2);
@@ -20,11 +20,6 @@ pub struct Happening {
     pub time: Timestamp,
     /// In words.
     pub text: String,
-}
-
-/// RFC 3339 with milliseconds.
-pub(crate) fn milliseconds<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&format_args!("{time:.3}"))
 }
 
 /// Names for each loss what happened from [`WINDOW`] before it was due until it was known.

@@ -5,12 +5,12 @@ use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::TryStreamExt as _;
+use afloat_watching::feed::{Pauses, Seen as Watched, follow};
+use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event as CoreEvent, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::runtime::watcher::{Config, Event};
-use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::runtime::watcher::Config;
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
@@ -60,7 +60,7 @@ impl ServiceWatch {
         if !selector.is_empty() {
             let labels: Vec<String> = selector.iter().map(|(k, v)| format!("{k}={v}")).collect();
             let (api, seen) = (Api::<Pod>::namespaced(client.clone(), &namespace), seen.clone());
-            tasks.spawn(follow(api, labels.join(","), move |old, new, first| {
+            tasks.spawn(tell_changes(api, labels.join(","), move |old, new, first| {
                 if let Some(pod) = new {
                     let mut pods = seen.pods.lock().unwrap_or_else(PoisonError::into_inner);
                     pods.insert(pod.name_any());
@@ -75,14 +75,14 @@ impl ServiceWatch {
             Api::<EndpointSlice>::namespaced(client.clone(), &namespace),
             seen.clone(),
         );
-        tasks.spawn(follow(api, labels, move |old, new, first| {
+        tasks.spawn(tell_changes(api, labels, move |old, new, first| {
             if !first {
                 let of = |slice: Option<&EndpointSlice>| slice.map(ready_endpoints).unwrap_or_default();
                 in_slices.add(endpoint_changes(&of(old), &of(new)));
             }
         }));
         let (api, in_events) = (Api::<CoreEvent>::namespaced(client.clone(), &namespace), seen.clone());
-        tasks.spawn(follow(api, String::new(), move |_, new, first| {
+        tasks.spawn(tell_changes(api, String::new(), move |_, new, first| {
             let Some(event) = new.filter(|_| !first) else { return };
             let pod = event.involved_object.name.clone().unwrap_or_default();
             let ours = event.involved_object.kind.as_deref() == Some("Pod")
@@ -115,21 +115,19 @@ impl ServiceWatch {
 }
 
 /// Hands each change of an object to `changed`: what it was, what it is, and whether it was there at the start.
-async fn follow<K>(api: Api<K>, labels: String, changed: impl Fn(Option<&K>, Option<&K>, bool))
+async fn tell_changes<K>(api: Api<K>, labels: String, changed: impl Fn(Option<&K>, Option<&K>, bool))
 where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let mut known: BTreeMap<String, K> = BTreeMap::new();
-    let (mut listed, mut first) = (BTreeMap::new(), true);
-    let mut stream = pin!(watcher(api, Config::default().labels(&labels)).default_backoff());
-    loop {
-        match stream.try_next().await {
-            Ok(Some(Event::Init)) => listed.clear(),
-            Ok(Some(Event::InitApply(object))) => {
-                listed.insert(object.name_any(), object);
-            }
-            Ok(Some(Event::InitDone)) => {
-                let old = std::mem::replace(&mut known, std::mem::take(&mut listed));
+    let mut first = true;
+    let config = Config::default().labels(&labels);
+    let mut stream = pin!(follow(api, config, Pauses::Patient, |object| object));
+    while let Some(seen) = stream.next().await {
+        match seen {
+            Watched::Listed(objects) => {
+                let listed = objects.into_iter().map(|object| (object.name_any(), object)).collect();
+                let old = std::mem::replace(&mut known, listed);
                 for (name, object) in &known {
                     changed(old.get(name), Some(object), first);
                 }
@@ -140,17 +138,14 @@ where
                 }
                 first = false;
             }
-            Ok(Some(Event::Apply(object))) => {
+            Watched::Changed(object) => {
                 let old = known.insert(object.name_any(), object.clone());
                 changed(old.as_ref(), Some(&object), false);
             }
-            Ok(Some(Event::Delete(object))) => {
+            Watched::Gone(object) => {
                 let old = known.remove(&object.name_any());
                 changed(old.as_ref().or(Some(&object)), None, false);
             }
-            Ok(None) => return,
-            // The watcher tries again, with pauses.
-            Err(error) => tracing::debug!(%error, "watching"),
         }
     }
 }

@@ -5,23 +5,25 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use afloat_watching::feed::Seen;
 use afloat_words::time::whole_seconds;
 use http::Request;
 use jiff::Timestamp;
-use kube::Client;
+use k8s_openapi::api::core::v1 as api;
+use kube::{Client, Resource as _};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::feed::Seen;
+use crate::error::Error;
 use crate::images::Images;
 use crate::kubelet::{Around, Local, Phase};
 use crate::node::{Node, images_patch};
+use crate::options::Options;
 use crate::pod::Pod;
 use crate::status::{Written, report};
-use crate::{Error, Options};
 
 /// What the fleet's owner asks for.
 pub(crate) enum Command {
@@ -108,9 +110,9 @@ impl Driver {
     }
 
     /// Runs until the shutdown, or until nothing is seen any more.
-    pub(crate) async fn run(
+    pub(crate) async fn drive_nodes(
         mut self,
-        mut events: mpsc::Receiver<Seen>,
+        mut events: mpsc::Receiver<Seen<Pod>>,
         mut inbox: mpsc::Receiver<Command>,
         shutdown: CancellationToken,
     ) {
@@ -141,9 +143,9 @@ impl Driver {
         }
     }
 
-    fn observe(&mut self, seen: Seen) {
+    fn observe(&mut self, seen: Seen<Pod>) {
         match seen {
-            Seen::Applied(pod) => self.apply(*pod),
+            Seen::Changed(pod) => self.apply(pod),
             Seen::Gone(pod) => {
                 let key = Key::new((pod.metadata.namespace, pod.metadata.name));
                 if self
@@ -316,7 +318,7 @@ impl Driver {
             if node.images_changed && !node.writing {
                 (node.images_changed, node.writing) = (false, true);
                 let (uri, patch) = (
-                    format!("/api/v1/nodes/{}/status", node.name),
+                    format!("{}/{}/status", api::Node::url_path(&(), None), node.name),
                     images_patch(&node.images),
                 );
                 self.send(
@@ -487,7 +489,7 @@ impl Driver {
 }
 
 fn uri(key: &Key) -> String {
-    format!("/api/v1/namespaces/{}/pods/{}", key.0, key.1)
+    format!("{}/{}", api::Pod::url_path(&(), Some(&key.0)), key.1)
 }
 
 /// Now, as Kubernetes writes times.

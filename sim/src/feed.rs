@@ -1,166 +1,97 @@
-//! One watch on the pods of all nodes, on requests of its own: the general client would parse whole metadata, of which
-//! `managedFields` alone outweighs all that is read here.
+//! One watch on the pods of all nodes.
 
-use std::time::Duration;
+use std::borrow::Cow;
+use std::pin::pin;
 
-use futures::TryStreamExt as _;
-use http::Request;
-use kube::Client;
-use kube::core::WatchEvent;
+use afloat_watching::feed::{Pauses, Seen, follow};
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1 as api;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::ListParams;
+use kube::runtime::watcher::Config;
+use kube::{Api, Client, Resource};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::pod::Pod;
 
-/// What has been seen.
-#[derive(Debug)]
-pub(crate) enum Seen {
-    /// Everything there is.
-    Listed(Vec<Pod>),
-    /// New or changed.
-    Applied(Box<Pod>),
-    /// Gone.
-    Gone(Box<Pod>),
+/// A pod as it is read: the general type would parse whole metadata, of which `managedFields` alone outweighs all that is
+/// read here.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "Pod")]
+pub(crate) struct Read {
+    /// What a watch needs of it.
+    metadata: ObjectMeta,
+    pod: Pod,
 }
 
-/// A complete listing.
-#[derive(Debug)]
-pub(crate) struct Listing {
-    version: String,
-    pods: Vec<Pod>,
-}
-
-#[derive(Deserialize)]
-struct Page {
-    metadata: PageMeta,
-    items: Vec<Pod>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PageMeta {
-    resource_version: String,
-    #[serde(default, rename = "continue")]
-    next: String,
-}
-
-/// Shortest and longest pause before a listing is tried again.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-
-/// Where pods are, of all namespaces or one.
-pub(crate) fn path(namespace: Option<&str>) -> String {
-    match namespace {
-        Some(namespace) => format!("/api/v1/namespaces/{namespace}/pods"),
-        None => "/api/v1/pods".to_owned(),
-    }
-}
-
-/// Lists everything.
-pub(crate) async fn list(client: &Client, path: &str) -> kube::Result<Listing> {
-    let mut pods = Vec::new();
-    let mut next = String::new();
-    loop {
-        let from = if next.is_empty() {
-            String::new()
-        } else {
-            format!("&continue={next}")
+impl From<Pod> for Read {
+    fn from(pod: Pod) -> Self {
+        let metadata = ObjectMeta {
+            name: Some(pod.metadata.name.clone()),
+            namespace: Some(pod.metadata.namespace.clone()),
+            resource_version: Some(pod.metadata.resource_version.clone()),
+            ..ObjectMeta::default()
         };
-        let request = get(format!("{path}?limit=500{from}"))?;
-        let page: Page = client.request(request).await?;
-        pods.extend(page.items);
-        next = page.metadata.next;
-        if next.is_empty() {
-            return Ok(Listing {
-                version: page.metadata.resource_version,
-                pods,
-            });
-        }
+        Self { metadata, pod }
     }
 }
 
-fn get(uri: String) -> kube::Result<Request<Vec<u8>>> {
-    Request::get(uri).body(Vec::new()).map_err(kube::Error::HttpError)
+impl Resource for Read {
+    type DynamicType = ();
+    type Scope = <api::Pod as Resource>::Scope;
+
+    fn kind(_: &()) -> Cow<'_, str> {
+        api::Pod::kind(&())
+    }
+
+    fn group(_: &()) -> Cow<'_, str> {
+        api::Pod::group(&())
+    }
+
+    fn version(_: &()) -> Cow<'_, str> {
+        api::Pod::version(&())
+    }
+
+    fn plural(_: &()) -> Cow<'_, str> {
+        api::Pod::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+/// The pods of one namespace, or of all.
+pub(crate) fn pods(client: &Client, namespace: Option<&str>) -> Api<Read> {
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// Whether they can be listed at all.
+pub(crate) async fn try_list(pods: &Api<Read>) -> kube::Result<()> {
+    pods.list(&ListParams::default().limit(1)).await.map(|_| ())
 }
 
 /// Tells what changes until the shutdown, or until nobody listens.
-pub(crate) async fn run(
-    client: Client,
-    path: String,
-    first: Listing,
-    feed: mpsc::Sender<Seen>,
-    shutdown: CancellationToken,
-) {
-    let follow = async {
-        let mut listing = Some(first);
-        let mut pause = PAUSE.0;
-        loop {
-            let Some(found) = listing.take() else {
-                match list(&client, &path).await {
-                    Ok(found) => listing = Some(found),
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot list pods");
-                        tokio::time::sleep(pause).await;
-                        pause = (pause * 2).min(PAUSE.1);
-                    }
-                }
-                continue;
-            };
-            pause = PAUSE.0;
-            if feed.send(Seen::Listed(found.pods)).await.is_err() {
+pub(crate) async fn watch_pods(pods: Api<Read>, feed: mpsc::Sender<Seen<Pod>>, shutdown: CancellationToken) {
+    let mut all = pin!(follow(pods, Config::default(), Pauses::Quick, |read| read.pod));
+    let tell = async {
+        while let Some(seen) = all.next().await {
+            if feed.send(seen).await.is_err() {
                 return;
             }
-            let mut version = found.version;
-            while follow(&client, &path, &mut version, &feed).await {}
-            if feed.is_closed() {
-                return;
-            }
-            tokio::time::sleep(pause).await;
         }
     };
     tokio::select! {
-        () = follow => {}
+        () = tell => {}
         () = shutdown.cancelled() => {}
-    }
-}
-
-/// One watch; true if another may go on where it ended.
-async fn follow(client: &Client, path: &str, version: &mut String, feed: &mpsc::Sender<Seen>) -> bool {
-    let uri = format!("{path}?watch=true&allowWatchBookmarks=true&timeoutSeconds=290&resourceVersion={version}");
-    let Ok(request) = get(uri) else { return false };
-    let mut events = match client.request_events::<Pod>(request).await {
-        Ok(events) => std::pin::pin!(events),
-        Err(error) => {
-            tracing::debug!(%error, "cannot watch pods");
-            return false;
-        }
-    };
-    loop {
-        let seen = match events.try_next().await {
-            Ok(Some(WatchEvent::Added(pod) | WatchEvent::Modified(pod))) => {
-                version.clone_from(&pod.metadata.resource_version);
-                Seen::Applied(Box::new(pod))
-            }
-            Ok(Some(WatchEvent::Deleted(pod))) => {
-                version.clone_from(&pod.metadata.resource_version);
-                Seen::Gone(Box::new(pod))
-            }
-            Ok(Some(WatchEvent::Bookmark(bookmark))) => {
-                version.clone_from(&bookmark.metadata.resource_version);
-                continue;
-            }
-            Ok(None) => return true,
-            Ok(Some(WatchEvent::Error(status))) => {
-                tracing::debug!(message = status.message, "watch of pods ended");
-                return false;
-            }
-            Err(error) => {
-                tracing::debug!(%error, "watch of pods ended");
-                return false;
-            }
-        };
-        if feed.send(seen).await.is_err() {
-            return false;
-        }
     }
 }

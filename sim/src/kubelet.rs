@@ -9,8 +9,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use crate::images::{Images, NodeImages};
+use crate::options::{Hook, Options, Started};
 use crate::pod::{Container, ContainerStatus, Pod};
-use crate::{Hook, Options, Started};
 
 /// A pod on its node.
 #[derive(Debug)]
@@ -235,7 +235,7 @@ fn step(container: &mut LocalContainer, spec: &Container, pod: &Pod, around: &mu
             Phase::Starting { at, .. } if *at > now => return Some(*at),
             Phase::Starting { image, digest, .. } => {
                 let (image, digest) = (image.clone(), digest.clone());
-                run(container, spec, image, digest, pod, around);
+                start_container(container, spec, image, digest, pod, around);
             }
             Phase::Running => {
                 let runs = container.last.as_ref().is_some_and(|ran| ran.image == spec.image);
@@ -262,7 +262,7 @@ fn begin(container: &mut LocalContainer, spec: &Container, around: &mut Around<'
     };
 }
 
-fn run(
+fn start_container(
     container: &mut LocalContainer,
     spec: &Container,
     image: String,

@@ -11,16 +11,16 @@
 //! Not played: init containers, probes, restart back-off, volumes.
 
 mod drive;
+mod error;
 mod feed;
 mod images;
 mod kubelet;
 mod node;
+mod options;
 mod pod;
 mod status;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -29,113 +29,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub use error::Error;
 pub use images::Images;
+pub use options::{Hook, Options, Reported, Started};
 
 use drive::{Command, Driver};
-
-/// How the nodes behave.
-#[derive(Clone)]
-pub struct Options {
-    /// How many nodes; at least 1.
-    pub nodes: u32,
-    /// Their names are this, a dash and a number from 1.
-    pub name: String,
-    /// From a container's creation until it runs and is ready.
-    pub start: Duration,
-    /// From the decision to stop a container until it has ended.
-    pub stop: Duration,
-    /// Until a change of `resources` that needs no restart has been carried out.
-    pub resize: Duration,
-    /// Play scheduler, too: bind pods that have no node.
-    pub bind: bool,
-    /// Bind only pods with this `schedulerName`; None: all. For clusters that have a scheduler of their own.
-    pub scheduler_name: Option<String>,
-    /// Look at this namespace only; None: all.
-    pub namespace: Option<String>,
-    /// Report `observedGeneration`, as kubelets from 1.33 on do where the feature is enabled.
-    pub observed_generation: bool,
-    /// The name that a container's status shows.
-    pub reported: Reported,
-    /// Requests under way at most.
-    pub parallel: usize,
-    /// Called whenever a container starts.
-    pub on_start: Option<Hook>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            nodes: 1,
-            name: "sim".into(),
-            start: Duration::ZERO,
-            stop: Duration::ZERO,
-            resize: Duration::from_millis(20),
-            bind: true,
-            scheduler_name: None,
-            namespace: None,
-            observed_generation: false,
-            reported: Reported::default(),
-            parallel: 64,
-            on_start: None,
-        }
-    }
-}
-
-/// Which name `status.containerStatuses[].image` shows where several have one digest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Reported {
-    /// The first that the node knew the image by, as containerd does: it may never be the one in the spec.
-    #[default]
-    FirstKnown,
-    /// The one that the container was started with.
-    Requested,
-}
-
-/// Called whenever a container starts.
-pub type Hook = Arc<dyn Fn(&Started<'_>) + Send + Sync>;
-
-/// The start of a container, as its runtime sees it. This is when environment from labels and annotations is read.
-#[derive(Clone, Debug)]
-pub struct Started<'a> {
-    /// Of the pod.
-    pub namespace: &'a str,
-    /// Of the pod.
-    pub pod: &'a str,
-    /// Its node.
-    pub node: &'a str,
-    /// Name of the container.
-    pub container: &'a str,
-    /// Reference that it is started from.
-    pub image: &'a str,
-    /// How often it was started before.
-    pub restarts: u32,
-    /// The pod's labels now.
-    pub labels: &'a BTreeMap<String, String>,
-    /// The pod's annotations now.
-    pub annotations: &'a BTreeMap<String, String>,
-}
-
-/// What cannot be done.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The API server did not take a node.
-    #[error("cannot create node {name}: {source}")]
-    Node {
-        /// Which.
-        name: String,
-        /// Why.
-        source: Box<kube::Error>,
-    },
-    /// The API server did not list the pods.
-    #[error("cannot list pods: {0}")]
-    List(#[source] Box<kube::Error>),
-    /// There is no such thing to do it to.
-    #[error("{0}")]
-    Absent(String),
-    /// The fleet does not run any more.
-    #[error("the fleet has stopped")]
-    Stopped,
-}
 
 /// Running simulated nodes. Dropped, they stop as machines do when their power is cut: everything stays as it is.
 pub struct Fleet {
@@ -175,14 +73,14 @@ impl Fleet {
         let shutdown = CancellationToken::new();
         let (commands, inbox) = mpsc::channel(64);
         let (feed, events) = mpsc::channel(1024);
-        let path = feed::path(options.namespace.as_deref());
-        let first = feed::list(&client, &path)
+        let pods = feed::pods(&client, options.namespace.as_deref());
+        feed::try_list(&pods)
             .await
             .map_err(|error| Error::List(Box::new(error)))?;
         let tasks = vec![
-            tokio::spawn(feed::run(client.clone(), path, first, feed, shutdown.clone())),
+            tokio::spawn(feed::watch_pods(pods, feed, shutdown.clone())),
             tokio::spawn(node::heartbeats(client.clone(), names.clone(), shutdown.clone())),
-            tokio::spawn(Driver::new(client.clone(), options, nodes, images.clone()).run(
+            tokio::spawn(Driver::new(client.clone(), options, nodes, images.clone()).drive_nodes(
                 events,
                 inbox,
                 shutdown.clone(),

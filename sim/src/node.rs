@@ -12,7 +12,7 @@ use kube::{Client, Error as KubeError};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::Error;
+use crate::error::Error;
 use crate::images::NodeImages;
 
 /// A node.

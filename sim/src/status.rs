@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 
 use crate::images::NodeImages;
 use crate::kubelet::{Ended, Local, LocalContainer, Phase};
+use crate::options::{Options, Reported};
 use crate::pod::Pod;
-use crate::{Options, Reported};
 
 /// Everything but the conditions; compared with what was written last.
 pub(crate) type Written = Value;

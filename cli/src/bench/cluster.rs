@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Event, Namespace, Pod};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config, ResourceExt as _};
+use kube::{Client, Config, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
 /// Our pods name a scheduler that no cluster has, so that only the simulated nodes take them.
@@ -196,7 +196,7 @@ impl Made {
         }
         // No namespace controller: it is empty, so it may go.
         let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}, "spec": {"finalizers": []}});
-        let request = http::Request::put(format!("/api/v1/namespaces/{namespace}/finalize"))
+        let request = http::Request::put(format!("{}/{namespace}/finalize", Namespace::url_path(&(), None)))
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(body.to_string().into_bytes())?;
         client.request::<Value>(request).await?;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use afloat_api::names;
+use afloat_api::{CloneSet, names};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::Resource as _;
 use serde_json::{Value, json};
 
 use super::options::Strategy;
@@ -63,12 +65,12 @@ impl Strategy {
         )
     }
 
-    /// (group/version, plural) of its workload.
-    pub(crate) fn workload(self) -> (&'static str, &'static str) {
+    /// Where the API has workloads of its kind.
+    pub(crate) fn workloads(self, namespace: &str) -> String {
         if self.is_cloneset() {
-            ("apps.kruise.io/v1beta1", "clonesets")
+            CloneSet::url_path(&(), Some(namespace))
         } else {
-            ("apps/v1", "deployments")
+            Deployment::url_path(&(), Some(namespace))
         }
     }
 
@@ -109,8 +111,11 @@ impl Strategy {
             ),
         };
         spec[strategy_key] = strategy;
-        let (api_version, _) = self.workload();
-        let kind = if self.is_cloneset() { "CloneSet" } else { "Deployment" };
+        let (api_version, kind) = if self.is_cloneset() {
+            (CloneSet::api_version(&()), CloneSet::kind(&()))
+        } else {
+            (Deployment::api_version(&()), Deployment::kind(&()))
+        };
         let mut metadata = json!({"name": "web"});
         if self.is_cloneset() {
             let observed = self == Self::CloneSetObserved;

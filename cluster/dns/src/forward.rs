@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use crate::reply;
-use crate::serve::{read_message, write_message};
+use crate::stream::{read_message, write_message};
 
 /// How long a resolver may take to answer. Clients usually ask again after 5 s.
 const ANSWER_LIMIT: Duration = Duration::from_millis(1500);

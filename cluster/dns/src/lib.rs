@@ -14,10 +14,9 @@ mod forward;
 mod fuzz;
 mod reply;
 mod serve;
+mod stream;
 mod view;
 mod zone;
-#[cfg(test)]
-mod zone_test;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -133,7 +132,7 @@ async fn run_server(
     let see = |change| zone.write().unwrap_or_else(PoisonError::into_inner).see(change);
     let outcome = tokio::select! {
         () = shutdown.cancelled() => Ok(()),
-        () = feed::run(&client, &see) => Err(Error::WatchEnded),
+        () = feed::watch_names(&client, &see) => Err(Error::WatchEnded),
     };
     stop.cancel();
     tasks.close();

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hickory_proto::op::Message;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
@@ -16,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::forward::Forwarder;
 use crate::reply::{self, Step};
+use crate::stream::{read_message, write_message};
 use crate::zone::Zone;
 
 /// Connections at a time; more wait.
@@ -150,19 +150,4 @@ async fn send(socket: &UdpSocket, answer: &Message, limit: usize, client: std::n
     {
         tracing::debug!(%error, %client, "answer not sent");
     }
-}
-
-/// One message with its length before it (RFC 1035, 4.2.2).
-pub(crate) async fn read_message(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
-    let length = stream.read_u16().await?;
-    let mut bytes = vec![0; length.into()];
-    stream.read_exact(&mut bytes).await?;
-    Ok(bytes)
-}
-
-pub(crate) async fn write_message(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
-    let length = u16::try_from(bytes.len()).map_err(io::Error::other)?;
-    let mut all = length.to_be_bytes().to_vec();
-    all.extend(bytes);
-    stream.write_all(&all).await
 }

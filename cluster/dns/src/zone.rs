@@ -424,3 +424,6 @@ fn contains((network, prefix): (Ipv4Addr, u8), address: Ipv4Addr) -> bool {
     let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or_default();
     (u32::from(network) ^ u32::from(address)) & mask == 0
 }
+
+#[cfg(test)]
+mod tests;

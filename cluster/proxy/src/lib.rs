@@ -16,6 +16,7 @@ mod convert;
 mod feed;
 mod lag;
 mod listen;
+mod options;
 mod pods;
 mod relay;
 mod snapshot;
@@ -25,13 +26,10 @@ mod tcp;
 mod udp;
 
 use std::collections::BTreeSet;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use afloat_words::key::Key;
-use async_trait::async_trait;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -41,6 +39,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::feed::Seen;
 pub use crate::lag::Lag;
+pub use crate::options::{HostPorts, ProxyOptions};
 pub use crate::pods::{Counts, PodSnapshot};
 use crate::snapshot::Ledger;
 pub use crate::snapshot::{EndpointSnapshot, PodsSnapshot, ServiceSnapshot, Snapshot};
@@ -48,53 +47,10 @@ use crate::sockets::Sockets;
 use crate::table::{Change, Model};
 use crate::tcp::Shared;
 
-/// Connections and flows of one proxy when nothing else is said; each takes two descriptors.
-const CONNECTIONS_MAX: usize = 8192;
 /// How often counts of endpoints that left long ago are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// Longest wait for connections to end at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Opens listening sockets outside, in the host's network namespace.
-#[async_trait]
-pub trait HostPorts: Send + Sync + 'static {
-    /// A listener on this address. Whoever opened it must not keep a copy: dropping it has to close the port.
-    async fn listen(&self, address: SocketAddr) -> io::Result<std::net::TcpListener>;
-}
-
-/// How a proxy is set up.
-#[derive(Clone)]
-pub struct ProxyOptions {
-    /// The node's name, as in `spec.nodeName` of its pods.
-    pub node_name: String,
-    /// The node's address: NodePorts listen on it.
-    pub node_ip: Ipv4Addr,
-    /// The node's bridge: only what comes in over it is served. None: whatever comes in anywhere.
-    pub device: Option<String>,
-    /// With a device: serve also what begins in the namespace itself (`lo`). One node of a namespace may.
-    pub serve_local: bool,
-    /// Each change is applied so long after it was seen.
-    pub lag: Lag,
-    /// Opens NodePorts on 127.0.0.1 of the host, too. Only one node of a machine may have it.
-    pub host: Option<Arc<dyn HostPorts>>,
-    /// Most connections and flows at a time; more wait.
-    pub connections_max: usize,
-}
-
-impl ProxyOptions {
-    /// Serves all devices, no lag, nothing on the host.
-    pub fn new(node_name: &str, node_ip: Ipv4Addr) -> ProxyOptions {
-        ProxyOptions {
-            node_name: node_name.into(),
-            node_ip,
-            device: None,
-            serve_local: false,
-            lag: Duration::ZERO.into(),
-            host: None,
-            connections_max: CONNECTIONS_MAX,
-        }
-    }
-}
 
 /// Why a proxy stopped.
 #[derive(Debug, thiserror::Error)]
@@ -172,7 +128,7 @@ impl Proxy {
         let (sender, queue) = mpsc::channel(feed::QUEUE_LENGTH);
         let outcome = tokio::select! {
             () = shutdown.cancelled() => Ok(()),
-            () = feed::run(&self.client, &sender, &self.options.lag) => Err(Error::WatchEnded(self.options.node_name.clone())),
+            () = feed::watch_services(&self.client, &sender, &self.options.lag) => Err(Error::WatchEnded(self.options.node_name.clone())),
             () = self.apply(queue, shared.clone()) => Err(Error::WatchEnded(self.options.node_name.clone())),
         };
         shared.shutdown.cancel();

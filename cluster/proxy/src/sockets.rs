@@ -13,10 +13,11 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::Backend;
+use crate::options::{HostPorts, ProxyOptions};
 use crate::snapshot::Ledger;
 use crate::table::{Diff, Frontend, Protocol, Route};
 use crate::tcp::{self, Shared};
-use crate::{HostPorts, ProxyOptions, listen, udp};
+use crate::{listen, udp};
 
 /// First and longest pause before a socket that could not be opened is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));

@@ -381,5 +381,4 @@ fn select(candidates: &BTreeMap<SocketAddrV4, SliceEndpoint>, node: Option<&str>
 }
 
 #[cfg(test)]
-#[path = "table_test.rs"]
 mod tests;

@@ -19,9 +19,12 @@
 //! It must never know what the bytes mean.
 
 mod disk;
+mod row;
+mod shared;
 mod state;
 mod store;
 mod watch;
+mod watchers;
 mod writer;
 
 use std::sync::Arc;

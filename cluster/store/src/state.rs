@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::disk::Row;
+use crate::row::Row;
 use crate::{Change, Entry, Page, Revision};
 
 /// How much history is kept. The history may grow by an eighth above it before it is cut, so that rows are removed from

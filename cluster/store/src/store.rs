@@ -2,57 +2,20 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
-use std::task::Waker;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
 
-use crate::disk::{self, Disk, Row};
-use crate::state::{Limits, State};
-use crate::watch::Watchers;
+use crate::disk::{self, Disk};
+use crate::shared::Shared;
+use crate::state::Limits;
 use crate::writer::{Intent, Message, Write, Writer};
 use crate::{Entry, Error, Expect, Page, Revision, Stamp, Watch};
 
 /// How many writes may wait for the writer; more callers wait until there is room.
 const QUEUE: usize = 1024;
-
-/// What the writer, the readers and the watchers share.
-#[derive(Default)]
-pub(crate) struct Shared {
-    state: RwLock<State>,
-    pub(crate) watchers: Watchers,
-    /// Up to which revision callers want history to be forgotten.
-    pub(crate) forget: AtomicU64,
-    /// Cancelled when nothing will be written any more and the file is closed.
-    pub(crate) ended: CancellationToken,
-}
-
-impl Shared {
-    /// For a moment only: the writer waits meanwhile.
-    pub(crate) fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Shows committed rows to readers and watchers at once: whoever has read a revision finds that every watch has a
-    /// mark for the changes up to it, so that a watch with nothing left to read is as far as that revision.
-    pub(crate) fn publish(&self, rows: &[Row], floor: Revision) {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.publish(rows, floor);
-        // Nobody who holds the watchers' lock waits for this one.
-        let wakers = self.watchers.mark(rows);
-        drop(state);
-        // Without any lock: a waker may run, or drop, whatever it likes, a Watch for example.
-        wakers.into_iter().for_each(Waker::wake);
-    }
-
-    fn end(&self) {
-        self.ended.cancel();
-        self.watchers.wake_all();
-    }
-}
 
 /// Who does the writing.
 enum Writing {
@@ -131,17 +94,14 @@ impl Store {
 
     fn threaded(disk: Disk, limits: Limits) -> Result<Self, Error> {
         let loaded = disk.load()?;
-        let shared = Arc::new(Shared {
-            state: RwLock::new(loaded.state),
-            ..Shared::default()
-        });
+        let shared = Arc::new(Shared::new(loaded.state));
         let writer = Writer::new(Arc::clone(&shared), Some(disk), loaded.garbage, limits);
         let (sender, queue) = mpsc::channel(QUEUE);
         // Even if the thread panicked nobody may wait for it for ever.
         let end = End(Arc::clone(&shared));
         let run = move || {
             let _end = end;
-            writer.run(queue);
+            writer.write_queue(queue);
         };
         let spawned = thread::Builder::new().name("store-writer".to_owned()).spawn(run);
         spawned.map_err(|error| Error::Backend(format!("no thread for the writer: {error}")))?;

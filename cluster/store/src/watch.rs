@@ -1,95 +1,24 @@
-//! Watchers: who waits for which keys, and the stream that each reads.
+//! The stream that a watcher reads.
 //!
 //! The writer only tells a watcher from which revision on there is something for it, and wakes it; the watcher fetches the
 //! changes from the shared history itself. So a slow watcher costs the writer nothing, and one for which nothing happens is
 //! neither woken nor ever too slow.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 
 use futures::Stream;
-use futures::task::AtomicWaker;
 
-use crate::disk::Row;
-use crate::store::Shared;
+use crate::shared::Shared;
+use crate::watchers::Slot;
 use crate::{Change, Error, Revision};
 
 /// How many changes a watcher takes out of the history at once: bounds the time that it keeps the writer waiting.
 const FETCH: usize = 64;
-
-/// The writer's end of a watch.
-#[derive(Debug, Default)]
-struct Slot {
-    /// The oldest revision that concerns this watcher and that it has not looked for yet; 0 if there is none.
-    pending: AtomicU64,
-    waker: AtomicWaker,
-}
-
-/// All watchers by prefix; many have the same one.
-#[derive(Debug, Default)]
-pub(crate) struct Watchers {
-    by_prefix: Mutex<BTreeMap<Arc<str>, Vec<Arc<Slot>>>>,
-}
-
-impl Watchers {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Vec<Arc<Slot>>>> {
-        self.by_prefix.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Marks the watches that one of the rows concerns, and gives those to be woken. The rows must be in the history already.
-    pub(crate) fn mark(&self, rows: &[Row]) -> Vec<Waker> {
-        let mut wakers = Vec::new();
-        for (prefix, slots) in self.lock().iter() {
-            let concerned = rows
-                .iter()
-                .map(|row| &row.change)
-                .find(|change| change.key.starts_with(&**prefix));
-            let Some(first) = concerned else { continue };
-            for slot in slots {
-                // If an older one is still pending it stays: the watcher reads on from there.
-                let _ = slot
-                    .pending
-                    .compare_exchange(0, first.revision, Ordering::AcqRel, Ordering::Acquire);
-                wakers.extend(slot.waker.take());
-            }
-        }
-        wakers
-    }
-
-    /// Wakes everybody, so that they see the store's end.
-    pub(crate) fn wake_all(&self) {
-        let wakers: Vec<Waker> = self
-            .lock()
-            .values()
-            .flatten()
-            .filter_map(|slot| slot.waker.take())
-            .collect();
-        wakers.into_iter().for_each(Waker::wake);
-    }
-
-    fn add(&self, prefix: &Arc<str>) -> Arc<Slot> {
-        let slot = Arc::new(Slot::default());
-        self.lock()
-            .entry(Arc::clone(prefix))
-            .or_default()
-            .push(Arc::clone(&slot));
-        slot
-    }
-
-    fn remove(&self, prefix: &Arc<str>, slot: &Arc<Slot>) {
-        let mut by_prefix = self.lock();
-        if let Some(slots) = by_prefix.get_mut(prefix) {
-            slots.retain(|other| !Arc::ptr_eq(other, slot));
-            if slots.is_empty() {
-                by_prefix.remove(prefix);
-            }
-        }
-    }
-}
 
 /// Every change to the keys with a prefix, from a revision on, in order and without a gap.
 ///

@@ -10,9 +10,10 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::disk::{Disk, Row, Superseded};
+use crate::disk::Disk;
+use crate::row::{Row, Superseded};
+use crate::shared::Shared;
 use crate::state::Limits;
-use crate::store::Shared;
 use crate::{Change, Entry, Error, Expect, Revision, Stamp};
 
 /// How many writes one transaction takes at most.
@@ -166,7 +167,7 @@ impl Writer {
     }
 
     /// Serves the queue until it is told to close or nobody can send any more.
-    pub(crate) fn run(mut self, mut queue: mpsc::Receiver<Message>) {
+    pub(crate) fn write_queue(mut self, mut queue: mpsc::Receiver<Message>) {
         while self.turn(&mut queue) {}
         queue.close();
         // Whoever still waits in the queue loses its oneshot and learns from that that the store is closed.

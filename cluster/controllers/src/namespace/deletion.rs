@@ -162,7 +162,7 @@ async fn finalize(context: &Context, namespace: &Namespace) -> Result<(), Error>
         "metadata": {"name": name, "uid": namespace.metadata.uid, "resourceVersion": namespace.metadata.resource_version},
         "spec": {"finalizers": rest},
     });
-    let request = kube::core::Request::new("/api/v1/namespaces");
+    let request = kube::core::Request::new(<Namespace as kube::Resource>::url_path(&(), None));
     let params = kube::api::PostParams::default();
     let request = request
         .replace_subresource("finalize", &name, &params, serde_json::to_vec(&object)?)

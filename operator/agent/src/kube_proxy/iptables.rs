@@ -102,5 +102,4 @@ impl<'a> Iterator for Words<'a> {
 }
 
 #[cfg(test)]
-#[path = "iptables_test.rs"]
 mod tests;

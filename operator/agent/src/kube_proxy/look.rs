@@ -224,7 +224,7 @@ async fn by_iptables(family: &str) -> Result<BTreeSet<IpAddr>, Blind> {
         }
         let program = format!("{family}{variant}");
         let mut table = iptables::Table::default();
-        match tool::run(&program, &["-t", "nat"], |line| table.line(line)).await {
+        match tool::run_tool(&program, &["-t", "nat"], |line| table.line(line)).await {
             Ok(()) => {
                 missing = false;
                 if let Some(addresses) = table.routed() {
@@ -256,7 +256,7 @@ async fn by_iptables(family: &str) -> Result<BTreeSet<IpAddr>, Blind> {
 async fn by_nftables(family: &str) -> Result<BTreeSet<IpAddr>, Blind> {
     let mut json = Vec::new();
     let arguments = ["-j", "list", "table", family, "kube-proxy"];
-    let outcome = tool::run("nft", &arguments, |line| {
+    let outcome = tool::run_tool("nft", &arguments, |line| {
         json.extend_from_slice(line.as_bytes());
         json.push(b'\n');
     });
@@ -307,7 +307,7 @@ async fn connections() -> Result<Connections, String> {
         }
     };
     let outcome = match tool::read(CONNTRACK_FILE, &mut each).await {
-        Err(Failure::Missing) => tool::run("conntrack", &["-L", "-o", "extended"], &mut each).await,
+        Err(Failure::Missing) => tool::run_tool("conntrack", &["-L", "-o", "extended"], &mut each).await,
         outcome => outcome,
     };
     outcome.map(|()| all).map_err(|failure| match failure {

@@ -134,5 +134,4 @@ impl<'de> Visitor<'de> for Parts<'_> {
 }
 
 #[cfg(test)]
-#[path = "nftables_test.rs"]
 mod tests;

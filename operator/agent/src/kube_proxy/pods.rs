@@ -263,5 +263,4 @@ impl Pod {
 }
 
 #[cfg(test)]
-#[path = "pods_test.rs"]
 mod tests;

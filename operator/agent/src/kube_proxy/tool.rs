@@ -27,7 +27,7 @@ pub(super) enum Failure {
 }
 
 /// Runs a program and hands on its output, line by line.
-pub(super) async fn run(program: &str, arguments: &[&str], each: impl FnMut(&str)) -> Result<(), Failure> {
+pub(super) async fn run_tool(program: &str, arguments: &[&str], each: impl FnMut(&str)) -> Result<(), Failure> {
     let child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
@@ -119,7 +119,7 @@ mod tests {
 
     async fn sh(script: &str) -> Result<Vec<String>, Failure> {
         let mut all = Vec::new();
-        run("sh", &["-c", script], |line| all.push(line.to_owned())).await?;
+        run_tool("sh", &["-c", script], |line| all.push(line.to_owned())).await?;
         Ok(all)
     }
 
@@ -138,14 +138,17 @@ mod tests {
             sh(&format!("echo '{denied}' >&2; exit 4")).await,
             Err(Failure::Denied(denied.into()))
         );
-        assert_eq!(run("afloat-no-such-program", &[], |_| {}).await, Err(Failure::Missing));
+        assert_eq!(
+            run_tool("afloat-no-such-program", &[], |_| {}).await,
+            Err(Failure::Missing)
+        );
         assert_eq!(read("/proc/no-such-file", |_| {}).await, Err(Failure::Missing));
     }
 
     #[tokio::test]
     async fn too_much_is_not_everything() {
         let mut bytes = 0;
-        let outcome = run("sh", &["-c", "yes 0123456789"], |line| bytes += line.len()).await;
+        let outcome = run_tool("sh", &["-c", "yes 0123456789"], |line| bytes += line.len()).await;
         assert_eq!(outcome, Err(Failure::Other("it is longer than 128 MiB".into())));
         assert!(bytes > 100 << 20);
     }

@@ -7,21 +7,21 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use afloat_api::TrafficStatus;
+use afloat_watching::feed::{Pauses, Seen, follow};
 use futures::FutureExt as _;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Client;
 use kube::api::Api;
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::Config;
 use tokio::sync::watch;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use super::look::{Blind, Eyes, Options};
 use super::pods::Pods;
-use super::slice::{self, SliceKey};
+use super::slice::{self, Slice, SliceKey};
 use crate::ProxyView;
 
 /// How often to look where nothing is awaited: only whether it is still possible.
@@ -89,7 +89,7 @@ impl KubeProxy {
 
     async fn watch(&self, client: Client) {
         let api: Api<EndpointSlice> = Api::all(client);
-        let mut events = pin!(watcher(api, watcher::Config::default()).default_backoff());
+        let mut slices = pin!(follow(api, Config::default(), Pauses::Patient, slice::read));
         let mut feed = Feed::default();
         let mut failures = 0;
         let mut looked = Instant::now();
@@ -105,12 +105,9 @@ impl KubeProxy {
             };
             let due = if feed.looked_at { looked + pause } else { Instant::now() };
             tokio::select! {
-                event = events.next() => match event {
-                    Some(Ok(event)) => feed.take(event),
-                    Some(Err(error)) => {
-                        tracing::warn!(error = %error, "cannot watch EndpointSlices, trying again");
-                    }
-                    // A watcher goes on for ever.
+                seen = slices.next() => match seen {
+                    Some(seen) => feed.take(seen),
+                    // A watch goes on for ever.
                     None => return,
                 },
                 () = sleep_until(due.into()), if feed.listed => {
@@ -181,39 +178,32 @@ struct Feed {
     /// All slices have been listed once.
     listed: bool,
     looked_at: bool,
-    /// While a list comes in: what it had so far.
-    list: BTreeSet<SliceKey>,
     /// Newest version of any slice.
     newest: u64,
 }
 
 impl Feed {
-    fn take(&mut self, event: Event<EndpointSlice>) {
+    fn take(&mut self, seen: Seen<(SliceKey, u64, Slice)>) {
         let now = Instant::now();
-        match event {
-            Event::Init => self.list.clear(),
-            Event::InitApply(slice) => {
-                let (key, version, slice) = slice::read(slice);
-                self.newest = self.newest.max(version);
-                self.list.insert(key.clone());
-                self.pods.apply(&key, version, Some(slice), self.listed, now);
-            }
-            Event::InitDone => {
-                let list = std::mem::take(&mut self.list);
+        match seen {
+            Seen::Listed(all) => {
+                let list: BTreeSet<SliceKey> = all.iter().map(|(key, ..)| key.clone()).collect();
+                for (key, version, slice) in all {
+                    self.newest = self.newest.max(version);
+                    self.pods.apply(&key, version, Some(slice), self.listed, now);
+                }
                 let gone: Vec<_> = self.pods.slices().filter(|key| !list.contains(*key)).cloned().collect();
                 for key in gone {
                     self.pods.apply(&key, self.newest, None, true, now);
                 }
                 self.listed = true;
             }
-            Event::Apply(slice) => {
-                let (key, version, slice) = slice::read(slice);
+            Seen::Changed((key, version, slice)) => {
                 self.newest = self.newest.max(version);
                 self.pods.apply(&key, version, Some(slice), false, now);
             }
             // A deleted object comes with the version of its deletion.
-            Event::Delete(slice) => {
-                let (key, version, _) = slice::read(slice);
+            Seen::Gone((key, version, _)) => {
                 self.newest = self.newest.max(version);
                 self.pods.apply(&key, version, None, false, now);
             }

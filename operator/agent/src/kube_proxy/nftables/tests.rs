@@ -4,7 +4,7 @@ use super::*;
 
 /// Written by kube-proxy 1.32.10, printed by nft 1.0.6: the Services `web` (with a NodePort; two endpoints) and `sticky`
 /// (session affinity; one).
-const LISTED: &str = include_str!("testdata/nftables.json");
+const LISTED: &str = include_str!("../testdata/nftables.json");
 
 fn addresses(json: &str) -> Vec<String> {
     let found = routed(json.as_bytes()).expect("nft's JSON");

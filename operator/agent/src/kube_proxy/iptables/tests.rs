@@ -2,7 +2,7 @@ use super::*;
 
 /// Written by kube-proxy 1.32.10, printed by iptables-save 1.8.9: the Services `web` (with a NodePort; two endpoints) and
 /// `sticky` (session affinity; one).
-const SAVED: &str = include_str!("testdata/iptables.txt");
+const SAVED: &str = include_str!("../testdata/iptables.txt");
 
 fn routed(text: &str) -> Option<Vec<String>> {
     let mut table = Table::default();

@@ -1,0 +1,87 @@
+//! How the nodes behave, and who is told what they do.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How the nodes behave.
+#[derive(Clone)]
+pub struct Options {
+    /// How many nodes; at least 1.
+    pub nodes: u32,
+    /// Their names are this, a dash and a number from 1.
+    pub name: String,
+    /// From a container's creation until it runs and is ready.
+    pub start: Duration,
+    /// From the decision to stop a container until it has ended.
+    pub stop: Duration,
+    /// Until a change of `resources` that needs no restart has been carried out.
+    pub resize: Duration,
+    /// Play scheduler, too: bind pods that have no node.
+    pub bind: bool,
+    /// Bind only pods with this `schedulerName`; None: all. For clusters that have a scheduler of their own.
+    pub scheduler_name: Option<String>,
+    /// Look at this namespace only; None: all.
+    pub namespace: Option<String>,
+    /// Report `observedGeneration`, as kubelets from 1.33 on do where the feature is enabled.
+    pub observed_generation: bool,
+    /// The name that a container's status shows.
+    pub reported: Reported,
+    /// Requests under way at most.
+    pub parallel: usize,
+    /// Called whenever a container starts.
+    pub on_start: Option<Hook>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            nodes: 1,
+            name: "sim".into(),
+            start: Duration::ZERO,
+            stop: Duration::ZERO,
+            resize: Duration::from_millis(20),
+            bind: true,
+            scheduler_name: None,
+            namespace: None,
+            observed_generation: false,
+            reported: Reported::default(),
+            parallel: 64,
+            on_start: None,
+        }
+    }
+}
+
+/// Which name `status.containerStatuses[].image` shows where several have one digest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reported {
+    /// The first that the node knew the image by, as containerd does: it may never be the one in the spec.
+    #[default]
+    FirstKnown,
+    /// The one that the container was started with.
+    Requested,
+}
+
+/// Called whenever a container starts.
+pub type Hook = Arc<dyn Fn(&Started<'_>) + Send + Sync>;
+
+/// The start of a container, as its runtime sees it. This is when environment from labels and annotations is read.
+#[derive(Clone, Debug)]
+pub struct Started<'a> {
+    /// Of the pod.
+    pub namespace: &'a str,
+    /// Of the pod.
+    pub pod: &'a str,
+    /// Its node.
+    pub node: &'a str,
+    /// Name of the container.
+    pub container: &'a str,
+    /// Reference that it is started from.
+    pub image: &'a str,
+    /// How often it was started before.
+    pub restarts: u32,
+    /// The pod's labels now.
+    pub labels: &'a BTreeMap<String, String>,
+    /// The pod's annotations now.
+    pub annotations: &'a BTreeMap<String, String>,
+}

@@ -1,0 +1,13 @@
+//! Our own rules, checked (ARCHITECTURE.md and STYLE.md name them). Each rule that reads code is shown to find what it forbids.
+
+#![allow(clippy::expect_used, clippy::unwrap_used)] // helpers of tests may fail as tests do
+
+mod circles;
+mod convention;
+mod documents;
+mod floors;
+mod known_circles;
+mod modules;
+mod places;
+mod sizes;
+mod tree;
