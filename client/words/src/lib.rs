@@ -2,6 +2,8 @@
 //! revisions, percentages, times as text. Pure: no I/O, no clock, no async, no logging. It knows neither half of Afloat; both
 //! may use it.
 
+#[cfg(test)]
+mod fuzz;
 pub mod image;
 pub mod key;
 pub mod owner;
