@@ -40,7 +40,7 @@ proptest! {
         let _ = (name.registry(), name.repository(), name.without_version(), name.familiar(), name.is_latest(), name.meaning());
         if ImageName::parse(&text).is_ok() {
             let full = name.to_string();
-            prop_assert_eq!(ImageName::parse(&full).map(|name| name.to_string()), Ok(full.clone()));
+            prop_assert_eq!(ImageName::parse(&full).map(|name| name.to_string()), Ok(full));
         }
     }
 }

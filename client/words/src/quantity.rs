@@ -280,7 +280,7 @@ impl<'a> Parts<'a> {
         if self.form == Form::Binary {
             // The digits that fit beside a power of two: about three for ten bits.
             let room = usize::try_from(15_u32.saturating_sub(self.power * 3 / 10)).unwrap_or(0);
-            return self.fraction.is_empty() && length < room && whole.parse().is_ok_and(|n: u64| n % 8 != 0);
+            return self.fraction.is_empty() && length < room && whole.parse().is_ok_and(|n: u64| !n.is_multiple_of(8));
         }
         if length > 18 {
             return false;

@@ -300,7 +300,7 @@ proptest! {
         prop_assert_eq!(again, amount);
         // A binary amount whose number has no suffix is a decimal one when it is read again, as in Go.
         if again.form == amount.form {
-            prop_assert_eq!(again.to_string(), text.clone(), "the canonical form is its own");
+            prop_assert_eq!(again.to_string(), text, "the canonical form is its own");
             prop_assert_eq!(canonical(&text), Some(text));
         }
     }
