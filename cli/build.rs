@@ -1,5 +1,6 @@
-//! Asks the linker to keep functions that came out equal only once: generic code for types of equal shape is a good tenth of the
-//! program. Rust's own linker can; where another one is used, the program is larger and as good.
+//! Asks the linker to strip the program, which cargo's `strip` was seen not to do when its profile has an override for this package;
+//! and to keep only one of functions that came out equal, as generic code for types of equal shape does. Rust's own linker can;
+//! where another one is used, the program is larger and as good.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,8 +8,11 @@ use std::process::Command;
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=CARGO_ENCODED_RUSTFLAGS");
-    if std::env::var("PROFILE").is_ok_and(|profile| profile == "release") && rust_lld_links() {
-        println!("cargo:rustc-link-arg-bins=-Wl,--icf=all");
+    if std::env::var("PROFILE").is_ok_and(|profile| profile == "release") {
+        println!("cargo:rustc-link-arg-bins=-Wl,--strip-all");
+        if rust_lld_links() {
+            println!("cargo:rustc-link-arg-bins=-Wl,--icf=all");
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use hickory_proto::rr::{Name, RecordType};
 use proptest::prelude::*;
 
 use crate::reply::{Step, step};
-use crate::zone_test::zone;
+use crate::zone::tests::zone;
 
 fn requests() -> Vec<Vec<u8>> {
     let asked = |name: &str, kind| {

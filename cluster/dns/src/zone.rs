@@ -426,4 +426,4 @@ fn contains((network, prefix): (Ipv4Addr, u8), address: Ipv4Addr) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
