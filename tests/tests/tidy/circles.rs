@@ -2,9 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::known_circles::KNOWN;
 use crate::modules::{Arrows, Crate};
 use crate::tree::{crates, sources};
+
+/// Circles that were there before the rule, each by its files. This list only shrinks: whoever unties a file removes its line.
+const KNOWN: &[&[&str]] = &[&[
+    "operator/manager/src/act.rs",
+    "operator/manager/src/cloneset.rs",
+    "operator/manager/src/events.rs",
+    "operator/manager/src/lib.rs",
+    "operator/manager/src/metrics.rs",
+    "operator/manager/src/progress.rs",
+]];
 
 /// The files that reach each other, each circle in order.
 fn circles(arrows: &Arrows) -> Vec<BTreeSet<&str>> {
@@ -57,9 +66,7 @@ fn complaints(arrows: &Arrows, known: &[&[&str]]) -> Vec<String> {
     }
     for file in known.iter().copied().flatten() {
         if !found.iter().any(|circle| circle.contains(file)) {
-            complaints.push(format!(
-                "{file} is in no circle (any more): remove it from known_circles.rs"
-            ));
+            complaints.push(format!("{file} is in no circle (any more): remove it from KNOWN"));
         }
     }
     complaints

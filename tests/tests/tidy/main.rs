@@ -6,7 +6,6 @@ mod circles;
 mod convention;
 mod documents;
 mod floors;
-mod known_circles;
 mod modules;
 mod places;
 mod sizes;

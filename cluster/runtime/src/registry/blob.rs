@@ -14,10 +14,8 @@ use sha2::{Digest as _, Sha256};
 use super::PullError;
 use super::manifest::Descriptor;
 use super::progress::Progress;
-use super::session::Session;
+use super::session::{SILENCE_LIMIT, Session};
 
-/// A server that sends nothing for so long is given up.
-pub(super) const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 /// So many failures in a row without a byte between them, and the blob is given up.
 const FAILURES_MAX: u32 = 5;
 /// The first wait before another attempt; it doubles.

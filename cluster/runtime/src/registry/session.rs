@@ -15,6 +15,8 @@ use super::hosts::Server;
 use super::transport::Transport;
 use super::{Credentials, PullError, manifest};
 
+/// A server that sends nothing for so long is given up.
+pub(super) const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 /// A request is sent so often at most while there is no answer.
 const ATTEMPTS: u32 = 3;
 /// Only what breaks so soon is asked again: who is silent was waited for long enough.
@@ -138,7 +140,7 @@ impl<'a> Session<'a> {
 
     async fn whole(&self, response: Response<Incoming>, limit: usize) -> Result<Vec<u8>, PullError> {
         let reading = Limited::new(response.into_body(), limit).collect();
-        let body = tokio::time::timeout(super::blob::SILENCE_LIMIT, reading).await;
+        let body = tokio::time::timeout(SILENCE_LIMIT, reading).await;
         let failed = |why: String| PullError::Unavailable(format!("registry {}: {why}", self.host));
         match body {
             Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
