@@ -6,6 +6,7 @@ use std::time::Duration;
 use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::context::{Caches, Context, Options};
 use crate::error::Error;
@@ -109,7 +110,8 @@ impl<'a> Loops<'a> {
     }
 }
 
-/// Runs one loop again and again until shutdown; a panic in it is an end like any other.
+/// Runs one loop again and again until shutdown; a panic in it is an end like any other. At shutdown it is dropped at whatever it waits
+/// for, which may be a list that never comes: it has to cope with that at any time, as the process may die.
 async fn keep_running<W, Fut>(context: Context, work: W)
 where
     W: Fn(Context) -> Fut,
@@ -118,10 +120,10 @@ where
     let mut delay = RESTART_FIRST;
     loop {
         let started = tokio::time::Instant::now();
-        let ended = tokio::spawn(work(context.clone())).await;
-        if context.shutdown.is_cancelled() {
+        let running = AbortOnDropHandle::new(tokio::spawn(work(context.clone())));
+        let Some(ended) = context.shutdown.run_until_cancelled(running).await else {
             return;
-        }
+        };
         match ended {
             Ok(Ok(())) => tracing::warn!(controller = context.shell.name, "ended by itself, starting it again"),
             Ok(Err(error)) => tracing::warn!(controller = context.shell.name, %error, "failed, starting it again"),
