@@ -2,7 +2,7 @@
 //! does not answer. Only a cluster that is given a [`Faults`] has them; no command that serves users gives it one.
 //!
 //! They sit where real ones do, between a part and the API server: every part of such a cluster has a client whose
-//! [`line`] can be cut. A part that is killed is dropped at whatever it waits for, and from the same moment no request of that life
+//! [`mod@line`] can be cut. A part that is killed is dropped at whatever it waits for, and from the same moment no request of that life
 //! reaches the API server, not even one of a task that still runs.
 
 mod life;
