@@ -21,16 +21,16 @@ pub struct Counts {
 /// Lost requests by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct LostByKind {
-    /// See [`Kind::Refused`].
+    /// See [`crate::outcome::Kind::Refused`].
     pub refused: u64,
-    /// See [`Kind::Reset`].
+    /// See [`crate::outcome::Kind::Reset`].
     pub reset: u64,
-    /// See [`Kind::Timeout`].
+    /// See [`crate::outcome::Kind::Timeout`].
     pub timeout: u64,
-    /// See [`Kind::ServerError`].
+    /// See [`crate::outcome::Kind::ServerError`].
     #[serde(rename = "http-5xx")]
     pub server_error: u64,
-    /// See [`Kind::Other`].
+    /// See [`crate::outcome::Kind::Other`].
     pub other: u64,
 }
 

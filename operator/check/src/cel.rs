@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 /// How a rule is said in CEL.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Cel {
-    /// By an expression that makes a list of texts: what is at fault, by name. It may use [`VARIABLES`](crate::policy::variables::VARIABLES).
+    /// By an expression that makes a list of texts: what is at fault, by name. It may use the variables of [`crate::policy`].
     Finds { on: On, part: Part, found: &'static str },
     /// Not at all: it has to look at this as well.
     Needs(&'static str),
