@@ -18,7 +18,7 @@ pub(crate) struct Joined {
     pub(crate) processes: Processes,
 }
 
-/// See [`ProcessNamespace`].
+/// See [`crate::ProcessNamespace`].
 pub(crate) enum Processes {
     /// One of its own.
     Own,
