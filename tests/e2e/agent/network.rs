@@ -39,8 +39,10 @@ impl Network {
 }
 
 pub(super) fn add_address(address: &str) {
-    // Without a length it is the address alone.
-    ip(&["address", "add", address, "dev", "lo"]);
+    // Without a length it is the address alone. One of IPv6 cannot be used before the kernel has looked for others who have it,
+    // which it does some time later, unless it is told that there are none.
+    let alone: &[&str] = if address.contains(':') { &["nodad"] } else { &[] };
+    ip(&[&["address", "add", address, "dev", "lo"], alone].concat());
 }
 
 fn ip(arguments: &[&str]) {
