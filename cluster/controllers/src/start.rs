@@ -121,7 +121,8 @@ where
     loop {
         let started = tokio::time::Instant::now();
         let running = AbortOnDropHandle::new(tokio::spawn(work(context.clone())));
-        let Some(ended) = context.shutdown.run_until_cancelled(running).await else {
+        let ended = context.shutdown.run_until_cancelled(running).await;
+        let Some(ended) = ended.filter(|_| !context.shutdown.is_cancelled()) else {
             return;
         };
         match ended {
