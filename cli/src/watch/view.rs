@@ -34,7 +34,9 @@ impl Seen {
         let status = &self.set.status;
         let exceeded = status.condition(names::LOSS_EXCEEDED).filter(|it| it.status == "True");
         // Where nobody of us has been yet, there is OpenKruise's word.
-        let rollout = status.condition(names::ROLLOUT).or(status.condition(names::PROGRESSING));
+        let rollout = status
+            .condition(names::ROLLOUT)
+            .or(status.condition(names::PROGRESSING));
         exceeded.or(rollout).map(|condition| condition.message.as_str())
     }
 

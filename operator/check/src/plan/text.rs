@@ -17,7 +17,8 @@ fn names(list: &[String]) -> String {
 pub fn text(forecast: &Forecast) -> String {
     let word = match forecast.outcome {
         Outcome::Create => "is created",
-        Outcome::Nothing => "nothing to do, no pod changes",
+        Outcome::Nothing if forecast.replicas_before == Some(forecast.replicas) => "nothing to do: no pod changes",
+        Outcome::Nothing => "no pod changes",
         Outcome::InPlace => "pods change in place",
         Outcome::Recreate => "pods are recreated",
         Outcome::Refused => "pods cannot follow",

@@ -65,7 +65,10 @@ pub(super) fn progressing(
     new: &CloneSetStatus,
     now: Timestamp,
 ) -> Option<(Verdict, Option<Timestamp>)> {
-    let seconds = set.spec.progress_deadline_seconds.filter(|seconds| *seconds != i32::MAX)?;
+    let seconds = set
+        .spec
+        .progress_deadline_seconds
+        .filter(|seconds| *seconds != i32::MAX)?;
     let replicas = i32::try_from(set.spec.replicas()).unwrap_or(i32::MAX);
     let old = set.status.condition(names::PROGRESSING);
     let was = |progress: Progress| old.filter(|old| old.reason == progress.reason());

@@ -254,7 +254,10 @@ fn a_set_at_rest_is_left_alone() {
     let again = scene.plan_after(7200);
     assert_eq!(again.status, plan.status);
     assert_eq!(again.wake_at, None);
-    assert_eq!(plan.status.condition(names::ROLLOUT).unwrap().reason, "CloneSetAvailable");
+    assert_eq!(
+        plan.status.condition(names::ROLLOUT).unwrap().reason,
+        "CloneSetAvailable"
+    );
 }
 
 /// kruise #2276: the condition is False, but not for this update: it must be made anew before any image changes.

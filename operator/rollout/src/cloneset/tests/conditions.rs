@@ -124,7 +124,10 @@ fn a_partition_that_is_reached_is_said() {
 #[test]
 fn our_own_condition_says_what_is_waited_for() {
     let ours = condition(&scene().plan_after(0), names::ROLLOUT).unwrap();
-    assert_eq!((ours.status.as_str(), ours.reason.as_str()), ("True", "CloneSetUpdated"));
+    assert_eq!(
+        (ours.status.as_str(), ours.reason.as_str()),
+        ("True", "CloneSetUpdated")
+    );
     assert!(
         ours.message.starts_with("1 of 2 pods updated; ") && ours.message.contains("1 pod not Ready"),
         "{}",
@@ -157,7 +160,11 @@ fn what_an_earlier_release_wrote_is_replaced_once() {
         let time = condition(&plan, names::PROGRESSING).unwrap().last_update_time.unwrap();
         assert_eq!(time.0.to_string(), START, "nothing else has changed");
         keep(&mut scene, &plan);
-        assert_eq!(scene.plan_after(2).status, plan.status, "and then nothing is to be written");
+        assert_eq!(
+            scene.plan_after(2).status,
+            plan.status,
+            "and then nothing is to be written"
+        );
     }
 }
 
