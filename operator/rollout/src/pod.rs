@@ -20,4 +20,4 @@ pub mod update;
 pub mod wire;
 
 pub use label::same_revision;
-pub use object::{Controller, LAST_APPLIED, Pod, Wire};
+pub use object::{Controller, Pod, Wire};

@@ -1,6 +1,7 @@
 //! A pod, trimmed to the fields that decisions read. Controllers hold thousands of these.
 
 use afloat_api::names;
+use afloat_words::annotation::LAST_APPLIED;
 use afloat_words::owner::controller_of;
 use afloat_words::texts::Pool;
 use jiff::{SignedDuration, Timestamp};
@@ -92,9 +93,6 @@ impl From<&OwnerReference> for Controller {
         }
     }
 }
-
-/// Annotation in which kubectl keeps the whole object once more.
-pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// A pod as it comes from the API server.
 #[derive(Clone, Debug, Default, Deserialize)]
