@@ -10,7 +10,7 @@ use afloat_rollout::action::{Action, Why};
 use afloat_rollout::cloneset::{Observed, Plan, plan, topology};
 use afloat_rollout::pod::Pod;
 use afloat_rollout::pod::drain::Drain;
-use afloat_rollout::pod::images::Nodes;
+use afloat_rollout::pod::images::{Known, Nodes};
 use afloat_rollout::pod::launch::Opened;
 use afloat_rollout::workload::plan::seen::Recorded;
 use afloat_rollout::workload::traffic::Traffic;
@@ -154,11 +154,13 @@ fn nodes(operator: &Operator, looking: &Looking<'_>, set: &CloneSet, pods: &[Arc
                 .condition(names::INPLACE_READY)
                 .is_some_and(|gate| gate.status == "False")
     });
-    let known = looking.at(&operator.nodes);
+    let (known, reports) = (looking.at(&operator.nodes), looking.at(&operator.traffic));
     let node = |pod: &Arc<Pod>| {
         let name = pod.spec.node_name.as_ref()?;
-        let node = known.get(&Key::new("", name.shared()))?;
-        Some((name.to_string(), node.to_tell()))
+        let key = Key::new("", name.shared());
+        let node = known.get(&key)?.to_tell();
+        let report = reports.get(&key).map(|report| report.to_tell());
+        Some((name.to_string(), Known { node, report }))
     };
     out.filter_map(node).collect()
 }

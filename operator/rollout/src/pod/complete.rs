@@ -7,16 +7,22 @@ use afloat_api::{ContainerOrigin, InPlaceUpdateState, LastContainerStatus, Updat
 use afloat_words::image::ImageName;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::pod::images::Nodes;
-use crate::pod::object::{Container, ContainerStatus, Pod};
+use crate::pod::images::{Known, Nodes};
+use crate::pod::object::{Container, ContainerStatus, HOLD, Pod};
 
 mod hash;
 
 use hash::Hashes;
 
 /// How long a container that already ran the wanted image is watched before it is believed that the node will not
-/// restart it, where the node does not say which generation it has acted on.
-pub const SETTLE: SignedDuration = SignedDuration::from_secs(5);
+/// restart it, where nobody says what it was started from.
+///
+/// What is waited for is that a kubelet has learned of the new spec, by its watch, and stopped a container that it had
+/// started from the old one after a crash. It stops it in the very pass in which it learns of the spec, and passes of a pod
+/// come after a look at the runtime, once a second (`pod_workers.go#podWorkerLoop`, `pleg/generic.go`); the times compared
+/// are cut to whole seconds, so that at least two looks fit in. A container that was started so long after the spec was
+/// written is not watched at all: whoever started it knew the spec.
+pub const SETTLE: SignedDuration = SignedDuration::from_secs(3);
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +59,10 @@ pub fn completion(pod: &Pod, nodes: &Nodes, now: Timestamp) -> Completion {
         let complete = look.container(name, before, origins.get(name));
         if complete != Completion::Done && !hashes.shows_current(pod, name) {
             return complete;
+        }
+        let hooked = look.hook(name);
+        if hooked != Completion::Done {
+            return hooked;
         }
     }
     // Begun by OpenKruise: its daemon restarts the containers and says so.
@@ -123,9 +133,12 @@ impl<'a> Look<'a> {
     ///    the wanted image, and would not have named it before.
     /// 3. The same imageID, another container, and the status does not tell the two names apart: complete if the node
     ///    lists the wanted reference as a name of the image that runs, and the container has run for [`SETTLE`], as it
-    ///    may be the old one after a crash that the node is about to stop.
+    ///    may be the old one after a crash that the node is about to stop; or was started that long after the write.
     /// 4. The wanted image is the one that ran when it was written (a rollback before the node acted): complete if the
     ///    container still runs and the node has acted on this generation, or has had [`SETTLE`] to do so.
+    ///
+    /// 5. Before all others: the node's agent says that this very container was started by the text that the spec has
+    ///    now. A kubelet restarts a container for nothing else: its hash is of name and image.
     ///
     /// An image is on its way out if it stood in the spec since the container was last known to match it.
     fn container(&self, name: &str, before: &LastContainerStatus, origin: Option<&ContainerOrigin>) -> Completion {
@@ -142,6 +155,9 @@ impl<'a> Look<'a> {
         };
         if status.container_id.as_deref().is_none_or(str::is_empty) {
             return waiting(None);
+        }
+        if self.started_by(status) == Some(&*container.image) && status.state.running.is_some() {
+            return Completion::Done;
         }
         let wanted = names_wanted(container, status);
         let Some(origin) = origin else {
@@ -191,6 +207,28 @@ impl<'a> Look<'a> {
         }
     }
 
+    /// A container whose postStart hook may have failed is no reason to send requests to its pod: it has to run for
+    /// [`HOLD`] first, which the kubelet lets none whose hook fails at once.
+    fn hook(&self, name: &str) -> Completion {
+        let waiting = |until| Completion::Waiting {
+            container: name.to_owned(),
+            until,
+        };
+        if !self.pod.container(name).is_some_and(|container| container.post_start) {
+            return Completion::Done;
+        }
+        match self.pod.container_status(name) {
+            Some(status) if status.state.running.is_some() => {
+                let held = status.started_at().and_then(|start| start.checked_add(HOLD).ok());
+                match held.filter(|held| *held > self.now) {
+                    Some(held) => waiting(Some(held)),
+                    None => Completion::Done,
+                }
+            }
+            _ => waiting(None),
+        }
+    }
+
     /// Rule 3. A node lists its images now and then, so it is looked at again even if nothing else happens.
     fn same_image(
         &self,
@@ -220,6 +258,10 @@ impl<'a> Look<'a> {
             return Completion::Done;
         }
         let started = running.started_at.as_ref().map(|time| time.0);
+        let knew = self.written.and_then(|written| written.checked_add(SETTLE).ok());
+        if started.zip(knew).is_some_and(|(started, knew)| started >= knew) {
+            return Completion::Done;
+        }
         self.settled(&container.name, started.max(self.written))
     }
 
@@ -232,13 +274,17 @@ impl<'a> Look<'a> {
 
     /// Whether the node says that the reference is a name of the image that runs.
     fn resolves(&self, reference: &str, status: &ContainerStatus) -> bool {
-        let node = self
-            .pod
-            .spec
-            .node_name
-            .as_ref()
-            .and_then(|name| self.nodes.get(name.as_str()));
-        node.is_some_and(|node| node.resolves(reference, &status.image_id))
+        self.node()
+            .is_some_and(|known| known.node.resolves(reference, &status.image_id))
+    }
+
+    /// What the node's agent says that the container was started by.
+    fn started_by(&self, status: &ContainerStatus) -> Option<&str> {
+        self.node()?.started_by(status.container_id.as_deref()?)
+    }
+
+    fn node(&self) -> Option<&Known> {
+        self.nodes.get(self.pod.spec.node_name.as_deref()?)
     }
 
     /// Whether the node has acted on the present spec; None if it does not say (KEP-5067).
