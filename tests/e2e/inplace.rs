@@ -85,7 +85,13 @@ fn a_post_start_that_fails_stops_the_rollout_at_its_first_pod() {
     // Serves as the others do, and does not have the program that the hook runs.
     let file = format!("{}=/renamed", crate::cluster::AFLOAT);
     let entrypoint = ["--entrypoint", "/renamed", "--entrypoint", "app", "--entrypoint", "web"];
-    cluster.image(&[&["build", "web:broken", "--libraries", "--file", &file][..], &entrypoint].concat());
+    cluster.image(
+        &[
+            &["build", "web:broken", "--libraries", "--file", &file][..],
+            &entrypoint,
+        ]
+        .concat(),
+    );
     let mut set: Value = serde_json::from_str(&cloneset("web", 3)).unwrap();
     let app = &mut set["spec"]["template"]["spec"]["containers"][0];
     app["lifecycle"] = serde_json::json!({"postStart": {"exec": {"command": ["/afloat", "--version"]}}});

@@ -14,15 +14,20 @@ mod hash;
 
 use hash::Hashes;
 
-/// How long a container that already ran the wanted image is watched before it is believed that the node will not
-/// restart it, where nobody says what it was started from.
+/// How long a new container is watched before it is believed that the node will not restart it, where the status does not
+/// tell two names of its image apart and nobody says by which it was started.
 ///
-/// What is waited for is that a kubelet has learned of the new spec, by its watch, and stopped a container that it had
-/// started from the old one after a crash. It stops it in the very pass in which it learns of the spec, and passes of a pod
-/// come after a look at the runtime, once a second (`pod_workers.go#podWorkerLoop`, `pleg/generic.go`); the times compared
-/// are cut to whole seconds, so that at least two looks fit in. A container that was started so long after the spec was
-/// written is not watched at all: whoever started it knew the spec.
+/// It may have been started from the old spec after a crash. What is waited for is that the kubelet learns of the new spec
+/// and stops it. A kubelet learns by its watch, which is there if its status arrives; it stops a container in the pass in
+/// which it learns of the spec, and passes of a pod come after a look at the runtime, once a second
+/// (`pod_workers.go#podWorkerLoop`, `pleg/generic.go`). `startedAt` is cut to whole seconds, so that at least two looks fit in.
+/// It counts from the start of the container, however long after the write that was: a kubelet that was cut off may have
+/// started the old image late.
 pub const SETTLE: SignedDuration = SignedDuration::from_secs(3);
+
+/// How long the old container is watched after the image that it runs was written again, before it is believed that the
+/// node has not begun to replace it by what stood there in between.
+const ACT: SignedDuration = SignedDuration::from_secs(5);
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,9 +138,9 @@ impl<'a> Look<'a> {
     ///    the wanted image, and would not have named it before.
     /// 3. The same imageID, another container, and the status does not tell the two names apart: complete if the node
     ///    lists the wanted reference as a name of the image that runs, and the container has run for [`SETTLE`], as it
-    ///    may be the old one after a crash that the node is about to stop; or was started that long after the write.
+    ///    may be the old one after a crash that the node is about to stop.
     /// 4. The wanted image is the one that ran when it was written (a rollback before the node acted): complete if the
-    ///    container still runs and the node has acted on this generation, or has had [`SETTLE`] to do so.
+    ///    container still runs and the node has acted on this generation, or has had [`ACT`] to do so.
     ///
     /// 5. Before all others: the node's agent says that this very container was started by the text that the spec has
     ///    now. A kubelet restarts a container for nothing else: its hash is of name and image.
@@ -203,7 +208,7 @@ impl<'a> Look<'a> {
         match self.node_acted() {
             Some(true) if !self.other_name(container, status, origin) => Completion::Done,
             Some(false) => waiting(None),
-            _ => self.settled(name, self.written),
+            _ => self.settled(name, self.written, ACT),
         }
     }
 
@@ -258,11 +263,7 @@ impl<'a> Look<'a> {
             return Completion::Done;
         }
         let started = running.started_at.as_ref().map(|time| time.0);
-        let knew = self.written.and_then(|written| written.checked_add(SETTLE).ok());
-        if started.zip(knew).is_some_and(|(started, knew)| started >= knew) {
-            return Completion::Done;
-        }
-        self.settled(&container.name, started.max(self.written))
+        self.settled(&container.name, started.max(self.written), SETTLE)
     }
 
     /// Whether an image on its way out is another name of the image that runs: then the container may have been started
@@ -292,8 +293,8 @@ impl<'a> Look<'a> {
         Some(self.pod.status.observed_generation? >= self.pod.metadata.generation?)
     }
 
-    fn settled(&self, container: &str, since: Option<Timestamp>) -> Completion {
-        match since.and_then(|start| start.checked_add(SETTLE).ok()) {
+    fn settled(&self, container: &str, since: Option<Timestamp>, time: SignedDuration) -> Completion {
+        match since.and_then(|start| start.checked_add(time).ok()) {
             Some(settled) if settled > self.now => Completion::Waiting {
                 container: container.to_owned(),
                 until: Some(settled),
