@@ -5,6 +5,7 @@
 //! shows nothing before the caches have seen them ([`afloat_watching::ledger`]). Nothing is decided here.
 
 mod act;
+mod again;
 mod cloneset;
 mod events;
 mod kept;

@@ -5,6 +5,7 @@ pub mod change;
 pub mod complete;
 pub mod drain;
 pub mod environment;
+pub mod ground;
 pub mod images;
 pub mod inplace;
 pub mod label;

@@ -4,6 +4,7 @@ mod containers;
 mod life;
 mod losses;
 pub(crate) mod merge;
+mod steady;
 mod traffic;
 
 use std::collections::BTreeMap;
