@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::agent::AgentOptions;
 use crate::bench::BenchOptions;
 use crate::check::CheckOptions;
+use crate::crds::CrdsOptions;
 use crate::demo::DemoOptions;
 use crate::dns::DnsOptions;
 use crate::image::ImageOptions;
@@ -37,7 +38,7 @@ pub(crate) enum Command {
     /// Say what applying a changed CloneSet, Deployment or StatefulSet will do, and why
     Plan(PlanOptions),
     /// Print the CustomResourceDefinitions that the operator needs, as YAML
-    Crds,
+    Crds(CrdsOptions),
     /// Ask the DNS server of a running `afloat up`
     Dns(DnsOptions),
     /// Send requests at a fixed rate and count exactly what is lost
