@@ -171,6 +171,13 @@ pub struct Lifecycle {
     pub pre_normal: Option<LifecycleHook>,
 }
 
+impl Lifecycle {
+    /// Whether there is no hook at all.
+    pub fn is_empty(&self) -> bool {
+        self.pre_delete.is_none() && self.in_place_update.is_none() && self.pre_normal.is_none()
+    }
+}
+
 /// A hook: it holds while the pod carries the labels or finalizers.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

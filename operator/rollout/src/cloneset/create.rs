@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use afloat_api::{CloneSet, names};
+use afloat_words::time::whole_seconds;
 use serde_json::{Value, json};
 
 use super::claim::{self, ById};
@@ -11,24 +12,35 @@ use super::owner::owner;
 use crate::action::Action;
 use crate::pod::label::short;
 use crate::pod::launch;
+use crate::pod::object::Pod;
 use crate::workload::budget::Count;
 use crate::workload::history::Revisions;
 use crate::workload::plan::planner::BURST;
 
+/// Pods to create.
+#[derive(Debug, Default)]
+pub(super) struct Creation<'a> {
+    pub(super) actions: Vec<Action>,
+    /// Pods that have to be gone first, as another one takes their names and claims.
+    pub(super) after: Vec<&'a Pod>,
+}
+
 /// Creates `missing` pods, [`BURST`] of them at once at most. Those that the partition keeps at the old revision come
-/// first, as far as its template is still known.
+/// first, as far as its template is still known. Claims that others left behind are taken before new ones are made, those
+/// of pods that are not gone yet included: who deletes eight pods gets their data back, and not eight empty volumes beside.
 ///
 /// # Errors
 /// A template that no pod can be made from.
-pub(super) fn pods(
-    seen: &Observed<'_>,
+pub(super) fn pods<'a>(
+    seen: &Observed<'a>,
     revisions: &Revisions,
-    claims: &ById<'_>,
+    claims: &ById<'a>,
     count: &Count,
     missing: usize,
-) -> Result<Vec<Action>, String> {
+) -> Result<Creation<'a>, String> {
+    let mut creation = Creation::default();
     if missing == 0 {
-        return Ok(Vec::new());
+        return Ok(creation);
     }
     let old = count.total - count.updated;
     let missing = missing.min(BURST);
@@ -39,9 +51,11 @@ pub(super) fn pods(
     let mut ids = Ids { state: seen.seed };
     let set_name = seen.cloneset.metadata.name.as_deref().unwrap_or_default();
     let mut taken: BTreeSet<String> = seen.pods.iter().map(|pod| pod.name().to_owned()).collect();
-    let mut free = claim::free_ids(seen.cloneset, seen.pods, claims).into_iter();
-    let mut actions = Vec::new();
-    for index in 0..missing {
+    let left = claim::left(seen.cloneset, seen.pods, claims);
+    creation.after = left.held;
+    creation.after.truncate(missing.saturating_sub(left.free.len()));
+    let mut free = left.free.into_iter().map(str::to_owned);
+    for index in 0..missing - creation.after.len() {
         let id = free.next().unwrap_or_else(|| {
             let mut id = ids.next();
             while taken.contains(&format!("{set_name}-{id}")) {
@@ -54,10 +68,10 @@ pub(super) fn pods(
             Some(template) if index < at_old => body(seen, template, &revisions.current, &id)?,
             _ => body(seen, &seen.cloneset.spec.template, &revisions.update, &id)?,
         };
-        actions.extend(claim::missing(seen.cloneset, claims, &id));
-        actions.push(Action::CreatePod { body });
+        creation.actions.extend(claim::missing(seen.cloneset, claims, &id));
+        creation.actions.push(Action::CreatePod { body });
     }
-    Ok(actions)
+    Ok(creation)
 }
 
 /// A pod of a template.
@@ -77,7 +91,8 @@ fn body(seen: &Observed<'_>, template: &Value, revision: &str, id: &str) -> Resu
             metadata[part] = value.clone();
         }
     }
-    metadata["labels"] = labels(set, template, revision, id);
+    metadata["labels"] = labels(template, revision, id);
+    metadata["annotations"][names::LIFECYCLE_TIMESTAMP] = json!(whole_seconds(seen.now));
 
     let mut spec = template
         .get("spec")
@@ -90,7 +105,7 @@ fn body(seen: &Observed<'_>, template: &Value, revision: &str, id: &str) -> Resu
     Ok(json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}))
 }
 
-fn labels(set: &CloneSet, template: &Value, revision: &str, id: &str) -> Value {
+fn labels(template: &Value, revision: &str, id: &str) -> Value {
     let mut labels = template
         .pointer("/metadata/labels")
         .filter(|value| value.is_object())
@@ -99,17 +114,7 @@ fn labels(set: &CloneSet, template: &Value, revision: &str, id: &str) -> Value {
     labels[names::REVISION] = json!(revision);
     labels[names::POD_TEMPLATE_HASH] = json!(short(revision));
     labels[names::INSTANCE_ID] = json!(id);
-    // OpenKruise lets every pod begin as PreparingNormal; without a hook that is a write for nothing.
-    let waits = set
-        .spec
-        .lifecycle
-        .as_ref()
-        .is_some_and(|hooks| hooks.pre_normal.is_some());
-    labels[names::LIFECYCLE_STATE] = json!(if waits {
-        names::STATE_PREPARING_NORMAL
-    } else {
-        names::STATE_NORMAL
-    });
+    labels[names::LIFECYCLE_STATE] = json!(names::STATE_PREPARING_NORMAL);
     labels
 }
 

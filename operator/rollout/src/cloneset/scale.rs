@@ -12,6 +12,7 @@ use crate::pod::object::Pod;
 use crate::workload::budget::{Round, resolve};
 use crate::workload::order::{Deletion, crowds};
 use crate::workload::plan::leave::leaves_for_good;
+use crate::workload::waits::Wait;
 
 impl<'a> CloneSetPlanner<'a> {
     /// Creates missing pods, deletes those somebody asked to delete and those that are too many.
@@ -33,7 +34,12 @@ impl<'a> CloneSetPlanner<'a> {
             }
         }
         match create::pods(self.seen, &self.base.revisions, &self.claims, &self.base.count, missing) {
-            Ok(actions) => self.base.actions.extend(actions),
+            Ok(creation) => {
+                self.base.actions.extend(creation.actions);
+                for pod in creation.after {
+                    self.wait_for_the_end_of(pod);
+                }
+            }
             Err(why) => self.failed_scale = Some(format!("pods cannot be created: {why}")),
         }
 
@@ -48,6 +54,20 @@ impl<'a> CloneSetPlanner<'a> {
         let surplus = self.base.count.to_remove(surge);
         for pod in self.surplus_pods(surplus) {
             self.base.delete(pod, Why::ScaleDown);
+        }
+    }
+
+    /// A pod that is over and that nobody deletes would be waited for without end; a StatefulSet, whose pods have names of
+    /// their own, too, deletes it for its successor as well.
+    fn wait_for_the_end_of(&mut self, pod: &'a Pod) {
+        self.base.waits.pod(Wait::Predecessor, || pod.name().to_owned());
+        if !pod.metadata.terminating {
+            let action = Action::DeletePod {
+                at: pod.at(),
+                why: Why::Finished,
+                claims: Vec::new(),
+            };
+            self.base.write(pod, action);
         }
     }
 

@@ -156,9 +156,13 @@ impl<'a> Planner<'a> {
         self.write(pod, action);
     }
 
-    /// Whether the write of the images also moves the pod's life on: where a hook looks at it, or did.
+    /// Whether the write of the images also moves the pod's life on: where the write that opens its gate moves it on again,
+    /// or a hook looks at it, or did. What is changed in service without a hook would need a write of its own for that.
     pub(super) fn moves_on(&self, pod: &Pod) -> bool {
         let hooked = [State::PreparingUpdate, State::Updating, State::Updated];
-        self.update_hook().is_some() || hooked.contains(&State::of(pod))
+        let out = pod
+            .condition(names::INPLACE_READY)
+            .is_some_and(|gate| gate.status == "False");
+        out || self.update_hook().is_some() || hooked.contains(&State::of(pod))
     }
 }
