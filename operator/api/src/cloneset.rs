@@ -234,6 +234,13 @@ impl CloneSetSpec {
         }
     }
 
+    /// From now on that many pods stay at another revision.
+    pub fn keep_back(&mut self, pods: usize) {
+        self.update_strategy.flat.partition = None;
+        let nested = self.update_strategy.rolling_update.get_or_insert_default();
+        nested.partition = Some(IntOrString::Int(i32::try_from(pods).unwrap_or(i32::MAX)));
+    }
+
     /// The update strategy in one form. A v1alpha1 type wins over a v1beta1 policy, settings in `rollingUpdate` win
     /// over flat ones.
     pub fn rollout(&self) -> Rollout {

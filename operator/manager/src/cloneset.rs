@@ -112,6 +112,7 @@ fn look(operator: &Operator, looking: &Looking<'_>, (key, set): (&Key, &CloneSet
         opened: &opened(operator, key, &pods),
         traffic: &traffic(operator, looking, key),
         resizes: operator.resizes,
+        gates: operator.gates,
         recorded,
     });
     operator.observe(key, plan.observes);

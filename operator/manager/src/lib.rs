@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use afloat_api::{CloneSet, NodeTraffic, RolloutReport};
+use afloat_api::{CloneSet, Gates, NodeTraffic, RolloutReport};
 use afloat_rollout::cloneset::Claim;
 use afloat_rollout::pod::Pod;
 use afloat_rollout::pod::launch::Opened;
@@ -54,6 +54,8 @@ pub struct Options {
     pub workers: usize,
     /// Wait for a Lease before acting; None where only one operator can exist.
     pub leader_election: Option<LeaderElection>,
+    /// What OpenKruise's feature gates say.
+    pub gates: Gates,
     /// Where figures go. Clones share the same figures: keep one and register it.
     pub metrics: Metrics,
 }
@@ -64,6 +66,7 @@ impl Default for Options {
             namespace: None,
             workers: 4,
             leader_election: None,
+            gates: Gates::default(),
             metrics: Metrics::default(),
         }
     }
@@ -145,6 +148,8 @@ pub(crate) struct Operator {
     memories: Mutex<HashMap<Key, Memory>>,
     /// Whether the cluster can resize pods.
     pub(crate) resizes: bool,
+    /// What OpenKruise's feature gates say.
+    pub(crate) gates: Gates,
     pub(crate) recorder: Recorder,
     pub(crate) metrics: Metrics,
 }
@@ -223,6 +228,7 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         ledger: Ledger::default(),
         memories: Mutex::default(),
         resizes: abilities.resizes,
+        gates: options.gates,
         recorder,
         metrics: options.metrics,
     });

@@ -277,6 +277,7 @@ impl World {
             opened: &BTreeMap::new(),
             traffic: losses.as_ref().map_or(&none, |seen| &seen.traffic),
             resizes: true,
+            gates: afloat_api::Gates::default(),
             recorded: losses.as_ref().and_then(|seen| self.recorded(seen)),
         });
         (plan, view)
@@ -287,7 +288,7 @@ impl World {
         self.writes += 1;
         match action {
             Action::CreateRevision { body } => self.create_revision(body),
-            Action::NumberRevision { at, number } => self.number_revision(at, *number),
+            Action::NumberRevision { at, number } => self.number_revision(at, number),
             Action::DeleteRevision { at } => {
                 if object::matches(self.revisions.get(&at.name), at) {
                     self.revisions.remove(&at.name);
@@ -360,11 +361,11 @@ impl World {
         }
     }
 
-    fn number_revision(&mut self, at: &At, number: RevisionNumber) {
+    fn number_revision(&mut self, at: &At, number: &RevisionNumber) {
         if object::matches(self.revisions.get(&at.name), at) {
             self.version += 1;
             let revision = self.revisions.get_mut(&at.name).unwrap();
-            revision["revision"] = json!(number.0);
+            revision["revision"] = json!(number.number);
             revision["metadata"]["resourceVersion"] = json!(self.version.to_string());
         }
         self.wrote(2);

@@ -1,6 +1,8 @@
 //! Volume claims of a CloneSet's pods (spec/kruise-behaviour.md §16.3). A pod and its claims share an instance id; a
 //! claim belongs to the set, not to the pod, so that it can outlive it.
 
+pub(super) mod hash;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use afloat_api::{CloneSet, names};
+use afloat_api::{CloneSet, Gates, names};
 use afloat_words::time::whole_seconds;
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use super::claim::{self, ById};
 use super::observed::Observed;
 use super::owner::owner;
 use crate::action::Action;
-use crate::pod::label::short;
+use crate::pod::label::{revision_label, short};
 use crate::pod::launch;
 use crate::pod::object::Pod;
 use crate::workload::budget::Count;
@@ -21,6 +21,8 @@ use crate::workload::plan::planner::BURST;
 #[derive(Debug, Default)]
 pub(super) struct Creation<'a> {
     pub(super) actions: Vec<Action>,
+    /// How many of them are at the update revision.
+    pub(super) updated: usize,
     /// Pods that have to be gone first, as another one takes their names and claims.
     pub(super) after: Vec<&'a Pod>,
 }
@@ -66,7 +68,10 @@ pub(super) fn pods<'a>(
         taken.insert(format!("{set_name}-{id}"));
         let body = match revisions.old_template.as_ref() {
             Some(template) if index < at_old => body(seen, template, &revisions.current, &id)?,
-            _ => body(seen, &seen.cloneset.spec.template, &revisions.update, &id)?,
+            _ => {
+                creation.updated += 1;
+                body(seen, &seen.cloneset.spec.template, &revisions.update, &id)?
+            }
         };
         creation.actions.extend(claim::missing(seen.cloneset, claims, &id));
         creation.actions.push(Action::CreatePod { body });
@@ -91,7 +96,7 @@ fn body(seen: &Observed<'_>, template: &Value, revision: &str, id: &str) -> Resu
             metadata[part] = value.clone();
         }
     }
-    metadata["labels"] = labels(template, revision, id);
+    metadata["labels"] = labels(template, revision, id, seen.gates);
     metadata["annotations"][names::LIFECYCLE_TIMESTAMP] = json!(whole_seconds(seen.now));
 
     let mut spec = template
@@ -105,13 +110,13 @@ fn body(seen: &Observed<'_>, template: &Value, revision: &str, id: &str) -> Resu
     Ok(json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}))
 }
 
-fn labels(template: &Value, revision: &str, id: &str) -> Value {
+fn labels(template: &Value, revision: &str, id: &str, gates: Gates) -> Value {
     let mut labels = template
         .pointer("/metadata/labels")
         .filter(|value| value.is_object())
         .cloned()
         .unwrap_or(json!({}));
-    labels[names::REVISION] = json!(revision);
+    labels[names::REVISION] = json!(revision_label(revision, gates));
     labels[names::POD_TEMPLATE_HASH] = json!(short(revision));
     labels[names::INSTANCE_ID] = json!(id);
     labels[names::LIFECYCLE_STATE] = json!(names::STATE_PREPARING_NORMAL);

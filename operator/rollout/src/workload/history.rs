@@ -97,7 +97,10 @@ pub fn resolve(owner: Owner<'_>, collisions: i32, current: &str, revisions: &[Ar
     let update = found.metadata.name.clone().unwrap_or_default();
     let number = (found.revision < newest).then(|| Action::NumberRevision {
         at: At::of(&found.metadata),
-        number: RevisionNumber(newest + 1),
+        number: RevisionNumber {
+            number: newest + 1,
+            claims: None,
+        },
     });
     let current = sorted
         .iter()
