@@ -118,6 +118,7 @@ fn look(
         opened: &opened(operator, key, &pods),
         traffic: &traffic(operator, looking, key),
         resizes: operator.resizes,
+        gates: operator.gates,
         recorded,
     });
     operator.observe(key, plan.observes);

@@ -111,6 +111,8 @@ impl From<Wire> for Pod {
         let controller = controller_of(&metadata).map(Controller::from);
         let mut annotations = metadata.annotations.take().unwrap_or_default();
         annotations.remove(LAST_APPLIED);
+        // Another text for each pod, and it decides nothing.
+        annotations.remove(names::LIFECYCLE_TIMESTAMP);
         Self {
             controller,
             labels: metadata.labels.take().unwrap_or_default().into(),
