@@ -16,6 +16,7 @@ mod output;
 mod plan;
 mod probe;
 mod process;
+mod takeover;
 mod up;
 mod watch;
 
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         Command::Check(options) => check::run_check(&options),
         Command::Plan(options) => plan::run_plan(&options),
         Command::Crds => report(operator::print_crds()),
+        Command::Takeover(options) => report(takeover::run_takeover(&options)),
         Command::Dns(options) => report(dns::run_dns(&options)),
         Command::Probe(options) => probe::run_probe(options),
         Command::Watch(options) => watch::run_watch(&options),
