@@ -63,7 +63,7 @@ fn what_is_in_the_way() {
         seen
     };
     for (seen, words) in [
-        (with(&|seen| seen.kruise = None), "there is no Deployment"),
+        (with(&|seen| (seen.kruise, seen.holder) = (None, String::new())), "there is no Deployment"),
         (with(&|seen| seen.crd = None), "there is no CustomResourceDefinition"),
         (with(&|seen| seen.holder = "laptop_1".to_owned()), "is held by laptop_1"),
         (

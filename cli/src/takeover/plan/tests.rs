@@ -103,10 +103,9 @@ fn perform(step: Step, seen: &Seen) -> Vec<Seen> {
         Step::Hold => {
             next(&|seen| seen.hold_lease = true);
             next(&|seen| kruise(seen).deployment = deployment(2, &["--v=4", kruise::HOLD_ARGUMENT]));
-            next(&|seen| kruise(seen).pods.push(pod("kruise-c", true)));
-            next(&|seen| drop(kruise(seen).pods.remove(0)));
-            next(&|seen| kruise(seen).pods.push(pod("kruise-d", true)));
-            next(&|seen| drop(kruise(seen).pods.remove(0)));
+            for _ in 0..4 {
+                next(&|seen| roll(kruise(seen), true));
+            }
         }
         Step::RemoveWebhooks => {
             next(&|seen| seen.webhooks[0] = None);
@@ -133,14 +132,9 @@ fn perform(step: Step, seen: &Seen) -> Vec<Seen> {
             next(&|seen| {
                 kruise(seen).deployment = deployment(2, &["--v=4"]);
             });
-            next(&|seen| kruise(seen).pods.push(pod("kruise-e", false)));
-            next(&|seen| kruise(seen).pods.retain(|pod| !pod.held));
-            next(&|seen| {
-                while kruise(seen).pods.len() < 2 {
-                    kruise(seen).pods.push(pod("kruise-f", false));
-                }
-            });
-            next(&|seen| kruise(seen).pods.truncate(2));
+            for _ in 0..4 {
+                next(&|seen| roll(kruise(seen), false));
+            }
         }
         Step::RestoreWebhooks => {
             for number in 0..2 {
@@ -171,6 +165,17 @@ fn perform(step: Step, seen: &Seen) -> Vec<Seen> {
         }
     }
     states
+}
+
+/// One pod more at most, and none less than two.
+fn roll(manager: &mut Manager, held: bool) {
+    let old = manager.pods.iter().position(|pod| pod.held != held);
+    if manager.pods.len() <= 2 && manager.pods.iter().filter(|pod| pod.held == held).count() < 2 {
+        let number = manager.pods.iter().filter_map(|pod| pod.identity.split('-').nth(1)?.parse::<u32>().ok()).max();
+        manager.pods.push(pod(&format!("kruise-{}", number.unwrap_or(0) + 1), held));
+    } else if let Some(old) = old {
+        manager.pods.remove(old);
+    }
 }
 
 fn kruise(seen: &mut Seen) -> &mut Manager {
