@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use afloat_api::{CloneSet, PodUpdatePolicy, names};
+use afloat_api::{API_VERSION, CloneSet, PodUpdatePolicy, convert, names};
 use afloat_rollout::action::{Action, Why};
 use afloat_rollout::cloneset::{Observed, owner, plan};
 use afloat_rollout::go::bytes;
@@ -203,6 +203,7 @@ fn set(seen: &Situation<'_>, replicas: u64) -> Option<CloneSet> {
             object["status"] = status.clone();
         }
     }
+    convert::convert(&mut object, API_VERSION).ok()?;
     serde_json::from_value(object).ok()
 }
 
