@@ -34,8 +34,6 @@ pub(crate) use options::TakeoverOptions;
 
 /// The CustomResourceDefinition that is taken over.
 const CRD: &str = "clonesets.apps.kruise.io";
-/// The Secret in which the operators keep the certificates of their conversion webhook.
-const WEBHOOK_SECRET: &str = "afloat-webhook-certs";
 /// Annotation of a Deployment that is scaled to 0: what it had before.
 const REPLICAS: &str = "afloat.dev/takeover-replicas";
 /// How long Kruise's manager waits for the Lease that it never gets: longer than any takeover.
@@ -66,7 +64,7 @@ pub(crate) fn run_takeover(options: &TakeoverOptions) -> anyhow::Result<i32> {
             return Ok(0);
         }
         if !options.yes {
-            output::print(&listing(&steps, &seen, &place))?;
+            output::print(&listing(&steps, &seen, &place, &ours))?;
             let undo = if options.undo { " --undo" } else { "" };
             output::print(&format!(
                 "\nNothing was changed. To do it: afloat takeover{undo} --yes\n"
@@ -123,10 +121,10 @@ async fn find(
 }
 
 /// The steps, for people.
-fn listing(steps: &[Step], seen: &Seen, place: &Place) -> String {
+fn listing(steps: &[Step], seen: &Seen, place: &Place, ours: &Ours) -> String {
     let mut listing = String::new();
     for (number, step) in steps.iter().enumerate() {
-        let words = text::words(*step, seen, place);
+        let words = text::words(*step, seen, place, ours);
         listing.push_str(&format!(
             "\n{}. {}\n   is:      {}\n   will be: {}\n",
             number + 1,
@@ -148,7 +146,7 @@ async fn carry_out(undo: bool, hands: &Hands<'_>) -> anyhow::Result<()> {
         let Some(step) = left(undo, &seen, hands.ours).first().copied() else {
             return Ok(());
         };
-        let words = text::words(step, &seen, hands.place);
+        let words = text::words(step, &seen, hands.place, hands.ours);
         let started = Instant::now();
         let done = async {
             hands.perform(step, &seen).await?;

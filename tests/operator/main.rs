@@ -56,6 +56,12 @@ fn takeover_on_kube_apiserver() {
     block_on(takeover::there_and_back());
 }
 
+/// The same with Kruise's own manager.
+#[test]
+fn takeover_from_kruise_itself() {
+    block_on(takeover::itself::there_and_back());
+}
+
 /// The policies of `afloat check --policy`.
 #[test]
 fn policies_on_kube_apiserver() {

@@ -1,6 +1,7 @@
 //! Carries out one step. Each write may be the last one before the program dies: what is left is planned anew from what is
 //! seen.
 
+use afloat_api::Version;
 use anyhow::{Context as _, bail};
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, ReplaceOperation, TestOperation};
 use kube::Client;
@@ -10,7 +11,7 @@ use super::ask::{self, everywhere, in_namespace};
 use super::cluster::{self, Which};
 use super::kept::{self, Kept, bare};
 use super::kruise;
-use super::plan::{self, Ours, Step};
+use super::plan::{Ours, Step};
 use super::seen::{Manager, Seen};
 use super::text::{self, Place};
 use super::{CRD, HOLD_SECONDS, REPLICAS};
@@ -34,8 +35,8 @@ impl Hands<'_> {
             Step::Hold => self.hold(seen).await,
             Step::RemoveWebhooks => self.remove_webhooks(seen).await,
             Step::Serve => self.put_crd(seen, text::storage(seen)).await,
-            Step::Store => self.put_crd(seen, "v1beta1").await,
-            Step::StoreAsKruise => self.put_crd(seen, "v1alpha1").await,
+            Step::Store => self.put_crd(seen, Version::V1beta1).await,
+            Step::StoreAsKruise => self.put_crd(seen, Version::V1alpha1).await,
             Step::Stop => self.stop(seen.kruise.as_ref(), self.kruise()).await,
             Step::StopAfloat => self.stop_afloat(seen).await,
             Step::OfferWebhooks => self.offer_webhooks(seen).await,
@@ -62,7 +63,12 @@ impl Hands<'_> {
 
     async fn keep(&self, seen: &Seen) -> anyhow::Result<()> {
         let mut installed = Vec::new();
-        for object in &self.ours.objects {
+        // The operators make it, for their webhook.
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": {"namespace": self.place.afloat_namespace, "name": afloat_api::names::WEBHOOK_SECRET},
+        });
+        for object in self.ours.objects.iter().chain([&secret]) {
             // CRDs have objects, and a namespace may have got others: they stay.
             let stays = ["CustomResourceDefinition", "Namespace"]
                 .iter()
@@ -136,8 +142,8 @@ impl Hands<'_> {
     }
 
     /// Our CRD, with all objects to be stored in that version.
-    async fn put_crd(&self, seen: &Seen, stored: &str) -> anyhow::Result<()> {
-        let crd = plan::crd(&self.ours.crd, seen.authority.as_deref(), stored);
+    async fn put_crd(&self, seen: &Seen, stored: Version) -> anyhow::Result<()> {
+        let crd = self.ours.crd(stored, seen.authority.as_deref());
         self.put_spec(seen, &crd).await?;
         for version in ["v1beta1", "v1alpha1"] {
             let readable = async || cluster::can_read(self.client, version).await;

@@ -8,6 +8,7 @@ use kube::Client;
 use kube::api::{Api, PostParams};
 use serde_json::Value;
 
+use super::CRD;
 use super::census::Census;
 use super::check::Surroundings;
 use super::cluster::{self, Which};
@@ -15,7 +16,6 @@ use super::kept::{self, Kept};
 use super::kruise;
 use super::seen::{Manager, Seen, in_use, pod};
 use super::text::Place;
-use super::{CRD, WEBHOOK_SECRET};
 use crate::check::live;
 
 /// What whoever does a takeover has to be allowed: verb, group, resource.
@@ -52,7 +52,12 @@ pub(super) async fn seen(client: &Client, place: &Place) -> anyhow::Result<Seen>
     };
     let holder = lease(afloat_api::names::MANAGER_LEASE).await?;
     let holder = holder.and_then(|lease| Some(lease["spec"]["holderIdentity"].as_str()?.to_owned()));
-    let secret = in_namespace("v1", "Secret", &place.webhook_namespace, WEBHOOK_SECRET);
+    let secret = in_namespace(
+        "v1",
+        "Secret",
+        &place.afloat_namespace,
+        afloat_api::names::WEBHOOK_SECRET,
+    );
     let authority = cluster::get(client, secret).await?;
     let mut webhooks = [None, None];
     for (slot, (kind, name)) in webhooks.iter_mut().zip(kruise::WEBHOOKS) {

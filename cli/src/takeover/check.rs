@@ -177,7 +177,10 @@ impl Findings {
         let client = &crd["spec"]["conversion"]["webhook"]["clientConfig"];
         let service = client["service"]["namespace"].as_str();
         let kruises = service.is_none_or(|service| service == namespace);
-        if crd["spec"]["conversion"]["strategy"] == "Webhook" && !kruises && !same_conversion(crd, &ours.crd) {
+        if crd["spec"]["conversion"]["strategy"] == "Webhook"
+            && !kruises
+            && !same_conversion(crd, &ours.crd(afloat_api::Version::V1beta1, None))
+        {
             self.stops.push(format!(
                 "the CRD of CloneSets is converted by a webhook in namespace {}, which is not Kruise's",
                 service.unwrap_or_default()

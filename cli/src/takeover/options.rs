@@ -34,6 +34,9 @@ pub(crate) struct TakeoverOptions {
     /// Image of Afloat's operator, as the nodes pull it
     #[arg(long, value_name = "NAME", default_value = concat!("afloat:", env!("CARGO_PKG_VERSION")))]
     pub(crate) image: String,
+    /// Where the API server reaches the operators' webhook, if not by their Service: https://HOST:PORT/convert
+    #[arg(long, value_name = "URL", value_parser = crate::options::serving::url)]
+    pub(crate) webhook_url: Option<String>,
     /// Kinds and feature gates of OpenKruise that are in use, that Afloat does not have, and that may stop working: those that a run without this names
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(crate) despite: Vec<String>,

@@ -5,6 +5,7 @@
 //! it is first made to wait for another Lease: its new pods are Ready, and answer webhooks, before the old ones leave. Then its
 //! webhooks can go while they are still answered, and Afloat takes the Lease that nobody holds.
 
+use afloat_api::{Serving, Version};
 use serde_json::Value;
 
 use super::kruise;
@@ -13,10 +14,31 @@ use super::seen::Seen;
 /// What Afloat brings along.
 #[derive(Clone, Debug)]
 pub(super) struct Ours {
-    /// The CustomResourceDefinition of CloneSets, both versions served.
-    pub(super) crd: Value,
+    /// How CloneSets are served: in both versions, and who converts.
+    pub(super) serving: Serving,
     /// Everything else, in the order in which it is to be created.
     pub(super) objects: Vec<Value>,
+    /// Feature gates that its operator runs with.
+    pub(super) gates: String,
+}
+
+impl Ours {
+    /// The CustomResourceDefinition of CloneSets, with objects stored in a version, and trusting whoever signs for the webhook.
+    pub(super) fn crd(&self, stored: Version, authority: Option<&str>) -> Value {
+        let serving = Serving {
+            stored,
+            ..self.serving.clone()
+        };
+        let definitions = afloat_api::definitions(&serving);
+        let mut crd = definitions
+            .into_iter()
+            .find(|crd| crd["metadata"]["name"] == super::CRD)
+            .unwrap_or_default();
+        if let Some(authority) = authority {
+            crd["spec"]["conversion"]["webhook"]["clientConfig"]["caBundle"] = authority.into();
+        }
+        crd
+    }
 }
 
 /// One step of a takeover, or of its undoing.
@@ -129,7 +151,7 @@ fn serves_ours(seen: &Seen, ours: &Ours) -> bool {
     let served = ["v1alpha1", "v1beta1"].iter().all(|name| seen.version(name).0);
     // Operators keep the authorities in it true by themselves.
     let trusted = crd["spec"]["conversion"]["webhook"]["clientConfig"]["caBundle"].is_string();
-    served && trusted && same_conversion(crd, &ours.crd)
+    served && trusted && same_conversion(crd, &ours.crd(Version::V1beta1, None))
 }
 
 /// Whether all objects are stored in that version, and new ones will be.
@@ -188,25 +210,6 @@ pub(super) fn same_conversion(one: &Value, other: &Value) -> bool {
         (strategy, service, client["url"].clone())
     };
     conversion(one) == conversion(other)
-}
-
-/// A CRD of ours for a cluster: trusting `authority`, storing `version`, with v1beta1 first. A manager of Kruise that runs takes
-/// the conversion of a CRD for itself if it knows the kind in the first version that is named, and its releases know CloneSet in
-/// v1alpha1 only (Kruise's pkg/webhook/util/crd).
-pub(super) fn crd(ours: &Value, authority: Option<&str>, stored: &str) -> Value {
-    let mut crd = ours.clone();
-    if let Some(authority) = authority
-        && crd["spec"]["conversion"]["strategy"] == "Webhook"
-    {
-        crd["spec"]["conversion"]["webhook"]["clientConfig"]["caBundle"] = authority.into();
-    }
-    if let Some(versions) = crd["spec"]["versions"].as_array_mut() {
-        versions.sort_by_key(|version| version["name"] != "v1beta1");
-        for version in versions {
-            version["storage"] = (version["name"] == stored).into();
-        }
-    }
-    crd
 }
 
 #[cfg(test)]

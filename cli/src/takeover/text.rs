@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use afloat_api::{Door, Version};
+
 use super::kept;
 use super::kruise;
-use super::plan::Step;
+use super::plan::{Ours, Step};
 use super::seen::{Manager, Seen};
 
 /// A step for people.
@@ -31,20 +33,18 @@ pub(super) struct Place {
     pub(super) afloat_namespace: String,
     /// Deployment of Afloat's operator.
     pub(super) afloat: String,
-    /// Namespace of its webhook's Service and Secret.
-    pub(super) webhook_namespace: String,
     /// Longest wait for one step.
     pub(super) timeout: Duration,
-    /// What `afloat install` is to be called with by hand.
-    pub(super) install: String,
 }
 
 /// The step in words.
-pub(super) fn words(step: Step, seen: &Seen, place: &Place) -> Words {
+pub(super) fn words(step: Step, seen: &Seen, place: &Place, ours: &Ours) -> Words {
     let (title, is, will_be, by_hand) = match step {
-        Step::Keep | Step::Install | Step::Hold | Step::RemoveWebhooks => forth(step, seen, place),
-        Step::Serve | Step::Lead | Step::Store | Step::Stop => over(step, seen, place),
-        Step::OfferWebhooks | Step::Start | Step::RestoreWebhooks | Step::StoreAsKruise => back(step, seen, place),
+        Step::Keep | Step::Install | Step::Hold | Step::RemoveWebhooks => forth(step, seen, place, ours),
+        Step::Serve | Step::Lead | Step::Store | Step::Stop => over(step, seen, place, ours),
+        Step::OfferWebhooks | Step::Start | Step::RestoreWebhooks | Step::StoreAsKruise => {
+            back(step, seen, place, ours)
+        }
         Step::StopAfloat | Step::RestoreCrd | Step::LeadKruise | Step::Remove => home(step, seen, place),
     };
     Words {
@@ -58,7 +58,7 @@ pub(super) fn words(step: Step, seen: &Seen, place: &Place) -> Words {
 type Parts = (&'static str, String, String, Vec<String>);
 
 /// The first half of a takeover.
-fn forth(step: Step, seen: &Seen, place: &Place) -> Parts {
+fn forth(step: Step, seen: &Seen, place: &Place, ours: &Ours) -> Parts {
     let (namespace, kruise) = (&place.namespace, &place.kruise);
     match step {
         Step::Keep => (
@@ -85,7 +85,10 @@ fn forth(step: Step, seen: &Seen, place: &Place) -> Parts {
                 place.afloat_namespace, place.afloat
             ),
             vec![
-                format!("{} | kubectl apply -f -", place.install),
+                format!(
+                    "afloat install --namespace {} --no-agent --no-crds --feature-gates '{}' | kubectl apply -f -",
+                    place.afloat_namespace, ours.gates
+                ),
                 format!(
                     "kubectl -n {} rollout status deployment/{}",
                     place.afloat_namespace, place.afloat
@@ -129,14 +132,14 @@ fn forth(step: Step, seen: &Seen, place: &Place) -> Parts {
 }
 
 /// The second half of a takeover.
-fn over(step: Step, seen: &Seen, place: &Place) -> Parts {
+fn over(step: Step, seen: &Seen, place: &Place, ours: &Ours) -> Parts {
     let (namespace, kruise) = (&place.namespace, &place.kruise);
     match step {
         Step::Serve => (
             "serve both versions of CloneSet",
             served(seen),
             "v1alpha1 and v1beta1 are served, converted by Afloat; they are stored as before".to_owned(),
-            vec![format!("afloat crds --store {} | kubectl replace -f -", storage(seen))],
+            vec![crds(storage(seen), ours)],
         ),
         Step::Lead => (
             "let Afloat's operator have the Lease",
@@ -156,7 +159,7 @@ fn over(step: Step, seen: &Seen, place: &Place) -> Parts {
             "all are stored as v1beta1, so that v1beta1 needs no webhook; the operator writes each of them once"
                 .to_owned(),
             vec![
-                "afloat crds | kubectl replace -f -".to_owned(),
+                crds(Version::V1beta1, ours),
                 "kubectl get crd clonesets.apps.kruise.io -o jsonpath={.status.storedVersions} -w".to_owned(),
             ],
         ),
@@ -177,7 +180,7 @@ fn over(step: Step, seen: &Seen, place: &Place) -> Parts {
 }
 
 /// The first half of an undoing.
-fn back(step: Step, seen: &Seen, place: &Place) -> Parts {
+fn back(step: Step, seen: &Seen, place: &Place, ours: &Ours) -> Parts {
     let (namespace, kruise) = (&place.namespace, &place.kruise);
     match step {
         Step::OfferWebhooks => (
@@ -213,7 +216,7 @@ fn back(step: Step, seen: &Seen, place: &Place) -> Parts {
             format!("they are stored as {}", seen.stored().join(" and ")),
             "all are stored as v1alpha1; the operator writes each of them once".to_owned(),
             vec![
-                "afloat crds --store v1alpha1 | kubectl replace -f -".to_owned(),
+                crds(Version::V1alpha1, ours),
                 "kubectl get crd clonesets.apps.kruise.io -o jsonpath={.status.storedVersions} -w".to_owned(),
             ],
         ),
@@ -257,8 +260,8 @@ fn home(step: Step, seen: &Seen, place: &Place) -> Parts {
             "they are gone; CRDs of afloat.dev and the namespace stay".to_owned(),
             vec![
                 format!(
-                    "{} | kubectl delete --ignore-not-found -f -   # without CRDs and namespace",
-                    place.install
+                    "afloat uninstall --namespace {} --no-agent | kubectl delete --ignore-not-found -f -",
+                    place.afloat_namespace
                 ),
                 format!(
                     "kubectl -n {namespace} delete configmap/{} lease/{}",
@@ -268,6 +271,18 @@ fn home(step: Step, seen: &Seen, place: &Place) -> Parts {
             ],
         ),
     }
+}
+
+fn crds(stored: Version, ours: &Ours) -> String {
+    let webhook = match &ours.serving.webhook {
+        Some(Door::Url(url)) => format!("--webhook-url {url}"),
+        Some(Door::Service { namespace, name }) => format!("--webhook-service {namespace}/{name}"),
+        None => "--serve v1beta1".to_owned(),
+    };
+    format!(
+        "afloat crds --store {} {webhook} | kubectl apply --server-side --force-conflicts -f -",
+        stored.name()
+    )
 }
 
 fn manager(manager: Option<&Manager>) -> String {
@@ -297,10 +312,10 @@ fn served(seen: &Seen) -> String {
 }
 
 /// The version in which CloneSets are stored now.
-pub(super) fn storage(seen: &Seen) -> &'static str {
+pub(super) fn storage(seen: &Seen) -> Version {
     if seen.version("v1beta1").1 {
-        "v1beta1"
+        Version::V1beta1
     } else {
-        "v1alpha1"
+        Version::V1alpha1
     }
 }

@@ -30,7 +30,10 @@ const REST: &str = include_str!("../../../operator/manager/tests/takeover/fixtur
 /// Kruise's webhook configurations.
 const WEBHOOKS: [(&str, &str); 2] = [
     ("MutatingWebhookConfiguration", "kruise-mutating-webhook-configuration"),
-    ("ValidatingWebhookConfiguration", "kruise-validating-webhook-configuration"),
+    (
+        "ValidatingWebhookConfiguration",
+        "kruise-validating-webhook-configuration",
+    ),
 ];
 
 /// See the module.
@@ -56,31 +59,52 @@ async fn get(api: Api<DynamicObject>, name: &str) -> Option<Value> {
 }
 
 impl World {
-    /// Everything that Kruise leaves, with its manager at work.
+    /// Everything that Kruise leaves, with its manager played.
     pub(super) async fn start(server: &KubeApiserver) -> Self {
+        let (client, dir, webhook) = Self::ground(server).await;
+        create(&client, kruise_crd()).await;
+        for (kind, name) in WEBHOOKS {
+            create(&client, configuration(kind, name, &webhook)).await;
+        }
+        create(&client, deployment(2)).await;
+        let player = Player::start(client.clone(), dir.path().to_owned(), webhook, None).await;
+        let world = Self { client, dir, player };
+        world.leave_a_set().await;
+        world
+    }
+
+    /// Kruise itself: what it installs, and its manager, with one replica.
+    pub(super) async fn start_kruise(server: &KubeApiserver, program: PathBuf, install: &str) -> Self {
+        let (client, dir, webhook) = Self::ground(server).await;
+        for object in serde_saphyr::from_multiple::<Value>(install).expect("YAML") {
+            if object.is_object() && object["metadata"]["name"] != SYSTEM {
+                create(&client, object).await;
+            }
+        }
+        create(&client, deployment(1)).await;
+        let player = Player::start(client.clone(), dir.path().to_owned(), webhook, Some(program)).await;
+        Self { client, dir, player }
+    }
+
+    async fn ground(server: &KubeApiserver) -> (Client, tempfile::TempDir, Webhook) {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let admin = server.kubeconfig();
         std::fs::write(dir.path().join("kubeconfig"), &admin).expect("a file");
         let client = client(&admin).await.expect("a client");
-        let webhook = Webhook::start().await;
-        for (namespace, account) in [("default", "default"), (SYSTEM, "kruise-manager")] {
-            if namespace != "default" {
-                create(&client, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})).await;
-            }
-            let account = json!({
-                "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"namespace": namespace, "name": account},
-            });
-            create(&client, account).await;
+        create(
+            &client,
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}}),
+        )
+        .await;
+        for (namespace, name) in [("default", "default"), (SYSTEM, "kruise-manager")] {
+            let metadata = json!({"namespace": namespace, "name": name});
+            create(
+                &client,
+                json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}),
+            )
+            .await;
         }
-        create(&client, kruise_crd()).await;
-        create(&client, deployment()).await;
-        for (kind, name) in WEBHOOKS {
-            create(&client, configuration(kind, name, &webhook)).await;
-        }
-        let player = Player::start(client.clone(), admin, dir.path().to_owned(), webhook).await;
-        let world = Self { client, dir, player };
-        world.leave_a_set().await;
-        world
+        (client, dir, Webhook::start().await)
     }
 
     async fn leave_a_set(&self) {
@@ -112,9 +136,14 @@ impl World {
         let body = serde_json::from_value(body).expect("an object");
         let created = api.create(&PostParams::default(), &body).await.expect("it is created");
         if object["status"].is_object() {
-            let (name, patch) = (created.metadata.name.expect("a name"), json!({"status": object["status"]}));
+            let (name, patch) = (
+                created.metadata.name.expect("a name"),
+                json!({"status": object["status"]}),
+            );
             let patch = Patch::Merge(&patch);
-            api.patch_status(&name, &PatchParams::default(), &patch).await.expect("a status");
+            api.patch_status(&name, &PatchParams::default(), &patch)
+                .await
+                .expect("a status");
         }
         created.metadata.uid.expect("a uid")
     }
@@ -129,7 +158,9 @@ impl World {
         command.args(["takeover", "--webhook-url", &self.player.url, "--kubeconfig"]);
         command.arg(self.kubeconfig()).args(arguments);
         // The play goes on meanwhile.
-        let output = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic");
+        let output = tokio::task::spawn_blocking(move || command.output())
+            .await
+            .expect("no panic");
         let output = output.expect("afloat starts");
         let said = [output.stdout, output.stderr].concat();
         (output.status, String::from_utf8(said).expect("text"))
@@ -138,7 +169,13 @@ impl World {
     /// `afloat takeover`, under way.
     pub(super) fn takeover(&self, arguments: &[&str]) -> Process {
         let kubeconfig = self.kubeconfig().display().to_string();
-        let all = ["takeover", "--webhook-url", &self.player.url, "--kubeconfig", &kubeconfig];
+        let all = [
+            "takeover",
+            "--webhook-url",
+            &self.player.url,
+            "--kubeconfig",
+            &kubeconfig,
+        ];
         let all = all.iter().chain(arguments);
         Process::start(AFLOAT.as_ref(), all, self.dir.path().join("takeover.log"))
     }
@@ -149,7 +186,12 @@ impl World {
     }
 
     fn sets(&self, version: &str) -> Api<DynamicObject> {
-        api(&self.client, &format!("apps.kruise.io/{version}"), "CloneSet", Some("default"))
+        api(
+            &self.client,
+            &format!("apps.kruise.io/{version}"),
+            "CloneSet",
+            Some("default"),
+        )
     }
 
     /// The CloneSet in a version.
@@ -165,18 +207,31 @@ impl World {
     }
 
     pub(super) async fn crd(&self) -> Value {
-        let api = api(&self.client, "apiextensions.k8s.io/v1", "CustomResourceDefinition", None);
+        let api = api(
+            &self.client,
+            "apiextensions.k8s.io/v1",
+            "CustomResourceDefinition",
+            None,
+        );
         get(api, "clonesets.apps.kruise.io").await.expect("the CRD")
     }
 
     pub(super) async fn deployment(&self, namespace: &str, name: &str) -> Value {
-        get(api(&self.client, "apps/v1", "Deployment", Some(namespace)), name).await.expect("the Deployment")
+        get(api(&self.client, "apps/v1", "Deployment", Some(namespace)), name)
+            .await
+            .expect("the Deployment")
     }
 
     /// Who holds the Lease.
     pub(super) async fn holder(&self) -> String {
-        let lease = get(api(&self.client, "coordination.k8s.io/v1", "Lease", Some(SYSTEM)), "kruise-manager").await;
-        lease.and_then(|lease| Some(lease["spec"]["holderIdentity"].as_str()?.to_owned())).unwrap_or_default()
+        let lease = get(
+            api(&self.client, "coordination.k8s.io/v1", "Lease", Some(SYSTEM)),
+            "kruise-manager",
+        )
+        .await;
+        lease
+            .and_then(|lease| Some(lease["spec"]["holderIdentity"].as_str()?.to_owned()))
+            .unwrap_or_default()
     }
 
     /// Whether Kruise's manager was told to lead nothing.
@@ -188,7 +243,9 @@ impl World {
     /// All that a takeover may not change, or has to put back; without what the API server counts.
     pub(super) async fn picture(&self) -> Value {
         let list = async |version, kind| {
-            let objects = api(&self.client, version, kind, Some("default")).list(&ListParams::default()).await;
+            let objects = api(&self.client, version, kind, Some("default"))
+                .list(&ListParams::default())
+                .await;
             serde_json::to_value(objects.expect("a list").items).expect("JSON")
         };
         let mut webhooks = Vec::new();
@@ -197,7 +254,9 @@ impl World {
             webhooks.push(found.map(|found| json!([found["webhooks"], found["metadata"]["annotations"]])));
         }
         let (crd, kruise) = (self.crd().await, self.deployment(SYSTEM, DEPLOYMENT).await);
-        let others = api(&self.client, "v1", "ConfigMap", Some(SYSTEM)).list(&ListParams::default()).await;
+        let others = api(&self.client, "v1", "ConfigMap", Some(SYSTEM))
+            .list(&ListParams::default())
+            .await;
         json!({
             "pods": list("v1", "Pod").await,
             "revisions": list("apps/v1", "ControllerRevision").await,
@@ -215,8 +274,7 @@ impl World {
         crd["metadata"]["name"] = "sidecarsets.apps.kruise.io".into();
         crd["spec"]["names"] = json!({"kind": "SidecarSet", "plural": "sidecarsets", "singular": "sidecarset"});
         let anything = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
-        crd["spec"]["versions"] =
-            json!([{"name": "v1alpha1", "served": true, "storage": true, "schema": anything}]);
+        crd["spec"]["versions"] = json!([{"name": "v1alpha1", "served": true, "storage": true, "schema": anything}]);
         create(&self.client, crd).await;
         let sets = api(&self.client, "apps.kruise.io/v1alpha1", "SidecarSet", Some("default"));
         while sets.list(&ListParams::default()).await.is_err() {
@@ -281,7 +339,10 @@ async fn work(old: Api<DynamicObject>, new: Api<DynamicObject>, stop: Arc<Atomic
 /// As Kruise 1.8 and 1.9 have it: one version, nothing to convert.
 fn kruise_crd() -> Value {
     let serving = afloat_api::Serving::default();
-    let crd = afloat_api::crds(&serving).into_iter().next().expect("the CRD of CloneSets");
+    let crd = afloat_api::crds(&serving)
+        .into_iter()
+        .next()
+        .expect("the CRD of CloneSets");
     let mut crd = serde_json::to_value(crd).expect("JSON");
     let versions = crd["spec"]["versions"].as_array_mut().expect("versions");
     versions.retain(|version| version["name"] == "v1alpha1");
@@ -290,15 +351,19 @@ fn kruise_crd() -> Value {
     crd
 }
 
-fn deployment() -> Value {
-    let arguments = ["--enable-leader-election", "--metrics-addr=:8080", "--leader-election-namespace=kruise-system"];
+fn deployment(replicas: u32) -> Value {
+    let arguments = [
+        "--enable-leader-election",
+        "--metrics-addr=:8080",
+        "--leader-election-namespace=kruise-system",
+    ];
     let manager = json!({
         "name": "manager", "image": "openkruise/kruise-manager:v1.9.1", "command": ["/manager"], "args": arguments,
     });
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"namespace": SYSTEM, "name": DEPLOYMENT},
         "spec": {
-            "replicas": 2, "selector": {"matchLabels": {"control-plane": "controller-manager"}},
+            "replicas": replicas, "selector": {"matchLabels": {"control-plane": "controller-manager"}},
             "template": {
                 "metadata": {"labels": {"control-plane": "controller-manager"}},
                 "spec": {"serviceAccountName": "kruise-manager", "containers": [manager]},

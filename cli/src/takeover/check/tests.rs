@@ -34,8 +34,9 @@ fn around() -> Surroundings {
 
 fn look(seen: &Seen, around: &Surroundings, despite: &[&str]) -> Findings {
     let ours = Ours {
-        crd: json!({}),
+        serving: afloat_api::Serving::default(),
         objects: Vec::new(),
+        gates: String::new(),
     };
     let despite: Vec<_> = despite.iter().map(|name| (*name).to_owned()).collect();
     check(seen, around, "kruise-system", &ours, &despite)
@@ -63,7 +64,10 @@ fn what_is_in_the_way() {
         seen
     };
     for (seen, words) in [
-        (with(&|seen| (seen.kruise, seen.holder) = (None, String::new())), "there is no Deployment"),
+        (
+            with(&|seen| (seen.kruise, seen.holder) = (None, String::new())),
+            "there is no Deployment",
+        ),
         (with(&|seen| seen.crd = None), "there is no CustomResourceDefinition"),
         (with(&|seen| seen.holder = "laptop_1".to_owned()), "is held by laptop_1"),
         (

@@ -1,6 +1,7 @@
 //! A world that does what each step asks for, in the small steps in which a cluster does it. In every state somebody answers the
 //! webhooks that are called, and no two lead; from every state a takeover goes on to its end, and back to the beginning.
 
+use afloat_api::Door;
 use serde_json::json;
 
 use super::super::REPLICAS;
@@ -48,15 +49,17 @@ fn kruise_crd(main_line: bool) -> Value {
 }
 
 fn ours() -> Ours {
-    let service = json!({"namespace": "afloat-system", "name": "afloat-webhook", "path": "/convert"});
+    let door = Door::Service {
+        namespace: "afloat-system".to_owned(),
+        name: "afloat-webhook".to_owned(),
+    };
     Ours {
-        crd: json!({"spec": {
-            "versions": [
-                {"name": "v1alpha1", "served": true, "storage": false}, {"name": "v1beta1", "served": true, "storage": true},
-            ],
-            "conversion": {"strategy": "Webhook", "webhook": {"clientConfig": {"service": service}}},
-        }}),
+        serving: Serving {
+            webhook: Some(door),
+            ..Serving::default()
+        },
         objects: Vec::new(),
+        gates: String::new(),
     }
 }
 
@@ -112,8 +115,8 @@ fn perform(step: Step, seen: &Seen) -> Vec<Seen> {
             next(&|seen| seen.webhooks[1] = None);
         }
         Step::Serve => next(&|seen| put_crd(seen, super::super::text::storage(seen))),
-        Step::Store => put_and_write(&mut next, "v1beta1"),
-        Step::StoreAsKruise => put_and_write(&mut next, "v1alpha1"),
+        Step::Store => put_and_write(&mut next, Version::V1beta1),
+        Step::StoreAsKruise => put_and_write(&mut next, Version::V1alpha1),
         Step::Lead => next(&|seen| seen.holder = "afloat-a_7".to_owned()),
         Step::Stop => stop(&mut next, kruise),
         Step::StopAfloat => {
@@ -171,8 +174,14 @@ fn perform(step: Step, seen: &Seen) -> Vec<Seen> {
 fn roll(manager: &mut Manager, held: bool) {
     let old = manager.pods.iter().position(|pod| pod.held != held);
     if manager.pods.len() <= 2 && manager.pods.iter().filter(|pod| pod.held == held).count() < 2 {
-        let number = manager.pods.iter().filter_map(|pod| pod.identity.split('-').nth(1)?.parse::<u32>().ok()).max();
-        manager.pods.push(pod(&format!("kruise-{}", number.unwrap_or(0) + 1), held));
+        let number = manager
+            .pods
+            .iter()
+            .filter_map(|pod| pod.identity.split('-').nth(1)?.parse::<u32>().ok())
+            .max();
+        manager
+            .pods
+            .push(pod(&format!("kruise-{}", number.unwrap_or(0) + 1), held));
     } else if let Some(old) = old {
         manager.pods.remove(old);
     }
@@ -182,8 +191,8 @@ fn kruise(seen: &mut Seen) -> &mut Manager {
     seen.kruise.as_mut().unwrap()
 }
 
-fn put_crd(seen: &mut Seen, stored: &str) {
-    let mut crd = crd(&ours().crd, Some(AUTHORITY), stored);
+fn put_crd(seen: &mut Seen, version: Version) {
+    let (mut crd, stored) = (ours().crd(version, Some(AUTHORITY)), version.name());
     let mut all: Vec<String> = seen.stored().into_iter().map(str::to_owned).collect();
     if !all.iter().any(|name| name == stored) {
         all.push(stored.to_owned());
@@ -193,11 +202,11 @@ fn put_crd(seen: &mut Seen, stored: &str) {
 }
 
 /// The leader writes all objects anew, and then says so.
-fn put_and_write(next: &mut dyn FnMut(&dyn Fn(&mut Seen)), stored: &str) {
+fn put_and_write(next: &mut dyn FnMut(&dyn Fn(&mut Seen)), stored: Version) {
     next(&|seen| put_crd(seen, stored));
     next(&|seen| {
         assert!(seen.afloat_leads(), "nobody writes the objects anew");
-        seen.crd.as_mut().unwrap()["status"]["storedVersions"] = json!([stored]);
+        seen.crd.as_mut().unwrap()["status"]["storedVersions"] = json!([stored.name()]);
     });
 }
 
@@ -312,7 +321,7 @@ fn the_order() {
 
 #[test]
 fn kruise_leaves_a_conversion_alone_that_it_does_not_know() {
-    let crd = crd(&ours().crd, Some(AUTHORITY), "v1alpha1");
+    let crd = ours().crd(Version::V1alpha1, Some(AUTHORITY));
     assert_eq!(crd["spec"]["versions"][0]["name"], "v1beta1");
     assert_eq!(crd["spec"]["versions"][0]["storage"], false);
     assert_eq!(crd["spec"]["versions"][1]["storage"], true);

@@ -37,7 +37,9 @@ impl Webhook {
         let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let key = signed.signing_key.serialize_der().try_into().expect("a key");
         let config = config.expect("versions").with_no_client_auth();
-        let config = config.with_single_cert(vec![signed.cert.der().clone()], key).expect("a certificate");
+        let config = config
+            .with_single_cert(vec![signed.cert.der().clone()], key)
+            .expect("a certificate");
         tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(config)), alive.clone()));
         Self {
             url: format!("https://localhost:{port}/admit"),
@@ -58,7 +60,9 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, alive: Arc<AtomicB
 }
 
 async fn serve(stream: TcpStream, acceptor: TlsAcceptor, alive: Arc<AtomicBool>) {
-    let Ok(stream) = acceptor.accept(stream).await else { return };
+    let Ok(stream) = acceptor.accept(stream).await else {
+        return;
+    };
     let answer = service_fn(move |request: http::Request<Incoming>| {
         let alive = alive.load(Ordering::Relaxed);
         async move {
@@ -69,11 +73,14 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, alive: Arc<AtomicBool>)
                 "response": {"uid": review["request"]["uid"], "allowed": true},
             });
             let status = if alive { 200 } else { 503 };
-            let answer = http::Response::builder().status(status).header("content-type", "application/json").body(
-                Full::new(Bytes::from(answer.to_string())),
-            );
+            let answer = http::Response::builder()
+                .status(status)
+                .header("content-type", "application/json")
+                .body(Full::new(Bytes::from(answer.to_string())));
             Ok::<_, Infallible>(answer.expect("an answer"))
         }
     });
-    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
+    let _ = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), answer)
+        .await;
 }
