@@ -91,8 +91,10 @@ pub const STATE_UPDATED: &str = "Updated";
 /// [`LIFECYCLE_STATE`]: a hook holds the pod back before its deletion.
 pub const STATE_PREPARING_DELETE: &str = "PreparingDelete";
 
-/// CloneSet condition: what the rollout does or waits for.
+/// CloneSet condition: how far the rollout is, in OpenKruise's words; only with `progressDeadlineSeconds`.
 pub const PROGRESSING: &str = "Progressing";
+/// CloneSet condition, ours: True while a rollout goes on; its message says how far it is and what it waits for.
+pub const ROLLOUT: &str = "afloat.dev/Rollout";
 /// CloneSet condition: pods could not be created or deleted.
 pub const FAILED_SCALE: &str = "FailedScale";
 /// CloneSet condition: pods could not be updated.

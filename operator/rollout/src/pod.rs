@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod change;
 pub mod complete;
+mod defaults;
 pub mod drain;
 pub mod environment;
 pub mod images;
