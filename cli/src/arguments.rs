@@ -12,6 +12,7 @@ use crate::image::ImageOptions;
 use crate::operator::OperatorOptions;
 use crate::plan::PlanOptions;
 use crate::probe::ProbeOptions;
+use crate::takeover::TakeoverOptions;
 use crate::up::UpOptions;
 use crate::watch::WatchOptions;
 
@@ -39,6 +40,8 @@ pub(crate) enum Command {
     Plan(PlanOptions),
     /// Print the CustomResourceDefinitions that the operator needs, as YAML
     Crds(CrdsOptions),
+    /// Switch a living cluster from OpenKruise's manager to Afloat, or back
+    Takeover(TakeoverOptions),
     /// Ask the DNS server of a running `afloat up`
     Dns(DnsOptions),
     /// Send requests at a fixed rate and count exactly what is lost

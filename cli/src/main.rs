@@ -17,6 +17,7 @@ mod output;
 mod plan;
 mod probe;
 mod process;
+mod takeover;
 mod up;
 mod watch;
 
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         Command::Check(options) => check::run_check(&options),
         Command::Plan(options) => plan::run_plan(&options),
         Command::Crds(options) => report(crds::print_crds(&options)),
+        Command::Takeover(options) => report(takeover::run_takeover(&options)),
         Command::Dns(options) => report(dns::run_dns(&options)),
         Command::Probe(options) => probe::run_probe(options),
         Command::Watch(options) => watch::run_watch(&options),
