@@ -99,7 +99,8 @@ fn look(
     // Before the look at what proxies do, so that nothing that comes after it is missed.
     operator.observe(key, true);
     let reports = looking.at(&operator.reports).group(uid);
-    let record = operator.keeps_reports.then(|| record(operator, key));
+    let keeps_reports = operator.keeps_reports.load(Ordering::Acquire);
+    let record = keeps_reports.then(|| record(operator, key));
     let recorded = record.as_ref().map(|(departed, writes, steps)| Recorded {
         reports: &reports,
         departed,

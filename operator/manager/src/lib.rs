@@ -4,6 +4,7 @@
 //! queue; a worker plans and acts ([`cloneset`], [`act`]). What it plans on it gets from a ledger of its own writes, which
 //! shows nothing before the caches have seen them ([`afloat_watching::ledger`]). Nothing is decided here.
 
+mod absent;
 mod act;
 mod again;
 mod cloneset;
@@ -18,6 +19,7 @@ mod stored;
 pub mod webhook;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -159,8 +161,8 @@ pub(crate) struct Operator {
     pub(crate) traffic: Arc<Cache<Traffics>>,
     /// What became of rollouts, where the cluster has such objects.
     pub(crate) reports: Arc<Cache<Reports>>,
-    /// Whether it has.
-    pub(crate) keeps_reports: bool,
+    /// Whether it has, and they are all here.
+    pub(crate) keeps_reports: AtomicBool,
     pub(crate) queue: Arc<Queue>,
     /// What each workload's rounds have written and the caches do not show yet.
     pub(crate) ledger: Ledger,
@@ -244,7 +246,7 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         services: Cache::new(),
         traffic: Cache::new(),
         reports: Cache::new(),
-        keeps_reports: abilities.reports,
+        keeps_reports: AtomicBool::new(abilities.reports),
         observing: Arc::default(),
         client,
         queue: Arc::default(),
@@ -256,7 +258,7 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         metrics: options.metrics,
     });
     operator.metrics.syncing();
-    let mut tasks = watch(&operator, options.namespace.as_deref(), &shutdown);
+    let mut tasks = watch(&operator, abilities, options.namespace.as_deref(), &shutdown);
     tasks.spawn(events.run(shutdown.clone()));
     if options.namespace.is_none() {
         tasks.spawn(stored::keep(operator.client.clone(), shutdown.clone()));
@@ -316,6 +318,11 @@ struct Abilities {
 /// # Errors
 /// If the API server cannot be asked.
 pub async fn kinds(client: &Client) -> kube::Result<BTreeSet<String>> {
+    // A group that is not there answers with plain text, of which kube's client warns each time.
+    let groups = client.list_api_groups().await?.groups;
+    if !groups.iter().any(|group| group.name == NodeTraffic::GROUP) {
+        return Ok(BTreeSet::new());
+    }
     match client.list_api_group_resources(NodeTraffic::API_VERSION).await {
         Ok(list) => Ok(list.resources.into_iter().map(|resource| resource.kind).collect()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(BTreeSet::new()),
@@ -349,7 +356,12 @@ async fn abilities(client: &Client, shutdown: &CancellationToken) -> Option<Abil
 }
 
 /// Follows every kind; changes put the name of their workload into the queue.
-fn watch(operator: &Arc<Operator>, namespace: Option<&str>, shutdown: &CancellationToken) -> JoinSet<()> {
+fn watch(
+    operator: &Arc<Operator>,
+    abilities: Abilities,
+    namespace: Option<&str>,
+    shutdown: &CancellationToken,
+) -> JoinSet<()> {
     let queue = &operator.queue;
     queue.follow(&operator.clonesets, |set: &CloneSet| [Key::of(&set.metadata)]);
     queue.follow(&operator.revisions, |revision: &ControllerRevision| {
@@ -378,10 +390,17 @@ fn watch(operator: &Arc<Operator>, namespace: Option<&str>, shutdown: &Cancellat
     feed.feed(&operator.pods, scoped(client, namespace));
     feed.feed(&operator.nodes, Api::all(client.clone()));
     feed.feed(&operator.services, scoped(client, namespace));
-    if operator.keeps_reports {
+    if abilities.reports {
         feed.feed(&operator.reports, scoped(client, namespace));
+    } else {
+        let (operator, api) = (operator.clone(), scoped(client, namespace));
+        feed.tasks.spawn(absent::reports(operator, api, shutdown.clone()));
     }
-    feed.feed(&operator.traffic, Api::all(client.clone()));
+    if abilities.traffic {
+        feed.feed(&operator.traffic, Api::all(client.clone()));
+    } else {
+        feed.tasks.spawn(absent::traffic(operator.clone(), shutdown.clone()));
+    }
     tasks
 }
 
