@@ -236,7 +236,7 @@ impl CloneSetSpec {
 
     /// From now on that many pods stay at another revision.
     pub fn keep_back(&mut self, pods: usize) {
-        self.update_strategy.flat.partition = None;
+        // It wins over a flat one.
         let nested = self.update_strategy.rolling_update.get_or_insert_default();
         nested.partition = Some(IntOrString::Int(i32::try_from(pods).unwrap_or(i32::MAX)));
     }

@@ -1,6 +1,7 @@
 //! Situations and what the plan makes of them. The interleavings are in the package `afloat-model`.
 
 mod containers;
+mod gates;
 mod life;
 mod losses;
 pub(crate) mod merge;
