@@ -1,15 +1,16 @@
-//! `afloat operator` and `afloat crds`.
+//! `afloat operator`.
 
 use std::path::PathBuf;
 
 use afloat_api::Gates;
 use afloat_manager::lease::LeaderElection;
+use afloat_manager::webhook;
 use anyhow::Context as _;
 use clap::Args;
 use kube::Client;
 
 use crate::options::cluster::config;
-use crate::output;
+use crate::options::serving::ServingOptions;
 use crate::process::logging::start_logging;
 use crate::process::memory;
 use crate::process::signals::Stop;
@@ -45,6 +46,11 @@ pub(crate) struct OperatorOptions {
     /// Name of the leader's Lease; the default is OpenKruise's own, so that only one of the two acts
     #[arg(long, env = "AFLOAT_LEASE_NAME", default_value = "kruise-manager")]
     pub(crate) lease_name: String,
+    #[command(flatten)]
+    pub(crate) serving: ServingOptions,
+    /// Where the conversion webhook listens
+    #[arg(long, env = "AFLOAT_WEBHOOK_PORT", value_name = "PORT", default_value_t = 9443)]
+    pub(crate) webhook_port: u16,
 }
 
 pub(crate) fn run_operator(options: OperatorOptions) -> anyhow::Result<i32> {
@@ -66,8 +72,14 @@ pub(crate) fn run_operator(options: OperatorOptions) -> anyhow::Result<i32> {
             name: options.lease_name.clone(),
             ..LeaderElection::new(identity())
         });
+        let webhook = options.serving.door().map(|door| webhook::Options {
+            door,
+            listen: webhook::Listen::Port(options.webhook_port),
+            namespace: options.serving.webhook_service.namespace.clone(),
+        });
         let manager = afloat_manager::Options {
             leader_election,
+            webhook,
             namespace: options.namespace,
             workers: usize::from(options.workers),
             gates,
@@ -107,14 +119,4 @@ fn identity() -> String {
         rustix::system::uname().nodename().to_string_lossy(),
         std::process::id()
     )
-}
-
-pub(crate) fn print_crds() -> anyhow::Result<i32> {
-    let mut text = String::new();
-    for crd in afloat_api::crds() {
-        text.push_str("---\n");
-        text.push_str(&serde_saphyr::to_string(&serde_json::to_value(&crd)?)?);
-    }
-    output::print(&text)?;
-    Ok(0)
 }

@@ -27,8 +27,6 @@ pub struct Gates {
     pub resize_in_place: bool,
     /// `RecreatePodWhenChangeVCTInCloneSetGate`: a new revision whose claims differ is not put into pods in place.
     pub recreate_for_claims: bool,
-    /// `TemplateNoDefaults`: templates are taken to be stored without defaults.
-    pub template_no_defaults: bool,
 }
 
 impl Default for Gates {
@@ -40,7 +38,6 @@ impl Default for Gates {
             environment_in_place: true,
             resize_in_place: true,
             recreate_for_claims: false,
-            template_no_defaults: false,
         }
     }
 }
@@ -189,7 +186,6 @@ impl Gates {
             "InPlaceUpdateEnvFromMetadata" => &mut self.environment_in_place,
             "InPlaceWorkloadVerticalScaling" => &mut self.resize_in_place,
             "RecreatePodWhenChangeVCTInCloneSetGate" => &mut self.recreate_for_claims,
-            "TemplateNoDefaults" => &mut self.template_no_defaults,
             _ => return None,
         })
     }
@@ -256,7 +252,7 @@ mod tests {
         );
         let (gates, _) =
             read("PreparingUpdateAsUpdate=false,AllAlpha=true,RecreatePodWhenChangeVCTInCloneSetGate=true");
-        assert!(gates.short_hash && gates.recreate_for_claims && gates.template_no_defaults);
+        assert!(gates.short_hash && gates.recreate_for_claims && gates.partition_rollback);
         assert!(
             !gates.preparing_update_as_update,
             "a name goes before AllAlpha, wherever it stands"

@@ -7,8 +7,8 @@ use afloat_rollout::action::patch::new_report;
 use afloat_rollout::action::{Action, At, Why};
 use afloat_rollout::cloneset::Claim;
 use afloat_rollout::go::bytes;
-use afloat_rollout::pod::Wire as PodWire;
 use afloat_rollout::pod::launch::config_map;
+use afloat_rollout::pod::{Pod, Wire as PodWire};
 use afloat_watching::Written;
 use afloat_words::key::Key;
 use afloat_words::revision::revision_of;
@@ -105,6 +105,12 @@ pub(crate) async fn perform(client: &Client, namespace: &str, action: &Action) -
         }
         Action::DeleteReport { at } => server.delete::<RolloutReport>(at, Kind::Report).await,
     }
+}
+
+/// A pod as the API server has it now; None if that cannot be had.
+pub(crate) async fn present(client: &Client, namespace: &str, name: &str) -> Option<Pod> {
+    let api: Api<PodWire> = Api::namespaced(client.clone(), namespace);
+    limited(api.get(name)).await.ok().map(Pod::from)
 }
 
 /// Writes a CloneSet's status, decided on that version of it.

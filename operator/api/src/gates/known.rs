@@ -91,7 +91,7 @@ pub(super) const KNOWN: &[Known] = {
             "TemplateNoDefaults",
             false,
             Alpha,
-            Acts("templates are taken to be stored without defaults"),
+            Idle("templates that differ by defaults alone are one revision anyway"),
         ),
         gate(
             "InPlaceUpdateEnvFromMetadata",

@@ -24,7 +24,8 @@ pub fn plan(seen: &Observed<'_>) -> Plan {
         };
     }
     let collisions = set.status.collision_count.unwrap_or(0);
-    let revisions = match resolve(owner(set), collisions, &set.status.current_revision, seen.revisions) {
+    let (current, reported) = (&set.status.current_revision, &set.status.update_revision);
+    let revisions = match resolve(owner(set), collisions, current, reported, seen.revisions) {
         Found::Known(mut revisions) => {
             if let Some(Action::NumberRevision { number, .. }) = &mut revisions.number {
                 number.claims = Some(claims_hash(set));

@@ -1,10 +1,12 @@
 //! Situations and what the plan makes of them. The interleavings are in the package `afloat-model`.
 
+mod conditions;
 mod containers;
 mod gates;
 mod life;
 mod losses;
 pub(crate) mod merge;
+mod steady;
 mod traffic;
 
 use std::collections::BTreeMap;
@@ -257,7 +259,10 @@ fn a_set_at_rest_is_left_alone() {
     let again = scene.plan_after(7200);
     assert_eq!(again.status, plan.status);
     assert_eq!(again.wake_at, None);
-    assert_eq!(plan.status.conditions[0].reason, "CloneSetAvailable");
+    assert_eq!(
+        plan.status.condition(names::ROLLOUT).unwrap().reason,
+        "CloneSetAvailable"
+    );
 }
 
 /// kruise #2276: the condition is False, but not for this update: it must be made anew before any image changes.
@@ -505,33 +510,6 @@ fn pods_to_delete_are_pruned_once_they_are_gone() {
         ["specified_delete b"],
         "the number is reached by that one"
     );
-}
-
-#[test]
-fn a_rollout_that_does_not_move_times_out() {
-    let mut scene = Scene::new(&["app:1", "app:2"], &in_place());
-    scene.set["spec"]["progressDeadlineSeconds"] = json!(60);
-    scene.pod("a", 0);
-    scene.pod("b", 1)["status"]["conditions"][1]["status"] = json!("False");
-    let reason = |plan: &Plan| plan.status.conditions[0].reason.clone();
-    let first = scene.plan_after(0);
-    assert_eq!(reason(&first), "CloneSetUpdated");
-    assert_eq!(first.wake_at.unwrap().to_string(), "2026-01-01T00:01:00Z");
-    scene.set["status"] = serde_json::to_value(&first.status).unwrap();
-    let waiting = scene.plan_after(59);
-    assert_eq!(waiting.status, first.status);
-    let late = scene.plan_after(60);
-    assert_eq!(reason(&late), "ProgressDeadlineExceeded");
-    assert_eq!(late.status.conditions[0].status, "False");
-    assert!(
-        late.status.conditions[0]
-            .message
-            .contains("has timed out progressing; CloneSet is progressing: 1 of 2")
-    );
-    scene.set["status"] = serde_json::to_value(&late.status).unwrap();
-    assert_eq!(scene.plan_after(61).status, late.status, "and stays so");
-    scene.pods[1]["status"]["conditions"][1]["status"] = json!("True");
-    assert_eq!(reason(&scene.plan_after(62)), "CloneSetUpdated", "until it moves");
 }
 
 #[test]

@@ -318,12 +318,17 @@ fn thousands_of_writes_are_asked_for_in_portions() {
 
 /// The scheduler and the node write to a new pod in quick succession; what is written between meets a conflict.
 #[test]
-fn a_new_pod_is_not_written_before_its_containers_are_ready() {
+fn a_new_pod_is_not_written_before_its_containers_run() {
     let mut scene = Scene::new(&["app:1"], &in_place());
     let pod = scene.pod("a", 0);
     pod["status"]["conditions"] = json!([{"type": "Ready", "status": "False"}]);
     pod["status"]["containerStatuses"][0]["ready"] = json!(false);
+    pod["status"]["containerStatuses"][0]["state"] = json!({"waiting": {"reason": "ContainerCreating"}});
     assert!(words(&scene.plan()).is_empty());
-    scene.pods[0]["status"]["containerStatuses"][0]["ready"] = json!(true);
-    assert_eq!(words(&scene.plan()), ["return a"]);
+    scene.pods[0]["status"]["containerStatuses"][0]["state"] = json!({"running": {}});
+    assert_eq!(
+        words(&scene.plan()),
+        ["return a"],
+        "its first Ready needs no round of ours"
+    );
 }

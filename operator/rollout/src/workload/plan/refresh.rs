@@ -60,6 +60,8 @@ impl<'a> Planner<'a> {
                 Completion::Waiting { container, until } => {
                     self.wait_for_container(pod, &container);
                     if let Some(at) = until {
+                        // What an agent says may end it before.
+                        self.observes = true;
                         self.wake(at);
                     }
                     return;
@@ -241,10 +243,14 @@ impl<'a> Planner<'a> {
 }
 
 /// Whether it is a new pod that scheduler and node still write to in quick succession: what is written between theirs
-/// meets a conflict more often than not, and no gate can make it Ready before its containers are.
+/// meets a conflict more often than not. Once its containers run, the node has nothing to write until they are ready, and
+/// with the gate open by then its first Ready is not a round late.
 fn starting(pod: &Pod) -> bool {
     let fresh = |gate: &str| pod.condition(gate).is_none();
-    let up = |container: &Container| pod.container_status(&container.name).is_some_and(|status| status.ready);
+    let up = |container: &Container| {
+        let status = pod.container_status(&container.name);
+        status.is_some_and(|status| status.ready || status.state.running.is_some())
+    };
     fresh(names::INPLACE_READY) && fresh(names::KRUISE_POD_READY) && !pod.spec.containers.iter().all(up)
 }
 
