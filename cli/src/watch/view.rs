@@ -33,8 +33,11 @@ impl Seen {
     fn message(&self) -> Option<&str> {
         let status = &self.set.status;
         let exceeded = status.condition(names::LOSS_EXCEEDED).filter(|it| it.status == "True");
-        let progress = status.condition(names::PROGRESSING);
-        exceeded.or(progress).map(|condition| condition.message.as_str())
+        // Where nobody of us has been yet, there is OpenKruise's word.
+        let rollout = status
+            .condition(names::ROLLOUT)
+            .or(status.condition(names::PROGRESSING));
+        exceeded.or(rollout).map(|condition| condition.message.as_str())
     }
 
     fn losses(&self) -> String {

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use afloat_api::{CloneSet, RolloutReport, names};
+use afloat_api::{CloneSet, InPlaceUpdateState, RolloutReport, names};
 use afloat_rollout::action::patch::new_report;
 use afloat_rollout::action::{Action, At, Why};
 use afloat_rollout::cloneset::Claim;
@@ -295,7 +295,10 @@ pub(crate) fn event(action: &Action, refused: Option<&str>) -> Option<(&'static 
             patch,
             why: Why::Update,
         } => {
-            let revision = patch.labels.get(names::REVISION).cloned().flatten();
+            // By its whole name, which the label may lack.
+            let state = patch.annotations.get(names::INPLACE_STATE).cloned().flatten();
+            let state = state.and_then(|text| serde_json::from_str::<InPlaceUpdateState>(&text).ok());
+            let revision = state.map(|state| state.revision);
             let what = format!(
                 "update pod {} in-place(revision {})",
                 at.name,

@@ -118,6 +118,7 @@ fn look(
         opened: &opened(operator, key, &pods),
         traffic: &traffic(operator, looking, key),
         resizes: operator.resizes,
+        gates: operator.gates,
         recorded,
     });
     operator.observe(key, plan.observes);
@@ -384,8 +385,9 @@ async fn report(
 
 /// Another generation, another revision, or the end of something: worth a write at once.
 fn weighty(old: &CloneSetStatus, new: &CloneSetStatus) -> bool {
-    fn reasons(status: &CloneSetStatus) -> [Option<&str>; 2] {
-        [names::PROGRESSING, names::LOSS_EXCEEDED].map(|kind| Some(status.condition(kind)?.reason.as_str()))
+    fn reasons(status: &CloneSetStatus) -> [Option<&str>; 3] {
+        [names::PROGRESSING, names::ROLLOUT, names::LOSS_EXCEEDED]
+            .map(|kind| Some(status.condition(kind)?.reason.as_str()))
     }
     old.observed_generation != new.observed_generation
         || old.update_revision != new.update_revision

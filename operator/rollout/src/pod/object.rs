@@ -1,6 +1,7 @@
 //! A pod, trimmed to the fields that decisions read. Controllers hold thousands of these.
 
 use afloat_api::names;
+use afloat_words::annotation::LAST_APPLIED;
 use afloat_words::owner::controller_of;
 use afloat_words::texts::Pool;
 use jiff::{SignedDuration, Timestamp};
@@ -94,9 +95,6 @@ impl From<&OwnerReference> for Controller {
     }
 }
 
-/// Annotation in which kubectl keeps the whole object once more.
-pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-
 /// A pod as it comes from the API server.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -113,6 +111,8 @@ impl From<Wire> for Pod {
         let controller = controller_of(&metadata).map(Controller::from);
         let mut annotations = metadata.annotations.take().unwrap_or_default();
         annotations.remove(LAST_APPLIED);
+        // Another text for each pod, and it decides nothing.
+        annotations.remove(names::LIFECYCLE_TIMESTAMP);
         Self {
             controller,
             labels: metadata.labels.take().unwrap_or_default().into(),

@@ -72,13 +72,24 @@ impl<'a> Planner<'a> {
             }
         }
         let keys = self.keys(pod);
-        if !(keys.is_empty() && starting(pod))
-            && let Some(action) = serve(pod, gated && !in_service, &keys, self.seen.now)
-        {
-            self.write(pod, action);
+        let opens = gated && !in_service;
+        if keys.is_empty() && starting(pod) {
+            if !opens || !self.begins_quietly(pod) {
+                self.go_on(pod);
+            }
             return;
         }
-        self.go_on(pod);
+        // With its gate a pod gets the state that it comes to by that.
+        if opens
+            && matches!(State::of(pod), State::PreparingNormal | State::Updating)
+            && let Some(next) = self.next_state(pod)
+        {
+            self.enter_service(pod, next);
+        } else if let Some(action) = serve(pod, opens, &keys, self.seen.now) {
+            self.write(pod, action);
+        } else {
+            self.go_on(pod);
+        }
     }
 
     fn wait_for_container(&mut self, pod: &Pod, container: &str) {
