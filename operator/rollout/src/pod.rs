@@ -6,6 +6,7 @@ pub mod complete;
 pub mod drain;
 pub mod environment;
 pub mod images;
+mod incoming;
 pub mod inplace;
 pub mod label;
 pub mod launch;
@@ -19,5 +20,6 @@ pub mod service;
 pub mod update;
 pub mod wire;
 
+pub use incoming::Wire;
 pub use label::same_revision;
-pub use object::{Controller, Pod, Wire};
+pub use object::{Controller, Pod};
