@@ -16,16 +16,16 @@ use crate::workload::waits::Wait;
 impl<'a> Planner<'a> {
     /// Moves pods to the update revision, those first that are on the way already.
     pub(crate) fn update(&mut self) {
-        if self.seen.rollout.on_delete || self.seen.rollout.paused {
+        let mut left = self.count.to_update();
+        if self.seen.rollout.on_delete || self.seen.rollout.paused || left == 0 {
             return;
         }
         let outdated = self.tally.outdated.iter().copied();
         let old: Vec<&'a Pod> = outdated.filter(|pod| !self.specified(pod)).collect();
-        let mut old = update_sequence(old, &self.tally.pods, self.seen.rollout);
-        old.sort_by_key(|pod| !self.on_the_way(pod));
-        let mut left = self.count.to_update();
+        let old = update_sequence(old, &self.tally.pods, self.seen.rollout);
+        let (first, rest): (Vec<_>, Vec<_>) = old.into_iter().partition(|pod| self.on_the_way(pod));
         let held = self.held_by_loss();
-        for pod in old {
+        for pod in first.into_iter().chain(rest) {
             if left == 0 {
                 break;
             }
