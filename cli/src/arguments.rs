@@ -5,12 +5,14 @@ use clap::{Parser, Subcommand};
 use crate::agent::AgentOptions;
 use crate::bench::BenchOptions;
 use crate::check::CheckOptions;
+use crate::crds::CrdsOptions;
 use crate::demo::DemoOptions;
 use crate::dns::DnsOptions;
 use crate::image::ImageOptions;
 use crate::operator::OperatorOptions;
 use crate::plan::PlanOptions;
 use crate::probe::ProbeOptions;
+use crate::takeover::TakeoverOptions;
 use crate::up::UpOptions;
 use crate::watch::WatchOptions;
 
@@ -37,7 +39,9 @@ pub(crate) enum Command {
     /// Say what applying a changed CloneSet, Deployment or StatefulSet will do, and why
     Plan(PlanOptions),
     /// Print the CustomResourceDefinitions that the operator needs, as YAML
-    Crds,
+    Crds(CrdsOptions),
+    /// Switch a living cluster from OpenKruise's manager to Afloat, or back
+    Takeover(TakeoverOptions),
     /// Ask the DNS server of a running `afloat up`
     Dns(DnsOptions),
     /// Send requests at a fixed rate and count exactly what is lost

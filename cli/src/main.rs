@@ -5,6 +5,7 @@ mod app;
 mod arguments;
 mod bench;
 mod check;
+mod crds;
 mod demo;
 mod dns;
 mod embedded;
@@ -16,6 +17,7 @@ mod output;
 mod plan;
 mod probe;
 mod process;
+mod takeover;
 mod up;
 mod watch;
 
@@ -50,7 +52,8 @@ fn main() -> ExitCode {
         Command::Agent(options) => report(agent::run_agent(options)),
         Command::Check(options) => check::run_check(&options),
         Command::Plan(options) => plan::run_plan(&options),
-        Command::Crds => report(operator::print_crds()),
+        Command::Crds(options) => report(crds::print_crds(&options)),
+        Command::Takeover(options) => report(takeover::run_takeover(&options)),
         Command::Dns(options) => report(dns::run_dns(&options)),
         Command::Probe(options) => probe::run_probe(options),
         Command::Watch(options) => watch::run_watch(&options),

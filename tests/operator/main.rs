@@ -19,6 +19,7 @@ mod operator;
 mod policies;
 mod process;
 mod rights;
+mod takeover;
 
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -47,6 +48,18 @@ fn on_kube_apiserver() {
 #[test]
 fn the_agent_on_kube_apiserver() {
     block_on(agent::uses_its_rights());
+}
+
+/// `afloat takeover`, and back.
+#[test]
+fn takeover_on_kube_apiserver() {
+    block_on(takeover::there_and_back());
+}
+
+/// The same with Kruise's own manager.
+#[test]
+fn takeover_from_kruise_itself() {
+    block_on(takeover::itself::there_and_back());
 }
 
 /// The policies of `afloat check --policy`.

@@ -3,8 +3,10 @@
 pub mod batch;
 pub mod change;
 pub mod complete;
+mod defaults;
 pub mod drain;
 pub mod environment;
+pub mod ground;
 pub mod images;
 mod incoming;
 pub mod inplace;

@@ -1,6 +1,7 @@
 //! A pod as it comes from the API server: thousands come every minute, and of their ten kilobytes a tenth is read. Who set which
 //! field (`managedFields`) alone is hundreds of texts that nobody asks for, so the general type of metadata is not for here.
 
+use afloat_api::names;
 use afloat_words::annotation::LAST_APPLIED;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::de::IgnoredAny;
@@ -93,7 +94,11 @@ impl From<Incoming> for Pod {
                 uid: owner.uid,
             }),
             labels: meta.labels,
-            annotations: meta.annotations.without(LAST_APPLIED),
+            // The second is another text for each pod, and decides nothing.
+            annotations: meta
+                .annotations
+                .without(LAST_APPLIED)
+                .without(names::LIFECYCLE_TIMESTAMP),
             metadata: Metadata {
                 namespace: meta.namespace.unwrap_or_default(),
                 name: meta.name.unwrap_or_default(),

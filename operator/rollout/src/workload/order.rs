@@ -10,12 +10,7 @@ use crate::pod::images::Nodes;
 use crate::pod::object::Pod;
 
 /// The worst pod first: unassigned, Pending, not ready, shorter ready, more restarts, newer. The name decides last, so
-/// that two looks at the same pods agree.
-pub fn update_order(a: &Pod, b: &Pod) -> Ordering {
-    standing(a).cmp(&standing(b))
-}
-
-/// Less is worse.
+/// that two looks at the same pods agree. Less is worse.
 fn standing(pod: &Pod) -> impl Ord {
     (assigned(pod), phase(pod), pod.ready(), youth(pod), pod.name())
 }
@@ -155,7 +150,9 @@ pub fn crowds(pods: &[&Pod], topology: &[String], nodes: &Nodes) -> BTreeMap<Str
         if topology.is_empty() {
             return vec![node.to_string()];
         }
-        let labels = nodes.get(node.as_str()).and_then(|node| node.metadata.labels.as_ref());
+        let labels = nodes
+            .get(node.as_str())
+            .and_then(|known| known.node.metadata.labels.as_ref());
         let domain = |key: &String| Some(format!("{key}={}", labels?.get(key)?));
         topology.iter().filter_map(domain).collect()
     };
@@ -220,7 +217,7 @@ mod tests {
             pod("a-pending", "Pending", "False", early, "0"),
         ];
         let mut sorted: Vec<_> = pods.iter().collect();
-        sorted.sort_by(|a, b| update_order(a, b));
+        sorted.sort_by_cached_key(|pod| standing(pod));
         assert_eq!(
             sorted.iter().map(|p| p.name()).collect::<Vec<_>>(),
             ["a-pending", "b-unready", "c-young", "d-old"]
@@ -359,7 +356,10 @@ mod tests {
         assert_eq!(sorted.iter().map(|pod| pod.name()).collect::<String>(), "bcad");
         let zone = |zone: &str| serde_json::from_value(json!({"metadata": {"labels": {"zone": zone}}})).unwrap();
         let nodes: Nodes = [("n1", "east"), ("n2", "west"), ("n3", "east")]
-            .map(|(name, place)| (name.to_owned(), std::sync::Arc::new(zone(place))))
+            .map(|(name, place)| {
+                let node = std::sync::Arc::new(zone(place));
+                (name.to_owned(), crate::pod::images::Known { node, report: None })
+            })
             .into();
         let crowd = crowds(&pods, &["zone".to_owned()], &nodes);
         assert_eq!(crowd.values().copied().collect::<Vec<_>>(), [2, 2, 2, 2]);
