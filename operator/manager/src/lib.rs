@@ -165,7 +165,7 @@ pub(crate) struct Operator {
     pub(crate) keeps_reports: AtomicBool,
     pub(crate) queue: Arc<Queue>,
     /// What each workload's rounds have written and the caches do not show yet.
-    pub(crate) ledger: Ledger,
+    pub(crate) ledger: Arc<Ledger>,
     /// Workloads that wait for what proxies do.
     observing: Arc<Mutex<BTreeSet<Key>>>,
     /// What is known of each workload beyond what the cluster shows.
@@ -186,8 +186,8 @@ pub(crate) struct Memory {
     pub(crate) status_written: Option<Instant>,
     /// How far pods with a launch priority were let start, by uid.
     pub(crate) opened: Opened,
-    /// When a write that took a pod out of service was answered, by uid.
-    pub(crate) drains: BTreeMap<String, Timestamp>,
+    /// When a write that took a pod out of service was answered, by uid, and the pod's name.
+    pub(crate) drains: BTreeMap<String, (Timestamp, Arc<str>)>,
     /// How long things take.
     pub(crate) progress: Progress,
     /// Pods that were deleted lately: their revisions by UID, and when.
@@ -250,7 +250,7 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         observing: Arc::default(),
         client,
         queue: Arc::default(),
-        ledger: Ledger::default(),
+        ledger: Arc::default(),
         memories: Mutex::default(),
         resizes: abilities.resizes,
         gates: options.gates,
@@ -370,7 +370,13 @@ fn watch(
     queue.follow(&operator.claims, |claim: &Claim| owner(&claim.metadata));
     queue.follow(&operator.reports, |report: &RolloutReport| owner(&report.metadata));
     let sets = operator.clonesets.clone();
-    queue.follow(&operator.pods, move |pod: &Pod| sets_of(pod, &sets));
+    let ledger = operator.ledger.clone();
+    queue.follow_news(
+        &operator.pods,
+        move |pod: &Pod| sets_of(pod, &sets),
+        |old, new| new.reads_as(old),
+        move |key| ledger.waits(key),
+    );
     // Who waits for a Service's proxies waits for their reports. A plan that waits for a node's images looks again by itself.
     let observing = operator.observing.clone();
     queue.follow(&operator.traffic, move |_: &NodeTraffic| {
@@ -474,10 +480,10 @@ fn sets_of(pod: &Pod, sets: &Cache<CloneSets>) -> Vec<Key> {
 }
 
 /// A workload rests that many times as long as its planning took: the cost of planning grows with its pods, and so do the
-/// changes, but not their product.
-const REST: u32 = 4;
-/// Longest rest.
-const REST_MAX: Duration = Duration::from_millis(100);
+/// changes, but not their product. What comes first after a rest is looked at at once.
+const REST: u32 = 16;
+/// Longest rest: it is added to each of the steps of a pod, of which the shortest take that long themselves.
+const REST_MAX: Duration = Duration::from_millis(200);
 
 /// Pause between two tries to ask what the API server serves.
 const DISCOVERY_PAUSE: Duration = Duration::from_secs(1);
