@@ -7,6 +7,7 @@
 mod cloneset;
 pub mod convert;
 mod crd;
+mod gates;
 mod inplace;
 mod kind;
 pub mod names;
@@ -20,6 +21,7 @@ pub use cloneset::{
     WeightTerm,
 };
 pub use crd::{Door, Serving, Version, crds, definitions};
+pub use gates::{GateError, Gates};
 pub use inplace::{
     ContainerOrigin, InPlaceUpdateState, LastContainerStatus, PreCheck, RefMetadata, Texts, UpdateSpec, origins,
     write_origins,

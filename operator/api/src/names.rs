@@ -13,6 +13,8 @@ pub const INPLACE_STATE_LEGACY: &str = "inplace-update-state";
 pub const INPLACE_GRACE: &str = "apps.kruise.io/inplace-update-grace";
 /// The key that old releases used for [`INPLACE_GRACE`].
 pub const INPLACE_GRACE_LEGACY: &str = "inplace-update-grace";
+/// ControllerRevision annotation: hash of the set's volumeClaimTemplates when the revision was made; empty without any.
+pub const CLAIMS_HASH: &str = "kruise.io/cloneset-volumeclaimtemplate-hash";
 /// Pod annotation, ours: JSON map of container name to [`crate::ContainerOrigin`], written together with the images.
 pub const INPLACE_FROM: &str = "afloat.dev/inplace-update-from";
 /// Pod annotation: container hashes as the node's agent reports them.

@@ -5,6 +5,7 @@
 //! shows nothing before the caches have seen them ([`afloat_watching::ledger`]). Nothing is decided here.
 
 mod act;
+mod again;
 mod cloneset;
 mod definition;
 mod events;
@@ -20,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use afloat_api::{CloneSet, NodeTraffic, RolloutReport};
+use afloat_api::{CloneSet, Gates, NodeTraffic, RolloutReport};
 use afloat_rollout::cloneset::Claim;
 use afloat_rollout::pod::Pod;
 use afloat_rollout::pod::launch::Opened;
@@ -59,6 +60,8 @@ pub struct Options {
     pub leader_election: Option<LeaderElection>,
     /// Converts between the versions of CloneSet; None where v1beta1 is served alone.
     pub webhook: Option<webhook::Options>,
+    /// What OpenKruise's feature gates say.
+    pub gates: Gates,
     /// Where figures go. Clones share the same figures: keep one and register it.
     pub metrics: Metrics,
 }
@@ -70,6 +73,7 @@ impl Default for Options {
             workers: 4,
             leader_election: None,
             webhook: None,
+            gates: Gates::default(),
             metrics: Metrics::default(),
         }
     }
@@ -166,6 +170,8 @@ pub(crate) struct Operator {
     memories: Mutex<HashMap<Key, Memory>>,
     /// Whether the cluster can resize pods.
     pub(crate) resizes: bool,
+    /// What OpenKruise's feature gates say.
+    pub(crate) gates: Gates,
     pub(crate) recorder: Recorder,
     pub(crate) metrics: Metrics,
 }
@@ -245,6 +251,7 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         ledger: Ledger::default(),
         memories: Mutex::default(),
         resizes: abilities.resizes,
+        gates: options.gates,
         recorder,
         metrics: options.metrics,
     });

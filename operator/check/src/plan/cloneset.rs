@@ -268,6 +268,7 @@ impl World {
             opened: &BTreeMap::new(),
             traffic: &Traffic::default(),
             resizes: true,
+            gates: afloat_api::Gates::default(),
             recorded: None,
         });
         let outdated = |name: &str| {

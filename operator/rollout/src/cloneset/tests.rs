@@ -5,12 +5,13 @@ mod containers;
 mod life;
 mod losses;
 pub(crate) mod merge;
+mod steady;
 mod traffic;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use afloat_api::{CloneSet, Steps, names};
+use afloat_api::{CloneSet, Gates, Steps, names};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Value, json};
@@ -34,6 +35,7 @@ struct Scene {
     pods: Vec<Value>,
     claims: Vec<Value>,
     resizes: bool,
+    gates: Gates,
     traffic: Traffic,
     /// None: the cluster keeps no reports.
     reports: Option<Vec<Value>>,
@@ -56,6 +58,7 @@ impl Scene {
             pods: Vec::new(),
             claims: Vec::new(),
             resizes: true,
+            gates: Gates::default(),
             traffic: Traffic::default(),
             reports: None,
         };
@@ -142,6 +145,7 @@ impl Scene {
             opened: &Opened::new(),
             traffic: &self.traffic,
             resizes: self.resizes,
+            gates: self.gates,
             recorded: reports.as_ref().map(|reports| Recorded {
                 reports,
                 departed: &departed,
@@ -160,7 +164,7 @@ impl Scene {
 fn words(plan: &Plan) -> Vec<String> {
     let word = |action: &Action| match action {
         Action::CreateRevision { .. } => "create revision".to_owned(),
-        Action::NumberRevision { number, .. } => format!("number {}", number.0),
+        Action::NumberRevision { number, .. } => format!("number {}", number.number),
         Action::DeleteRevision { at } => format!("delete revision {}", at.name),
         Action::CreatePod { .. } => "create".to_owned(),
         Action::PatchSet { .. } => "prune".to_owned(),

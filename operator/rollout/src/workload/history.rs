@@ -99,7 +99,10 @@ pub fn resolve(
     let update = found.metadata.name.clone().unwrap_or_default();
     let number = (found.revision < newest).then(|| Action::NumberRevision {
         at: At::of(&found.metadata),
-        number: RevisionNumber(newest + 1),
+        number: RevisionNumber {
+            number: newest + 1,
+            claims: None,
+        },
     });
     let current = sorted
         .iter()
