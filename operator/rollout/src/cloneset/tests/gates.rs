@@ -34,7 +34,8 @@ fn the_label_is_the_hash_alone() {
         assert_eq!(labels[names::POD_TEMPLATE_HASH], hash(&revision));
         // An update writes it in the same form, and either form is understood.
         scene.pod("a", 0)["metadata"]["labels"][names::REVISION] = json!(hash(&scene.revision(0)));
-        merge(&mut scene.pods[0], &sent(&scene.plan().actions[0]));
+        let patch = sent(&scene.plan().actions[0]);
+        merge(&mut scene.pods[0], &patch);
         let plan = scene.plan();
         assert_eq!(words(&plan), ["update a"]);
         let patch = sent(&plan.actions[0]);
