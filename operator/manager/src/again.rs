@@ -2,14 +2,14 @@
 //!
 //! While a pod is on its way its kubelet writes its status every now and then, without a word about versions, and each such
 //! write makes ours one for an old version. To decide anew takes a round with its pause. What the pod looks like now is one
-//! request away, and whether the decision stands on that is a pure function ([`afloat_rollout::pod::ground`]).
+//! request away, and whether the decision stands on that is a pure function ([`afloat_rollout::pod::update::ground`]).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use afloat_rollout::action::{Action, At, Why};
 use afloat_rollout::pod::Pod;
-use afloat_rollout::pod::ground::again;
+use afloat_rollout::pod::update::ground::again;
 
 use crate::Operator;
 use crate::act::{Outcome, perform, present};
