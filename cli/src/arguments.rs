@@ -8,9 +8,11 @@ use crate::check::CheckOptions;
 use crate::demo::DemoOptions;
 use crate::dns::DnsOptions;
 use crate::image::ImageOptions;
+use crate::install::{InstallOptions, UninstallOptions};
 use crate::operator::OperatorOptions;
 use crate::plan::PlanOptions;
 use crate::probe::ProbeOptions;
+use crate::status::StatusOptions;
 use crate::up::UpOptions;
 use crate::watch::WatchOptions;
 
@@ -38,6 +40,12 @@ pub(crate) enum Command {
     Plan(PlanOptions),
     /// Print the CustomResourceDefinitions that the operator needs, as YAML
     Crds,
+    /// Print everything that a cluster needs, for `kubectl apply -f -`
+    Install(InstallOptions),
+    /// Print what may be deleted without a pod noticing, for `kubectl delete -f -`: all but CRDs and namespaces
+    Uninstall(UninstallOptions),
+    /// Look whether what is installed works and may do what it must, and say what to do
+    Status(StatusOptions),
     /// Ask the DNS server of a running `afloat up`
     Dns(DnsOptions),
     /// Send requests at a fixed rate and count exactly what is lost

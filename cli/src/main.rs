@@ -9,6 +9,7 @@ mod demo;
 mod dns;
 mod embedded;
 mod image;
+mod install;
 mod load;
 mod operator;
 mod options;
@@ -16,6 +17,7 @@ mod output;
 mod plan;
 mod probe;
 mod process;
+mod status;
 mod up;
 mod watch;
 
@@ -51,6 +53,9 @@ fn main() -> ExitCode {
         Command::Check(options) => check::run_check(&options),
         Command::Plan(options) => plan::run_plan(&options),
         Command::Crds => report(operator::print_crds()),
+        Command::Install(options) => report(install::print_install(options)),
+        Command::Uninstall(options) => report(install::print_uninstall(options)),
+        Command::Status(options) => status::run_status(&options),
         Command::Dns(options) => report(dns::run_dns(&options)),
         Command::Probe(options) => probe::run_probe(options),
         Command::Watch(options) => watch::run_watch(&options),

@@ -15,6 +15,7 @@ mod drain;
 mod everyday;
 mod images;
 mod inplace;
+mod install;
 mod leftovers;
 mod lifecycle;
 mod load;

@@ -163,7 +163,9 @@ fn namespaces(options: &Options) -> Vec<Value> {
 /// All objects but the namespaces, each with what it belongs to.
 fn parts(settings: &Settings) -> Vec<(Part, Value)> {
     let crds = afloat_api::crds().into_iter().map(|crd| (Part::Crds, json!(crd)));
-    let rbac = documents(RBAC).into_iter().map(|object| (Part::Base, object));
+    let rbac = put::apart(documents(RBAC))
+        .into_iter()
+        .map(|object| (Part::Base, object));
     let agents = documents(AGENTS).into_iter().map(|object| (Part::Agent, object));
     let operators = documents(OPERATORS).into_iter().map(|object| {
         let part = match text(&object, "/kind") {
@@ -191,4 +193,63 @@ fn documents(source: &str) -> Vec<Value> {
     #[allow(clippy::expect_used)] // sources are part of the program, and each test reads all of them
     let read = |text| serde_saphyr::from_str(text).expect("the sources are YAML");
     source.split("---\n").map(read).collect()
+}
+
+/// One thing that an account must be allowed to do.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Need {
+    /// The account's name; it is in the namespace of the installation.
+    pub account: String,
+    /// Where it must be allowed; None: everywhere.
+    pub namespace: Option<String>,
+    /// For example `list`.
+    pub verb: String,
+    /// API group; empty: the core.
+    pub group: String,
+    /// Plural, with its subresource after a stroke.
+    pub resource: String,
+    /// Only of this name; None: of all.
+    pub name: Option<String>,
+}
+
+/// Everything that the accounts of an installation must be allowed to do, one by one.
+pub fn needs(options: &Options) -> Vec<Need> {
+    let texts = |value: &Value| -> Vec<String> {
+        let list = value.as_array().map(Vec::as_slice).unwrap_or_default();
+        list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let mut needs = Vec::new();
+    for role in objects(options) {
+        let namespace = match text(&role, "/kind") {
+            "ClusterRole" => None,
+            "Role" => Some(text(&role, "/metadata/namespace").to_owned()),
+            _ => continue,
+        };
+        let account = if options.agent && text(&role, "/metadata/name") == AGENT {
+            AGENT
+        } else {
+            OPERATOR
+        };
+        for rule in role["rules"].as_array().into_iter().flatten() {
+            let mut names: Vec<_> = texts(&rule["resourceNames"]).into_iter().map(Some).collect();
+            if names.is_empty() {
+                names.push(None);
+            }
+            for group in texts(&rule["apiGroups"]) {
+                for resource in texts(&rule["resources"]) {
+                    for verb in texts(&rule["verbs"]) {
+                        needs.extend(names.iter().map(|name| Need {
+                            account: account.to_owned(),
+                            namespace: namespace.clone(),
+                            verb: verb.clone(),
+                            group: group.clone(),
+                            resource: resource.clone(),
+                            name: name.clone(),
+                        }));
+                    }
+                }
+            }
+        }
+    }
+    needs
 }
