@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::agent::AgentOptions;
 use crate::bench::BenchOptions;
 use crate::check::CheckOptions;
+use crate::crds::CrdsOptions;
 use crate::demo::DemoOptions;
 use crate::dns::DnsOptions;
 use crate::image::ImageOptions;
@@ -13,6 +14,7 @@ use crate::operator::OperatorOptions;
 use crate::plan::PlanOptions;
 use crate::probe::ProbeOptions;
 use crate::status::StatusOptions;
+use crate::takeover::TakeoverOptions;
 use crate::up::UpOptions;
 use crate::watch::WatchOptions;
 
@@ -39,13 +41,15 @@ pub(crate) enum Command {
     /// Say what applying a changed CloneSet, Deployment or StatefulSet will do, and why
     Plan(PlanOptions),
     /// Print the CustomResourceDefinitions that the operator needs, as YAML
-    Crds,
+    Crds(CrdsOptions),
     /// Print everything that a cluster needs, for `kubectl apply -f -`
     Install(InstallOptions),
     /// Print what may be deleted without a pod noticing, for `kubectl delete -f -`: all but CRDs and namespaces
     Uninstall(UninstallOptions),
     /// Look whether what is installed works and may do what it must, and say what to do
     Status(StatusOptions),
+    /// Switch a living cluster from OpenKruise's manager to Afloat, or back
+    Takeover(TakeoverOptions),
     /// Ask the DNS server of a running `afloat up`
     Dns(DnsOptions),
     /// Send requests at a fixed rate and count exactly what is lost

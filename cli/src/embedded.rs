@@ -2,15 +2,18 @@
 
 mod node_traffic;
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 
+use afloat_api::{Door, Serving, definitions, names};
 use afloat_cluster::{Cluster, ClusterOptions};
+use afloat_manager::webhook;
 use anyhow::Context as _;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt as _};
 
-use node_traffic::EmbeddedProxy;
+use node_traffic::EmbeddedNode;
 
 /// An image of this program that runs `afloat app`: its name, the part that it plays, and its version.
 pub(crate) type AppImage = (&'static str, &'static str, &'static str);
@@ -18,10 +21,22 @@ pub(crate) type AppImage = (&'static str, &'static str, &'static str);
 /// Starts a cluster whose proxies are reported on, and the operator in it.
 pub(crate) async fn start_with_operator(options: ClusterOptions) -> anyhow::Result<Cluster> {
     let mut cluster = start_without_operator(options).await?;
-    install_crds(cluster.client("afloat-installer")).await?;
+    // In this process, so that nobody else has the port; parts that are started again go on with the same.
+    let socket = Arc::new(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?);
+    let door = Door::Url(format!("https://{}{}", socket.local_addr()?, names::WEBHOOK_PATH));
+    install_crds(cluster.client("afloat-installer"), door.clone()).await?;
     let stop = cluster.stopping();
     cluster.run_part("operator", "afloat-operator", move |client| {
-        afloat_manager::run(client, afloat_manager::Options::default(), stop.clone())
+        let webhook = webhook::Options {
+            door: door.clone(),
+            listen: webhook::Listen::Socket(socket.clone()),
+            namespace: "kube-system".into(),
+        };
+        let options = afloat_manager::Options {
+            webhook: Some(webhook),
+            ..afloat_manager::Options::default()
+        };
+        afloat_manager::run(client, options, stop.clone())
     });
     Ok(cluster)
 }
@@ -32,7 +47,7 @@ pub(crate) async fn start_without_operator(options: ClusterOptions) -> anyhow::R
     let nodes: Vec<_> = cluster
         .nodes()
         .iter()
-        .map(|node| (node.name.clone(), Arc::new(EmbeddedProxy(node.proxy.clone()))))
+        .map(|node| (node.name.clone(), Arc::new(EmbeddedNode::of(node))))
         .collect();
     for (node, view) in nodes {
         let stop = cluster.stopping();
@@ -58,14 +73,19 @@ pub(crate) async fn build_app_images(cluster: &Cluster, images: &[AppImage]) -> 
 }
 
 /// Makes the operator's CRDs known to a cluster, or brings them up to date.
-async fn install_crds(client: Client) -> anyhow::Result<()> {
+async fn install_crds(client: Client, door: Door) -> anyhow::Result<()> {
     let api: Api<CustomResourceDefinition> = Api::all(client);
-    for crd in afloat_api::crds() {
+    let serving = Serving {
+        webhook: Some(door),
+        ..Serving::default()
+    };
+    for definition in definitions(&serving) {
+        let crd: CustomResourceDefinition = serde_json::from_value(definition.clone())?;
         let name = crd.name_any();
         match api.create(&PostParams::default(), &crd).await {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.code == 409 => {
-                let spec = serde_json::json!({"spec": crd.spec});
+                let spec = serde_json::json!({"spec": definition["spec"]});
                 api.patch(&name, &PatchParams::default(), &Patch::Merge(&spec))
                     .await
                     .with_context(|| format!("cannot update {name}"))?;

@@ -5,6 +5,7 @@ mod app;
 mod arguments;
 mod bench;
 mod check;
+mod crds;
 mod demo;
 mod dns;
 mod embedded;
@@ -18,6 +19,7 @@ mod plan;
 mod probe;
 mod process;
 mod status;
+mod takeover;
 mod up;
 mod watch;
 
@@ -52,10 +54,11 @@ fn main() -> ExitCode {
         Command::Agent(options) => report(agent::run_agent(options)),
         Command::Check(options) => check::run_check(&options),
         Command::Plan(options) => plan::run_plan(&options),
-        Command::Crds => report(operator::print_crds()),
         Command::Install(options) => report(install::print_install(options)),
         Command::Uninstall(options) => report(install::print_uninstall(options)),
         Command::Status(options) => status::run_status(&options),
+        Command::Crds(options) => report(crds::print_crds(&options)),
+        Command::Takeover(options) => report(takeover::run_takeover(&options)),
         Command::Dns(options) => report(dns::run_dns(&options)),
         Command::Probe(options) => probe::run_probe(options),
         Command::Watch(options) => watch::run_watch(&options),

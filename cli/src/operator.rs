@@ -1,14 +1,16 @@
-//! `afloat operator` and `afloat crds`.
+//! `afloat operator`.
 
 use std::path::PathBuf;
 
+use afloat_api::Gates;
 use afloat_manager::lease::LeaderElection;
+use afloat_manager::webhook;
 use anyhow::Context as _;
 use clap::Args;
 use kube::Client;
 
 use crate::options::cluster::config;
-use crate::output;
+use crate::options::serving::ServingOptions;
 use crate::process::logging::start_logging;
 use crate::process::memory;
 use crate::process::signals::Stop;
@@ -28,6 +30,10 @@ pub(crate) struct OperatorOptions {
     /// Objects worked on at the same time
     #[arg(long, env = "AFLOAT_WORKERS", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) workers: u16,
+    /// Feature gates of OpenKruise: Name=true,Name=false,… (all of them with --help)
+    #[arg(long, env = "AFLOAT_FEATURE_GATES", value_name = "GATES", default_value = "", hide_default_value = true,
+        long_help = Gates::help())]
+    pub(crate) feature_gates: String,
     /// Where to serve /metrics, /healthz and /readyz, for example 127.0.0.1:8080 [default: nowhere]
     #[arg(long, env = "AFLOAT_METRICS_ADDRESS", value_name = "ADDRESS")]
     pub(crate) metrics_address: Option<std::net::SocketAddr>,
@@ -40,10 +46,20 @@ pub(crate) struct OperatorOptions {
     /// Name of the leader's Lease; the default is OpenKruise's own, so that only one of the two acts
     #[arg(long, env = "AFLOAT_LEASE_NAME", default_value = "kruise-manager")]
     pub(crate) lease_name: String,
+    #[command(flatten)]
+    pub(crate) serving: ServingOptions,
+    /// Where the conversion webhook listens
+    #[arg(long, env = "AFLOAT_WEBHOOK_PORT", value_name = "PORT", default_value_t = 9443)]
+    pub(crate) webhook_port: u16,
 }
 
 pub(crate) fn run_operator(options: OperatorOptions) -> anyhow::Result<i32> {
+    let (gates, warnings) =
+        Gates::parse(&options.feature_gates).with_context(|| format!("--feature-gates {}", options.feature_gates))?;
     start_logging("info");
+    for warning in warnings {
+        tracing::warn!("--feature-gates: {warning}");
+    }
     let _singly = memory::start_small();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async move {
@@ -56,10 +72,17 @@ pub(crate) fn run_operator(options: OperatorOptions) -> anyhow::Result<i32> {
             name: options.lease_name.clone(),
             ..LeaderElection::new(identity())
         });
+        let webhook = options.serving.door().map(|door| webhook::Options {
+            door,
+            listen: webhook::Listen::Port(options.webhook_port),
+            namespace: options.serving.webhook_service.namespace.clone(),
+        });
         let manager = afloat_manager::Options {
             leader_election,
+            webhook,
             namespace: options.namespace,
             workers: usize::from(options.workers),
+            gates,
             ..afloat_manager::Options::default()
         };
         let version = client
@@ -96,14 +119,4 @@ fn identity() -> String {
         rustix::system::uname().nodename().to_string_lossy(),
         std::process::id()
     )
-}
-
-pub(crate) fn print_crds() -> anyhow::Result<i32> {
-    let mut text = String::new();
-    for crd in afloat_api::crds() {
-        text.push_str("---\n");
-        text.push_str(&serde_saphyr::to_string(&serde_json::to_value(&crd)?)?);
-    }
-    output::print(&text)?;
-    Ok(0)
 }

@@ -3,6 +3,7 @@
 pub(crate) mod cluster;
 pub(crate) mod data_dir;
 pub(crate) mod registries;
+pub(crate) mod serving;
 
 use std::time::Duration;
 

@@ -82,8 +82,12 @@ fn the_chart_is_what_the_command_prints() {
             "{replicas: 1, agent: {enabled: false}, crds: {install: false}}",
         ),
         (
-            &["--no-network-policy", "--feature-gates", "A=true,B=false"],
-            "{networkPolicy: {enabled: false}, featureGates: 'A=true,B=false'}",
+            &[
+                "--no-network-policy",
+                "--feature-gates",
+                "CloneSetShortHash=true,PreparingUpdateAsUpdate=false",
+            ],
+            "{networkPolicy: {enabled: false}, featureGates: 'CloneSetShortHash=true,PreparingUpdateAsUpdate=false'}",
         ),
         (
             &[
@@ -229,7 +233,7 @@ fn bad_flags_get_one_line() {
         (&["--namespace", "A"][..], "--namespace"),
         (&["--image", "a b"], "--image"),
         (&["--replicas", "0"], "--replicas"),
-        (&["--feature-gates", "A=yes"], "--feature-gates"),
+        (&["--feature-gates", "CloneSetShortHash=yes"], "--feature-gates"),
         (&["--no-agent", "--agent-image", "x"], "--agent-image"),
     ] {
         let (code, text, errors) = afloat(&[&["install"], flags].concat(), "");

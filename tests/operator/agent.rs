@@ -25,7 +25,7 @@ pub(crate) async fn uses_its_rights() {
     };
     let admin = server.kubeconfig();
     let client = client(&admin).await.expect("a client");
-    for crd in afloat_api::crds() {
+    for crd in afloat_api::crds(&afloat_api::Serving::default()) {
         create(&client, serde_json::to_value(crd).expect("JSON")).await;
     }
     for document in MANIFEST.split("---\n") {

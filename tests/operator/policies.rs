@@ -47,7 +47,7 @@ pub(crate) async fn on_the_embedded_cluster() {
 
 async fn say_what_check_says(kubeconfig: &str) {
     let client = client(kubeconfig).await.expect("a client");
-    for crd in afloat_api::crds() {
+    for crd in afloat_api::crds(&afloat_api::Serving::default()) {
         create(&client, serde_json::to_value(crd).expect("JSON")).await;
     }
     for name in ["shop", "bank"] {

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use afloat_api::Serving;
 use anyhow::Context as _;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
@@ -108,7 +109,7 @@ impl Made {
     /// Makes the namespace and the kinds that are missing.
     pub(super) async fn create(&mut self) -> anyhow::Result<()> {
         let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
-        for crd in afloat_api::crds() {
+        for crd in afloat_api::crds(&Serving::v1beta1()) {
             let name = crd.name_any();
             if api.get_opt(&name).await?.is_none() {
                 api.create(&PostParams::default(), &crd)

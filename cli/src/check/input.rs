@@ -205,7 +205,9 @@ fn shape(object: &Value) -> anyhow::Result<()> {
     );
     is(&format!("{prefix}/spec/initContainers"), "a list", Value::is_array)?;
     if kind == "CloneSet" {
-        serde_json::from_value::<afloat_api::CloneSet>(object.clone()).context("is no CloneSet")?;
+        let mut object = object.clone();
+        afloat_api::convert::convert(&mut object, afloat_api::API_VERSION).map_err(anyhow::Error::msg)?;
+        serde_json::from_value::<afloat_api::CloneSet>(object).context("is no CloneSet")?;
     }
     Ok(())
 }

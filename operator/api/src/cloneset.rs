@@ -1,4 +1,5 @@
-//! CloneSet as the controller reads it: lenient, both versions at once, absent fields by their documented defaults.
+//! CloneSet as the controller reads it: v1beta1 alone, lenient, absent fields by their documented defaults. What is written in v1alpha1
+//! is converted before ([`crate::convert`]), on a cluster by the API server.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use serde_json::Value;
 
 use crate::inplace::Texts;
 
-/// A CloneSet in either version.
+/// A CloneSet.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct CloneSet {
     /// Name, labels, versions.
@@ -58,7 +59,7 @@ pub struct CloneSetSpec {
     pub lifecycle: Option<Lifecycle>,
 }
 
-/// `spec.scaleStrategy` of both versions.
+/// `spec.scaleStrategy`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ScaleStrategy {
@@ -66,32 +67,25 @@ pub struct ScaleStrategy {
     pub pods_to_delete: Vec<String>,
     /// Limits scaling up by the number of unavailable pods.
     pub max_unavailable: Option<IntOrString>,
-    /// v1beta1: reuse left-over claims.
+    /// Reuse left-over claims; absent means no.
     #[serde(rename = "enablePVCReuse")]
     pub enable_pvc_reuse: Option<bool>,
-    /// v1alpha1: do not reuse left-over claims.
-    #[serde(rename = "disablePVCReuse")]
-    pub disable_pvc_reuse: Option<bool>,
     /// Do not count pods that a preDelete hook holds.
     pub exclude_preparing_delete: Option<bool>,
 }
 
-/// `spec.updateStrategy`: v1beta1 has the settings in `rollingUpdate`, v1alpha1 has them here. Read it through
-/// [`CloneSetSpec::rollout`].
+/// `spec.updateStrategy`. Read it through [`CloneSetSpec::rollout`].
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct UpdateStrategy {
-    /// v1beta1: RollingUpdate or OnDelete; v1alpha1: ReCreate, InPlaceIfPossible, InPlaceOnly.
+    /// RollingUpdate or OnDelete.
     #[serde(rename = "type")]
     pub kind: Option<String>,
-    /// v1beta1.
+    /// The settings.
     pub rolling_update: Option<RollingUpdate>,
-    /// v1alpha1.
-    #[serde(flatten)]
-    pub flat: RollingUpdate,
 }
 
-/// The settings of a rollout, wherever they stand.
+/// The settings of a rollout.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RollingUpdate {
@@ -101,7 +95,7 @@ pub struct RollingUpdate {
     pub max_unavailable: Option<IntOrString>,
     /// Pods that may exist beyond `replicas`.
     pub max_surge: Option<IntOrString>,
-    /// v1beta1 only.
+    /// ReCreate, InPlaceIfPossible or InPlaceOnly.
     pub pod_update_policy: Option<String>,
     /// Update no pod.
     pub paused: Option<bool>,
@@ -171,6 +165,13 @@ pub struct Lifecycle {
     pub pre_normal: Option<LifecycleHook>,
 }
 
+impl Lifecycle {
+    /// Whether there is no hook at all.
+    pub fn is_empty(&self) -> bool {
+        self.pre_delete.is_none() && self.in_place_update.is_none() && self.pre_normal.is_none()
+    }
+}
+
 /// A hook: it holds while the pod carries the labels or finalizers.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -195,7 +196,7 @@ pub enum PodUpdatePolicy {
     InPlaceOnly,
 }
 
-/// `spec.updateStrategy` of either version in one form, with defaults.
+/// `spec.updateStrategy` with defaults.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rollout {
     /// Pods change only when somebody deletes them.
@@ -221,71 +222,45 @@ pub struct Rollout {
 impl CloneSetSpec {
     /// From now on no pod stays at an old revision.
     pub fn keep_no_pods_back(&mut self) {
-        self.update_strategy.flat.partition = None;
-        if let Some(nested) = &mut self.update_strategy.rolling_update {
-            nested.partition = None;
+        if let Some(rolling) = &mut self.update_strategy.rolling_update {
+            rolling.partition = None;
         }
     }
 
-    /// The update strategy in one form. A v1alpha1 type wins over a v1beta1 policy, settings in `rollingUpdate` win
-    /// over flat ones.
+    /// From now on that many pods stay at another revision.
+    pub fn keep_back(&mut self, pods: usize) {
+        let rolling = self.update_strategy.rolling_update.get_or_insert_default();
+        rolling.partition = Some(IntOrString::Int(i32::try_from(pods).unwrap_or(i32::MAX)));
+    }
+
+    /// The update strategy with its defaults.
     pub fn rollout(&self) -> Rollout {
         let empty = RollingUpdate::default();
-        let nested = self.update_strategy.rolling_update.as_ref().unwrap_or(&empty);
-        let flat = &self.update_strategy.flat;
-        let kind = self.update_strategy.kind.as_deref().unwrap_or("");
-        let word = match kind {
-            "ReCreate" | "InPlaceIfPossible" | "InPlaceOnly" => kind,
-            _ => nested.pod_update_policy.as_deref().unwrap_or(""),
-        };
-        let policy = match word {
-            "InPlaceIfPossible" => PodUpdatePolicy::InPlaceIfPossible,
-            "InPlaceOnly" => PodUpdatePolicy::InPlaceOnly,
+        let rolling = self.update_strategy.rolling_update.as_ref().unwrap_or(&empty);
+        let policy = match rolling.pod_update_policy.as_deref() {
+            Some("InPlaceIfPossible") => PodUpdatePolicy::InPlaceIfPossible,
+            Some("InPlaceOnly") => PodUpdatePolicy::InPlaceOnly,
             _ => PodUpdatePolicy::ReCreate,
         };
-        let pick =
-            |from: fn(&RollingUpdate) -> &Option<IntOrString>| from(nested).clone().or_else(|| from(flat).clone());
-        let grace = nested
-            .in_place_update_strategy
-            .as_ref()
-            .or(flat.in_place_update_strategy.as_ref());
+        let grace = rolling.in_place_update_strategy.as_ref();
+        let or = |setting: &Option<IntOrString>, default| setting.clone().unwrap_or(default);
         Rollout {
-            on_delete: kind == "OnDelete",
+            on_delete: self.update_strategy.kind.as_deref() == Some("OnDelete"),
             policy,
-            partition: pick(|r| &r.partition).unwrap_or(IntOrString::Int(0)),
-            max_unavailable: pick(|r| &r.max_unavailable).unwrap_or_else(|| IntOrString::String("20%".into())),
-            max_surge: pick(|r| &r.max_surge).unwrap_or(IntOrString::Int(0)),
-            paused: nested.paused.or(flat.paused).unwrap_or(false),
-            priority: nested
-                .priority_strategy
-                .clone()
-                .or_else(|| flat.priority_strategy.clone())
-                .unwrap_or_default(),
-            scatter: nested
-                .scatter_strategy
-                .clone()
-                .or_else(|| flat.scatter_strategy.clone())
-                .unwrap_or_default(),
-            grace_seconds: grace.and_then(|g| g.grace_period_seconds).unwrap_or(0).max(0),
+            partition: or(&rolling.partition, IntOrString::Int(0)),
+            max_unavailable: or(&rolling.max_unavailable, IntOrString::String("20%".into())),
+            max_surge: or(&rolling.max_surge, IntOrString::Int(0)),
+            paused: rolling.paused.unwrap_or(false),
+            priority: rolling.priority_strategy.clone().unwrap_or_default(),
+            scatter: rolling.scatter_strategy.clone().unwrap_or_default(),
+            grace_seconds: grace.and_then(|grace| grace.grace_period_seconds).unwrap_or(0).max(0),
         }
     }
 
-    /// Whether claims of pods that somebody else removed wait for new pods. The default is v1beta1's no, unless the
-    /// object has v1alpha1's shape (an update type that only it has), where it is yes.
+    /// Whether claims of pods that somebody else removed wait for new pods.
     pub fn reuses_claims(&self) -> bool {
         let strategy = self.scale_strategy.as_ref();
-        let alpha = ["ReCreate", "InPlaceIfPossible", "InPlaceOnly"];
-        strategy
-            .and_then(|strategy| {
-                let enabled = strategy.enable_pvc_reuse;
-                enabled.or(strategy.disable_pvc_reuse.map(|disabled| !disabled))
-            })
-            .unwrap_or_else(|| {
-                self.update_strategy
-                    .kind
-                    .as_deref()
-                    .is_some_and(|kind| alpha.contains(&kind))
-            })
+        strategy.and_then(|strategy| strategy.enable_pvc_reuse).unwrap_or(false)
     }
 
     /// Desired number of pods, default 1, never negative.
@@ -431,21 +406,6 @@ mod tests {
     fn rollout(strategy: &Value) -> Rollout {
         let spec: CloneSetSpec = serde_json::from_value(json!({"selector": {}, "updateStrategy": strategy})).unwrap();
         spec.rollout()
-    }
-
-    #[test]
-    fn both_versions_read_the_same() {
-        let alpha = rollout(&json!({
-            "type": "InPlaceOnly", "partition": "50%", "maxUnavailable": 2, "maxSurge": 1, "paused": true,
-            "inPlaceUpdateStrategy": {"gracePeriodSeconds": 5}
-        }));
-        let beta = rollout(&json!({"type": "RollingUpdate", "rollingUpdate": {
-            "podUpdatePolicy": "InPlaceOnly", "partition": "50%", "maxUnavailable": 2, "maxSurge": 1, "paused": true,
-            "inPlaceUpdateStrategy": {"gracePeriodSeconds": 5}
-        }}));
-        assert_eq!(alpha, beta);
-        assert_eq!(alpha.policy, PodUpdatePolicy::InPlaceOnly);
-        assert_eq!(alpha.grace_seconds, 5);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The words of OpenKruise's API: types, annotations, labels, conditions, defaults, validation.
 //!
 //! This crate exists so that every other part speaks of the same keys and shapes. It is pure: it reads and writes
-//! values, and never talks to a cluster. Conversion between v1alpha1 and v1beta1 happens here, on reading: the CRDs
-//! have no conversion webhook (strategy None), so both shapes may be stored, and [`CloneSetSpec::rollout`] turns
-//! either into one internal form.
+//! values, and never talks to a cluster. Everything but [`convert`] speaks v1beta1 alone; a conversion webhook of the operator
+//! makes it of v1alpha1.
 
 mod cloneset;
+pub mod convert;
 mod crd;
+mod gates;
 mod inplace;
 mod kind;
 pub mod names;
@@ -19,7 +20,8 @@ pub use cloneset::{
     OrderTerm, PodUpdatePolicy, PriorityStrategy, RollingUpdate, Rollout, ScaleStrategy, ScatterTerm, UpdateStrategy,
     WeightTerm,
 };
-pub use crd::crds;
+pub use crd::{Door, Serving, Version, crds, definitions};
+pub use gates::{GateError, Gates};
 pub use inplace::{
     ContainerOrigin, InPlaceUpdateState, LastContainerStatus, PreCheck, RefMetadata, Texts, UpdateSpec, origins,
     write_origins,

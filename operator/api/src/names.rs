@@ -13,6 +13,8 @@ pub const INPLACE_STATE_LEGACY: &str = "inplace-update-state";
 pub const INPLACE_GRACE: &str = "apps.kruise.io/inplace-update-grace";
 /// The key that old releases used for [`INPLACE_GRACE`].
 pub const INPLACE_GRACE_LEGACY: &str = "inplace-update-grace";
+/// ControllerRevision annotation: hash of the set's volumeClaimTemplates when the revision was made; empty without any.
+pub const CLAIMS_HASH: &str = "kruise.io/cloneset-volumeclaimtemplate-hash";
 /// Pod annotation, ours: JSON map of container name to [`crate::ContainerOrigin`], written together with the images.
 pub const INPLACE_FROM: &str = "afloat.dev/inplace-update-from";
 /// Pod annotation: container hashes as the node's agent reports them.
@@ -91,8 +93,10 @@ pub const STATE_UPDATED: &str = "Updated";
 /// [`LIFECYCLE_STATE`]: a hook holds the pod back before its deletion.
 pub const STATE_PREPARING_DELETE: &str = "PreparingDelete";
 
-/// CloneSet condition: what the rollout does or waits for.
+/// CloneSet condition: how far the rollout is, in OpenKruise's words; only with `progressDeadlineSeconds`.
 pub const PROGRESSING: &str = "Progressing";
+/// CloneSet condition, ours: True while a rollout goes on; its message says how far it is and what it waits for.
+pub const ROLLOUT: &str = "afloat.dev/Rollout";
 /// CloneSet condition: pods could not be created or deleted.
 pub const FAILED_SCALE: &str = "FailedScale";
 /// CloneSet condition: pods could not be updated.
@@ -104,3 +108,28 @@ pub const LOSS_EXCEEDED: &str = "LossExceeded";
 pub const MANAGER_LEASE: &str = "kruise-manager";
 /// Namespace of OpenKruise's manager.
 pub const MANAGER_NAMESPACE: &str = "kruise-system";
+
+/// The operator's Service for the API server's calls, in the manager's namespace by default.
+pub const WEBHOOK_SERVICE: &str = "afloat-webhook";
+/// The Secret with its authority and certificate, in the namespace of [`WEBHOOK_SERVICE`].
+pub const WEBHOOK_SECRET: &str = "afloat-webhook-certs";
+/// Where the operator converts.
+pub const WEBHOOK_PATH: &str = "/convert";
+/// CloneSet annotation, ours, in v1alpha1 only: `podUpdatePolicy` of an object whose type is OnDelete, for which v1alpha1 has no field.
+pub const POD_UPDATE_POLICY: &str = "afloat.dev/pod-update-policy";
+/// CloneSet annotations of v1alpha1 about the download of images beforehand, and the fields of `inPlaceUpdateStrategy` that they
+/// are in v1beta1.
+pub const PREDOWNLOAD: [(&str, &str); 3] = [
+    (
+        "apps.kruise.io/image-predownload-parallelism",
+        "imagePreDownloadParallelism",
+    ),
+    (
+        "apps.kruise.io/image-predownload-timeout-seconds",
+        "imagePreDownloadTimeoutSeconds",
+    ),
+    (
+        "apps.kruise.io/image-predownload-min-updated-ready-pods",
+        "imagePreDownloadMinUpdatedReadyPods",
+    ),
+];

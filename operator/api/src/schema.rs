@@ -8,6 +8,12 @@ pub(crate) fn string() -> Value {
     json!({"type": "string"})
 }
 
+/// A schema whose value, where it is absent, is this one.
+pub(crate) fn or(mut schema: Value, default: Value) -> Value {
+    schema["default"] = default;
+    schema
+}
+
 /// A string out of a list; the API server's message names the field and the list.
 pub(crate) fn one_of(words: &[&str]) -> Value {
     json!({"type": "string", "enum": words})

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use afloat_api::{CloneSet, Matcher, Rollout};
+use afloat_api::{API_VERSION, CloneSet, Matcher, Rollout, convert};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::Serialize;
@@ -251,7 +251,9 @@ impl<'a> Workload<'a> {
         if self.kind != "CloneSet" {
             return None;
         }
-        let set: CloneSet = serde_json::from_value(self.object.clone()).ok()?;
+        let mut object = self.object.clone();
+        convert::convert(&mut object, API_VERSION).ok()?;
+        let set: CloneSet = serde_json::from_value(object).ok()?;
         Some(set.spec.rollout())
     }
 }

@@ -8,6 +8,8 @@
 mod golden;
 mod put;
 
+use afloat_api::names::WEBHOOK_SERVICE;
+use afloat_api::{Door, Serving};
 use serde_json::{Value, json};
 
 use put::{Settings, text, word};
@@ -16,8 +18,6 @@ use put::{Settings, text, word};
 pub const OPERATOR: &str = "afloat-operator";
 /// Name of the agents' account, role and DaemonSet.
 pub const AGENT: &str = "afloat-agent";
-/// Name of the Service of the operator's webhook, in the namespace of the installation.
-pub const WEBHOOK_SERVICE: &str = "afloat-webhook";
 /// Where it is installed if nothing else is said.
 pub const NAMESPACE: &str = "afloat-system";
 
@@ -42,7 +42,7 @@ pub struct Options {
     pub spread: bool,
     /// With agents on all nodes.
     pub agent: bool,
-    /// With the CRDs.
+    /// With the CRDs: both versions of CloneSet, between which the operator's webhook converts.
     pub crds: bool,
     /// With a NetworkPolicy.
     pub network_policy: bool,
@@ -162,7 +162,17 @@ fn namespaces(options: &Options) -> Vec<Value> {
 
 /// All objects but the namespaces, each with what it belongs to.
 fn parts(settings: &Settings) -> Vec<(Part, Value)> {
-    let crds = afloat_api::crds().into_iter().map(|crd| (Part::Crds, json!(crd)));
+    let door = Door::Service {
+        namespace: settings.namespace.clone(),
+        name: WEBHOOK_SERVICE.to_owned(),
+    };
+    let serving = Serving {
+        webhook: Some(door),
+        ..Serving::default()
+    };
+    let crds = afloat_api::definitions(&serving)
+        .into_iter()
+        .map(|crd| (Part::Crds, crd));
     let rbac = put::apart(documents(RBAC))
         .into_iter()
         .map(|object| (Part::Base, object));

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use afloat_api::names::WEBHOOK_SERVICE;
 use serde_json::{Value, json};
 
-use crate::{OPERATOR, WEBHOOK_SERVICE};
+use crate::OPERATOR;
 
 /// Every value that differs between two installations. For the chart they are the expressions of its templates.
 #[derive(Clone, Debug)]

@@ -2,13 +2,13 @@
 
 use std::fmt::Debug;
 
-use afloat_api::{CloneSet, RolloutReport, names};
+use afloat_api::{CloneSet, InPlaceUpdateState, RolloutReport, names};
 use afloat_rollout::action::patch::new_report;
 use afloat_rollout::action::{Action, At, Why};
 use afloat_rollout::cloneset::Claim;
 use afloat_rollout::go::bytes;
-use afloat_rollout::pod::Wire as PodWire;
 use afloat_rollout::pod::launch::config_map;
+use afloat_rollout::pod::{Pod, Wire as PodWire};
 use afloat_watching::Written;
 use afloat_words::key::Key;
 use afloat_words::revision::revision_of;
@@ -105,6 +105,12 @@ pub(crate) async fn perform(client: &Client, namespace: &str, action: &Action) -
         }
         Action::DeleteReport { at } => server.delete::<RolloutReport>(at, Kind::Report).await,
     }
+}
+
+/// A pod as the API server has it now; None if that cannot be had.
+pub(crate) async fn present(client: &Client, namespace: &str, name: &str) -> Option<Pod> {
+    let api: Api<PodWire> = Api::namespaced(client.clone(), namespace);
+    limited(api.get(name)).await.ok().map(Pod::from)
 }
 
 /// Writes a CloneSet's status, decided on that version of it.
@@ -289,7 +295,10 @@ pub(crate) fn event(action: &Action, refused: Option<&str>) -> Option<(&'static 
             patch,
             why: Why::Update,
         } => {
-            let revision = patch.labels.get(names::REVISION).cloned().flatten();
+            // By its whole name, which the label may lack.
+            let state = patch.annotations.get(names::INPLACE_STATE).cloned().flatten();
+            let state = state.and_then(|text| serde_json::from_str::<InPlaceUpdateState>(&text).ok());
+            let revision = state.map(|state| state.revision);
             let what = format!(
                 "update pod {} in-place(revision {})",
                 at.name,

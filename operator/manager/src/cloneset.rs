@@ -10,7 +10,7 @@ use afloat_rollout::action::{Action, Why};
 use afloat_rollout::cloneset::{Observed, Plan, plan, topology};
 use afloat_rollout::pod::Pod;
 use afloat_rollout::pod::drain::Drain;
-use afloat_rollout::pod::images::Nodes;
+use afloat_rollout::pod::images::{Known, Nodes};
 use afloat_rollout::pod::launch::Opened;
 use afloat_rollout::workload::plan::seen::Recorded;
 use afloat_rollout::workload::traffic::Traffic;
@@ -21,7 +21,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tracing::Instrument as _;
 
-use crate::act::{Kind, Outcome, event, kind, perform, reason, write_status};
+use crate::act::{Kind, Outcome, event, kind, reason, write_status};
+use crate::again::{decided, persist};
 use crate::kept::{Pods, orphans};
 use crate::{Memory, Operator};
 
@@ -62,7 +63,7 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration
 
     let started = Instant::now();
     let now = Timestamp::now();
-    let mut plan = look(operator, &looking, (key, &set), now);
+    let (mut plan, pods) = look(operator, &looking, (key, &set), now);
     let planning = started.elapsed();
     let set = set.to_tell();
     tell(operator, &set, &plan);
@@ -72,7 +73,7 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration
     // The object itself is written: its status has to be decided on the version that comes of it.
     let written = actions.iter().any(|action| matches!(action, Action::PatchSet { .. }));
     let writing = looking.write();
-    let mut next = act(operator, (key, &writing), &set, actions, &mut status).await;
+    let mut next = act(operator, (key, &writing), &set, (actions, &pods), &mut status).await;
     if status != set.status && !written {
         next = report(operator, (key, &writing), &set, &status, next).await;
     }
@@ -84,8 +85,13 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration
     (next, planning)
 }
 
-/// What to do, by what the caches show.
-fn look(operator: &Operator, looking: &Looking<'_>, (key, set): (&Key, &CloneSet), now: Timestamp) -> Plan {
+/// What to do, by what the caches show; and the pods that are about to change or return.
+fn look(
+    operator: &Operator,
+    looking: &Looking<'_>,
+    (key, set): (&Key, &CloneSet),
+    now: Timestamp,
+) -> (Plan, Vec<Arc<Pod>>) {
     let uid = &Arc::<str>::from(set.metadata.uid.as_deref().unwrap_or_default());
     let pods = looking
         .at(&operator.pods)
@@ -112,12 +118,14 @@ fn look(operator: &Operator, looking: &Looking<'_>, (key, set): (&Key, &CloneSet
         opened: &opened(operator, key, &pods),
         traffic: &traffic(operator, looking, key),
         resizes: operator.resizes,
+        gates: operator.gates,
         recorded,
     });
     operator.observe(key, plan.observes);
     operator.with_memory(key, |memory| memory.progress.saw(&plan, &pods, &operator.metrics));
     operator.metrics.pods(key, &plan.phases);
-    plan
+    let decided = decided(&plan.actions, &pods);
+    (plan, decided)
 }
 
 /// The events of a plan; of warnings, those that the status does not say already.
@@ -154,11 +162,13 @@ fn nodes(operator: &Operator, looking: &Looking<'_>, set: &CloneSet, pods: &[Arc
                 .condition(names::INPLACE_READY)
                 .is_some_and(|gate| gate.status == "False")
     });
-    let known = looking.at(&operator.nodes);
+    let (known, reports) = (looking.at(&operator.nodes), looking.at(&operator.traffic));
     let node = |pod: &Arc<Pod>| {
         let name = pod.spec.node_name.as_ref()?;
-        let node = known.get(&Key::new("", name.shared()))?;
-        Some((name.to_string(), node.to_tell()))
+        let key = Key::new("", name.shared());
+        let node = known.get(&key)?.to_tell();
+        let report = reports.get(&key).map(|report| report.to_tell());
+        Some((name.to_string(), Known { node, report }))
     };
     out.filter_map(node).collect()
 }
@@ -227,7 +237,7 @@ async fn act(
     operator: &Operator,
     (key, writing): (&Key, &Writing<'_>),
     set: &CloneSet,
-    actions: Vec<Action>,
+    (actions, pods): (Vec<Action>, &[Arc<Pod>]),
     status: &mut CloneSetStatus,
 ) -> Next {
     // What keeps one pod from being created (a quota, a policy) keeps the others too: do not try them all.
@@ -238,7 +248,7 @@ async fn act(
                 return (action, Outcome::Skipped);
             }
             let span = tracing::debug_span!("write", reason = reason(&action));
-            let outcome = perform(&operator.client, &key.namespace, &action)
+            let outcome = persist(&operator.client, &key.namespace, &action, pods)
                 .instrument(span)
                 .await;
             if keeps_pods_back(&action, &outcome) {
@@ -375,8 +385,9 @@ async fn report(
 
 /// Another generation, another revision, or the end of something: worth a write at once.
 fn weighty(old: &CloneSetStatus, new: &CloneSetStatus) -> bool {
-    fn reasons(status: &CloneSetStatus) -> [Option<&str>; 2] {
-        [names::PROGRESSING, names::LOSS_EXCEEDED].map(|kind| Some(status.condition(kind)?.reason.as_str()))
+    fn reasons(status: &CloneSetStatus) -> [Option<&str>; 3] {
+        [names::PROGRESSING, names::ROLLOUT, names::LOSS_EXCEEDED]
+            .map(|kind| Some(status.condition(kind)?.reason.as_str()))
     }
     old.observed_generation != new.observed_generation
         || old.update_revision != new.update_revision

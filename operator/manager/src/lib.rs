@@ -5,19 +5,23 @@
 //! shows nothing before the caches have seen them ([`afloat_watching::ledger`]). Nothing is decided here.
 
 mod act;
+mod again;
 mod cloneset;
+mod definition;
 mod events;
 mod kept;
 pub mod lease;
 pub mod metrics;
 mod progress;
 pub mod serve;
+mod stored;
+pub mod webhook;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use afloat_api::{CloneSet, NodeTraffic, RolloutReport};
+use afloat_api::{CloneSet, Gates, NodeTraffic, RolloutReport};
 use afloat_rollout::cloneset::Claim;
 use afloat_rollout::pod::Pod;
 use afloat_rollout::pod::launch::Opened;
@@ -54,6 +58,10 @@ pub struct Options {
     pub workers: usize,
     /// Wait for a Lease before acting; None where only one operator can exist.
     pub leader_election: Option<LeaderElection>,
+    /// Converts between the versions of CloneSet; None where v1beta1 is served alone.
+    pub webhook: Option<webhook::Options>,
+    /// What OpenKruise's feature gates say.
+    pub gates: Gates,
     /// Where figures go. Clones share the same figures: keep one and register it.
     pub metrics: Metrics,
 }
@@ -64,6 +72,8 @@ impl Default for Options {
             namespace: None,
             workers: 4,
             leader_election: None,
+            webhook: None,
+            gates: Gates::default(),
             metrics: Metrics::default(),
         }
     }
@@ -75,6 +85,9 @@ pub enum Error {
     /// Another instance holds the Lease now; start again to wait for it.
     #[error("leadership lost: another instance holds the lease {0}")]
     LeadershipLost(String),
+    /// What is stored cannot be read as it was meant.
+    #[error("{0}")]
+    Unreadable(String),
     /// A part of the operator ended that never should.
     #[error("the operator's {0} ended unexpectedly")]
     Ended(&'static str),
@@ -86,7 +99,19 @@ pub enum Error {
 /// When leadership is lost, or a part of it panicked.
 pub fn run(client: Client, options: Options, shutdown: CancellationToken) -> BoxFuture<'static, Result<(), Error>> {
     // Boxed where nothing is async: the code of a future is made where it is awaited, which would be each program that calls this.
-    run_elected(client, options, shutdown).boxed()
+    run_whole(client, options, shutdown).boxed()
+}
+
+/// The webhook serves whether this instance leads or not.
+async fn run_whole(client: Client, mut options: Options, shutdown: CancellationToken) -> Result<(), Error> {
+    let Some(webhook) = options.webhook.take() else {
+        return run_elected(client, options, shutdown).await;
+    };
+    let serving = webhook::run(client.clone(), webhook, options.metrics.clone(), shutdown.clone());
+    let serving = tokio::spawn(serving);
+    let result = run_elected(client, options, shutdown).await;
+    serving.abort();
+    result
 }
 
 async fn run_elected(client: Client, options: Options, shutdown: CancellationToken) -> Result<(), Error> {
@@ -145,6 +170,8 @@ pub(crate) struct Operator {
     memories: Mutex<HashMap<Key, Memory>>,
     /// Whether the cluster can resize pods.
     pub(crate) resizes: bool,
+    /// What OpenKruise's feature gates say.
+    pub(crate) gates: Gates,
     pub(crate) recorder: Recorder,
     pub(crate) metrics: Metrics,
 }
@@ -203,6 +230,7 @@ impl Operator {
 }
 
 async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> Result<(), Error> {
+    stored::check(&client).await.map_err(Error::Unreadable)?;
     let (recorder, events) = events::recorder(client.clone());
     let Some(abilities) = abilities(&client, &shutdown).await else {
         return Ok(());
@@ -223,12 +251,16 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         ledger: Ledger::default(),
         memories: Mutex::default(),
         resizes: abilities.resizes,
+        gates: options.gates,
         recorder,
         metrics: options.metrics,
     });
     operator.metrics.syncing();
     let mut tasks = watch(&operator, options.namespace.as_deref(), &shutdown);
     tasks.spawn(events.run(shutdown.clone()));
+    if options.namespace.is_none() {
+        tasks.spawn(stored::keep(operator.client.clone(), shutdown.clone()));
+    }
     let queue = &operator.queue;
     let ready = async {
         operator.clonesets.ready().await;

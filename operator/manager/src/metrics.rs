@@ -34,6 +34,9 @@ struct Inner {
     pods: Family<PodLabels, Gauge>,
     /// Between taking the lead and having seen everything.
     syncing: AtomicBool,
+    /// The webhook is wanted and not listening, or has nothing to show.
+    webhook_deaf: AtomicBool,
+    webhook_unknown: AtomicBool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -69,6 +72,8 @@ impl Default for Metrics {
                 phases: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.01, 3.0, 11))),
                 pods: Family::default(),
                 syncing: AtomicBool::new(false),
+                webhook_deaf: AtomicBool::new(false),
+                webhook_unknown: AtomicBool::new(false),
             }),
         }
     }
@@ -161,9 +166,27 @@ impl Metrics {
         self.inner.leading.set(0);
     }
 
-    /// Whether this instance stands by or has seen everything it acts on.
+    /// Whether this instance stands by or has seen everything it acts on, and its webhook serves if it has one.
     pub(crate) fn ready(&self) -> bool {
-        !self.inner.syncing.load(Ordering::Relaxed)
+        let inner = &self.inner;
+        let waits = [&inner.syncing, &inner.webhook_deaf, &inner.webhook_unknown];
+        !waits.iter().any(|wait| wait.load(Ordering::Relaxed))
+    }
+
+    /// There is a webhook.
+    pub(crate) fn webhook_begins(&self) {
+        self.inner.webhook_deaf.store(true, Ordering::Relaxed);
+        self.inner.webhook_unknown.store(true, Ordering::Relaxed);
+    }
+
+    /// It listens.
+    pub(crate) fn webhook_listens(&self) {
+        self.inner.webhook_deaf.store(false, Ordering::Relaxed);
+    }
+
+    /// It has something to show.
+    pub(crate) fn webhook_has_certificate(&self) {
+        self.inner.webhook_unknown.store(false, Ordering::Relaxed);
     }
 
     pub(crate) fn wrote(&self, reason: &'static str, outcome: &Outcome) {

@@ -75,7 +75,7 @@ fn answer(path: &str, metrics: &Metrics, registry: &Registry) -> Response<Full<B
         "/readyz" => (
             StatusCode::SERVICE_UNAVAILABLE,
             "text/plain",
-            "the first listing of the cluster is not complete yet".to_owned(),
+            "the first listing of the cluster is not complete, or the conversion webhook does not serve yet".to_owned(),
         ),
         "/metrics" => {
             let mut text = String::new();
@@ -129,6 +129,12 @@ mod tests {
         metrics.syncing();
         assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 503"));
         metrics.leading();
+        assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+        // With a webhook an instance is ready when that serves, whether it leads or not.
+        metrics.webhook_begins();
+        metrics.webhook_listens();
+        assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 503"));
+        metrics.webhook_has_certificate();
         assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200"));
         assert!(get(address, "/metrics").await.contains("afloat_operator_leading 1"));
         assert!(get(address, "/").await.starts_with("HTTP/1.1 404"));

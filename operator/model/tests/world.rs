@@ -66,6 +66,10 @@ pub(crate) enum Bug {
     NoHooks,
     /// Claims are not looked at, so some are left behind.
     NoClaims,
+    /// Claims of pods that are going are not seen, so that their successors get others.
+    NewClaims,
+    /// Pods that are going are taken for gone, so that their names are.
+    NameTaken,
     /// A page of a listing counts as seen before the listing is complete.
     EarlyPage,
     /// An event counts as seen before its pod can be.
@@ -108,6 +112,8 @@ pub(crate) struct World {
     /// When the gate of a pod was last made False for which revision, by the pod's uid.
     drained: BTreeMap<String, (String, Timestamp)>,
     pub(crate) writes: usize,
+    /// The most pods that were ever wanted at a time.
+    most: usize,
     /// None: nobody counts connections, and no reports are kept.
     losses: Option<losses::Losses>,
 }
@@ -167,6 +173,7 @@ impl World {
             must: [0; 4],
             drained: BTreeMap::new(),
             writes: 0,
+            most: 0,
             losses: None,
         };
         world.record();
@@ -176,9 +183,11 @@ impl World {
     /// Notes the present state as a version that may be seen.
     pub(crate) fn record(&mut self) {
         let read = |value: &Value| serde_json::from_value(value.clone()).unwrap();
+        let set: CloneSet = serde_json::from_value(self.set.clone()).unwrap();
+        self.most = self.most.max(set.spec.replicas() + object::max_surge(&set));
         self.history.push(Snapshot {
             version: self.version,
-            set: Arc::new(serde_json::from_value(self.set.clone()).unwrap()),
+            set: Arc::new(set),
             pods: self
                 .pods
                 .values()
@@ -227,6 +236,7 @@ impl World {
         self.sight.round_begins();
         let (mut plan, view) = self.plan();
         Self::check_held(&plan)?;
+        self.check_names(&plan)?;
         if !whole {
             let count = self.dice.roll(plan.actions.len() + 1);
             plan.actions.truncate(count);
@@ -248,6 +258,10 @@ impl World {
         let mut pods = self.sight.pods();
         let seed = u64::try_from(self.dice.roll(1 << 30)).unwrap();
         object::mislead(self.bug, &mut told, &mut pods, self.now);
+        let claims = self.seen_claims(&pods);
+        if self.bug == Bug::NameTaken {
+            pods.retain(|pod| !pod.metadata.terminating);
+        }
         let revisions = &self.history[self.seen[2]].revisions;
         let losses = self.seen_losses();
         let none = afloat_rollout::workload::traffic::Traffic::default();
@@ -255,11 +269,7 @@ impl World {
             cloneset: &told,
             pods: &pods,
             revisions,
-            claims: if self.bug == Bug::NoClaims {
-                &[]
-            } else {
-                &self.history[self.seen[3]].claims
-            },
+            claims: &claims,
             now: self.now,
             seed,
             drained: &BTreeMap::new(),
@@ -267,6 +277,7 @@ impl World {
             opened: &BTreeMap::new(),
             traffic: losses.as_ref().map_or(&none, |seen| &seen.traffic),
             resizes: true,
+            gates: afloat_api::Gates::default(),
             recorded: losses.as_ref().and_then(|seen| self.recorded(seen)),
         });
         (plan, view)
@@ -277,7 +288,7 @@ impl World {
         self.writes += 1;
         match action {
             Action::CreateRevision { body } => self.create_revision(body),
-            Action::NumberRevision { at, number } => self.number_revision(at, *number),
+            Action::NumberRevision { at, number } => self.number_revision(at, number),
             Action::DeleteRevision { at } => {
                 if object::matches(self.revisions.get(&at.name), at) {
                     self.revisions.remove(&at.name);
@@ -285,7 +296,7 @@ impl World {
                 self.wrote(2);
             }
             Action::PatchSet { at, patch } => self.patch_set(at, patch),
-            Action::CreateClaim { body } => self.create_claim(body),
+            Action::CreateClaim { body } => self.create_claim(body)?,
             Action::DeleteClaim { at } => self.delete_claim(at)?,
             Action::CreateReport { report } => self.create_report(report),
             Action::PatchReport { at, patch } => self.patch_report(at, patch),
@@ -350,11 +361,11 @@ impl World {
         }
     }
 
-    fn number_revision(&mut self, at: &At, number: RevisionNumber) {
+    fn number_revision(&mut self, at: &At, number: &RevisionNumber) {
         if object::matches(self.revisions.get(&at.name), at) {
             self.version += 1;
             let revision = self.revisions.get_mut(&at.name).unwrap();
-            revision["revision"] = json!(number.0);
+            revision["revision"] = json!(number.number);
             revision["metadata"]["resourceVersion"] = json!(self.version.to_string());
         }
         self.wrote(2);

@@ -3,8 +3,10 @@
 pub mod batch;
 pub mod change;
 pub mod complete;
+mod defaults;
 pub mod drain;
 pub mod environment;
+pub mod ground;
 pub mod images;
 pub mod inplace;
 pub mod label;
@@ -20,4 +22,4 @@ pub mod update;
 pub mod wire;
 
 pub use label::same_revision;
-pub use object::{Controller, LAST_APPLIED, Pod, Wire};
+pub use object::{Controller, Pod, Wire};

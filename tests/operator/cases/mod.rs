@@ -1,6 +1,7 @@
 //! The cases.
 
 mod complete;
+mod conflicts;
 mod containers;
 mod images;
 mod input;
@@ -73,6 +74,7 @@ cases!(TOGETHER:
 cases!(ALONE:
     complete::old_image_restarts_before_the_node_sees_the_write,
     complete::rolled_back_before_the_node_sees_the_write,
+    conflicts::a_chatty_kubelet_costs_no_update,
     leader::an_idle_operator_writes_nothing,
     leader::killed_in_the_middle_of_a_rollout,
     leader::hand_over,

@@ -1,6 +1,6 @@
 //! The API server and the CustomResourceDefinitions.
 
-use afloat_install::WEBHOOK_SERVICE;
+use afloat_api::names::WEBHOOK_SERVICE;
 use jiff::SignedDuration;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::Value;
@@ -56,7 +56,7 @@ pub(super) fn crds(seen: &Seen) -> Vec<Line> {
         Err(why) => return vec![Line::unknown(ABOUT, why)],
     };
     let of = |name: &str| found.iter().find(|crd| word(crd, "/metadata/name") == name);
-    let ours = afloat_api::crds();
+    let ours = afloat_api::crds(&afloat_api::Serving::default());
     let mut lines = Vec::new();
     for wanted in &ours {
         let name = wanted.metadata.name.as_deref().unwrap_or_default();

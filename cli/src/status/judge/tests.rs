@@ -7,21 +7,24 @@ use super::*;
 
 /// A cluster in which all is well.
 fn well() -> Seen {
-    let crds = afloat_api::crds().into_iter().map(|crd| {
-        let versions: Vec<_> = crd
-            .spec
-            .versions
-            .iter()
-            .filter(|v| v.storage)
-            .map(|v| v.name.clone())
-            .collect();
-        let mut crd = json!(crd);
-        crd["status"] = json!({"conditions": [{"type": "Established", "status": "True"}], "storedVersions": versions});
-        if word(&crd, "/spec/conversion/strategy") == "Webhook" {
-            crd["spec"]["conversion"]["webhook"]["clientConfig"]["caBundle"] = json!("eA==");
-        }
-        crd
-    });
+    let crds = afloat_api::crds(&afloat_api::Serving::default())
+        .into_iter()
+        .map(|crd| {
+            let versions: Vec<_> = crd
+                .spec
+                .versions
+                .iter()
+                .filter(|v| v.storage)
+                .map(|v| v.name.clone())
+                .collect();
+            let mut crd = json!(crd);
+            crd["status"] =
+                json!({"conditions": [{"type": "Established", "status": "True"}], "storedVersions": versions});
+            if word(&crd, "/spec/conversion/strategy") == "Webhook" {
+                crd["spec"]["conversion"]["webhook"]["clientConfig"]["caBundle"] = json!("eA==");
+            }
+            crd
+        });
     let time = |text: &str| text.parse().unwrap();
     Seen {
         namespace: "afloat-system".into(),

@@ -13,6 +13,7 @@ use super::lease::Lease;
 use super::name::normalise;
 use super::store::{ImageStore, Names};
 use super::{Image, ImageError, library};
+use crate::removal::remove_all;
 
 /// More sources than this share one layer.
 const LAYERS_MAX: usize = 16;
@@ -218,7 +219,7 @@ fn layer(store: &ImageStore, tree: &Tree) -> Result<String, ImageError> {
             .map_err(ImageError::io(&path))?;
         store.add_layer(io::BufReader::new(File::open(&path).map_err(ImageError::io(&path))?))
     })();
-    let _ = fs::remove_dir_all(&dir);
+    let _ = remove_all(&dir);
     result
 }
 

@@ -1,11 +1,9 @@
 //! Writes an image of files as an archive that other tools take: an OCI layout, and in it what `docker load` looks for.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek as _, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -14,7 +12,7 @@ use super::config::architecture;
 use super::name::normalise;
 use super::{BuildSpec, ImageError};
 
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -51,19 +49,15 @@ fn write(spec: &BuildSpec, path: &Path) -> Result<(String, String), ImageError> 
         path,
     };
     archive.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-    let (mut diff_ids, mut descriptors) = (Vec::new(), Vec::new());
-    let scratch = beside(path, ".layer");
+    let mut descriptors = Vec::new();
     for tree in &layers(spec)? {
-        let added = Packed::write(&scratch, tree).and_then(|packed| {
-            diff_ids.push(packed.diff_id.clone());
-            archive.layer(packed)
-        });
-        let _ = fs::remove_file(&scratch);
-        descriptors.push(added?);
+        descriptors.push(archive.layer(tree)?);
     }
+    // Layers are not compressed, so that they are known by what they are unpacked.
+    let diff_ids = descriptors.iter().map(|layer| digest(layer).to_owned()).collect();
     let config = serde_json::to_vec(&config(spec, diff_ids)).map_err(|e| ImageError::bad(&spec.name, e.to_string()))?;
     let config = archive.blob(CONFIG, &config)?;
-    let id = config["digest"].as_str().unwrap_or_default().to_owned();
+    let id = digest(&config).to_owned();
     let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": descriptors});
     let mut manifest = archive.blob(MANIFEST, manifest.to_string().as_bytes())?;
     let tag = name.rsplit_once(':').map_or("latest", |(_, tag)| tag);
@@ -71,7 +65,7 @@ fn write(spec: &BuildSpec, path: &Path) -> Result<(String, String), ImageError> 
     manifest["annotations"] = json!({"io.containerd.image.name": name, "org.opencontainers.image.ref.name": tag});
     let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [manifest]});
     archive.file("index.json", index.to_string().as_bytes())?;
-    let place = |descriptor: &Value| place(descriptor["digest"].as_str().unwrap_or_default());
+    let place = |descriptor: &Value| place(digest(descriptor));
     let docker = json!([{
         "Config": place(&config), "RepoTags": [name], "Layers": descriptors.iter().map(place).collect::<Vec<_>>(),
     }]);
@@ -79,6 +73,10 @@ fn write(spec: &BuildSpec, path: &Path) -> Result<(String, String), ImageError> 
     let flushed = archive.tar.into_inner().and_then(|mut out| out.flush());
     flushed.map_err(ImageError::io(path))?;
     Ok((name, id))
+}
+
+fn digest(descriptor: &Value) -> &str {
+    descriptor["digest"].as_str().unwrap_or_default()
 }
 
 /// Where a layout has a blob.
@@ -93,17 +91,7 @@ struct Archive<'a> {
 
 impl Archive<'_> {
     fn file(&mut self, name: &str, bytes: &[u8]) -> Result<(), ImageError> {
-        self.entry(name, bytes.len() as u64, bytes)
-    }
-
-    fn entry(&mut self, name: &str, size: u64, bytes: impl Read) -> Result<(), ImageError> {
-        let mut header = tar::Header::new_gnu();
-        header.set_mtime(0);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mode(0o644);
-        header.set_size(size);
-        let added = self.tar.append_data(&mut header, name, bytes);
+        let added = self.tar.append_data(&mut header(bytes.len() as u64), name, bytes);
         added.map_err(ImageError::io(self.path))
     }
 
@@ -114,71 +102,71 @@ impl Archive<'_> {
         Ok(json!({"mediaType": kind, "digest": digest, "size": bytes.len()}))
     }
 
-    fn layer(&mut self, mut packed: Packed) -> Result<Value, ImageError> {
-        packed.file.rewind().map_err(ImageError::io(self.path))?;
-        self.entry(&place(&packed.digest), packed.size, io::BufReader::new(packed.file))?;
-        Ok(json!({"mediaType": LAYER, "digest": packed.digest, "size": packed.size}))
+    /// Adds a layer. Its size and digest come before it, so that it is made twice.
+    fn layer(&mut self, tree: &Tree) -> Result<Value, ImageError> {
+        let seen = write_tar(tree, Hasher::default())?;
+        let (size, hash) = (seen.bytes, seen.hash.finalize());
+        let digest = format!("sha256:{}", hex::encode(hash));
+        let mut header = header(size);
+        let path = self.path;
+        header.set_path(place(&digest)).map_err(ImageError::io(path))?;
+        header.set_cksum();
+        let out = self.tar.get_mut();
+        out.write_all(header.as_bytes()).map_err(ImageError::io(path))?;
+        let seen = Hasher::default();
+        let again = write_tar(tree, Through { out: &mut *out, seen })?.seen;
+        if again.hash.finalize() != hash {
+            return Err(ImageError::bad(path, "a file changed while it was read"));
+        }
+        let rest = usize::try_from(size % 512).unwrap_or(0);
+        out.write_all(&[0; 512][..(512 - rest) % 512])
+            .map_err(ImageError::io(path))?;
+        Ok(json!({"mediaType": LAYER, "digest": digest, "size": size}))
     }
 }
 
-/// A compressed layer in a file of its own: its size has to be known before it can be put into a tar.
-struct Packed {
-    file: File,
-    size: u64,
-    digest: String,
-    diff_id: String,
+fn header(size: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_mtime(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mode(0o644);
+    header.set_size(size);
+    header
 }
 
-impl Packed {
-    fn write(path: &Path, tree: &Tree) -> Result<Self, ImageError> {
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(path);
-        let file = Hashing::new(file.map_err(ImageError::io(path))?);
-        let plain = Hashing::new(GzEncoder::new(file, Compression::default()));
-        let plain = write_tar(tree, io::BufWriter::with_capacity(1 << 17, plain))?;
-        let plain = plain
-            .into_inner()
-            .map_err(|error| ImageError::io(path)(error.into_error()))?;
-        let packed = plain.inner.finish().map_err(ImageError::io(path))?;
-        Ok(Self {
-            size: packed.bytes,
-            digest: format!("sha256:{}", hex::encode(packed.hash.finalize())),
-            diff_id: format!("sha256:{}", hex::encode(plain.hash.finalize())),
-            file: packed.inner,
-        })
-    }
-}
-
-/// Hashes and counts what is written through it.
-struct Hashing<W> {
-    inner: W,
+/// Keeps the digest and the size of what it is given.
+#[derive(Default)]
+struct Hasher {
     hash: Sha256,
     bytes: u64,
 }
 
-impl<W> Hashing<W> {
-    fn new(inner: W) -> Self {
-        Self {
-            inner,
-            hash: Sha256::new(),
-            bytes: 0,
-        }
-    }
-}
-
-impl<W: Write> Write for Hashing<W> {
+impl Write for Hasher {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.hash.update(&bytes[..written]);
-        self.bytes += written as u64;
-        Ok(written)
+        self.hash.update(bytes);
+        self.bytes += bytes.len() as u64;
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
+        Ok(())
+    }
+}
+
+/// Hashes what goes through it, too: the second time must be as the first.
+struct Through<W> {
+    out: W,
+    seen: Hasher,
+}
+
+impl<W: Write> Write for Through<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.seen.write(&bytes[..written])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }

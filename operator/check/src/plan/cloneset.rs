@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use afloat_api::{CloneSet, PodUpdatePolicy, names};
+use afloat_api::{API_VERSION, CloneSet, PodUpdatePolicy, convert, names};
 use afloat_rollout::action::{Action, Why};
 use afloat_rollout::cloneset::{Observed, owner, plan};
 use afloat_rollout::go::bytes;
 use afloat_rollout::pod::change::Change;
 use afloat_rollout::pod::inplace::compare;
-use afloat_rollout::pod::meaning::{canonical, equivalent};
+use afloat_rollout::pod::meaning::equivalent;
 use afloat_rollout::pod::{Pod, same_revision};
 use afloat_rollout::workload::budget::{Count, Round, max_unavailable, partition, resolve};
+use afloat_rollout::workload::history::same_meaning;
 use afloat_rollout::workload::order::update_sequence;
 use afloat_rollout::workload::revision;
 use afloat_rollout::workload::traffic::Traffic;
@@ -203,6 +204,7 @@ fn set(seen: &Situation<'_>, replicas: u64) -> Option<CloneSet> {
             object["status"] = status.clone();
         }
     }
+    convert::convert(&mut object, API_VERSION).ok()?;
     serde_json::from_value(object).ok()
 }
 
@@ -233,10 +235,9 @@ impl World {
             .filter_map(|object| serde_json::from_value(object.clone()).ok())
             .map(Arc::new)
             .collect();
-        let meant = canonical(&set.spec.template);
-        let known = revisions
-            .iter()
-            .find(|revision| revision::template(revision).is_some_and(|template| canonical(template) == meant));
+        revisions.sort_by_key(|revision| revision.revision);
+        let sorted: Vec<_> = revisions.iter().collect();
+        let known = same_meaning(&set.spec.template, &set.status.update_revision, &sorted);
         let update = if let Some(known) = known {
             known.metadata.name.clone().unwrap_or_default()
         } else {
@@ -267,6 +268,7 @@ impl World {
             opened: &BTreeMap::new(),
             traffic: &Traffic::default(),
             resizes: true,
+            gates: afloat_api::Gates::default(),
             recorded: None,
         });
         let outdated = |name: &str| {

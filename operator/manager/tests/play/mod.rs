@@ -61,7 +61,7 @@ impl Play {
         let server = ApiServer::new(Store::memory(), Options::default()).await.unwrap();
         let client = server.client("test");
         let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-        for crd in afloat_api::crds() {
+        for crd in afloat_api::crds(&afloat_api::Serving::default()) {
             crds.create(&PostParams::default(), &crd).await.unwrap();
         }
         let play = Self {

@@ -116,7 +116,7 @@ impl Model {
                 // One that was never started is a new pod's, which is not Ready for another reason.
                 let other = node.running[index]
                     .as_ref()
-                    .filter(|running| running.stopped || &running.image != image);
+                    .filter(|running| running.stopped || running.doomed() || &running.image != image);
                 if let Some(running) = other {
                     return Err(format!("back in service with {running:?} instead of {image}"));
                 }

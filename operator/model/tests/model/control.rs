@@ -108,6 +108,7 @@ impl Model {
             opened: &BTreeMap::new(),
             traffic: &afloat_rollout::workload::traffic::Traffic::default(),
             resizes: true,
+            gates: afloat_api::Gates::default(),
             recorded: None,
         });
         self.planted.distort(&mut plan, &set, &pods);
@@ -160,7 +161,7 @@ impl Model {
                 Write::CreateRevision(self.setup.revision(body["metadata"]["name"].as_str().unwrap()))
             }
             Action::NumberRevision { at, number } => {
-                Write::NumberRevision(revision(at), u8::try_from(number.0).unwrap())
+                Write::NumberRevision(revision(at), u8::try_from(number.number).unwrap())
             }
             Action::DeleteRevision { at } => Write::DeleteRevision(revision(at)),
             Action::CreatePod { body } => {

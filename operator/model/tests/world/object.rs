@@ -95,7 +95,14 @@ pub(crate) fn mislead(bug: Bug, set: &mut CloneSet, pods: &mut [Arc<Pod>], now: 
                 }
             });
         }
-        Bug::None | Bug::StaleView | Bug::NoHooks | Bug::NoClaims | Bug::EarlyPage | Bug::EarlyEvent => {}
+        Bug::None
+        | Bug::StaleView
+        | Bug::NoHooks
+        | Bug::NoClaims
+        | Bug::NewClaims
+        | Bug::NameTaken
+        | Bug::EarlyPage
+        | Bug::EarlyEvent => {}
     }
 }
 

@@ -268,6 +268,8 @@ fn planted_bugs_are_caught() {
         Bug::OneTooMany,
         Bug::NoHooks,
         Bug::NoClaims,
+        Bug::NewClaims,
+        Bug::NameTaken,
         Bug::EarlyPage,
         Bug::EarlyEvent,
     ] {

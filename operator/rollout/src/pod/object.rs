@@ -1,10 +1,12 @@
 //! A pod, trimmed to the fields that decisions read. Controllers hold thousands of these.
 
 use afloat_api::names;
+use afloat_words::annotation::LAST_APPLIED;
 use afloat_words::owner::controller_of;
 use afloat_words::texts::Pool;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
 use crate::action::At;
@@ -93,9 +95,6 @@ impl From<&OwnerReference> for Controller {
     }
 }
 
-/// Annotation in which kubectl keeps the whole object once more.
-pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-
 /// A pod as it comes from the API server.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -112,6 +111,8 @@ impl From<Wire> for Pod {
         let controller = controller_of(&metadata).map(Controller::from);
         let mut annotations = metadata.annotations.take().unwrap_or_default();
         annotations.remove(LAST_APPLIED);
+        // Another text for each pod, and it decides nothing.
+        annotations.remove(names::LIFECYCLE_TIMESTAMP);
         Self {
             controller,
             labels: metadata.labels.take().unwrap_or_default().into(),
@@ -124,7 +125,7 @@ impl From<Wire> for Pod {
 }
 
 /// What shall run in a pod.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodSpec {
     /// Absent while unscheduled.
@@ -138,7 +139,7 @@ pub struct PodSpec {
 }
 
 /// A container of the spec.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Container {
     /// Unique in the pod.
@@ -153,10 +154,13 @@ pub struct Container {
     /// Resources that need a restart to change (KEP-1287): cpu, memory.
     #[serde(rename = "resizePolicy", deserialize_with = "restarting")]
     pub restart_to_resize: Box<[Text]>,
+    /// It has a postStart hook.
+    #[serde(rename = "lifecycle", deserialize_with = "post_start")]
+    pub post_start: bool,
 }
 
 /// One readiness gate.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ReadinessGate {
     /// Type of the condition.
@@ -231,6 +235,17 @@ fn restarting<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<[Text]>,
     Ok(restarting.map(|policy| policy.resource_name).collect())
 }
 
+/// Whether a container's `lifecycle` has a postStart hook.
+fn post_start<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Lifecycle {
+        post_start: Option<IgnoredAny>,
+    }
+    let lifecycle = Option::<Lifecycle>::deserialize(deserializer)?;
+    Ok(lifecycle.is_some_and(|lifecycle| lifecycle.post_start.is_some()))
+}
+
 /// What the node says about a container.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -249,6 +264,8 @@ pub struct ContainerStatus {
     pub restart_count: i32,
     /// Whether it passes its readiness probe.
     pub ready: bool,
+    /// Whether it has passed its startup probe; None where the node does not say.
+    pub started: Option<bool>,
     /// Waiting, running or terminated.
     pub state: ContainerState,
     /// What it has, where the node says so.
@@ -263,6 +280,14 @@ pub struct ContainerState {
     pub waiting: Option<Waiting>,
     /// Set while it runs.
     pub running: Option<Running>,
+    /// It has ended.
+    #[serde(deserialize_with = "there")]
+    pub terminated: bool,
+}
+
+/// Whether anything is there.
+fn there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Option::<IgnoredAny>::deserialize(deserializer).map(|found| found.is_some())
 }
 
 /// Why a container waits.
@@ -282,6 +307,30 @@ pub struct Running {
 }
 
 afloat_api::kind!(Wire, "v1", "Pod", "pods", NamespaceResourceScope);
+
+/// How long the readiness of a pod with a postStart hook has to hold before it counts.
+///
+/// A kubelet starts a container, runs its hook, and kills it if the hook fails; its status says nothing of all this. It
+/// reports what its runtime said at its last look (once a second), and to it a container whose hook has failed is running,
+/// `started` and `ready` until the runtime says that it has ended (1.32: `kuberuntime_container.go#startContainer`,
+/// `prober_manager.go#UpdatePodStatus`, `pleg/generic.go`). So does a container without a readinessProbe that ends at
+/// once, but there a probe or `minReadySeconds` is the user's word on it; nobody's word tells whether a hook is done.
+/// Times of a status are cut to whole seconds: what holds for this long was looked at twice.
+pub const HOLD: SignedDuration = SignedDuration::from_secs(3);
+
+impl ContainerStatus {
+    /// Runs, has started and is ready, as far as the node says. `started` is null where nobody asks for it; an old kubelet
+    /// does not write it.
+    pub fn steady(&self) -> bool {
+        self.ready && self.started != Some(false) && self.state.waiting.is_none() && !self.state.terminated
+    }
+
+    /// Since when it runs.
+    pub fn started_at(&self) -> Option<Timestamp> {
+        let running = self.state.running.as_ref()?;
+        running.started_at.as_ref().map(|time| time.0)
+    }
+}
 
 impl Pod {
     /// The name; empty only for objects that no server has seen.
@@ -334,18 +383,49 @@ impl Pod {
             .is_none_or(|state| state.is_empty() || state == names::STATE_NORMAL)
     }
 
-    /// Whether it counts as available: active, Ready for that long, and not held by a hook.
+    /// Whether it counts as available: active, Ready for that long and by what the node says of each container, and not
+    /// held by a hook.
     pub fn available(&self, min_ready: SignedDuration, now: Timestamp) -> bool {
-        self.active() && self.ready() && self.in_normal_state() && self.available_in(min_ready, now).is_none()
+        self.active()
+            && self.ready()
+            && self.in_normal_state()
+            && self.steady()
+            && self.available_in(min_ready, now).is_none()
     }
 
     /// For a Ready pod, when it will have been Ready for long enough; None if it already has.
     pub fn available_in(&self, min_ready: SignedDuration, now: Timestamp) -> Option<Timestamp> {
-        if min_ready.is_zero() {
+        self.held_in(min_ready.max(self.hold()), now)
+    }
+
+    /// Whether nothing that the node says of a container speaks against the condition Ready. They come in one write from
+    /// a kubelet, but Ready has more authors than that.
+    pub fn steady(&self) -> bool {
+        self.status.container_statuses.iter().all(ContainerStatus::steady)
+    }
+
+    /// How long Ready has to hold before it counts; see [`HOLD`].
+    fn hold(&self) -> SignedDuration {
+        if self.spec.containers.iter().any(|container| container.post_start) {
+            HOLD
+        } else {
+            SignedDuration::ZERO
+        }
+    }
+
+    /// Readiness counts from its beginning, or from the last start of a container if that was later: a container may be
+    /// started anew between two looks of the kubelet, and then Ready never was False.
+    fn held_in(&self, time: SignedDuration, now: Timestamp) -> Option<Timestamp> {
+        if time.is_zero() {
             return None;
         }
-        let at = self.ready_since()?.checked_add(min_ready).ok()?;
-        (at > now).then_some(at)
+        let starts = self
+            .status
+            .container_statuses
+            .iter()
+            .filter_map(ContainerStatus::started_at);
+        let since = starts.chain(self.ready_since()).max()?;
+        since.checked_add(time).ok().filter(|at| *at > now)
     }
 
     /// A container of the spec.

@@ -154,7 +154,9 @@ pub fn crowds(pods: &[&Pod], topology: &[String], nodes: &Nodes) -> BTreeMap<Str
         if topology.is_empty() {
             return vec![node.to_string()];
         }
-        let labels = nodes.get(node.as_str()).and_then(|node| node.metadata.labels.as_ref());
+        let labels = nodes
+            .get(node.as_str())
+            .and_then(|known| known.node.metadata.labels.as_ref());
         let domain = |key: &String| Some(format!("{key}={}", labels?.get(key)?));
         topology.iter().filter_map(domain).collect()
     };
@@ -369,7 +371,10 @@ mod tests {
         assert_eq!(sorted.iter().map(|pod| pod.name()).collect::<String>(), "bcad");
         let zone = |zone: &str| serde_json::from_value(json!({"metadata": {"labels": {"zone": zone}}})).unwrap();
         let nodes: Nodes = [("n1", "east"), ("n2", "west"), ("n3", "east")]
-            .map(|(name, place)| (name.to_owned(), std::sync::Arc::new(zone(place))))
+            .map(|(name, place)| {
+                let node = std::sync::Arc::new(zone(place));
+                (name.to_owned(), crate::pod::images::Known { node, report: None })
+            })
             .into();
         let crowd = crowds(&pods, &["zone".to_owned()], &nodes);
         assert_eq!(crowd.values().copied().collect::<Vec<_>>(), [2, 2, 2, 2]);

@@ -151,7 +151,7 @@ fn losses_are_written_and_told() {
     carry_out(&mut scene, &plan);
     assert_eq!(report(&scene)["lost"], 3);
     assert_eq!(report(&scene)["connections"], 30);
-    let message = &plan.status.condition("Progressing").unwrap().message;
+    let message = &plan.status.condition(names::ROLLOUT).unwrap().message;
     assert!(
         message.contains("3 connections lost (3 reset), 2 of them by pod a at node one"),
         "{message}"

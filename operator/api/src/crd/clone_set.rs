@@ -1,0 +1,224 @@
+//! The schema of CloneSets, one for each version. Its defaults are those that OpenKruise's mutating webhook writes
+//! (`apis/apps/defaults`), so that a stored object looks the same with either, and no webhook is needed for them. One of them is
+//! written there for the two in-place types only, which a schema cannot say: `inPlaceUpdateStrategy: {}`.
+
+use serde_json::{Value, json};
+
+use super::Version;
+use crate::schema::{
+    anything, boolean, int_or_percent, int32, int64, label_selector, labels, list, object, one_of, or, pod_template,
+    string, time,
+};
+
+/// What `kubectl get` shows.
+pub(super) fn columns() -> Value {
+    let number = |name: &str, path: &str| json!({"name": name, "type": "integer", "jsonPath": path});
+    let wide = |name: &str, path: &str| json!({"name": name, "type": "string", "jsonPath": path, "priority": 1});
+    json!([
+        number("DESIRED", ".spec.replicas"),
+        number("UPDATED", ".status.updatedReplicas"),
+        number("UPDATED_READY", ".status.updatedReadyReplicas"),
+        number("UPDATED_AVAILABLE", ".status.updatedAvailableReplicas"),
+        number("READY", ".status.readyReplicas"),
+        number("TOTAL", ".status.replicas"),
+        {"name": "AGE", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+        wide("CONTAINERS", ".spec.template.spec.containers[*].name"),
+        wide("IMAGES", ".spec.template.spec.containers[*].image"),
+        wide("SELECTOR", ".status.labelSelector"),
+    ])
+}
+
+/// How a rule finds the template's labels; absent ones are an empty map.
+const TEMPLATE_LABELS: &str =
+    "(has(self.template.metadata) && has(self.template.metadata.labels) ? self.template.metadata.labels : {})";
+
+/// `spec` of a version.
+pub(super) fn spec(version: Version) -> Value {
+    let mut selector = label_selector();
+    selector["x-kubernetes-validations"] = json!([
+        {
+            "rule": "(has(self.matchLabels) && size(self.matchLabels) > 0) || \
+                     (has(self.matchExpressions) && size(self.matchExpressions) > 0)",
+            "message": "spec.selector must not be empty: give matchLabels or matchExpressions",
+        },
+        {"rule": "self == oldSelf", "message": "spec.selector is immutable"},
+    ]);
+    let mut spec = object(
+        json!({
+            "replicas": or(int32(Some(0)), json!(1)),
+            "selector": selector,
+            "template": pod_template(),
+            "volumeClaimTemplates": list(volume_claim_template()),
+            "scaleStrategy": scale_strategy(version),
+            "updateStrategy": update_strategy(version),
+            "revisionHistoryLimit": or(int32(Some(0)), json!(10)),
+            "minReadySeconds": int32(Some(0)),
+            "progressDeadlineSeconds": int32(Some(0)),
+            "lifecycle": object(json!({"preDelete": hook(), "inPlaceUpdate": hook(), "preNormal": hook()}), &[]),
+        }),
+        &["selector", "template"],
+    );
+    spec["x-kubernetes-validations"] = json!([
+        {
+            "rule": format!(
+                "!has(self.selector.matchLabels) || self.selector.matchLabels.all(k, \
+                 k in {TEMPLATE_LABELS} && {TEMPLATE_LABELS}[k] == self.selector.matchLabels[k])"
+            ),
+            "message": "spec.selector.matchLabels must match spec.template.metadata.labels",
+        },
+        {
+            "rule": format!(
+                "!has(self.selector.matchExpressions) || self.selector.matchExpressions.all(e, \
+                 e.operator == 'Exists' ? e.key in {TEMPLATE_LABELS} : \
+                 e.operator == 'DoesNotExist' ? !(e.key in {TEMPLATE_LABELS}) : \
+                 e.operator == 'In' ? \
+                 (e.key in {TEMPLATE_LABELS} && has(e.values) && {TEMPLATE_LABELS}[e.key] in e.values) : \
+                 !(e.key in {TEMPLATE_LABELS} && has(e.values) && {TEMPLATE_LABELS}[e.key] in e.values))"
+            ),
+            "message": "spec.selector.matchExpressions must match spec.template.metadata.labels",
+        },
+    ]);
+    spec
+}
+
+/// v1alpha1 has the settings of a rollout in `updateStrategy` itself, v1beta1 in `rollingUpdate`.
+fn update_strategy(version: Version) -> Value {
+    let policies = ["ReCreate", "InPlaceIfPossible", "InPlaceOnly", ""];
+    match version {
+        Version::V1alpha1 => {
+            let mut flat = settings(version);
+            let types = [&policies[..], &["OnDelete"]].concat();
+            flat["type"] = or(one_of(&types), json!("ReCreate"));
+            let mut strategy = object(flat, &[]);
+            strategy["x-kubernetes-validations"] = no_surge_in_place_only("self.type", "");
+            or(strategy, json!({}))
+        }
+        Version::V1beta1 => {
+            let mut rolling = settings(version);
+            rolling["podUpdatePolicy"] = or(one_of(&policies), json!("ReCreate"));
+            let mut rolling = object(rolling, &[]);
+            rolling["x-kubernetes-validations"] = no_surge_in_place_only("self.podUpdatePolicy", "rollingUpdate.");
+            let kind = or(one_of(&["RollingUpdate", "OnDelete", ""]), json!("RollingUpdate"));
+            or(
+                object(json!({"type": kind, "rollingUpdate": or(rolling, json!({}))}), &[]),
+                json!({}),
+            )
+        }
+    }
+}
+
+fn no_surge_in_place_only(policy: &str, prefix: &str) -> Value {
+    json!([{
+        "rule": format!(
+            "!has({policy}) || {policy} != 'InPlaceOnly' || !has(self.maxSurge) || \
+             string(self.maxSurge) in ['0', '0%']"
+        ),
+        "message": format!("spec.updateStrategy.{prefix}maxSurge must be 0 with InPlaceOnly: no pod may be replaced"),
+    }])
+}
+
+/// What both versions know of a rollout.
+fn settings(version: Version) -> Value {
+    let mut in_place = json!({"gracePeriodSeconds": int32(Some(0))});
+    // v1alpha1 has these as annotations.
+    if version == Version::V1beta1 {
+        in_place["imagePreDownloadParallelism"] =
+            json!({"anyOf": [{"type": "integer"}, {"type": "string"}], "x-kubernetes-int-or-string": true});
+        in_place["imagePreDownloadTimeoutSeconds"] = int32(Some(0));
+        in_place["imagePreDownloadMinUpdatedReadyPods"] = int32(Some(0));
+    }
+    json!({
+        "partition": or(int_or_percent(), json!(0)),
+        "maxUnavailable": or(int_or_percent(), json!("20%")),
+        "maxSurge": or(int_or_percent(), json!(0)),
+        "paused": boolean(),
+        "priorityStrategy": object(
+            json!({
+                "weightPriority": list(object(
+                    json!({
+                        "weight": {"type": "integer", "format": "int32", "minimum": 0, "maximum": 100},
+                        "matchSelector": label_selector(),
+                    }),
+                    &["weight", "matchSelector"],
+                )),
+                "orderPriority": list(object(json!({"orderedKey": {"type": "string", "minLength": 1}}), &["orderedKey"])),
+            }),
+            &[],
+        ),
+        "scatterStrategy": list(object(
+            json!({"key": {"type": "string", "minLength": 1}, "value": string()}),
+            &["key", "value"],
+        )),
+        "inPlaceUpdateStrategy": or(object(in_place, &[]), json!({})),
+    })
+}
+
+fn scale_strategy(version: Version) -> Value {
+    let mut fields = json!({
+        "podsToDelete": list(string()),
+        "maxUnavailable": int_or_percent(),
+        "excludePreparingDelete": boolean(),
+    });
+    match version {
+        Version::V1alpha1 => fields["disablePVCReuse"] = boolean(),
+        Version::V1beta1 => fields["enablePVCReuse"] = or(boolean(), json!(false)),
+    }
+    or(object(fields, &[]), json!({}))
+}
+
+/// A claim's template: kept verbatim, with the defaults that Kubernetes itself gives a claim.
+fn volume_claim_template() -> Value {
+    let mut spec = anything();
+    spec["properties"] = json!({"volumeMode": or(string(), json!("Filesystem"))});
+    let mut status = anything();
+    status["properties"] = json!({"phase": or(string(), json!("Pending"))});
+    let mut claim = anything();
+    claim["properties"] = json!({"spec": spec, "status": or(status, json!({}))});
+    claim
+}
+
+fn hook() -> Value {
+    object(
+        json!({"labelsHandler": labels(), "finalizersHandler": list(string()), "markPodNotReady": boolean()}),
+        &[],
+    )
+}
+
+/// `status`, the same in both versions.
+pub(super) fn status() -> Value {
+    let condition = object(
+        json!({
+            "type": string(),
+            "status": string(),
+            "lastUpdateTime": time(),
+            "lastTransitionTime": time(),
+            "reason": string(),
+            "message": string(),
+        }),
+        &["type", "status"],
+    );
+    object(
+        json!({
+            "observedGeneration": int64(),
+            "replicas": int32(None),
+            "readyReplicas": int32(None),
+            "availableReplicas": int32(None),
+            "updatedReplicas": int32(None),
+            "updatedReadyReplicas": int32(None),
+            "updatedAvailableReplicas": int32(None),
+            "expectedUpdatedReplicas": int32(None),
+            "updateRevision": string(),
+            "currentRevision": string(),
+            "collisionCount": int32(None),
+            "conditions": list(condition),
+            "labelSelector": string(),
+        }),
+        &[
+            "replicas",
+            "readyReplicas",
+            "availableReplicas",
+            "updatedReplicas",
+            "updatedReadyReplicas",
+        ],
+    )
+}
