@@ -71,8 +71,8 @@ fn same(theirs: &Objects, ours: &Objects, what: &str) {
 
 #[test]
 fn the_chart_is_what_the_command_prints() {
-    for (flags, values) in [
-        (&[][..], "{}"),
+    let cases: [(&[&str], &str); 7] = [
+        (&[], "{}"),
         (
             &["--ha", "--service-monitor"],
             "{ha: true, serviceMonitor: {enabled: true}}",
@@ -105,7 +105,8 @@ fn the_chart_is_what_the_command_prints() {
             "{lease: {namespace: there, name: l}}",
         ),
         (&["--namespace", "kruise-system"], "{}"),
-    ] {
+    ];
+    for (flags, values) in cases {
         let namespace = flags
             .windows(2)
             .find(|pair| pair[0] == "--namespace")
@@ -229,13 +230,14 @@ openapi: {path: schema.json}
 
 #[test]
 fn bad_flags_get_one_line() {
-    for (flags, word) in [
-        (&["--namespace", "A"][..], "--namespace"),
+    let cases: [(&[&str], &str); 5] = [
+        (&["--namespace", "A"], "--namespace"),
         (&["--image", "a b"], "--image"),
         (&["--replicas", "0"], "--replicas"),
         (&["--feature-gates", "CloneSetShortHash=yes"], "--feature-gates"),
         (&["--no-agent", "--agent-image", "x"], "--agent-image"),
-    ] {
+    ];
+    for (flags, word) in cases {
         let (code, text, errors) = afloat(&[&["install"], flags].concat(), "");
         assert_eq!((code, text.as_str()), (2, ""), "{flags:?}");
         assert!(
