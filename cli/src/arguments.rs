@@ -5,16 +5,13 @@ use clap::{Parser, Subcommand};
 use crate::agent::AgentOptions;
 use crate::bench::BenchOptions;
 use crate::check::CheckOptions;
-use crate::crds::CrdsOptions;
 use crate::demo::DemoOptions;
 use crate::dns::DnsOptions;
 use crate::image::ImageOptions;
-use crate::install::{InstallOptions, UninstallOptions};
+use crate::install::{CrdsOptions, InstallOptions, StatusOptions, TakeoverOptions, UninstallOptions};
 use crate::operator::OperatorOptions;
 use crate::plan::PlanOptions;
 use crate::probe::ProbeOptions;
-use crate::status::StatusOptions;
-use crate::takeover::TakeoverOptions;
 use crate::up::UpOptions;
 use crate::watch::WatchOptions;
 

@@ -1,9 +1,18 @@
-//! `afloat install` and `afloat uninstall`: what a cluster needs, for `kubectl apply -f -` and `kubectl delete -f -`.
+//! What brings Afloat into a cluster and away: `afloat install` and `afloat uninstall` print what a cluster needs, for `kubectl apply
+//! -f -` and `kubectl delete -f -`; `crds` is a part of it, `takeover` does it where OpenKruise runs, `status` looks at what became of it.
+
+mod crds;
+mod status;
+mod takeover;
 
 use afloat_install::{NAMESPACE, Options, objects, removable, yaml};
 use clap::Args;
 
 use crate::output;
+
+pub(crate) use crds::{CrdsOptions, print_crds};
+pub(crate) use status::{StatusOptions, run_status};
+pub(crate) use takeover::{TakeoverOptions, run_takeover};
 
 /// `afloat install`
 #[derive(Args, Clone, Debug)]

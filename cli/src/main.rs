@@ -5,7 +5,6 @@ mod app;
 mod arguments;
 mod bench;
 mod check;
-mod crds;
 mod demo;
 mod dns;
 mod embedded;
@@ -18,8 +17,6 @@ mod output;
 mod plan;
 mod probe;
 mod process;
-mod status;
-mod takeover;
 mod up;
 mod watch;
 
@@ -56,9 +53,9 @@ fn main() -> ExitCode {
         Command::Plan(options) => plan::run_plan(&options),
         Command::Install(options) => report(install::print_install(options)),
         Command::Uninstall(options) => report(install::print_uninstall(options)),
-        Command::Status(options) => status::run_status(&options),
-        Command::Crds(options) => report(crds::print_crds(&options)),
-        Command::Takeover(options) => report(takeover::run_takeover(&options)),
+        Command::Status(options) => install::run_status(&options),
+        Command::Crds(options) => report(install::print_crds(&options)),
+        Command::Takeover(options) => report(install::run_takeover(&options)),
         Command::Dns(options) => report(dns::run_dns(&options)),
         Command::Probe(options) => probe::run_probe(options),
         Command::Watch(options) => watch::run_watch(&options),

@@ -15,7 +15,6 @@ mod drain;
 mod everyday;
 mod images;
 mod inplace;
-mod install;
 mod leftovers;
 mod lifecycle;
 mod load;

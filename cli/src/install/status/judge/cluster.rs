@@ -6,7 +6,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use serde_json::Value;
 
 use super::{Line, word};
-use crate::status::seen::Seen;
+use crate::install::status::seen::Seen;
 
 /// The oldest minor version of Kubernetes 1 that the chart allows.
 const OLDEST_MINOR: u32 = 28;

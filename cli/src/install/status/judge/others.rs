@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::{Line, few, known, word};
-use crate::status::seen::Seen;
+use crate::install::status::seen::Seen;
 
 /// What OpenKruise calls the Deployment of its manager.
 const KRUISE: &str = "kruise-controller-manager";
