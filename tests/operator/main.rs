@@ -14,6 +14,7 @@ mod case;
 mod cases;
 mod embedded;
 mod ground;
+mod install;
 mod kube_apiserver;
 mod operator;
 mod policies;
@@ -48,6 +49,12 @@ fn on_kube_apiserver() {
 #[test]
 fn the_agent_on_kube_apiserver() {
     block_on(agent::uses_its_rights());
+}
+
+/// `afloat install`, `afloat status` and `afloat uninstall`.
+#[test]
+fn install_on_kube_apiserver() {
+    block_on(install::is_taken_and_looked_at());
 }
 
 /// `afloat takeover`, and back.
