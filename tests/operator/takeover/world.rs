@@ -84,7 +84,9 @@ impl World {
                 }
             }
             // What is there already: the namespace, and its account.
-            let there = ["Namespace", "ServiceAccount"].iter().any(|kind| object["kind"] == *kind);
+            let there = ["Namespace", "ServiceAccount"]
+                .iter()
+                .any(|kind| object["kind"] == *kind);
             if object.is_object() && !there {
                 create(&client, object).await;
             }
