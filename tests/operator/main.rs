@@ -15,6 +15,7 @@ mod cases;
 mod conversion;
 mod embedded;
 mod ground;
+mod install;
 mod kruise_crds;
 mod kube_apiserver;
 mod operator;
@@ -50,6 +51,12 @@ fn on_kube_apiserver() {
 #[test]
 fn the_agent_on_kube_apiserver() {
     block_on(agent::uses_its_rights());
+}
+
+/// `afloat install`, `afloat status` and `afloat uninstall`.
+#[test]
+fn install_on_kube_apiserver() {
+    block_on(install::is_taken_and_looked_at());
 }
 
 /// `afloat takeover`, and back.
