@@ -162,7 +162,9 @@ fn namespaces(options: &Options) -> Vec<Value> {
 
 /// All objects but the namespaces, each with what it belongs to.
 fn parts(settings: &Settings) -> Vec<(Part, Value)> {
-    let crds = afloat_api::crds(&afloat_api::Serving::default()).into_iter().map(|crd| (Part::Crds, json!(crd)));
+    let crds = afloat_api::crds(&afloat_api::Serving::default())
+        .into_iter()
+        .map(|crd| (Part::Crds, json!(crd)));
     let rbac = documents(RBAC).into_iter().map(|object| (Part::Base, object));
     let agents = documents(AGENTS).into_iter().map(|object| (Part::Agent, object));
     let operators = documents(OPERATORS).into_iter().map(|object| {
