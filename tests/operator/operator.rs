@@ -15,10 +15,18 @@ pub(crate) struct Operator {
 }
 
 impl Operator {
-    /// Starts one; its log goes to `log`, after what is there.
-    pub(crate) fn start(kubeconfig: &Path, log: PathBuf) -> Self {
+    /// Starts one with these feature gates; its log goes to `log`, after what is there.
+    pub(crate) fn start(kubeconfig: &Path, log: PathBuf, gates: &str) -> Self {
         let metrics = format!("127.0.0.1:{}", free_port());
-        let arguments = ["operator", "--metrics-address", &metrics, "--kubeconfig"].map(Into::into);
+        let arguments = [
+            "operator",
+            "--feature-gates",
+            gates,
+            "--metrics-address",
+            &metrics,
+            "--kubeconfig",
+        ];
+        let arguments = arguments.map(Into::into);
         let arguments = arguments.into_iter().chain([kubeconfig.into()]);
         let process = Process::start(Path::new(AFLOAT), arguments.collect::<Vec<std::ffi::OsString>>(), log);
         Self { process, metrics }

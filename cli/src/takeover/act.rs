@@ -222,13 +222,20 @@ impl Hands<'_> {
         cluster::patch(self.client, self.kruise(), Patch(operations)).await
     }
 
+    /// Kruise's manager makes the webhooks of the annotation by itself, and knows best where it is and who signs for it. Only with
+    /// certificates of others it leaves them to whoever installed it.
     async fn restore_webhooks(&self, seen: &Seen) -> anyhow::Result<()> {
-        let kept = kept(seen)?;
-        for (configuration, present) in kept.webhooks.iter().zip(&seen.webhooks) {
+        let arguments = seen.kruise.as_ref().map(Manager::arguments).unwrap_or_default();
+        let gates = kruise::flag(&arguments, "feature-gates").unwrap_or_default();
+        let by_others = kruise::gate(&gates, "EnableExternalCerts");
+        for (configuration, present) in kept(seen)?.webhooks.iter().zip(&seen.webhooks) {
             if let (Some(configuration), Some(present)) = (configuration, present) {
+                let annotations = &configuration["metadata"]["annotations"];
                 let mut restored = present.clone();
-                restored["webhooks"] = configuration["webhooks"].clone();
-                restored["metadata"]["annotations"] = configuration["metadata"]["annotations"].clone();
+                restored["metadata"]["annotations"] = annotations.clone();
+                if by_others || !annotations[kruise::WEBHOOK_TEMPLATE].is_string() {
+                    restored["webhooks"] = configuration["webhooks"].clone();
+                }
                 cluster::replace(self.client, &restored).await?;
             }
         }

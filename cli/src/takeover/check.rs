@@ -106,6 +106,13 @@ impl Findings {
                 "Kruise's manager looks after namespace {only} alone (--namespace), and Afloat would look after all"
             ));
         }
+        if kruise.deployment["spec"]["strategy"]["type"] == "Recreate" {
+            self.stops.push(
+                "the Deployment of Kruise's manager has the strategy Recreate: its webhooks would not be answered for a while. \
+                 Make it RollingUpdate first"
+                    .to_owned(),
+            );
+        }
         let resting = kruise.stopped() && kruise.remembered().is_none();
         if resting && seen.kept.is_none() {
             self.stops.push(
@@ -125,10 +132,7 @@ impl Findings {
         for (name, what) in kruise::gates_for_others(&gates) {
             self.either(despite, name, format!("feature gate {name} is on: {what}"));
         }
-        let on = |name: &str| gates.split(',').any(|gate| gate.trim() == format!("{name}=true"));
-        if on("PreDownloadImageForInPlaceUpdate")
-            || on("AllAlpha") && !gates.contains("PreDownloadImageForInPlaceUpdate")
-        {
+        if kruise::gate(&gates, "PreDownloadImageForInPlaceUpdate") {
             self.warnings.push(
                 "feature gate PreDownloadImageForInPlaceUpdate is on: Afloat does not pull images ahead of an update yet"
                     .to_owned(),

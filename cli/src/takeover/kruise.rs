@@ -47,8 +47,8 @@ const GATES_FOR_OTHERS: [(&str, &str); 5] = [
         "pods annotated with a liveness probe for Kruise's daemon would not be probed",
     ),
 ];
-/// The same, for those that are beta and not alpha: `AllBeta=true` turns them on.
-const BETA_FOR_OTHERS: [&str; 1] = ["ResourcesDeletionProtection"];
+/// Gates that `AllBeta=true` turns on, of those that are asked for here; `AllAlpha=true` turns on the others.
+const BETA: [&str; 1] = ["ResourcesDeletionProtection"];
 
 /// The value of a flag as Go's flag packages read it: `--name=value`, `-name=value` or two words; the last one counts.
 pub(super) fn flag(arguments: &[String], name: &str) -> Option<String> {
@@ -87,27 +87,23 @@ pub(super) fn switch(arguments: &[String], name: &str) -> Option<bool> {
     None
 }
 
+/// Whether a gate, off by default, is on in a list as `--feature-gates` takes it. Of two entries the last one counts.
+pub(super) fn gate(gates: &str, name: &str) -> bool {
+    let said = |name: &str| {
+        let mut entries = gates.split(',').rev().filter_map(|entry| entry.trim().split_once('='));
+        let (_, value) = entries.find(|(key, _)| *key == name)?;
+        Some(value.eq_ignore_ascii_case("true"))
+    };
+    let all = if BETA.contains(&name) { "AllBeta" } else { "AllAlpha" };
+    said(name).or_else(|| said(all)).unwrap_or(false)
+}
+
 /// The gates that do something for others and are on, with what they do.
 pub(super) fn gates_for_others(gates: &str) -> Vec<(&'static str, &'static str)> {
-    let said = |name: &str| {
-        let entries = gates.split(',').rev().filter_map(|entry| entry.trim().split_once('='));
-        let mut values = entries
-            .filter(|(key, _)| *key == name)
-            .map(|(_, value)| value.eq_ignore_ascii_case("true"));
-        values.next()
-    };
-    let on = |name: &str| {
-        let all = if BETA_FOR_OTHERS.contains(&name) {
-            "AllBeta"
-        } else {
-            "AllAlpha"
-        };
-        said(name).or_else(|| said(all)).unwrap_or(false)
-    };
-    let protection = on("ResourcesDeletionProtection");
+    let protection = gate(gates, "ResourcesDeletionProtection");
     GATES_FOR_OTHERS
         .into_iter()
-        .filter(|(name, _)| on(name) && (protection || *name != "DeletionProtectionForCRDCascadingGate"))
+        .filter(|(name, _)| gate(gates, name) && (protection || *name != "DeletionProtectionForCRDCascadingGate"))
         .collect()
 }
 

@@ -244,7 +244,8 @@ fn row(seen: &Seen, pod: &Pod, now: Timestamp) -> Row {
     let ready = conditions.get("Ready") == Some(&"True");
     let gate = conditions.get(names::INPLACE_READY);
     let revision = label(names::REVISION).unwrap_or_default();
-    let updated = revision == seen.set.status.update_revision;
+    let update = &seen.set.status.update_revision;
+    let updated = revision == update || update.strip_suffix(revision).is_some_and(|set| set.ends_with('-'));
     let state = match (meta.deletion_timestamp.is_some(), gate, updated, ready) {
         (true, ..) => "Leaving",
         (_, Some(&"False"), false, _) => "Draining",

@@ -252,6 +252,37 @@ impl<T: Item> Queue<T> {
         });
     }
 
+    /// The same, but not for changes that say nothing new (`same`), as to an object of which little is kept many do not. An item
+    /// that is at work is asked for all the same, and so is one that `waits`: for the sight of its own writes, which any change may
+    /// bring.
+    pub fn follow_news<K, N>(
+        self: &Arc<Self>,
+        cache: &Cache<K>,
+        items: impl Fn(&K::Kept) -> N + Send + Sync + 'static,
+        same: impl Fn(&K::Kept, &K::Kept) -> bool + Send + Sync + 'static,
+        waits: impl Fn(&T) -> bool + Send + Sync + 'static,
+    ) where
+        K: Watchable,
+        N: IntoIterator<Item = T>,
+    {
+        let queue = Arc::downgrade(self);
+        cache.subscribe(move |change| {
+            let Some(queue) = queue.upgrade() else { return false };
+            let urgency = if change.calm { Urgency::Calm } else { Urgency::Now };
+            let old = change
+                .old
+                .as_ref()
+                .zip(change.new.as_ref())
+                .is_some_and(|(old, new)| same(old, new));
+            for item in change.each().flat_map(&items) {
+                if !old || queue.lock().running.contains(&item) || waits(&item) {
+                    queue.add(item, urgency);
+                }
+            }
+            true
+        });
+    }
+
     /// Works off items, `width` at a time, until `shutdown`, which drops what is at work. `work` says when to look at the
     /// item again without being asked, or that it failed; `failed` is told why, and the item comes again after a pause.
     pub async fn work_off<F, Fut, E>(&self, width: usize, shutdown: &CancellationToken, work: F, failed: impl Fn(&T, E))

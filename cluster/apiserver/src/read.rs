@@ -1,6 +1,7 @@
 //! Looking up: the kinds that are served and the objects that are stored. Get, list and watch stand on it.
 
 mod answer;
+pub(crate) mod conversion;
 pub(crate) mod filter;
 mod list;
 pub(crate) mod table;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use afloat_machinery::kinds::{Registry, Resource};
 use afloat_store::{Entry, Page, Store};
-pub(crate) use answer::answer;
+use conversion::Webhooks;
 use serde_json::Value;
 
 use crate::follow::{Definitions, Followed};
@@ -26,6 +27,7 @@ pub(crate) struct Reader {
     definitions: Arc<Followed<Definitions>>,
     metrics: Arc<Metrics>,
     bookmark_interval: Duration,
+    webhooks: Arc<Webhooks>,
 }
 
 impl Reader {
@@ -41,6 +43,7 @@ impl Reader {
             definitions,
             metrics,
             bookmark_interval,
+            webhooks: Arc::default(),
         }
     }
 
@@ -68,7 +71,7 @@ impl Reader {
             .ok_or_else(|| Status::not_found(resource, name))
     }
 
-    /// An object in the version that is served.
+    /// An object of a kind with one version.
     ///
     /// # Errors
     /// 404 if there is none.

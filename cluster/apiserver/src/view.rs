@@ -43,16 +43,23 @@ pub(crate) fn namespace_key(name: &str) -> String {
     format!("/core/namespaces/{name}")
 }
 
-/// Whether stored bytes differ from what is served.
+/// Whether bytes are served in another form. Those of custom resources with several versions are converted before
+/// ([`Reader::converted`](crate::read::Reader::converted)).
 pub(crate) fn differs(resource: &Resource) -> bool {
-    resource.version != resource.storage_version || convert::is_needed(resource)
+    convert::is_needed(resource)
 }
 
-/// Reads stored bytes as the served version.
+/// Whether bytes of the store are in the version in which objects are stored now.
+pub(crate) fn is_current(resource: &Resource, bytes: &[u8]) -> bool {
+    let version =
+        || Some(serde_json::from_slice::<Value>(bytes).ok()?["apiVersion"] == *resource.storage_api_version());
+    resource.conversion.is_none() || version().unwrap_or(true)
+}
+
+/// Reads bytes as the served version.
 pub(crate) fn parse(resource: &Resource, bytes: &[u8]) -> Result<Value, Status> {
     let mut object: Value = serde_json::from_slice(bytes).map_err(Status::internal)?;
     if differs(resource) {
-        object["apiVersion"] = resource.api_version().into();
         convert::from_storage(resource, &mut object);
     }
     Ok(object)
@@ -69,7 +76,6 @@ pub(crate) fn served(resource: &Resource, bytes: &Bytes) -> Result<Bytes, Status
 
 /// The stored form of an object.
 pub(crate) fn to_stored(resource: &Resource, object: &mut Value) {
-    object["apiVersion"] = resource.storage_api_version().into();
     convert::to_storage(resource, object);
 }
 

@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::admit::Admission;
 use crate::follow::Reservation;
 use crate::metrics::Metrics;
-use crate::read::{Reader, answer};
+use crate::read::Reader;
 use crate::view;
 use crate::wire::body::Body;
 use crate::wire::call::Call;
@@ -88,7 +88,7 @@ impl Writer {
         let key = view::key(resource, namespace, name);
         for attempt in 0..RETRIES {
             let entry = self.store.get(&key).ok_or_else(|| Status::not_found(resource, name))?;
-            let current = view::parse(resource, &entry.value)?;
+            let current = view::parse(resource, &self.reader.converted_one(resource, &entry.value).await?)?;
             let (mut object, remove) = match plan(&current)? {
                 Change::Put(object) => (object, false),
                 Change::Remove(object) => (object, true),
@@ -101,12 +101,13 @@ impl Writer {
                 self.admission.update(resource, &current, &mut object)?
             };
             // Only now: admission may have given back what a client left out.
-            if !remove && object == current {
+            if !remove && object == current && view::is_current(resource, &entry.value) {
                 return Ok(Written {
                     bytes: entry.value,
                     changed: false,
                 });
             }
+            let mut object = self.reader.to_stored(resource, object).await?;
             view::to_stored(resource, &mut object);
             if dry_run {
                 return Ok(Written {
@@ -134,7 +135,7 @@ impl Writer {
     }
 
     /// Counts a write and answers with the object.
-    pub(crate) fn answer_write(
+    pub(crate) async fn answer_write(
         &self,
         call: &Call,
         written: &Written,
@@ -149,7 +150,7 @@ impl Writer {
                 call.namespace(),
             );
         }
-        answer(call, 200, &written.bytes, warnings)
+        self.reader.answer(call, 200, &written.bytes, warnings).await
     }
 
     /// Commits a decided write. Where something was reserved for it this goes on even if the client goes away, for that

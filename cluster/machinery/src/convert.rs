@@ -1,4 +1,7 @@
-//! Objects that are stored as those of another kind, in other words: which, their row says.
+//! Objects that are stored as those of another kind, in other words: which, their row says. Between the versions of custom resources:
+//! [`custom`].
+
+pub mod custom;
 
 use serde_json::{Map, Value};
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::convert::custom::Conversion;
 use crate::schema::Rules;
 use crate::{FieldError, names};
 
@@ -253,7 +254,7 @@ pub struct Resource {
     /// Group under which objects are stored: the same as `group`, unless they are stored as another kind's (see
     /// [`crate::convert`]).
     pub storage_group: String,
-    /// Version in which objects of this group and kind are stored (strategy None: only `apiVersion` differs).
+    /// Version in which objects of this group and kind are stored from now on.
     pub storage_version: String,
     /// `Pod`.
     pub kind: String,
@@ -283,6 +284,8 @@ pub struct Resource {
     pub rules: Option<Rules>,
     /// Of a CRD: `additionalPrinterColumns`. Built-in kinds have theirs in their row.
     pub columns: Arc<Value>,
+    /// Of a CRD with several versions: how objects get from one to another. What is stored may be of any of them.
+    pub conversion: Option<Arc<Conversion>>,
 }
 
 impl Resource {
@@ -312,6 +315,7 @@ impl Resource {
             schema: None,
             rules: None,
             columns: Arc::new(Value::Null),
+            conversion: None,
         }
     }
 

@@ -33,6 +33,16 @@ pub(crate) fn default(resource: &Resource, object: &mut Value) {
     }
 }
 
+/// Drops fields that a schema does not know.
+pub(crate) fn prune_by(schema: &Value, object: &mut Value) {
+    prune::object(object, schema, "", true, &mut Vec::new());
+}
+
+/// Sets the defaults of a schema.
+pub(crate) fn default_by(schema: &Value, object: &mut Value) {
+    default::object(object, schema, true);
+}
+
 /// Everything that the schema and its rules find wrong. What has not changed since `old` is not judged again
 /// (Kubernetes calls that ratcheting), except by CEL rules.
 pub(crate) fn validate(resource: &Resource, old: Option<&Value>, object: &Value) -> Vec<FieldError> {

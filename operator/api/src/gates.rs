@@ -3,8 +3,12 @@
 //! Names, stages and rules are those of OpenKruise 1.8.0 and 1.9.1 (`pkg/features/kruise_features.go`; the two differ only
 //! in that 1.9.1 has two names more), the syntax is that of Kubernetes' components (`k8s.io/component-base/featuregate`).
 
+mod known;
+
 use std::collections::BTreeMap;
 use std::fmt;
+
+use known::{ALL_ALPHA, ALL_BETA, KNOWN, Role, Stage, close, names};
 
 /// The gates that change what becomes of a CloneSet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +27,6 @@ pub struct Gates {
     pub resize_in_place: bool,
     /// `RecreatePodWhenChangeVCTInCloneSetGate`: a new revision whose claims differ is not put into pods in place.
     pub recreate_for_claims: bool,
-    /// `TemplateNoDefaults`: templates are taken to be stored without defaults.
-    pub template_no_defaults: bool,
 }
 
 impl Default for Gates {
@@ -36,7 +38,6 @@ impl Default for Gates {
             environment_in_place: true,
             resize_in_place: true,
             recreate_for_claims: false,
-            template_no_defaults: false,
         }
     }
 }
@@ -82,189 +83,6 @@ impl fmt::Display for GateError {
         }
     }
 }
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Alpha,
-    Beta,
-}
-
-/// What a gate is to this operator.
-#[derive(Clone, Copy, Debug)]
-enum Role {
-    /// It acts; here is what it does.
-    Acts(&'static str),
-    /// Nothing that this operator does depends on it; here is why.
-    Idle(&'static str),
-    /// It would change what becomes of CloneSets or their pods, and this operator does not do it; here is what.
-    Missing(&'static str),
-}
-
-struct Known {
-    name: &'static str,
-    /// In OpenKruise.
-    default: bool,
-    stage: Stage,
-    role: Role,
-}
-
-const ALL_ALPHA: &str = "AllAlpha";
-const ALL_BETA: &str = "AllBeta";
-
-/// Every gate of OpenKruise, in the order of its own list.
-const KNOWN: &[Known] = {
-    use Role::{Acts, Idle, Missing};
-    use Stage::{Alpha, Beta};
-    const fn gate(name: &'static str, default: bool, stage: Stage, role: Role) -> Known {
-        Known {
-            name,
-            default,
-            stage,
-            role,
-        }
-    }
-    const SIDECARS: Role = Idle("it is about SidecarSets");
-    const STATEFUL: Role = Idle("it is about StatefulSets");
-    const PROBES: Role = Idle("it is about PodProbeMarkers");
-    const BUDGETS: &str = "PodUnavailableBudgets are not asked";
-    const PROTECTION: &str = "nothing is protected from deletion";
-    &[
-        gate("PodWebhook", true, Beta, Idle("there is no webhook for pods")),
-        gate(
-            "KruiseDaemon",
-            true,
-            Beta,
-            Acts("false also turns InPlaceUpdateEnvFromMetadata off; no daemon is needed"),
-        ),
-        gate("DaemonWatchingPod", true, Beta, Idle("it is about OpenKruise's daemon")),
-        gate(
-            "CloneSetShortHash",
-            false,
-            Alpha,
-            Acts("pods' controller-revision-hash is the hash alone"),
-        ),
-        gate(
-            "KruisePodReadinessGate",
-            false,
-            Alpha,
-            Idle("it is about pods of other controllers"),
-        ),
-        gate(
-            "PreDownloadImageForInPlaceUpdate",
-            false,
-            Alpha,
-            Missing("images are not pulled beforehand"),
-        ),
-        gate(
-            "CloneSetPartitionRollback",
-            false,
-            Alpha,
-            Acts("a raised partition brings updated pods back"),
-        ),
-        gate("ResourcesDeletionProtection", false, Beta, Missing(PROTECTION)),
-        gate(
-            "WorkloadSpread",
-            true,
-            Beta,
-            Missing("WorkloadSpreads do not change new pods"),
-        ),
-        gate("PodUnavailableBudgetDeleteGate", true, Beta, Missing(BUDGETS)),
-        gate("PodUnavailableBudgetUpdateGate", false, Alpha, Missing(BUDGETS)),
-        gate(
-            "TemplateNoDefaults",
-            false,
-            Alpha,
-            Acts("templates are taken to be stored without defaults"),
-        ),
-        gate(
-            "InPlaceUpdateEnvFromMetadata",
-            true,
-            Beta,
-            Acts("containers restart in place for env from changed labels and annotations"),
-        ),
-        gate("StatefulSetAutoDeletePVC", true, Beta, STATEFUL),
-        gate("SidecarSetPatchPodMetadataDefaultsAllowed", false, Alpha, SIDECARS),
-        gate(
-            "SidecarTerminator",
-            false,
-            Alpha,
-            Idle("it is about sidecars of pods that end"),
-        ),
-        gate("PodProbeMarkerGate", true, Beta, PROBES),
-        gate(
-            "PreDownloadImageForDaemonSetUpdate",
-            false,
-            Alpha,
-            Idle("it is about DaemonSets"),
-        ),
-        gate(
-            "CloneSetEventHandlerOptimization",
-            false,
-            Alpha,
-            Idle("many changes of pods cost one look here anyway"),
-        ),
-        gate(
-            "PreparingUpdateAsUpdate",
-            false,
-            Alpha,
-            Acts("pods in PreparingUpdate count as updated when scaling"),
-        ),
-        gate("ImagePullJobGate", false, Alpha, Idle("it is about ImagePullJobs")),
-        gate(
-            "ResourceDistributionGate",
-            false,
-            Alpha,
-            Idle("it is about ResourceDistributions"),
-        ),
-        gate(
-            "DeletionProtectionForCRDCascadingGate",
-            false,
-            Alpha,
-            Idle("it is about the deletion of CRDs"),
-        ),
-        gate(
-            "EnhancedLivenessProbe",
-            false,
-            Alpha,
-            Idle("there is no webhook for pods"),
-        ),
-        gate(
-            "RecreatePodWhenChangeVCTInCloneSetGate",
-            false,
-            Alpha,
-            Acts("changed volumeClaimTemplates recreate pods with the next revision, but for InPlaceOnly"),
-        ),
-        gate("StatefulSetStartOrdinal", false, Alpha, STATEFUL),
-        gate("PodIndexLabel", true, Beta, STATEFUL),
-        gate(
-            "EnableExternalCerts",
-            false,
-            Alpha,
-            Idle("it is about the certificates of OpenKruise's webhooks"),
-        ),
-        gate("StatefulSetAutoResizePVCGate", false, Alpha, STATEFUL),
-        gate(
-            "ForceDeleteTimeoutExpectationGate",
-            false,
-            Alpha,
-            Idle("what is not seen within five minutes is listed anew here anyway"),
-        ),
-        gate(
-            "InPlaceWorkloadVerticalScaling",
-            false,
-            Alpha,
-            Acts("cpu and memory change in place"),
-        ),
-        gate("EnablePodProbeMarkerOnServerless", false, Alpha, PROBES),
-        gate("EnableSortSidecarContainerByName", false, Alpha, SIDECARS),
-        gate(
-            "InPlacePodVerticalScaling",
-            false,
-            Alpha,
-            Idle("it is about PodUnavailableBudgets"),
-        ),
-    ]
-};
 
 impl Gates {
     /// Reads `Name=true,Name=false,…`. Also gives a sentence for each name that has no effect here.
@@ -368,14 +186,9 @@ impl Gates {
             "InPlaceUpdateEnvFromMetadata" => &mut self.environment_in_place,
             "InPlaceWorkloadVerticalScaling" => &mut self.resize_in_place,
             "RecreatePodWhenChangeVCTInCloneSetGate" => &mut self.recreate_for_claims,
-            "TemplateNoDefaults" => &mut self.template_no_defaults,
             _ => return None,
         })
     }
-}
-
-fn names() -> impl Iterator<Item = &'static str> {
-    KNOWN.iter().map(|known| known.name).chain([ALL_ALPHA, ALL_BETA])
 }
 
 /// As Go's `strconv.ParseBool` reads it.
@@ -385,30 +198,6 @@ fn boolean(text: &str) -> Option<bool> {
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
         _ => None,
     }
-}
-
-/// The names most like this one, at most three.
-fn close(name: &str) -> Vec<&'static str> {
-    const ENOUGH: f64 = 0.8;
-    let name = name.to_lowercase();
-    let mut all: Vec<_> = names()
-        .map(|known| {
-            (
-                strsim::normalized_damerau_levenshtein(&name, &known.to_lowercase()),
-                known,
-            )
-        })
-        .chain(names().map(|known| (strsim::jaro_winkler(&name, &known.to_lowercase()), known)))
-        .filter(|(likeness, _)| *likeness > ENOUGH)
-        .collect();
-    all.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let mut found = Vec::new();
-    for (_, known) in all {
-        if found.len() < 3 && !found.contains(&known) {
-            found.push(known);
-        }
-    }
-    found
 }
 
 #[cfg(test)]
@@ -463,7 +252,7 @@ mod tests {
         );
         let (gates, _) =
             read("PreparingUpdateAsUpdate=false,AllAlpha=true,RecreatePodWhenChangeVCTInCloneSetGate=true");
-        assert!(gates.short_hash && gates.recreate_for_claims && gates.template_no_defaults);
+        assert!(gates.short_hash && gates.recreate_for_claims && gates.partition_rollback);
         assert!(
             !gates.preparing_update_as_update,
             "a name goes before AllAlpha, wherever it stands"

@@ -20,7 +20,7 @@ pub use cloneset::{
     OrderTerm, PodUpdatePolicy, PriorityStrategy, RollingUpdate, Rollout, ScaleStrategy, ScatterTerm, UpdateStrategy,
     WeightTerm,
 };
-pub use crd::{Door, Serving, Version, crds, definitions};
+pub use crd::{Door, Serving, Version, crds, definitions, without_template_defaults};
 pub use gates::{GateError, Gates};
 pub use inplace::{
     ContainerOrigin, InPlaceUpdateState, LastContainerStatus, PreCheck, RefMetadata, Texts, UpdateSpec, origins,

@@ -99,7 +99,8 @@ fn look(
     // Before the look at what proxies do, so that nothing that comes after it is missed.
     operator.observe(key, true);
     let reports = looking.at(&operator.reports).group(uid);
-    let record = operator.keeps_reports.then(|| record(operator, key));
+    let keeps_reports = operator.keeps_reports.load(Ordering::Acquire);
+    let record = keeps_reports.then(|| record(operator, key));
     let recorded = record.as_ref().map(|(departed, writes, steps)| Recorded {
         reports: &reports,
         departed,
@@ -113,7 +114,7 @@ fn look(
         claims: &looking.at(&operator.claims).group(uid),
         now,
         seed: rand::random(),
-        drained: &answered_drains(operator, key, &pods),
+        drained: &answered_drains(operator, looking, key),
         nodes: &nodes(operator, looking, set, &pods),
         opened: &opened(operator, key, &pods),
         traffic: &traffic(operator, looking, key),
@@ -122,7 +123,11 @@ fn look(
         recorded,
     });
     operator.observe(key, plan.observes);
-    operator.with_memory(key, |memory| memory.progress.saw(&plan, &pods, &operator.metrics));
+    let here = |name: &str| {
+        let pod = looking.at(&operator.pods).get(&Key::new(key.namespace.clone(), name))?;
+        Some(pod.to_tell())
+    };
+    operator.with_memory(key, |memory| memory.progress.saw(&plan, here, &operator.metrics));
     operator.metrics.pods(key, &plan.phases);
     let decided = decided(&plan.actions, &pods);
     (plan, decided)
@@ -196,14 +201,15 @@ fn traffic(operator: &Operator, looking: &Looking<'_>, key: &Key) -> Traffic {
 }
 
 /// When the drains that are under way were answered; forgets the others.
-fn answered_drains(operator: &Operator, key: &Key, pods: &[Arc<Pod>]) -> BTreeMap<String, Timestamp> {
+fn answered_drains(operator: &Operator, looking: &Looking<'_>, key: &Key) -> BTreeMap<String, Timestamp> {
+    let pods = looking.at(&operator.pods);
     operator.with_memory(key, |memory| {
-        if !memory.drains.is_empty() {
-            let out = pods.iter().filter(|pod| Drain::of(pod).is_some());
-            let out: BTreeSet<&str> = out.map(|pod| pod.metadata.uid.as_str()).collect();
-            memory.drains.retain(|uid, _| out.contains(uid.as_str()));
-        }
-        memory.drains.clone()
+        memory.drains.retain(|uid, (_, name)| {
+            let pod = pods.get(&Key::new(key.namespace.clone(), name.clone()));
+            pod.is_some_and(|pod| pod.metadata.uid == *uid && Drain::of(&pod).is_some())
+        });
+        let drains = memory.drains.iter();
+        drains.map(|(uid, (at, _))| (uid.clone(), *at)).collect()
     })
 }
 
@@ -326,7 +332,8 @@ fn remember(memory: &mut Memory, action: &Action, pods: &Cache<Pods>, key: &Key)
         Action::PatchPodStatus {
             at, why: Why::Drain, ..
         } => {
-            memory.drains.insert(at.uid.clone(), Timestamp::now());
+            let answered = (Timestamp::now(), at.name.as_str().into());
+            memory.drains.insert(at.uid.clone(), answered);
         }
         Action::OpenBarrier { uid, priority, .. } => {
             memory.opened.insert(uid.clone(), *priority);

@@ -12,7 +12,7 @@ mod volume;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use afloat_api::{CloneSet, names};
+use afloat_api::{CloneSet, Gates, names};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Value, json};
@@ -27,6 +27,8 @@ use afloat_rollout::action::{Action, At, Why};
 use afloat_rollout::cloneset::Claim;
 use afloat_rollout::cloneset::{Observed, Plan, plan};
 use afloat_rollout::pod::object::Pod;
+use afloat_rollout::pod::same_revision;
+use afloat_rollout::workload::budget;
 use node::Node;
 
 /// Numbers out of a seed (splitmix64).
@@ -70,6 +72,8 @@ pub(crate) enum Bug {
     NewClaims,
     /// Pods that are going are taken for gone, so that their names are.
     NameTaken,
+    /// A raised partition is not heeded, though the feature gate for it is on.
+    NoRollback,
     /// A page of a listing counts as seen before the listing is complete.
     EarlyPage,
     /// An event counts as seen before its pod can be.
@@ -112,6 +116,8 @@ pub(crate) struct World {
     /// When the gate of a pod was last made False for which revision, by the pod's uid.
     drained: BTreeMap<String, (String, Timestamp)>,
     pub(crate) writes: usize,
+    /// Feature gates, which are as they are in one world.
+    pub(crate) gates: Gates,
     /// The most pods that were ever wanted at a time.
     most: usize,
     /// None: nobody counts connections, and no reports are kept.
@@ -155,6 +161,12 @@ impl World {
         }
         let faults = dice.roll(2) == 0;
         let old_names = dice.roll(3) == 0;
+        let gates = Gates {
+            short_hash: dice.roll(3) == 0,
+            partition_rollback: dice.roll(2) == 0,
+            preparing_update_as_update: dice.roll(2) == 0,
+            ..Gates::default()
+        };
         let mut world = Self {
             dice,
             now: "2026-01-01T00:00:00Z".parse().unwrap(),
@@ -173,6 +185,7 @@ impl World {
             must: [0; 4],
             drained: BTreeMap::new(),
             writes: 0,
+            gates,
             most: 0,
             losses: None,
         };
@@ -277,7 +290,10 @@ impl World {
             opened: &BTreeMap::new(),
             traffic: losses.as_ref().map_or(&none, |seen| &seen.traffic),
             resizes: true,
-            gates: afloat_api::Gates::default(),
+            gates: Gates {
+                partition_rollback: self.gates.partition_rollback && self.bug != Bug::NoRollback,
+                ..self.gates
+            },
             recorded: losses.as_ref().and_then(|seen| self.recorded(seen)),
         });
         (plan, view)
@@ -486,11 +502,16 @@ impl World {
             .iter()
             .filter(|pod| self.pods[**pod]["metadata"]["labels"][names::REVISION] == revision)
             .count();
-        let rollout = view.spec.rollout();
-        let most = view.spec.replicas()
-            - afloat_rollout::workload::budget::partition(&rollout.partition, view.spec.replicas());
+        let replicas = view.spec.replicas();
+        let partition = budget::partition(&view.spec.rollout().partition, replicas);
         // Whoever goes back for what was lost goes back with all pods.
-        let back = self.losses.is_some() && revision != view.status.update_revision;
+        let back = self.losses.is_some() && !same_revision(revision, &view.status.update_revision);
+        let forth = same_revision(revision, &object::revision(view));
+        let most = if forth || !self.gates.partition_rollback {
+            replicas - partition
+        } else {
+            partition
+        };
         if !self.faults && !back && updated > most {
             return Err(format!(
                 "{name}: {updated} pods updated, {most} allowed by the partition"

@@ -8,6 +8,7 @@ pub mod drain;
 pub mod environment;
 pub mod ground;
 pub mod images;
+mod incoming;
 pub mod inplace;
 pub mod label;
 pub mod launch;
@@ -21,5 +22,6 @@ pub mod service;
 pub mod update;
 pub mod wire;
 
+pub use incoming::Wire;
 pub use label::same_revision;
-pub use object::{Controller, Pod, Wire};
+pub use object::{Controller, Pod};

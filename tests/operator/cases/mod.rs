@@ -3,6 +3,7 @@
 mod complete;
 mod conflicts;
 mod containers;
+mod gates;
 mod images;
 mod input;
 mod leader;
@@ -34,6 +35,8 @@ cases!(TOGETHER:
     life::surge_serves_all_the_time,
     life::history_is_truncated,
     life::claims_come_and_go_with_their_pods,
+    life::claims_are_taken_again_when_pods_are_deleted_by_hand,
+    life::a_pending_pod_prepares_for_its_normal_life,
     life::pods_are_adopted_and_released,
     life::a_pod_that_is_refused_is_told_by_an_event,
     life::a_hook_holds_the_deletion,
@@ -78,4 +81,5 @@ cases!(ALONE:
     leader::an_idle_operator_writes_nothing,
     leader::killed_in_the_middle_of_a_rollout,
     leader::hand_over,
+    gates::those_that_are_on_act,
 );

@@ -75,6 +75,12 @@ fn what_is_in_the_way() {
             "not ready",
         ),
         (
+            with(&|seen| {
+                seen.kruise.as_mut().unwrap().deployment["spec"]["strategy"] = json!({"type": "Recreate"});
+            }),
+            "strategy Recreate",
+        ),
+        (
             with(&|seen| seen.crd.as_mut().unwrap()["status"]["storedVersions"] = json!(["v1"])),
             "does not know: v1",
         ),

@@ -145,7 +145,10 @@ async fn empty(writer: &Writer, name: &str) -> Result<bool, Status> {
         crd["spec"]["group"].as_str().unwrap_or_default(),
         crd["spec"]["names"]["plural"].as_str().unwrap_or_default(),
     );
-    if let Some(resource) = registry.all().find(|r| r.group == group && r.plural == plural) {
+    // In the version in which they are stored nobody has to convert them.
+    let versions = || registry.all().filter(|r| r.group == group && r.plural == plural);
+    let stored = versions().find(|r| r.version == r.storage_version);
+    if let Some(resource) = stored.or_else(|| versions().next()) {
         for entry in writer.reader().all(resource, None).entries {
             let object = view::parse(resource, &entry.value)?;
             let namespace = resource.namespaced.then(|| view::meta(&object, "namespace"));

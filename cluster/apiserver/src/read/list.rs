@@ -1,5 +1,6 @@
 //! Get and list. Served from the committed state in memory, which satisfies every resource version that has been reached.
 
+use afloat_machinery::kinds::Resource;
 use afloat_store::{Entry, Page};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,7 +9,7 @@ use http::Response;
 use serde_json::{Value, json};
 
 use crate::read::filter::Filter;
-use crate::read::{Reader, answer, table};
+use crate::read::{Reader, table};
 use crate::view;
 use crate::wire::body::Body;
 use crate::wire::call::Call;
@@ -60,10 +61,10 @@ struct Selected {
 
 impl Reader {
     /// GET of an object.
-    pub(crate) fn get(&self, call: &Call) -> Result<Response<Body>, Status> {
+    pub(crate) async fn get(&self, call: &Call) -> Result<Response<Body>, Status> {
         self.check_revision(call, false)?;
         let entry = self.entry(&call.resource, call.namespace(), call.name())?;
-        answer(call, 200, &entry.value, &[])
+        self.answer(call, 200, &entry.value, &[]).await
     }
 
     /// A revision that has not been reached cannot be served; the present one serves all others.
@@ -87,9 +88,9 @@ impl Reader {
     }
 
     /// GET of a collection.
-    pub(crate) fn list(&self, call: &Call) -> Result<Response<Body>, Status> {
+    pub(crate) async fn list(&self, call: &Call) -> Result<Response<Body>, Status> {
         let filter = Filter::parse(&call.resource, &call.query, &call.path)?;
-        let selected = self.select(call, &filter)?;
+        let selected = self.select(call, &filter).await?;
         let mut meta = json!({"resourceVersion": selected.revision.to_string()});
         if let Some(next) = selected.next {
             meta["continue"] = next.into();
@@ -113,7 +114,7 @@ impl Reader {
     }
 
     /// The entries that a list is about.
-    fn select(&self, call: &Call, filter: &Filter) -> Result<Selected, Status> {
+    async fn select(&self, call: &Call, filter: &Filter) -> Result<Selected, Status> {
         let prefix = view::prefix(&call.resource, call.namespace());
         let limit = usize::try_from(call.query.number("limit")?.unwrap_or(0)).unwrap_or(0);
         let from = call
@@ -135,8 +136,8 @@ impl Reader {
                 remaining,
             } = self.store.list(&prefix, after.as_deref(), limit);
             after = found.last().map(|e| e.key.to_string()).or(after);
-            for entry in found {
-                if self.selects(call, filter, &entry)? {
+            for entry in self.served(&call.resource, filter, found).await? {
+                if Self::selects(call, filter, &entry)? {
                     entries.push(entry);
                 }
             }
@@ -160,7 +161,22 @@ impl Reader {
         })
     }
 
-    fn selects(&self, call: &Call, filter: &Filter, entry: &Entry) -> Result<bool, Status> {
+    /// Entries whose keys a filter admits, in the version that is served.
+    async fn served(&self, resource: &Resource, filter: &Filter, mut found: Vec<Entry>) -> Result<Vec<Entry>, Status> {
+        if resource.conversion.is_none() {
+            return Ok(found);
+        }
+        found.retain(|entry| filter.admits_key(&entry.key));
+        let bytes = found.iter().map(|entry| entry.value.clone()).collect();
+        let bytes = self.converted(resource, bytes).await?;
+        found
+            .iter_mut()
+            .zip(bytes)
+            .for_each(|(entry, bytes)| entry.value = bytes);
+        Ok(found)
+    }
+
+    fn selects(call: &Call, filter: &Filter, entry: &Entry) -> Result<bool, Status> {
         if !filter.admits_key(&entry.key) {
             return Ok(false);
         }
@@ -168,13 +184,13 @@ impl Reader {
     }
 
     /// All entries of a collection that a filter admits, for deletecollection.
-    pub(crate) fn selected(&self, call: &Call) -> Result<Vec<Entry>, Status> {
+    pub(crate) async fn selected(&self, call: &Call) -> Result<Vec<Entry>, Status> {
         let filter = Filter::parse(&call.resource, &call.query, &call.path)?;
-        Ok(self.select(call, &filter)?.entries)
+        Ok(self.select(call, &filter).await?.entries)
     }
 }
 
-/// A list put together from stored bytes; they are read only where the version served is not the one stored.
+/// A list put together from the bytes of its objects; they are read only where they are served in another form.
 fn objects(call: &Call, meta: &Value, entries: &[Entry]) -> Result<Bytes, Status> {
     let resource = &call.resource;
     let size: usize = entries.iter().map(|e| e.value.len() + 1).sum();

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
 use crate::metrics::OpenWatch;
+use crate::read::conversion::BATCH;
 use crate::read::filter::Filter;
 use crate::read::{Reader, table};
 use crate::view;
@@ -48,6 +49,8 @@ struct EventStream {
     query: Query,
     source: Watch,
     initial: VecDeque<Entry>,
+    /// How many of these, from the front, are in the version that is served.
+    served: usize,
     /// Revision of the initial events, until their end has been announced.
     initial_end: Option<u64>,
     /// When the next bookmark is due, if the client wants any.
@@ -102,6 +105,7 @@ impl Reader {
             query: call.query.clone(),
             source,
             initial,
+            served: 0,
             initial_end: (send_initial == Some(true) && bookmarks).then_some(after),
             bookmark: bookmarks.then(|| Instant::now() + self.bookmark_interval),
             deadline: Instant::now() + limit,
@@ -172,21 +176,21 @@ impl EventStream {
 
     async fn fill(&mut self, out: &mut Vec<u8>) -> Result<(), Status> {
         if !self.initial.is_empty() || self.initial_end.is_some() {
-            return self.fill_initial(out);
+            return self.fill_initial(out).await;
         }
         let due = self.bookmark.map_or(self.deadline, |at| at.min(self.deadline));
         tokio::select! {
             change = self.source.next_change() => {
-                self.push_result(out, change)?;
-                self.drain(out)
+                self.push_result(out, change).await?;
+                self.drain(out).await
             }
-            () = sleep_until(due) => self.tick(out),
+            () = sleep_until(due) => self.tick(out).await,
         }
     }
 
-    fn fill_initial(&mut self, out: &mut Vec<u8>) -> Result<(), Status> {
+    async fn fill_initial(&mut self, out: &mut Vec<u8>) -> Result<(), Status> {
         while out.len() < CHUNK_BYTES {
-            let Some(entry) = self.initial.pop_front() else {
+            let Some(entry) = self.next_initial().await? else {
                 if let Some(revision) = self.initial_end.take() {
                     self.push_bookmark(out, revision, true)?;
                 }
@@ -202,31 +206,59 @@ impl EventStream {
         Ok(())
     }
 
+    /// The next object that was there at the beginning, in the version that is served.
+    async fn next_initial(&mut self) -> Result<Option<Entry>, Status> {
+        if self.resource.conversion.is_some() && self.served == 0 {
+            let some = self
+                .initial
+                .iter()
+                .take(BATCH)
+                .map(|entry| entry.value.clone())
+                .collect();
+            let some = self.reader.converted(&self.resource, some).await?;
+            self.served = some.len();
+            self.initial
+                .iter_mut()
+                .zip(some)
+                .for_each(|(entry, bytes)| entry.value = bytes);
+        }
+        self.served = self.served.saturating_sub(1);
+        Ok(self.initial.pop_front())
+    }
+
     /// Takes what else is there already, up to a chunk.
-    fn drain(&mut self, out: &mut Vec<u8>) -> Result<(), Status> {
+    async fn drain(&mut self, out: &mut Vec<u8>) -> Result<(), Status> {
         while out.len() < CHUNK_BYTES && !self.ended {
             match self.source.next_change().now_or_never() {
-                Some(change) => self.push_result(out, change)?,
+                Some(change) => self.push_result(out, change).await?,
                 None => break,
             }
         }
         Ok(())
     }
 
-    fn push_result(&mut self, out: &mut Vec<u8>, change: Option<Result<Change, StoreError>>) -> Result<(), Status> {
+    async fn push_result(
+        &mut self,
+        out: &mut Vec<u8>,
+        change: Option<Result<Change, StoreError>>,
+    ) -> Result<(), Status> {
         match change {
             None => {
                 self.ended = true;
                 Ok(())
             }
             Some(Err(error)) => Err(store_status(error, &self.resource)),
-            Some(Ok(change)) => self.push_change(out, &change),
+            Some(Ok(change)) => self.push_change(out, change).await,
         }
     }
 
-    fn push_change(&mut self, out: &mut Vec<u8>, change: &Change) -> Result<(), Status> {
+    async fn push_change(&mut self, out: &mut Vec<u8>, mut change: Change) -> Result<(), Status> {
         if !self.filter.admits_key(&change.key) {
             return Ok(());
+        }
+        change.value = self.reader.converted_one(&self.resource, &change.value).await?;
+        if let Some(previous) = change.previous.as_mut().filter(|_| self.filter.looks_inside()) {
+            *previous = self.reader.converted_one(&self.resource, previous).await?;
         }
         let (before, now) = if self.filter.looks_inside() {
             let matches = |bytes: &Bytes| Ok::<_, Status>(self.filter.matches(&view::parse(&self.resource, bytes)?));
@@ -280,7 +312,7 @@ impl EventStream {
     }
 
     /// A time has come: that of a bookmark or that of the end.
-    fn tick(&mut self, out: &mut Vec<u8>) -> Result<(), Status> {
+    async fn tick(&mut self, out: &mut Vec<u8>) -> Result<(), Status> {
         let now = Instant::now();
         if now >= self.deadline {
             self.ended = true;
@@ -289,7 +321,7 @@ impl EventStream {
         // Noted before the last look: the store shows a revision and marks its changes for the watches at once, so that
         // what a drained watch has sent is all up to it, and no bookmark is ever ahead of an event.
         let revision = self.reader.store.revision();
-        self.drain(out)?;
+        self.drain(out).await?;
         // Events carry revisions themselves, and newer ones.
         if out.is_empty() && !self.ended {
             self.push_bookmark(out, revision, false)?;

@@ -179,8 +179,8 @@ impl Router {
             }
         }
         match (call.verb, call.path.name.is_some()) {
-            ("get", true) => self.reader.get(call),
-            ("list", false) => self.reader.list(call),
+            ("get", true) => self.reader.get(call).await,
+            ("list", false) => self.reader.list(call).await,
             ("create", false) => self.writer.create(call, body).await,
             ("update", true) => self.writer.update(call, body).await,
             ("patch", true) => self.writer.patch(call, body).await,

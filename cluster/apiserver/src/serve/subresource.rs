@@ -27,7 +27,7 @@ impl Router {
             return Err(Status::no_such_resource());
         }
         match (name, call.verb) {
-            ("status" | "ephemeralcontainers" | "resize", "get") => self.reader.get(call),
+            ("status" | "ephemeralcontainers" | "resize", "get") => self.reader.get(call).await,
             ("status", "update" | "patch") => self.writer.change_part(call, body, Part::Status).await,
             ("scale", "get" | "update" | "patch") => self.writer.scale(call, body).await,
             ("binding", "create") => self.writer.bind(call, body).await,

@@ -238,6 +238,11 @@ impl Status {
         )
     }
 
+    /// 500 for what a conversion webhook has not converted. As with the original it has no reason beyond its sentence.
+    pub(crate) fn unconverted(why: impl Into<String>) -> Self {
+        Self::new(500, Reason::InternalError, why, None)
+    }
+
     /// 503.
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         Self::new(503, Reason::ServiceUnavailable, message, None)

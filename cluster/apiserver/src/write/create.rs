@@ -9,7 +9,6 @@ use serde_json::Value;
 use super::checks::{check_fields, checked, match_url};
 use super::{Decided, Writer};
 use crate::clock::context;
-use crate::read::answer;
 use crate::view;
 use crate::wire::body::Body;
 use crate::wire::call::{Call, document};
@@ -45,7 +44,7 @@ impl Writer {
             self.metrics
                 .wrote(&call.user, "create", &call.resource, "", call.namespace());
         }
-        answer(call, 201, &bytes, &warnings)
+        self.reader.answer(call, 201, &bytes, &warnings).await
     }
 
     /// Stores a new object; tries other names if its name is generated. `call`: of the client whose object it is.
@@ -106,6 +105,7 @@ impl Writer {
         }
         let reserved = self.admission.create(resource, &mut object)?;
         warnings.extend(self.admission.ask_policies(call, None, Some(&object), dry_run)?);
+        let mut object = self.reader.to_stored(resource, object).await?;
         view::to_stored(resource, &mut object);
         let key = view::key(resource, namespace, &name);
         if dry_run {

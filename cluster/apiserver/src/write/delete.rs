@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 
 use super::{Change, Writer, Written};
 use crate::clock::after;
-use crate::read::answer;
 use crate::view;
 use crate::wire::body::Body;
 use crate::wire::call::{Call, document};
@@ -213,7 +212,7 @@ impl Writer {
             let answer = reply::rendered(200, call.accept, status.to_string().into())?;
             return Ok(reply::with_warnings(answer, &warnings));
         }
-        answer(call, 200, &written.bytes, &warnings)
+        self.reader.answer(call, 200, &written.bytes, &warnings).await
     }
 
     /// Deletes an object, or begins to. `call`: of the client who wants it, for whom there may be warnings.
@@ -244,7 +243,7 @@ impl Writer {
     pub(crate) async fn delete_collection(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
         let options = DeleteOptions::read(call, body)?;
         let (mut items, mut warnings) = (Vec::new(), Vec::new());
-        for entry in self.reader.selected(call)? {
+        for entry in self.reader.selected(call).await? {
             let object = view::parse(&call.resource, &entry.value)?;
             let (namespace, name) = (view::meta(&object, "namespace"), view::meta(&object, "name"));
             let namespace = call.resource.namespaced.then_some(namespace);
@@ -255,7 +254,8 @@ impl Writer {
                     if written.changed {
                         self.metrics.wrote(&call.user, "delete", &call.resource, "", namespace);
                     }
-                    items.push(view::parse(&call.resource, &written.bytes)?);
+                    let served = self.reader.converted_one(&call.resource, &written.bytes).await?;
+                    items.push(view::parse(&call.resource, &served)?);
                 }
                 Err(status) if status.reason == Reason::NotFound => {}
                 Err(status) => return Err(status),

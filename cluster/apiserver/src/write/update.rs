@@ -58,7 +58,7 @@ impl Writer {
         let written = self
             .modify(resource, call.namespace(), call.name(), dry_run, plan)
             .await?;
-        self.answer_write(call, &written, &warnings)
+        self.answer_write(call, &written, &warnings).await
     }
 
     /// PUT or PATCH of a part of an object.

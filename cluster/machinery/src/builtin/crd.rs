@@ -20,6 +20,10 @@ pub(crate) fn default(crd: &mut Value) {
             }
         });
         set(Some(spec), "conversion", || json!({"strategy": "None"}));
+        let service = spec
+            .get_mut("conversion")
+            .and_then(|conversion| conversion.pointer_mut("/webhook/clientConfig"));
+        each_in(service, "service", |service| set(Some(service), "port", || json!(443)));
     });
 }
 
@@ -58,11 +62,92 @@ pub(crate) fn validate(crd: &Value) -> Vec<FieldError> {
     }
     check_names(spec, &mut errors);
     versions(spec, &mut errors);
-    if let strategy @ ("Webhook" | "") = text(crate::get(spec, &["conversion", "strategy"])) {
-        let detail = "this API server converts with strategy None only: all versions share one shape";
-        errors.push(invalid("spec.conversion.strategy", strategy, detail));
-    }
+    conversion(spec, &mut errors);
     errors
+}
+
+/// Kubernetes' names of the fields are older than the version that is served.
+fn conversion(spec: &Value, errors: &mut Vec<FieldError>) {
+    let given = spec.get("conversion").unwrap_or(&Value::Null);
+    let strategy = text(given.get("strategy"));
+    let is_set = |value: &Value| !value.is_null();
+    let webhook = &given["webhook"];
+    let config = Some(&webhook["clientConfig"]).filter(|config| is_set(config));
+    let (field, versions) = (
+        "spec.conversion.webhookClientConfig",
+        "spec.conversion.conversionReviewVersions",
+    );
+    match strategy {
+        "Webhook" => {}
+        "None" => {
+            let detail = "should not be set when strategy is not set to Webhook";
+            if config.is_some() {
+                errors.push(forbidden(field, detail));
+            }
+            if !list(Some(webhook), "conversionReviewVersions").is_empty() {
+                errors.push(forbidden(versions, detail));
+            }
+            return;
+        }
+        "" => return errors.push(required("spec.conversion.strategy", "")),
+        other => return errors.push(not_supported("spec.conversion.strategy", other, &["None", "Webhook"])),
+    }
+    match config {
+        None => errors.push(required(field, "required when strategy is set to Webhook")),
+        Some(config) if is_set(&config["url"]) == is_set(&config["service"]) => {
+            errors.push(required(field, "exactly one of url or service is required"));
+        }
+        Some(config) if is_set(&config["url"]) => {
+            let url = text(config.get("url"));
+            if let Some((wrong, detail)) = webhook_url(url) {
+                errors.push(invalid(child(field, "url"), wrong, detail));
+            }
+        }
+        Some(config) => {
+            for key in ["name", "namespace"] {
+                if text(config["service"].get(key)).is_empty() {
+                    let field = child(&child(field, "service"), key);
+                    errors.push(required(field, &format!("service {key} is required")));
+                }
+            }
+        }
+    }
+    let known = list(Some(webhook), "conversionReviewVersions");
+    if known.is_empty() {
+        errors.push(required(versions, ""));
+    } else if !known
+        .iter()
+        .any(|version| matches!(text(Some(version)), "v1" | "v1beta1"))
+    {
+        errors.push(invalid(
+            versions,
+            Value::Array(known.to_vec()),
+            "must include at least one of v1, v1beta1",
+        ));
+    }
+}
+
+/// What is wrong with the URL of a webhook: the part, and why.
+fn webhook_url(url: &str) -> Option<(&str, &'static str)> {
+    let Some(rest) = url.strip_prefix("https://") else {
+        let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+        return Some((
+            scheme,
+            "'https' is the only allowed URL scheme; desired format: https://host[/path]",
+        ));
+    };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    if authority.is_empty() {
+        return Some(("", "host must be specified; desired format: https://host[/path]"));
+    }
+    if let Some((user, _)) = authority.split_once('@') {
+        return Some((user, "user information is not permitted in the URL"));
+    }
+    if let Some((_, fragment)) = path.split_once('#') {
+        return Some((fragment, "fragments are not permitted in the URL"));
+    }
+    let (_, query) = path.split_once('?')?;
+    Some((query, "query parameters are not permitted in the URL"))
 }
 
 fn check_names(spec: &Value, errors: &mut Vec<FieldError>) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::convert::custom::Conversion;
 use crate::get;
 use crate::resource::{Resource, ScalePaths};
 use crate::schema::Rules;
@@ -50,6 +51,7 @@ pub(super) fn rows(crd: &Value) -> Result<Vec<Resource>, String> {
         schema: None,
         rules: None,
         columns: Arc::new(Value::Null),
+        conversion: Conversion::of(crd).map(Arc::new),
     };
     let served = versions.iter().filter(|v| is(v, "served"));
     served

@@ -47,7 +47,7 @@ pub(super) fn spec(version: Version) -> Value {
         json!({
             "replicas": or(int32(Some(0)), json!(1)),
             "selector": selector,
-            "template": pod_template(),
+            "template": pod_template(true),
             "volumeClaimTemplates": list(volume_claim_template()),
             "scaleStrategy": scale_strategy(version),
             "updateStrategy": update_strategy(version),
@@ -79,6 +79,11 @@ pub(super) fn spec(version: Version) -> Value {
         },
     ]);
     spec
+}
+
+/// Takes out of a version's schema what it fills into templates.
+pub(super) fn leave_templates(version: &mut Value) {
+    version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["template"] = pod_template(false);
 }
 
 /// v1alpha1 has the settings of a rollout in `updateStrategy` itself, v1beta1 in `rollingUpdate`.

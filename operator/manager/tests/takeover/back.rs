@@ -84,6 +84,29 @@ async fn from_after_the_write_of_the_image() {
     assert!(told[0].starts_with("opened"), "{told:?}");
 }
 
+/// A pod that has just been created has the state that OpenKruise gives it, and OpenKruise leads it on from there.
+#[tokio::test(flavor = "multi_thread")]
+async fn from_before_a_new_pod_is_ready() {
+    let (play, before) = left("rest", |_| ()).await;
+    let ours = play.operator();
+    play.until("web", "adoption", settled).await;
+    let held = play.hold_kubelets().await;
+    play.patch("web", json!({"spec": {"replicas": before.len() + 1}})).await;
+    let new = until_pod(&play, |pod| {
+        !before.contains_key(pod["metadata"]["name"].as_str().unwrap())
+    })
+    .await;
+    ours.cancel();
+    assert_eq!(
+        new["metadata"]["labels"]["lifecycle.apps.kruise.io/state"],
+        "PreparingNormal"
+    );
+    drop(held);
+    let name = new["metadata"]["name"].as_str().unwrap();
+    let told = kruise::takes_over(&play, "web").await;
+    assert!(told.contains(&format!("normal {name}")), "{told:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn from_between_two_batches() {
     let (play, _) = left("batch", |_| ()).await;

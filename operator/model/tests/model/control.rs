@@ -52,6 +52,7 @@ pub(super) enum Write {
     },
     Patch {
         place: usize,
+        action: Rc<Action>,
         why: Why,
         patch: Rc<Value>,
         /// What becomes of the object that was seen.
@@ -181,6 +182,7 @@ impl Model {
                 let place = place(view, at, Some(&patch))?;
                 Write::Patch {
                     place,
+                    action: Rc::new(action.clone()),
                     why: *why,
                     object: self.objects.patched(view.pods[place], &patch, &self.setup),
                     patch: Rc::new(patch),

@@ -81,7 +81,8 @@ impl CloneSetPlanner<'_> {
     /// the revision before, which is the same rollout seen from its other end.
     fn before_the_partition(&self) -> Option<(CloneSet, Revisions)> {
         let (count, rollout) = (&self.base.count, self.base.seen.rollout);
-        if !self.seen.gates.partition_rollback || rollout.paused || rollout.on_delete || count.to_bring_back() == 0 {
+        let asked = self.seen.gates.partition_rollback && !rollout.paused && !rollout.on_delete;
+        if !asked || count.to_bring_back() == 0 || self.base.held_by_loss() {
             return None;
         }
         let revisions = &self.base.revisions;

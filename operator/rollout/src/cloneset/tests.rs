@@ -2,6 +2,7 @@
 
 mod conditions;
 mod containers;
+mod gates;
 mod life;
 mod losses;
 pub(crate) mod merge;

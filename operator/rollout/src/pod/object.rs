@@ -1,23 +1,22 @@
 //! A pod, trimmed to the fields that decisions read. Controllers hold thousands of these.
 
 use afloat_api::names;
-use afloat_words::annotation::LAST_APPLIED;
-use afloat_words::owner::controller_of;
 use afloat_words::texts::Pool;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
 use crate::action::At;
 use crate::pod::environment::Environment;
+use crate::pod::incoming::Incoming;
 use crate::pod::label::same_revision;
 use crate::pod::resources::Resources;
 use crate::texts::{Entries, Text};
 
 /// A pod.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(from = "Wire")]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(from = "Incoming")]
 pub struct Pod {
     /// Name and versions.
     pub metadata: Metadata,
@@ -34,7 +33,7 @@ pub struct Pod {
 }
 
 /// What is read of a pod's metadata, beside labels, annotations and owners: a third of the space of the whole.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metadata {
     /// Namespace.
     pub namespace: Text,
@@ -54,23 +53,6 @@ pub struct Metadata {
     pub finalizers: Box<[Text]>,
 }
 
-impl From<ObjectMeta> for Metadata {
-    fn from(meta: ObjectMeta) -> Self {
-        let text = |text: Option<String>| text.unwrap_or_default().as_str().into();
-        let finalizers = meta.finalizers.into_iter().flatten();
-        Self {
-            namespace: text(meta.namespace),
-            name: text(meta.name),
-            uid: text(meta.uid),
-            resource_version: text(meta.resource_version),
-            generation: meta.generation,
-            created: meta.creation_timestamp.map(|time| time.0),
-            terminating: meta.deletion_timestamp.is_some(),
-            finalizers: finalizers.map(|name| name.as_str().into()).collect(),
-        }
-    }
-}
-
 /// The owner that controls a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Controller {
@@ -82,46 +64,6 @@ pub struct Controller {
     pub name: Text,
     /// UID.
     pub uid: Text,
-}
-
-impl From<&OwnerReference> for Controller {
-    fn from(owner: &OwnerReference) -> Self {
-        Self {
-            api_version: owner.api_version.as_str().into(),
-            kind: owner.kind.as_str().into(),
-            name: owner.name.as_str().into(),
-            uid: owner.uid.as_str().into(),
-        }
-    }
-}
-
-/// A pod as it comes from the API server.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Wire {
-    /// All of it.
-    pub metadata: ObjectMeta,
-    spec: PodSpec,
-    status: PodStatus,
-}
-
-impl From<Wire> for Pod {
-    fn from(wire: Wire) -> Self {
-        let mut metadata = wire.metadata;
-        let controller = controller_of(&metadata).map(Controller::from);
-        let mut annotations = metadata.annotations.take().unwrap_or_default();
-        annotations.remove(LAST_APPLIED);
-        // Another text for each pod, and it decides nothing.
-        annotations.remove(names::LIFECYCLE_TIMESTAMP);
-        Self {
-            controller,
-            labels: metadata.labels.take().unwrap_or_default().into(),
-            annotations: annotations.into(),
-            metadata: metadata.into(),
-            spec: wire.spec,
-            status: wire.status,
-        }
-    }
 }
 
 /// What shall run in a pod.
@@ -168,7 +110,7 @@ pub struct ReadinessGate {
 }
 
 /// What runs in a pod.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodStatus {
     /// Pending, Running, Succeeded, Failed, Unknown.
@@ -184,7 +126,7 @@ pub struct PodStatus {
 }
 
 /// One condition of a pod.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodCondition {
     /// Which.
@@ -247,7 +189,7 @@ fn post_start<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Err
 }
 
 /// What the node says about a container.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ContainerStatus {
     /// Which.
@@ -273,7 +215,7 @@ pub struct ContainerStatus {
 }
 
 /// State of a container; at most one field is set.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct ContainerState {
     /// Why it does not run yet.
@@ -291,7 +233,7 @@ fn there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
 }
 
 /// Why a container waits.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Waiting {
     /// For example ImagePullBackOff.
@@ -299,14 +241,12 @@ pub struct Waiting {
 }
 
 /// A running container.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Running {
     /// Since when.
     pub started_at: Option<Time>,
 }
-
-afloat_api::kind!(Wire, "v1", "Pod", "pods", NamespaceResourceScope);
 
 /// How long the readiness of a pod with a postStart hook has to hold before it counts.
 ///
@@ -350,6 +290,20 @@ impl Pod {
     /// Neither terminating nor finished.
     pub fn active(&self) -> bool {
         !self.metadata.terminating && !matches!(self.status.phase.as_str(), "Failed" | "Succeeded")
+    }
+
+    /// Whether nothing has changed that is read here, but for the version: who wrote meanwhile wrote something else.
+    pub fn reads_as(&self, before: &Self) -> bool {
+        let (new, old) = (&self.metadata, &before.metadata);
+        new.uid == old.uid
+            && new.generation == old.generation
+            && new.terminating == old.terminating
+            && new.finalizers == old.finalizers
+            && self.status == before.status
+            && self.labels == before.labels
+            && self.annotations == before.annotations
+            && self.spec == before.spec
+            && self.controller == before.controller
     }
 
     /// One of the conditions.
@@ -448,36 +402,66 @@ impl Pod {
 }
 
 impl Pod {
-    /// Takes the texts that other pods have, too.
-    pub fn share(&mut self, pool: &mut Pool) {
-        self.labels.share(pool);
-        self.annotations.share(pool);
-        let mut texts: Vec<&mut Text> = vec![&mut self.metadata.namespace, &mut self.status.phase];
-        texts.extend(&mut self.metadata.finalizers);
+    /// Takes the texts that the pod had before, and those that other pods have, too.
+    pub fn share(&mut self, before: Option<&Self>, pool: &mut Pool) {
+        let blank;
+        let before = match before {
+            Some(before) => before,
+            None => {
+                blank = Self::default();
+                &blank
+            }
+        };
+        self.labels.share(&before.labels, pool);
+        self.annotations.share(&before.annotations, pool);
+        self.metadata.namespace.share(Some(&before.metadata.namespace), pool);
+        self.metadata.name.keep(&before.metadata.name);
+        self.metadata.uid.keep(&before.metadata.uid);
+        for text in &mut self.metadata.finalizers {
+            text.share(None, pool);
+        }
         if let Some(owner) = &mut self.controller {
-            texts.extend([&mut owner.api_version, &mut owner.kind, &mut owner.name, &mut owner.uid]);
+            let old = before.controller.as_ref();
+            owner.api_version.share(old.map(|old| &old.api_version), pool);
+            owner.kind.share(old.map(|old| &old.kind), pool);
+            owner.name.share(old.map(|old| &old.name), pool);
+            owner.uid.share(old.map(|old| &old.uid), pool);
         }
-        texts.extend(&mut self.spec.node_name);
-        for container in &mut self.spec.containers {
-            texts.extend([&mut container.name, &mut container.image]);
-            texts.extend(&mut container.restart_to_resize);
+        share(&mut self.spec.node_name, before.spec.node_name.as_ref(), pool);
+        for (index, container) in self.spec.containers.iter_mut().enumerate() {
+            let old = before.spec.containers.get(index);
+            container.name.share(old.map(|old| &old.name), pool);
+            container.image.share(old.map(|old| &old.image), pool);
+            for text in &mut container.restart_to_resize {
+                text.share(None, pool);
+            }
         }
-        texts.extend(
-            self.spec
-                .readiness_gates
-                .iter_mut()
-                .map(|gate| &mut gate.condition_type),
-        );
-        for condition in &mut self.status.conditions {
-            texts.extend([&mut condition.kind, &mut condition.status]);
-            texts.extend(condition.reason.iter_mut().chain(&mut condition.message));
+        for (index, gate) in self.spec.readiness_gates.iter_mut().enumerate() {
+            let old = before.spec.readiness_gates.get(index);
+            gate.condition_type.share(old.map(|old| &old.condition_type), pool);
         }
-        for status in &mut self.status.container_statuses {
-            texts.extend([&mut status.name, &mut status.image, &mut status.image_id]);
-            texts.extend(status.state.waiting.iter_mut().flat_map(|waiting| &mut waiting.reason));
+        self.status.phase.share(Some(&before.status.phase), pool);
+        for (index, condition) in self.status.conditions.iter_mut().enumerate() {
+            let old = before.status.conditions.get(index);
+            condition.kind.share(old.map(|old| &old.kind), pool);
+            condition.status.share(old.map(|old| &old.status), pool);
+            share(&mut condition.reason, old.and_then(|old| old.reason.as_ref()), pool);
+            share(&mut condition.message, old.and_then(|old| old.message.as_ref()), pool);
         }
-        for text in texts {
-            text.share(pool);
+        for (index, status) in self.status.container_statuses.iter_mut().enumerate() {
+            let old = before.status.container_statuses.get(index);
+            status.name.share(old.map(|old| &old.name), pool);
+            status.image.share(old.map(|old| &old.image), pool);
+            status.image_id.share(old.map(|old| &old.image_id), pool);
+            if let Some(waiting) = &mut status.state.waiting {
+                share(&mut waiting.reason, None, pool);
+            }
         }
+    }
+}
+
+fn share(text: &mut Option<Text>, before: Option<&Text>, pool: &mut Pool) {
+    if let Some(text) = text {
+        text.share(before, pool);
     }
 }

@@ -112,7 +112,35 @@ impl Play {
         for deployment in deployments.expect("a list") {
             self.run(serde_json::to_value(deployment).expect("JSON")).await;
         }
+        self.call_webhooks().await;
         self.lead().await
+    }
+
+    /// Kruise's manager makes its configurations' webhooks of their annotation, whenever it runs.
+    async fn call_webhooks(&self) {
+        if self.kruise.is_some() || !self.webhook.alive.load(Ordering::Relaxed) {
+            return;
+        }
+        for (kind, name) in WEBHOOKS {
+            let configurations = api(&self.client, "admissionregistration.k8s.io/v1", kind, None);
+            let Some(found) = configurations.get_opt(name).await.expect("an answer") else {
+                continue;
+            };
+            let template = found
+                .metadata
+                .annotations
+                .as_ref()
+                .and_then(|all| all.get("template").cloned());
+            let wanted: Value = serde_json::from_str(&template.expect("its annotation")).expect("JSON");
+            let mut found = serde_json::to_value(found).expect("JSON");
+            let names = |webhooks: &Value| webhooks.as_array().map_or(0, Vec::len);
+            if names(&found["webhooks"]) != names(&wanted) {
+                found["webhooks"] = wanted;
+                let found = serde_json::from_value(found).expect("an object");
+                // Somebody else may have been faster.
+                let _ = configurations.replace(name, &PostParams::default(), &found).await;
+            }
+        }
     }
 
     fn pods(&self, namespace: &str) -> Api<DynamicObject> {

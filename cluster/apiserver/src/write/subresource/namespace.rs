@@ -33,6 +33,6 @@ impl Writer {
                 })
             })
             .await?;
-        self.answer_write(call, &written, &[])
+        self.answer_write(call, &written, &[]).await
     }
 }

@@ -41,13 +41,14 @@ impl Writer {
     pub(crate) async fn scale(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
         let resource = &*call.resource;
         let scale_of = |object: &Value| scale::scale_of(resource, object).map_err(Status::internal);
-        let answer = |stored: &Bytes| {
-            let scale = scale_of(&view::parse(resource, stored)?)?;
+        let answer = async |stored: &Bytes| {
+            let served = self.reader.converted_one(resource, stored).await?;
+            let scale = scale_of(&view::parse(resource, &served)?)?;
             reply::rendered(200, call.accept, scale.to_string().into())
         };
         if call.verb == "get" {
             let entry = self.reader.entry(resource, call.namespace(), call.name())?;
-            return answer(&entry.value);
+            return answer(&entry.value).await;
         }
         let patch = if call.verb == "patch" {
             Some(ParsedPatch::read(call, body)?)
@@ -81,6 +82,6 @@ impl Writer {
             self.metrics
                 .wrote(&call.user, call.verb, resource, "scale", call.namespace());
         }
-        answer(&written.bytes)
+        answer(&written.bytes).await
     }
 }

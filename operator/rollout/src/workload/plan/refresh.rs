@@ -16,7 +16,7 @@ use crate::pod::complete::{Completion, completion};
 use crate::pod::drain::Drain;
 use crate::pod::label::same_revision;
 use crate::pod::lifecycle::State;
-use crate::pod::object::{Container, Pod};
+use crate::pod::object::{Container, ContainerStatus, Pod};
 use crate::pod::resize::missing;
 use crate::pod::service::serve;
 use crate::pod::update::{drop_grace, resize};
@@ -150,7 +150,7 @@ impl<'a> Planner<'a> {
         let Some(state) = InPlaceUpdateState::read(&pod.annotations).filter(unfinished) else {
             return false;
         };
-        let ready = |name: &String| pod.container_status(name).is_some_and(|status| status.ready);
+        let ready = |name: &String| pod.container_status(name).is_some_and(ContainerStatus::steady);
         let required = state
             .pre_check_before_next
             .iter()

@@ -21,10 +21,6 @@ impl<'a> Planner<'a> {
         if self.seen.rollout.on_delete || self.seen.rollout.paused {
             return;
         }
-        let outdated = self.tally.outdated.iter().copied();
-        let old: Vec<&'a Pod> = outdated.filter(|pod| !self.specified(pod)).collect();
-        let mut old = update_sequence(old, &self.tally.pods, self.seen.rollout);
-        old.sort_by_key(|pod| !self.on_the_way(pod));
         // Those that come need no other one to be updated in their place.
         let then = Count {
             total: self.count.total + self.coming,
@@ -32,8 +28,15 @@ impl<'a> Planner<'a> {
             ..self.count
         };
         let mut left = then.to_update();
+        if left == 0 {
+            return;
+        }
+        let outdated = self.tally.outdated.iter().copied();
+        let old: Vec<&'a Pod> = outdated.filter(|pod| !self.specified(pod)).collect();
+        let old = update_sequence(old, &self.tally.pods, self.seen.rollout);
+        let (first, rest): (Vec<_>, Vec<_>) = old.into_iter().partition(|pod| self.on_the_way(pod));
         let held = self.held_by_loss();
-        for pod in old {
+        for pod in first.into_iter().chain(rest) {
             if left == 0 {
                 break;
             }

@@ -1,0 +1,115 @@
+//! Objects of a custom resource in the version that is spoken: what is stored is converted when it leaves the store, and what is to be
+//! stored before it gets there. Kinds with one version pass by.
+
+mod call;
+
+use afloat_machinery::convert::custom::{Conversion, answered, described};
+use afloat_machinery::kinds::Resource;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::Reader;
+use crate::wire::status::Status;
+pub(crate) use call::Webhooks;
+
+/// Objects asked about at once: an answer fits into memory, and a list does not wait for one object after the other.
+pub(crate) const BATCH: usize = 500;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Versioned {
+    #[serde(default)]
+    api_version: String,
+}
+
+/// Whether stored bytes are of a version. Usually that is what they begin with.
+fn is_of(bytes: &[u8], api_version: &str) -> bool {
+    let begins = || {
+        bytes
+            .strip_prefix(b"{\"apiVersion\":\"")?
+            .strip_prefix(api_version.as_bytes())?
+            .first()
+            .copied()
+    };
+    begins() == Some(b'"')
+        || serde_json::from_slice::<Versioned>(bytes).is_ok_and(|object| object.api_version == api_version)
+}
+
+impl Reader {
+    /// Stored objects in the version that a resource serves.
+    pub(crate) async fn converted(&self, resource: &Resource, stored: Vec<Bytes>) -> Result<Vec<Bytes>, Status> {
+        let Some(conversion) = &resource.conversion else {
+            return Ok(stored);
+        };
+        let wanted = resource.api_version();
+        if stored.iter().all(|bytes| is_of(bytes, &wanted)) {
+            return Ok(stored);
+        }
+        let single = stored.len() == 1;
+        let mut all = stored;
+        let places: Vec<usize> = all
+            .iter()
+            .enumerate()
+            .filter(|(_, bytes)| !is_of(bytes, &wanted))
+            .map(|(at, _)| at)
+            .collect();
+        for places in places.chunks(BATCH) {
+            let mut objects = Vec::with_capacity(places.len());
+            for place in places {
+                let bytes = all.get(*place).map(AsRef::as_ref).unwrap_or_default();
+                let mut object: Value = serde_json::from_slice(bytes).map_err(Status::internal)?;
+                conversion.complete(&mut object);
+                objects.push(object);
+            }
+            let objects = self.convert(resource, conversion, &wanted, objects, single).await?;
+            for (place, object) in places.iter().zip(objects) {
+                if let Some(slot) = all.get_mut(*place) {
+                    *slot = object.to_string().into();
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// A stored object in the version that a resource serves.
+    pub(crate) async fn converted_one(&self, resource: &Resource, stored: &Bytes) -> Result<Bytes, Status> {
+        let converted = self.converted(resource, vec![stored.clone()]).await?;
+        Ok(converted.into_iter().next().unwrap_or_default())
+    }
+
+    /// An object in the version in which it is stored.
+    pub(crate) async fn to_stored(&self, resource: &Resource, object: Value) -> Result<Value, Status> {
+        let wanted = resource.storage_api_version();
+        let Some(conversion) = resource.conversion.as_ref().filter(|_| object["apiVersion"] != *wanted) else {
+            return Ok(object);
+        };
+        let objects = self.convert(resource, conversion, &wanted, vec![object], true).await?;
+        Ok(objects.into_iter().next().unwrap_or_default())
+    }
+
+    async fn convert(
+        &self,
+        resource: &Resource,
+        conversion: &Conversion,
+        wanted: &str,
+        mut objects: Vec<Value>,
+        single: bool,
+    ) -> Result<Vec<Value>, Status> {
+        if let Some(webhook) = &conversion.webhook {
+            let first = objects.first().and_then(|object| object["apiVersion"].as_str());
+            let gvk = described(resource, first.unwrap_or_default());
+            let uid = uuid::Uuid::new_v4().to_string();
+            let question = webhook.question(&uid, wanted, &objects).map_err(Status::unconverted)?;
+            let answer = self.webhooks.ask(self, resource, webhook, &question).await;
+            let answer =
+                answer.map_err(|why| Status::unconverted(format!("conversion webhook for {gvk} failed: {why}")))?;
+            objects = answered(&question, &answer, &gvk, single).map_err(Status::unconverted)?;
+        }
+        for object in &mut objects {
+            object["apiVersion"] = wanted.into();
+            conversion.prune(object);
+        }
+        Ok(objects)
+    }
+}
