@@ -92,16 +92,12 @@ pub(crate) fn refused(action: &Action, revision: &str, error: &str) -> Option<To
         ),
         Action::DeletePod { at, .. } => warning("FailedDelete", format!("failed to delete pod {}: {error}", at.name)),
         Action::DeleteClaim { at } => warning("FailedDelete", format!("failed to delete pvc {}: {error}", at.name)),
-        Action::ResizePod { at, .. }
-        | Action::PatchPod {
-            at, why: Why::Update, ..
-        } => warning(
-            "FailedUpdatePodInPlace",
-            format!(
-                "failed to update pod {} in-place(revision {revision}): {error}",
-                at.name
-            ),
-        ),
+        Action::ResizePod { at, .. } => update_failed(&at.name, revision, error),
+        Action::PatchPod {
+            at,
+            patch,
+            why: Why::Update,
+        } => update_failed(&at.name, &target(patch, revision), error),
         _ => return None,
     })
 }
