@@ -40,13 +40,15 @@ async fn from_rest() {
 
 /// As OpenKruise's webhook stores it: images of containers are pulled always.
 fn pulled_always(fixture: &mut Value) {
-    let revisions = fixture["revisions"].as_array_mut().unwrap().iter_mut();
-    let templates = revisions.map(|revision| &mut revision["data"]["spec"]["template"]);
-    for template in templates.chain([&mut fixture["cloneset"]["spec"]["template"]]) {
+    let always = |template: &mut Value| {
         for container in template["spec"]["containers"].as_array_mut().unwrap() {
             container["imagePullPolicy"] = json!("Always");
         }
+    };
+    for revision in fixture["revisions"].as_array_mut().unwrap() {
+        always(&mut revision["data"]["spec"]["template"]);
     }
+    always(&mut fixture["cloneset"]["spec"]["template"]);
 }
 
 /// What somebody has in a repository, who lets defaults be defaults.
