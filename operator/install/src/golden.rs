@@ -176,6 +176,7 @@ fn every_choice_is_in_the_objects() {
         lease_namespace: "there".into(),
         lease_name: "lease".into(),
         feature_gates: "A=true".into(),
+        crds: false,
         ..Options::default()
     };
     let text = yaml(&objects(&options));
@@ -215,7 +216,9 @@ fn parts_are_left_out() {
             "ClusterRole /afloat-operator",
             "ClusterRoleBinding /afloat-operator",
             "Role one/afloat-operator",
+            "Role one/afloat-webhook",
             "RoleBinding one/afloat-operator",
+            "RoleBinding one/afloat-webhook",
             "Deployment one/afloat-operator",
             "Service one/afloat-operator",
             "Service one/afloat-webhook",

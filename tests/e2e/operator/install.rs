@@ -17,9 +17,22 @@ fn root() -> PathBuf {
 /// Objects by kind, namespace and name.
 type Objects = BTreeMap<String, Value>;
 
+/// A null in a document to apply takes away what is there; some tools leave it out.
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(map) => map
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| (key, without_nulls(value)))
+            .collect(),
+        Value::Array(list) => list.into_iter().map(without_nulls).collect(),
+        other => other,
+    }
+}
+
 fn objects(text: &str) -> Objects {
     let documents = text.split("\n---").map(|text| text.trim_start_matches("---"));
-    let objects = documents.map(|text| serde_saphyr::from_str::<Value>(text).expect("YAML"));
+    let objects = documents.map(|text| without_nulls(serde_saphyr::from_str(text).expect("YAML")));
     let named = |object: Value| {
         let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
         let (kind, namespace, name) = (text("/kind"), text("/metadata/namespace"), text("/metadata/name"));
