@@ -14,7 +14,7 @@ pub(super) async fn those_that_are_on_act(case: &Case) {
         .expect("afloat starts");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
-        !output.status.success() && said.contains("did you mean CloneSetShortHash?"),
+        !output.status.success() && said.contains("did you mean CloneSetShortHash"),
         "{said}"
     );
 

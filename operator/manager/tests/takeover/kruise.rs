@@ -58,8 +58,8 @@ fn state(pod: &Value) -> Option<Value> {
 }
 
 fn condition<'a>(pod: &'a Value, kind: &str) -> &'a Value {
-    let conditions = pod["status"]["conditions"].as_array().unwrap();
-    let found = conditions.iter().find(|condition| condition["type"] == kind);
+    let mut conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+    let found = conditions.find(|condition| condition["type"] == kind);
     found.unwrap_or(&Value::Null)
 }
 
