@@ -5,10 +5,10 @@ use clap::{Parser, Subcommand};
 use crate::agent::AgentOptions;
 use crate::bench::BenchOptions;
 use crate::check::CheckOptions;
-use crate::crds::CrdsOptions;
 use crate::demo::DemoOptions;
 use crate::dns::DnsOptions;
 use crate::image::ImageOptions;
+use crate::install::{CrdsOptions, InstallOptions, StatusOptions, TakeoverOptions, UninstallOptions};
 use crate::operator::OperatorOptions;
 use crate::plan::PlanOptions;
 use crate::probe::ProbeOptions;
@@ -39,6 +39,14 @@ pub(crate) enum Command {
     Plan(PlanOptions),
     /// Print the CustomResourceDefinitions that the operator needs, as YAML
     Crds(CrdsOptions),
+    /// Print everything that a cluster needs, for `kubectl apply -f -`
+    Install(InstallOptions),
+    /// Print what may be deleted without a pod noticing, for `kubectl delete -f -`: all but CRDs and namespaces
+    Uninstall(UninstallOptions),
+    /// Look whether what is installed works and may do what it must, and say what to do
+    Status(StatusOptions),
+    /// Switch a living cluster from OpenKruise's manager to Afloat, or back
+    Takeover(TakeoverOptions),
     /// Ask the DNS server of a running `afloat up`
     Dns(DnsOptions),
     /// Send requests at a fixed rate and count exactly what is lost

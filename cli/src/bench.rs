@@ -11,6 +11,7 @@ mod phases;
 mod report;
 mod scrape;
 mod server;
+mod template;
 
 use options::BenchCommand;
 

@@ -13,7 +13,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt as _};
 
-use node_traffic::EmbeddedProxy;
+use node_traffic::EmbeddedNode;
 
 /// An image of this program that runs `afloat app`: its name, the part that it plays, and its version.
 pub(crate) type AppImage = (&'static str, &'static str, &'static str);
@@ -47,7 +47,7 @@ pub(crate) async fn start_without_operator(options: ClusterOptions) -> anyhow::R
     let nodes: Vec<_> = cluster
         .nodes()
         .iter()
-        .map(|node| (node.name.clone(), Arc::new(EmbeddedProxy(node.proxy.clone()))))
+        .map(|node| (node.name.clone(), Arc::new(EmbeddedNode::of(node))))
         .collect();
     for (node, view) in nodes {
         let stop = cluster.stopping();

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use afloat_api::Gates;
 use afloat_manager::lease::LeaderElection;
 use afloat_manager::webhook;
 use anyhow::Context as _;
@@ -29,6 +30,10 @@ pub(crate) struct OperatorOptions {
     /// Objects worked on at the same time
     #[arg(long, env = "AFLOAT_WORKERS", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) workers: u16,
+    /// Feature gates of OpenKruise: Name=true,Name=false,… (all of them with --help)
+    #[arg(long, env = "AFLOAT_FEATURE_GATES", value_name = "GATES", default_value = "", hide_default_value = true,
+        long_help = Gates::help())]
+    pub(crate) feature_gates: String,
     /// Where to serve /metrics, /healthz and /readyz, for example 127.0.0.1:8080 [default: nowhere]
     #[arg(long, env = "AFLOAT_METRICS_ADDRESS", value_name = "ADDRESS")]
     pub(crate) metrics_address: Option<std::net::SocketAddr>,
@@ -49,7 +54,12 @@ pub(crate) struct OperatorOptions {
 }
 
 pub(crate) fn run_operator(options: OperatorOptions) -> anyhow::Result<i32> {
+    let (gates, warnings) =
+        Gates::parse(&options.feature_gates).with_context(|| format!("--feature-gates {}", options.feature_gates))?;
     start_logging("info");
+    for warning in warnings {
+        tracing::warn!("--feature-gates: {warning}");
+    }
     let _singly = memory::start_small();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async move {
@@ -72,6 +82,7 @@ pub(crate) fn run_operator(options: OperatorOptions) -> anyhow::Result<i32> {
             webhook,
             namespace: options.namespace,
             workers: usize::from(options.workers),
+            gates,
             ..afloat_manager::Options::default()
         };
         let version = client

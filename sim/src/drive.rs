@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::images::Images;
-use crate::kubelet::{Around, Local, Phase};
+use crate::kubelet::{Around, Local, Phase, Stage};
 use crate::node::{Node, images_patch};
 use crate::options::Options;
 use crate::pod::Pod;
@@ -250,7 +250,8 @@ impl Driver {
             entry.timer = Some(at);
             self.timers.push(Reverse((at, key.clone())));
         }
-        if entry.seen.terminating() {
+        let ends = entry.seen.terminating();
+        if ends && (wake.is_some() || local.stage != Stage::Ended) {
             if wake.is_none() {
                 self.delete(key);
             }
@@ -261,8 +262,11 @@ impl Driver {
         if let Some((patch, rest)) = report(&entry.seen, local, &node.images, &self.options, host, written, &wall) {
             entry.writing = true;
             let about = About::Status(key.clone(), entry.latest.metadata.uid.clone(), rest);
-            let uri = format!("{}/status", uri(key));
+            // A kubelet's fields are its own wherever the server keeps whose they are.
+            let uri = format!("{}/status?fieldManager=kubelet", uri(key));
             self.send(about, "PATCH", uri, "application/strategic-merge-patch+json", &patch);
+        } else if ends {
+            self.delete(key);
         }
     }
 

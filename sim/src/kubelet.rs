@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use crate::images::{Images, NodeImages};
-use crate::options::{Hook, Options, Started};
+use crate::options::{Hook, Options, Started, Statuses};
 use crate::pod::{Container, ContainerStatus, Pod};
 
 /// A pod on its node.
@@ -18,8 +18,23 @@ pub(crate) struct Local {
     pub(crate) ip: String,
     pub(crate) start_time: String,
     pub(crate) containers: Vec<LocalContainer>,
+    /// How far the pod itself has come.
+    pub(crate) stage: Stage,
     /// When the containers of a terminating pod have ended.
     pub(crate) ends: Option<Instant>,
+}
+
+/// How far a pod has come, beside its containers. Where each step is told, it takes its place when the one before was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// The kubelet has not said anything yet.
+    New,
+    /// It has taken the pod.
+    Taken,
+    /// The pod has its sandbox and address; containers come and go.
+    Sandbox,
+    /// All containers have ended for good.
+    Ended,
 }
 
 /// A container on its node.
@@ -37,6 +52,10 @@ pub(crate) struct LocalContainer {
     pub(crate) resources: Value,
     /// Resources that will be, and when.
     resizing: Option<(Value, Instant)>,
+    /// It passes its readiness probe, or has none.
+    pub(crate) ready: bool,
+    /// When it will, since it was started.
+    probed: Option<Instant>,
 }
 
 /// What a container is doing.
@@ -87,10 +106,13 @@ impl LocalContainer {
             before: None,
             resources: spec.resources.clone(),
             resizing: None,
+            ready: false,
+            probed: None,
         }
     }
 
     fn end(&mut self, wall: &str, code: i32) {
+        self.ready = false;
         if let Some(ran) = self.last.as_mut().filter(|ran| ran.ended.is_none()) {
             ran.ended = Some(Ended {
                 id: ran.id.clone(),
@@ -125,6 +147,10 @@ impl Local {
             ip: pod.status.pod_ip.clone().unwrap_or(ip),
             start_time: pod.status.start_time.clone().unwrap_or_else(|| around.wall.to_owned()),
             containers: Vec::new(),
+            stage: match around.options.statuses {
+                Statuses::EachStep if pod.status.pod_ip.is_none() => Stage::New,
+                _ => Stage::Sandbox,
+            },
             ends: None,
         };
         for spec in &pod.spec.containers {
@@ -146,8 +172,28 @@ impl Local {
     pub(crate) fn advance(&mut self, pod: &Pod, around: &mut Around<'_>) -> Option<Instant> {
         if pod.terminating() {
             let ends = *self.ends.get_or_insert(around.now + around.options.stop);
-            return (ends > around.now).then_some(ends);
+            if ends > around.now {
+                return Some(ends);
+            }
+            if around.options.statuses == Statuses::EachStep && self.stage != Stage::Ended {
+                self.stage = Stage::Ended;
+                self.containers
+                    .iter_mut()
+                    .for_each(|container| container.end(around.wall, 0));
+            }
+            return None;
         }
+        self.stage = match self.stage {
+            Stage::New => Stage::Taken,
+            Stage::Taken => Stage::Sandbox,
+            Stage::Sandbox | Stage::Ended => {
+                return self.advance_containers(pod, around);
+            }
+        };
+        Some(around.now)
+    }
+
+    fn advance_containers(&mut self, pod: &Pod, around: &mut Around<'_>) -> Option<Instant> {
         let mut wake: Option<Instant> = None;
         for container in &mut self.containers {
             let Some(spec) = pod.spec.containers.iter().find(|spec| spec.name == container.name) else {
@@ -205,6 +251,8 @@ fn adopt(container: &mut LocalContainer, spec: &Container, status: &ContainerSta
     *around.images_changed = true;
     container.starts = status.restart_count.saturating_add(1);
     container.phase = Phase::Running;
+    container.ready = status.ready || spec.readiness_probe.is_none();
+    container.probed = Some(around.now + around.options.probe);
     container.last = Some(Ran {
         id: status.container_id.clone(),
         image: image.clone(),
@@ -216,6 +264,7 @@ fn adopt(container: &mut LocalContainer, spec: &Container, status: &ContainerSta
 
 fn step(container: &mut LocalContainer, spec: &Container, pod: &Pod, around: &mut Around<'_>) -> Option<Instant> {
     let now = around.now;
+    let each = around.options.statuses == Statuses::EachStep;
     // Each pass may take one step; there is no way around in a circle without time going by.
     loop {
         match &container.phase {
@@ -231,16 +280,26 @@ fn step(container: &mut LocalContainer, spec: &Container, pod: &Pod, around: &mu
             Phase::Stopping(_) => {
                 container.end(around.wall, 0);
                 begin(container, spec, around);
+                if each {
+                    return Some(now);
+                }
             }
             Phase::Starting { at, .. } if *at > now => return Some(*at),
             Phase::Starting { image, digest, .. } => {
                 let (image, digest) = (image.clone(), digest.clone());
                 start_container(container, spec, image, digest, pod, around);
+                if each {
+                    return Some(now);
+                }
             }
             Phase::Running => {
                 let runs = container.last.as_ref().is_some_and(|ran| ran.image == spec.image);
                 if runs && !resize(container, spec, around) {
-                    return container.resizing.as_ref().map(|(_, at)| *at);
+                    let probed = container.probed.filter(|_| !container.ready);
+                    container.ready |= probed.is_some_and(|at| at <= now);
+                    let resized = container.resizing.as_ref().map(|(_, at)| *at);
+                    let waits = [probed.filter(|at| *at > now), resized];
+                    return waits.into_iter().flatten().min();
                 }
                 container.phase = Phase::Stopping(now + around.options.stop);
             }
@@ -285,6 +344,8 @@ fn start_container(
     container.starts = container.starts.saturating_add(1);
     container.resources = spec.resources.clone();
     container.resizing = None;
+    container.ready = spec.readiness_probe.is_none();
+    container.probed = Some(around.now + around.options.probe);
     container.phase = Phase::Running;
 }
 

@@ -8,7 +8,7 @@
 //! started anew, alone; an image that cannot be pulled leaves it waiting; a crash restarts what ran. It must never write
 //! what a kubelet would not write: conditions of others, the spec, a pod that is not on one of its nodes.
 //!
-//! Not played: init containers, probes, restart back-off, volumes.
+//! Not played: init containers, probes that fail, restart back-off, volumes.
 
 mod drive;
 mod error;
@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use error::Error;
 pub use images::Images;
-pub use options::{Hook, Options, Reported, Started};
+pub use options::{Hook, Options, Reported, Started, Statuses};
 
 use drive::{Command, Driver};
 

@@ -11,8 +11,10 @@ pub struct Options {
     pub nodes: u32,
     /// Their names are this, a dash and a number from 1.
     pub name: String,
-    /// From a container's creation until it runs and is ready.
+    /// From a container's creation until it runs; one without a readiness probe is ready then.
     pub start: Duration,
+    /// From then on until its readiness probe, if it has one, has passed.
+    pub probe: Duration,
     /// From the decision to stop a container until it has ended.
     pub stop: Duration,
     /// Until a change of `resources` that needs no restart has been carried out.
@@ -27,6 +29,8 @@ pub struct Options {
     pub observed_generation: bool,
     /// The name that a container's status shows.
     pub reported: Reported,
+    /// How often a pod's status is written.
+    pub statuses: Statuses,
     /// Requests under way at most.
     pub parallel: usize,
     /// Called whenever a container starts.
@@ -39,6 +43,7 @@ impl Default for Options {
             nodes: 1,
             name: "sim".into(),
             start: Duration::ZERO,
+            probe: Duration::ZERO,
             stop: Duration::ZERO,
             resize: Duration::from_millis(20),
             bind: true,
@@ -46,6 +51,7 @@ impl Default for Options {
             namespace: None,
             observed_generation: false,
             reported: Reported::default(),
+            statuses: Statuses::default(),
             parallel: 64,
             on_start: None,
         }
@@ -60,6 +66,18 @@ pub enum Reported {
     FirstKnown,
     /// The one that the container was started with.
     Requested,
+}
+
+/// How often a pod's status is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Statuses {
+    /// What comes together is one write: as few as a kubelet could do with.
+    #[default]
+    Merged,
+    /// A write for each step, as kubelets do where the machine is not too slow: the pod is being created, its sandbox is there, its
+    /// containers run, they are ready; a container has ended; all have, before the pod is gone. The next step waits for the write.
+    /// They tell of volume mounts, too, as kubelets from 1.31 on do.
+    EachStep,
 }
 
 /// Called whenever a container starts.

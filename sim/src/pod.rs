@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use afloat_words::revision::revision;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// A pod.
@@ -48,7 +48,20 @@ pub(crate) struct Container {
     pub(crate) image: String,
     /// `null` where nothing is said.
     pub(crate) resources: Value,
+    /// That there is one is all that matters.
+    pub(crate) readiness_probe: Option<serde::de::IgnoredAny>,
+    pub(crate) volume_mounts: Vec<VolumeMount>,
     pub(crate) resize_policy: Vec<ResizePolicy>,
+}
+
+/// Where a volume is.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct VolumeMount {
+    pub(crate) name: String,
+    pub(crate) mount_path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) read_only: Option<bool>,
 }
 
 /// Whether a change of one resource needs a restart.
@@ -85,8 +98,8 @@ pub(crate) struct Condition {
     pub(crate) kind: String,
     pub(crate) status: String,
     pub(crate) last_transition_time: Option<String>,
-    pub(crate) reason: Option<serde::de::IgnoredAny>,
-    pub(crate) message: Option<serde::de::IgnoredAny>,
+    pub(crate) reason: Option<String>,
+    pub(crate) message: Option<String>,
 }
 
 /// A container of an earlier run, or of somebody else's fixture.
@@ -100,6 +113,7 @@ pub(crate) struct ContainerStatus {
     #[serde(rename = "containerID")]
     pub(crate) container_id: String,
     pub(crate) restart_count: u32,
+    pub(crate) ready: bool,
     pub(crate) state: State,
 }
 

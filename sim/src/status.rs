@@ -4,14 +4,15 @@ use afloat_words::image;
 use serde_json::{Map, Value, json};
 
 use crate::images::NodeImages;
-use crate::kubelet::{Ended, Local, LocalContainer, Phase};
-use crate::options::{Options, Reported};
-use crate::pod::Pod;
+use crate::kubelet::{Ended, Local, LocalContainer, Phase, Ran, Stage};
+use crate::options::{Options, Reported, Statuses};
+use crate::pod::{Container, Pod};
 
 /// Everything but the conditions; compared with what was written last.
 pub(crate) type Written = Value;
 
-/// The patch that brings the pod's status to what the node sees, and what it contains; None: nothing to say.
+/// The patch that brings the pod's status to what the node sees, and what the status then contains; None: nothing to say. As a
+/// kubelet's it contains only what differs, and names all conditions in their order (`PatchPodStatus` of Kubernetes' `util/pod`).
 ///
 /// Conditions are compared with the object, because others write them too (a controller may turn Ready False); the rest
 /// is compared with what was written last, because a server may drop fields that it does not know.
@@ -27,21 +28,27 @@ pub(crate) fn report(
     let statuses: Vec<Value> = local
         .containers
         .iter()
-        .map(|container| container_status(container, images, options))
+        .map(|container| {
+            let spec = pod.spec.containers.iter().find(|spec| spec.name == container.name);
+            container_status(container, spec, images, options)
+        })
         .collect();
-    let conditions = conditions(pod, local, wall);
-    let turned = conditions.iter().any(|condition| {
-        let kind = condition["type"].as_str().unwrap_or_default();
-        pod.condition(kind)
-            .is_none_or(|old| condition["status"] != old.status.as_str())
-    });
+    let mut conditions = conditions(pod, local, options, wall);
+    let order: Vec<Value> = conditions
+        .iter()
+        .map(|condition| json!({"type": condition["type"]}))
+        .collect();
+    let turned = conditions.iter().any(|condition| turned(pod, condition));
+    conditions.retain(|condition| differs(pod, condition));
     let mut status = Map::new();
     status.insert("phase".into(), phase(local).into());
     status.insert("startTime".into(), local.start_time.as_str().into());
     status.insert("hostIP".into(), host_ip.into());
     status.insert("hostIPs".into(), json!([{"ip": host_ip}]));
-    status.insert("podIP".into(), local.ip.as_str().into());
-    status.insert("podIPs".into(), json!([{"ip": local.ip}]));
+    if !matches!(local.stage, Stage::New | Stage::Taken) {
+        status.insert("podIP".into(), local.ip.as_str().into());
+        status.insert("podIPs".into(), json!([{"ip": local.ip}]));
+    }
     status.insert("containerStatuses".into(), statuses.into());
     if options.observed_generation
         && let Some(generation) = pod.metadata.generation
@@ -52,23 +59,52 @@ pub(crate) fn report(
     if !turned && written == Some(&rest) {
         return None;
     }
-    status.insert("conditions".into(), conditions.into());
+    if let Some(written) = written {
+        status.retain(|field, value| written.get(field) != Some(value));
+    }
+    if !conditions.is_empty() {
+        status.insert("$setElementOrder/conditions".into(), order.into());
+        status.insert("conditions".into(), conditions.into());
+    }
     let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": status});
     Some((patch, rest))
 }
 
-/// As a kubelet's `getPhase` for restartPolicy Always: Pending until every container has been started once.
+/// Whether the object says otherwise.
+fn turned(pod: &Pod, condition: &Value) -> bool {
+    let old = pod.condition(condition["type"].as_str().unwrap_or_default());
+    old.is_none_or(|old| condition["status"] != old.status.as_str())
+}
+
+/// Whether the object says it in other words, or otherwise.
+fn differs(pod: &Pod, condition: &Value) -> bool {
+    let old = pod.condition(condition["type"].as_str().unwrap_or_default());
+    let same = |word: &Option<String>, field: &str| word.as_deref() == condition[field].as_str();
+    old.is_none_or(|old| turned(pod, condition) || !same(&old.reason, "reason") || !same(&old.message, "message"))
+}
+
+/// As a kubelet's `getPhase` for restartPolicy Always: Pending until every container has been started once; and, once it is deleted
+/// and all have ended, what they ended with.
 fn phase(local: &Local) -> &'static str {
+    if local.stage == Stage::Ended {
+        let ran = local.containers.iter().filter_map(|container| container.last.as_ref());
+        let mut ended = ran.filter_map(|ran| ran.ended.as_ref());
+        return if ended.all(|ended| ended.code == 0) {
+            "Succeeded"
+        } else {
+            "Failed"
+        };
+    }
     let all_started = local.containers.iter().all(|container| container.last.is_some());
     if all_started { "Running" } else { "Pending" }
 }
 
 fn ready(container: &LocalContainer) -> bool {
     // While its predecessor is being stopped, a container is not served any more.
-    container.phase == Phase::Running
+    container.phase == Phase::Running && container.ready
 }
 
-fn conditions(pod: &Pod, local: &Local, wall: &str) -> Vec<Value> {
+fn conditions(pod: &Pod, local: &Local, options: &Options, wall: &str) -> Vec<Value> {
     let unready: Vec<&str> = local
         .containers
         .iter()
@@ -118,20 +154,49 @@ fn conditions(pod: &Pod, local: &Local, wall: &str) -> Vec<Value> {
         }
         condition
     };
-    vec![
+    let mut all = vec![
         condition("PodScheduled", None),
         condition("Initialized", None),
         condition("ContainersReady", containers.clone()),
         condition("Ready", containers.or(gates)),
-    ]
+    ];
+    if options.statuses == Statuses::EachStep {
+        // KEP-3085. It has no words of its own.
+        let word = if local.stage == Stage::Sandbox { "True" } else { "False" };
+        let mut sandbox = condition("PodReadyToStartContainers", None);
+        if word == "False" {
+            let same = pod
+                .condition("PodReadyToStartContainers")
+                .filter(|old| old.status == word);
+            sandbox["status"] = word.into();
+            sandbox["lastTransitionTime"] = same
+                .and_then(|old| old.last_transition_time.as_deref())
+                .unwrap_or(wall)
+                .into();
+        }
+        all.insert(0, sandbox);
+    }
+    all
 }
 
-fn container_status(container: &LocalContainer, images: &NodeImages, options: &Options) -> Value {
+fn container_status(
+    container: &LocalContainer,
+    spec: Option<&Container>,
+    images: &NodeImages,
+    options: &Options,
+) -> Value {
     let mut status = json!({
         "name": container.name, "ready": ready(container), "restartCount": container.restarts(), "image": "", "imageID": "",
         "lastState": {},
     });
-    let running = matches!(container.phase, Phase::Running | Phase::Stopping(_));
+    if options.statuses == Statuses::EachStep
+        && let Some(spec) = spec.filter(|spec| !spec.volume_mounts.is_empty())
+    {
+        status["volumeMounts"] = json!(spec.volume_mounts);
+    }
+    let ended = |ran: &Ran| ran.ended.is_some();
+    let running =
+        matches!(container.phase, Phase::Running | Phase::Stopping(_)) && !container.last.as_ref().is_some_and(ended);
     status["started"] = running.into();
     if let Some(ran) = &container.last {
         let tag = match options.reported {

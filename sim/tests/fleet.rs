@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use afloat_apiserver::ApiServer;
-use afloat_sim::{Fleet, Options};
+use afloat_sim::{Fleet, Options, Statuses};
 use afloat_store::Store;
 use futures::StreamExt as _;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
@@ -482,4 +482,93 @@ async fn many_pods_spread_over_nodes_and_cost_few_writes() {
     world.fleet.stop().await;
     let nodes = Api::<k8s_openapi::api::core::v1::Node>::all(world.client.clone());
     assert!(nodes.list(&Default::default()).await.unwrap().items.is_empty());
+}
+
+/// What a pod's watch shows of it, one after the other: which of its conditions are True, and the state of its first container.
+async fn steps(world: &World, name: &str, last: impl Fn(&Value) -> bool) -> Vec<String> {
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let mut events = std::pin::pin!(watcher(world.api("Pod"), config));
+    let mut seen: Vec<String> = Vec::new();
+    let collect = async {
+        while let Some(event) = events.next().await {
+            let Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object)) =
+                event
+            else {
+                continue;
+            };
+            let pod = serde_json::to_value(object).unwrap();
+            let true_ones =
+                ["PodReadyToStartContainers", "ContainersReady", "Ready"].map(|kind| is(&pod, kind, "True"));
+            let state = container(&pod, "app")["state"]
+                .as_object()
+                .and_then(|state| state.keys().next().cloned());
+            let text = match state {
+                Some(state) => format!("{state} {true_ones:?}")
+                    .replace("true", "+")
+                    .replace("false", "-"),
+                None => continue,
+            };
+            if seen.last() != Some(&text) {
+                seen.push(text);
+            }
+            if last(&pod) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, collect).await.expect("the last step comes");
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_for_each_step() {
+    let world = World::start(Options {
+        statuses: Statuses::EachStep,
+        ..options()
+    })
+    .await;
+    let probe = json!({"httpGet": {"path": "/", "port": 80}});
+    let app = json!({"name": "app", "image": "app:1", "readinessProbe": probe,
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}]});
+    // The watch begins before the pod is there.
+    let watching = steps(&world, "web", ready);
+    let (created, ()) = tokio::join!(watching, async {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"},
+            "spec": {"containers": [app], "volumes": [{"name": "tmp", "emptyDir": {}}]}});
+        let pod = serde_json::from_value(pod).unwrap();
+        world.api("Pod").create(&PostParams::default(), &pod).await.unwrap();
+    });
+    assert_eq!(
+        created,
+        [
+            "waiting [-, -, -]",
+            "waiting [+, -, -]",
+            "running [+, -, -]",
+            "running [+, +, +]"
+        ]
+    );
+    // Bound, created, sandbox, running, ready.
+    assert!(world.pod_writes() <= 5, "{}", world.pod_writes());
+    let pod = world.pod("web", "Ready", ready).await;
+    assert_eq!(container(&pod, "app")["volumeMounts"][0]["mountPath"], "/tmp");
+
+    let updated = |pod: &Value| ready(pod) && container(pod, "app")["restartCount"] == 1;
+    let (changed, ()) = tokio::join!(steps(&world, "web", updated), world.set_image("web", "app:2"));
+    assert_eq!(
+        changed,
+        [
+            "running [+, +, +]",
+            "terminated [+, -, -]",
+            "running [+, -, -]",
+            "running [+, +, +]"
+        ]
+    );
+    assert!(world.pod_writes() <= 5 + 3, "{}", world.pod_writes());
+
+    let ended = |pod: &Value| pod["status"]["phase"] == "Succeeded";
+    let (gone, ()) = tokio::join!(steps(&world, "web", ended), async {
+        let delete = DeleteParams::default();
+        world.api("Pod").delete("web", &delete).await.unwrap();
+    });
+    assert_eq!(gone, ["running [+, +, +]", "terminated [-, -, -]"]);
 }

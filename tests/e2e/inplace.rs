@@ -76,3 +76,48 @@ fn an_image_that_is_missing_is_reported_and_the_way_back_is_open() {
     image("web:v1");
     cluster.wait("the pod Ready again", &["clonesets", "web"], |c| settled(c, 1));
 }
+
+/// A container may look well while its hook fails: the rollout stands at the pod that cannot start, and the way back is open.
+#[test]
+fn a_post_start_that_fails_stops_the_rollout_at_its_first_pod() {
+    let Some(cluster) = Cluster::boot(1) else { return };
+    cluster.build_images();
+    // Serves as the others do, and does not have the program that the hook runs.
+    let file = format!("{}=/renamed", crate::cluster::AFLOAT);
+    let entrypoint = ["--entrypoint", "/renamed", "--entrypoint", "app", "--entrypoint", "web"];
+    cluster.image(
+        &[
+            &["build", "web:broken", "--libraries", "--file", &file][..],
+            &entrypoint,
+        ]
+        .concat(),
+    );
+    let mut set: Value = serde_json::from_str(&cloneset("web", 3)).unwrap();
+    let app = &mut set["spec"]["template"]["spec"]["containers"][0];
+    app["lifecycle"] = serde_json::json!({"postStart": {"exec": {"command": ["/afloat", "--version"]}}});
+    cluster.apply(&set.to_string());
+    cluster.wait("3 pods Ready", &["clonesets", "web"], |c| settled(c, 3));
+
+    let image = |name: &str| {
+        let patch =
+            format!(r#"-p=[{{"op":"replace","path":"/spec/template/spec/containers/0/image","value":"{name}"}}]"#);
+        cluster.kubectl(&["patch", "clonesets", "web", "--type=json", &patch]);
+    };
+    image("web:broken");
+    let broken = |pod: &Value| pod.pointer("/spec/containers/0/image").unwrap() == "web:broken";
+    let list = cluster.wait("the second failure", &["pods", "-l", "app=web"], |list| {
+        items(list)
+            .iter()
+            .any(|pod| broken(pod) && container(pod, "web")["restartCount"].as_u64() > Some(1))
+    });
+    let events = cluster.kubectl(&["get", "events"]);
+    assert!(events.contains("FailedPostStartHook"), "{events}");
+    for pod in items(&list) {
+        let ready = condition(&pod, "Ready") == Some("True");
+        assert_eq!(ready, !broken(&pod), "{pod}");
+    }
+    assert_eq!(items(&list).iter().filter(|pod| broken(pod)).count(), 1);
+
+    image("web:v1");
+    cluster.wait("3 pods Ready again", &["clonesets", "web"], |c| settled(c, 3));
+}

@@ -279,16 +279,16 @@ pub(crate) fn settled(set: &Value) -> bool {
 
 /// What the CloneSet does or waits for, in one word.
 pub(crate) fn reason(set: &Value) -> &str {
-    progressing(set)["reason"].as_str().unwrap_or_default()
+    rollout(set)["reason"].as_str().unwrap_or_default()
 }
 
 /// The same in one sentence.
 pub(crate) fn message(set: &Value) -> &str {
-    progressing(set)["message"].as_str().unwrap_or_default()
+    rollout(set)["message"].as_str().unwrap_or_default()
 }
 
-fn progressing(set: &Value) -> &Value {
-    condition(set, "Progressing")
+fn rollout(set: &Value) -> &Value {
+    condition(set, "afloat.dev/Rollout")
 }
 
 /// A condition by type; null if there is none.

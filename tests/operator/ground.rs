@@ -206,14 +206,23 @@ impl Ground {
 
     /// Starts the operator and waits until it acts.
     pub(crate) async fn start_operator(&self) {
-        let operator = self.another_operator();
+        self.start_operator_with("").await;
+    }
+
+    /// The same with feature gates.
+    pub(crate) async fn start_operator_with(&self, gates: &str) {
+        let operator = Operator::start(&self.kubeconfig, self.operator_log_file(), gates);
         operator.wait_leading().await;
         self.operator.replace(Some(operator));
     }
 
     /// One more operator, which has to wait for the lease.
     pub(crate) fn another_operator(&self) -> Operator {
-        Operator::start(&self.kubeconfig, self.dir.path().join("operator.log"))
+        Operator::start(&self.kubeconfig, self.operator_log_file(), "")
+    }
+
+    fn operator_log_file(&self) -> PathBuf {
+        self.dir.path().join("operator.log")
     }
 
     /// Takes the operator out, to do with it what the case is about.

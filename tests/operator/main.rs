@@ -15,12 +15,14 @@ mod cases;
 mod conversion;
 mod embedded;
 mod ground;
+mod install;
 mod kruise_crds;
 mod kube_apiserver;
 mod operator;
 mod policies;
 mod process;
 mod rights;
+mod takeover;
 
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -49,6 +51,24 @@ fn on_kube_apiserver() {
 #[test]
 fn the_agent_on_kube_apiserver() {
     block_on(agent::uses_its_rights());
+}
+
+/// `afloat install`, `afloat status` and `afloat uninstall`.
+#[test]
+fn install_on_kube_apiserver() {
+    block_on(install::is_taken_and_looked_at());
+}
+
+/// `afloat takeover`, and back.
+#[test]
+fn takeover_on_kube_apiserver() {
+    block_on(takeover::there_and_back());
+}
+
+/// The same with Kruise's own manager.
+#[test]
+fn takeover_from_kruise_itself() {
+    block_on(takeover::itself::there_and_back());
 }
 
 /// The policies of `afloat check --policy`.

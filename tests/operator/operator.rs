@@ -15,14 +15,14 @@ pub(crate) struct Operator {
 }
 
 impl Operator {
-    /// Starts one; its log goes to `log`, after what is there.
-    pub(crate) fn start(kubeconfig: &Path, log: PathBuf) -> Self {
+    /// Starts one with these feature gates; its log goes to `log`, after what is there.
+    pub(crate) fn start(kubeconfig: &Path, log: PathBuf, gates: &str) -> Self {
         let metrics = format!("127.0.0.1:{}", free_port());
         let port = free_port().to_string();
         let url = format!("https://127.0.0.1:{port}/convert");
         let webhook = ["--webhook-port", &port, "--webhook-url", &url];
         let arguments = [
-            &["operator", "--metrics-address", &metrics],
+            &["operator", "--feature-gates", gates, "--metrics-address", &metrics],
             &webhook[..],
             &["--kubeconfig"],
         ]

@@ -15,6 +15,9 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
+use super::options::{ApiVersion, BenchOperatorOptions};
+use super::template::template;
+
 /// Our pods name a scheduler that no cluster has, so that only the simulated nodes take them.
 pub(super) const SCHEDULER: &str = "afloat-bench";
 
@@ -59,49 +62,58 @@ pub(super) async fn no_other_operator(client: &Client) -> anyhow::Result<()> {
 }
 
 /// CloneSets of a namespace.
-pub(super) fn sets(client: &Client, namespace: &str) -> Api<DynamicObject> {
-    let kind = GroupVersionKind::gvk(afloat_api::GROUP, "v1beta1", "CloneSet");
+pub(super) fn sets(client: &Client, namespace: &str, version: ApiVersion) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk(afloat_api::GROUP, version.name(), "CloneSet");
     Api::namespaced_with(client.clone(), namespace, &ApiResource::from_gvk(&kind))
 }
 
 /// A CloneSet with two containers a pod.
-pub(super) fn set(name: &str, namespace: &str, replicas: u32, max_unavailable: &str) -> Value {
+pub(super) fn set(name: &str, namespace: &str, replicas: u32, options: &BenchOperatorOptions) -> Value {
+    let max_unavailable = options.max_unavailable.as_str();
     let budget = max_unavailable
         .parse::<u32>()
         .map_or_else(|_| json!(max_unavailable), |n| json!(n));
     json!({
-        "apiVersion": "apps.kruise.io/v1beta1", "kind": "CloneSet", "metadata": {"name": name, "namespace": namespace},
+        "apiVersion": format!("{}/{}", afloat_api::GROUP, options.api_version.name()), "kind": "CloneSet", "metadata": {"name": name, "namespace": namespace},
         "spec": {
             "replicas": replicas,
             "selector": {"matchLabels": {"app": name}},
-            "template": {
-                "metadata": {"labels": {"app": name}},
-                "spec": {"schedulerName": SCHEDULER, "containers": containers("app:1")},
-            },
-            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {
-                "podUpdatePolicy": "InPlaceOnly", "maxUnavailable": budget}},
+            "template": template(name, SCHEDULER, options.pod_form, "app:1"),
+            "updateStrategy": strategy(options.api_version, &json!({"maxUnavailable": budget})),
         },
     })
 }
 
-/// The containers, of which the first one is updated.
-pub(super) fn containers(image: &str) -> Value {
-    json!([{"name": "app", "image": image}, {"name": "log", "image": "log:1"}])
+/// An `updateStrategy` in place, with these fields.
+pub(super) fn strategy(version: ApiVersion, fields: &Value) -> Value {
+    let mut fields = fields.clone();
+    match version {
+        ApiVersion::V1alpha1 => {
+            fields["type"] = "InPlaceOnly".into();
+            fields
+        }
+        ApiVersion::V1beta1 => {
+            fields["podUpdatePolicy"] = "InPlaceOnly".into();
+            json!({"type": "RollingUpdate", "rollingUpdate": fields})
+        }
+    }
 }
 
 /// What was made in the cluster.
 pub(super) struct Made {
     client: Client,
     namespace: String,
+    version: ApiVersion,
     /// Kinds that were not there before.
     kinds: Vec<String>,
 }
 
 impl Made {
-    pub(super) fn new(client: Client, namespace: &str) -> Self {
+    pub(super) fn new(client: Client, namespace: &str, version: ApiVersion) -> Self {
         Self {
             client,
             namespace: namespace.to_owned(),
+            version,
             kinds: Vec::new(),
         }
     }
@@ -130,7 +142,7 @@ impl Made {
     /// A new kind is served a moment after its definition was accepted.
     async fn served(&self) -> anyhow::Result<()> {
         let wait = async {
-            while sets(&self.client, &self.namespace)
+            while sets(&self.client, &self.namespace, self.version)
                 .list(&ListParams::default().limit(1))
                 .await
                 .is_err()
@@ -167,7 +179,12 @@ impl Made {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
             other => other,
         };
-        absent_is_fine(sets(&client, namespace).delete_collection(&now, &all).await.map(drop))?;
+        absent_is_fine(
+            sets(&client, namespace, self.version)
+                .delete_collection(&now, &all)
+                .await
+                .map(drop),
+        )?;
         Api::<Pod>::namespaced(client.clone(), namespace)
             .delete_collection(&now, &all)
             .await?;

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use kube::Client;
 
 use super::child::{Child, Scratch};
-use super::options::BenchOperatorOptions;
+use super::options::{ApiVersion, BenchOperatorOptions, KubeletStatuses};
 use super::phases::Bench;
 use super::{cluster, report, scrape};
 use crate::output;
@@ -75,8 +75,8 @@ impl World {
         Ok(PathBuf::from(started?))
     }
 
-    async fn make_namespace(&mut self, client: &Client, namespace: &str) -> anyhow::Result<()> {
-        let made = self.made.insert(cluster::Made::new(client.clone(), namespace));
+    async fn make_namespace(&mut self, client: &Client, namespace: &str, version: ApiVersion) -> anyhow::Result<()> {
+        let made = self.made.insert(cluster::Made::new(client.clone(), namespace, version));
         made.create().await
     }
 
@@ -93,6 +93,10 @@ impl World {
             bind: true,
             scheduler_name: Some(cluster::SCHEDULER.to_owned()),
             namespace: Some(namespace.to_owned()),
+            statuses: match options.statuses {
+                KubeletStatuses::Each => afloat_sim::Statuses::EachStep,
+                KubeletStatuses::Merged => afloat_sim::Statuses::Merged,
+            },
             ..afloat_sim::Options::default()
         };
         let fleet = afloat_sim::Fleet::start(client, fleet).await;
@@ -156,7 +160,7 @@ async fn measure_operator(options: &BenchOperatorOptions, world: &mut World) -> 
     let version = cluster::version(&client, &kubeconfig).await?;
     let namespace = format!("afloat-bench-{}", std::process::id());
     cluster::no_other_operator(&client).await?;
-    world.make_namespace(&client, &namespace).await?;
+    world.make_namespace(&client, &namespace, options.api_version).await?;
     world.start_fleet(client.clone(), &namespace, options).await?;
     let program = options.operator_binary.as_ref().unwrap_or(&own);
     let (operator, address) = world.start_operator(program, &namespace, &kubeconfig, &dir).await?;

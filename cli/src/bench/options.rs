@@ -4,10 +4,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::lossless::LosslessOptions;
 use super::node::BenchNodeOptions;
+use super::template::PodForm;
 use crate::options::{parse_budget, parse_duration};
 
 /// `afloat bench`
@@ -40,6 +41,33 @@ pub(crate) enum BenchCommand {
     },
 }
 
+/// A version of CloneSet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ApiVersion {
+    V1alpha1,
+    #[default]
+    V1beta1,
+}
+
+impl ApiVersion {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::V1alpha1 => "v1alpha1",
+            Self::V1beta1 => "v1beta1",
+        }
+    }
+}
+
+/// How often a simulated kubelet writes the status of a pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KubeletStatuses {
+    /// For each step, as real ones: created, sandbox, running, ready; ended, running, ready
+    #[default]
+    Each,
+    /// As few as possible
+    Merged,
+}
+
 /// `afloat bench operator`
 #[derive(Args, Clone, Debug)]
 pub(crate) struct BenchOperatorOptions {
@@ -61,6 +89,15 @@ pub(crate) struct BenchOperatorOptions {
     /// Time that a simulated container takes to start, for example 500ms
     #[arg(long, default_value = "500ms", value_parser = parse_duration)]
     pub(crate) container_start: Duration,
+    /// Version that the CloneSets are written in: OpenKruise 1.9 serves v1alpha1 alone
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) api_version: ApiVersion,
+    /// What the pods are like
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) pod_form: PodForm,
+    /// How often simulated kubelets write a pod's status
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) statuses: KubeletStatuses,
     /// How long to watch the operator do nothing
     #[arg(long, default_value = "10s", value_parser = parse_duration)]
     pub(crate) idle: Duration,

@@ -13,8 +13,9 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::options::BenchOperatorOptions;
+use super::options::{BenchOperatorOptions, KubeletStatuses};
 use super::scrape::Writes;
+use super::template::{PodForm, containers};
 use super::{cluster, figures, scrape};
 
 /// Reasons of writes that are about a workload, not about one of its pods.
@@ -49,6 +50,10 @@ pub(super) struct Outcome {
     pub(super) containers_per_pod: u32,
     pub(super) max_unavailable: String,
     pub(super) container_start_ms: u64,
+    /// Pods as in real clusters, not bare ones.
+    pub(super) real_pods: bool,
+    /// A status for each step, as kubelets write them.
+    pub(super) each_step: bool,
     pub(super) phases: Vec<Phase>,
     /// Of the whole run.
     pub(super) operator_peak_rss_mib: f64,
@@ -102,8 +107,8 @@ impl Bench<'_> {
 
         let before = self.moment().await?;
         for (number, size) in sizes.iter().enumerate() {
-            let set = cluster::set(&name(number), &self.namespace, *size, &options.max_unavailable);
-            let api = cluster::sets(&self.client, &self.namespace);
+            let set = cluster::set(&name(number), &self.namespace, *size, options);
+            let api = cluster::sets(&self.client, &self.namespace, self.options.api_version);
             api.create(&PostParams::default(), &serde_json::from_value(set)?)
                 .await
                 .context("cannot create a CloneSet")?;
@@ -147,6 +152,8 @@ impl Bench<'_> {
             containers_per_pod: 2,
             max_unavailable: options.max_unavailable.clone(),
             container_start_ms: u64::try_from(options.container_start.as_millis()).unwrap_or(u64::MAX),
+            real_pods: options.pod_form == PodForm::Real,
+            each_step: options.statuses == KubeletStatuses::Each,
             phases,
             operator_peak_rss_mib: figures::memory_mib(self.operator).1,
             events: self.events().await?,
@@ -159,11 +166,11 @@ impl Bench<'_> {
         image: impl Fn(usize) -> &'static str,
         partition: impl Fn(usize) -> u32,
     ) -> anyhow::Result<()> {
-        let api = cluster::sets(&self.client, &self.namespace);
+        let api = cluster::sets(&self.client, &self.namespace, self.options.api_version);
         for index in 0..sizes.len() {
             let patch = json!({"spec": {
-                "template": {"spec": {"containers": cluster::containers(image(index))}},
-                "updateStrategy": {"rollingUpdate": {"partition": partition(index)}},
+                "template": {"spec": {"containers": containers(self.options.pod_form, image(index))}},
+                "updateStrategy": cluster::strategy(self.options.api_version, &json!({"partition": partition(index)})),
             }});
             api.patch(&name(index), &PatchParams::default(), &Patch::Merge(patch))
                 .await
@@ -174,7 +181,7 @@ impl Bench<'_> {
 
     /// Waits until every set passes, with a status that speaks of its present spec.
     async fn until(&self, pass: impl Fn(usize, &Value) -> bool) -> anyhow::Result<()> {
-        let api = cluster::sets(&self.client, &self.namespace);
+        let api = cluster::sets(&self.client, &self.namespace, self.options.api_version);
         let mut open: BTreeSet<usize> = (0..self.options.sets as usize).collect();
         let mut last = Value::Null;
         let wait = async {

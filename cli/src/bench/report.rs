@@ -48,7 +48,10 @@ const REFERENCES: [Reference; 2] = [
 fn reference(outcome: &Outcome) -> Option<&'static Reference> {
     let real = !outcome.embedded && !outcome.server.contains("+afloat");
     REFERENCES.iter().find(|reference| {
-        real && outcome.sets == 1
+        // Its nodes said as little as possible about bare pods.
+        real && !outcome.real_pods
+            && !outcome.each_step
+            && outcome.sets == 1
             && outcome.container_start_ms == 500
             && outcome.pods == reference.pods
             && outcome.max_unavailable == reference.max_unavailable
@@ -60,10 +63,16 @@ pub(super) fn table(outcome: &Outcome) -> String {
     let mut text = String::new();
     let _ = writeln!(
         text,
-        "{} pods in {} CloneSet(s), {} containers each, maxUnavailable {}, a container starts in {} ms, Kubernetes {}{}\n",
+        "{} {} pods in {} CloneSet(s), {} containers each, {}, maxUnavailable {}, a container starts in {} ms, Kubernetes {}{}\n",
         outcome.pods,
+        if outcome.real_pods { "real" } else { "bare" },
         outcome.sets,
         outcome.containers_per_pod,
+        if outcome.each_step {
+            "a status for each step"
+        } else {
+            "few statuses"
+        },
         outcome.max_unavailable,
         outcome.container_start_ms,
         outcome.server,
@@ -204,6 +213,8 @@ mod tests {
             containers_per_pod: 2,
             max_unavailable: "20%".into(),
             container_start_ms: 500,
+            real_pods: false,
+            each_step: false,
             phases: vec![phase("create"), phase("update")],
             operator_peak_rss_mib: 25.0,
             events: 0,

@@ -1,23 +1,64 @@
-//! What the operator's agents see of the embedded nodes' proxies: everything, as they live in this process.
+//! What the operator's agents see of the embedded nodes: everything, as their proxies and runtimes live in this process.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use afloat_agent::ProxyView;
 use afloat_api::{PodTraffic, TrafficStatus};
+use afloat_cluster::LocalNode;
+use afloat_node::{REFERENCE_LABEL, container_id};
 use afloat_proxy::{PodSnapshot, Proxy};
+use afloat_runtime::{Container, ContainerState, Runtime};
+use futures::FutureExt as _;
+use jiff::Timestamp;
 use tokio::sync::watch;
 
-/// A proxy of this process.
-pub(crate) struct EmbeddedProxy(pub(crate) Arc<Proxy>);
+/// How long it is told what a container was started by.
+const RECENT: Duration = Duration::from_secs(60);
 
-impl ProxyView for EmbeddedProxy {
+/// A node of this process.
+pub(crate) struct EmbeddedNode {
+    proxy: Arc<Proxy>,
+    runtime: Arc<dyn Runtime>,
+}
+
+impl EmbeddedNode {
+    /// A view of it.
+    pub(crate) fn of(node: &LocalNode) -> Self {
+        Self {
+            proxy: node.proxy.clone(),
+            runtime: node.runtime.clone(),
+        }
+    }
+
+    /// See [`TrafficStatus::running`]. A runtime that does not answer at once says nothing this time.
+    fn running(&self) -> BTreeMap<String, String> {
+        let containers = self.runtime.containers().now_or_never();
+        let containers = containers.and_then(Result::ok).unwrap_or_default();
+        let since = Timestamp::now() - RECENT;
+        let recent = |container: &Container| {
+            container.attempt > 0
+                && container.state == ContainerState::Running
+                && container.started_at.is_some_and(|start| start > since)
+        };
+        let told = |mut container: Container| {
+            let reference = container.labels.remove(REFERENCE_LABEL)?;
+            Some((container_id(&container.id), reference))
+        };
+        containers.into_iter().filter(recent).filter_map(told).collect()
+    }
+}
+
+impl ProxyView for EmbeddedNode {
     fn status(&self) -> TrafficStatus {
-        let found = self.0.pods();
+        let found = self.proxy.pods();
         TrafficStatus {
             method: "EmbeddedProxy".into(),
             synced: found.synced,
             message: None,
             services: found.services,
+            running: self.running(),
             pods: found
                 .pods
                 .into_iter()
@@ -27,7 +68,7 @@ impl ProxyView for EmbeddedProxy {
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
-        self.0.changes()
+        self.proxy.changes()
     }
 }
 

@@ -67,7 +67,7 @@ fn service(text: &str) -> Result<ServiceName, String> {
 }
 
 /// What Kubernetes takes: no user, no query.
-fn url(text: &str) -> Result<String, String> {
+pub(crate) fn url(text: &str) -> Result<String, String> {
     let uri: http::Uri = text.parse().map_err(|error| format!("not a URL: {error}"))?;
     let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
     if uri.scheme_str() != Some("https") || authority.is_empty() || authority.contains('@') {

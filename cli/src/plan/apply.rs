@@ -7,12 +7,12 @@
 
 use std::time::Duration;
 
+use afloat_words::annotation::LAST_APPLIED;
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
 use serde_json::{Map, Value, json};
 
 /// Where kubectl keeps what it applied last.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Time limit of the request.
 const LIMIT: Duration = Duration::from_secs(15);
 

@@ -9,6 +9,9 @@ use rustix::time::{ClockId, clock_gettime};
 const PAUSE: Duration = Duration::from_secs(2);
 /// With less work than that, in nanoseconds of CPU time, there is nothing to give back.
 const WORK_NANOS: i64 = 50_000_000;
+/// How many pauses long work may go on until something is given back all the same: what is given back in the middle of the work
+/// is fetched again at once.
+const PATIENCE: u32 = 5;
 
 /// To be called before there are other threads: one heap for all, and of the program itself only the pages that are in use, which the
 /// kernel lets us have for as long as the descriptor is open, if at all.
@@ -25,10 +28,14 @@ pub(crate) fn start_small() -> Option<OwnedFd> {
 /// Gives back what the allocator has kept, and the pages of the program that are not in use, after each time of
 /// work. Ends with its runtime.
 pub(crate) async fn give_back() {
-    let mut last = cpu_nanos();
+    let (mut last, mut before, mut waited) = (cpu_nanos(), cpu_nanos(), 0);
     loop {
         tokio::time::sleep(PAUSE).await;
-        if cpu_nanos() - last >= WORK_NANOS {
+        let now = cpu_nanos();
+        let goes_on = now - before >= WORK_NANOS;
+        before = now;
+        waited += 1;
+        if now - last >= WORK_NANOS && !(goes_on && waited < PATIENCE) {
             let released = tokio::task::spawn_blocking(|| {
                 afloat_runtime::heap::trim();
                 afloat_runtime::program::release_pages()
@@ -36,7 +43,8 @@ pub(crate) async fn give_back() {
             if let Ok(Err(error)) = released.await {
                 tracing::debug!(%error, "pages of the program are kept");
             }
-            last = cpu_nanos();
+            before = cpu_nanos();
+            (last, waited) = (before, 0);
         }
     }
 }

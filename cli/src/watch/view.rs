@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use afloat_api::{CloneSet, Lost, NodeTraffic, RolloutReport, names, seconds};
+use afloat_api::{CloneSet, InPlaceUpdateState, Lost, NodeTraffic, RolloutReport, Step, Steps, names, seconds};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
@@ -33,8 +33,11 @@ impl Seen {
     fn message(&self) -> Option<&str> {
         let status = &self.set.status;
         let exceeded = status.condition(names::LOSS_EXCEEDED).filter(|it| it.status == "True");
-        let progress = status.condition(names::PROGRESSING);
-        exceeded.or(progress).map(|condition| condition.message.as_str())
+        // Where nobody of us has been yet, there is OpenKruise's word.
+        let rollout = status
+            .condition(names::ROLLOUT)
+            .or(status.condition(names::PROGRESSING));
+        exceeded.or(rollout).map(|condition| condition.message.as_str())
     }
 
     fn losses(&self) -> String {
@@ -119,7 +122,10 @@ pub(super) fn picture(seen: &Seen, now: Timestamp, most: usize) -> String {
         seen.losses(),
         seen.message().unwrap_or_default()
     );
-    let mut rows: Vec<Row> = seen.pods.iter().map(|pod| row(seen, pod)).collect();
+    if let Some(told) = seen.report().and_then(|report| steps(&report.status.steps)) {
+        out.insert_str(out.trim_end().len(), &format!("\n{told}"));
+    }
+    let mut rows: Vec<Row> = seen.pods.iter().map(|pod| row(seen, pod, now)).collect();
     // Those that something is happening to come first.
     rows.sort_by(|a, b| (a.quiet, &a.pod).cmp(&(b.quiet, &b.pod)));
     let heads = [
@@ -154,11 +160,43 @@ pub(super) fn picture(seen: &Seen, now: Timestamp, most: usize) -> String {
     out
 }
 
+/// Where the time of the pods went, in the order in which it went; None while nothing was measured.
+fn steps(steps: &Steps) -> Option<String> {
+    let all = [
+        ("drain", &steps.drain),
+        ("replace", &steps.replace),
+        ("return", &steps.back),
+    ];
+    let measured = all.iter().filter(|(_, step)| step.pods > 0);
+    let told = measured.map(|(name, Step { pods, mean, max })| format!("{name} {mean} (at most {max}, {pods} pods)"));
+    let told = told.collect::<Vec<_>>().join(", ");
+    (!told.is_empty()).then(|| format!("each pod: {told}"))
+}
+
+/// Since when a pod is where it is on its way: out of service, changed, back.
+fn since(pod: &Pod, state: &str) -> Option<Timestamp> {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let gate = conditions.and_then(|all| all.iter().find(|condition| condition.type_ == names::INPLACE_READY));
+    let turned = || gate?.last_transition_time.as_ref().map(|at| at.0);
+    match state {
+        "Draining" => turned(),
+        "Updating" => {
+            let annotations = pod.metadata.annotations.as_ref()?;
+            let state: InPlaceUpdateState = serde_json::from_str(annotations.get(names::INPLACE_STATE)?).ok()?;
+            state.update_timestamp.parse().ok()
+        }
+        "Starting" => turned().or_else(|| pod.metadata.creation_timestamp.as_ref().map(|at| at.0)),
+        _ => None,
+    }
+}
+
 struct Row {
     pod: String,
     node: String,
     revision: String,
     state: &'static str,
+    /// How long it is in that state, where that is a step of an update.
+    lasts: Option<String>,
     /// Nodes that send to it of all that tell; None where nobody tells anything of it.
     sent: Option<(usize, usize)>,
     open: u64,
@@ -174,7 +212,9 @@ impl Row {
             self.pod.clone(),
             self.node.clone(),
             self.revision.clone(),
-            self.state.to_owned(),
+            self.lasts
+                .as_ref()
+                .map_or_else(|| self.state.to_owned(), |time| format!("{} {time}", self.state)),
             self.sent.map_or_else(dash, |(sent, nodes)| format!("{sent}/{nodes}")),
             self.open.to_string(),
             self.connections.map_or_else(dash, |count| count.to_string()),
@@ -185,7 +225,7 @@ impl Row {
     }
 }
 
-fn row(seen: &Seen, pod: &Pod) -> Row {
+fn row(seen: &Seen, pod: &Pod, now: Timestamp) -> Row {
     let meta = &pod.metadata;
     let uid = meta.uid.as_deref().unwrap_or_default();
     let label = |key: &str| {
@@ -204,7 +244,8 @@ fn row(seen: &Seen, pod: &Pod) -> Row {
     let ready = conditions.get("Ready") == Some(&"True");
     let gate = conditions.get(names::INPLACE_READY);
     let revision = label(names::REVISION).unwrap_or_default();
-    let updated = revision == seen.set.status.update_revision;
+    let update = &seen.set.status.update_revision;
+    let updated = revision == update || update.strip_suffix(revision).is_some_and(|set| set.ends_with('-'));
     let state = match (meta.deletion_timestamp.is_some(), gate, updated, ready) {
         (true, ..) => "Leaving",
         (_, Some(&"False"), false, _) => "Draining",
@@ -237,6 +278,7 @@ fn row(seen: &Seen, pod: &Pod) -> Row {
             .unwrap_or_else(|| "-".into()),
         revision: revision.rsplit('-').next().unwrap_or_default().to_owned(),
         state,
+        lasts: since(pod, state).map(|at| seconds(now.duration_since(at))),
         sent: (!told.is_empty()).then(|| (told.iter().filter(|pod| pod.routed).count(), told.len())),
         open: told.iter().filter_map(|pod| pod.open).sum(),
         connections: told.iter().filter_map(|pod| pod.opened).reduce(|a, b| a + b),

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use afloat_words::annotation::LAST_APPLIED;
 use afloat_words::key::Key;
 use afloat_words::revision::revision_of;
 use futures::StreamExt;
@@ -17,9 +18,6 @@ use tokio_util::sync::CancellationToken;
 use crate::content::{Change, Content, Event, Kind, Progress};
 use crate::feed::{self, Pauses};
 use crate::written::{Expected, Sight};
-
-/// Annotation in which `kubectl apply` keeps what it applied last.
-pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// What a watch asks of an object.
 pub trait Wire: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {}

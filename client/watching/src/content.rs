@@ -26,8 +26,8 @@ pub trait Kind: Send + Sync + 'static {
     fn deleting(object: &Self::Kept) -> bool;
     /// What it is found under. An object that has no index is not kept.
     fn indexes(object: &Self::Kept) -> Vec<Self::Index>;
-    /// Takes the texts that others have, too.
-    fn share(_object: &mut Self::Kept, _texts: &mut Pool) {}
+    /// Takes the texts that others have, too: the object as it was before, of which most is as it is now, and all others.
+    fn share(_object: &mut Self::Kept, _before: Option<&Self::Kept>, _texts: &mut Pool) {}
 }
 
 /// What the watch says: an object, and the version that it has (0 where it says none).
@@ -192,7 +192,8 @@ impl<K: Kind> Content<K> {
                 if let Some(listing) = &mut self.listing {
                     listing.revision = listing.revision.max(revision);
                     if !K::indexes(&object).is_empty() {
-                        K::share(&mut object, &mut self.texts);
+                        let before = self.objects.get(&K::key(&object)).map(|stored| &*stored.object);
+                        K::share(&mut object, before, &mut self.texts);
                         listing.objects.push((object, revision));
                     }
                 }
@@ -232,7 +233,7 @@ impl<K: Kind> Content<K> {
 
     fn set(&mut self, mut object: K::Kept, revision: u64) -> Option<Change<K::Kept>> {
         let old = self.remove(&K::key(&object));
-        K::share(&mut object, &mut self.texts);
+        K::share(&mut object, old.as_ref().map(|old| &*old.object), &mut self.texts);
         let was = old.as_ref().map(|old| old.revision);
         let new = self.insert(object, revision);
         (old.is_some() || new.is_some()).then(|| Change {

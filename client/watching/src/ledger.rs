@@ -102,6 +102,11 @@ impl Ledger {
         }
     }
 
+    /// Whether the caches may not show everything yet that `author` wrote.
+    pub fn waits(&self, author: &Key) -> bool {
+        self.lock().contains_key(author)
+    }
+
     /// Forgets an author who is gone.
     pub fn forget(&self, author: &Key) {
         self.lock().remove(author);

@@ -252,6 +252,37 @@ impl<T: Item> Queue<T> {
         });
     }
 
+    /// The same, but not for changes that say nothing new (`same`), as to an object of which little is kept many do not. An item
+    /// that is at work is asked for all the same, and so is one that `waits`: for the sight of its own writes, which any change may
+    /// bring.
+    pub fn follow_news<K, N>(
+        self: &Arc<Self>,
+        cache: &Cache<K>,
+        items: impl Fn(&K::Kept) -> N + Send + Sync + 'static,
+        same: impl Fn(&K::Kept, &K::Kept) -> bool + Send + Sync + 'static,
+        waits: impl Fn(&T) -> bool + Send + Sync + 'static,
+    ) where
+        K: Watchable,
+        N: IntoIterator<Item = T>,
+    {
+        let queue = Arc::downgrade(self);
+        cache.subscribe(move |change| {
+            let Some(queue) = queue.upgrade() else { return false };
+            let urgency = if change.calm { Urgency::Calm } else { Urgency::Now };
+            let old = change
+                .old
+                .as_ref()
+                .zip(change.new.as_ref())
+                .is_some_and(|(old, new)| same(old, new));
+            for item in change.each().flat_map(&items) {
+                if !old || queue.lock().running.contains(&item) || waits(&item) {
+                    queue.add(item, urgency);
+                }
+            }
+            true
+        });
+    }
+
     /// Works off items, `width` at a time, until `shutdown`, which drops what is at work. `work` says when to look at the
     /// item again without being asked, or that it failed; `failed` is told why, and the item comes again after a pause.
     pub async fn work_off<F, Fut, E>(&self, width: usize, shutdown: &CancellationToken, work: F, failed: impl Fn(&T, E))
@@ -283,7 +314,11 @@ impl<T: Item> Queue<T> {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::runtime::watcher;
+
     use super::*;
+    use crate::content::Kind;
 
     fn key(name: &str) -> Key {
         Key::new("n", name)
@@ -420,5 +455,62 @@ mod tests {
         queue.done(&key("a"), None, Duration::ZERO);
         let limit = Duration::from_secs(60);
         assert!(tokio::time::timeout(limit, queue.take()).await.is_err());
+    }
+
+    /// Stands for ConfigMaps.
+    struct Maps;
+
+    impl Kind for Maps {
+        type Wire = ConfigMap;
+        type Kept = ConfigMap;
+        type Index = ();
+        fn keep(wire: ConfigMap) -> ConfigMap {
+            wire
+        }
+        fn key(object: &ConfigMap) -> Key {
+            Key::of(&object.metadata)
+        }
+        fn uid(object: &ConfigMap) -> &str {
+            object.metadata.uid.as_deref().unwrap_or_default()
+        }
+        fn deleting(_: &ConfigMap) -> bool {
+            false
+        }
+        fn indexes(_: &ConfigMap) -> Vec<()> {
+            vec![()]
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_says_nothing_new_is_no_reason_unless_somebody_waits_or_is_at_work() {
+        let (cache, queue) = (Cache::<Maps>::new(), Arc::new(Queue::default()));
+        let waits = Arc::new(AtomicUsize::new(0));
+        let waiting = waits.clone();
+        queue.follow_news(
+            &cache,
+            |map| [Key::of(&map.metadata)],
+            |old, new| old.data == new.data,
+            move |_| waiting.load(Ordering::SeqCst) > 0,
+        );
+        let change = |version: u32, text: &str| {
+            let mut map = ConfigMap::default();
+            (map.metadata.namespace, map.metadata.name) = (Some("n".into()), Some("a".into()));
+            map.metadata.resource_version = Some(version.to_string());
+            map.data = Some([("x".to_owned(), text.to_owned())].into());
+            cache.take(watcher::Event::Apply(map));
+            queue.waiting()
+        };
+        assert_eq!(change(1, "new"), 1);
+        queue.take().await;
+        queue.done(&Key::new("n", "a"), None, Duration::ZERO);
+        assert_eq!(change(2, "new"), 0, "nothing new");
+        assert_eq!(change(3, "other"), 1);
+        queue.take().await;
+        assert_eq!(change(4, "other"), 1, "who is at work may have looked before");
+        queue.done(&Key::new("n", "a"), None, Duration::ZERO);
+        queue.take().await;
+        queue.done(&Key::new("n", "a"), None, Duration::ZERO);
+        waits.store(1, Ordering::SeqCst);
+        assert_eq!(change(5, "other"), 1, "it may be what is waited for");
     }
 }

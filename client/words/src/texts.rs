@@ -1,12 +1,15 @@
 //! Texts that thousands of objects have in common: names, images, labels. Each is kept once.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
 /// Texts that were seen, so that the next object with the same one need not have its own.
 #[derive(Clone, Debug, Default)]
 pub struct Pool {
-    texts: BTreeSet<Arc<str>>,
+    /// By their hashes: a tree of the texts themselves would compare thousands that begin alike. Of two texts with one hash the
+    /// later one is kept.
+    texts: BTreeMap<u64, Arc<str>>,
     /// Number of texts at which those that nobody else has are thrown away.
     full: usize,
 }
@@ -14,16 +17,26 @@ pub struct Pool {
 impl Pool {
     /// The pool's copy of a text.
     pub fn share(&mut self, text: &Arc<str>) -> Arc<str> {
-        if let Some(known) = self.texts.get(text) {
+        let hash = hash(text);
+        if let Some(known) = self.texts.get(&hash)
+            && known == text
+        {
             return known.clone();
         }
         if self.texts.len() >= self.full {
-            self.texts.retain(|text| Arc::strong_count(text) > 1);
+            self.texts.retain(|_, text| Arc::strong_count(text) > 1);
             self.full = (2 * self.texts.len()).max(1024);
         }
-        self.texts.insert(text.clone());
+        self.texts.insert(hash, text.clone());
         text.clone()
     }
+}
+
+/// The same in every process, as no seed is drawn.
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(text.as_bytes());
+    hasher.finish()
 }
 
 #[cfg(test)]

@@ -32,10 +32,7 @@ impl afloat_controllers::LocalVolumes for LocalVolumes {
             let message = format!("{node:?} and {volume:?} must be names");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        match std::fs::remove_dir_all(self.path(node, volume)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        afloat_runtime::removal::remove_all(&self.path(node, volume))
     }
 }
 

@@ -24,6 +24,8 @@ pub struct LocalNode {
     pub ip: Ipv4Addr,
     /// Its service proxy.
     pub proxy: Arc<Proxy>,
+    /// What runs its containers.
+    pub runtime: Arc<dyn Runtime>,
 }
 
 /// Starts the node of this number, from 1 on.
@@ -78,12 +80,17 @@ pub(crate) async fn start_node(
         resolv_conf: node_resolv_conf(NODE_RESOLVER),
         ..AgentOptions::new(&name, IpAddr::V4(ip), dir)
     };
-    start_agent(shared, agent, runtime);
+    start_agent(shared, agent, runtime.clone());
     let stop = shared.control_plane.stopping();
     shared
         .control_plane
         .keep(&format!("service proxy of {name}"), proxy.clone().run(stop));
-    Ok(LocalNode { name, ip, proxy })
+    Ok(LocalNode {
+        name,
+        ip,
+        proxy,
+        runtime,
+    })
 }
 
 fn start_agent(shared: &mut Shared, options: AgentOptions, runtime: Arc<dyn Runtime>) {

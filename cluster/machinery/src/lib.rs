@@ -6,6 +6,7 @@
 pub mod admission;
 mod bounds;
 mod builtin;
+mod cel;
 pub mod convert;
 mod field;
 #[cfg(test)]

@@ -27,4 +27,5 @@ pub use agent::{Agent, AgentError};
 pub use clock::Clock;
 pub use options::{AgentOptions, Capacity};
 pub use pod::back_off::BackOffLimits;
+pub use pod::found::{REFERENCE_LABEL, container_id};
 pub use volume::claim::claims as claims_dir;

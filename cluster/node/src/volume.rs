@@ -15,6 +15,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
+use afloat_runtime::removal::remove_all;
 use k8s_openapi::api::core::v1::{Pod, Volume};
 
 pub(crate) use declared::{
@@ -130,12 +131,8 @@ pub(crate) fn sub_path(root: &Path, sub: &str, may_make: bool) -> Result<PathBuf
 
 /// Takes a pod's files away. Not an error if there are none.
 pub(crate) fn remove(dirs: &PodDirs, logs_too: bool) -> io::Result<()> {
-    let gone = |result: io::Result<()>| match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    };
     if logs_too {
-        gone(fs::remove_dir_all(&dirs.logs))?;
+        remove_all(&dirs.logs)?;
     }
-    gone(fs::remove_dir_all(&dirs.root))
+    remove_all(&dirs.root)
 }

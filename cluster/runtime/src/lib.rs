@@ -14,7 +14,7 @@ pub mod oci;
 pub mod process;
 pub mod program;
 pub mod registry;
-mod removal;
+pub mod removal;
 mod runtime;
 
 pub use cgroup::{CPU_PERIOD_US, Cgroups, Resources};

@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
 
 use rustix::ioctl::{Updater, ioctl, opcode};
 use rustix::mm::{Advice, UserfaultfdFlags, madvise, userfaultfd};
@@ -15,7 +16,7 @@ use rustix::mm::{Advice, UserfaultfdFlags, madvise, userfaultfd};
 /// `/proc` cannot be read, or the kernel refuses.
 #[allow(unsafe_code)] // madvise can do other things, too
 pub fn release_pages() -> std::io::Result<()> {
-    for range in of_files(&std::fs::read_to_string("/proc/self/smaps")?) {
+    for range in mappings()? {
         let start = std::ptr::with_exposed_provenance_mut(range.start);
         // SAFETY: none of these pages differs from its file, and none can come to, as they are not writable: whoever uses one
         // again finds the same bytes.
@@ -47,7 +48,7 @@ pub fn map_singly() -> std::io::Result<OwnedFd> {
             Updater::<{ opcode::read_write::<Api>(0xAA, 0x3F) }, Api>::new(&mut api),
         )
     }?;
-    for range in of_files(&std::fs::read_to_string("/proc/self/smaps")?) {
+    for range in mappings()? {
         let mut register = Register {
             start: range.start as u64,
             length: range.len() as u64,
@@ -96,7 +97,18 @@ fn userfault() -> std::io::Result<OwnedFd> {
     Ok(unsafe { userfaultfd(flags) }?)
 }
 
-/// Where in the address space such pages are, by proc_pid_smaps(5): mappings of files, private, not writable, and without a page
+/// Where in the address space such pages are. Looked up once, as it takes milliseconds: what is loaded at the start stays where it
+/// is, and what is loaded later is not let go.
+fn mappings() -> std::io::Result<&'static [Range<usize>]> {
+    static FOUND: OnceLock<Vec<Range<usize>>> = OnceLock::new();
+    if let Some(found) = FOUND.get() {
+        return Ok(found);
+    }
+    let found = of_files(&std::fs::read_to_string("/proc/self/smaps")?);
+    Ok(FOUND.get_or_init(|| found))
+}
+
+/// The same by proc_pid_smaps(5): mappings of files, private, not writable, and without a page
 /// that was written before it was protected (the dynamic linker does that).
 fn of_files(smaps: &str) -> Vec<Range<usize>> {
     let mut found = vec![];

@@ -126,6 +126,7 @@ fn news(told: &TrafficStatus, now: &TrafficStatus) -> News {
         || told.synced != now.synced
         || told.message != now.message
         || moved
+        || now.running.keys().any(|id| !told.running.contains_key(id))
         || gone.any(|(_, pod)| !pod.ready)
     {
         News::Route
@@ -200,6 +201,7 @@ mod tests {
             method: "Test".into(),
             synced: true,
             services: BTreeMap::new(),
+            running: BTreeMap::new(),
             message: None,
             pods: pods
                 .iter()
@@ -238,6 +240,10 @@ mod tests {
         };
         assert_eq!(news(&count(0, 0), &count(5, 0)), News::None);
         assert_eq!(news(&count(0, 0), &count(5, 1)), News::Loss);
+        let mut started = told.clone();
+        started.running.insert("c2".into(), "app:2".into());
+        assert_eq!(news(&told, &started), News::Route, "a container was started");
+        assert_eq!(news(&started, &told), News::None, "long ago");
         let unsynced = TrafficStatus {
             synced: false,
             ..told.clone()

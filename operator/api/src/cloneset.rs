@@ -165,6 +165,13 @@ pub struct Lifecycle {
     pub pre_normal: Option<LifecycleHook>,
 }
 
+impl Lifecycle {
+    /// Whether there is no hook at all.
+    pub fn is_empty(&self) -> bool {
+        self.pre_delete.is_none() && self.in_place_update.is_none() && self.pre_normal.is_none()
+    }
+}
+
 /// A hook: it holds while the pod carries the labels or finalizers.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -218,6 +225,12 @@ impl CloneSetSpec {
         if let Some(rolling) = &mut self.update_strategy.rolling_update {
             rolling.partition = None;
         }
+    }
+
+    /// From now on that many pods stay at another revision.
+    pub fn keep_back(&mut self, pods: usize) {
+        let rolling = self.update_strategy.rolling_update.get_or_insert_default();
+        rolling.partition = Some(IntOrString::Int(i32::try_from(pods).unwrap_or(i32::MAX)));
     }
 
     /// The update strategy with its defaults.

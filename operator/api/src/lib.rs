@@ -7,6 +7,7 @@
 mod cloneset;
 pub mod convert;
 mod crd;
+mod gates;
 mod inplace;
 mod kind;
 pub mod names;
@@ -19,7 +20,8 @@ pub use cloneset::{
     OrderTerm, PodUpdatePolicy, PriorityStrategy, RollingUpdate, Rollout, ScaleStrategy, ScatterTerm, UpdateStrategy,
     WeightTerm,
 };
-pub use crd::{Door, Serving, Version, crds, definitions};
+pub use crd::{Door, Serving, Version, crds, definitions, without_template_defaults};
+pub use gates::{GateError, Gates};
 pub use inplace::{
     ContainerOrigin, InPlaceUpdateState, LastContainerStatus, PreCheck, RefMetadata, Texts, UpdateSpec, origins,
     write_origins,

@@ -13,6 +13,8 @@ pub const INPLACE_STATE_LEGACY: &str = "inplace-update-state";
 pub const INPLACE_GRACE: &str = "apps.kruise.io/inplace-update-grace";
 /// The key that old releases used for [`INPLACE_GRACE`].
 pub const INPLACE_GRACE_LEGACY: &str = "inplace-update-grace";
+/// ControllerRevision annotation: hash of the set's volumeClaimTemplates when the revision was made; empty without any.
+pub const CLAIMS_HASH: &str = "kruise.io/cloneset-volumeclaimtemplate-hash";
 /// Pod annotation, ours: JSON map of container name to [`crate::ContainerOrigin`], written together with the images.
 pub const INPLACE_FROM: &str = "afloat.dev/inplace-update-from";
 /// Pod annotation: container hashes as the node's agent reports them.
@@ -91,8 +93,10 @@ pub const STATE_UPDATED: &str = "Updated";
 /// [`LIFECYCLE_STATE`]: a hook holds the pod back before its deletion.
 pub const STATE_PREPARING_DELETE: &str = "PreparingDelete";
 
-/// CloneSet condition: what the rollout does or waits for.
+/// CloneSet condition: how far the rollout is, in OpenKruise's words; only with `progressDeadlineSeconds`.
 pub const PROGRESSING: &str = "Progressing";
+/// CloneSet condition, ours: True while a rollout goes on; its message says how far it is and what it waits for.
+pub const ROLLOUT: &str = "afloat.dev/Rollout";
 /// CloneSet condition: pods could not be created or deleted.
 pub const FAILED_SCALE: &str = "FailedScale";
 /// CloneSet condition: pods could not be updated.

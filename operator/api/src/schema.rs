@@ -1,7 +1,11 @@
 //! Pieces of OpenAPI schema that the CRDs are put together from. Bounds (maxLength, maxProperties, maxItems) are there
 //! because Kubernetes refuses validation rules whose cost it cannot bound.
 
+mod template;
+
 use serde_json::{Value, json};
+
+pub(crate) use template::pod_template;
 
 /// A string.
 pub(crate) fn string() -> Value {
@@ -26,6 +30,11 @@ pub(crate) fn int32(minimum: Option<i64>) -> Value {
         schema["minimum"] = json!(least);
     }
     schema
+}
+
+/// An integer.
+pub(crate) fn integer() -> Value {
+    json!({"type": "integer"})
 }
 
 /// A 64-bit integer.
@@ -105,31 +114,6 @@ pub(crate) fn label_selector() -> Value {
                         },
                     },
                 },
-            },
-        },
-    })
-}
-
-/// A pod template: kept verbatim, only its metadata is known so that rules can see the labels.
-pub(crate) fn pod_template() -> Value {
-    json!({
-        "type": "object",
-        "x-kubernetes-preserve-unknown-fields": true,
-        "properties": {
-            "metadata": {
-                "type": "object",
-                "x-kubernetes-preserve-unknown-fields": true,
-                "properties": {
-                    "labels": {
-                        "type": "object", "maxProperties": 128,
-                        "additionalProperties": {"type": "string", "maxLength": 63},
-                    },
-                },
-            },
-            "spec": {
-                "type": "object",
-                "x-kubernetes-preserve-unknown-fields": true,
-                "properties": {"restartPolicy": {"type": "string", "enum": ["Always", ""]}},
             },
         },
     })

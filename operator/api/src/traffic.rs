@@ -46,6 +46,11 @@ pub struct TrafficStatus {
     /// By namespace and name ("default/web"): new connections through each Service since the proxy began. For rates: a
     /// report is not written for them alone.
     pub services: BTreeMap<String, u64>,
+    /// By containerID, as pods' statuses have it: the image that the container was started by, in the very text that its
+    /// pod's spec had then. Containers that were started in place of another one within the last minute, where the agent
+    /// can ask the node's runtime; a status names the image in the runtime's words, which two tags may share.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub running: BTreeMap<String, String>,
 }
 
 /// What a node's proxy does with one pod, over all Services that list it. Counts that are absent are not known.

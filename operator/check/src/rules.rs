@@ -2,6 +2,7 @@
 
 mod annotations;
 mod images;
+mod pace;
 mod probes;
 mod rollout;
 mod service;
@@ -23,6 +24,7 @@ pub const RULES: &[Rule] = &[
     shutdown::NO_GRACE,
     shutdown::SHELL_MISSING,
     rollout::IN_PLACE_WITHOUT_GRACE,
+    pace::SLOW_RETURN,
     rollout::LAST_ENDPOINT,
     rollout::SINGLE_REPLICA,
     rollout::MAX_UNAVAILABLE_ALL,

@@ -1,17 +1,16 @@
 //! Carries out the actions of a plan, each with the preconditions that it was decided on.
 
-use std::fmt::Debug;
-
-use afloat_api::{CloneSet, RolloutReport, names};
+use afloat_api::{CloneSet, RolloutReport};
 use afloat_rollout::action::patch::new_report;
 use afloat_rollout::action::{Action, At, Why};
 use afloat_rollout::cloneset::Claim;
 use afloat_rollout::go::bytes;
-use afloat_rollout::pod::Wire as PodWire;
 use afloat_rollout::pod::launch::config_map;
+use afloat_rollout::pod::{Pod, Wire as PodWire};
 use afloat_watching::Written;
 use afloat_words::key::Key;
-use afloat_words::revision::revision_of;
+use afloat_words::revision::revision;
+use http::header::{ACCEPT, HeaderValue};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -19,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Request;
 use kube::{Client, Resource};
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::REQUEST_TIMEOUT;
@@ -107,6 +106,12 @@ pub(crate) async fn perform(client: &Client, namespace: &str, action: &Action) -
     }
 }
 
+/// A pod as the API server has it now; None if that cannot be had.
+pub(crate) async fn present(client: &Client, namespace: &str, name: &str) -> Option<Pod> {
+    let api: Api<PodWire> = Api::namespaced(client.clone(), namespace);
+    limited(api.get(name)).await.ok().map(Pod::from)
+}
+
 /// Writes a CloneSet's status, decided on that version of it.
 pub(crate) async fn write_status(client: &Client, key: &Key, meta: &ObjectMeta, status: &Value) -> Outcome {
     let patch = json!({"metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version}, "status": status});
@@ -128,6 +133,28 @@ fn text(body: &Value) -> Vec<u8> {
     body.to_string().into_bytes()
 }
 
+/// A kind that is written.
+trait Of: Resource<DynamicType = (), Scope = NamespaceResourceScope> {}
+
+impl<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>> Of for K {}
+
+/// What is read of an answer: thousands come, and whole objects would be ten kilobytes each.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Answer {
+    metadata: Versioned,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Versioned {
+    resource_version: String,
+}
+
+/// [Partial object metadata](https://kubernetes.io/docs/reference/using-api/api-concepts/), if the server has that.
+const METADATA: HeaderValue =
+    HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json");
+
 /// Where a workload's objects are written.
 struct Server<'a> {
     client: &'a Client,
@@ -142,37 +169,21 @@ impl Server<'_> {
         Api::namespaced(self.client.clone(), self.namespace)
     }
 
-    async fn create<K>(&self, bytes: Vec<u8>, kind: Kind) -> Outcome
-    where
-        K: Resource<DynamicType = ()> + DeserializeOwned,
-    {
-        let path = K::url_path(&(), Some(self.namespace));
-        let request = match Request::new(path).create(&PostParams::default(), bytes) {
-            Ok(mut request) => {
-                request.extensions_mut().insert("create");
-                request
-            }
-            Err(error) => return Outcome::Refused(error.to_string()),
-        };
-        answer(kind, limited(self.client.request::<K>(request)).await)
+    async fn create<K: Of>(&self, bytes: Vec<u8>, kind: Kind) -> Outcome {
+        let request = Request::new(self.path::<K>()).create(&PostParams::default(), bytes);
+        self.ask(kind, "create", request).await
     }
 
-    async fn patch<K>(&self, at: &At, part: Option<&str>, patch: Patch<Value>, kind: Kind) -> Outcome
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
-    {
-        let (api, parameters) = (self.api::<K>(), PatchParams::default());
-        let result = match part {
-            None => limited(api.patch(&at.name, &parameters, &patch)).await,
-            Some(part) => limited(api.patch_subresource(part, &at.name, &parameters, &patch)).await,
+    async fn patch<K: Of>(&self, at: &At, part: Option<&str>, patch: Patch<Value>, kind: Kind) -> Outcome {
+        let (request, parameters) = (Request::new(self.path::<K>()), PatchParams::default());
+        let request = match part {
+            None => request.patch(&at.name, &parameters, &patch),
+            Some(part) => request.patch_subresource(part, &at.name, &parameters, &patch),
         };
-        answer(kind, result)
+        self.ask(kind, "patch", request).await
     }
 
-    async fn delete<K>(&self, at: &At, kind: Kind) -> Outcome
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
-    {
+    async fn delete<K: Of>(&self, at: &At, kind: Kind) -> Outcome {
         let parameters = DeleteParams {
             preconditions: Some(Preconditions {
                 uid: Some(at.uid.clone()),
@@ -184,8 +195,35 @@ impl Server<'_> {
             key: Key::new(self.namespace, at.name.as_str()),
             uid: at.uid.clone(),
         };
-        match limited(self.api::<K>().delete(&at.name, &parameters)).await {
-            Ok(_) => Outcome::Done(vec![(kind, gone)]),
+        let request = Request::new(self.path::<K>()).delete(&at.name, &parameters);
+        match self.ask(kind, "delete", request).await {
+            Outcome::Done(_) => Outcome::Done(vec![(kind, gone)]),
+            other => other,
+        }
+    }
+
+    fn path<K: Of>(&self) -> String {
+        K::url_path(&(), Some(self.namespace))
+    }
+
+    /// Asks for metadata alone, as of the answer only the version is read; a server that answers with more may.
+    async fn ask(
+        &self,
+        kind: Kind,
+        name: &'static str,
+        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Outcome {
+        let mut request = match request {
+            Ok(request) => request,
+            Err(error) => return Outcome::Refused(error.to_string()),
+        };
+        request.extensions_mut().insert(name);
+        request.headers_mut().insert(ACCEPT, METADATA);
+        match limited(self.client.request::<Answer>(request)).await {
+            Ok(answer) => Outcome::Done(vec![(
+                kind,
+                Written::Version(revision(&answer.metadata.resource_version)),
+            )]),
             Err(error) => failure(&error),
         }
     }
@@ -242,13 +280,6 @@ async fn limited<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Fa
     }
 }
 
-fn answer<K: Resource>(kind: Kind, result: Result<K, Failure>) -> Outcome {
-    match result {
-        Ok(object) => Outcome::Done(vec![(kind, Written::Version(revision_of(object.meta())))]),
-        Err(error) => failure(&error),
-    }
-}
-
 fn failure(error: &Failure) -> Outcome {
     match error {
         Failure::Kube(kube::Error::Api(status)) => match (status.code, status.reason.as_str()) {
@@ -261,48 +292,6 @@ fn failure(error: &Failure) -> Outcome {
         Failure::Kube(error) => Outcome::Unknown(error.to_string()),
         Failure::Timeout => Outcome::Unknown(format!("no answer within {REQUEST_TIMEOUT:?}")),
     }
-}
-
-/// The event that tells of an action, if any: type, reason, message.
-pub(crate) fn event(action: &Action, refused: Option<&str>) -> Option<(&'static str, &'static str, String)> {
-    let (done, failed, what) = match action {
-        Action::CreatePod { body } => {
-            let name = body
-                .pointer("/metadata/name")
-                .and_then(Value::as_str)
-                .unwrap_or_default();
-            ("SuccessfulCreate", "FailedCreate", format!("create pod {name}"))
-        }
-        Action::DeletePod {
-            at, why: Why::ReCreate, ..
-        } => (
-            "SuccessfulUpdatePodReCreate",
-            "FailedUpdatePodReCreate",
-            format!("delete pod {} for update", at.name),
-        ),
-        Action::ResizePod { at, .. } if refused.is_some() => {
-            ("", "FailedUpdatePodInPlace", format!("resize pod {} in-place", at.name))
-        }
-        Action::DeletePod { at, .. } => ("SuccessfulDelete", "FailedDelete", format!("delete pod {}", at.name)),
-        Action::PatchPod {
-            at,
-            patch,
-            why: Why::Update,
-        } => {
-            let revision = patch.labels.get(names::REVISION).cloned().flatten();
-            let what = format!(
-                "update pod {} in-place(revision {})",
-                at.name,
-                revision.unwrap_or_default()
-            );
-            ("SuccessfulUpdatePodInPlace", "FailedUpdatePodInPlace", what)
-        }
-        _ => return None,
-    };
-    Some(match refused {
-        None => ("Normal", done, format!("succeed to {what}")),
-        Some(why) => ("Warning", failed, format!("failed to {what}: {why}")),
-    })
 }
 
 /// What kind an action writes; none if nobody decides on it.

@@ -10,7 +10,7 @@ use afloat_rollout::action::{Action, Why};
 use afloat_rollout::cloneset::{Observed, Plan, plan, topology};
 use afloat_rollout::pod::Pod;
 use afloat_rollout::pod::drain::Drain;
-use afloat_rollout::pod::images::Nodes;
+use afloat_rollout::pod::images::{Known, Nodes};
 use afloat_rollout::pod::launch::Opened;
 use afloat_rollout::workload::plan::seen::Recorded;
 use afloat_rollout::workload::traffic::Traffic;
@@ -21,9 +21,10 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tracing::Instrument as _;
 
-use crate::act::{Kind, Outcome, event, kind, perform, reason, write_status};
+use crate::act::{Kind, Outcome, kind, reason, write_status};
+use crate::again::{decided, persist};
 use crate::kept::{Pods, orphans};
-use crate::{Memory, Operator};
+use crate::{Memory, Operator, told};
 
 /// Writes of one round that are under way at the same time.
 const PARALLEL: usize = 16;
@@ -62,7 +63,7 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration
 
     let started = Instant::now();
     let now = Timestamp::now();
-    let mut plan = look(operator, &looking, (key, &set), now);
+    let (mut plan, pods) = look(operator, &looking, (key, &set), now);
     let planning = started.elapsed();
     let set = set.to_tell();
     tell(operator, &set, &plan);
@@ -72,7 +73,7 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration
     // The object itself is written: its status has to be decided on the version that comes of it.
     let written = actions.iter().any(|action| matches!(action, Action::PatchSet { .. }));
     let writing = looking.write();
-    let mut next = act(operator, (key, &writing), &set, actions, &mut status).await;
+    let mut next = act(operator, (key, &writing), &set, (actions, &pods), &mut status).await;
     if status != set.status && !written {
         next = report(operator, (key, &writing), &set, &status, next).await;
     }
@@ -84,8 +85,13 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration
     (next, planning)
 }
 
-/// What to do, by what the caches show.
-fn look(operator: &Operator, looking: &Looking<'_>, (key, set): (&Key, &CloneSet), now: Timestamp) -> Plan {
+/// What to do, by what the caches show; and the pods that are about to change or return.
+fn look(
+    operator: &Operator,
+    looking: &Looking<'_>,
+    (key, set): (&Key, &CloneSet),
+    now: Timestamp,
+) -> (Plan, Vec<Arc<Pod>>) {
     let uid = &Arc::<str>::from(set.metadata.uid.as_deref().unwrap_or_default());
     let pods = looking
         .at(&operator.pods)
@@ -93,7 +99,8 @@ fn look(operator: &Operator, looking: &Looking<'_>, (key, set): (&Key, &CloneSet
     // Before the look at what proxies do, so that nothing that comes after it is missed.
     operator.observe(key, true);
     let reports = looking.at(&operator.reports).group(uid);
-    let record = operator.keeps_reports.then(|| record(operator, key));
+    let keeps_reports = operator.keeps_reports.load(Ordering::Acquire);
+    let record = keeps_reports.then(|| record(operator, key));
     let recorded = record.as_ref().map(|(departed, writes, steps)| Recorded {
         reports: &reports,
         departed,
@@ -107,17 +114,23 @@ fn look(operator: &Operator, looking: &Looking<'_>, (key, set): (&Key, &CloneSet
         claims: &looking.at(&operator.claims).group(uid),
         now,
         seed: rand::random(),
-        drained: &answered_drains(operator, key, &pods),
+        drained: &answered_drains(operator, looking, key),
         nodes: &nodes(operator, looking, set, &pods),
         opened: &opened(operator, key, &pods),
         traffic: &traffic(operator, looking, key),
         resizes: operator.resizes,
+        gates: operator.gates,
         recorded,
     });
     operator.observe(key, plan.observes);
-    operator.with_memory(key, |memory| memory.progress.saw(&plan, &pods, &operator.metrics));
+    let here = |name: &str| {
+        let pod = looking.at(&operator.pods).get(&Key::new(key.namespace.clone(), name))?;
+        Some(pod.to_tell())
+    };
+    operator.with_memory(key, |memory| memory.progress.saw(&plan, here, &operator.metrics));
     operator.metrics.pods(key, &plan.phases);
-    plan
+    let decided = decided(&plan.actions, &pods);
+    (plan, decided)
 }
 
 /// The events of a plan; of warnings, those that the status does not say already.
@@ -154,11 +167,13 @@ fn nodes(operator: &Operator, looking: &Looking<'_>, set: &CloneSet, pods: &[Arc
                 .condition(names::INPLACE_READY)
                 .is_some_and(|gate| gate.status == "False")
     });
-    let known = looking.at(&operator.nodes);
+    let (known, reports) = (looking.at(&operator.nodes), looking.at(&operator.traffic));
     let node = |pod: &Arc<Pod>| {
         let name = pod.spec.node_name.as_ref()?;
-        let node = known.get(&Key::new("", name.shared()))?;
-        Some((name.to_string(), node.to_tell()))
+        let key = Key::new("", name.shared());
+        let node = known.get(&key)?.to_tell();
+        let report = reports.get(&key).map(|report| report.to_tell());
+        Some((name.to_string(), Known { node, report }))
     };
     out.filter_map(node).collect()
 }
@@ -186,14 +201,15 @@ fn traffic(operator: &Operator, looking: &Looking<'_>, key: &Key) -> Traffic {
 }
 
 /// When the drains that are under way were answered; forgets the others.
-fn answered_drains(operator: &Operator, key: &Key, pods: &[Arc<Pod>]) -> BTreeMap<String, Timestamp> {
+fn answered_drains(operator: &Operator, looking: &Looking<'_>, key: &Key) -> BTreeMap<String, Timestamp> {
+    let pods = looking.at(&operator.pods);
     operator.with_memory(key, |memory| {
-        if !memory.drains.is_empty() {
-            let out = pods.iter().filter(|pod| Drain::of(pod).is_some());
-            let out: BTreeSet<&str> = out.map(|pod| pod.metadata.uid.as_str()).collect();
-            memory.drains.retain(|uid, _| out.contains(uid.as_str()));
-        }
-        memory.drains.clone()
+        memory.drains.retain(|uid, (_, name)| {
+            let pod = pods.get(&Key::new(key.namespace.clone(), name.clone()));
+            pod.is_some_and(|pod| pod.metadata.uid == *uid && Drain::of(&pod).is_some())
+        });
+        let drains = memory.drains.iter();
+        drains.map(|(uid, (at, _))| (uid.clone(), *at)).collect()
     })
 }
 
@@ -227,20 +243,20 @@ async fn act(
     operator: &Operator,
     (key, writing): (&Key, &Writing<'_>),
     set: &CloneSet,
-    actions: Vec<Action>,
+    (actions, pods): (Vec<Action>, &[Arc<Pod>]),
     status: &mut CloneSetStatus,
 ) -> Next {
     // What keeps one pod from being created (a quota, a policy) keeps the others too: do not try them all.
     let refused = &AtomicBool::new(false);
+    let revision = status.update_revision.clone();
+    let revision = revision.as_str();
     let outcomes = futures::stream::iter(actions)
         .map(|action| async move {
             if refused.load(Ordering::Relaxed) && matches!(action, Action::CreatePod { .. }) {
                 return (action, Outcome::Skipped);
             }
             let span = tracing::debug_span!("write", reason = reason(&action));
-            let outcome = perform(&operator.client, &key.namespace, &action)
-                .instrument(span)
-                .await;
+            let outcome = persist(operator, &key.namespace, &action, pods).instrument(span).await;
             if keeps_pods_back(&action, &outcome) {
                 refused.store(true, Ordering::Relaxed);
             }
@@ -265,8 +281,8 @@ async fn act(
                     // Nothing that is watched changes by it, and it may be the last.
                     next = soon(next);
                 }
-                if let Some((kind, reason, message)) = event(&action, None) {
-                    operator.recorder.tell(set, kind, reason, message);
+                for event in told::done(&action, revision) {
+                    operator.recorder.tell(set, event.kind, event.reason, event.message);
                 }
             }
             Outcome::Conflict | Outcome::Skipped => next = Next::Retry,
@@ -279,8 +295,8 @@ async fn act(
             }
             Outcome::Refused(why) => {
                 tracing::warn!(%key, reason = reason(&action), why, "write refused");
-                if let Some((kind, reason, message)) = event(&action, Some(&why)) {
-                    operator.recorder.tell(set, kind, reason, message);
+                if let Some(event) = told::refused(&action, revision, &why) {
+                    operator.recorder.tell(set, event.kind, event.reason, event.message);
                 }
                 next = Next::Retry;
             }
@@ -314,7 +330,8 @@ fn remember(memory: &mut Memory, action: &Action, pods: &Cache<Pods>, key: &Key)
         Action::PatchPodStatus {
             at, why: Why::Drain, ..
         } => {
-            memory.drains.insert(at.uid.clone(), Timestamp::now());
+            let answered = (Timestamp::now(), at.name.as_str().into());
+            memory.drains.insert(at.uid.clone(), answered);
         }
         Action::OpenBarrier { uid, priority, .. } => {
             memory.opened.insert(uid.clone(), *priority);
@@ -375,8 +392,9 @@ async fn report(
 
 /// Another generation, another revision, or the end of something: worth a write at once.
 fn weighty(old: &CloneSetStatus, new: &CloneSetStatus) -> bool {
-    fn reasons(status: &CloneSetStatus) -> [Option<&str>; 2] {
-        [names::PROGRESSING, names::LOSS_EXCEEDED].map(|kind| Some(status.condition(kind)?.reason.as_str()))
+    fn reasons(status: &CloneSetStatus) -> [Option<&str>; 3] {
+        [names::PROGRESSING, names::ROLLOUT, names::LOSS_EXCEEDED]
+            .map(|kind| Some(status.condition(kind)?.reason.as_str()))
     }
     old.observed_generation != new.observed_generation
         || old.update_revision != new.update_revision

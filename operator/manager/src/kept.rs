@@ -98,8 +98,8 @@ impl Kind for Pods {
             (None, Some(_)) => Vec::new(),
         }
     }
-    fn share(pod: &mut Pod, texts: &mut Pool) {
-        pod.share(texts);
+    fn share(pod: &mut Pod, before: Option<&Pod>, texts: &mut Pool) {
+        pod.share(before, texts);
     }
 }
 

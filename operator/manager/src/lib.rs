@@ -4,7 +4,9 @@
 //! queue; a worker plans and acts ([`cloneset`], [`act`]). What it plans on it gets from a ledger of its own writes, which
 //! shows nothing before the caches have seen them ([`afloat_watching::ledger`]). Nothing is decided here.
 
+mod absent;
 mod act;
+mod again;
 mod cloneset;
 mod definition;
 mod events;
@@ -14,13 +16,15 @@ pub mod metrics;
 mod progress;
 pub mod serve;
 mod stored;
+mod told;
 pub mod webhook;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use afloat_api::{CloneSet, NodeTraffic, RolloutReport};
+use afloat_api::{CloneSet, Gates, NodeTraffic, RolloutReport};
 use afloat_rollout::cloneset::Claim;
 use afloat_rollout::pod::Pod;
 use afloat_rollout::pod::launch::Opened;
@@ -59,6 +63,8 @@ pub struct Options {
     pub leader_election: Option<LeaderElection>,
     /// Converts between the versions of CloneSet; None where v1beta1 is served alone.
     pub webhook: Option<webhook::Options>,
+    /// What OpenKruise's feature gates say.
+    pub gates: Gates,
     /// Where figures go. Clones share the same figures: keep one and register it.
     pub metrics: Metrics,
 }
@@ -70,6 +76,7 @@ impl Default for Options {
             workers: 4,
             leader_election: None,
             webhook: None,
+            gates: Gates::default(),
             metrics: Metrics::default(),
         }
     }
@@ -160,17 +167,19 @@ pub(crate) struct Operator {
     pub(crate) traffic: Arc<Cache<Traffics>>,
     /// What became of rollouts, where the cluster has such objects.
     pub(crate) reports: Arc<Cache<Reports>>,
-    /// Whether it has.
-    pub(crate) keeps_reports: bool,
+    /// Whether it has, and they are all here.
+    pub(crate) keeps_reports: AtomicBool,
     pub(crate) queue: Arc<Queue>,
     /// What each workload's rounds have written and the caches do not show yet.
-    pub(crate) ledger: Ledger,
+    pub(crate) ledger: Arc<Ledger>,
     /// Workloads that wait for what proxies do.
     observing: Arc<Mutex<BTreeSet<Key>>>,
     /// What is known of each workload beyond what the cluster shows.
     memories: Mutex<HashMap<Key, Memory>>,
     /// Whether the cluster can resize pods.
     pub(crate) resizes: bool,
+    /// What OpenKruise's feature gates say.
+    pub(crate) gates: Gates,
     pub(crate) recorder: Recorder,
     pub(crate) metrics: Metrics,
 }
@@ -183,8 +192,8 @@ pub(crate) struct Memory {
     pub(crate) status_written: Option<Instant>,
     /// How far pods with a launch priority were let start, by uid.
     pub(crate) opened: Opened,
-    /// When a write that took a pod out of service was answered, by uid.
-    pub(crate) drains: BTreeMap<String, Timestamp>,
+    /// When a write that took a pod out of service was answered, by uid, and the pod's name.
+    pub(crate) drains: BTreeMap<String, (Timestamp, Arc<str>)>,
     /// How long things take.
     pub(crate) progress: Progress,
     /// Pods that were deleted lately: their revisions by UID, and when.
@@ -243,18 +252,19 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         services: Cache::new(),
         traffic: Cache::new(),
         reports: Cache::new(),
-        keeps_reports: abilities.reports,
+        keeps_reports: AtomicBool::new(abilities.reports),
         observing: Arc::default(),
         client,
         queue: Arc::default(),
-        ledger: Ledger::default(),
+        ledger: Arc::default(),
         memories: Mutex::default(),
         resizes: abilities.resizes,
+        gates: options.gates,
         recorder,
         metrics: options.metrics,
     });
     operator.metrics.syncing();
-    let mut tasks = watch(&operator, options.namespace.as_deref(), &shutdown);
+    let mut tasks = watch(&operator, abilities, options.namespace.as_deref(), &shutdown);
     tasks.spawn(events.run(shutdown.clone()));
     if options.namespace.is_none() {
         tasks.spawn(stored::keep(operator.client.clone(), shutdown.clone()));
@@ -314,6 +324,11 @@ struct Abilities {
 /// # Errors
 /// If the API server cannot be asked.
 pub async fn kinds(client: &Client) -> kube::Result<BTreeSet<String>> {
+    // A group that is not there answers with plain text, of which kube's client warns each time.
+    let groups = client.list_api_groups().await?.groups;
+    if !groups.iter().any(|group| group.name == NodeTraffic::GROUP) {
+        return Ok(BTreeSet::new());
+    }
     match client.list_api_group_resources(NodeTraffic::API_VERSION).await {
         Ok(list) => Ok(list.resources.into_iter().map(|resource| resource.kind).collect()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(BTreeSet::new()),
@@ -347,7 +362,12 @@ async fn abilities(client: &Client, shutdown: &CancellationToken) -> Option<Abil
 }
 
 /// Follows every kind; changes put the name of their workload into the queue.
-fn watch(operator: &Arc<Operator>, namespace: Option<&str>, shutdown: &CancellationToken) -> JoinSet<()> {
+fn watch(
+    operator: &Arc<Operator>,
+    abilities: Abilities,
+    namespace: Option<&str>,
+    shutdown: &CancellationToken,
+) -> JoinSet<()> {
     let queue = &operator.queue;
     queue.follow(&operator.clonesets, |set: &CloneSet| [Key::of(&set.metadata)]);
     queue.follow(&operator.revisions, |revision: &ControllerRevision| {
@@ -356,7 +376,13 @@ fn watch(operator: &Arc<Operator>, namespace: Option<&str>, shutdown: &Cancellat
     queue.follow(&operator.claims, |claim: &Claim| owner(&claim.metadata));
     queue.follow(&operator.reports, |report: &RolloutReport| owner(&report.metadata));
     let sets = operator.clonesets.clone();
-    queue.follow(&operator.pods, move |pod: &Pod| sets_of(pod, &sets));
+    let ledger = operator.ledger.clone();
+    queue.follow_news(
+        &operator.pods,
+        move |pod: &Pod| sets_of(pod, &sets),
+        |old, new| new.reads_as(old),
+        move |key| ledger.waits(key),
+    );
     // Who waits for a Service's proxies waits for their reports. A plan that waits for a node's images looks again by itself.
     let observing = operator.observing.clone();
     queue.follow(&operator.traffic, move |_: &NodeTraffic| {
@@ -376,10 +402,17 @@ fn watch(operator: &Arc<Operator>, namespace: Option<&str>, shutdown: &Cancellat
     feed.feed(&operator.pods, scoped(client, namespace));
     feed.feed(&operator.nodes, Api::all(client.clone()));
     feed.feed(&operator.services, scoped(client, namespace));
-    if operator.keeps_reports {
+    if abilities.reports {
         feed.feed(&operator.reports, scoped(client, namespace));
+    } else {
+        let (operator, api) = (operator.clone(), scoped(client, namespace));
+        feed.tasks.spawn(absent::reports(operator, api, shutdown.clone()));
     }
-    feed.feed(&operator.traffic, Api::all(client.clone()));
+    if abilities.traffic {
+        feed.feed(&operator.traffic, Api::all(client.clone()));
+    } else {
+        feed.tasks.spawn(absent::traffic(operator.clone(), shutdown.clone()));
+    }
     tasks
 }
 
@@ -453,10 +486,10 @@ fn sets_of(pod: &Pod, sets: &Cache<CloneSets>) -> Vec<Key> {
 }
 
 /// A workload rests that many times as long as its planning took: the cost of planning grows with its pods, and so do the
-/// changes, but not their product.
-const REST: u32 = 4;
-/// Longest rest.
-const REST_MAX: Duration = Duration::from_millis(100);
+/// changes, but not their product. What comes first after a rest is looked at at once.
+const REST: u32 = 16;
+/// Longest rest: it is added to each of the steps of a pod, of which the shortest take that long themselves.
+const REST_MAX: Duration = Duration::from_millis(200);
 
 /// Pause between two tries to ask what the API server serves.
 const DISCOVERY_PAUSE: Duration = Duration::from_secs(1);

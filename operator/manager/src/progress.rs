@@ -21,7 +21,7 @@ pub(crate) struct Progress {
     /// When it was first seen, while the rollout lasts.
     since: Option<Instant>,
     /// Pods on their way, by uid.
-    pods: HashMap<String, (Phase, Instant)>,
+    pods: HashMap<String, OnTheWay>,
     /// Writes since the revision was first seen.
     writes: u64,
     drain: Times,
@@ -57,6 +57,13 @@ impl Times {
     }
 }
 
+/// A pod on its way.
+struct OnTheWay {
+    name: String,
+    phase: Phase,
+    since: Instant,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Out of service, not changed yet.
@@ -82,8 +89,8 @@ impl Progress {
         }
     }
 
-    /// Takes note of what a plan saw.
-    pub(crate) fn saw(&mut self, plan: &Plan, pods: &[Arc<Pod>], metrics: &Metrics) {
+    /// Takes note of what a plan saw. `here` finds the pod of a name.
+    pub(crate) fn saw(&mut self, plan: &Plan, here: impl Fn(&str) -> Option<Arc<Pod>>, metrics: &Metrics) {
         let status = &plan.status;
         let done = status.updated_available_replicas >= status.expected_updated_replicas;
         if self.revision != status.update_revision {
@@ -96,19 +103,17 @@ impl Progress {
         } else if done && let Some(since) = self.since.take() {
             metrics.rolled_out(since.elapsed());
         }
-        if self.pods.is_empty() {
-            return;
-        }
-        let here: HashMap<&str, &Arc<Pod>> = pods.iter().map(|pod| (pod.metadata.uid.as_str(), pod)).collect();
         let back = &mut self.back;
-        self.pods.retain(|uid, (phase, since)| match here.get(uid.as_str()) {
-            Some(pod) if *phase == Phase::Return && pod.ready() => {
-                metrics.passed("return", since.elapsed());
-                back.add(since.elapsed());
-                false
-            }
-            found => found.is_some(),
-        });
+        self.pods.retain(
+            |uid, way| match here(&way.name).filter(|pod| pod.metadata.uid == *uid) {
+                Some(pod) if way.phase == Phase::Return && pod.ready() => {
+                    metrics.passed("return", way.since.elapsed());
+                    back.add(way.since.elapsed());
+                    false
+                }
+                found => found.is_some(),
+            },
+        );
     }
 
     /// Takes note of a write that was answered.
@@ -118,7 +123,7 @@ impl Progress {
             Action::PatchPod { at, why, .. } | Action::PatchPodStatus { at, why, .. } => (at, *why),
             _ => return,
         };
-        let before = self.pods.get(&at.uid).copied();
+        let before = self.pods.get(&at.uid).map(|way| (way.phase, way.since));
         let phase = match (why, before) {
             (Why::Drain, _) => Phase::Drain,
             (Why::Update, Some((Phase::Drain, since))) => {
@@ -134,6 +139,11 @@ impl Progress {
             }
             _ => return,
         };
-        self.pods.insert(at.uid.clone(), (phase, Instant::now()));
+        let way = OnTheWay {
+            name: at.name.clone(),
+            phase,
+            since: Instant::now(),
+        };
+        self.pods.insert(at.uid.clone(), way);
     }
 }

@@ -1,15 +1,18 @@
 //! The operator on a real API server, with kubelets played.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test's own words fail the test
 
+mod health;
 mod play;
 mod takeover;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use afloat_api::RolloutReport;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Event;
-use kube::api::{Api, ListParams, Patch, PatchParams};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use play::{Kubelet, Play, cloneset, settled};
 use serde_json::{Value, json};
 
@@ -363,4 +366,37 @@ async fn hooks_and_claims() {
         .map(|name| format!("data-{name}"))
         .collect();
     assert_eq!(claims().await, left);
+}
+
+/// Nobody asks for them in vain, and the first rollout after they come is reported.
+#[tokio::test(flavor = "multi_thread")]
+async fn kinds_that_come_later_are_noticed() {
+    let play = Play::without_operator(QUICK).await;
+    let crds: Api<CustomResourceDefinition> = Api::all(play.client.clone());
+    let ours = |crd: &CustomResourceDefinition| crd.spec.group == "afloat.dev";
+    let ours: Vec<_> = afloat_api::crds(&afloat_api::Serving::default())
+        .into_iter()
+        .filter(ours)
+        .collect();
+    assert_eq!(ours.len(), 2);
+    for crd in &ours {
+        crds.delete(crd.metadata.name.as_deref().unwrap(), &DeleteParams::default())
+            .await
+            .unwrap();
+    }
+    play.operator();
+    play.create(cloneset("web", 1, "app:1", in_place(1, 0))).await.unwrap();
+    play.until("web", "all pods", settled).await;
+    for crd in &ours {
+        crds.create(&PostParams::default(), crd).await.unwrap();
+    }
+    let reports: Api<RolloutReport> = Api::namespaced(play.client.clone(), "default");
+    for round in 2..2000 {
+        play.patch("web", image(&format!("app:{round}"))).await;
+        play.until("web", "the update", settled).await;
+        if !reports.list(&ListParams::default()).await.unwrap().items.is_empty() {
+            return;
+        }
+    }
+    panic!("no rollout was reported");
 }

@@ -12,7 +12,7 @@ mod volume;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use afloat_api::{CloneSet, names};
+use afloat_api::{CloneSet, Gates, names};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Value, json};
@@ -27,6 +27,8 @@ use afloat_rollout::action::{Action, At, Why};
 use afloat_rollout::cloneset::Claim;
 use afloat_rollout::cloneset::{Observed, Plan, plan};
 use afloat_rollout::pod::object::Pod;
+use afloat_rollout::pod::same_revision;
+use afloat_rollout::workload::budget;
 use node::Node;
 
 /// Numbers out of a seed (splitmix64).
@@ -66,6 +68,12 @@ pub(crate) enum Bug {
     NoHooks,
     /// Claims are not looked at, so some are left behind.
     NoClaims,
+    /// Claims of pods that are going are not seen, so that their successors get others.
+    NewClaims,
+    /// Pods that are going are taken for gone, so that their names are.
+    NameTaken,
+    /// A raised partition is not heeded, though the feature gate for it is on.
+    NoRollback,
     /// A page of a listing counts as seen before the listing is complete.
     EarlyPage,
     /// An event counts as seen before its pod can be.
@@ -108,6 +116,10 @@ pub(crate) struct World {
     /// When the gate of a pod was last made False for which revision, by the pod's uid.
     drained: BTreeMap<String, (String, Timestamp)>,
     pub(crate) writes: usize,
+    /// Feature gates, which are as they are in one world.
+    pub(crate) gates: Gates,
+    /// The most pods that were ever wanted at a time.
+    most: usize,
     /// None: nobody counts connections, and no reports are kept.
     losses: Option<losses::Losses>,
 }
@@ -149,6 +161,12 @@ impl World {
         }
         let faults = dice.roll(2) == 0;
         let old_names = dice.roll(3) == 0;
+        let gates = Gates {
+            short_hash: dice.roll(3) == 0,
+            partition_rollback: dice.roll(2) == 0,
+            preparing_update_as_update: dice.roll(2) == 0,
+            ..Gates::default()
+        };
         let mut world = Self {
             dice,
             now: "2026-01-01T00:00:00Z".parse().unwrap(),
@@ -167,6 +185,8 @@ impl World {
             must: [0; 4],
             drained: BTreeMap::new(),
             writes: 0,
+            gates,
+            most: 0,
             losses: None,
         };
         world.record();
@@ -176,9 +196,11 @@ impl World {
     /// Notes the present state as a version that may be seen.
     pub(crate) fn record(&mut self) {
         let read = |value: &Value| serde_json::from_value(value.clone()).unwrap();
+        let set: CloneSet = serde_json::from_value(self.set.clone()).unwrap();
+        self.most = self.most.max(set.spec.replicas() + object::max_surge(&set));
         self.history.push(Snapshot {
             version: self.version,
-            set: Arc::new(serde_json::from_value(self.set.clone()).unwrap()),
+            set: Arc::new(set),
             pods: self
                 .pods
                 .values()
@@ -227,6 +249,7 @@ impl World {
         self.sight.round_begins();
         let (mut plan, view) = self.plan();
         Self::check_held(&plan)?;
+        self.check_names(&plan)?;
         if !whole {
             let count = self.dice.roll(plan.actions.len() + 1);
             plan.actions.truncate(count);
@@ -248,6 +271,10 @@ impl World {
         let mut pods = self.sight.pods();
         let seed = u64::try_from(self.dice.roll(1 << 30)).unwrap();
         object::mislead(self.bug, &mut told, &mut pods, self.now);
+        let claims = self.seen_claims(&pods);
+        if self.bug == Bug::NameTaken {
+            pods.retain(|pod| !pod.metadata.terminating);
+        }
         let revisions = &self.history[self.seen[2]].revisions;
         let losses = self.seen_losses();
         let none = afloat_rollout::workload::traffic::Traffic::default();
@@ -255,11 +282,7 @@ impl World {
             cloneset: &told,
             pods: &pods,
             revisions,
-            claims: if self.bug == Bug::NoClaims {
-                &[]
-            } else {
-                &self.history[self.seen[3]].claims
-            },
+            claims: &claims,
             now: self.now,
             seed,
             drained: &BTreeMap::new(),
@@ -267,6 +290,10 @@ impl World {
             opened: &BTreeMap::new(),
             traffic: losses.as_ref().map_or(&none, |seen| &seen.traffic),
             resizes: true,
+            gates: Gates {
+                partition_rollback: self.gates.partition_rollback && self.bug != Bug::NoRollback,
+                ..self.gates
+            },
             recorded: losses.as_ref().and_then(|seen| self.recorded(seen)),
         });
         (plan, view)
@@ -277,7 +304,7 @@ impl World {
         self.writes += 1;
         match action {
             Action::CreateRevision { body } => self.create_revision(body),
-            Action::NumberRevision { at, number } => self.number_revision(at, *number),
+            Action::NumberRevision { at, number } => self.number_revision(at, number),
             Action::DeleteRevision { at } => {
                 if object::matches(self.revisions.get(&at.name), at) {
                     self.revisions.remove(&at.name);
@@ -285,7 +312,7 @@ impl World {
                 self.wrote(2);
             }
             Action::PatchSet { at, patch } => self.patch_set(at, patch),
-            Action::CreateClaim { body } => self.create_claim(body),
+            Action::CreateClaim { body } => self.create_claim(body)?,
             Action::DeleteClaim { at } => self.delete_claim(at)?,
             Action::CreateReport { report } => self.create_report(report),
             Action::PatchReport { at, patch } => self.patch_report(at, patch),
@@ -350,11 +377,11 @@ impl World {
         }
     }
 
-    fn number_revision(&mut self, at: &At, number: RevisionNumber) {
+    fn number_revision(&mut self, at: &At, number: &RevisionNumber) {
         if object::matches(self.revisions.get(&at.name), at) {
             self.version += 1;
             let revision = self.revisions.get_mut(&at.name).unwrap();
-            revision["revision"] = json!(number.0);
+            revision["revision"] = json!(number.number);
             revision["metadata"]["resourceVersion"] = json!(self.version.to_string());
         }
         self.wrote(2);
@@ -475,11 +502,16 @@ impl World {
             .iter()
             .filter(|pod| self.pods[**pod]["metadata"]["labels"][names::REVISION] == revision)
             .count();
-        let rollout = view.spec.rollout();
-        let most = view.spec.replicas()
-            - afloat_rollout::workload::budget::partition(&rollout.partition, view.spec.replicas());
+        let replicas = view.spec.replicas();
+        let partition = budget::partition(&view.spec.rollout().partition, replicas);
         // Whoever goes back for what was lost goes back with all pods.
-        let back = self.losses.is_some() && revision != view.status.update_revision;
+        let back = self.losses.is_some() && !same_revision(revision, &view.status.update_revision);
+        let forth = same_revision(revision, &object::revision(view));
+        let most = if forth || !self.gates.partition_rollback {
+            replicas - partition
+        } else {
+            partition
+        };
         if !self.faults && !back && updated > most {
             return Err(format!(
                 "{name}: {updated} pods updated, {most} allowed by the partition"

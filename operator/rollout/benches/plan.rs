@@ -51,6 +51,7 @@ fn plan_of(scene: &Scene) -> Plan {
         opened: &Opened::new(),
         traffic: &afloat_rollout::workload::traffic::Traffic::default(),
         resizes: true,
+        gates: afloat_api::Gates::default(),
         recorded: None,
     })
 }

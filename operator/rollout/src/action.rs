@@ -21,6 +21,8 @@ pub enum Why {
     Specified,
     /// The pod is replaced by one of the new revision.
     ReCreate,
+    /// The pod is over, and another one takes its name and its claims.
+    Finished,
     /// An orphan that matches the selector.
     Adopt,
     /// A pod that no longer matches the selector.
@@ -45,6 +47,7 @@ impl Why {
             Self::ScaleDown => "scale_down",
             Self::Specified => "specified_delete",
             Self::ReCreate => "recreate",
+            Self::Finished => "finished",
             Self::Adopt => "adopt",
             Self::Release => "release",
             Self::Drain => "drain",

@@ -64,7 +64,12 @@ fn print_text(text: &str, out: &mut String) {
 
 /// FNV-1a over Go's print of the bytes of a JSON text, as Kubernetes and OpenKruise hash objects.
 pub(crate) fn object_hash(json: &Value) -> u32 {
-    let bytes: Vec<_> = bytes(json).iter().map(u8::to_string).collect();
+    bytes_hash(&bytes(json))
+}
+
+/// The same of a text.
+pub(crate) fn bytes_hash(bytes: &[u8]) -> u32 {
+    let bytes: Vec<_> = bytes.iter().map(u8::to_string).collect();
     let text = format!("([]uint8)[{}]", bytes.join(" "));
     text.bytes().fold(0x811c_9dc5, |hash: u32, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)

@@ -3,9 +3,11 @@
 pub mod batch;
 pub mod change;
 pub mod complete;
+mod defaults;
 pub mod drain;
 pub mod environment;
 pub mod images;
+mod incoming;
 pub mod inplace;
 pub mod label;
 pub mod launch;
@@ -19,5 +21,6 @@ pub mod service;
 pub mod update;
 pub mod wire;
 
+pub use incoming::Wire;
 pub use label::same_revision;
-pub use object::{Controller, LAST_APPLIED, Pod, Wire};
+pub use object::{Controller, Pod};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use afloat_api::Texts;
 use afloat_words::texts::Pool;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Labels or annotations, in order of their keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,12 +26,23 @@ impl Entries {
         self.get(key).is_some()
     }
 
-    /// Takes the texts that the pool has.
-    pub fn share(&mut self, pool: &mut Pool) {
-        for (key, value) in &mut self.0 {
-            *key = pool.share(key);
-            *value = pool.share(value);
+    /// Takes the texts that were in the same place before, or those that the pool has.
+    pub fn share(&mut self, before: &Self, pool: &mut Pool) {
+        for (index, (key, value)) in self.0.iter_mut().enumerate() {
+            let old = before.0.get(index);
+            share(key, old.map(|(key, _)| key), pool);
+            share(value, old.map(|(_, value)| value), pool);
         }
+    }
+
+    /// The same without that key.
+    pub(crate) fn without(self, key: &str) -> Self {
+        if !self.contains_key(key) {
+            return self;
+        }
+        let mut all = self.0.into_vec();
+        all.retain(|(known, _)| **known != *key);
+        Self(all.into())
     }
 
     #[cfg(test)]
@@ -51,10 +62,42 @@ impl From<BTreeMap<String, String>> for Entries {
     }
 }
 
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Entries;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("texts by key")
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+                let mut all = Vec::with_capacity(16);
+                while let Some((Text(key), Text(value))) = map.next_entry()? {
+                    all.push((key, value));
+                }
+                // An API server sends them in order.
+                if !all.is_sorted_by(|(a, _): &(Arc<str>, _), (b, _)| a < b) {
+                    let all: BTreeMap<_, _> = all.into_iter().collect();
+                    return Ok(Entries(all.into_iter().collect()));
+                }
+                Ok(Entries(all.into()))
+            }
+        }
+        deserializer.deserialize_map(Visitor)
+    }
+}
+
 impl Texts for Entries {
     fn text(&self, key: &str) -> Option<&str> {
         self.get(key)
     }
+}
+
+fn share(text: &mut Arc<str>, before: Option<&Arc<str>>, pool: &mut Pool) {
+    *text = match before {
+        Some(before) if before == text => before.clone(),
+        _ => pool.share(text),
+    };
 }
 
 /// A text that many objects have.
@@ -72,9 +115,16 @@ impl Text {
         self.0.clone()
     }
 
-    /// Takes the pool's copy.
-    pub fn share(&mut self, pool: &mut Pool) {
-        self.0 = pool.share(&self.0);
+    /// Takes the copy that was in its place before, or the pool's.
+    pub fn share(&mut self, before: Option<&Self>, pool: &mut Pool) {
+        share(&mut self.0, before.map(|before| &before.0), pool);
+    }
+
+    /// Takes the copy that was in its place before. For texts that no other object has.
+    pub fn keep(&mut self, before: &Self) {
+        if *self == *before {
+            self.0 = before.0.clone();
+        }
     }
 }
 
@@ -135,7 +185,17 @@ impl Serialize for Text {
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(String::deserialize(deserializer)?.into()))
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Text;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a text")
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Text, E> {
+                Ok(text.into())
+            }
+        }
+        deserializer.deserialize_str(Visitor)
     }
 }
 
@@ -163,7 +223,8 @@ mod tests {
         let mut pods: Vec<Entries> = (0..3000)
             .map(|n| entries(&[("app", "web"), ("id", &n.to_string())]))
             .collect();
-        pods.iter_mut().for_each(|pod| pod.share(&mut pool));
+        pods.iter_mut()
+            .for_each(|pod| pod.share(&Entries::default(), &mut pool));
         assert!(Arc::ptr_eq(&pods[0].0[0].1, &pods[2999].0[0].1));
         assert_eq!(pods[0].get("app"), Some("web"));
     }

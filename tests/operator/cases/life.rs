@@ -34,6 +34,7 @@ pub(super) async fn created_pods_have_what_others_rely_on(case: &Case) {
             "{pod}"
         );
         assert_eq!(condition(pod, "InPlaceUpdateReady")["status"], "True");
+        assert_eq!(state(pod), "Normal");
     }
     let revisions = case.list("apps", "v1", "ControllerRevision").await;
     assert_eq!(revisions.iter().map(name).collect::<Vec<_>>(), [revision]);
@@ -214,6 +215,99 @@ pub(super) async fn claims_come_and_go_with_their_pods(case: &Case) {
     case.until_claims("the claim passed on", passed).await;
     case.patch_pod(name(&pods[0]), json!({"metadata": {"finalizers": null}}))
         .await;
+}
+
+/// Kruise's own case: four pods with two claims each, deleted by hand. Their successors have their names and their data, and
+/// wait for that until they are gone.
+pub(super) async fn claims_are_taken_again_when_pods_are_deleted_by_hand(case: &Case) {
+    let claim = |name: &str| {
+        json!({"metadata": {"name": name}, "spec": {
+            "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}})
+    };
+    let mut set = cloneset(4);
+    set["spec"]["volumeClaimTemplates"] = json!([claim("data"), claim("log")]);
+    set["spec"]["scaleStrategy"] = json!({"enablePVCReuse": true});
+    case.create(&set).await;
+    let pods = case.until_pods("four pods", |pods| pods.len() == 4).await;
+    let claims = case.until_claims("eight claims", |claims| claims.len() == 8).await;
+    let finalizers = |list: Value| json!({"metadata": {"finalizers": list}});
+    for pod in &pods {
+        case.patch_pod(name(pod), finalizers(json!(["test.afloat.dev/held"])))
+            .await;
+        let deletion = case.api("", "v1", "Pod").delete(name(pod), &Default::default()).await;
+        deletion.expect("deletion");
+    }
+    case.looked_at().await;
+    let names = |objects: &[Value]| {
+        objects
+            .iter()
+            .map(|object| name(object).to_owned())
+            .collect::<BTreeSet<_>>()
+    };
+    let waiting = case.list("", "v1", "Pod").await;
+    assert_eq!(names(&waiting), names(&pods), "nobody comes before they are gone");
+    for pod in &pods {
+        case.patch_pod(name(pod), finalizers(Value::Null)).await;
+    }
+    let uids = |objects: &[Value]| {
+        objects
+            .iter()
+            .map(|object| uid(object).to_owned())
+            .collect::<BTreeSet<_>>()
+    };
+    let old = uids(&pods);
+    let after = case
+        .until_pods("their successors", |pods| {
+            pods.len() == 4 && uids(pods).is_disjoint(&old)
+        })
+        .await;
+    assert_eq!(names(&after), names(&pods));
+    case.looked_at().await;
+    let now = case.until_claims("eight claims", |claims| claims.len() == 8).await;
+    assert_eq!(uids(&now), uids(&claims), "the data is the same");
+
+    // Without reuse: new ones at once, and the old ones go with their pods.
+    case.patch(json!({"spec": {"scaleStrategy": {"enablePVCReuse": false}}}))
+        .await;
+    let victim = name(&after[0]);
+    case.patch_pod(victim, finalizers(json!(["test.afloat.dev/held"])))
+        .await;
+    let deletion = case.api("", "v1", "Pod").delete(victim, &Default::default()).await;
+    deletion.expect("deletion");
+    case.until_claims("claims for the successor, and others passed on", |claims| {
+        let passed = |claim: &&Value| claim["metadata"]["ownerReferences"][0]["kind"] == "Pod";
+        claims.len() == 10 && claims.iter().filter(passed).count() == 2
+    })
+    .await;
+    case.patch_pod(victim, finalizers(Value::Null)).await;
+}
+
+/// The state that other controllers wait for: as Kruise's own case, with a scheduler that nobody is.
+pub(super) async fn a_pending_pod_prepares_for_its_normal_life(case: &Case) {
+    let mut set = cloneset(1);
+    set["spec"]["template"]["spec"]["schedulerName"] = json!("unschedulable");
+    case.create(&set).await;
+    let pending = case.until_pods("a pod", |pods| pods.len() == 1).await;
+    case.looked_at().await;
+    let pods = case.pods().await;
+    assert_eq!(
+        (pods[0]["status"]["phase"].as_str(), state(&pods[0])),
+        (Some("Pending"), "PreparingNormal")
+    );
+    let since = &pods[0]["metadata"]["annotations"]["lifecycle.apps.kruise.io/timestamp"];
+    assert!(since.as_str().is_some_and(|text| text.ends_with('Z')), "{since}");
+    case.patch(json!({"spec": {"template": {"spec": {"schedulerName": "default-scheduler"}}}}))
+        .await;
+    case.settled().await;
+    let pods = case.pods().await;
+    assert_ne!(uid(&pods[0]), uid(&pending[0]));
+    assert_eq!(state(&pods[0]), "Normal");
+}
+
+fn state(pod: &Value) -> &str {
+    pod["metadata"]["labels"]["lifecycle.apps.kruise.io/state"]
+        .as_str()
+        .unwrap_or_default()
 }
 
 /// A pod that others made and that matches becomes one of the set's; one whose labels no longer match is let go.

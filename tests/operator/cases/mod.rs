@@ -1,7 +1,9 @@
 //! The cases.
 
 mod complete;
+mod conflicts;
 mod containers;
+mod gates;
 mod images;
 mod input;
 mod leader;
@@ -34,6 +36,8 @@ cases!(TOGETHER:
     life::surge_serves_all_the_time,
     life::history_is_truncated,
     life::claims_come_and_go_with_their_pods,
+    life::claims_are_taken_again_when_pods_are_deleted_by_hand,
+    life::a_pending_pod_prepares_for_its_normal_life,
     life::pods_are_adopted_and_released,
     life::a_pod_that_is_refused_is_told_by_an_event,
     life::a_hook_holds_the_deletion,
@@ -75,8 +79,10 @@ cases!(TOGETHER:
 cases!(ALONE:
     complete::old_image_restarts_before_the_node_sees_the_write,
     complete::rolled_back_before_the_node_sees_the_write,
+    conflicts::a_chatty_kubelet_costs_no_update,
     leader::an_idle_operator_writes_nothing,
     versions::keys_and_stored_versions_are_kept,
     leader::killed_in_the_middle_of_a_rollout,
     leader::hand_over,
+    gates::those_that_are_on_act,
 );

@@ -32,7 +32,7 @@ pub(super) async fn in_place_within_the_budget(case: &Case) {
     let after = case.pods().await;
     assert!(same_pods(&before, &after));
     for (old, new) in before.iter().zip(&after) {
-        assert_eq!(image(new, "app"), "app:2");
+        assert_eq!((image(new, "app"), lifecycle(new)), ("app:2", "Normal"));
         assert_eq!(new["status"]["podIP"], old["status"]["podIP"]);
         assert_eq!(new["spec"]["nodeName"], old["spec"]["nodeName"]);
         assert_eq!(

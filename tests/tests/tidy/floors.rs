@@ -50,6 +50,7 @@ fn the_two_halves_do_not_know_each_other() {
         "afloat-check",
         "afloat-manager",
         "afloat-agent",
+        "afloat-install",
     ];
     for (package, depends) in dependencies() {
         if ["afloat", "afloat-tests", "afloat-sim"].contains(&package.as_str()) {
@@ -74,6 +75,7 @@ fn dependencies_point_down() {
         ("afloat-check", &["afloat-api", "afloat-rollout"]),
         ("afloat-manager", &["afloat-api", "afloat-rollout"]),
         ("afloat-agent", &["afloat-api"]),
+        ("afloat-install", &["afloat-api"]),
         ("afloat-machinery", &[]),
         ("afloat-store", &[]),
         ("afloat-apiserver", &["afloat-machinery", "afloat-store"]),

@@ -9,7 +9,7 @@ use kube::Resource;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-pub(crate) use afloat_watching::cache::LAST_APPLIED;
+pub(crate) use afloat_words::annotation::LAST_APPLIED;
 pub(crate) use afloat_words::key::Key;
 
 /// A secondary key under which the cache finds objects without walking all of them.

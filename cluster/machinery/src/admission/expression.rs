@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use kube_cel::KubeCelExt as _;
 use kube_cel::cel::objects::{Key, Map};
-use kube_cel::cel::{Context, ExecutionError, Program, Value as Cel};
+use kube_cel::cel::{Context, ExecutionError, Value as Cel};
 use serde_json::{Value, json};
 
 use super::request::Request;
+use crate::cel::Program;
 
 /// A CEL expression.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ impl Expression {
     pub(crate) fn new(text: &str) -> Self {
         Self {
             text: text.to_owned(),
-            program: Program::compile(text).map_err(|error| error.to_string()),
+            program: Program::compile(text),
         }
     }
 
@@ -35,10 +36,7 @@ impl Expression {
         match &self.program {
             Err(error) => Some(format!("compilation failed: {error}")),
             Ok(program) => {
-                let references = program.references();
-                let missing = ["authorizer", "params"]
-                    .into_iter()
-                    .find(|name| references.has_variable(name));
+                let missing = ["authorizer", "params"].into_iter().find(|name| program.uses(name));
                 missing
                     .map(|name| format!("compilation failed: undeclared reference to '{name}' (this server has none)"))
             }
@@ -47,7 +45,7 @@ impl Expression {
 
     fn evaluate(&self, context: &Context<'_>) -> Result<Cel, String> {
         let program = self.program.as_ref().map_err(Clone::clone)?;
-        program.execute(context).map_err(|error| error.to_string())
+        program.execute(context)
     }
 
     fn holds(&self, context: &Context<'_>) -> Result<bool, String> {

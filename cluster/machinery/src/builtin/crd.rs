@@ -326,11 +326,22 @@ fn rules(schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
         match text(rule.get("rule")) {
             "" => errors.push(required(field, "rule is not specified")),
             expression => {
-                if let Err(problem) = kube_cel::cel::Program::compile(expression) {
-                    errors.push(invalid(field, expression, &format!("compilation failed: {problem}")));
-                }
+                compiles(expression, field, errors);
             }
         }
+        if let Some(expression) = rule.get("messageExpression").and_then(Value::as_str) {
+            let field = child(
+                &index(child(path, "x-kubernetes-validations").as_str(), i),
+                "messageExpression",
+            );
+            compiles(expression, field, errors);
+        }
+    }
+}
+
+fn compiles(expression: &str, field: String, errors: &mut Vec<FieldError>) {
+    if let Err(problem) = crate::cel::Program::compile(expression) {
+        errors.push(invalid(field, expression, &format!("compilation failed: {problem}")));
     }
 }
 

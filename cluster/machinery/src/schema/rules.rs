@@ -8,6 +8,7 @@ use regex::Regex;
 use serde_json::Value;
 
 use crate::FieldError;
+use crate::cel::Depth;
 use crate::field::error;
 
 /// The compiled parts of one schema.
@@ -16,7 +17,8 @@ pub struct Rules(Arc<Compiled>);
 
 #[derive(Debug)]
 struct Compiled {
-    cel: Option<CompiledSchema>,
+    /// The rules, and how deep the deepest of their expressions is.
+    cel: Option<(Depth, CompiledSchema)>,
     patterns: BTreeMap<String, Regex>,
 }
 
@@ -25,7 +27,9 @@ impl Rules {
     pub fn compile(schema: &Value) -> Option<Self> {
         let mut found = Found::default();
         found.walk(schema);
-        let cel = found.rules.then(|| compile_schema(schema));
+        // Rules that are too deep were refused with their CRD. Should a store hold some, they are not evaluated: the server goes on.
+        let cel = found.depth.filter(|depth| depth.is_allowed());
+        let cel = cel.map(|depth| (depth, depth.with_room(|| compile_schema(schema))));
         let patterns = found
             .patterns
             .into_iter()
@@ -41,8 +45,11 @@ impl Rules {
 
     /// Evaluates the CEL rules.
     pub(super) fn check(&self, root: &RootContext, old: Option<&Value>, object: &Value) -> Vec<FieldError> {
-        let Some(cel) = &self.0.cel else { return Vec::new() };
-        match Validator::new().validate_compiled_with_context(cel, object, old, Some(root)) {
+        let Some((depth, cel)) = &self.0.cel else {
+            return Vec::new();
+        };
+        let check = || Validator::new().validate_compiled_with_context(cel, object, old, Some(root));
+        match depth.with_room(check) {
             Ok(()) => Vec::new(),
             Err(errors) => errors.into_vec().into_iter().map(|e| failure(object, e)).collect(),
         }
@@ -99,16 +106,21 @@ pub(super) fn type_name(value: &Value) -> &'static str {
 /// What a walk over a schema has found.
 #[derive(Default)]
 struct Found<'a> {
-    rules: bool,
+    /// Of the deepest expression in any rule; None without rules.
+    depth: Option<Depth>,
     patterns: Vec<&'a str>,
 }
 
 impl<'a> Found<'a> {
     fn walk(&mut self, schema: &'a Value) {
-        self.rules |= schema
-            .get("x-kubernetes-validations")
-            .and_then(Value::as_array)
-            .is_some_and(|r| !r.is_empty());
+        let rules = schema.get("x-kubernetes-validations").and_then(Value::as_array);
+        for rule in rules.into_iter().flatten() {
+            let texts = ["rule", "messageExpression"]
+                .into_iter()
+                .filter_map(|key| rule.get(key)?.as_str());
+            let deepest = texts.map(Depth::of).fold(self.depth.unwrap_or_default(), Depth::max);
+            self.depth = Some(deepest);
+        }
         self.patterns.extend(schema.get("pattern").and_then(Value::as_str));
         for key in ["items", "additionalProperties", "not"] {
             if let Some(inner) = schema.get(key) {

@@ -18,11 +18,19 @@ pub(crate) const IMAGE_LABEL: &str = "afloat.dev/image";
 /// Label: the signal that asks it to stop.
 pub(crate) const STOP_SIGNAL_LABEL: &str = "afloat.dev/stop-signal";
 
+/// Label: the image that it was created for, in the text of the pod's spec.
+pub const REFERENCE_LABEL: &str = "afloat.dev/reference";
+
 /// Label: requests and limits that it was created with, as JSON.
 pub(crate) const RESOURCES_LABEL: &str = "afloat.dev/resources";
 
 /// Label: `namespace/name` of the pod.
 pub(crate) const POD_LABEL: &str = "afloat.dev/pod";
+
+/// A container's id as a pod's status has it.
+pub fn container_id(id: &str) -> String {
+    format!("{CONTAINER_ID_SCHEME}{id}")
+}
 
 /// What the agent keeps with a container, to know it again.
 pub(crate) fn labels(
@@ -35,6 +43,7 @@ pub(crate) fn labels(
         (POD_LABEL.to_owned(), spec::full_name(pod)),
         (HASH_LABEL.to_owned(), spec::hash(container)),
         (IMAGE_LABEL.to_owned(), image.to_owned()),
+        (REFERENCE_LABEL.to_owned(), spec::image(container).to_owned()),
         (STOP_SIGNAL_LABEL.to_owned(), stop_signal.to_owned()),
         (
             RESOURCES_LABEL.to_owned(),
@@ -45,7 +54,7 @@ pub(crate) fn labels(
 
 /// An instance from what the runtime tells; `entry`: what the API was told last of this name.
 pub(crate) fn instance(container: Container, entry: Option<&ContainerStatus>) -> Instance {
-    let id = format!("{CONTAINER_ID_SCHEME}{}", container.id);
+    let id = container_id(&container.id);
     let entry = entry.filter(|entry| entry.container_id.as_deref() == Some(&id));
     let was_running = entry.is_some_and(|e| e.state.as_ref().is_some_and(|s| s.running.is_some()));
     let verdict = |yes: bool| ProbeTrack {

@@ -9,7 +9,9 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Component, Path};
 
-use super::files::{File, link, remove};
+use afloat_runtime::removal::remove_all;
+
+use super::files::{File, link};
 
 const DATA: &str = "..data";
 const DATA_NEW: &str = "..data_tmp";
@@ -33,7 +35,7 @@ pub(super) fn write(dir: &Path, files: &[File], own: &dyn Fn(&Path)) -> io::Resu
             fs::set_permissions(&target, fs::Permissions::from_mode(file.mode & 0o777))?;
         }
         own(&path);
-        remove(&dir.join(DATA_NEW))?;
+        remove_all(&dir.join(DATA_NEW))?;
         symlink(&fresh, dir.join(DATA_NEW))?;
         fs::rename(dir.join(DATA_NEW), dir.join(DATA))?;
     }
@@ -119,7 +121,7 @@ fn links(dir: &Path, wanted: &BTreeMap<&str, &File>) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
         if name != DATA && name != current.as_os_str() && !names.contains(&name) {
-            remove(&dir.join(&name))?;
+            remove_all(&dir.join(&name))?;
         }
     }
     Ok(())

@@ -2,8 +2,13 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::symlink;
 use std::path::Path;
+
+use afloat_runtime::removal::remove_all;
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, chmodat, chownat, fstat, openat};
+use rustix::io::Errno;
 
 /// One file of a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,22 +28,8 @@ pub(crate) fn link(target: &Path, link: &Path) -> io::Result<()> {
     if let Some(parent) = link.parent() {
         fs::create_dir_all(parent)?;
     }
-    remove(link)?;
+    remove_all(link)?;
     symlink(target, link)
-}
-
-/// Removes a file, a link or a directory. Not an error if there is none.
-pub(crate) fn remove(path: &Path) -> io::Result<()> {
-    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-    let result = match fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match result {
-        Err(error) if !gone(&error) => Err(error),
-        _ => Ok(()),
-    }
 }
 
 /// fsGroup: the group owns the volume and may write. Best effort: without root most groups do not exist.
@@ -48,19 +39,61 @@ pub(crate) fn give_to_group(path: &Path, group: u32) {
     }
 }
 
+/// How deep folders of a volume are given away. Deeper ones are nobody's who has a use for them.
+const DEPTH: usize = 256;
+
+/// Each thing is opened once, by its name in the folder that is open already, and never through a link: a pod that shares the volume may
+/// put one in its place at any time.
 fn give(path: &Path, group: u32) -> io::Result<()> {
-    let metadata = fs::symlink_metadata(path)?;
-    if metadata.is_symlink() {
+    let top = openat(
+        CWD,
+        path,
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let Some(top) = give_one(&top, group)? else {
         return Ok(());
-    }
-    chown(path, None, Some(group))?;
-    let directory = if metadata.is_dir() { 0o2110 } else { 0 };
-    let mode = metadata.permissions().mode() | 0o660 | directory;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-    if metadata.is_dir() {
-        for entry in fs::read_dir(path)? {
-            give(&entry?.path(), group)?;
+    };
+    let mut open = vec![top];
+    while let Some(folder) = open.last_mut() {
+        let Some(entry) = folder.next() else {
+            open.pop();
+            continue;
+        };
+        let entry = entry?;
+        if matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let found = match openat(folder.fd()?, entry.file_name(), flags, Mode::empty()) {
+            Err(Errno::NOENT) => continue,
+            other => other?,
+        };
+        if let Some(inner) = give_one(&found, group)? {
+            if open.len() == DEPTH {
+                return Err(io::Error::other(format!("folders are more than {DEPTH} deep")));
+            }
+            open.push(inner);
         }
     }
     Ok(())
+}
+
+/// Gives one thing to the group. Answers what is in it, if it is a folder.
+fn give_one(found: &OwnedFd, group: u32) -> io::Result<Option<Dir>> {
+    let stat = fstat(found)?;
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    if kind == FileType::Symlink {
+        return Ok(None);
+    }
+    chownat(found, "", None, Some(Gid::from_raw(group)), AtFlags::EMPTY_PATH)?;
+    let directory = if kind == FileType::Directory { 0o2110 } else { 0 };
+    let mode = Mode::from_raw_mode(stat.st_mode & 0o7777 | 0o660 | directory);
+    // A descriptor that only names a file has no fchmod before Linux 6.6; its path in /proc leads to that file alone.
+    let own = format!("/proc/self/fd/{}", found.as_raw_fd());
+    chmodat(CWD, own.as_str(), mode, AtFlags::empty())?;
+    Ok(match kind {
+        FileType::Directory => Some(Dir::read_from(found)?),
+        _ => None,
+    })
 }

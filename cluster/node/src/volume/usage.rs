@@ -1,11 +1,11 @@
 //! What emptyDirs take, and whether that is more than they may (the kubelet's local storage eviction).
 
-use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use afloat_words::quantity::Quantity;
 use k8s_openapi::api::core::v1::{Pod, Volume};
+use walkdir::WalkDir;
 
 use super::declared::volumes;
 use crate::dirs::PodDirs;
@@ -35,21 +35,17 @@ pub(crate) fn excess(pod: &Pod, dirs: &PodDirs) -> Option<String> {
     })
 }
 
-/// Bytes on disk, as `du` counts them. What vanishes meanwhile counts nothing.
+/// Bytes on disk, as `du` counts them. What vanishes meanwhile counts nothing, nor does what no path is long enough for.
 fn used(path: &Path) -> u64 {
-    let Ok(found) = fs::symlink_metadata(path) else {
-        return 0;
-    };
-    let own = found.blocks().saturating_mul(512);
-    if !found.is_dir() {
-        return own;
-    }
-    let entries = fs::read_dir(path).into_iter().flatten().flatten();
-    entries.fold(own, |sum, entry| sum.saturating_add(used(&entry.path())))
+    let entries = WalkDir::new(path).into_iter().flatten();
+    let blocks = entries.filter_map(|entry| Some(entry.metadata().ok()?.blocks()));
+    blocks.fold(0, |sum, blocks| sum.saturating_add(blocks.saturating_mul(512)))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -17,6 +17,7 @@ use super::lease::Lease;
 use super::name::normalise;
 use super::store::{ImageStore, Names};
 use super::{Image, ImageError};
+use crate::removal::remove_all;
 
 /// More than any manifest or configuration.
 const JSON_BYTES_MAX: u64 = 16 << 20;
@@ -88,7 +89,7 @@ fn load(store: &ImageStore, path: &Path) -> Result<Vec<Image>, ImageError> {
             .map_err(|e| ImageError::bad(path, format!("is not a tar archive: {e}")))?;
         load_dir(store, &temporary, path)
     })();
-    let _ = fs::remove_dir_all(&temporary);
+    let _ = remove_all(&temporary);
     result
 }
 

@@ -9,12 +9,13 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod,
-    fsetxattr, linkat, mkdirat, mknodat, openat, openat2, symlinkat, unlinkat, utimensat,
+    fsetxattr, linkat, mkdirat, mknodat, openat, openat2, symlinkat, utimensat,
 };
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::ImageError;
+use crate::removal::remove_all_at;
 
 /// A name that hides what a lower layer has (OCI image specification, "Whiteouts").
 const WHITEOUT: &[u8] = b".wh.";
@@ -83,7 +84,7 @@ fn unpack_entries(stream: &mut impl Read, root: &Path) -> io::Result<u64> {
         if name.as_bytes() == OPAQUE {
             mark_opaque(&parent)?;
         } else if let Some(hidden) = hidden_by(&name)? {
-            remove(&parent, hidden)?;
+            remove_all_at(parent.as_fd(), hidden)?;
             mknodat(&parent, hidden, FileType::CharacterDevice, Mode::empty(), 0)?;
         } else if let Some(directory) = make(&root, &parent, &name, &mut entry)? {
             directories.push(directory);
@@ -120,7 +121,7 @@ fn make<R: Read>(
             Ok(()) => {}
             Err(Errno::EXIST) if open_directory(parent, name).is_ok() => {}
             Err(Errno::EXIST) => {
-                remove(parent, name)?;
+                remove_all_at(parent.as_fd(), name)?;
                 mkdirat(parent, name, Mode::RWXU)?;
             }
             Err(error) => return Err(error.into()),
@@ -130,7 +131,7 @@ fn make<R: Read>(
         set_xattrs(&directory, entry)?;
         return Ok(Some((directory, mode, seconds)));
     }
-    remove(parent, name)?;
+    remove_all_at(parent.as_fd(), name)?;
     if kind.is_file() || kind == tar::EntryType::Continuous || kind == tar::EntryType::GNUSparse {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = fs::File::from(openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?);
@@ -228,19 +229,6 @@ fn mark_opaque(directory: &OwnedFd) -> io::Result<()> {
         }
     }
     if marked { Ok(()) } else { result.map_err(Into::into) }
-}
-
-/// Takes away what an earlier entry of the same layer made.
-fn remove(parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
-    match unlinkat(parent, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(Errno::ISDIR) => fs::remove_dir_all(format!(
-            "/proc/self/fd/{}/{}",
-            std::os::fd::AsRawFd::as_raw_fd(parent),
-            name.display()
-        )),
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// What a whiteout hides, if it is one: a name in its directory, never `..`, the directory that the root itself is in.

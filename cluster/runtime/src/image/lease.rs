@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::ImageError;
 use super::store::ImageStore;
+use crate::removal::remove_all;
 
 /// The file in a container's directory that names the layers it runs on.
 pub(crate) const LAYERS_NOTE: &str = "layers";
@@ -143,7 +144,7 @@ impl ImageStore {
         }
         // Others need not wait for this.
         for path in &taken {
-            let _ = fs::remove_dir_all(path);
+            let _ = remove_all(&path);
         }
         Ok(taken.len())
     }

@@ -20,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 use super::config::ConfigFile;
 use super::name::normalise;
 use super::{Image, ImageConfig, ImageError, layer};
+use crate::removal::remove_all;
 
 /// Something in `tmp` that is older was left by a process that died.
 const STALE_AFTER: std::time::Duration = std::time::Duration::from_secs(3600);
@@ -208,7 +209,7 @@ impl ImageStore {
     pub(super) fn add_layer(&self, stream: impl Read) -> Result<String, ImageError> {
         let temporary = self.temporary()?;
         let result = self.add_layer_by(&temporary, stream);
-        let _ = fs::remove_dir_all(&temporary);
+        let _ = remove_all(&temporary);
         result
     }
 
@@ -401,7 +402,7 @@ impl ImageStore {
                 .and_then(|m| m.modified())
                 .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > STALE_AFTER));
             if stale && entry.path().is_dir() {
-                let _ = fs::remove_dir_all(entry.path());
+                let _ = remove_all(&entry.path());
             } else if stale {
                 let _ = fs::remove_file(entry.path());
             }

@@ -24,6 +24,7 @@ use crate::host::init::start_time;
 use crate::image::LAYERS_NOTE;
 use crate::net::namespace_path;
 use crate::process::{kill, kill_members, members, mount_namespace, read_pid};
+use crate::removal::remove_all;
 use crate::runtime::RuntimeError;
 
 /// The group of terminals in every Linux distribution.
@@ -345,7 +346,7 @@ impl Shared {
             if let Err(error) = shared.cgroups.remove(&id) {
                 tracing::debug!(container = id, %error, "a cgroup stays until the end of the run");
             }
-            let _ = fs::remove_dir_all(Path::new(OCI_STATE_DIR).join(&id));
+            let _ = remove_all(&Path::new(OCI_STATE_DIR).join(&id));
             Self::pipes(&id).remove();
             rootfs::remove(&dir).map_err(|e| failed(format!("removing {}", dir.display()), &e))
         });

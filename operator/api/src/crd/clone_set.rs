@@ -47,7 +47,7 @@ pub(super) fn spec(version: Version) -> Value {
         json!({
             "replicas": or(int32(Some(0)), json!(1)),
             "selector": selector,
-            "template": pod_template(),
+            "template": pod_template(true),
             "volumeClaimTemplates": list(volume_claim_template()),
             "scaleStrategy": scale_strategy(version),
             "updateStrategy": update_strategy(version),
@@ -79,6 +79,11 @@ pub(super) fn spec(version: Version) -> Value {
         },
     ]);
     spec
+}
+
+/// Takes out of a version's schema what it fills into templates.
+pub(super) fn leave_templates(version: &mut Value) {
+    version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["template"] = pod_template(false);
 }
 
 /// v1alpha1 has the settings of a rollout in `updateStrategy` itself, v1beta1 in `rollingUpdate`.
@@ -166,14 +171,13 @@ fn scale_strategy(version: Version) -> Value {
     or(object(fields, &[]), json!({}))
 }
 
-/// A claim's template: kept verbatim, with the defaults that Kubernetes itself gives a claim.
+/// A claim's template: kept verbatim, with the one default that OpenKruise's webhook gives it. Another one, Kubernetes' own
+/// `volumeMode` for example, would change the hash of the claims that is on OpenKruise's revisions.
 fn volume_claim_template() -> Value {
-    let mut spec = anything();
-    spec["properties"] = json!({"volumeMode": or(string(), json!("Filesystem"))});
     let mut status = anything();
     status["properties"] = json!({"phase": or(string(), json!("Pending"))});
     let mut claim = anything();
-    claim["properties"] = json!({"spec": spec, "status": or(status, json!({}))});
+    claim["properties"] = json!({"spec": anything(), "status": or(status, json!({}))});
     claim
 }
 

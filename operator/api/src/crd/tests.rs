@@ -49,3 +49,20 @@ fn who_converts_follows_from_what_is_served() {
         }
     }
 }
+
+#[test]
+fn templates_can_be_left_alone() {
+    let defaults = |definition: &Value| {
+        let template = "/schema/openAPIV3Schema/properties/spec/properties/template";
+        let versions = definition["spec"]["versions"].as_array().unwrap();
+        let templates = versions
+            .iter()
+            .map(|version| version.pointer(template).unwrap().to_string());
+        templates.filter(|text| text.contains("\"default\"")).count()
+    };
+    let mut definition = definitions(&Serving::default()).remove(0);
+    assert_eq!(defaults(&definition), 2);
+    without_template_defaults(&mut definition);
+    assert_eq!(defaults(&definition), 0);
+    assert!(definition.to_string().contains("\"default\":\"20%\""), "others stay");
+}

@@ -20,6 +20,7 @@ pub(super) fn node_traffic() -> Value {
             "message": string(),
             "pods": {"type": "object", "additionalProperties": pod},
             "services": {"type": "object", "additionalProperties": int64()},
+            "running": {"type": "object", "additionalProperties": string()},
         }),
         &[],
     );

@@ -9,9 +9,10 @@ use afloat_rollout::cloneset::{Observed, owner, plan};
 use afloat_rollout::go::bytes;
 use afloat_rollout::pod::change::Change;
 use afloat_rollout::pod::inplace::compare;
-use afloat_rollout::pod::meaning::{canonical, equivalent};
+use afloat_rollout::pod::meaning::equivalent;
 use afloat_rollout::pod::{Pod, same_revision};
 use afloat_rollout::workload::budget::{Count, Round, max_unavailable, partition, resolve};
+use afloat_rollout::workload::history::same_meaning;
 use afloat_rollout::workload::order::update_sequence;
 use afloat_rollout::workload::revision;
 use afloat_rollout::workload::traffic::Traffic;
@@ -234,10 +235,9 @@ impl World {
             .filter_map(|object| serde_json::from_value(object.clone()).ok())
             .map(Arc::new)
             .collect();
-        let meant = canonical(&set.spec.template);
-        let known = revisions
-            .iter()
-            .find(|revision| revision::template(revision).is_some_and(|template| canonical(template) == meant));
+        revisions.sort_by_key(|revision| revision.revision);
+        let sorted: Vec<_> = revisions.iter().collect();
+        let known = same_meaning(&set.spec.template, &set.status.update_revision, &sorted);
         let update = if let Some(known) = known {
             known.metadata.name.clone().unwrap_or_default()
         } else {
@@ -268,6 +268,7 @@ impl World {
             opened: &BTreeMap::new(),
             traffic: &Traffic::default(),
             resizes: true,
+            gates: afloat_api::Gates::default(),
             recorded: None,
         });
         let outdated = |name: &str| {

@@ -159,6 +159,8 @@ pub struct Forecast {
     pub outcome: Outcome,
     /// The field that decides it.
     pub why: String,
+    /// What an earlier rollout that still goes on waits for; None if none does.
+    pub under_way: Option<String>,
     /// Pods wanted before, if there was an object.
     pub replicas_before: Option<u64>,
     /// Pods wanted.

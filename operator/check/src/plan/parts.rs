@@ -1,5 +1,6 @@
 //! What forecasts of all kinds are made of.
 
+use afloat_api::names;
 use afloat_rollout::workload::budget::{Round, resolve};
 use serde_json::Value;
 
@@ -28,6 +29,7 @@ pub(super) fn start(seen: &Situation<'_>, workload: &Workload<'_>) -> Forecast {
         object: Id::of(seen.new),
         outcome: Outcome::Nothing,
         why: "the pod template means the same as before".into(),
+        under_way: seen.old.and_then(under_way),
         replicas_before: seen
             .old
             .map(|old| old.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1)),
@@ -41,6 +43,13 @@ pub(super) fn start(seen: &Situation<'_>, workload: &Workload<'_>) -> Forecast {
         holds: Vec::new(),
         estimate: None,
     }
+}
+
+/// What the operator says of a rollout that goes on.
+fn under_way(old: &Value) -> Option<String> {
+    let said = items(old, "/status/conditions")
+        .find(|condition| condition["type"] == names::ROLLOUT && condition["status"] == "True")?;
+    said["message"].as_str().map(str::to_owned)
 }
 
 /// All containers start anew, in other pods.

@@ -17,6 +17,7 @@ fn names(list: &[String]) -> String {
 pub fn text(forecast: &Forecast) -> String {
     let word = match forecast.outcome {
         Outcome::Create => "is created",
+        Outcome::Nothing if forecast.replicas_before == Some(forecast.replicas) => "nothing to do: no pod changes",
         Outcome::Nothing => "no pod changes",
         Outcome::InPlace => "pods change in place",
         Outcome::Recreate => "pods are recreated",
@@ -25,6 +26,9 @@ pub fn text(forecast: &Forecast) -> String {
     let mut out = format!("{}: {word}\n", forecast.object);
     let mut line = |name: &str, text: String| out.push_str(&format!("  {name:<11}{text}\n"));
     line("why", forecast.why.clone());
+    if let Some(rollout) = &forecast.under_way {
+        line("under way", rollout.clone());
+    }
     match forecast.replicas_before {
         Some(before) if before != forecast.replicas => line("replicas", format!("{before} → {}", forecast.replicas)),
         _ => line("replicas", forecast.replicas.to_string()),

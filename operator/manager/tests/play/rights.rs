@@ -8,7 +8,7 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::Client;
 use kube::client::Body;
 
-/// What was asked for without a right to it.
+/// What was asked for without a right to it, or though the API server has no such kind.
 pub(crate) type Denied = Arc<Mutex<BTreeSet<String>>>;
 
 /// The manifest that people apply.
@@ -21,13 +21,20 @@ pub(crate) fn limited(client: Client, denied: Denied) -> Client {
         let (client, rules, denied) = (client.clone(), rules.clone(), denied.clone());
         async move {
             // Every authenticated user may ask what is served (ClusterRole system:discovery).
-            if !["/api/v1", "/apis/afloat.dev/v1alpha1"].contains(&request.uri().path()) {
-                let (group, resource, verb) = asked(&request);
-                if !allowed(&rules, &group, &resource, &verb) {
-                    denied.lock().unwrap().insert(format!("{verb} {resource}.{group}"));
-                }
+            if ["/api/v1", "/apis", "/apis/afloat.dev/v1alpha1"].contains(&request.uri().path()) {
+                return client.send(request).await;
             }
-            client.send(request).await
+            let (group, resource, verb) = asked(&request);
+            let what = format!("{verb} {resource}.{group}");
+            if !allowed(&rules, &group, &resource, &verb) {
+                denied.lock().unwrap().insert(what.clone());
+            }
+            let answer = client.send(request).await;
+            let status = answer.as_ref().map(http::Response::status);
+            if matches!(status, Ok(http::StatusCode::NOT_FOUND)) && ["list", "watch"].contains(&verb.as_str()) {
+                denied.lock().unwrap().insert(format!("{what}, which is not there"));
+            }
+            answer
         }
     });
     Client::new(service, "default")

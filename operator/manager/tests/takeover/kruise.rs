@@ -230,6 +230,15 @@ pub(crate) async fn update_revision(play: &Play, set: &str) -> ControllerRevisio
     })
 }
 
+/// Whether the pod is Normal from now on: it has been changed, or it has got a node.
+fn lives_on(pod: &Value) -> bool {
+    match text(&pod["metadata"]["labels"][LIFE]) {
+        "Updating" => completed(pod),
+        "PreparingNormal" => pod["spec"]["nodeName"].is_string(),
+        _ => false,
+    }
+}
+
 /// Lets the played manager work until all pods are updated and in service; returns what it did, in order.
 pub(crate) async fn takes_over(play: &Play, set: &str) -> Vec<String> {
     let mut told = Vec::new();
@@ -277,7 +286,7 @@ async fn round(play: &Play, set: &str) -> Vec<String> {
                 did.push(format!("next batch of {name}"));
             }
             Step::Grace => panic!("a quiet period in OpenKruise's form is not played"),
-            Step::Waits(_) | Step::Nothing if pod["metadata"]["labels"][LIFE] == "Updating" && completed(pod) => {
+            Step::Waits(_) | Step::Nothing if lives_on(pod) => {
                 merge(play, pod, json!({"labels": {LIFE: "Normal"}}), Value::Null).await;
                 did.push(format!("normal {name}"));
             }

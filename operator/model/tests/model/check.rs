@@ -3,7 +3,8 @@
 use super::control::{Planned, Write};
 use super::search::Model;
 use super::state::{SLOTS, Slot, Spec, State};
-use afloat_rollout::action::Why;
+use afloat_rollout::action::{Action, Why};
+use afloat_rollout::pod::update::ground::again;
 
 impl Model {
     /// The writes of the plan whose bits are set.
@@ -45,6 +46,18 @@ impl Model {
         slot.object != 0 && (slot.object == slot.seen || !self.planted.guards())
     }
 
+    /// A write that met another one is sent again if it would have been decided in the same way after that.
+    fn sent_again(&mut self, slot: Slot, place: usize, action: &Action) -> bool {
+        if slot.object == 0 || slot.seen == 0 {
+            return false;
+        }
+        let (decided, present) = (
+            self.objects.render(slot.seen, place),
+            self.objects.render(slot.object, place),
+        );
+        again(action, &decided, &present).is_some()
+    }
+
     fn create(&mut self, next: &mut State, object: u16) -> Result<bool, String> {
         let used = next.slots.iter().filter(|slot| **slot != Slot::default()).count();
         if used >= self.setup.slots {
@@ -84,11 +97,18 @@ impl Model {
     }
 
     fn patch(&mut self, seen: &State, next: &mut State, place: usize, write: &Write) -> Result<bool, String> {
-        let Write::Patch { why, patch, object, .. } = write else {
+        let Write::Patch {
+            why,
+            action,
+            patch,
+            object,
+            ..
+        } = write
+        else {
             return Ok(false);
         };
         let slot = next.slots[place];
-        if !self.guarded(slot) {
+        if !self.guarded(slot) && !self.sent_again(slot, place, action) {
             return Ok(false);
         }
         let after = if slot.object == slot.seen {
@@ -116,7 +136,7 @@ impl Model {
                 // One that was never started is a new pod's, which is not Ready for another reason.
                 let other = node.running[index]
                     .as_ref()
-                    .filter(|running| running.stopped || &running.image != image);
+                    .filter(|running| running.stopped || running.doomed() || &running.image != image);
                 if let Some(running) = other {
                     return Err(format!("back in service with {running:?} instead of {image}"));
                 }

@@ -52,6 +52,7 @@ pub(super) enum Write {
     },
     Patch {
         place: usize,
+        action: Rc<Action>,
         why: Why,
         patch: Rc<Value>,
         /// What becomes of the object that was seen.
@@ -108,6 +109,7 @@ impl Model {
             opened: &BTreeMap::new(),
             traffic: &afloat_rollout::workload::traffic::Traffic::default(),
             resizes: true,
+            gates: afloat_api::Gates::default(),
             recorded: None,
         });
         self.planted.distort(&mut plan, &set, &pods);
@@ -160,7 +162,7 @@ impl Model {
                 Write::CreateRevision(self.setup.revision(body["metadata"]["name"].as_str().unwrap()))
             }
             Action::NumberRevision { at, number } => {
-                Write::NumberRevision(revision(at), u8::try_from(number.0).unwrap())
+                Write::NumberRevision(revision(at), u8::try_from(number.number).unwrap())
             }
             Action::DeleteRevision { at } => Write::DeleteRevision(revision(at)),
             Action::CreatePod { body } => {
@@ -180,6 +182,7 @@ impl Model {
                 let place = place(view, at, Some(&patch))?;
                 Write::Patch {
                     place,
+                    action: Rc::new(action.clone()),
                     why: *why,
                     object: self.objects.patched(view.pods[place], &patch, &self.setup),
                     patch: Rc::new(patch),

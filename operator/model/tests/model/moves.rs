@@ -19,6 +19,7 @@ const FINE: &[&[Step]] = &[
     &[Step::Report],
     &[Step::Crash(0)],
     &[Step::Crash(1)],
+    &[Step::Fail],
     &[Step::Gone],
 ];
 const COARSE: &[&[Step]] = &[
@@ -26,6 +27,7 @@ const COARSE: &[&[Step]] = &[
     &[Step::Report],
     &[Step::Ready, Step::Report],
     &[Step::Crash(0)],
+    &[Step::Fail],
     &[Step::Gone],
 ];
 /// A node that does all it can.
@@ -35,6 +37,7 @@ const EAGER: &[Step] = &[
     Step::See,
     Step::Act(0),
     Step::Act(1),
+    Step::Fail,
     Step::Ready,
     Step::Report,
 ];

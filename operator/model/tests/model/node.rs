@@ -12,6 +12,9 @@ use crate::world::object::condition;
 
 /// An image that cannot be had.
 pub(super) const BAD: &str = "app:bad";
+/// An image whose postStart hook fails. As with a real kubelet, the container may be reported running and ready before
+/// that: it asks its runtime now and then, and the runtime knows no hooks.
+pub(super) const DOOMED: &str = "app:doomed";
 
 /// What a node knows and runs of one pod; and, for the checks, what was done to the pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -41,6 +44,13 @@ pub(super) struct Running {
     age: u8,
     /// It was stopped, and its successor cannot be had.
     pub(super) stopped: bool,
+}
+
+impl Running {
+    /// Its hook has not failed yet.
+    pub(super) fn doomed(&self) -> bool {
+        !self.stopped && self.image == DOOMED
+    }
 }
 
 /// All that nodes may have in mind; number 0 is nothing.
@@ -99,6 +109,8 @@ pub(super) enum Step {
     Report,
     /// A container ends by itself and is started anew, from what the node has seen.
     Crash(usize),
+    /// The postStart hook of a container fails, and the container is no more.
+    Fail,
     /// A terminating pod is gone.
     Gone,
 }
@@ -125,6 +137,7 @@ impl Node {
             Step::Act(container) => self.act(container, setup),
             Step::Ready => self.become_ready(),
             Step::Report => self.report(object, setup),
+            Step::Fail => self.fail(),
             Step::Crash(container) => setup.crashes && self.crash(container, setup),
         }
     }
@@ -152,6 +165,8 @@ impl Node {
         let running = &mut self.running[container];
         match running {
             Some(running) if running.stopped && image == BAD => return false,
+            // It is waited for with longer and longer pauses.
+            Some(running) if running.stopped && image == DOOMED && &running.image == image => return false,
             Some(running) if !running.stopped && &running.image == image => return false,
             Some(running) if image == BAD => {
                 running.stopped = true;
@@ -179,6 +194,15 @@ impl Node {
             running.ready = true;
         }
         news
+    }
+
+    fn fail(&mut self) -> bool {
+        let mut doomed = self.running.iter_mut().flatten().filter(|running| running.doomed());
+        let Some(running) = doomed.next() else { return false };
+        running.stopped = true;
+        running.reported = false;
+        running.ready = false;
+        true
     }
 
     fn crash(&mut self, container: usize, setup: &Setup) -> bool {
@@ -218,9 +242,11 @@ impl Node {
             let mut status = json!({
                 "name": name, "image": if setup.one_image { digest } else { &running.image },
                 "imageID": format!("sha256:{digest}"), "containerID": "c1", "ready": running.ready,
-                "state": {"running": {"startedAt": TIMES[usize::from(running.age)]}},
+                "started": !running.stopped, "state": {"running": {"startedAt": TIMES[usize::from(running.age)]}},
             });
-            if running.stopped {
+            if running.stopped && running.image == DOOMED {
+                status["state"] = json!({"waiting": {"reason": "PostStartHookError"}});
+            } else if running.stopped {
                 status["image"] = json!(seen.images[index]);
                 status["containerID"] = json!("");
                 status["state"] = json!({"waiting": {"reason": "ImagePullBackOff"}});
@@ -248,9 +274,10 @@ impl Node {
     pub(super) fn in_step(&self) -> bool {
         let Some(seen) = &self.seen else { return true };
         let runs = |(running, image): (&Option<Running>, &String)| {
-            running
-                .as_ref()
-                .is_some_and(|running| running.stopped || &running.image == image)
+            running.as_ref().is_some_and(|running| match running.image.as_str() {
+                DOOMED if image == DOOMED => running.stopped && running.reported,
+                _ => running.stopped || &running.image == image,
+            })
         };
         seen.current && self.running.iter().zip(&seen.images).all(runs)
     }

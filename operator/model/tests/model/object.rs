@@ -8,6 +8,7 @@ use afloat_api::names;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+use super::node::DOOMED;
 use super::setup::{HOOK_DELETE, HOOK_UPDATE, Setup};
 use super::state::NONE;
 use crate::merge::merge;
@@ -182,7 +183,7 @@ fn facts(value: &Value, setup: &Setup) -> Facts {
     Facts {
         active: there && pod.active(),
         terminating: pod.metadata.terminating,
-        available: there && pod.available(SignedDuration::ZERO, now()),
+        available: there && pod.available(SignedDuration::ZERO, now()) && !doomed(&pod),
         revision: if there {
             setup.revision(label(names::REVISION))
         } else {
@@ -202,6 +203,11 @@ fn facts(value: &Value, setup: &Setup) -> Facts {
         hooked: [HOOK_UPDATE, HOOK_DELETE].map(|key| label(key) == "on"),
         state: label(names::LIFECYCLE_STATE).to_owned(),
     }
+}
+
+/// Whatever is said of it at times, it never serves.
+fn doomed(pod: &Pod) -> bool {
+    pod.spec.containers.iter().any(|container| container.image == DOOMED)
 }
 
 /// Takes out what decides nothing.

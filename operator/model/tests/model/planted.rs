@@ -52,6 +52,8 @@ pub(super) enum Planted {
     ReturnWithUpdate,
     /// No wake-up at the end of a quiet period.
     Sleeps,
+    /// The readiness of a moment counts, whatever hooks there are.
+    MomentIsReady,
 }
 
 impl Planted {
@@ -124,6 +126,10 @@ impl Planted {
                     rolling.max_unavailable = Some(IntOrString::Int(1));
                 }
             }
+            Self::MomentIsReady => edit(pods, |pod| {
+                let containers = pod.spec.containers.iter_mut();
+                containers.for_each(|container| container.post_start = false);
+            }),
             Self::Deaf => edit(pods, |pod| pod.status.container_statuses.clear()),
             _ => {}
         }

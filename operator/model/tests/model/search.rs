@@ -7,7 +7,7 @@ use afloat_api::CloneSet;
 
 use super::control::{Planned, Revisions, View};
 use super::moves::Move;
-use super::node::{BAD, Nodes};
+use super::node::{BAD, DOOMED, Nodes};
 use super::object::Objects;
 use super::planted::Planted;
 use super::setup::Setup;
@@ -102,7 +102,7 @@ impl Model {
         let mut now = *state;
         now.edits = 0;
         let images = self.setup.images[usize::from(now.spec.target)];
-        if images.contains(&BAD) {
+        if images.contains(&BAD) || images.contains(&DOOMED) {
             now.spec.target = 0;
         }
         loop {

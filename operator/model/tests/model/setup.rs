@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::state::{NONE, Spec};
 use afloat_rollout::cloneset::owner;
 use afloat_rollout::go::bytes;
-use afloat_rollout::pod::images::Nodes;
+use afloat_rollout::pod::images::{Known, Nodes};
 use afloat_rollout::workload::revision::{data, hash, name, object};
 
 /// Label that holds a pod back, of all hooks of these worlds.
@@ -54,6 +54,8 @@ pub(super) struct Setup {
     pub(super) fine: bool,
     /// The node lists "app:2" and "app:3" as one image; the runtime reports it as "app:2", whatever it was started as.
     pub(super) one_image: bool,
+    /// The first container has a postStart hook.
+    pub(super) post_start: bool,
     /// Nodes say which generation they have acted on (KEP-5067).
     pub(super) tells_generation: bool,
     /// Revisions that no pod uses are deleted at once.
@@ -93,6 +95,7 @@ impl Setup {
             set_lag: false,
             fine: false,
             one_image: false,
+            post_start: false,
             tells_generation: true,
             forgets: false,
             from_nothing: false,
@@ -115,7 +118,7 @@ impl Setup {
 
     /// Whether time makes a difference beyond the quiet period.
     pub(super) fn settles(&self) -> bool {
-        self.one_image || !self.tells_generation
+        self.one_image || !self.tells_generation || self.post_start
     }
 
     /// The image as the runtime tells it apart.
@@ -134,10 +137,14 @@ impl Setup {
             labels[HOOK_UPDATE] = json!("on");
             labels[HOOK_DELETE] = json!("on");
         }
-        json!({
+        let mut template = json!({
             "metadata": {"labels": labels},
             "spec": {"containers": [{"name": "app", "image": app}, {"name": "log", "image": log}]},
-        })
+        });
+        if self.post_start {
+            template["spec"]["containers"][0]["lifecycle"] = json!({"postStart": {"exec": {"command": ["warm-up"]}}});
+        }
+        template
     }
 
     pub(super) fn revision_name(&self, revision: u8) -> String {
@@ -204,7 +211,8 @@ impl Setup {
         }
         let node = json!({"metadata": {"name": "node"}, "status": {"images": [
             {"names": ["app@sha256:app:2", "app:2", "app:3"]}, {"names": ["app@sha256:app:1", "app:1"]}]}});
-        [("node".to_owned(), Arc::new(serde_json::from_value(node).unwrap()))].into()
+        let node = Arc::new(serde_json::from_value(node).unwrap());
+        [("node".to_owned(), Known { node, report: None })].into()
     }
 
     /// A user's hook: which labels a pod in this state of its life gets next.

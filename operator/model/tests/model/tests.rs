@@ -65,6 +65,10 @@ fn more_pods() -> Vec<Setup> {
         world("two pods, crashes seen late", 2, |w| {
             (w.crashes, w.lag, w.edits) = (true, 1, 1);
         }),
+        world("two pods, a postStart hook that fails", 2, |w| {
+            w.images[1][0] = super::node::DOOMED;
+            (w.post_start, w.edits) = (true, 2);
+        }),
         world("two pods, hooks", 2, |w| {
             hooks(w);
             (w.edits, w.lag) = (1, 1);
@@ -153,6 +157,12 @@ fn planted_mistakes_are_found() {
     let back = || world("planted", 1, |w| (w.fine, w.edits, w.targets) = (true, 2, 2));
     let one_image = || world("planted", 1, |w| (w.one_image, w.edits) = (true, 2));
     let created = || plain(|w| (w.policy, w.max_surge, w.slots, w.from_nothing) = ("ReCreate", 1, 4, true));
+    let hook_fails = || {
+        plain(|w| {
+            w.images[1][0] = super::node::DOOMED;
+            w.post_start = true;
+        })
+    };
     let mut missed = Vec::new();
     for (planted, setup) in [
         (Planted::Known(Bug::NoGrace), grace()),
@@ -183,6 +193,7 @@ fn planted_mistakes_are_found() {
         (Planted::Restless, plain(|_| ())),
         (Planted::ReturnWithUpdate, plain(|_| ())),
         (Planted::Sleeps, grace()),
+        (Planted::MomentIsReady, hook_fails()),
     ] {
         let found = Model::new(setup, planted).search();
         match found {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{World, object};
 use crate::merge::merge;
-use afloat_rollout::pod::images::Nodes;
+use afloat_rollout::pod::images::{Known, Nodes};
 
 /// What a node knows and runs of one pod.
 #[derive(Default)]
@@ -36,7 +36,8 @@ impl World {
     pub(crate) fn node_images(&self) -> Nodes {
         let node = json!({"metadata": {"name": "node"}, "status": {"images": [
             {"names": ["app@sha256:app:2", "app:2", "app:3"]}, {"names": ["app@sha256:app:1", "app:1"]}]}});
-        [("node".to_owned(), Arc::new(serde_json::from_value(node).unwrap()))].into()
+        let node = Arc::new(serde_json::from_value(node).unwrap());
+        [("node".to_owned(), Known { node, report: None })].into()
     }
 
     /// Time passes. A node stops a container that runs the wanted image under another name within the time that it is watched

@@ -10,8 +10,10 @@ use serde_json::Value;
 
 use super::Bug;
 use afloat_rollout::action::At;
+use afloat_rollout::go::bytes;
 use afloat_rollout::pod::drain::Drain;
 use afloat_rollout::pod::object::Pod;
+use afloat_rollout::workload::revision::{data, hash, name};
 
 /// Whether the preconditions hold.
 pub(crate) fn matches(object: Option<&Value>, at: &At) -> bool {
@@ -28,6 +30,11 @@ pub(crate) fn condition(pod: &Value, kind: &str) -> Value {
         .into_iter()
         .find(|condition| condition["type"] == kind)
         .unwrap_or(Value::Null)
+}
+
+/// Name of the revision that the present template has.
+pub(crate) fn revision(set: &CloneSet) -> String {
+    name("web", &hash(&bytes(&data(&set.spec.template)), 0))
 }
 
 fn number(value: &IntOrString) -> usize {
@@ -95,7 +102,15 @@ pub(crate) fn mislead(bug: Bug, set: &mut CloneSet, pods: &mut [Arc<Pod>], now: 
                 }
             });
         }
-        Bug::None | Bug::StaleView | Bug::NoHooks | Bug::NoClaims | Bug::EarlyPage | Bug::EarlyEvent => {}
+        Bug::None
+        | Bug::StaleView
+        | Bug::NoHooks
+        | Bug::NoClaims
+        | Bug::NewClaims
+        | Bug::NameTaken
+        | Bug::NoRollback
+        | Bug::EarlyPage
+        | Bug::EarlyEvent => {}
     }
 }
 

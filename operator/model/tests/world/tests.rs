@@ -63,7 +63,10 @@ impl World {
     fn user(&mut self) {
         let replicas = usize::try_from(self.set["spec"]["replicas"].as_i64().unwrap()).unwrap();
         let kinds = if self.faults { 7 } else { 3 };
-        let choice = self.dice.roll(kinds);
+        let mut choice = self.dice.roll(kinds);
+        if choice == 2 && self.gates.partition_rollback && self.dice.roll(2) == 0 {
+            choice = 4;
+        }
         let mut spec = self.set["spec"].clone();
         match choice {
             0 | 1 => {
@@ -172,6 +175,12 @@ impl World {
                 return Err(format!("{name} is {state}"));
             }
         }
+        let between = status["currentRevision"] != status["updateRevision"];
+        if self.gates.partition_rollback && between && number("updatedReplicas") > replicas - partition {
+            return Err(format!(
+                "more updated than the partition of {partition} allows: {status}"
+            ));
+        }
         if number("updatedReplicas") < replicas - partition
             || status["observedGeneration"] != self.set["metadata"]["generation"]
         {
@@ -268,6 +277,9 @@ fn planted_bugs_are_caught() {
         Bug::OneTooMany,
         Bug::NoHooks,
         Bug::NoClaims,
+        Bug::NewClaims,
+        Bug::NameTaken,
+        Bug::NoRollback,
         Bug::EarlyPage,
         Bug::EarlyEvent,
     ] {

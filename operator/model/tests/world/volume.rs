@@ -1,13 +1,66 @@
 //! Volume claims in this world.
 
+use std::sync::Arc;
+
 use afloat_api::names;
 use serde_json::{Value, json};
 
-use super::{World, object};
-use afloat_rollout::action::At;
+use super::{Bug, World, object};
+use afloat_rollout::action::{Action, At};
+use afloat_rollout::cloneset::{Claim, Plan};
+use afloat_rollout::pod::object::Pod;
 
 impl World {
-    pub(crate) fn create_claim(&mut self, body: &Value) {
+    /// The claims as the controller sees them.
+    pub(crate) fn seen_claims(&self, pods: &[Arc<Pod>]) -> Vec<Arc<Claim>> {
+        let seen = &self.history[self.seen[3]].claims;
+        let going = |claim: &Claim| {
+            let id = claim
+                .metadata
+                .labels
+                .as_ref()
+                .and_then(|labels| labels.get(names::INSTANCE_ID));
+            let of_claim = |pod: &&Arc<Pod>| pod.labels.get(names::INSTANCE_ID) == id.map(String::as_str);
+            pods.iter().find(of_claim).is_some_and(|pod| pod.metadata.terminating)
+        };
+        match self.bug {
+            Bug::NoClaims => Vec::new(),
+            Bug::NewClaims => seen.iter().filter(|claim| !going(claim)).cloned().collect(),
+            _ => seen.clone(),
+        }
+    }
+
+    /// No pod gets the name of one that the controller still sees.
+    pub(crate) fn check_names(&self, plan: &Plan) -> Result<(), String> {
+        let pods = self.sight.pods();
+        let created = plan.actions.iter().filter_map(|action| match action {
+            Action::CreatePod { body } => body["metadata"]["name"].as_str(),
+            _ => None,
+        });
+        match created
+            .into_iter()
+            .find(|name| pods.iter().any(|pod| pod.name() == *name))
+        {
+            Some(name) => Err(format!("{name} is created while it is there")),
+            None => Ok(()),
+        }
+    }
+
+    /// With reuse there are never more claims than pods were wanted at a time, whoever deletes whatever.
+    fn check_number(&self) -> Result<(), String> {
+        let left = self
+            .claims
+            .values()
+            .filter(|claim| claim["metadata"]["deletionTimestamp"].is_null());
+        let left = left.count();
+        let reuse = self.set["spec"]["scaleStrategy"]["enablePVCReuse"] == true;
+        if reuse && left > self.most && self.bug != Bug::StaleView {
+            return Err(format!("{left} claims, and {} pods at most were wanted", self.most));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn create_claim(&mut self, body: &Value) -> Result<(), String> {
         let name = body["metadata"]["name"].as_str().unwrap().to_owned();
         if !self.claims.contains_key(&name) {
             self.version += 1;
@@ -17,6 +70,7 @@ impl World {
             self.claims.insert(name, body);
         }
         self.wrote(3);
+        self.check_number()
     }
 
     /// A claim must not go under a pod that stays.

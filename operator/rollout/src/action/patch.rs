@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use afloat_api::{Phase, ReportStatus, RolloutReport};
+use afloat_api::{Phase, ReportStatus, RolloutReport, names};
 use afloat_words::time::whole_seconds;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
@@ -90,8 +90,13 @@ pub enum Edit {
 }
 
 /// The new number of a revision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RevisionNumber(pub i64);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevisionNumber {
+    /// Higher than all others.
+    pub number: i64,
+    /// Hash of the claims that it is wanted with now; None leaves what is there.
+    pub claims: Option<String>,
+}
 
 /// What changes on a volume claim.
 #[derive(Clone, Debug, PartialEq)]
@@ -187,8 +192,12 @@ impl ConditionPatch {
 
 impl RevisionNumber {
     /// As a merge patch.
-    pub fn json(self, at: &At) -> Value {
-        json!({"metadata": preconditions(at), "revision": self.0})
+    pub fn json(&self, at: &At) -> Value {
+        let mut metadata = preconditions(at);
+        if let Some(claims) = &self.claims {
+            metadata.insert("annotations".into(), json!({names::CLAIMS_HASH: claims}));
+        }
+        json!({"metadata": metadata, "revision": self.number})
     }
 }
 

@@ -1,6 +1,8 @@
 //! Volume claims of a CloneSet's pods (spec/kruise-behaviour.md §16.3). A pod and its claims share an instance id; a
 //! claim belongs to the set, not to the pod, so that it can outlive it.
 
+pub(super) mod hash;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -131,17 +133,35 @@ pub(crate) fn of_pod(claims: &ById<'_>, pod: &Pod) -> Vec<At> {
     alive.map(|claim| At::of(&claim.metadata)).collect()
 }
 
-/// Ids whose pods are gone and whose claims wait for others; empty unless claims are reused.
-pub(crate) fn free_ids(set: &CloneSet, pods: &[Arc<Pod>], claims: &ById<'_>) -> Vec<String> {
+/// Claims that pods left behind which somebody else removed.
+#[derive(Debug, Default)]
+pub(crate) struct Left<'a> {
+    /// Ids whose pods are gone.
+    pub(crate) free: Vec<&'a str>,
+    /// Pods that are on their way out, or over: a pod's name is made of its id, so that the next one with these claims
+    /// can only come when this one is gone.
+    pub(crate) held: Vec<&'a Pod>,
+}
+
+/// What there is for new pods to take; nothing unless claims are reused.
+pub(crate) fn left<'a>(set: &CloneSet, pods: &'a [Arc<Pod>], claims: &ById<'a>) -> Left<'a> {
+    let mut left = Left::default();
     if claims.is_empty() || !set.spec.reuses_claims() {
-        return Vec::new();
+        return left;
     }
     let pods = by_instance(set, pods);
     // A claim that is going cannot be mounted anew, and its name is taken until it is gone.
-    let free = claims
+    let whole = claims
         .iter()
-        .filter(|(id, claims)| !pods.contains_key(*id) && claims.iter().all(|claim| claim.alive()));
-    free.map(|(id, _)| (*id).to_owned()).collect()
+        .filter(|(_, claims)| claims.iter().all(|claim| claim.alive()));
+    for (id, _) in whole {
+        match pods.get(id) {
+            None => left.free.push(id),
+            Some(pod) if !pod.active() => left.held.push(pod),
+            Some(_) => {}
+        }
+    }
+    left
 }
 
 /// Without reuse: claims of pods that are over pass to the pod, so that they go with it; claims without a pod go now.

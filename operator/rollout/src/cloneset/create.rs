@@ -2,70 +2,100 @@
 
 use std::collections::BTreeSet;
 
-use afloat_api::{CloneSet, names};
+use afloat_api::{CloneSet, Gates, names};
+use afloat_words::time::whole_seconds;
 use serde_json::{Value, json};
 
 use super::claim::{self, ById};
 use super::observed::Observed;
 use super::owner::owner;
 use crate::action::Action;
-use crate::pod::label::short;
+use crate::pod::label::{revision_label, short};
 use crate::pod::launch;
+use crate::pod::object::Pod;
 use crate::workload::budget::Count;
 use crate::workload::history::Revisions;
 use crate::workload::plan::planner::BURST;
 
-/// Creates `missing` pods, [`BURST`] of them at once at most. Those that the partition keeps at the old revision come
-/// first, as far as its template is still known.
+/// Pods to create.
+#[derive(Debug, Default)]
+pub(super) struct Creation<'a> {
+    pub(super) actions: Vec<Action>,
+    /// How many of them are at the update revision.
+    pub(super) updated: usize,
+    /// Pods that have to be gone first, as another one takes their names and claims.
+    pub(super) after: Vec<&'a Pod>,
+}
+
+/// Creates at once at most: a whole pod is fifty times the size of a patch, and the memory of the process is what the most of them
+/// took. Of a large workload it is a share, as each plan looks at all of its pods.
+fn burst(replicas: usize) -> usize {
+    (replicas / 50).clamp(100, BURST)
+}
+
+/// Creates `missing` pods, as many at once as [`burst`] says. Those that the partition keeps at the old revision come
+/// first, as far as its template is still known. Claims that others left behind are taken before new ones are made, those
+/// of pods that are not gone yet included: who deletes eight pods gets their data back, and not eight empty volumes beside.
 ///
 /// # Errors
 /// A template that no pod can be made from.
-pub(super) fn pods(
-    seen: &Observed<'_>,
+pub(super) fn pods<'a>(
+    seen: &Observed<'a>,
     revisions: &Revisions,
-    claims: &ById<'_>,
+    claims: &ById<'a>,
     count: &Count,
     missing: usize,
-) -> Result<Vec<Action>, String> {
+) -> Result<Creation<'a>, String> {
+    let mut creation = Creation::default();
     if missing == 0 {
-        return Ok(Vec::new());
+        return Ok(creation);
     }
     let old = count.total - count.updated;
-    let missing = missing.min(BURST);
+    let missing = missing.min(burst(count.replicas));
     let at_old = match revisions.old_template.as_ref() {
         Some(_) => count.partition.saturating_sub(old).min(missing),
         None => 0,
     };
     let mut ids = Ids { state: seen.seed };
     let set_name = seen.cloneset.metadata.name.as_deref().unwrap_or_default();
-    let mut taken: BTreeSet<String> = seen.pods.iter().map(|pod| pod.name().to_owned()).collect();
-    let mut free = claim::free_ids(seen.cloneset, seen.pods, claims).into_iter();
-    let mut actions = Vec::new();
-    for index in 0..missing {
+    let mut known: Vec<&str> = seen.pods.iter().map(|pod| pod.name()).collect();
+    known.sort_unstable();
+    let mut new = BTreeSet::new();
+    let left = claim::left(seen.cloneset, seen.pods, claims);
+    creation.after = left.held;
+    creation.after.truncate(missing.saturating_sub(left.free.len()));
+    let mut free = left.free.into_iter().map(str::to_owned);
+    for index in 0..missing - creation.after.len() {
         let id = free.next().unwrap_or_else(|| {
             let mut id = ids.next();
-            while taken.contains(&format!("{set_name}-{id}")) {
+            let taken = |name: String| known.binary_search(&name.as_str()).is_ok() || new.contains(&name);
+            while taken(format!("{set_name}-{id}")) {
                 id = ids.next();
             }
             id
         });
-        taken.insert(format!("{set_name}-{id}"));
+        new.insert(format!("{set_name}-{id}"));
         let body = match revisions.old_template.as_ref() {
             Some(template) if index < at_old => body(seen, template, &revisions.current, &id)?,
-            _ => body(seen, &seen.cloneset.spec.template, &revisions.update, &id)?,
+            _ => {
+                creation.updated += 1;
+                body(seen, &seen.cloneset.spec.template, &revisions.update, &id)?
+            }
         };
-        actions.extend(claim::missing(seen.cloneset, claims, &id));
-        actions.push(Action::CreatePod { body });
+        creation.actions.extend(claim::missing(seen.cloneset, claims, &id));
+        creation.actions.push(Action::CreatePod { body });
     }
-    Ok(actions)
+    Ok(creation)
 }
 
 /// A pod of a template.
 fn body(seen: &Observed<'_>, template: &Value, revision: &str, id: &str) -> Result<Value, String> {
     let set = seen.cloneset;
-    let name = format!("{}-{id}", set.metadata.name.as_deref().unwrap_or_default());
+    let set_name = set.metadata.name.as_deref().unwrap_or_default();
+    let name = format!("{set_name}-{id}");
     let mut metadata = json!({
         "name": name,
+        "generateName": format!("{set_name}-"),
         "namespace": set.metadata.namespace,
         "ownerReferences": [owner(set).reference()],
     });
@@ -77,7 +107,8 @@ fn body(seen: &Observed<'_>, template: &Value, revision: &str, id: &str) -> Resu
             metadata[part] = value.clone();
         }
     }
-    metadata["labels"] = labels(set, template, revision, id);
+    metadata["labels"] = labels(template, revision, id, seen.gates);
+    metadata["annotations"][names::LIFECYCLE_TIMESTAMP] = json!(whole_seconds(seen.now));
 
     let mut spec = template
         .get("spec")
@@ -90,26 +121,16 @@ fn body(seen: &Observed<'_>, template: &Value, revision: &str, id: &str) -> Resu
     Ok(json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}))
 }
 
-fn labels(set: &CloneSet, template: &Value, revision: &str, id: &str) -> Value {
+fn labels(template: &Value, revision: &str, id: &str, gates: Gates) -> Value {
     let mut labels = template
         .pointer("/metadata/labels")
         .filter(|value| value.is_object())
         .cloned()
         .unwrap_or(json!({}));
-    labels[names::REVISION] = json!(revision);
+    labels[names::REVISION] = json!(revision_label(revision, gates));
     labels[names::POD_TEMPLATE_HASH] = json!(short(revision));
     labels[names::INSTANCE_ID] = json!(id);
-    // OpenKruise lets every pod begin as PreparingNormal; without a hook that is a write for nothing.
-    let waits = set
-        .spec
-        .lifecycle
-        .as_ref()
-        .is_some_and(|hooks| hooks.pre_normal.is_some());
-    labels[names::LIFECYCLE_STATE] = json!(if waits {
-        names::STATE_PREPARING_NORMAL
-    } else {
-        names::STATE_NORMAL
-    });
+    labels[names::LIFECYCLE_STATE] = json!(names::STATE_PREPARING_NORMAL);
     labels
 }
 

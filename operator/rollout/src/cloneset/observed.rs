@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use afloat_api::{CloneSet, CloneSetStatus};
+use afloat_api::{CloneSet, CloneSetStatus, Gates};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 
@@ -42,6 +42,8 @@ pub struct Observed<'a> {
     pub traffic: &'a Traffic,
     /// Whether the cluster has the `resize` subresource of pods (Kubernetes 1.33 and later have).
     pub resizes: bool,
+    /// What OpenKruise's feature gates say.
+    pub gates: Gates,
     /// Reports of rollouts; None where the cluster keeps none.
     pub recorded: Option<Recorded<'a>>,
 }

@@ -4,6 +4,10 @@
 //! record), back in service (the gate True) once the node runs the containers from the new spec. Nothing is remembered
 //! between two plans; where a pod stands is read off the pod.
 
+use afloat_api::{CloneSet, names};
+use serde_json::json;
+
+use super::claim::hash::claims_hash;
 use super::observed::{Observed, Plan};
 use super::owner::owner;
 use super::planner::{CloneSetPlanner, Wishes};
@@ -20,9 +24,16 @@ pub fn plan(seen: &Observed<'_>) -> Plan {
         };
     }
     let collisions = set.status.collision_count.unwrap_or(0);
-    let revisions = match resolve(owner(set), collisions, &set.status.current_revision, seen.revisions) {
-        Found::Known(revisions) => *revisions,
-        Found::Missing { body, collisions } => {
+    let (current, reported) = (&set.status.current_revision, &set.status.update_revision);
+    let revisions = match resolve(owner(set), collisions, current, reported, seen.revisions) {
+        Found::Known(mut revisions) => {
+            if let Some(Action::NumberRevision { number, .. }) = &mut revisions.number {
+                number.claims = Some(claims_hash(set));
+            }
+            *revisions
+        }
+        Found::Missing { mut body, collisions } => {
+            body["metadata"]["annotations"][names::CLAIMS_HASH] = json!(claims_hash(set));
             let mut status = set.status.clone();
             status.collision_count = Some(collisions);
             return Plan {
@@ -32,25 +43,57 @@ pub fn plan(seen: &Observed<'_>) -> Plan {
             };
         }
     };
-    let wishes = Wishes::of(set);
+    let wishes = Wishes::of(set, seen.gates);
     let mut planner = CloneSetPlanner::new(seen, &wishes, revisions);
-    let Some((revision, template)) = planner.goes_back() else {
-        planner.decide();
-        return planner.finish(None);
-    };
-    // Everything is done as if the old template were wanted, and told as what it is.
-    let mut set = seen.cloneset.clone();
-    set.spec.template = template.clone();
-    set.spec.keep_no_pods_back();
-    let seen = Observed {
-        cloneset: &set,
-        recorded: None,
-        ..*seen
-    };
-    let wishes = Wishes::of(&set);
-    let mut other = CloneSetPlanner::new(&seen, &wishes, Revisions::only(revision));
-    other.decide();
-    let done = other.base.all_updated();
-    planner.take_over(other);
-    planner.finish(Some(done))
+    if let Some((revision, template)) = planner.goes_back() {
+        let mut set = set.clone();
+        set.spec.template = template.clone();
+        set.spec.keep_no_pods_back();
+        let done = planner.decide_as(&set, Revisions::only(revision));
+        return planner.finish(Some(done));
+    }
+    match planner.before_the_partition() {
+        Some((set, revisions)) => {
+            planner.decide_as(&set, revisions);
+        }
+        None => planner.decide(),
+    }
+    planner.finish(None)
+}
+
+impl CloneSetPlanner<'_> {
+    /// Does everything as if this were wanted; what is told of it is told as what it is. Gives whether all of it is done.
+    fn decide_as(&mut self, set: &CloneSet, revisions: Revisions) -> bool {
+        let seen = Observed {
+            cloneset: set,
+            recorded: None,
+            ..*self.seen
+        };
+        let wishes = Wishes::of(set, seen.gates);
+        let mut other = CloneSetPlanner::new(&seen, &wishes, revisions);
+        other.decide();
+        let done = other.base.all_updated();
+        self.take_over(other);
+        done
+    }
+
+    /// The gate CloneSetPartitionRollback: where more pods are updated than the partition allows, those beyond it go back to
+    /// the revision before, which is the same rollout seen from its other end.
+    fn before_the_partition(&self) -> Option<(CloneSet, Revisions)> {
+        let (count, rollout) = (&self.base.count, self.base.seen.rollout);
+        let asked = self.seen.gates.partition_rollback && !rollout.paused && !rollout.on_delete;
+        if !asked || count.to_bring_back() == 0 || self.base.held_by_loss() {
+            return None;
+        }
+        let revisions = &self.base.revisions;
+        let mut set = self.seen.cloneset.clone();
+        let template = std::mem::replace(&mut set.spec.template, revisions.old_template.clone()?);
+        set.spec.keep_back(count.replicas - count.partition);
+        let swapped = Revisions {
+            current: revisions.update.clone(),
+            old_template: Some(template),
+            ..Revisions::only(revisions.current.clone())
+        };
+        Some((set, swapped))
+    }
 }

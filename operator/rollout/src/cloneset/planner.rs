@@ -1,9 +1,10 @@
 //! A plan for a CloneSet in the making: the plan that any workload has, and what pods without names of their own need beside it.
 
-use afloat_api::{CloneSet, Matcher, Rollout};
+use afloat_api::{CloneSet, Gates, Matcher, PodUpdatePolicy, Rollout};
 use jiff::SignedDuration;
 use serde_json::Value;
 
+use super::claim::hash::claims_hash;
 use super::claim::{ById, by_id, clean_up, of_pod};
 use super::observed::Observed;
 use super::owner::owner;
@@ -16,13 +17,18 @@ use crate::workload::plan::seen::Seen;
 pub(super) struct Wishes {
     rollout: Rollout,
     matcher: Matcher,
+    claims_hash: Option<String>,
 }
 
 impl Wishes {
-    pub(super) fn of(set: &CloneSet) -> Self {
+    pub(super) fn of(set: &CloneSet, gates: Gates) -> Self {
+        let rollout = set.spec.rollout();
+        // A pod that may only change in place keeps the claims that it has.
+        let recreates = gates.recreate_for_claims && rollout.policy != PodUpdatePolicy::InPlaceOnly;
         Self {
-            rollout: set.spec.rollout(),
+            rollout,
             matcher: set.matcher(),
+            claims_hash: recreates.then(|| claims_hash(set)),
         }
     }
 }
@@ -58,6 +64,8 @@ fn seen<'a>(observed: &Observed<'a>, wishes: &'a Wishes) -> Seen<'a> {
         opened: observed.opened,
         traffic: observed.traffic,
         resizes: observed.resizes,
+        gates: observed.gates,
+        claims_hash: wishes.claims_hash.as_deref(),
         recorded: observed.recorded,
     }
 }

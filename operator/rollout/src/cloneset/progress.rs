@@ -1,6 +1,6 @@
-//! What the CloneSet reports, and the one sentence that says what it waits for.
+//! What the CloneSet reports: OpenKruise's word, and the one sentence that says what it waits for.
 
-use afloat_api::{CloneSet, CloneSetStatus, Condition, names};
+use afloat_api::{CloneSet, CloneSetStatus, names};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::pod::object::Pod;
@@ -20,65 +20,91 @@ pub(super) fn moved(old: &CloneSetStatus, new: &CloneSetStatus) -> bool {
 
 /// How far a rollout is, in the reasons that OpenKruise's condition has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
+enum Progress {
     Updating,
     Paused,
     PartitionAvailable,
     Available,
-    Stuck,
+    TimedOut,
 }
 
 impl Progress {
-    pub(super) fn reason(self) -> &'static str {
+    fn reason(self) -> &'static str {
         match self {
             Self::Updating => "CloneSetUpdated",
             Self::Paused => "CloneSetPaused",
             Self::PartitionAvailable => "ProgressPartitionAvailable",
             Self::Available => "CloneSetAvailable",
-            Self::Stuck => "ProgressDeadlineExceeded",
+            Self::TimedOut => "ProgressDeadlineExceeded",
         }
     }
 
-    /// As a condition.
-    pub(super) fn verdict(self, message: String) -> Verdict {
-        Verdict {
-            status: self != Self::Stuck,
-            reason: self.reason(),
-            message,
+    /// What OpenKruise says of it; dashboards and scripts read it.
+    fn text(self) -> &'static str {
+        match self {
+            Self::Updating => "CloneSet is progressing",
+            Self::Paused => "CloneSet is paused",
+            Self::PartitionAvailable => "CloneSet has been paused due to partition ready",
+            Self::Available => "CloneSet is available",
+            Self::TimedOut => TIMED_OUT,
         }
     }
 }
 
-/// `progressDeadlineSeconds`: a rollout that has not moved for that long is called stuck until it moves again. Returns
-/// how far it is, the sentence for it, and when to look again.
-pub(super) fn deadline(
+/// The end of OpenKruise's sentence about a deadline; the revision stands in front of it.
+const TIMED_OUT: &str = "has timed out progressing";
+
+/// OpenKruise's condition `Progressing`, and when to look again. None without `progressDeadlineSeconds`, or where it is
+/// the largest number.
+///
+/// Source: `calculateProgressingStatus` of OpenKruise 1.9.1. Two things are otherwise: the deadline counts from when the
+/// rollout began, where OpenKruise counts from its last verdict, which may be days old by then; and a sentence that an
+/// earlier Afloat wrote is replaced.
+pub(super) fn progressing(
     set: &CloneSet,
     new: &CloneSetStatus,
-    (progress, message): (Progress, String),
     now: Timestamp,
-) -> (Progress, String, Option<Timestamp>) {
-    let seconds = set.spec.progress_deadline_seconds;
-    let Some(seconds) = seconds.filter(|seconds| *seconds != i32::MAX && progress == Progress::Updating) else {
-        return (progress, message, None);
-    };
-    let limit = SignedDuration::from_secs(i64::from(seconds));
-    let was = |old: &Condition, progress: Progress| old.reason == progress.reason();
+) -> Option<(Verdict, Option<Timestamp>)> {
+    let seconds = set
+        .spec
+        .progress_deadline_seconds
+        .filter(|seconds| *seconds != i32::MAX)?;
+    let replicas = i32::try_from(set.spec.replicas()).unwrap_or(i32::MAX);
     let old = set.status.condition(names::PROGRESSING);
-    let stands =
-        old.filter(|old| (was(old, Progress::Updating) || was(old, Progress::Stuck)) && !moved(&set.status, new));
-    let since = stands
-        .and_then(|old| old.last_update_time.as_ref())
-        .map_or(now, |time| time.0);
-    let stuck = stands.is_some_and(|old| was(old, Progress::Stuck));
-    match since.checked_add(limit) {
-        Ok(end) if end > now && !stuck => (progress, message, Some(end)),
-        Ok(_) => {
-            let revision = &new.update_revision;
-            let message = format!("CloneSet revision {revision} has timed out progressing; {message}");
-            (Progress::Stuck, message, None)
+    let was = |progress: Progress| old.filter(|old| old.reason == progress.reason());
+    let available = new.current_revision == new.update_revision
+        && [new.replicas, new.updated_replicas, new.updated_available_replicas] == [replicas; 3];
+    let expected = new.expected_updated_replicas;
+    let (progress, look) = if available {
+        (Progress::Available, None)
+    } else if set.spec.rollout().paused {
+        (Progress::Paused, None)
+    } else if expected < replicas && expected <= new.updated_available_replicas {
+        (Progress::PartitionAvailable, None)
+    } else if was(Progress::TimedOut).is_some() {
+        (Progress::TimedOut, None)
+    } else {
+        let began = was(Progress::Updating).and_then(|old| old.last_update_time.as_ref());
+        let limit = SignedDuration::from_secs(i64::from(seconds));
+        match began.map_or(now, |time| time.0).checked_add(limit) {
+            Ok(end) if end <= now => (Progress::TimedOut, None),
+            end => (Progress::Updating, end.ok()),
         }
-        Err(_) => (progress, message, None),
-    }
+    };
+    let message = match progress {
+        // It names the revision that was wanted then, also when another one is wanted by now.
+        Progress::TimedOut => was(progress)
+            .map(|old| old.message.clone())
+            .filter(|message| message.ends_with(TIMED_OUT))
+            .unwrap_or_else(|| format!("CloneSet revision {} {TIMED_OUT}", new.update_revision)),
+        other => other.text().into(),
+    };
+    let verdict = Verdict {
+        status: progress != Progress::TimedOut,
+        reason: progress.reason(),
+        message,
+    };
+    Some((verdict, look))
 }
 
 /// The sentence about pods that are not Ready: how many, and what the first of them says.
@@ -93,30 +119,35 @@ fn not_ready(pods: &[&Pod]) -> Option<String> {
     Some(format!("{} {noun} not Ready{}", unready.len(), why.unwrap_or_default()))
 }
 
-/// How far the rollout is once the counters are known, and a sentence. `pods` are those that are not available, `waits`
-/// the sentences that the plan collected.
-pub(super) fn progress(set: &CloneSet, status: &CloneSetStatus, pods: &[&Pod], waits: &[String]) -> (Progress, String) {
-    let rollout = set.spec.rollout();
+/// Our own condition: whether a rollout goes on, how far it is, and what it waits for. `pods` are those that are not
+/// available, `waits` the sentences that the plan collected.
+pub(super) fn rollout(set: &CloneSet, status: &CloneSetStatus, pods: &[&Pod], waits: &[String]) -> Verdict {
     let replicas = i32::try_from(set.spec.replicas()).unwrap_or(i32::MAX);
-    let done = status.updated_replicas >= status.expected_updated_replicas && status.replicas == replicas;
-    let all_available = status.available_replicas >= replicas;
-    if rollout.paused && status.updated_replicas < status.expected_updated_replicas {
-        return (Progress::Paused, "CloneSet is paused".into());
+    let expected = status.expected_updated_replicas;
+    let done = status.updated_replicas >= expected && status.replicas == replicas;
+    let still = |progress: Progress| Verdict {
+        status: false,
+        reason: progress.reason(),
+        message: progress.text().into(),
+    };
+    if set.spec.rollout().paused && status.updated_replicas < expected {
+        return still(Progress::Paused);
     }
-    if done && all_available && waits.is_empty() {
-        return if status.expected_updated_replicas < replicas && status.updated_replicas < replicas {
-            let message = "CloneSet has been paused due to partition ready";
-            (Progress::PartitionAvailable, message.into())
+    if done && status.available_replicas >= replicas && waits.is_empty() {
+        let partly = expected < replicas && status.updated_replicas < replicas;
+        return still(if partly {
+            Progress::PartitionAvailable
         } else {
-            (Progress::Available, "CloneSet is available".into())
-        };
+            Progress::Available
+        });
     }
-    let mut sentences = vec![format!(
-        "CloneSet is progressing: {} of {} pods updated",
-        status.updated_replicas.min(status.expected_updated_replicas),
-        status.expected_updated_replicas
-    )];
+    let updated = status.updated_replicas.min(expected);
+    let mut sentences = vec![format!("{updated} of {expected} pods updated")];
     sentences.extend(waits.iter().cloned());
     sentences.extend(not_ready(pods));
-    (Progress::Updating, sentences.join("; "))
+    Verdict {
+        status: true,
+        reason: Progress::Updating.reason(),
+        message: sentences.join("; "),
+    }
 }

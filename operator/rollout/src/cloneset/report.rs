@@ -4,7 +4,7 @@ use afloat_api::{CloneSetStatus, names};
 
 use super::observed::Plan;
 use super::planner::CloneSetPlanner;
-use super::progress::{deadline, moved, progress};
+use super::progress::{moved, progressing, rollout};
 use crate::workload::conditions::{Verdict, clear_condition, set_condition};
 use crate::workload::{history, limit, traffic};
 
@@ -23,20 +23,19 @@ impl CloneSetPlanner<'_> {
         let mut status = self.figures();
         self.failures(&mut status);
         self.base.tell_of_losses(&mut status.conditions, back);
-        let progress = progress(set, &status, &self.base.tally.unsettled, &self.base.waits.sentences());
-        let (progress, message, look) = deadline(set, &status, progress, self.seen.now);
-        if let Some(at) = look {
-            self.base.wake(at);
+        match progressing(set, &status, self.seen.now) {
+            None => clear_condition(&mut status.conditions, names::PROGRESSING),
+            Some((verdict, look)) => {
+                if let Some(at) = look {
+                    self.base.wake(at);
+                }
+                let conditions = &mut status.conditions;
+                set_condition(conditions, names::PROGRESSING, verdict, false, self.seen.now);
+            }
         }
+        let verdict = rollout(set, &status, &self.base.tally.unsettled, &self.base.waits.sentences());
         let moved = moved(&set.status, &status);
-        let verdict = progress.verdict(message);
-        set_condition(
-            &mut status.conditions,
-            names::PROGRESSING,
-            verdict,
-            moved,
-            self.seen.now,
-        );
+        set_condition(&mut status.conditions, names::ROLLOUT, verdict, moved, self.seen.now);
         self.base.actions.extend(self.base.revisions.number.take());
         let limit = set.spec.revision_history_limit;
         let reported = [
@@ -83,7 +82,7 @@ impl CloneSetPlanner<'_> {
         status
     }
 
-    /// OpenKruise sets these conditions and never clears them; here they speak of the present.
+    /// OpenKruise sets these conditions, which have no reason there, and never clears them; here they speak of the present.
     fn failures(&mut self, status: &mut CloneSetStatus) {
         let now = self.seen.now;
         match self.failed_scale.take() {
@@ -92,7 +91,7 @@ impl CloneSetPlanner<'_> {
                 self.base.warnings.push(("FailedCreate", message.clone()));
                 let verdict = Verdict {
                     status: true,
-                    reason: "FailedScale",
+                    reason: "",
                     message,
                 };
                 set_condition(&mut status.conditions, names::FAILED_SCALE, verdict, false, now);
@@ -105,7 +104,7 @@ impl CloneSetPlanner<'_> {
         self.base.warnings.push(("FailedUpdatePodInPlace", message.clone()));
         let verdict = Verdict {
             status: true,
-            reason: "FailedUpdate",
+            reason: "",
             message,
         };
         set_condition(&mut status.conditions, names::FAILED_UPDATE, verdict, false, now);

@@ -9,15 +9,17 @@ use crate::action::patch::SetPatch;
 use crate::action::{Action, At, Why};
 use crate::pod::lifecycle::State;
 use crate::pod::object::Pod;
-use crate::workload::budget::{Round, resolve};
+use crate::workload::budget::{Count, Round, resolve};
 use crate::workload::order::{Deletion, crowds};
 use crate::workload::plan::leave::leaves_for_good;
+use crate::workload::waits::Wait;
 
 impl<'a> CloneSetPlanner<'a> {
     /// Creates missing pods, deletes those somebody asked to delete and those that are too many.
     pub(super) fn scale(&mut self) {
-        let surge = self.base.surge;
-        let missing = self.limit_scale_up(self.base.count.to_create(surge));
+        let count = self.scaling_count();
+        let surge = self.base.surge.min(count.surge());
+        let missing = self.limit_scale_up(count.to_create(surge));
         // A pod waits for its claims before it is given a node.
         for pod in self
             .base
@@ -32,8 +34,14 @@ impl<'a> CloneSetPlanner<'a> {
                     .extend(claim::missing(self.seen.cloneset, &self.claims, id));
             }
         }
-        match create::pods(self.seen, &self.base.revisions, &self.claims, &self.base.count, missing) {
-            Ok(actions) => self.base.actions.extend(actions),
+        match create::pods(self.seen, &self.base.revisions, &self.claims, &count, missing) {
+            Ok(creation) => {
+                self.base.actions.extend(creation.actions);
+                self.base.coming = creation.updated;
+                for pod in creation.after {
+                    self.wait_for_the_end_of(pod);
+                }
+            }
             Err(why) => self.failed_scale = Some(format!("pods cannot be created: {why}")),
         }
 
@@ -45,9 +53,37 @@ impl<'a> CloneSetPlanner<'a> {
         for pod in specified {
             self.base.delete(pod, Why::Specified);
         }
-        let surplus = self.base.count.to_remove(surge);
+        let surplus = count.to_remove(surge);
         for pod in self.surplus_pods(surplus) {
             self.base.delete(pod, Why::ScaleDown);
+        }
+    }
+
+    /// The gate PreparingUpdateAsUpdate: who is held before its update will be updated, so that neither a new pod nor
+    /// the removal of one is to make up for it.
+    fn scaling_count(&self) -> Count {
+        let preparing = self.base.tally.outdated.iter().filter(|pod| self.prepares(pod));
+        Count {
+            updated: self.base.count.updated + preparing.count(),
+            ..self.base.count
+        }
+    }
+
+    fn prepares(&self, pod: &Pod) -> bool {
+        self.seen.gates.preparing_update_as_update && State::of(pod) == State::PreparingUpdate
+    }
+
+    /// A pod that is over and that nobody deletes would be waited for without end; a StatefulSet, whose pods have names of
+    /// their own, too, deletes it for its successor as well.
+    fn wait_for_the_end_of(&mut self, pod: &'a Pod) {
+        self.base.waits.pod(Wait::Predecessor, || pod.name().to_owned());
+        if !pod.metadata.terminating {
+            let action = Action::DeletePod {
+                at: pod.at(),
+                why: Why::Finished,
+                claims: Vec::new(),
+            };
+            self.base.write(pod, action);
         }
     }
 
@@ -78,7 +114,9 @@ impl<'a> CloneSetPlanner<'a> {
         let (leaving, kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(leaving);
         let wanted = surplus;
         let surplus = surplus.saturating_sub(leaving.len());
-        let (old, new): (Vec<_>, Vec<_>) = kept.into_iter().partition(|pod| !self.base.updated(pod));
+        let (old, new): (Vec<_>, Vec<_>) = kept
+            .into_iter()
+            .partition(|pod| !self.base.updated(pod) && !self.prepares(pod));
         let old_first = surplus.min(old.len().saturating_sub(self.base.count.partition));
         let (first, rest) = old.split_at(old_first);
         let order = leaving.iter().chain(first).chain(&new).chain(rest);

@@ -7,16 +7,27 @@ use afloat_api::{ContainerOrigin, InPlaceUpdateState, LastContainerStatus, Updat
 use afloat_words::image::ImageName;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::pod::images::Nodes;
-use crate::pod::object::{Container, ContainerStatus, Pod};
+use crate::pod::images::{Known, Nodes};
+use crate::pod::object::{Container, ContainerStatus, HOLD, Pod};
 
 mod hash;
 
 use hash::Hashes;
 
-/// How long a container that already ran the wanted image is watched before it is believed that the node will not
-/// restart it, where the node does not say which generation it has acted on.
-pub const SETTLE: SignedDuration = SignedDuration::from_secs(5);
+/// How long a new container is watched before it is believed that the node will not restart it, where the status does not
+/// tell two names of its image apart and nobody says by which it was started.
+///
+/// It may have been started from the old spec after a crash. What is waited for is that the kubelet learns of the new spec
+/// and stops it. A kubelet learns by its watch, which is there if its status arrives; it stops a container in the pass in
+/// which it learns of the spec, and passes of a pod come after a look at the runtime, once a second
+/// (`pod_workers.go#podWorkerLoop`, `pleg/generic.go`). `startedAt` is cut to whole seconds, so that at least two looks fit in.
+/// It counts from the start of the container, however long after the write that was: a kubelet that was cut off may have
+/// started the old image late.
+pub const SETTLE: SignedDuration = SignedDuration::from_secs(3);
+
+/// How long the old container is watched after the image that it runs was written again, before it is believed that the
+/// node has not begun to replace it by what stood there in between.
+const ACT: SignedDuration = SignedDuration::from_secs(5);
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +64,10 @@ pub fn completion(pod: &Pod, nodes: &Nodes, now: Timestamp) -> Completion {
         let complete = look.container(name, before, origins.get(name));
         if complete != Completion::Done && !hashes.shows_current(pod, name) {
             return complete;
+        }
+        let hooked = look.hook(name);
+        if hooked != Completion::Done {
+            return hooked;
         }
     }
     // Begun by OpenKruise: its daemon restarts the containers and says so.
@@ -125,7 +140,10 @@ impl<'a> Look<'a> {
     ///    lists the wanted reference as a name of the image that runs, and the container has run for [`SETTLE`], as it
     ///    may be the old one after a crash that the node is about to stop.
     /// 4. The wanted image is the one that ran when it was written (a rollback before the node acted): complete if the
-    ///    container still runs and the node has acted on this generation, or has had [`SETTLE`] to do so.
+    ///    container still runs and the node has acted on this generation, or has had [`ACT`] to do so.
+    ///
+    /// 5. Before all others: the node's agent says that this very container was started by the text that the spec has
+    ///    now. A kubelet restarts a container for nothing else: its hash is of name and image.
     ///
     /// An image is on its way out if it stood in the spec since the container was last known to match it.
     fn container(&self, name: &str, before: &LastContainerStatus, origin: Option<&ContainerOrigin>) -> Completion {
@@ -142,6 +160,9 @@ impl<'a> Look<'a> {
         };
         if status.container_id.as_deref().is_none_or(str::is_empty) {
             return waiting(None);
+        }
+        if self.started_by(status) == Some(&*container.image) && status.state.running.is_some() {
+            return Completion::Done;
         }
         let wanted = names_wanted(container, status);
         let Some(origin) = origin else {
@@ -187,7 +208,29 @@ impl<'a> Look<'a> {
         match self.node_acted() {
             Some(true) if !self.other_name(container, status, origin) => Completion::Done,
             Some(false) => waiting(None),
-            _ => self.settled(name, self.written),
+            _ => self.settled(name, self.written, ACT),
+        }
+    }
+
+    /// A container whose postStart hook may have failed is no reason to send requests to its pod: it has to run for
+    /// [`HOLD`] first, which the kubelet lets none whose hook fails at once.
+    fn hook(&self, name: &str) -> Completion {
+        let waiting = |until| Completion::Waiting {
+            container: name.to_owned(),
+            until,
+        };
+        if !self.pod.container(name).is_some_and(|container| container.post_start) {
+            return Completion::Done;
+        }
+        match self.pod.container_status(name) {
+            Some(status) if status.state.running.is_some() => {
+                let held = status.started_at().and_then(|start| start.checked_add(HOLD).ok());
+                match held.filter(|held| *held > self.now) {
+                    Some(held) => waiting(Some(held)),
+                    None => Completion::Done,
+                }
+            }
+            _ => waiting(None),
         }
     }
 
@@ -220,7 +263,7 @@ impl<'a> Look<'a> {
             return Completion::Done;
         }
         let started = running.started_at.as_ref().map(|time| time.0);
-        self.settled(&container.name, started.max(self.written))
+        self.settled(&container.name, started.max(self.written), SETTLE)
     }
 
     /// Whether an image on its way out is another name of the image that runs: then the container may have been started
@@ -232,13 +275,17 @@ impl<'a> Look<'a> {
 
     /// Whether the node says that the reference is a name of the image that runs.
     fn resolves(&self, reference: &str, status: &ContainerStatus) -> bool {
-        let node = self
-            .pod
-            .spec
-            .node_name
-            .as_ref()
-            .and_then(|name| self.nodes.get(name.as_str()));
-        node.is_some_and(|node| node.resolves(reference, &status.image_id))
+        self.node()
+            .is_some_and(|known| known.node.resolves(reference, &status.image_id))
+    }
+
+    /// What the node's agent says that the container was started by.
+    fn started_by(&self, status: &ContainerStatus) -> Option<&str> {
+        self.node()?.started_by(status.container_id.as_deref()?)
+    }
+
+    fn node(&self) -> Option<&Known> {
+        self.nodes.get(self.pod.spec.node_name.as_deref()?)
     }
 
     /// Whether the node has acted on the present spec; None if it does not say (KEP-5067).
@@ -246,8 +293,8 @@ impl<'a> Look<'a> {
         Some(self.pod.status.observed_generation? >= self.pod.metadata.generation?)
     }
 
-    fn settled(&self, container: &str, since: Option<Timestamp>) -> Completion {
-        match since.and_then(|start| start.checked_add(SETTLE).ok()) {
+    fn settled(&self, container: &str, since: Option<Timestamp>, time: SignedDuration) -> Completion {
+        match since.and_then(|start| start.checked_add(time).ok()) {
             Some(settled) if settled > self.now => Completion::Waiting {
                 container: container.to_owned(),
                 until: Some(settled),

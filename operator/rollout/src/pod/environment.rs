@@ -1,6 +1,8 @@
 //! The few variables of a container that the operator reads: the barrier of the launch priority, and those that take
 //! their value from the pod's labels and annotations.
 
+use std::borrow::Cow;
+
 use afloat_api::names;
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
@@ -58,8 +60,10 @@ impl<'de> Deserialize<'de> for Environment {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct Variable {
-            name: String,
+        struct Variable<'a> {
+            // There are many, and of most not even the name is kept.
+            #[serde(borrow)]
+            name: Cow<'a, str>,
             value_from: Option<ValueFrom>,
         }
         #[derive(Deserialize)]
@@ -78,16 +82,16 @@ impl<'de> Deserialize<'de> for Environment {
             field_path: String,
         }
         let mut environment = Self::default();
-        let mut found = Vec::new();
+        let mut found: Vec<(Box<str>, Source)> = Vec::new();
         for variable in Option::<Vec<Variable>>::deserialize(deserializer)?.unwrap_or_default() {
             let Some(from) = variable.value_from else { continue };
             if variable.name == names::LAUNCH_BARRIER {
                 let key = from.config_map_key_ref.map(|reference| reference.key);
                 environment.priority = key.and_then(|key| key.strip_prefix("p_")?.parse().ok());
             } else if let Some(source) = from.field_ref.and_then(|field| Source::read(&field.field_path))
-                && !["SIDECARSET_VERSION", "SIDECARSET_VERSION_ALT"].contains(&variable.name.as_str())
+                && !["SIDECARSET_VERSION", "SIDECARSET_VERSION_ALT"].contains(&&*variable.name)
             {
-                found.push((variable.name.into_boxed_str(), source));
+                found.push((variable.name.into(), source));
             }
         }
         found.sort_by(|a, b| a.0.cmp(&b.0));

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use afloat_api::NodeTraffic;
 use afloat_words::image::ImageName;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Deserializer};
@@ -54,8 +55,25 @@ pub struct NodeImage {
 
 afloat_api::kind!(Node, "v1", "Node", "nodes", ClusterResourceScope);
 
+/// A node, and what its agent says.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// The node.
+    pub node: Arc<Node>,
+    /// Its agent's report, where there is one.
+    pub report: Option<Arc<NodeTraffic>>,
+}
+
+impl Known {
+    /// The image that a container was started by, in the text of the spec that it was started from.
+    pub fn started_by(&self, container_id: &str) -> Option<&str> {
+        let report = self.report.as_ref()?;
+        report.status.running.get(container_id).map(String::as_str)
+    }
+}
+
 /// The nodes that a decision may need, by name. A node that is not there says nothing.
-pub type Nodes = BTreeMap<String, Arc<Node>>;
+pub type Nodes = BTreeMap<String, Known>;
 
 impl Node {
     /// Whether the reference and the image id are one image here.

@@ -7,18 +7,19 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use crate::pod::change::{Change, Keys, Obstacle};
+use crate::pod::defaults::same_pull_policy;
 use crate::pod::environment::Source;
-use crate::pod::meaning::canonical;
+use crate::pod::meaning::{canonical, same};
 use crate::pod::resize;
+
+const PULL_POLICY: &str = "imagePullPolicy";
 
 /// Compares two templates.
 ///
 /// # Errors
 /// The first field that differs and cannot change on a live pod.
 pub fn compare(old: &Value, new: &Value) -> Result<Change, Obstacle> {
-    let (mut old, mut new) = (old.clone(), new.clone());
-    forget_same_pull_policies(&mut old, &mut new);
-    let (old, new) = (canonical(&old), canonical(&new));
+    let (old, new) = (canonical(old), canonical(new));
     let part = |template: &Value, name: &str| {
         template
             .get(name)
@@ -83,8 +84,11 @@ fn add_container(
     after: &Map<String, Value>,
     path: &str,
 ) -> Result<(), Obstacle> {
-    let special = ["image", "resources"];
+    let special = ["image", "resources", PULL_POLICY];
     without(before, &special, &without_map(after, &special), path)?;
+    if !same_pull_policy("containers", before, after) {
+        return Err(Obstacle(format!("{path}.{PULL_POLICY}")));
+    }
     let text = |map: &Map<String, Value>, key: &str| map.get(key).and_then(Value::as_str).map(str::to_owned);
     let name = text(after, "name").unwrap_or_default();
     match (text(before, "image"), text(after, "image")) {
@@ -95,10 +99,6 @@ fn add_container(
         _ => return Err(Obstacle(format!("{path}.image (added or removed)"))),
     }
     if let Some(amounts) = resize::difference(before.get("resources"), after.get("resources"), path)? {
-        if change.images.contains_key(&name) && restarts(after, &amounts) {
-            let why = "and image, with a resizePolicy that restarts the container: it would restart twice";
-            return Err(Obstacle(format!("{path}.resources {why}")));
-        }
         change.resources.insert(name.clone(), amounts);
     }
     let keys = environment(after, change);
@@ -106,35 +106,6 @@ fn add_container(
         change.environment.insert(name, keys);
     }
     Ok(())
-}
-
-/// Takes out what both templates state alike. A policy that was the default of the first image's tag stands in a stored
-/// template for good; where the next image's tag has another default, only one of the two would be seen as stated.
-fn forget_same_pull_policies(old: &mut Value, new: &mut Value) {
-    fn containers(template: &mut Value) -> impl Iterator<Item = &mut Map<String, Value>> {
-        let list = template.pointer_mut("/spec/containers").and_then(Value::as_array_mut);
-        list.into_iter().flatten().filter_map(Value::as_object_mut)
-    }
-    for (before, after) in containers(old).zip(containers(new)) {
-        if before.get("imagePullPolicy") == after.get("imagePullPolicy") {
-            before.remove("imagePullPolicy");
-            after.remove("imagePullPolicy");
-        }
-    }
-}
-
-/// Whether the container's own policy asks for a restart to change these amounts.
-fn restarts(container: &Map<String, Value>, amounts: &Value) -> bool {
-    let policies = container.get("resizePolicy").and_then(Value::as_array);
-    policies.into_iter().flatten().any(|policy| {
-        let name = policy.get("resourceName").and_then(Value::as_str).unwrap_or_default();
-        let changes = |kind| {
-            amounts
-                .get(kind)
-                .is_some_and(|amounts: &Value| amounts.get(name).is_some())
-        };
-        policy["restartPolicy"] == "RestartContainer" && (changes("limits") || changes("requests"))
-    })
 }
 
 /// The changing labels and annotations that the container takes environment from.
@@ -169,7 +140,10 @@ fn without(old: &Map<String, Value>, skip: &[&str], new: &Map<String, Value>, pa
     let differing = old
         .keys()
         .chain(new.keys())
-        .filter(|key| old.get(*key) != new.get(*key))
+        .filter(|key| match (old.get(*key), new.get(*key)) {
+            (Some(old), Some(new)) => !same(key, old, new),
+            _ => true,
+        })
         .min();
     match differing {
         Some(key) => Err(Obstacle(format!("{path}.{key}"))),
@@ -265,8 +239,12 @@ mod tests {
         let mut both = old.clone();
         both["spec"]["containers"][0]["image"] = json!("app:2");
         both["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("500m");
-        let why = compare(&old, &both).unwrap_err().0;
-        assert!(why.contains("restart twice"), "{why}");
+        let change = compare(&old, &both).unwrap();
+        assert_eq!(change.images, [("app".to_owned(), "app:2".to_owned())].into());
+        assert_eq!(
+            change.resources,
+            [("app".to_owned(), json!({"requests": {"cpu": "500m"}}))].into()
+        );
     }
 
     #[test]

@@ -1,8 +1,15 @@
 //! How a pod names its revision.
 
+use afloat_api::Gates;
+
 /// Whether a revision label means a revision's name.
 pub fn same_revision(label: &str, name: &str) -> bool {
     label == name || (!label.is_empty() && label.rsplit('-').next() == name.rsplit('-').next())
+}
+
+/// What the label of a pod at this revision says.
+pub fn revision_label(name: &str, gates: Gates) -> &str {
+    if gates.short_hash { short(name) } else { name }
 }
 
 /// The short hash of a revision's name.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::action::patch::PodPatch;
 use crate::action::{Action, Why};
-use crate::pod::object::Pod;
+use crate::pod::object::{ContainerStatus, Pod};
 
 /// The lowest priority that was let start, by pod uid, as far as it is known. What is not known is done once more.
 pub type Opened = BTreeMap<String, i32>;
@@ -95,7 +95,7 @@ pub(crate) fn next(pod: &Pod, opened: &Opened) -> Vec<Action> {
     if pod.annotations.contains_key(names::LAUNCH_COMPLETED) || with_barrier().next().is_none() {
         return Vec::new();
     }
-    let ready = |name: &str| pod.container_status(name).is_some_and(|status| status.ready);
+    let ready = |name: &str| pod.container_status(name).is_some_and(ContainerStatus::steady);
     let waiting = with_barrier().filter(|container| !ready(&container.name));
     let Some(priority) = waiting.filter_map(|container| container.environment.priority).max() else {
         return vec![completed(pod)];

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::action::patch::{ConditionPatch, Edit, PodPatch};
-use crate::action::{Action, Why};
 use crate::pod::object::Pod;
 
 /// Key of [`names::KRUISE_POD_READY`] while a preDelete hook holds the pod.
@@ -54,6 +53,34 @@ impl State {
     }
 }
 
+/// A state that a pod is brought to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// See [`names::STATE_PREPARING_NORMAL`].
+    PreparingNormal,
+    /// See [`names::STATE_NORMAL`].
+    Normal,
+    /// See [`names::STATE_PREPARING_UPDATE`].
+    PreparingUpdate,
+    /// See [`names::STATE_UPDATED`].
+    Updated,
+    /// See [`names::STATE_PREPARING_DELETE`].
+    PreparingDelete,
+}
+
+impl Next {
+    /// As the label names it.
+    fn label(self) -> &'static str {
+        match self {
+            Self::PreparingNormal => names::STATE_PREPARING_NORMAL,
+            Self::Normal => names::STATE_NORMAL,
+            Self::PreparingUpdate => names::STATE_PREPARING_UPDATE,
+            Self::Updated => names::STATE_UPDATED,
+            Self::PreparingDelete => names::STATE_PREPARING_DELETE,
+        }
+    }
+}
+
 /// Whether the hook holds the pod: at least one of its labels or finalizers is there.
 pub fn hooked(hook: Option<&LifecycleHook>, pod: &Pod) -> bool {
     hook.is_some_and(|hook| {
@@ -82,11 +109,11 @@ fn finalized(pod: &Pod, finalizer: &String) -> bool {
     pod.metadata.finalizers.iter().any(|present| present == finalizer)
 }
 
-/// Moves the pod to a state, one of `names::STATE_…`; with `rehook` it is held by that hook again.
-pub fn enter(pod: &Pod, state: &str, rehook: Option<&LifecycleHook>, now: Timestamp) -> Action {
+/// What moves the pod to a state; with `rehook` it is held by that hook again.
+pub fn entry(pod: &Pod, state: Next, rehook: Option<&LifecycleHook>, now: Timestamp) -> PodPatch {
     let mut patch = PodPatch::default();
     let entry = |key: &str, value: &str| (key.to_owned(), Some(value.to_owned()));
-    patch.labels.extend([entry(names::LIFECYCLE_STATE, state)]);
+    patch.labels.extend([entry(names::LIFECYCLE_STATE, state.label())]);
     if let Some(hook) = rehook {
         patch
             .labels
@@ -97,11 +124,7 @@ pub fn enter(pod: &Pod, state: &str, rehook: Option<&LifecycleHook>, now: Timest
     patch
         .annotations
         .extend([entry(names::LIFECYCLE_TIMESTAMP, &whole_seconds(now))]);
-    Action::PatchPod {
-        at: pod.at(),
-        patch,
-        why: Why::Lifecycle,
-    }
+    patch
 }
 
 /// One writer's entry in the message of [`names::KRUISE_POD_READY`].

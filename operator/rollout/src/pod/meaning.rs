@@ -7,14 +7,15 @@
 use afloat_words::quantity;
 use serde_json::{Map, Value, json};
 
-use crate::pod::wire;
+use crate::pod::{defaults, wire};
 
-/// Whether two templates mean the same.
+/// Whether two templates mean the same: they differ at most by what somebody fills in where nothing is said.
 pub fn equivalent(a: &Value, b: &Value) -> bool {
-    canonical(a) == canonical(b)
+    same("template", &canonical(a), &canonical(b))
 }
 
-/// A template in its wire form without empties and the defaults that Kubernetes would fill in.
+/// A template in its wire form without empties and what is filled in ([`defaults`]). Pull policies stay, as they have two
+/// defaults: whoever compares two of these uses [`same`].
 pub fn canonical(template: &Value) -> Value {
     let mut form = wire::form(template);
     if let Some(map) = form.as_object_mut() {
@@ -24,6 +25,23 @@ pub fn canonical(template: &Value) -> Value {
         settle_aliases(spec);
     }
     strip("template", &form).unwrap_or_else(|| json!({}))
+}
+
+/// Whether two values out of templates in [`canonical`] form, each reached through the field or list `owner`, mean the same.
+pub fn same(owner: &str, a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Object(_), Value::Object(_)) if wire::is_data(owner) => a == b,
+        (Value::Object(a), Value::Object(b)) => {
+            let policy = defaults::pull_fields(owner).map(|(_, policy)| policy);
+            let counts = |map: &Map<String, Value>| map.keys().filter(|key| Some(key.as_str()) != policy).count();
+            let mut fields = a.iter().filter(|(key, _)| Some(key.as_str()) != policy);
+            counts(a) == counts(b)
+                && fields.all(|(key, value)| b.get(key).is_some_and(|other| same(key, value, other)))
+                && defaults::same_pull_policy(owner, a, b)
+        }
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(owner, a, b)),
+        _ => a == b,
+    }
 }
 
 /// Two ways to say one thing: `serviceAccount` is an old name, and on the host's network a port is a host port.
@@ -44,57 +62,6 @@ fn settle_aliases(spec: &mut Value) {
                 port.remove("hostPort");
             }
         }
-    }
-}
-
-/// Whether Kubernetes fills in this value where the field is absent (core/v1 defaults). `owner` is the name of the field,
-/// or list, that the object stands in.
-fn is_default(owner: &str, field: &str, value: &Value) -> bool {
-    match owner {
-        "spec" => match field {
-            "dnsPolicy" => value == "ClusterFirst",
-            "restartPolicy" => value == "Always",
-            "schedulerName" => value == "default-scheduler",
-            "terminationGracePeriodSeconds" => value == 30,
-            "enableServiceLinks" => value == true,
-            "preemptionPolicy" => value == "PreemptLowerPriority",
-            "volumeMode" => value == "Filesystem",
-            _ => false,
-        },
-        "containers" | "initContainers" | "ephemeralContainers" => match field {
-            "terminationMessagePath" => value == "/dev/termination-log",
-            "terminationMessagePolicy" => value == "File",
-            _ => false,
-        },
-        "ports" => field == "protocol" && value == "TCP",
-        "livenessProbe" | "readinessProbe" | "startupProbe" => match field {
-            "timeoutSeconds" | "successThreshold" => value == 1,
-            "periodSeconds" => value == 10,
-            "failureThreshold" => value == 3,
-            _ => false,
-        },
-        "httpGet" => field == "scheme" && value == "HTTP" || field == "path" && value == "/",
-        "fieldRef" => field == "apiVersion" && value == "v1",
-        "resourceFieldRef" => field == "divisor" && value == "0",
-        "securityContext" => field == "procMount" && value == "Default",
-        "secret" | "configMap" | "downwardAPI" | "projected" => field == "defaultMode" && value == 420,
-        "serviceAccountToken" => field == "expirationSeconds" && value == 3600,
-        "iscsi" => field == "iscsiInterface" && value == "default",
-        "rbd" => match field {
-            "pool" => value == "rbd",
-            "user" => value == "admin",
-            "keyring" => value == "/etc/ceph/keyring",
-            _ => false,
-        },
-        "azureDisk" => match field {
-            "cachingMode" => value == "ReadWrite",
-            "kind" => value == "Shared",
-            "fsType" => value == "ext4",
-            "readOnly" => value == false,
-            _ => false,
-        },
-        "scaleIO" => field == "storageMode" && value == "ThinProvisioned" || field == "fsType" && value == "xfs",
-        _ => false,
     }
 }
 
@@ -120,10 +87,10 @@ fn strip(field: &str, value: &Value) -> Option<Value> {
         Value::Object(map) => {
             let mut out: Map<String, Value> = map
                 .iter()
-                .filter(|(key, value)| !is_default(field, key, value))
+                .filter(|(key, value)| !defaults::is_default(field, key, value))
                 .filter_map(|(key, value)| Some((key.clone(), strip(key, value)?)))
                 .collect();
-            drop_pull_policy(&mut out);
+            defaults::drop_derived(field, &mut out);
             (!out.is_empty() || empty_means_all(field)).then_some(Value::Object(out))
         }
         Value::Array(items) => {
@@ -141,21 +108,6 @@ fn strip(field: &str, value: &Value) -> Option<Value> {
             Some(json!(number.as_f64()))
         }
         other => Some(other.clone()),
-    }
-}
-
-/// `imagePullPolicy` defaults by the image's tag.
-fn drop_pull_policy(container: &mut Map<String, Value>) {
-    let (Some(image), Some(policy)) = (
-        container.get("image").and_then(Value::as_str),
-        container.get("imagePullPolicy").and_then(Value::as_str),
-    ) else {
-        return;
-    };
-    let last = image.rsplit('/').next().unwrap_or(image);
-    let latest = !image.contains('@') && (!last.contains(':') || last.ends_with(":latest"));
-    if policy == if latest { "Always" } else { "IfNotPresent" } {
-        container.remove("imagePullPolicy");
     }
 }
 

@@ -1,21 +1,22 @@
 //! A pod, trimmed to the fields that decisions read. Controllers hold thousands of these.
 
 use afloat_api::names;
-use afloat_words::owner::controller_of;
 use afloat_words::texts::Pool;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
 use crate::action::At;
 use crate::pod::environment::Environment;
+use crate::pod::incoming::Incoming;
 use crate::pod::label::same_revision;
 use crate::pod::resources::Resources;
 use crate::texts::{Entries, Text};
 
 /// A pod.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(from = "Wire")]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(from = "Incoming")]
 pub struct Pod {
     /// Name and versions.
     pub metadata: Metadata,
@@ -32,7 +33,7 @@ pub struct Pod {
 }
 
 /// What is read of a pod's metadata, beside labels, annotations and owners: a third of the space of the whole.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metadata {
     /// Namespace.
     pub namespace: Text,
@@ -52,23 +53,6 @@ pub struct Metadata {
     pub finalizers: Box<[Text]>,
 }
 
-impl From<ObjectMeta> for Metadata {
-    fn from(meta: ObjectMeta) -> Self {
-        let text = |text: Option<String>| text.unwrap_or_default().as_str().into();
-        let finalizers = meta.finalizers.into_iter().flatten();
-        Self {
-            namespace: text(meta.namespace),
-            name: text(meta.name),
-            uid: text(meta.uid),
-            resource_version: text(meta.resource_version),
-            generation: meta.generation,
-            created: meta.creation_timestamp.map(|time| time.0),
-            terminating: meta.deletion_timestamp.is_some(),
-            finalizers: finalizers.map(|name| name.as_str().into()).collect(),
-        }
-    }
-}
-
 /// The owner that controls a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Controller {
@@ -82,49 +66,8 @@ pub struct Controller {
     pub uid: Text,
 }
 
-impl From<&OwnerReference> for Controller {
-    fn from(owner: &OwnerReference) -> Self {
-        Self {
-            api_version: owner.api_version.as_str().into(),
-            kind: owner.kind.as_str().into(),
-            name: owner.name.as_str().into(),
-            uid: owner.uid.as_str().into(),
-        }
-    }
-}
-
-/// Annotation in which kubectl keeps the whole object once more.
-pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-
-/// A pod as it comes from the API server.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Wire {
-    /// All of it.
-    pub metadata: ObjectMeta,
-    spec: PodSpec,
-    status: PodStatus,
-}
-
-impl From<Wire> for Pod {
-    fn from(wire: Wire) -> Self {
-        let mut metadata = wire.metadata;
-        let controller = controller_of(&metadata).map(Controller::from);
-        let mut annotations = metadata.annotations.take().unwrap_or_default();
-        annotations.remove(LAST_APPLIED);
-        Self {
-            controller,
-            labels: metadata.labels.take().unwrap_or_default().into(),
-            annotations: annotations.into(),
-            metadata: metadata.into(),
-            spec: wire.spec,
-            status: wire.status,
-        }
-    }
-}
-
 /// What shall run in a pod.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodSpec {
     /// Absent while unscheduled.
@@ -138,7 +81,7 @@ pub struct PodSpec {
 }
 
 /// A container of the spec.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Container {
     /// Unique in the pod.
@@ -153,10 +96,13 @@ pub struct Container {
     /// Resources that need a restart to change (KEP-1287): cpu, memory.
     #[serde(rename = "resizePolicy", deserialize_with = "restarting")]
     pub restart_to_resize: Box<[Text]>,
+    /// It has a postStart hook.
+    #[serde(rename = "lifecycle", deserialize_with = "post_start")]
+    pub post_start: bool,
 }
 
 /// One readiness gate.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ReadinessGate {
     /// Type of the condition.
@@ -164,7 +110,7 @@ pub struct ReadinessGate {
 }
 
 /// What runs in a pod.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodStatus {
     /// Pending, Running, Succeeded, Failed, Unknown.
@@ -180,7 +126,7 @@ pub struct PodStatus {
 }
 
 /// One condition of a pod.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodCondition {
     /// Which.
@@ -231,8 +177,19 @@ fn restarting<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<[Text]>,
     Ok(restarting.map(|policy| policy.resource_name).collect())
 }
 
+/// Whether a container's `lifecycle` has a postStart hook.
+fn post_start<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Lifecycle {
+        post_start: Option<IgnoredAny>,
+    }
+    let lifecycle = Option::<Lifecycle>::deserialize(deserializer)?;
+    Ok(lifecycle.is_some_and(|lifecycle| lifecycle.post_start.is_some()))
+}
+
 /// What the node says about a container.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ContainerStatus {
     /// Which.
@@ -249,6 +206,8 @@ pub struct ContainerStatus {
     pub restart_count: i32,
     /// Whether it passes its readiness probe.
     pub ready: bool,
+    /// Whether it has passed its startup probe; None where the node does not say.
+    pub started: Option<bool>,
     /// Waiting, running or terminated.
     pub state: ContainerState,
     /// What it has, where the node says so.
@@ -256,17 +215,25 @@ pub struct ContainerStatus {
 }
 
 /// State of a container; at most one field is set.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct ContainerState {
     /// Why it does not run yet.
     pub waiting: Option<Waiting>,
     /// Set while it runs.
     pub running: Option<Running>,
+    /// It has ended.
+    #[serde(deserialize_with = "there")]
+    pub terminated: bool,
+}
+
+/// Whether anything is there.
+fn there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Option::<IgnoredAny>::deserialize(deserializer).map(|found| found.is_some())
 }
 
 /// Why a container waits.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Waiting {
     /// For example ImagePullBackOff.
@@ -274,14 +241,36 @@ pub struct Waiting {
 }
 
 /// A running container.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Running {
     /// Since when.
     pub started_at: Option<Time>,
 }
 
-afloat_api::kind!(Wire, "v1", "Pod", "pods", NamespaceResourceScope);
+/// How long readiness has to hold where the kubelet may show it for a moment only: that of a pod with a postStart hook.
+///
+/// A kubelet starts a container, runs its hook, and kills it if the hook fails; its status says nothing of all this. It
+/// reports what its runtime said at its last look (once a second), and to it a container whose hook has failed is running,
+/// `started` and `ready` until the runtime says that it has ended (1.32: `kuberuntime_container.go#startContainer`,
+/// `prober_manager.go#UpdatePodStatus`, `pleg/generic.go`). So does a container without a readinessProbe that ends at
+/// once, but there a probe or `minReadySeconds` is the user's word on it; nobody's word tells whether a hook is done.
+/// Times of a status are cut to whole seconds: what holds for this long was looked at twice.
+pub const HOLD: SignedDuration = SignedDuration::from_secs(3);
+
+impl ContainerStatus {
+    /// Runs, has started and is ready, as far as the node says. `started` is null where nobody asks for it; an old kubelet
+    /// does not write it.
+    pub fn steady(&self) -> bool {
+        self.ready && self.started != Some(false) && self.state.waiting.is_none() && !self.state.terminated
+    }
+
+    /// Since when it runs.
+    pub fn started_at(&self) -> Option<Timestamp> {
+        let running = self.state.running.as_ref()?;
+        running.started_at.as_ref().map(|time| time.0)
+    }
+}
 
 impl Pod {
     /// The name; empty only for objects that no server has seen.
@@ -301,6 +290,20 @@ impl Pod {
     /// Neither terminating nor finished.
     pub fn active(&self) -> bool {
         !self.metadata.terminating && !matches!(self.status.phase.as_str(), "Failed" | "Succeeded")
+    }
+
+    /// Whether nothing has changed that is read here, but for the version: who wrote meanwhile wrote something else.
+    pub fn reads_as(&self, before: &Self) -> bool {
+        let (new, old) = (&self.metadata, &before.metadata);
+        new.uid == old.uid
+            && new.generation == old.generation
+            && new.terminating == old.terminating
+            && new.finalizers == old.finalizers
+            && self.status == before.status
+            && self.labels == before.labels
+            && self.annotations == before.annotations
+            && self.spec == before.spec
+            && self.controller == before.controller
     }
 
     /// One of the conditions.
@@ -334,18 +337,56 @@ impl Pod {
             .is_none_or(|state| state.is_empty() || state == names::STATE_NORMAL)
     }
 
-    /// Whether it counts as available: active, Ready for that long, and not held by a hook.
+    /// Whether it counts as available: active, Ready for that long and by what the node says of each container, and not
+    /// held by a hook.
     pub fn available(&self, min_ready: SignedDuration, now: Timestamp) -> bool {
-        self.active() && self.ready() && self.in_normal_state() && self.available_in(min_ready, now).is_none()
+        self.active()
+            && self.ready()
+            && self.in_normal_state()
+            && self.steady()
+            && self.available_in(min_ready, now).is_none()
     }
 
     /// For a Ready pod, when it will have been Ready for long enough; None if it already has.
     pub fn available_in(&self, min_ready: SignedDuration, now: Timestamp) -> Option<Timestamp> {
-        if min_ready.is_zero() {
+        self.held_in(min_ready, now)
+    }
+
+    /// Whether nothing that the node says of a container speaks against the condition Ready. They come in one write from
+    /// a kubelet, but Ready has more authors than that.
+    pub fn steady(&self) -> bool {
+        self.status.container_statuses.iter().all(ContainerStatus::steady)
+    }
+
+    /// Readiness counts from its beginning, or from the last start of a container if that was later: a container may be
+    /// started anew between two looks of the kubelet, and then Ready never was False. Where a hook may fail it has to hold
+    /// for [`HOLD`] at least, and also where it began before the gate was opened: the kubelet may have written it before it
+    /// saw the gate closed, and is about to take it back.
+    fn held_in(&self, min_ready: SignedDuration, now: Timestamp) -> Option<Timestamp> {
+        let ready = self.ready_since();
+        let gate = self
+            .condition(names::INPLACE_READY)
+            .filter(|gate| gate.status == "True");
+        let opened = gate
+            .and_then(|gate| gate.last_transition_time.as_ref())
+            .map(|time| time.0);
+        let reopened = opened.filter(|opened| ready.is_some_and(|ready| ready < *opened));
+        let hooked = self.spec.containers.iter().any(|container| container.post_start);
+        let time = if hooked || reopened.is_some() {
+            min_ready.max(HOLD)
+        } else {
+            min_ready
+        };
+        if time.is_zero() {
             return None;
         }
-        let at = self.ready_since()?.checked_add(min_ready).ok()?;
-        (at > now).then_some(at)
+        let starts = self
+            .status
+            .container_statuses
+            .iter()
+            .filter_map(ContainerStatus::started_at);
+        let since = starts.chain(ready).chain(reopened).max()?;
+        since.checked_add(time).ok().filter(|at| *at > now)
     }
 
     /// A container of the spec.
@@ -368,36 +409,66 @@ impl Pod {
 }
 
 impl Pod {
-    /// Takes the texts that other pods have, too.
-    pub fn share(&mut self, pool: &mut Pool) {
-        self.labels.share(pool);
-        self.annotations.share(pool);
-        let mut texts: Vec<&mut Text> = vec![&mut self.metadata.namespace, &mut self.status.phase];
-        texts.extend(&mut self.metadata.finalizers);
+    /// Takes the texts that the pod had before, and those that other pods have, too.
+    pub fn share(&mut self, before: Option<&Self>, pool: &mut Pool) {
+        let blank;
+        let before = match before {
+            Some(before) => before,
+            None => {
+                blank = Self::default();
+                &blank
+            }
+        };
+        self.labels.share(&before.labels, pool);
+        self.annotations.share(&before.annotations, pool);
+        self.metadata.namespace.share(Some(&before.metadata.namespace), pool);
+        self.metadata.name.keep(&before.metadata.name);
+        self.metadata.uid.keep(&before.metadata.uid);
+        for text in &mut self.metadata.finalizers {
+            text.share(None, pool);
+        }
         if let Some(owner) = &mut self.controller {
-            texts.extend([&mut owner.api_version, &mut owner.kind, &mut owner.name, &mut owner.uid]);
+            let old = before.controller.as_ref();
+            owner.api_version.share(old.map(|old| &old.api_version), pool);
+            owner.kind.share(old.map(|old| &old.kind), pool);
+            owner.name.share(old.map(|old| &old.name), pool);
+            owner.uid.share(old.map(|old| &old.uid), pool);
         }
-        texts.extend(&mut self.spec.node_name);
-        for container in &mut self.spec.containers {
-            texts.extend([&mut container.name, &mut container.image]);
-            texts.extend(&mut container.restart_to_resize);
+        share(&mut self.spec.node_name, before.spec.node_name.as_ref(), pool);
+        for (index, container) in self.spec.containers.iter_mut().enumerate() {
+            let old = before.spec.containers.get(index);
+            container.name.share(old.map(|old| &old.name), pool);
+            container.image.share(old.map(|old| &old.image), pool);
+            for text in &mut container.restart_to_resize {
+                text.share(None, pool);
+            }
         }
-        texts.extend(
-            self.spec
-                .readiness_gates
-                .iter_mut()
-                .map(|gate| &mut gate.condition_type),
-        );
-        for condition in &mut self.status.conditions {
-            texts.extend([&mut condition.kind, &mut condition.status]);
-            texts.extend(condition.reason.iter_mut().chain(&mut condition.message));
+        for (index, gate) in self.spec.readiness_gates.iter_mut().enumerate() {
+            let old = before.spec.readiness_gates.get(index);
+            gate.condition_type.share(old.map(|old| &old.condition_type), pool);
         }
-        for status in &mut self.status.container_statuses {
-            texts.extend([&mut status.name, &mut status.image, &mut status.image_id]);
-            texts.extend(status.state.waiting.iter_mut().flat_map(|waiting| &mut waiting.reason));
+        self.status.phase.share(Some(&before.status.phase), pool);
+        for (index, condition) in self.status.conditions.iter_mut().enumerate() {
+            let old = before.status.conditions.get(index);
+            condition.kind.share(old.map(|old| &old.kind), pool);
+            condition.status.share(old.map(|old| &old.status), pool);
+            share(&mut condition.reason, old.and_then(|old| old.reason.as_ref()), pool);
+            share(&mut condition.message, old.and_then(|old| old.message.as_ref()), pool);
         }
-        for text in texts {
-            text.share(pool);
+        for (index, status) in self.status.container_statuses.iter_mut().enumerate() {
+            let old = before.status.container_statuses.get(index);
+            status.name.share(old.map(|old| &old.name), pool);
+            status.image.share(old.map(|old| &old.image), pool);
+            status.image_id.share(old.map(|old| &old.image_id), pool);
+            if let Some(waiting) = &mut status.state.waiting {
+                share(&mut waiting.reason, None, pool);
+            }
         }
+    }
+}
+
+fn share(text: &mut Option<Text>, before: Option<&Text>, pool: &mut Pool) {
+    if let Some(text) = text {
+        text.share(before, pool);
     }
 }

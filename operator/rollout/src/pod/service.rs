@@ -26,22 +26,46 @@ pub fn leave_service(pod: &Pod, revision: &str, observed: bool, now: Timestamp) 
 /// The gates as they have to be, in one write: [`names::INPLACE_READY`] True if `in_place`, [`names::KRUISE_POD_READY`]
 /// held by just these keys of ours. None: they are. `Ready` is left to the node's agent where a pod returns.
 pub fn serve(pod: &Pod, in_place: bool, keys: &[&str], now: Timestamp) -> Option<Action> {
-    let mut conditions = Vec::new();
-    if in_place {
-        conditions.push(open_gate(pod, now));
-    }
+    let conditions = gates(pod, in_place, keys, now);
     let why = if in_place || keys.is_empty() {
         Why::Return
     } else {
         Why::Lifecycle
     };
+    (!conditions.is_empty()).then(|| status_patch(pod, conditions, why))
+}
+
+/// The same together with another state of the pod's life, `life`. An API server takes labels and annotations of a pod
+/// with its status (`podStatusStrategy` of Kubernetes: only spec and owners are kept from it), so it is one write, and
+/// nobody sees the one without the other.
+pub fn live(pod: &Pod, life: PodPatch, in_place: bool, keys: &[&str], now: Timestamp) -> Action {
+    let conditions = gates(pod, in_place, keys, now);
+    if conditions.is_empty() {
+        return Action::PatchPod {
+            at: pod.at(),
+            patch: life,
+            why: Why::Lifecycle,
+        };
+    }
+    Action::PatchPodStatus {
+        at: pod.at(),
+        patch: PodPatch { conditions, ..life },
+        why: if in_place { Why::Return } else { Why::Lifecycle },
+    }
+}
+
+fn gates(pod: &Pod, in_place: bool, keys: &[&str], now: Timestamp) -> Vec<ConditionPatch> {
+    let mut conditions = Vec::new();
+    if in_place {
+        conditions.push(open_gate(pod, now));
+    }
     if let Some(condition) = pod_ready(pod, keys, now) {
         if !condition.status {
             conditions.extend(not_ready(pod, names::KRUISE_POD_READY, now));
         }
         conditions.push(condition);
     }
-    (!conditions.is_empty()).then(|| status_patch(pod, conditions, why))
+    conditions
 }
 
 /// What stood beside False goes.

@@ -8,6 +8,8 @@
 //! names the very revision that is about to be written; a condition that is False for another reason starts it anew
 //! (kruise #2276). A pod that OpenKruise left in its own quiet period is continued from its annotation.
 
+pub mod ground;
+
 use std::collections::BTreeMap;
 
 use afloat_api::{ContainerOrigin, InPlaceUpdateState, LastContainerStatus, names, origins, write_origins};
@@ -24,12 +26,19 @@ use crate::pod::images::Nodes;
 use crate::pod::label::short;
 use crate::pod::object::Pod;
 
-/// Images, labels, annotations and the record of what ran before, all at once. `updating` also moves the pod's life to
-/// that state, for hooks to see.
-pub fn change(pod: &Pod, batch: &Batch, revision: &str, updating: bool, nodes: &Nodes, now: Timestamp) -> Action {
+/// Images, labels, annotations and the record of what ran before, all at once. `label` is how the pod's label names the
+/// revision; `updating` also moves the pod's life to that state, for hooks to see.
+pub fn change(
+    pod: &Pod,
+    batch: &Batch,
+    (revision, label): (&str, &str),
+    updating: bool,
+    nodes: &Nodes,
+    now: Timestamp,
+) -> Action {
     let change = &batch.now;
     let mut labels = change.labels.clone();
-    labels.insert(names::REVISION.into(), Some(revision.to_owned()));
+    labels.insert(names::REVISION.into(), Some(label.to_owned()));
     labels.insert(names::POD_TEMPLATE_HASH.into(), Some(short(revision).to_owned()));
 
     let (last, origins) = records(pod, change, nodes, now);
@@ -200,8 +209,14 @@ mod tests {
             images: [("app".into(), "app:2".into())].into(),
             ..Change::default()
         };
-        let Action::PatchPod { at, patch, .. } = change(&pod(), &whole(wanted), "web-new", false, &Nodes::new(), now)
-        else {
+        let Action::PatchPod { at, patch, .. } = change(
+            &pod(),
+            &whole(wanted),
+            ("web-new", "web-new"),
+            false,
+            &Nodes::new(),
+            now,
+        ) else {
             panic!()
         };
         let patch = patch.json(&at);
@@ -226,7 +241,8 @@ mod tests {
             images: [("app".into(), "app:2".into()), ("log".into(), "log:2".into())].into(),
             ..Change::default()
         };
-        let Action::PatchPod { patch, .. } = change(&pod, &whole(both), "web-b", false, &Nodes::new(), now) else {
+        let Action::PatchPod { patch, .. } = change(&pod, &whole(both), ("web-b", "web-b"), false, &Nodes::new(), now)
+        else {
             panic!()
         };
         for (key, value) in &patch.annotations {

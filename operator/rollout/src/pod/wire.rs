@@ -24,6 +24,16 @@ pub fn form(template: &Value) -> Value {
     Value::Object(map)
 }
 
+/// The wire form of a volume claim's spec.
+pub(crate) fn claim(spec: &Value) -> Map<String, Value> {
+    let mut spec = match spec {
+        Value::Object(map) => object("spec", map),
+        _ => Map::new(),
+    };
+    spec.entry("resources").or_insert_with(|| json!({}));
+    spec
+}
+
 /// Metadata that Go never leaves out.
 fn stamp(owner: &mut Map<String, Value>) {
     let metadata = owner.entry("metadata").or_insert_with(|| json!({}));

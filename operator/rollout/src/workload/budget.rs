@@ -69,6 +69,13 @@ impl Count {
         surplus_old.min(missing_new)
     }
 
+    /// Pods at the update revision that are to move back, as the partition does not allow as many.
+    pub fn to_bring_back(&self) -> usize {
+        let missing_old = self.partition.saturating_sub(self.total - self.updated);
+        let allowed = self.replicas.saturating_sub(self.partition);
+        missing_old.min(self.updated.saturating_sub(allowed))
+    }
+
     /// Pods beyond `replicas` that are useful now.
     pub fn surge(&self) -> usize {
         let for_deletion = (self.unavailable + self.to_delete)

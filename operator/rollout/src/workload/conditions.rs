@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 pub struct Verdict {
     /// Of the condition.
     pub status: bool,
-    /// One word.
+    /// One word, or none.
     pub reason: &'static str,
     /// One sentence.
     pub message: String,

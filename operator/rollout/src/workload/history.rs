@@ -13,7 +13,7 @@ use crate::action::patch::RevisionNumber;
 use crate::action::{Action, At};
 use crate::go::bytes;
 use crate::pod::label::same_revision;
-use crate::pod::meaning::canonical;
+use crate::pod::meaning::{canonical, same};
 use crate::pod::object::Pod;
 
 /// The revisions of a workload.
@@ -55,9 +55,16 @@ pub enum Found {
     },
 }
 
-/// Finds the revision of the present template by meaning, or says what to create. `collisions` and `current` stand in the
-/// workload's status: how often a name was taken so far, and the revision that all pods had last.
-pub fn resolve(owner: Owner<'_>, collisions: i32, current: &str, revisions: &[Arc<ControllerRevision>]) -> Found {
+/// Finds the revision of the present template by meaning, or says what to create. `collisions`, `current` and `reported` stand
+/// in the workload's status: how often a name was taken so far, the revision that all pods had last, and the one that was
+/// wanted last.
+pub fn resolve(
+    owner: Owner<'_>,
+    collisions: i32,
+    current: &str,
+    reported: &str,
+    revisions: &[Arc<ControllerRevision>],
+) -> Found {
     let mut sorted: Vec<_> = revisions
         .iter()
         .filter(|revision| revision.metadata.deletion_timestamp.is_none())
@@ -69,12 +76,7 @@ pub fn resolve(owner: Owner<'_>, collisions: i32, current: &str, revisions: &[Ar
     });
     let newest = sorted.last().map_or(0, |revision| revision.revision);
     let wanted = owner.template;
-    let meaning = canonical(wanted);
-    let found = sorted
-        .iter()
-        .rev()
-        .find(|revision| template(revision).is_some_and(|template| canonical(template) == meaning));
-    let Some(found) = found else {
+    let Some(found) = same_meaning(wanted, reported, &sorted) else {
         let workload = owner.name();
         let bytes = bytes(&data(wanted));
         let mut collisions = collisions;
@@ -97,7 +99,10 @@ pub fn resolve(owner: Owner<'_>, collisions: i32, current: &str, revisions: &[Ar
     let update = found.metadata.name.clone().unwrap_or_default();
     let number = (found.revision < newest).then(|| Action::NumberRevision {
         at: At::of(&found.metadata),
-        number: RevisionNumber(newest + 1),
+        number: RevisionNumber {
+            number: newest + 1,
+            claims: None,
+        },
     });
     let current = sorted
         .iter()
@@ -116,6 +121,35 @@ pub fn resolve(owner: Owner<'_>, collisions: i32, current: &str, revisions: &[Ar
         old_template,
         number,
     }))
+}
+
+/// The revision that means what a template means; `sorted` has the newest last. Where several do, because OpenKruise tells
+/// by bytes or because each states another default of what the template leaves open: the one that was `reported` as wanted
+/// last, so that saying the same thing in other words moves no pod; else one that states the same; else the newest.
+pub fn same_meaning<'a>(
+    wanted: &Value,
+    reported: &str,
+    sorted: &[&'a Arc<ControllerRevision>],
+) -> Option<&'a Arc<ControllerRevision>> {
+    let wanted = canonical(wanted);
+    let meaning = |revision: &ControllerRevision| template(revision).map(canonical);
+    let means_it = |meaning: &Value| same("template", meaning, &wanted);
+    let named = |revision: &&&'a Arc<ControllerRevision>| revision.metadata.name.as_deref() == Some(reported);
+    let last = sorted.iter().rev().find(named);
+    if let Some(last) = last.filter(|last| meaning(last).is_some_and(|meaning| means_it(&meaning))) {
+        return Some(last);
+    }
+    let mut newest = None;
+    for revision in sorted.iter().rev() {
+        let Some(meaning) = meaning(revision) else { continue };
+        if meaning == wanted {
+            return Some(revision);
+        }
+        if newest.is_none() && means_it(&meaning) {
+            newest = Some(*revision);
+        }
+    }
+    newest
 }
 
 /// Deletes the oldest revisions that no pod uses, beyond `limit`. Those that a status names stay.
@@ -143,3 +177,6 @@ pub fn truncate(
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

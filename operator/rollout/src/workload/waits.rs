@@ -29,6 +29,8 @@ pub enum Wait {
     PreDelete,
     /// The last available pod stays until another one is.
     LastAvailable,
+    /// The one whose name and claims another takes is not gone yet.
+    Predecessor,
 }
 
 impl Wait {
@@ -47,6 +49,7 @@ impl Wait {
             Self::InPlaceUpdate => "waiting for hook inPlaceUpdate",
             Self::PreDelete => "waiting for hook preDelete",
             Self::LastAvailable => "to update as the last available one, kept until another is available (maxSurge)",
+            Self::Predecessor => "not gone yet, whose name and claims a new one takes",
         }
     }
 }

@@ -9,7 +9,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::host::mounts::{options_too_long, overlay_options};
 use crate::image::directory_below;
-use crate::removal::removed;
+use crate::removal::remove_all;
 
 /// Mounts the root file system of a container in its directory. Answers where.
 pub(crate) fn mount_rootfs(dir: &Path, layers: &[PathBuf]) -> io::Result<PathBuf> {
@@ -61,7 +61,7 @@ fn mount_many(dir: &Path, lower: &[PathBuf]) -> io::Result<()> {
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("mounting broke off")))
     });
-    fs::remove_dir_all(&links)?;
+    remove_all(&links)?;
     mounted
 }
 
@@ -84,5 +84,5 @@ pub(crate) fn unmount_rootfs(dir: &Path) {
 /// Removes the directory of a container with everything in it.
 pub(crate) fn remove(dir: &Path) -> io::Result<()> {
     unmount_rootfs(dir);
-    removed(fs::remove_dir_all(dir))
+    remove_all(dir)
 }

@@ -8,6 +8,60 @@ use super::{START, Scene, in_place, sent, words};
 use crate::action::Action;
 use crate::cloneset::Plan;
 
+/// Status of one of a pod's conditions.
+fn condition(pod: &Value, kind: &str) -> Value {
+    let conditions = pod["status"]["conditions"].as_array().unwrap();
+    conditions.iter().find(|condition| condition["type"] == kind).unwrap()["status"].clone()
+}
+
+/// Without a hook the states cost no write: each comes with one that there is anyway.
+#[test]
+fn a_life_without_hooks() {
+    let mut scene = Scene::new(&["app:1"], &in_place());
+    scene.set["spec"]["replicas"] = json!(1);
+    let plan = scene.plan();
+    let [Action::CreatePod { body }] = &plan.actions[..] else {
+        panic!("{:?}", words(&plan))
+    };
+    assert_eq!(body["metadata"]["labels"][names::LIFECYCLE_STATE], "PreparingNormal");
+    assert_eq!(
+        body["metadata"]["annotations"][names::LIFECYCLE_TIMESTAMP],
+        "2026-01-01T01:00:00Z"
+    );
+    let ready = scene.pod("a", 0)["status"].clone();
+    let pod = &mut scene.pods[0];
+    pod["metadata"]["labels"][names::LIFECYCLE_STATE] = json!("PreparingNormal");
+    pod["spec"]["nodeName"] = Value::Null;
+    pod["status"] = json!({"phase": "Pending"});
+    assert!(scene.plan().actions.is_empty());
+    scene.pods[0]["spec"]["nodeName"] = json!("node");
+    assert!(scene.plan().actions.is_empty(), "the node is at work");
+    // With any hook its controller is told at once.
+    scene.set["spec"]["lifecycle"] = json!({"preDelete": {"labelsHandler": {"hold": "on"}}});
+    assert_eq!(
+        sent(&scene.plan().actions[0])["metadata"]["labels"][names::LIFECYCLE_STATE],
+        "Normal"
+    );
+    scene.set["spec"]["lifecycle"] = json!({});
+    scene.pods[0]["status"] = ready;
+    scene.pods[0]["status"]["conditions"] = json!([{"type": "Ready", "status": "False"}]);
+    let step = |scene: &mut Scene, expected: &str| {
+        let plan = scene.plan();
+        assert_eq!(words(&plan), [expected]);
+        merge(&mut scene.pods[0], &sent(&plan.actions[0]));
+        scene.pods[0]["metadata"]["labels"][names::LIFECYCLE_STATE].clone()
+    };
+    assert_eq!(step(&mut scene, "return a"), "Normal");
+    assert_eq!(condition(&scene.pods[0], names::INPLACE_READY), "True");
+    let mut scene = Scene::new(&["app:1", "app:2"], &in_place());
+    scene.pod("a", 0)["metadata"]["labels"][names::LIFECYCLE_STATE] = json!("Normal");
+    assert_eq!(step(&mut scene, "drain a"), "Normal");
+    assert_eq!(step(&mut scene, "update a"), "Updating");
+    scene.pods[0]["status"]["containerStatuses"][0]["imageID"] = json!("id:app:2");
+    scene.pods[0]["status"]["containerStatuses"][0]["image"] = json!("app:2");
+    assert_eq!(step(&mut scene, "return a"), "Normal");
+}
+
 /// The states of a pod's life, one plan after the other, as a hook's controller drives them.
 #[test]
 fn an_update_waits_for_its_hook_and_reports_back_to_it() {
@@ -34,11 +88,13 @@ fn an_update_waits_for_its_hook_and_reports_back_to_it() {
             .to_owned()
     };
     assert_eq!(step(&mut scene, "lifecycle a"), "PreparingUpdate");
+    let marked = |scene: &Scene| condition(&scene.pods[0], names::KRUISE_POD_READY);
     assert_eq!(
-        step(&mut scene, "lifecycle a"),
-        "PreparingUpdate",
-        "not ready while it is held"
+        marked(&scene),
+        "False",
+        "not ready from the moment on that the hook can see"
     );
+    assert_eq!(condition(&scene.pods[0], "Ready"), "False");
     let waiting = scene.plan();
     assert!(waiting.actions.is_empty());
     assert!(
@@ -52,9 +108,8 @@ fn an_update_waits_for_its_hook_and_reports_back_to_it() {
     assert_eq!(step(&mut scene, "update a"), "Updating");
     scene.pods[0]["status"]["containerStatuses"][0]["imageID"] = json!("id:app:2");
     scene.pods[0]["status"]["containerStatuses"][0]["image"] = json!("app:2");
-    assert_eq!(step(&mut scene, "return a"), "Updating", "the gate opens");
-    assert_eq!(step(&mut scene, "lifecycle a"), "Updated");
-    assert_eq!(step(&mut scene, "return a"), "Updated", "its mark goes");
+    assert_eq!(step(&mut scene, "return a"), "Updated", "the gate opens");
+    assert_eq!(marked(&scene), "True", "its mark goes");
     assert!(scene.plan().actions.is_empty(), "until the hook holds it again");
     scene.pods[0]["metadata"]["labels"]["hold"] = json!("on");
     scene.pods[0]["metadata"]["finalizers"] = json!(["x/y"]);
@@ -188,14 +243,59 @@ fn claims_of_pods_that_others_removed() {
         "a new pod takes the id and the claim"
     );
     assert_eq!(gone(true, false).actions.len(), 1, "which is there");
-    assert_ne!(
-        created(&gone(true, true)),
-        ["web-one"],
-        "not before the old pod is gone"
+    let waiting = gone(true, true);
+    assert!(
+        waiting.actions.is_empty(),
+        "not before the old pod is gone: {:?}",
+        words(&waiting)
     );
+    let sentence = "1 pod not gone yet, whose name and claims a new one takes: web-one";
+    assert!(waiting.status.conditions[0].message.contains(sentence));
     assert_ne!(created(&gone(false, false)), ["web-one"]);
     assert_eq!(words(&gone(false, false)).last().unwrap(), "delete claim data-web-one");
     assert_eq!(words(&gone(false, true)).last().unwrap(), "pass on data-web-one");
+}
+
+/// Eight claims stay eight: what is missing beyond the pods that are going gets claims of its own at once.
+#[test]
+fn more_pods_than_were_removed_do_not_wait_for_them() {
+    let mut scene = with_claims();
+    scene.set["spec"]["scaleStrategy"] = json!({"enablePVCReuse": true});
+    scene.pods[0]["metadata"]["deletionTimestamp"] = json!(START);
+    scene.set["spec"]["replicas"] = json!(3);
+    let claims = |plan: &Plan| {
+        plan.actions
+            .iter()
+            .filter(|a| matches!(a, Action::CreateClaim { .. }))
+            .count()
+    };
+    assert_eq!((scene.plan().actions.len(), claims(&scene.plan())), (4, 2));
+    // Going claims are no good for anybody.
+    scene.claims[0]["metadata"]["deletionTimestamp"] = json!(START);
+    assert_eq!((scene.plan().actions.len(), claims(&scene.plan())), (6, 3));
+}
+
+/// An evicted pod stays until somebody deletes it, and its name is taken so long.
+#[test]
+fn a_pod_that_is_over_makes_room_for_its_successor() {
+    let mut scene = with_claims();
+    scene.set["spec"]["scaleStrategy"] = json!({"enablePVCReuse": true});
+    scene.pods[0]["status"]["phase"] = json!("Failed");
+    let plan = scene.plan();
+    let [Action::DeletePod { claims, .. }] = &plan.actions[..] else {
+        panic!("{:?}", words(&plan))
+    };
+    assert!(claims.is_empty(), "they are the successor's");
+    assert_eq!(words(&plan), ["finished web-one"]);
+    scene.set["spec"]["replicas"] = json!(0);
+    assert!(
+        scene.plan().actions.is_empty(),
+        "without a successor it is left to look at"
+    );
+    scene.set["spec"]["replicas"] = json!(1);
+    scene.set["spec"]["scaleStrategy"] = json!({"enablePVCReuse": false});
+    let names = words(&scene.plan());
+    assert_eq!(names.last().unwrap(), "pass on data-web-one");
 }
 
 #[test]
@@ -205,7 +305,10 @@ fn thousands_of_writes_are_asked_for_in_portions() {
         &json!({"podUpdatePolicy": "InPlaceIfPossible", "maxUnavailable": "100%"}),
     );
     scene.set["spec"]["replicas"] = json!(1200);
-    assert_eq!(scene.plan().actions.len(), 500);
+    assert_eq!(scene.plan().actions.len(), 100, "whole pods");
+    scene.set["spec"]["replicas"] = json!(100_000);
+    assert_eq!(scene.plan().actions.len(), 500, "a share of many");
+    scene.set["spec"]["replicas"] = json!(1200);
     for index in 0..1200 {
         scene.pod(&format!("p{index:04}"), 0);
     }
@@ -218,12 +321,17 @@ fn thousands_of_writes_are_asked_for_in_portions() {
 
 /// The scheduler and the node write to a new pod in quick succession; what is written between meets a conflict.
 #[test]
-fn a_new_pod_is_not_written_before_its_containers_are_ready() {
+fn a_new_pod_is_not_written_before_its_containers_run() {
     let mut scene = Scene::new(&["app:1"], &in_place());
     let pod = scene.pod("a", 0);
     pod["status"]["conditions"] = json!([{"type": "Ready", "status": "False"}]);
     pod["status"]["containerStatuses"][0]["ready"] = json!(false);
+    pod["status"]["containerStatuses"][0]["state"] = json!({"waiting": {"reason": "ContainerCreating"}});
     assert!(words(&scene.plan()).is_empty());
-    scene.pods[0]["status"]["containerStatuses"][0]["ready"] = json!(true);
-    assert_eq!(words(&scene.plan()), ["return a"]);
+    scene.pods[0]["status"]["containerStatuses"][0]["state"] = json!({"running": {}});
+    assert_eq!(
+        words(&scene.plan()),
+        ["return a"],
+        "its first Ready needs no round of ours"
+    );
 }

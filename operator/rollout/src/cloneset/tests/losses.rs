@@ -151,7 +151,7 @@ fn losses_are_written_and_told() {
     carry_out(&mut scene, &plan);
     assert_eq!(report(&scene)["lost"], 3);
     assert_eq!(report(&scene)["connections"], 30);
-    let message = &plan.status.condition("Progressing").unwrap().message;
+    let message = &plan.status.condition(names::ROLLOUT).unwrap().message;
     assert!(
         message.contains("3 connections lost (3 reset), 2 of them by pod a at node one"),
         "{message}"
@@ -267,7 +267,7 @@ fn updated_pods_go_back_where_that_is_wanted() {
     carry_out(&mut scene, &plan);
     let conditions = scene.pods[0]["status"]["conditions"].as_array_mut().unwrap();
     conditions.retain(|condition| condition["type"] != "Ready");
-    conditions.push(json!({"type": "Ready", "status": "True", "lastTransitionTime": START}));
+    conditions.push(json!({"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:20Z"}));
     let plan = scene.plan_after(21);
     assert_eq!(words(&plan), ["report RolledBack"]);
     carry_out(&mut scene, &plan);

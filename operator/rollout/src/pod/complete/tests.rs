@@ -2,8 +2,10 @@
 
 use super::hash::plain_hash;
 use super::*;
+use crate::pod::images::Known;
 use afloat_api::names;
 use serde_json::json;
+use std::sync::Arc;
 
 const START: &str = "2026-01-01T00:00:00Z";
 
@@ -31,11 +33,8 @@ fn done_after(seconds: i64, pod: &Pod) -> bool {
 fn nodes() -> Nodes {
     let node = json!({"metadata": {"name": "node"}, "status": {"images": [
         {"names": ["app@sha256:I1", "app:1", "app:one"]}, {"names": ["app@sha256:I2", "app:2", "app:two"]}]}});
-    [(
-        "node".to_owned(),
-        std::sync::Arc::new(serde_json::from_value(node).unwrap()),
-    )]
-    .into()
+    let node = Arc::new(serde_json::from_value(node).unwrap());
+    [("node".to_owned(), Known { node, report: None })].into()
 }
 
 /// kruise #635, #1493, #2297: another tag of the digest that runs, and the runtime keeps saying the old tag.
@@ -50,8 +49,8 @@ fn the_node_says_that_two_names_are_one_image() {
             60,
             true,
         ),
-        ("restarted just now", "app:one", ("sha256:I1", "c2", "app:1"), 14, false),
-        ("long enough ago", "app:one", ("sha256:I1", "c2", "app:1"), 15, true),
+        ("restarted just now", "app:one", ("sha256:I1", "c2", "app:1"), 1, false),
+        ("long enough ago", "app:one", ("sha256:I1", "c2", "app:1"), 4, true),
         ("not restarted", "app:one", ("sha256:I1", "c1", "app:1"), 60, false),
         (
             "the old container crashed, and the new tag is another image",
@@ -70,7 +69,7 @@ fn the_node_says_that_two_names_are_one_image() {
     ] {
         let mut pod = pod(spec, before, after);
         pod.spec.node_name = Some("node".into());
-        let running = json!({"startedAt": "2026-01-01T00:00:10Z"});
+        let running = json!({"startedAt": "2026-01-01T00:00:01Z"});
         pod.status.container_statuses[0].state.running = serde_json::from_value(running).unwrap();
         assert_eq!(done_after(seconds, &pod), done, "{what}");
         if done {
@@ -78,6 +77,33 @@ fn the_node_says_that_two_names_are_one_image() {
             pod.status.observed_generation = Some(1);
             assert!(!done_after(60, &pod), "{what}, but the node has not acted");
         }
+    }
+}
+
+/// The agent of a node that can ask its runtime says by which text a container was started: nothing is waited for.
+#[test]
+fn what_a_container_was_started_by_decides_at_once() {
+    let before: (_, _, _, &[&str]) = ("sha256:I1", "c1", "app:1", &["app:1"]);
+    for (what, told, done) in [
+        ("the new tag", json!({"c2": "app:one"}), true),
+        ("the old tag, after a crash", json!({"c2": "app:1"}), false),
+        (
+            "another text of the new tag",
+            json!({"c2": "docker.io/library/app:one"}),
+            false,
+        ),
+        ("of the container before", json!({"c1": "app:one"}), false),
+        ("nothing", json!({}), false),
+    ] {
+        let mut pod = pod("app:one", before, ("sha256:I1", "c2", "app:1"));
+        pod.spec.node_name = Some("node".into());
+        let running = json!({"startedAt": START});
+        pod.status.container_statuses[0].state.running = serde_json::from_value(running).unwrap();
+        let mut nodes = nodes();
+        let report = serde_json::from_value(json!({"status": {"running": told}})).unwrap();
+        nodes.get_mut("node").unwrap().report = Some(Arc::new(report));
+        let now = START.parse().unwrap();
+        assert_eq!(completion(&pod, &nodes, now) == Completion::Done, done, "{what}");
     }
 }
 
@@ -228,7 +254,7 @@ fn another_text_of_the_same_image_waits_for_its_restart() {
         .unwrap()
         .started_at = Some(serde_json::from_value(json!("2026-01-01T00:00:10Z")).unwrap());
     assert!(!done_after(12, &other), "it may be the old one after a crash");
-    assert!(done_after(15, &other));
+    assert!(done_after(13, &other));
 }
 
 /// Found by the model: A, then B, then A again, while the container of A crashes and the node has seen B only.

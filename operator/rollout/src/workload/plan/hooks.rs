@@ -1,12 +1,12 @@
 //! Where hooks take part in a plan. A pod that a hook holds is `written` for the rest of the plan, though nothing may be
 //! written: nobody else decides about it then.
 
-use afloat_api::{Lifecycle, LifecycleHook, names};
+use afloat_api::{Lifecycle, LifecycleHook};
 
 use super::planner::Planner;
-use crate::pod::lifecycle::{KEY_DELETE, KEY_UPDATE, State, enter, hooked, marked};
+use crate::pod::lifecycle::{KEY_DELETE, KEY_UPDATE, Next, State, entry, hooked, marked};
 use crate::pod::object::Pod;
-use crate::pod::service::serve;
+use crate::pod::service::{live, serve};
 use crate::workload::waits::Wait;
 
 impl<'a> Planner<'a> {
@@ -30,7 +30,7 @@ impl<'a> Planner<'a> {
         if State::of(pod) == State::PreparingDelete {
             self.wait_for(pod, Wait::PreDelete);
         } else if self.spend(pod) {
-            self.write(pod, enter(pod, names::STATE_PREPARING_DELETE, None, self.seen.now));
+            self.enter(pod, Next::PreparingDelete, None);
         }
         true
     }
@@ -42,13 +42,13 @@ impl<'a> Planner<'a> {
             State::PreparingUpdate if hooked(hook, pod) => self.wait_for(pod, Wait::InPlaceUpdate),
             State::PreparingUpdate | State::Updating => return None,
             State::Updated if hook.is_some() => {
-                self.write(pod, enter(pod, names::STATE_PREPARING_UPDATE, hook, self.seen.now));
+                self.enter(pod, Next::PreparingUpdate, hook);
             }
             _ if hooked(hook, pod) => {
                 if !self.spend(pod) {
                     return Some(false);
                 }
-                self.write(pod, enter(pod, names::STATE_PREPARING_UPDATE, None, self.seen.now));
+                self.enter(pod, Next::PreparingUpdate, None);
             }
             _ => return None,
         }
@@ -63,9 +63,26 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// Moves a pod on to a state of its life; with `rehook` it is held by that hook again. The mark of a hook comes and
+    /// goes with the state: whoever sees that a pod is held finds it out of service, as with OpenKruise.
+    pub(super) fn enter(&mut self, pod: &'a Pod, state: Next, rehook: Option<&LifecycleHook>) {
+        let keys = match state {
+            Next::PreparingDelete if marks(self.delete_hook()) => vec![KEY_DELETE],
+            Next::PreparingUpdate if marks(self.update_hook()) => vec![KEY_UPDATE],
+            _ => Vec::new(),
+        };
+        let life = entry(pod, state, rehook, self.seen.now);
+        self.write(pod, live(pod, life, false, &keys, self.seen.now));
+    }
+
+    /// The same for a pod whose gate opens with it, after its start or its update: no hook marks it then.
+    pub(super) fn enter_service(&mut self, pod: &'a Pod, state: Next) {
+        let life = entry(pod, state, None, self.seen.now);
+        self.write(pod, live(pod, life, true, &[], self.seen.now));
+    }
+
     /// Our keys that keep this pod out of service.
     pub(super) fn keys(&self, pod: &Pod) -> Vec<&'static str> {
-        let marks = |hook: Option<&LifecycleHook>| hook.is_some_and(|hook| hook.mark_pod_not_ready);
         match State::of(pod) {
             State::PreparingDelete if marks(self.delete_hook()) => vec![KEY_DELETE],
             State::PreparingUpdate if marks(self.update_hook()) => vec![KEY_UPDATE],
@@ -73,4 +90,8 @@ impl<'a> Planner<'a> {
             _ => Vec::new(),
         }
     }
+}
+
+fn marks(hook: Option<&LifecycleHook>) -> bool {
+    hook.is_some_and(|hook| hook.mark_pod_not_ready)
 }

@@ -42,6 +42,8 @@ pub(crate) struct Planner<'a> {
     /// Pods beyond `replicas` that are useful now.
     pub(crate) surge: usize,
     pub(crate) count: Count,
+    /// Pods at the update revision that this plan creates.
+    pub(crate) coming: usize,
     pub(crate) actions: Vec<Action>,
     pub(crate) wake_at: Option<Timestamp>,
     pub(crate) waits: Waits,
@@ -75,7 +77,7 @@ impl<'a> Planner<'a> {
         let count = with_wishes(tally.count, &seen);
         let mut planner = Self {
             seen,
-            differences: differences(&seen, &tally.outdated),
+            differences: differences(&seen, &revisions, &tally.outdated),
             revisions,
             tally,
             watched,
@@ -86,6 +88,7 @@ impl<'a> Planner<'a> {
             left: count.available,
             surge: count.surge(),
             count,
+            coming: 0,
             actions: Vec::new(),
             wake_at: None,
             waits: Waits::default(),

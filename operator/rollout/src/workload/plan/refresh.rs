@@ -16,7 +16,7 @@ use crate::pod::complete::{Completion, completion};
 use crate::pod::drain::Drain;
 use crate::pod::label::same_revision;
 use crate::pod::lifecycle::State;
-use crate::pod::object::{Container, Pod};
+use crate::pod::object::{Container, ContainerStatus, Pod};
 use crate::pod::resize::missing;
 use crate::pod::service::serve;
 use crate::pod::update::{drop_grace, resize};
@@ -60,6 +60,8 @@ impl<'a> Planner<'a> {
                 Completion::Waiting { container, until } => {
                     self.wait_for_container(pod, &container);
                     if let Some(at) = until {
+                        // What an agent says may end it before.
+                        self.observes = true;
                         self.wake(at);
                     }
                     return;
@@ -70,13 +72,24 @@ impl<'a> Planner<'a> {
             }
         }
         let keys = self.keys(pod);
-        if !(keys.is_empty() && starting(pod))
-            && let Some(action) = serve(pod, gated && !in_service, &keys, self.seen.now)
-        {
-            self.write(pod, action);
+        let opens = gated && !in_service;
+        if keys.is_empty() && starting(pod) {
+            if !opens || !self.begins_quietly(pod) {
+                self.go_on(pod);
+            }
             return;
         }
-        self.go_on(pod);
+        // With its gate a pod gets the state that it comes to by that.
+        if opens
+            && matches!(State::of(pod), State::PreparingNormal | State::Updating)
+            && let Some(next) = self.next_state(pod)
+        {
+            self.enter_service(pod, next);
+        } else if let Some(action) = serve(pod, opens, &keys, self.seen.now) {
+            self.write(pod, action);
+        } else {
+            self.go_on(pod);
+        }
     }
 
     fn wait_for_container(&mut self, pod: &Pod, container: &str) {
@@ -137,7 +150,7 @@ impl<'a> Planner<'a> {
         let Some(state) = InPlaceUpdateState::read(&pod.annotations).filter(unfinished) else {
             return false;
         };
-        let ready = |name: &String| pod.container_status(name).is_some_and(|status| status.ready);
+        let ready = |name: &String| pod.container_status(name).is_some_and(ContainerStatus::steady);
         let required = state
             .pre_check_before_next
             .iter()
@@ -230,10 +243,14 @@ impl<'a> Planner<'a> {
 }
 
 /// Whether it is a new pod that scheduler and node still write to in quick succession: what is written between theirs
-/// meets a conflict more often than not, and no gate can make it Ready before its containers are.
+/// meets a conflict more often than not. Once its containers run, the node has nothing to write until they are ready, and
+/// with the gate open by then its first Ready is not a round late.
 fn starting(pod: &Pod) -> bool {
     let fresh = |gate: &str| pod.condition(gate).is_none();
-    let up = |container: &Container| pod.container_status(&container.name).is_some_and(|status| status.ready);
+    let up = |container: &Container| {
+        let status = pod.container_status(&container.name);
+        status.is_some_and(|status| status.ready || status.state.running.is_some())
+    };
     fresh(names::INPLACE_READY) && fresh(names::KRUISE_POD_READY) && !pod.spec.containers.iter().all(up)
 }
 

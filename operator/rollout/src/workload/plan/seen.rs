@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use afloat_api::{Condition, Lifecycle, Matcher, Rollout, RolloutReport, Steps};
+use afloat_api::{Condition, Gates, Lifecycle, Matcher, Rollout, RolloutReport, Steps};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 
@@ -55,6 +55,10 @@ pub struct Seen<'a> {
     pub traffic: &'a Traffic,
     /// Whether the cluster has the `resize` subresource of pods (Kubernetes 1.33 and later have).
     pub resizes: bool,
+    /// What OpenKruise's feature gates say.
+    pub gates: Gates,
+    /// Where other claims have pods recreated: the hash of the wanted ones.
+    pub claims_hash: Option<&'a str>,
     /// Reports of rollouts; None where the cluster keeps none.
     pub recorded: Option<Recorded<'a>>,
 }

@@ -7,9 +7,11 @@ use crate::action::Why;
 use crate::pod::batch::{self, Batch};
 use crate::pod::change::Change;
 use crate::pod::drain::{DELETION, Drain};
+use crate::pod::label::revision_label;
 use crate::pod::lifecycle::State;
 use crate::pod::object::Pod;
 use crate::pod::update::change;
+use crate::workload::budget::Count;
 use crate::workload::order::update_sequence;
 use crate::workload::waits::Wait;
 
@@ -19,17 +21,32 @@ impl<'a> Planner<'a> {
         if self.seen.rollout.on_delete || self.seen.rollout.paused {
             return;
         }
+        // Those that come need no other one to be updated in their place: the last ones in the order are left alone.
+        let then = Count {
+            total: self.count.total + self.coming,
+            updated: self.count.updated + self.coming,
+            ..self.count
+        };
+        let mut left = self.count.to_update();
+        let replaced = left.saturating_sub(then.to_update());
+        if left == 0 {
+            return;
+        }
         let outdated = self.tally.outdated.iter().copied();
         let old: Vec<&'a Pod> = outdated.filter(|pod| !self.specified(pod)).collect();
-        let mut old = update_sequence(old, &self.tally.pods, self.seen.rollout);
-        old.sort_by_key(|pod| !self.on_the_way(pod));
-        let mut left = self.count.to_update();
+        let old = update_sequence(old, &self.tally.pods, self.seen.rollout);
+        let (first, rest): (Vec<_>, Vec<_>) = old.into_iter().partition(|pod| self.on_the_way(pod));
         let held = self.held_by_loss();
-        for pod in old {
+        for pod in first.into_iter().chain(rest) {
             if left == 0 {
                 break;
             }
             if self.written.contains(pod.name()) {
+                continue;
+            }
+            if left <= replaced {
+                left -= 1;
+                self.stays_for_another(pod);
                 continue;
             }
             if held && !self.out_of_service(pod) {
@@ -152,13 +169,18 @@ impl<'a> Planner<'a> {
     /// The write that changes the pod. `in_service`: its gate does not say that it is being updated, so its state does.
     pub(super) fn apply(&mut self, pod: &'a Pod, batch: &Batch, revision: &str, in_service: bool) {
         let updating = in_service || self.moves_on(pod);
-        let action = change(pod, batch, revision, updating, self.seen.nodes, self.seen.now);
+        let named = (revision, revision_label(revision, self.seen.gates));
+        let action = change(pod, batch, named, updating, self.seen.nodes, self.seen.now);
         self.write(pod, action);
     }
 
-    /// Whether the write of the images also moves the pod's life on: where a hook looks at it, or did.
+    /// Whether the write of the images also moves the pod's life on: where the write that opens its gate moves it on again,
+    /// or a hook looks at it, or did. What is changed in service without a hook would need a write of its own for that.
     pub(super) fn moves_on(&self, pod: &Pod) -> bool {
         let hooked = [State::PreparingUpdate, State::Updating, State::Updated];
-        self.update_hook().is_some() || hooked.contains(&State::of(pod))
+        let out = pod
+            .condition(names::INPLACE_READY)
+            .is_some_and(|gate| gate.status == "False");
+        out || self.update_hook().is_some() || hooked.contains(&State::of(pod))
     }
 }

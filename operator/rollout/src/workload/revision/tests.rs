@@ -79,8 +79,8 @@ fn a_defaulted_template_means_the_same() {
     } in golden()
     {
         let stored: Value = serde_json::from_str(&defaulted.raw).unwrap();
-        let (plain, stored) = (canonical(&template), canonical(&stored["spec"]["template"]));
-        assert_eq!(plain, stored, "{case}");
+        assert!(equivalent(&template, &stored["spec"]["template"]), "{case}");
+        let stored = canonical(&stored["spec"]["template"]);
         for pointer in pointers(&stored) {
             let mut other = stored.clone();
             let value = other.pointer_mut(&pointer).unwrap();

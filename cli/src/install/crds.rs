@@ -1,6 +1,6 @@
 //! `afloat crds`.
 
-use afloat_api::{Serving, Version, definitions};
+use afloat_api::{Serving, Version, definitions, without_template_defaults};
 use clap::{Args, ValueEnum};
 
 use crate::options::serving::{Served, ServingOptions};
@@ -14,6 +14,9 @@ pub(crate) struct CrdsOptions {
     /// Version in which objects are stored from now on; v1alpha1 only on the way back to OpenKruise, whose releases know no other
     #[arg(long, value_enum, default_value_t = Stored::V1beta1)]
     store: Stored,
+    /// Leave pod templates as they are written, as OpenKruise does with its gate TemplateNoDefaults
+    #[arg(long)]
+    template_no_defaults: bool,
 }
 
 /// Version in which objects are stored.
@@ -36,7 +39,10 @@ pub(crate) fn print_crds(options: &CrdsOptions) -> anyhow::Result<i32> {
         ..options.serving.serving()
     };
     let mut text = head(&serving);
-    for definition in definitions(&serving) {
+    for mut definition in definitions(&serving) {
+        if options.template_no_defaults {
+            without_template_defaults(&mut definition);
+        }
         text.push_str("---\n");
         text.push_str(&serde_saphyr::to_string(&definition)?);
     }

@@ -1,0 +1,175 @@
+//! A pod as it comes from the API server: thousands come every minute, and of their ten kilobytes a tenth is read. Who set which
+//! field (`managedFields`) alone is hundreds of texts that nobody asks for, so the general type of metadata is not for here.
+
+use afloat_api::names;
+use afloat_words::annotation::LAST_APPLIED;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
+
+use super::object::{Controller, Metadata, Pod, PodSpec, PodStatus};
+use crate::texts::{Entries, Text};
+
+/// A pod as a watch reads it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(from = "Pod")]
+pub struct Wire {
+    /// What a watch asks for, which is the version only.
+    metadata: ObjectMeta,
+    pod: Pod,
+}
+
+afloat_api::kind!(Wire, "v1", "Pod", "pods", NamespaceResourceScope);
+
+impl From<Pod> for Wire {
+    fn from(pod: Pod) -> Self {
+        let metadata = ObjectMeta {
+            resource_version: Some(pod.metadata.resource_version.to_string()),
+            ..ObjectMeta::default()
+        };
+        Self { metadata, pod }
+    }
+}
+
+impl From<Wire> for Pod {
+    fn from(wire: Wire) -> Self {
+        wire.pod
+    }
+}
+
+/// What is read of a pod.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Incoming {
+    metadata: Meta,
+    spec: PodSpec,
+    status: PodStatus,
+}
+
+/// What is read of its metadata.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Meta {
+    namespace: Option<Text>,
+    name: Option<Text>,
+    uid: Option<Text>,
+    resource_version: Option<Text>,
+    generation: Option<i64>,
+    creation_timestamp: Option<Time>,
+    deletion_timestamp: Option<IgnoredAny>,
+    finalizers: Option<Vec<Text>>,
+    #[serde(deserialize_with = "present")]
+    labels: Entries,
+    #[serde(deserialize_with = "present")]
+    annotations: Entries,
+    owner_references: Option<Vec<Owner>>,
+}
+
+/// What is read of an owner.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Owner {
+    api_version: Text,
+    kind: Text,
+    name: Text,
+    uid: Text,
+    controller: Option<bool>,
+}
+
+/// None at all where it says `null`.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Entries, D::Error> {
+    Ok(Option::<Entries>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+impl From<Incoming> for Pod {
+    fn from(incoming: Incoming) -> Self {
+        let meta = incoming.metadata;
+        let mut owners = meta.owner_references.into_iter().flatten();
+        let controller = owners.find(|owner| owner.controller == Some(true));
+        Self {
+            controller: controller.map(|owner| Controller {
+                api_version: owner.api_version,
+                kind: owner.kind,
+                name: owner.name,
+                uid: owner.uid,
+            }),
+            labels: meta.labels,
+            // The second is another text for each pod, and decides nothing.
+            annotations: meta
+                .annotations
+                .without(LAST_APPLIED)
+                .without(names::LIFECYCLE_TIMESTAMP),
+            metadata: Metadata {
+                namespace: meta.namespace.unwrap_or_default(),
+                name: meta.name.unwrap_or_default(),
+                uid: meta.uid.unwrap_or_default(),
+                resource_version: meta.resource_version.unwrap_or_default(),
+                generation: meta.generation,
+                created: meta.creation_timestamp.map(|time| time.0),
+                terminating: meta.deletion_timestamp.is_some(),
+                finalizers: meta.finalizers.unwrap_or_default().into(),
+            },
+            spec: incoming.spec,
+            status: incoming.status,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use afloat_words::texts::Pool;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_read_and_what_is_not() {
+        let text = json!({
+            "metadata": {"namespace": "n", "name": "web", "uid": "u", "resourceVersion": "7", "generation": 2,
+                "creationTimestamp": "2026-01-01T00:00:00Z", "deletionTimestamp": "2026-01-02T00:00:00Z",
+                "finalizers": ["a/b"], "labels": {"b": "2", "a": "1"}, "annotations": {LAST_APPLIED: "{}", "x": "y\n"},
+                "managedFields": [{"manager": "kubelet", "fieldsV1": {"f:status": {}}}],
+                "ownerReferences": [{"apiVersion": "v1", "kind": "Other", "name": "o", "uid": "1"},
+                    {"apiVersion": "apps.kruise.io/v1beta1", "kind": "CloneSet", "name": "c", "uid": "2", "controller": true}]},
+            "spec": {"containers": [{"name": "app", "image": "app:1"}]},
+        })
+        .to_string();
+        let pod: Pod = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            (pod.name(), &*pod.metadata.uid, pod.metadata.generation),
+            ("web", "u", Some(2))
+        );
+        assert!(pod.metadata.terminating && pod.metadata.created.is_some());
+        assert_eq!(pod.metadata.finalizers.len(), 1);
+        assert_eq!((pod.labels.get("a"), pod.labels.get("b")), (Some("1"), Some("2")));
+        assert_eq!(
+            (pod.annotations.get(LAST_APPLIED), pod.annotations.get("x")),
+            (None, Some("y\n"))
+        );
+        assert_eq!(pod.controller.as_ref().map(|owner| &*owner.name), Some("c"));
+        let wire: Wire = serde_json::from_str(&text).unwrap();
+        assert_eq!(wire.metadata.resource_version.as_deref(), Some("7"));
+        assert_eq!(Pod::from(wire).name(), "web");
+    }
+
+    #[test]
+    fn nothing_is_needed() {
+        let bare = json!({"metadata": {"labels": null, "annotations": null, "creationTimestamp": null, "ownerReferences": null}});
+        let pod: Pod = serde_json::from_value(bare).unwrap();
+        assert!(pod.controller.is_none() && pod.labels.get("a").is_none() && pod.name().is_empty());
+    }
+
+    #[test]
+    fn another_version_alone_reads_the_same() {
+        let pod = |version: &str, status: &str| -> Pod {
+            serde_json::from_value(json!({"metadata": {"uid": "u", "resourceVersion": version},
+                "status": {"conditions": [{"type": "Ready", "status": status}, {"type": "Initialized", "status": version}]}}))
+            .unwrap()
+        };
+        assert!(pod("2", "True").reads_as(&pod("1", "True")));
+        assert!(!pod("2", "False").reads_as(&pod("1", "True")));
+        let mut shared = pod("2", "True");
+        shared.share(Some(&pod("1", "True")), &mut Pool::default());
+        assert_eq!(shared, pod("2", "True"), "sharing changes no text");
+    }
+}
