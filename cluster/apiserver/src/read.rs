@@ -6,14 +6,15 @@ pub(crate) mod filter;
 mod list;
 pub(crate) mod table;
 mod watch;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use afloat_machinery::kinds::{Registry, Resource};
 use afloat_store::{Entry, Page, Store};
-use conversion::Webhooks;
 use serde_json::Value;
+use webhooks::Webhooks;
 
 use crate::follow::{Definitions, Followed};
 use crate::metrics::Metrics;

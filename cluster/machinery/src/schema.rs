@@ -10,7 +10,9 @@ mod prune;
 mod rules;
 mod validate;
 
+pub(crate) use default::default_by;
 use kube_cel::RootContext;
+pub(crate) use prune::prune_by;
 pub use rules::Rules;
 use serde_json::Value;
 
@@ -31,16 +33,6 @@ pub(crate) fn default(resource: &Resource, object: &mut Value) {
     if let Some(schema) = &resource.schema {
         default::object(object, schema, true);
     }
-}
-
-/// Drops fields that a schema does not know.
-pub(crate) fn prune_by(schema: &Value, object: &mut Value) {
-    prune::object(object, schema, "", true, &mut Vec::new());
-}
-
-/// Sets the defaults of a schema.
-pub(crate) fn default_by(schema: &Value, object: &mut Value) {
-    default::object(object, schema, true);
 }
 
 /// Everything that the schema and its rules find wrong. What has not changed since `old` is not judged again

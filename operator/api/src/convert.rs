@@ -8,16 +8,15 @@
 //! * What one version cannot say stands where OpenKruise puts it, and in an annotation of ours where OpenKruise loses it.
 
 mod clone_set;
+mod fields;
 mod review;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::names::GROUP;
+use fields::Object;
 
-pub use review::{REVIEW_VERSION, review};
-
-/// A JSON object.
-type Object = Map<String, Value>;
+pub use review::REVIEW_VERSION;
 
 /// How a kind is converted. Both functions may rely on nothing: an object may be of any shape.
 struct Kind {
@@ -70,44 +69,19 @@ pub fn convert(object: &mut Value, wanted: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// An object below a field, if it is one.
-fn child<'a>(object: &'a mut Object, field: &str) -> Option<&'a mut Object> {
-    object.get_mut(field).and_then(Value::as_object_mut)
-}
-
-/// An object below a field; made where there is nothing. None if there is something else.
-fn made<'a>(object: &'a mut Object, field: &str) -> Option<&'a mut Object> {
-    let value = object.entry(field).or_insert(Value::Null);
-    if value.is_null() {
-        *value = Value::Object(Object::new());
-    }
-    value.as_object_mut()
-}
-
-/// The value of an annotation or a label.
-fn text<'a>(object: &'a Object, map: &str, key: &str) -> Option<&'a str> {
-    object.get("metadata")?.get(map)?.get(key)?.as_str()
-}
-
-/// Sets an annotation.
-fn annotate(object: &mut Object, key: &str, value: String) {
-    if let Some(annotations) = made(object, "metadata").and_then(|metadata| made(metadata, "annotations")) {
-        annotations.insert(key.into(), value.into());
-    }
-}
-
-/// Takes an annotation away, and their map if it was the last.
-fn take_annotation(object: &mut Object, key: &str) {
-    let Some(metadata) = child(object, "metadata") else {
-        return;
-    };
-    let Some(annotations) = child(metadata, "annotations") else {
-        return;
-    };
-    annotations.remove(key);
-    if annotations.is_empty() {
-        metadata.remove("annotations");
-    }
+/// The answer to a question of the API server, a ConversionReview. An object that cannot be converted is a failure of all of them,
+/// which the answer says by name.
+///
+/// # Errors
+/// Says why this is no question, for which there is no form of an answer.
+pub fn review(question: &[u8]) -> Result<Value, String> {
+    let mut question = review::read(question)?;
+    let failure = question.objects.iter_mut().find_map(|object| {
+        let error = convert(object, &question.desired).err()?;
+        let name = |key: &str| object["metadata"][key].as_str().unwrap_or_default().to_owned();
+        Some(format!("{}/{}: {error}", name("namespace"), name("name")))
+    });
+    Ok(question.answer(failure))
 }
 
 #[cfg(test)]

@@ -2,97 +2,15 @@
 //! the versions of a kind converts either a webhook ([`crate::convert`]) or nobody, where one version is served only.
 
 mod clone_set;
+mod serving;
 mod told;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
 
-use crate::names::{GROUP, MANAGER_NAMESPACE, WEBHOOK_PATH, WEBHOOK_SERVICE};
+use crate::names::GROUP;
 use crate::schema::{object, string};
-
-/// A version of OpenKruise's kinds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Version {
-    /// What OpenKruise up to 1.9 has of CloneSet.
-    V1alpha1,
-    /// What the operator speaks.
-    #[default]
-    V1beta1,
-}
-
-impl Version {
-    /// As it stands in an `apiVersion`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::V1alpha1 => "v1alpha1",
-            Self::V1beta1 => "v1beta1",
-        }
-    }
-}
-
-/// Where the API server finds the conversion webhook.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Door {
-    /// A Service on port 443; for an operator in the cluster.
-    Service {
-        /// Its namespace.
-        namespace: String,
-        /// Its name.
-        name: String,
-    },
-    /// A URL that begins with `https://`; for an operator elsewhere.
-    Url(String),
-}
-
-impl Default for Door {
-    fn default() -> Self {
-        Self::Service {
-            namespace: MANAGER_NAMESPACE.into(),
-            name: WEBHOOK_SERVICE.into(),
-        }
-    }
-}
-
-impl Door {
-    /// `spec.conversion.webhook.clientConfig` without its `caBundle`. The null takes away what an older definition has: the two
-    /// exclude each other.
-    pub fn client_config(&self) -> Value {
-        match self {
-            Self::Service { namespace, name } => json!({
-                "service": {"namespace": namespace, "name": name, "path": WEBHOOK_PATH, "port": 443}, "url": null,
-            }),
-            Self::Url(url) => json!({"service": null, "url": url}),
-        }
-    }
-}
-
-/// How the kinds with two versions are served.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Serving {
-    /// Who converts. None: v1beta1 is served alone.
-    pub webhook: Option<Door>,
-    /// In which version objects are stored.
-    pub stored: Version,
-}
-
-impl Default for Serving {
-    fn default() -> Self {
-        Self {
-            webhook: Some(Door::default()),
-            stored: Version::V1beta1,
-        }
-    }
-}
-
-impl Serving {
-    /// v1beta1 alone, without a webhook.
-    pub fn v1beta1() -> Self {
-        Self {
-            webhook: None,
-            stored: Version::V1beta1,
-        }
-    }
-}
+pub use serving::{Door, Serving, Version};
 
 /// Every CRD that the operator needs, as objects to create.
 pub fn crds(serving: &Serving) -> Vec<CustomResourceDefinition> {

@@ -110,7 +110,12 @@ async fn run_whole(client: Client, mut options: Options, shutdown: CancellationT
     let Some(webhook) = options.webhook.take() else {
         return run_elected(client, options, shutdown).await;
     };
-    let serving = webhook::run(client.clone(), webhook, options.metrics.clone(), shutdown.clone());
+    let serving = webhook::run(
+        client.clone(),
+        webhook,
+        options.metrics.webhook().clone(),
+        shutdown.clone(),
+    );
     let serving = tokio::spawn(serving);
     let result = run_elected(client, options, shutdown).await;
     serving.abort();

@@ -14,6 +14,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::act::Outcome;
+use crate::webhook::Lacks;
 
 /// Counters and histograms; clones share them.
 #[derive(Clone, Debug)]
@@ -35,9 +36,7 @@ struct Inner {
     pods: Family<PodLabels, Gauge>,
     /// Between taking the lead and having seen everything.
     syncing: AtomicBool,
-    /// The webhook is wanted and not listening, or has nothing to show.
-    webhook_deaf: AtomicBool,
-    webhook_unknown: AtomicBool,
+    webhook: Lacks,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -74,8 +73,7 @@ impl Default for Metrics {
                 phases: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.01, 3.0, 11))),
                 pods: Family::default(),
                 syncing: AtomicBool::new(false),
-                webhook_deaf: AtomicBool::new(false),
-                webhook_unknown: AtomicBool::new(false),
+                webhook: Lacks::default(),
             }),
         }
     }
@@ -175,25 +173,12 @@ impl Metrics {
 
     /// Whether this instance stands by or has seen everything it acts on, and its webhook serves if it has one.
     pub(crate) fn ready(&self) -> bool {
-        let inner = &self.inner;
-        let waits = [&inner.syncing, &inner.webhook_deaf, &inner.webhook_unknown];
-        !waits.iter().any(|wait| wait.load(Ordering::Relaxed))
+        !self.inner.syncing.load(Ordering::Relaxed) && !self.inner.webhook.anything()
     }
 
-    /// There is a webhook.
-    pub(crate) fn webhook_begins(&self) {
-        self.inner.webhook_deaf.store(true, Ordering::Relaxed);
-        self.inner.webhook_unknown.store(true, Ordering::Relaxed);
-    }
-
-    /// It listens.
-    pub(crate) fn webhook_listens(&self) {
-        self.inner.webhook_deaf.store(false, Ordering::Relaxed);
-    }
-
-    /// It has something to show.
-    pub(crate) fn webhook_has_certificate(&self) {
-        self.inner.webhook_unknown.store(false, Ordering::Relaxed);
+    /// What the webhook lacks.
+    pub(crate) fn webhook(&self) -> &Lacks {
+        &self.inner.webhook
     }
 
     pub(crate) fn wrote(&self, reason: &'static str, outcome: &Outcome) {

@@ -131,10 +131,10 @@ mod tests {
         metrics.leading();
         assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200"));
         // With a webhook an instance is ready when that serves, whether it leads or not.
-        metrics.webhook_begins();
-        metrics.webhook_listens();
+        metrics.webhook().begin();
+        metrics.webhook().listens();
         assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 503"));
-        metrics.webhook_has_certificate();
+        metrics.webhook().shows();
         assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200"));
         assert!(get(address, "/metrics").await.contains("afloat_operator_leading 1"));
         assert!(get(address, "/").await.starts_with("HTTP/1.1 404"));

@@ -1,8 +1,6 @@
 //! Objects of a custom resource in the version that is spoken: what is stored is converted when it leaves the store, and what is to be
 //! stored before it gets there. Kinds with one version pass by.
 
-mod call;
-
 use afloat_machinery::convert::custom::{Conversion, answered, described};
 use afloat_machinery::kinds::Resource;
 use bytes::Bytes;
@@ -11,7 +9,6 @@ use serde_json::Value;
 
 use super::Reader;
 use crate::wire::status::Status;
-pub(crate) use call::Webhooks;
 
 /// Objects asked about at once: an answer fits into memory, and a list does not wait for one object after the other.
 pub(crate) const BATCH: usize = 500;
@@ -98,10 +95,15 @@ impl Reader {
     ) -> Result<Vec<Value>, Status> {
         if let Some(webhook) = &conversion.webhook {
             let first = objects.first().and_then(|object| object["apiVersion"].as_str());
-            let gvk = described(resource, first.unwrap_or_default());
+            let gvk = described(&resource.kind, first.unwrap_or_default());
             let uid = uuid::Uuid::new_v4().to_string();
             let question = webhook.question(&uid, wanted, &objects).map_err(Status::unconverted)?;
-            let answer = self.webhooks.ask(self, resource, webhook, &question).await;
+            let answer = {
+                let services = self.registry().resolve("", "v1", "services");
+                let service =
+                    |namespace: &str, name: &str| self.object(services.as_deref()?, Some(namespace), name).ok();
+                self.webhooks.ask(service, resource, webhook, &question).await
+            };
             let answer =
                 answer.map_err(|why| Status::unconverted(format!("conversion webhook for {gvk} failed: {why}")))?;
             objects = answered(&question, &answer, &gvk, single).map_err(Status::unconverted)?;

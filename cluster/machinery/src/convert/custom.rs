@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use crate::resource::Resource;
-use crate::{get, schema};
+use crate::get;
+use crate::schema::{default_by, prune_by};
 
 /// How the objects of a definition with several versions are converted.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl Conversion {
     pub fn complete(&self, object: &mut Value) {
         let version = object["apiVersion"].as_str().unwrap_or_default().to_owned();
         if let Some(schema) = self.schema(&version) {
-            schema::default_by(schema, object);
+            default_by(schema, object);
         }
     }
 
@@ -74,14 +74,14 @@ impl Conversion {
     pub fn prune(&self, object: &mut Value) {
         let version = object["apiVersion"].as_str().unwrap_or_default().to_owned();
         if let Some(schema) = self.schema(&version) {
-            schema::prune_by(schema, object);
+            prune_by(schema, object);
         }
     }
 }
 
 /// `example.com/v1, Kind=Widget`: how the original prints what it is about.
-pub fn described(resource: &Resource, api_version: &str) -> String {
-    format!("{api_version}, Kind={}", resource.kind)
+pub fn described(kind: &str, api_version: &str) -> String {
+    format!("{api_version}, Kind={kind}")
 }
 
 impl Webhook {

@@ -4,6 +4,11 @@ use serde_json::{Map, Value};
 
 use super::node::{flag, is_resource, values_schema};
 
+/// Sets the defaults of a schema in an object.
+pub(crate) fn default_by(schema: &Value, object: &mut Value) {
+    self::object(object, schema, true);
+}
+
 /// Sets what is missing in `value` and has a default.
 pub(super) fn object(value: &mut Value, schema: &Value, root: bool) {
     match value {

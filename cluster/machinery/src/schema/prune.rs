@@ -5,6 +5,11 @@ use serde_json::Value;
 use super::node::{flag, is_resource, property};
 use crate::field::{child, index};
 
+/// Drops fields of an object that a schema does not know.
+pub(crate) fn prune_by(schema: &Value, object: &mut Value) {
+    self::object(object, schema, "", true, &mut Vec::new());
+}
+
 /// Drops unknown fields of `value` and notes their paths in `dropped`.
 pub(super) fn object(value: &mut Value, schema: &Value, path: &str, root: bool, dropped: &mut Vec<String>) {
     match value {

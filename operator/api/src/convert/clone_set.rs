@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Object, annotate, child, made, take_annotation, text};
+use super::fields::{Object, annotate, child, made, take_annotation, text};
 use crate::names::{EXCLUDE_PREPARING_DELETE, POD_UPDATE_POLICY, PREDOWNLOAD};
 
 /// What stands in `updateStrategy` itself in v1alpha1, and in its `rollingUpdate` in v1beta1.

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::Version;
+use super::serving::Version;
 use crate::schema::{
     anything, boolean, int_or_percent, int32, int64, label_selector, labels, list, object, one_of, or, pod_template,
     string, time,

@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::Options;
 use super::certificates::{Certificates, Step, split, step};
+use super::options::Options;
 use super::serve::Shown;
 use crate::definition::{Definition, Definitions};
 

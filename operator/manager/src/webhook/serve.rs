@@ -27,9 +27,8 @@ use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{self, ServerConfig};
 use tokio_util::sync::CancellationToken;
 
-use super::Listen;
 use super::certificates::Certificates;
-use crate::metrics::Metrics;
+use super::options::{Lacks, Listen};
 
 /// Connections served at the same time; more wait. An API server holds few open.
 const CONNECTIONS: usize = 64;
@@ -51,15 +50,15 @@ const PAUSE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Shown {
     key: RwLock<Option<Arc<CertifiedKey>>>,
-    metrics: Metrics,
+    lacks: Lacks,
 }
 
 impl Shown {
-    pub(super) fn new(metrics: Metrics) -> Self {
-        metrics.webhook_begins();
+    pub(super) fn new(lacks: Lacks) -> Self {
+        lacks.begin();
         Self {
             key: RwLock::default(),
-            metrics,
+            lacks,
         }
     }
 
@@ -73,7 +72,7 @@ impl Shown {
         let key = PrivateKeyDer::from_pem_slice(certificates.key.as_bytes()).map_err(unreadable)?;
         let key = CertifiedKey::new(vec![chain], ring::sign::any_supported_type(&key)?);
         *self.key.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(key));
-        self.metrics.webhook_has_certificate();
+        self.lacks.shows();
         Ok(())
     }
 }
@@ -89,7 +88,7 @@ pub(super) async fn serve(listen: Listen, shown: Arc<Shown>, shutdown: Cancellat
     let stop = shutdown.clone();
     let work = async move {
         let listener = listening(&listen).await;
-        shown.metrics.webhook_listens();
+        shown.lacks.listens();
         accept(listener, shown, shutdown).await;
     };
     tokio::select! {

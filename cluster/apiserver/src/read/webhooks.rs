@@ -17,8 +17,6 @@ use rustls_pki_types::pem::PemObject as _;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::read::Reader;
-
 /// As the original has it.
 const LIMIT: Duration = Duration::from_secs(30);
 /// Bytes of an answer.
@@ -43,17 +41,17 @@ struct Target {
 }
 
 impl Webhooks {
-    /// Asks. The error is what stands behind "failed: " in the original's sentence.
+    /// Asks; `service` finds a Service by namespace and name. The error is what stands behind "failed: " in the original's sentence.
     pub(crate) async fn ask(
         &self,
-        reader: &Reader,
+        service: impl Fn(&str, &str) -> Option<Value> + Send,
         resource: &Resource,
         webhook: &Webhook,
         question: &Value,
     ) -> Result<Value, String> {
         let url = shown(&webhook.client_config);
         let failed = |why: String| format!("Post \"{url}?timeout=30s\": {why}");
-        let target = target(reader, &webhook.client_config).map_err(&failed)?;
+        let target = target(service, &webhook.client_config).map_err(&failed)?;
         let client = self.client(resource, target).map_err(&failed)?;
         let asked = async {
             let response = match client.send(post(&url, question).map_err(&failed)?).await {
@@ -148,7 +146,7 @@ fn path(url: &str) -> &str {
 }
 
 /// Where a webhook is; a Service is looked up.
-fn target(reader: &Reader, config: &Value) -> Result<Target, String> {
+fn target(find: impl Fn(&str, &str) -> Option<Value>, config: &Value) -> Result<Target, String> {
     let authorities = config["caBundle"]
         .as_str()
         .filter(|text| !text.is_empty())
@@ -164,12 +162,9 @@ fn target(reader: &Reader, config: &Value) -> Result<Target, String> {
         });
     }
     let service = &config["service"];
-    let (namespace, name) = (
-        service["namespace"].as_str(),
-        service["name"].as_str().unwrap_or_default(),
-    );
-    let services = reader.registry().resolve("", "v1", "services");
-    let found = services.and_then(|services| reader.object(&services, namespace, name).ok());
+    let text = |key: &str| service[key].as_str().unwrap_or_default();
+    let name = text("name");
+    let found = find(text("namespace"), name);
     let found = found.ok_or_else(|| format!("service {name:?} not found"))?;
     let port = service["port"].as_u64().unwrap_or(443);
     let address = found["spec"]["clusterIP"].as_str().unwrap_or_default();
