@@ -260,7 +260,7 @@ impl Driver {
         let written = entry.written.as_ref();
         let host = &node.ip;
         if let Some((patch, rest)) = report(
-            (&entry.seen, &entry.latest),
+            (&*entry.seen, &*entry.latest),
             local,
             &node.images,
             &self.options,

@@ -217,7 +217,7 @@ fn container_status(
     } else {
         status["image"] = match &container.phase {
             Phase::Starting { image, .. } | Phase::NoImage(image) => image.as_str().into(),
-            _ => spec.map_or("", |spec| &spec.image).into(),
+            _ => spec.map_or("", |spec| spec.image.as_str()).into(),
         };
         status["state"] = json!({"waiting": {"reason": "ContainerCreating"}});
     }
