@@ -1,6 +1,6 @@
 //! Carries out the actions of a plan, each with the preconditions that it was decided on.
 
-use afloat_api::{CloneSet, InPlaceUpdateState, RolloutReport, names};
+use afloat_api::{CloneSet, RolloutReport};
 use afloat_rollout::action::patch::new_report;
 use afloat_rollout::action::{Action, At, Why};
 use afloat_rollout::cloneset::Claim;
@@ -292,51 +292,6 @@ fn failure(error: &Failure) -> Outcome {
         Failure::Kube(error) => Outcome::Unknown(error.to_string()),
         Failure::Timeout => Outcome::Unknown(format!("no answer within {REQUEST_TIMEOUT:?}")),
     }
-}
-
-/// The event that tells of an action, if any: type, reason, message.
-pub(crate) fn event(action: &Action, refused: Option<&str>) -> Option<(&'static str, &'static str, String)> {
-    let (done, failed, what) = match action {
-        Action::CreatePod { body } => {
-            let name = body
-                .pointer("/metadata/name")
-                .and_then(Value::as_str)
-                .unwrap_or_default();
-            ("SuccessfulCreate", "FailedCreate", format!("create pod {name}"))
-        }
-        Action::DeletePod {
-            at, why: Why::ReCreate, ..
-        } => (
-            "SuccessfulUpdatePodReCreate",
-            "FailedUpdatePodReCreate",
-            format!("delete pod {} for update", at.name),
-        ),
-        Action::ResizePod { at, .. } if refused.is_some() => {
-            ("", "FailedUpdatePodInPlace", format!("resize pod {} in-place", at.name))
-        }
-        Action::DeletePod { at, .. } => ("SuccessfulDelete", "FailedDelete", format!("delete pod {}", at.name)),
-        Action::PatchPod {
-            at,
-            patch,
-            why: Why::Update,
-        } => {
-            // By its whole name, which the label may lack.
-            let state = patch.annotations.get(names::INPLACE_STATE).cloned().flatten();
-            let state = state.and_then(|text| serde_json::from_str::<InPlaceUpdateState>(&text).ok());
-            let revision = state.map(|state| state.revision);
-            let what = format!(
-                "update pod {} in-place(revision {})",
-                at.name,
-                revision.unwrap_or_default()
-            );
-            ("SuccessfulUpdatePodInPlace", "FailedUpdatePodInPlace", what)
-        }
-        _ => return None,
-    };
-    Some(match refused {
-        None => ("Normal", done, format!("succeed to {what}")),
-        Some(why) => ("Warning", failed, format!("failed to {what}: {why}")),
-    })
 }
 
 /// What kind an action writes; none if nobody decides on it.

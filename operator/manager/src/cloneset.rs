@@ -21,10 +21,10 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tracing::Instrument as _;
 
-use crate::act::{Kind, Outcome, event, kind, reason, write_status};
+use crate::act::{Kind, Outcome, kind, reason, write_status};
 use crate::again::{decided, persist};
 use crate::kept::{Pods, orphans};
-use crate::{Memory, Operator};
+use crate::{Memory, Operator, told};
 
 /// Writes of one round that are under way at the same time.
 const PARALLEL: usize = 16;
@@ -248,15 +248,15 @@ async fn act(
 ) -> Next {
     // What keeps one pod from being created (a quota, a policy) keeps the others too: do not try them all.
     let refused = &AtomicBool::new(false);
+    let revision = status.update_revision.clone();
+    let revision = revision.as_str();
     let outcomes = futures::stream::iter(actions)
         .map(|action| async move {
             if refused.load(Ordering::Relaxed) && matches!(action, Action::CreatePod { .. }) {
                 return (action, Outcome::Skipped);
             }
             let span = tracing::debug_span!("write", reason = reason(&action));
-            let outcome = persist(&operator.client, &key.namespace, &action, pods)
-                .instrument(span)
-                .await;
+            let outcome = persist(operator, &key.namespace, &action, pods).instrument(span).await;
             if keeps_pods_back(&action, &outcome) {
                 refused.store(true, Ordering::Relaxed);
             }
@@ -281,8 +281,8 @@ async fn act(
                     // Nothing that is watched changes by it, and it may be the last.
                     next = soon(next);
                 }
-                if let Some((kind, reason, message)) = event(&action, None) {
-                    operator.recorder.tell(set, kind, reason, message);
+                for event in told::done(&action, revision) {
+                    operator.recorder.tell(set, event.kind, event.reason, event.message);
                 }
             }
             Outcome::Conflict | Outcome::Skipped => next = Next::Retry,
@@ -295,8 +295,8 @@ async fn act(
             }
             Outcome::Refused(why) => {
                 tracing::warn!(%key, reason = reason(&action), why, "write refused");
-                if let Some((kind, reason, message)) = event(&action, Some(&why)) {
-                    operator.recorder.tell(set, kind, reason, message);
+                if let Some(event) = told::refused(&action, revision, &why) {
+                    operator.recorder.tell(set, event.kind, event.reason, event.message);
                 }
                 next = Next::Retry;
             }

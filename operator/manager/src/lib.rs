@@ -16,6 +16,7 @@ pub mod metrics;
 mod progress;
 pub mod serve;
 mod stored;
+mod told;
 pub mod webhook;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

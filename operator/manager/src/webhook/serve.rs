@@ -37,8 +37,11 @@ const CONNECTIONS: usize = 64;
 const REVIEWS: usize = 4;
 /// Bytes of a review. An API server asks for all objects of a list at once.
 const BODY_LIMIT: usize = 64 << 20;
-/// For the handshake, and for the headers of a request.
+/// For the handshake.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a connection may be without a request. Clients (Go's, hyper's) keep idle ones for 90 s: whoever closes sooner than they
+/// do closes some in the very moment in which they are used again.
+const IDLE: Duration = Duration::from_secs(120);
 /// For a review. The API server itself waits for 30 s.
 const REVIEW_LIMIT: Duration = Duration::from_secs(25);
 /// Between two attempts to listen.
@@ -170,7 +173,7 @@ async fn connection(acceptor: TlsAcceptor, stream: TcpStream, reviews: Arc<Semap
         async move { Ok::<_, Infallible>(answer(request, &reviews).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
     if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
         tracing::debug!(%error, "connection to the conversion webhook ended");
     }

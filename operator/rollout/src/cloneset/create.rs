@@ -91,9 +91,11 @@ pub(super) fn pods<'a>(
 /// A pod of a template.
 fn body(seen: &Observed<'_>, template: &Value, revision: &str, id: &str) -> Result<Value, String> {
     let set = seen.cloneset;
-    let name = format!("{}-{id}", set.metadata.name.as_deref().unwrap_or_default());
+    let set_name = set.metadata.name.as_deref().unwrap_or_default();
+    let name = format!("{set_name}-{id}");
     let mut metadata = json!({
         "name": name,
+        "generateName": format!("{set_name}-"),
         "namespace": set.metadata.namespace,
         "ownerReferences": [owner(set).reference()],
     });

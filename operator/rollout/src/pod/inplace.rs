@@ -99,10 +99,6 @@ fn add_container(
         _ => return Err(Obstacle(format!("{path}.image (added or removed)"))),
     }
     if let Some(amounts) = resize::difference(before.get("resources"), after.get("resources"), path)? {
-        if change.images.contains_key(&name) && restarts(after, &amounts) {
-            let why = "and image, with a resizePolicy that restarts the container: it would restart twice";
-            return Err(Obstacle(format!("{path}.resources {why}")));
-        }
         change.resources.insert(name.clone(), amounts);
     }
     let keys = environment(after, change);
@@ -110,20 +106,6 @@ fn add_container(
         change.environment.insert(name, keys);
     }
     Ok(())
-}
-
-/// Whether the container's own policy asks for a restart to change these amounts.
-fn restarts(container: &Map<String, Value>, amounts: &Value) -> bool {
-    let policies = container.get("resizePolicy").and_then(Value::as_array);
-    policies.into_iter().flatten().any(|policy| {
-        let name = policy.get("resourceName").and_then(Value::as_str).unwrap_or_default();
-        let changes = |kind| {
-            amounts
-                .get(kind)
-                .is_some_and(|amounts: &Value| amounts.get(name).is_some())
-        };
-        policy["restartPolicy"] == "RestartContainer" && (changes("limits") || changes("requests"))
-    })
 }
 
 /// The changing labels and annotations that the container takes environment from.
@@ -257,8 +239,12 @@ mod tests {
         let mut both = old.clone();
         both["spec"]["containers"][0]["image"] = json!("app:2");
         both["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("500m");
-        let why = compare(&old, &both).unwrap_err().0;
-        assert!(why.contains("restart twice"), "{why}");
+        let change = compare(&old, &both).unwrap();
+        assert_eq!(change.images, [("app".to_owned(), "app:2".to_owned())].into());
+        assert_eq!(
+            change.resources,
+            [("app".to_owned(), json!({"requests": {"cpu": "500m"}}))].into()
+        );
     }
 
     #[test]

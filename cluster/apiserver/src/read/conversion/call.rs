@@ -56,12 +56,12 @@ impl Webhooks {
         let target = target(reader, &webhook.client_config).map_err(&failed)?;
         let client = self.client(resource, target).map_err(&failed)?;
         let asked = async {
-            let request = http::Request::post(format!("{}?timeout=30s", path(&url)))
-                .header(http::header::CONTENT_TYPE, "application/json")
-                .header(http::header::ACCEPT, "application/json")
-                .body(Body::from(question.to_string().into_bytes()))
-                .map_err(|error| failed(error.to_string()))?;
-            let response = client.send(request).await.map_err(|error| failed(cause(&error)))?;
+            let response = match client.send(post(&url, question).map_err(&failed)?).await {
+                // A kept connection may have been closed a moment ago. To convert twice is to convert once.
+                Err(_) => client.send(post(&url, question).map_err(&failed)?).await,
+                answered => answered,
+            };
+            let response = response.map_err(|error| failed(cause(&error)))?;
             let status = response.status();
             let body = Limited::new(response.into_body(), BODY_LIMIT).collect().await;
             let body = body.map_err(|error| failed(error.to_string()))?.to_bytes();
@@ -87,6 +87,14 @@ impl Webhooks {
         clients.insert(name, (target, client.clone()));
         Ok(client)
     }
+}
+
+fn post(url: &str, question: &Value) -> Result<http::Request<Body>, String> {
+    http::Request::post(format!("{}?timeout=30s", path(url)))
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .header(http::header::ACCEPT, "application/json")
+        .body(Body::from(question.to_string().into_bytes()))
+        .map_err(|error| error.to_string())
 }
 
 fn made(target: &Target) -> Result<Client, String> {
