@@ -259,7 +259,15 @@ impl Driver {
         }
         let written = entry.written.as_ref();
         let host = &node.ip;
-        if let Some((patch, rest)) = report(&entry.seen, local, &node.images, &self.options, host, written, &wall) {
+        if let Some((patch, rest)) = report(
+            (&*entry.seen, &*entry.latest),
+            local,
+            &node.images,
+            &self.options,
+            host,
+            written,
+            &wall,
+        ) {
             entry.writing = true;
             let about = About::Status(key.clone(), entry.latest.metadata.uid.clone(), rest);
             // A kubelet's fields are its own wherever the server keeps whose they are.

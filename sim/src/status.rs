@@ -14,10 +14,10 @@ pub(crate) type Written = Value;
 /// The patch that brings the pod's status to what the node sees, and what the status then contains; None: nothing to say. As a
 /// kubelet's it contains only what differs, and names all conditions in their order (`PatchPodStatus` of Kubernetes' `util/pod`).
 ///
-/// Conditions are compared with the object, because others write them too (a controller may turn Ready False); the rest
+/// `pod` is what the kubelet has seen of its spec and gates, `object` the newest version. Conditions are compared with the latter, because others write them too (a controller may turn Ready False); the rest
 /// is compared with what was written last, because a server may drop fields that it does not know.
 pub(crate) fn report(
-    pod: &Pod,
+    (pod, object): (&Pod, &Pod),
     local: &Local,
     images: &NodeImages,
     options: &Options,
@@ -33,13 +33,13 @@ pub(crate) fn report(
             container_status(container, spec, images, options)
         })
         .collect();
-    let mut conditions = conditions(pod, local, options, wall);
+    let mut conditions = conditions((pod, object), local, options, wall);
     let order: Vec<Value> = conditions
         .iter()
         .map(|condition| json!({"type": condition["type"]}))
         .collect();
-    let turned = conditions.iter().any(|condition| turned(pod, condition));
-    conditions.retain(|condition| differs(pod, condition));
+    let turned = conditions.iter().any(|condition| turned(object, condition));
+    conditions.retain(|condition| differs(object, condition));
     let mut status = Map::new();
     status.insert("phase".into(), phase(local).into());
     status.insert("startTime".into(), local.start_time.as_str().into());
@@ -104,7 +104,7 @@ fn ready(container: &LocalContainer) -> bool {
     container.phase == Phase::Running && container.ready
 }
 
-fn conditions(pod: &Pod, local: &Local, options: &Options, wall: &str) -> Vec<Value> {
+fn conditions((pod, object): (&Pod, &Pod), local: &Local, options: &Options, wall: &str) -> Vec<Value> {
     let unready: Vec<&str> = local
         .containers
         .iter()
@@ -137,13 +137,13 @@ fn conditions(pod: &Pod, local: &Local, options: &Options, wall: &str) -> Vec<Va
     });
     let condition = |kind: &str, why: Option<(&str, String)>| {
         let word = if why.is_none() { "True" } else { "False" };
-        let same = pod.condition(kind).filter(|old| old.status == word);
+        let same = object.condition(kind).filter(|old| old.status == word);
         let since = same.and_then(|old| old.last_transition_time.as_deref()).unwrap_or(wall);
         let mut condition = json!({"type": kind, "status": word, "lastProbeTime": null, "lastTransitionTime": since});
         if let Some((reason, message)) = why {
             condition["reason"] = reason.into();
             condition["message"] = message.into();
-        } else if let Some(old) = pod.condition(kind) {
+        } else if let Some(old) = object.condition(kind) {
             // What speaks of the old state goes.
             if old.reason.is_some() {
                 condition["reason"] = Value::Null;
@@ -165,7 +165,7 @@ fn conditions(pod: &Pod, local: &Local, options: &Options, wall: &str) -> Vec<Va
         let word = if local.stage == Stage::Sandbox { "True" } else { "False" };
         let mut sandbox = condition("PodReadyToStartContainers", None);
         if word == "False" {
-            let same = pod
+            let same = object
                 .condition("PodReadyToStartContainers")
                 .filter(|old| old.status == word);
             sandbox["status"] = word.into();
@@ -217,7 +217,7 @@ fn container_status(
     } else {
         status["image"] = match &container.phase {
             Phase::Starting { image, .. } | Phase::NoImage(image) => image.as_str().into(),
-            _ => Value::from(""),
+            _ => spec.map_or("", |spec| spec.image.as_str()).into(),
         };
         status["state"] = json!({"waiting": {"reason": "ContainerCreating"}});
     }
