@@ -78,7 +78,8 @@ impl World {
         let (client, dir, webhook) = Self::ground(server).await;
         for mut object in serde_saphyr::from_multiple::<Value>(install).expect("YAML") {
             // As its chart has it: its own pods could not be created before it runs.
-            for webhook in object["webhooks"].as_array_mut().into_iter().flatten() {
+            let webhooks = object.get_mut("webhooks").and_then(Value::as_array_mut);
+            for webhook in webhooks.into_iter().flatten() {
                 if webhook["rules"].to_string().contains("\"pods") {
                     webhook["failurePolicy"] = "Ignore".into();
                 }
