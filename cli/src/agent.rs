@@ -10,6 +10,7 @@ use clap::Args;
 use k8s_openapi::Resource as _;
 use kube::Client;
 
+use crate::install::parse_image;
 use crate::options::cluster::config;
 use crate::output;
 use crate::process::logging::start_logging;
@@ -125,13 +126,6 @@ fn parse_node(text: &str) -> Result<String, String> {
     let letters = |letter: char| matches!(letter, 'a'..='z' | '0'..='9' | '-' | '.');
     if text.is_empty() || text.len() > 253 || !text.chars().all(letters) {
         return Err("a node's name has lower case letters, digits, - and . only".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
-fn parse_image(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.contains(|letter: char| letter.is_whitespace() || letter.is_control() || letter == '#') {
-        return Err("an image's name has no spaces".to_owned());
     }
     Ok(text.to_owned())
 }

@@ -5,14 +5,13 @@ use clap::{Parser, Subcommand};
 use crate::agent::AgentOptions;
 use crate::bench::BenchOptions;
 use crate::check::CheckOptions;
-use crate::crds::CrdsOptions;
 use crate::demo::DemoOptions;
 use crate::dns::DnsOptions;
 use crate::image::ImageOptions;
+use crate::install::{CrdsOptions, InstallOptions, StatusOptions, TakeoverOptions, UninstallOptions};
 use crate::operator::OperatorOptions;
 use crate::plan::PlanOptions;
 use crate::probe::ProbeOptions;
-use crate::takeover::TakeoverOptions;
 use crate::up::UpOptions;
 use crate::watch::WatchOptions;
 
@@ -40,6 +39,12 @@ pub(crate) enum Command {
     Plan(PlanOptions),
     /// Print the CustomResourceDefinitions that the operator needs, as YAML
     Crds(CrdsOptions),
+    /// Print everything that a cluster needs, for `kubectl apply -f -`
+    Install(InstallOptions),
+    /// Print what may be deleted without a pod noticing, for `kubectl delete -f -`: all but CRDs and namespaces
+    Uninstall(UninstallOptions),
+    /// Look whether what is installed works and may do what it must, and say what to do
+    Status(StatusOptions),
     /// Switch a living cluster from OpenKruise's manager to Afloat, or back
     Takeover(TakeoverOptions),
     /// Ask the DNS server of a running `afloat up`

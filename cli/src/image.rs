@@ -1,5 +1,6 @@
 //! `afloat image`: images from files and from registries.
 
+mod itself;
 mod options;
 
 use std::path::{Path, PathBuf};
@@ -18,17 +19,26 @@ use options::{BuildOptions, ImageCommand, PullOptions};
 pub(crate) use options::ImageOptions;
 
 pub(crate) fn run_image(options: ImageOptions) -> anyhow::Result<i32> {
+    if let ImageCommand::Build(build) = &options.command
+        && let Some(path) = build.oci.clone()
+    {
+        let (name, id) = spec(build.clone())?
+            .write_archive(&path)
+            .with_context(|| format!("cannot write --oci {}", path.display()))?;
+        crate::output::print(&format!("{name} {id}\n"))?;
+        return Ok(0);
+    }
     let data_dir = data_dir(options.data_dir.as_deref())?;
     make_private_dir(&data_dir)?;
     let store = ImageStore::open(&data_dir.join("images"))?;
     let mut text = String::new();
     match options.command {
         ImageCommand::Build(build) => {
-            let name = build.name.clone();
+            let spec = spec(build)?;
             let image = store
-                .build(&spec(build))
-                .with_context(|| format!("cannot build {name}"))?;
-            let name = image.names.first().unwrap_or(&name);
+                .build(&spec)
+                .with_context(|| format!("cannot build {}", spec.name))?;
+            let name = image.names.first().unwrap_or(&spec.name);
             text = format!("{name} {}\n", image.id);
         }
         ImageCommand::Load { path } => {
@@ -137,9 +147,17 @@ fn prune(store: &ImageStore, nodes: &Path, all: bool) -> anyhow::Result<String> 
     Ok(format!("removed {images} images and {layers} layers\n"))
 }
 
-fn spec(options: BuildOptions) -> BuildSpec {
-    BuildSpec {
-        name: options.name,
+fn spec(options: BuildOptions) -> anyhow::Result<BuildSpec> {
+    let env = options
+        .env
+        .into_iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    if options.itself {
+        return itself::spec(options.name, env, options.stop_signal);
+    }
+    Ok(BuildSpec {
+        name: options.name.unwrap_or_default(),
         files: options
             .files
             .into_iter()
@@ -148,14 +166,10 @@ fn spec(options: BuildOptions) -> BuildSpec {
         libraries: options.libraries,
         entrypoint: options.entrypoint,
         cmd: options.cmd,
-        env: options
-            .env
-            .into_iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect(),
+        env,
         user: options.user,
         working_dir: options.working_dir,
         stop_signal: options.stop_signal,
         ..BuildSpec::default()
-    }
+    })
 }

@@ -5,11 +5,11 @@ mod app;
 mod arguments;
 mod bench;
 mod check;
-mod crds;
 mod demo;
 mod dns;
 mod embedded;
 mod image;
+mod install;
 mod load;
 mod operator;
 mod options;
@@ -17,7 +17,6 @@ mod output;
 mod plan;
 mod probe;
 mod process;
-mod takeover;
 mod up;
 mod watch;
 
@@ -52,8 +51,11 @@ fn main() -> ExitCode {
         Command::Agent(options) => report(agent::run_agent(options)),
         Command::Check(options) => check::run_check(&options),
         Command::Plan(options) => plan::run_plan(&options),
-        Command::Crds(options) => report(crds::print_crds(&options)),
-        Command::Takeover(options) => report(takeover::run_takeover(&options)),
+        Command::Install(options) => report(install::print_install(options)),
+        Command::Uninstall(options) => report(install::print_uninstall(options)),
+        Command::Status(options) => install::run_status(&options),
+        Command::Crds(options) => report(install::print_crds(&options)),
+        Command::Takeover(options) => report(install::run_takeover(&options)),
         Command::Dns(options) => report(dns::run_dns(&options)),
         Command::Probe(options) => probe::run_probe(options),
         Command::Watch(options) => watch::run_watch(&options),

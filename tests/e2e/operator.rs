@@ -1,5 +1,7 @@
 //! The operator as a program of its own, against a cluster that knows nothing of it.
 
+mod install;
+
 use std::process::{Command, Stdio};
 
 use crate::cluster::{AFLOAT, Cluster, cloneset, settled, signal_process};

@@ -187,6 +187,11 @@ impl Ground {
         matches!(self.cluster, Cluster::Simulated(..))
     }
 
+    /// Whether the API server can reach the operator's webhook. The embedded one is in a network of its own.
+    pub(crate) fn converts(&self) -> bool {
+        matches!(self.cluster, Cluster::Simulated(..))
+    }
+
     /// Keeps a node's kubelet from seeing changes, or lets it see them again.
     pub(crate) async fn pause_node(&self, node: &str, pause: bool) {
         if let Cluster::Simulated(fleet, _) = &self.cluster {

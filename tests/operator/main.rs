@@ -12,8 +12,11 @@ mod agent;
 mod budget;
 mod case;
 mod cases;
+mod conversion;
 mod embedded;
 mod ground;
+mod install;
+mod kruise_crds;
 mod kube_apiserver;
 mod operator;
 mod policies;
@@ -50,6 +53,12 @@ fn the_agent_on_kube_apiserver() {
     block_on(agent::uses_its_rights());
 }
 
+/// `afloat install`, `afloat status` and `afloat uninstall`.
+#[test]
+fn install_on_kube_apiserver() {
+    block_on(install::is_taken_and_looked_at());
+}
+
 /// `afloat takeover`, and back.
 #[test]
 fn takeover_on_kube_apiserver() {
@@ -71,6 +80,23 @@ fn policies_on_kube_apiserver() {
 #[test]
 fn policies_on_the_embedded_cluster() {
     block_on(policies::on_the_embedded_cluster());
+}
+
+/// Conversion webhooks of strangers.
+#[test]
+fn conversion_on_kube_apiserver() {
+    block_on(conversion::on_kube_apiserver());
+}
+
+#[test]
+fn conversion_on_the_embedded_api_server() {
+    block_on(conversion::on_the_embedded_api_server());
+}
+
+/// `afloat crds` where OpenKruise is.
+#[test]
+fn crds_over_those_of_openkruise() {
+    block_on(kruise_crds::can_be_replaced());
 }
 
 /// Everything of a test happens on its own thread, so its processes end with it.

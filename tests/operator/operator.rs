@@ -18,16 +18,17 @@ impl Operator {
     /// Starts one with these feature gates; its log goes to `log`, after what is there.
     pub(crate) fn start(kubeconfig: &Path, log: PathBuf, gates: &str) -> Self {
         let metrics = format!("127.0.0.1:{}", free_port());
+        let port = free_port().to_string();
+        let url = format!("https://127.0.0.1:{port}/convert");
+        let webhook = ["--webhook-port", &port, "--webhook-url", &url];
         let arguments = [
-            "operator",
-            "--feature-gates",
-            gates,
-            "--metrics-address",
-            &metrics,
-            "--kubeconfig",
-        ];
-        let arguments = arguments.map(Into::into);
-        let arguments = arguments.into_iter().chain([kubeconfig.into()]);
+            &["operator", "--feature-gates", gates, "--metrics-address", &metrics],
+            &webhook[..],
+            &["--kubeconfig"],
+        ]
+        .concat();
+        let arguments = arguments.into_iter().map(Into::into);
+        let arguments = arguments.chain([kubeconfig.into()]);
         let process = Process::start(Path::new(AFLOAT), arguments.collect::<Vec<std::ffi::OsString>>(), log);
         Self { process, metrics }
     }

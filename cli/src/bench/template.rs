@@ -106,6 +106,8 @@ fn dress(template: &mut Value, name: &str) {
     spec["topologySpreadConstraints"] = json!([{"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone",
         "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {"matchLabels": {"app": name}}}]);
     spec["terminationGracePeriodSeconds"] = json!(30);
+    // Tokens are for accounts. Of a server without the controllers that make accounts none is there, and none is asked for.
+    spec["serviceAccountName"] = json!("default");
     spec["automountServiceAccountToken"] = json!(false);
 }
 

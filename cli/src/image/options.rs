@@ -56,8 +56,15 @@ pub(crate) struct PullOptions {
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct BuildOptions {
-    /// Name and tag, for example web:v1
-    pub(crate) name: String,
+    /// Name and tag, for example web:v1 [default with --self: afloat and the version]
+    #[arg(required_unless_present = "itself")]
+    pub(crate) name: Option<String>,
+    /// An image of this program, for `afloat install`: with the libraries and the tools of nodes that this machine has
+    #[arg(long = "self", conflicts_with_all = ["files", "libraries", "entrypoint", "cmd", "user", "working_dir"])]
+    pub(crate) itself: bool,
+    /// Write it into a tar file, as an OCI layout that `docker load`, `ctr images import` and the like take, and nowhere else
+    #[arg(long, value_name = "FILE")]
+    pub(crate) oci: Option<PathBuf>,
     /// A file or folder and where it goes in the image (may be given several times)
     #[arg(long = "file", value_name = "SRC=DST", value_parser = parse_pair)]
     pub(crate) files: Vec<(String, String)>,

@@ -314,7 +314,11 @@ impl<T: Item> Queue<T> {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::runtime::watcher;
+
     use super::*;
+    use crate::content::Kind;
 
     fn key(name: &str) -> Key {
         Key::new("n", name)
@@ -451,5 +455,62 @@ mod tests {
         queue.done(&key("a"), None, Duration::ZERO);
         let limit = Duration::from_secs(60);
         assert!(tokio::time::timeout(limit, queue.take()).await.is_err());
+    }
+
+    /// Stands for ConfigMaps.
+    struct Maps;
+
+    impl Kind for Maps {
+        type Wire = ConfigMap;
+        type Kept = ConfigMap;
+        type Index = ();
+        fn keep(wire: ConfigMap) -> ConfigMap {
+            wire
+        }
+        fn key(object: &ConfigMap) -> Key {
+            Key::of(&object.metadata)
+        }
+        fn uid(object: &ConfigMap) -> &str {
+            object.metadata.uid.as_deref().unwrap_or_default()
+        }
+        fn deleting(_: &ConfigMap) -> bool {
+            false
+        }
+        fn indexes(_: &ConfigMap) -> Vec<()> {
+            vec![()]
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_says_nothing_new_is_no_reason_unless_somebody_waits_or_is_at_work() {
+        let (cache, queue) = (Cache::<Maps>::new(), Arc::new(Queue::default()));
+        let waits = Arc::new(AtomicUsize::new(0));
+        let waiting = waits.clone();
+        queue.follow_news(
+            &cache,
+            |map| [Key::of(&map.metadata)],
+            |old, new| old.data == new.data,
+            move |_| waiting.load(Ordering::SeqCst) > 0,
+        );
+        let change = |version: u32, text: &str| {
+            let mut map = ConfigMap::default();
+            (map.metadata.namespace, map.metadata.name) = (Some("n".into()), Some("a".into()));
+            map.metadata.resource_version = Some(version.to_string());
+            map.data = Some([("x".to_owned(), text.to_owned())].into());
+            cache.take(watcher::Event::Apply(map));
+            queue.waiting()
+        };
+        assert_eq!(change(1, "new"), 1);
+        queue.take().await;
+        queue.done(&Key::new("n", "a"), None, Duration::ZERO);
+        assert_eq!(change(2, "new"), 0, "nothing new");
+        assert_eq!(change(3, "other"), 1);
+        queue.take().await;
+        assert_eq!(change(4, "other"), 1, "who is at work may have looked before");
+        queue.done(&Key::new("n", "a"), None, Duration::ZERO);
+        queue.take().await;
+        queue.done(&Key::new("n", "a"), None, Duration::ZERO);
+        waits.store(1, Ordering::SeqCst);
+        assert_eq!(change(5, "other"), 1, "it may be what is waited for");
     }
 }

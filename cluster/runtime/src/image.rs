@@ -7,6 +7,7 @@ mod archive;
 mod build;
 mod collect;
 mod config;
+mod export;
 mod layer;
 mod lease;
 mod library;

@@ -136,3 +136,32 @@ fn a_deployment_recreates() {
     assert_eq!((told.pods_to_change, told.max_unavailable, told.max_surge), (8, 2, 2));
     assert!(told.why.contains("image a:1 → a:2"), "{}", told.why);
 }
+
+/// The object was stored with what OpenKruise's webhook and the schema fill in; the manifest has nothing of it.
+#[test]
+fn defaults_are_nothing_to_do_and_what_goes_on_is_said() {
+    let new = set();
+    let mut old = set();
+    old["spec"]["template"]["spec"]["dnsPolicy"] = json!("ClusterFirst");
+    for container in old["spec"]["template"]["spec"]["containers"].as_array_mut().unwrap() {
+        container["imagePullPolicy"] = json!("Always");
+        container["terminationMessagePath"] = json!("/dev/termination-log");
+    }
+    let rollout = json!({"type": "afloat.dev/Rollout", "status": "True", "message": "1 of 10 pods updated"});
+    old["status"] = json!({"conditions": [rollout]});
+    let told = forecast(&Situation {
+        old: Some(&old),
+        new: &new,
+        pods: &[],
+        revisions: &[],
+        budgets: &[],
+        images: &Images::default(),
+        history: &[],
+        now: "2026-01-01T00:00:00Z".parse().unwrap(),
+    })
+    .expect("a workload");
+    assert_eq!(told.outcome, Outcome::Nothing);
+    let text = text(&told);
+    assert!(text.contains("nothing to do"), "{text}");
+    assert!(text.contains("1 of 10 pods updated"), "{text}");
+}

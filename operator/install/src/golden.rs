@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use expect_test::expect_file;
 use serde_json::{Value, json};
 
-use crate::put::{Settings, text};
+use crate::put::{self, Settings, text};
 use crate::{Options, Part, objects, parts, removable, yaml};
 
 const WARNING: &str = "Made from operator/install by its tests; do not edit.";
@@ -233,4 +233,29 @@ fn what_users_have_is_not_removed() {
             .iter()
             .any(|one| one.starts_with("Namespace") || one.starts_with("CustomRes"))
     );
+}
+
+#[test]
+fn what_is_not_the_lease_is_in_our_own_namespace() {
+    let lease = json!({"resources": ["leases"], "verbs": ["get"]});
+    let secret = json!({"resources": ["secrets"], "verbs": ["create"]});
+    let role = |rules: Value| {
+        vec![
+            json!({"kind": "Role", "metadata": {"name": "afloat-operator"}, "rules": rules}),
+            json!({"kind": "RoleBinding", "metadata": {"name": "afloat-operator"}, "roleRef": {"name": "afloat-operator"}}),
+        ]
+    };
+    assert_eq!(put::apart(role(json!([lease]))), role(json!([lease])));
+    let mut both = put::apart(role(json!([lease, secret])));
+    both.sort_by_key(|object| text(object, "/metadata/name").to_owned());
+    let names: Vec<_> = both.iter().map(|object| text(object, "/metadata/name")).collect();
+    assert_eq!(
+        names,
+        ["afloat-operator", "afloat-operator", "afloat-webhook", "afloat-webhook"]
+    );
+    assert_eq!(
+        (&both[0]["rules"], &both[2]["rules"]),
+        (&json!([lease]), &json!([secret]))
+    );
+    assert_eq!(both[3]["roleRef"]["name"], "afloat-webhook");
 }

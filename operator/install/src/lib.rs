@@ -8,6 +8,8 @@
 mod golden;
 mod put;
 
+use afloat_api::names::WEBHOOK_SERVICE;
+use afloat_api::{Door, Serving};
 use serde_json::{Value, json};
 
 use put::{Settings, text, word};
@@ -16,8 +18,6 @@ use put::{Settings, text, word};
 pub const OPERATOR: &str = "afloat-operator";
 /// Name of the agents' account, role and DaemonSet.
 pub const AGENT: &str = "afloat-agent";
-/// Name of the Service of the operator's webhook, in the namespace of the installation.
-pub const WEBHOOK_SERVICE: &str = "afloat-webhook";
 /// Where it is installed if nothing else is said.
 pub const NAMESPACE: &str = "afloat-system";
 
@@ -42,7 +42,7 @@ pub struct Options {
     pub spread: bool,
     /// With agents on all nodes.
     pub agent: bool,
-    /// With the CRDs.
+    /// With the CRDs: both versions of CloneSet, between which the operator's webhook converts.
     pub crds: bool,
     /// With a NetworkPolicy.
     pub network_policy: bool,
@@ -162,10 +162,20 @@ fn namespaces(options: &Options) -> Vec<Value> {
 
 /// All objects but the namespaces, each with what it belongs to.
 fn parts(settings: &Settings) -> Vec<(Part, Value)> {
-    let crds = afloat_api::crds(&afloat_api::Serving::default())
+    let door = Door::Service {
+        namespace: settings.namespace.clone(),
+        name: WEBHOOK_SERVICE.to_owned(),
+    };
+    let serving = Serving {
+        webhook: Some(door),
+        ..Serving::default()
+    };
+    let crds = afloat_api::definitions(&serving)
         .into_iter()
-        .map(|crd| (Part::Crds, json!(crd)));
-    let rbac = documents(RBAC).into_iter().map(|object| (Part::Base, object));
+        .map(|crd| (Part::Crds, crd));
+    let rbac = put::apart(documents(RBAC))
+        .into_iter()
+        .map(|object| (Part::Base, object));
     let agents = documents(AGENTS).into_iter().map(|object| (Part::Agent, object));
     let operators = documents(OPERATORS).into_iter().map(|object| {
         let part = match text(&object, "/kind") {
@@ -193,4 +203,63 @@ fn documents(source: &str) -> Vec<Value> {
     #[allow(clippy::expect_used)] // sources are part of the program, and each test reads all of them
     let read = |text| serde_saphyr::from_str(text).expect("the sources are YAML");
     source.split("---\n").map(read).collect()
+}
+
+/// One thing that an account must be allowed to do.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Need {
+    /// The account's name; it is in the namespace of the installation.
+    pub account: String,
+    /// Where it must be allowed; None: everywhere.
+    pub namespace: Option<String>,
+    /// For example `list`.
+    pub verb: String,
+    /// API group; empty: the core.
+    pub group: String,
+    /// Plural, with its subresource after a stroke.
+    pub resource: String,
+    /// Only of this name; None: of all.
+    pub name: Option<String>,
+}
+
+/// Everything that the accounts of an installation must be allowed to do, one by one.
+pub fn needs(options: &Options) -> Vec<Need> {
+    let texts = |value: &Value| -> Vec<String> {
+        let list = value.as_array().map(Vec::as_slice).unwrap_or_default();
+        list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let mut needs = Vec::new();
+    for role in objects(options) {
+        let namespace = match text(&role, "/kind") {
+            "ClusterRole" => None,
+            "Role" => Some(text(&role, "/metadata/namespace").to_owned()),
+            _ => continue,
+        };
+        let account = if options.agent && text(&role, "/metadata/name") == AGENT {
+            AGENT
+        } else {
+            OPERATOR
+        };
+        for rule in role["rules"].as_array().into_iter().flatten() {
+            let mut names: Vec<_> = texts(&rule["resourceNames"]).into_iter().map(Some).collect();
+            if names.is_empty() {
+                names.push(None);
+            }
+            for group in texts(&rule["apiGroups"]) {
+                for resource in texts(&rule["resources"]) {
+                    for verb in texts(&rule["verbs"]) {
+                        needs.extend(names.iter().map(|name| Need {
+                            account: account.to_owned(),
+                            namespace: namespace.clone(),
+                            verb: verb.clone(),
+                            group: group.clone(),
+                            resource: resource.clone(),
+                            name: name.clone(),
+                        }));
+                    }
+                }
+            }
+        }
+    }
+    needs
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use afloat_api::names::WEBHOOK_SERVICE;
 use serde_json::{Value, json};
 
-use crate::{OPERATOR, WEBHOOK_SERVICE};
+use crate::OPERATOR;
 
 /// Every value that differs between two installations. For the chart they are the expressions of its templates.
 #[derive(Clone, Debug)]
@@ -68,9 +69,8 @@ pub(crate) fn put(object: &mut Value, settings: &Settings) {
     match kind.as_str() {
         "CustomResourceDefinition" => return,
         "ClusterRole" => {}
-        // Where the Lease is; a right that is not about Leases is about what is in our own namespace.
         "Role" | "RoleBinding" => {
-            let lease = !names_secrets(object);
+            let lease = text(object, "/metadata/name") == OPERATOR;
             let namespace = if lease {
                 &settings.lease_namespace
             } else {
@@ -96,9 +96,37 @@ pub(crate) fn put(object: &mut Value, settings: &Settings) {
     }
 }
 
-/// A Role about Secrets, or a binding to one: they differ from those of the Lease by their names.
-fn names_secrets(object: &Value) -> bool {
-    text(object, "/metadata/name") != OPERATOR
+/// The Lease is where OpenKruise's is; everything else is in the namespace of the installation. A Role about both, with its binding,
+/// becomes two, of which the second has the webhook's name: what is not the Lease is the webhook's Secret.
+pub(crate) fn apart(objects: Vec<Value>) -> Vec<Value> {
+    let about_lease = |rule: &Value| {
+        rule["resources"]
+            .as_array()
+            .is_some_and(|all| all.iter().any(|one| one == "leases"))
+    };
+    let rules = |role: &Value| role["rules"].as_array().cloned().unwrap_or_default();
+    let roles = objects.iter().filter(|object| text(object, "/kind") == "Role");
+    let both = roles.flat_map(rules).any(|rule| !about_lease(&rule));
+    let mut all = Vec::new();
+    for object in objects {
+        let kind = text(&object, "/kind").to_owned();
+        let (mut first, mut second) = (object.clone(), object);
+        word(&mut second, "/metadata/name", WEBHOOK_SERVICE);
+        match kind.as_str() {
+            "Role" if both => {
+                let (lease, own): (Vec<_>, Vec<_>) = rules(&first).into_iter().partition(about_lease);
+                set(&mut first, "/rules", Value::Array(lease));
+                set(&mut second, "/rules", Value::Array(own));
+                all.extend([first, second]);
+            }
+            "RoleBinding" if both => {
+                word(&mut second, "/roleRef/name", WEBHOOK_SERVICE);
+                all.extend([first, second]);
+            }
+            _ => all.push(first),
+        }
+    }
+    all
 }
 
 fn deployment(object: &mut Value, settings: &Settings) {

@@ -2,16 +2,16 @@
 //!
 //! While a pod is on its way its kubelet writes its status every now and then, without a word about versions, and each such
 //! write makes ours one for an old version. To decide anew takes a round with its pause. What the pod looks like now is one
-//! request away, and whether the decision stands on that is a pure function ([`afloat_rollout::pod::ground`]).
+//! request away, and whether the decision stands on that is a pure function ([`afloat_rollout::pod::update::ground`]).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use afloat_rollout::action::{Action, At, Why};
 use afloat_rollout::pod::Pod;
-use afloat_rollout::pod::ground::again;
-use kube::Client;
+use afloat_rollout::pod::update::ground::again;
 
+use crate::Operator;
 use crate::act::{Outcome, perform, present};
 
 /// Tries of one write within one round. Whoever writes a pod that often does not let anybody else.
@@ -42,7 +42,8 @@ fn target(action: &Action) -> Option<&At> {
 }
 
 /// Carries out one action. `pods`: what it was decided on.
-pub(crate) async fn persist(client: &Client, namespace: &str, action: &Action, pods: &[Arc<Pod>]) -> Outcome {
+pub(crate) async fn persist(operator: &Operator, namespace: &str, action: &Action, pods: &[Arc<Pod>]) -> Outcome {
+    let client = &operator.client;
     let mut outcome = perform(client, namespace, action).await;
     let (Outcome::Conflict, Some(at)) = (&outcome, target(action)) else {
         return outcome;
@@ -57,6 +58,7 @@ pub(crate) async fn persist(client: &Client, namespace: &str, action: &Action, p
         let Some(moved) = again(action, decided, &present) else {
             break;
         };
+        operator.metrics.sent_again();
         outcome = perform(client, namespace, &moved).await;
         if !matches!(outcome, Outcome::Conflict) {
             break;

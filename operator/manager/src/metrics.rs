@@ -24,6 +24,7 @@ pub struct Metrics {
 #[derive(Debug)]
 struct Inner {
     writes: Family<WriteLabels, Counter>,
+    again: Counter,
     failures: Counter,
     duration: Histogram,
     leading: Gauge,
@@ -63,6 +64,7 @@ impl Default for Metrics {
         Self {
             inner: Arc::new(Inner {
                 writes: Family::default(),
+                again: Counter::default(),
                 failures: Counter::default(),
                 duration,
                 leading: Gauge::default(),
@@ -107,6 +109,11 @@ impl Metrics {
             "afloat_operator_queue_length",
             "Workloads that wait to be looked at",
             inner.queued.clone(),
+        );
+        registry.register(
+            "afloat_operator_writes_again",
+            "Writes that met another one which nothing of theirs depended on, and were sent again at once",
+            inner.again.clone(),
         );
         registry.register(
             "afloat_operator_cache_lag_seconds",
@@ -198,6 +205,11 @@ impl Metrics {
             Outcome::Unknown(_) => "unknown",
         };
         self.inner.writes.get_or_create(&WriteLabels { reason, outcome }).inc();
+    }
+
+    /// A write is sent again.
+    pub(crate) fn sent_again(&self) {
+        self.inner.again.inc();
     }
 
     /// An own write was seen.

@@ -201,7 +201,16 @@ async fn v1alpha1_is_understood() {
     let mut set = cloneset("old", 1, "app:1", json!({}));
     set["apiVersion"] = json!("apps.kruise.io/v1alpha1");
     set["spec"]["updateStrategy"] = json!({"type": "InPlaceOnly", "maxUnavailable": 1});
-    play.create(set).await.unwrap();
+    // A moment passes until the API server knows the webhook's certificate.
+    let mut answer = play.create(set.clone()).await;
+    for _ in 0..500 {
+        if answer.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        answer = play.create(set.clone()).await;
+    }
+    answer.unwrap();
     play.until("old", "the pod", settled).await;
     let before: Vec<_> = play.list().await.into_keys().collect();
     play.patch("old", image("app:2")).await;

@@ -6,7 +6,6 @@ pub mod complete;
 mod defaults;
 pub mod drain;
 pub mod environment;
-pub mod ground;
 pub mod images;
 mod incoming;
 pub mod inplace;

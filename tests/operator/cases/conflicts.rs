@@ -5,6 +5,9 @@ use serde_json::json;
 
 use crate::case::{Case, cloneset, image, name, restarts, same_pods};
 
+/// Writes that were sent again.
+const AGAIN: &str = "afloat_operator_writes_again_total";
+
 /// Writes of the operator, by reason and what became of them.
 fn writes(outcome: &str) -> String {
     format!("afloat_operator_writes_total{{reason=\"update\",outcome=\"{outcome}\"}}")
@@ -19,6 +22,7 @@ pub(super) async fn a_chatty_kubelet_costs_no_update(case: &Case) {
     let operator = case.ground.take_operator();
     let (done, met) = (writes("done"), writes("conflict"));
     let (done_before, met_before) = (operator.figure(&done).await, operator.figure(&met).await);
+    let again_before = operator.figure(AGAIN).await;
     let api = case.api("", "v1", "Pod");
     let chatter = async {
         for word in 0_u64.. {
@@ -45,7 +49,9 @@ pub(super) async fn a_chatty_kubelet_costs_no_update(case: &Case) {
         assert_eq!((image(pod, "app"), restarts(pod, "app")), ("app:2", 1));
     }
     let (done, met) = (operator.figure(&done).await, operator.figure(&met).await);
+    let again = operator.figure(AGAIN).await;
     case.ground.put_operator(operator);
+    assert!(again > again_before, "there were conflicts to be met");
     assert_eq!(
         (done - done_before, met - met_before),
         (12.0, 0.0),

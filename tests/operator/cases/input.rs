@@ -1,36 +1,113 @@
 //! What the API server makes of CloneSets: it defaults, prunes and refuses by the CRD's schema and rules.
 
+use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::case::{Case, NAME, cloneset};
 
+/// A CloneSet in v1alpha1.
+fn alpha(strategy: Value) -> Value {
+    let mut set = cloneset(0);
+    set["apiVersion"] = json!("apps.kruise.io/v1alpha1");
+    set["spec"]["updateStrategy"] = strategy;
+    set
+}
+
 pub(super) async fn both_versions_are_one_object(case: &Case) {
-    let mut alpha = cloneset(0);
-    alpha["apiVersion"] = json!("apps.kruise.io/v1alpha1");
-    alpha["spec"]["updateStrategy"] = json!({"type": "InPlaceOnly", "partition": "50%", "maxUnavailable": 2,
-        "inPlaceUpdateStrategy": {"gracePeriodSeconds": 3}});
-    alpha["spec"]["scaleStrategy"] = json!({"disablePVCReuse": true});
-    let created = case.create(&alpha).await;
+    if !case.ground.converts() {
+        return;
+    }
+    let mut set = alpha(json!({"type": "InPlaceOnly", "partition": "50%", "maxUnavailable": 2,
+        "inPlaceUpdateStrategy": {"gracePeriodSeconds": 3}}));
+    set["spec"]["scaleStrategy"] = json!({"disablePVCReuse": true});
+    let created = case.create(&set).await;
     assert_eq!(created["apiVersion"], "apps.kruise.io/v1alpha1");
     let beta = case.set().await;
-    assert_eq!(beta["apiVersion"], "apps.kruise.io/v1beta1");
     assert_eq!(
-        (&beta["spec"], &beta["metadata"]["uid"]),
-        (&created["spec"], &created["metadata"]["uid"])
+        (&beta["apiVersion"], &beta["metadata"]["uid"]),
+        (&json!("apps.kruise.io/v1beta1"), &created["metadata"]["uid"])
     );
-    // The other version's shape, written through this version, comes back in that one.
-    case.patch(json!({"spec": {"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"podUpdatePolicy": "InPlaceOnly"}}}}))
-        .await;
-    let alpha = case
-        .api("apps.kruise.io", "v1alpha1", "CloneSet")
-        .get(NAME)
+    let strategy = json!({"type": "RollingUpdate", "rollingUpdate": {"podUpdatePolicy": "InPlaceOnly", "partition": "50%",
+        "maxUnavailable": 2, "maxSurge": 0, "inPlaceUpdateStrategy": {"gracePeriodSeconds": 3}}});
+    assert_eq!(beta["spec"]["updateStrategy"], strategy);
+    assert_eq!(beta["spec"]["scaleStrategy"], json!({"enablePVCReuse": false}));
+
+    // What is written in one version counts in the other.
+    let alphas = case.api("apps.kruise.io", "v1alpha1", "CloneSet");
+    let partition = Patch::Merge(json!({"spec": {"updateStrategy": {"partition": 3}}}));
+    alphas
+        .patch(NAME, &PatchParams::default(), &partition)
         .await
-        .expect("the CloneSet");
+        .expect("a patch");
     assert_eq!(
-        alpha.data["spec"]["updateStrategy"]["rollingUpdate"]["podUpdatePolicy"],
-        "InPlaceOnly"
+        case.set().await["spec"]["updateStrategy"]["rollingUpdate"]["partition"],
+        3
     );
-    assert_eq!(alpha.data["spec"]["updateStrategy"]["partition"], "50%");
+    case.rolling(json!({"podUpdatePolicy": "InPlaceIfPossible", "paused": true}))
+        .await;
+    let mut seen = alphas.get(NAME).await.expect("the CloneSet");
+    assert_eq!(
+        (
+            &seen.data["spec"]["updateStrategy"]["type"],
+            &seen.data["spec"]["updateStrategy"]["paused"]
+        ),
+        (&json!("InPlaceIfPossible"), &json!(true))
+    );
+    // A client of v1alpha1 that knows its fields and no others takes nothing away.
+    let spec = seen.data["spec"].as_object_mut().expect("a spec");
+    spec.retain(|field, _| {
+        ["replicas", "selector", "template", "updateStrategy", "scaleStrategy"].contains(&field.as_str())
+    });
+    seen.data["spec"]["replicas"] = json!(0);
+    alphas
+        .replace(NAME, &PostParams::default(), &seen)
+        .await
+        .expect("an update");
+    let after = case.set().await;
+    let rolling = &after["spec"]["updateStrategy"]["rollingUpdate"];
+    assert_eq!(
+        (&rolling["podUpdatePolicy"], &rolling["partition"], &rolling["paused"]),
+        (&json!("InPlaceIfPossible"), &json!(3), &json!(true))
+    );
+}
+
+/// A new object looks as OpenKruise's webhook leaves it, in either version.
+pub(super) async fn defaults_are_those_of_openkruise(case: &Case) {
+    let mut beta = cloneset(0);
+    for field in ["replicas", "updateStrategy"] {
+        beta["spec"].as_object_mut().unwrap().remove(field);
+    }
+    beta["spec"]["volumeClaimTemplates"] =
+        json!([{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"]}}]);
+    let mut spec = beta["spec"].clone();
+    let claim = json!([{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"], "volumeMode": "Filesystem"},
+        "status": {"phase": "Pending"}}]);
+    let settings = json!({"partition": 0, "maxUnavailable": "20%", "maxSurge": 0, "inPlaceUpdateStrategy": {}});
+    for (field, value) in [
+        ("replicas", json!(1)),
+        ("revisionHistoryLimit", json!(10)),
+        ("volumeClaimTemplates", claim),
+    ] {
+        spec[field] = value;
+    }
+    let (mut flat, mut rolling) = (settings.clone(), settings);
+    flat["type"] = json!("ReCreate");
+    rolling["podUpdatePolicy"] = json!("ReCreate");
+    let mut wanted = spec.clone();
+    wanted["updateStrategy"] = json!({"type": "RollingUpdate", "rollingUpdate": rolling});
+    wanted["scaleStrategy"] = json!({"enablePVCReuse": false});
+    beta["spec"]["template"]["spec"]["nodeSelector"] = json!({"none": "such"});
+    wanted["template"]["spec"]["nodeSelector"] = json!({"none": "such"});
+    assert_eq!(case.create(&beta).await["spec"], wanted);
+    if case.ground.converts() {
+        let mut alpha = beta;
+        alpha["apiVersion"] = json!("apps.kruise.io/v1alpha1");
+        alpha["metadata"]["name"] = json!("old");
+        let mut wanted = wanted;
+        wanted["updateStrategy"] = flat;
+        wanted["scaleStrategy"] = json!({});
+        assert_eq!(case.create(&alpha).await["spec"], wanted);
+    }
 }
 
 pub(super) async fn defaults_and_unknown_fields(case: &Case) {
@@ -136,14 +213,21 @@ pub(super) async fn bad_values_are_refused_by_name(case: &Case) {
         ),
     ];
     for (what, spoil, words) in refusals {
-        for version in ["v1alpha1", "v1beta1"] {
-            let mut set = cloneset(0);
-            set["apiVersion"] = format!("apps.kruise.io/{version}").into();
-            spoil(&mut set["spec"]);
-            let error = case.try_create(&set).await.expect_err(what);
-            for word in *words {
-                assert!(error.contains(word), "{what}: {word} in {error}");
-            }
+        let mut set = cloneset(0);
+        spoil(&mut set["spec"]);
+        let error = case.try_create(&set).await.expect_err(what);
+        for word in *words {
+            assert!(error.contains(word), "{what}: {word} in {error}");
+        }
+        // A policy that is none becomes the default on the way.
+        if words.iter().any(|word| word.contains("podUpdatePolicy")) {
+            continue;
+        }
+        afloat_api::convert::convert(&mut set, "apps.kruise.io/v1alpha1").expect("v1alpha1");
+        let error = case.try_create(&set).await.expect_err(what);
+        for word in *words {
+            let word = word.replace("rollingUpdate.", "");
+            assert!(error.contains(&word), "{what}: {word} in {error}");
         }
     }
     assert!(case.list("apps.kruise.io", "v1beta1", "CloneSet").await.is_empty());

@@ -9,6 +9,7 @@ mod input;
 mod leader;
 mod life;
 mod rollout;
+mod versions;
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -68,6 +69,7 @@ cases!(TOGETHER:
     complete::old_container_crashes_after_the_write,
     complete::crash_after_completion,
     input::both_versions_are_one_object,
+    input::defaults_are_those_of_openkruise,
     input::defaults_and_unknown_fields,
     input::bad_values_are_refused_by_name,
     input::selector_is_immutable,
@@ -79,6 +81,7 @@ cases!(ALONE:
     complete::rolled_back_before_the_node_sees_the_write,
     conflicts::a_chatty_kubelet_costs_no_update,
     leader::an_idle_operator_writes_nothing,
+    versions::keys_and_stored_versions_are_kept,
     leader::killed_in_the_middle_of_a_rollout,
     leader::hand_over,
     gates::those_that_are_on_act,

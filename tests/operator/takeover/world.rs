@@ -76,8 +76,18 @@ impl World {
     /// Kruise itself: what it installs, and its manager, with one replica.
     pub(super) async fn start_kruise(server: &KubeApiserver, program: PathBuf, install: &str) -> Self {
         let (client, dir, webhook) = Self::ground(server).await;
-        for object in serde_saphyr::from_multiple::<Value>(install).expect("YAML") {
-            if object.is_object() && object["metadata"]["name"] != SYSTEM {
+        for mut object in serde_saphyr::from_multiple::<Value>(install).expect("YAML") {
+            // As its chart has it: its own pods could not be created before it runs.
+            for webhook in object["webhooks"].as_array_mut().into_iter().flatten() {
+                if webhook["rules"].to_string().contains("\"pods") {
+                    webhook["failurePolicy"] = "Ignore".into();
+                }
+            }
+            // What is there already: the namespace, and its account.
+            let there = ["Namespace", "ServiceAccount"]
+                .iter()
+                .any(|kind| object["kind"] == *kind);
+            if object.is_object() && !there {
                 create(&client, object).await;
             }
         }

@@ -356,7 +356,16 @@ pub(crate) fn validate_update(old: &Value, new: &Value) -> Vec<FieldError> {
     let changed = paths
         .into_iter()
         .filter(|path| crate::get(old, path) != crate::get(new, path));
-    changed
+    let mut errors: Vec<FieldError> = changed
         .map(|path| invalid(path.join("."), text(crate::get(new, path)), "field is immutable"))
-        .collect()
+        .collect();
+    // Objects may be stored in it.
+    let versions = list(new.get("spec"), "versions");
+    for (i, stored) in list(new.get("status"), "storedVersions").iter().enumerate() {
+        if !versions.iter().any(|version| version.get("name") == Some(stored)) {
+            let field = index("status.storedVersions", i);
+            errors.push(invalid(field, text(Some(stored)), "must appear in spec.versions"));
+        }
+    }
+    errors
 }

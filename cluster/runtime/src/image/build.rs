@@ -47,13 +47,13 @@ pub struct BuildSpec {
 }
 
 /// One entry of a layer.
-enum Content {
+pub(super) enum Content {
     Directory,
     File { source: PathBuf, executable: bool },
     Link(PathBuf),
 }
 
-type Tree = BTreeMap<PathBuf, Content>;
+pub(super) type Tree = BTreeMap<PathBuf, Content>;
 
 impl ImageStore {
     /// Makes an image of files. The same files give the same id.
@@ -68,6 +68,16 @@ impl ImageStore {
 
 fn build(store: &ImageStore, spec: &BuildSpec) -> Result<Image, ImageError> {
     let name = normalise(&spec.name)?;
+    let mut diff_ids = Vec::new();
+    for tree in &layers(spec)? {
+        diff_ids.push(format!("sha256:{}", layer(store, tree)?));
+    }
+    let config = serde_json::to_vec(&config(spec, diff_ids)).map_err(|e| ImageError::bad(&spec.name, e.to_string()))?;
+    store.add_image(&config, Names::Here(&[name]), &[])
+}
+
+/// What is in each layer, from the lowest.
+pub(super) fn layers(spec: &BuildSpec) -> Result<Vec<Tree>, ImageError> {
     let mut trees = Vec::new();
     let mut libraries = BTreeSet::new();
     for (source, target) in &spec.files {
@@ -103,17 +113,12 @@ fn build(store: &ImageStore, spec: &BuildSpec) -> Result<Image, ImageError> {
         }
         trees.insert(0, tree);
     }
-    let mut diff_ids = Vec::new();
-    for tree in &mut trees {
-        add_parents(tree);
-        diff_ids.push(format!("sha256:{}", layer(store, tree)?));
-    }
-    let config = serde_json::to_vec(&config(spec, diff_ids)).map_err(|e| ImageError::bad(&spec.name, e.to_string()))?;
-    store.add_image(&config, Names::Here(&[name]), &[])
+    trees.iter_mut().for_each(add_parents);
+    Ok(trees)
 }
 
 /// No time in it: the same files are the same image.
-fn config(spec: &BuildSpec, diff_ids: Vec<String>) -> ConfigFile {
+pub(super) fn config(spec: &BuildSpec, diff_ids: Vec<String>) -> ConfigFile {
     let some = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
     let mut env = spec.env.clone();
     if !env.iter().any(|variable| variable.starts_with("PATH=")) {
@@ -231,7 +236,7 @@ impl Write for Hasher {
     }
 }
 
-fn write_tar<W: Write>(tree: &Tree, out: W) -> Result<W, ImageError> {
+pub(super) fn write_tar<W: Write>(tree: &Tree, out: W) -> Result<W, ImageError> {
     let mut tar = tar::Builder::new(out);
     for (path, content) in tree {
         let mut header = tar::Header::new_gnu();

@@ -109,24 +109,31 @@ pub(super) const VARIABLES: &[(&str, &str)] = &[
         "rolling",
         "has(variables.strategy.rollingUpdate) ? variables.strategy.rollingUpdate : dyn({})",
     ),
-    // A v1alpha1 type wins over a v1beta1 policy.
+    // A CloneSet of v1alpha1 has its settings flat and its policy for a type; whatever else it has means nothing there.
+    (
+        "flat",
+        "variables.kind == 'CloneSet' && object.apiVersion == 'apps.kruise.io/v1alpha1'",
+    ),
+    ("settings", "variables.flat ? variables.strategy : variables.rolling"),
+    (
+        "policy",
+        "variables.flat ? (has(variables.strategy.type) ? variables.strategy.type : dyn('')) \
+         : has(variables.rolling.podUpdatePolicy) ? variables.rolling.podUpdatePolicy : dyn('')",
+    ),
     (
         "inPlace",
-        "variables.kind == 'CloneSet' && (has(variables.strategy.type) && variables.strategy.type in \
-         ['ReCreate', 'InPlaceIfPossible', 'InPlaceOnly'] ? variables.strategy.type != 'ReCreate' \
-         : has(variables.rolling.podUpdatePolicy) && variables.rolling.podUpdatePolicy in ['InPlaceIfPossible', 'InPlaceOnly'])",
+        "variables.kind == 'CloneSet' && variables.policy in ['InPlaceIfPossible', 'InPlaceOnly']",
     ),
     ("replicas", "has(variables.spec.replicas) ? variables.spec.replicas : 1"),
     (
         "maxUnavailable",
-        "string(has(variables.rolling.maxUnavailable) ? variables.rolling.maxUnavailable \
-         : variables.kind == 'CloneSet' && has(variables.strategy.maxUnavailable) ? variables.strategy.maxUnavailable \
+        "string(has(variables.settings.maxUnavailable) ? variables.settings.maxUnavailable \
          : variables.kind == 'CloneSet' ? dyn('20%') : variables.kind == 'Deployment' ? dyn('25%') : dyn('1'))",
     ),
     (
         "surges",
-        "variables.kind == 'CloneSet' && string(has(variables.rolling.maxSurge) ? variables.rolling.maxSurge \
-         : has(variables.strategy.maxSurge) ? variables.strategy.maxSurge : dyn('0')).matches('^0*[1-9][0-9]*%?$')",
+        "variables.kind == 'CloneSet' && string(has(variables.settings.maxSurge) ? variables.settings.maxSurge \
+         : dyn('0')).matches('^0*[1-9][0-9]*%?$')",
     ),
     ("keys", KEYS),
     (

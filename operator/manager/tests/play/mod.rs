@@ -28,6 +28,8 @@ pub(crate) struct Play {
     denied: rights::Denied,
     /// Held by whoever does not want the kubelets to act now.
     turn: Arc<Mutex<()>>,
+    /// Of the conversion webhook.
+    webhook: afloat_manager::webhook::Options,
 }
 
 impl Drop for Play {
@@ -38,6 +40,15 @@ impl Drop for Play {
             denied.is_empty() || std::thread::panicking(),
             "rbac.yaml does not allow {denied:?}"
         );
+    }
+}
+
+fn webhook() -> afloat_manager::webhook::Options {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    afloat_manager::webhook::Options {
+        door: afloat_api::Door::Url(format!("https://{}/convert", socket.local_addr().unwrap())),
+        listen: afloat_manager::webhook::Listen::Socket(Arc::new(socket)),
+        namespace: "kruise-system".into(),
     }
 }
 
@@ -61,7 +72,12 @@ impl Play {
         let server = ApiServer::new(Store::memory(), Options::default()).await.unwrap();
         let client = server.client("test");
         let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-        for crd in afloat_api::crds(&afloat_api::Serving::default()) {
+        let webhook = webhook();
+        let serving = afloat_api::Serving {
+            webhook: Some(webhook.door.clone()),
+            ..afloat_api::Serving::default()
+        };
+        for crd in afloat_api::crds(&serving) {
             crds.create(&PostParams::default(), &crd).await.unwrap();
         }
         let play = Self {
@@ -70,6 +86,7 @@ impl Play {
             stop: CancellationToken::new(),
             denied: rights::Denied::default(),
             turn: Arc::default(),
+            webhook,
         };
         let nodes: Api<DynamicObject> = Api::all_with(
             client.clone(),
@@ -100,6 +117,7 @@ impl Play {
         let stop = self.stop.child_token();
         let options = afloat_manager::Options {
             metrics: self.metrics.clone(),
+            webhook: Some(self.webhook.clone()),
             ..Default::default()
         };
         tokio::spawn(afloat_manager::run(self.limited(), options, stop.clone()));
@@ -119,6 +137,7 @@ impl Play {
         let options = afloat_manager::Options {
             metrics: self.metrics.clone(),
             leader_election: Some(election),
+            webhook: Some(self.webhook.clone()),
             ..Default::default()
         };
         (

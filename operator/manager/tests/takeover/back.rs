@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::kruise::{self, Step};
-use super::{left, restarts, set_image};
+use super::{edit, left, restarts, set_image, writes};
 use crate::play::{Play, settled};
 
 /// The rest of an update by OpenKruise: every pod in place, each container restarted once.
@@ -36,6 +36,82 @@ async fn from_rest() {
     ours.cancel();
     drop(held);
     kruise_finishes(&play, [2, 0]).await;
+}
+
+/// As OpenKruise's webhook stores it: images of containers are pulled always.
+fn pulled_always(fixture: &mut Value) {
+    let revisions = fixture["revisions"].as_array_mut().unwrap().iter_mut();
+    let templates = revisions.map(|revision| &mut revision["data"]["spec"]["template"]);
+    for template in templates.chain([&mut fixture["cloneset"]["spec"]["template"]]) {
+        for container in template["spec"]["containers"].as_array_mut().unwrap() {
+            container["imagePullPolicy"] = json!("Always");
+        }
+    }
+}
+
+/// What somebody has in a repository, who lets defaults be defaults.
+fn without_defaults(value: &mut Value) {
+    let defaults = [
+        ("imagePullPolicy", json!("Always")),
+        ("terminationMessagePath", json!("/dev/termination-log")),
+        ("terminationMessagePolicy", json!("File")),
+        ("protocol", json!("TCP")),
+        ("dnsPolicy", json!("ClusterFirst")),
+        ("restartPolicy", json!("Always")),
+        ("schedulerName", json!("default-scheduler")),
+        ("securityContext", json!({})),
+        ("terminationGracePeriodSeconds", json!(30)),
+        ("failureThreshold", json!(3)),
+        ("successThreshold", json!(1)),
+        ("timeoutSeconds", json!(1)),
+        ("scheme", json!("HTTP")),
+        ("apiVersion", json!("v1")),
+    ];
+    match value {
+        Value::Object(map) => {
+            map.retain(|key, value| !defaults.iter().any(|(name, default)| name == key && default == value));
+            map.values_mut().for_each(without_defaults);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_defaults),
+        _ => {}
+    }
+}
+
+/// `kubectl apply` of the manifest that everybody had all along, then of the same with another image.
+#[tokio::test(flavor = "multi_thread")]
+async fn manifests_without_defaults_restart_nothing_in_either_direction() {
+    let (play, before) = left("rest", pulled_always).await;
+    let revisions = kruise::revisions(&play).await;
+    let ours = play.operator();
+    play.until("web", "adoption", settled).await;
+    edit(&play, |set| without_defaults(&mut set["spec"]["template"])).await;
+    let set = play.until("web", "the manifest", settled).await;
+    assert_eq!(play.list().await, before);
+    assert_eq!(kruise::revisions(&play).await, revisions);
+    assert_eq!(writes(&play), std::collections::BTreeMap::new());
+    // What OpenKruise tells revisions by is there again.
+    let template = &set["spec"]["template"]["spec"];
+    assert_eq!(template["containers"][0]["imagePullPolicy"], "Always", "{template:#}");
+    let found = kruise::update_revision(&play, "web").await;
+    assert_eq!(found.metadata.name.as_deref(), set["status"]["updateRevision"].as_str());
+
+    edit(&play, |set| {
+        let template = &mut set["spec"]["template"];
+        without_defaults(template);
+        template["spec"]["containers"][0]["image"] = json!("app:9");
+    })
+    .await;
+    play.until("web", "the first image after the takeover", settled).await;
+    for (name, pod) in play.list().await {
+        assert_eq!(pod["metadata"]["uid"], before[&name]["metadata"]["uid"]);
+        assert_eq!(restarts(&pod), [restarts(&before[&name])[0] + 1, 0], "{name}");
+    }
+    ours.cancel();
+    assert_eq!(
+        kruise::takes_over(&play, "web").await,
+        Vec::<String>::new(),
+        "nothing to do"
+    );
 }
 
 /// Our drain looks to OpenKruise like a pod that was forgotten: it opens the gate, then updates the pod by itself.

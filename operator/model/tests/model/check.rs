@@ -4,7 +4,7 @@ use super::control::{Planned, Write};
 use super::search::Model;
 use super::state::{SLOTS, Slot, Spec, State};
 use afloat_rollout::action::{Action, Why};
-use afloat_rollout::pod::ground::again;
+use afloat_rollout::pod::update::ground::again;
 
 impl Model {
     /// The writes of the plan whose bits are set.

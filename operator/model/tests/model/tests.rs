@@ -67,7 +67,7 @@ fn more_pods() -> Vec<Setup> {
         }),
         world("two pods, a postStart hook that fails", 2, |w| {
             w.images[1][0] = super::node::DOOMED;
-            (w.post_start, w.lag, w.edits) = (true, 1, 2);
+            (w.post_start, w.edits) = (true, 2);
         }),
         world("two pods, hooks", 2, |w| {
             hooks(w);

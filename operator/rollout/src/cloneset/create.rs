@@ -27,7 +27,13 @@ pub(super) struct Creation<'a> {
     pub(super) after: Vec<&'a Pod>,
 }
 
-/// Creates `missing` pods, [`BURST`] of them at once at most. Those that the partition keeps at the old revision come
+/// Creates at once at most: a whole pod is fifty times the size of a patch, and the memory of the process is what the most of them
+/// took. Of a large workload it is a share, as each plan looks at all of its pods.
+fn burst(replicas: usize) -> usize {
+    (replicas / 50).clamp(100, BURST)
+}
+
+/// Creates `missing` pods, as many at once as [`burst`] says. Those that the partition keeps at the old revision come
 /// first, as far as its template is still known. Claims that others left behind are taken before new ones are made, those
 /// of pods that are not gone yet included: who deletes eight pods gets their data back, and not eight empty volumes beside.
 ///
@@ -45,14 +51,16 @@ pub(super) fn pods<'a>(
         return Ok(creation);
     }
     let old = count.total - count.updated;
-    let missing = missing.min(BURST);
+    let missing = missing.min(burst(count.replicas));
     let at_old = match revisions.old_template.as_ref() {
         Some(_) => count.partition.saturating_sub(old).min(missing),
         None => 0,
     };
     let mut ids = Ids { state: seen.seed };
     let set_name = seen.cloneset.metadata.name.as_deref().unwrap_or_default();
-    let mut taken: BTreeSet<String> = seen.pods.iter().map(|pod| pod.name().to_owned()).collect();
+    let mut known: Vec<&str> = seen.pods.iter().map(|pod| pod.name()).collect();
+    known.sort_unstable();
+    let mut new = BTreeSet::new();
     let left = claim::left(seen.cloneset, seen.pods, claims);
     creation.after = left.held;
     creation.after.truncate(missing.saturating_sub(left.free.len()));
@@ -60,12 +68,13 @@ pub(super) fn pods<'a>(
     for index in 0..missing - creation.after.len() {
         let id = free.next().unwrap_or_else(|| {
             let mut id = ids.next();
-            while taken.contains(&format!("{set_name}-{id}")) {
+            let taken = |name: String| known.binary_search(&name.as_str()).is_ok() || new.contains(&name);
+            while taken(format!("{set_name}-{id}")) {
                 id = ids.next();
             }
             id
         });
-        taken.insert(format!("{set_name}-{id}"));
+        new.insert(format!("{set_name}-{id}"));
         let body = match revisions.old_template.as_ref() {
             Some(template) if index < at_old => body(seen, template, &revisions.current, &id)?,
             _ => {

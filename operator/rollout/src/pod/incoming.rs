@@ -117,6 +117,7 @@ impl From<Incoming> for Pod {
 
 #[cfg(test)]
 mod tests {
+    use afloat_words::texts::Pool;
     use serde_json::json;
 
     use super::*;
@@ -156,5 +157,19 @@ mod tests {
         let bare = json!({"metadata": {"labels": null, "annotations": null, "creationTimestamp": null, "ownerReferences": null}});
         let pod: Pod = serde_json::from_value(bare).unwrap();
         assert!(pod.controller.is_none() && pod.labels.get("a").is_none() && pod.name().is_empty());
+    }
+
+    #[test]
+    fn another_version_alone_reads_the_same() {
+        let pod = |version: &str, status: &str| -> Pod {
+            serde_json::from_value(json!({"metadata": {"uid": "u", "resourceVersion": version},
+                "status": {"conditions": [{"type": "Ready", "status": status}, {"type": "Initialized", "status": version}]}}))
+            .unwrap()
+        };
+        assert!(pod("2", "True").reads_as(&pod("1", "True")));
+        assert!(!pod("2", "False").reads_as(&pod("1", "True")));
+        let mut shared = pod("2", "True");
+        shared.share(Some(&pod("1", "True")), &mut Pool::default());
+        assert_eq!(shared, pod("2", "True"), "sharing changes no text");
     }
 }

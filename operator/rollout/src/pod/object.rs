@@ -248,7 +248,7 @@ pub struct Running {
     pub started_at: Option<Time>,
 }
 
-/// How long the readiness of a pod with a postStart hook has to hold before it counts.
+/// How long readiness has to hold where the kubelet may show it for a moment only: that of a pod with a postStart hook.
 ///
 /// A kubelet starts a container, runs its hook, and kills it if the hook fails; its status says nothing of all this. It
 /// reports what its runtime said at its last look (once a second), and to it a container whose hook has failed is running,
@@ -349,7 +349,7 @@ impl Pod {
 
     /// For a Ready pod, when it will have been Ready for long enough; None if it already has.
     pub fn available_in(&self, min_ready: SignedDuration, now: Timestamp) -> Option<Timestamp> {
-        self.held_in(min_ready.max(self.hold()), now)
+        self.held_in(min_ready, now)
     }
 
     /// Whether nothing that the node says of a container speaks against the condition Ready. They come in one write from
@@ -358,18 +358,25 @@ impl Pod {
         self.status.container_statuses.iter().all(ContainerStatus::steady)
     }
 
-    /// How long Ready has to hold before it counts; see [`HOLD`].
-    fn hold(&self) -> SignedDuration {
-        if self.spec.containers.iter().any(|container| container.post_start) {
-            HOLD
-        } else {
-            SignedDuration::ZERO
-        }
-    }
-
     /// Readiness counts from its beginning, or from the last start of a container if that was later: a container may be
-    /// started anew between two looks of the kubelet, and then Ready never was False.
-    fn held_in(&self, time: SignedDuration, now: Timestamp) -> Option<Timestamp> {
+    /// started anew between two looks of the kubelet, and then Ready never was False. Where a hook may fail it has to hold
+    /// for [`HOLD`] at least, and also where it began before the gate was opened: the kubelet may have written it before it
+    /// saw the gate closed, and is about to take it back.
+    fn held_in(&self, min_ready: SignedDuration, now: Timestamp) -> Option<Timestamp> {
+        let ready = self.ready_since();
+        let gate = self
+            .condition(names::INPLACE_READY)
+            .filter(|gate| gate.status == "True");
+        let opened = gate
+            .and_then(|gate| gate.last_transition_time.as_ref())
+            .map(|time| time.0);
+        let reopened = opened.filter(|opened| ready.is_some_and(|ready| ready < *opened));
+        let hooked = self.spec.containers.iter().any(|container| container.post_start);
+        let time = if hooked || reopened.is_some() {
+            min_ready.max(HOLD)
+        } else {
+            min_ready
+        };
         if time.is_zero() {
             return None;
         }
@@ -378,7 +385,7 @@ impl Pod {
             .container_statuses
             .iter()
             .filter_map(ContainerStatus::started_at);
-        let since = starts.chain(self.ready_since()).max()?;
+        let since = starts.chain(ready).chain(reopened).max()?;
         since.checked_add(time).ok().filter(|at| *at > now)
     }
 

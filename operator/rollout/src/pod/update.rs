@@ -8,6 +8,8 @@
 //! names the very revision that is about to be written; a condition that is False for another reason starts it anew
 //! (kruise #2276). A pod that OpenKruise left in its own quiet period is continued from its annotation.
 
+pub mod ground;
+
 use std::collections::BTreeMap;
 
 use afloat_api::{ContainerOrigin, InPlaceUpdateState, LastContainerStatus, names, origins, write_origins};

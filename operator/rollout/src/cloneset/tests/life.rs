@@ -305,7 +305,10 @@ fn thousands_of_writes_are_asked_for_in_portions() {
         &json!({"podUpdatePolicy": "InPlaceIfPossible", "maxUnavailable": "100%"}),
     );
     scene.set["spec"]["replicas"] = json!(1200);
-    assert_eq!(scene.plan().actions.len(), 500);
+    assert_eq!(scene.plan().actions.len(), 100, "whole pods");
+    scene.set["spec"]["replicas"] = json!(100_000);
+    assert_eq!(scene.plan().actions.len(), 500, "a share of many");
+    scene.set["spec"]["replicas"] = json!(1200);
     for index in 0..1200 {
         scene.pod(&format!("p{index:04}"), 0);
     }

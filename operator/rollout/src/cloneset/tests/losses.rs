@@ -267,7 +267,7 @@ fn updated_pods_go_back_where_that_is_wanted() {
     carry_out(&mut scene, &plan);
     let conditions = scene.pods[0]["status"]["conditions"].as_array_mut().unwrap();
     conditions.retain(|condition| condition["type"] != "Ready");
-    conditions.push(json!({"type": "Ready", "status": "True", "lastTransitionTime": START}));
+    conditions.push(json!({"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:20Z"}));
     let plan = scene.plan_after(21);
     assert_eq!(words(&plan), ["report RolledBack"]);
     carry_out(&mut scene, &plan);

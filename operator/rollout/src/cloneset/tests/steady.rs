@@ -66,6 +66,22 @@ fn min_ready_seconds_count_from_the_last_start() {
     assert_eq!(words(&scene.plan_after(25)), ["drain b"]);
 }
 
+/// A kubelet that has not seen the gate closed writes Ready once more; the gate is opened again at once, for a rollback.
+#[test]
+fn a_ready_from_before_the_gate_was_opened_has_to_hold() {
+    let mut scene = scene(0, false);
+    scene.pods[0]["status"]["conditions"][0]["lastTransitionTime"] = json!("2026-01-01T00:00:10Z");
+    assert_eq!(
+        words(&scene.plan_after(10)),
+        ["drain b"],
+        "both in one second: as usual"
+    );
+    scene.pods[0]["status"]["conditions"][0]["lastTransitionTime"] = json!("2026-01-01T00:00:12Z");
+    assert!(words(&scene.plan_after(12)).is_empty());
+    assert!(words(&scene.plan_after(14)).is_empty());
+    assert_eq!(words(&scene.plan_after(15)), ["drain b"]);
+}
+
 #[test]
 fn a_pod_returns_once_the_hook_of_its_new_container_cannot_have_failed() {
     for hook in [false, true] {

@@ -21,13 +21,14 @@ impl<'a> Planner<'a> {
         if self.seen.rollout.on_delete || self.seen.rollout.paused {
             return;
         }
-        // Those that come need no other one to be updated in their place.
+        // Those that come need no other one to be updated in their place: the last ones in the order are left alone.
         let then = Count {
             total: self.count.total + self.coming,
             updated: self.count.updated + self.coming,
             ..self.count
         };
-        let mut left = then.to_update();
+        let mut left = self.count.to_update();
+        let replaced = left.saturating_sub(then.to_update());
         if left == 0 {
             return;
         }
@@ -41,6 +42,11 @@ impl<'a> Planner<'a> {
                 break;
             }
             if self.written.contains(pod.name()) {
+                continue;
+            }
+            if left <= replaced {
+                left -= 1;
+                self.stays_for_another(pod);
                 continue;
             }
             if held && !self.out_of_service(pod) {

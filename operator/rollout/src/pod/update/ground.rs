@@ -28,15 +28,18 @@ pub fn again(action: &Action, decided: &Pod, present: &Pod) -> Option<Action> {
     stands.then_some(moved)
 }
 
-/// Whether each container runs as it did: a return is decided on that. That one became ready is no reason against it.
+/// Whether each container runs as it did: a return is decided on that. That one became ready is no reason against it; that the
+/// pod did is, as it is out of service: a kubelet says so that has not seen the gate yet.
 fn runs_on(decided: &Pod, present: &Pod) -> bool {
+    let ready = |pod: &Pod| pod.condition("Ready").is_some_and(|ready| ready.status == "True");
     let (was, is) = (&decided.status, &present.status);
     let same = |(was, is): (&ContainerStatus, &ContainerStatus)| {
         was.state.running.is_some() == is.state.running.is_some()
             && was.started_at() == is.started_at()
             && was.resources == is.resources
     };
-    was.observed_generation <= is.observed_generation
+    ready(decided) == ready(present)
+        && was.observed_generation <= is.observed_generation
         && was.container_statuses.iter().zip(&is.container_statuses).all(same)
 }
 
@@ -192,6 +195,12 @@ mod tests {
             json!({"waiting": {"reason": "CrashLoopBackOff"}}),
         );
         assert_eq!(again(&back(&decided), &decided, &present), None, "it does not run");
+        let present = changed("/status/conditions/1", json!({"type": "Ready", "status": "True"}));
+        assert_eq!(
+            again(&back(&decided), &decided, &present),
+            None,
+            "late, from before the gate was closed"
+        );
     }
 
     #[test]

@@ -92,11 +92,6 @@ impl Census {
         census
     }
 
-    /// CloneSets and pods.
-    pub(super) fn size(&self) -> (usize, usize) {
-        (self.sets.len(), self.sets.values().map(|set| set.pods.len()).sum())
-    }
-
     /// What happened since `before`.
     pub(super) fn since(&self, before: &Self) -> Comparison {
         let mut comparison = Comparison::default();
@@ -172,7 +167,6 @@ mod tests {
     #[test]
     fn what_happened_in_between() {
         let before = census(1, "web-1", &[("a", 0), ("b", 3)]);
-        assert_eq!(before.size(), (1, 2));
         for (now, wrong) in [
             (census(1, "web-1", &[("a", 0), ("b", 3)]), vec![]),
             (

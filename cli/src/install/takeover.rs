@@ -153,7 +153,7 @@ async fn carry_out(undo: bool, hands: &Hands<'_>) -> anyhow::Result<()> {
             let seen = async || {
                 let seen = ask::seen(hands.client, hands.place).await?;
                 if left(undo, &seen, hands.ours).contains(&step) {
-                    bail!("it is still so that {}", words.is);
+                    bail!("still: {}", text::words(step, &seen, hands.place, hands.ours).is);
                 }
                 Ok(())
             };

@@ -1,0 +1,439 @@
+//! What `afloat install` prints: the same as the chart and the base for kustomize, and taken by a cluster, where it works.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, afloat, cloneset, container, kubectl_program, wait_until};
+
+/// Folder of the workspace.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Objects by kind, namespace and name.
+type Objects = BTreeMap<String, Value>;
+
+fn objects(text: &str) -> Objects {
+    let documents = text.split("\n---").map(|text| text.trim_start_matches("---"));
+    let objects = documents.map(|text| serde_saphyr::from_str::<Value>(text).expect("YAML"));
+    let named = |object: Value| {
+        let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
+        let (kind, namespace, name) = (text("/kind"), text("/metadata/namespace"), text("/metadata/name"));
+        (format!("{kind} {namespace}/{name}"), object)
+    };
+    objects.filter(Value::is_object).map(named).collect()
+}
+
+fn install(flags: &[&str]) -> Objects {
+    let (code, text, errors) = afloat(&[&["install"], flags].concat(), "");
+    assert_eq!((code, errors.as_str()), (0, ""), "{flags:?}");
+    objects(&text)
+}
+
+/// The chart with values; None where there is no Helm (tests/helm), which CI has. The error is one text.
+fn chart(namespace: &str, values: &str) -> Option<Result<Objects, String>> {
+    let Some(program) = std::env::var_os("AFLOAT_HELM") else {
+        eprintln!("skipped: no Helm to render the chart with (set AFLOAT_HELM to what `go build` makes in tests/helm)");
+        return None;
+    };
+    let mut child = Command::new(program)
+        .arg(root().join("charts/afloat"))
+        .arg(namespace)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("AFLOAT_HELM starts");
+    let mut input = child.stdin.take().expect("stdin is a pipe");
+    input.write_all(values.as_bytes()).expect("it reads");
+    drop(input);
+    let output = child.wait_with_output().expect("it ends");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    Some(if output.status.success() {
+        Ok(objects(&text(output.stdout)))
+    } else {
+        Err(text(output.stderr))
+    })
+}
+
+#[track_caller]
+fn same(theirs: &Objects, ours: &Objects, what: &str) {
+    let names = |objects: &Objects| objects.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(theirs), names(ours), "{what}");
+    for (name, object) in ours {
+        assert_eq!(&theirs[name], object, "{what}: {name}");
+    }
+}
+
+#[test]
+fn the_chart_is_what_the_command_prints() {
+    let cases: [(&[&str], &str); 7] = [
+        (&[], "{}"),
+        (
+            &["--ha", "--service-monitor"],
+            "{ha: true, serviceMonitor: {enabled: true}}",
+        ),
+        (
+            &["--replicas", "1", "--no-agent", "--no-crds"],
+            "{replicas: 1, agent: {enabled: false}, crds: {install: false}}",
+        ),
+        (
+            &[
+                "--no-network-policy",
+                "--feature-gates",
+                "CloneSetShortHash=true,PreparingUpdateAsUpdate=false",
+            ],
+            "{networkPolicy: {enabled: false}, featureGates: 'CloneSetShortHash=true,PreparingUpdateAsUpdate=false'}",
+        ),
+        (
+            &[
+                "--image",
+                "example.com/a:2",
+                "--agent-image",
+                "example.com/b:3",
+                "--pull-secret",
+                "s",
+            ],
+            "{image: {repository: example.com/a, tag: '2', pullSecrets: [{name: s}]}, agent: {image: {repository: example.com/b, tag: '3'}}}",
+        ),
+        (
+            &["--namespace", "here", "--lease-namespace", "there", "--lease-name", "l"],
+            "{lease: {namespace: there, name: l}}",
+        ),
+        (&["--namespace", "kruise-system"], "{}"),
+    ];
+    for (flags, values) in cases {
+        let namespace = flags
+            .windows(2)
+            .find(|pair| pair[0] == "--namespace")
+            .map_or("afloat-system", |pair| pair[1]);
+        let Some(rendered) = chart(namespace, values) else {
+            return;
+        };
+        let mut rendered = rendered.expect("the chart is rendered");
+        let mut ours = install(flags);
+        // Helm makes the release's namespace itself, and is told what not to delete.
+        ours.remove(&format!("Namespace /{namespace}")).expect("it is printed");
+        for (name, object) in &mut rendered {
+            let metadata = object["metadata"].as_object_mut().expect("metadata");
+            let kept = name.starts_with("Custom") || name.starts_with("Namespace");
+            let annotations = metadata.remove("annotations");
+            assert_eq!(
+                annotations,
+                kept.then(|| json!({"helm.sh/resource-policy": "keep"})),
+                "{name}"
+            );
+        }
+        same(&rendered, &ours, &format!("{flags:?}"));
+    }
+}
+
+#[test]
+fn the_charts_schema_refuses_what_cannot_be() {
+    for (values, word) in [
+        ("{replicas: 0}", "replicas"),
+        ("{replica: 3}", "replica"),
+        ("{image: {repository: ''}}", "image.repository"),
+        ("{lease: {namespace: A}}", "lease.namespace"),
+        ("{resources: {limit: {}}}", "resources"),
+    ] {
+        let Some(rendered) = chart("a", values) else { return };
+        let refused = rendered.expect_err(values);
+        assert!(refused.contains(word), "{values}: {refused}");
+    }
+}
+
+/// What kubectl makes of a folder with a kustomization.
+fn kustomize(folder: &Path) -> Option<String> {
+    let output = Command::new(kubectl_program()?)
+        .arg("kustomize")
+        .arg(folder)
+        .output()
+        .expect("kubectl starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(String::from_utf8(output.stdout).expect("text"))
+}
+
+#[test]
+fn the_base_for_kustomize_is_what_the_command_prints() {
+    let Some(text) = kustomize(&root().join("deploy/kustomize/base")) else {
+        return;
+    };
+    same(&objects(&text), &install(&[]), "deploy/kustomize/base");
+}
+
+/// A patch of one container leaves its neighbours alone, in CloneSets as in Kubernetes' own kinds; images and names are found.
+#[test]
+fn kustomize_knows_clonesets() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).expect("a file");
+    let schema = root().join("deploy/kustomize/cloneset");
+    for file in ["schema.json", "configuration.yaml"] {
+        std::fs::copy(schema.join(file), dir.path().join(file)).expect("a copy");
+    }
+    let workload = |kind: &str, api: &str| {
+        json!({"apiVersion": api, "kind": kind, "metadata": {"name": "web"}, "spec": {"replicas": 1, "template": {"spec": {
+            "containers": [
+                {"name": "web", "image": "web:v1", "env": [{"name": "A", "value": "1"}], "envFrom": [{"configMapRef": {"name": "conf"}}]},
+                {"name": "log", "image": "log:v1"},
+            ]}}}})
+        .to_string()
+    };
+    let kinds = [
+        ("CloneSet", "apps.kruise.io/v1alpha1"),
+        ("CloneSet", "apps.kruise.io/v1beta1"),
+        ("Deployment", "apps/v1"),
+        ("StatefulSet", "apps/v1"),
+    ];
+    for (kind, api) in kinds {
+        write("workload.json", &workload(kind, api));
+        let patch = json!({"apiVersion": api, "kind": kind, "metadata": {"name": "web"}, "spec": {"template": {"spec": {
+            "containers": [{"name": "web", "env": [{"name": "B", "value": "2"}]}]}}}});
+        write("patch.json", &patch.to_string());
+        write(
+            "kustomization.yaml",
+            "\
+resources: [workload.json]
+patches: [{path: patch.json}]
+images: [{name: web, newTag: v2}]
+replicas: [{name: web, count: 5}]
+configMapGenerator: [{name: conf, literals: [a=b]}]
+configurations: [configuration.yaml]
+openapi: {path: schema.json}
+",
+        );
+        let Some(text) = kustomize(dir.path()) else { return };
+        let all = objects(&text);
+        let made = &all[&format!("{kind} /web")];
+        let containers = &made["spec"]["template"]["spec"]["containers"];
+        let of = |name: &str| {
+            containers
+                .as_array()
+                .into_iter()
+                .flatten()
+                .find(|c| c["name"] == name)
+                .cloned()
+        };
+        let (web, log) = (of("web").expect("web"), of("log").expect("log"));
+        assert_eq!(web["image"], "web:v2", "{kind} {api}");
+        assert_eq!(log["image"], "log:v1", "{kind} {api}");
+        assert_eq!(web["env"].as_array().map(Vec::len), Some(2), "{kind} {api}: {web}");
+        assert_eq!(made["spec"]["replicas"], 5, "{kind} {api}");
+        let map = web["envFrom"][0]["configMapRef"]["name"].as_str().unwrap_or_default();
+        assert!(map.starts_with("conf-"), "{kind} {api}: {web}");
+    }
+}
+
+#[test]
+fn bad_flags_get_one_line() {
+    let cases: [(&[&str], &str); 5] = [
+        (&["--namespace", "A"], "--namespace"),
+        (&["--image", "a b"], "--image"),
+        (&["--replicas", "0"], "--replicas"),
+        (&["--feature-gates", "CloneSetShortHash=yes"], "--feature-gates"),
+        (&["--no-agent", "--agent-image", "x"], "--agent-image"),
+    ];
+    for (flags, word) in cases {
+        let (code, text, errors) = afloat(&[&["install"], flags].concat(), "");
+        assert_eq!((code, text.as_str()), (2, ""), "{flags:?}");
+        assert!(
+            errors.lines().next().is_some_and(|line| line.contains(word)),
+            "{errors}"
+        );
+    }
+}
+
+const IN: [&str; 2] = ["-n", "afloat-system"];
+
+fn get(cluster: &Cluster, arguments: &[&str]) -> Value {
+    cluster.get(arguments).unwrap_or_default()
+}
+
+/// UID and restarts of each pod of the user's.
+fn pods(cluster: &Cluster) -> Vec<(String, i64)> {
+    let list = get(cluster, &["pods", "-l", "app=web"]);
+    let mut pods: Vec<_> = list["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|pod| {
+            let uid = pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+            let restarts = ["web", "collector"].map(|name| container(pod, name)["restartCount"].as_i64().unwrap_or(-1));
+            (uid, restarts.iter().sum())
+        })
+        .collect();
+    pods.sort();
+    pods
+}
+
+fn lease_holder(cluster: &Cluster) -> String {
+    let lease = get(cluster, &["lease", "kruise-manager", "-n", "kruise-system"]);
+    lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned()
+}
+
+#[track_caller]
+fn wait_complete(cluster: &Cluster, image: &str) {
+    cluster.wait("the CloneSet complete", &["clonesets", "web"], |set| {
+        let status = &set["status"];
+        status["observedGeneration"] == set["metadata"]["generation"]
+            && status["updatedReadyReplicas"] == set["spec"]["replicas"]
+            && set["spec"]["template"]["spec"]["containers"][0]["image"] == image
+    });
+}
+
+/// Waits until a Deployment of the operator is whole with an image, and one of its pods acts.
+#[track_caller]
+fn wait_operator(cluster: &Cluster, image: &str) {
+    cluster.wait(
+        "the operators ready",
+        &[&["deployment", "afloat-operator"], &IN[..]].concat(),
+        |deployment| {
+            let status = &deployment["status"];
+            deployment["spec"]["template"]["spec"]["containers"][0]["image"] == image
+                && status["observedGeneration"] == deployment["metadata"]["generation"]
+                && status["updatedReplicas"] == 2
+                && status["readyReplicas"] == 2
+                && status["replicas"] == 2
+        },
+    );
+    wait_until("an operator that acts", || {
+        let holder = lease_holder(cluster);
+        let list = get(cluster, &[&["pods", "-l", "app=afloat-operator"], &IN[..]].concat());
+        list["items"].as_array().into_iter().flatten().any(|pod| {
+            let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+            pod["metadata"]["deletionTimestamp"].is_null()
+                && !name.is_empty()
+                && holder.starts_with(&format!("{name}_"))
+        })
+    });
+}
+
+fn status(cluster: &Cluster) -> (i32, Value) {
+    let kubeconfig = cluster.dir().join("kubeconfig");
+    let (code, text, errors) = afloat(
+        &["status", "-o", "json", "--kubeconfig", &kubeconfig.to_string_lossy()],
+        "",
+    );
+    (
+        code,
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}{errors}")),
+    )
+}
+
+#[test]
+fn it_is_installed_upgraded_and_removed_without_touching_a_pod() {
+    let Some(cluster) = Cluster::boot_with(2, &["--no-operator"]) else {
+        return;
+    };
+    // For people without Docker: an archive of what runs here, loaded as that of any other tool.
+    let archive = cluster.dir().join("afloat.tar");
+    let archive = archive.to_string_lossy().into_owned();
+    for name in ["example.com/afloat:1", "example.com/afloat:2"] {
+        let (code, _, errors) = afloat(
+            &[
+                "image",
+                "build",
+                name,
+                "--self",
+                "--oci",
+                &archive,
+                "--env",
+                &format!("FOR={name}"),
+            ],
+            "",
+        );
+        assert_eq!(code, 0, "{errors}");
+        cluster.image(&["load", &archive]);
+    }
+    cluster.build_images();
+    let apply = |image: &str| {
+        let (code, manifest, errors) = afloat(&["install", "--image", image, "--no-agent"], "");
+        assert_eq!(code, 0, "{errors}");
+        cluster.apply(&manifest);
+        wait_operator(&cluster, image);
+    };
+
+    let (code, before) = status(&cluster);
+    assert_eq!((code, &before["ok"]), (1, &json!(false)), "{before:#}");
+
+    apply("example.com/afloat:1");
+    cluster.apply(&cloneset("web", 3));
+    wait_complete(&cluster, "web:v1");
+    let first = pods(&cluster);
+    assert_eq!(first.len(), 3);
+    assert!(first.iter().all(|(_, restarts)| *restarts == 0), "{first:?}");
+    let (code, well) = status(&cluster);
+    assert_eq!((code, &well["ok"]), (0, &json!(true)), "{well:#}");
+
+    // The next version and back: the Lease goes from hand to hand, nobody's pod is touched.
+    for image in ["example.com/afloat:2", "example.com/afloat:1"] {
+        apply(image);
+        assert_eq!(pods(&cluster), first);
+    }
+    let patch = r#"[{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "web:v2"}]"#;
+    cluster.kubectl(&["patch", "clone", "web", "--type", "json", "-p", patch]);
+    wait_complete(&cluster, "web:v2");
+    let updated = pods(&cluster);
+    assert!(
+        updated.iter().map(|(uid, _)| uid).eq(first.iter().map(|(uid, _)| uid)),
+        "in place"
+    );
+    assert!(updated.iter().all(|(_, restarts)| *restarts == 1), "{updated:?}");
+
+    // Away with it: what users have stays.
+    let (code, removal, _) = afloat(&["uninstall", "--no-agent"], "");
+    assert_eq!(code, 0);
+    let output = cluster.try_kubectl(&["delete", "-f", "-"], Some(&removal));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    wait_until("the operators gone", || {
+        let list = get(&cluster, &[&["pods"], &IN[..]].concat());
+        list["items"].as_array().is_some_and(Vec::is_empty)
+    });
+    assert_eq!(pods(&cluster), updated);
+    assert!(cluster.get(&["clonesets", "web"]).is_some());
+}
+
+#[test]
+fn the_image_has_a_program_that_runs() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let path = dir.path().join("self.tar");
+    let arguments = ["image", "build", "--self", "--oci", &path.to_string_lossy()].map(str::to_owned);
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let (code, text, errors) = afloat(&arguments, "");
+    assert_eq!(code, 0, "{errors}");
+    assert!(
+        text.starts_with(concat!(
+            "docker.io/library/afloat:",
+            env!("CARGO_PKG_VERSION"),
+            " sha256:"
+        )),
+        "{text}"
+    );
+    // Twice the same.
+    let again = std::fs::read(&path).expect("an archive");
+    let (_, second, _) = afloat(&arguments, "");
+    assert_eq!(second, text);
+    assert!(
+        std::fs::read(&path).expect("an archive") == again,
+        "the archive differs"
+    );
+    let mut entries = tar::Archive::new(std::io::Cursor::new(again));
+    let names: Vec<_> = entries
+        .entries()
+        .expect("a tar")
+        .map(|entry| entry.expect("an entry").path().expect("a path").display().to_string())
+        .collect();
+    for name in ["oci-layout", "index.json", "manifest.json"] {
+        assert!(names.iter().any(|have| have == name), "{names:?}");
+    }
+    let (code, _, errors) = afloat(&["image", "build", "--self", "--oci", "/nowhere/x.tar"], "");
+    assert_eq!(
+        (code, errors.lines().count(), errors.contains("--oci /nowhere/x.tar")),
+        (1, 1, true),
+        "{errors}"
+    );
+}
