@@ -45,7 +45,7 @@ pub(crate) fn run_up(options: &UpOptions) -> anyhow::Result<i32> {
         options.images.image_gc_low_threshold,
         options.images.image_gc_high_threshold
     );
-    Gates::parse(&options.feature_gates).with_context(|| format!("--feature-gates {}", options.feature_gates))?;
+    gates(options)?;
     let mut options = options.clone();
     for path in &mut options.images.registries.authorities {
         *path = std::path::absolute(&*path)?;
