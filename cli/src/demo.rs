@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use afloat_api::Gates;
 use afloat_cluster::layout::{self, Inherited};
 use afloat_cluster::{Cluster, ClusterOptions};
 use afloat_probe::Mode;
@@ -73,11 +74,14 @@ async fn compare_strategies(options: DemoOptions, inherited: &Inherited) -> anyh
         .collect();
     let progress = Progress::new(strategies.len() as u64 * u64::from(options.replicas));
     progress.say("booting the cluster");
-    let cluster = embedded::start_with_operator(ClusterOptions {
-        proxy_lag: options.proxy_lag.into(),
-        oci_runtime: options.oci_runtime.clone(),
-        ..ClusterOptions::inside(options.nodes, inherited)
-    })
+    let cluster = embedded::start_with_operator(
+        ClusterOptions {
+            proxy_lag: options.proxy_lag.into(),
+            oci_runtime: options.oci_runtime.clone(),
+            ..ClusterOptions::inside(options.nodes, inherited)
+        },
+        Gates::default(),
+    )
     .await?;
     cluster.wait_ready(STEP_LIMIT).await?;
     let boot = layout::since_start();

@@ -5,7 +5,7 @@ mod node_traffic;
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 
-use afloat_api::{Door, Serving, definitions, names};
+use afloat_api::{Door, Gates, Serving, definitions, names};
 use afloat_cluster::{Cluster, ClusterOptions};
 use afloat_manager::webhook;
 use anyhow::Context as _;
@@ -19,7 +19,7 @@ use node_traffic::EmbeddedNode;
 pub(crate) type AppImage = (&'static str, &'static str, &'static str);
 
 /// Starts a cluster whose proxies are reported on, and the operator in it.
-pub(crate) async fn start_with_operator(options: ClusterOptions) -> anyhow::Result<Cluster> {
+pub(crate) async fn start_with_operator(options: ClusterOptions, gates: Gates) -> anyhow::Result<Cluster> {
     let mut cluster = start_without_operator(options).await?;
     // In this process, so that nobody else has the port; parts that are started again go on with the same.
     let socket = Arc::new(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?);
@@ -34,6 +34,7 @@ pub(crate) async fn start_with_operator(options: ClusterOptions) -> anyhow::Resu
         };
         let options = afloat_manager::Options {
             webhook: Some(webhook),
+            gates,
             ..afloat_manager::Options::default()
         };
         afloat_manager::run(client, options, stop.clone())

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use afloat_api::Gates;
 use afloat_apiserver::Pki;
 use afloat_cluster::layout::{self, HostOptions, Inherited};
 use afloat_cluster::{Cluster, ClusterOptions, HostDns, LEAVING_LIMIT, Registries};
@@ -26,6 +27,16 @@ pub(crate) use options::UpOptions;
 /// How long a boot may take before it counts as failed.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
 
+/// What the operator's gates say; an error names the flag.
+fn gates(options: &UpOptions) -> anyhow::Result<Gates> {
+    let text = &options.feature_gates;
+    let (gates, warnings) = Gates::parse(text).with_context(|| format!("--feature-gates {text}"))?;
+    for warning in warnings {
+        tracing::warn!("--feature-gates: {warning}");
+    }
+    Ok(gates)
+}
+
 /// In the outer process, single-threaded.
 pub(crate) fn run_up(options: &UpOptions) -> anyhow::Result<i32> {
     anyhow::ensure!(
@@ -34,6 +45,7 @@ pub(crate) fn run_up(options: &UpOptions) -> anyhow::Result<i32> {
         options.images.image_gc_low_threshold,
         options.images.image_gc_high_threshold
     );
+    gates(options)?;
     let mut options = options.clone();
     for path in &mut options.images.registries.authorities {
         *path = std::path::absolute(&*path)?;
@@ -78,7 +90,7 @@ async fn serve_until_stopped(options: UpOptions, mut inherited: Inherited, mut s
     let mut cluster = if options.no_operator {
         embedded::start_without_operator(parts).await?
     } else {
-        embedded::start_with_operator(parts).await?
+        embedded::start_with_operator(parts, gates(&options)?).await?
     };
     let kubeconfig = data_dir.join("kubeconfig");
     let address = cluster.serve_on(listener, pki, &kubeconfig)?;

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use afloat_api::{CloneSet, names};
+use afloat_api::{CloneSet, Gates, names};
 use afloat_cluster::layout::Inherited;
 use afloat_cluster::{Cluster, ClusterOptions};
 use afloat_probe::watch::ServiceWatch;
@@ -150,11 +150,14 @@ impl LosslessOptions {
 async fn prove(options: LosslessOptions, inherited: &Inherited) -> anyhow::Result<i32> {
     let modes = options.modes()?;
     let faults = Faults::new();
-    let cluster = embedded::start_with_operator(ClusterOptions {
-        proxy_lag: options.lag(),
-        supervisor: faults.clone(),
-        ..ClusterOptions::inside(options.nodes, inherited)
-    })
+    let cluster = embedded::start_with_operator(
+        ClusterOptions {
+            proxy_lag: options.lag(),
+            supervisor: faults.clone(),
+            ..ClusterOptions::inside(options.nodes, inherited)
+        },
+        Gates::default(),
+    )
     .await?;
     cluster.wait_ready(STEP_LIMIT).await?;
     embedded::build_app_images(&cluster, &manifest::IMAGES).await?;

@@ -30,6 +30,15 @@ pub(crate) struct UpOptions {
     /// Do not run the operator (another one will: afloat operator --kubeconfig …)
     #[arg(long)]
     pub(crate) no_operator: bool,
+    /// Feature gates of OpenKruise for the operator: Name=true,Name=false,… (`afloat operator --help` has all of them)
+    #[arg(
+        long,
+        value_name = "GATES",
+        default_value = "",
+        hide_default_value = true,
+        conflicts_with = "no_operator"
+    )]
+    pub(crate) feature_gates: String,
     /// OCI runtime program to use instead of the built-in one, for example runc
     #[arg(long, value_name = "PATH")]
     pub(crate) oci_runtime: Option<PathBuf>,
