@@ -58,8 +58,9 @@ fn state(pod: &Value) -> Option<Value> {
 }
 
 fn condition<'a>(pod: &'a Value, kind: &str) -> &'a Value {
-    let mut conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
-    let found = conditions.find(|condition| condition["type"] == kind);
+    // A pod whose kubelet has not spoken yet has none.
+    let conditions = pod["status"]["conditions"].as_array();
+    let found = conditions.and_then(|all| all.iter().find(|condition| condition["type"] == kind));
     found.unwrap_or(&Value::Null)
 }
 
