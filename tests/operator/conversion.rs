@@ -290,7 +290,7 @@ async fn failures(client: &Client, hook: &Hook, v1: &Api<DynamicObject>, v2: &Ap
         (
             |answer| {
                 answer["response"] =
-                    json!({"uid": answer["response"]["uid"], "result": {"status": "Failure", "message": "not today"}})
+                    json!({"uid": answer["response"]["uid"], "result": {"status": "Failure", "message": "not today"}});
             },
             "conversion webhook for example.com/v1, Kind=Gadget failed: not today",
         ),

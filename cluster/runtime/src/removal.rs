@@ -169,10 +169,7 @@ mod tests {
         let top = dir.path().join("volume");
         deep(&top, 20_000);
         let thread = std::thread::Builder::new().stack_size(128 << 10);
-        let result = thread.spawn({
-            let top = top.clone();
-            move || remove_all(&top)
-        });
+        let result = thread.spawn(move || remove_all(&top));
         result.unwrap().join().unwrap().unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }

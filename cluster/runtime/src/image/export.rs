@@ -106,7 +106,7 @@ impl Archive<'_> {
     fn layer(&mut self, tree: &Tree) -> Result<Value, ImageError> {
         let seen = write_tar(tree, Hasher::default())?;
         let (size, hash) = (seen.bytes, seen.hash.finalize());
-        let digest = format!("sha256:{}", hex::encode(&hash));
+        let digest = format!("sha256:{}", hex::encode(hash));
         let mut header = header(size);
         let path = self.path;
         header.set_path(place(&digest)).map_err(ImageError::io(path))?;

@@ -144,7 +144,7 @@ impl ImageStore {
         }
         // Others need not wait for this.
         for path in &taken {
-            let _ = remove_all(&path);
+            let _ = remove_all(path);
         }
         Ok(taken.len())
     }

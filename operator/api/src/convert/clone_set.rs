@@ -130,11 +130,12 @@ pub(super) fn to_v1alpha1(set: &mut Object) {
 fn downloads(set: &Object) -> Vec<(&'static str, &'static str, Value)> {
     let read = |(annotation, field): (&'static str, &'static str)| {
         let text = text(set, "annotations", annotation).filter(|text| !text.is_empty())?;
-        let number = text.parse::<i32>().ok().map(Value::from);
-        // The first may be a percentage.
-        let value = number.or_else(|| (annotation == PREDOWNLOAD[0].0).then(|| text.into()))?;
         // "+5" or "05" would come back as "5".
-        (value.as_str() == Some(text) || value.to_string() == text).then_some((annotation, field, value))
+        let number = text.parse::<i32>().ok().filter(|number| number.to_string() == text);
+        // The first may be a percentage.
+        let percentage = || (annotation == PREDOWNLOAD[0].0 && text.parse::<i32>().is_err()).then(|| text.into());
+        let value = number.map(Value::from).or_else(percentage)?;
+        Some((annotation, field, value))
     };
     PREDOWNLOAD.into_iter().filter_map(read).collect()
 }

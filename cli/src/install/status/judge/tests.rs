@@ -170,7 +170,7 @@ fn who_does_not_run_or_may_not_is_told() {
     says(status(1), "warning operator: 1 of 2 replicas ready");
     let version = |s: &mut Seen| {
         s.deployment.as_mut().unwrap().as_mut().unwrap()["metadata"]["labels"]["app.kubernetes.io/version"] =
-            json!("0.0.9")
+            json!("0.0.9");
     };
     says(version, "warning operator: version 0.0.9 is installed");
     let need = Need {

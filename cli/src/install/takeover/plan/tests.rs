@@ -79,6 +79,9 @@ fn before(main_line: bool) -> Seen {
     }
 }
 
+/// Goes on to the next state by a change.
+type Next<'a> = dyn FnMut(&dyn Fn(&mut Seen)) + 'a;
+
 /// The states that a step leads through, the last one being its end.
 fn perform(step: Step, seen: &Seen) -> Vec<Seen> {
     let mut states = vec![seen.clone()];
@@ -88,21 +91,8 @@ fn perform(step: Step, seen: &Seen) -> Vec<Seen> {
         states.push(state);
     };
     match step {
-        Step::Keep => next(&|seen| {
-            seen.kept = Some(Kept {
-                webhooks: seen.webhooks.clone().map(|webhooks| webhooks.as_ref().map(bare)),
-                crd: bare(seen.crd.as_ref().unwrap()),
-                ..Kept::default()
-            });
-        }),
-        Step::Install => {
-            next(&|seen| {
-                let (deployment, pods) = (deployment(1, &[]), Vec::new());
-                seen.afloat = Some(Manager { deployment, pods });
-            });
-            next(&|seen| seen.afloat.as_mut().unwrap().pods.push(pod("afloat-a", false)));
-            next(&|seen| seen.authority = Some(AUTHORITY.to_owned()));
-        }
+        Step::Keep => next(&keep),
+        Step::Install => install(&mut next),
         Step::Hold => {
             next(&|seen| seen.hold_lease = true);
             next(&|seen| kruise(seen).deployment = deployment(2, &["--v=4", kruise::HOLD_ARGUMENT]));
@@ -123,14 +113,7 @@ fn perform(step: Step, seen: &Seen) -> Vec<Seen> {
             stop(&mut next, |seen| seen.afloat.as_mut().unwrap());
             next(&|seen| seen.holder = String::new());
         }
-        Step::OfferWebhooks => {
-            for number in 0..2 {
-                next(&|seen| {
-                    let empty = json!({"metadata": {"annotations": {"template": "[]"}}, "webhooks": []});
-                    seen.webhooks[number].get_or_insert(empty);
-                });
-            }
-        }
+        Step::OfferWebhooks => offer_webhooks(&mut next),
         Step::Start => {
             next(&|seen| {
                 kruise(seen).deployment = deployment(2, &["--v=4"]);
@@ -144,23 +127,7 @@ fn perform(step: Step, seen: &Seen) -> Vec<Seen> {
                 next(&|seen| seen.webhooks[number] = seen.kept.as_ref().unwrap().webhooks[number].clone());
             }
         }
-        Step::RestoreCrd => next(&|seen| {
-            let stored = seen.crd.as_ref().unwrap()["status"].clone();
-            let mut crd = seen.kept.as_ref().unwrap().crd.clone();
-            for name in stored["storedVersions"].as_array().unwrap() {
-                let named = crd["spec"]["versions"]
-                    .as_array()
-                    .unwrap()
-                    .iter()
-                    .any(|version| version["name"] == *name);
-                assert!(
-                    named,
-                    "the API server refuses a CRD without a version in which objects are stored"
-                );
-            }
-            crd["status"] = stored;
-            seen.crd = Some(crd);
-        }),
+        Step::RestoreCrd => next(&restore_crd),
         Step::LeadKruise => next(&|seen| seen.holder = format!("{}_2", kruise(seen).pods[0].identity)),
         Step::Remove => {
             next(&|seen| seen.afloat = None);
@@ -168,6 +135,46 @@ fn perform(step: Step, seen: &Seen) -> Vec<Seen> {
         }
     }
     states
+}
+
+fn keep(seen: &mut Seen) {
+    seen.kept = Some(Kept {
+        webhooks: seen.webhooks.clone().map(|webhooks| webhooks.as_ref().map(bare)),
+        crd: bare(seen.crd.as_ref().unwrap()),
+        ..Kept::default()
+    });
+}
+
+fn install(next: &mut Next<'_>) {
+    next(&|seen| {
+        let (deployment, pods) = (deployment(1, &[]), Vec::new());
+        seen.afloat = Some(Manager { deployment, pods });
+    });
+    next(&|seen| seen.afloat.as_mut().unwrap().pods.push(pod("afloat-a", false)));
+    next(&|seen| seen.authority = Some(AUTHORITY.to_owned()));
+}
+
+fn offer_webhooks(next: &mut Next<'_>) {
+    for number in 0..2 {
+        next(&|seen| {
+            let empty = json!({"metadata": {"annotations": {"template": "[]"}}, "webhooks": []});
+            seen.webhooks[number].get_or_insert(empty);
+        });
+    }
+}
+
+fn restore_crd(seen: &mut Seen) {
+    let stored = seen.crd.as_ref().unwrap()["status"].clone();
+    let mut crd = seen.kept.as_ref().unwrap().crd.clone();
+    for name in stored["storedVersions"].as_array().unwrap() {
+        let mut versions = crd["spec"]["versions"].as_array().unwrap().iter();
+        assert!(
+            versions.any(|version| version["name"] == *name),
+            "the API server refuses a CRD without a version in which objects are stored"
+        );
+    }
+    crd["status"] = stored;
+    seen.crd = Some(crd);
 }
 
 /// One pod more at most, and none less than two.
@@ -202,7 +209,7 @@ fn put_crd(seen: &mut Seen, version: Version) {
 }
 
 /// The leader writes all objects anew, and then says so.
-fn put_and_write(next: &mut dyn FnMut(&dyn Fn(&mut Seen)), stored: Version) {
+fn put_and_write(next: &mut Next<'_>, stored: Version) {
     next(&|seen| put_crd(seen, stored));
     next(&|seen| {
         assert!(seen.afloat_leads(), "nobody writes the objects anew");
@@ -210,7 +217,7 @@ fn put_and_write(next: &mut dyn FnMut(&dyn Fn(&mut Seen)), stored: Version) {
     });
 }
 
-fn stop(next: &mut dyn FnMut(&dyn Fn(&mut Seen)), manager: fn(&mut Seen) -> &mut Manager) {
+fn stop(next: &mut Next<'_>, manager: fn(&mut Seen) -> &mut Manager) {
     next(&|seen| {
         let deployment = &mut manager(seen).deployment;
         deployment["metadata"]["annotations"][REPLICAS] = deployment["spec"]["replicas"].to_string().into();

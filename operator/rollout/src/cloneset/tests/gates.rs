@@ -121,15 +121,15 @@ fn a_held_pod_counts_as_updated_for_scaling() {
     }
 }
 
+fn data(size: &str) -> Value {
+    json!([{"metadata": {"name": "data"}, "spec": {"resources": {"requests": {"storage": size}}}}])
+}
+
 #[test]
 fn other_claims_recreate_pods_with_the_next_revision() {
     let mut scene = Scene::new(&["app:1", "app:2"], &in_place());
     scene.pod("a", 0);
-    let claims = |size: &str| {
-        json!([{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"],
-            "resources": {"requests": {"storage": size}}}}])
-    };
-    scene.set["spec"]["volumeClaimTemplates"] = claims("2Gi");
+    scene.set["spec"]["volumeClaimTemplates"] = data("2Gi");
     let annotate = |scene: &mut Scene, index: usize, hash: Option<&str>| match hash {
         Some(hash) => scene.revisions[index]["metadata"]["annotations"] = json!({names::CLAIMS_HASH: hash}),
         None => scene.revisions[index]["metadata"]["annotations"] = json!({}),
@@ -157,8 +157,6 @@ fn other_claims_recreate_pods_with_the_next_revision() {
 fn revisions_carry_the_hash_of_the_claims() {
     let mut scene = Scene::new(&["app:1", "app:2"], &in_place());
     scene.pod("a", 1);
-    let data =
-        |size: &str| json!([{"metadata": {"name": "data"}, "spec": {"resources": {"requests": {"storage": size}}}}]);
     scene.set["spec"]["volumeClaimTemplates"] = data("2Gi");
     assert!(scene.plan().actions.is_empty());
     scene.set["spec"]["template"]["spec"]["containers"][0]["image"] = json!("app:3");

@@ -33,7 +33,10 @@ fn found(templates: &[Value], wanted: &Value, reported: &str) -> Option<String> 
 fn a_manifest_without_the_webhooks_defaults_has_the_revision_that_is_there() {
     let kruise = template_of("app:1", Some("Always"));
     let wanted = template_of("app:1", None);
-    assert_eq!(found(&[kruise.clone()], &wanted, "web-0").as_deref(), Some("web-0"));
+    assert_eq!(
+        found(std::slice::from_ref(&kruise), &wanted, "web-0").as_deref(),
+        Some("web-0")
+    );
     assert_eq!(found(&[kruise], &template_of("app:2", None), "web-0"), None);
 }
 
