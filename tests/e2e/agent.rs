@@ -186,7 +186,7 @@ fn slice(name: &str, family: &str, address: &str, ready: bool) -> Value {
 fn start(cluster: &Cluster) -> String {
     let mut set: Value = serde_json::from_str(&cloneset("web", 1)).expect("JSON");
     set["metadata"]["annotations"] = json!({"afloat.dev/drain": "Observed"});
-    set["spec"]["updateStrategy"]["inPlaceUpdateStrategy"] = json!({"gracePeriodSeconds": 600});
+    set["spec"]["updateStrategy"]["rollingUpdate"]["inPlaceUpdateStrategy"] = json!({"gracePeriodSeconds": 600});
     cluster.apply(&set.to_string());
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
         "spec": {"clusterIP": SERVICE_IP, "selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "http"}]}});

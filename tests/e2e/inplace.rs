@@ -71,7 +71,7 @@ fn an_image_that_is_missing_is_reported_and_the_way_back_is_open() {
                 .any(|p| container(p, "web")["state"]["waiting"]["reason"] == "ImagePullBackOff")
         })
     });
-    let events = cluster.kubectl(&["get", "events"]);
+    let events = cluster.kubectl(&["get", "events", "--sort-by=.lastTimestamp"]);
     assert!(events.contains("web:missing"), "{events}");
     image("web:v1");
     cluster.wait("the pod Ready again", &["clonesets", "web"], |c| settled(c, 1));
@@ -110,13 +110,14 @@ fn a_post_start_that_fails_stops_the_rollout_at_its_first_pod() {
             .iter()
             .any(|pod| broken(pod) && container(pod, "web")["restartCount"].as_u64() > Some(1))
     });
-    let events = cluster.kubectl(&["get", "events"]);
+    let events = cluster.kubectl(&["get", "events", "--sort-by=.lastTimestamp"]);
     assert!(events.contains("FailedPostStartHook"), "{events}");
     for pod in items(&list) {
         let ready = condition(&pod, "Ready") == Some("True");
         assert_eq!(ready, !broken(&pod), "{pod}");
     }
-    assert_eq!(items(&list).iter().filter(|pod| broken(pod)).count(), 1);
+    let changed = items(&list).iter().filter(|pod| broken(pod)).count();
+    assert_eq!(changed, 1, "{events}");
 
     image("web:v1");
     cluster.wait("3 pods Ready again", &["clonesets", "web"], |c| settled(c, 3));

@@ -65,7 +65,11 @@ async fn wait(client: &Client, agent: &mut Process, what: &str, wish: impl Fn(&N
     let api: Api<NodeTraffic> = Api::all(client.clone());
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let report = api.get_opt(NODE).await.expect("an answer");
+        let report = match api.get_opt(NODE).await {
+            // The kind is new, and not served by everybody yet.
+            Err(kube::Error::Api(why)) if why.code == 404 => None,
+            answer => answer.expect("an answer"),
+        };
         if report.as_ref().is_some_and(&wish) {
             return;
         }

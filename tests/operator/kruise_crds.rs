@@ -17,6 +17,8 @@ use crate::operator::AFLOAT;
 use crate::process::{PATIENCE, Process, free_port};
 
 const NAME: &str = "clonesets.apps.kruise.io";
+/// What docs/operator.md says to do before a server-side apply of one version.
+const UNCONVERTED: &str = r#"[{"op": "add", "path": "/spec/conversion", "value": {"strategy": "None"}}]"#;
 const RIGHTS: &str = include_str!("../../operator/manager/rbac.yaml");
 
 /// What OpenKruise's chart has of CloneSet, as far as it matters here.
@@ -175,6 +177,10 @@ pub(crate) async fn can_be_replaced() {
                 for again in [mode, &[], mode] {
                     if again.contains(&"--webhook-url") != mode.contains(&"--webhook-url") {
                         continue;
+                    }
+                    // On the server's side a field that somebody set cannot be taken away by a null.
+                    if way.contains(&"--server-side") && !mode.is_empty() {
+                        stage.kubectl(&["patch", "crd", NAME, "--type=json", "-p", UNCONVERTED], "");
                     }
                     stage.kubectl(way, &crds(again));
                 }

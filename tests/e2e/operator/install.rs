@@ -444,9 +444,7 @@ fn the_image_has_a_program_that_runs() {
         assert!(names.iter().any(|have| have == name), "{names:?}");
     }
     let (code, _, errors) = afloat(&["image", "build", "--self", "--oci", "/nowhere/x.tar"], "");
-    assert_eq!(
-        (code, errors.lines().count(), errors.contains("--oci /nowhere/x.tar")),
-        (1, 1, true),
-        "{errors}"
-    );
+    // Before it there may be a line about a tool that this machine does not have.
+    let last = errors.lines().last().unwrap_or_default();
+    assert_eq!((code, last.contains("--oci /nowhere/x.tar")), (1, true), "{errors}");
 }

@@ -11,6 +11,7 @@ use afloat_rollout::action::patch::{ConditionPatch, Edit, ReportPatch, new_repor
 use afloat_rollout::action::{Action, At, Why};
 use afloat_rollout::cloneset::Plan;
 use afloat_rollout::pod::drain::Drain;
+use afloat_rollout::pod::same_revision;
 use afloat_rollout::workload::plan::seen::Recorded;
 use afloat_rollout::workload::traffic::Traffic;
 
@@ -163,8 +164,9 @@ impl World {
             .pods
             .values()
             .map(|pod| &pod["metadata"]["labels"][names::REVISION]);
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         Some(match exceeded.reason.as_str() {
-            "Rollback" if phase != "RolledBack" || labels.any(|label| label != from) => {
+            "Rollback" if phase != "RolledBack" || labels.any(|label| !same_revision(&text(label), &text(from))) => {
                 Err(format!("not gone back to {from}: {phase}"))
             }
             "MaxLoss" if phase != "LossExceeded" => Err(format!("lost too much, and is {phase}")),

@@ -347,6 +347,18 @@ impl Pod {
             && self.available_in(min_ready, now).is_none()
     }
 
+    /// Whether it serves, and is not believed yet ([`HOLD`]): it does not count as available, and is not free to be taken out
+    /// either, as OpenKruise takes pods that are not.
+    pub fn unproven(&self, min_ready: SignedDuration, now: Timestamp) -> bool {
+        let long_enough = |since: Timestamp| since.checked_add(min_ready).is_ok_and(|at| at <= now);
+        self.active()
+            && self.ready()
+            && self.in_normal_state()
+            && self.steady()
+            && self.ready_since().is_none_or(long_enough)
+            && self.available_in(min_ready, now).is_some()
+    }
+
     /// For a Ready pod, when it will have been Ready for long enough; None if it already has.
     pub fn available_in(&self, min_ready: SignedDuration, now: Timestamp) -> Option<Timestamp> {
         self.held_in(min_ready, now)

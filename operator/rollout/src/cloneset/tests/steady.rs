@@ -31,6 +31,23 @@ fn a_moment_of_readiness_is_none_where_a_hook_may_fail() {
     assert_eq!(words(&self::scene(0, false).plan_after(10)), ["drain b"], "no hook");
 }
 
+/// All pods have just started: none of them is available, and yet they serve, so that they are not free for the taking.
+#[test]
+fn who_serves_for_a_moment_only_is_not_taken_out_beyond_the_budget() {
+    for policy in ["InPlaceOnly", "ReCreate"] {
+        let mut scene = scene(0, true);
+        scene.pods[0]["metadata"]["labels"] = scene.pods[1]["metadata"]["labels"].clone();
+        scene.pods[0]["spec"]["containers"][0]["image"] = json!("app:1");
+        scene.pods[1]["status"] = scene.pods[0]["status"].clone();
+        scene.set["spec"]["updateStrategy"]["rollingUpdate"]["podUpdatePolicy"] = json!(policy);
+        assert!(words(&scene.plan_after(11)).is_empty(), "{policy}");
+        assert_eq!(words(&scene.plan_after(13)).len(), 1, "{policy}");
+        // One that fails is free, as ever.
+        scene.pods[0]["status"]["conditions"][1]["status"] = json!("False");
+        assert_eq!(words(&scene.plan_after(11)).len(), 1, "{policy}");
+    }
+}
+
 #[test]
 fn what_the_node_says_of_a_container_counts_against_the_condition() {
     for (what, field, value, expected) in [

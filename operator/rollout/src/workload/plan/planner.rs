@@ -157,10 +157,15 @@ impl<'a> Planner<'a> {
         self.wake_at = Some(self.wake_at.map_or(at, |other| other.min(at)));
     }
 
-    /// Takes an available pod out of the budget; unavailable ones are free.
+    /// Whether the pod may be believed to serve in a moment: until then it is left alone.
+    pub(crate) fn unproven(&self, pod: &Pod) -> bool {
+        pod.unproven(self.seen.min_ready, self.seen.now)
+    }
+
+    /// Takes an available pod out of the budget; unavailable ones are free, but for those that serve and are not believed yet.
     pub(crate) fn spend(&mut self, pod: &Pod) -> bool {
         if !self.available(pod) {
-            return true;
+            return !self.unproven(pod);
         }
         let granted = self.may_go > 0;
         if granted {

@@ -66,7 +66,7 @@ impl<'a> Planner<'a> {
                 }
                 (PodUpdatePolicy::ReCreate, _) | (PodUpdatePolicy::InPlaceIfPossible, Err(_)) => {
                     left -= 1;
-                    if self.available(pod) && self.may_go == 0 {
+                    if self.available(pod) && self.may_go == 0 || self.unproven(pod) {
                         self.waits.pod(Wait::Budget, || pod.name().to_owned());
                     } else if !self.stays_for_another(pod) {
                         self.delete(pod, Why::ReCreate);
