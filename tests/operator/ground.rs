@@ -98,6 +98,7 @@ impl Ground {
             nodes: 2,
             start: Duration::from_millis(200),
             stop: Duration::from_millis(50),
+            scheduler_name: Some("default-scheduler".into()),
             ..afloat_sim::Options::default()
         };
         let fleet = Fleet::start(client(&admin).await.expect("a client"), options).await;
