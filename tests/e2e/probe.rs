@@ -129,14 +129,10 @@ fn nothing_is_lost_where_nothing_happens_and_a_killed_pod_is_named() {
     assert!(killed["lost"].as_u64() > Some(0), "{killed:#}");
     let losses = killed["losses"].as_array().expect("a list");
     assert_eq!(json!(losses.len()), killed["lost"]);
-    let around = losses[0]["around"].as_array().expect("a list");
-    assert!(
-        around
-            .iter()
-            .any(|text| text.as_str().is_some_and(|text| text.contains(&victim))),
-        "{:#}",
-        losses[0]
-    );
+    // On a busy machine the first may come before the watch has told of the deletion.
+    let around = losses.iter().filter_map(|loss| loss["around"].as_array()).flatten();
+    let mut texts = around.filter_map(Value::as_str);
+    assert!(texts.any(|text| text.contains(&victim)), "{:#}", killed["losses"]);
 }
 
 #[test]

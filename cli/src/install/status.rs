@@ -1,6 +1,6 @@
 //! `afloat status`: whether what is installed works, and what to do where it does not.
 //!
-//! [`seen`] asks the API server, [`judge`] says what it means and is a function of the answers, this prints it. Nothing is written
+//! [`seen`] asks the API server, [`judge()`] says what it means and is a function of the answers, this prints it. Nothing is written
 //! to the cluster but questions about rights.
 
 mod judge;
