@@ -10,6 +10,10 @@ pub(crate) use depth::Depth;
 /// How deep an expression may be. The parser bounds what is nested, too, with 96, but is not always in order afterwards.
 const LIMIT: Depth = Depth { nested: 90, all: 1000 };
 
+/// Bytes that an expression may have. The parser's time grows faster than the text, and it cannot tell of an error further to the right
+/// than 65,535.
+const LENGTH: usize = 32 << 10;
+
 /// Bytes of stack that the parser takes at most for one expression within another, and for one link: measured with nested lists and
 /// with chains of fields, which cost most.
 const NESTED: usize = if cfg!(debug_assertions) { 200 << 10 } else { 8 << 10 };
@@ -44,6 +48,12 @@ impl Program {
     /// # Errors
     /// What is wrong with it.
     pub(crate) fn compile(text: &str) -> Result<Self, String> {
+        if text.len() > LENGTH {
+            return Err(format!(
+                "the expression is too long: {} bytes, and {LENGTH} are allowed",
+                text.len()
+            ));
+        }
         let depth = Depth::of(text);
         if !depth.is_allowed() {
             return Err(format!(
