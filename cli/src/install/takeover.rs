@@ -10,17 +10,17 @@ mod check;
 mod cluster;
 mod kept;
 mod kruise;
+mod marks;
 mod options;
 mod ours;
 mod plan;
 mod seen;
 mod text;
-
-use std::time::Duration;
+mod wait;
 
 use anyhow::{Context as _, bail};
 use kube::Client;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::options::cluster::config;
 use crate::output;
@@ -29,17 +29,10 @@ use census::Census;
 use plan::{Ours, Step};
 use seen::Seen;
 use text::Place;
+use wait::until;
 
 pub(crate) use options::TakeoverOptions;
 
-/// The CustomResourceDefinition that is taken over.
-const CRD: &str = "clonesets.apps.kruise.io";
-/// Annotation of a Deployment that is scaled to 0: what it had before.
-const REPLICAS: &str = "afloat.dev/takeover-replicas";
-/// How long Kruise's manager waits for the Lease that it never gets: longer than any takeover.
-const HOLD_SECONDS: u32 = 30 * 24 * 3600;
-/// Pause between two looks at what a step has brought about.
-const PAUSE: Duration = Duration::from_millis(500);
 /// Steps of one run at most: if somebody undoes them all the time this has to end.
 const STEPS: usize = 40;
 
@@ -213,18 +206,4 @@ async fn verify(undo: bool, hands: &Hands<'_>, before: &Census) -> anyhow::Resul
         }
     ))?;
     Ok(i32::from(!comparison.wrong.is_empty()))
-}
-
-/// Tries until it succeeds, or gives the last error when the limit has passed.
-async fn until<T>(limit: Duration, mut attempt: impl AsyncFnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
-    let deadline = Instant::now() + limit;
-    loop {
-        match attempt().await {
-            Ok(done) => return Ok(done),
-            Err(error) if Instant::now() >= deadline => {
-                return Err(error.context(format!("not seen within {} s", limit.as_secs())));
-            }
-            Err(_) => sleep(PAUSE).await,
-        }
-    }
 }

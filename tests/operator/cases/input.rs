@@ -109,7 +109,6 @@ pub(super) async fn defaults_are_those_of_openkruise(case: &Case) {
         made["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"],
         "Always"
     );
-    let mut wanted = wanted;
     wanted["template"] = made["spec"]["template"].clone();
     assert_eq!(made["spec"], wanted);
     if case.ground.converts() {

@@ -1,80 +1,13 @@
 //! What the answers mean. Pure.
 
 mod cluster;
+mod line;
 mod others;
 
+use super::seen::Seen;
 use afloat_install::{AGENT, Need, OPERATOR};
-use serde_json::Value;
-
-use super::seen::{Answer, Seen};
-
-/// How one thing is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    Ok,
-    /// It works, but not as well as it could, or it cannot be known.
-    Warning,
-    Failure,
-}
-
-impl State {
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Warning => "warning",
-            Self::Failure => "FAILURE",
-        }
-    }
-}
-
-/// What is said about one thing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Line {
-    /// One word for what it is about.
-    pub(super) about: &'static str,
-    pub(super) state: State,
-    pub(super) says: String,
-    /// What to do, where something is to be done.
-    pub(super) remedy: Option<String>,
-}
-
-impl Line {
-    fn ok(about: &'static str, says: impl Into<String>) -> Self {
-        Self {
-            about,
-            state: State::Ok,
-            says: says.into(),
-            remedy: None,
-        }
-    }
-
-    fn warning(about: &'static str, says: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self {
-            about,
-            state: State::Warning,
-            says: says.into(),
-            remedy: Some(remedy.into()),
-        }
-    }
-
-    fn failure(about: &'static str, says: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self {
-            about,
-            state: State::Failure,
-            says: says.into(),
-            remedy: Some(remedy.into()),
-        }
-    }
-
-    /// Something could not be asked.
-    fn unknown(about: &'static str, why: &str) -> Self {
-        Self::warning(
-            about,
-            format!("not known: {why}"),
-            "ask with an account that may read it",
-        )
-    }
-}
+pub(super) use line::{Line, State};
+use line::{few, word};
 
 /// Everything that is to be said, in the order in which to repair it.
 pub(super) fn judge(seen: &Seen) -> Vec<Line> {
@@ -263,25 +196,6 @@ fn agents(seen: &Seen) -> Vec<Line> {
         ));
     }
     lines
-}
-
-/// Some of the names, and how many more there are.
-fn few(names: &[&str]) -> String {
-    let told = names.iter().take(5).copied().collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(5) {
-        0 => told,
-        more => format!("{told} and {more} more"),
-    }
-}
-
-/// A text in an object; empty if there is none.
-fn word<'a>(object: &'a Value, path: &str) -> &'a str {
-    object.pointer(path).and_then(Value::as_str).unwrap_or_default()
-}
-
-/// What was answered, or nothing where there was no answer.
-fn known(answer: &Answer<Vec<Value>>) -> &[Value] {
-    answer.as_deref().unwrap_or_default()
 }
 
 #[cfg(test)]

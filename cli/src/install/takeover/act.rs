@@ -11,10 +11,11 @@ use super::ask::{self, everywhere, in_namespace};
 use super::cluster::{self, Which};
 use super::kept::{self, Kept, bare};
 use super::kruise;
+use super::marks::{CRD, HOLD_SECONDS, REPLICAS};
 use super::plan::{Ours, Step};
 use super::seen::{Manager, Seen};
 use super::text::{self, Place};
-use super::{CRD, HOLD_SECONDS, REPLICAS};
+use super::wait::until;
 
 /// Replicas of a manager that nobody remembers.
 const FEW: i64 = 1;
@@ -147,7 +148,7 @@ impl Hands<'_> {
         self.put_spec(seen, &crd).await?;
         for version in ["v1beta1", "v1alpha1"] {
             let readable = async || cluster::can_read(self.client, version).await;
-            super::until(self.place.timeout, readable)
+            until(self.place.timeout, readable)
                 .await
                 .with_context(|| format!("CloneSets cannot be read as {version} any more"))?;
         }

@@ -8,12 +8,12 @@ use kube::Client;
 use kube::api::{Api, PostParams};
 use serde_json::Value;
 
-use super::CRD;
 use super::census::Census;
 use super::check::Surroundings;
 use super::cluster::{self, Which};
 use super::kept::{self, Kept};
 use super::kruise;
+use super::marks::CRD;
 use super::seen::{Manager, Seen, in_use, pod};
 use super::text::Place;
 use crate::check::live;

@@ -28,7 +28,7 @@ pub(super) struct Kept {
 impl Kept {
     /// Whether objects were stored as v1beta1, too, under Kruise.
     pub(super) fn knew_v1beta1(&self) -> bool {
-        super::seen::version(&self.crd, "v1beta1").0
+        version(&self.crd, "v1beta1").0
     }
 
     /// The ConfigMap's data. Gives up `before` if all of it is too big; an error if the rest is.
@@ -88,6 +88,15 @@ pub(super) fn bare(object: &Value) -> Value {
         metadata.retain(|field, _| matches!(field.as_str(), "name" | "namespace" | "labels" | "annotations"));
     }
     bare
+}
+
+/// Served and stored, of a version in a CRD.
+pub(super) fn version(crd: &Value, name: &str) -> (bool, bool) {
+    let versions = crd["spec"]["versions"].as_array();
+    let found = versions.into_iter().flatten().find(|version| version["name"] == name);
+    found.map_or((false, false), |version| {
+        (version["served"] == true, version["storage"] == true)
+    })
 }
 
 #[cfg(test)]

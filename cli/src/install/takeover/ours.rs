@@ -6,8 +6,8 @@ use afloat_api::{Door, Serving, names};
 use anyhow::Context as _;
 use serde_json::json;
 
-use super::CRD;
 use super::kruise;
+use super::marks::CRD;
 use super::options::TakeoverOptions;
 use super::plan::Ours;
 use super::seen::{Manager, Seen};

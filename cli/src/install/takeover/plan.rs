@@ -9,6 +9,7 @@ use afloat_api::{Serving, Version};
 use serde_json::Value;
 
 use super::kruise;
+use super::marks::CRD;
 use super::seen::Seen;
 
 /// What Afloat brings along.
@@ -32,7 +33,7 @@ impl Ours {
         let definitions = afloat_api::definitions(&serving);
         let mut crd = definitions
             .into_iter()
-            .find(|crd| crd["metadata"]["name"] == super::CRD)
+            .find(|crd| crd["metadata"]["name"] == CRD)
             .unwrap_or_default();
         if let Some(authority) = authority {
             crd["spec"]["conversion"]["webhook"]["clientConfig"]["caBundle"] = authority.into();

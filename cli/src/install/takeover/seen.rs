@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::kept::Kept;
+use super::kept::{Kept, version};
 use super::kruise;
+use super::marks::REPLICAS;
 
 /// Everything that the steps are decided on.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -57,7 +58,7 @@ impl Manager {
 
     /// Replicas that it had before it was scaled to 0, where that is written.
     pub(super) fn remembered(&self) -> Option<i64> {
-        self.deployment["metadata"]["annotations"][super::REPLICAS]
+        self.deployment["metadata"]["annotations"][REPLICAS]
             .as_str()?
             .parse()
             .ok()
@@ -173,15 +174,6 @@ impl Seen {
             versions.join(" and "),
         )
     }
-}
-
-/// Served and stored, of a version in a CRD.
-pub(super) fn version(crd: &Value, name: &str) -> (bool, bool) {
-    let versions = crd["spec"]["versions"].as_array();
-    let found = versions.into_iter().flatten().find(|version| version["name"] == name);
-    found.map_or((false, false), |version| {
-        (version["served"] == true, version["storage"] == true)
-    })
 }
 
 /// A [`Pod`] from the object; None once it has ended.

@@ -6,6 +6,7 @@ use afloat_api::{Door, Version};
 
 use super::kept;
 use super::kruise;
+use super::marks::{HOLD_SECONDS, REPLICAS};
 use super::plan::{Ours, Step};
 use super::seen::{Manager, Seen};
 
@@ -106,7 +107,7 @@ fn forth(step: Step, seen: &Seen, place: &Place, ours: &Ours) -> Parts {
                 format!(
                     "kubectl -n {namespace} create -f - <<< '{{\"apiVersion\":\"coordination.k8s.io/v1\",\"kind\":\"Lease\",\"metadata\":{{\"name\":\"{0}\"}},\"spec\":{{\"holderIdentity\":\"{0}\",\"leaseDurationSeconds\":{1}}}}}'",
                     kruise::HOLD_LEASE,
-                    super::HOLD_SECONDS
+                    HOLD_SECONDS
                 ),
                 format!(
                     "kubectl -n {namespace} patch deployment {kruise} --type json -p '[{{\"op\":\"add\",\"path\":\"/spec/template/spec/containers/{}/args/-\",\"value\":\"{}\"}}]'",
@@ -170,7 +171,7 @@ fn over(step: Step, seen: &Seen, place: &Place, ours: &Ours) -> Parts {
             vec![
                 format!(
                     "kubectl -n {namespace} annotate deployment {kruise} {}={}",
-                    super::REPLICAS,
+                    REPLICAS,
                     seen.kruise.as_ref().map_or(1, Manager::replicas)
                 ),
                 format!("kubectl -n {namespace} scale deployment {kruise} --replicas 0"),
@@ -200,7 +201,7 @@ fn back(step: Step, seen: &Seen, place: &Place, ours: &Ours) -> Parts {
                 format!(
                     "kubectl -n {namespace} edit deployment {kruise}   # remove the argument {} and the annotation {1}, set replicas to what {1} said",
                     kruise::HOLD_ARGUMENT,
-                    super::REPLICAS
+                    REPLICAS
                 ),
                 format!("kubectl -n {namespace} rollout status deployment/{kruise}"),
             ],

@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::Value;
 
-use super::{Line, word};
+use super::line::{Line, word};
 use crate::install::status::seen::Seen;
 
 /// The oldest minor version of Kubernetes 1 that the chart allows.

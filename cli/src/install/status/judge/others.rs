@@ -6,7 +6,7 @@ use afloat_install::OPERATOR;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::{Line, few, known, word};
+use super::line::{Line, few, known, word};
 use crate::install::status::seen::Seen;
 
 /// What OpenKruise calls the Deployment of its manager.

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use afloat_install::Need;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 

@@ -4,8 +4,8 @@
 use afloat_api::Door;
 use serde_json::json;
 
-use super::super::REPLICAS;
 use super::super::kept::{Kept, bare};
+use super::super::marks::REPLICAS;
 use super::super::seen::{Manager, Pod};
 use super::*;
 
