@@ -12,10 +12,9 @@ use afloat_api::names::WEBHOOK_SERVICE;
 use afloat_api::{Door, Serving};
 use serde_json::{Value, json};
 
+pub use put::OPERATOR;
 use put::{Settings, text, word};
 
-/// Name of the operator's account, roles, Deployment and Service for metrics.
-pub const OPERATOR: &str = "afloat-operator";
 /// Name of the agents' account, role and DaemonSet.
 pub const AGENT: &str = "afloat-agent";
 /// Where it is installed if nothing else is said.

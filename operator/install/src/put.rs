@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use afloat_api::names::WEBHOOK_SERVICE;
 use serde_json::{Value, json};
 
-use crate::OPERATOR;
+/// Name of the operator's account, roles, Deployment and Service for metrics.
+pub const OPERATOR: &str = "afloat-operator";
 
 /// Every value that differs between two installations. For the chart they are the expressions of its templates.
 #[derive(Clone, Debug)]

@@ -13,7 +13,8 @@ use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Operator, REQUEST_TIMEOUT, kinds};
+use crate::act::REQUEST_TIMEOUT;
+use crate::{Operator, kinds};
 
 /// Between two looks: one small read of the API server.
 const PAUSE: Duration = Duration::from_secs(10);

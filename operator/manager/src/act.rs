@@ -1,5 +1,7 @@
 //! Carries out the actions of a plan, each with the preconditions that it was decided on.
 
+use std::time::Duration;
+
 use afloat_api::{CloneSet, RolloutReport};
 use afloat_rollout::action::patch::new_report;
 use afloat_rollout::action::{Action, At, Why};
@@ -21,7 +23,8 @@ use kube::{Client, Resource};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::REQUEST_TIMEOUT;
+/// Time limit of one request to the API server.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The kinds that are written and watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use afloat_rollout::action::{Action, At, Why};
 use afloat_rollout::pod::Pod;
 use afloat_rollout::pod::update::ground::again;
+use kube::Client;
 
-use crate::Operator;
 use crate::act::{Outcome, perform, present};
+use crate::metrics::Metrics;
 
 /// Tries of one write within one round. Whoever writes a pod that often does not let anybody else.
 const TRIES: u32 = 5;
@@ -42,8 +43,12 @@ fn target(action: &Action) -> Option<&At> {
 }
 
 /// Carries out one action. `pods`: what it was decided on.
-pub(crate) async fn persist(operator: &Operator, namespace: &str, action: &Action, pods: &[Arc<Pod>]) -> Outcome {
-    let client = &operator.client;
+pub(crate) async fn persist(
+    (client, metrics): (&Client, &Metrics),
+    namespace: &str,
+    action: &Action,
+    pods: &[Arc<Pod>],
+) -> Outcome {
     let mut outcome = perform(client, namespace, action).await;
     let (Outcome::Conflict, Some(at)) = (&outcome, target(action)) else {
         return outcome;
@@ -58,7 +63,7 @@ pub(crate) async fn persist(operator: &Operator, namespace: &str, action: &Actio
         let Some(moved) = again(action, decided, &present) else {
             break;
         };
-        operator.metrics.sent_again();
+        metrics.sent_again();
         outcome = perform(client, namespace, &moved).await;
         if !matches!(outcome, Outcome::Conflict) {
             break;

@@ -256,7 +256,8 @@ async fn act(
                 return (action, Outcome::Skipped);
             }
             let span = tracing::debug_span!("write", reason = reason(&action));
-            let outcome = persist(operator, &key.namespace, &action, pods).instrument(span).await;
+            let hands = (&operator.client, &operator.metrics);
+            let outcome = persist(hands, &key.namespace, &action, pods).instrument(span).await;
             if keeps_pods_back(&action, &outcome) {
                 refused.store(true, Ordering::Relaxed);
             }

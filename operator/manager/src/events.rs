@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::REQUEST_TIMEOUT;
+use crate::act::REQUEST_TIMEOUT;
 
 const WAITING: usize = 256;
 

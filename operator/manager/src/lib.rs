@@ -43,7 +43,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use crate::act::Kind;
+use crate::act::{Kind, REQUEST_TIMEOUT};
 use crate::events::Recorder;
 use crate::kept::{
     Claims, CloneSets, Nodes, Pods, Reports, Revisions, Services, Traffics, cloneset_of, cloneset_owner,
@@ -493,6 +493,3 @@ const REST_MAX: Duration = Duration::from_millis(200);
 
 /// Pause between two tries to ask what the API server serves.
 const DISCOVERY_PAUSE: Duration = Duration::from_secs(1);
-
-/// Time limit of one request to the API server.
-pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);

@@ -7,12 +7,9 @@ use crate::tree::{crates, sources};
 
 /// Circles that were there before the rule, each by its files. This list only shrinks: whoever unties a file removes its line.
 const KNOWN: &[&[&str]] = &[&[
-    "operator/manager/src/act.rs",
+    "operator/manager/src/absent.rs",
     "operator/manager/src/cloneset.rs",
-    "operator/manager/src/events.rs",
     "operator/manager/src/lib.rs",
-    "operator/manager/src/metrics.rs",
-    "operator/manager/src/progress.rs",
 ]];
 
 /// The files that reach each other, each circle in order.

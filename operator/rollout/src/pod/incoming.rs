@@ -40,7 +40,7 @@ impl From<Wire> for Pod {
 /// What is read of a pod.
 #[derive(Deserialize, Default)]
 #[serde(default)]
-pub(super) struct Incoming {
+struct Incoming {
     metadata: Meta,
     spec: PodSpec,
     status: PodStatus,
@@ -79,6 +79,12 @@ struct Owner {
 /// None at all where it says `null`.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Entries, D::Error> {
     Ok(Option::<Entries>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+impl<'de> Deserialize<'de> for Pod {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Incoming::deserialize(deserializer).map(Self::from)
+    }
 }
 
 impl From<Incoming> for Pod {

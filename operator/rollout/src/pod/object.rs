@@ -9,14 +9,12 @@ use serde::{Deserialize, Deserializer};
 
 use crate::action::At;
 use crate::pod::environment::Environment;
-use crate::pod::incoming::Incoming;
 use crate::pod::label::same_revision;
 use crate::pod::resources::Resources;
 use crate::texts::{Entries, Text};
 
 /// A pod.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(from = "Incoming")]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pod {
     /// Name and versions.
     pub metadata: Metadata,
