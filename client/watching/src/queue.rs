@@ -241,15 +241,7 @@ impl<T: Item> Queue<T> {
         K: Watchable,
         N: IntoIterator<Item = T>,
     {
-        let queue = Arc::downgrade(self);
-        cache.subscribe(move |change| {
-            let Some(queue) = queue.upgrade() else { return false };
-            let urgency = if change.calm { Urgency::Calm } else { Urgency::Now };
-            for item in change.each().flat_map(&items) {
-                queue.add(item, urgency);
-            }
-            true
-        });
+        self.follow_news(cache, items, |_, _| false, |_| false);
     }
 
     /// The same, but not for changes that say nothing new (`same`), as to an object of which little is kept many do not. An item
