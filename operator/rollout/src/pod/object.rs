@@ -292,16 +292,21 @@ impl Pod {
 
     /// Whether nothing has changed that is read here, but for the version: who wrote meanwhile wrote something else.
     pub fn reads_as(&self, before: &Self) -> bool {
-        let (new, old) = (&self.metadata, &before.metadata);
-        new.uid == old.uid
-            && new.generation == old.generation
-            && new.terminating == old.terminating
-            && new.finalizers == old.finalizers
+        self.metadata.generation == before.metadata.generation
             && self.status == before.status
-            && self.labels == before.labels
-            && self.annotations == before.annotations
-            && self.spec == before.spec
-            && self.controller == before.controller
+            && self.is_meant_as(before)
+    }
+
+    /// Whether all that others than the node say of it is the same: what it is, what it is to be, and whose it is.
+    pub(crate) fn is_meant_as(&self, other: &Self) -> bool {
+        let (a, b) = (&self.metadata, &other.metadata);
+        a.uid == b.uid
+            && a.terminating == b.terminating
+            && a.finalizers == b.finalizers
+            && self.labels == other.labels
+            && self.annotations == other.annotations
+            && self.spec == other.spec
+            && self.controller == other.controller
     }
 
     /// One of the conditions.

@@ -59,15 +59,8 @@ fn same_ground(decided: &Pod, present: &Pod) -> bool {
         let told = |condition: &'a PodCondition| (condition.status.as_str(), condition.message.as_deref());
         pod.condition(kind).map(told)
     }
-    let (was, is) = (&decided.metadata, &present.metadata);
     let gates = [names::INPLACE_READY, names::KRUISE_POD_READY];
-    was.uid == is.uid
-        && was.terminating == is.terminating
-        && was.finalizers == is.finalizers
-        && decided.controller == present.controller
-        && decided.labels == present.labels
-        && decided.annotations == present.annotations
-        && decided.spec == present.spec
+    decided.is_meant_as(present)
         && decided.active() == present.active()
         // One that did not count for the budget must not have begun to.
         && (decided.ready() || !present.ready())
