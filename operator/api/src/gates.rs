@@ -153,6 +153,23 @@ impl Gates {
         Ok((gates, warnings))
     }
 
+    /// Whether a gate of OpenKruise is on under its flag, as its own manager reads it. False for a name that it does not have.
+    pub fn is_on(flag: &str, name: &str) -> bool {
+        let Some(known) = KNOWN.iter().find(|known| known.name == name) else {
+            return false;
+        };
+        let said = |name: &str| {
+            let mut entries = flag.split(',').rev().filter_map(|entry| entry.split_once('='));
+            let (_, value) = entries.find(|(key, _)| key.trim() == name)?;
+            boolean(value.trim())
+        };
+        let all = match known.stage {
+            Stage::Alpha => ALL_ALPHA,
+            Stage::Beta => ALL_BETA,
+        };
+        said(name).or_else(|| said(all)).unwrap_or(known.default)
+    }
+
     /// What `--help` says: each gate with its stage, its default and what it does.
     pub fn help() -> String {
         let mut ours = Self::default();

@@ -1,7 +1,7 @@
 //! Carries out one step. Each write may be the last one before the program dies: what is left is planned anew from what is
 //! seen.
 
-use afloat_api::Version;
+use afloat_api::{Gates, Version};
 use anyhow::{Context as _, bail};
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, ReplaceOperation, TestOperation};
 use kube::Client;
@@ -228,7 +228,7 @@ impl Hands<'_> {
     async fn restore_webhooks(&self, seen: &Seen) -> anyhow::Result<()> {
         let arguments = seen.kruise.as_ref().map(Manager::arguments).unwrap_or_default();
         let gates = kruise::flag(&arguments, "feature-gates").unwrap_or_default();
-        let by_others = kruise::gate(&gates, "EnableExternalCerts");
+        let by_others = Gates::is_on(&gates, "EnableExternalCerts");
         for (configuration, present) in kept(seen)?.webhooks.iter().zip(&seen.webhooks) {
             if let (Some(configuration), Some(present)) = (configuration, present) {
                 let annotations = &configuration["metadata"]["annotations"];

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use afloat_api::Gates;
+
 use super::kruise;
 use super::plan::{Ours, same_conversion};
 use super::seen::Seen;
@@ -132,7 +134,7 @@ impl Findings {
         for (name, what) in kruise::gates_for_others(&gates) {
             self.either(despite, name, format!("feature gate {name} is on: {what}"));
         }
-        if kruise::gate(&gates, "PreDownloadImageForInPlaceUpdate") {
+        if Gates::is_on(&gates, "PreDownloadImageForInPlaceUpdate") {
             self.warnings.push(
                 "feature gate PreDownloadImageForInPlaceUpdate is on: Afloat does not pull images ahead of an update yet"
                     .to_owned(),

@@ -1,5 +1,6 @@
 //! What is known of OpenKruise's manager, from its releases 1.8 and 1.9: names, flags and feature gates.
 
+use afloat_api::Gates;
 use serde_json::Value;
 
 /// Its Deployment, in its namespace.
@@ -47,9 +48,6 @@ const GATES_FOR_OTHERS: [(&str, &str); 5] = [
         "pods annotated with a liveness probe for Kruise's daemon would not be probed",
     ),
 ];
-/// Gates that `AllBeta=true` turns on, of those that are asked for here; `AllAlpha=true` turns on the others.
-const BETA: [&str; 1] = ["ResourcesDeletionProtection"];
-
 /// The value of a flag as Go's flag packages read it: `--name=value`, `-name=value` or two words; the last one counts.
 pub(super) fn flag(arguments: &[String], name: &str) -> Option<String> {
     let mut found = None;
@@ -87,23 +85,14 @@ pub(super) fn switch(arguments: &[String], name: &str) -> Option<bool> {
     None
 }
 
-/// Whether a gate, off by default, is on in a list as `--feature-gates` takes it. Of two entries the last one counts.
-pub(super) fn gate(gates: &str, name: &str) -> bool {
-    let said = |name: &str| {
-        let mut entries = gates.split(',').rev().filter_map(|entry| entry.trim().split_once('='));
-        let (_, value) = entries.find(|(key, _)| *key == name)?;
-        Some(value.eq_ignore_ascii_case("true"))
-    };
-    let all = if BETA.contains(&name) { "AllBeta" } else { "AllAlpha" };
-    said(name).or_else(|| said(all)).unwrap_or(false)
-}
-
 /// The gates that do something for others and are on, with what they do.
 pub(super) fn gates_for_others(gates: &str) -> Vec<(&'static str, &'static str)> {
-    let protection = gate(gates, "ResourcesDeletionProtection");
+    let protection = Gates::is_on(gates, "ResourcesDeletionProtection");
     GATES_FOR_OTHERS
         .into_iter()
-        .filter(|(name, _)| gate(gates, name) && (protection || *name != "DeletionProtectionForCRDCascadingGate"))
+        .filter(|(name, _)| {
+            Gates::is_on(gates, name) && (protection || *name != "DeletionProtectionForCRDCascadingGate")
+        })
         .collect()
 }
 
