@@ -110,7 +110,7 @@ pub enum News<T> {
 /// A listing that is not complete: nothing of it is seen yet, neither objects nor versions.
 #[derive(Clone)]
 struct Listing<T> {
-    objects: Vec<(T, u64)>,
+    objects: Vec<(Arc<T>, u64)>,
     /// Highest version in it, also of objects that are not kept.
     revision: u64,
 }
@@ -251,8 +251,16 @@ impl<K: Kind> Content<K> {
                 if let Some(listing) = &mut self.listing {
                     listing.revision = listing.revision.max(revision);
                     if !K::indexes(&object).is_empty() {
-                        let before = self.objects.get(&K::key(&object)).map(|stored| &*stored.object);
-                        K::share(&mut object, before, &mut self.texts);
+                        let before = self.objects.get(&K::key(&object));
+                        let same = |before: &&Stored<K>| before.revision == revision && revision != 0;
+                        let object = match before.filter(same) {
+                            // Nearly all are as they were, and the memory has no room for all of them twice.
+                            Some(before) => before.object.clone(),
+                            None => {
+                                K::share(&mut object, before.map(|before| &*before.object), &mut self.texts);
+                                Arc::new(object)
+                            }
+                        };
                         listing.objects.push((object, revision));
                     }
                 }
@@ -316,7 +324,7 @@ impl<K: Kind> Content<K> {
         let old = self.remove(&K::key(&object));
         K::share(&mut object, old.as_ref().map(|old| &*old.object), &mut self.texts);
         let was = old.as_ref().map(|old| old.revision);
-        let new = self.insert(object, revision);
+        let new = self.insert(Arc::new(object), revision);
         (old.is_some() || new.is_some()).then(|| Change {
             same: new.is_some() && was == Some(revision) && revision != 0,
             old: old.map(|old| old.object),
@@ -326,14 +334,13 @@ impl<K: Kind> Content<K> {
     }
 
     /// Puts an object where nothing is; none if it is not to be kept.
-    fn insert(&mut self, object: K::Kept, revision: u64) -> Option<Arc<K::Kept>> {
+    fn insert(&mut self, object: Arc<K::Kept>, revision: u64) -> Option<Arc<K::Kept>> {
         let indexes = K::indexes(&object);
         if indexes.is_empty() {
             return None;
         }
         let mut key = K::key(&object);
         key.namespace = self.texts.share(&key.namespace);
-        let object = Arc::new(object);
         let indexes = indexes.into_iter().map(|index| self.file(index, &key, &object));
         let indexes = indexes.collect();
         let stored = Stored {
