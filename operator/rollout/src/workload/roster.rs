@@ -222,16 +222,6 @@ impl Roster {
         self.place(name).ok().map(|place| &self.members[place].pod)
     }
 
-    /// How many pods it has.
-    pub fn len(&self) -> usize {
-        self.members.len()
-    }
-
-    /// Whether it has none.
-    pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
-    }
-
     /// The one of that name.
     pub(crate) fn member_of(&self, name: &str) -> Option<&Member> {
         self.place(name).ok().map(|place| &self.members[place])

@@ -142,7 +142,7 @@ impl<'a> Tally<'a> {
 }
 
 /// Active pods that are ours, by name.
-pub(crate) fn ours<'a>(pods: &'a Roster) -> impl Iterator<Item = &'a Pod> + Clone {
+pub(crate) fn ours(pods: &Roster) -> impl Iterator<Item = &Pod> + Clone {
     let ours = pods.members().iter().filter(|member| member.relation == Relation::Ours);
     ours.map(Member::pod)
 }
