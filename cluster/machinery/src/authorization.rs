@@ -1,8 +1,10 @@
 //! Who may do what: role based access control as Kubernetes has it. Pure: a decision is a function of the rules that are
 //! stored and of what a request asks for.
 //!
-//! [`Roles`] is kept up with what is stored and decides.
+//! [`Roles`] is kept up with what is stored and decides; [`covers`] says what somebody would give away without having it;
+//! [`aggregation`] computes the rules of roles that are put together of others, and [`bootstrap`] what every cluster begins with.
 
+pub mod covers;
 mod roles;
 mod rule;
 mod subject;
