@@ -4,6 +4,8 @@
 //! [`Roles`] is kept up with what is stored and decides; [`covers`] says what somebody would give away without having it;
 //! [`aggregation`] computes the rules of roles that are put together of others, and [`bootstrap`] what every cluster begins with.
 
+pub mod aggregation;
+pub mod bootstrap;
 pub mod covers;
 mod roles;
 mod rule;
