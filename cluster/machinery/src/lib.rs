@@ -16,6 +16,7 @@ pub mod kinds;
 mod metadata;
 mod names;
 pub mod patch;
+pub mod pod_security;
 mod resource;
 pub mod scale;
 pub mod schema;
