@@ -1,6 +1,7 @@
 //! What a few kinds need at the moment of their write.
 
 pub(crate) mod definition;
+mod pod_security;
 mod policy;
 mod service;
 mod service_account;

@@ -104,6 +104,7 @@ impl Writer {
             ));
         }
         let reserved = self.admission.create(resource, &mut object)?;
+        warnings.extend(self.admission.review_security(resource, "", None, &object)?);
         warnings.extend(self.admission.ask_policies(call, None, Some(&object), dry_run)?);
         let mut object = self.reader.to_stored(resource, object).await?;
         view::to_stored(resource, &mut object);
