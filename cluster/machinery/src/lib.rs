@@ -4,6 +4,7 @@
 //! unknown is lost. No I/O, no clock, no randomness here: what a write needs of those comes in through [`WriteContext`].
 
 pub mod admission;
+pub mod authorization;
 mod bounds;
 mod builtin;
 mod cel;
