@@ -97,6 +97,8 @@ pub struct Attributes<'a> {
     pub name: &'a str,
     /// Where it is not about a resource: the path.
     pub path: &'a str,
+    /// Of a list or watch: which objects it is limited to, as the query says it.
+    pub field_selector: &'a str,
 }
 
 impl<'a> Attributes<'a> {
@@ -113,6 +115,7 @@ impl<'a> Attributes<'a> {
             subresource: "",
             name: "",
             path: "",
+            field_selector: "",
         }
     }
 

@@ -16,6 +16,7 @@ mod json;
 pub mod kinds;
 mod metadata;
 mod names;
+pub mod nodes;
 pub mod patch;
 pub mod pod_security;
 mod resource;

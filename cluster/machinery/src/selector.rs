@@ -176,25 +176,18 @@ impl FieldSelector {
     /// # Errors
     /// Says which part cannot be read, or which field this kind cannot be selected by.
     pub fn parse(resource: &Resource, text: &str) -> Result<Self, String> {
-        let mut terms = Vec::new();
-        for part in text.split(',').filter(|part| !part.is_empty()) {
-            let (path, equal, value) = if let Some((path, value)) = part.split_once("!=") {
-                (path, false, value)
-            } else if let Some((path, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
-                (path, true, value)
-            } else {
-                return Err(format!("invalid selector: '{text}'; can't understand '{part}'"));
-            };
-            if !is_selectable(resource, path) {
-                return Err(format!("field label not supported: {path}"));
-            }
-            terms.push(FieldTerm {
-                path: path.to_owned(),
-                equal,
-                value: value.to_owned(),
-            });
+        let terms = terms(text).collect::<Result<Vec<_>, _>>()?;
+        match terms.iter().find(|term| !is_selectable(resource, &term.path)) {
+            Some(term) => Err(format!("field label not supported: {}", term.path)),
+            None => Ok(Self(terms)),
         }
-        Ok(Self(terms))
+    }
+
+    /// The value that a selector asks of a field, if its text can be read and asks for one.
+    pub fn required(text: &str, path: &str) -> Option<String> {
+        let terms = terms(text).collect::<Result<Vec<_>, _>>().ok()?;
+        let asked = terms.into_iter().find(|term| term.equal && term.path == path);
+        asked.map(|term| term.value)
     }
 
     /// Whether it selects everything.
@@ -216,6 +209,24 @@ impl FieldSelector {
             .iter()
             .all(|term| (field(object, &term.path) == term.value) == term.equal)
     }
+}
+
+/// The terms of a selector, or which of them cannot be read.
+fn terms(text: &str) -> impl Iterator<Item = Result<FieldTerm, String>> {
+    text.split(',').filter(|part| !part.is_empty()).map(move |part| {
+        let (path, equal, value) = if let Some((path, value)) = part.split_once("!=") {
+            (path, false, value)
+        } else if let Some((path, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
+            (path, true, value)
+        } else {
+            return Err(format!("invalid selector: '{text}'; can't understand '{part}'"));
+        };
+        Ok(FieldTerm {
+            path: path.to_owned(),
+            equal,
+            value: value.to_owned(),
+        })
+    })
 }
 
 fn field(object: &Value, path: &str) -> String {
