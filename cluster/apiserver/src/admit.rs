@@ -3,6 +3,7 @@
 pub(crate) mod definition;
 mod pod_security;
 mod policy;
+mod rights;
 mod service;
 mod service_account;
 
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use afloat_machinery::kinds::{Given, Resource};
 use serde_json::Value;
 
+use crate::auth::authorization::Authorization;
 use crate::follow::{Addresses, Bound, Followed, Reservation};
 use crate::read::Reader;
 use crate::wire::status::Status;
@@ -30,22 +32,25 @@ pub(crate) struct Admission {
     reader: Reader,
     policies: Arc<Followed<Bound>>,
     addresses: Arc<Followed<Addresses>>,
+    authorization: Arc<Authorization>,
     /// Pods get their account's token mounted.
     mount_tokens: bool,
 }
 
 impl Admission {
-    /// Admission by what is stored, what is bound and what is taken.
+    /// Admission by what is stored, what is bound, what is taken and what somebody may give away.
     pub(crate) fn new(
         reader: Reader,
         policies: Arc<Followed<Bound>>,
         addresses: Arc<Followed<Addresses>>,
+        authorization: Arc<Authorization>,
         mount_tokens: bool,
     ) -> Self {
         Self {
             reader,
             policies,
             addresses,
+            authorization,
             mount_tokens,
         }
     }

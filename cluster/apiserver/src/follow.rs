@@ -7,6 +7,7 @@
 mod addresses;
 mod definitions;
 mod policies;
+mod roles;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

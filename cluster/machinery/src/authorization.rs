@@ -203,7 +203,7 @@ pub fn quoted(text: &str) -> String {
 }
 
 /// A list of texts, as Go's `%q` writes it.
-fn quoted_list(texts: &[String]) -> String {
+pub(crate) fn quoted_list(texts: &[String]) -> String {
     let all: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
     format!("[{}]", all.join(" "))
 }

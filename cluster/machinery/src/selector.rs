@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use kube::core::{Expression, Selector, SelectorExt};
 use serde_json::Value;
 
+use crate::names;
 use crate::resource::Resource;
 
 /// A parsed `labelSelector`.
@@ -176,17 +177,44 @@ impl FieldSelector {
     /// # Errors
     /// Says which part cannot be read, or which field this kind cannot be selected by.
     pub fn parse(resource: &Resource, text: &str) -> Result<Self, String> {
-        let terms = terms(text).collect::<Result<Vec<_>, _>>()?;
-        match terms.iter().find(|term| !is_selectable(resource, &term.path)) {
+        let selector = Self::read(text)?;
+        match selector.0.iter().find(|term| !is_selectable(resource, &term.path)) {
             Some(term) => Err(format!("field label not supported: {}", term.path)),
-            None => Ok(Self(terms)),
+            None => Ok(selector),
         }
+    }
+
+    /// The only name that can match, of whatever kind: who may see an object of this name may list with this selector. None if the
+    /// text cannot be read, too.
+    pub fn name_in(text: &str) -> Option<String> {
+        let selector = Self::read(text).ok()?;
+        let name = selector.name()?;
+        (!name.is_empty() && names::path_segment(name).is_empty()).then(|| name.to_owned())
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
+        let mut terms = Vec::new();
+        for part in text.split(',').filter(|part| !part.is_empty()) {
+            let (path, equal, value) = if let Some((path, value)) = part.split_once("!=") {
+                (path, false, value)
+            } else if let Some((path, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
+                (path, true, value)
+            } else {
+                return Err(format!("invalid selector: '{text}'; can't understand '{part}'"));
+            };
+            terms.push(FieldTerm {
+                path: path.to_owned(),
+                equal,
+                value: value.to_owned(),
+            });
+        }
+        Ok(Self(terms))
     }
 
     /// The value that a selector asks of a field, if its text can be read and asks for one.
     pub fn required(text: &str, path: &str) -> Option<String> {
-        let terms = terms(text).collect::<Result<Vec<_>, _>>().ok()?;
-        let asked = terms.into_iter().find(|term| term.equal && term.path == path);
+        let selector = Self::read(text).ok()?;
+        let asked = selector.0.into_iter().find(|term| term.equal && term.path == path);
         asked.map(|term| term.value)
     }
 
@@ -209,24 +237,6 @@ impl FieldSelector {
             .iter()
             .all(|term| (field(object, &term.path) == term.value) == term.equal)
     }
-}
-
-/// The terms of a selector, or which of them cannot be read.
-fn terms(text: &str) -> impl Iterator<Item = Result<FieldTerm, String>> {
-    text.split(',').filter(|part| !part.is_empty()).map(move |part| {
-        let (path, equal, value) = if let Some((path, value)) = part.split_once("!=") {
-            (path, false, value)
-        } else if let Some((path, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
-            (path, true, value)
-        } else {
-            return Err(format!("invalid selector: '{text}'; can't understand '{part}'"));
-        };
-        Ok(FieldTerm {
-            path: path.to_owned(),
-            equal,
-            value: value.to_owned(),
-        })
-    })
 }
 
 fn field(object: &Value, path: &str) -> String {

@@ -6,10 +6,10 @@ use afloat_machinery::kinds::Resource;
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::auth::user::User;
 use crate::wire::protobuf;
 use crate::wire::request::{Accept, ObjectPath, Query};
 use crate::wire::status::Status;
+use afloat_machinery::authorization::User;
 
 /// A request for an object or a collection, understood.
 pub(crate) struct Call {

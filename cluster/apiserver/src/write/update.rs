@@ -46,6 +46,7 @@ impl Writer {
             check_versions(resource, current, &new)?;
             warnings = check_fields(call, &new)?;
             self.admission.complete_update(resource, current, &mut new)?;
+            self.admission.check_rights(call, Some(current), &new)?;
             let prepared = strategy::prepare_update(resource, part, current, &mut new, &context());
             warnings.extend(checked(prepared, resource, call.name())?);
             warnings.extend(

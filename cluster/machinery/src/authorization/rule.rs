@@ -61,6 +61,23 @@ impl PolicyRule {
         role["rules"].as_array().into_iter().flatten().map(Self::read).collect()
     }
 
+    /// Together they allow everything.
+    pub fn everything() -> [Self; 2] {
+        let star = || vec!["*".to_owned()];
+        let resources = Self {
+            verbs: star(),
+            api_groups: star(),
+            resources: star(),
+            ..Self::default()
+        };
+        let paths = Self {
+            verbs: star(),
+            non_resource_urls: star(),
+            ..Self::default()
+        };
+        [resources, paths]
+    }
+
     /// As objects have it, without what is empty.
     pub fn to_value(&self) -> Value {
         let fields = [
