@@ -7,6 +7,7 @@
 pub mod aggregation;
 pub mod bootstrap;
 pub mod covers;
+pub mod impersonation;
 mod roles;
 mod rule;
 mod subject;
@@ -25,6 +26,9 @@ pub const MASTERS: &str = "system:masters";
 
 /// The group of everybody who has shown who they are.
 pub const AUTHENTICATED: &str = "system:authenticated";
+
+/// The group of everybody who has not.
+pub const UNAUTHENTICATED: &str = "system:unauthenticated";
 
 /// An identity.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,7 +60,7 @@ impl User {
 
     /// Somebody who has shown nothing.
     pub fn anonymous() -> Self {
-        Self::named("system:anonymous", &["system:unauthenticated"])
+        Self::named("system:anonymous", &[UNAUTHENTICATED])
     }
 
     /// A service account.
