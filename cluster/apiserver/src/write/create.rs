@@ -30,6 +30,7 @@ impl Writer {
         self.admission
             .check_namespace(&call.resource, call.namespace(), view::meta(&object, "name"))?;
         let mut warnings = check_fields(call, &object)?;
+        self.admission.restrict_node(Some(call), None, Some(&object))?;
         self.admission.check_rights(call, None, &object)?;
         let (bytes, more) = self
             .insert(

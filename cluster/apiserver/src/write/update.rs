@@ -45,6 +45,7 @@ impl Writer {
             check_conditional(call, &new)?;
             check_versions(resource, current, &new)?;
             warnings = check_fields(call, &new)?;
+            self.admission.restrict_node(Some(call), Some(current), Some(&new))?;
             self.admission.complete_update(resource, current, &mut new)?;
             self.admission.check_rights(call, Some(current), &new)?;
             let prepared = strategy::prepare_update(resource, part, current, &mut new, &context());

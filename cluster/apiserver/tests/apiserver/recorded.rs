@@ -74,10 +74,19 @@ fn warnings(headers: &HeaderMap) -> Vec<String> {
     all.map(sentence).collect()
 }
 
+/// The users of the recorded answers; their server has given them uids.
 fn user(who: Option<&str>) -> User {
-    match who {
-        None => User::master("admin"),
+    let (user, uid) = match who {
+        None => (User::master("admin"), "admin"),
+        Some("node1") => (User::node("node-1"), "n1"),
+        Some("node2") => (User::node("node-2"), "n2"),
+        Some("plain") => (User::named("plain", &["team", "system:authenticated"]), "plain"),
+        Some("nobody") => (User::anonymous(), ""),
         Some(other) => panic!("nobody is called {other}"),
+    };
+    User {
+        uid: uid.to_owned(),
+        ..user
     }
 }
 
@@ -132,4 +141,22 @@ async fn levels_of_pod_security() {
 #[tokio::test]
 async fn pod_security_of_namespaces() {
     play(include_str!("recorded/pod_security.json")).await;
+}
+
+/// The Node authorizer and NodeRestriction.
+#[tokio::test]
+async fn what_nodes_may_do() {
+    play(include_str!("recorded/nodes.json")).await;
+}
+
+/// Acting as somebody else, and who one is then.
+#[tokio::test]
+async fn impersonation() {
+    play(include_str!("recorded/impersonation.json")).await;
+}
+
+/// What everybody may see who has shown nothing, and everybody who has.
+#[tokio::test]
+async fn discovery_and_health() {
+    play(include_str!("recorded/everybody.json")).await;
 }

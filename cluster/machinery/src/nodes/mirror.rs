@@ -64,7 +64,7 @@ fn owned(node: &str, pod: &Value, stored: &dyn Stored) -> Result<(), Refusal> {
         ));
     }
     let Some(object) = stored.find("nodes", "", node) else {
-        return Err(Refusal::NotFound("nodes", node.to_owned()));
+        return Err(Refusal::NotFound("node", node.to_owned()));
     };
     let (given, own) = (text(owner.get("uid")), text(object.pointer("/metadata/uid")));
     if given != own {

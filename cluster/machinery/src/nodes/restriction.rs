@@ -54,7 +54,7 @@ pub trait Stored {
 pub enum Refusal {
     /// It is forbidden.
     Forbidden(String),
-    /// There is no such object: plural and name.
+    /// There is no such object: kind, in lower case, and name.
     NotFound(&'static str, String),
 }
 
@@ -108,7 +108,7 @@ fn word(operation: Operation) -> &'static str {
 fn bound_to(namespace: &str, name: &str, stored: &dyn Stored) -> Result<Value, Refusal> {
     stored
         .find("pods", namespace, name)
-        .ok_or_else(|| Refusal::NotFound("pods", name.to_owned()))
+        .ok_or_else(|| Refusal::NotFound("pod", name.to_owned()))
 }
 
 fn runs_on(pod: &Value, node: &str) -> bool {
