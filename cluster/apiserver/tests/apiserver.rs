@@ -15,6 +15,8 @@ mod kubectl;
 mod objects;
 #[path = "apiserver/proxy.rs"]
 mod proxy;
+#[path = "apiserver/recorded.rs"]
+mod recorded;
 #[path = "apiserver/resize.rs"]
 mod resize;
 #[path = "apiserver/services.rs"]
