@@ -13,7 +13,7 @@ use crate::output;
 
 pub(crate) use crds::{CrdsOptions, print_crds};
 pub(crate) use status::{StatusOptions, run_status};
-pub(crate) use takeover::{TakeoverOptions, run_takeover};
+pub(crate) use takeover::{TakeoverOptions, flag, run_takeover};
 
 /// `afloat install`
 #[derive(Args, Clone, Debug)]
