@@ -251,13 +251,12 @@ fn container_status(
         let message = format!("Back-off pulling image \"{image}\"");
         status["state"] = json!({"waiting": {"reason": "ImagePullBackOff", "message": message}});
     }
-    if running
-        && container
-            .resources
-            .as_object()
-            .is_some_and(|resources| !resources.is_empty())
-    {
-        status["resources"] = container.resources.clone();
+    if running {
+        // Also of a container that asks for nothing.
+        status["resources"] = match &container.resources {
+            Value::Null => json!({}),
+            resources => resources.clone(),
+        };
         if !container.resources["requests"].is_null() {
             status["allocatedResources"] = container.resources["requests"].clone();
         }
