@@ -19,6 +19,8 @@ pub(crate) struct Size {
     pub(crate) depth: usize,
     /// Bytes of keys and strings, and some for everything else: about the length of its JSON.
     pub(crate) bytes: usize,
+    /// Itself and all values within it.
+    pub(crate) values: usize,
 }
 
 /// Measures a value, without recursion.
@@ -27,6 +29,7 @@ pub(crate) fn size(value: &Value) -> Size {
     let mut waiting = vec![(value, 1)];
     while let Some((value, depth)) = waiting.pop() {
         size.bytes += 4;
+        size.values += 1;
         match value {
             Value::String(text) => size.bytes += text.len(),
             Value::Array(items) => {
@@ -55,7 +58,7 @@ pub fn too_deep(value: &Value) -> bool {
 
 /// What is wrong with the size of an object that shall be stored.
 pub(crate) fn check(object: &Value) -> Option<FieldError> {
-    let Size { depth, bytes } = size(object);
+    let Size { depth, bytes, .. } = size(object);
     if depth > DEPTH_LIMIT {
         let detail = format!("must not be nested deeper than {DEPTH_LIMIT} levels");
         return Some(invalid("<root>", Value::Null, &detail));
