@@ -4,11 +4,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
+use crate::below::{directory, folder};
 use crate::host::mounts::{options_too_long, overlay_options};
-use crate::image::directory_below;
 use crate::removal::remove_all;
 
 /// Mounts the root file system of a container in its directory. Answers where.
@@ -67,13 +66,7 @@ fn mount_many(dir: &Path, lower: &[PathBuf]) -> io::Result<()> {
 
 /// The runtime does not make the working directory.
 pub(crate) fn make_working_dir(root: &Path, path: &str) -> io::Result<()> {
-    let root = openat(
-        CWD,
-        root,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    directory_below(&root, Path::new(path.trim_start_matches('/'))).map(drop)
+    directory(folder(root)?, Path::new(path.trim_start_matches('/'))).map(drop)
 }
 
 /// Unmounts what [`mount_rootfs`] mounted; nothing there is no error.
