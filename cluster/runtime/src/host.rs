@@ -17,6 +17,7 @@ pub(crate) mod mounts;
 mod oci_command;
 mod outer;
 mod pause;
+mod private_dir;
 mod resolve;
 pub(crate) mod seccomp;
 pub(crate) mod stdio;
@@ -30,6 +31,7 @@ pub use broker::Broker;
 pub use inner::{Inherited, inherited};
 pub use oci_command::oci_main;
 pub use outer::run;
+pub use private_dir::private_dir;
 
 /// Everything private to one run lives here, on a tmpfs that is gone with the process.
 pub(crate) const RUN_DIR: &str = "/run/afloat";

@@ -79,7 +79,9 @@ fn world(ordinary: bool) -> anyhow::Result<(tempfile::TempDir, World)> {
     fs::copy(std::env::current_exe()?, &program)?;
     let data = dir.path().join("data");
     fs::create_dir(&data)?;
-    fs::set_permissions(&data, fs::Permissions::from_mode(0o777))?;
+    if ordinary && rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&data, ORDINARY.parse().ok(), ORDINARY.parse().ok())?;
+    }
     let world = World {
         program,
         ordinary,
