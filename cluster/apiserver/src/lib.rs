@@ -25,7 +25,7 @@ mod view;
 mod wire;
 mod write;
 
-pub use auth::user::User;
+pub use afloat_machinery::authorization::User;
 pub use error::Error;
 pub use metrics::WriteCount;
 pub use options::{ByteStream, KubeletDialer, Options, WebhookDialer};

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use afloat_certificates::{Facts, Pair, Purpose, authority, client, key, sign};
+use afloat_machinery::authorization::User;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
@@ -16,8 +17,6 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig, crypto};
-
-use crate::auth::user::User;
 
 /// A certificate is renewed when it is loaded with less than this left.
 const RENEWAL_DAYS: i64 = 30;
@@ -155,7 +154,11 @@ impl Pki {
 pub(crate) fn user(certificate: &CertificateDer<'_>) -> Option<User> {
     let (name, mut groups) = client(certificate)?;
     groups.push("system:authenticated".to_owned());
-    Some(User { name, groups })
+    Some(User {
+        name,
+        groups,
+        ..User::default()
+    })
 }
 
 fn certificate(pem: &str) -> Result<CertificateDer<'static>, Error> {

@@ -77,6 +77,11 @@ impl Writer {
         &self.reader
     }
 
+    /// What admits.
+    pub(crate) fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
     /// The one loop behind all changes of existing objects. `plan` is asked again if somebody else was faster.
     pub(crate) async fn modify(
         &self,
