@@ -35,8 +35,8 @@ pub struct Pair {
 pub enum Purpose<'a> {
     /// To be shown by a server under these DNS names and addresses.
     Server(&'a BTreeSet<String>),
-    /// To be shown by a client that is in these groups (organizations).
-    Client(&'a [&'a str]),
+    /// To be shown by a client that is in this group (organization); a certificate of ours has one.
+    Client(&'a str),
 }
 
 /// A new authority, for ten years.
@@ -77,10 +77,8 @@ pub fn sign(authority: &Pair, name: &str, purpose: Purpose<'_>, now: Timestamp) 
             }
             ExtendedKeyUsagePurpose::ServerAuth
         }
-        Purpose::Client(groups) => {
-            for group in groups {
-                params.distinguished_name.push(DnType::OrganizationName, *group);
-            }
+        Purpose::Client(group) => {
+            params.distinguished_name.push(DnType::OrganizationName, group);
             ExtendedKeyUsagePurpose::ClientAuth
         }
     };
@@ -207,12 +205,9 @@ mod tests {
             (364, 3651)
         );
         assert_eq!(facts(&server).days_left("2027-01-10T00:00:01Z".parse().unwrap()), -1);
-        let person = sign(&ours, "anna", Purpose::Client(&["admins", "users"]), now).unwrap();
+        let person = sign(&ours, "anna", Purpose::Client("admins"), now).unwrap();
         let der = CertificateDer::from_pem_slice(person.certificate.as_bytes()).unwrap();
-        assert_eq!(
-            client(&der),
-            Some(("anna".into(), vec!["admins".into(), "users".into()]))
-        );
+        assert_eq!(client(&der), Some(("anna".into(), vec!["admins".into()])));
         assert!(is_key(&person.key) && is_key(&key().unwrap()) && !is_key(&person.certificate));
         assert_eq!(
             split(&format!("{}{}", ours.certificate, theirs.certificate)),
@@ -230,7 +225,7 @@ mod tests {
             key: "no key".into(),
             ..good
         };
-        assert!(sign(&bad, "a", Purpose::Client(&[]), now).is_err());
+        assert!(sign(&bad, "a", Purpose::Client("b"), now).is_err());
         assert!(Facts::read("nonsense").is_none() && split("nonsense").is_empty());
     }
 }

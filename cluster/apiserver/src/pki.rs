@@ -81,7 +81,7 @@ impl Pki {
         let admin = match load(dir, "admin")?.filter(|pair| usable(pair, &ca, None)) {
             Some(pair) => pair,
             None => {
-                let masters = Purpose::Client(&["system:masters"]);
+                let masters = Purpose::Client("system:masters");
                 save(dir, "admin", sign(&ca, "kubernetes-admin", masters, now)?)?
             }
         };
