@@ -49,17 +49,7 @@ pub(super) fn forecast(seen: &Situation<'_>, workload: &Workload<'_>) -> Forecas
         forecast.holds.extend(budget_notes(seen, workload));
         return forecast;
     }
-    let difference = compare(&before, &after)
-        .map_err(|obstacle| format!("spec.template.{} changed, which a running pod cannot", obstacle.0))
-        .and_then(|change| change.under(seen.gates));
-    let claims = |object: &Value| object["spec"].get("volumeClaimTemplates").cloned();
-    let difference = match difference {
-        Ok(_) if seen.gates.recreate_for_claims && claims(old) != claims(seen.new) => Err(
-            "spec.volumeClaimTemplates changed, and the feature gate RecreatePodWhenChangeVCTInCloneSetGate is on"
-                .to_owned(),
-        ),
-        difference => difference,
-    };
+    let difference = difference(seen, old, (&before, &after));
     decide(seen, workload, rollout.policy, difference, &mut forecast);
 
     let world = World::new(seen, &set);
@@ -126,6 +116,21 @@ fn order(seen: &Situation<'_>, set: &CloneSet, world: &World, kept: usize, forec
     if forecast.outcome != Outcome::Refused {
         forecast.first = world.first(seen, set);
     }
+}
+
+/// What changes in place, under the operator's feature gates; an error says why it cannot.
+fn difference(seen: &Situation<'_>, old: &Value, (before, after): (&Value, &Value)) -> Result<Change, String> {
+    let change = compare(before, after)
+        .map_err(|obstacle| format!("spec.template.{} changed, which a running pod cannot", obstacle.0))?
+        .under(seen.gates)?;
+    let claims = |object: &Value| object["spec"].get("volumeClaimTemplates").cloned();
+    if seen.gates.recreate_for_claims && claims(old) != claims(seen.new) {
+        return Err(
+            "spec.volumeClaimTemplates changed, and the feature gate RecreatePodWhenChangeVCTInCloneSetGate is on"
+                .to_owned(),
+        );
+    }
+    Ok(change)
 }
 
 /// In place or not, and what restarts.

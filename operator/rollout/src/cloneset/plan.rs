@@ -4,7 +4,7 @@
 //! record), back in service (the gate True) once the node runs the containers from the new spec. Nothing is remembered
 //! between two plans; where a pod stands is read off the pod.
 
-use afloat_api::{CloneSet, names};
+use afloat_api::{CloneSet, filled, names};
 use serde_json::json;
 
 use super::claim::hash::claims_hash;
@@ -13,6 +13,7 @@ use super::owner::owner;
 use super::planner::{CloneSetPlanner, Wishes};
 use crate::action::Action;
 use crate::workload::history::{Found, Revisions, resolve};
+use crate::workload::owner::Owner;
 
 /// Decides.
 pub fn plan(seen: &Observed<'_>) -> Plan {
@@ -25,7 +26,15 @@ pub fn plan(seen: &Observed<'_>) -> Plan {
     }
     let collisions = set.status.collision_count.unwrap_or(0);
     let (current, reported) = (&set.status.current_revision, &set.status.update_revision);
-    let revisions = match resolve(owner(set), collisions, current, reported, seen.revisions) {
+    // As OpenKruise would have it, which looks for it on the way back.
+    let filled = Some(&set.spec.template)
+        .filter(|_| !seen.gates.template_no_defaults)
+        .and_then(filled);
+    let owner = Owner {
+        template: filled.as_ref().unwrap_or(&set.spec.template),
+        ..owner(set)
+    };
+    let revisions = match resolve(owner, collisions, current, reported, seen.revisions) {
         Found::Known(mut revisions) => {
             if let Some(Action::NumberRevision { number, .. }) = &mut revisions.number {
                 number.claims = Some(claims_hash(set));
