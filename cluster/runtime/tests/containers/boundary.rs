@@ -203,6 +203,21 @@ impl World<'_> {
             let told = self.refused(&spec).await?;
             ensure!(told.contains("mountPath /etc/hosts: the image has"), "{told}");
         }
+        // Descriptors that the runtime has open lead nowhere (CVE-2024-21626).
+        spec.mounts = vec![];
+        spec.image_id = self.image.clone();
+        for number in 3..24 {
+            let mut spec = self.spec(
+                "cwd",
+                "cat ../../../../../../run/afloat/boot && echo leaked; echo end of cwd",
+            );
+            spec.working_dir = format!("/proc/self/fd/{number}");
+            if let Ok(id) = self.inside.runtime.create_container(&spec).await {
+                self.inside.runtime.remove_container(&id).await?;
+                let said = self.run(&spec).await?;
+                ensure!(!said.contains("leaked"), "{number}: {said}");
+            }
+        }
         // The runtime makes links and removes a file in what is mounted there.
         spec.image_id = build(self.inside, "devices", &[("/x", "dev"), ("/dev", "a folder")])?;
         for target in ["/dev", "/dev/", "/a/../dev", "/x", "/"] {
