@@ -53,9 +53,14 @@ pub(crate) fn walk(path: &Path, each: &mut dyn FnMut(&OwnedFd, &Stat) -> io::Res
     let mut look = |found: &OwnedFd| -> io::Result<Option<Dir>> {
         let stat = fstat(found)?;
         each(found, &stat)?;
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => Ok(Some(Dir::read_from(found)?)),
-            _ => Ok(None),
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            return Ok(None);
+        }
+        match Dir::read_from(found) {
+            Ok(folder) => Ok(Some(folder)),
+            // It was removed meanwhile.
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     };
     let mut open: Vec<Dir> = look(&top)?.into_iter().collect();
