@@ -72,7 +72,9 @@ mod tests {
         assert_eq!(mode(&dir), 0o700);
         // Open, and empty or a cluster's: closed, and said.
         for file in [None, Some("store.redb")] {
-            file.map(|name| fs::write(dir.join(name), "").unwrap());
+            if let Some(name) = file {
+                fs::write(dir.join(name), "").unwrap();
+            }
             fs::set_permissions(&dir, Permissions::from_mode(0o755)).unwrap();
             assert_eq!(private_dir(&dir).unwrap(), Some(0o755));
             assert_eq!(mode(&dir), 0o700);
