@@ -292,7 +292,7 @@ impl World<'_> {
         self.inside.runtime.start_container(&id).await?;
         let (said, ..) = self.inside.run(&id, "echo $PASSWORD; cat /memory/file", None).await?;
         ensure!(said == format!("{SECRET}\n{SECRET}"), "{said}");
-        let found = holding(&self.inside.dir)?;
+        let found = holding(&self.inside.dir, SECRET)?;
         ensure!(found.is_empty(), "{found:?}");
         self.inside.runtime.signal_container(&id, "KILL").await?;
         self.inside.exit_of(&id).await?;
@@ -337,8 +337,8 @@ fn mount(source: &Path, target: &str) -> Mount {
     }
 }
 
-/// Files on the same disk as this folder, and below it, that have the secret in them.
-fn holding(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+/// Files on the same disk as this folder, and below it, that have a text in them; images apart.
+pub(crate) fn holding(dir: &Path, text: &str) -> anyhow::Result<Vec<PathBuf>> {
     use std::os::unix::fs::MetadataExt as _;
     let (mut found, mut left) = (vec![], vec![dir.to_owned()]);
     let device = fs::metadata(dir)?.dev();
@@ -351,7 +351,7 @@ fn holding(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
             if metadata.is_dir() {
                 left.push(path);
             } else if metadata.is_file()
-                && fs::read(&path).is_ok_and(|bytes| bytes.windows(SECRET.len()).any(|w| w == SECRET.as_bytes()))
+                && fs::read(&path).is_ok_and(|bytes| bytes.windows(text.len()).any(|w| w == text.as_bytes()))
             {
                 found.push(path);
             }
