@@ -56,7 +56,9 @@ pub(crate) fn walk(path: &Path, each: &mut dyn FnMut(&OwnedFd, &Stat) -> io::Res
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
             return Ok(None);
         }
-        match Dir::read_from(found) {
+        // A descriptor that only names a folder cannot be read, nor can a copy of it, which `Dir::read_from` would make.
+        let readable = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match openat(found, ".", readable, Mode::empty()).and_then(Dir::new) {
             Ok(folder) => Ok(Some(folder)),
             // It was removed meanwhile.
             Err(Errno::NOENT) => Ok(None),
@@ -103,4 +105,37 @@ fn give_one(found: &OwnedFd, stat: &Stat, group: u32) -> io::Result<()> {
     // A descriptor that only names a file has no fchmod before Linux 6.6; its path in /proc leads to that file alone.
     let own = format!("/proc/self/fd/{}", found.as_raw_fd());
     Ok(chmodat(CWD, own.as_str(), mode, AtFlags::empty())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+    use super::*;
+
+    #[test]
+    fn everything_in_a_volume_is_the_groups_and_nothing_outside() {
+        let dir = tempfile::tempdir().unwrap();
+        let (volume, outside) = (dir.path().join("volume"), dir.path().join("outside"));
+        fs::create_dir_all(volume.join("a/b")).unwrap();
+        for file in [volume.join("a/b/file"), outside.clone()] {
+            fs::write(&file, "").unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        symlink(&outside, volume.join("a/link")).unwrap();
+        let own = fs::metadata(dir.path()).unwrap().gid();
+        // An ordinary user may give to its own group only.
+        let group = if rustix::process::geteuid().is_root() {
+            own + 1234
+        } else {
+            own
+        };
+        give_to_group(&volume, group);
+        for (path, mode) in [("", 0o2770), ("a", 0o2770), ("a/b", 0o2770), ("a/b/file", 0o660)] {
+            let found = fs::metadata(volume.join(path)).unwrap();
+            assert_eq!((found.gid(), found.mode() & 0o7770), (group, mode), "{path}");
+        }
+        let found = fs::metadata(&outside).unwrap();
+        assert_eq!((found.gid(), found.mode() & 0o777), (own, 0o600));
+    }
 }
