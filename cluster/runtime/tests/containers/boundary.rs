@@ -204,6 +204,16 @@ impl World<'_> {
             let told = self.refused(&spec).await?;
             ensure!(told.contains("mountPath /etc/hosts: the image has"), "{told}");
         }
+        // What another volume hides does not count.
+        spec.image_id = build(self.inside, "hidden", &[("/data/x", "a file")])?;
+        let data = self.inside.dir.join("data-of-pod");
+        fs::create_dir_all(data.join("x"))?;
+        spec.args = ["/bin/sh", "-c", "ls /data/x; echo end of links"]
+            .map(String::from)
+            .to_vec();
+        spec.mounts = vec![mount(&data, "/data"), mount(&host, "/data/x")];
+        let said = self.run(&spec).await?;
+        ensure!(said.contains("ptmx"), "{said}");
         // Descriptors that the runtime has open lead nowhere (CVE-2024-21626).
         spec.mounts = vec![];
         spec.image_id = self.image.clone();
