@@ -1,6 +1,8 @@
 //! What a few kinds need at the moment of their write.
 
 pub(crate) mod definition;
+mod nodes;
+mod pod_security;
 mod policy;
 mod rights;
 mod service;

@@ -2,6 +2,8 @@
 //! [`authorization`] decides what somebody may do.
 
 pub(crate) mod authorization;
+mod impersonation;
+pub(crate) mod nodes;
 pub(crate) mod reviews;
 pub(crate) mod token;
 mod token_request;

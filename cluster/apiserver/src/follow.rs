@@ -6,6 +6,7 @@
 
 mod addresses;
 mod definitions;
+mod nodes;
 mod policies;
 mod roles;
 

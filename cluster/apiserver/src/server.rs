@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admit::Admission;
 use crate::auth::Tokens;
 use crate::auth::authorization::Authorization;
+use crate::auth::nodes::NodeAuthorizer;
 use crate::auth::token::{Signer, new_key};
 use crate::error::Error;
 use crate::follow::{Addresses, Bound, Definitions, Followed};
@@ -113,7 +114,6 @@ fn router(store: Store, options: &Options) -> Result<Router, Error> {
     let addresses = Followed::new(store.clone(), view::prefix(&services, None), addresses)?;
     let roles = known(authorization::GROUP, "clusterroles")?;
     let roles = Followed::new(store.clone(), view::group_prefix(&roles), Roles::default())?;
-    let authorization = Arc::new(Authorization::new(Arc::new(roles)));
     let definitions = Followed::new(store.clone(), view::prefix(&definitions, None), Definitions::new())?;
     let key = options.token_key.clone().map_or_else(new_key, Ok)?;
     let metrics = Arc::<Metrics>::default();
@@ -122,7 +122,10 @@ fn router(store: Store, options: &Options) -> Result<Router, Error> {
         Arc::new(definitions),
         Arc::clone(&metrics),
         options.bookmark_interval,
+        options.webhooks.clone(),
     );
+    let nodes = NodeAuthorizer::new(store.clone(), reader.clone());
+    let authorization = Arc::new(Authorization::new(nodes, Arc::new(roles)));
     let admission = Admission::new(
         reader.clone(),
         Arc::new(bound),

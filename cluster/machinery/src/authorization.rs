@@ -7,6 +7,7 @@
 pub mod aggregation;
 pub mod bootstrap;
 pub mod covers;
+pub mod impersonation;
 mod roles;
 mod rule;
 mod subject;
@@ -25,6 +26,9 @@ pub const MASTERS: &str = "system:masters";
 
 /// The group of everybody who has shown who they are.
 pub const AUTHENTICATED: &str = "system:authenticated";
+
+/// The group of everybody who has not.
+pub const UNAUTHENTICATED: &str = "system:unauthenticated";
 
 /// An identity.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,7 +60,7 @@ impl User {
 
     /// Somebody who has shown nothing.
     pub fn anonymous() -> Self {
-        Self::named("system:anonymous", &["system:unauthenticated"])
+        Self::named("system:anonymous", &[UNAUTHENTICATED])
     }
 
     /// A service account.
@@ -97,6 +101,8 @@ pub struct Attributes<'a> {
     pub name: &'a str,
     /// Where it is not about a resource: the path.
     pub path: &'a str,
+    /// Of a list or watch: which objects it is limited to, as the query says it.
+    pub field_selector: &'a str,
 }
 
 impl<'a> Attributes<'a> {
@@ -113,6 +119,7 @@ impl<'a> Attributes<'a> {
             subresource: "",
             name: "",
             path: "",
+            field_selector: "",
         }
     }
 

@@ -211,6 +211,13 @@ impl FieldSelector {
         Ok(Self(terms))
     }
 
+    /// The value that a selector asks of a field, if its text can be read and asks for one.
+    pub fn required(text: &str, path: &str) -> Option<String> {
+        let selector = Self::read(text).ok()?;
+        let asked = selector.0.into_iter().find(|term| term.equal && term.path == path);
+        asked.map(|term| term.value)
+    }
+
     /// Whether it selects everything.
     pub fn selects_all(&self) -> bool {
         self.0.is_empty()

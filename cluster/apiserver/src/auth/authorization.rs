@@ -5,6 +5,7 @@ use std::sync::Arc;
 use afloat_machinery::authorization::{Attributes, Authorizer, Decision, HeldRules, MASTERS, RoleRef, Roles, User};
 use afloat_machinery::authorization::{PolicyRule, covers};
 
+use crate::auth::nodes::NodeAuthorizer;
 use crate::follow::Followed;
 use crate::wire::status::Status;
 
@@ -47,9 +48,10 @@ impl Authorizer for ByRoles {
 }
 
 impl Authorization {
-    /// Members of `system:masters` may do everything; the others what the roles allow that are bound to them.
-    pub(crate) fn new(roles: Arc<Followed<Roles>>) -> Self {
-        let chain: Vec<Box<dyn Authorizer>> = vec![Box::new(Masters), Box::new(ByRoles(Arc::clone(&roles)))];
+    /// Members of `system:masters` may do everything, nodes what their pods need; the others what the roles allow that are bound to them.
+    pub(crate) fn new(nodes: NodeAuthorizer, roles: Arc<Followed<Roles>>) -> Self {
+        let by_roles = ByRoles(Arc::clone(&roles));
+        let chain: Vec<Box<dyn Authorizer>> = vec![Box::new(Masters), Box::new(nodes), Box::new(by_roles)];
         Self { chain, roles }
     }
 

@@ -38,7 +38,7 @@ impl Router {
         B::Error: Into<tower::BoxError>,
     {
         let started = Instant::now();
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let target = request::target(parts.uri.path());
         let (verb, resource) = match &target {
             Target::Object(path) => (
@@ -48,10 +48,17 @@ impl Router {
             _ => ("other", String::new()),
         };
         let asked = Asked::of(&parts.method, parts.uri.path(), parts.uri.query());
-        let outcome = match (self.authorization.require(&asked.attributes(&user)), target) {
+        let allowed = self
+            .authorization
+            .impersonate(&mut parts.headers, user)
+            .and_then(|user| {
+                self.authorization.require(&asked.attributes(&user))?;
+                Ok(user)
+            });
+        let outcome = match (allowed, target) {
             (Err(refused), _) => Err(refused),
-            (Ok(()), Target::Object(path)) => self.object(parts, body, user, path, verb).await,
-            (Ok(()), other) => self.document(&parts, &other),
+            (Ok(user), Target::Object(path)) => self.object(parts, body, user, path, verb).await,
+            (Ok(_), other) => self.document(&parts, &other),
         };
         let response = outcome.unwrap_or_else(Status::into_response);
         // A path that names no resource must not become a label value of anybody's choosing.

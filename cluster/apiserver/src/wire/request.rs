@@ -131,6 +131,7 @@ pub(crate) struct Asked {
     subresource: String,
     name: String,
     path: String,
+    field_selector: String,
 }
 
 impl Asked {
@@ -170,7 +171,9 @@ impl Asked {
         };
         let verb = verb_of(method, !asked.name.is_empty(), &query);
         if matches!(verb, "list" | "watch") && special.is_empty() {
-            asked.name = FieldSelector::name_in(query.get("fieldSelector").unwrap_or_default()).unwrap_or_default();
+            let selector = query.get("fieldSelector").unwrap_or_default();
+            asked.name = FieldSelector::name_in(selector).unwrap_or_default();
+            selector.clone_into(&mut asked.field_selector);
         }
         asked.verb = match (special.first(), verb) {
             (Some(&"watch"), _) => "watch".into(),
@@ -194,6 +197,7 @@ impl Asked {
             subresource: &self.subresource,
             name: &self.name,
             path: &self.path,
+            field_selector: &self.field_selector,
         }
     }
 }

@@ -82,6 +82,17 @@ impl Status {
         Self::new(404, Reason::NotFound, message, Some(details(resource, name)))
     }
 
+    /// 404 for an object that a request is not itself about. `kind`: in lower case.
+    pub(crate) fn not_found_of(kind: &str, name: &str) -> Self {
+        let details = json!({"name": name, "kind": kind});
+        Self::new(
+            404,
+            Reason::NotFound,
+            format!("{kind} \"{name}\" not found"),
+            Some(details),
+        )
+    }
+
     /// 404 for a path that names nothing.
     pub(crate) fn no_such_resource() -> Self {
         Self::new(
