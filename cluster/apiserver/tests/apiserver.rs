@@ -7,6 +7,8 @@ mod crd;
 mod delete;
 #[path = "apiserver/gone.rs"]
 mod gone;
+#[path = "apiserver/growth.rs"]
+mod growth;
 #[path = "apiserver/hostile.rs"]
 mod hostile;
 #[path = "apiserver/kubectl.rs"]

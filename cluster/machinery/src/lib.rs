@@ -26,6 +26,7 @@ pub mod selector;
 pub mod strategy;
 pub mod table;
 
+pub use bounds::too_deep;
 pub use names::fits_generate_name;
 
 use serde_json::Value;

@@ -287,7 +287,7 @@ pub struct Resource {
     pub rules: Option<Rules>,
     /// Of a CRD: `additionalPrinterColumns`. Built-in kinds have theirs in their row.
     pub columns: Arc<Value>,
-    /// Of a CRD with several versions: how objects get from one to another. What is stored may be of any of them.
+    /// Of a CRD with several versions or with defaults: how what is stored, of whichever version, becomes what is served.
     pub conversion: Option<Arc<Conversion>>,
 }
 
