@@ -117,6 +117,7 @@ fn router(store: Store, options: &Options) -> Result<Router, Error> {
         Arc::new(definitions),
         Arc::clone(&metrics),
         options.bookmark_interval,
+        options.request_timeout,
     );
     let admission = Admission::new(
         reader.clone(),

@@ -4,7 +4,7 @@
 //! unknown is lost. No I/O, no clock, no randomness here: what a write needs of those comes in through [`WriteContext`].
 
 pub mod admission;
-mod bounds;
+pub mod bounds;
 mod builtin;
 mod cel;
 pub mod convert;
