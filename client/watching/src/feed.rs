@@ -1,15 +1,19 @@
 //! The watch: a listing, then every change, begun anew after a pause whenever it breaks.
 
+use std::collections::HashSet;
 use std::fmt::Debug;
 use std::time::Duration;
 
 use backon::ExponentialBuilder;
+use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
-use kube::Api;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::utils::ResetTimerBackoff;
 use kube::runtime::watcher::{self, Config, DefaultBackoff, Event, ExponentialBackoff, watcher};
+use kube::{Api, Client};
 use serde::de::DeserializeOwned;
+
+use crate::item::{Item, Unreadable};
 
 /// How long to wait before a broken watch is begun anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,14 +27,43 @@ pub enum Pauses {
 
 /// Failures in a row of which the first are no news: every watch ends now and then, and the next attempt succeeds.
 const NEWS: u32 = 3;
+/// Objects that were told of as unreadable are remembered, so that each is told of once; no more than these.
+const REMEMBERED: usize = 1000;
 
 /// Everything that the watch says. It never ends by itself; a watch that fails again and again is told of once in the log,
-/// until it works again.
+/// until it works again. An object that cannot be read is told of once in the log, without its content, and left out as if it
+/// were not there.
 pub fn events<K>(api: Api<K>, config: Config, pauses: Pauses) -> impl Stream<Item = Event<K>> + Send
 where
     K: kube::Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let path = api.resource_url().to_owned();
+    if K::metadata_api() {
+        read(path.clone(), partial_items(api.into_client(), path, config, pauses)).left_stream()
+    } else {
+        read(path.clone(), items(api.into_client(), path, config, pauses)).right_stream()
+    }
+}
+
+fn items(client: Client, path: String, config: Config, pauses: Pauses) -> BoxStream<'static, Event<Item<false>>> {
+    followed(Api::all_with(client, &path), path, config, pauses).boxed()
+}
+
+fn partial_items(
+    client: Client,
+    path: String,
+    config: Config,
+    pauses: Pauses,
+) -> BoxStream<'static, Event<Item<true>>> {
+    followed(Api::all_with(client, &path), path, config, pauses).boxed()
+}
+
+fn followed<const METADATA: bool>(
+    api: Api<Item<METADATA>>,
+    path: String,
+    config: Config,
+    pauses: Pauses,
+) -> impl Stream<Item = Event<Item<METADATA>>> + Send {
     let stream = watcher(api, config);
     let stream = match pauses {
         Pauses::Patient => stream.backoff(DefaultBackoff::default()).left_stream(),
@@ -54,6 +87,46 @@ where
         };
         std::future::ready(event)
     })
+}
+
+fn read<K: DeserializeOwned, const METADATA: bool>(
+    path: String,
+    items: BoxStream<'static, Event<Item<METADATA>>>,
+) -> impl Stream<Item = Event<K>> {
+    let mut told = HashSet::new();
+    items.filter_map(move |event| {
+        let object = match event {
+            Event::Init => Ok(Event::Init),
+            Event::InitDone => Ok(Event::InitDone),
+            Event::InitApply(item) => item.read().map(Event::InitApply),
+            Event::Apply(item) => item.read().map(Event::Apply),
+            Event::Delete(item) => item.read().map(Event::Delete),
+        };
+        std::future::ready(object.map_err(|unreadable| skipped(&path, unreadable, &mut told)).ok())
+    })
+}
+
+fn skipped(path: &str, object: Unreadable, told: &mut HashSet<Unreadable>) {
+    if told.contains(&object) {
+        return;
+    }
+    let Unreadable {
+        namespace,
+        name,
+        revision,
+        line,
+        column,
+    } = &object;
+    tracing::warn!(
+        path,
+        namespace,
+        name,
+        revision,
+        "an object is none of its kind and is left out as if it were not there (line {line}, column {column})"
+    );
+    if told.len() < REMEMBERED {
+        told.insert(object);
+    }
 }
 
 fn tell(path: &str, error: &watcher::Error, failures: u32) {

@@ -18,6 +18,7 @@ use webhooks::Webhooks;
 
 use crate::follow::{Definitions, Followed};
 use crate::metrics::Metrics;
+use crate::options::WebhookDialer;
 use crate::view;
 use crate::wire::status::Status;
 
@@ -42,6 +43,7 @@ impl Reader {
         metrics: Arc<Metrics>,
         bookmark_interval: Duration,
         list_limit: Duration,
+        dialer: Option<Arc<dyn WebhookDialer>>,
     ) -> Self {
         Self {
             store,
@@ -49,7 +51,7 @@ impl Reader {
             metrics,
             bookmark_interval,
             list_limit,
-            webhooks: Arc::default(),
+            webhooks: Arc::new(Webhooks::new(dialer)),
         }
     }
 

@@ -19,6 +19,7 @@ use rustix::process::{Resource, getrlimit};
 use work::Room;
 
 use crate::auth::Tokens;
+use crate::auth::authorization::Authorization;
 use crate::kubelet::Kubelets;
 use crate::metrics::{Metrics, WriteCount};
 use crate::read::Reader;
@@ -30,6 +31,7 @@ pub(crate) struct Router {
     /// Whoever works in the background has it as long as the server has.
     writer: Arc<Writer>,
     tokens: Tokens,
+    authorization: Arc<Authorization>,
     kubelets: Kubelets,
     metrics: Arc<Metrics>,
     documents: openapi::Cache,
@@ -46,6 +48,7 @@ impl Router {
     pub(crate) fn new(
         writer: Writer,
         tokens: Tokens,
+        authorization: Arc<Authorization>,
         kubelets: Kubelets,
         reader: Reader,
         metrics: Arc<Metrics>,
@@ -55,6 +58,7 @@ impl Router {
             reader,
             writer: Arc::new(writer),
             tokens,
+            authorization,
             kubelets,
             metrics,
             documents: openapi::Cache::default(),

@@ -13,10 +13,14 @@ mod growth;
 mod hostile;
 #[path = "apiserver/kubectl.rs"]
 mod kubectl;
+#[path = "apiserver/limits.rs"]
+mod limits;
 #[path = "apiserver/objects.rs"]
 mod objects;
 #[path = "apiserver/proxy.rs"]
 mod proxy;
+#[path = "apiserver/recorded.rs"]
+mod recorded;
 #[path = "apiserver/resize.rs"]
 mod resize;
 #[path = "apiserver/services.rs"]

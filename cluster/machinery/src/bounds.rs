@@ -7,6 +7,8 @@ use crate::field::{invalid, too_long};
 
 /// Deepest nesting of an object. Readers of JSON give up at 128 levels, and lists and events put an object some deeper.
 pub(crate) const DEPTH_LIMIT: usize = 100;
+/// Levels at which readers of JSON give up.
+const READABLE_DEPTH: usize = 128;
 /// Largest object, about: as much as a request may hold.
 pub(crate) const BYTES_LIMIT: usize = 3 << 20;
 /// Memory that an object may take while it is worked on: many small values take much more of it than their text is long.
@@ -57,6 +59,13 @@ pub(crate) fn size(value: &Value) -> Size {
     }
     size.memory += size.bytes + size.values * VALUE;
     size
+}
+
+/// Whether a value that was just read nests deeper than readers of JSON allow. They count for themselves, but not through a text
+/// inside an object that serde_json reads as JSON because of its key (`RawValue`, its feature `raw_value`): whoever reads a value
+/// that others wrote asks this first, before anything walks over it by recursion.
+pub fn too_deep(value: &Value) -> bool {
+    size(value).depth > READABLE_DEPTH
 }
 
 /// What is wrong with the size of an object that shall be stored.

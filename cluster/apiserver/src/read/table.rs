@@ -58,6 +58,26 @@ pub(crate) fn item(resource: &Resource, form: Form, include: Include, stored: &B
     Ok(value.to_string().into())
 }
 
+/// A collection of objects that are not stored.
+pub(crate) fn many(
+    resource: &Resource,
+    form: Form,
+    query: &Query,
+    objects: &[Value],
+    meta: Value,
+) -> Result<Bytes, Status> {
+    let (include, now) = (Include::parse(query)?, clock::now());
+    let (mut whole, items) = collection(resource, form);
+    let shown = |object: &Value| match form {
+        Form::Object => object.clone(),
+        Form::Metadata => partial(object),
+        Form::Table => row(resource, include, object, &now),
+    };
+    whole["metadata"] = meta;
+    whole[items] = objects.iter().map(shown).collect();
+    Ok(whole.to_string().into())
+}
+
 /// What a row shows of its object besides the cells.
 #[derive(Clone, Copy)]
 pub(crate) enum Include {

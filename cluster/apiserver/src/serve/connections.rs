@@ -75,7 +75,7 @@ impl Connections {
             let age = |open: &Open| {
                 (
                     open.requests.load(Ordering::Relaxed) > 0,
-                    open.active.load(Ordering::Relaxed),
+                    open.order.load(Ordering::Relaxed),
                 )
             };
             let oldest = all.iter().min_by_key(|(_, open)| age(open)).map(|(number, _)| *number);
@@ -126,11 +126,9 @@ impl Place {
     /// A request has come.
     pub(crate) fn busy(&self) -> Busy {
         self.open.requests.fetch_add(1, Ordering::Relaxed);
-        self.open
-            .active
-            .store(millis(self.connections.began), Ordering::Relaxed);
+        self.connections.touch(&self.open);
         Busy {
-            began: self.connections.began,
+            connections: Arc::clone(&self.connections),
             open: Arc::clone(&self.open),
         }
     }

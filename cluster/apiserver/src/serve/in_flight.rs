@@ -7,9 +7,9 @@ use http::{Method, Request};
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::auth::user::User;
 use crate::wire::request::{Query, Target, target};
 use crate::wire::status::Status;
+use afloat_machinery::authorization::User;
 
 /// Kubernetes' defaults.
 const READING: usize = 400;
@@ -65,4 +65,41 @@ fn lasts<B>(request: &Request<B>, target: &Target) -> bool {
         Some("log" | "exec" | "attach" | "portforward" | "proxy")
     );
     stream || Query::parse(request.uri().query()).flag("watch")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(method: &str, path: &str) -> Request<()> {
+        Request::builder().method(method).uri(path).body(()).unwrap()
+    }
+
+    #[test]
+    fn no_kind_keeps_another_out() {
+        let in_flight = InFlight::default();
+        let user = User::anonymous();
+        let list = request("GET", "/api/v1/pods");
+        let places: Vec<_> = (0..READING).map(|_| in_flight.enter(&list, &user).unwrap()).collect();
+        let told = in_flight.enter(&list, &user).unwrap_err();
+        assert_eq!(
+            (told.code, told.message.as_str()),
+            (429, "Too many requests, please try again later.")
+        );
+        let response = told.into_response();
+        assert_eq!(response.headers().get("retry-after").unwrap(), "1");
+        for (method, path, counts) in [
+            ("GET", "/readyz", false),
+            ("GET", "/api/v1/pods?watch=1", false),
+            ("GET", "/api/v1/namespaces/a/pods/p/log?follow=true", false),
+            ("POST", "/api/v1/namespaces/a/pods/p/exec", false),
+            ("POST", "/api/v1/namespaces/a/pods", true),
+        ] {
+            let place = in_flight.enter(&request(method, path), &user).unwrap();
+            assert_eq!(place.is_some(), counts, "{method} {path}");
+        }
+        assert!(in_flight.enter(&list, &User::master("root")).unwrap().is_none());
+        drop(places);
+        assert!(in_flight.enter(&list, &user).unwrap().is_some());
+    }
 }

@@ -16,14 +16,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::token::own_audiences;
-use crate::auth::user::User;
 use crate::pki::Pki;
 use crate::serve::Router;
 use crate::serve::connections::Place;
 use crate::serve::stalling::Stalling;
 use crate::wire::body::{Body, held};
-use crate::wire::request::{Target, bearer, target};
+use crate::wire::request::bearer;
 use crate::wire::status::Status;
+use afloat_machinery::authorization::User;
 
 /// Limit for a TLS handshake, and for the head of a request.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -38,7 +38,7 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
 
 impl Router {
     /// Serves on `listener` until `shutdown`. Clients show a certificate of `pki`'s authority or a bearer token; whoever
-    /// shows neither gets 401, except for health and version.
+    /// shows neither is `system:anonymous`.
     pub(crate) async fn serve(
         self: &Arc<Self>,
         listener: TcpListener,
@@ -146,10 +146,6 @@ impl Router {
             },
             (None, None) => User::anonymous(),
         };
-        let open = matches!(target(request.uri().path()), Target::Health | Target::Version);
-        if user.is_anonymous() && !open {
-            return Status::unauthorized().into_response();
-        }
         let place = match self.in_flight.enter(&request, &user) {
             Ok(place) => place,
             Err(status) => return status.into_response(),

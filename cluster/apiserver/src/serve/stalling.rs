@@ -8,9 +8,6 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How long nothing may be taken while something waits to be written.
-const LIMIT: Duration = Duration::from_secs(60);
-
 /// Bytes that must be taken within that time.
 const LEAST: usize = 16 << 10;
 

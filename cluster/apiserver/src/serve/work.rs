@@ -1,6 +1,6 @@
 //! Room for requests that take much memory or time: so many at once, and never on a thread that others wait for.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,18 +70,7 @@ impl Room {
         let mut bytes = BytesMut::new();
         let mut place = None;
         loop {
-            let Ok(frame) = timeout(STALL_LIMIT, body.frame()).await else {
-                return Err(Status::bad_request("cannot read the body: nothing more of it came"));
-            };
-            let data = match frame {
-                None => break,
-                Some(Ok(frame)) => frame.into_data(),
-                Some(Err(error)) => {
-                    let error: tower::BoxError = error.into();
-                    return Err(Status::bad_request(format!("cannot read the body: {error}")));
-                }
-            };
-            let Ok(data) = data else { continue };
+            let Some(data) = next(body.as_mut()).await? else { break };
             if bytes.len() + data.len() > BODY_LIMIT_BYTES {
                 return Err(Status::too_large());
             }
@@ -107,6 +96,24 @@ impl Room {
         Place {
             _memory: memory.await.ok(),
         }
+    }
+}
+
+/// The next bytes of a body; None at its end.
+async fn next<B>(mut body: Pin<&mut B>) -> Result<Option<Bytes>, Status>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<tower::BoxError>,
+{
+    match timeout(STALL_LIMIT, body.frame()).await {
+        Ok(None) => Ok(None),
+        // Trailers are of no interest.
+        Ok(Some(Ok(frame))) => Ok(Some(frame.into_data().unwrap_or_default())),
+        Ok(Some(Err(error))) => {
+            let error: tower::BoxError = error.into();
+            Err(Status::bad_request(format!("cannot read the body: {error}")))
+        }
+        Err(_) => Err(Status::bad_request("cannot read the body: nothing more of it came")),
     }
 }
 
