@@ -121,6 +121,7 @@ fn router(store: Store, options: &Options) -> Result<Router, Error> {
         Arc::new(definitions),
         Arc::clone(&metrics),
         options.bookmark_interval,
+        options.request_timeout,
         options.webhooks.clone(),
     );
     let nodes = NodeAuthorizer::new(store.clone(), reader.clone());
