@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 use crate::auth::Tokens;
 use crate::auth::token::{own_audiences, texts};
 use crate::wire::body::Body;
-use crate::wire::call::{Call, document};
+use crate::wire::call::Call;
 use crate::wire::reply;
 use crate::wire::status::Status;
 
 impl Tokens {
     /// POST of a review. Everybody who is authenticated may do everything, so the answers are short.
     pub(crate) fn review(&self, call: &Call, asked: Review, body: &Bytes) -> Result<Response<Body>, Status> {
-        let mut review = document(&call.content_type, body)?;
+        let mut review = call.object(body)?;
         if !review.is_object() {
             return Err(Status::bad_request("the body must be an object"));
         }
