@@ -8,7 +8,6 @@ pub(crate) mod cluster;
 pub(crate) mod crd;
 pub(crate) mod pod;
 pub(crate) mod service;
-pub(crate) mod typed;
 pub(crate) mod volume;
 pub(crate) mod volume_checks;
 pub(crate) mod workload;

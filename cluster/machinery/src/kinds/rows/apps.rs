@@ -1,8 +1,6 @@
 //! Workloads: `apps`, `batch`, `autoscaling`, `policy`.
 
-use k8s_openapi::api::{apps::v1 as apps, batch::v1 as batch, policy::v1 as policy};
-
-use crate::builtin::{cluster, pod, typed::reads, workload, workload_checks};
+use crate::builtin::{cluster, pod, workload, workload_checks};
 use crate::resource::{Column, Kind, Status, Table};
 use crate::table;
 
@@ -38,7 +36,6 @@ pub(super) const APPS_KINDS: &[Kind] = &[
         validate: workload_checks::daemon_set,
         validate_update: workload_checks::fixed_selector,
         warnings: pod::checks::template_warnings,
-        typed: Some(reads::<apps::DaemonSet>),
         table: Some(Table {
             columns: &[
                 Column::of("Desired", "integer"),
@@ -68,7 +65,6 @@ pub(super) const APPS_KINDS: &[Kind] = &[
         validate: workload_checks::deployment,
         validate_update: workload_checks::fixed_selector,
         warnings: pod::checks::template_warnings,
-        typed: Some(reads::<apps::Deployment>),
         table: Some(Table {
             columns: &[
                 Column::text("Ready"),
@@ -95,7 +91,6 @@ pub(super) const APPS_KINDS: &[Kind] = &[
         validate: workload_checks::replica_set,
         validate_update: workload_checks::fixed_selector,
         warnings: pod::checks::template_warnings,
-        typed: Some(reads::<apps::ReplicaSet>),
         selectable: &["status.replicas"],
         table: Some(Table {
             columns: &[
@@ -123,7 +118,6 @@ pub(super) const APPS_KINDS: &[Kind] = &[
         validate: workload_checks::stateful_set,
         validate_update: workload_checks::stateful_set_update,
         warnings: pod::checks::template_warnings,
-        typed: Some(reads::<apps::StatefulSet>),
         table: Some(Table {
             columns: &[
                 Column::text("Ready"),
@@ -152,7 +146,6 @@ pub(super) const BATCH_KINDS: &[Kind] = &[
         status: Status::Own,
         default: workload::default_cron_job,
         validate: workload_checks::cron_job,
-        typed: Some(reads::<batch::CronJob>),
         table: Some(Table {
             columns: &[
                 Column::text("Schedule"),
@@ -179,7 +172,6 @@ pub(super) const BATCH_KINDS: &[Kind] = &[
         begin: workload::generate_selector,
         validate: workload_checks::job,
         validate_update: workload_checks::job_update,
-        typed: Some(reads::<batch::Job>),
         selectable: &["status.successful"],
         table: Some(Table {
             columns: &[
@@ -225,7 +217,6 @@ pub(super) const POLICY_KINDS: &[Kind] = &[Kind {
     namespaced: true,
     status: Status::Own,
     validate: cluster::budget,
-    typed: Some(reads::<policy::PodDisruptionBudget>),
     table: Some(Table {
         columns: &[
             Column::text("Min Available"),
