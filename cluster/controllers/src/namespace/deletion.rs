@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use afloat_watching::Queue;
+use afloat_watching::item::Item;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Event;
 use kube::api::{DeleteParams, DynamicObject, ListParams, PartialObjectMeta, PropagationPolicy};
-use kube::{Api, api::ApiResource};
+use kube::{Api, Resource as _, api::ApiResource};
 use serde_json::{Value, json};
 
 use crate::Error;
@@ -121,7 +122,7 @@ async fn empty_kind(context: &Context, namespace: &str, kind: Discovered) -> Res
         Err(error) if is_status(&error, 404) => return Ok(Left::default()),
         Err(error) => return Err(error.into()),
     };
-    let deleted = found.iter().any(|object| object.metadata.deletion_timestamp.is_none());
+    let deleted = found.iter().any(|object| object.meta().deletion_timestamp.is_none());
     if deleted {
         let params = DeleteParams {
             propagation_policy: Some(PropagationPolicy::Background),
@@ -145,7 +146,7 @@ async fn forget_events(context: &Context, namespace: &str) -> Result<(), Error> 
     Ok(())
 }
 
-fn metadata(context: &Context, resource: &ApiResource, namespace: &str) -> Api<PartialObjectMeta<DynamicObject>> {
+fn metadata(context: &Context, resource: &ApiResource, namespace: &str) -> Api<Item<PartialObjectMeta<DynamicObject>>> {
     Api::namespaced_with(context.shell.client.clone(), namespace, resource)
 }
 
