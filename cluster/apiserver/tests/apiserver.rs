@@ -19,6 +19,8 @@ mod proxy;
 mod resize;
 #[path = "apiserver/services.rs"]
 mod services;
+#[path = "apiserver/types.rs"]
+mod types;
 #[path = "apiserver/watch.rs"]
 mod watch;
 
