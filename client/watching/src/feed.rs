@@ -1,20 +1,19 @@
 //! The watch: a listing, then every change, begun anew after a pause whenever it breaks.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::fmt::Debug;
 use std::time::Duration;
 
 use backon::ExponentialBuilder;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
-use kube::Api;
-use kube::core::ObjectMeta;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::utils::ResetTimerBackoff;
 use kube::runtime::watcher::{self, Config, DefaultBackoff, Event, ExponentialBackoff, watcher};
+use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 
-use crate::item::{self, Item};
+use crate::item::{Item, Unreadable};
 
 /// How long to wait before a broken watch is begun anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,168 +27,106 @@ pub enum Pauses {
 
 /// Failures in a row of which the first are no news: every watch ends now and then, and the next attempt succeeds.
 const NEWS: u32 = 3;
+/// Objects that were told of as unreadable are remembered, so that each is told of once; no more than these.
+const REMEMBERED: usize = 1000;
 
 /// Everything that the watch says. It never ends by itself; a watch that fails again and again is told of once in the log,
-/// until it works again. An object that is not readable as a `K` is left out as if it were not there, and told of once.
+/// until it works again. An object that cannot be read is told of once in the log, without its content, and left out as if it
+/// were not there.
 pub fn events<K>(api: Api<K>, config: Config, pauses: Pauses) -> impl Stream<Item = Event<K>> + Send
 where
-    K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    K: kube::Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    events_of(api, (), config, pauses)
+    let path = api.resource_url().to_owned();
+    if K::metadata_api() {
+        read(path.clone(), partial_items(api.into_client(), path, config, pauses)).left_stream()
+    } else {
+        read(path.clone(), items(api.into_client(), path, config, pauses)).right_stream()
+    }
 }
 
-/// The same of a kind that is known at run time only.
-pub fn events_of<K>(
-    api: Api<K>,
-    kind: K::DynamicType,
+fn items(client: Client, path: String, config: Config, pauses: Pauses) -> BoxStream<'static, Event<Item<false>>> {
+    followed(Api::all_with(client, &path), path, config, pauses).boxed()
+}
+
+fn partial_items(
+    client: Client,
+    path: String,
     config: Config,
     pauses: Pauses,
-) -> impl Stream<Item = Event<K>> + Send
-where
-    K: kube::Resource + Clone + Debug + DeserializeOwned + Send + 'static,
-    K::DynamicType: Clone,
-{
-    let namespace = api.namespace().map(str::to_owned);
-    let careful: Api<Item<K>> = match namespace {
-        Some(namespace) => Api::namespaced_with(api.clone().into_client(), &namespace, &kind),
-        None => Api::all_with(api.clone().into_client(), &kind),
-    };
-    let feed = Feed {
-        path: api.resource_url().to_owned(),
-        source: Source::Trusting(paused(watcher(api, config.clone()), pauses)),
-        begin: move || paused(watcher(careful.clone(), config.clone()), pauses),
-        left_out: LeftOut::default(),
-        failures: 0,
-    };
-    futures::stream::unfold(feed, |mut feed| async move { Some((feed.next().await?, feed)) })
+) -> BoxStream<'static, Event<Item<true>>> {
+    followed(Api::all_with(client, &path), path, config, pauses).boxed()
 }
 
-fn paused<T: Send + 'static>(
-    stream: impl Stream<Item = watcher::Result<Event<T>>> + Send + 'static,
-    pauses: Pauses,
-) -> Said<T> {
-    match pauses {
-        Pauses::Patient => stream.backoff(DefaultBackoff::default()).boxed(),
-        Pauses::Quick => stream.backoff(quick()).boxed(),
-    }
-}
-
-type Said<T> = BoxStream<'static, watcher::Result<Event<T>>>;
-
-/// A watch, in one of two ways.
-enum Source<K> {
-    /// Every object is read as it comes, at no cost. One that cannot be read spoils the whole listing.
-    Trusting(Said<K>),
-    /// Each object is read by itself, at twice the cost: once there has been one that could not be read.
-    Careful(Said<Item<K>>),
-}
-
-/// What the watch says next.
-enum Step<K> {
-    Say(Event<K>),
-    Skip,
-    /// To be begun anew, carefully.
-    Anew,
-}
-
-struct Feed<K, B> {
+fn followed<const METADATA: bool>(
+    api: Api<Item<METADATA>>,
     path: String,
-    source: Source<K>,
-    begin: B,
-    left_out: LeftOut,
-    failures: u32,
-}
-
-impl<K: kube::Resource, B: Fn() -> Said<Item<K>>> Feed<K, B> {
-    async fn next(&mut self) -> Option<Event<K>> {
-        loop {
-            let step = match &mut self.source {
-                Source::Trusting(said) => match said.next().await? {
-                    Ok(event) => Ok(Step::Say(event)),
-                    Err(error) if item::is_unreadable(&error) => Ok(Step::Anew),
-                    Err(error) => Err(error),
-                },
-                Source::Careful(said) => said.next().await?.map(|event| self.left_out.sift(&self.path, event)),
-            };
-            match step {
-                Ok(Step::Say(event)) => {
-                    // A watch that begins anew says so before its listing has succeeded.
-                    if !matches!(event, Event::Init) {
-                        self.failures = 0;
-                    }
-                    return Some(event);
+    config: Config,
+    pauses: Pauses,
+) -> impl Stream<Item = Event<Item<METADATA>>> + Send {
+    let stream = watcher(api, config);
+    let stream = match pauses {
+        Pauses::Patient => stream.backoff(DefaultBackoff::default()).left_stream(),
+        Pauses::Quick => stream.backoff(quick()).right_stream(),
+    };
+    let mut failures = 0_u32;
+    stream.filter_map(move |event| {
+        let event = match event {
+            Ok(event) => {
+                // A watch that begins anew says so before its listing has succeeded.
+                if !matches!(event, Event::Init) {
+                    failures = 0;
                 }
-                Ok(Step::Skip) => {}
-                Ok(Step::Anew) => self.source = Source::Careful((self.begin)()),
-                Err(error) => {
-                    self.failures = self.failures.saturating_add(1);
-                    tell(&self.path, &error, self.failures);
-                }
+                Some(event)
             }
-        }
-    }
+            Err(error) => {
+                failures = failures.saturating_add(1);
+                tell(&path, &error, failures);
+                None
+            }
+        };
+        std::future::ready(event)
+    })
 }
 
-/// The objects that are left out, by namespace and name.
-#[derive(Default)]
-struct LeftOut {
-    known: BTreeSet<(String, String)>,
-    /// Those of the listing that is under way.
-    listing: BTreeSet<(String, String)>,
+fn read<K: DeserializeOwned, const METADATA: bool>(
+    path: String,
+    items: BoxStream<'static, Event<Item<METADATA>>>,
+) -> impl Stream<Item = Event<K>> {
+    let mut told = HashSet::new();
+    items.filter_map(move |event| {
+        let object = match event {
+            Event::Init => Ok(Event::Init),
+            Event::InitDone => Ok(Event::InitDone),
+            Event::InitApply(item) => item.read().map(Event::InitApply),
+            Event::Apply(item) => item.read().map(Event::Apply),
+            Event::Delete(item) => item.read().map(Event::Delete),
+        };
+        std::future::ready(object.map_err(|unreadable| skipped(&path, unreadable, &mut told)).ok())
+    })
 }
 
-impl LeftOut {
-    fn sift<K: kube::Resource>(&mut self, path: &str, event: Event<Item<K>>) -> Step<K> {
-        match event {
-            Event::Init => {
-                self.listing.clear();
-                Step::Say(Event::Init)
-            }
-            Event::InitDone => {
-                self.known = std::mem::take(&mut self.listing);
-                Step::Say(Event::InitDone)
-            }
-            Event::InitApply(Item::Readable(object)) => Step::Say(Event::InitApply(object)),
-            Event::InitApply(Item::Unreadable(metadata, why)) => {
-                let key = self.told(path, &metadata, &why);
-                self.listing.insert(key);
-                Step::Skip
-            }
-            Event::Apply(Item::Readable(object)) => {
-                self.known.remove(&key(object.meta()));
-                Step::Say(Event::Apply(object))
-            }
-            Event::Delete(Item::Readable(object)) => {
-                self.known.remove(&key(object.meta()));
-                Step::Say(Event::Delete(object))
-            }
-            // One that could be read before must be seen to go: only a listing without it can say so.
-            Event::Apply(Item::Unreadable(metadata, _)) if self.known.contains(&key(&metadata)) => Step::Skip,
-            Event::Delete(Item::Unreadable(metadata, _)) if self.known.remove(&key(&metadata)) => Step::Skip,
-            Event::Apply(Item::Unreadable(..)) | Event::Delete(Item::Unreadable(..)) => Step::Anew,
-        }
+fn skipped(path: &str, object: Unreadable, told: &mut HashSet<Unreadable>) {
+    if told.contains(&object) {
+        return;
     }
-
-    /// Tells of an object, unless it has been told of.
-    fn told(&mut self, path: &str, metadata: &ObjectMeta, why: &str) -> (String, String) {
-        let key = key(metadata);
-        if self.known.insert(key.clone()) {
-            let (namespace, name) = &key;
-            tracing::warn!(
-                path,
-                namespace,
-                name,
-                why,
-                "an object cannot be read: left out as if it were not there"
-            );
-        }
-        key
+    let Unreadable {
+        namespace,
+        name,
+        revision,
+        line,
+        column,
+    } = &object;
+    tracing::warn!(
+        path,
+        namespace,
+        name,
+        revision,
+        "an object is none of its kind and is left out as if it were not there (line {line}, column {column})"
+    );
+    if told.len() < REMEMBERED {
+        told.insert(object);
     }
-}
-
-fn key(metadata: &ObjectMeta) -> (String, String) {
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    (text(&metadata.namespace), text(&metadata.name))
 }
 
 fn tell(path: &str, error: &watcher::Error, failures: u32) {
@@ -219,7 +156,7 @@ pub fn follow<K, T: Send>(
     read: impl Fn(K) -> T + Send,
 ) -> impl Stream<Item = Seen<T>> + Send
 where
-    K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    K: kube::Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let mut listing = Vec::new();
     events(api, config, pauses).filter_map(move |event| {
@@ -250,6 +187,3 @@ fn quick() -> ResetTimerBackoff<ExponentialBackoff> {
     // Reset by time: a watch that begins anew reports progress even if its list then fails.
     ResetTimerBackoff::new(pauses.into(), Duration::from_secs(10))
 }
-
-#[cfg(test)]
-mod tests;

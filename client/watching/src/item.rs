@@ -1,145 +1,216 @@
-//! An object of a list or a watch, readable or not.
-//!
-//! What one client may store another need not be able to read: an older server checked less, another kind of server has other
-//! types. One such object must not spoil the list that it is in.
+//! One object of a watch before anybody has looked into it: its text. All kinds are followed as items, and read one by one:
+//! so kube-runtime's watcher is compiled once instead of once for each kind and crate, what its adapters are made of too, and
+//! an object that cannot be read concerns nobody but itself.
 
 use std::borrow::Cow;
+use std::fmt;
 
-use kube::core::{DynamicResourceScope, ObjectMeta};
-use kube::runtime::watcher;
-use serde::de::{DeserializeOwned, Deserializer};
-use serde_json::Value;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use kube::core::DynamicResourceScope;
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
 
-/// An object that can be read as a `K`, or one that cannot. Lists and watches of this never fail for want of reading.
-#[derive(Clone, Debug)]
-pub enum Item<K> {
-    /// The object.
-    Readable(K),
-    /// Its name, namespace, uid, version and deletion, as far as they can be read, and why the rest cannot, without any of its
-    /// values: it may be a Secret.
-    Unreadable(ObjectMeta, String),
+/// The text of an object, with what a watch asks of it: name, namespace, UID and version. `METADATA`: the API server is asked
+/// for objects' metadata alone.
+#[derive(Clone)]
+pub(crate) struct Item<const METADATA: bool> {
+    metadata: ObjectMeta,
+    text: Box<RawValue>,
 }
 
-impl<'de, K: DeserializeOwned> serde::Deserialize<'de> for Item<K> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
-        Ok(match K::deserialize(&value) {
-            Ok(object) => Self::Readable(object),
-            Err(error) => Self::Unreadable(salvaged(&value), without_values(&error)),
+impl<const METADATA: bool> Item<METADATA> {
+    /// The object.
+    ///
+    /// # Errors
+    /// It is no `K`. What it holds is not in the error's text: it may be a Secret.
+    pub(crate) fn read<K: DeserializeOwned>(&self) -> Result<K, Unreadable> {
+        serde_json::from_str(self.text.get()).map_err(|error| Unreadable {
+            namespace: self.metadata.namespace.clone(),
+            name: self.metadata.name.clone().unwrap_or_default(),
+            revision: self.metadata.resource_version.clone().unwrap_or_default(),
+            line: error.line(),
+            column: error.column(),
         })
     }
 }
 
-impl<K: kube::Resource> kube::Resource for Item<K> {
-    type DynamicType = K::DynamicType;
-    // Which it is the URL says, for those who make an `Api` of it.
+/// An object that is none of its kind.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Unreadable {
+    pub(crate) namespace: Option<String>,
+    pub(crate) name: String,
+    pub(crate) revision: String,
+    /// Where reading ended. The parser's own words may hold a value.
+    pub(crate) line: usize,
+    pub(crate) column: usize,
+}
+
+/// The text stays out of logs.
+impl<const METADATA: bool> fmt::Debug for Item<METADATA> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Item")
+            .field("namespace", &self.metadata.namespace)
+            .field("name", &self.metadata.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The path of its collection stands for the kind: what else a kind has, no watch asks for.
+impl<const METADATA: bool> Resource for Item<METADATA> {
+    type DynamicType = String;
     type Scope = DynamicResourceScope;
 
-    fn kind(kind: &Self::DynamicType) -> Cow<'_, str> {
-        K::kind(kind)
+    fn kind(_path: &String) -> Cow<'_, str> {
+        Cow::Borrowed("")
     }
-
-    fn group(kind: &Self::DynamicType) -> Cow<'_, str> {
-        K::group(kind)
+    fn group(_path: &String) -> Cow<'_, str> {
+        Cow::Borrowed("")
     }
-
-    fn version(kind: &Self::DynamicType) -> Cow<'_, str> {
-        K::version(kind)
+    fn version(_path: &String) -> Cow<'_, str> {
+        Cow::Borrowed("")
     }
-
-    fn plural(kind: &Self::DynamicType) -> Cow<'_, str> {
-        K::plural(kind)
+    fn plural(_path: &String) -> Cow<'_, str> {
+        Cow::Borrowed("")
     }
-
+    fn url_path(path: &String, _namespace: Option<&str>) -> String {
+        path.clone()
+    }
     fn metadata_api() -> bool {
-        K::metadata_api()
+        METADATA
     }
-
     fn meta(&self) -> &ObjectMeta {
-        match self {
-            Self::Readable(object) => object.meta(),
-            Self::Unreadable(metadata, _) => metadata,
-        }
+        &self.metadata
     }
-
     fn meta_mut(&mut self) -> &mut ObjectMeta {
-        match self {
-            Self::Readable(object) => object.meta_mut(),
-            Self::Unreadable(metadata, _) => metadata,
+        &mut self.metadata
+    }
+}
+
+impl<'de, const METADATA: bool> serde::Deserialize<'de> for Item<METADATA> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = Box::<RawValue>::deserialize(from)?;
+        let metadata = metadata(text.get());
+        Ok(Self { metadata, text })
+    }
+}
+
+/// What a watch asks of an object's metadata; what is not there or no text stays empty. It reads no further than it must:
+/// most of an object stands after its metadata.
+fn metadata(text: &str) -> ObjectMeta {
+    let mut found = ObjectMeta::default();
+    // An error says that all is found, or that this is no object: then nothing is.
+    let _ = Top(&mut found).deserialize(&mut serde_json::Deserializer::from_str(text));
+    found
+}
+
+/// An object, of which the metadata counts.
+struct Top<'a>(&'a mut ObjectMeta);
+
+impl<'de> DeserializeSeed<'de> for Top<'_> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Top<'_> {
+    type Value = ();
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<Cow<'_, str>>()? {
+            if key == "metadata" {
+                map.next_value_seed(Metadata(&mut *self.0))?;
+                return Err(A::Error::custom("all is found"));
+            }
+            map.next_value::<IgnoredAny>()?;
         }
+        Ok(())
     }
 }
 
-fn salvaged(object: &Value) -> ObjectMeta {
-    let text = |field: &str| object["metadata"][field].as_str().map(str::to_owned);
-    ObjectMeta {
-        name: text("name"),
-        namespace: text("namespace"),
-        uid: text("uid"),
-        resource_version: text("resourceVersion"),
-        deletion_timestamp: serde_json::from_value(object["metadata"]["deletionTimestamp"].clone()).ok(),
-        ..ObjectMeta::default()
+/// The metadata.
+struct Metadata<'a>(&'a mut ObjectMeta);
+
+impl<'de> DeserializeSeed<'de> for Metadata<'_> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_map(self)
     }
 }
 
-/// Whether a watch broke because something could not be read.
-pub(crate) fn is_unreadable(error: &watcher::Error) -> bool {
-    use kube::Error::SerdeError;
-    use watcher::Error::{InitialListFailed, WatchFailed, WatchStartFailed};
-    matches!(
-        error,
-        InitialListFailed(SerdeError(_)) | WatchStartFailed(SerdeError(_)) | WatchFailed(SerdeError(_))
-    )
-}
-
-/// What a reader says of something that it cannot read, without the value: `invalid type: string, expected a map`.
-pub fn without_values(error: &serde_json::Error) -> String {
-    let said = error.to_string();
-    let Some((what, rest)) = said.split_once(['"', '`']) else {
-        return said;
-    };
-    match (what.starts_with("invalid "), rest.rsplit_once(", expected ")) {
-        (true, Some((_, expected))) => format!("{}, expected {expected}", what.trim_end()),
-        // Names of fields and variants are no values.
-        _ if ["missing ", "duplicate "].iter().any(|start| what.starts_with(start)) => said,
-        _ => what.trim_end().to_owned(),
+impl<'de> Visitor<'de> for Metadata<'_> {
+    type Value = ();
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("metadata")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<Cow<'_, str>>()? {
+            let field = match &*key {
+                "name" => &mut self.0.name,
+                "namespace" => &mut self.0.namespace,
+                "uid" => &mut self.0.uid,
+                "resourceVersion" => &mut self.0.resource_version,
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            *field = map.next_value()?;
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::{Secret, Service};
-    use serde_json::json;
-
     use super::*;
 
+    fn found(text: &str) -> (Option<String>, Option<String>) {
+        let found = metadata(text);
+        (found.name, found.resource_version)
+    }
+
     #[test]
-    fn what_cannot_be_read_is_told_without_its_values() {
-        let cases = [
-            (json!({"data": "hunter2"}), "invalid type: string, expected a map"),
-            (
-                json!({"data": "a\", expected b"}),
-                "invalid type: string, expected a map",
-            ),
-            (json!({"data": 123_456}), "invalid type: integer, expected a map"),
-            (
-                json!({"stringData": {"pin": 4711}}),
-                "invalid type: integer, expected a string",
-            ),
-            (
-                json!({"metadata": {"ownerReferences": "hunter2"}}),
-                "invalid type: string, expected a sequence",
-            ),
-        ];
-        for (mut object, expected) in cases {
-            object["metadata"]["name"] = "s".into();
-            let item: Item<Secret> = serde_json::from_value(object).unwrap();
-            let Item::Unreadable(metadata, why) = item else {
-                panic!("{item:?}")
-            };
-            assert_eq!((metadata.name.as_deref(), why.as_str()), (Some("s"), expected));
+    fn metadata_is_found_wherever_it_stands() {
+        let whole = (Some("a".to_owned()), Some("7".to_owned()));
+        assert_eq!(
+            found(r#"{"metadata":{"name":"a","resourceVersion":"7"},"spec":{}}"#),
+            whole
+        );
+        assert_eq!(
+            found(r#"{"spec":{"metadata":{"name":"b"}},"metadata":{"resourceVersion":"7","x":[{}],"name":"a"}}"#),
+            whole
+        );
+        assert_eq!(
+            found(r#"{"met\u0061data":{"n\u0061me":"a","resourceVersion":"7"}}"#),
+            whole
+        );
+    }
+
+    #[test]
+    fn what_is_no_object_has_no_name() {
+        for text in [
+            "null",
+            "[]",
+            "7",
+            r#"{"metadata":7}"#,
+            r#"{"metadata":{"name":7}}"#,
+            "{}",
+        ] {
+            assert_eq!(found(text), (None, None), "{text}");
         }
-        let good: Item<Service> = serde_json::from_value(json!({"metadata": {"name": "s"}})).unwrap();
-        assert!(matches!(good, Item::Readable(_)));
+    }
+
+    #[test]
+    fn an_error_and_debug_show_nothing_of_the_object() {
+        use k8s_openapi::api::core::v1::Secret;
+        let text = r#"{"metadata":{"name":"s","namespace":"n","resourceVersion":"7"},"data":"swordfish"}"#;
+        let item: Item<false> = serde_json::from_str(text).unwrap();
+        let error = item.read::<Secret>().unwrap_err();
+        assert_eq!((error.namespace.as_deref(), &*error.name), (Some("n"), "s"));
+        assert!(!format!("{item:?}{error:?}").contains("swordfish"));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! * [`cache`]: list and watch → a cache of what is kept of each object, with indexes and subscribers;
 //! * [`ledger`]: what an author has written and must see before it decides again. A view to decide on can be had from there alone;
-//! * [`feed`]: the watch itself, for those that keep no cache; what cannot be read ([`item`]) is left out of it;
+//! * [`feed`]: the watch itself, for those that keep no cache;
 //! * [`queue`]: names of objects to look at, with urgency, rest and back-off.
 //!
 //! What a cache holds and how far it has seen are one value ([`content`]) under one lock, so that neither is ever ahead of
@@ -14,7 +14,7 @@
 pub mod cache;
 pub mod content;
 pub mod feed;
-pub mod item;
+mod item;
 pub mod ledger;
 pub mod queue;
 pub mod written;

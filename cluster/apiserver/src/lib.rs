@@ -25,10 +25,10 @@ mod view;
 mod wire;
 mod write;
 
-pub use auth::user::User;
+pub use afloat_machinery::authorization::User;
 pub use error::Error;
 pub use metrics::WriteCount;
-pub use options::{ByteStream, KubeletDialer, Options};
+pub use options::{ByteStream, KubeletDialer, Options, WebhookDialer};
 pub use pki::Pki;
 pub use server::{ApiServer, InProcess};
 pub use wire::body::Body;

@@ -22,7 +22,7 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig, crypto};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::auth::user::User;
+use afloat_machinery::authorization::User;
 
 /// Life of the authority.
 const AUTHORITY_YEARS: i32 = 10;
@@ -176,7 +176,11 @@ pub(crate) fn user(certificate: &CertificateDer<'_>) -> Option<User> {
         .map(str::to_owned)
         .collect();
     groups.push("system:authenticated".to_owned());
-    Some(User { name, groups })
+    Some(User {
+        name,
+        groups,
+        ..User::default()
+    })
 }
 
 fn certificate(pem: &str) -> Result<CertificateDer<'static>, Error> {

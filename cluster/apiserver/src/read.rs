@@ -18,6 +18,7 @@ use webhooks::Webhooks;
 
 use crate::follow::{Definitions, Followed};
 use crate::metrics::Metrics;
+use crate::options::WebhookDialer;
 use crate::view;
 use crate::wire::status::Status;
 
@@ -38,13 +39,14 @@ impl Reader {
         definitions: Arc<Followed<Definitions>>,
         metrics: Arc<Metrics>,
         bookmark_interval: Duration,
+        dialer: Option<Arc<dyn WebhookDialer>>,
     ) -> Self {
         Self {
             store,
             definitions,
             metrics,
             bookmark_interval,
-            webhooks: Arc::default(),
+            webhooks: Arc::new(Webhooks::new(dialer)),
         }
     }
 

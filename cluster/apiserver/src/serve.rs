@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::Tokens;
+use crate::auth::authorization::Authorization;
 use crate::kubelet::Kubelets;
 use crate::metrics::{Metrics, WriteCount};
 use crate::read::Reader;
@@ -21,6 +22,7 @@ pub(crate) struct Router {
     /// Whoever works in the background has it as long as the server has.
     writer: Arc<Writer>,
     tokens: Tokens,
+    authorization: Arc<Authorization>,
     kubelets: Kubelets,
     metrics: Arc<Metrics>,
     documents: openapi::Cache,
@@ -33,6 +35,7 @@ impl Router {
     pub(crate) fn new(
         writer: Writer,
         tokens: Tokens,
+        authorization: Arc<Authorization>,
         kubelets: Kubelets,
         reader: Reader,
         metrics: Arc<Metrics>,
@@ -42,6 +45,7 @@ impl Router {
             reader,
             writer: Arc::new(writer),
             tokens,
+            authorization,
             kubelets,
             metrics,
             documents: openapi::Cache::default(),

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use afloat_machinery::authorization::{self, Roles, User};
 use afloat_machinery::kinds::Registry;
 use afloat_store::Store;
 use bytes::Bytes;
@@ -18,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admit::Admission;
 use crate::auth::Tokens;
+use crate::auth::authorization::Authorization;
+use crate::auth::nodes::NodeAuthorizer;
 use crate::auth::token::{Signer, new_key};
-use crate::auth::user::User;
 use crate::error::Error;
 use crate::follow::{Addresses, Bound, Definitions, Followed};
 use crate::kubelet::Kubelets;
@@ -51,6 +53,7 @@ impl ApiServer {
         for name in NAMESPACES {
             ensure_namespace(router.writer(), name).await?;
         }
+        background::ensure_roles(router.writer()).await?;
         background::begin(router.writer(), &options, &closed);
         Ok(Self { router })
     }
@@ -65,7 +68,7 @@ impl ApiServer {
     }
 
     /// Serves on `listener` until `shutdown`. Clients show a certificate of `pki`'s authority or a bearer token; whoever
-    /// shows neither gets 401, except for health and version.
+    /// shows neither is `system:anonymous`, who may read health and version.
     pub fn serve<'a>(
         &'a self,
         listener: TcpListener,
@@ -109,6 +112,8 @@ fn router(store: Store, options: &Options) -> Result<Router, Error> {
     let bound = Followed::new(store.clone(), view::group_prefix(&policies), bound)?;
     let addresses = Addresses::new(options.service_cidr, options.node_ports.clone());
     let addresses = Followed::new(store.clone(), view::prefix(&services, None), addresses)?;
+    let roles = known(authorization::GROUP, "clusterroles")?;
+    let roles = Followed::new(store.clone(), view::group_prefix(&roles), Roles::default())?;
     let definitions = Followed::new(store.clone(), view::prefix(&definitions, None), Definitions::new())?;
     let key = options.token_key.clone().map_or_else(new_key, Ok)?;
     let metrics = Arc::<Metrics>::default();
@@ -117,17 +122,22 @@ fn router(store: Store, options: &Options) -> Result<Router, Error> {
         Arc::new(definitions),
         Arc::clone(&metrics),
         options.bookmark_interval,
+        options.webhooks.clone(),
     );
+    let nodes = NodeAuthorizer::new(store.clone(), reader.clone());
+    let authorization = Arc::new(Authorization::new(nodes, Arc::new(roles)));
     let admission = Admission::new(
         reader.clone(),
         Arc::new(bound),
         Arc::new(addresses),
+        Arc::clone(&authorization),
         options.mount_tokens,
     );
     let kubelets = Arc::clone(&options.kubelets);
     Ok(Router::new(
         Writer::new(store, reader.clone(), admission, Arc::clone(&metrics)),
         Tokens::new(Signer::new(&key)?, reader.clone()),
+        authorization,
         Kubelets::new(kubelets, options.request_timeout, reader.clone()),
         reader,
         metrics,

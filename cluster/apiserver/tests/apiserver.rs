@@ -7,6 +7,8 @@ mod crd;
 mod delete;
 #[path = "apiserver/gone.rs"]
 mod gone;
+#[path = "apiserver/growth.rs"]
+mod growth;
 #[path = "apiserver/hostile.rs"]
 mod hostile;
 #[path = "apiserver/kubectl.rs"]
@@ -15,6 +17,8 @@ mod kubectl;
 mod objects;
 #[path = "apiserver/proxy.rs"]
 mod proxy;
+#[path = "apiserver/recorded.rs"]
+mod recorded;
 #[path = "apiserver/resize.rs"]
 mod resize;
 #[path = "apiserver/services.rs"]

@@ -93,6 +93,7 @@ async fn setup(options: &ClusterOptions, kubelets: Arc<LocalKubelets>) -> Result
         server: afloat_apiserver::Options {
             service_cidr: SERVICE_CIDR,
             kubelets,
+            webhooks: options.webhooks.clone().map(crate::host::urls),
             token_key: options.pki.as_ref().map(|pki| pki.token_key().to_owned()),
             mount_tokens: for_pods.is_some(),
             ..afloat_apiserver::Options::default()

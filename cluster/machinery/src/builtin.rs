@@ -7,6 +7,7 @@ pub(crate) mod admission;
 pub(crate) mod cluster;
 pub(crate) mod crd;
 pub(crate) mod pod;
+pub(crate) mod rbac;
 pub(crate) mod service;
 pub(crate) mod volume;
 pub(crate) mod volume_checks;

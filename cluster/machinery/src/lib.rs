@@ -4,6 +4,7 @@
 //! unknown is lost. No I/O, no clock, no randomness here: what a write needs of those comes in through [`WriteContext`].
 
 pub mod admission;
+pub mod authorization;
 mod bounds;
 mod builtin;
 mod cel;
@@ -16,7 +17,9 @@ mod json;
 pub mod kinds;
 mod metadata;
 mod names;
+pub mod nodes;
 pub mod patch;
+pub mod pod_security;
 mod resource;
 pub mod scale;
 pub mod schema;
@@ -24,6 +27,7 @@ pub mod selector;
 pub mod strategy;
 pub mod table;
 
+pub use bounds::too_deep;
 pub use names::fits_generate_name;
 
 use serde_json::Value;

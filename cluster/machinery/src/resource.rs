@@ -68,6 +68,8 @@ pub struct Kind {
     pub given: Given,
     /// Whether a service account's token may live and die with an object (`spec.boundObjectRef` of a TokenRequest).
     pub binds_tokens: Option<BindsTokens>,
+    /// Where in an object a pod is described: nowhere, or at the end of this path (which is empty for a pod itself).
+    pub describes_pods: Option<&'static [&'static str]>,
     /// Whether admission policies do not look at it: it is what people get rid of a bad policy by.
     pub beyond_policies: bool,
 }
@@ -234,6 +236,7 @@ impl Kind {
         protection: None,
         given: Given::Nothing,
         binds_tokens: None,
+        describes_pods: None,
         beyond_policies: false,
     };
 }
@@ -278,7 +281,7 @@ pub struct Resource {
     pub rules: Option<Rules>,
     /// Of a CRD: `additionalPrinterColumns`. Built-in kinds have theirs in their row.
     pub columns: Arc<Value>,
-    /// Of a CRD with several versions: how objects get from one to another. What is stored may be of any of them.
+    /// Of a CRD with several versions or with defaults: how what is stored, of whichever version, becomes what is served.
     pub conversion: Option<Arc<Conversion>>,
 }
 

@@ -208,8 +208,8 @@ impl Gates {
     }
 }
 
-/// As Go's `strconv.ParseBool` reads it.
-fn boolean(text: &str) -> Option<bool> {
+/// As Go's `strconv.ParseBool` reads it; None: it is neither.
+pub fn boolean(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),

@@ -20,8 +20,8 @@ pub use cloneset::{
     OrderTerm, PodUpdatePolicy, PriorityStrategy, RollingUpdate, Rollout, ScaleStrategy, ScatterTerm, UpdateStrategy,
     WeightTerm,
 };
-pub use crd::{Door, Serving, Version, crds, definitions, without_template_defaults};
-pub use gates::{GateError, Gates};
+pub use crd::{Door, Serving, Version, crds, definitions};
+pub use gates::{GateError, Gates, boolean};
 pub use inplace::{
     ContainerOrigin, InPlaceUpdateState, LastContainerStatus, PreCheck, RefMetadata, Texts, UpdateSpec, origins,
     write_origins,

@@ -63,7 +63,7 @@ pub(super) async fn seen(client: &Client, place: &Place) -> anyhow::Result<Seen>
     for (slot, (kind, name)) in webhooks.iter_mut().zip(kruise::WEBHOOKS) {
         *slot = cluster::get(client, everywhere("admissionregistration.k8s.io/v1", kind, name)).await?;
     }
-    Ok(Seen {
+    let mut seen = Seen {
         kruise: manager(client, &place.namespace, &place.kruise).await?,
         afloat: manager(client, &place.afloat_namespace, &place.afloat).await?,
         holder: holder.unwrap_or_default(),
@@ -75,8 +75,14 @@ pub(super) async fn seen(client: &Client, place: &Place) -> anyhow::Result<Seen>
         )
         .await?,
         authority: authority.and_then(|secret| Some(secret["data"]["ca.crt"].as_str()?.to_owned())),
+        told: None,
         kept: kept.map_err(anyhow::Error::msg)?,
-    })
+    };
+    // Before that it is in use, and perhaps nobody converts what would be listed.
+    if seen.kept.is_some() && seen.kruise_leads() {
+        seen.told = Some(!cluster::told(client).await?.is_empty());
+    }
+    Ok(seen)
 }
 
 /// What is asked once, before the first step.

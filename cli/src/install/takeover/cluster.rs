@@ -7,6 +7,8 @@ use kube::api::{
 use kube::{Client, ResourceExt as _};
 use serde_json::Value;
 
+use crate::check::live;
+
 /// Name of whoever writes, as `managedFields` have it.
 const MANAGER: &str = "afloat-takeover";
 
@@ -165,6 +167,39 @@ pub(super) async fn rewrite(client: &Client) -> anyhow::Result<()> {
             None => return Ok(()),
         }
     }
+}
+
+/// The CloneSets whose status has a condition of Afloat's.
+pub(super) async fn told(client: &Client) -> anyhow::Result<Vec<Value>> {
+    let sets = live::list(client, afloat_api::names::GROUP, "v1alpha1", "CloneSet", None).await?;
+    let mut sets = sets.unwrap_or_default();
+    sets.retain(|set| conditions(set).any(|condition| ours(&condition)));
+    Ok(sets)
+}
+
+/// Takes Afloat's condition out of all CloneSets. Whoever wrote one meanwhile wins: it is looked at again.
+pub(super) async fn forget(client: &Client) -> anyhow::Result<()> {
+    for set in told(client).await? {
+        let which = Which::of(&set);
+        let rest: Vec<&Value> = conditions(&set).filter(|condition| !ours(condition)).collect();
+        let patch = serde_json::json!({
+            "metadata": {"resourceVersion": set["metadata"]["resourceVersion"]}, "status": {"conditions": rest},
+        });
+        let api = which.api(client);
+        match api.patch_status(which.name, &parameters(), &Patch::Merge(&patch)).await {
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+            done => drop(done.with_context(|| which.doing("write the status of"))?),
+        }
+    }
+    Ok(())
+}
+
+fn conditions(set: &Value) -> impl Iterator<Item = &Value> {
+    set["status"]["conditions"].as_array().into_iter().flatten()
+}
+
+fn ours(condition: &&Value) -> bool {
+    condition["type"] == afloat_api::names::ROLLOUT
 }
 
 fn parameters() -> PatchParams {

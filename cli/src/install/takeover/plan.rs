@@ -75,6 +75,8 @@ pub(super) enum Step {
     RestoreCrd,
     /// Kruise's manager holds the Lease.
     LeadKruise,
+    /// CloneSets have no condition of Afloat's any more.
+    Forget,
     /// What the takeover installed is removed, and what it put aside.
     Remove,
 }
@@ -118,6 +120,7 @@ pub(super) fn undo(seen: &Seen) -> Vec<Step> {
         (Step::StopAfloat, !stopped),
         (Step::RestoreCrd, !restored),
         (Step::LeadKruise, !seen.kruise_leads()),
+        (Step::Forget, seen.told != Some(false)),
         (Step::Remove, true),
     ];
     left(all)

@@ -46,7 +46,7 @@ pub(super) fn words(step: Step, seen: &Seen, place: &Place, ours: &Ours) -> Word
         Step::OfferWebhooks | Step::Start | Step::RestoreWebhooks | Step::StoreAsKruise => {
             back(step, seen, place, ours)
         }
-        Step::StopAfloat | Step::RestoreCrd | Step::LeadKruise | Step::Remove => home(step, seen, place),
+        Step::StopAfloat | Step::RestoreCrd | Step::LeadKruise | Step::Forget | Step::Remove => home(step, seen, place),
     };
     Words {
         title,
@@ -252,6 +252,12 @@ fn home(step: Step, seen: &Seen, place: &Place) -> Parts {
                 afloat_api::names::MANAGER_LEASE
             )],
         ),
+        Step::Forget => (
+            "take Afloat's condition out of the CloneSets",
+            format!("their status has the last {}", afloat_api::names::ROLLOUT),
+            "it has what Kruise writes".to_owned(),
+            vec!["kubectl edit clonesets --subresource status   # remove the condition".to_owned()],
+        ),
         _ => (
             "remove what the takeover installed and put aside",
             format!(
@@ -280,8 +286,13 @@ fn crds(stored: Version, ours: &Ours) -> String {
         Some(Door::Service { namespace, name }) => format!("--webhook-service {namespace}/{name}"),
         None => "--serve v1beta1".to_owned(),
     };
+    let defaults = if ours.serving.template_defaults {
+        ""
+    } else {
+        " --template-no-defaults"
+    };
     format!(
-        "afloat crds --store {} {webhook} | kubectl apply --server-side --force-conflicts -f -",
+        "afloat crds --store {} {webhook}{defaults} | kubectl apply --server-side --force-conflicts -f -",
         stored.name()
     )
 }

@@ -9,13 +9,14 @@ use http::{Method, Response, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::timeout;
 
-use crate::auth::user::User;
+use crate::auth::reviews;
 use crate::serve::{Router, discovery, openapi};
 use crate::wire::body::{self, BODY_LIMIT_BYTES, Body};
 use crate::wire::call::Call;
 use crate::wire::reply;
-use crate::wire::request::{self, ObjectPath, Query, Target};
+use crate::wire::request::{self, Asked, ObjectPath, Query, Target};
 use crate::wire::status::Status;
+use afloat_machinery::authorization::User;
 
 async fn read_body<B>(body: B) -> Result<Bytes, Status>
 where
@@ -37,7 +38,7 @@ impl Router {
         B::Error: Into<tower::BoxError>,
     {
         let started = Instant::now();
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let target = request::target(parts.uri.path());
         let (verb, resource) = match &target {
             Target::Object(path) => (
@@ -46,16 +47,25 @@ impl Router {
             ),
             _ => ("other", String::new()),
         };
-        let outcome = match target {
-            Target::Object(path) => self.object(parts, body, user, path, verb).await,
-            other => self.document(&parts, &other),
+        let asked = Asked::of(&parts.method, parts.uri.path(), parts.uri.query());
+        let allowed = self
+            .authorization
+            .impersonate(&mut parts.headers, user)
+            .and_then(|user| {
+                self.authorization.require(&asked.attributes(&user))?;
+                Ok(user)
+            });
+        let outcome = match (allowed, target) {
+            (Err(refused), _) => Err(refused),
+            (Ok(user), Target::Object(path)) => self.object(parts, body, user, path, verb).await,
+            (Ok(_), other) => self.document(&parts, &other),
         };
         let response = outcome.unwrap_or_else(Status::into_response);
         // A path that names no resource must not become a label value of anybody's choosing.
-        let label = if response.status() == 404 {
-            ""
-        } else {
-            resource.as_str()
+        let label = match response.status().as_u16() {
+            404 => "",
+            403 if !self.reader.registry().all().any(|known| known.plural == resource) => "",
+            _ => resource.as_str(),
         };
         self.metrics
             .answered(verb, label, response.status().as_u16(), started.elapsed());
@@ -173,7 +183,9 @@ impl Router {
             Serving::Measured => return self.kubelets.measured(call).await,
             Serving::Review(review) => {
                 return match call.verb {
-                    "create" if call.path.name.is_none() => self.tokens.review(call, review, body),
+                    "create" if call.path.name.is_none() => {
+                        reviews::review(call, review, body, &self.tokens, &self.authorization)
+                    }
                     _ => Err(Status::method_not_allowed()),
                 };
             }

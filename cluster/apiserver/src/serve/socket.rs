@@ -17,12 +17,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::token::own_audiences;
-use crate::auth::user::User;
 use crate::pki::Pki;
 use crate::serve::Router;
 use crate::wire::body::Body;
-use crate::wire::request::{Target, bearer, target};
+use crate::wire::request::bearer;
 use crate::wire::status::Status;
+use afloat_machinery::authorization::User;
 
 /// Open connections at most; further ones wait to be accepted.
 const CONNECTIONS_LIMIT: usize = 4096;
@@ -33,7 +33,7 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
 
 impl Router {
     /// Serves on `listener` until `shutdown`. Clients show a certificate of `pki`'s authority or a bearer token; whoever
-    /// shows neither gets 401, except for health and version.
+    /// shows neither is `system:anonymous`.
     pub(crate) async fn serve(
         self: &Arc<Self>,
         listener: TcpListener,
@@ -128,10 +128,6 @@ impl Router {
             },
             (None, None) => User::anonymous(),
         };
-        let open = matches!(target(request.uri().path()), Target::Health | Target::Version);
-        if user.is_anonymous() && !open {
-            return Status::unauthorized().into_response();
-        }
         self.handle(request, user).await
     }
 }

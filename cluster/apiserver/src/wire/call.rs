@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use afloat_machinery::fields;
 use afloat_machinery::kinds::Resource;
+use afloat_machinery::too_deep;
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::auth::user::User;
 use crate::wire::protobuf;
 use crate::wire::request::{Accept, ObjectPath, Query};
 use crate::wire::status::Status;
+use afloat_machinery::authorization::User;
 
 /// A request for an object or a collection, understood.
 pub(crate) struct Call {
@@ -71,8 +72,18 @@ impl Call {
     }
 }
 
+/// The value, if it nests no deeper than a reader of JSON allows.
+pub(crate) fn shallow(value: Value, what: &str) -> Result<Value, Status> {
+    if too_deep(&value) {
+        return Err(Status::bad_request(format!(
+            "error decoding {what}: recursion limit exceeded"
+        )));
+    }
+    Ok(value)
+}
+
 /// Reads a request's body as an object: JSON, YAML or protobuf.
-fn document(content_type: &str, body: &Bytes) -> Result<Value, Status> {
+pub(crate) fn document(content_type: &str, body: &Bytes) -> Result<Value, Status> {
     match content_type {
         "application/vnd.kubernetes.protobuf" => protobuf::decode(body).map_err(Status::unsupported_media),
         "application/yaml" | "application/x-yaml" | "text/yaml" => {
@@ -81,5 +92,29 @@ fn document(content_type: &str, body: &Bytes) -> Result<Value, Status> {
             serde_saphyr::from_str(text).map_err(|e| Status::bad_request(format!("error parsing YAML: {e}")))
         }
         _ => serde_json::from_slice(body).map_err(|e| Status::bad_request(format!("error decoding the body: {e}"))),
+    }
+    .and_then(|value| shallow(value, "the body"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As much as fits a small body; what a body of 3 MiB could nest needs a bigger stack than tests' unoptimised reader has.
+    #[test]
+    fn texts_in_texts_do_not_nest_deeper_than_lists() {
+        let mut text = "1".to_owned();
+        for _ in 0..3 {
+            let inside = serde_json::to_string(&text).unwrap();
+            text = format!(
+                r#"{}{{"$serde_json::private::RawValue":{inside}}}{}"#,
+                "[".repeat(60),
+                "]".repeat(60)
+            );
+        }
+        let body = Bytes::from(text);
+        for kind in ["application/json", "application/yaml"] {
+            assert_eq!(document(kind, &body).unwrap_err().code, 400, "{kind}");
+        }
     }
 }

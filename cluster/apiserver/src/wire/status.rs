@@ -3,6 +3,7 @@
 
 use afloat_machinery::FieldError;
 use afloat_machinery::admission::{Denial, Reason as Denied};
+use afloat_machinery::authorization::{Attributes, quoted};
 use afloat_machinery::kinds::Resource;
 use afloat_store::Error as StoreError;
 use http::{Response, StatusCode, header};
@@ -79,6 +80,17 @@ impl Status {
     pub(crate) fn not_found(resource: &Resource, name: &str) -> Self {
         let message = format!("{} \"{name}\" not found", resource.qualified_name());
         Self::new(404, Reason::NotFound, message, Some(details(resource, name)))
+    }
+
+    /// 404 for an object that a request is not itself about. `kind`: in lower case.
+    pub(crate) fn not_found_of(kind: &str, name: &str) -> Self {
+        let details = json!({"name": name, "kind": kind});
+        Self::new(
+            404,
+            Reason::NotFound,
+            format!("{kind} \"{name}\" not found"),
+            Some(details),
+        )
     }
 
     /// 404 for a path that names nothing.
@@ -178,6 +190,49 @@ impl Status {
     pub(crate) fn forbidden(resource: &Resource, name: &str, why: &str) -> Self {
         let message = format!("{} \"{name}\" is forbidden: {why}", resource.qualified_name());
         Self::new(403, Reason::Forbidden, message, Some(details(resource, name)))
+    }
+
+    /// 403 for a request that its user may not make, in the original's words.
+    pub(crate) fn not_authorized(asked: &Attributes<'_>, reason: &str) -> Self {
+        let user = quoted(&asked.user.name);
+        let what = if asked.is_resource {
+            let resource = match asked.subresource {
+                "" => quoted(asked.resource),
+                subresource => quoted(&format!("{}/{subresource}", asked.resource)),
+            };
+            let place = match asked.namespace {
+                "" => "at the cluster scope".to_owned(),
+                namespace => format!("in the namespace {}", quoted(namespace)),
+            };
+            let (verb, group) = (asked.verb, quoted(asked.group));
+            format!("User {user} cannot {verb} resource {resource} in API group {group} {place}")
+        } else {
+            format!("User {user} cannot {} path {}", asked.verb, quoted(asked.path))
+        };
+        let mut why = what.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        if !reason.is_empty() {
+            why += &format!(": {reason}");
+        }
+        let mut details = json!({});
+        let mut set = |field: &str, text: &str| {
+            if !text.is_empty() {
+                details[field] = text.into();
+            }
+        };
+        set("name", asked.name);
+        set("group", asked.group);
+        set("kind", asked.resource);
+        let subject = match (asked.resource, asked.group) {
+            ("", _) => String::new(),
+            (resource, "") => resource.to_owned(),
+            (resource, group) => format!("{resource}.{group}"),
+        };
+        let subject = match (subject.as_str(), asked.name) {
+            ("", _) => "forbidden".to_owned(),
+            (subject, "") => format!("{subject} is forbidden"),
+            (subject, name) => format!("{subject} {} is forbidden", quoted(name)),
+        };
+        Self::new(403, Reason::Forbidden, format!("{subject}: {why}"), Some(details))
     }
 
     /// What a policy has refused, with the reason that it gives.

@@ -30,6 +30,8 @@ impl Writer {
         self.admission
             .check_namespace(&call.resource, call.namespace(), view::meta(&object, "name"))?;
         let mut warnings = check_fields(call, &object)?;
+        self.admission.restrict_node(Some(call), None, Some(&object))?;
+        self.admission.check_rights(call, None, &object)?;
         let (bytes, more) = self
             .insert(
                 &call.resource,
@@ -104,6 +106,7 @@ impl Writer {
             ));
         }
         let reserved = self.admission.create(resource, &mut object)?;
+        warnings.extend(self.admission.review_security(resource, "", None, &object)?);
         warnings.extend(self.admission.ask_policies(call, None, Some(&object), dry_run)?);
         let mut object = self.reader.to_stored(resource, object).await?;
         view::to_stored(resource, &mut object);

@@ -230,6 +230,7 @@ impl Writer {
                 if resource.is_namespace() && matches!(name, "default" | "kube-system" | "kube-public") {
                     return Err(Status::forbidden(resource, name, "this namespace may not be deleted"));
                 }
+                self.admission.restrict_node(call, Some(current), None)?;
                 warnings = self
                     .admission
                     .ask_policies(call, Some(current), None, options.dry_run)?;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::checks::match_url;
-use crate::wire::call::Call;
+use crate::wire::call::{Call, shallow};
 use crate::wire::status::Status;
 
 /// A patch that has been read but not applied.
@@ -36,6 +36,7 @@ impl ParsedPatch {
         };
         let document =
             serde_json::from_slice(body).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
+        let document = shallow(document, "patch")?;
         Ok(Self { kind, document })
     }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use afloat_watching::feed::{Pauses, events_of};
+use afloat_watching::feed::{Pauses, events};
 use futures::StreamExt;
 use kube::api::{DynamicObject, PartialObjectMeta};
 use kube::runtime::watcher;
@@ -138,12 +138,7 @@ async fn observe(
     stop: CancellationToken,
 ) {
     let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client, &kind.resource);
-    let mut events = std::pin::pin!(events_of(
-        api,
-        kind.resource.clone(),
-        watcher::Config::default(),
-        Pauses::Patient
-    ));
+    let mut events = std::pin::pin!(events(api, watcher::Config::default(), Pauses::Patient));
     let defines_kinds = kind.resource.kind == "CustomResourceDefinition";
     let mut seen: HashSet<String> = HashSet::new();
     loop {

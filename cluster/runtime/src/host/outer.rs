@@ -55,8 +55,8 @@ fn listen(address: SocketAddr) -> Result<TcpListener, HostError> {
 }
 
 fn prepare_data_dir(path: &Path) -> Result<PathBuf, HostError> {
-    fs::create_dir_all(path)
-        .and_then(|()| fs::canonicalize(path))
+    super::private_dir(path)
+        .and_then(|_| fs::canonicalize(path))
         .map_err(|source| HostError::DataDir {
             path: path.into(),
             source,

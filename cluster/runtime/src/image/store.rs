@@ -20,10 +20,14 @@ use sha2::{Digest as _, Sha256};
 use super::config::ConfigFile;
 use super::name::normalise;
 use super::{Image, ImageConfig, ImageError, layer};
+use crate::below::open_file;
 use crate::removal::remove_all;
 
 /// Something in `tmp` that is older was left by a process that died.
 const STALE_AFTER: std::time::Duration = std::time::Duration::from_secs(3600);
+
+/// A list of users or groups with tens of thousands of lines.
+const TEXT_BYTES_MAX: u64 = 4 << 20;
 
 /// Blobs under way end so.
 const PARTIAL: &str = "part";
@@ -192,13 +196,22 @@ impl ImageStore {
     }
 
     /// A text file of an image, as its topmost layer has it; empty where there is none.
+    ///
+    /// # Errors
+    /// It cannot be read, or is larger than any list of users.
     pub(crate) fn read_file(&self, id: &str, path: &str) -> Result<String, ImageError> {
         for layer in self.layers(id)? {
-            if let Ok(mut file) = layer::open_below(&layer, Path::new(path))
-                && file.metadata().is_ok_and(|m| m.is_file())
-            {
+            if let Ok(file) = open_file(&layer, Path::new(path)) {
                 let mut text = Vec::new();
-                file.read_to_end(&mut text).map_err(ImageError::io(path))?;
+                file.take(TEXT_BYTES_MAX + 1)
+                    .read_to_end(&mut text)
+                    .map_err(ImageError::io(path))?;
+                if text.len() as u64 > TEXT_BYTES_MAX {
+                    return Err(ImageError::bad(
+                        path,
+                        format!("is larger than {TEXT_BYTES_MAX} bytes in the image"),
+                    ));
+                }
                 return Ok(String::from_utf8_lossy(&text).into_owned());
             }
         }

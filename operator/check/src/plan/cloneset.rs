@@ -49,7 +49,18 @@ pub(super) fn forecast(seen: &Situation<'_>, workload: &Workload<'_>) -> Forecas
         forecast.holds.extend(budget_notes(seen, workload));
         return forecast;
     }
-    decide(seen, workload, rollout.policy, compare(&before, &after), &mut forecast);
+    let difference = compare(&before, &after)
+        .map_err(|obstacle| format!("spec.template.{} changed, which a running pod cannot", obstacle.0))
+        .and_then(|change| change.under(seen.gates));
+    let claims = |object: &Value| object["spec"].get("volumeClaimTemplates").cloned();
+    let difference = match difference {
+        Ok(_) if seen.gates.recreate_for_claims && claims(old) != claims(seen.new) => Err(
+            "spec.volumeClaimTemplates changed, and the feature gate RecreatePodWhenChangeVCTInCloneSetGate is on"
+                .to_owned(),
+        ),
+        difference => difference,
+    };
+    decide(seen, workload, rollout.policy, difference, &mut forecast);
 
     let world = World::new(seen, &set);
     order(seen, &set, &world, kept, &mut forecast);
@@ -122,7 +133,7 @@ fn decide(
     seen: &Situation<'_>,
     workload: &Workload<'_>,
     policy: PodUpdatePolicy,
-    difference: Result<Change, afloat_rollout::pod::change::Obstacle>,
+    difference: Result<Change, String>,
     forecast: &mut Forecast,
 ) {
     match (policy, difference) {
@@ -130,21 +141,18 @@ fn decide(
             forecast.outcome = Outcome::Recreate;
             forecast.why = match difference {
                 Ok(_) => "podUpdatePolicy is ReCreate (this change could be made in place: InPlaceIfPossible)".into(),
-                Err(obstacle) => format!("podUpdatePolicy is ReCreate, and spec.template.{} changed", obstacle.0),
+                Err(why) => format!("podUpdatePolicy is ReCreate, and {why}"),
             };
             forecast.containers = all_anew(workload);
         }
-        (PodUpdatePolicy::InPlaceIfPossible, Err(obstacle)) => {
+        (PodUpdatePolicy::InPlaceIfPossible, Err(why)) => {
             forecast.outcome = Outcome::Recreate;
-            forecast.why = format!("spec.template.{} changed, which a running pod cannot", obstacle.0);
+            forecast.why = why;
             forecast.containers = all_anew(workload);
         }
-        (PodUpdatePolicy::InPlaceOnly, Err(obstacle)) => {
+        (PodUpdatePolicy::InPlaceOnly, Err(why)) => {
             forecast.outcome = Outcome::Refused;
-            forecast.why = format!(
-                "spec.template.{} changed, which a running pod cannot, and podUpdatePolicy is InPlaceOnly",
-                obstacle.0
-            );
+            forecast.why = format!("{why}, and podUpdatePolicy is InPlaceOnly");
         }
         (_, Ok(change)) => {
             forecast.outcome = Outcome::InPlace;
@@ -268,7 +276,7 @@ impl World {
             opened: &BTreeMap::new(),
             traffic: &Traffic::default(),
             resizes: true,
-            gates: afloat_api::Gates::default(),
+            gates: seen.gates,
             recorded: None,
         });
         let outdated = |name: &str| {

@@ -34,6 +34,7 @@ pub(super) const APPS_KINDS: &[Kind] = &[
         status: Status::Own,
         default: workload::default_daemon_set,
         validate: workload_checks::daemon_set,
+        describes_pods: Some(&["spec", "template"]),
         validate_update: workload_checks::fixed_selector,
         warnings: pod::checks::template_warnings,
         table: Some(Table {
@@ -63,6 +64,7 @@ pub(super) const APPS_KINDS: &[Kind] = &[
         scale: true,
         default: workload::default_deployment,
         validate: workload_checks::deployment,
+        describes_pods: Some(&["spec", "template"]),
         validate_update: workload_checks::fixed_selector,
         warnings: pod::checks::template_warnings,
         table: Some(Table {
@@ -89,6 +91,7 @@ pub(super) const APPS_KINDS: &[Kind] = &[
         scale: true,
         default: workload::default_replica_set,
         validate: workload_checks::replica_set,
+        describes_pods: Some(&["spec", "template"]),
         validate_update: workload_checks::fixed_selector,
         warnings: pod::checks::template_warnings,
         selectable: &["status.replicas"],
@@ -116,6 +119,7 @@ pub(super) const APPS_KINDS: &[Kind] = &[
         scale: true,
         default: workload::default_stateful_set,
         validate: workload_checks::stateful_set,
+        describes_pods: Some(&["spec", "template"]),
         validate_update: workload_checks::stateful_set_update,
         warnings: pod::checks::template_warnings,
         table: Some(Table {
@@ -146,6 +150,7 @@ pub(super) const BATCH_KINDS: &[Kind] = &[
         status: Status::Own,
         default: workload::default_cron_job,
         validate: workload_checks::cron_job,
+        describes_pods: Some(&["spec", "jobTemplate", "spec", "template"]),
         table: Some(Table {
             columns: &[
                 Column::text("Schedule"),
@@ -171,6 +176,7 @@ pub(super) const BATCH_KINDS: &[Kind] = &[
         default: workload::default_job,
         begin: workload::generate_selector,
         validate: workload_checks::job,
+        describes_pods: Some(&["spec", "template"]),
         validate_update: workload_checks::job_update,
         selectable: &["status.successful"],
         table: Some(Table {

@@ -231,6 +231,7 @@ pub(super) const CORE_KINDS: &[Kind] = &[
             cells: table::pod::cells,
         }),
         binds_tokens: Some(BindsTokens::Pod),
+        describes_pods: Some(&[]),
         ..Kind::PLAIN
     },
     Kind {
@@ -239,6 +240,7 @@ pub(super) const CORE_KINDS: &[Kind] = &[
         namespaced: true,
         default: pod::default_template,
         validate: workload_checks::pod_template,
+        describes_pods: Some(&["template"]),
         ..Kind::PLAIN
     },
     Kind {
@@ -251,6 +253,7 @@ pub(super) const CORE_KINDS: &[Kind] = &[
         scale: true,
         default: workload::default_replication_controller,
         validate: workload_checks::replication_controller,
+        describes_pods: Some(&["spec", "template"]),
         selectable: &["status.replicas"],
         table: Some(Table {
             columns: &[
