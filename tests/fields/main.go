@@ -91,6 +91,9 @@ func kind(t reflect.Type) (string, string) {
 		if strings.HasPrefix(s, "@schema") {
 			message(reflect.TypeOf(apiextensions.JSONSchemaProps{}))
 		}
+		if s == "@raw" {
+			return s, called
+		}
 		return s, ""
 	}
 	switch t.Kind() {

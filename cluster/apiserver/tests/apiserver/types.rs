@@ -218,7 +218,9 @@ async fn kubernetes_own_server_says_the_same_of_each_field() {
     let Some((_server, client)) = original().await else {
         return;
     };
-    let asked = futures::stream::iter(places()).map(|place| {
+    // Kubernetes 1.32 does not know it yet.
+    let known = places().into_iter().filter(|place| place.field().name != "stopSignal");
+    let asked = futures::stream::iter(known).map(|place| {
         let client = client.clone();
         async move {
             let mut said = Vec::new();
@@ -253,7 +255,8 @@ async fn kubernetes_own_server_says_the_same_of_each_field() {
         }
         for (value, theirs) in VALUES.iter().zip(said) {
             let ours = ours(&place, value);
-            if ours != theirs {
+            // The table does not say what Go calls the keys of a map.
+            if ours != theirs.replace("map[v1.ResourceName]", "map[string]") {
                 wrong.push(format!(
                     "{} = {value}\n  ours:   {ours}\n  theirs: {theirs}",
                     place.name()

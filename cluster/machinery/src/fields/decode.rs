@@ -325,7 +325,8 @@ fn bytes(text: &mut String) -> Result<(), String> {
         Err(error) => {
             let at = match error {
                 base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => at,
-                base64::DecodeError::InvalidLength(_) | base64::DecodeError::InvalidPadding => text.len(),
+                // Go tells where the four characters begin that lack some.
+                base64::DecodeError::InvalidLength(_) | base64::DecodeError::InvalidPadding => text.len() / 4 * 4,
             };
             Err(format!("illegal base64 data at input byte {at}"))
         }
