@@ -13,6 +13,8 @@ mod growth;
 mod hostile;
 #[path = "apiserver/kubectl.rs"]
 mod kubectl;
+#[path = "apiserver/malformed.rs"]
+mod malformed;
 #[path = "apiserver/objects.rs"]
 mod objects;
 #[path = "apiserver/proxy.rs"]

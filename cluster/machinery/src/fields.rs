@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::resource::Resource;
 
-pub use decode::{decode, decode_as, unrecognized};
+pub use decode::{decode, decode_as, mend, unrecognized};
 
 static MESSAGES: LazyLock<BTreeMap<&'static str, Message>> = LazyLock::new(|| parse_table(include_str!("fields.txt")));
 
@@ -32,7 +32,7 @@ pub struct Field {
     pub kind: Kind,
     /// How many of it there are.
     pub shape: Shape,
-    /// What Go calls its type (a map of quantities, a list of messages) or that of its items (a text, a number), where that
+    /// What Go calls its type (a map, a list of messages) or that of its items (a text, a number), where that
     /// has a name.
     called: Option<&'static str>,
     /// Whether a zero is a value.

@@ -56,6 +56,21 @@ pub fn decode(message: &'static str, object: &mut Value) -> Result<(), String> {
     Place::default().message(message, object)
 }
 
+/// Takes out of an object whatever keeps it from being read as one of its kind: each innermost field that holds what it cannot
+/// hold. Tells what was wrong with them, without their values.
+pub fn mend(resource: &Resource, object: &mut Value) -> Vec<String> {
+    let mut place = Place {
+        mended: Some(Vec::new()),
+        ..Place::default()
+    };
+    let read = match (message_of(resource), object.get_mut("metadata")) {
+        (Some(message), _) => place.message(message, object),
+        (None, Some(metadata)) => place.message("meta.v1.ObjectMeta", metadata),
+        (None, None) => Ok(()),
+    };
+    place.mended.into_iter().flatten().chain(read.err()).collect()
+}
+
 /// Where in an object something is read.
 #[derive(Default)]
 struct Place {
@@ -64,6 +79,8 @@ struct Place {
     path: Vec<&'static str>,
     /// Whether that is all that is told: Go reads some types by functions of their own, whose places it does not know.
     blurred: bool,
+    /// What was taken out. None: nothing is, the first mistake ends the reading.
+    mended: Option<Vec<String>>,
 }
 
 impl Place {
@@ -95,6 +112,11 @@ impl Place {
                     }
                 }
                 None => {}
+            }
+            if let (Err(why), Some(mended)) = (&result, &mut self.mended) {
+                mended.push(why.clone());
+                result = Ok(());
+                return false;
             }
             // A definition's schema may have a null as a default, which means something.
             known.get(key.as_str()).is_none_or(|field| field.kind == Kind::Raw) || !value.is_null()
@@ -296,7 +318,7 @@ fn list_type(field: &Field) -> String {
 
 fn map_type(field: &Field) -> String {
     match (field.kind, field.called) {
-        (Kind::Quantity, Some(called)) => called.to_owned(),
+        (Kind::Quantity | Kind::Schema(_) | Kind::Message(_), Some(called)) => called.to_owned(),
         (Kind::Time { .. }, _) => "map[string]v1.Time".to_owned(),
         _ => format!("map[string]{}", item_type(field)),
     }

@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::kinds::Registry;
 
 fn said(message: &'static str, object: Value) -> String {
     decode(message, &mut object.clone()).unwrap_err()
@@ -84,6 +85,25 @@ fn mistakes_are_told_as_go_tells_them() {
         said("core.v1.Secret", json!({"data": {"a": "!!!"}})),
         "illegal base64 data at input byte 0"
     );
+}
+
+#[test]
+fn mending_takes_out_the_innermost_field_that_is_wrong() {
+    let node = Registry::builtin().by_kind("v1", "Node").unwrap();
+    let mut object = json!({
+        "metadata": {"name": "a", "ownerReferences": "x", "labels": {"a": 5}, "annotations": {"b": "c"}},
+        "spec": {"taints": "x", "podCIDR": "10.0.0.0/24"},
+        "status": {"conditions": [{"type": "Ready", "status": 5}], "capacity": {"cpu": "much"}, "phase": "Running"},
+    });
+    let told = mend(&node, &mut object);
+    assert_eq!(told.len(), 5, "{told:?}");
+    let expected = json!({
+        "metadata": {"name": "a", "annotations": {"b": "c"}},
+        "spec": {"podCIDR": "10.0.0.0/24"},
+        "status": {"conditions": [{"type": "Ready"}], "phase": "Running"},
+    });
+    assert_eq!(object, expected);
+    assert!(mend(&node, &mut object).is_empty());
 }
 
 #[test]
