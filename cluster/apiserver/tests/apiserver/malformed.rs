@@ -15,6 +15,7 @@ use super::{raw, server};
 
 const NODE: &str = "/api/v1/nodes/n";
 const POD: &str = "/api/v1/namespaces/default/pods/p";
+const SETS: &str = "/apis/apps/v1/namespaces/default/replicasets";
 
 async fn send(client: &Client, method: &str, uri: &str, kind: &str, body: &Value) -> (u16, String) {
     let content_type = format!("application/{kind}");
@@ -40,9 +41,9 @@ fn bad(at: &str, value: Value) -> Value {
     node
 }
 
-#[tokio::test]
-async fn no_write_stores_what_its_kind_cannot_hold() {
-    let (_server, client) = server().await;
+/// A server with a node, a pod and a set.
+async fn world() -> (ApiServer, Client) {
+    let (server, client) = server().await;
     assert_eq!(send(&client, "POST", "/api/v1/nodes", "json", &node()).await.0, 201);
     let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
     assert_eq!(
@@ -53,8 +54,13 @@ async fn no_write_stores_what_its_kind_cannot_hold() {
     );
     let set = json!({"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {
         "metadata": {"labels": {"a": "b"}}, "spec": pod["spec"]}}});
-    let sets = "/apis/apps/v1/namespaces/default/replicasets";
-    assert_eq!(send(&client, "POST", sets, "json", &set).await.0, 201);
+    assert_eq!(send(&client, "POST", SETS, "json", &set).await.0, 201);
+    (server, client)
+}
+
+#[tokio::test]
+async fn no_write_stores_what_its_kind_cannot_hold() {
+    let (_server, client) = world().await;
     let before = raw(&client, "GET", NODE, &[], "").await.1;
     let places = [
         ("/spec/taints", json!("x")),
@@ -90,12 +96,19 @@ async fn no_write_stores_what_its_kind_cannot_hold() {
             }
         }
     }
+    assert_eq!(raw(&client, "GET", NODE, &[], "").await.1, before);
+}
+
+#[tokio::test]
+async fn other_bodies_are_read_by_their_types_as_well() {
+    let (_server, client) = world().await;
+    let before = raw(&client, "GET", NODE, &[], "").await.1;
     let others = [
         ("DELETE", NODE.to_owned(), json!({"gracePeriodSeconds": "x"})),
         ("DELETE", POD.to_owned(), json!({"preconditions": "x"})),
         ("POST", format!("{POD}/eviction"), json!({"deleteOptions": "x"})),
         ("POST", format!("{POD}/binding"), json!({"target": "x"})),
-        ("PUT", format!("{sets}/d/scale"), json!({"spec": {"replicas": "x"}})),
+        ("PUT", format!("{SETS}/d/scale"), json!({"spec": {"replicas": "x"}})),
         ("PUT", format!("{POD}/resize"), json!({"spec": {"containers": "x"}})),
         (
             "PUT",
