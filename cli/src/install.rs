@@ -8,11 +8,12 @@ mod takeover;
 use afloat_install::{NAMESPACE, Options, objects, removable, yaml};
 use clap::Args;
 
+use crate::options::serving::Served;
 use crate::output;
 
 pub(crate) use crds::{CrdsOptions, print_crds};
 pub(crate) use status::{StatusOptions, run_status};
-pub(crate) use takeover::{TakeoverOptions, run_takeover};
+pub(crate) use takeover::{TakeoverOptions, flag, run_takeover};
 
 /// `afloat install`
 #[derive(Args, Clone, Debug)]
@@ -61,6 +62,9 @@ struct Chosen {
     /// No agents on the nodes: drains are timed, not observed
     #[arg(long)]
     no_agent: bool,
+    /// Versions of CloneSet that are served: both, between which the operator's webhook converts, or v1beta1 alone, without a webhook
+    #[arg(long, value_enum, default_value_t = Served::Both)]
+    serve: Served,
     /// No NetworkPolicy
     #[arg(long)]
     no_network_policy: bool,
@@ -77,6 +81,7 @@ impl Chosen {
         Options {
             namespace: self.namespace,
             agent: !self.no_agent,
+            v1alpha1: self.serve == Served::Both,
             network_policy: !self.no_network_policy,
             service_monitor: self.service_monitor,
             lease_namespace: self.lease_namespace,

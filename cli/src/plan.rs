@@ -1,11 +1,12 @@
 //! `afloat plan`: what applying changed objects will do.
 
 mod apply;
+mod gates;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use afloat_api::{RolloutReport, read_seconds};
+use afloat_api::{Gates, RolloutReport, read_seconds};
 use afloat_check::plan::{Forecast, Hold, Situation, forecast, text};
 use anyhow::Context as _;
 use clap::Args;
@@ -50,6 +51,8 @@ struct Present {
     budgets: Vec<Value>,
     /// See [`Situation::history`].
     history: Vec<u64>,
+    /// Those of the operator that is installed, as far as it is known.
+    gates: Gates,
     /// What the API server would make of the new object, if it was asked.
     applied: Option<Applied>,
 }
@@ -100,6 +103,7 @@ fn print_plans(options: &PlanOptions) -> anyhow::Result<u8> {
             budgets: &present.budgets,
             images: &known,
             history: &present.history,
+            gates: present.gates,
             now: Timestamp::now(),
         };
         forecasts.extend(forecast(&situation).map(|mut forecast| {
@@ -160,6 +164,7 @@ fn ask(options: &PlanOptions, object: &Value) -> anyhow::Result<Present> {
             None => None,
         };
         Ok(Present {
+            gates: gates::installed(&client).await?,
             applied,
             object: live,
             pods: list("", "v1", "Pod").await?,

@@ -133,6 +133,7 @@ async fn parts(options: &UpOptions, inherited: &Inherited, pki: Arc<Pki>) -> any
             low_percent: options.images.image_gc_low_threshold,
             minimum_age: options.images.minimum_image_ttl_duration,
         },
+        webhooks: Some(Arc::new(broker.clone())),
         host_ports: Some(afloat_cluster::host_ports(broker.clone())),
         dns,
         pki: Some(pki),

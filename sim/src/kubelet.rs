@@ -1,8 +1,6 @@
 //! What a node does with one pod's containers: a state machine over the spec that the kubelet has seen, and the time.
 //! Nothing is written here.
 
-use std::time::Duration;
-
 use afloat_words::image::{self, ImageName};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -11,6 +9,7 @@ use tokio::time::Instant;
 use crate::images::{Images, NodeImages};
 use crate::options::{Hook, Options, Started, Statuses};
 use crate::pod::{Container, ContainerStatus, Pod};
+use crate::resize::{refusal, resize};
 
 /// A pod on its node.
 #[derive(Debug)]
@@ -20,6 +19,8 @@ pub(crate) struct Local {
     pub(crate) containers: Vec<LocalContainer>,
     /// How far the pod itself has come.
     pub(crate) stage: Stage,
+    /// Why the node cannot give the containers what the spec has come to want: they keep what they have.
+    pub(crate) refused: Option<String>,
     /// When the containers of a terminating pod have ended.
     pub(crate) ends: Option<Instant>,
 }
@@ -51,7 +52,7 @@ pub(crate) struct LocalContainer {
     /// Resources that are in force.
     pub(crate) resources: Value,
     /// Resources that will be, and when.
-    resizing: Option<(Value, Instant)>,
+    pub(crate) resizing: Option<(Value, Instant)>,
     /// It passes its readiness probe, or has none.
     pub(crate) ready: bool,
     /// When it will, since it was started.
@@ -70,6 +71,14 @@ pub(crate) enum Phase {
         image: String,
         digest: String,
         at: Instant,
+    },
+    /// It runs, and so does its postStart hook, until then. A kubelet does nothing else with the pod meanwhile, and says
+    /// nothing (1.32: `kuberuntime_container.go#startContainer`).
+    Hook {
+        image: String,
+        digest: String,
+        started: String,
+        until: Instant,
     },
     /// The image cannot be pulled.
     NoImage(String),
@@ -151,6 +160,7 @@ impl Local {
                 Statuses::EachStep if pod.status.pod_ip.is_none() => Stage::New,
                 _ => Stage::Sandbox,
             },
+            refused: None,
             ends: None,
         };
         for spec in &pod.spec.containers {
@@ -195,12 +205,16 @@ impl Local {
 
     fn advance_containers(&mut self, pod: &Pod, around: &mut Around<'_>) -> Option<Instant> {
         let mut wake: Option<Instant> = None;
+        self.refused = refusal(pod, &self.containers, around.options.room);
         for container in &mut self.containers {
             let Some(spec) = pod.spec.containers.iter().find(|spec| spec.name == container.name) else {
                 continue;
             };
-            let next = step(container, spec, pod, around);
+            let next = step(container, spec, (pod, self.refused.is_none()), around);
             wake = [wake, next].into_iter().flatten().min();
+            if matches!(container.phase, Phase::Hook { .. }) {
+                break;
+            }
         }
         wake
     }
@@ -262,7 +276,13 @@ fn adopt(container: &mut LocalContainer, spec: &Container, status: &ContainerSta
     });
 }
 
-fn step(container: &mut LocalContainer, spec: &Container, pod: &Pod, around: &mut Around<'_>) -> Option<Instant> {
+/// `granted`: its node gives the pod what it wants.
+fn step(
+    container: &mut LocalContainer,
+    spec: &Container,
+    (pod, granted): (&Pod, bool),
+    around: &mut Around<'_>,
+) -> Option<Instant> {
     let now = around.now;
     let each = around.options.statuses == Statuses::EachStep;
     // Each pass may take one step; there is no way around in a circle without time going by.
@@ -287,14 +307,29 @@ fn step(container: &mut LocalContainer, spec: &Container, pod: &Pod, around: &mu
             Phase::Starting { at, .. } if *at > now => return Some(*at),
             Phase::Starting { image, digest, .. } => {
                 let (image, digest) = (image.clone(), digest.clone());
-                start_container(container, spec, image, digest, pod, around);
+                if let Some(hook) = &around.options.on_start {
+                    tell(hook, container, &image, pod);
+                }
+                container.phase = Phase::Hook {
+                    image,
+                    digest,
+                    started: around.wall.to_owned(),
+                    until: now + spec.hook(),
+                };
+            }
+            Phase::Hook { until, .. } if *until > now => return Some(*until),
+            Phase::Hook {
+                image, digest, started, ..
+            } => {
+                let began = (image.clone(), digest.clone(), started.clone());
+                start_container(container, spec, began, (pod, granted), around);
                 if each {
                     return Some(now);
                 }
             }
             Phase::Running => {
                 let runs = container.last.as_ref().is_some_and(|ran| ran.image == spec.image);
-                if runs && !resize(container, spec, around) {
+                if runs && !(granted && resize(container, spec, around)) {
                     let probed = container.probed.filter(|_| !container.ready);
                     container.ready |= probed.is_some_and(|at| at <= now);
                     let resized = container.resizing.as_ref().map(|(_, at)| *at);
@@ -324,25 +359,23 @@ fn begin(container: &mut LocalContainer, spec: &Container, around: &mut Around<'
 fn start_container(
     container: &mut LocalContainer,
     spec: &Container,
-    image: String,
-    digest: String,
-    pod: &Pod,
+    (image, digest, started): (String, String, String),
+    (pod, granted): (&Pod, bool),
     around: &Around<'_>,
 ) {
-    if let Some(hook) = &around.options.on_start {
-        tell(hook, container, &image, pod);
-    }
     container.before = container.last.take().and_then(|ran| ran.ended);
     let identity = format!("{}/{}/{}", pod.metadata.uid, container.name, container.starts);
     container.last = Some(Ran {
         id: format!("containerd://{}", hex::encode(Sha256::digest(identity.as_bytes()))),
         image,
         digest,
-        started: around.wall.to_owned(),
+        started,
         ended: None,
     });
     container.starts = container.starts.saturating_add(1);
-    container.resources = spec.resources.clone();
+    if granted {
+        container.resources = spec.resources.clone();
+    }
     container.resizing = None;
     container.ready = spec.readiness_probe.is_none();
     container.probed = Some(around.now + around.options.probe);
@@ -360,36 +393,4 @@ fn tell(hook: &Hook, container: &LocalContainer, image: &str, pod: &Pod) {
         labels: &pod.metadata.labels,
         annotations: &pod.metadata.annotations,
     });
-}
-
-/// Brings a running container's resources to the spec's; true if that needs a restart.
-fn resize(container: &mut LocalContainer, spec: &Container, around: &Around<'_>) -> bool {
-    if container.resources == spec.resources {
-        container.resizing = None;
-        return false;
-    }
-    let changed = |resource: &str| {
-        ["requests", "limits"]
-            .iter()
-            .any(|kind| container.resources[kind][resource] != spec.resources[kind][resource])
-    };
-    let restart = |policy: &crate::pod::ResizePolicy| policy.restart_policy == "RestartContainer";
-    if spec
-        .resize_policy
-        .iter()
-        .any(|policy| restart(policy) && changed(&policy.resource_name))
-    {
-        return true;
-    }
-    match &container.resizing {
-        Some((wanted, at)) if *wanted == spec.resources => {
-            if *at <= around.now {
-                container.resources = spec.resources.clone();
-                container.resizing = None;
-            }
-        }
-        _ if around.options.resize == Duration::ZERO => container.resources = spec.resources.clone(),
-        _ => container.resizing = Some((spec.resources.clone(), around.now + around.options.resize)),
-    }
-    false
 }

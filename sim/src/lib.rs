@@ -5,10 +5,11 @@
 //! to what is read, no polling, a bounded number of requests at a time.
 //!
 //! A fleet behaves as kubelets do where a controller can see it: a container whose name or image changed is stopped and
-//! started anew, alone; an image that cannot be pulled leaves it waiting; a crash restarts what ran. It must never write
-//! what a kubelet would not write: conditions of others, the spec, a pod that is not on one of its nodes.
+//! started anew, alone; an image that cannot be pulled leaves it waiting; a crash restarts what ran; a postStart hook that
+//! sleeps holds back what comes after it; a resize beyond the node is refused. It must never write what a kubelet would not
+//! write: conditions of others, the spec, a pod that is not on one of its nodes.
 //!
-//! Not played: init containers, probes that fail, restart back-off, volumes.
+//! Not played: init containers, other hooks, probes that fail, restart back-off, volumes.
 
 mod drive;
 mod error;
@@ -18,6 +19,7 @@ mod kubelet;
 mod node;
 mod options;
 mod pod;
+mod resize;
 mod status;
 
 use std::sync::Arc;
@@ -67,7 +69,7 @@ impl Fleet {
             .collect();
         let mut nodes = Vec::new();
         for (index, name) in names.iter().enumerate() {
-            nodes.push(node::register(&client, name, index).await?);
+            nodes.push(node::register(&client, name, index, options.room).await?);
         }
         let images = Arc::new(Images::default());
         let shutdown = CancellationToken::new();

@@ -36,7 +36,7 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 const LABEL: &str = "afloat.dev/simulated";
 
 /// Makes a node known and Ready; one that is there already is taken over.
-pub(crate) async fn register(client: &Client, name: &str, index: usize) -> Result<Node, Error> {
+pub(crate) async fn register(client: &Client, name: &str, index: usize, room: (u32, u32)) -> Result<Node, Error> {
     let wrong = |source: KubeError| Error::Node {
         name: name.to_owned(),
         source: Box::new(source),
@@ -57,7 +57,7 @@ pub(crate) async fn register(client: &Client, name: &str, index: usize) -> Resul
         Err(KubeError::Api(status)) if status.code == 409 => {}
         Err(error) => return Err(wrong(error)),
     }
-    let patch = json!({"status": status(&ip)});
+    let patch = json!({"status": status(&ip, room)});
     api.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch))
         .await
         .map_err(wrong)?;
@@ -71,9 +71,10 @@ pub(crate) async fn register(client: &Client, name: &str, index: usize) -> Resul
     })
 }
 
-fn status(ip: &str) -> Value {
+fn status(ip: &str, (cpus, gib): (u32, u32)) -> Value {
     let now = whole_seconds(Timestamp::now());
-    let room = json!({"cpu": "10k", "memory": "10Ti", "ephemeral-storage": "10Ti", "pods": "100000"});
+    let room =
+        json!({"cpu": cpus.to_string(), "memory": format!("{gib}Gi"), "ephemeral-storage": "10Ti", "pods": "100000"});
     json!({
         "capacity": room, "allocatable": room,
         "addresses": [{"type": "InternalIP", "address": ip}],

@@ -9,6 +9,9 @@ use std::time::Duration;
 pub struct Options {
     /// How many nodes; at least 1.
     pub nodes: u32,
+    /// What each has: whole CPUs, and memory in GiB. A resize that asks for more is refused; a new pod is not, which is a
+    /// scheduler's business.
+    pub room: (u32, u32),
     /// Their names are this, a dash and a number from 1.
     pub name: String,
     /// From a container's creation until it runs; one without a readiness probe is ready then.
@@ -25,7 +28,8 @@ pub struct Options {
     pub scheduler_name: Option<String>,
     /// Look at this namespace only; None: all.
     pub namespace: Option<String>,
-    /// Report `observedGeneration`, as kubelets from 1.33 on do where the feature is enabled.
+    /// Report `observedGeneration`, as kubelets from 1.33 on do where the feature is enabled; and say by a condition that a
+    /// resize cannot be (`PodResizePending`), where those before write `status.resize`.
     pub observed_generation: bool,
     /// The name that a container's status shows.
     pub reported: Reported,
@@ -41,6 +45,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             nodes: 1,
+            room: (10_000, 10_240),
             name: "sim".into(),
             start: Duration::ZERO,
             probe: Duration::ZERO,

@@ -1,6 +1,7 @@
 //! A pod, cut down to what a kubelet's play reads.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use afloat_words::revision::revision;
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,38 @@ pub(crate) struct Container {
     pub(crate) readiness_probe: Option<serde::de::IgnoredAny>,
     pub(crate) volume_mounts: Vec<VolumeMount>,
     pub(crate) resize_policy: Vec<ResizePolicy>,
+    pub(crate) lifecycle: Lifecycle,
+}
+
+/// Hooks of a container.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Lifecycle {
+    post_start: Handler,
+}
+
+/// What a hook does.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Handler {
+    exec: Exec,
+}
+
+/// A command that a hook runs.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Exec {
+    command: Vec<String>,
+}
+
+impl Container {
+    /// How long its postStart hook takes: the time that `sleep` says; any other command takes none, and none fails.
+    pub(crate) fn hook(&self) -> Duration {
+        match self.lifecycle.post_start.exec.command.as_slice() {
+            [sleep, seconds] if sleep == "sleep" => seconds.parse().map_or(Duration::ZERO, Duration::from_secs),
+            _ => Duration::ZERO,
+        }
+    }
 }
 
 /// Where a volume is.

@@ -8,6 +8,11 @@ use crate::kubelet::{Ended, Local, LocalContainer, Phase, Ran, Stage};
 use crate::options::{Options, Reported, Statuses};
 use crate::pod::{Container, Pod};
 
+/// What kubelets up to 1.32 say of a resize that they cannot do, and how those after it say it.
+const RESIZE: &str = "resize";
+const RESIZE_PENDING: &str = "PodResizePending";
+const INFEASIBLE: &str = "Infeasible";
+
 /// Everything but the conditions; compared with what was written last.
 pub(crate) type Written = Value;
 
@@ -55,12 +60,24 @@ pub(crate) fn report(
     {
         status.insert("observedGeneration".into(), generation.into());
     }
+    if local.refused.is_some() && !options.observed_generation {
+        status.insert(RESIZE.into(), INFEASIBLE.into());
+    }
     let rest = Value::Object(status.clone());
-    if !turned && written == Some(&rest) {
+    // A resize that is refused no more.
+    let withdrawn =
+        options.observed_generation && local.refused.is_none() && object.condition(RESIZE_PENDING).is_some();
+    if !turned && !withdrawn && written == Some(&rest) {
         return None;
     }
     if let Some(written) = written {
         status.retain(|field, value| written.get(field) != Some(value));
+        if written.get(RESIZE).is_some() && rest.get(RESIZE).is_none() {
+            status.insert(RESIZE.into(), Value::Null);
+        }
+    }
+    if withdrawn {
+        conditions.push(json!({"type": RESIZE_PENDING, "$patch": "delete"}));
     }
     if !conditions.is_empty() {
         status.insert("$setElementOrder/conditions".into(), order.into());
@@ -161,22 +178,32 @@ fn conditions((pod, object): (&Pod, &Pod), local: &Local, options: &Options, wal
         condition("Ready", containers.or(gates)),
     ];
     if options.statuses == Statuses::EachStep {
-        // KEP-3085. It has no words of its own.
-        let word = if local.stage == Stage::Sandbox { "True" } else { "False" };
-        let mut sandbox = condition("PodReadyToStartContainers", None);
-        if word == "False" {
-            let same = object
-                .condition("PodReadyToStartContainers")
-                .filter(|old| old.status == word);
-            sandbox["status"] = word.into();
-            sandbox["lastTransitionTime"] = same
-                .and_then(|old| old.last_transition_time.as_deref())
-                .unwrap_or(wall)
-                .into();
-        }
-        all.insert(0, sandbox);
+        all.insert(
+            0,
+            sandbox(condition("PodReadyToStartContainers", None), object, local, wall),
+        );
+    }
+    if let Some(why) = local.refused.as_ref().filter(|_| options.observed_generation) {
+        let mut pending = condition(RESIZE_PENDING, None);
+        pending["reason"] = INFEASIBLE.into();
+        pending["message"] = why.as_str().into();
+        all.push(pending);
     }
     all
+}
+
+/// KEP-3085. It has no words of its own.
+fn sandbox(mut ready: Value, object: &Pod, local: &Local, wall: &str) -> Value {
+    if local.stage != Stage::Sandbox {
+        let old = object.condition("PodReadyToStartContainers");
+        let same = old.filter(|old| old.status == "False");
+        ready["status"] = "False".into();
+        ready["lastTransitionTime"] = same
+            .and_then(|old| old.last_transition_time.as_deref())
+            .unwrap_or(wall)
+            .into();
+    }
+    ready
 }
 
 fn container_status(
@@ -216,7 +243,7 @@ fn container_status(
         }
     } else {
         status["image"] = match &container.phase {
-            Phase::Starting { image, .. } | Phase::NoImage(image) => image.as_str().into(),
+            Phase::Starting { image, .. } | Phase::Hook { image, .. } | Phase::NoImage(image) => image.as_str().into(),
             _ => spec.map_or("", |spec| spec.image.as_str()).into(),
         };
         status["state"] = json!({"waiting": {"reason": "ContainerCreating"}});
@@ -228,13 +255,12 @@ fn container_status(
         let message = format!("Back-off pulling image \"{image}\"");
         status["state"] = json!({"waiting": {"reason": "ImagePullBackOff", "message": message}});
     }
-    if running
-        && container
-            .resources
-            .as_object()
-            .is_some_and(|resources| !resources.is_empty())
-    {
-        status["resources"] = container.resources.clone();
+    if running {
+        // Also of a container that asks for nothing.
+        status["resources"] = match &container.resources {
+            Value::Null => json!({}),
+            resources => resources.clone(),
+        };
         if !container.resources["requests"].is_null() {
             status["allocatedResources"] = container.resources["requests"].clone();
         }

@@ -49,6 +49,9 @@ pub(crate) async fn there_and_back() {
     assert_eq!(refused, [""; 0]);
     let set = world.set("v1alpha1").await;
     assert_eq!(set["spec"]["updateStrategy"]["partition"], 1, "{set:#}");
+    let conditions = set["status"]["conditions"].as_array();
+    let ours = |condition: &Value| condition["type"] == "afloat.dev/Rollout";
+    assert!(!conditions.into_iter().flatten().any(ours), "{set:#}");
     world
         .patch_set("v1alpha1", json!({"spec": {"updateStrategy": {"partition": 0}}}))
         .await;

@@ -1,6 +1,6 @@
 //! `afloat crds`.
 
-use afloat_api::{Serving, Version, definitions, without_template_defaults};
+use afloat_api::{Serving, Version, definitions};
 use clap::{Args, ValueEnum};
 
 use crate::options::serving::{Served, ServingOptions};
@@ -36,13 +36,11 @@ pub(crate) fn print_crds(options: &CrdsOptions) -> anyhow::Result<i32> {
             Stored::V1beta1 => Version::V1beta1,
             Stored::V1alpha1 => Version::V1alpha1,
         },
+        template_defaults: !options.template_no_defaults,
         ..options.serving.serving()
     };
     let mut text = head(&serving);
-    for mut definition in definitions(&serving) {
-        if options.template_no_defaults {
-            without_template_defaults(&mut definition);
-        }
+    for definition in definitions(&serving) {
         text.push_str("---\n");
         text.push_str(&serde_saphyr::to_string(&definition)?);
     }

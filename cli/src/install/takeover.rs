@@ -31,6 +31,7 @@ use seen::Seen;
 use text::Place;
 use wait::until;
 
+pub(crate) use kruise::flag;
 pub(crate) use options::TakeoverOptions;
 
 /// Steps of one run at most: if somebody undoes them all the time this has to end.

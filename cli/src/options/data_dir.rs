@@ -18,17 +18,15 @@ pub(crate) fn data_dir(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     std::path::absolute(&dir).with_context(|| format!("--data-dir {}", dir.display()))
 }
 
-/// Makes a folder that only its owner may look into; one that exists is left as it is.
+/// Makes a folder that only its owner may look into. One that others may enter is closed, with a word; what is not ours to close is refused.
 pub(crate) fn make_private_dir(dir: &Path) -> anyhow::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .with_context(|| {
-            format!(
-                "cannot make the folder {} (say --data-dir DIR to use another)",
-                dir.display()
-            )
-        })
+    let closed = afloat_runtime::host::private_dir(dir)
+        .with_context(|| format!("the folder {} (say --data-dir DIR to use another)", dir.display()))?;
+    if let Some(mode) = closed {
+        eprintln!(
+            "the folder {} was open to others (mode {mode:04o}); it is its owner's alone now",
+            dir.display()
+        );
+    }
+    Ok(())
 }

@@ -107,7 +107,7 @@ impl<K: Watchable> Cache<K> {
         shutdown: CancellationToken,
     ) {
         loop {
-            let mut events = std::pin::pin!(feed::events(api.clone(), config.clone(), pauses));
+            let mut events = std::pin::pin!(feed::events_as(api.clone(), config.clone(), pauses, K::read));
             loop {
                 let event = tokio::select! {
                     () = shutdown.cancelled() => return,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use afloat_words::key::Key;
 use afloat_words::texts::Pool;
+use serde::de::DeserializeOwned;
 
 use crate::members::Members;
 
@@ -18,6 +19,16 @@ pub trait Kind: Send + Sync + 'static {
     type Kept: Send + Sync + 'static;
     /// What objects are found under beside their keys: an owner's UID, a node's name. Clones should share their texts.
     type Index: Clone + Eq + Hash + Send + Sync + 'static;
+    /// Reads an object's text. Of a kind that comes by the thousand, its own crate reads it: there it is built for speed.
+    ///
+    /// # Errors
+    /// It is no such object.
+    fn read(text: &str) -> serde_json::Result<Self::Wire>
+    where
+        Self::Wire: DeserializeOwned,
+    {
+        serde_json::from_str(text)
+    }
     /// Keeps what is read of an object.
     fn keep(wire: Self::Wire) -> Self::Kept;
     /// Where it is.

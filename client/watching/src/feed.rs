@@ -1,15 +1,19 @@
 //! The watch: a listing, then every change, begun anew after a pause whenever it breaks.
 
+use std::collections::HashSet;
 use std::fmt::Debug;
 use std::time::Duration;
 
 use backon::ExponentialBuilder;
+use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
-use kube::Api;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::utils::ResetTimerBackoff;
 use kube::runtime::watcher::{self, Config, DefaultBackoff, Event, ExponentialBackoff, watcher};
+use kube::{Api, Client};
 use serde::de::DeserializeOwned;
+
+use crate::item::{Item, Read, Unreadable};
 
 /// How long to wait before a broken watch is begun anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,14 +27,58 @@ pub enum Pauses {
 
 /// Failures in a row of which the first are no news: every watch ends now and then, and the next attempt succeeds.
 const NEWS: u32 = 3;
+/// Objects that were told of as unreadable are remembered, so that each is told of once; no more than these.
+const REMEMBERED: usize = 1000;
 
 /// Everything that the watch says. It never ends by itself; a watch that fails again and again is told of once in the log,
-/// until it works again.
+/// until it works again. An object that cannot be read is told of once in the log, without its content, and left out as if it
+/// were not there.
 pub fn events<K>(api: Api<K>, config: Config, pauses: Pauses) -> impl Stream<Item = Event<K>> + Send
 where
     K: kube::Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
+    events_as(api, config, pauses, |text| serde_json::from_str(text))
+}
+
+/// The same, of objects that `read` reads.
+pub(crate) fn events_as<K>(
+    api: Api<K>,
+    config: Config,
+    pauses: Pauses,
+    read: Read<K>,
+) -> impl Stream<Item = Event<K>> + Send
+where
+    K: kube::Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
     let path = api.resource_url().to_owned();
+    if K::metadata_api() {
+        let items = partial_items(api.into_client(), path.clone(), config, pauses);
+        each(path, items, read).left_stream()
+    } else {
+        let items = items(api.into_client(), path.clone(), config, pauses);
+        each(path, items, read).right_stream()
+    }
+}
+
+fn items(client: Client, path: String, config: Config, pauses: Pauses) -> BoxStream<'static, Event<Item<false>>> {
+    followed(Api::all_with(client, &path), path, config, pauses).boxed()
+}
+
+fn partial_items(
+    client: Client,
+    path: String,
+    config: Config,
+    pauses: Pauses,
+) -> BoxStream<'static, Event<Item<true>>> {
+    followed(Api::all_with(client, &path), path, config, pauses).boxed()
+}
+
+fn followed<const METADATA: bool>(
+    api: Api<Item<METADATA>>,
+    path: String,
+    config: Config,
+    pauses: Pauses,
+) -> impl Stream<Item = Event<Item<METADATA>>> + Send {
     let stream = watcher(api, config);
     let stream = match pauses {
         Pauses::Patient => stream.backoff(DefaultBackoff::default()).left_stream(),
@@ -54,6 +102,47 @@ where
         };
         std::future::ready(event)
     })
+}
+
+fn each<K, const METADATA: bool>(
+    path: String,
+    items: BoxStream<'static, Event<Item<METADATA>>>,
+    read: Read<K>,
+) -> impl Stream<Item = Event<K>> {
+    let mut told = HashSet::new();
+    items.filter_map(move |event| {
+        let object = match event {
+            Event::Init => Ok(Event::Init),
+            Event::InitDone => Ok(Event::InitDone),
+            Event::InitApply(item) => item.read(read).map(Event::InitApply),
+            Event::Apply(item) => item.read(read).map(Event::Apply),
+            Event::Delete(item) => item.read(read).map(Event::Delete),
+        };
+        std::future::ready(object.map_err(|unreadable| skipped(&path, unreadable, &mut told)).ok())
+    })
+}
+
+fn skipped(path: &str, object: Unreadable, told: &mut HashSet<Unreadable>) {
+    if told.contains(&object) {
+        return;
+    }
+    let Unreadable {
+        namespace,
+        name,
+        revision,
+        line,
+        column,
+    } = &object;
+    tracing::warn!(
+        path,
+        namespace,
+        name,
+        revision,
+        "an object is none of its kind and is left out as if it were not there (line {line}, column {column})"
+    );
+    if told.len() < REMEMBERED {
+        told.insert(object);
+    }
 }
 
 fn tell(path: &str, error: &watcher::Error, failures: u32) {
@@ -113,4 +202,59 @@ fn quick() -> ResetTimerBackoff<ExponentialBackoff> {
         .with_jitter();
     // Reset by time: a watch that begins anew reports progress even if its list then fails.
     ResetTimerBackoff::new(pauses.into(), Duration::from_secs(10))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    fn item(text: &str) -> Item<false> {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_object_that_is_none_of_its_kind_is_left_out() {
+        let good = || item(r#"{"metadata":{"name":"good","resourceVersion":"1"},"data":{"a":"b"}}"#);
+        let bad = || item(r#"{"metadata":{"name":"bad","resourceVersion":"2"},"data":["a"]}"#);
+        let said = [
+            Event::Init,
+            Event::InitApply(bad()),
+            Event::InitApply(good()),
+            Event::InitDone,
+            Event::Apply(bad()),
+            Event::Apply(item("null")),
+            Event::Delete(good()),
+        ];
+        let read = |text: &str| serde_json::from_str::<ConfigMap>(text);
+        let heard = each(String::new(), futures::stream::iter(said).boxed(), read);
+        let name = |object: ConfigMap| object.metadata.name.unwrap();
+        let heard: Vec<String> = heard
+            .map(|event| match event {
+                Event::Init => "Init".to_owned(),
+                Event::InitApply(object) => format!("listed {}", name(object)),
+                Event::InitDone => "InitDone".to_owned(),
+                Event::Apply(object) => format!("changed {}", name(object)),
+                Event::Delete(object) => format!("gone {}", name(object)),
+            })
+            .collect()
+            .await;
+        assert_eq!(heard, ["Init", "listed good", "InitDone", "gone good"]);
+    }
+
+    #[test]
+    fn each_is_told_of_once() {
+        let object = |revision: &str| Unreadable {
+            namespace: None,
+            name: "bad".into(),
+            revision: revision.into(),
+            line: 1,
+            column: 2,
+        };
+        let mut told = HashSet::new();
+        for revision in ["1", "1", "2"] {
+            skipped("/api/v1/x", object(revision), &mut told);
+        }
+        assert_eq!(told.len(), 2);
+    }
 }

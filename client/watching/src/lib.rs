@@ -14,6 +14,7 @@
 pub mod cache;
 pub mod content;
 pub mod feed;
+mod item;
 pub mod ledger;
 mod members;
 pub mod queue;

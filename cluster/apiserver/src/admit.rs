@@ -1,7 +1,10 @@
 //! What a few kinds need at the moment of their write.
 
 pub(crate) mod definition;
+mod nodes;
+mod pod_security;
 mod policy;
+mod rights;
 mod service;
 mod service_account;
 
@@ -10,6 +13,7 @@ use std::sync::Arc;
 use afloat_machinery::kinds::{Given, Resource};
 use serde_json::Value;
 
+use crate::auth::authorization::Authorization;
 use crate::follow::{Addresses, Bound, Followed, Reservation};
 use crate::read::Reader;
 use crate::wire::status::Status;
@@ -29,22 +33,25 @@ pub(crate) struct Admission {
     reader: Reader,
     policies: Arc<Followed<Bound>>,
     addresses: Arc<Followed<Addresses>>,
+    authorization: Arc<Authorization>,
     /// Pods get their account's token mounted.
     mount_tokens: bool,
 }
 
 impl Admission {
-    /// Admission by what is stored, what is bound and what is taken.
+    /// Admission by what is stored, what is bound, what is taken and what somebody may give away.
     pub(crate) fn new(
         reader: Reader,
         policies: Arc<Followed<Bound>>,
         addresses: Arc<Followed<Addresses>>,
+        authorization: Arc<Authorization>,
         mount_tokens: bool,
     ) -> Self {
         Self {
             reader,
             policies,
             addresses,
+            authorization,
             mount_tokens,
         }
     }

@@ -1,14 +1,18 @@
-//! Who is asking. Authentication is by client certificate (see `serve/socket.rs`) or bearer token; whoever is authenticated
-//! may do everything.
+//! Who is asking, and whether they may. Authentication is by client certificate (see `serve/socket.rs`) or bearer token;
+//! [`authorization`] decides what somebody may do.
 
-mod reviews;
+pub(crate) mod authorization;
+mod impersonation;
+pub(crate) mod nodes;
+pub(crate) mod reviews;
 pub(crate) mod token;
 mod token_request;
-pub(crate) mod user;
 
-use serde_json::{Value, json};
-use token::{Named, Signer, Statement};
-use user::User;
+use std::collections::BTreeMap;
+
+use afloat_machinery::authorization::User;
+use serde_json::Value;
+use token::{Named, Signer, Statement, texts};
 
 use crate::read::Reader;
 use crate::view;
@@ -17,10 +21,6 @@ use crate::view;
 #[derive(Clone, Debug)]
 pub(crate) struct TokenUser {
     pub(crate) user: User,
-    /// Of the service account.
-    pub(crate) uid: String,
-    /// What else is known: the pod that the token is bound to, and the like.
-    pub(crate) extra: Value,
     /// Those of the audiences asked for that the token is meant for.
     pub(crate) audiences: Vec<String>,
 }
@@ -60,9 +60,11 @@ impl Tokens {
             return None;
         }
         Some(TokenUser {
-            user: User::service_account(&statement.namespace, &statement.account.name),
-            uid: statement.account.uid.clone(),
-            extra: extra(&statement),
+            user: User {
+                uid: statement.account.uid.clone(),
+                extra: extra(&statement),
+                ..User::service_account(&statement.namespace, &statement.account.name)
+            },
             audiences: shared,
         })
     }
@@ -85,13 +87,27 @@ fn gone_for(object: &Value, now: jiff::Timestamp) -> i64 {
     due.map_or(0, |due| now.as_second() - due.as_second())
 }
 
-fn extra(statement: &Statement) -> Value {
-    let mut extra = json!({"authentication.kubernetes.io/credential-id": [format!("JTI={}", statement.id)]});
+/// What else a token says: the pod that it is bound to, and the like.
+fn extra(statement: &Statement) -> BTreeMap<String, Vec<String>> {
+    let key = |name: &str| format!("authentication.kubernetes.io/{name}");
+    let mut extra = BTreeMap::from([(key("credential-id"), vec![format!("JTI={}", statement.id)])]);
     for (kind, object) in [("pod", &statement.pod), ("node", &statement.node)] {
         if let Some(object) = object {
-            extra[format!("authentication.kubernetes.io/{kind}-name")] = json!([object.name]);
-            extra[format!("authentication.kubernetes.io/{kind}-uid")] = json!([object.uid]);
+            extra.insert(key(&format!("{kind}-name")), vec![object.name.clone()]);
+            extra.insert(key(&format!("{kind}-uid")), vec![object.uid.clone()]);
         }
     }
     extra
+}
+
+/// Somebody whom a review names.
+fn subject(spec: &Value) -> User {
+    let text = |field: &str| spec[field].as_str().unwrap_or_default().to_owned();
+    let extra = spec["extra"].as_object().into_iter().flatten();
+    User {
+        name: text("user"),
+        uid: text("uid"),
+        groups: texts(&spec["groups"]),
+        extra: extra.map(|(key, values)| (key.clone(), texts(values))).collect(),
+    }
 }

@@ -1,11 +1,14 @@
-//! What the server does of its own accord: it takes old events away, and empties definitions that are being deleted.
+//! What the server does of its own accord: it takes old events away, empties definitions that are being deleted, and
+//! gathers the rules of roles that are put together of others.
 
 mod emptying;
 mod events;
+mod roles;
 mod ticks;
 
 use std::sync::Arc;
 
+pub(crate) use roles::ensure as ensure_roles;
 use tokio_util::sync::CancellationToken;
 
 use crate::options::Options;
@@ -17,4 +20,6 @@ pub(crate) fn begin(writer: &Arc<Writer>, options: &Options, closed: &Cancellati
     tokio::spawn(closed.clone().run_until_cancelled_owned(events));
     let emptying = emptying::run(Arc::downgrade(writer));
     tokio::spawn(closed.clone().run_until_cancelled_owned(emptying));
+    let gathering = roles::run(Arc::downgrade(writer));
+    tokio::spawn(closed.clone().run_until_cancelled_owned(gathering));
 }

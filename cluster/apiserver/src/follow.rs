@@ -6,7 +6,9 @@
 
 mod addresses;
 mod definitions;
+mod nodes;
 mod policies;
+mod roles;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -5,7 +5,7 @@
 //! by a `kube::Client` in this process, and neither can tell.
 //!
 //! Known differences from the original: `metadata.managedFields` is not kept and server-side apply is refused (415);
-//! anybody who is authenticated may do anything; protobuf is read but not written; a paged list reads each page from the present
+//! protobuf is read but not written; a paged list reads each page from the present
 //! state, so that an object may be missed or seen twice if it is renamed (that is, replaced) meanwhile.
 
 mod admit;
@@ -15,6 +15,7 @@ mod clock;
 mod error;
 mod follow;
 mod kubelet;
+mod mend;
 mod metrics;
 mod options;
 pub mod pki;
@@ -25,10 +26,10 @@ mod view;
 mod wire;
 mod write;
 
-pub use auth::user::User;
+pub use afloat_machinery::authorization::User;
 pub use error::Error;
 pub use metrics::WriteCount;
-pub use options::{ByteStream, KubeletDialer, Options};
+pub use options::{ByteStream, KubeletDialer, Options, WebhookDialer};
 pub use pki::Pki;
 pub use server::{ApiServer, InProcess};
 pub use wire::body::Body;

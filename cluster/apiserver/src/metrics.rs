@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use afloat_machinery::kinds::Resource;
 
-use crate::auth::user::User;
+use afloat_machinery::authorization::User;
 
 /// Upper bounds of the latency buckets, in seconds.
 const BUCKETS_SECONDS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0];

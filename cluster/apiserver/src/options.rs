@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 /// A connection to a kubelet.
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -18,6 +19,13 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 pub trait KubeletDialer: Send + Sync {
     /// Opens a connection on which the kubelet of `node` speaks HTTP/1.1.
     async fn dial(&self, node: &str) -> io::Result<Box<dyn ByteStream>>;
+}
+
+/// Reaches webhooks that a definition names by URL, from where the server is thought to be.
+#[async_trait::async_trait]
+pub trait WebhookDialer: Send + Sync {
+    /// Opens a connection to a host, a name or an address, and port.
+    async fn dial(&self, host: &str, port: u16) -> io::Result<TcpStream>;
 }
 
 /// For servers without nodes.
@@ -42,6 +50,8 @@ pub struct Options {
     pub node_ports: RangeInclusive<u16>,
     /// How to reach kubelets.
     pub kubelets: Arc<dyn KubeletDialer>,
+    /// How to reach webhooks by URL; None: from where this process is.
+    pub webhooks: Option<Arc<dyn WebhookDialer>>,
     /// How often a watch that asked for bookmarks gets one.
     pub bookmark_interval: Duration,
     /// Limit for every request that is neither a watch nor a stream.
@@ -52,6 +62,8 @@ pub struct Options {
     pub event_limit: usize,
     /// PEM of the key that service account tokens are signed with. None: one that is forgotten with this process.
     pub token_key: Option<String>,
+    /// Roles and bindings that there are from the start, besides Kubernetes' own; what is missing of them is added at each start.
+    pub roles: Vec<serde_json::Value>,
     /// Pods get their account's token mounted (admission plugin ServiceAccount). They need `kube-root-ca.crt` for that.
     pub mount_tokens: bool,
 }
@@ -62,11 +74,13 @@ impl Default for Options {
             service_cidr: (Ipv4Addr::new(10, 96, 0, 0), 16),
             node_ports: 30000..=32767,
             kubelets: Arc::new(NoKubelets),
+            webhooks: None,
             bookmark_interval: Duration::from_secs(60),
             request_timeout: Duration::from_secs(60),
             event_ttl: Duration::from_secs(3600),
             event_limit: 10_000,
             token_key: None,
+            roles: Vec::new(),
             mount_tokens: false,
         }
     }

@@ -18,6 +18,7 @@ use webhooks::Webhooks;
 
 use crate::follow::{Definitions, Followed};
 use crate::metrics::Metrics;
+use crate::options::WebhookDialer;
 use crate::view;
 use crate::wire::status::Status;
 
@@ -28,29 +29,43 @@ pub(crate) struct Reader {
     definitions: Arc<Followed<Definitions>>,
     metrics: Arc<Metrics>,
     bookmark_interval: Duration,
+    /// How long a list may be read.
+    list_limit: Duration,
     webhooks: Arc<Webhooks>,
 }
 
 impl Reader {
-    /// Reads `store`, whose definitions are followed. `bookmark_interval`: how often a watch that asked for bookmarks gets one.
+    /// Reads `store`, whose definitions are followed. `bookmark_interval`: how often a watch that asked for bookmarks gets one;
+    /// `list_limit`: how long a client may read a list.
     pub(crate) fn new(
         store: Store,
         definitions: Arc<Followed<Definitions>>,
         metrics: Arc<Metrics>,
         bookmark_interval: Duration,
+        list_limit: Duration,
+        dialer: Option<Arc<dyn WebhookDialer>>,
     ) -> Self {
         Self {
             store,
             definitions,
             metrics,
             bookmark_interval,
-            webhooks: Arc::default(),
+            list_limit,
+            webhooks: Arc::new(Webhooks::new(dialer)),
         }
     }
 
     /// The kinds that are served now.
     pub(crate) fn registry(&self) -> Arc<Registry> {
         self.definitions.with(|definitions| definitions.registry())
+    }
+
+    /// Whether what is written is stored.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub(crate) fn health(&self) -> Result<(), afloat_store::Error> {
+        self.store.health()
     }
 
     /// The newest revision.

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use afloat_machinery::authorization::{self, Roles, User};
 use afloat_machinery::kinds::Registry;
 use afloat_store::Store;
 use bytes::Bytes;
@@ -18,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admit::Admission;
 use crate::auth::Tokens;
+use crate::auth::authorization::Authorization;
+use crate::auth::nodes::NodeAuthorizer;
 use crate::auth::token::{Signer, new_key};
-use crate::auth::user::User;
 use crate::error::Error;
 use crate::follow::{Addresses, Bound, Definitions, Followed};
 use crate::kubelet::Kubelets;
@@ -31,7 +33,7 @@ use crate::serve::Router;
 use crate::wire::body::Body;
 use crate::wire::status::Reason;
 use crate::write::Writer;
-use crate::{background, view};
+use crate::{background, mend, view};
 
 /// Namespaces that exist from the beginning.
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -47,10 +49,12 @@ impl ApiServer {
     /// and makes the namespaces that every cluster has. Must be called inside a tokio runtime.
     pub async fn new(store: Store, options: Options) -> Result<Self, Error> {
         let closed = store.closed();
+        mend::mend(&store, &Registry::builtin()).await?;
         let router = Arc::new(router(store, &options)?);
         for name in NAMESPACES {
             ensure_namespace(router.writer(), name).await?;
         }
+        background::ensure_roles(router.writer(), &options.roles).await?;
         background::begin(router.writer(), &options, &closed);
         Ok(Self { router })
     }
@@ -65,7 +69,7 @@ impl ApiServer {
     }
 
     /// Serves on `listener` until `shutdown`. Clients show a certificate of `pki`'s authority or a bearer token; whoever
-    /// shows neither gets 401, except for health and version.
+    /// shows neither is `system:anonymous`, who may read health and version.
     pub fn serve<'a>(
         &'a self,
         listener: TcpListener,
@@ -79,13 +83,12 @@ impl ApiServer {
     /// A client in this process, without a socket. `user` is the identity of its requests (a member of
     /// `system:masters`) and the name under which its writes are counted. Must be called inside a tokio runtime.
     pub fn client(&self, user: &str) -> kube::Client {
-        kube::Client::new(
-            InProcess {
-                server: self.clone(),
-                user: User::master(user),
-            },
-            "default",
-        )
+        self.client_as(User::master(user))
+    }
+
+    /// The same of somebody who may do what is allowed to them.
+    pub fn client_as(&self, user: User) -> kube::Client {
+        kube::Client::new(InProcess::new(self.clone(), user), "default")
     }
 
     /// Accepted writes since the start.
@@ -109,6 +112,8 @@ fn router(store: Store, options: &Options) -> Result<Router, Error> {
     let bound = Followed::new(store.clone(), view::group_prefix(&policies), bound)?;
     let addresses = Addresses::new(options.service_cidr, options.node_ports.clone());
     let addresses = Followed::new(store.clone(), view::prefix(&services, None), addresses)?;
+    let roles = known(authorization::GROUP, "clusterroles")?;
+    let roles = Followed::new(store.clone(), view::group_prefix(&roles), Roles::default())?;
     let definitions = Followed::new(store.clone(), view::prefix(&definitions, None), Definitions::new())?;
     let key = options.token_key.clone().map_or_else(new_key, Ok)?;
     let metrics = Arc::<Metrics>::default();
@@ -117,17 +122,23 @@ fn router(store: Store, options: &Options) -> Result<Router, Error> {
         Arc::new(definitions),
         Arc::clone(&metrics),
         options.bookmark_interval,
+        options.request_timeout,
+        options.webhooks.clone(),
     );
+    let nodes = NodeAuthorizer::new(store.clone(), reader.clone());
+    let authorization = Arc::new(Authorization::new(nodes, Arc::new(roles)));
     let admission = Admission::new(
         reader.clone(),
         Arc::new(bound),
         Arc::new(addresses),
+        Arc::clone(&authorization),
         options.mount_tokens,
     );
     let kubelets = Arc::clone(&options.kubelets);
     Ok(Router::new(
         Writer::new(store, reader.clone(), admission, Arc::clone(&metrics)),
         Tokens::new(Signer::new(&key)?, reader.clone()),
+        authorization,
         Kubelets::new(kubelets, options.request_timeout, reader.clone()),
         reader,
         metrics,

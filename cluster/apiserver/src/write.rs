@@ -20,6 +20,7 @@ use crate::admit::Admission;
 use crate::follow::Reservation;
 use crate::metrics::Metrics;
 use crate::read::Reader;
+use crate::read::conversion::is_complete;
 use crate::view;
 use crate::wire::body::Body;
 use crate::wire::call::Call;
@@ -76,6 +77,11 @@ impl Writer {
         &self.reader
     }
 
+    /// What admits.
+    pub(crate) fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
     /// The one loop behind all changes of existing objects. `plan` is asked again if somebody else was faster.
     pub(crate) async fn modify(
         &self,
@@ -100,8 +106,9 @@ impl Writer {
             } else {
                 self.admission.update(resource, &current, &mut object)?
             };
-            // Only now: admission may have given back what a client left out.
-            if !remove && object == current && view::is_current(resource, &entry.value) {
+            // Only now: admission may have given back what a client left out. What is stored in another form is written anew.
+            let as_stored = || view::is_current(resource, &entry.value) && is_complete(resource, &entry.value);
+            if !remove && object == current && as_stored() {
                 return Ok(Written {
                     bytes: entry.value,
                     changed: false,
@@ -132,6 +139,12 @@ impl Writer {
             }
         }
         Err(Status::modified(resource, name))
+    }
+
+    /// Whether expressions are evaluated for a call.
+    pub(crate) fn evaluates(&self, call: &Call) -> bool {
+        let rules = call.resource.rules.as_ref().is_some_and(|rules| rules.evaluates());
+        !matches!(call.verb, "get" | "list") && (rules || self.admission.evaluates(&call.resource))
     }
 
     /// Counts a write and answers with the object.

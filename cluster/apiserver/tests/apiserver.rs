@@ -7,18 +7,28 @@ mod crd;
 mod delete;
 #[path = "apiserver/gone.rs"]
 mod gone;
+#[path = "apiserver/growth.rs"]
+mod growth;
 #[path = "apiserver/hostile.rs"]
 mod hostile;
 #[path = "apiserver/kubectl.rs"]
 mod kubectl;
+#[path = "apiserver/limits.rs"]
+mod limits;
+#[path = "apiserver/malformed.rs"]
+mod malformed;
 #[path = "apiserver/objects.rs"]
 mod objects;
 #[path = "apiserver/proxy.rs"]
 mod proxy;
+#[path = "apiserver/recorded.rs"]
+mod recorded;
 #[path = "apiserver/resize.rs"]
 mod resize;
 #[path = "apiserver/services.rs"]
 mod services;
+#[path = "apiserver/types.rs"]
+mod types;
 #[path = "apiserver/watch.rs"]
 mod watch;
 

@@ -1,21 +1,55 @@
 //! What a cluster wants of the host: ports on it, and its resolvers. It gets both as sockets from the outer process.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
+use afloat_apiserver::WebhookDialer;
 use afloat_dns::{DnsSockets, Upstream};
 use afloat_proxy::HostPorts;
 use afloat_runtime::host::Broker;
+use afloat_runtime::registry::Network;
+use tokio::net::TcpStream;
 
 use crate::layout::HOST_RESOLV_CONF;
 
 /// A free TCP port may be taken for UDP: so many are tried.
 const ATTEMPTS: usize = 16;
+/// Who is in here answers at once; addresses of elsewhere have no route.
+const INSIDE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Opens NodePorts on the host.
 pub fn host_ports(broker: Broker) -> Arc<dyn HostPorts> {
     Arc::new(PortsByBroker(broker))
+}
+
+/// Reaches hosts of URLs: what listens in here, the operator among them, and else from the host.
+pub(crate) fn urls(host: Arc<dyn Network>) -> Arc<dyn WebhookDialer> {
+    Arc::new(Urls(host))
+}
+
+struct Urls(Arc<dyn Network>);
+
+#[async_trait::async_trait]
+impl WebhookDialer for Urls {
+    async fn dial(&self, host: &str, port: u16) -> io::Result<TcpStream> {
+        if let Ok(address) = host.parse::<IpAddr>() {
+            let inside = tokio::time::timeout(INSIDE_LIMIT, TcpStream::connect((address, port)));
+            return match inside.await {
+                Ok(Ok(stream)) => Ok(stream),
+                _ => self.0.connect(SocketAddr::from((address, port))).await,
+            };
+        }
+        let mut last = io::Error::other(format!("lookup {host}: no such host"));
+        for address in self.0.resolve(host).await? {
+            match self.0.connect(SocketAddr::from((address, port))).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
 }
 
 struct PortsByBroker(Broker);

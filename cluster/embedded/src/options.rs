@@ -28,6 +28,8 @@ pub struct ClusterOptions {
     pub oci_runtime: Option<PathBuf>,
     /// Opens the listeners of NodePorts on the host; None: the host does not reach Services.
     pub host_ports: Option<Arc<dyn HostPorts>>,
+    /// How webhooks of CustomResourceDefinitions are reached that are named by URL and are not in here; None: not at all.
+    pub webhooks: Option<Arc<dyn Network>>,
     /// How images are pulled; None: not at all.
     pub puller: Option<Registries>,
     /// When unused images are removed.
@@ -52,6 +54,7 @@ impl ClusterOptions {
             proxy_lag: Duration::ZERO.into(),
             oci_runtime: None,
             host_ports: None,
+            webhooks: None,
             puller: None,
             image_thresholds: Thresholds::default(),
             dns: None,

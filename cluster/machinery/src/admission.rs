@@ -1,8 +1,7 @@
 //! ValidatingAdmissionPolicies: what they say of a request.
 //!
 //! Source: <https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/>. Limits: no parameters
-//! (`paramKind`) and no `authorizer`, which are refused when a policy is written; expressions are not type-checked and have
-//! no cost budget; there is no audit log, so `auditAnnotations` are kept and not evaluated.
+//! (`paramKind`) and no `authorizer`, which are refused when a policy is written; expressions are not type-checked; there is no audit log, so `auditAnnotations` are kept and not evaluated.
 
 mod expression;
 mod matching;
@@ -24,6 +23,7 @@ use read::{items, text, texts};
 pub use request::{Operation, Request};
 pub use verdict::{Denial, Reason, Verdict};
 
+use crate::cel::BUDGET_EXCEEDED;
 use crate::resource::Resource;
 
 /// All policies and bindings, compiled. A cheap copy: what is compiled is shared.
@@ -190,6 +190,7 @@ impl Policy {
             message,
             reason: Reason::Invalid,
         };
+        scope.begin();
         let conditions: Vec<_> = self.conditions.iter().map(|c| (c, scope.holds(c))).collect();
         if conditions.iter().any(|(_, held)| *held == Ok(false)) {
             return Vec::new();
@@ -235,5 +236,8 @@ impl Validation {
 }
 
 fn resulted(expression: &Expression, error: &str) -> String {
+    if error == BUDGET_EXCEEDED {
+        return error.to_owned();
+    }
     format!("expression '{}' resulted in error: {error}", expression.text())
 }

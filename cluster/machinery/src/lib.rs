@@ -4,18 +4,22 @@
 //! unknown is lost. No I/O, no clock, no randomness here: what a write needs of those comes in through [`WriteContext`].
 
 pub mod admission;
-mod bounds;
+pub mod authorization;
+pub mod bounds;
 mod builtin;
 mod cel;
 pub mod convert;
 mod field;
+pub mod fields;
 #[cfg(test)]
 mod fuzz;
 mod json;
 pub mod kinds;
 mod metadata;
 mod names;
+pub mod nodes;
 pub mod patch;
+pub mod pod_security;
 mod resource;
 pub mod scale;
 pub mod schema;
@@ -23,6 +27,7 @@ pub mod selector;
 pub mod strategy;
 pub mod table;
 
+pub use bounds::too_deep;
 pub use names::fits_generate_name;
 
 use serde_json::Value;

@@ -53,8 +53,6 @@ pub struct Kind {
     pub validate_update: fn(&Value, &Value) -> Vec<FieldError>,
     /// What a client should know about an object that is accepted.
     pub warnings: fn(&Value) -> Vec<String>,
-    /// Reads it into Kubernetes' own type, to find values of a wrong type. None: it is taken as it is.
-    pub typed: Option<Read>,
     /// Paths of fields by which objects can be selected, besides name and namespace. Source: Kubernetes' conversion functions.
     pub selectable: &'static [&'static str],
     /// How a strategic merge patch treats the lists that only this kind has: end of the path, strategy. A list that is neither
@@ -70,12 +68,11 @@ pub struct Kind {
     pub given: Given,
     /// Whether a service account's token may live and die with an object (`spec.boundObjectRef` of a TokenRequest).
     pub binds_tokens: Option<BindsTokens>,
+    /// Where in an object a pod is described: nowhere, or at the end of this path (which is empty for a pod itself).
+    pub describes_pods: Option<&'static [&'static str]>,
     /// Whether admission policies do not look at it: it is what people get rid of a bad policy by.
     pub beyond_policies: bool,
 }
-
-/// Reads an object into the type of its kind.
-pub type Read = fn(&Value) -> Result<(), serde_json::Error>;
 
 /// What becomes of the status of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,7 +229,6 @@ impl Kind {
         validate_create: |_| Vec::new(),
         validate_update: |_, _| Vec::new(),
         warnings: |_| Vec::new(),
-        typed: None,
         selectable: &[],
         merge: &[],
         table: None,
@@ -240,6 +236,7 @@ impl Kind {
         protection: None,
         given: Given::Nothing,
         binds_tokens: None,
+        describes_pods: None,
         beyond_policies: false,
     };
 }
@@ -284,7 +281,7 @@ pub struct Resource {
     pub rules: Option<Rules>,
     /// Of a CRD: `additionalPrinterColumns`. Built-in kinds have theirs in their row.
     pub columns: Arc<Value>,
-    /// Of a CRD with several versions: how objects get from one to another. What is stored may be of any of them.
+    /// Of a CRD with several versions or with defaults: how what is stored, of whichever version, becomes what is served.
     pub conversion: Option<Arc<Conversion>>,
 }
 

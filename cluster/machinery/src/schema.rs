@@ -1,7 +1,7 @@
 //! Structural schemas of custom resources: prune, default, validate, CEL rules. Same order as Kubernetes has it.
 //!
-//! Limits: CEL rules are not type-checked when a CRD is registered and have no cost budget, and kube-cel 0.8 wants a
-//! single underscore in a field's name written twice (`self.my__field`).
+//! Limits: CEL rules are not type-checked when a CRD is registered and their cost is not estimated then (it is limited when they are
+//! evaluated), and a single underscore in a field's name written twice (`self.my__field`).
 
 mod default;
 mod format;

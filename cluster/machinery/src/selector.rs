@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use kube::core::{Expression, Selector, SelectorExt};
 use serde_json::Value;
 
+use crate::names;
 use crate::resource::Resource;
 
 /// A parsed `labelSelector`.
@@ -176,6 +177,22 @@ impl FieldSelector {
     /// # Errors
     /// Says which part cannot be read, or which field this kind cannot be selected by.
     pub fn parse(resource: &Resource, text: &str) -> Result<Self, String> {
+        let selector = Self::read(text)?;
+        match selector.0.iter().find(|term| !is_selectable(resource, &term.path)) {
+            Some(term) => Err(format!("field label not supported: {}", term.path)),
+            None => Ok(selector),
+        }
+    }
+
+    /// The only name that can match, of whatever kind: who may see an object of this name may list with this selector. None if the
+    /// text cannot be read, too.
+    pub fn name_in(text: &str) -> Option<String> {
+        let selector = Self::read(text).ok()?;
+        let name = selector.name()?;
+        (!name.is_empty() && names::path_segment(name).is_empty()).then(|| name.to_owned())
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
         let mut terms = Vec::new();
         for part in text.split(',').filter(|part| !part.is_empty()) {
             let (path, equal, value) = if let Some((path, value)) = part.split_once("!=") {
@@ -185,9 +202,6 @@ impl FieldSelector {
             } else {
                 return Err(format!("invalid selector: '{text}'; can't understand '{part}'"));
             };
-            if !is_selectable(resource, path) {
-                return Err(format!("field label not supported: {path}"));
-            }
             terms.push(FieldTerm {
                 path: path.to_owned(),
                 equal,
@@ -195,6 +209,13 @@ impl FieldSelector {
             });
         }
         Ok(Self(terms))
+    }
+
+    /// The value that a selector asks of a field, if its text can be read and asks for one.
+    pub fn required(text: &str, path: &str) -> Option<String> {
+        let selector = Self::read(text).ok()?;
+        let asked = selector.0.into_iter().find(|term| term.equal && term.path == path);
+        asked.map(|term| term.value)
     }
 
     /// Whether it selects everything.

@@ -24,6 +24,8 @@ pub const KUBELET_VERSION: &str = "v1.33.0-afloat";
 const LEASE_SECONDS: i32 = 40;
 /// The condition of a node that enforces no limits. Written where it does, too: only so does an old one go away.
 const UNLIMITED: &str = "CgroupsUnavailable";
+/// The condition of a node whose containers are kept from the machine's devices only by a filter.
+const UNGUARDED: &str = "DeviceControlUnavailable";
 /// Status is written at least this often.
 const REPORT: Duration = Duration::from_secs(300);
 /// Images are looked at this often.
@@ -239,6 +241,18 @@ fn conditions(context: &Context) -> Vec<NodeCondition> {
             condition(UNLIMITED, true, "LimitsNotEnforced", &message)
         }
         None => condition(UNLIMITED, false, "LimitsEnforced", "limits of containers are enforced"),
+    });
+    conditions.push(match context.runtime.unguarded() {
+        Some(why) => {
+            let message = format!("containers may make no device nodes, as their use cannot be controlled: {why}");
+            condition(UNGUARDED, true, "DeviceNodesRefused", &message)
+        }
+        None => condition(
+            UNGUARDED,
+            false,
+            "DevicesControlled",
+            "containers can open the usual devices only",
+        ),
     });
     conditions
 }

@@ -12,11 +12,15 @@ mod usage;
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
+use afloat_runtime::below::{self, Links};
 use afloat_runtime::removal::remove_all;
 use k8s_openapi::api::core::v1::{Pod, Volume};
+use rustix::io::Errno;
 
 pub(crate) use declared::{
     Inputs, References, claims, downward_changed, env_references, follows_the_api, in_memory, volume_references,
@@ -93,12 +97,11 @@ fn host_path(path: &str, kind: &str) -> Result<(), String> {
     let shown = path.display();
     match kind {
         "DirectoryOrCreate" => fs::create_dir_all(path).map_err(|error| format!("{shown}: {error}")),
-        "FileOrCreate" => fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(path)
+        // Not opened if it is there: a pipe would have this thread wait for ever.
+        "FileOrCreate" if fs::symlink_metadata(path).is_err() => fs::File::create_new(path)
             .map(drop)
             .map_err(|error| format!("{shown}: {error}")),
+        "FileOrCreate" if !path.is_file() => Err(format!("hostPath type check failed: {shown} is not a file")),
         "Directory" if !path.is_dir() => Err(format!("hostPath type check failed: {shown} is not a directory")),
         "File" if !path.is_file() => Err(format!("hostPath type check failed: {shown} is not a file")),
         _ if !path.exists() => Err(format!("hostPath {shown} does not exist")),
@@ -106,27 +109,25 @@ fn host_path(path: &str, kind: &str) -> Result<(), String> {
     }
 }
 
-/// Where a mount's `subPath` leads to. A directory that does not exist yet is made in volumes that are the pod's to write,
-/// as the kubelet does. Never outside of the volume, whatever links a container has put into it (CVE-2017-1002101).
-pub(crate) fn sub_path(root: &Path, sub: &str, may_make: bool) -> Result<PathBuf, String> {
-    let told = |error: io::Error| format!("failed to prepare subPath {sub:?}: {error}");
-    let outside = || format!("subPath {sub:?} is outside of its volume");
-    let root = fs::canonicalize(root).map_err(told)?;
-    let mut at = root.clone();
-    for part in Path::new(sub).components() {
-        let Component::Normal(name) = part else { continue };
-        at.push(name);
-        match fs::symlink_metadata(&at) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && may_make => fs::create_dir(&at).map_err(told)?,
-            Err(error) => return Err(told(error)),
-            Ok(found) if found.is_symlink() => at = fs::canonicalize(&at).map_err(told)?,
-            Ok(_) => {}
-        }
-        if !at.starts_with(&root) {
-            return Err(outside());
-        }
-    }
-    Ok(at)
+/// What a mount's `subPath` leads to, found once: whatever its containers put into the volume afterwards, this is mounted. A directory that
+/// does not exist yet is made in volumes that are the pod's to write, as the kubelet does. Never outside of the volume, whatever links are
+/// in it (CVE-2017-1002101, CVE-2021-25741).
+pub(crate) fn sub_path(root: &Path, sub: &str, may_make: bool) -> Result<Arc<OwnedFd>, String> {
+    let told = |error: io::Error| match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::XDEV) => format!("subPath {sub:?} is outside of its volume"),
+        _ => format!("failed to prepare subPath {sub:?}: {error}"),
+    };
+    let root = below::folder(root).map_err(told)?;
+    let parts = Path::new(sub)
+        .components()
+        .filter(|part| matches!(part, Component::Normal(_)));
+    let path: PathBuf = parts.collect();
+    let found = if may_make {
+        below::find_or_make(root, &path, Links::Beneath)
+    } else {
+        below::find(root, &path, Links::Beneath)
+    };
+    found.map(Arc::new).map_err(told)
 }
 
 /// Takes a pod's files away. Not an error if there are none.
@@ -135,4 +136,43 @@ pub(crate) fn remove(dirs: &PodDirs, logs_too: bool) -> io::Result<()> {
         remove_all(&dirs.logs)?;
     }
     remove_all(&dirs.root)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt as _, symlink};
+
+    use super::*;
+
+    fn inode(found: Result<Arc<OwnedFd>, String>) -> u64 {
+        rustix::fs::fstat(found.unwrap()).unwrap().st_ino
+    }
+
+    #[test]
+    fn what_a_sub_path_leads_to_is_in_its_volume_and_stays_what_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let volume = dir.path().join("volume");
+        fs::create_dir_all(volume.join("data")).unwrap();
+        symlink("data", volume.join("current")).unwrap();
+        symlink("/etc", volume.join("out")).unwrap();
+        symlink("../..", volume.join("up")).unwrap();
+        symlink(dir.path(), dir.path().join("itself")).unwrap();
+        for sub in ["out", "up", "out/ssl", "up/x"] {
+            for may_make in [false, true] {
+                let told = sub_path(&volume, sub, may_make).unwrap_err();
+                assert!(told.contains("outside of its volume"), "{sub}: {told}");
+            }
+        }
+        let data = fs::metadata(volume.join("data")).unwrap().ino();
+        let found = sub_path(&volume, "./current", false);
+        // A neighbour puts something else in its place.
+        fs::rename(volume.join("data"), volume.join("moved")).unwrap();
+        symlink("/", volume.join("data")).unwrap();
+        assert_eq!(inode(found), data);
+        assert!(sub_path(&volume, "missing/x", false).is_err());
+        let made = sub_path(&volume, "missing/x", true);
+        assert_eq!(inode(made), fs::metadata(volume.join("missing/x")).unwrap().ino());
+        // The volume itself may be a link: that of a claim is.
+        assert!(sub_path(&dir.path().join("itself/volume"), "moved", false).is_ok());
+    }
 }

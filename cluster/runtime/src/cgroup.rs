@@ -5,6 +5,7 @@
 //! process costs a grace period of the kernel. What is decided is pure; the rest is `mkdir`, `write` and `rmdir`.
 
 pub(crate) mod detect;
+pub(crate) mod devices;
 mod settings;
 mod usage;
 
@@ -37,6 +38,8 @@ pub enum Cgroups {
         cpu: Option<PathBuf>,
         /// Controller `pids`, where it may be written.
         pids: Option<PathBuf>,
+        /// Controller `devices`, where it may be written: all but privileged containers are in its [`devices::CONTAINED`].
+        devices: Option<PathBuf>,
     },
     /// The unified hierarchy.
     V2 {
@@ -44,6 +47,8 @@ pub enum Cgroups {
         dir: PathBuf,
         /// Controllers that work in it.
         controllers: Vec<String>,
+        /// Why devices are not guarded; None: they are, in all of its cgroups but those of privileged containers.
+        unguarded: Option<String>,
     },
     /// Limits are not enforced.
     Unavailable {
@@ -68,6 +73,16 @@ impl Cgroups {
         }
     }
 
+    /// Why containers could use every device of the machine; None: they cannot.
+    pub(crate) fn unguarded(&self) -> Option<String> {
+        match self {
+            Self::V1 { devices: Some(_), .. } => None,
+            Self::V1 { devices: None, .. } => Some("the cgroup controller `devices` cannot be written".to_owned()),
+            Self::V2 { unguarded, .. } => unguarded.clone(),
+            Self::Unavailable { reason } => Some(reason.clone()),
+        }
+    }
+
     /// Takes a directory that cannot be reached for none at all.
     pub(crate) fn checked(self) -> Self {
         let missing = self.roots().into_iter().find(|dir| !dir.is_dir());
@@ -81,9 +96,15 @@ impl Cgroups {
 
     fn roots(&self) -> Vec<&Path> {
         match self {
-            Self::V1 { memory, cpu, pids } => std::iter::once(memory)
+            Self::V1 {
+                memory,
+                cpu,
+                pids,
+                devices,
+            } => std::iter::once(memory)
                 .chain(cpu)
                 .chain(pids)
+                .chain(devices)
                 .map(PathBuf::as_path)
                 .collect(),
             Self::V2 { dir, .. } => vec![dir],
@@ -94,7 +115,7 @@ impl Cgroups {
     /// What is to be made for a container. Empty where it asks for nothing or nothing can be had. Pure.
     fn plan(&self, id: &str, resources: &Resources) -> Vec<Part> {
         let mut parts = match self {
-            Self::V1 { memory, cpu, pids } => {
+            Self::V1 { memory, cpu, pids, .. } => {
                 let part = |root: &Path, settings| Part {
                     dir: root.join(id),
                     settings,
@@ -106,7 +127,7 @@ impl Cgroups {
                     .chain(pids.iter().map(|root| part(root, pids_max(resources))))
                     .collect()
             }
-            Self::V2 { dir, controllers } => vec![Part {
+            Self::V2 { dir, controllers, .. } => vec![Part {
                 dir: dir.join(id),
                 settings: settings_v2(controllers, resources),
             }],
@@ -116,13 +137,31 @@ impl Cgroups {
         parts
     }
 
-    /// Makes a container's cgroups, limits set, nobody in them.
-    pub(crate) fn create(&self, id: &str, resources: &Resources) -> io::Result<()> {
+    /// Makes a container's cgroups, limits set, nobody in them. `privileged`: it may use every device.
+    pub(crate) fn create(&self, id: &str, resources: &Resources, privileged: bool) -> io::Result<()> {
+        if let Self::V1 {
+            devices: Some(root), ..
+        }
+        | Self::V2 { dir: root, .. } = self
+            && privileged
+        {
+            create_dir(&root.join(id))?;
+        }
         for part in self.plan(id, resources) {
-            create_dir(&part.dir)?;
+            if create_dir(&part.dir)? {
+                self.guard(&part.dir)?;
+            }
             write_settings(&part)?;
         }
         Ok(())
+    }
+
+    /// Guards devices in a new cgroup of a container where that is not the affair of a controller of its own.
+    fn guard(&self, dir: &Path) -> io::Result<()> {
+        match self {
+            Self::V2 { unguarded: None, .. } => devices::guard_v2(dir).map_err(|e| named(dir, e)),
+            _ => Ok(()),
+        }
     }
 
     /// Changes the limits of a container that runs. `true`: a cgroup was made for that, and nobody is in it yet.
@@ -132,7 +171,10 @@ impl Cgroups {
         }
         let mut made = false;
         for mut part in self.plan(id, resources) {
-            made |= create_dir(&part.dir)?;
+            if create_dir(&part.dir)? {
+                self.guard(&part.dir)?;
+                made = true;
+            }
             // The limit with swap may never be the smaller one.
             if grows(&part) {
                 part.settings.reverse();
@@ -145,7 +187,7 @@ impl Cgroups {
     /// A limit below what is in use would kill on cgroups v2 (v1 refuses it): what can be given back is asked for, and
     /// then the change has to wait.
     fn make_room(&self, id: &str, bytes: u64) -> io::Result<()> {
-        let Self::V2 { dir, controllers } = self else {
+        let Self::V2 { dir, controllers, .. } = self else {
             return Ok(());
         };
         let dir = dir.join(id);
@@ -311,8 +353,9 @@ mod tests {
             memory: memory.clone(),
             cpu: Some(cpu.clone()),
             pids: None,
+            devices: None,
         };
-        cgroups.create("a", &SOME).unwrap();
+        cgroups.create("a", &SOME, false).unwrap();
         let limits = [
             ("memory.limit_in_bytes", "67108864"),
             ("memory.memsw.limit_in_bytes", "67108864"),
@@ -341,8 +384,9 @@ mod tests {
         let cgroups = Cgroups::V2 {
             dir: dir.path().to_owned(),
             controllers: ["memory", "cpu", "pids"].map(String::from).to_vec(),
+            unguarded: Some("not here".into()),
         };
-        cgroups.create("a", &SOME).unwrap();
+        cgroups.create("a", &SOME, false).unwrap();
         let limits = [
             ("cpu.max", "50000 100000"),
             ("cpu.weight", "20"),
@@ -362,6 +406,7 @@ mod tests {
         let cgroups = Cgroups::V2 {
             dir: dir.path().to_owned(),
             controllers: ["memory", "cpu"].map(String::from).to_vec(),
+            unguarded: Some("not here".into()),
         };
         let memory = |bytes| Resources {
             memory_limit_bytes: Some(bytes),
@@ -387,19 +432,50 @@ mod tests {
         let cgroups = Cgroups::V2 {
             dir: dir.path().to_owned(),
             controllers: vec!["memory".into()],
+            unguarded: Some("not here".into()),
         };
-        cgroups.create("a", &Resources::default()).unwrap();
+        cgroups.create("a", &Resources::default(), false).unwrap();
         let cpu_only = Resources {
             cpu_shares: Some(2),
             ..Resources::default()
         };
-        cgroups.create("a", &cpu_only).unwrap();
+        cgroups.create("a", &cpu_only, false).unwrap();
         assert!(cgroups.entrances("a").is_empty());
         cgroups.enter("a", 1).unwrap();
         cgroups.remove("a").unwrap();
         let none = Cgroups::Unavailable { reason: "no".into() };
-        none.create("a", &SOME).unwrap();
+        none.create("a", &SOME, false).unwrap();
         assert!(none.entrances("a").is_empty() && !none.oom_killed("a"));
+    }
+
+    #[test]
+    fn only_privileged_containers_leave_the_guarded_cgroup() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = |name: &str| {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            dir.path().join(name)
+        };
+        let cgroups = Cgroups::V1 {
+            memory: root("memory"),
+            cpu: None,
+            pids: None,
+            devices: Some(root("devices")),
+        };
+        assert_eq!(cgroups.unguarded(), None);
+        cgroups.create("plain", &SOME, false).unwrap();
+        cgroups.create("privileged", &Resources::default(), true).unwrap();
+        assert_eq!(
+            cgroups.entrances("plain"),
+            [dir.path().join("memory/plain/cgroup.procs")]
+        );
+        assert_eq!(
+            cgroups.entrances("privileged"),
+            [dir.path().join("devices/privileged/cgroup.procs")]
+        );
+        cgroups.remove("privileged").unwrap();
+        assert_eq!(fs::read_dir(dir.path().join("devices")).unwrap().count(), 0);
+        let none = Cgroups::Unavailable { reason: "no".into() };
+        assert_eq!(none.unguarded().as_deref(), Some("no"));
     }
 
     #[test]

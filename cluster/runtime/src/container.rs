@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -48,10 +50,13 @@ pub struct Sandbox {
 }
 
 /// One bind mount into a container.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Mount {
     /// On the host, as the runtime sees it.
     pub source: PathBuf,
+    /// The very file or folder that is mounted, whatever has taken its place at `source` since it was looked up. None: it is looked up
+    /// by that path.
+    pub found: Option<Arc<OwnedFd>>,
     /// In the container, absolute.
     pub target: PathBuf,
     /// No writes through it.

@@ -15,8 +15,10 @@ pub(crate) mod init;
 pub(crate) mod inner;
 pub(crate) mod mounts;
 mod oci_command;
+pub(crate) mod open_files;
 mod outer;
 mod pause;
+mod private_dir;
 mod resolve;
 pub(crate) mod seccomp;
 pub(crate) mod stdio;
@@ -30,6 +32,7 @@ pub use broker::Broker;
 pub use inner::{Inherited, inherited};
 pub use oci_command::oci_main;
 pub use outer::run;
+pub use private_dir::private_dir;
 
 /// Everything private to one run lives here, on a tmpfs that is gone with the process.
 pub(crate) const RUN_DIR: &str = "/run/afloat";
@@ -39,6 +42,10 @@ pub(crate) const EXITS_DIR: &str = "/run/afloat/exits";
 pub(crate) const OCI_STATE_DIR: &str = "/run/afloat/oci";
 /// Pipes of containers and requests of execs.
 pub(crate) const IO_DIR: &str = "/run/afloat/io";
+/// Configurations of containers, which nobody is to find on a disk.
+pub(crate) const BUNDLES_DIR: &str = "/run/afloat/bundles";
+/// Sources of mounts while a container is made.
+pub(crate) const MOUNTS_DIR: &str = "/run/afloat/mounts";
 /// Names this run of `init`: whatever was started under another name died with its pid namespace.
 pub(crate) const BOOT_FILE: &str = "/run/afloat/boot";
 /// Where cgroups of containers are made, as pid 1 tells it.

@@ -20,7 +20,6 @@ mod user;
 pub use build::BuildSpec;
 pub use collect::{Candidate, Disk, Thresholds, collection};
 pub use config::architecture;
-pub(crate) use layer::directory as directory_below;
 pub(crate) use lease::LAYERS_NOTE;
 pub use lease::{Lease, images_in_use, layers_in_use};
 pub use name::normalise;
@@ -32,6 +31,9 @@ use std::io;
 use std::path::PathBuf;
 
 use afloat_words::image::BadImageName;
+
+/// As many as an overlay may have (`OVL_MAX_STACK`).
+pub(crate) const LAYERS_MAX: usize = 500;
 
 /// An image that the node has.
 #[derive(Clone, Debug, PartialEq, Eq)]

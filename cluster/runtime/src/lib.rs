@@ -3,6 +3,7 @@
 //! The agent decides, a runtime obeys: it keeps no policy (no restarts, no back-off, no probes). Two implement it:
 //! [`oci`] containers on this machine, and a simulated one (in the agent's crate) for tests and scale benchmarks.
 
+pub mod below;
 mod cgroup;
 mod container;
 pub mod heap;

@@ -36,10 +36,11 @@ use self::shared::{CONNECT_LIMIT, Shared};
 use self::work::{blocking, failed, unbroken};
 use crate::cgroup::Resources;
 use crate::container::{Container, ContainerSpec, ExecSession, ExecSpec, Sandbox, SandboxSpec, Usage};
-use crate::host::{BOOT_FILE, IO_DIR};
+use crate::host::{BOOT_FILE, IO_DIR, MOUNTS_DIR};
 use crate::image::{Image, resolve_user};
 use crate::net::connect_netlink;
 use crate::registry::{Keyring, PullError, Pulled};
+use crate::removal::remove_all;
 use crate::runtime::{Runtime, RuntimeError, not_here};
 
 pub use self::image_service::ImageService;
@@ -63,11 +64,17 @@ impl OciRuntime {
     pub async fn new(options: OciOptions) -> Result<Self, RuntimeError> {
         let netlink = connect_netlink()?;
         let command = OciCommand::new(&options.oci_runtime);
+        let node = options.node.clone();
         let (dir, gateway, prefix) = (options.dir.clone(), options.bridge.gateway, options.bridge.prefix);
         let (boot, records, sandboxes, facts, cgroups) = blocking(move || {
             for path in [dir.join("containers"), dir.join("sandboxes"), PathBuf::from(IO_DIR)] {
                 fs::create_dir_all(&path).map_err(|e| failed(format!("making {}", path.display()), &e))?;
             }
+            // What a predecessor was making when it died.
+            let staging = Path::new(MOUNTS_DIR).join(&node);
+            memory::unmount_below(&staging)
+                .and_then(|()| remove_all(&staging))
+                .map_err(|e| failed(format!("clearing {}", staging.display()), &e))?;
             let boot = fs::read_to_string(BOOT_FILE).map_err(|e| failed(format!("reading {BOOT_FILE}"), &e))?;
             let cgroups = crate::host::inner::cgroups();
             let records = container::recover(&dir.join("containers"), &boot, &cgroups);
@@ -235,6 +242,10 @@ impl Runtime for OciRuntime {
     async fn usage(&self) -> Result<BTreeMap<String, Usage>, RuntimeError> {
         let shared = Arc::clone(&self.shared);
         blocking(move || shared.usage()).await
+    }
+
+    fn unguarded(&self) -> Option<String> {
+        self.shared.unguarded()
     }
 
     fn unlimited(&self) -> Option<String> {

@@ -130,6 +130,11 @@ pub trait Runtime: Send + Sync + 'static {
         Ok(BTreeMap::new())
     }
 
+    /// Why nothing but a refusal to make their nodes keeps containers from the machine's devices; None: they are kept from them.
+    fn unguarded(&self) -> Option<String> {
+        None
+    }
+
     /// Why [`ContainerSpec::resources`] have no effect here; None: they are enforced.
     fn unlimited(&self) -> Option<String> {
         None

@@ -14,6 +14,8 @@
 //! - An acknowledged write survives `kill -9` and, if the disk keeps what it has synced, a power cut. A write that was not
 //!   acknowledged may or may not survive, but never without all writes before it.
 //! - A watcher gets every change after its revision, once, in order; or an error which says that it cannot.
+//! - After a failure of the disk (a full one, for example) nothing is written until the file could be opened again, which is
+//!   tried with the writes that come, once a second. Reads and watches go on meanwhile.
 //! - Live objects are kept in memory as well as on disk; the history of changes is bounded (see [`Store::compact`]).
 //!
 //! It must never know what the bytes mean.
@@ -127,6 +129,9 @@ pub enum Error {
     /// The disk failed. Whether the write is on it shows when the store is opened again; nobody has seen it until then.
     #[error("storage failed: {0}")]
     Backend(String),
+    /// There is no room on the disk. Nothing can be written until there is; it is tried again by itself.
+    #[error("the disk of the store is full ({0}): nothing can be written until there is room")]
+    Full(String),
     /// Another process has the file open.
     #[error("another process has it open")]
     InUse,

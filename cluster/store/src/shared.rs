@@ -6,10 +6,10 @@ use std::task::Waker;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::Revision;
 use crate::row::Row;
 use crate::state::State;
 use crate::watchers::Watchers;
+use crate::{Error, Revision};
 
 /// The committed state, and who waits for more.
 #[derive(Default)]
@@ -18,6 +18,8 @@ pub(crate) struct Shared {
     pub(crate) watchers: Watchers,
     /// Up to which revision callers want history to be forgotten.
     pub(crate) forget: AtomicU64,
+    /// Why nothing can be written at present.
+    pub(crate) failure: RwLock<Option<Error>>,
     /// Cancelled when nothing will be written any more and the file is closed.
     pub(crate) ended: CancellationToken,
 }
@@ -34,6 +36,15 @@ impl Shared {
     /// For a moment only: the writer waits meanwhile.
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why nothing can be written at present; None if it can.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.failure.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_failure(&self, failure: Option<Error>) {
+        *self.failure.write().unwrap_or_else(PoisonError::into_inner) = failure;
     }
 
     /// Shows committed rows to readers and watchers at once: whoever has read a revision finds that every watch has a

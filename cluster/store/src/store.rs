@@ -79,7 +79,34 @@ impl Store {
     /// # Errors
     /// [`Error::Backend`] as in [`Store::open`].
     pub fn with_backend(backend: impl redb::StorageBackend) -> Result<Self, Error> {
-        Self::threaded(Disk::with_backend(backend)?, Limits::default())
+        Self::threaded(Disk::with_backend(backend, None)?, Limits::default())
+    }
+
+    /// The same on something that can be opened again after it has failed.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] as in [`Store::open`].
+    pub fn with_backends<B: redb::StorageBackend>(
+        mut make: impl FnMut() -> std::io::Result<B> + Send + 'static,
+    ) -> Result<Self, Error> {
+        let first = make().map_err(|error| Error::Backend(error.to_string()))?;
+        let disk = Disk::with_backend(first, Some(disk::reopening(make)))?;
+        Self::threaded(disk, Limits::default())
+    }
+
+    /// Whether writing works, as far as is known. If it does not, this has it tried again.
+    ///
+    /// # Errors
+    /// Why the last write failed.
+    pub fn health(&self) -> Result<(), Error> {
+        let Some(error) = self.inner.shared.failure() else {
+            return Ok(());
+        };
+        if let Writing::Thread(queue) = &self.inner.writing {
+            // If the queue is full the writer tries by itself.
+            drop(queue.try_send(Message::Compact));
+        }
+        Err(error)
     }
 
     fn inline(limits: Limits) -> Self {
@@ -135,6 +162,12 @@ impl Store {
         self.inner.shared.read().list(prefix, after_key, limit)
     }
 
+    /// At most `limit` objects whose keys begin with `prefix`, from the first key behind `after_key` on, and whether there are more.
+    /// Unlike [`Store::list`] it does not count those.
+    pub fn next(&self, prefix: &str, after_key: Option<&str>, limit: usize) -> (Vec<Entry>, bool) {
+        self.inner.shared.read().next(prefix, after_key, limit)
+    }
+
     /// Creates or replaces an object. `stamp` runs once it is certain that the write meets `expect`, on the writer's
     /// thread: it must be quick. Returns when the write is on the disk and visible.
     ///
@@ -142,7 +175,8 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Exists`], [`Error::NotFound`] and [`Error::Conflict`] if the object is not as expected, [`Error::Backend`]
-    /// if the disk fails (all later writes then fail too), [`Error::Closed`].
+    /// or [`Error::Full`] if the disk fails (later writes then fail, too, until the file could be opened again),
+    /// [`Error::Closed`].
     pub async fn put(&self, key: &str, expect: Expect, stamp: Stamp) -> Result<Entry, Error> {
         self.write(Write {
             key: Arc::from(key),

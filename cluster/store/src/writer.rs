@@ -6,11 +6,12 @@ use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::disk::Disk;
+use crate::disk::{Disk, Read};
 use crate::row::{Row, Superseded};
 use crate::shared::Shared;
 use crate::state::Limits;
@@ -22,6 +23,9 @@ const BATCH_WRITES: usize = 256;
 const BATCH_BYTES: usize = 8 << 20;
 /// How many superseded rows one transaction removes at most.
 const BATCH_REMOVALS: usize = 2048;
+
+/// How long after a failure the file is opened again at the earliest.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What a caller wants.
 pub(crate) enum Intent {
@@ -138,8 +142,8 @@ pub(crate) struct Writer {
     /// Rows to remove from the disk when the history has moved past them, oldest first.
     garbage: VecDeque<Superseded>,
     limits: Limits,
-    /// Why nothing can be written any more.
-    failed: Option<Error>,
+    /// Why nothing can be written, and when that was found out.
+    failed: Option<(Error, Instant)>,
 }
 
 impl Writer {
@@ -155,6 +159,7 @@ impl Writer {
 
     /// Does one write, in a transaction of its own.
     pub(crate) fn write(&mut self, write: Write) -> Result<Entry, Error> {
+        self.recover();
         let mut batch = Batch::new(&self.shared);
         let entry = batch.add(&self.shared, write)?;
         self.commit(&batch.rows)?;
@@ -188,6 +193,7 @@ impl Writer {
         if message.is_none() && !backlog {
             return false;
         }
+        self.recover();
         let mut batch = Batch::new(&self.shared);
         let mut waiting = Vec::new();
         let mut open = true;
@@ -220,10 +226,10 @@ impl Writer {
     }
 
     /// Makes a batch durable, then visible. If the disk fails nothing of it becomes visible, and as redb takes no write
-    /// after a failure and what it left on the disk is unknown, the writer takes none either: reads and watches go on,
-    /// the store must be opened anew to write.
+    /// after a failure and what it left on the disk is unknown, the writer takes none either until [`Writer::recover`]: reads and
+    /// watches go on.
     fn commit(&mut self, rows: &[Row]) -> Result<(), Error> {
-        if let Some(error) = &self.failed {
+        if let Some((error, _)) = &self.failed {
             return Err(error.clone());
         }
         let (old, floor) = {
@@ -234,6 +240,7 @@ impl Writer {
             )
         };
         if let Some(disk) = &self.disk {
+            let known = self.garbage.len();
             self.garbage.extend(rows.iter().flat_map(Row::supersedes));
             let removable = self
                 .garbage
@@ -244,12 +251,63 @@ impl Writer {
             if !(rows.is_empty() && remove.is_empty() && moved.is_none())
                 && let Err(error) = disk.commit(rows, &remove, moved)
             {
-                tracing::error!(%error, "the store's disk failed, nothing can be written until it is opened again");
-                self.failed = Some(error.clone());
+                tracing::error!(%error, "the store's disk failed, nothing can be written until it works again");
+                // As if this batch had never been: its revisions will be those of other rows.
+                for superseded in remove.into_iter().rev() {
+                    self.garbage.push_front(superseded);
+                }
+                self.garbage.truncate(known);
+                self.fail(error.clone());
                 return Err(error);
             }
         }
         self.shared.publish(rows, floor);
         Ok(())
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.shared.set_failure(Some(error.clone()));
+        // The only clock here: how often to try is no decision about objects.
+        self.failed = Some((error, Instant::now()));
+    }
+
+    /// Opens the file once more if it has failed, now and then.
+    fn recover(&mut self) {
+        let Some((_, at)) = &self.failed else { return };
+        let Some(disk) = self.disk.as_mut().filter(|_| at.elapsed() >= PAUSE) else {
+            return;
+        };
+        let revision = self.shared.read().revision();
+        match disk.reopen(revision) {
+            Ok(rows) => {
+                tracing::info!(found = rows.len(), "the store's disk works again");
+                self.adopt(rows);
+                self.failed = None;
+                self.shared.set_failure(None);
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Shows what of a failed batch is on the disk: its callers were told that nobody knows.
+    fn adopt(&mut self, read: Vec<Read>) {
+        for (revision, created, deleted, key, value) in read {
+            let before = self.shared.read().get(&key);
+            let (before, previous) = before.map(|entry| (entry.revision, entry.value)).unzip();
+            let row = Row {
+                change: Change {
+                    revision,
+                    key,
+                    value,
+                    previous,
+                    deleted,
+                },
+                created,
+                before,
+            };
+            self.garbage.extend(row.supersedes());
+            let floor = self.shared.read().floor();
+            self.shared.publish(&[row], floor);
+        }
     }
 }

@@ -24,16 +24,6 @@ pub fn definitions(serving: &Serving) -> Vec<Value> {
     vec![clone_set(serving), told::node_traffic(), told::rollout_report()]
 }
 
-/// Makes a definition of CloneSets leave templates as they are written, for clusters whose OpenKruise runs with its gate
-/// `TemplateNoDefaults`. Of another kind nothing changes.
-pub fn without_template_defaults(definition: &mut Value) {
-    if definition["spec"]["names"]["kind"] == "CloneSet"
-        && let Some(versions) = definition["spec"]["versions"].as_array_mut()
-    {
-        versions.iter_mut().for_each(clone_set::leave_templates);
-    }
-}
-
 fn clone_set(serving: &Serving) -> Value {
     let version = |version: Version| {
         let mut value = json!({
@@ -60,6 +50,9 @@ fn clone_set(serving: &Serving) -> Value {
             }),
             &[],
         )});
+        if !serving.template_defaults {
+            clone_set::leave_templates(&mut value);
+        }
         value
     };
     json!({

@@ -13,6 +13,7 @@ mod kind;
 pub mod names;
 mod report;
 mod schema;
+mod template;
 mod traffic;
 
 pub use cloneset::{
@@ -20,8 +21,8 @@ pub use cloneset::{
     OrderTerm, PodUpdatePolicy, PriorityStrategy, RollingUpdate, Rollout, ScaleStrategy, ScatterTerm, UpdateStrategy,
     WeightTerm,
 };
-pub use crd::{Door, Serving, Version, crds, definitions, without_template_defaults};
-pub use gates::{GateError, Gates};
+pub use crd::{Door, Serving, Version, crds, definitions};
+pub use gates::{GateError, Gates, boolean};
 pub use inplace::{
     ContainerOrigin, InPlaceUpdateState, LastContainerStatus, PreCheck, RefMetadata, Texts, UpdateSpec, origins,
     write_origins,
@@ -30,4 +31,5 @@ pub use names::{API_VERSION, GROUP};
 pub use report::{
     Counter, Latency, Lost, Phase, ReportStatus, RolloutReport, ServiceCounter, Step, Steps, read_seconds, seconds,
 };
+pub use template::filled;
 pub use traffic::{NodeTraffic, PodTraffic, TrafficStatus};

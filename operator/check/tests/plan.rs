@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)] // helpers of tests may fail as tests do
 
+use afloat_api::Gates;
 use afloat_check::plan::{Forecast, Outcome, Situation, forecast, text};
 use afloat_check::{Image, Images};
 use serde_json::{Value, json};
@@ -37,6 +38,7 @@ fn changed(edit: impl FnOnce(&mut Value), history: &[u64]) -> Forecast {
         images: &images,
         history,
         now: "2026-01-01T00:00:00Z".parse().unwrap(),
+        gates: Gates::default(),
     };
     forecast(&situation).expect("a workload")
 }
@@ -130,6 +132,7 @@ fn a_deployment_recreates() {
         images: &Images::new(),
         history: &[],
         now: "2026-01-01T00:00:00Z".parse().unwrap(),
+        gates: Gates::default(),
     })
     .unwrap();
     assert_eq!(told.outcome, Outcome::Recreate);
@@ -158,10 +161,48 @@ fn defaults_are_nothing_to_do_and_what_goes_on_is_said() {
         images: &Images::default(),
         history: &[],
         now: "2026-01-01T00:00:00Z".parse().unwrap(),
+        gates: Gates::default(),
     })
     .expect("a workload");
     assert_eq!(told.outcome, Outcome::Nothing);
     let text = text(&told);
     assert!(text.contains("nothing to do"), "{text}");
     assert!(text.contains("1 of 10 pods updated"), "{text}");
+}
+
+/// What the installed operator is told decides.
+#[test]
+fn feature_gates_decide() {
+    let told = |gates: &str, edit: &dyn Fn(&mut Value)| {
+        let mut old = set();
+        old["spec"]["template"]["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "1"}});
+        let mut new = old.clone();
+        edit(&mut new);
+        let situation = Situation {
+            old: Some(&old),
+            new: &new,
+            pods: &[],
+            revisions: &[],
+            budgets: &[],
+            images: &Images::new(),
+            history: &[],
+            gates: Gates::parse(gates).unwrap().0,
+            now: "2026-01-01T00:00:00Z".parse().unwrap(),
+        };
+        forecast(&situation).unwrap()
+    };
+    let resize = |new: &mut Value| {
+        new["spec"]["template"]["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "2"}});
+    };
+    assert_eq!(told("", &resize).outcome, Outcome::InPlace);
+    let off = told("InPlaceWorkloadVerticalScaling=false", &resize);
+    assert_eq!(off.outcome, Outcome::Recreate);
+    assert!(off.why.contains("InPlaceWorkloadVerticalScaling is off"), "{}", off.why);
+    let claims = |new: &mut Value| {
+        new["spec"]["volumeClaimTemplates"] = json!([{"metadata": {"name": "data"}}]);
+        *new.pointer_mut(IMAGE).unwrap() = json!("web:v2");
+    };
+    assert_eq!(told("", &claims).outcome, Outcome::InPlace);
+    let on = told("RecreatePodWhenChangeVCTInCloneSetGate=true", &claims);
+    assert_eq!(on.outcome, Outcome::Recreate);
 }

@@ -20,12 +20,14 @@ enum Hole {
     Number,
     /// Maps and lists, below their key.
     Yaml,
+    /// Lines that are YAML already, below their key.
+    Lines,
     /// More keys of the map that it stands in.
     Keys,
 }
 
 /// The holes of a chart: what stands in the objects, how, and what it becomes.
-const HOLES: [(&str, Hole, &str); 19] = [
+const HOLES: [(&str, Hole, &str); 22] = [
     ("HOLE-namespace", Hole::Text, ".Release.Namespace"),
     ("HOLE-version", Hole::Text, ".Chart.AppVersion"),
     ("HOLE-image", Hole::Text, "include \"afloat.image\" ."),
@@ -41,6 +43,9 @@ const HOLES: [(&str, Hole, &str); 19] = [
     ("HOLE-leaseNamespace", Hole::Text, ".Values.lease.namespace"),
     ("HOLE-leaseName", Hole::Text, ".Values.lease.name"),
     ("HOLE-featureGates", Hole::Text, ".Values.featureGates"),
+    ("HOLE-serve", Hole::Text, ".Values.serve"),
+    ("HOLE-both", Hole::Number, "eq .Values.serve \"both\""),
+    ("HOLE-conversion", Hole::Lines, "include \"afloat.conversion\" ."),
     ("HOLE-log", Hole::Text, ".Values.log"),
     ("HOLE-resources", Hole::Yaml, ".Values.resources"),
     ("HOLE-nodeSelector", Hole::Yaml, ".Values.nodeSelector"),
@@ -66,6 +71,7 @@ fn holes() -> Settings {
         lease_namespace: hole("leaseNamespace"),
         lease_name: hole("leaseName"),
         feature_gates: hole("featureGates"),
+        serve: hole("serve"),
         log: hole("log"),
         resources: value("resources"),
         node_selector: value("nodeSelector"),
@@ -90,6 +96,7 @@ fn line(line: &str) -> String {
             Hole::Text if whole => line.replace(name, &format!("{{{{ {expression} | quote }}}}")),
             Hole::Text | Hole::Number => line.replace(name, &format!("{{{{ {expression} }}}}")),
             Hole::Yaml => line.replace(name, &format!("{{{{- toYaml {expression} | nindent {below} }}}}")),
+            Hole::Lines => line.replace(name, &format!("{{{{- {expression} | nindent {below} }}}}")),
             Hole::Keys => {
                 let beside = below - 2;
                 format!("{{{{- with {expression} }}}}\n{{{{- toYaml . | nindent {beside} }}}}\n{{{{- end }}}}")
@@ -102,11 +109,15 @@ fn line(line: &str) -> String {
 /// Objects as a template. Each part is there if its value says so.
 fn template(wanted: impl Fn(Part) -> Option<&'static str>) -> String {
     let mut text = format!("{{{{- /* {WARNING} */}}}}\n");
-    for (part, mut object) in parts(&holes()) {
+    for (part, mut object) in parts(&holes(), Some(crate::door("HOLE-namespace".to_owned()))) {
         let Some(condition) = wanted(part) else { continue };
         if part == Part::Crds {
             // What a user's objects are stored by outlives the release, and is brought up to date with it.
             object["metadata"]["annotations"]["helm.sh/resource-policy"] = json!("keep");
+            if object["spec"]["conversion"].is_object() {
+                object["spec"]["conversion"] = json!("HOLE-conversion");
+                object["spec"]["versions"][1]["served"] = json!("HOLE-both");
+            }
         }
         let lines: Vec<_> = yaml(&[object]).lines().map(line).collect();
         let lines = lines.join("\n");
@@ -125,6 +136,7 @@ fn the_charts_templates() {
     expect_file!["../../../charts/afloat/templates/crds.yaml"].assert_eq(&crds);
     let operator = template(|part| match part {
         Part::Base => Some(""),
+        Part::Webhook => Some("eq .Values.serve \"both\""),
         Part::NetworkPolicy => Some(".Values.networkPolicy.enabled"),
         Part::ServiceMonitor => Some(".Values.serviceMonitor.enabled"),
         Part::Crds | Part::Agent => None,
@@ -225,6 +237,20 @@ fn parts_are_left_out() {
             "PodDisruptionBudget one/afloat-operator",
         ]
     );
+}
+
+#[test]
+fn one_version_needs_no_webhook() {
+    let all = objects(&Options {
+        v1alpha1: false,
+        ..Options::default()
+    });
+    let text = yaml(&all);
+    assert!(!text.contains("clientConfig:"), "{text}");
+    assert!(text.contains("value: v1beta1\n"));
+    let all = listed(&all);
+    assert!(!all.contains(&"Service afloat-system/afloat-webhook".to_owned()));
+    assert_eq!(all.len(), listed(&objects(&Options::default())).len() - 1);
 }
 
 #[test]

@@ -41,8 +41,10 @@ pub struct Options {
     pub spread: bool,
     /// With agents on all nodes.
     pub agent: bool,
-    /// With the CRDs: both versions of CloneSet, between which the operator's webhook converts.
+    /// With the CRDs.
     pub crds: bool,
+    /// Both versions of CloneSet are served, between which the operator's webhook converts; else v1beta1 alone.
+    pub v1alpha1: bool,
     /// With a NetworkPolicy.
     pub network_policy: bool,
     /// With a ServiceMonitor for Prometheus' operator.
@@ -66,6 +68,7 @@ impl Default for Options {
             spread: false,
             agent: true,
             crds: true,
+            v1alpha1: true,
             network_policy: true,
             service_monitor: false,
             lease_namespace: afloat_api::names::MANAGER_NAMESPACE.to_owned(),
@@ -81,14 +84,29 @@ pub fn objects(options: &Options) -> Vec<Value> {
     let wanted = |part: &Part| match part {
         Part::Base => true,
         Part::Crds => options.crds,
+        Part::Webhook => options.v1alpha1,
         Part::Agent => options.agent,
         Part::NetworkPolicy => options.network_policy,
         Part::ServiceMonitor => options.service_monitor,
     };
     let mut all = namespaces(options);
-    let parts = parts(&settings).into_iter();
+    let door = options.v1alpha1.then(|| door(options.namespace.clone()));
+    let parts = parts(&settings, door).into_iter();
     all.extend(parts.filter(|(part, _)| wanted(part)).map(|(_, object)| object));
     all
+}
+
+/// What the operator may do, word for word as `rbac.yaml` has it, with its account and namespace: for one that runs outside of any pod.
+pub fn rights() -> Vec<Value> {
+    documents(RBAC)
+}
+
+/// The rules of the agents' role.
+pub fn agent_rules() -> Value {
+    let role = documents(AGENTS)
+        .into_iter()
+        .find(|object| text(object, "/kind") == "ClusterRole");
+    role.map_or(Value::Null, |role| role["rules"].clone())
 }
 
 /// What may be deleted without a pod of anybody noticing: all of it but the CRDs, with which every CloneSet would go, and the
@@ -116,6 +134,8 @@ pub fn yaml(objects: &[Value]) -> String {
 enum Part {
     Base,
     Crds,
+    /// What only those need who convert.
+    Webhook,
     Agent,
     NetworkPolicy,
     ServiceMonitor,
@@ -139,6 +159,7 @@ fn settings(options: &Options) -> Settings {
         lease_namespace: options.lease_namespace.clone(),
         lease_name: options.lease_name.clone(),
         feature_gates: options.feature_gates.clone(),
+        serve: if options.v1alpha1 { "both" } else { "v1beta1" }.to_owned(),
         ..Settings::default()
     }
 }
@@ -159,14 +180,18 @@ fn namespaces(options: &Options) -> Vec<Value> {
     all
 }
 
-/// All objects but the namespaces, each with what it belongs to.
-fn parts(settings: &Settings) -> Vec<(Part, Value)> {
-    let door = Door::Service {
-        namespace: settings.namespace.clone(),
+/// The way to the operators' webhook.
+fn door(namespace: String) -> Door {
+    Door::Service {
+        namespace,
         name: WEBHOOK_SERVICE.to_owned(),
-    };
+    }
+}
+
+/// All objects but the namespaces, each with what it belongs to.
+fn parts(settings: &Settings, webhook: Option<Door>) -> Vec<(Part, Value)> {
     let serving = Serving {
-        webhook: Some(door),
+        webhook,
         ..Serving::default()
     };
     let crds = afloat_api::definitions(&serving)
@@ -180,6 +205,7 @@ fn parts(settings: &Settings) -> Vec<(Part, Value)> {
         let part = match text(&object, "/kind") {
             "NetworkPolicy" => Part::NetworkPolicy,
             "ServiceMonitor" => Part::ServiceMonitor,
+            "Service" if text(&object, "/metadata/name") == WEBHOOK_SERVICE => Part::Webhook,
             _ => Part::Base,
         };
         (part, object)

@@ -23,6 +23,8 @@ pub(crate) struct Settings {
     pub(crate) lease_namespace: String,
     pub(crate) lease_name: String,
     pub(crate) feature_gates: String,
+    /// Versions of CloneSet that are served: `both` or `v1beta1`.
+    pub(crate) serve: String,
     pub(crate) log: String,
     pub(crate) resources: Value,
     pub(crate) node_selector: Value,
@@ -48,6 +50,7 @@ impl Default for Settings {
             lease_namespace: String::new(),
             lease_name: String::new(),
             feature_gates: String::new(),
+            serve: "both".to_owned(),
             log: "info".to_owned(),
             // Memory follows the pods that are watched: 46 MiB at 10,000. Too low a limit would only end the operator at its busiest.
             resources: json!({"requests": {"cpu": "20m", "memory": "32Mi"}, "limits": {"memory": "512Mi"}}),
@@ -149,6 +152,7 @@ fn deployment(object: &mut Value, settings: &Settings) {
     for (name, value) in [
         ("AFLOAT_LEASE_NAMESPACE", settings.lease_namespace.as_str()),
         ("AFLOAT_LEASE_NAME", &settings.lease_name),
+        ("AFLOAT_SERVE", &settings.serve),
         ("AFLOAT_WEBHOOK_SERVICE", &webhook),
         ("AFLOAT_FEATURE_GATES", &settings.feature_gates),
         ("RUST_LOG", &settings.log),

@@ -1,13 +1,14 @@
 //! What `afloat install` prints: the same as the chart and the base for kustomize, and taken by a cluster, where it works.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, afloat, cloneset, container, kubectl_program, wait_until};
+
+mod helm;
 
 /// Folder of the workspace.
 fn root() -> PathBuf {
@@ -47,116 +48,12 @@ fn install(flags: &[&str]) -> Objects {
     objects(&text)
 }
 
-/// The chart with values; None where there is no Helm (tests/helm), which CI has. The error is one text.
-fn chart(namespace: &str, values: &str) -> Option<Result<Objects, String>> {
-    let Some(program) = std::env::var_os("AFLOAT_HELM") else {
-        eprintln!("skipped: no Helm to render the chart with (set AFLOAT_HELM to what `go build` makes in tests/helm)");
-        return None;
-    };
-    let mut child = Command::new(program)
-        .arg(root().join("charts/afloat"))
-        .arg(namespace)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("AFLOAT_HELM starts");
-    let mut input = child.stdin.take().expect("stdin is a pipe");
-    input.write_all(values.as_bytes()).expect("it reads");
-    drop(input);
-    let output = child.wait_with_output().expect("it ends");
-    let text = |bytes| String::from_utf8(bytes).expect("text");
-    Some(if output.status.success() {
-        Ok(objects(&text(output.stdout)))
-    } else {
-        Err(text(output.stderr))
-    })
-}
-
 #[track_caller]
 fn same(theirs: &Objects, ours: &Objects, what: &str) {
     let names = |objects: &Objects| objects.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(theirs), names(ours), "{what}");
     for (name, object) in ours {
         assert_eq!(&theirs[name], object, "{what}: {name}");
-    }
-}
-
-#[test]
-fn the_chart_is_what_the_command_prints() {
-    let cases: [(&[&str], &str); 7] = [
-        (&[], "{}"),
-        (
-            &["--ha", "--service-monitor"],
-            "{ha: true, serviceMonitor: {enabled: true}}",
-        ),
-        (
-            &["--replicas", "1", "--no-agent", "--no-crds"],
-            "{replicas: 1, agent: {enabled: false}, crds: {install: false}}",
-        ),
-        (
-            &[
-                "--no-network-policy",
-                "--feature-gates",
-                "CloneSetShortHash=true,PreparingUpdateAsUpdate=false",
-            ],
-            "{networkPolicy: {enabled: false}, featureGates: 'CloneSetShortHash=true,PreparingUpdateAsUpdate=false'}",
-        ),
-        (
-            &[
-                "--image",
-                "example.com/a:2",
-                "--agent-image",
-                "example.com/b:3",
-                "--pull-secret",
-                "s",
-            ],
-            "{image: {repository: example.com/a, tag: '2', pullSecrets: [{name: s}]}, agent: {image: {repository: example.com/b, tag: '3'}}}",
-        ),
-        (
-            &["--namespace", "here", "--lease-namespace", "there", "--lease-name", "l"],
-            "{lease: {namespace: there, name: l}}",
-        ),
-        (&["--namespace", "kruise-system"], "{}"),
-    ];
-    for (flags, values) in cases {
-        let namespace = flags
-            .windows(2)
-            .find(|pair| pair[0] == "--namespace")
-            .map_or("afloat-system", |pair| pair[1]);
-        let Some(rendered) = chart(namespace, values) else {
-            return;
-        };
-        let mut rendered = rendered.expect("the chart is rendered");
-        let mut ours = install(flags);
-        // Helm makes the release's namespace itself, and is told what not to delete.
-        ours.remove(&format!("Namespace /{namespace}")).expect("it is printed");
-        for (name, object) in &mut rendered {
-            let metadata = object["metadata"].as_object_mut().expect("metadata");
-            let kept = name.starts_with("Custom") || name.starts_with("Namespace");
-            let annotations = metadata.remove("annotations");
-            assert_eq!(
-                annotations,
-                kept.then(|| json!({"helm.sh/resource-policy": "keep"})),
-                "{name}"
-            );
-        }
-        same(&rendered, &ours, &format!("{flags:?}"));
-    }
-}
-
-#[test]
-fn the_charts_schema_refuses_what_cannot_be() {
-    for (values, word) in [
-        ("{replicas: 0}", "replicas"),
-        ("{replica: 3}", "replica"),
-        ("{image: {repository: ''}}", "image.repository"),
-        ("{lease: {namespace: A}}", "lease.namespace"),
-        ("{resources: {limit: {}}}", "resources"),
-    ] {
-        let Some(rendered) = chart("a", values) else { return };
-        let refused = rendered.expect_err(values);
-        assert!(refused.contains(word), "{values}: {refused}");
     }
 }
 
@@ -337,8 +234,39 @@ fn status(cluster: &Cluster) -> (i32, Value) {
     )
 }
 
+/// Who brings an installation into a cluster and away.
+trait Installer {
+    /// Installs it with that tag of `example.com/afloat`, or changes it to that.
+    fn put(&self, cluster: &Cluster, tag: &str);
+    /// Takes it away.
+    fn remove(&self, cluster: &Cluster);
+}
+
+/// What the commands print, and kubectl.
+struct Commands;
+
+impl Installer for Commands {
+    fn put(&self, cluster: &Cluster, tag: &str) {
+        let image = format!("example.com/afloat:{tag}");
+        let (code, manifest, errors) = afloat(&["install", "--image", &image, "--no-agent"], "");
+        assert_eq!(code, 0, "{errors}");
+        cluster.apply(&manifest);
+    }
+
+    fn remove(&self, cluster: &Cluster) {
+        let (code, removal, _) = afloat(&["uninstall", "--no-agent"], "");
+        assert_eq!(code, 0);
+        let output = cluster.try_kubectl(&["delete", "-f", "-"], Some(&removal));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
 #[test]
 fn it_is_installed_upgraded_and_removed_without_touching_a_pod() {
+    comes_and_goes(&Commands);
+}
+
+fn comes_and_goes(installer: &dyn Installer) {
     let Some(cluster) = Cluster::boot_with(2, &["--no-operator"]) else {
         return;
     };
@@ -363,17 +291,15 @@ fn it_is_installed_upgraded_and_removed_without_touching_a_pod() {
         cluster.image(&["load", &archive]);
     }
     cluster.build_images();
-    let apply = |image: &str| {
-        let (code, manifest, errors) = afloat(&["install", "--image", image, "--no-agent"], "");
-        assert_eq!(code, 0, "{errors}");
-        cluster.apply(&manifest);
-        wait_operator(&cluster, image);
+    let apply = |tag: &str| {
+        installer.put(&cluster, tag);
+        wait_operator(&cluster, &format!("example.com/afloat:{tag}"));
     };
 
     let (code, before) = status(&cluster);
     assert_eq!((code, &before["ok"]), (1, &json!(false)), "{before:#}");
 
-    apply("example.com/afloat:1");
+    apply("1");
     cluster.apply(&cloneset("web", 3));
     wait_complete(&cluster, "web:v1");
     let first = pods(&cluster);
@@ -383,8 +309,8 @@ fn it_is_installed_upgraded_and_removed_without_touching_a_pod() {
     assert_eq!((code, &well["ok"]), (0, &json!(true)), "{well:#}");
 
     // The next version and back: the Lease goes from hand to hand, nobody's pod is touched.
-    for image in ["example.com/afloat:2", "example.com/afloat:1"] {
-        apply(image);
+    for tag in ["2", "1"] {
+        apply(tag);
         assert_eq!(pods(&cluster), first);
     }
     let patch = r#"[{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "web:v2"}]"#;
@@ -398,16 +324,18 @@ fn it_is_installed_upgraded_and_removed_without_touching_a_pod() {
     assert!(updated.iter().all(|(_, restarts)| *restarts == 1), "{updated:?}");
 
     // Away with it: what users have stays.
-    let (code, removal, _) = afloat(&["uninstall", "--no-agent"], "");
-    assert_eq!(code, 0);
-    let output = cluster.try_kubectl(&["delete", "-f", "-"], Some(&removal));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    installer.remove(&cluster);
     wait_until("the operators gone", || {
         let list = get(&cluster, &[&["pods"], &IN[..]].concat());
         list["items"].as_array().is_some_and(Vec::is_empty)
     });
     assert_eq!(pods(&cluster), updated);
     assert!(cluster.get(&["clonesets", "web"]).is_some());
+
+    // And back: what was left behind is not in the way, and nobody's pod is touched by that either.
+    apply("2");
+    wait_complete(&cluster, "web:v2");
+    assert_eq!(pods(&cluster), updated);
 }
 
 #[test]

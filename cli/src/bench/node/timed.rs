@@ -166,6 +166,10 @@ impl Runtime for Timed {
         self.inner.disk_pressure()
     }
 
+    fn unguarded(&self) -> Option<String> {
+        self.inner.unguarded()
+    }
+
     fn unlimited(&self) -> Option<String> {
         self.inner.unlimited()
     }

@@ -45,6 +45,8 @@ impl Hands<'_> {
             Step::RestoreWebhooks => self.restore_webhooks(seen).await,
             Step::RestoreCrd => self.restore_crd(seen).await,
             Step::Lead | Step::LeadKruise => Ok(()),
+            Step::Forget => cluster::forget(self.client).await,
+            Step::Fill => cluster::fill(self.client).await,
             Step::Remove => self.remove(seen).await,
         }
     }

@@ -1,6 +1,6 @@
 //! What is known of OpenKruise's manager, from its releases 1.8 and 1.9: names, flags and feature gates.
 
-use afloat_api::Gates;
+use afloat_api::{Gates, boolean};
 use serde_json::Value;
 
 /// Its Deployment, in its namespace.
@@ -49,7 +49,7 @@ const GATES_FOR_OTHERS: [(&str, &str); 5] = [
     ),
 ];
 /// The value of a flag as Go's flag packages read it: `--name=value`, `-name=value` or two words; the last one counts.
-pub(super) fn flag(arguments: &[String], name: &str) -> Option<String> {
+pub(crate) fn flag(arguments: &[String], name: &str) -> Option<String> {
     let mut found = None;
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
@@ -70,19 +70,13 @@ pub(super) fn flag(arguments: &[String], name: &str) -> Option<String> {
 /// Whether a flag without a value of its own says true; None if it is not there.
 pub(super) fn switch(arguments: &[String], name: &str) -> Option<bool> {
     let bare = |word: &String| word.trim_start_matches('-') == name && word.starts_with('-');
-    if let Some(word) = arguments.iter().rev().find(|word| {
-        bare(word)
-            || word
-                .trim_start_matches('-')
-                .split_once('=')
-                .is_some_and(|(key, _)| key == name)
-    }) {
-        return Some(!matches!(
-            word.split_once('='),
-            Some((_, "false" | "0" | "f" | "F" | "FALSE" | "False"))
-        ));
-    }
-    None
+    let said = |word: &String| match word.trim_start_matches('-').split_once('=') {
+        _ if bare(word) => Some(true),
+        // With a value that is neither its manager does not start.
+        Some((key, value)) if key == name => Some(boolean(value).unwrap_or(true)),
+        _ => None,
+    };
+    arguments.iter().rev().find_map(said)
 }
 
 /// The gates that do something for others and are on, with what they do.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use afloat_api::{Door, Serving, names};
+use afloat_api::{Door, Gates, Serving, names};
 use anyhow::Context as _;
 use serde_json::json;
 
@@ -34,8 +34,10 @@ pub(super) fn ours(options: &TakeoverOptions, seen: &Seen) -> anyhow::Result<Our
             name: names::WEBHOOK_SERVICE.to_owned(),
         },
     };
+    let gates = kruise::flag(&arguments, "feature-gates").unwrap_or_default();
     let serving = Serving {
         webhook: Some(door),
+        template_defaults: !Gates::is_on(&gates, "TemplateNoDefaults"),
         ..Serving::default()
     };
     let installed = afloat_install::Options {
@@ -44,7 +46,7 @@ pub(super) fn ours(options: &TakeoverOptions, seen: &Seen) -> anyhow::Result<Our
         crds: false,
         agent: false,
         lease_namespace: options.kruise_namespace.clone(),
-        feature_gates: kruise::flag(&arguments, "feature-gates").unwrap_or_default(),
+        feature_gates: gates,
         ..afloat_install::Options::default()
     };
     // The definition of CloneSets has steps of its own.

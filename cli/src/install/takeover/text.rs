@@ -43,10 +43,10 @@ pub(super) fn words(step: Step, seen: &Seen, place: &Place, ours: &Ours) -> Word
     let (title, is, will_be, by_hand) = match step {
         Step::Keep | Step::Install | Step::Hold | Step::RemoveWebhooks => forth(step, seen, place, ours),
         Step::Serve | Step::Lead | Step::Store | Step::Stop => over(step, seen, place, ours),
-        Step::OfferWebhooks | Step::Start | Step::RestoreWebhooks | Step::StoreAsKruise => {
+        Step::OfferWebhooks | Step::Start | Step::RestoreWebhooks | Step::StoreAsKruise | Step::Fill => {
             back(step, seen, place, ours)
         }
-        Step::StopAfloat | Step::RestoreCrd | Step::LeadKruise | Step::Remove => home(step, seen, place),
+        Step::StopAfloat | Step::RestoreCrd | Step::LeadKruise | Step::Forget | Step::Remove => home(step, seen, place),
     };
     Words {
         title,
@@ -212,6 +212,12 @@ fn back(step: Step, seen: &Seen, place: &Place, ours: &Ours) -> Parts {
             "all are that were".to_owned(),
             vec!["kubectl replace -f kruise-webhooks.yaml".to_owned()],
         ),
+        Step::Fill => (
+            "fill into templates what Kruise's webhook does",
+            "pull policies of init containers and kinds of volumes may be missing".to_owned(),
+            "none is, so that Kruise finds the revisions that Afloat has made; to Afloat they mean the same".to_owned(),
+            vec!["kubectl annotate clonesets -A --all afloat.dev/filled=   # any write does, now that Kruise's webhook is called".to_owned()],
+        ),
         _ => (
             "store CloneSets as v1alpha1, the only version that this Kruise knows",
             format!("they are stored as {}", seen.stored().join(" and ")),
@@ -252,6 +258,12 @@ fn home(step: Step, seen: &Seen, place: &Place) -> Parts {
                 afloat_api::names::MANAGER_LEASE
             )],
         ),
+        Step::Forget => (
+            "take Afloat's condition out of the CloneSets",
+            format!("their status has the last {}", afloat_api::names::ROLLOUT),
+            "it has what Kruise writes".to_owned(),
+            vec!["kubectl edit clonesets --subresource status   # remove the condition".to_owned()],
+        ),
         _ => (
             "remove what the takeover installed and put aside",
             format!(
@@ -280,8 +292,13 @@ fn crds(stored: Version, ours: &Ours) -> String {
         Some(Door::Service { namespace, name }) => format!("--webhook-service {namespace}/{name}"),
         None => "--serve v1beta1".to_owned(),
     };
+    let defaults = if ours.serving.template_defaults {
+        ""
+    } else {
+        " --template-no-defaults"
+    };
     format!(
-        "afloat crds --store {} {webhook} | kubectl apply --server-side --force-conflicts -f -",
+        "afloat crds --store {} {webhook}{defaults} | kubectl apply --server-side --force-conflicts -f -",
         stored.name()
     )
 }

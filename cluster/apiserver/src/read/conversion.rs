@@ -1,5 +1,5 @@
-//! Objects of a custom resource in the version that is spoken: what is stored is converted when it leaves the store, and what is to be
-//! stored before it gets there. Kinds with one version pass by.
+//! Objects of a custom resource in the version that is spoken, with its defaults: what is stored is converted when it leaves the store,
+//! and what is to be stored before it gets there. Kinds with one version and no default pass by.
 
 use afloat_machinery::convert::custom::{Conversion, answered, described};
 use afloat_machinery::kinds::Resource;
@@ -33,6 +33,20 @@ fn is_of(bytes: &[u8], api_version: &str) -> bool {
         || serde_json::from_slice::<Versioned>(bytes).is_ok_and(|object| object.api_version == api_version)
 }
 
+/// An object with its version's defaults; None if it has them all, or is none.
+fn filled(conversion: &Conversion, bytes: &[u8]) -> Option<Bytes> {
+    let stored: Value = serde_json::from_slice(bytes).ok()?;
+    let mut object = stored.clone();
+    conversion.complete(&mut object);
+    (object != stored).then(|| object.to_string().into())
+}
+
+/// Whether a stored object has the defaults of its version.
+pub(crate) fn is_complete(resource: &Resource, stored: &[u8]) -> bool {
+    let conversion = resource.conversion.as_ref();
+    conversion.is_none_or(|conversion| filled(conversion, stored).is_none())
+}
+
 impl Reader {
     /// Stored objects in the version that a resource serves.
     pub(crate) async fn converted(&self, resource: &Resource, stored: Vec<Bytes>) -> Result<Vec<Bytes>, Status> {
@@ -40,11 +54,15 @@ impl Reader {
             return Ok(stored);
         };
         let wanted = resource.api_version();
-        if stored.iter().all(|bytes| is_of(bytes, &wanted)) {
-            return Ok(stored);
-        }
         let single = stored.len() == 1;
         let mut all = stored;
+        if conversion.fills(&wanted) {
+            for bytes in all.iter_mut().filter(|bytes| is_of(bytes, &wanted)) {
+                if let Some(filled) = filled(conversion, bytes) {
+                    *bytes = filled;
+                }
+            }
+        }
         let places: Vec<usize> = all
             .iter()
             .enumerate()

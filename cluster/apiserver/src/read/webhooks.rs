@@ -2,7 +2,8 @@
 //! call; a call has a limit of time and its answer one of size.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use afloat_machinery::convert::custom::Webhook;
@@ -10,12 +11,16 @@ use afloat_machinery::kinds::Resource;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http_body_util::{BodyExt as _, Limited};
-use kube::client::Body;
+use hyper_util::client::legacy::Client as LegacyClient;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use kube::client::{Body, ConfigExt as _};
 use kube::{Client, Config};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde_json::Value;
 use tokio::time::timeout;
+
+use crate::options::WebhookDialer;
 
 /// As the original has it.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -24,9 +29,13 @@ const BODY_LIMIT: usize = 256 << 20;
 /// Clients kept. A cluster has a handful of definitions with webhooks; beyond that all are made anew.
 const CLIENTS: usize = 64;
 
-/// Clients of webhooks, by definition, with what they were made for.
-#[derive(Default)]
-pub(crate) struct Webhooks(Mutex<BTreeMap<String, (Target, Client)>>);
+/// See the module.
+pub(crate) struct Webhooks {
+    /// By definition, with what they were made for.
+    clients: Mutex<BTreeMap<String, (Target, Client)>>,
+    /// How hosts of URLs are reached; None: from where this process is.
+    dialer: Option<Arc<dyn WebhookDialer>>,
+}
 
 /// Where a webhook is.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +50,13 @@ struct Target {
 }
 
 impl Webhooks {
+    pub(crate) fn new(dialer: Option<Arc<dyn WebhookDialer>>) -> Self {
+        Self {
+            clients: Mutex::default(),
+            dialer,
+        }
+    }
+
     /// Asks; `service` finds a Service by namespace and name. The error is what stands behind "failed: " in the original's sentence.
     pub(crate) async fn ask(
         &self,
@@ -73,12 +89,12 @@ impl Webhooks {
     }
 
     fn client(&self, resource: &Resource, target: Target) -> Result<Client, String> {
-        let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let name = resource.qualified_name();
         if let Some((_, client)) = clients.get(&name).filter(|(known, _)| *known == target) {
             return Ok(client.clone());
         }
-        let client = made(&target)?;
+        let client = made(&target, self.dialer.clone())?;
         if clients.len() >= CLIENTS {
             clients.clear();
         }
@@ -95,7 +111,7 @@ fn post(url: &str, question: &Value) -> Result<http::Request<Body>, String> {
         .map_err(|error| error.to_string())
 }
 
-fn made(target: &Target) -> Result<Client, String> {
+fn made(target: &Target, dialer: Option<Arc<dyn WebhookDialer>>) -> Result<Client, String> {
     let base = match &target.address {
         Some(address) => format!("https://{address}"),
         None => target
@@ -115,7 +131,29 @@ fn made(target: &Target) -> Result<Client, String> {
         let all = all.map_err(|error| format!("caBundle: {error}"))?;
         config.root_cert = Some(all.into_iter().map(|der| der.to_vec()).collect());
     }
-    Client::try_from(config).map_err(|error| error.to_string())
+    let client = match dialer.filter(|_| target.address.is_none()) {
+        Some(dialer) => dialled(&config, dialer),
+        None => Client::try_from(config),
+    };
+    client.map_err(|error| error.to_string())
+}
+
+/// A client whose connections somebody else opens.
+fn dialled(config: &Config, dialer: Arc<dyn WebhookDialer>) -> kube::Result<Client> {
+    let connector = tower::service_fn(move |uri: http::Uri| {
+        let dialer = dialer.clone();
+        async move {
+            let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+            let stream = dialer.dial(&host, uri.port_u16().unwrap_or(443)).await?;
+            io::Result::Ok(TokioIo::new(stream))
+        }
+    });
+    let connector = config.rustls_https_connector_with_connector(connector)?;
+    let service = LegacyClient::builder(TokioExecutor::new()).build(connector);
+    let service = tower::ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .service(service);
+    Ok(Client::new(service, "default"))
 }
 
 /// The URL of a webhook; that of a Service is made of its name.

@@ -1,33 +1,23 @@
 //! One request from beginning to end: what it names, its body, who handles it, how long it may take.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use afloat_machinery::bounds::Estimate;
 use afloat_machinery::kinds::Serving;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Response, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::timeout;
 
-use crate::auth::user::User;
+use crate::auth::reviews;
+use crate::serve::work::{aside, is_long};
 use crate::serve::{Router, discovery, openapi};
-use crate::wire::body::{self, BODY_LIMIT_BYTES, Body};
+use crate::wire::body::{self, Body};
 use crate::wire::call::Call;
-use crate::wire::reply;
-use crate::wire::request::{self, ObjectPath, Query, Target};
+use crate::wire::request::{self, Asked, ObjectPath, Query, Target};
 use crate::wire::status::Status;
-
-async fn read_body<B>(body: B) -> Result<Bytes, Status>
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<tower::BoxError>,
-{
-    match Limited::new(body, BODY_LIMIT_BYTES).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(e) if e.is::<LengthLimitError>() => Err(Status::too_large()),
-        Err(e) => Err(Status::bad_request(format!("cannot read the body: {e}"))),
-    }
-}
+use crate::wire::{duration, reply};
+use afloat_machinery::authorization::User;
 
 impl Router {
     /// Answers one request in the name of `user`. Never fails: errors are `Status` objects.
@@ -37,7 +27,7 @@ impl Router {
         B::Error: Into<tower::BoxError>,
     {
         let started = Instant::now();
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let target = request::target(parts.uri.path());
         let (verb, resource) = match &target {
             Target::Object(path) => (
@@ -46,16 +36,25 @@ impl Router {
             ),
             _ => ("other", String::new()),
         };
-        let outcome = match target {
-            Target::Object(path) => self.object(parts, body, user, path, verb).await,
-            other => self.document(&parts, &other),
+        let asked = Asked::of(&parts.method, parts.uri.path(), parts.uri.query());
+        let allowed = self
+            .authorization
+            .impersonate(&mut parts.headers, user)
+            .and_then(|user| {
+                self.authorization.require(&asked.attributes(&user))?;
+                Ok(user)
+            });
+        let outcome = match (allowed, target) {
+            (Err(refused), _) => Err(refused),
+            (Ok(user), Target::Object(path)) => self.object(parts, body, user, path, verb).await,
+            (Ok(_), other) => self.document(&parts, &other),
         };
         let response = outcome.unwrap_or_else(Status::into_response);
         // A path that names no resource must not become a label value of anybody's choosing.
-        let label = if response.status() == 404 {
-            ""
-        } else {
-            resource.as_str()
+        let label = match response.status().as_u16() {
+            404 => "",
+            403 if !self.reader.registry().all().any(|known| known.plural == resource) => "",
+            _ => resource.as_str(),
         };
         self.metrics
             .answered(verb, label, response.status().as_u16(), started.elapsed());
@@ -69,11 +68,10 @@ impl Router {
         }
         match target {
             Target::Root => Ok(reply::json(200, &discovery::root(&self.reader.registry()))),
-            Target::Health => Ok(body::typed(
-                200,
-                "text/plain; charset=utf-8",
-                body::full(self.health(parts)),
-            )),
+            Target::Health => {
+                let (code, text) = self.health(parts);
+                Ok(body::typed(code, "text/plain; charset=utf-8", body::full(text)))
+            }
             Target::Version => Ok(reply::json(200, &discovery::version())),
             Target::Metrics => {
                 let text = self.metrics.text(self.reader.revision());
@@ -89,14 +87,21 @@ impl Router {
         }
     }
 
-    fn health(&self, parts: &Parts) -> String {
-        if Query::parse(parts.uri.query()).flag("verbose") {
-            let revision = self.reader.revision();
-            let name = parts.uri.path().trim_start_matches('/');
-            format!("[+]ping ok\n[+]store ok (revision {revision})\n{name} check passed\n")
-        } else {
-            "ok".to_owned()
+    /// A server that cannot store is not ready, but lives: reads and watches go on.
+    fn health(&self, parts: &Parts) -> (u16, String) {
+        let name = parts.uri.path().trim_start_matches('/');
+        if let (Err(why), false) = (self.reader.health(), name.starts_with("livez")) {
+            return (
+                500,
+                format!("[+]ping ok\n[-]store failed: {why}\n{name} check failed\n"),
+            );
         }
+        if !Query::parse(parts.uri.query()).flag("verbose") {
+            return (200, "ok".to_owned());
+        }
+        let revision = self.reader.revision();
+        let text = format!("[+]ping ok\n[+]store ok (revision {revision})\n{name} check passed\n");
+        (200, text)
     }
 
     async fn object<B>(
@@ -153,15 +158,51 @@ impl Router {
         if verb == "watch" {
             return self.reader.watch(&call);
         }
-        let limit = self.timeout;
+        let limit = self.limit(&call)?;
         let work = async {
-            let body = read_body(body).await?;
-            self.answer(&call, &body).await
+            let body = self.room.read(body).await?;
+            self.worked(&call, &body.bytes).await
         };
         timeout(limit, work).await.unwrap_or_else(|_| {
             let message = format!("request did not complete within {} s", limit.as_secs());
             Err(Status::timeout(message, serde_json::json!({"retryAfterSeconds": 1})))
         })
+    }
+
+    /// How long a call may take: as its client wants it, and not longer than any.
+    fn limit(&self, call: &Call) -> Result<Duration, Status> {
+        let Some(text) = call.query.get("timeout") else {
+            return Ok(self.timeout);
+        };
+        let wanted = duration::parse(text)
+            .map_err(|why| Status::bad_request(format!("invalid timeout specified in the request URL - {why}")))?;
+        Ok(if wanted.is_zero() {
+            self.timeout
+        } else {
+            self.timeout.min(wanted)
+        })
+    }
+
+    /// Answers a call where there is room for it.
+    async fn worked(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
+        let sent = Estimate::of(&call.content_type, body);
+        if sent.is_too_much() {
+            return Err(Status::too_many_values());
+        }
+        let mut bytes = body.len();
+        let mut all = sent;
+        if !matches!(call.verb, "get" | "list")
+            && let Some(stored) = self.reader.find(&call.resource, call.namespace(), call.name())
+        {
+            bytes += stored.value.len();
+            all = all.and(Estimate::of("application/json", &stored.value));
+        }
+        let _place = self.room.enter(all).await;
+        let answer = self.answer(call, body);
+        if is_long(bytes) || self.writer.evaluates(call) {
+            return aside(answer).await;
+        }
+        answer.await
     }
 
     async fn answer(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
@@ -173,7 +214,9 @@ impl Router {
             Serving::Measured => return self.kubelets.measured(call).await,
             Serving::Review(review) => {
                 return match call.verb {
-                    "create" if call.path.name.is_none() => self.tokens.review(call, review, body),
+                    "create" if call.path.name.is_none() => {
+                        reviews::review(call, review, body, &self.tokens, &self.authorization)
+                    }
                     _ => Err(Status::method_not_allowed()),
                 };
             }

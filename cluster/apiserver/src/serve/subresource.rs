@@ -26,6 +26,7 @@ impl Router {
         if !has(&call.resource, name) {
             return Err(Status::no_such_resource());
         }
+        self.writer.admission().restrict_posted(call, body)?;
         match (name, call.verb) {
             ("status" | "ephemeralcontainers" | "resize", "get") => self.reader.get(call).await,
             ("status", "update" | "patch") => self.writer.change_part(call, body, Part::Status).await,

@@ -1,5 +1,9 @@
 //! From an HTTP request to what it asks for. The only place that knows Kubernetes' paths, query parameters and media types.
 
+use std::borrow::Cow;
+
+use afloat_machinery::authorization::{Attributes, User};
+use afloat_machinery::selector::FieldSelector;
 use http::{HeaderMap, Method, header};
 use percent_encoding::percent_decode_str;
 
@@ -45,14 +49,19 @@ pub(crate) struct ObjectPath {
     pub(crate) subresource: Option<String>,
 }
 
+/// A path as its reader takes it apart. As in the original an escaped slash is a slash.
+fn decoded(path: &str) -> Cow<'_, str> {
+    percent_decode_str(path).decode_utf8_lossy()
+}
+
+fn segments(path: &str) -> Vec<&str> {
+    path.split('/').filter(|segment| !segment.is_empty()).collect()
+}
+
 /// Reads a path.
 pub(crate) fn target(path: &str) -> Target {
-    let decoded: Vec<String> = path
-        .split('/')
-        .filter(|s| !s.is_empty())
-        .map(|s| percent_decode_str(s).decode_utf8_lossy().into_owned())
-        .collect();
-    let segments: Vec<&str> = decoded.iter().map(String::as_str).collect();
+    let path = decoded(path);
+    let segments = segments(&path);
     match segments.as_slice() {
         [] => Target::Root,
         ["healthz" | "livez" | "readyz", ..] => Target::Health,
@@ -79,14 +88,17 @@ fn object(group: &str, version: &str, rest: &[&str]) -> Target {
         ..ObjectPath::default()
     };
     let own = |s: &&str| Some((*s).to_owned());
-    // `namespaces/x/status` is the namespace's own subresource, `namespaces/x/pods` is a collection in it.
+    // `namespaces/x/status` is the namespace's own subresource, `namespaces/x/pods` is a collection in it. `watch` and `proxy` are
+    // verbs of old, which are not served.
     match rest {
-        ["namespaces", name, sub @ ("status" | "finalize")] if group.is_empty() => Target::Object(ObjectPath {
+        ["watch" | "proxy", ..] => Target::Unknown,
+        ["namespaces", name, sub @ ("status" | "finalize")] => Target::Object(ObjectPath {
             plural: "namespaces".into(),
             name: own(name),
             subresource: own(sub),
             ..base
         }),
+        ["namespaces", _, "status" | "finalize", ..] => Target::Unknown,
         ["namespaces", namespace, plural, tail @ ..] if tail.len() <= 2 => Target::Object(ObjectPath {
             namespace: own(namespace),
             plural: (*plural).to_owned(),
@@ -101,6 +113,92 @@ fn object(group: &str, version: &str, rest: &[&str]) -> Target {
             ..base
         }),
         _ => Target::Unknown,
+    }
+}
+
+/// What a request asks for, as those see it who decide whether it may (the original's `RequestInfo`).
+///
+/// It is read from the path alone, before anybody knows whether there is such a resource. What [`target`] calls an object has the same
+/// names here: a request must not be allowed as one thing and answered as another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Asked {
+    verb: Cow<'static, str>,
+    is_resource: bool,
+    group: String,
+    version: String,
+    namespace: String,
+    resource: String,
+    subresource: String,
+    name: String,
+    path: String,
+    field_selector: String,
+}
+
+impl Asked {
+    /// Reads a request's head.
+    pub(crate) fn of(method: &Method, path: &str, query: Option<&str>) -> Self {
+        let path = decoded(path);
+        let (group, version, rest) = match *segments(&path).as_slice() {
+            ["api", version, ref rest @ ..] if !rest.is_empty() => ("", version, rest.to_vec()),
+            ["apis", group, version, ref rest @ ..] if !rest.is_empty() => (group, version, rest.to_vec()),
+            _ => {
+                return Self {
+                    verb: method.as_str().to_ascii_lowercase().into(),
+                    path: path.to_string(),
+                    ..Self::default()
+                };
+            }
+        };
+        let by_path = matches!(rest.as_slice(), ["watch" | "proxy", _, ..]);
+        let (special, rest) = rest.split_at(usize::from(by_path));
+        let (namespace, parts) = match rest {
+            ["namespaces", namespace, "status" | "finalize", ..] => (*namespace, rest),
+            ["namespaces", namespace, parts @ ..] if !parts.is_empty() => (*namespace, parts),
+            ["namespaces", namespace] => (*namespace, rest),
+            _ => ("", rest),
+        };
+        let part = |at: usize| parts.get(at).copied().unwrap_or_default().to_owned();
+        let query = Query::parse(query);
+        let mut asked = Self {
+            is_resource: true,
+            group: group.to_owned(),
+            version: version.to_owned(),
+            namespace: namespace.to_owned(),
+            resource: part(0),
+            name: part(1),
+            subresource: if special == ["proxy"] { String::new() } else { part(2) },
+            ..Self::default()
+        };
+        let verb = verb_of(method, !asked.name.is_empty(), &query);
+        if matches!(verb, "list" | "watch") && special.is_empty() {
+            let selector = query.get("fieldSelector").unwrap_or_default();
+            asked.name = FieldSelector::name_in(selector).unwrap_or_default();
+            selector.clone_into(&mut asked.field_selector);
+        }
+        asked.verb = match (special.first(), verb) {
+            (Some(&"watch"), _) => "watch".into(),
+            (Some(_), _) => "proxy".into(),
+            (None, "other") => "".into(),
+            (None, verb) => verb.into(),
+        };
+        asked
+    }
+
+    /// In the name of somebody.
+    pub(crate) fn attributes<'a>(&'a self, user: &'a User) -> Attributes<'a> {
+        Attributes {
+            user,
+            verb: &self.verb,
+            is_resource: self.is_resource,
+            group: &self.group,
+            version: &self.version,
+            namespace: &self.namespace,
+            resource: &self.resource,
+            subresource: &self.subresource,
+            name: &self.name,
+            path: &self.path,
+            field_selector: &self.field_selector,
+        }
     }
 }
 
@@ -137,6 +235,12 @@ impl Query {
         self.0
             .iter()
             .any(|(k, v)| k == name && matches!(v.as_str(), "" | "1" | "t" | "T" | "true" | "True" | "TRUE"))
+    }
+
+    /// Whether a list shall go on as a watch: as in the original anything but a no is a yes.
+    fn watches(&self) -> bool {
+        let first = self.0.iter().find(|(name, _)| name == "watch");
+        first.is_some_and(|(_, value)| value != "0" && !value.eq_ignore_ascii_case("false"))
     }
 
     /// A number, or the refusal that names the parameter.
@@ -231,10 +335,13 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 /// The verb in Kubernetes' sense, for counting.
 pub(crate) fn verb(method: &Method, path: &ObjectPath, query: &Query) -> &'static str {
-    let named = path.name.is_some();
+    verb_of(method, path.name.is_some(), query)
+}
+
+fn verb_of(method: &Method, named: bool, query: &Query) -> &'static str {
     match method.as_str() {
-        "GET" | "HEAD" if query.flag("watch") => "watch",
         "GET" | "HEAD" if named => "get",
+        "GET" | "HEAD" if query.watches() => "watch",
         "GET" | "HEAD" => "list",
         "POST" => "create",
         "PUT" => "update",

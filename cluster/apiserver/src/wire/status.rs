@@ -3,6 +3,8 @@
 
 use afloat_machinery::FieldError;
 use afloat_machinery::admission::{Denial, Reason as Denied};
+use afloat_machinery::authorization::{Attributes, quoted};
+use afloat_machinery::bounds::MEMORY_LIMIT;
 use afloat_machinery::kinds::Resource;
 use afloat_store::Error as StoreError;
 use http::{Response, StatusCode, header};
@@ -81,6 +83,17 @@ impl Status {
         Self::new(404, Reason::NotFound, message, Some(details(resource, name)))
     }
 
+    /// 404 for an object that a request is not itself about. `kind`: in lower case.
+    pub(crate) fn not_found_of(kind: &str, name: &str) -> Self {
+        let details = json!({"name": name, "kind": kind});
+        Self::new(
+            404,
+            Reason::NotFound,
+            format!("{kind} \"{name}\" not found"),
+            Some(details),
+        )
+    }
+
     /// 404 for a path that names nothing.
     pub(crate) fn no_such_resource() -> Self {
         Self::new(
@@ -110,6 +123,13 @@ impl Status {
     pub(crate) fn modified(resource: &Resource, name: &str) -> Self {
         let why = "the object has been modified; please apply your changes to the latest version and try again";
         Self::conflict(resource, name, why)
+    }
+
+    /// 400 for a body that is no object of its kind. The body itself is not repeated: it may be a Secret.
+    pub(crate) fn undecodable(kind: &str, version: &str, why: &str) -> Self {
+        Self::bad_request(format!(
+            "{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"
+        ))
     }
 
     /// 422 with its causes.
@@ -171,6 +191,49 @@ impl Status {
     pub(crate) fn forbidden(resource: &Resource, name: &str, why: &str) -> Self {
         let message = format!("{} \"{name}\" is forbidden: {why}", resource.qualified_name());
         Self::new(403, Reason::Forbidden, message, Some(details(resource, name)))
+    }
+
+    /// 403 for a request that its user may not make, in the original's words.
+    pub(crate) fn not_authorized(asked: &Attributes<'_>, reason: &str) -> Self {
+        let user = quoted(&asked.user.name);
+        let what = if asked.is_resource {
+            let resource = match asked.subresource {
+                "" => quoted(asked.resource),
+                subresource => quoted(&format!("{}/{subresource}", asked.resource)),
+            };
+            let place = match asked.namespace {
+                "" => "at the cluster scope".to_owned(),
+                namespace => format!("in the namespace {}", quoted(namespace)),
+            };
+            let (verb, group) = (asked.verb, quoted(asked.group));
+            format!("User {user} cannot {verb} resource {resource} in API group {group} {place}")
+        } else {
+            format!("User {user} cannot {} path {}", asked.verb, quoted(asked.path))
+        };
+        let mut why = what.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        if !reason.is_empty() {
+            why += &format!(": {reason}");
+        }
+        let mut details = json!({});
+        let mut set = |field: &str, text: &str| {
+            if !text.is_empty() {
+                details[field] = text.into();
+            }
+        };
+        set("name", asked.name);
+        set("group", asked.group);
+        set("kind", asked.resource);
+        let subject = match (asked.resource, asked.group) {
+            ("", _) => String::new(),
+            (resource, "") => resource.to_owned(),
+            (resource, group) => format!("{resource}.{group}"),
+        };
+        let subject = match (subject.as_str(), asked.name) {
+            ("", _) => "forbidden".to_owned(),
+            (subject, "") => format!("{subject} is forbidden"),
+            (subject, name) => format!("{subject} {} is forbidden", quoted(name)),
+        };
+        Self::new(403, Reason::Forbidden, format!("{subject}: {why}"), Some(details))
     }
 
     /// What a policy has refused, with the reason that it gives.
@@ -276,6 +339,13 @@ impl Status {
             StoreError::Closed => Self::unavailable("the store is closed"),
             other => Self::internal(other),
         }
+    }
+
+    /// 413 for a document of very many values.
+    pub(crate) fn too_many_values() -> Self {
+        let message =
+            format!("Request entity too large: its values would take more than {MEMORY_LIMIT} bytes of memory");
+        Self::new(413, Reason::RequestEntityTooLarge, message, None)
     }
 
     /// As the object that clients read.

@@ -11,7 +11,7 @@ use super::{Decided, Writer};
 use crate::clock::context;
 use crate::view;
 use crate::wire::body::Body;
-use crate::wire::call::{Call, document};
+use crate::wire::call::Call;
 use crate::wire::status::{Reason, Status};
 
 /// How many names `generateName` may try.
@@ -20,7 +20,7 @@ const NAME_ATTEMPTS: usize = 8;
 impl Writer {
     /// POST to a collection.
     pub(crate) async fn create(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
-        let mut object = document(&call.content_type, body)?;
+        let mut object = call.object(body)?;
         match_url(call, &mut object)?;
         if !matches!(view::meta(&object, "resourceVersion"), "" | "0") {
             return Err(Status::bad_request(
@@ -30,6 +30,8 @@ impl Writer {
         self.admission
             .check_namespace(&call.resource, call.namespace(), view::meta(&object, "name"))?;
         let mut warnings = check_fields(call, &object)?;
+        self.admission.restrict_node(Some(call), None, Some(&object))?;
+        self.admission.check_rights(call, None, &object)?;
         let (bytes, more) = self
             .insert(
                 &call.resource,
@@ -104,6 +106,7 @@ impl Writer {
             ));
         }
         let reserved = self.admission.create(resource, &mut object)?;
+        warnings.extend(self.admission.review_security(resource, "", None, &object)?);
         warnings.extend(self.admission.ask_policies(call, None, Some(&object), dry_run)?);
         let mut object = self.reader.to_stored(resource, object).await?;
         view::to_stored(resource, &mut object);

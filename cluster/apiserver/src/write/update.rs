@@ -11,13 +11,13 @@ use super::patch::ParsedPatch;
 use super::{Change, Writer};
 use crate::clock::context;
 use crate::wire::body::Body;
-use crate::wire::call::{Call, document};
+use crate::wire::call::Call;
 use crate::wire::status::Status;
 
 impl Writer {
     /// PUT of an object.
     pub(crate) async fn update(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
-        let mut object = document(&call.content_type, body)?;
+        let mut object = call.object(body)?;
         match_url(call, &mut object)?;
         self.change(call, Part::Main, |_| Ok(object.clone())).await
     }
@@ -39,14 +39,24 @@ impl Writer {
         let resource = &*call.resource;
         let dry_run = call.query.dry_run()?;
         let mut warnings = Vec::new();
+        let mut step = None;
         let plan = |current: &Value| {
             let mut new = make(current)?;
             check_conditional(call, &new)?;
             check_versions(resource, current, &new)?;
             warnings = check_fields(call, &new)?;
+            self.admission.restrict_node(Some(call), Some(current), Some(&new))?;
             self.admission.complete_update(resource, current, &mut new)?;
+            self.admission.check_rights(call, Some(current), &new)?;
             let prepared = strategy::prepare_update(resource, part, current, &mut new, &context());
             warnings.extend(checked(prepared, resource, call.name())?);
+            warnings.extend(
+                self.admission
+                    .review_security(resource, call.subresource(), Some(current), &new)?,
+            );
+            if resource.is_namespace() && part == Part::Main {
+                step = Some((current.clone(), new.clone()));
+            }
             warnings.extend(
                 self.admission
                     .ask_policies(Some(call), Some(current), Some(&new), dry_run)?,
@@ -58,6 +68,9 @@ impl Writer {
         let written = self
             .modify(resource, call.namespace(), call.name(), dry_run, plan)
             .await?;
+        if let Some((old, new)) = &step {
+            warnings.extend(self.admission.survey(resource, old, new).await);
+        }
         self.answer_write(call, &written, &warnings).await
     }
 
@@ -67,7 +80,7 @@ impl Writer {
             let patch = ParsedPatch::read(call, body)?;
             return self.change(call, part, |current| patch.apply(call, current)).await;
         }
-        let mut object = document(&call.content_type, body)?;
+        let mut object = call.object(body)?;
         match_url(call, &mut object)?;
         self.change(call, part, |_| Ok(object.clone())).await
     }

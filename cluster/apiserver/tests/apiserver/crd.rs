@@ -2,9 +2,13 @@ use std::time::Duration;
 
 use afloat_apiserver::{ApiServer, Options};
 use afloat_store::Store;
+use futures::StreamExt as _;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams, WatchEvent,
+    WatchParams,
+};
 use serde_json::{Value, json};
 
 use super::{object, raw, refusal};
@@ -201,4 +205,43 @@ async fn a_custom_resource_is_not_replaced_blindly() {
         "{message}"
     );
     all.replace("w", &PostParams::default(), &made).await.unwrap();
+}
+
+/// A default that comes after an object is seen by whoever reads it; the store has it once the object is written again, were it
+/// without a change. Tried on kube-apiserver 1.32.
+#[tokio::test(flavor = "multi_thread")]
+async fn later_defaults_are_read_and_stored_with_the_next_write() {
+    let server = ApiServer::new(Store::memory(), Options::default()).await.unwrap();
+    let client = server.client("test");
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let mut definition = definition();
+    definition.spec.versions.truncate(1);
+    definitions.create(&PostParams::default(), &definition).await.unwrap();
+    let widgets = widgets(&client, "v1alpha1");
+    let made = widgets
+        .create(&PostParams::default(), &widget(json!({})))
+        .await
+        .unwrap();
+    let size = json!([{"op": "add", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/size",
+        "value": {"type": "integer", "default": 5}}]);
+    let patch: Patch<()> = Patch::Json(serde_json::from_value(size).unwrap());
+    definitions
+        .patch("widgets.example.com", &PatchParams::default(), &patch)
+        .await
+        .unwrap();
+    let read = widgets.get("w").await.unwrap();
+    assert_eq!(read.data["spec"], json!({"replicas": 1, "size": 5}));
+    assert_eq!(read.metadata.resource_version, made.metadata.resource_version);
+    let listed = widgets.list(&ListParams::default()).await.unwrap();
+    assert_eq!(listed.items[0].data["spec"], read.data["spec"]);
+    let mut watch = Box::pin(widgets.watch(&WatchParams::default(), "0").await.unwrap());
+    let Some(Ok(WatchEvent::Added(seen))) = watch.next().await else {
+        panic!("no object")
+    };
+    assert_eq!(seen.data["spec"], read.data["spec"]);
+    let nothing = Patch::Merge(json!({}));
+    let write = async || widgets.patch("w", &PatchParams::default(), &nothing).await.unwrap();
+    let (first, second) = (write().await, write().await);
+    assert_ne!(first.metadata.resource_version, made.metadata.resource_version);
+    assert_eq!(second.metadata.resource_version, first.metadata.resource_version);
 }

@@ -198,7 +198,7 @@ async fn resize(kubectl: &Kubectl) {
     kubectl.says(shown, "", "250m").await;
     let expected = "spec.containers[0].resources.requests: Forbidden: resource requests cannot be removed";
     kubectl.refuses(&patch.replace("\"CPU\"", "null"), "", expected).await;
-    let ordinary = patch.replace(" --subresource resize", "");
+    let ordinary = patch.replace(" --subresource resize", "").replace("CPU", "300m");
     kubectl
         .refuses(&ordinary, "", "pod updates may not change fields")
         .await;
@@ -273,11 +273,51 @@ async fn strangers(kubectl: &Kubectl) {
     let wrong = format!("get --raw /metrics --kubeconfig {nobody} --token wrong");
     kubectl.refuses(&wrong, "", "Unauthorized").await;
     let (_, token) = kubectl.run("create token a", "").await;
-    let with_token = format!("get ns --kubeconfig {nobody} --token {}", token.trim());
-    kubectl.says(&with_token, "", "kube-system").await;
+    let with_token = |what: &str| format!("{what} --kubeconfig {nobody} --token {}", token.trim());
+    kubectl
+        .says(&with_token("auth whoami"), "", "system:serviceaccounts:default")
+        .await;
+    rights(kubectl, with_token).await;
     kubectl.says("delete serviceaccount a", "", "deleted").await;
     kubectl.says("create serviceaccount a", "", "created").await;
-    kubectl.refuses(&with_token, "", "Unauthorized").await;
+    kubectl.refuses(&with_token("auth whoami"), "", "Unauthorized").await;
+}
+
+/// What a service account may do, before and after it is given a role.
+async fn rights(kubectl: &Kubectl, with_token: impl Fn(&str) -> String) {
+    let refused = "pods is forbidden: User \"system:serviceaccount:default:a\" cannot list resource \"pods\" in API group \"\" \
+                   in the namespace \"default\"";
+    kubectl.refuses(&with_token("get pods"), "", refused).await;
+    kubectl.refuses(&with_token("auth can-i list pods"), "", "no").await;
+    kubectl
+        .says(
+            &with_token("auth can-i --list"),
+            "",
+            "selfsubjectrulesreviews.authorization.k8s.io",
+        )
+        .await;
+    let bind = "create rolebinding a --clusterrole view --serviceaccount default:a";
+    kubectl.says(bind, "", "created").await;
+    kubectl.says(&with_token("get pods"), "", "NAME").await;
+    kubectl.says(&with_token("auth can-i list pods"), "", "yes").await;
+    kubectl.refuses(&with_token("get secrets"), "", "Forbidden").await;
+    kubectl
+        .refuses(&with_token("get pods -n kube-system"), "", "Forbidden")
+        .await;
+    kubectl.refuses(&with_token("delete pod p"), "", "Forbidden").await;
+    let role = "kind: Role\napiVersion: rbac.authorization.k8s.io/v1\nmetadata: {name: r, namespace: default}\n\
+                rules: [{apiGroups: [''], resources: [pods], verbs: [list]}]\n";
+    kubectl.says("auth reconcile -f -", role, "reconciled").await;
+    kubectl
+        .says(
+            "auth reconcile -f -",
+            &role.replace("[list]", "[get]"),
+            "missing rules added",
+        )
+        .await;
+    kubectl
+        .says("get role r -o jsonpath={.rules[*].verbs}", "", "[\"list\"] [\"get\"]")
+        .await;
 }
 
 /// Typing mistakes are told, and the fields of built-in kinds.

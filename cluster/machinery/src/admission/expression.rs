@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use kube_cel::KubeCelExt as _;
 use kube_cel::cel::objects::{Key, Map};
 use kube_cel::cel::{Context, ExecutionError, Value as Cel};
 use serde_json::{Value, json};
 
 use super::request::Request;
-use crate::cel::Program;
+use crate::bounds::size;
+use crate::cel::{CALL_EXCEEDED, Cost, Program, Size, VALUES_LIMIT, context};
 
 /// A CEL expression.
 #[derive(Debug)]
@@ -43,13 +43,13 @@ impl Expression {
         }
     }
 
-    fn evaluate(&self, context: &Context<'_>) -> Result<Cel, String> {
+    fn evaluate(&self, context: &Context<'_>, cost: &Cost) -> Result<Cel, String> {
         let program = self.program.as_ref().map_err(Clone::clone)?;
-        program.execute(context)
+        program.execute(context, cost).map_err(|failure| failure.to_string())
     }
 
-    fn holds(&self, context: &Context<'_>) -> Result<bool, String> {
-        match self.evaluate(context)? {
+    fn holds(&self, context: &Context<'_>, cost: &Cost) -> Result<bool, String> {
+        match self.evaluate(context, cost)? {
             Cel::Bool(held) => Ok(held),
             other => Err(format!("it must be a bool, and is of type {}", other.type_of())),
         }
@@ -59,23 +59,39 @@ impl Expression {
 /// What expressions see of a request.
 pub(super) struct Scope {
     context: Context<'static>,
+    cost: Arc<Cost>,
+    /// What is asked about is larger than expressions look at.
+    too_large: bool,
 }
 
 impl Scope {
     pub(super) fn new(request: &Request<'_>) -> Self {
-        let mut context = Context::default().with_all();
-        // There are no types to be forgotten here.
-        context.add_function("dyn", |value: Cel| -> Result<Cel, ExecutionError> { Ok(value) });
-        let seen = |value: Option<&Value>| value.map_or(Cel::Null, cel);
+        let cost = Arc::new(Cost::default());
+        let mut context = context(&cost);
+        let all = [request.object, request.old, request.namespace];
+        let too_large = all.into_iter().flatten().map(|value| size(value).values).sum::<usize>() > VALUES_LIMIT;
+        let seen = |value: Option<&Value>| value.filter(|_| !too_large).map_or(Cel::Null, cel);
         context.add_variable_from_value("object", seen(request.object));
         context.add_variable_from_value("oldObject", seen(request.old));
         context.add_variable_from_value("namespaceObject", seen(request.namespace));
         context.add_variable_from_value("request", cel(&described(request)));
-        Self { context }
+        Self {
+            context,
+            cost,
+            too_large,
+        }
+    }
+
+    /// A policy is asked, which has a budget of its own.
+    pub(super) fn begin(&self) {
+        self.cost.renew();
+        if self.too_large {
+            self.cost.spend(u64::MAX);
+        }
     }
 
     pub(super) fn holds(&self, expression: &Expression) -> Result<bool, String> {
-        expression.holds(&self.context)
+        expression.holds(&self.context, &self.cost)
     }
 
     /// Evaluates a policy's variables, each of which may use those before it. One that fails is missed by whoever uses it,
@@ -83,36 +99,51 @@ impl Scope {
     pub(super) fn with_variables(&self, variables: &[(String, Expression)]) -> Variables<'_> {
         let mut known: Vec<(Key, Cel)> = Vec::new();
         let mut broken = Vec::new();
+        let mut held = 0;
         let mut context = self.context.new_inner_scope();
         context.add_variable_from_value("variables", map([]));
         for (name, expression) in variables {
-            match expression.evaluate(&context) {
+            match expression.evaluate(&context, &self.cost) {
                 Ok(value) => {
+                    held += Size::of(&value).values;
+                    // All of them are copied for the next.
+                    self.cost.spend(held);
+                    if held > VALUES_LIMIT as u64 {
+                        broken.push((name.clone(), CALL_EXCEEDED.to_owned()));
+                        continue;
+                    }
                     known.push((name.as_str().into(), value));
                     context.add_variable_from_value("variables", map(known.clone()));
                 }
                 Err(error) => broken.push((name.clone(), error)),
             }
         }
-        Variables { context, broken }
+        Variables {
+            context,
+            cost: &self.cost,
+            broken,
+        }
     }
 }
 
 /// What a policy's validations see.
 pub(super) struct Variables<'a> {
     context: Context<'a>,
+    cost: &'a Cost,
     /// Variables that could not be evaluated, and why.
     broken: Vec<(String, String)>,
 }
 
 impl Variables<'_> {
     pub(super) fn holds(&self, expression: &Expression) -> Result<bool, String> {
-        expression.holds(&self.context).map_err(|error| self.why(error))
+        expression
+            .holds(&self.context, self.cost)
+            .map_err(|error| self.why(error))
     }
 
     /// The expression's text; None if it has none.
     pub(super) fn text(&self, expression: &Expression) -> Option<String> {
-        match expression.evaluate(&self.context) {
+        match expression.evaluate(&self.context, self.cost) {
             Ok(Cel::String(text)) => Some(text.to_string()),
             _ => None,
         }

@@ -145,6 +145,23 @@ fn what_cannot_be_evaluated() {
 }
 
 #[test]
+fn what_costs_too_much() {
+    let digits = "[0,1,2,3,4,5,6,7,8,9]";
+    let nested = |n: usize| (0..n).fold("true".to_owned(), |inner, at| format!("{digits}.all(x{at}, {inner})"));
+    let asked = |expressions: &[String]| {
+        let validations: Vec<Value> = expressions.iter().map(|text| json!({"expression": text})).collect();
+        denial(&with(policy(), &json!({"validations": validations})), &web(1)).unwrap_or_default()
+    };
+    let dear = nested(7);
+    let told = format!("expression '{dear}' resulted in error: operation cancelled: actual cost limit exceeded");
+    assert!(asked(std::slice::from_ref(&dear)).ends_with(&told));
+    // Each is cheap enough, and all together are not.
+    let many = vec![nested(4); 2_000];
+    assert!(asked(&many).ends_with("running out of cost budget, no further validation rules will be run"));
+    assert_eq!(asked(&many[..10]), "");
+}
+
+#[test]
 fn conditions_come_first() {
     let when = |expressions: &[&str], failure: &str| {
         let list: Vec<Value> = (0..)

@@ -1,5 +1,6 @@
 //! Defaults and admission of pods and pod templates.
 
+mod app_armor;
 pub(crate) mod checks;
 mod container;
 mod container_checks;
@@ -90,6 +91,7 @@ pub(crate) fn admit(pod: &mut Value) {
         }]);
     }
     crate::json::set_status(pod, status);
+    app_armor::complete(pod);
 }
 
 fn default_tolerations(spec: &mut Map<String, Value>) {

@@ -148,7 +148,7 @@ fn selected(spec: &Value, kind: &str, errors: &mut Vec<FieldError>) {
 }
 
 /// Checks a `metav1.LabelSelector`.
-fn label_selector(selector: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(crate) fn label_selector(selector: &Value, path: &str, errors: &mut Vec<FieldError>) {
     validate_labels(&child(path, "matchLabels"), selector.get("matchLabels"), errors);
     for (i, expression) in list(Some(selector), "matchExpressions").iter().enumerate() {
         let path = crate::field::index(child(path, "matchExpressions").as_str(), i);

@@ -1,7 +1,7 @@
 //! Conversion between the versions of a custom resource: what is asked of a webhook, whether its answer may be taken, and what the
 //! server does itself. The sentences are Kubernetes' own (`apiextensions-apiserver/pkg/apiserver/conversion`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -9,11 +9,13 @@ use serde_json::{Map, Value, json};
 use crate::get;
 use crate::schema::{default_by, prune_by};
 
-/// How the objects of a definition with several versions are converted.
+/// How stored objects of a definition with several versions, or with defaults, become those that are served.
 #[derive(Debug)]
 pub struct Conversion {
     /// The schema of each version, served or not.
     pub(crate) schemas: BTreeMap<String, Arc<Value>>,
+    /// Versions whose schemas have defaults.
+    filling: BTreeSet<String>,
     /// Who is asked. None (strategy None): only `apiVersion` changes.
     pub webhook: Option<Webhook>,
 }
@@ -28,12 +30,9 @@ pub struct Webhook {
 }
 
 impl Conversion {
-    /// Of a definition; None for one with a single version.
+    /// Of a definition; None for one with a single version and no default.
     pub(crate) fn of(definition: &Value) -> Option<Self> {
         let versions = get(definition, &["spec", "versions"])?.as_array()?;
-        if versions.len() < 2 {
-            return None;
-        }
         let one = |version: &Value| {
             let schema = get(version, &["schema", "openAPIV3Schema"])
                 .cloned()
@@ -51,8 +50,12 @@ impl Conversion {
                     review_versions: versions.map(str::to_owned).collect(),
                 }
             });
-        Some(Self {
-            schemas: versions.iter().filter_map(one).collect(),
+        let schemas: BTreeMap<_, Arc<Value>> = versions.iter().filter_map(one).collect();
+        let filling = schemas.iter().filter(|(_, schema)| has_defaults(schema));
+        let filling: BTreeSet<_> = filling.map(|(version, _)| version.clone()).collect();
+        (schemas.len() > 1 || !filling.is_empty()).then_some(Self {
+            schemas,
+            filling,
             webhook,
         })
     }
@@ -60,6 +63,12 @@ impl Conversion {
     fn schema(&self, api_version: &str) -> Option<&Value> {
         let (_, version) = api_version.rsplit_once('/')?;
         self.schemas.get(version).map(Arc::as_ref)
+    }
+
+    /// Whether objects of a version may lack what its schema has defaults for: it may have got them after they were stored.
+    pub fn fills(&self, api_version: &str) -> bool {
+        let version = api_version.rsplit_once('/').map(|(_, version)| version);
+        version.is_some_and(|version| self.filling.contains(version))
     }
 
     /// Sets the defaults of the version that an object is in. Kubernetes does so whenever it reads one from its store.
@@ -76,6 +85,22 @@ impl Conversion {
         if let Some(schema) = self.schema(&version) {
             prune_by(schema, object);
         }
+    }
+}
+
+/// Whether a schema has a default at any depth. A property may be named `default` itself.
+fn has_defaults(schema: &Value) -> bool {
+    match schema {
+        Value::Object(fields) => {
+            let properties = |fields: &Map<String, Value>| fields.values().any(has_defaults);
+            fields.iter().any(|(name, value)| match (name.as_str(), value) {
+                ("default", _) => true,
+                ("properties", Value::Object(all)) => properties(all),
+                (_, value) => has_defaults(value),
+            })
+        }
+        Value::Array(items) => items.iter().any(has_defaults),
+        _ => false,
     }
 }
 

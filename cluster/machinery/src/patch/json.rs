@@ -8,6 +8,9 @@ use crate::bounds::{BYTES_LIMIT, DEPTH_LIMIT, size};
 
 /// Kubernetes' limit on the operations of one patch.
 const MAX_OPERATIONS: usize = 10_000;
+/// Elements of lists that all operations of a patch together may push aside: whatever is added or removed in front moves those behind.
+/// As many as 10,000 operations on a list of 10,000 elements move.
+const MOVES_LIMIT: usize = 100_000_000;
 
 pub(super) fn apply(current: &Value, patch: &Value) -> Result<Value, PatchError> {
     let operations = patch
@@ -25,8 +28,13 @@ pub(super) fn apply(current: &Value, patch: &Value) -> Result<Value, PatchError>
         serde_json::from_value(patch.clone()).map_err(|e| PatchError::Malformed(format!("json patch: {e}")))?;
     let mut result = current.clone();
     let mut left = BYTES_LIMIT;
+    let mut moves = MOVES_LIMIT;
     for (number, operation) in operations.iter().enumerate() {
         bounded(&result, operation, &mut left)?;
+        moves = moves.checked_sub(moved(&result, operation)).ok_or_else(|| {
+            let message = format!("json patch: moves more than the {MOVES_LIMIT} elements of lists that are allowed");
+            PatchError::Unprocessable(message)
+        })?;
         json_patch::patch(&mut result, std::slice::from_ref(operation)).map_err(|e| {
             let reason = match e.kind {
                 PatchErrorKind::TestFailed => "testing value failed: values differ".to_owned(),
@@ -60,4 +68,22 @@ fn bounded(object: &Value, operation: &PatchOperation, left: &mut usize) -> Resu
         })?;
     }
     Ok(())
+}
+
+/// How many elements an operation pushes aside: those behind the one that it adds, removes or takes from.
+fn moved(object: &Value, operation: &PatchOperation) -> usize {
+    let behind = |pointer: &str| {
+        let Some((list, place)) = pointer.rsplit_once('/') else {
+            return 0;
+        };
+        let length = object.pointer(list).and_then(Value::as_array).map_or(0, Vec::len);
+        place.parse().map_or(0, |place: usize| length.saturating_sub(place))
+    };
+    match operation {
+        PatchOperation::Add(add) => behind(add.path.as_str()),
+        PatchOperation::Remove(remove) => behind(remove.path.as_str()),
+        PatchOperation::Copy(copy) => behind(copy.path.as_str()),
+        PatchOperation::Move(moved) => behind(moved.from.as_str()) + behind(moved.path.as_str()),
+        PatchOperation::Replace(_) | PatchOperation::Test(_) => 0,
+    }
 }

@@ -1,6 +1,8 @@
 //! Kubernetes' strategic merge patch: a merge patch that knows which lists are maps in disguise, with directives
 //! (`$patch`, `$retainKeys`, `$deleteFromPrimitiveList/…`, `$setElementOrder/…`).
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Map, Value};
 
 use super::error::PatchError;
@@ -54,7 +56,8 @@ impl Merge<'_> {
     fn entry(&mut self, original: &mut Object, key: String, value: Value) -> Result<(), PatchError> {
         if let Some(list) = key.strip_prefix(DELETE_FROM) {
             if let (Some(Value::Array(items)), Value::Array(gone)) = (original.get_mut(list), &value) {
-                items.retain(|item| !gone.contains(item));
+                let gone: BTreeSet<String> = gone.iter().map(Value::to_string).collect();
+                items.retain(|item| !gone.contains(&item.to_string()));
             }
             return Ok(());
         }
@@ -74,32 +77,27 @@ impl Merge<'_> {
     }
 
     fn lists(&mut self, original: Vec<Value>, patch: Vec<Value>) -> Result<Vec<Value>, PatchError> {
-        let order: Vec<Value> = original.clone();
         match list_strategy(self.kind, &self.path) {
             ListStrategy::Atomic => Ok(patch.into_iter().map(clean).collect()),
             ListStrategy::Set => {
+                let (before, wanted) = (Places::of(&original, None), Places::of(&patch, None));
+                let mut known: BTreeSet<String> = original.iter().map(Value::to_string).collect();
                 let mut merged = original;
-                for item in &patch {
-                    if !merged.contains(item) {
-                        merged.push(item.clone());
-                    }
-                }
-                Ok(reorder(merged, &patch, &order, None))
+                merged.extend(patch.into_iter().filter(|item| known.insert(item.to_string())));
+                Ok(reorder(merged, &wanted, &before, None))
             }
             ListStrategy::ByKey(key) => {
-                let mut merged = original;
-                let mut wanted = Vec::new();
                 if patch.iter().any(|item| directive(item) == Some("replace")) {
-                    return Ok(patch
-                        .into_iter()
-                        .filter(|item| directive(item).is_none())
-                        .map(clean)
-                        .collect());
+                    let kept = patch.into_iter().filter(|item| directive(item).is_none());
+                    return Ok(kept.map(clean).collect());
                 }
+                let before = Places::of(&original, Some(key));
+                let mut merged = Elements::new(original, key);
+                let mut wanted = Places::default();
                 for item in patch {
                     self.element(&mut merged, &mut wanted, key, item)?;
                 }
-                Ok(reorder(merged, &wanted, &order, Some(key)))
+                Ok(reorder(merged.into_list(), &wanted, &before, Some(key)))
             }
         }
     }
@@ -107,27 +105,27 @@ impl Merge<'_> {
     /// One element of a patch list that is merged by `key`.
     fn element(
         &mut self,
-        merged: &mut Vec<Value>,
-        wanted: &mut Vec<Value>,
+        merged: &mut Elements,
+        wanted: &mut Places,
         key: &str,
         item: Value,
     ) -> Result<(), PatchError> {
-        let Some(id) = item.get(key).filter(|id| !id.is_null()).cloned() else {
+        let Some(id) = item.get(key).filter(|id| !id.is_null()).map(Value::to_string) else {
             return Err(malformed(&format!(
                 "map: {item} does not contain declared merge key: {key}"
             )));
         };
         if directive(&item) == Some("delete") {
-            merged.retain(|old| old.get(key) != Some(&id));
+            merged.remove(&id);
             return Ok(());
         }
-        wanted.push(Value::Object(Object::from_iter([(key.to_owned(), id.clone())])));
+        wanted.add(id.clone());
         let Value::Object(new) = item else {
             return Err(malformed("an element of a merged list must be an object"));
         };
-        match merged.iter_mut().find(|old| old.get(key) == Some(&id)) {
+        match merged.get_mut(&id) {
             Some(Value::Object(old)) => *old = self.objects(std::mem::take(old), new)?,
-            _ => merged.push(clean(Value::Object(new))),
+            _ => merged.push(id, clean(Value::Object(new))),
         }
         Ok(())
     }
@@ -165,17 +163,23 @@ impl Merge<'_> {
             Some(Value::Array(items)) => items.clone(),
             _ => Vec::new(),
         };
+        let places = Places::of(&before, key);
         let merged = match new {
             Some(Value::Array(patch)) => {
                 check_order(&patch, order, key)?;
-                self.lists(before.clone(), patch)?
+                self.lists(before, patch)?
             }
             Some(Value::Null) => Vec::new(),
             Some(_) => return Err(malformed("a list cannot be patched with something else")),
             None if old.is_none() => return Ok(None),
-            None => before.clone(),
+            None => before,
         };
-        Ok(Some(Value::Array(reorder(merged, order, &before, key))))
+        Ok(Some(Value::Array(reorder(
+            merged,
+            &Places::of(order, key),
+            &places,
+            key,
+        ))))
     }
 }
 
@@ -184,7 +188,8 @@ fn retain_keys(original: &mut Object, patch: &Object, retain: &Value) -> Result<
     let Value::Array(keys) = retain else {
         return Err(malformed("invalid patch format of retainKeys"));
     };
-    let kept = |name: &String| keys.iter().any(|k| k.as_str() == Some(name));
+    let keys: BTreeSet<&str> = keys.iter().filter_map(Value::as_str).collect();
+    let kept = |name: &String| keys.contains(name.as_str());
     if let Some(stray) = patch.keys().find(|k| !k.starts_with('$') && !kept(k)) {
         return Err(malformed(&format!(
             "field {stray} is in the patch but not in its $retainKeys"
@@ -209,24 +214,104 @@ fn check_order(patch: &[Value], order: &[Value], key: Option<&str>) -> Result<()
 
 /// Puts a merged list in order: elements that `first` names in that order, the others where they stood in `before`
 /// relative to them. Elements unknown to `before` come as early as the order of `first` allows; Kubernetes does the same.
-fn reorder(merged: Vec<Value>, first: &[Value], before: &[Value], key: Option<&str>) -> Vec<Value> {
-    let position = |list: &[Value], item: &Value| list.iter().position(|other| same(other, item, key));
-    let (mut named, mut others): (Vec<_>, Vec<_>) =
-        merged.into_iter().partition(|item| position(first, item).is_some());
-    named.sort_by_key(|item| position(first, item));
-    others.sort_by_key(|item| position(before, item).unwrap_or(usize::MAX));
+fn reorder(merged: Vec<Value>, first: &Places, before: &Places, key: Option<&str>) -> Vec<Value> {
+    let (mut named, mut others) = (Vec::new(), Vec::new());
+    for item in merged {
+        let id = identity(&item, key);
+        let place = |places: &Places| id.as_ref().and_then(|id| places.0.get(id).copied());
+        match (place(first), place(before)) {
+            (Some(wanted), stood) => named.push((wanted, stood, item)),
+            (None, stood) => others.push((stood.unwrap_or(usize::MAX), item)),
+        }
+    }
+    named.sort_by_key(|(wanted, ..)| *wanted);
+    others.sort_by_key(|(stood, _)| *stood);
     let mut result = Vec::with_capacity(named.len() + others.len());
     let mut others = others.into_iter().peekable();
-    for item in named {
-        if let Some(place) = position(before, &item) {
-            while let Some(other) = others.next_if(|other| position(before, other).is_some_and(|p| p < place)) {
+    for (_, stood, item) in named {
+        if let Some(place) = stood {
+            while let Some((_, other)) = others.next_if(|(p, _)| *p < place) {
                 result.push(other);
             }
         }
         result.push(item);
     }
-    result.extend(others);
+    result.extend(others.map(|(_, item)| item));
     result
+}
+
+/// Where the elements of a list stand: of several that are the same, the first.
+#[derive(Default)]
+struct Places(BTreeMap<String, usize>);
+
+impl Places {
+    fn of(list: &[Value], key: Option<&str>) -> Self {
+        let mut places = Self::default();
+        for (place, item) in list.iter().enumerate() {
+            if let Some(id) = identity(item, key) {
+                places.0.entry(id).or_insert(place);
+            }
+        }
+        places
+    }
+
+    /// Behind those that are there.
+    fn add(&mut self, id: String) {
+        let place = self.0.len();
+        self.0.entry(id).or_insert(place);
+    }
+}
+
+/// A list that is merged by a key, whose elements are found without walking over it.
+struct Elements {
+    /// None: removed.
+    slots: Vec<Option<Value>>,
+    by_id: BTreeMap<String, Vec<usize>>,
+}
+
+impl Elements {
+    fn new(list: Vec<Value>, key: &str) -> Self {
+        let mut by_id: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (place, item) in list.iter().enumerate() {
+            if let Some(id) = identity(item, Some(key)) {
+                by_id.entry(id).or_default().push(place);
+            }
+        }
+        let slots = list.into_iter().map(Some).collect();
+        Self { slots, by_id }
+    }
+
+    /// The first of that identity.
+    fn get_mut(&mut self, id: &str) -> Option<&mut Value> {
+        let place = *self.by_id.get(id)?.first()?;
+        self.slots.get_mut(place)?.as_mut()
+    }
+
+    fn push(&mut self, id: String, item: Value) {
+        self.by_id.entry(id).or_default().push(self.slots.len());
+        self.slots.push(Some(item));
+    }
+
+    /// All of that identity.
+    fn remove(&mut self, id: &str) {
+        for place in self.by_id.remove(id).unwrap_or_default() {
+            if let Some(slot) = self.slots.get_mut(place) {
+                *slot = None;
+            }
+        }
+    }
+
+    fn into_list(self) -> Vec<Value> {
+        self.slots.into_iter().flatten().collect()
+    }
+}
+
+/// What makes an element of a list the same as another: its key's value, or without a key all of it. As text, whose order is total.
+fn identity(item: &Value, key: Option<&str>) -> Option<String> {
+    match key {
+        Some(key) => item.get(key).map(Value::to_string),
+        None => Some(item.to_string()),
+    }
 }
 
 fn same(a: &Value, b: &Value, key: Option<&str>) -> bool {

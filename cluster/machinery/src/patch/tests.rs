@@ -320,3 +320,25 @@ fn no_json_patch_makes_an_object_that_memory_or_a_reader_cannot_hold() {
     );
     assert!(run((1..20).map(deeper).collect()).is_ok());
 }
+
+#[test]
+fn a_json_patch_may_not_push_a_long_list_aside_for_ever() {
+    let object = json!({"list": vec![0; 200_000]});
+    let front: Vec<Value> = (0..1_000)
+        .map(|_| json!({"op": "add", "path": "/list/0", "value": 0}))
+        .collect();
+    let patch = |operations: &[Value]| {
+        let custom = resource("v1", "ConfigMap");
+        apply(PatchType::Json, &custom, &object, &Value::Array(operations.to_vec()))
+    };
+    assert!(patch(&front[..100]).is_ok());
+    let told = patch(&front).unwrap_err();
+    assert!(
+        matches!(&told, PatchError::Unprocessable(why) if why.contains("moves more than")),
+        "{told:?}"
+    );
+    let back: Vec<Value> = (0..10_000)
+        .map(|_| json!({"op": "add", "path": "/list/-", "value": 0}))
+        .collect();
+    assert!(patch(&back).is_ok());
+}

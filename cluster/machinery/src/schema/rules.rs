@@ -1,15 +1,19 @@
 //! What of a schema is worth compiling once: CEL rules and regular expressions.
 
+mod tree;
+mod values;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kube_cel::{CompiledSchema, RootContext, Validator, compile_schema};
+use kube_cel::RootContext;
 use regex::Regex;
 use serde_json::Value;
 
 use crate::FieldError;
 use crate::cel::Depth;
 use crate::field::error;
+use tree::{Node, Walk};
 
 /// The compiled parts of one schema.
 #[derive(Clone, Debug)]
@@ -18,7 +22,7 @@ pub struct Rules(Arc<Compiled>);
 #[derive(Debug)]
 struct Compiled {
     /// The rules, and how deep the deepest of their expressions is.
-    cel: Option<(Depth, CompiledSchema)>,
+    cel: Option<(Depth, Node)>,
     patterns: BTreeMap<String, Regex>,
 }
 
@@ -29,7 +33,7 @@ impl Rules {
         found.walk(schema);
         // Rules that are too deep were refused with their CRD. Should a store hold some, they are not evaluated: the server goes on.
         let cel = found.depth.filter(|depth| depth.is_allowed());
-        let cel = cel.map(|depth| (depth, depth.with_room(|| compile_schema(schema))));
+        let cel = cel.map(|depth| (depth, Node::compile(schema)));
         let patterns = found
             .patterns
             .into_iter()
@@ -43,38 +47,32 @@ impl Rules {
         self.0.patterns.get(pattern).is_none_or(|regex| regex.is_match(text))
     }
 
+    /// Whether there are expressions to be evaluated.
+    pub fn evaluates(&self) -> bool {
+        self.0.cel.is_some()
+    }
+
     /// Evaluates the CEL rules.
     pub(super) fn check(&self, root: &RootContext, old: Option<&Value>, object: &Value) -> Vec<FieldError> {
-        let Some((depth, cel)) = &self.0.cel else {
+        let Some((_, cel)) = &self.0.cel else {
             return Vec::new();
         };
-        let check = || Validator::new().validate_compiled_with_context(cel, object, old, Some(root));
-        match depth.with_room(check) {
-            Ok(()) => Vec::new(),
-            Err(errors) => errors.into_vec().into_iter().map(|e| failure(object, e)).collect(),
-        }
+        Walk::new(object, root).errors(cel, old)
     }
 }
 
-fn failure(object: &Value, failed: kube_cel::ValidationError) -> FieldError {
-    let field = if failed.field_path.is_empty() {
-        "<nil>".to_owned()
-    } else {
-        failed.field_path
-    };
+/// What a rule says of the value at a path.
+fn failure(object: &Value, path: &str, reason: Option<&str>, message: &str) -> FieldError {
+    let field = if path.is_empty() { "<nil>" } else { path }.to_owned();
     let kind = type_name(at(object, &field));
-    match failed.reason.as_deref() {
-        Some("FieldValueRequired") => error(
-            field,
-            "FieldValueRequired",
-            format!("Required value: {}", failed.message),
-        ),
-        Some("FieldValueForbidden") => error(field, "FieldValueForbidden", format!("Forbidden: {}", failed.message)),
+    match reason {
+        Some("FieldValueRequired") => error(field, "FieldValueRequired", format!("Required value: {message}")),
+        Some("FieldValueForbidden") => error(field, "FieldValueForbidden", format!("Forbidden: {message}")),
         Some("FieldValueDuplicate") => error(field, "FieldValueDuplicate", format!("Duplicate value: {kind:?}")),
         _ => error(
             field,
             "FieldValueInvalid",
-            format!("Invalid value: {kind:?}: {}", failed.message),
+            format!("Invalid value: {kind:?}: {message}"),
         ),
     }
 }

@@ -174,3 +174,47 @@ fn cel_rules_are_evaluated() {
         [r#"spec.fixed: Invalid value: "string": fixed is immutable"#]
     );
 }
+
+#[test]
+fn rules_that_cost_too_much_end_with_the_originals_words() {
+    let listed = |rule: &str| {
+        let items = json!({"type": "array", "items": {"type": "integer"}});
+        json!({"type": "object", "properties": {"items": items}, "x-kubernetes-validations": [{"rule": rule}, {"rule": "false"}]})
+    };
+    let object = json!({"items": (0..2_000).collect::<Vec<_>>()});
+    let rule = "self.items.all(a, self.items.all(b, self.items.all(c, a + b + c >= 0)))";
+    assert_eq!(
+        problems(&listed(rule), None, &object),
+        [format!(
+            "spec: Invalid value: \"object\": 'operation cancelled: actual cost limit exceeded': no further validation rules will be run \
+             due to call cost exceeds limit for rule: {rule}"
+        )]
+    );
+    let each = json!({"type": "object", "properties": {"items": {"type": "array", "items": {"type": "array", "items": {"type": "integer"},
+        "x-kubernetes-validations": [{"rule": "self.all(a, self.exists(b, b == a))"}]}}}});
+    let object = json!({"items": vec![(0..300).collect::<Vec<_>>(); 60]});
+    let told = problems(&each, None, &object);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0]
+            .ends_with("validation failed due to running out of cost budget, no further validation rules will be run"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn rules_see_values_as_the_schema_says() {
+    let schema = json!({"type": "object", "properties": {
+            "at": {"type": "string", "format": "date-time"},
+            "for": {"type": "string", "format": "duration"},
+            "raw": {"type": "string", "format": "byte"},
+            "a-b": {"type": "string"},
+            "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+            "inner": {"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true}},
+        "x-kubernetes-validations": [
+            {"rule": "self.at > timestamp('2020-01-01T00:00:00Z') && self.__for__ > duration('1h')"},
+            {"rule": "self.raw == b'ab' && self.a__dash__b == 'x' && self.labels['a-b'] == 'y' && self.inner.metadata == {}"}]});
+    let object = json!({"at": "2021-01-01T00:00:00Z", "for": "90m", "raw": "YWI=", "a-b": "x", "labels": {"a-b": "y"},
+        "inner": {"apiVersion": "v1", "kind": "X"}});
+    assert_eq!(problems(&schema, None, &object), Vec::<String>::new());
+}

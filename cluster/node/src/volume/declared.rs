@@ -82,8 +82,8 @@ pub(super) fn fs_group(pod: &Pod) -> Option<u32> {
     u32::try_from(context.fs_group?).ok()
 }
 
-/// emptyDirs that are to be in memory, and how large they may become: the least of `sizeLimit`, what the pod's containers
-/// may use, and what the node has (KEP-1967).
+/// Volumes that are to be in memory, and how large they may become. emptyDirs of that medium: the least of `sizeLimit`, what the pod's
+/// containers may use, and what the node has (KEP-1967). And those with Secrets and tokens, which are never to be on a disk.
 pub(crate) fn in_memory(pod: &Pod, node_bytes: u64) -> impl Iterator<Item = (&str, u64)> {
     let bytes = |quantity: &Quantity| resources::bytes(quantity).filter(|bytes| *bytes > 0);
     let limit = |container: &Container| {
@@ -95,6 +95,9 @@ pub(crate) fn in_memory(pod: &Pod, node_bytes: u64) -> impl Iterator<Item = (&st
         .filter(|sum| *sum > 0)
         .map_or(node_bytes, |sum| sum.min(node_bytes));
     volumes(pod).filter_map(move |volume| {
+        if volume.secret.is_some() || volume.projected.is_some() {
+            return Some((volume.name.as_str(), node_bytes));
+        }
         let source = volume.empty_dir.as_ref()?;
         let own = source.size_limit.as_ref().and_then(bytes);
         (source.medium.as_deref() == Some("Memory"))

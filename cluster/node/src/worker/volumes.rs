@@ -132,7 +132,7 @@ impl Worker {
             let settled = planned.into_iter().map(|planned| {
                 let mut mount = planned.mount;
                 if !planned.sub_path.is_empty() {
-                    mount.source = volume::sub_path(&mount.source, &planned.sub_path, planned.may_make)?;
+                    mount.found = Some(volume::sub_path(&mount.source, &planned.sub_path, planned.may_make)?);
                 }
                 Ok(mount)
             });

@@ -13,6 +13,7 @@ pub(crate) enum Found {
         memory: PathBuf,
         cpu: Option<PathBuf>,
         pids: Option<PathBuf>,
+        devices: Option<PathBuf>,
     },
     /// Own cgroup in the unified hierarchy.
     V2 { own: PathBuf },
@@ -77,6 +78,7 @@ pub(crate) fn find(mountinfo: &str, own: &str) -> Result<Found, String> {
             memory,
             cpu: v1("cpu"),
             pids: v1("pids"),
+            devices: v1("devices"),
         });
     }
     let path = own_path(own, "").ok_or("there is no memory controller among the cgroups of this machine")?;
@@ -137,6 +139,7 @@ mod tests {
             memory: "/sys/fs/cgroup/memory/jobs/one".into(),
             cpu: Some("/sys/fs/cgroup/cpu,cpuacct/".into()),
             pids: None,
+            devices: None,
         };
         assert_eq!(find(HYBRID, own), Ok(expected));
     }
@@ -149,6 +152,7 @@ mod tests {
             memory,
             cpu: None,
             pids: None,
+            devices: None,
         };
         assert_eq!(find(mountinfo, "4:memory:/docker/x/y\n"), Ok(expected));
         assert!(find(mountinfo, "4:memory:/elsewhere\n").is_err());

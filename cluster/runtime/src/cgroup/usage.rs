@@ -71,6 +71,7 @@ mod tests {
             memory: dir.path().join("memory"),
             cpu: Some(dir.path().join("cpu")),
             pids: None,
+            devices: None,
         };
         let counted = |cpu_ns, memory_bytes| Counted { cpu_ns, memory_bytes };
         assert_eq!(v1.usage("c"), counted(Some(77), Some(4000)));
@@ -81,6 +82,7 @@ mod tests {
         let v2 = Cgroups::V2 {
             dir: dir.path().join("v2"),
             controllers: vec![],
+            unguarded: None,
         };
         assert_eq!(v2.usage("c"), counted(Some(3000), Some(0)));
     }

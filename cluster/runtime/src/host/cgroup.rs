@@ -16,6 +16,7 @@ use nix::unistd::{ForkResult, Pid, fork, getpid};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::cgroup::detect::{Found, decide_unified, find};
+use crate::cgroup::devices::{self, CONTAINED};
 use crate::cgroup::{Cgroups, MANAGER};
 use crate::removal::removed;
 
@@ -35,6 +36,8 @@ struct Site {
     dir: PathBuf,
     /// Unified: the cgroup that was divided, and what it passes on.
     divided: Option<(PathBuf, Vec<String>)>,
+    /// The cgroup in it that all of the inside begins in.
+    inside: Option<PathBuf>,
 }
 
 /// What pid 1 keeps open, and what it tells the inside about it.
@@ -43,10 +46,12 @@ pub(super) enum Doors {
         memory: OwnedFd,
         cpu: Option<OwnedFd>,
         pids: Option<OwnedFd>,
+        devices: Option<OwnedFd>,
     },
     V2 {
         dir: OwnedFd,
         controllers: Vec<String>,
+        unguarded: Option<String>,
     },
     None(String),
 }
@@ -56,14 +61,25 @@ impl Doors {
     pub(super) fn cgroups(&self) -> Cgroups {
         let path = |fd: &OwnedFd| PathBuf::from(format!("/proc/1/fd/{}", fd.as_raw_fd()));
         match self {
-            Self::V1 { memory, cpu, pids } => Cgroups::V1 {
+            Self::V1 {
+                memory,
+                cpu,
+                pids,
+                devices,
+            } => Cgroups::V1 {
                 memory: path(memory),
                 cpu: cpu.as_ref().map(path),
                 pids: pids.as_ref().map(path),
+                devices: devices.as_ref().map(path),
             },
-            Self::V2 { dir, controllers } => Cgroups::V2 {
+            Self::V2 {
+                dir,
+                controllers,
+                unguarded,
+            } => Cgroups::V2 {
                 dir: path(dir),
                 controllers: controllers.clone(),
+                unguarded: unguarded.clone(),
             },
             Self::None(reason) => Cgroups::Unavailable { reason: reason.clone() },
         }
@@ -96,7 +112,12 @@ impl Tree {
         let name = format!("{PREFIX}{}-{:08x}", getpid(), rand::random::<u32>());
         let mut made = Made::default();
         let doors = match found {
-            Found::V1 { memory, cpu, pids } => {
+            Found::V1 {
+                memory,
+                cpu,
+                pids,
+                devices,
+            } => {
                 let memory = made.dir(&memory, &name, None)?;
                 let mut optional = |parent: Option<PathBuf>| made.dir(&parent?, &name, None).ok();
                 let cpu = optional(cpu);
@@ -104,10 +125,12 @@ impl Tree {
                     weigh(&made.0);
                 }
                 let mut optional = |parent: Option<PathBuf>| made.dir(&parent?, &name, None).ok();
+                let pids = optional(pids);
                 Doors::V1 {
                     memory,
                     cpu,
-                    pids: optional(pids),
+                    pids,
+                    devices: devices.and_then(|parent| made.guarded(&parent, &name).ok()),
                 }
             }
             Found::V2 { own } => {
@@ -120,7 +143,14 @@ impl Tree {
                 )?;
                 let controllers = unified.controllers;
                 let dir = made.dir(&own, &name, Some(controllers.clone()))?;
-                Doors::V2 { dir, controllers }
+                let manager = own.join(&name).join(MANAGER);
+                fs::create_dir(&manager).map_err(|e| format!("making {}: {e}", manager.display()))?;
+                let unguarded = devices::guard_v2(&manager).err();
+                Doors::V2 {
+                    dir,
+                    controllers,
+                    unguarded: unguarded.map(|e| format!("the kernel takes no program that guards devices: {e}")),
+                }
             }
         };
         let sites = made.keep();
@@ -134,15 +164,17 @@ impl Tree {
         Ok((tree, doors))
     }
 
-    /// Unified only: moves all of us into a leaf, then passes the controllers on. Pid 1 must have been made before: the
-    /// root of its cgroup namespace has to be above what it writes to.
+    /// Moves pid 1 to where devices are guarded. Unified: moves all of us into a leaf, then passes the controllers on. Pid 1 must have
+    /// been made before: the root of its cgroup namespace has to be above what it writes to.
     pub(super) fn enter(&self, child: Pid) -> io::Result<()> {
         for site in &self.sites {
+            if let Some(inside) = &site.inside {
+                fs::write(inside.join("cgroup.procs"), child.to_string())?;
+            }
             let Some((parent, controllers)) = &site.divided else {
                 continue;
             };
             let manager = site.dir.join(MANAGER);
-            fs::create_dir(&manager)?;
             for pid in [self.janitor, child, getpid()] {
                 fs::write(manager.join("cgroup.procs"), pid.to_string())?;
             }
@@ -191,6 +223,7 @@ impl Made {
         self.0.push(Site {
             dir: dir.clone(),
             divided: divide.map(|controllers| (parent.to_owned(), controllers)),
+            inside: None,
         });
         let file = fs::File::open(&dir).map_err(|e| refused(&e))?;
         flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|e| refused(&e))?;
@@ -199,6 +232,18 @@ impl Made {
             return Err(refused(&"it is gone again"));
         }
         Ok(file.into())
+    }
+
+    /// A directory of the controller `devices`, and in it one for all that is not privileged.
+    fn guarded(&mut self, parent: &Path, name: &str) -> Result<OwnedFd, String> {
+        let file = self.dir(parent, name, None)?;
+        let inside = parent.join(name).join(CONTAINED);
+        let made = fs::create_dir(&inside).and_then(|()| devices::guard_v1(&inside));
+        made.map_err(|e| format!("guarding devices in {}: {e}", inside.display()))?;
+        if let Some(site) = self.0.last_mut() {
+            site.inside = Some(inside);
+        }
+        Ok(file)
     }
 
     fn keep(mut self) -> Vec<Site> {
@@ -344,13 +389,14 @@ mod tests {
         let site = Site {
             dir: own.path().join("afloat-1-0"),
             divided: Some((own.path().to_owned(), vec!["memory".into(), "cpu".into()])),
+            inside: None,
         };
         let tree = Tree {
             sites: vec![site.clone()],
             janitor: Pid::from_raw(11),
             alive: None,
         };
-        fs::create_dir(&site.dir).unwrap();
+        fs::create_dir_all(site.dir.join(MANAGER)).unwrap();
         tree.enter(Pid::from_raw(12)).unwrap();
         std::mem::forget(tree);
         let text = |path: &str| fs::read_to_string(own.path().join(path)).unwrap();

@@ -39,6 +39,7 @@ pub fn inherited() -> Result<Inherited, HostError> {
     if TAKEN.swap(true, Ordering::SeqCst) {
         return Err(HostError::NotInside("inherited descriptors were taken before"));
     }
+    super::open_files::raise();
     let listeners = handover
         .listeners
         .iter()

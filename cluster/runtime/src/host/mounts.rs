@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::StatVfsMountFlags;
@@ -13,7 +13,7 @@ use rustix::mount::{
     mount_remount, move_mount, open_tree, unmount,
 };
 
-use super::{BOOT_FILE, EXITS_DIR, IO_DIR, OCI_STATE_DIR, PROGRAM, RUN_DIR};
+use super::{BOOT_FILE, BUNDLES_DIR, EXITS_DIR, IO_DIR, MOUNTS_DIR, OCI_STATE_DIR, PROGRAM, RUN_DIR};
 
 /// A data directory below one of these would be hidden by our own mounts.
 const HIDDEN: [&str; 3] = ["/run", "/sys", "/proc"];
@@ -32,9 +32,21 @@ pub(super) fn set_up(data_dir: Option<&Path>, rootless: bool) -> Result<PathBuf,
     mount_proc()?;
     mount_sys(rootless)?;
     tmpfs("/run", "mode=755")?;
-    for dir in ["/run/netns", "/run/lock", RUN_DIR, EXITS_DIR, OCI_STATE_DIR, IO_DIR] {
+    for dir in [
+        "/run/netns",
+        "/run/lock",
+        RUN_DIR,
+        EXITS_DIR,
+        OCI_STATE_DIR,
+        IO_DIR,
+        BUNDLES_DIR,
+        MOUNTS_DIR,
+    ] {
         fs::create_dir_all(dir).map_err(|e| format!("making {dir}: {e}"))?;
     }
+    // Sockets to containers, their environment: not even a container with a part of /run is to get there by another user's rights.
+    let private = fs::Permissions::from_mode(0o700);
+    fs::set_permissions(RUN_DIR, private).map_err(|e| format!("closing {RUN_DIR}: {e}"))?;
     fs::write(BOOT_FILE, uuid::Uuid::new_v4().to_string()).map_err(|e| format!("writing {BOOT_FILE}: {e}"))?;
     let dir = match (data_dir, moved) {
         (Some(dir), None) => dir.to_owned(),

@@ -12,8 +12,12 @@ use libcontainer::workload::default::DefaultExecutor;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 use nix::libc;
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch, sock_filter,
 };
+
+/// "There is no such call."
+const ENOSYS: u32 = 38;
 
 /// Starts a container's program, under its filter if it has one.
 #[derive(Clone)]
@@ -93,7 +97,22 @@ fn programs(profile: &LinuxSeccomp) -> Result<Vec<BpfProgram>, String> {
             .map_err(|error| format!("seccomp: {error}"))?;
         programs.push(program);
     }
+    if !programs.is_empty() && cfg!(target_arch = "x86_64") {
+        programs.push(no_other_numbers());
+    }
     Ok(programs)
+}
+
+/// Where the kernel has the x32 ABI, each system call has a second number, which a list of denied ones would not know (seccomp(2),
+/// "Caveats"). Programs of that ABI do not run under a filter.
+fn no_other_numbers() -> BpfProgram {
+    let one = |code, jt, jf, k| sock_filter { code, jt, jf, k };
+    vec![
+        one(0x20, 0, 0, 0),           // the number of the call
+        one(0x35, 0, 1, 0x4000_0000), // __X32_SYSCALL_BIT, or above
+        one(0x06, 0, 0, libc::SECCOMP_RET_ERRNO | ENOSYS),
+        one(0x06, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ]
 }
 
 /// Without `no_new_privs`, which is the container's to choose: CAP_SYS_ADMIN is still there and ends with execve.
@@ -141,6 +160,9 @@ pub(crate) fn number(name: &str) -> Option<i64> {
         "kexec_file_load" => libc::SYS_kexec_file_load,
         "kexec_load" => libc::SYS_kexec_load,
         "keyctl" => libc::SYS_keyctl,
+        #[cfg(target_arch = "x86_64")]
+        "mknod" => libc::SYS_mknod,
+        "mknodat" => libc::SYS_mknodat,
         "mbind" => libc::SYS_mbind,
         "mount" => libc::SYS_mount,
         "mount_setattr" => libc::SYS_mount_setattr,

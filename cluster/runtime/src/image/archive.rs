@@ -12,15 +12,18 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
 use super::config::{ConfigFile, architecture};
-use super::layer::{decompressed, open_below, unpack};
+use super::layer::{decompressed, unpack};
 use super::lease::Lease;
 use super::name::normalise;
 use super::store::{ImageStore, Names};
-use super::{Image, ImageError};
+use super::{Image, ImageError, LAYERS_MAX};
+use crate::below::open_file;
 use crate::removal::remove_all;
 
-/// More than any manifest or configuration.
-const JSON_BYTES_MAX: u64 = 16 << 20;
+/// What registries take as a manifest at most (OCI distribution specification, "Pushing Manifests").
+const JSON_BYTES_MAX: u64 = 4 << 20;
+/// Images in one archive.
+const IMAGES_MAX: usize = 1000;
 /// An index may point to indexes; deeper is nonsense.
 const DEPTH_MAX: u32 = 4;
 /// Where a layout writes an image's name: tools differ.
@@ -98,6 +101,7 @@ fn load_dir(store: &ImageStore, dir: &Path, shown: &Path) -> Result<Vec<Image>, 
     let source = Source { store, dir, shown };
     // Newer docker archives are layouts as well, but only here are the names whole.
     if let Some(entries) = source.optional::<Vec<DockerEntry>>("manifest.json")? {
+        source.counted(entries.len())?;
         return entries.iter().map(|entry| source.docker(entry)).collect();
     }
     let Some(index) = source.optional::<Index>("index.json")? else {
@@ -106,6 +110,7 @@ fn load_dir(store: &ImageStore, dir: &Path, shown: &Path) -> Result<Vec<Image>, 
             "is neither an OCI layout (index.json) nor a docker archive (manifest.json)",
         ));
     };
+    source.counted(index.manifests.len())?;
     index
         .manifests
         .iter()
@@ -133,12 +138,22 @@ impl Source<'_> {
         ImageError::bad(self.shown, reason)
     }
 
+    fn counted(&self, images: usize) -> Result<(), ImageError> {
+        if images > IMAGES_MAX {
+            return Err(self.bad(format!("has {images} images; at most {IMAGES_MAX} are loaded at once")));
+        }
+        Ok(())
+    }
+
     fn bytes(&self, path: &Path) -> Result<Vec<u8>, ImageError> {
         let mut bytes = Vec::new();
-        let file = open_below(self.dir, path).map_err(ImageError::io(self.shown.join(path)))?;
-        file.take(JSON_BYTES_MAX)
+        let file = open_file(self.dir, path).map_err(ImageError::io(self.shown.join(path)))?;
+        file.take(JSON_BYTES_MAX + 1)
             .read_to_end(&mut bytes)
             .map_err(ImageError::io(self.shown.join(path)))?;
+        if bytes.len() as u64 > JSON_BYTES_MAX {
+            return Err(self.bad(format!("{} is larger than {JSON_BYTES_MAX} bytes", path.display())));
+        }
         Ok(bytes)
     }
 
@@ -147,7 +162,7 @@ impl Source<'_> {
     }
 
     fn optional<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, ImageError> {
-        match open_below(self.dir, Path::new(name)) {
+        match open_file(self.dir, Path::new(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(ImageError::io(self.shown.join(name))(error)),
             Ok(_) => self.parse(name, &self.bytes(Path::new(name))?).map(Some),
@@ -223,6 +238,12 @@ impl Source<'_> {
         if parsed.rootfs.diff_ids.len() != layers.len() {
             return Err(self.bad("names more or fewer layers than its configuration"));
         }
+        if layers.len() > LAYERS_MAX {
+            return Err(self.bad(format!(
+                "has {} layers; at most {LAYERS_MAX} are supported",
+                layers.len()
+            )));
+        }
         for (diff_id, path) in parsed.rootfs.diff_ids.iter().zip(layers) {
             if !is_digest(diff_id) {
                 return Err(self.bad(format!("diffID {diff_id:?} is not sha256")));
@@ -231,7 +252,7 @@ impl Source<'_> {
             if self.store.has_layer(wanted) {
                 continue;
             }
-            let file = open_below(self.dir, path).map_err(ImageError::io(self.shown.join(path)))?;
+            let file = open_file(self.dir, path).map_err(ImageError::io(self.shown.join(path)))?;
             let got = self
                 .store
                 .add_layer(decompressed(file).map_err(ImageError::io(self.shown.join(path)))?)?;

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::{self, Read as _, Write};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
 use super::config::{ConfigFile, ConfigSection, RootFs, architecture};
+use super::layer::most_of;
 use super::lease::Lease;
 use super::name::normalise;
 use super::store::{ImageStore, Names};
@@ -256,14 +257,39 @@ pub(super) fn write_tar<W: Write>(tree: &Tree, out: W) -> Result<W, ImageError> 
                 tar.append_link(&mut header, path, target)
             }
             Content::File { source, executable } => {
-                let file = File::open(source).map_err(ImageError::io(source))?;
+                let (file, size) = open(source)?;
                 header.set_entry_type(tar::EntryType::Regular);
-                header.set_size(file.metadata().map_err(ImageError::io(source))?.len());
+                header.set_size(size);
                 header.set_mode(if *executable { 0o755 } else { 0o644 });
-                tar.append_data(&mut header, path, io::BufReader::with_capacity(1 << 17, file))
+                tar.append_data(
+                    &mut header,
+                    path,
+                    io::BufReader::with_capacity(1 << 17, file.take(size)),
+                )
             }
         };
         written.map_err(ImageError::io(path))?;
     }
     tar.into_inner().map_err(ImageError::io("tar"))
+}
+
+/// A file as large as it is now. What has become a pipe or a device since it was found is refused, not waited for, and so is what is
+/// almost nothing but holes.
+fn open(source: &Path) -> Result<(File, u64), ImageError> {
+    let mut options = File::options();
+    options
+        .read(true)
+        .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY);
+    let file = options.open(source).map_err(ImageError::io(source))?;
+    let metadata = file.metadata().map_err(ImageError::io(source))?;
+    if !metadata.is_file() {
+        return Err(ImageError::bad(source, "is neither a file nor a directory"));
+    }
+    if metadata.len() > most_of(metadata.blocks().saturating_mul(512)) {
+        return Err(ImageError::bad(
+            source,
+            format!("has {} bytes, almost all of them holes", metadata.len()),
+        ));
+    }
+    Ok((file, metadata.len()))
 }

@@ -2,13 +2,24 @@
 
 use std::fs;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
 use super::ImageError;
 
 /// PT_INTERP, elf(5).
 const INTERPRETER: u32 = 3;
+/// Where systems have the loader of programs. A program may name any other file, and whoever packs it would run that.
+const LOADERS: [&str; 8] = [
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/usr/lib",
+    "/usr/lib64",
+    "/nix/store",
+    "/gnu/store",
+];
 /// More program headers than any program has.
 const HEADERS_MAX: u16 = 1024;
 /// A path is shorter.
@@ -23,6 +34,14 @@ pub(super) fn libraries(file: &Path) -> Result<Vec<PathBuf>, ImageError> {
     let Some(loader) = interpreter(file).map_err(ImageError::io(file))? else {
         return Ok(Vec::new());
     };
+    // It is going to be run.
+    if !LOADERS.iter().any(|dir| loader.starts_with(dir)) || loader.components().any(|c| c == Component::ParentDir) {
+        let reason = format!(
+            "names {} as its loader, which is not where this system has those",
+            loader.display()
+        );
+        return Err(ImageError::bad(file, reason));
+    }
     let absolute = fs::canonicalize(file).map_err(ImageError::io(file))?;
     let output = Command::new(&loader)
         .arg("--list")

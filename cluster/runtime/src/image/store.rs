@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use afloat_words::image::is_digest;
@@ -20,10 +20,14 @@ use sha2::{Digest as _, Sha256};
 use super::config::ConfigFile;
 use super::name::normalise;
 use super::{Image, ImageConfig, ImageError, layer};
+use crate::below::open_file;
 use crate::removal::remove_all;
 
 /// Something in `tmp` that is older was left by a process that died.
 const STALE_AFTER: std::time::Duration = std::time::Duration::from_secs(3600);
+
+/// A list of users or groups with tens of thousands of lines.
+const TEXT_BYTES_MAX: u64 = 4 << 20;
 
 /// Blobs under way end so.
 const PARTIAL: &str = "part";
@@ -192,13 +196,22 @@ impl ImageStore {
     }
 
     /// A text file of an image, as its topmost layer has it; empty where there is none.
+    ///
+    /// # Errors
+    /// It cannot be read, or is larger than any list of users.
     pub(crate) fn read_file(&self, id: &str, path: &str) -> Result<String, ImageError> {
         for layer in self.layers(id)? {
-            if let Ok(mut file) = layer::open_below(&layer, Path::new(path))
-                && file.metadata().is_ok_and(|m| m.is_file())
-            {
+            if let Ok(file) = open_file(&layer, Path::new(path)) {
                 let mut text = Vec::new();
-                file.read_to_end(&mut text).map_err(ImageError::io(path))?;
+                file.take(TEXT_BYTES_MAX + 1)
+                    .read_to_end(&mut text)
+                    .map_err(ImageError::io(path))?;
+                if text.len() as u64 > TEXT_BYTES_MAX {
+                    return Err(ImageError::bad(
+                        path,
+                        format!("is larger than {TEXT_BYTES_MAX} bytes in the image"),
+                    ));
+                }
                 return Ok(String::from_utf8_lossy(&text).into_owned());
             }
         }
@@ -218,6 +231,9 @@ impl ImageStore {
         fs::create_dir(&root).map_err(ImageError::io(&root))?;
         let (diff_id, size) = layer::unpack(stream, &root)?;
         fs::write(temporary.join("size"), size.to_string()).map_err(ImageError::io(temporary))?;
+        // A layer that has its name is whole, also after a power cut: one call for all of its files.
+        let whole = File::open(&root).and_then(|root| Ok(rustix::fs::syncfs(root)?));
+        whole.map_err(ImageError::io(&root))?;
         let target = self.dir.join("layers").join(&diff_id);
         match fs::rename(temporary, &target) {
             // Somebody else was faster with the same layer.
@@ -363,7 +379,11 @@ impl ImageStore {
 
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
         let temporary = self.temporary_path();
-        let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+        let written = synced(&temporary, bytes).and_then(|()| {
+            fs::rename(&temporary, path)?;
+            // The name, too, is on the disk when this returns.
+            path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+        });
         if written.is_err() {
             // A full disk keeps no half of it.
             let _ = fs::remove_file(&temporary);
@@ -408,4 +428,11 @@ impl ImageStore {
             }
         }
     }
+}
+
+/// Writes a file so that it is on the disk when this returns.
+fn synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }

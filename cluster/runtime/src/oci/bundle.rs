@@ -2,6 +2,7 @@
 
 pub(crate) mod host_facts;
 pub(crate) mod memory;
+pub(crate) mod mounts;
 pub(crate) mod rootfs;
 pub(crate) mod seccomp;
 pub(crate) mod spec;

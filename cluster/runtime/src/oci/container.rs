@@ -1,6 +1,7 @@
 //! The life of a container: made, started, removed, found again.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, PoisonError};
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::bundle::mounts::{self, Staged};
 use super::bundle::rootfs;
 use super::bundle::spec::{Processes, Surroundings, config};
 use super::pod::record::SandboxRecord;
@@ -38,6 +40,8 @@ pub(super) fn recover(dir: &Path, boot: &str, cgroups: &Cgroups) -> Vec<Record> 
     let mut records = Vec::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let dir = entry.path();
+        // Earlier versions kept it here, on the disk.
+        let _ = fs::remove_file(dir.join("config.json"));
         let Ok(mut record) = Record::load(&dir) else {
             let _ = rootfs::remove(&dir);
             continue;
@@ -90,13 +94,15 @@ impl Shared {
         } else {
             sandbox
         };
+        // Looked up before others are waited for: it is what the agent meant.
+        let found = mounts::open(&spec.mounts)?;
         let _permit = self
             .creating
             .acquire()
             .await
             .map_err(|_| RuntimeError::Failed("the runtime is shutting down".into()))?;
         let id = hex::encode(rand::random::<[u8; 32]>());
-        let result = self.create_as(&id, spec, &sandbox).await;
+        let result = self.create_as(&id, spec, &sandbox, found).await;
         if result.is_err() {
             self.discard(&id).await;
         }
@@ -108,6 +114,7 @@ impl Shared {
         id: &str,
         spec: &ContainerSpec,
         sandbox: &SandboxRecord,
+        found: Vec<Arc<OwnedFd>>,
     ) -> Result<(), RuntimeError> {
         let dir = self.container_dir(id);
         let record = Record::new(
@@ -119,9 +126,9 @@ impl Shared {
         );
         let (shared, spec, sandbox, made) = (Arc::clone(self), spec.clone(), sandbox.clone(), dir.clone());
         let log_path = spec.log_path.clone();
-        let (resources, stdio) = (spec.resources, spec.stdio);
-        let (mut record, out, err) = blocking(move || {
-            shared.prepare(&made, &spec, &sandbox)?;
+        let (resources, stdio, privileged) = (spec.resources, spec.stdio, spec.privileged);
+        let (mut record, staged, out, err) = blocking(move || {
+            let staged = shared.prepare(&made, &record.id, &spec, &sandbox, &found)?;
             record.save(&made).map_err(|e| failed("writing container.json", &e))?;
             if let Some(parent) = record.log_path.parent() {
                 fs::create_dir_all(parent).map_err(|e| failed(format!("making {}", parent.display()), &e))?;
@@ -130,22 +137,24 @@ impl Shared {
             let log = fs::OpenOptions::new().create(true).append(true).open(&record.log_path);
             log.map_err(|e| failed(format!("making {}", record.log_path.display()), &e))?;
             let (out, err) = Self::pipes(&record.id).make().map_err(|e| failed("making pipes", &e))?;
-            Ok((record, out, err))
+            Ok((record, staged, out, err))
         })
         .await?;
         let readers = Self::pipes(id).readers().map_err(|e| failed("opening pipes", &e))?;
         let listeners = Arc::new(Listeners::new(stdio.relayed()));
         tokio::spawn(log::follow(readers, log_path, Arc::clone(&listeners)));
-        self.run_create(id, stdio, [out, err]).await?;
+        let ran = self.run_create(id, stdio, [out, err]).await;
         let shared = Arc::clone(self);
         let record = blocking(move || {
+            drop(staged);
+            ran?;
             set_process(&mut record, &dir);
             let Some(pid) = record.pid else {
                 return Err(RuntimeError::Failed(
                     "the container's process ended before it was started".into(),
                 ));
             };
-            shared.limit(&record.id, pid, &resources)?;
+            shared.limit(&record.id, pid, &resources, privileged)?;
             record.save(&dir).map_err(|e| failed("writing container.json", &e))?;
             Ok(record)
         })
@@ -162,7 +171,10 @@ impl Shared {
         [out, err]: [fs::File; 2],
     ) -> Result<(), RuntimeError> {
         let dir = self.container_dir(id);
-        let (bundle, pid_file) = (dir.display().to_string(), dir.join("pid").display().to_string());
+        let (bundle, pid_file) = (
+            Self::bundle_dir(id).display().to_string(),
+            dir.join("pid").display().to_string(),
+        );
         let console = Self::pipes(id).console().display().to_string();
         let mut args = vec!["create", "--bundle", &bundle, "--pid-file", &pid_file];
         if stdio.tty {
@@ -191,18 +203,28 @@ impl Shared {
     }
 
     /// Sets the container's limits and puts its process, which waits at the gate, under them. Blocks.
-    fn limit(&self, id: &str, pid: i32, resources: &Resources) -> Result<(), RuntimeError> {
+    fn limit(&self, id: &str, pid: i32, resources: &Resources, privileged: bool) -> Result<(), RuntimeError> {
         self.cgroups
-            .create(id, resources)
+            .create(id, resources, privileged)
             .and_then(|()| self.cgroups.enter(id, pid))
             .map_err(|e| failed("limiting resources", &e))
     }
 
-    /// Root file system and configuration. Blocks.
-    fn prepare(&self, dir: &Path, spec: &ContainerSpec, sandbox: &SandboxRecord) -> Result<(), RuntimeError> {
+    /// Root file system, mounts and configuration. Blocks.
+    fn prepare(
+        &self,
+        dir: &Path,
+        id: &str,
+        spec: &ContainerSpec,
+        sandbox: &SandboxRecord,
+        found: &[Arc<OwnedFd>],
+    ) -> Result<Staged, RuntimeError> {
         fs::create_dir_all(dir).map_err(|e| failed(format!("making {}", dir.display()), &e))?;
         let layers = self.options.images.pin(&spec.image_id, &dir.join(LAYERS_NOTE))?;
-        let root = rootfs::mount_rootfs(dir, &layers).map_err(|e| failed("mounting the root file system", &e))?;
+        let root = rootfs::mount_rootfs(dir, &layers, spec.privileged)
+            .map_err(|e| failed("mounting the root file system", &e))?;
+        mounts::check(&root, &spec.mounts, found)?;
+        let staged = Staged::new(self.staging_dir().join(id), found).map_err(|e| failed("mounting volumes", &e))?;
         if !spec.working_dir.is_empty() {
             rootfs::make_working_dir(&root, &spec.working_dir)
                 .map_err(|e| RuntimeError::Invalid(format!("working directory {}: {e}", spec.working_dir)))?;
@@ -219,9 +241,15 @@ impl Shared {
             hostname: &sandbox.hostname,
             own_capabilities: self.facts.capabilities,
             has_tty_group: self.facts.has_group(TTY_GROUP),
+            no_devices: self.unguarded().is_some(),
+            open_files: crate::host::open_files::of_containers(),
+            sources: &staged.sources,
         };
         let config = serde_json::to_vec(&config(spec, &around)?).map_err(|e| RuntimeError::Failed(e.to_string()))?;
-        fs::write(dir.join("config.json"), config).map_err(|e| failed("writing config.json", &e))
+        let bundle = Self::bundle_dir(id);
+        fs::create_dir_all(&bundle).map_err(|e| failed(format!("making {}", bundle.display()), &e))?;
+        fs::write(bundle.join("config.json"), config).map_err(|e| failed("writing config.json", &e))?;
+        Ok(staged)
     }
 
     fn process_namespace(&self, id: &str) -> Result<PathBuf, RuntimeError> {
@@ -347,6 +375,7 @@ impl Shared {
                 tracing::debug!(container = id, %error, "a cgroup stays until the end of the run");
             }
             let _ = remove_all(&Path::new(OCI_STATE_DIR).join(&id));
+            let _ = remove_all(&Self::bundle_dir(&id));
             Self::pipes(&id).remove();
             rootfs::remove(&dir).map_err(|e| failed(format!("removing {}", dir.display()), &e))
         });

@@ -64,7 +64,7 @@ impl Shared {
         if spec.command.is_empty() {
             return Err(RuntimeError::Invalid("there is no command".into()));
         }
-        let (config, files, tty) = (self.container_dir(id).join("config.json"), Files::new(), spec.tty);
+        let (config, files, tty) = (Self::bundle_dir(id).join("config.json"), Files::new(), spec.tty);
         let files = blocking(move || {
             let config: Value = read_json(&config).map_err(|e| failed("reading config.json", &e))?;
             write_json(&files.process, &exec_process(&config, &spec.command, tty))

@@ -15,7 +15,7 @@ use super::pod::record::Sandboxes;
 use super::record::Record;
 use super::streams::pipes::Pipes;
 use crate::cgroup::Cgroups;
-use crate::host::IO_DIR;
+use crate::host::{BUNDLES_DIR, IO_DIR, MOUNTS_DIR};
 use crate::image::ImageStore;
 use crate::net::Bridge;
 use crate::runtime::RuntimeError;
@@ -61,6 +61,22 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn container_dir(&self, id: &str) -> PathBuf {
         self.options.dir.join("containers").join(id)
+    }
+
+    /// Where a container's configuration is, in memory: it has the values of Secrets in its environment.
+    pub(super) fn bundle_dir(id: &str) -> PathBuf {
+        Path::new(BUNDLES_DIR).join(id)
+    }
+
+    /// Where sources of mounts are while this node makes containers.
+    pub(super) fn staging_dir(&self) -> PathBuf {
+        Path::new(MOUNTS_DIR).join(&self.options.node)
+    }
+
+    /// Why containers could use every device of the machine if their filters did not refuse to make one. Without root the kernel itself
+    /// lets nobody make or open one through a file system of ours (user_namespaces(7)).
+    pub(super) fn unguarded(&self) -> Option<String> {
+        self.cgroups.unguarded().filter(|_| !self.options.rootless)
     }
 
     pub(super) fn pipes(id: &str) -> Pipes {

@@ -3,13 +3,13 @@
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
+use crate::image::LAYERS_MAX;
+
 /// What we understand, in the words of an `Accept` header.
 pub(super) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
      application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, \
      application/vnd.docker.distribution.manifest.v2+json";
-/// As many as an overlay may have (`OVL_MAX_STACK`).
-const LAYERS_MAX: usize = 500;
 
 /// A blob or manifest that is pointed to.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]

@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const ORDINARY: &str = "65534";
 
 type Test = (&'static str, fn(&World) -> anyhow::Result<()>);
-const TESTS: [Test; 9] = [
+const TESTS: [Test; 11] = [
     ("life", life),
     ("kill_leaves_nothing_and_a_new_start_is_a_reboot", kill_and_reboot),
     ("inner_crash_finds_containers_again", crash),
@@ -28,6 +28,8 @@ const TESTS: [Test; 9] = [
     ("deaf_inside_is_killed_by_the_second_signal", deaf),
     ("port_in_use_is_named", port),
     ("images_are_right_to_the_last_layer", images),
+    ("containers_stay_inside", boundary),
+    ("containers_stay_inside_without_cgroups", boundary_without_cgroups),
     ("limits_hold_and_their_cgroups_go", limits),
     ("a_later_run_sweeps", swept),
 ];
@@ -79,7 +81,9 @@ fn world(ordinary: bool) -> anyhow::Result<(tempfile::TempDir, World)> {
     fs::copy(std::env::current_exe()?, &program)?;
     let data = dir.path().join("data");
     fs::create_dir(&data)?;
-    fs::set_permissions(&data, fs::Permissions::from_mode(0o777))?;
+    if ordinary && rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&data, ORDINARY.parse().ok(), ORDINARY.parse().ok())?;
+    }
     let world = World {
         program,
         ordinary,
@@ -95,17 +99,27 @@ impl World {
     }
 
     fn start_on(&self, scenario: &str, listen: &str, data_dir: Option<&Path>) -> anyhow::Result<Run> {
+        self.start_after(&[], scenario, listen, data_dir)
+    }
+
+    /// `before`: a program that goes on to run the rest of its arguments.
+    fn start_after(
+        &self,
+        before: &[&str],
+        scenario: &str,
+        listen: &str,
+        data_dir: Option<&Path>,
+    ) -> anyhow::Result<Run> {
         let mark = format!("{scenario}-{}-{listen}", std::process::id());
-        let mut command = if self.ordinary && rustix::process::geteuid().is_root() {
-            let mut command = Command::new("setpriv");
-            command
-                .args(["--reuid", ORDINARY, "--regid", ORDINARY, "--clear-groups"])
-                .arg(&self.program);
-            command
-        } else {
-            Command::new(&self.program)
-        };
+        let mut words: Vec<OsString> = before.iter().map(Into::into).collect();
+        if self.ordinary && rustix::process::geteuid().is_root() {
+            let user = ["setpriv", "--reuid", ORDINARY, "--regid", ORDINARY, "--clear-groups"];
+            words.extend(user.map(Into::into));
+        }
+        words.push(self.program.clone().into());
+        let mut command = Command::new(&words[0]);
         command
+            .args(&words[1..])
             .args(["outer", scenario, listen])
             .args(data_dir)
             .env("AFLOAT_TEST_MARK", &mark);
@@ -361,6 +375,9 @@ fn kill_and_reboot(world: &World) -> anyhow::Result<()> {
     run.signal(Signal::KILL)?;
     run.wait()?;
     run.nothing_left(false)?;
+    // Its environment was in memory, and that is gone.
+    let found = crate::boundary::holding(&world.dir, &run.mark)?;
+    ensure!(found.is_empty(), "{found:?}");
     let mut run = world.start("serve", Some(&world.dir))?;
     ensure!(run.expect("found")? == "found main 0 exited 137 9");
     ensure!(
@@ -415,6 +432,29 @@ fn port(world: &World) -> anyhow::Result<()> {
 fn images(world: &World) -> anyhow::Result<()> {
     let mut run = world.start("images", None)?;
     run.expect("images are right")?;
+    ensure!(run.wait()? == 0);
+    run.nothing_left(true)
+}
+
+fn boundary(world: &World) -> anyhow::Result<()> {
+    let limited = ["prlimit", "--nofile=1000:4000"];
+    boundary_after(world, &limited)
+}
+
+/// As on a machine where nobody may write to cgroups.
+fn boundary_without_cgroups(world: &World) -> anyhow::Result<()> {
+    if world.ordinary {
+        bail!("skipped: an ordinary user has none in any case");
+    }
+    let script = "umount -R /sys/fs/cgroup; exec prlimit --nofile=1000:4000 \"$@\"";
+    boundary_after(world, &["unshare", "-m", "sh", "-c", script, "sh"])
+}
+
+fn boundary_after(world: &World, before: &[&str]) -> anyhow::Result<()> {
+    let mut run = world.start_after(before, "boundary", "127.0.0.1:0", Some(&world.dir))?;
+    for step in ["devices", "roots", "volumes", "secrets", "descriptors"] {
+        run.expect(&format!("ok {step}"))?;
+    }
     ensure!(run.wait()? == 0);
     run.nothing_left(true)
 }

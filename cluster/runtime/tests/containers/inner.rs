@@ -79,6 +79,7 @@ async fn play(scenario: &str, inherited: Inherited) -> anyhow::Result<()> {
         }
         "crash" => inside.after_crash(&inherited).await,
         "images" => crate::images::play(&inside, &inherited).await,
+        "boundary" => crate::boundary::play(&inside, &inherited).await,
         "limits" => crate::limits::play(&inside, &inherited, &mut term).await,
         other => anyhow::bail!("no scenario {other}"),
     }
@@ -472,6 +473,7 @@ impl Inside {
         tokio::fs::write(&text, "no program").await?;
         spec.mounts = vec![afloat_runtime::Mount {
             source: text.clone(),
+            found: None,
             target: "/text".into(),
             read_only: false,
         }];
@@ -521,6 +523,7 @@ impl Inside {
         tokio::fs::write(&shared, "text").await?;
         spec.mounts = vec![afloat_runtime::Mount {
             source: shared,
+            found: None,
             target: "/etc/shared".into(),
             read_only: true,
         }];

@@ -192,7 +192,7 @@ async fn processes(inside: &Inside, id: &str) -> anyhow::Result<String> {
 
 fn dirs(cgroups: &Cgroups, id: &str) -> Vec<PathBuf> {
     let roots = match cgroups {
-        Cgroups::V1 { memory, cpu, pids } => std::iter::once(memory).chain(cpu).chain(pids).collect(),
+        Cgroups::V1 { memory, cpu, pids, .. } => std::iter::once(memory).chain(cpu).chain(pids).collect(),
         Cgroups::V2 { dir, .. } => vec![dir],
         Cgroups::Unavailable { .. } => vec![],
     };

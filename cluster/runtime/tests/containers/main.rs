@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout)] // what a program is for that talks to its driver
 #![allow(clippy::expect_used)] // of the registry: helpers of tests may fail as tests do
 
+mod boundary;
 mod drive;
 mod images;
 mod inner;

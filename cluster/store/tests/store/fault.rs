@@ -112,3 +112,88 @@ fn a_disk_that_fails_while_it_is_opened_is_an_error() {
         );
     }
 }
+
+/// A disk with so much room, which a test changes.
+#[derive(Clone, Debug)]
+struct Small {
+    disk: Recorder,
+    room: Arc<AtomicI64>,
+}
+
+impl Small {
+    fn holds(&self, length: u64) -> Result<(), IoError> {
+        let room = u64::try_from(self.room.load(Ordering::Relaxed)).unwrap();
+        if length <= room {
+            Ok(())
+        } else {
+            Err(std::io::ErrorKind::StorageFull.into())
+        }
+    }
+}
+
+impl StorageBackend for Small {
+    fn len(&self) -> Result<u64, IoError> {
+        self.disk.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), IoError> {
+        self.disk.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> Result<(), IoError> {
+        // A file may be longer than what the disk holds of it.
+        self.disk.set_len(len)
+    }
+
+    fn sync_data(&self) -> Result<(), IoError> {
+        self.disk.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), IoError> {
+        self.holds(offset + data.len() as u64)?;
+        self.disk.write(offset, data)
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_until_there_is_room() {
+    let small = Small {
+        disk: Recorder::default(),
+        room: Arc::new(AtomicI64::new(4 << 20)),
+    };
+    let make = small.clone();
+    let store = Store::with_backends(move || Ok(make.clone())).unwrap();
+    let large = "x".repeat(100_000);
+    let mut written = 0;
+    let mut watch = store.watch("", 0).unwrap();
+    let told = loop {
+        match create(&store, &format!("/fill/{written}"), &large).await {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+        assert!(written < 100, "the disk is never full");
+    };
+    assert!(matches!(told, Error::Full(_)), "{told}");
+    assert_eq!(store.health(), Err(told));
+    assert_eq!(contents(&store).len(), written, "what was acknowledged can be read");
+    small.room.store(64 << 20, Ordering::Relaxed);
+    let limit = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while store.health().is_err() {
+        assert!(
+            std::time::Instant::now() < limit,
+            "it never works again: {:?}",
+            store.health()
+        );
+        tokio::task::yield_now().await;
+    }
+    let entry = create(&store, "/after", &large).await.unwrap();
+    let all = contents(&store);
+    assert!(all.len() > written);
+    // Watchers see everything once and in order, what was thought to have failed included.
+    for revision in 1..=entry.revision {
+        assert_eq!(next(&mut watch).await.unwrap().revision, revision);
+    }
+    store.close().await;
+    let reopened = Store::with_backend(Recorder::holding(small.disk.bytes())).unwrap();
+    assert_eq!(contents(&reopened), all);
+}

@@ -3,6 +3,7 @@
 // clippy.toml allows these in tests, but does not see that the helpers here are part of them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod damage;
 mod fault;
 mod kill;
 mod model;

@@ -67,6 +67,8 @@ pub struct Serving {
     pub webhook: Option<Door>,
     /// In which version objects are stored.
     pub stored: Version,
+    /// Whether templates get the defaults that OpenKruise's webhook fills in, where its gate `TemplateNoDefaults` is off.
+    pub template_defaults: bool,
 }
 
 impl Default for Serving {
@@ -74,6 +76,7 @@ impl Default for Serving {
         Self {
             webhook: Some(Door::default()),
             stored: Version::V1beta1,
+            template_defaults: true,
         }
     }
 }
@@ -83,7 +86,7 @@ impl Serving {
     pub fn v1beta1() -> Self {
         Self {
             webhook: None,
-            stored: Version::V1beta1,
+            ..Self::default()
         }
     }
 }

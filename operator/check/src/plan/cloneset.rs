@@ -50,7 +50,8 @@ pub(super) fn forecast(seen: &Situation<'_>, workload: &Workload<'_>) -> Forecas
         forecast.holds.extend(budget_notes(seen, workload));
         return forecast;
     }
-    decide(seen, workload, rollout.policy, compare(&before, &after), &mut forecast);
+    let difference = difference(seen, old, (&before, &after));
+    decide(seen, workload, rollout.policy, difference, &mut forecast);
 
     let world = World::new(seen, &set);
     order(seen, &set, &world, kept, &mut forecast);
@@ -118,12 +119,27 @@ fn order(seen: &Situation<'_>, set: &CloneSet, world: &World, kept: usize, forec
     }
 }
 
+/// What changes in place, under the operator's feature gates; an error says why it cannot.
+fn difference(seen: &Situation<'_>, old: &Value, (before, after): (&Value, &Value)) -> Result<Change, String> {
+    let change = compare(before, after)
+        .map_err(|obstacle| format!("spec.template.{} changed, which a running pod cannot", obstacle.0))?
+        .under(seen.gates)?;
+    let claims = |object: &Value| object["spec"].get("volumeClaimTemplates").cloned();
+    if seen.gates.recreate_for_claims && claims(old) != claims(seen.new) {
+        return Err(
+            "spec.volumeClaimTemplates changed, and the feature gate RecreatePodWhenChangeVCTInCloneSetGate is on"
+                .to_owned(),
+        );
+    }
+    Ok(change)
+}
+
 /// In place or not, and what restarts.
 fn decide(
     seen: &Situation<'_>,
     workload: &Workload<'_>,
     policy: PodUpdatePolicy,
-    difference: Result<Change, afloat_rollout::pod::change::Obstacle>,
+    difference: Result<Change, String>,
     forecast: &mut Forecast,
 ) {
     match (policy, difference) {
@@ -131,21 +147,18 @@ fn decide(
             forecast.outcome = Outcome::Recreate;
             forecast.why = match difference {
                 Ok(_) => "podUpdatePolicy is ReCreate (this change could be made in place: InPlaceIfPossible)".into(),
-                Err(obstacle) => format!("podUpdatePolicy is ReCreate, and spec.template.{} changed", obstacle.0),
+                Err(why) => format!("podUpdatePolicy is ReCreate, and {why}"),
             };
             forecast.containers = all_anew(workload);
         }
-        (PodUpdatePolicy::InPlaceIfPossible, Err(obstacle)) => {
+        (PodUpdatePolicy::InPlaceIfPossible, Err(why)) => {
             forecast.outcome = Outcome::Recreate;
-            forecast.why = format!("spec.template.{} changed, which a running pod cannot", obstacle.0);
+            forecast.why = why;
             forecast.containers = all_anew(workload);
         }
-        (PodUpdatePolicy::InPlaceOnly, Err(obstacle)) => {
+        (PodUpdatePolicy::InPlaceOnly, Err(why)) => {
             forecast.outcome = Outcome::Refused;
-            forecast.why = format!(
-                "spec.template.{} changed, which a running pod cannot, and podUpdatePolicy is InPlaceOnly",
-                obstacle.0
-            );
+            forecast.why = format!("{why}, and podUpdatePolicy is InPlaceOnly");
         }
         (_, Ok(change)) => {
             forecast.outcome = Outcome::InPlace;
@@ -269,7 +282,7 @@ impl World {
             opened: &BTreeMap::new(),
             traffic: &Traffic::default(),
             resizes: true,
-            gates: afloat_api::Gates::default(),
+            gates: seen.gates,
             memo: &Memo::default(),
             recorded: None,
         });

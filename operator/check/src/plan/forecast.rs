@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use afloat_api::Gates;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -24,6 +25,8 @@ pub struct Situation<'a> {
     pub budgets: &'a [Value],
     /// What is known of images.
     pub images: &'a Images,
+    /// Feature gates that the operator runs with.
+    pub gates: Gates,
     /// Seconds that pods took in earlier rollouts, newest last; empty if nothing is known.
     pub history: &'a [u64],
     /// The time.

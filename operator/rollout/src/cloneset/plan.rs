@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use afloat_api::{CloneSet, names};
+use afloat_api::{CloneSet, filled, names};
 use serde_json::{Value, json};
 
 use super::claim::hash::claims_hash;
@@ -16,6 +16,7 @@ use super::planner::{CloneSetPlanner, Wishes};
 use crate::action::Action;
 use crate::workload::history::{Found, Revisions};
 use crate::workload::memo::Memo;
+use crate::workload::owner::Owner;
 
 /// Decides.
 pub fn plan(seen: &Observed<'_>) -> Plan {
@@ -33,9 +34,17 @@ pub fn plan(seen: &Observed<'_>) -> Plan {
     }
     let collisions = set.status.collision_count.unwrap_or(0);
     let (current, reported) = (&set.status.current_revision, &set.status.update_revision);
+    // As OpenKruise would have it, which looks for it on the way back.
+    let filled = Some(&set.spec.template)
+        .filter(|_| !seen.gates.template_no_defaults)
+        .and_then(filled);
+    let owner = Owner {
+        template: filled.as_ref().unwrap_or(&set.spec.template),
+        ..owner(set)
+    };
     let (found, memo) = seen
         .memo
-        .resolve(owner(set), collisions, (current, reported), seen.revisions);
+        .resolve(owner, collisions, (current, reported), seen.revisions);
     let revisions = match found {
         Found::Known(mut revisions) => {
             if let Some(Action::NumberRevision { number, .. }) = &mut revisions.number {

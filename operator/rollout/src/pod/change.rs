@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use afloat_api::Gates;
 use serde_json::Value;
 
 /// What an in-place update has to change.
@@ -39,6 +40,22 @@ impl Change {
     /// Whether containers change themselves.
     pub fn touches_containers(&self) -> bool {
         !(self.images.is_empty() && self.environment.is_empty() && self.resources.is_empty())
+    }
+
+    /// What of it is done in place under the feature gates; an error says what forbids it.
+    ///
+    /// # Errors
+    /// Resources, where the gate for them is off.
+    pub fn under(mut self, gates: Gates) -> Result<Self, String> {
+        if let Some(container) = self.resources.keys().next().filter(|_| !gates.resize_in_place) {
+            return Err(format!(
+                "resources of container {container} changed, and the feature gate InPlaceWorkloadVerticalScaling is off"
+            ));
+        }
+        if !gates.environment_in_place {
+            self.environment.clear();
+        }
+        Ok(self)
     }
 
     /// The containers that change themselves, each once.

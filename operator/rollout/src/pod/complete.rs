@@ -212,8 +212,9 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// A container whose postStart hook may have failed is no reason to send requests to its pod: it has to run for
-    /// [`HOLD`] first, which the kubelet lets none whose hook fails at once.
+    /// A container whose postStart hook may have failed is no reason to send requests to its pod, nor to go on with its next
+    /// container: it has to run for [`HOLD`] first, and to be ready for as long, since a hook may fail late. When it became
+    /// ready nobody says; that all containers are is said with a time. Where another one is not, the start has to do.
     fn hook(&self, name: &str) -> Completion {
         let waiting = |until| Completion::Waiting {
             container: name.to_owned(),
@@ -223,8 +224,14 @@ impl<'a> Look<'a> {
             return Completion::Done;
         }
         match self.pod.container_status(name) {
-            Some(status) if status.state.running.is_some() => {
-                let held = status.started_at().and_then(|start| start.checked_add(HOLD).ok());
+            // While its hook goes on it is not ready, and its pod would not serve if it returned.
+            Some(status) if status.ready && status.state.running.is_some() => {
+                let since = status
+                    .started_at()
+                    .into_iter()
+                    .chain(self.pod.containers_ready_since())
+                    .max();
+                let held = since.and_then(|since| since.checked_add(HOLD).ok());
                 match held.filter(|held| *held > self.now) {
                     Some(held) => waiting(Some(held)),
                     None => Completion::Done,

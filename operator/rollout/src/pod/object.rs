@@ -115,7 +115,7 @@ pub struct ReadinessGate {
 pub struct PodStatus {
     /// Pending, Running, Succeeded, Failed, Unknown.
     pub phase: Text,
-    /// Those that decisions read: Ready, the gates, and what becomes of a resize.
+    /// Those that decisions read: Ready, the gates, what becomes of a resize, and of a pod that is not Ready ContainersReady.
     #[serde(deserialize_with = "known")]
     pub conditions: Vec<PodCondition>,
     /// One per started container.
@@ -157,12 +157,15 @@ fn held<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Arc<Resourc
     Ok(Option::deserialize(deserializer)?.map(Arc::new))
 }
 
-/// Conditions without those that nobody asks for.
+/// Conditions without those that nobody asks for. That all containers are ready says something only where the pod is not.
 fn known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PodCondition>, D::Error> {
     let mut all = Vec::<PodCondition>::deserialize(deserializer)?;
+    let ready = all.iter().any(|one| one.kind == "Ready" && one.status == "True");
     all.retain(|condition| {
         let kind = condition.kind.as_str();
-        matches!(kind, "Ready" | names::INPLACE_READY | names::KRUISE_POD_READY) || kind.starts_with("PodResize")
+        kind == "ContainersReady" && !ready
+            || matches!(kind, "Ready" | names::INPLACE_READY | names::KRUISE_POD_READY)
+            || kind.starts_with("PodResize")
     });
     all.shrink_to_fit();
     Ok(all)
@@ -369,6 +372,13 @@ impl Pod {
         self.condition("Ready")
             .and_then(|c| c.last_transition_time.as_ref())
             .map(|time| time.0)
+    }
+
+    /// Since when all its containers are ready, whatever its gates say; None while one is not.
+    pub fn containers_ready_since(&self) -> Option<Timestamp> {
+        let condition = self.condition("ContainersReady").or_else(|| self.condition("Ready"));
+        let condition = condition.filter(|c| c.status == "True")?;
+        condition.last_transition_time.as_ref().map(|time| time.0)
     }
 
     /// Whether a hook lets the pod take part.

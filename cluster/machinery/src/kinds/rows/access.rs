@@ -1,5 +1,6 @@
 //! Who somebody is and what they may do.
 
+use crate::builtin::rbac;
 use crate::names;
 use crate::resource::{Kind, Review, Serving, Status};
 
@@ -83,22 +84,30 @@ pub(super) const RBAC_KINDS: &[Kind] = &[
     Kind {
         kind: "ClusterRole",
         plural: "clusterroles",
+        validate: rbac::validate_cluster_role,
         ..RBAC
     },
     Kind {
         kind: "ClusterRoleBinding",
         plural: "clusterrolebindings",
+        default: rbac::default_binding,
+        validate: rbac::validate_cluster_binding,
+        validate_update: rbac::validate_binding_update,
         ..RBAC
     },
     Kind {
         kind: "Role",
         plural: "roles",
+        validate: rbac::validate_role,
         namespaced: true,
         ..RBAC
     },
     Kind {
         kind: "RoleBinding",
         plural: "rolebindings",
+        default: rbac::default_binding,
+        validate: rbac::validate_binding,
+        validate_update: rbac::validate_binding_update,
         namespaced: true,
         ..RBAC
     },

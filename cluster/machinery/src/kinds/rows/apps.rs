@@ -1,8 +1,6 @@
 //! Workloads: `apps`, `batch`, `autoscaling`, `policy`.
 
-use k8s_openapi::api::{apps::v1 as apps, batch::v1 as batch, policy::v1 as policy};
-
-use crate::builtin::{cluster, pod, typed::reads, workload, workload_checks};
+use crate::builtin::{cluster, pod, workload, workload_checks};
 use crate::resource::{Column, Kind, Status, Table};
 use crate::table;
 
@@ -36,9 +34,9 @@ pub(super) const APPS_KINDS: &[Kind] = &[
         status: Status::Own,
         default: workload::default_daemon_set,
         validate: workload_checks::daemon_set,
+        describes_pods: Some(&["spec", "template"]),
         validate_update: workload_checks::fixed_selector,
         warnings: pod::checks::template_warnings,
-        typed: Some(reads::<apps::DaemonSet>),
         table: Some(Table {
             columns: &[
                 Column::of("Desired", "integer"),
@@ -66,9 +64,9 @@ pub(super) const APPS_KINDS: &[Kind] = &[
         scale: true,
         default: workload::default_deployment,
         validate: workload_checks::deployment,
+        describes_pods: Some(&["spec", "template"]),
         validate_update: workload_checks::fixed_selector,
         warnings: pod::checks::template_warnings,
-        typed: Some(reads::<apps::Deployment>),
         table: Some(Table {
             columns: &[
                 Column::text("Ready"),
@@ -93,9 +91,9 @@ pub(super) const APPS_KINDS: &[Kind] = &[
         scale: true,
         default: workload::default_replica_set,
         validate: workload_checks::replica_set,
+        describes_pods: Some(&["spec", "template"]),
         validate_update: workload_checks::fixed_selector,
         warnings: pod::checks::template_warnings,
-        typed: Some(reads::<apps::ReplicaSet>),
         selectable: &["status.replicas"],
         table: Some(Table {
             columns: &[
@@ -121,9 +119,9 @@ pub(super) const APPS_KINDS: &[Kind] = &[
         scale: true,
         default: workload::default_stateful_set,
         validate: workload_checks::stateful_set,
+        describes_pods: Some(&["spec", "template"]),
         validate_update: workload_checks::stateful_set_update,
         warnings: pod::checks::template_warnings,
-        typed: Some(reads::<apps::StatefulSet>),
         table: Some(Table {
             columns: &[
                 Column::text("Ready"),
@@ -152,7 +150,7 @@ pub(super) const BATCH_KINDS: &[Kind] = &[
         status: Status::Own,
         default: workload::default_cron_job,
         validate: workload_checks::cron_job,
-        typed: Some(reads::<batch::CronJob>),
+        describes_pods: Some(&["spec", "jobTemplate", "spec", "template"]),
         table: Some(Table {
             columns: &[
                 Column::text("Schedule"),
@@ -178,8 +176,8 @@ pub(super) const BATCH_KINDS: &[Kind] = &[
         default: workload::default_job,
         begin: workload::generate_selector,
         validate: workload_checks::job,
+        describes_pods: Some(&["spec", "template"]),
         validate_update: workload_checks::job_update,
-        typed: Some(reads::<batch::Job>),
         selectable: &["status.successful"],
         table: Some(Table {
             columns: &[
@@ -225,7 +223,6 @@ pub(super) const POLICY_KINDS: &[Kind] = &[Kind {
     namespaced: true,
     status: Status::Own,
     validate: cluster::budget,
-    typed: Some(reads::<policy::PodDisruptionBudget>),
     table: Some(Table {
         columns: &[
             Column::text("Min Available"),

@@ -128,7 +128,7 @@ pub(crate) fn groups(pod: &Pod, mut found: Vec<u32>) -> Vec<u32> {
 }
 
 /// A mount, as far as it can be told without looking at the disk.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Planned {
     /// Its source is the volume as a whole.
     pub(crate) mount: Mount,
@@ -166,6 +166,7 @@ pub(crate) fn mounts(
         mounts.push(Planned {
             mount: Mount {
                 source: root,
+                found: None,
                 target: Path::new("/").join(&mount.mount_path),
                 read_only: mount.read_only == Some(true) || from_api || claimed_read_only(pod, &mount.name),
             },
@@ -182,6 +183,7 @@ pub(crate) fn mounts(
             mounts.push(Planned {
                 mount: Mount {
                     source: dirs.etc().join(file),
+                    found: None,
                     target: PathBuf::from(target),
                     read_only: false,
                 },

@@ -4,20 +4,42 @@
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags};
 
-/// Mounts it with these permissions, or leaves what is mounted there.
+use crate::removal::remove_all;
+
+/// Mounts it with these permissions, or leaves what is mounted there. What was there on the disk, of a version that had no memory for it, is
+/// removed.
 pub(crate) fn mount(path: &Path, size_bytes: u64, mode: u32) -> io::Result<()> {
     fs::create_dir_all(path)?;
-    if mounts_below(path)?.iter().any(|point| point == path) {
+    if is_mounted(path)? {
         return Ok(());
     }
-    let options = std::ffi::CString::new(format!("mode={mode:o},size={size_bytes}"))?;
+    remove_all(path)?;
+    fs::create_dir(path)?;
+    let options = format!("mode={mode:o},size={size_bytes}");
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    rustix::mount::mount("tmpfs", path, "tmpfs", flags, Some(options.as_c_str()))?;
-    Ok(())
+    let mounted = |options: String| -> io::Result<()> {
+        let options = std::ffi::CString::new(options)?;
+        Ok(rustix::mount::mount(
+            "tmpfs",
+            path,
+            "tmpfs",
+            flags,
+            Some(options.as_c_str()),
+        )?)
+    };
+    // Memory that goes to no disk is to be had from Linux 6.4 on, and with root.
+    mounted(format!("{options},noswap")).or_else(|_| mounted(options))
+}
+
+/// Memory is a file system of its own, other than that of the folder around it.
+fn is_mounted(path: &Path) -> io::Result<bool> {
+    let outside = path.parent().map(fs::metadata).transpose()?;
+    Ok(outside.is_some_and(|outside| outside.dev() != fs::metadata(path).map_or(outside.dev(), |own| own.dev())))
 }
 
 /// Unmounts what is mounted on the directory or below it, the innermost first.

@@ -4,15 +4,20 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
+use crate::below::{directory, folder};
 use crate::host::mounts::{options_too_long, overlay_options};
-use crate::image::directory_below;
 use crate::removal::remove_all;
 
-/// Mounts the root file system of a container in its directory. Answers where.
-pub(crate) fn mount_rootfs(dir: &Path, layers: &[PathBuf]) -> io::Result<PathBuf> {
+/// Mounts the root file system of a container in its directory. Answers where. Nodes of devices, which a layer of an earlier version may
+/// hold or the container make, open nothing, unless it is `privileged`.
+pub(crate) fn mount_rootfs(dir: &Path, layers: &[PathBuf], privileged: bool) -> io::Result<PathBuf> {
+    let flags = if privileged {
+        MountFlags::empty()
+    } else {
+        MountFlags::NODEV
+    };
     let (root, upper, work) = (dir.join("rootfs"), dir.join("upper"), dir.join("work"));
     for path in [&root, &upper, &work] {
         fs::create_dir_all(path)?;
@@ -27,16 +32,16 @@ pub(crate) fn mount_rootfs(dir: &Path, layers: &[PathBuf]) -> io::Result<PathBuf
     };
     let options = overlay_options(lower, &upper, &work)?;
     if options_too_long(&options) {
-        mount_many(dir, lower)?;
+        mount_many(dir, lower, flags)?;
     } else {
-        mount("overlay", &root, "overlay", MountFlags::empty(), options.as_c_str())?;
+        mount("overlay", &root, "overlay", flags, options.as_c_str())?;
     }
     Ok(root)
 }
 
 /// The same for images with more layers than fit into one string: short names for them, relative to a working directory
 /// that one thread has for itself. Works on every kernel, for as many layers as an overlay may have (500).
-fn mount_many(dir: &Path, lower: &[PathBuf]) -> io::Result<()> {
+fn mount_many(dir: &Path, lower: &[PathBuf], flags: MountFlags) -> io::Result<()> {
     let links = dir.join("l");
     fs::create_dir_all(&links)?;
     let short = |number: usize| PathBuf::from(format!("l/{number}"));
@@ -49,13 +54,7 @@ fn mount_many(dir: &Path, lower: &[PathBuf]) -> io::Result<()> {
         let thread = scope.spawn(|| -> io::Result<()> {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)?;
             rustix::process::chdir(dir)?;
-            Ok(mount(
-                "overlay",
-                "rootfs",
-                "overlay",
-                MountFlags::empty(),
-                options.as_c_str(),
-            )?)
+            Ok(mount("overlay", "rootfs", "overlay", flags, options.as_c_str())?)
         });
         thread
             .join()
@@ -67,13 +66,7 @@ fn mount_many(dir: &Path, lower: &[PathBuf]) -> io::Result<()> {
 
 /// The runtime does not make the working directory.
 pub(crate) fn make_working_dir(root: &Path, path: &str) -> io::Result<()> {
-    let root = openat(
-        CWD,
-        root,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    directory_below(&root, Path::new(path.trim_start_matches('/'))).map(drop)
+    directory(folder(root)?, Path::new(path.trim_start_matches('/'))).map(drop)
 }
 
 /// Unmounts what [`mount_rootfs`] mounted; nothing there is no error.

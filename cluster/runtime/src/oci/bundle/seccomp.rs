@@ -6,6 +6,9 @@
 
 use serde_json::{Value, json};
 
+use crate::container::Seccomp;
+use crate::host::seccomp::number;
+
 /// New namespaces, in the flags of clone(2).
 const NAMESPACE_FLAGS: [u64; 7] = [
     0x0002_0000, // CLONE_NEWNS
@@ -77,8 +80,38 @@ const WITH: &[(&[&str], &[&str])] = &[
     (&["CAP_SYSLOG"], &["syslog"]),
 ];
 
-/// `linux.seccomp` for a container that has these capabilities.
-pub(crate) fn runtime_default(capabilities: &[String]) -> Value {
+/// Kinds of files in a mode, and those of them that are devices (inode(7)).
+const KIND: u32 = 0o170_000;
+const DEVICES: [u32; 2] = [0o060_000, 0o020_000];
+
+/// `linux.seccomp` for a container that has these capabilities; None: it has no filter. `no_devices`: it may make no device, as nothing
+/// else here would keep it from opening one.
+pub(crate) fn profile(seccomp: Seccomp, capabilities: &[String], no_devices: bool) -> Option<Value> {
+    let mut rules = match seccomp {
+        Seccomp::RuntimeDefault => runtime_default(capabilities),
+        Seccomp::Unconfined => vec![],
+    };
+    if no_devices {
+        rules.extend(refused_devices());
+    }
+    (!rules.is_empty()).then(|| json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules }))
+}
+
+/// mknod(2), where the machine has it, and mknodat(2): pipes, sockets and files may still be made.
+fn refused_devices() -> impl Iterator<Item = Value> {
+    let calls = [("mknod", 1), ("mknodat", 2)];
+    let calls = calls.into_iter().filter(|(name, _)| number(name).is_some());
+    calls.flat_map(|(name, index)| {
+        DEVICES.map(|kind| {
+            json!({
+                "names": [name], "action": "SCMP_ACT_ERRNO", "errnoRet": EPERM,
+                "args": [{ "index": index, "value": KIND, "valueTwo": kind, "op": "SCMP_CMP_MASKED_EQ" }],
+            })
+        })
+    })
+}
+
+fn runtime_default(capabilities: &[String]) -> Vec<Value> {
     let has = |wanted: &&[&str]| wanted.iter().any(|cap| capabilities.iter().any(|own| own == cap));
     let mut names: Vec<&str> = NEVER.to_vec();
     names.extend(WITH.iter().filter(|(caps, _)| !has(caps)).flat_map(|(_, names)| *names));
@@ -93,7 +126,7 @@ pub(crate) fn runtime_default(capabilities: &[String]) -> Value {
         }));
         rules.push(json!({ "names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": ENOSYS }));
     }
-    json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules })
+    rules
 }
 
 #[cfg(test)]
@@ -102,8 +135,7 @@ mod tests {
 
     fn denied(capabilities: &[&str]) -> Vec<String> {
         let capabilities: Vec<String> = capabilities.iter().map(ToString::to_string).collect();
-        let profile = runtime_default(&capabilities);
-        let rules = profile["syscalls"].as_array().cloned().unwrap_or_default();
+        let rules = runtime_default(&capabilities);
         let names = rules
             .iter()
             .flat_map(|rule| rule["names"].as_array().cloned().unwrap_or_default());
@@ -127,7 +159,19 @@ mod tests {
     #[test]
     fn every_name_is_known_to_the_filter() {
         for name in denied(&[]) {
-            assert!(crate::host::seccomp::number(&name).is_some(), "{name}");
+            assert!(number(&name).is_some(), "{name}");
         }
+    }
+
+    #[test]
+    fn devices_are_refused_where_nothing_else_does_it() {
+        assert!(profile(Seccomp::Unconfined, &[], false).is_none());
+        let refused = profile(Seccomp::Unconfined, &[], true).unwrap_or_default();
+        let rules = refused["syscalls"].as_array().map(Vec::len);
+        assert!(matches!(rules, Some(2 | 4)), "{refused}");
+        let both = profile(Seccomp::RuntimeDefault, &[], true)
+            .unwrap_or_default()
+            .to_string();
+        assert!(both.contains("mknodat") && both.contains("keyctl"));
     }
 }

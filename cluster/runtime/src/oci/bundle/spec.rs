@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::seccomp;
-use crate::container::{ContainerSpec, Seccomp};
+use crate::container::{ContainerSpec, Mount};
 use crate::runtime::RuntimeError;
 
 /// What a container joins instead of having its own. None: the node's.
@@ -122,6 +122,12 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) joined: Joined,
     /// The highest group id that exists may be below 5, that of terminals.
     pub(crate) has_tty_group: bool,
+    /// Nothing but its filter keeps it from devices of the machine.
+    pub(crate) no_devices: bool,
+    /// How many files the process may have open: soft and hard limit.
+    pub(crate) open_files: (u64, u64),
+    /// Where the sources of the specification's mounts are, in their order.
+    pub(crate) sources: &'a [PathBuf],
 }
 
 /// The configuration of a container. No cgroup settings: limits are set by us, where they can be.
@@ -141,15 +147,14 @@ pub(crate) fn config(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<
         namespaces.push(json!({ "type": "network", "path": path }));
     }
     let mut mounts = default_mounts(around, spec.privileged);
-    for mount in &spec.mounts {
-        let access = if mount.read_only { "ro" } else { "rw" };
-        mounts.push(json!({
-            "destination": mount.target, "type": "bind", "source": mount.source, "options": ["rbind", "rprivate", access],
-        }));
+    for (mount, source) in spec.mounts.iter().zip(around.sources) {
+        mounts.push(bind(mount, source, spec.privileged));
     }
     let mut linux = json!({ "namespaces": namespaces });
-    if spec.seccomp == Seccomp::RuntimeDefault && !spec.privileged {
-        linux["seccomp"] = seccomp::runtime_default(&capabilities);
+    if !spec.privileged
+        && let Some(profile) = seccomp::profile(spec.seccomp, &capabilities, around.no_devices)
+    {
+        linux["seccomp"] = profile;
         // Needed to install the filter, gone with the start of the program: it is not in the bounding set.
         let installs = INSTALLS_FILTERS.to_owned();
         if !spec.no_new_privileges && around.own_capabilities & SYS_ADMIN != 0 && !at_start.contains(&installs) {
@@ -177,6 +182,7 @@ pub(crate) fn config(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<
             "env": spec.env,
             "cwd": if spec.working_dir.is_empty() { "/" } else { &spec.working_dir },
             "noNewPrivileges": spec.no_new_privileges,
+            "rlimits": [{ "type": "RLIMIT_NOFILE", "soft": around.open_files.0, "hard": around.open_files.1 }],
             "capabilities": { "bounding": capabilities, "effective": at_start, "permitted": at_start },
         },
     });
@@ -193,6 +199,15 @@ fn name_terminal(process: &mut Value) {
     {
         env.push(json!("TERM=xterm"));
     }
+}
+
+/// A volume or file. Device nodes in it are only names: a device that a container is to have is in its `/dev`.
+fn bind(mount: &Mount, source: &Path, privileged: bool) -> Value {
+    let mut options = vec!["rbind", "rprivate", if mount.read_only { "ro" } else { "rw" }];
+    if !privileged {
+        options.push("rnodev");
+    }
+    json!({ "destination": mount.target, "type": "bind", "source": source, "options": options })
 }
 
 fn default_mounts(around: &Surroundings<'_>, privileged: bool) -> Vec<Value> {
@@ -251,6 +266,7 @@ pub(crate) fn exec_process(config: &Value, command: &[String], tty: bool) -> Val
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::container::Seccomp;
 
     pub(crate) fn spec() -> ContainerSpec {
         ContainerSpec {
@@ -265,8 +281,9 @@ mod tests {
             uid: 0,
             gid: 0,
             additional_gids: vec![],
-            mounts: vec![crate::container::Mount {
+            mounts: vec![Mount {
                 source: "/a".into(),
+                found: None,
                 target: "/b".into(),
                 read_only: true,
             }],
@@ -293,6 +310,20 @@ mod tests {
         }
     }
 
+    fn around(sources: &[PathBuf]) -> Surroundings<'_> {
+        Surroundings {
+            rootfs: Path::new("/r"),
+            namespace: None,
+            hostname: "p",
+            joined: joined(),
+            own_capabilities: u64::MAX,
+            has_tty_group: false,
+            no_devices: false,
+            open_files: (1024, 4096),
+            sources,
+        }
+    }
+
     fn names(add: &[&str], drop: &[&str], own: u64) -> Vec<String> {
         let mut spec = spec();
         spec.add_capabilities = add.iter().map(ToString::to_string).collect();
@@ -314,14 +345,7 @@ mod tests {
 
     #[test]
     fn a_filter_needs_a_capability_that_the_program_does_not_get() {
-        let around = Surroundings {
-            rootfs: Path::new("/r"),
-            namespace: None,
-            hostname: "p",
-            joined: joined(),
-            own_capabilities: u64::MAX,
-            has_tty_group: true,
-        };
+        let mut around = around(&[]);
         let mut spec = spec();
         spec.seccomp = Seccomp::RuntimeDefault;
         spec.no_new_privileges = false;
@@ -334,6 +358,10 @@ mod tests {
         assert!(admin(&filtered, "effective") && !admin(&filtered, "bounding"));
         spec.no_new_privileges = true;
         assert!(!admin(&config(&spec, &around).unwrap_or_default(), "effective"));
+        spec.seccomp = Seccomp::Unconfined;
+        around.no_devices = true;
+        let devices = config(&spec, &around).unwrap_or_default();
+        assert!(devices["linux"]["seccomp"].to_string().contains("mknodat"), "{devices}");
         spec.privileged = true;
         let privileged = config(&spec, &around).unwrap_or_default();
         assert!(
@@ -344,19 +372,27 @@ mod tests {
 
     #[test]
     fn the_configuration_says_what_the_spec_says() {
+        let sources = [PathBuf::from("/staged/0")];
         let around = Surroundings {
-            joined: joined(),
-            rootfs: Path::new("/r"),
             namespace: Some(Path::new("/run/netns/u")),
-            hostname: "p",
-            own_capabilities: u64::MAX,
-            has_tty_group: false,
+            ..around(&sources)
         };
+        let privileged = ContainerSpec {
+            privileged: true,
+            ..spec()
+        };
+        let open = config(&privileged, &around).unwrap_or_default();
+        assert_eq!(open["mounts"][6]["options"], json!(["rbind", "rprivate", "ro"]));
         let config = config(&spec(), &around).unwrap_or_default();
         assert_eq!(config["process"]["cwd"], "/");
         assert_eq!(config["root"], json!({ "path": "/r", "readonly": true }));
         assert!(config["linux"]["resources"].is_null(), "resources need a cgroup");
-        assert_eq!(config["mounts"][6]["options"], json!(["rbind", "rprivate", "ro"]));
+        assert_eq!(config["mounts"][6]["source"], "/staged/0");
+        assert_eq!(
+            config["mounts"][6]["options"],
+            json!(["rbind", "rprivate", "ro", "rnodev"])
+        );
+        assert_eq!(config["process"]["rlimits"][0]["soft"], 1024);
         assert!(config["linux"]["seccomp"].is_null(), "no profile, no filter");
         let process = exec_process(&config, &["sh".into()], true);
         assert_eq!(process["args"], json!(["sh"]));

@@ -233,3 +233,27 @@ fn what_changes_in_place_can_be_turned_off() {
         assert_eq!(words(&scene.plan()), [expected], "{on}");
     }
 }
+
+/// OpenKruise finds the revision of a template by its bytes, once its webhook has filled the template in.
+#[test]
+fn a_new_revision_has_what_openkruises_webhook_fills_in() {
+    for as_written in [false, true] {
+        let mut scene = Scene::new(&["app:1"], &in_place());
+        scene.gates.template_no_defaults = as_written;
+        let spec = &mut scene.set["spec"]["template"]["spec"];
+        spec["initContainers"] = json!([{"name": "init", "image": "init:1"}]);
+        spec["volumes"] = json!([{"name": "scratch"}]);
+        let actions = scene.plan().actions;
+        let [Action::CreateRevision { body }] = actions.as_slice() else {
+            panic!("{actions:?}")
+        };
+        let made = &body["data"]["spec"]["template"]["spec"];
+        let policy = &made["initContainers"][0]["imagePullPolicy"];
+        assert_eq!(*policy == "IfNotPresent", !as_written, "{made:#}");
+        assert_eq!(made["volumes"][0]["emptyDir"] == json!({}), !as_written, "{made:#}");
+        assert_eq!(
+            scene.set["spec"]["template"]["spec"]["volumes"][0],
+            json!({"name": "scratch"})
+        );
+    }
+}

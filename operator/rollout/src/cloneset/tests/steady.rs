@@ -117,3 +117,35 @@ fn a_pod_returns_once_the_hook_of_its_new_container_cannot_have_failed() {
         assert_eq!(words(&scene.plan_after(60)), later, "hook: {hook}");
     }
 }
+
+/// A hook that takes ten seconds may fail after ten seconds: what counts is since when the container is said to be ready.
+#[test]
+fn the_next_container_waits_for_a_hook_that_may_fail_late() {
+    let mut scene = scene(0, true);
+    let state = json!({"revision": scene.revision(1), "updateTimestamp": START, "updateImages": true,
+        "lastContainerStatuses": {"app": {"imageID": "id:app:1"}}});
+    let from = json!({"app": {"containerID": "c0", "ran": "app:1", "images": ["app:1"]}});
+    scene.pods[0]["metadata"]["annotations"] =
+        json!({names::INPLACE_STATE: state.to_string(), names::INPLACE_FROM: from.to_string()});
+    for condition in scene.pods[0]["status"]["conditions"].as_array_mut().unwrap() {
+        condition["status"] = json!("False");
+    }
+    let ready = |status: &str| json!({"type": "ContainersReady", "status": status, "lastTransitionTime": "2026-01-01T00:00:20Z"});
+    let last = scene.pods[0]["status"]["conditions"].as_array().unwrap().len();
+    scene.pods[0]["status"]["conditions"]
+        .as_array_mut()
+        .unwrap()
+        .push(ready("True"));
+    for (seconds, expected) in [(13, false), (20, false), (22, false), (23, true)] {
+        let words = words(&scene.plan_after(seconds));
+        assert_eq!(words == ["return a"], expected, "after {seconds} s: {words:?}");
+    }
+    // While the hook goes on it is not said to be ready, however long ago it was started.
+    scene.pods[0]["status"]["conditions"][last] = ready("False");
+    scene.pods[0]["status"]["containerStatuses"][0]["ready"] = json!(false);
+    assert!(words(&scene.plan_after(60)).is_empty());
+    scene.pods[0]["status"]["containerStatuses"][0]["ready"] = json!(true);
+    // Another container that is not ready is no reason to wait for ever.
+    scene.pods[0]["status"]["conditions"][last] = ready("False");
+    assert_eq!(words(&scene.plan_after(13)), ["return a"]);
+}

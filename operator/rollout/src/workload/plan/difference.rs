@@ -50,18 +50,9 @@ pub(super) fn compare_all(compared: &mut Compared, seen: &Seen<'_>, revisions: &
             Some(container) if !seen.resizes => Err(format!(
                 "resources of container {container} changed, and this cluster cannot resize pods"
             )),
-            Some(container) if !seen.gates.resize_in_place => Err(format!(
-                "resources of container {container} changed, and the feature gate InPlaceWorkloadVerticalScaling is off"
-            )),
             // OpenKruise 1.9.1 asks for both hashes: what was made before there were any is left alone.
             _ if claims.is_some() && had.is_some() && claims != had => Err("volumeClaimTemplates changed".to_owned()),
-            _ => Ok(change),
-        });
-        let change = change.map(|mut change| {
-            if !seen.gates.environment_in_place {
-                change.environment.clear();
-            }
-            change
+            _ => change.under(seen.gates),
         });
         found.insert(label.to_string(), change);
     }

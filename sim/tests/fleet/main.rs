@@ -14,6 +14,8 @@ use kube::runtime::watcher;
 use kube::{Client, Error};
 use serde_json::{Value, json};
 
+mod resources;
+
 /// A wait that fails the test when it ends.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -373,44 +375,6 @@ async fn a_deleted_pod_ends_and_its_name_can_be_used_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn resources_follow_the_spec_and_restart_only_where_the_policy_says_so() {
-    let world = World::start(options()).await;
-    let resources = |cpu: &str, memory: &str| json!({"requests": {"cpu": cpu, "memory": memory}});
-    let policy = json!([{"resourceName": "cpu", "restartPolicy": "NotRequired"},
-        {"resourceName": "memory", "restartPolicy": "RestartContainer"}]);
-    let app = json!({"name": "app", "image": "app:1", "resources": resources("100m", "64Mi"), "resizePolicy": policy});
-    world.create("web", json!([app]), &[]).await;
-    let before = world.pod("web", "Ready", ready).await;
-    assert_eq!(container(&before, "app")["resources"], resources("100m", "64Mi"));
-    assert_eq!(
-        container(&before, "app")["allocatedResources"],
-        resources("100m", "64Mi")["requests"]
-    );
-    let resize = async |cpu: &str, memory: &str| {
-        let patch = json!({"spec": {"containers": [{"name": "app", "resources": resources(cpu, memory)}]}});
-        let patch = Patch::Strategic(patch);
-        world
-            .api("Pod")
-            .patch_subresource("resize", "web", &PatchParams::default(), &patch)
-            .await
-            .unwrap();
-    };
-    resize("200m", "64Mi").await;
-    let shows = |cpu: &str, memory: &str| {
-        let wanted = resources(cpu, memory);
-        move |pod: &Value| ready(pod) && container(pod, "app")["resources"] == wanted
-    };
-    let pod = world.pod("web", "more cpu", shows("200m", "64Mi")).await;
-    assert_eq!(
-        container(&pod, "app")["containerID"],
-        container(&before, "app")["containerID"]
-    );
-    resize("200m", "128Mi").await;
-    let pod = world.pod("web", "more memory", shows("200m", "128Mi")).await;
-    assert_eq!(container(&pod, "app")["restartCount"], 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn environment_from_metadata_is_read_when_a_container_starts() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = seen.clone();
@@ -571,4 +535,20 @@ async fn a_status_for_each_step() {
         world.api("Pod").delete("web", &delete).await.unwrap();
     });
     assert_eq!(gone, ["running [+, +, +]", "terminated [-, -, -]"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hook_that_sleeps_holds_back_what_comes_after_it() {
+    let world = World::start(options()).await;
+    let hook = json!({"postStart": {"exec": {"command": ["sleep", "1"]}}});
+    let first = json!({"name": "app", "image": "app:1", "lifecycle": hook});
+    world
+        .create("web", json!([first, {"name": "log", "image": "log:1"}]), &[])
+        .await;
+    let pod = world.pod("web", "Ready", ready).await;
+    let started = |name: &str| -> jiff::Timestamp {
+        let text = &container(&pod, name)["state"]["running"]["startedAt"];
+        text.as_str().unwrap().parse().unwrap()
+    };
+    assert!(started("app") < started("log"), "{pod:#}");
 }
