@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use afloat_api::{API_VERSION, CloneSet, PodUpdatePolicy, convert, names};
 use afloat_rollout::action::{Action, Why};
-use afloat_rollout::cloneset::{Observed, owner, plan};
+use afloat_rollout::cloneset::{Observed, owner, plan, roster};
 use afloat_rollout::go::bytes;
 use afloat_rollout::pod::change::Change;
 use afloat_rollout::pod::inplace::compare;
@@ -13,6 +13,7 @@ use afloat_rollout::pod::meaning::equivalent;
 use afloat_rollout::pod::{Pod, same_revision};
 use afloat_rollout::workload::budget::{Count, Round, max_unavailable, partition, resolve};
 use afloat_rollout::workload::history::same_meaning;
+use afloat_rollout::workload::memo::Memo;
 use afloat_rollout::workload::order::update_sequence;
 use afloat_rollout::workload::revision;
 use afloat_rollout::workload::traffic::Traffic;
@@ -271,7 +272,7 @@ impl World {
     fn first(&self, seen: &Situation<'_>, set: &CloneSet) -> Vec<String> {
         let plan = plan(&Observed {
             cloneset: set,
-            pods: &self.pods,
+            pods: &roster(set).with(self.pods.iter().cloned()),
             revisions: &self.revisions,
             claims: &[],
             now: seen.now,
@@ -282,6 +283,7 @@ impl World {
             traffic: &Traffic::default(),
             resizes: true,
             gates: seen.gates,
+            memo: &Memo::default(),
             recorded: None,
         });
         let outdated = |name: &str| {

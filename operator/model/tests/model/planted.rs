@@ -129,7 +129,7 @@ impl Planted {
                 }
             }
             Self::MomentIsReady => edit(pods, |pod| {
-                let containers = pod.spec.containers.iter_mut();
+                let containers = Arc::make_mut(&mut pod.spec.containers).iter_mut();
                 containers.for_each(|container| container.post_start = false);
             }),
             Self::StartIsReady => edit(pods, |pod| {

@@ -11,7 +11,7 @@ use crate::action::Action;
 fn created(scene: &Scene) -> Vec<Value> {
     let actions = scene.plan().actions;
     let bodies = actions.iter().filter_map(|action| match action {
-        Action::CreatePod { body } => Some(body["metadata"]["labels"].clone()),
+        Action::CreatePod { pod } => Some(pod.body()["metadata"]["labels"].clone()),
         _ => None,
     });
     bodies.collect()
