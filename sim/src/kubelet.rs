@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::images::{Images, NodeImages};
 use crate::options::{Hook, Options, Started, Statuses};
 use crate::pod::{Container, ContainerStatus, Pod};
-use crate::resize::{refusal, resize};
+use crate::resize::{needs_restart, refusal};
 
 /// A pod on its node.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ pub(crate) struct LocalContainer {
     /// Resources that are in force.
     pub(crate) resources: Value,
     /// Resources that will be, and when.
-    pub(crate) resizing: Option<(Value, Instant)>,
+    resizing: Option<(Value, Instant)>,
     /// It passes its readiness probe, or has none.
     pub(crate) ready: bool,
     /// When it will, since it was started.
@@ -205,7 +205,9 @@ impl Local {
 
     fn advance_containers(&mut self, pod: &Pod, around: &mut Around<'_>) -> Option<Instant> {
         let mut wake: Option<Instant> = None;
-        self.refused = refusal(pod, &self.containers, around.options.room);
+        let has = self.containers.iter();
+        let has = has.map(|container| (container.name.as_str(), &container.resources));
+        self.refused = refusal(pod, has, around.options.room);
         for container in &mut self.containers {
             let Some(spec) = pod.spec.containers.iter().find(|spec| spec.name == container.name) else {
                 continue;
@@ -393,4 +395,26 @@ fn tell(hook: &Hook, container: &LocalContainer, image: &str, pod: &Pod) {
         labels: &pod.metadata.labels,
         annotations: &pod.metadata.annotations,
     });
+}
+
+/// Brings a running container's resources to the spec's; true if that needs a restart.
+fn resize(container: &mut LocalContainer, spec: &Container, around: &Around<'_>) -> bool {
+    if container.resources == spec.resources {
+        container.resizing = None;
+        return false;
+    }
+    if needs_restart(&container.resources, spec) {
+        return true;
+    }
+    match &container.resizing {
+        Some((wanted, at)) if *wanted == spec.resources => {
+            if *at <= around.now {
+                container.resources = spec.resources.clone();
+                container.resizing = None;
+            }
+        }
+        _ if around.options.resize.is_zero() => container.resources = spec.resources.clone(),
+        _ => container.resizing = Some((spec.resources.clone(), around.now + around.options.resize)),
+    }
+    false
 }

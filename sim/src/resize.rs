@@ -1,20 +1,22 @@
-//! Resources that change while a pod runs (KEP-1287), as a kubelet goes about them.
-
-use std::time::Duration;
+//! Resources that change while a pod runs (KEP-1287), as a kubelet decides on them.
 
 use afloat_words::quantity::Quantity;
+use serde_json::Value;
 
-use crate::kubelet::{Around, LocalContainer};
-use crate::pod::{Container, Pod};
+use crate::pod::{Container, Pod, ResizePolicy};
 
-/// Why a node with that many CPUs and GiB can never give running containers what the pod has come to want, in a kubelet's
-/// words (1.32: `kubelet.go#canResizePod`).
-pub(crate) fn refusal(pod: &Pod, containers: &[LocalContainer], (cpus, gib): (u32, u32)) -> Option<String> {
-    let wants = |container: &LocalContainer| {
+/// Why a node with that many CPUs and GiB can never give a pod's containers what it has come to want, in a kubelet's words
+/// (1.32: `kubelet.go#canResizePod`). `has`: what each has, by name; a pod that wants nothing else is not refused.
+pub(crate) fn refusal<'a>(
+    pod: &Pod,
+    mut has: impl Iterator<Item = (&'a str, &'a Value)>,
+    (cpus, gib): (u32, u32),
+) -> Option<String> {
+    let wants = |(name, resources): (&str, &Value)| {
         let mut specs = pod.spec.containers.iter();
-        specs.any(|spec| spec.name == container.name && spec.resources != container.resources)
+        specs.any(|spec| spec.name == name && spec.resources != *resources)
     };
-    if !containers.iter().any(wants) {
+    if !has.any(wants) {
         return None;
     }
     let total = |resource: &str| {
@@ -44,34 +46,14 @@ pub(crate) fn refusal(pod: &Pod, containers: &[LocalContainer], (cpus, gib): (u3
     ))
 }
 
-/// Brings a running container's resources to the spec's; true if that needs a restart.
-pub(crate) fn resize(container: &mut LocalContainer, spec: &Container, around: &Around<'_>) -> bool {
-    if container.resources == spec.resources {
-        container.resizing = None;
-        return false;
-    }
+/// Whether a running container has to be restarted to get what its spec wants.
+pub(crate) fn needs_restart(has: &Value, spec: &Container) -> bool {
     let changed = |resource: &str| {
         ["requests", "limits"]
             .iter()
-            .any(|kind| container.resources[kind][resource] != spec.resources[kind][resource])
+            .any(|kind| has[kind][resource] != spec.resources[kind][resource])
     };
-    let restart = |policy: &crate::pod::ResizePolicy| policy.restart_policy == "RestartContainer";
-    if spec
-        .resize_policy
-        .iter()
-        .any(|policy| restart(policy) && changed(&policy.resource_name))
-    {
-        return true;
-    }
-    match &container.resizing {
-        Some((wanted, at)) if *wanted == spec.resources => {
-            if *at <= around.now {
-                container.resources = spec.resources.clone();
-                container.resizing = None;
-            }
-        }
-        _ if around.options.resize == Duration::ZERO => container.resources = spec.resources.clone(),
-        _ => container.resizing = Some((spec.resources.clone(), around.now + around.options.resize)),
-    }
-    false
+    let restart = |policy: &ResizePolicy| policy.restart_policy == "RestartContainer";
+    let mut policies = spec.resize_policy.iter();
+    policies.any(|policy| restart(policy) && changed(&policy.resource_name))
 }
