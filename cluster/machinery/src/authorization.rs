@@ -9,6 +9,7 @@ mod attributes;
 pub mod bootstrap;
 pub mod covers;
 mod decision;
+pub mod impersonation;
 pub(crate) mod kind;
 mod roles;
 mod rule;
