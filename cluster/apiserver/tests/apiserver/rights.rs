@@ -22,7 +22,12 @@ async fn ask(client: &Client, method: &str, uri: &str, body: &Value) -> (u16, Va
     } else {
         "application/json"
     };
-    let (code, text) = raw(client, method, uri, &[("content-type", kind)], &body.to_string()).await;
+    let body = if body.is_null() {
+        String::new()
+    } else {
+        body.to_string()
+    };
+    let (code, text) = raw(client, method, uri, &[("content-type", kind)], &body).await;
     (code, serde_json::from_str(&text).unwrap_or_default())
 }
 
