@@ -98,13 +98,16 @@ async fn ask(server: &Client, name: &str, groups: &[&str], method: &str, uri: &s
     for group in groups {
         request = request.header("impersonate-group", *group);
     }
-    let body = kube::client::Body::from(body.as_bytes().to_vec());
-    let response = server
-        .send(request.body(body).expect("a request"))
-        .await
-        .expect("an answer");
-    let code = response.status().as_u16();
-    let bytes = response.into_body().collect().await.expect("a body").to_bytes();
+    let request = request
+        .body(kube::client::Body::from(body.as_bytes().to_vec()))
+        .expect("a request");
+    let asking = async {
+        let response = server.send(request).await.expect("an answer");
+        let code = response.status().as_u16();
+        (code, response.into_body().collect().await.expect("a body").to_bytes())
+    };
+    let asked = tokio::time::timeout(PATIENCE, asking).await;
+    let (code, bytes) = asked.unwrap_or_else(|_| panic!("{name}: {method} {uri} is not answered"));
     Answer {
         code,
         body: serde_json::from_slice(&bytes).unwrap_or_default(),

@@ -25,6 +25,8 @@ mod proxy;
 mod recorded;
 #[path = "apiserver/resize.rs"]
 mod resize;
+#[path = "apiserver/rights.rs"]
+mod rights;
 #[path = "apiserver/services.rs"]
 mod services;
 #[path = "apiserver/types.rs"]

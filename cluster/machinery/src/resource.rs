@@ -70,6 +70,8 @@ pub struct Kind {
     pub binds_tokens: Option<BindsTokens>,
     /// Where in an object a pod is described: nowhere, or at the end of this path (which is empty for a pod itself).
     pub describes_pods: Option<&'static [&'static str]>,
+    /// What it has to do with rights: whoever writes one must have what it gives.
+    pub grants: Option<Grants>,
     /// Whether admission policies do not look at it: it is what people get rid of a bad policy by.
     pub beyond_policies: bool,
 }
@@ -105,6 +107,8 @@ pub enum Review {
     Token,
     /// May somebody do this.
     Access,
+    /// May I do this.
+    OwnAccess,
     /// What may I do.
     Rules,
 }
@@ -142,6 +146,15 @@ pub enum Given {
     Addresses,
     /// A definition: whether its names can be had.
     AcceptedNames,
+}
+
+/// How an object gives rights away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grants {
+    /// It has rules.
+    Role,
+    /// It gives somebody a role.
+    Binding,
 }
 
 /// As what an object stands in the tokens that are bound to it (KEP-1205, KEP-4193).
@@ -237,6 +250,7 @@ impl Kind {
         given: Given::Nothing,
         binds_tokens: None,
         describes_pods: None,
+        grants: None,
         beyond_policies: false,
     };
 }

@@ -263,7 +263,6 @@ pub(super) const REQUESTS: &[(&str, &str, &str)] = &[
         r#"{"spec": {"token": "x"}}"#,
     ),
     // Paths of odd forms.
-    ("GET", "/api/v1/watch/namespaces/team/pods", ""),
     ("GET", "/apis/example.com/v1/namespaces/team/status", ""),
     ("GET", "/api/v1/namespaces/team/status/x", ""),
     ("GET", "/api/v1/namespaces/a%2Fb/pods", ""),

@@ -3,6 +3,7 @@
 //! What this process writes of its own accord (the roles that every cluster has) is not asked about.
 
 use afloat_machinery::authorization::{Attributes, GROUP, MASTERS, PolicyRule, RoleRef};
+use afloat_machinery::kinds::Grants;
 use serde_json::Value;
 
 use crate::admit::Admission;
@@ -35,13 +36,13 @@ impl Admission {
     /// # Errors
     /// 403 says what the client would give away without having it; 404 names a role that is not there.
     pub(crate) fn check_rights(&self, call: &Call, old: Option<&Value>, new: &Value) -> Result<(), Status> {
-        if call.resource.group != GROUP || call.user.is_in(MASTERS) {
+        if call.user.is_in(MASTERS) {
             return Ok(());
         }
-        match call.resource.plural.as_str() {
-            "roles" | "clusterroles" => self.check_role(call, old, new),
-            "rolebindings" | "clusterrolebindings" => self.check_binding(call, old, new),
-            _ => Ok(()),
+        match call.resource.builtin.and_then(|row| row.grants) {
+            Some(Grants::Role) => self.check_role(call, old, new),
+            Some(Grants::Binding) => self.check_binding(call, old, new),
+            None => Ok(()),
         }
     }
 
@@ -67,11 +68,9 @@ impl Admission {
 
     fn check_binding(&self, call: &Call, old: Option<&Value>, new: &Value) -> Result<(), Status> {
         let (role, namespace) = (RoleRef::of(new), call.namespace().unwrap_or_default());
-        let plural = match role.kind.as_str() {
-            "ClusterRole" => "clusterroles",
-            "Role" => "roles",
-            _ => "",
-        };
+        let referred = self.reader.registry().by_kind(&format!("{GROUP}/v1"), &role.kind);
+        let referred = referred.filter(|kind| kind.builtin.is_some_and(|row| row.grants == Some(Grants::Role)));
+        let plural = referred.as_ref().map_or("", |kind| kind.plural.as_str());
         let bind = Attributes {
             namespace,
             name: &role.name,
@@ -80,11 +79,7 @@ impl Admission {
         if old.is_some_and(|old| only_collected(old, new)) || (!plural.is_empty() && self.authorization.allows(&bind)) {
             return Ok(());
         }
-        let registry = self.reader.registry();
-        let rules = match (
-            self.authorization.rules_of(&role, namespace),
-            registry.resolve(GROUP, "v1", plural),
-        ) {
+        let rules = match (self.authorization.rules_of(&role, namespace), referred) {
             (Ok(rules), _) => rules,
             (Err(_), Some(roles)) => return Err(Status::not_found(&roles, &role.name)),
             (Err(why), None) => return Err(Status::internal(why)),

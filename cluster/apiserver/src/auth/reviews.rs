@@ -35,7 +35,8 @@ pub(crate) fn review(
             status
         }
         Review::Token => review_token(&review, tokens),
-        Review::Access => access(call, &review, authorization)?,
+        Review::Access => access(call, &review, false, authorization)?,
+        Review::OwnAccess => access(call, &review, true, authorization)?,
     };
     reply::rendered(201, call.accept, review.to_string().into())
 }
@@ -91,8 +92,8 @@ fn held_rules(review: &Value, user: &User, authorization: &Authorization) -> Res
 }
 
 /// `SubjectAccessReview`, that of a namespace, and one's own.
-fn access(call: &Call, review: &Value, authorization: &Authorization) -> Result<Value, Status> {
-    let (about_self, spec) = (call.resource.kind == "SelfSubjectAccessReview", &review["spec"]);
+fn access(call: &Call, review: &Value, about_self: bool, authorization: &Authorization) -> Result<Value, Status> {
+    let spec = &review["spec"];
     let errors = wrong(call, review, about_self);
     if !errors.is_empty() {
         return Err(Status::invalid(&call.resource, "", &errors));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::PolicyRule;
+use super::rule::PolicyRule;
 use crate::selector::LabelSelector;
 
 /// The selectors of the roles that a ClusterRole gathers; None if it gathers none.

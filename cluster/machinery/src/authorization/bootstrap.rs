@@ -8,7 +8,8 @@
 use serde_json::{Map, Value, json};
 
 use super::covers::{Excess, covers};
-use super::{PolicyRule, RoleRef};
+use super::rule::PolicyRule;
+use super::subject::RoleRef;
 
 const OBJECTS: &str = include_str!("bootstrap.json");
 

@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::decision::HeldRules;
 use super::rule::PolicyRule;
-use super::{HeldRules, User, quoted, quoted_list};
+use super::text::{joined, quoted, quoted_list};
+use super::user::User;
 
 /// Single rights (a verb on a resource in a group, of one name) that are looked at for one role at most. One of more is refused: its
 /// lists multiply, and the largest object that is stored could keep the server busy for a day.
@@ -150,7 +152,7 @@ pub fn confirm(user: &User, held: &HeldRules, wanted: &[PolicyRule]) -> Result<(
     let list = lines.join("\n");
     let mut message = format!("{who} is attempting to grant RBAC permissions not currently held:\n{list}");
     if !held.errors.is_empty() {
-        message += &format!("; resolution errors: [{}]", super::joined(&held.errors));
+        message += &format!("; resolution errors: [{}]", joined(&held.errors));
     }
     Err(message)
 }

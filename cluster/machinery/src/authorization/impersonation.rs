@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{AUTHENTICATED, Attributes, UNAUTHENTICATED, User};
+use super::attributes::Attributes;
+use super::user::{AUTHENTICATED, UNAUTHENTICATED, User};
 use crate::names;
 
 const AUTHENTICATION: &str = "authentication.k8s.io";

@@ -6,9 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::attributes::Attributes;
+use super::decision::{Authorizer, Decision, HeldRules};
+use super::kind::{CLUSTER_ROLE, CLUSTER_ROLE_BINDING, GROUP, ROLE, ROLE_BINDING};
 use super::rule::PolicyRule;
 use super::subject::{RoleRef, Subject, SubjectKind};
-use super::{Attributes, Authorizer, Decision, HeldRules, User, joined, quoted};
+use super::text::{joined, quoted};
+use super::user::User;
 
 /// Rules by name of their role.
 type Named = BTreeMap<String, Vec<PolicyRule>>;
@@ -61,12 +65,12 @@ impl Roles {
     pub fn put(&mut self, object: &Value) {
         let Some((namespace, name)) = place(object) else { return };
         match object["kind"].as_str() {
-            Some("ClusterRole") => drop(self.cluster_roles.insert(name, PolicyRule::read_all(object))),
-            Some("Role") => {
+            Some(CLUSTER_ROLE) => drop(self.cluster_roles.insert(name, PolicyRule::read_all(object))),
+            Some(ROLE) => {
                 let roles = self.roles.entry(namespace).or_default();
                 roles.insert(name, PolicyRule::read_all(object));
             }
-            Some("ClusterRoleBinding" | "RoleBinding") => {
+            Some(CLUSTER_ROLE_BINDING | ROLE_BINDING) => {
                 let bindings = self.bindings.entry(namespace.clone()).or_default();
                 bindings.remove(&name, &namespace);
                 bindings.put(name, &namespace, object);
@@ -79,8 +83,8 @@ impl Roles {
     pub fn remove(&mut self, object: &Value) {
         let Some((namespace, name)) = place(object) else { return };
         match object["kind"].as_str() {
-            Some("ClusterRole") => drop(self.cluster_roles.remove(&name)),
-            Some("Role") => {
+            Some(CLUSTER_ROLE) => drop(self.cluster_roles.remove(&name)),
+            Some(ROLE) => {
                 if let Some(roles) = self.roles.get_mut(&namespace) {
                     roles.remove(&name);
                     if roles.is_empty() {
@@ -88,7 +92,7 @@ impl Roles {
                     }
                 }
             }
-            Some("ClusterRoleBinding" | "RoleBinding") => {
+            Some(CLUSTER_ROLE_BINDING | ROLE_BINDING) => {
                 if let Some(bindings) = self.bindings.get_mut(&namespace) {
                     bindings.remove(&name, &namespace);
                     if bindings.all.is_empty() {
@@ -106,14 +110,14 @@ impl Roles {
     /// That there is none.
     pub fn rules_of(&self, role: &RoleRef, namespace: &str) -> Result<&[PolicyRule], String> {
         let (found, what) = match role.kind.as_str() {
-            "ClusterRole" => (self.cluster_roles.get(&role.name), "clusterrole"),
-            "Role" => {
+            CLUSTER_ROLE => (self.cluster_roles.get(&role.name), "clusterrole"),
+            ROLE => {
                 let roles = self.roles.get(namespace);
                 (roles.and_then(|roles| roles.get(&role.name)), "role")
             }
             kind => return Err(format!("unsupported role reference kind: {}", quoted(kind))),
         };
-        let missing = || format!("{what}.{} {} not found", super::GROUP, quoted(&role.name));
+        let missing = || format!("{what}.{} {} not found", GROUP, quoted(&role.name));
         found.map(Vec::as_slice).ok_or_else(missing)
     }
 
@@ -257,9 +261,9 @@ impl Source<'_> {
         let subject = self.binding.subjects.get(first);
         let subject = subject.map_or_else(String::new, |subject| subject.text(self.namespace));
         let (what, name) = if self.namespace.is_empty() {
-            ("ClusterRoleBinding", self.name.to_owned())
+            (CLUSTER_ROLE_BINDING, self.name.to_owned())
         } else {
-            ("RoleBinding", format!("{}/{}", self.name, self.namespace))
+            (ROLE_BINDING, format!("{}/{}", self.name, self.namespace))
         };
         let role = &self.binding.role;
         let (name, role_name) = (quoted(&name), quoted(&role.name));
@@ -270,7 +274,37 @@ impl Source<'_> {
 /// Namespace and name of an object. The empty namespace is the whole cluster's, and only for the kinds that are the cluster's.
 fn place(object: &Value) -> Option<(String, String)> {
     let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
-    let of_cluster = matches!(object["kind"].as_str(), Some("ClusterRole" | "ClusterRoleBinding"));
+    let of_cluster = matches!(object["kind"].as_str(), Some(CLUSTER_ROLE | CLUSTER_ROLE_BINDING));
     let namespace = if of_cluster { String::new() } else { text("namespace") };
     (of_cluster || !namespace.is_empty()).then(|| (namespace, text("name")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{cluster_binding, rule, subject};
+    use super::*;
+
+    /// The cost of a request is that of its own bindings: of a thousand others none is looked at.
+    #[test]
+    fn bindings_of_others_cost_nothing() {
+        let mut roles = Roles::default();
+        let read = rule(&["get"], &[""], &["pods"]);
+        let role = serde_json::json!({"kind": "ClusterRole", "metadata": {"name": "r"}, "rules": [read]});
+        roles.put(&role);
+        for number in 0..1000 {
+            let name = format!("b{number}");
+            roles.put(&cluster_binding(
+                &name,
+                "r",
+                &[subject("User", &name), subject("Group", &name)],
+            ));
+        }
+        let mut seen = 0;
+        let user = User::named("b7", &["b8", "system:authenticated"]);
+        roles.visit(&user, "anywhere", &mut |_| {
+            seen += 1;
+            true
+        });
+        assert_eq!(seen, 2);
+    }
 }

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{Attributes, quoted_list};
+use super::attributes::Attributes;
+use super::text::quoted_list;
 
 /// What a role allows: verbs on resources, or on paths that are no resource's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

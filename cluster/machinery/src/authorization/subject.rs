@@ -2,12 +2,9 @@
 
 use serde_json::Value;
 
-use super::{GROUP, quoted};
-
-/// The user name of a service account.
-pub(super) fn service_account(namespace: &str, name: &str) -> String {
-    format!("system:serviceaccount:{namespace}:{name}")
-}
+use super::kind::{GROUP, SERVICE_ACCOUNT};
+use super::text::quoted;
+use super::user::service_account;
 
 /// The role that a binding gives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,7 +54,7 @@ impl Subject {
         let kind = match text("kind") {
             "User" => SubjectKind::User,
             "Group" => SubjectKind::Group,
-            "ServiceAccount" => SubjectKind::ServiceAccount,
+            SERVICE_ACCOUNT => SubjectKind::ServiceAccount,
             _ => return None,
         };
         Some(Self {

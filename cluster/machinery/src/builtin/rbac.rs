@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::workload_checks::label_selector;
 use crate::FieldError;
+use crate::authorization::kind::{CLUSTER_ROLE, ROLE, SERVICE_ACCOUNT};
 use crate::authorization::{GROUP, PolicyRule, RoleRef, quoted, quoted_list};
 use crate::field::{child, error, index, invalid, not_supported, required, type_invalid};
 use crate::json::{each_in, list, set_text, text};
@@ -111,7 +112,7 @@ fn check_subject(subject: &Value, namespaced: bool, path: &str) -> Vec<FieldErro
         errors.push(required(child(path, "name"), ""));
     }
     match kind {
-        "ServiceAccount" => {
+        SERVICE_ACCOUNT => {
             if !name.is_empty() {
                 let wrong = names::dns_subdomain(name);
                 errors.extend(wrong.iter().map(|why| invalid(child(path, "name"), name, why)));
@@ -129,7 +130,7 @@ fn check_subject(subject: &Value, namespaced: bool, path: &str) -> Vec<FieldErro
             }
         }
         other => {
-            let kinds = ["ServiceAccount", "User", "Group"];
+            let kinds = [SERVICE_ACCOUNT, "User", "Group"];
             errors.push(not_supported(child(path, "kind"), other, &kinds));
         }
     }
@@ -160,12 +161,12 @@ fn check_binding(binding: &Value, namespaced: bool, kinds: &[&str]) -> Vec<Field
 
 /// What is wrong with a RoleBinding.
 pub(crate) fn validate_binding(binding: &Value) -> Vec<FieldError> {
-    check_binding(binding, true, &["Role", "ClusterRole"])
+    check_binding(binding, true, &[ROLE, CLUSTER_ROLE])
 }
 
 /// What is wrong with a ClusterRoleBinding.
 pub(crate) fn validate_cluster_binding(binding: &Value) -> Vec<FieldError> {
-    check_binding(binding, false, &["ClusterRole"])
+    check_binding(binding, false, &[CLUSTER_ROLE])
 }
 
 /// A binding gives one role as long as it lives: who may change its subjects must not be able to give them another one.

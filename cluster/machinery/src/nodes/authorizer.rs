@@ -24,7 +24,7 @@ static RULES: LazyLock<Vec<PolicyRule>> = LazyLock::new(|| {
     let objects = bootstrap::objects().unwrap_or_default();
     let role = objects
         .iter()
-        .find(|object| object["kind"] == "ClusterRole" && object["metadata"]["name"] == "system:node");
+        .find(|object| object.get("rules").is_some() && object["metadata"]["name"] == "system:node");
     role.map(PolicyRule::read_all).unwrap_or_default()
 });
 

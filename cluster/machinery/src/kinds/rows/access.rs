@@ -2,7 +2,7 @@
 
 use crate::builtin::rbac;
 use crate::names;
-use crate::resource::{Kind, Review, Serving, Status};
+use crate::resource::{Grants, Kind, Review, Serving, Status};
 
 const AUTHENTICATION: Kind = Kind {
     group: "authentication.k8s.io",
@@ -42,7 +42,7 @@ pub(super) const AUTHORIZATION_KINDS: &[Kind] = &[
     Kind {
         kind: "SelfSubjectAccessReview",
         plural: "selfsubjectaccessreviews",
-        serving: Serving::Review(Review::Access),
+        serving: Serving::Review(Review::OwnAccess),
         ..AUTHORIZATION
     },
     Kind {
@@ -84,12 +84,14 @@ pub(super) const RBAC_KINDS: &[Kind] = &[
     Kind {
         kind: "ClusterRole",
         plural: "clusterroles",
+        grants: Some(Grants::Role),
         validate: rbac::validate_cluster_role,
         ..RBAC
     },
     Kind {
         kind: "ClusterRoleBinding",
         plural: "clusterrolebindings",
+        grants: Some(Grants::Binding),
         default: rbac::default_binding,
         validate: rbac::validate_cluster_binding,
         validate_update: rbac::validate_binding_update,
@@ -98,6 +100,7 @@ pub(super) const RBAC_KINDS: &[Kind] = &[
     Kind {
         kind: "Role",
         plural: "roles",
+        grants: Some(Grants::Role),
         validate: rbac::validate_role,
         namespaced: true,
         ..RBAC
@@ -105,6 +108,7 @@ pub(super) const RBAC_KINDS: &[Kind] = &[
     Kind {
         kind: "RoleBinding",
         plural: "rolebindings",
+        grants: Some(Grants::Binding),
         default: rbac::default_binding,
         validate: rbac::validate_binding,
         validate_update: rbac::validate_binding_update,
