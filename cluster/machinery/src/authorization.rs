@@ -8,6 +8,7 @@ pub mod aggregation;
 pub mod bootstrap;
 pub mod covers;
 pub mod impersonation;
+pub mod nodes;
 mod roles;
 mod rule;
 mod subject;
