@@ -15,6 +15,7 @@ mod clock;
 mod error;
 mod follow;
 mod kubelet;
+mod mend;
 mod metrics;
 mod options;
 pub mod pki;

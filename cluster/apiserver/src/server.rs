@@ -33,7 +33,7 @@ use crate::serve::Router;
 use crate::wire::body::Body;
 use crate::wire::status::Reason;
 use crate::write::Writer;
-use crate::{background, view};
+use crate::{background, mend, view};
 
 /// Namespaces that exist from the beginning.
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -49,6 +49,7 @@ impl ApiServer {
     /// and makes the namespaces that every cluster has. Must be called inside a tokio runtime.
     pub async fn new(store: Store, options: Options) -> Result<Self, Error> {
         let closed = store.closed();
+        mend::mend(&store, &Registry::builtin()).await?;
         let router = Arc::new(router(store, &options)?);
         for name in NAMESPACES {
             ensure_namespace(router.writer(), name).await?;
@@ -121,6 +122,7 @@ fn router(store: Store, options: &Options) -> Result<Router, Error> {
         Arc::new(definitions),
         Arc::clone(&metrics),
         options.bookmark_interval,
+        options.request_timeout,
         options.webhooks.clone(),
     );
     let nodes = NodeAuthorizer::new(store.clone(), reader.clone());

@@ -2,7 +2,7 @@
 
 pub(crate) mod body;
 pub(crate) mod call;
-pub(crate) mod fields;
+pub(crate) mod duration;
 pub(crate) mod protobuf;
 pub(crate) mod reply;
 pub(crate) mod request;

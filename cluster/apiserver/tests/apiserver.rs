@@ -13,6 +13,10 @@ mod growth;
 mod hostile;
 #[path = "apiserver/kubectl.rs"]
 mod kubectl;
+#[path = "apiserver/limits.rs"]
+mod limits;
+#[path = "apiserver/malformed.rs"]
+mod malformed;
 #[path = "apiserver/objects.rs"]
 mod objects;
 #[path = "apiserver/proxy.rs"]
@@ -23,6 +27,8 @@ mod recorded;
 mod resize;
 #[path = "apiserver/services.rs"]
 mod services;
+#[path = "apiserver/types.rs"]
+mod types;
 #[path = "apiserver/watch.rs"]
 mod watch;
 

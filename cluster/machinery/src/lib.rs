@@ -5,11 +5,12 @@
 
 pub mod admission;
 pub mod authorization;
-mod bounds;
+pub mod bounds;
 mod builtin;
 mod cel;
 pub mod convert;
 mod field;
+pub mod fields;
 #[cfg(test)]
 mod fuzz;
 mod json;

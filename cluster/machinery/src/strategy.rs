@@ -6,7 +6,6 @@
 use serde_json::{Map, Value, json};
 
 use crate::builtin::pod::{ephemeral, resize};
-use crate::builtin::typed;
 use crate::field::{invalid, type_invalid};
 use crate::json::set_status;
 use crate::resource::{Kind, Resource, Status};
@@ -65,9 +64,6 @@ pub fn prepare_create(resource: &Resource, object: &mut Value, context: &WriteCo
     if let Some(row) = resource.builtin {
         errors.extend((row.validate_create)(object));
     }
-    if errors.is_empty() {
-        errors.extend(wrong_type(resource, object));
-    }
     outcome(resource, object, errors)
 }
 
@@ -121,12 +117,6 @@ pub fn prepare_update(
         (Part::EphemeralContainers, _) => errors.extend(ephemeral::validate(old, new)),
         _ => {}
     }
-    if errors.is_empty()
-        && matches!(part, Part::Main | Part::Resize | Part::EphemeralContainers)
-        && old.get("spec") != new.get("spec")
-    {
-        errors.extend(wrong_type(resource, new));
-    }
     if part != Part::Status {
         count_generation(resource, old, new);
     }
@@ -148,12 +138,6 @@ fn validate(resource: &Resource, old: Option<&Value>, object: &Value) -> Vec<Fie
         None => schema::validate(resource, old, object),
         Some(row) => (row.validate)(object),
     }
-}
-
-/// A value of a wrong type, which nothing else here could make sense of.
-fn wrong_type(resource: &Resource, object: &Value) -> Option<FieldError> {
-    let row = resource.builtin?;
-    typed::wrong_type(row.kind, row.typed?, object)
 }
 
 /// Kubernetes reports an error once, however many checks find it.

@@ -203,7 +203,7 @@ impl Context {
         }
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         for name in references.secrets {
-            if let Some(secret) = secrets.get_opt(&name).await.map_err(|error| error.to_string())? {
+            if let Some(secret) = secrets.get_opt(&name).await.map_err(|error| untold(&name, &error))? {
                 sources.secrets.insert(name, secret);
             }
         }
@@ -230,6 +230,20 @@ impl Context {
             *self.service_variables.lock().unwrap_or_else(PoisonError::into_inner) = Some(variables.clone());
         }
         variables
+    }
+}
+
+/// Why a Secret was not got. What of it cannot be read is not told: events and logs are for more people than it is.
+fn untold(name: &str, error: &kube::Error) -> String {
+    match error {
+        kube::Error::SerdeError(error) => {
+            format!(
+                "secret {name} cannot be read (line {}, column {})",
+                error.line(),
+                error.column()
+            )
+        }
+        other => other.to_string(),
     }
 }
 

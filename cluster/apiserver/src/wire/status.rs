@@ -4,6 +4,7 @@
 use afloat_machinery::FieldError;
 use afloat_machinery::admission::{Denial, Reason as Denied};
 use afloat_machinery::authorization::{Attributes, quoted};
+use afloat_machinery::bounds::MEMORY_LIMIT;
 use afloat_machinery::kinds::Resource;
 use afloat_store::Error as StoreError;
 use http::{Response, StatusCode, header};
@@ -122,6 +123,13 @@ impl Status {
     pub(crate) fn modified(resource: &Resource, name: &str) -> Self {
         let why = "the object has been modified; please apply your changes to the latest version and try again";
         Self::conflict(resource, name, why)
+    }
+
+    /// 400 for a body that is no object of its kind. The body itself is not repeated: it may be a Secret.
+    pub(crate) fn undecodable(kind: &str, version: &str, why: &str) -> Self {
+        Self::bad_request(format!(
+            "{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"
+        ))
     }
 
     /// 422 with its causes.
@@ -331,6 +339,13 @@ impl Status {
             StoreError::Closed => Self::unavailable("the store is closed"),
             other => Self::internal(other),
         }
+    }
+
+    /// 413 for a document of very many values.
+    pub(crate) fn too_many_values() -> Self {
+        let message =
+            format!("Request entity too large: its values would take more than {MEMORY_LIMIT} bytes of memory");
+        Self::new(413, Reason::RequestEntityTooLarge, message, None)
     }
 
     /// As the object that clients read.
