@@ -19,13 +19,13 @@ mod metadata;
 mod names;
 pub mod patch;
 mod resource;
-pub mod scale;
 pub mod schema;
 pub mod selector;
 pub mod strategy;
 pub mod table;
 
 pub use bounds::too_deep;
+pub use kinds::scale;
 pub use names::fits_generate_name;
 
 use serde_json::Value;
