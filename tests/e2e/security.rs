@@ -1,5 +1,7 @@
 //! Security contexts as the containers themselves see them, and how what cannot be had is told.
 
+mod identity;
+
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;

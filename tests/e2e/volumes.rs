@@ -231,7 +231,9 @@ fn tokens(cluster: &Cluster) {
         )
     };
     // It may do nothing until it is given a role.
-    assert!(pods().contains("\"code\":403"), "{}", pods());
+    let told = "User \\\"system:serviceaccount:default:default\\\" cannot list resource \\\"pods\\\"";
+    assert!(pods().contains(told), "{}", pods());
+    assert!(ask("first", &bearer, "/api/v1").contains("\"kind\":\"APIResourceList\""));
     cluster.kubectl(&[
         "create",
         "rolebinding",

@@ -5,6 +5,7 @@
 
 mod expression;
 mod matching;
+pub mod pod_security;
 mod read;
 mod request;
 #[cfg(test)]

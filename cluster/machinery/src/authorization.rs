@@ -11,6 +11,7 @@ pub mod covers;
 mod decision;
 pub mod impersonation;
 pub(crate) mod kind;
+pub mod nodes;
 mod roles;
 mod rule;
 mod subject;

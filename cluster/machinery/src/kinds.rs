@@ -3,6 +3,7 @@
 
 mod custom;
 mod rows;
+pub mod scale;
 mod version;
 
 use std::collections::BTreeMap;

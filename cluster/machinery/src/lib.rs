@@ -17,17 +17,15 @@ mod json;
 pub mod kinds;
 mod metadata;
 mod names;
-pub mod nodes;
 pub mod patch;
-pub mod pod_security;
 mod resource;
-pub mod scale;
 pub mod schema;
 pub mod selector;
 pub mod strategy;
 pub mod table;
 
 pub use bounds::too_deep;
+pub use kinds::scale;
 pub use names::fits_generate_name;
 
 use serde_json::Value;

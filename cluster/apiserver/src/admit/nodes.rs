@@ -1,6 +1,6 @@
 //! Admission plugin NodeRestriction.
 
-use afloat_machinery::nodes::{self, Operation, Refusal, Stored, Write};
+use afloat_machinery::authorization::nodes::{self, Operation, Refusal, Stored, Write};
 use bytes::Bytes;
 use serde_json::Value;
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use afloat_machinery::admission::pod_security::{self, LevelVersion, NamespaceChange, PODS_MAX, Survey};
 use afloat_machinery::kinds::Resource;
-use afloat_machinery::pod_security::{self, LevelVersion, NamespaceChange, PODS_MAX, Survey};
 use afloat_store::Entry;
 use serde_json::Value;
 

@@ -2,8 +2,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use afloat_machinery::authorization::nodes::{self, PodLinks, Related, Source, VolumeLinks};
 use afloat_machinery::authorization::{Attributes, Authorizer, Decision, HeldRules, User};
-use afloat_machinery::nodes::{self, PodLinks, Related, Source, VolumeLinks};
 use afloat_store::Store;
 use serde_json::Value;
 

@@ -1,6 +1,6 @@
 //! What the nodes' pods refer to, and whose volumes are whose.
 
-use afloat_machinery::nodes::{PodLinks, VolumeLinks};
+use afloat_machinery::authorization::nodes::{PodLinks, VolumeLinks};
 use serde_json::Value;
 
 use super::Follows;

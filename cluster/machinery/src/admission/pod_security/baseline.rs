@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::checks::{Pod, Violation, containers, plural, present, quoted, security, setters};
+use super::pod::{Pod, Violation, containers, plural, present, quoted, security, setters};
 use crate::json::{list, text};
 
 const APP_ARMOR_PREFIX: &str = "container.apparmor.security.beta.kubernetes.io/";

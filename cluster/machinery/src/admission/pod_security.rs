@@ -6,6 +6,7 @@
 
 mod baseline;
 mod checks;
+mod pod;
 mod policy;
 mod restricted;
 mod review;

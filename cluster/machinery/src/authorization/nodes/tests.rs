@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::authorization::User;
 
 fn pod(name: &str, node: &str, spec: Value) -> Value {
     let mut pod = json!({"metadata": {"namespace": "n", "name": name}, "spec": spec});

@@ -2,8 +2,8 @@
 
 use std::sync::LazyLock;
 
+use super::identity::{LEASES, node_of};
 use super::links::Source;
-use super::{LEASES, node_of};
 use crate::authorization::{Attributes, Decision, HeldRules, PolicyRule, User, bootstrap, quoted};
 use crate::selector::FieldSelector;
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::checks::{Pod, evaluate};
+use super::checks::evaluate;
+use super::pod::Pod;
 use super::policy::LevelVersion;
 use crate::json::{list, text};
 

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::checks::{Pod, Violation, evaluate};
+use super::checks::evaluate;
+use super::pod::{Pod, Violation};
 use super::policy::{Level, LevelVersion, Policy};
 use crate::FieldError;
 use crate::json::{list, text};

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::baseline;
-use super::checks::{Pod, Violation, containers, plural, present, quoted, security, setters};
+use super::pod::{Pod, Violation, containers, plural, present, quoted, security, setters};
 use crate::json::{list, text};
 
 /// Volumes that hold nothing of the node's.

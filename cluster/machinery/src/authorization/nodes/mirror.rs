@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::links::{Source, references};
-use super::restriction::{Refusal, Stored, Write, refuse};
+use super::write::{Refusal, Stored, Write, refuse};
 use crate::authorization::quoted;
 use crate::json::{list, text};
 
