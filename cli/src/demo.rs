@@ -14,12 +14,13 @@ use afloat_api::Gates;
 use afloat_cluster::layout::{self, Inherited};
 use afloat_cluster::{Cluster, ClusterOptions};
 use afloat_probe::Mode;
+use afloat_watching::feed::{Pauses, events};
 use anyhow::Context as _;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
-use kube::runtime::{WatchStreamExt as _, reflector, watcher};
+use kube::runtime::{reflector, watcher};
 use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
 
@@ -394,7 +395,8 @@ impl PodWatch {
         let (store, writer) = reflector::store();
         let (tell, changed) = tokio::sync::watch::channel(());
         let task = tokio::spawn(async move {
-            let mut stream = reflector(writer, watcher(api, watcher::Config::default()).default_backoff()).boxed();
+            let mut stream =
+                reflector(writer, events(api, watcher::Config::default(), Pauses::Patient).map(Ok)).boxed();
             while stream.next().await.is_some() {
                 tell.send_replace(());
             }

@@ -8,16 +8,17 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use afloat_api::{CloneSet, NodeTraffic, Phase, RolloutReport};
+use afloat_watching::feed::{Pauses, events};
 use anyhow::Context as _;
 use clap::Args;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::Resource as _;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, Store};
-use kube::runtime::watcher::{Config, watcher};
-use kube::runtime::{WatchStreamExt as _, reflector::store::Writer};
+use kube::runtime::watcher::Config;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
@@ -239,13 +240,10 @@ where
     let writer = Writer::<K>::default();
     let store = writer.as_reader();
     let told = told.clone();
-    let stream = reflector::reflector(writer, watcher(api, config)).default_backoff();
+    let stream = reflector::reflector(writer, events(api, config, Pauses::Patient).map(Ok));
     tasks.spawn(async move {
-        let mut stream = pin!(stream.into_stream());
-        while let Some(event) = stream.next().await {
-            if let Err(error) = event {
-                tracing::debug!(%error, "watch failed, trying again");
-            }
+        let mut stream = pin!(stream);
+        while stream.next().await.is_some() {
             let _ = told.try_send(());
         }
     });

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use afloat_api::{CloneSet, Latency, RolloutReport};
 use afloat_probe::Window;
+use afloat_watching::feed::{Pauses, events};
 use anyhow::Context as _;
 use backon::{ExponentialBuilder, Retryable as _};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{Api, ListParams, Patch, PatchParams};
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{Config, watcher};
+use kube::runtime::watcher::{Config, Event};
 use kube::{Client, ResourceExt as _};
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -188,10 +188,11 @@ async fn follow(
     told: mpsc::Sender<Border>,
 ) {
     let mut going: BTreeMap<String, bool> = BTreeMap::new();
-    let stream = watcher(api, Config::default()).default_backoff().applied_objects();
-    let mut stream = pin!(stream.into_stream());
+    let mut stream = pin!(events(api, Config::default(), Pauses::Patient));
     while let Some(event) = stream.next().await {
-        let Ok(report) = event else { continue };
+        let (Event::Apply(report) | Event::InitApply(report)) = event else {
+            continue;
+        };
         let (name, ended) = (report.name_any(), report.status.phase.ended());
         let border = match going.insert(name.clone(), !ended) {
             Some(true) if ended => Border::End(name),

@@ -33,7 +33,7 @@ use crate::serve::Router;
 use crate::wire::body::Body;
 use crate::wire::status::Reason;
 use crate::write::Writer;
-use crate::{background, view};
+use crate::{background, mend, view};
 
 /// Namespaces that exist from the beginning.
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -49,11 +49,12 @@ impl ApiServer {
     /// and makes the namespaces that every cluster has. Must be called inside a tokio runtime.
     pub async fn new(store: Store, options: Options) -> Result<Self, Error> {
         let closed = store.closed();
+        mend::mend(&store, &Registry::builtin()).await?;
         let router = Arc::new(router(store, &options)?);
         for name in NAMESPACES {
             ensure_namespace(router.writer(), name).await?;
         }
-        background::ensure_roles(router.writer()).await?;
+        background::ensure_roles(router.writer(), &options.roles).await?;
         background::begin(router.writer(), &options, &closed);
         Ok(Self { router })
     }
@@ -82,13 +83,12 @@ impl ApiServer {
     /// A client in this process, without a socket. `user` is the identity of its requests (a member of
     /// `system:masters`) and the name under which its writes are counted. Must be called inside a tokio runtime.
     pub fn client(&self, user: &str) -> kube::Client {
-        kube::Client::new(
-            InProcess {
-                server: self.clone(),
-                user: User::master(user),
-            },
-            "default",
-        )
+        self.client_as(User::master(user))
+    }
+
+    /// The same of somebody who may do what is allowed to them.
+    pub fn client_as(&self, user: User) -> kube::Client {
+        kube::Client::new(InProcess::new(self.clone(), user), "default")
     }
 
     /// Accepted writes since the start.

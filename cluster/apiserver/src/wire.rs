@@ -3,7 +3,6 @@
 pub(crate) mod body;
 pub(crate) mod call;
 pub(crate) mod duration;
-pub(crate) mod fields;
 pub(crate) mod protobuf;
 pub(crate) mod reply;
 pub(crate) mod request;

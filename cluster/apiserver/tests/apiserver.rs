@@ -17,6 +17,8 @@ mod hostile;
 mod kubectl;
 #[path = "apiserver/limits.rs"]
 mod limits;
+#[path = "apiserver/malformed.rs"]
+mod malformed;
 #[path = "apiserver/objects.rs"]
 mod objects;
 #[path = "apiserver/proxy.rs"]
@@ -27,6 +29,8 @@ mod recorded;
 mod resize;
 #[path = "apiserver/services.rs"]
 mod services;
+#[path = "apiserver/types.rs"]
+mod types;
 #[path = "apiserver/watch.rs"]
 mod watch;
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use afloat_watching::feed::{Pauses, events};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
-use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Client};
 
 use crate::error::Error;
@@ -17,15 +18,12 @@ pub(crate) async fn wait(client: Client, mut missing: BTreeSet<String>, limit: D
     let api: Api<Node> = Api::all(client);
     // A stored node may still say Ready from an earlier run: only a heartbeat of this one counts.
     let started = whole_second(jiff::Timestamp::now(), since_start());
-    let mut stream = watcher(api, watcher::Config::default())
-        .default_backoff()
-        .applied_objects()
-        .boxed();
+    let mut stream = std::pin::pin!(events(api, watcher::Config::default(), Pauses::Quick));
     while !missing.is_empty() {
         let left = deadline.saturating_duration_since(Instant::now());
         let node = match tokio::time::timeout(left, stream.next()).await {
-            Ok(Some(Ok(node))) => node,
-            Ok(Some(Err(_))) => continue,
+            Ok(Some(watcher::Event::Apply(node) | watcher::Event::InitApply(node))) => node,
+            Ok(Some(_)) => continue,
             // The watch goes on for ever.
             Ok(None) | Err(_) => {
                 return Err(Error::NotReady {

@@ -10,6 +10,7 @@ mod builtin;
 mod cel;
 pub mod convert;
 mod field;
+pub mod fields;
 #[cfg(test)]
 mod fuzz;
 mod json;

@@ -53,8 +53,6 @@ pub struct Kind {
     pub validate_update: fn(&Value, &Value) -> Vec<FieldError>,
     /// What a client should know about an object that is accepted.
     pub warnings: fn(&Value) -> Vec<String>,
-    /// Reads it into Kubernetes' own type, to find values of a wrong type. None: it is taken as it is.
-    pub typed: Option<Read>,
     /// Paths of fields by which objects can be selected, besides name and namespace. Source: Kubernetes' conversion functions.
     pub selectable: &'static [&'static str],
     /// How a strategic merge patch treats the lists that only this kind has: end of the path, strategy. A list that is neither
@@ -75,9 +73,6 @@ pub struct Kind {
     /// Whether admission policies do not look at it: it is what people get rid of a bad policy by.
     pub beyond_policies: bool,
 }
-
-/// Reads an object into the type of its kind.
-pub type Read = fn(&Value) -> Result<(), serde_json::Error>;
 
 /// What becomes of the status of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,7 +229,6 @@ impl Kind {
         validate_create: |_| Vec::new(),
         validate_update: |_, _| Vec::new(),
         warnings: |_| Vec::new(),
-        typed: None,
         selectable: &[],
         merge: &[],
         table: None,

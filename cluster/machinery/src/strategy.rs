@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use crate::builtin::pod::{ephemeral, resize};
-use crate::builtin::typed;
 use crate::field::{invalid, type_invalid};
 use crate::json::set_status;
 use crate::resource::{Kind, Resource, Status};
@@ -67,9 +66,6 @@ pub fn prepare_create(resource: &Resource, object: &mut Value, context: &WriteCo
     if let Some(row) = resource.builtin {
         errors.extend((row.validate_create)(object));
     }
-    if errors.is_empty() {
-        errors.extend(wrong_type(resource, object));
-    }
     outcome(resource, object, errors)
 }
 
@@ -123,12 +119,6 @@ pub fn prepare_update(
         (Part::EphemeralContainers, _) => errors.extend(ephemeral::validate(old, new)),
         _ => {}
     }
-    if errors.is_empty()
-        && matches!(part, Part::Main | Part::Resize | Part::EphemeralContainers)
-        && old.get("spec") != new.get("spec")
-    {
-        errors.extend(wrong_type(resource, new));
-    }
     if part != Part::Status {
         count_generation(resource, old, new);
     }
@@ -150,12 +140,6 @@ fn validate(resource: &Resource, old: Option<&Value>, object: &Value) -> Vec<Fie
         None => schema::validate(resource, old, object),
         Some(row) => (row.validate)(object),
     }
-}
-
-/// A value of a wrong type, which nothing else here could make sense of.
-fn wrong_type(resource: &Resource, object: &Value) -> Option<FieldError> {
-    let row = resource.builtin?;
-    typed::wrong_type(row.kind, row.typed?, object)
 }
 
 /// Errors that are told: an answer is not many times as large as what was sent.

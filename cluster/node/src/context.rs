@@ -8,6 +8,7 @@ use afloat_runtime::{Runtime, RuntimeError};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 use kube::Api;
+use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::events::Recorder;
@@ -30,6 +31,8 @@ pub(crate) struct Context {
     /// What containers used when somebody asked last.
     pub(crate) looks: crate::usage::Looks,
     pods: Mutex<HashMap<String, Known>>,
+    /// Pods have come or gone.
+    others: Notify,
     service_variables: Mutex<Option<Vec<(String, String)>>>,
 }
 
@@ -58,6 +61,7 @@ impl Context {
             started_at,
             looks: Default::default(),
             pods: Mutex::default(),
+            others: Notify::new(),
             service_variables: Mutex::default(),
         }
     }
@@ -85,6 +89,7 @@ impl Context {
         let uid = spec::uid(&pod).to_owned();
         let known = Known { pod, mailbox, requests };
         self.with_pods(|pods| pods.insert(uid, known));
+        self.others.notify_one();
     }
 
     /// Grants a pod other requests (thousandths of a CPU, bytes), if the node has them: one pod after another. Less than
@@ -133,6 +138,12 @@ impl Context {
 
     pub(crate) fn unregister(&self, uid: &str) {
         self.with_pods(|pods| pods.remove(uid));
+        self.others.notify_one();
+    }
+
+    /// Waits until pods have come or gone since it was asked last. For one asker.
+    pub(crate) async fn other_pods(&self) {
+        self.others.notified().await;
     }
 
     /// The newest object, for those who ask the node.
@@ -192,7 +203,7 @@ impl Context {
         }
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         for name in references.secrets {
-            if let Some(secret) = secrets.get_opt(&name).await.map_err(|error| error.to_string())? {
+            if let Some(secret) = secrets.get_opt(&name).await.map_err(|error| untold(&name, &error))? {
                 sources.secrets.insert(name, secret);
             }
         }
@@ -219,6 +230,20 @@ impl Context {
             *self.service_variables.lock().unwrap_or_else(PoisonError::into_inner) = Some(variables.clone());
         }
         variables
+    }
+}
+
+/// Why a Secret was not got. What of it cannot be read is not told: events and logs are for more people than it is.
+fn untold(name: &str, error: &kube::Error) -> String {
+    match error {
+        kube::Error::SerdeError(error) => {
+            format!(
+                "secret {name} cannot be read (line {}, column {})",
+                error.line(),
+                error.column()
+            )
+        }
+        other => other.to_string(),
     }
 }
 

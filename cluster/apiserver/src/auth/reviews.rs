@@ -12,7 +12,7 @@ use crate::auth::token::{own_audiences, texts};
 use crate::auth::{Tokens, subject};
 use crate::view;
 use crate::wire::body::Body;
-use crate::wire::call::{Call, document};
+use crate::wire::call::Call;
 use crate::wire::reply;
 use crate::wire::status::Status;
 
@@ -24,10 +24,7 @@ pub(crate) fn review(
     tokens: &Tokens,
     authorization: &Authorization,
 ) -> Result<Response<Body>, Status> {
-    let mut review = document(&call.content_type, body)?;
-    if !review.is_object() {
-        return Err(Status::bad_request("the body must be an object"));
-    }
+    let mut review = call.object(body)?;
     review["apiVersion"] = call.resource.api_version().into();
     review["kind"] = call.resource.kind.as_str().into();
     review["status"] = match asked {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::auth::Tokens;
 use crate::auth::token::{Named, Statement, own_audiences, texts};
 use crate::wire::body::Body;
-use crate::wire::call::{Call, document};
+use crate::wire::call::Call;
 use crate::wire::reply;
 use crate::wire::status::Status;
 use crate::{clock, view};
@@ -44,7 +44,7 @@ impl Tokens {
     pub(crate) fn issue(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
         let namespace = call.namespace().unwrap_or_default();
         let account = self.stored(call, "serviceaccounts", call.name())?;
-        let mut request = document(&call.content_type, body)?;
+        let mut request = call.object_of("authentication.k8s.io/v1", "TokenRequest", body)?;
         if !request.is_object() {
             return Err(Status::bad_request("the body must be a TokenRequest"));
         }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use afloat_machinery::fields;
 use afloat_machinery::kinds::{Registry, Resource};
 use bytes::Bytes;
 use http::{HeaderMap, Response, header};
@@ -15,7 +16,6 @@ use serde_json::{Map, Value, json};
 use crate::serve::discovery::{groups_of, own_subresources, rows, version};
 use crate::view;
 use crate::wire::body::{self, Body};
-use crate::wire::fields;
 use crate::wire::reply;
 use crate::wire::status::Status;
 
@@ -128,7 +128,7 @@ fn document(registry: &Registry, base: &str, group: &str, version: &str) -> Valu
 
 /// Adds the schema of a kind and gives its name.
 fn add_schema(r: &Resource, schemas: &mut Map<String, Value>) -> String {
-    let known = fields::message_name(&r.api_version(), &r.kind).filter(|_| !r.is_custom());
+    let known = fields::message_of(r);
     let name = known.map_or_else(|| schema_name(r), fields::schema_name);
     match known {
         Some(message) => fields::add_schemas(message, schemas),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use afloat_machinery::fields;
 use afloat_machinery::kinds::Resource;
 use afloat_machinery::too_deep;
 use bytes::Bytes;
@@ -34,6 +35,40 @@ impl Call {
 
     pub(crate) fn subresource(&self) -> &str {
         self.path.subresource.as_deref().unwrap_or_default()
+    }
+
+    /// Reads a body as an object of the kind that the URL names.
+    ///
+    /// # Errors
+    /// 400 if it is none, or if a field holds what the kind's does not.
+    pub(crate) fn object(&self, body: &Bytes) -> Result<Value, Status> {
+        let (kind, version) = (&self.resource.kind, &self.resource.version);
+        let mut object = self.recognized(kind, body)?;
+        fields::decode_as(&self.resource, &mut object).map_err(|why| Status::undecodable(kind, version, &why))?;
+        Ok(object)
+    }
+
+    /// Reads a body as an object of another kind, which a subresource takes.
+    ///
+    /// # Errors
+    /// As [`Self::object`].
+    pub(crate) fn object_of(&self, api_version: &str, kind: &str, body: &Bytes) -> Result<Value, Status> {
+        let mut object = self.recognized(kind, body)?;
+        let version = api_version.rsplit('/').next().unwrap_or_default();
+        if let Some(message) = fields::message_name(api_version, kind) {
+            fields::decode(message, &mut object).map_err(|why| Status::undecodable(kind, version, &why))?;
+        }
+        Ok(object)
+    }
+
+    fn recognized(&self, kind: &str, body: &Bytes) -> Result<Value, Status> {
+        let object = document(&self.content_type, body)?;
+        match fields::unrecognized(&object) {
+            None => Ok(object),
+            Some(why) => Err(Status::bad_request(format!(
+                "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {why}"
+            ))),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
-use crate::wire::fields::{Field, Kind, Message, Shape, message as known_message, message_name};
+use afloat_machinery::fields::{Field, Kind, Message, SCHEMA, SchemaOr, Shape, message as known_message, message_name};
 
 /// What every body begins with.
 const MAGIC: &[u8] = b"k8s\0";
@@ -205,14 +205,13 @@ fn is_zero(value: &Value) -> bool {
 fn read(kind: Kind, wire: Wire<'_>, depth: usize) -> Result<Value, String> {
     Ok(match (kind, wire) {
         (Kind::Text, Wire::Bytes(b)) => text(b)?.into(),
-        (Kind::Integer, Wire::Number(n)) => n.cast_signed().into(),
+        (Kind::Integer { .. }, Wire::Number(n)) => n.cast_signed().into(),
         (Kind::Truth, Wire::Number(n)) => (n != 0).into(),
         (Kind::Float, Wire::Number(n)) => f64::from_bits(n).into(),
         (Kind::Bytes, Wire::Bytes(b)) => STANDARD.encode(b).into(),
         (Kind::Message(name), Wire::Bytes(b)) => message(name, b, depth)?,
         (Kind::Time { micros }, Wire::Bytes(b)) => time(b, micros)?,
         (Kind::Quantity, Wire::Bytes(b)) => texts(b, 1)?.into(),
-        (Kind::Duration, Wire::Bytes(b)) => format!("{}ns", numbers(b, 1)?.unwrap_or(0)).into(),
         (Kind::IntOrString, Wire::Bytes(b)) => match numbers(b, 1)? {
             Some(1) => texts(b, 3)?.into(),
             _ => numbers(b, 2)?.unwrap_or(0).into(),
@@ -220,7 +219,29 @@ fn read(kind: Kind, wire: Wire<'_>, depth: usize) -> Result<Value, String> {
         (Kind::Raw, Wire::Bytes(b)) => {
             serde_json::from_str(&texts(b, 1)?).map_err(|e| format!("an embedded object is not JSON: {e}"))?
         }
+        (Kind::Schema(or), Wire::Bytes(b)) => schema(or, b, depth)?,
         _ => return Err("a field has the wrong wire type".into()),
+    })
+}
+
+/// A schema, or what stands in its place.
+fn schema(or: SchemaOr, bytes: &[u8], depth: usize) -> Result<Value, String> {
+    // A boolean's message has it first, the others' the schema.
+    let own = if or == SchemaOr::Truth { 2 } else { 1 };
+    let (mut items, mut allows) = (Vec::new(), false);
+    for field in Fields(bytes) {
+        match (field?, or) {
+            ((number, Wire::Bytes(b)), _) if number == own => return message(SCHEMA, b, depth),
+            ((2, Wire::Bytes(b)), SchemaOr::Schemas) => items.push(message(SCHEMA, b, depth)?),
+            ((2, Wire::Bytes(b)), SchemaOr::Texts) => items.push(text(b)?.into()),
+            ((1, Wire::Number(n)), SchemaOr::Truth) => allows = n != 0,
+            _ => {}
+        }
+    }
+    Ok(if or == SchemaOr::Truth {
+        allows.into()
+    } else {
+        items.into()
     })
 }
 

@@ -125,6 +125,13 @@ impl Status {
         Self::conflict(resource, name, why)
     }
 
+    /// 400 for a body that is no object of its kind. The body itself is not repeated: it may be a Secret.
+    pub(crate) fn undecodable(kind: &str, version: &str, why: &str) -> Self {
+        Self::bad_request(format!(
+            "{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"
+        ))
+    }
+
     /// 422 with its causes.
     pub(crate) fn invalid(resource: &Resource, name: &str, errors: &[FieldError]) -> Self {
         let sentences: Vec<String> = errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect();

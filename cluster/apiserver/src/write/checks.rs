@@ -1,12 +1,11 @@
 //! Whether a body is about what its URL is about, and what a write may rest on.
 
 use afloat_machinery::kinds::Resource;
-use afloat_machinery::{Checked, strategy};
+use afloat_machinery::{Checked, fields, strategy};
 use serde_json::Value;
 
 use crate::view;
 use crate::wire::call::Call;
-use crate::wire::fields;
 use crate::wire::status::Status;
 
 pub(in crate::write) fn checked(checked: Checked, resource: &Resource, name: &str) -> Result<Vec<String>, Status> {

@@ -11,7 +11,7 @@ use super::{Decided, Writer};
 use crate::clock::context;
 use crate::view;
 use crate::wire::body::Body;
-use crate::wire::call::{Call, document};
+use crate::wire::call::Call;
 use crate::wire::status::{Reason, Status};
 
 /// How many names `generateName` may try.
@@ -20,7 +20,7 @@ const NAME_ATTEMPTS: usize = 8;
 impl Writer {
     /// POST to a collection.
     pub(crate) async fn create(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
-        let mut object = document(&call.content_type, body)?;
+        let mut object = call.object(body)?;
         match_url(call, &mut object)?;
         if !matches!(view::meta(&object, "resourceVersion"), "" | "0") {
             return Err(Status::bad_request(

@@ -10,7 +10,7 @@ use super::{Change, Writer, Written};
 use crate::clock::after;
 use crate::view;
 use crate::wire::body::Body;
-use crate::wire::call::{Call, document};
+use crate::wire::call::Call;
 use crate::wire::reply;
 use crate::wire::status::{Reason, Status, success};
 
@@ -41,7 +41,7 @@ impl DeleteOptions {
         let given = if body.iter().all(u8::is_ascii_whitespace) {
             Value::Null
         } else {
-            document(&call.content_type, body)?
+            call.object_of("meta/v1", "DeleteOptions", body)?
         };
         let number = |name: &str| call.query.get(name).map(str::parse::<i64>).transpose();
         let from_query =

@@ -2,6 +2,7 @@
 
 use afloat_machinery::kinds::Resource;
 use afloat_machinery::patch::{self, PatchError, PatchType};
+use afloat_machinery::{FieldError, fields};
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -42,6 +43,7 @@ impl ParsedPatch {
     /// The patched object, which must still be the one that the URL names.
     pub(in crate::write) fn apply(&self, call: &Call, current: &Value) -> Result<Value, Status> {
         let mut new = self.apply_to(&call.resource, current)?;
+        fields::decode_as(&call.resource, &mut new).map_err(|why| undecodable(call, &why))?;
         match_url(call, &mut new)?;
         Ok(new)
     }
@@ -54,4 +56,14 @@ impl ParsedPatch {
             PatchError::Unsupported(why) => Status::unsupported_media(why),
         })
     }
+}
+
+/// 422 for a patch that makes something of an object that is none of its kind. The original repeats the whole object here.
+fn undecodable(call: &Call, why: &str) -> Status {
+    let error = FieldError {
+        field: "patch".to_owned(),
+        cause: "FieldValueInvalid",
+        message: format!("Invalid value: {why}"),
+    };
+    Status::invalid(&call.resource, call.name(), &[error])
 }

@@ -11,13 +11,13 @@ use super::patch::ParsedPatch;
 use super::{Change, Writer};
 use crate::clock::context;
 use crate::wire::body::Body;
-use crate::wire::call::{Call, document};
+use crate::wire::call::Call;
 use crate::wire::status::Status;
 
 impl Writer {
     /// PUT of an object.
     pub(crate) async fn update(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
-        let mut object = document(&call.content_type, body)?;
+        let mut object = call.object(body)?;
         match_url(call, &mut object)?;
         self.change(call, Part::Main, |_| Ok(object.clone())).await
     }
@@ -80,7 +80,7 @@ impl Writer {
             let patch = ParsedPatch::read(call, body)?;
             return self.change(call, part, |current| patch.apply(call, current)).await;
         }
-        let mut object = document(&call.content_type, body)?;
+        let mut object = call.object(body)?;
         match_url(call, &mut object)?;
         self.change(call, part, |_| Ok(object.clone())).await
     }

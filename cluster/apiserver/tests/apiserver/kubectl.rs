@@ -198,7 +198,7 @@ async fn resize(kubectl: &Kubectl) {
     kubectl.says(shown, "", "250m").await;
     let expected = "spec.containers[0].resources.requests: Forbidden: resource requests cannot be removed";
     kubectl.refuses(&patch.replace("\"CPU\"", "null"), "", expected).await;
-    let ordinary = patch.replace(" --subresource resize", "");
+    let ordinary = patch.replace(" --subresource resize", "").replace("CPU", "300m");
     kubectl
         .refuses(&ordinary, "", "pod updates may not change fields")
         .await;

@@ -114,26 +114,31 @@ async fn empty(context: &Context, namespace: &str) -> Result<Left, Error> {
 }
 
 async fn empty_kind(context: &Context, namespace: &str, kind: Discovered) -> Result<Left, Error> {
-    let objects = metadata(context, &kind.resource, namespace);
-    let found = match objects.list(&ListParams::default().limit(500)).await {
-        Ok(found) => found.items,
+    let api = metadata(context, &kind.resource, namespace);
+    let (objects, deleted) = match api.list(&ListParams::default().limit(500)).await {
+        Ok(found) => {
+            let staying = |object: &PartialObjectMeta<_>| object.metadata.deletion_timestamp.is_none();
+            (found.items.len(), found.items.iter().any(staying))
+        }
         // The kind itself went away meanwhile.
         Err(error) if is_status(&error, 404) => return Ok(Left::default()),
+        // There is at least one, whose metadata cannot be read. To be deleted it need not be.
+        Err(kube::Error::SerdeError(_)) => (1, true),
         Err(error) => return Err(error.into()),
     };
-    let deleted = found.iter().any(|object| object.metadata.deletion_timestamp.is_none());
     if deleted {
         let params = DeleteParams {
             propagation_policy: Some(PropagationPolicy::Background),
             ..DeleteParams::default()
         };
         let api = dynamic(&context.shell.client, &kind.resource, namespace);
-        api.delete_collection(&params, &ListParams::default()).await?;
+        match api.delete_collection(&params, &ListParams::default()).await {
+            // They are deleted; what they were cannot be read.
+            Ok(_) | Err(kube::Error::SerdeError(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    Ok(Left {
-        objects: found.len(),
-        deleted,
-    })
+    Ok(Left { objects, deleted })
 }
 
 /// Events go last, in one request: there may be more of them than of all else, and nothing waits for them.

@@ -14,8 +14,8 @@ use crate::pod::{spec, volumes};
 /// Where a token stands: volume, and path in it.
 pub(crate) type Place = (String, String);
 
-/// A token that was given.
-#[derive(Clone, Debug)]
+/// A token that was given. Without `Debug`: its text is to be nowhere but in the pod's volume.
+#[derive(Clone)]
 pub(crate) struct Token {
     pub(crate) text: String,
     pub(crate) renew_at: Timestamp,

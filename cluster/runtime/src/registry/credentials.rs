@@ -66,7 +66,7 @@ impl Keyring {
     /// # Errors
     /// It is not one; nothing was added then.
     pub fn add_config_json(&mut self, bytes: &[u8]) -> Result<(), String> {
-        let config: ConfigJson = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        let config: ConfigJson = serde_json::from_slice(bytes).map_err(|e| unread(&e))?;
         self.add(config.auths)
     }
 
@@ -75,7 +75,7 @@ impl Keyring {
     /// # Errors
     /// It is not one; nothing was added then.
     pub fn add_dockercfg(&mut self, bytes: &[u8]) -> Result<(), String> {
-        self.add(serde_json::from_slice(bytes).map_err(|e| e.to_string())?)
+        self.add(serde_json::from_slice(bytes).map_err(|e| unread(&e))?)
     }
 
     fn add(&mut self, auths: BTreeMap<String, Entry>) -> Result<(), String> {
@@ -178,6 +178,11 @@ fn fits(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
+/// Where reading ended. The parser's own words may hold a password.
+fn unread(error: &serde_json::Error) -> String {
+    format!("it cannot be read (line {}, column {})", error.line(), error.column())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,6 +239,15 @@ mod tests {
         assert_eq!(old.add_dockercfg(br#"{"r.io": {"auth": "YTpi"}}"#), Ok(()));
         assert_eq!(users(&old, "r.io/web"), ["a"]);
         assert!(old.add_dockercfg(b"[]").is_err());
+        let told = old
+            .add_config_json(br#"{"auths": {"x": {"password": ["hunter2"]}}}"#)
+            .unwrap_err();
+        assert!(!told.contains("hunter2"), "{told}");
+        assert!(
+            !old.add_config_json(br#"{"auths": "hunter2"}"#)
+                .unwrap_err()
+                .contains("hunter2")
+        );
         assert!(old.add_config_json(br#"{"auths": {"x": {"auth": "%%"}}}"#).is_err());
         assert!(!format!("{ring:?}").contains("x:y"), "passwords are not shown");
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::clock::now;
 use crate::view;
 use crate::wire::body::Body;
-use crate::wire::call::{Call, document};
+use crate::wire::call::Call;
 use crate::wire::reply;
 use crate::wire::status::Status;
 use crate::write::delete::DeleteOptions;
@@ -64,7 +64,7 @@ fn spend(budget: &Value, pod: &str) -> Result<Value, Status> {
 
 impl Writer {
     pub(crate) async fn evict(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
-        let eviction = document(&call.content_type, body)?;
+        let eviction = call.object_of("policy/v1", "Eviction", body)?;
         let wanted = &eviction["deleteOptions"];
         let text = |field: &str| wanted["preconditions"][field].as_str().map(str::to_owned);
         let options = DeleteOptions {

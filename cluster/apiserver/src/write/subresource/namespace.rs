@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::view;
 use crate::wire::body::Body;
-use crate::wire::call::{Call, document};
+use crate::wire::call::Call;
 use crate::wire::status::Status;
 use crate::write::checks::{check_versions, match_url};
 use crate::write::delete::finished;
@@ -15,7 +15,7 @@ use crate::write::{Change, Writer};
 impl Writer {
     /// `namespaces/finalize`: the one way to take away `spec.finalizers`.
     pub(crate) async fn finalize(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
-        let mut object = document(&call.content_type, body)?;
+        let mut object = call.object(body)?;
         match_url(call, &mut object)?;
         let written = self
             .modify(&call.resource, None, call.name(), call.query.dry_run()?, |current| {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::clock::now;
 use crate::view;
 use crate::wire::body::Body;
-use crate::wire::call::{Call, document};
+use crate::wire::call::Call;
 use crate::wire::reply;
 use crate::wire::status::Status;
 use crate::write::{Change, Writer};
@@ -29,7 +29,7 @@ pub(crate) fn set_condition(pod: &mut Value, kind: &str, status: &str) {
 impl Writer {
     /// `pods/binding`: the scheduler's word.
     pub(crate) async fn bind(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
-        let binding = document(&call.content_type, body)?;
+        let binding = call.object_of("v1", "Binding", body)?;
         let node = binding["target"]["name"].as_str().unwrap_or_default().to_owned();
         if node.is_empty() {
             let message = "Required value: name the node in target.name";

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::clock::context;
 use crate::view;
 use crate::wire::body::Body;
-use crate::wire::call::{Call, document};
+use crate::wire::call::Call;
 use crate::wire::reply;
 use crate::wire::status::Status;
 use crate::write::checks::check_versions;
@@ -56,7 +56,7 @@ impl Writer {
             None
         };
         let given = if patch.is_none() {
-            document(&call.content_type, body)?
+            call.object_of("autoscaling/v1", "Scale", body)?
         } else {
             Value::Null
         };

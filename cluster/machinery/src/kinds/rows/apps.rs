@@ -1,8 +1,6 @@
 //! Workloads: `apps`, `batch`, `autoscaling`, `policy`.
 
-use k8s_openapi::api::{apps::v1 as apps, batch::v1 as batch, policy::v1 as policy};
-
-use crate::builtin::{cluster, pod, typed::reads, workload, workload_checks};
+use crate::builtin::{cluster, pod, workload, workload_checks};
 use crate::resource::{Column, Kind, Status, Table};
 use crate::table;
 
@@ -39,7 +37,6 @@ pub(super) const APPS_KINDS: &[Kind] = &[
         describes_pods: Some(&["spec", "template"]),
         validate_update: workload_checks::fixed_selector,
         warnings: pod::checks::template_warnings,
-        typed: Some(reads::<apps::DaemonSet>),
         table: Some(Table {
             columns: &[
                 Column::of("Desired", "integer"),
@@ -70,7 +67,6 @@ pub(super) const APPS_KINDS: &[Kind] = &[
         describes_pods: Some(&["spec", "template"]),
         validate_update: workload_checks::fixed_selector,
         warnings: pod::checks::template_warnings,
-        typed: Some(reads::<apps::Deployment>),
         table: Some(Table {
             columns: &[
                 Column::text("Ready"),
@@ -98,7 +94,6 @@ pub(super) const APPS_KINDS: &[Kind] = &[
         describes_pods: Some(&["spec", "template"]),
         validate_update: workload_checks::fixed_selector,
         warnings: pod::checks::template_warnings,
-        typed: Some(reads::<apps::ReplicaSet>),
         selectable: &["status.replicas"],
         table: Some(Table {
             columns: &[
@@ -127,7 +122,6 @@ pub(super) const APPS_KINDS: &[Kind] = &[
         describes_pods: Some(&["spec", "template"]),
         validate_update: workload_checks::stateful_set_update,
         warnings: pod::checks::template_warnings,
-        typed: Some(reads::<apps::StatefulSet>),
         table: Some(Table {
             columns: &[
                 Column::text("Ready"),
@@ -157,7 +151,6 @@ pub(super) const BATCH_KINDS: &[Kind] = &[
         default: workload::default_cron_job,
         validate: workload_checks::cron_job,
         describes_pods: Some(&["spec", "jobTemplate", "spec", "template"]),
-        typed: Some(reads::<batch::CronJob>),
         table: Some(Table {
             columns: &[
                 Column::text("Schedule"),
@@ -185,7 +178,6 @@ pub(super) const BATCH_KINDS: &[Kind] = &[
         validate: workload_checks::job,
         describes_pods: Some(&["spec", "template"]),
         validate_update: workload_checks::job_update,
-        typed: Some(reads::<batch::Job>),
         selectable: &["status.successful"],
         table: Some(Table {
             columns: &[
@@ -231,7 +223,6 @@ pub(super) const POLICY_KINDS: &[Kind] = &[Kind {
     namespaced: true,
     status: Status::Own,
     validate: cluster::budget,
-    typed: Some(reads::<policy::PodDisruptionBudget>),
     table: Some(Table {
         columns: &[
             Column::text("Min Available"),

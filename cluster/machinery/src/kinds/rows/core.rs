@@ -1,8 +1,6 @@
 //! The core group.
 
-use k8s_openapi::api::core::v1 as core;
-
-use crate::builtin::{cluster, pod, service, typed::reads, volume, volume_checks, workload, workload_checks};
+use crate::builtin::{cluster, pod, service, volume, volume_checks, workload, workload_checks};
 use crate::names;
 use crate::resource::ListStrategy::{ByKey, Set};
 use crate::resource::{BindsTokens, Column, Deletion, Given, Kind, Status, Table};
@@ -28,7 +26,6 @@ pub(super) const CORE_KINDS: &[Kind] = &[
         namespaced: true,
         validate: cluster::data,
         validate_update: cluster::immutable,
-        typed: Some(reads::<core::ConfigMap>),
         table: Some(Table {
             columns: &[Column::text("Data"), Column::text("Age")],
             cells: table::cells::config_map,
@@ -99,7 +96,6 @@ pub(super) const CORE_KINDS: &[Kind] = &[
         default: cluster::default_namespace,
         begin: cluster::activate,
         keep: cluster::keep_finalizers,
-        typed: Some(reads::<core::Namespace>),
         deletion: Deletion::Emptied,
         selectable: &["status.phase"],
         table: Some(Table {
@@ -145,7 +141,6 @@ pub(super) const CORE_KINDS: &[Kind] = &[
         begin: volume::begin,
         validate: volume_checks::claim,
         validate_update: volume_checks::claim_update,
-        typed: Some(reads::<core::PersistentVolumeClaim>),
         protection: Some("kubernetes.io/pvc-protection"),
         given: Given::StorageClass,
         table: Some(Table {
@@ -172,7 +167,6 @@ pub(super) const CORE_KINDS: &[Kind] = &[
         begin: volume::begin,
         validate: volume_checks::volume,
         validate_update: volume_checks::volume_update,
-        typed: Some(reads::<core::PersistentVolume>),
         protection: Some("kubernetes.io/pv-protection"),
         table: Some(Table {
             columns: &[
@@ -205,7 +199,6 @@ pub(super) const CORE_KINDS: &[Kind] = &[
         validate_create: pod::ephemeral::validate_create,
         validate_update: pod::update::validate,
         warnings: pod::checks::pod_warnings,
-        typed: Some(reads::<core::Pod>),
         deletion: Deletion::Graceful,
         given: Given::AccountToken,
         selectable: &[
@@ -291,7 +284,6 @@ pub(super) const CORE_KINDS: &[Kind] = &[
         default: cluster::default_secret,
         validate: cluster::data,
         validate_update: cluster::immutable,
-        typed: Some(reads::<core::Secret>),
         selectable: &["type"],
         table: Some(Table {
             columns: &[Column::text("Type"), Column::of("Data", "integer"), Column::text("Age")],
@@ -306,7 +298,6 @@ pub(super) const CORE_KINDS: &[Kind] = &[
         short_names: &["sa"],
         namespaced: true,
         subresources: &["token"],
-        typed: Some(reads::<core::ServiceAccount>),
         merge: &[("secrets", ByKey("name")), ("imagePullSecrets", ByKey("name"))],
         table: Some(Table {
             columns: &[Column::of("Secrets", "integer"), Column::text("Age")],
@@ -328,7 +319,6 @@ pub(super) const CORE_KINDS: &[Kind] = &[
         keep: service::keep_allocated,
         validate: service::validate,
         validate_update: service::validate_update,
-        typed: Some(reads::<core::Service>),
         given: Given::Addresses,
         selectable: &["spec.clusterIP", "spec.type"],
         merge: &[("spec.ports", ByKey("port"))],

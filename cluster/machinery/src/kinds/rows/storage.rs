@@ -1,8 +1,6 @@
 //! `storage.k8s.io`.
 
-use k8s_openapi::api::storage::v1 as storage;
-
-use crate::builtin::{cluster, typed::reads, volume_checks};
+use crate::builtin::{cluster, volume_checks};
 use crate::resource::ListStrategy::ByKey;
 use crate::resource::{Column, Kind, Status, Table};
 use crate::table;
@@ -37,7 +35,6 @@ pub(super) const STORAGE_KINDS: &[Kind] = &[
         default: cluster::default_storage_class,
         validate: volume_checks::class,
         validate_update: volume_checks::class_update,
-        typed: Some(reads::<storage::StorageClass>),
         table: Some(Table {
             columns: &[
                 Column::text("Name"),

@@ -1,15 +1,22 @@
-//! Which fields the built-in kinds have: one table, from which protobuf bodies are read, unknown fields are found and the
-//! OpenAPI schemas of built-in kinds are made.
+//! Which fields the built-in kinds have: one table, by which every object that a client writes is read ([`decode`]), protobuf
+//! bodies are read, unknown fields are found and the OpenAPI schemas of built-in kinds are made. `tests/fields` makes it.
+
+mod decode;
+mod time;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
 
+use crate::resource::Resource;
+
+pub use decode::{decode, decode_as, mend, unrecognized};
+
 static MESSAGES: LazyLock<BTreeMap<&'static str, Message>> = LazyLock::new(|| parse_table(include_str!("fields.txt")));
 
 /// What is known of a message.
-pub(crate) enum Message {
+pub enum Message {
     /// Its fields by number.
     Fields(BTreeMap<u64, Field>),
     /// It stands for its one repeated field of texts.
@@ -18,51 +25,88 @@ pub(crate) enum Message {
 
 /// A field of a message.
 #[derive(Clone, Copy)]
-pub(crate) struct Field {
+pub struct Field {
     /// Empty: its fields belong to the message around it.
-    pub(crate) name: &'static str,
-    pub(crate) kind: Kind,
-    pub(crate) shape: Shape,
+    pub name: &'static str,
+    /// What it holds, or what each of its items is.
+    pub kind: Kind,
+    /// How many of it there are.
+    pub shape: Shape,
+    /// What Go calls its type (a map, a list of messages) or that of its items (a text, a number), where that
+    /// has a name.
+    called: Option<&'static str>,
     /// Whether a zero is a value.
-    pub(crate) optional: bool,
+    pub optional: bool,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Shape {
+/// How many values a field has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// One.
     One,
+    /// A list.
     Repeated,
-    /// By text.
+    /// A map by text.
     Map,
 }
 
-#[derive(Clone, Copy)]
-pub(crate) enum Kind {
+/// What a field holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A string.
     Text,
-    Integer,
+    /// A whole number.
+    Integer {
+        /// Whether it has 64 bits; 32 if not.
+        long: bool,
+    },
+    /// A boolean.
     Truth,
+    /// Bytes, in JSON as base64.
     Bytes,
+    /// A floating-point number.
     Float,
+    /// A time, RFC 3339.
     Time {
+        /// Whether it is written with six digits of a fraction.
         micros: bool,
     },
-    Duration,
+    /// A quantity.
     Quantity,
+    /// A whole number of 32 bits or a text.
     IntOrString,
     /// Any JSON.
     Raw,
+    /// A schema, or something else in its place.
+    Schema(SchemaOr),
+    /// A message, by its name.
     Message(&'static str),
 }
+
+/// What may stand in a schema where a schema may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchemaOr {
+    /// A list of schemas.
+    Schemas,
+    /// A boolean.
+    Truth,
+    /// A list of strings.
+    Texts,
+}
+
+/// The message that a schema is.
+pub const SCHEMA: &str = "apiextensions.v1.JSONSchemaProps";
 
 fn parse_table(text: &'static str) -> BTreeMap<&'static str, Message> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     lines
-        .filter_map(|line| {
-            let (name, fields) = line.split_once(' ')?;
+        .map(|line| {
+            let (name, fields) = line.split_once(' ').unwrap_or((line, ""));
             let message = match fields.trim() {
                 "=" => Message::List,
                 fields => Message::Fields(fields.split_whitespace().filter_map(parse_field).collect()),
             };
-            Some((name, message))
+            (name, message)
         })
         .collect()
 }
@@ -70,6 +114,9 @@ fn parse_table(text: &'static str) -> BTreeMap<&'static str, Message> {
 fn parse_field(text: &'static str) -> Option<(u64, Field)> {
     let (number, rest) = text.split_once(':')?;
     let (name, kind) = rest.split_once(':')?;
+    let (kind, called) = kind
+        .split_once('/')
+        .map_or((kind, None), |(kind, called)| (kind, Some(called)));
     let (kind, optional) = kind.strip_suffix('?').map_or((kind, false), |kind| (kind, true));
     let (kind, shape) = match (kind.strip_prefix('*'), kind.strip_prefix('%')) {
         (Some(kind), _) => (kind, Shape::Repeated),
@@ -78,16 +125,19 @@ fn parse_field(text: &'static str) -> Option<(u64, Field)> {
     };
     let kind = match kind {
         "s" => Kind::Text,
-        "i" => Kind::Integer,
+        "i" => Kind::Integer { long: false },
+        "l" => Kind::Integer { long: true },
         "b" => Kind::Truth,
         "y" => Kind::Bytes,
         "d" => Kind::Float,
         "@time" => Kind::Time { micros: false },
         "@micro" => Kind::Time { micros: true },
-        "@duration" => Kind::Duration,
         "@quantity" => Kind::Quantity,
         "@intstr" => Kind::IntOrString,
         "@raw" => Kind::Raw,
+        "@schemas" => Kind::Schema(SchemaOr::Schemas),
+        "@schemabool" => Kind::Schema(SchemaOr::Truth),
+        "@schematexts" => Kind::Schema(SchemaOr::Texts),
         message => Kind::Message(message),
     };
     Some((
@@ -96,18 +146,19 @@ fn parse_field(text: &'static str) -> Option<(u64, Field)> {
             name,
             kind,
             shape,
+            called,
             optional,
         },
     ))
 }
 
 /// A message by its name in the table.
-pub(crate) fn message(name: &str) -> Option<&'static Message> {
+pub fn message(name: &str) -> Option<&'static Message> {
     MESSAGES.get(name)
 }
 
 /// The name in the table of a kind as objects name it: `apps/v1`, `Deployment` is `apps.v1.Deployment`.
-pub(crate) fn message_name(api_version: &str, kind: &str) -> Option<&'static str> {
+pub fn message_name(api_version: &str, kind: &str) -> Option<&'static str> {
     let (group, version) = api_version.split_once('/').unwrap_or(("core", api_version));
     let group = group.split('.').next().unwrap_or_default();
     MESSAGES
@@ -115,8 +166,23 @@ pub(crate) fn message_name(api_version: &str, kind: &str) -> Option<&'static str
         .map(|(name, _)| *name)
 }
 
-/// Fields by the names that JSON has for them, those of inlined messages included.
-fn by_name(message: &'static Message) -> BTreeMap<&'static str, &'static Field> {
+/// The name in the table of the kind of a resource. None: a custom one, or one that is not in the table.
+pub fn message_of(resource: &Resource) -> Option<&'static str> {
+    resource.builtin?;
+    message_name(&resource.api_version(), &resource.kind)
+}
+
+/// The fields of all messages by the names that JSON has for them, those of inlined messages included.
+static NAMED: LazyLock<BTreeMap<&'static str, Named>> = LazyLock::new(|| {
+    MESSAGES
+        .iter()
+        .map(|(name, message)| (*name, by_name(message)))
+        .collect()
+});
+
+type Named = BTreeMap<&'static str, &'static Field>;
+
+fn by_name(message: &'static Message) -> Named {
     let Message::Fields(fields) = message else {
         return BTreeMap::new();
     };
@@ -132,9 +198,12 @@ fn by_name(message: &'static Message) -> BTreeMap<&'static str, &'static Field> 
     named
 }
 
+/// Messages inside of others that are objects of a kind of their own, which protobuf does not show.
+const NAMES_KIND: [&str; 2] = ["core.v1.PersistentVolumeClaim", "meta.v1.DeleteOptions"];
+
 /// Paths of the fields in an object of a built-in kind that the kind does not have. A kind that is not in the table has
 /// none.
-pub(crate) fn unknown(api_version: &str, kind: &str, object: &Value) -> Vec<String> {
+pub fn unknown(api_version: &str, kind: &str, object: &Value) -> Vec<String> {
     let mut found = Vec::new();
     if let (Some(name), Some(map)) = (message_name(api_version, kind), object.as_object()) {
         let own = map
@@ -146,8 +215,7 @@ pub(crate) fn unknown(api_version: &str, kind: &str, object: &Value) -> Vec<Stri
 }
 
 fn look<'a>(name: &str, entries: impl Iterator<Item = (&'a String, &'a Value)>, path: &str, found: &mut Vec<String>) {
-    let Some(message) = MESSAGES.get(name) else { return };
-    let known = by_name(message);
+    let Some(known) = NAMED.get(name) else { return };
     for (key, value) in entries {
         let path = if path.is_empty() {
             key.clone()
@@ -155,15 +223,16 @@ fn look<'a>(name: &str, entries: impl Iterator<Item = (&'a String, &'a Value)>, 
             format!("{path}.{key}")
         };
         let Some(field) = known.get(key.as_str()) else {
-            // Ours drops it unread, like the original, which however does not call it unknown. A claim's template is an
-            // object of a kind of its own, which protobuf does not show.
-            let names_kind = name == "core.v1.PersistentVolumeClaim" && matches!(key.as_str(), "apiVersion" | "kind");
-            if path != "metadata.managedFields" && !names_kind {
+            if !(NAMES_KIND.contains(&name) && matches!(key.as_str(), "apiVersion" | "kind")) {
                 found.push(path);
             }
             continue;
         };
-        let Kind::Message(inner) = field.kind else { continue };
+        let inner = match field.kind {
+            Kind::Message(inner) => inner,
+            Kind::Schema(_) => SCHEMA,
+            _ => continue,
+        };
         match (field.shape, value) {
             (Shape::One, Value::Object(map)) => look(inner, map.iter(), &path, found),
             (Shape::Map, Value::Object(map)) => {
@@ -182,7 +251,7 @@ fn look<'a>(name: &str, entries: impl Iterator<Item = (&'a String, &'a Value)>, 
 }
 
 /// Name of a message's schema in OpenAPI documents.
-pub(crate) fn schema_name(message: &str) -> String {
+pub fn schema_name(message: &str) -> String {
     if message.starts_with("meta.") {
         format!("io.k8s.apimachinery.pkg.apis.{message}")
     } else {
@@ -191,7 +260,7 @@ pub(crate) fn schema_name(message: &str) -> String {
 }
 
 /// Adds the schemas of a message and of all that it contains.
-pub(crate) fn add_schemas(name: &'static str, schemas: &mut Map<String, Value>) {
+pub fn add_schemas(name: &'static str, schemas: &mut Map<String, Value>) {
     let own = schema_name(name);
     let Some(message) = MESSAGES.get(name).filter(|_| !schemas.contains_key(&own)) else {
         return;
@@ -200,29 +269,33 @@ pub(crate) fn add_schemas(name: &'static str, schemas: &mut Map<String, Value>) 
         schemas.insert(own, json!({"type": "array", "items": {"type": "string"}}));
         return;
     }
-    let named = by_name(message);
+    let Some(named) = NAMED.get(name) else { return };
     let properties: Map<String, Value> = named
         .iter()
         .map(|(name, field)| ((*name).to_owned(), property(field)))
         .collect();
     schemas.insert(own, json!({"type": "object", "properties": properties}));
     for field in named.values() {
-        if let Kind::Message(inner) = field.kind {
-            add_schemas(inner, schemas);
+        match field.kind {
+            Kind::Message(inner) => add_schemas(inner, schemas),
+            Kind::Schema(_) => add_schemas(SCHEMA, schemas),
+            _ => {}
         }
     }
 }
 
 fn property(field: &Field) -> Value {
     let one = match field.kind {
-        Kind::Text | Kind::Duration | Kind::Quantity => json!({"type": "string"}),
-        Kind::Integer => json!({"type": "integer"}),
+        Kind::Text | Kind::Quantity => json!({"type": "string"}),
+        Kind::Integer { long } => json!({"type": "integer", "format": if long { "int64" } else { "int32" }}),
         Kind::Truth => json!({"type": "boolean"}),
         Kind::Bytes => json!({"type": "string", "format": "byte"}),
         Kind::Float => json!({"type": "number"}),
         Kind::Time { .. } => json!({"type": "string", "format": "date-time"}),
         Kind::IntOrString => json!({"type": "string", "format": "int-or-string"}),
         Kind::Raw => json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}),
+        // OpenAPI cannot say what else it may be.
+        Kind::Schema(_) => json!({"x-kubernetes-preserve-unknown-fields": true}),
         Kind::Message(inner) => {
             let reference = json!({"$ref": format!("#/components/schemas/{}", schema_name(inner))});
             json!({"allOf": [reference]})
