@@ -1,6 +1,8 @@
 //! The API server as its clients see it: a real `kube::Client` in this process, and kubectl over TLS.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[path = "apiserver/attacks.rs"]
+mod attacks;
 #[path = "apiserver/crd.rs"]
 mod crd;
 #[path = "apiserver/delete.rs"]

@@ -3,6 +3,8 @@
 //! The API server calls these with objects whose apiVersion, kind, namespace and name it has matched with the URL. It
 //! sets `resourceVersion` itself; it handles finalizers, deletion, preconditions and conflicts itself.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use crate::builtin::pod::{ephemeral, resize};
@@ -140,14 +142,18 @@ fn validate(resource: &Resource, old: Option<&Value>, object: &Value) -> Vec<Fie
     }
 }
 
+/// Errors that are told: an answer is not many times as large as what was sent.
+const ERRORS_LIMIT: usize = 1_000;
+
 /// Kubernetes reports an error once, however many checks find it.
 fn outcome(resource: &Resource, object: &Value, errors: Vec<FieldError>) -> Checked {
-    let mut unique: Vec<FieldError> = Vec::new();
-    for error in errors {
-        if !unique.contains(&error) {
-            unique.push(error);
-        }
-    }
+    let told = |error: &FieldError| (error.field.clone(), error.cause, error.message.clone());
+    let mut seen = BTreeSet::new();
+    let unique: Vec<FieldError> = errors
+        .into_iter()
+        .filter(|error| seen.insert(told(error)))
+        .take(ERRORS_LIMIT)
+        .collect();
     if unique.is_empty() {
         Ok(resource.builtin.map(|row| (row.warnings)(object)).unwrap_or_default())
     } else {

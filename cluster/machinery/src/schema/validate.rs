@@ -1,5 +1,7 @@
 //! Validation against a schema, with the texts of Kubernetes' validator (kube-openapi).
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Map, Value};
 
 use super::format;
@@ -143,11 +145,16 @@ impl Validation<'_> {
         }
         let keys = self.unique(items, schema, path);
         let Some(schema) = schema.get("items") else { return };
+        // Only elements of a list that is a map can be told from another and so compared with what they were.
+        let mut known: BTreeMap<String, &Value> = BTreeMap::new();
+        if let Some(keys) = &keys {
+            for other in old.into_iter().flatten() {
+                known.entry(identity(other, keys).to_string()).or_insert(other);
+            }
+        }
         for (i, item) in items.iter().enumerate() {
-            // Only elements of a list that is a map can be told from another and so compared with what they were.
-            let before = keys
-                .as_ref()
-                .and_then(|keys| old?.iter().find(|other| identity(other, keys) == identity(item, keys)));
+            let before = keys.as_ref().filter(|_| !known.is_empty());
+            let before = before.and_then(|keys| known.get(&identity(item, keys).to_string()).copied());
             self.value(item, before, schema, &index(path, i), false);
         }
     }
@@ -164,13 +171,10 @@ impl Validation<'_> {
             _ if flag(schema, "uniqueItems") => None,
             _ => return None,
         };
+        let mut seen = BTreeSet::new();
         for (i, item) in items.iter().enumerate() {
             let id = keys.as_ref().map_or_else(|| item.clone(), |keys| identity(item, keys));
-            let same = |other: &Value| {
-                keys.as_ref()
-                    .map_or_else(|| *other == id, |keys| identity(other, keys) == id)
-            };
-            if items[..i].iter().any(same) {
+            if !seen.insert(id.to_string()) {
                 self.errors.push(duplicate(index(path, i), id));
             }
         }

@@ -1,5 +1,7 @@
 //! Requests and limits of containers.
 
+use std::collections::BTreeSet;
+
 use afloat_words::quantity::Quantity;
 use serde_json::{Map, Value, json};
 
@@ -48,13 +50,12 @@ pub(crate) fn default_resize_policy(container: &mut Map<String, Value>) {
 /// Checks `resizePolicy` of a container at `path`; `never`: the pod's containers are never restarted.
 pub(crate) fn check_resize_policy(container: &Value, path: &str, never: bool, errors: &mut Vec<FieldError>) {
     let path = child(path, "resizePolicy");
-    let mut seen = Vec::new();
+    let mut seen = BTreeSet::new();
     for (i, policy) in list(Some(container), "resizePolicy").iter().enumerate() {
         let (name, restart) = (text(policy.get("resourceName")), text(policy.get("restartPolicy")));
-        if seen.contains(&name) {
+        if !seen.insert(name) {
             errors.push(duplicate(index(&path, i), name));
         }
-        seen.push(name);
         for (value, supported) in [(name, RESIZABLE), (restart, RESIZE_POLICIES)] {
             if value.is_empty() {
                 errors.push(required(path.as_str(), ""));

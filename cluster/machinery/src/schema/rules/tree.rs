@@ -7,8 +7,8 @@ use kube_cel::RootContext;
 use kube_cel::cel::{Context, Value as Cel};
 use serde_json::Value;
 
-use super::failure;
-use super::values::{Format, Shape};
+use super::failure::failure;
+use super::values::{self, Described, Format, Shape};
 use crate::FieldError;
 use crate::bounds::size;
 use crate::cel::{BUDGET_EXCEEDED, CALL_EXCEEDED, Cost, Failure, Program, VALUES_LIMIT, context};
@@ -85,16 +85,18 @@ impl Node {
             preserves: schema.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true)),
         }
     }
+}
 
-    pub(super) fn shape(&self) -> Shape {
+impl Described for Node {
+    fn shape(&self) -> Shape {
         self.shape
     }
 
-    pub(super) fn item(&self) -> Option<&Self> {
+    fn item(&self) -> Option<&Self> {
         self.items.as_deref()
     }
 
-    pub(super) fn field(&self, name: &str) -> Option<&Self> {
+    fn field(&self, name: &str) -> Option<&Self> {
         self.properties.get(name).or(self.additional.as_deref())
     }
 }
@@ -201,7 +203,7 @@ impl<'a> Walk<'a> {
             if cost.is_spent() || values > VALUES_LIMIT {
                 return Err(Spent);
             }
-            Ok(node.value(value, &self.context))
+            Ok(values::value(node, value, &self.context))
         };
         let (own, before) = match (converted(value), old.map(converted).transpose()) {
             (Ok(own), Ok(before)) => (own, before),

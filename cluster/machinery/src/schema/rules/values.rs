@@ -10,8 +10,6 @@ use kube_cel::cel::parser::Expression;
 use kube_cel::cel::{Context, Value as Cel};
 use serde_json::Value;
 
-use super::tree::Node;
-
 /// Words of the language, which are no names of fields. Source: Kubernetes' documentation of CRD validation rules, "field names".
 #[rustfmt::skip]
 const RESERVED: &[&str] = &[
@@ -76,15 +74,21 @@ fn read(function: &str, text: &str, context: &Context<'_>) -> Option<Cel> {
     Cel::resolve(&call, context).ok()
 }
 
-impl Node {
-    /// A value that stands here.
-    pub(super) fn value(&self, value: &Value, context: &Context<'_>) -> Cel {
-        convert(Some(self), value, context)
-    }
+/// A place in a schema.
+pub(super) trait Described: Sized {
+    fn shape(&self) -> Shape;
+    /// Of an element of a list.
+    fn item(&self) -> Option<&Self>;
+    fn field(&self, name: &str) -> Option<&Self>;
 }
 
-fn convert(node: Option<&Node>, value: &Value, context: &Context<'_>) -> Cel {
-    let shape = node.map(Node::shape).unwrap_or_default();
+/// A value that stands at a place.
+pub(super) fn value(place: &impl Described, value: &Value, context: &Context<'_>) -> Cel {
+    convert(Some(place), value, context)
+}
+
+fn convert<P: Described>(node: Option<&P>, value: &Value, context: &Context<'_>) -> Cel {
+    let shape = node.map(P::shape).unwrap_or_default();
     match value {
         Value::Null => Cel::Null,
         Value::Bool(value) => Cel::Bool(*value),
@@ -95,7 +99,7 @@ fn convert(node: Option<&Node>, value: &Value, context: &Context<'_>) -> Cel {
         },
         Value::String(text) => shape.format.value(text, context),
         Value::Array(items) => {
-            let item = node.and_then(Node::item);
+            let item = node.and_then(P::item);
             let items = items.iter().map(|inner| convert(item, inner, context));
             items.collect::<Vec<_>>().into()
         }
