@@ -1,6 +1,8 @@
 //! Asks the linker to strip the program, which cargo's `strip` was seen not to do when its profile has an override for this package;
-//! and to keep only one of functions that came out equal, as generic code for types of equal shape does. Rust's own linker can;
-//! where another one is used, the program is larger and as good.
+//! to keep only one of functions that came out equal, as generic code for types of equal shape does; and to write the addresses that
+//! are set at the start as one bit each instead of 24 bytes, which takes 2.5 MB less, if this machine's C library can read that
+//! (glibc 2.36; a program that is linked here runs with no older one by its functions' versions, too). Rust's own linker can; where
+//! another one is used, the program is larger and as good.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,8 +14,22 @@ fn main() {
         println!("cargo:rustc-link-arg-bins=-Wl,--strip-all");
         if rust_lld_links() {
             println!("cargo:rustc-link-arg-bins=-Wl,--icf=all");
+            if glibc().is_some_and(|version| version >= (2, 36)) {
+                println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+            }
         }
     }
+}
+
+/// Version of this machine's C library; none if it is not glibc, or the program is for another machine.
+fn glibc() -> Option<(u32, u32)> {
+    if std::env::var("HOST") != std::env::var("TARGET") {
+        return None;
+    }
+    let output = Command::new("getconf").arg("GNU_LIBC_VERSION").output().ok()?;
+    let said = String::from_utf8(output.stdout).ok()?;
+    let (major, minor) = said.trim().strip_prefix("glibc ")?.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// Whether it is the linker: it is by default on this target, if the toolchain has it and no flag says otherwise.

@@ -1,12 +1,13 @@
 //! The embedded cluster as the commands run it: joined with the operator, and with the operator's eyes on its nodes.
 
 mod node_traffic;
+mod rights;
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 
 use afloat_api::{Door, Gates, Serving, definitions, names};
-use afloat_cluster::{Cluster, ClusterOptions};
+use afloat_cluster::{Cluster, ClusterOptions, User};
 use afloat_manager::webhook;
 use anyhow::Context as _;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -25,12 +26,14 @@ pub(crate) async fn start_with_operator(options: ClusterOptions, gates: Gates) -
     let socket = Arc::new(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?);
     let door = Door::Url(format!("https://{}{}", socket.local_addr()?, names::WEBHOOK_PATH));
     install_crds(cluster.client("afloat-installer"), door.clone()).await?;
+    rights::install(&cluster.client("afloat-installer"), &afloat_install::rights()).await?;
     let stop = cluster.stopping();
-    cluster.run_part("operator", "afloat-operator", move |client| {
+    let account = User::service_account(names::MANAGER_NAMESPACE, afloat_install::OPERATOR);
+    cluster.run_part("operator", account, move |client| {
         let webhook = webhook::Options {
             door: door.clone(),
             listen: webhook::Listen::Socket(socket.clone()),
-            namespace: "kube-system".into(),
+            namespace: names::MANAGER_NAMESPACE.into(),
         };
         let options = afloat_manager::Options {
             webhook: Some(webhook),
@@ -50,9 +53,10 @@ pub(crate) async fn start_without_operator(options: ClusterOptions) -> anyhow::R
         .iter()
         .map(|node| (node.name.clone(), Arc::new(EmbeddedNode::of(node))))
         .collect();
+    rights::install(&cluster.client("afloat-installer"), &rights::of_reporters()).await?;
     for (node, view) in nodes {
         let stop = cluster.stopping();
-        cluster.run_part(&format!("reporter of {node}"), "afloat-agent", move |client| {
+        cluster.run_part(&format!("reporter of {node}"), rights::reporter(), move |client| {
             let (view, node, stop) = (view.clone(), node.clone(), stop.clone());
             async move {
                 afloat_agent::run(client, &node, view, stop).await;

@@ -178,20 +178,10 @@ fn conditions((pod, object): (&Pod, &Pod), local: &Local, options: &Options, wal
         condition("Ready", containers.or(gates)),
     ];
     if options.statuses == Statuses::EachStep {
-        // KEP-3085. It has no words of its own.
-        let word = if local.stage == Stage::Sandbox { "True" } else { "False" };
-        let mut sandbox = condition("PodReadyToStartContainers", None);
-        if word == "False" {
-            let same = object
-                .condition("PodReadyToStartContainers")
-                .filter(|old| old.status == word);
-            sandbox["status"] = word.into();
-            sandbox["lastTransitionTime"] = same
-                .and_then(|old| old.last_transition_time.as_deref())
-                .unwrap_or(wall)
-                .into();
-        }
-        all.insert(0, sandbox);
+        all.insert(
+            0,
+            sandbox(condition("PodReadyToStartContainers", None), object, local, wall),
+        );
     }
     if let Some(why) = local.refused.as_ref().filter(|_| options.observed_generation) {
         let mut pending = condition(RESIZE_PENDING, None);
@@ -200,6 +190,20 @@ fn conditions((pod, object): (&Pod, &Pod), local: &Local, options: &Options, wal
         all.push(pending);
     }
     all
+}
+
+/// KEP-3085. It has no words of its own.
+fn sandbox(mut ready: Value, object: &Pod, local: &Local, wall: &str) -> Value {
+    if local.stage != Stage::Sandbox {
+        let old = object.condition("PodReadyToStartContainers");
+        let same = old.filter(|old| old.status == "False");
+        ready["status"] = "False".into();
+        ready["lastTransitionTime"] = same
+            .and_then(|old| old.last_transition_time.as_deref())
+            .unwrap_or(wall)
+            .into();
+    }
+    ready
 }
 
 fn container_status(

@@ -283,7 +283,7 @@ fn text(output: &Output, what: &[&str]) -> String {
     stdout
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("bound").port()
 }

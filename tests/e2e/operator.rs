@@ -4,7 +4,7 @@ mod install;
 
 use std::process::{Command, Stdio};
 
-use crate::cluster::{AFLOAT, Cluster, cloneset, settled, signal_process};
+use crate::cluster::{AFLOAT, Cluster, cloneset, free_port, settled, signal_process};
 
 #[test]
 fn crds_and_operator_on_a_cluster_without_them() {
@@ -48,4 +48,38 @@ fn crds_and_operator_on_a_cluster_without_them() {
     assert!(holder().ends_with(&format!("_{}", second.id())), "{}", holder());
     signal_process(second.id(), "INT");
     assert_eq!(second.wait().expect("our own child").code(), Some(0));
+}
+
+/// The API server reaches a webhook on the host as it is reached from there.
+#[test]
+fn an_operator_on_the_host_converts() {
+    let Some(cluster) = Cluster::boot_with(1, &["--no-operator"]) else {
+        return;
+    };
+    let port = free_port().to_string();
+    let url = format!("https://127.0.0.1:{port}/convert");
+    let crds = Command::new(AFLOAT)
+        .args(["crds", "--webhook-url", &url])
+        .output()
+        .expect("afloat starts");
+    cluster.apply(&String::from_utf8(crds.stdout).expect("YAML is text"));
+    let mut operator = Command::new(AFLOAT)
+        .args([
+            "operator",
+            "--webhook-url",
+            &url,
+            "--webhook-port",
+            &port,
+            "--kubeconfig",
+        ])
+        .arg(cluster.dir().join("kubeconfig"))
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("afloat operator starts");
+    cluster.apply(&cloneset("web", 0));
+    cluster.wait("it in v1alpha1", &["clonesets.v1alpha1.apps.kruise.io", "web"], |set| {
+        set["spec"]["updateStrategy"]["type"] == "InPlaceOnly"
+    });
+    signal_process(operator.id(), "TERM");
+    assert_eq!(operator.wait().expect("our own child").code(), Some(0));
 }

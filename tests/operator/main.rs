@@ -9,6 +9,7 @@
 #![allow(clippy::too_many_lines)] // a story is told in one piece
 
 mod agent;
+mod authorization;
 mod budget;
 mod case;
 mod cases;
@@ -91,6 +92,12 @@ fn conversion_on_kube_apiserver() {
 #[test]
 fn conversion_on_the_embedded_api_server() {
     block_on(conversion::on_the_embedded_api_server());
+}
+
+/// Roles, bindings and reviews.
+#[test]
+fn authorization_is_that_of_kube_apiserver() {
+    block_on(authorization::is_that_of_kubernetes());
 }
 
 /// `afloat crds` where OpenKruise is.

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::content::{Change, Content, Event, Kind, Progress};
+use crate::content::{Change, Content, Event, Follower, Kind, News, Progress};
 use crate::feed::{self, Pauses};
 use crate::written::{Expected, Sight};
 
@@ -107,7 +107,7 @@ impl<K: Watchable> Cache<K> {
         shutdown: CancellationToken,
     ) {
         loop {
-            let mut events = std::pin::pin!(feed::events(api.clone(), config.clone(), pauses));
+            let mut events = std::pin::pin!(feed::events_as(api.clone(), config.clone(), pauses, K::read));
             loop {
                 let event = tokio::select! {
                     () = shutdown.cancelled() => return,
@@ -181,8 +181,8 @@ impl<K: Kind> Sight for Content<K> {
 /// A cache of any kind, as the ledger asks it.
 pub(crate) trait Watched: Send + Sync {
     fn progress(&self) -> Progress;
-    /// Whether it shows the write; asks for another listing if only that can tell.
-    fn saw(&self, expected: &mut Expected) -> bool;
+    /// Takes out the writes that it shows, and tells of each; asks for another listing if only that can tell of one.
+    fn take_seen(&self, all: &mut Vec<Expected>, tell: &mut dyn FnMut(&Expected));
     /// Tells when it has seen more.
     fn news(&self) -> watch::Receiver<Progress>;
     fn relist(&self);
@@ -192,12 +192,18 @@ impl<K: Watchable> Watched for Cache<K> {
     fn progress(&self) -> Progress {
         self.lock().progress()
     }
-    fn saw(&self, expected: &mut Expected) -> bool {
+    fn take_seen(&self, all: &mut Vec<Expected>, tell: &mut dyn FnMut(&Expected)) {
         let content = self.lock();
-        if expected.doubtful(&*content) {
-            self.relist.notify_one();
-        }
-        expected.seen(&*content)
+        all.retain_mut(|expected| {
+            if expected.doubtful(&*content) {
+                self.relist.notify_one();
+            }
+            let seen = expected.seen(&*content);
+            if seen {
+                tell(expected);
+            }
+            !seen
+        });
     }
     fn news(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
@@ -238,6 +244,12 @@ impl<'l, K: Watchable> View<'l, K> {
             objects: objects.collect(),
             look: PhantomData,
         }
+    }
+
+    /// What has happened to the objects under some indexes since `follower` asked last, as it is at one moment. What it was told
+    /// before is as it was: together that is what [`View::groups`] shows.
+    pub fn news(&self, follower: &mut Follower<K::Index>) -> News<K::Kept> {
+        self.cache.lock().news(follower)
     }
 
     /// Everything, in no order.

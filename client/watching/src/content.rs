@@ -1,12 +1,15 @@
 //! What a cache holds, and how far it has seen, as one value: whoever looks at it sees both as they were at the same moment.
 //! Pure: it is told what the watch says, and tells what has changed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
 
 use afloat_words::key::Key;
 use afloat_words::texts::Pool;
+use serde::de::DeserializeOwned;
+
+use crate::members::Members;
 
 /// Objects of one kind, as one cache keeps them. Where types are of another crate, a type of its own stands for the kind.
 pub trait Kind: Send + Sync + 'static {
@@ -16,6 +19,16 @@ pub trait Kind: Send + Sync + 'static {
     type Kept: Send + Sync + 'static;
     /// What objects are found under beside their keys: an owner's UID, a node's name. Clones should share their texts.
     type Index: Clone + Eq + Hash + Send + Sync + 'static;
+    /// Reads an object's text. Of a kind that comes by the thousand, its own crate reads it: there it is built for speed.
+    ///
+    /// # Errors
+    /// It is no such object.
+    fn read(text: &str) -> serde_json::Result<Self::Wire>
+    where
+        Self::Wire: DeserializeOwned,
+    {
+        serde_json::from_str(text)
+    }
     /// Keeps what is read of an object.
     fn keep(wire: Self::Wire) -> Self::Kept;
     /// Where it is.
@@ -81,10 +94,34 @@ pub struct Progress {
     pub done: u64,
 }
 
+/// How far somebody has followed the objects under some indexes.
+#[derive(Clone, Debug)]
+pub struct Follower<I> {
+    indexes: Vec<I>,
+    /// None: it has not asked yet.
+    seen: Option<u64>,
+}
+
+impl<I> Follower<I> {
+    /// Somebody who knows nothing yet.
+    pub fn new(indexes: Vec<I>) -> Self {
+        Self { indexes, seen: None }
+    }
+}
+
+/// What has happened to objects since somebody asked last.
+#[derive(Clone, Debug)]
+pub enum News<T> {
+    /// More than is remembered: these are all that there are.
+    All(Vec<Arc<T>>),
+    /// These are not as they were; None: it is gone, or under none of the indexes any more.
+    Changes(BTreeMap<Key, Option<Arc<T>>>),
+}
+
 /// A listing that is not complete: nothing of it is seen yet, neither objects nor versions.
 #[derive(Clone)]
 struct Listing<T> {
-    objects: Vec<(T, u64)>,
+    objects: Vec<(Arc<T>, u64)>,
     /// Highest version in it, also of objects that are not kept.
     revision: u64,
 }
@@ -98,7 +135,11 @@ struct Stored<K: Kind> {
 /// Objects of one kind under their keys and indexes. An object without an index is not kept.
 pub struct Content<K: Kind> {
     objects: HashMap<Key, Stored<K>>,
-    by_index: HashMap<K::Index, BTreeMap<Key, Arc<K::Kept>>>,
+    by_index: HashMap<K::Index, Members<K::Kept>>,
+    /// Changes so far.
+    changes: u64,
+    /// How many there were when an index was left without objects, or everything was listed anew.
+    emptied: u64,
     /// Texts that many keys and objects share.
     texts: Pool,
     progress: Progress,
@@ -121,6 +162,8 @@ impl<K: Kind<Kept: Clone>> Clone for Content<K> {
         Self {
             objects: self.objects.clone(),
             by_index: self.by_index.clone(),
+            changes: self.changes,
+            emptied: self.emptied,
             texts: self.texts.clone(),
             progress: self.progress,
             listing: self.listing.clone(),
@@ -134,6 +177,8 @@ impl<K: Kind> Default for Content<K> {
         Self {
             objects: HashMap::new(),
             by_index: HashMap::new(),
+            changes: 0,
+            emptied: 0,
             texts: Pool::default(),
             progress: Progress::default(),
             listing: None,
@@ -159,7 +204,32 @@ impl<K: Kind> Content<K> {
 
     /// What is under an index, in order of namespace and name.
     pub fn group(&self, index: &K::Index) -> impl Iterator<Item = &Arc<K::Kept>> {
-        self.by_index.get(index).into_iter().flat_map(BTreeMap::values)
+        self.by_index.get(index).into_iter().flat_map(Members::all)
+    }
+
+    /// What has happened to the objects under some indexes since `follower` asked last.
+    pub fn news(&mut self, follower: &mut Follower<K::Index>) -> News<K::Kept> {
+        let since = follower.seen.replace(self.changes);
+        let mut keys = BTreeSet::new();
+        let mut known = since.is_some();
+        for index in &follower.indexes {
+            let since = since.unwrap_or_default();
+            known &= match self.by_index.get_mut(index) {
+                Some(members) => members.since(since, self.changes, &mut keys),
+                None => since >= self.emptied,
+            };
+        }
+        if !known {
+            let all = follower.indexes.iter().flat_map(|index| self.group(index));
+            return News::All(all.cloned().collect());
+        }
+        let shown = |stored: &&Stored<K>| stored.indexes.iter().any(|index| follower.indexes.contains(index));
+        let present = |key: Key| {
+            let object = self.objects.get(&key).filter(shown);
+            let object = object.map(|stored| stored.object.clone());
+            (key, object)
+        };
+        News::Changes(keys.into_iter().map(present).collect())
     }
 
     /// Whether the object with that UID is here, and nobody has deleted it.
@@ -192,8 +262,16 @@ impl<K: Kind> Content<K> {
                 if let Some(listing) = &mut self.listing {
                     listing.revision = listing.revision.max(revision);
                     if !K::indexes(&object).is_empty() {
-                        let before = self.objects.get(&K::key(&object)).map(|stored| &*stored.object);
-                        K::share(&mut object, before, &mut self.texts);
+                        let before = self.objects.get(&K::key(&object));
+                        let same = |before: &&Stored<K>| before.revision == revision && revision != 0;
+                        let object = match before.filter(same) {
+                            // Nearly all are as they were, and the memory has no room for all of them twice.
+                            Some(before) => before.object.clone(),
+                            None => {
+                                K::share(&mut object, before.map(|before| &*before.object), &mut self.texts);
+                                Arc::new(object)
+                            }
+                        };
                         listing.objects.push((object, revision));
                     }
                 }
@@ -212,6 +290,8 @@ impl<K: Kind> Content<K> {
         self.progress.revision = self.progress.revision.max(listing.revision);
         let mut before = std::mem::take(&mut self.objects);
         self.by_index.clear();
+        self.changes += 1;
+        self.emptied = self.changes;
         let mut changes = Vec::with_capacity(listing.objects.len());
         for (object, revision) in listing.objects {
             let old = before.remove(&K::key(&object));
@@ -232,10 +312,30 @@ impl<K: Kind> Content<K> {
     }
 
     fn set(&mut self, mut object: K::Kept, revision: u64) -> Option<Change<K::Kept>> {
+        let (key, indexes) = (K::key(&object), K::indexes(&object));
+        if let Some(stored) = self.objects.get_mut(&key).filter(|stored| *stored.indexes == *indexes) {
+            // In its place, as nearly always.
+            K::share(&mut object, Some(&stored.object), &mut self.texts);
+            let object = Arc::new(object);
+            let old = std::mem::replace(&mut stored.object, object.clone());
+            let was = std::mem::replace(&mut stored.revision, revision);
+            for index in &stored.indexes {
+                self.changes += 1;
+                if let Some(members) = self.by_index.get_mut(index) {
+                    members.replace(&key, object.clone(), self.changes);
+                }
+            }
+            return Some(Change {
+                same: was == revision && revision != 0,
+                old: Some(old),
+                new: Some(object),
+                calm: false,
+            });
+        }
         let old = self.remove(&K::key(&object));
         K::share(&mut object, old.as_ref().map(|old| &*old.object), &mut self.texts);
         let was = old.as_ref().map(|old| old.revision);
-        let new = self.insert(object, revision);
+        let new = self.insert(Arc::new(object), revision);
         (old.is_some() || new.is_some()).then(|| Change {
             same: new.is_some() && was == Some(revision) && revision != 0,
             old: old.map(|old| old.object),
@@ -245,14 +345,13 @@ impl<K: Kind> Content<K> {
     }
 
     /// Puts an object where nothing is; none if it is not to be kept.
-    fn insert(&mut self, object: K::Kept, revision: u64) -> Option<Arc<K::Kept>> {
+    fn insert(&mut self, object: Arc<K::Kept>, revision: u64) -> Option<Arc<K::Kept>> {
         let indexes = K::indexes(&object);
         if indexes.is_empty() {
             return None;
         }
         let mut key = K::key(&object);
         key.namespace = self.texts.share(&key.namespace);
-        let object = Arc::new(object);
         let indexes = indexes.into_iter().map(|index| self.file(index, &key, &object));
         let indexes = indexes.collect();
         let stored = Stored {
@@ -270,8 +369,9 @@ impl<K: Kind> Content<K> {
             Some((known, _)) => known.clone(),
             None => index,
         };
-        let members = self.by_index.entry(index.clone()).or_default();
-        members.insert(key.clone(), object.clone());
+        self.changes += 1;
+        let members = self.by_index.entry(index.clone()).or_insert_with(Members::new);
+        members.insert(key, object.clone(), self.changes);
         index
     }
 
@@ -279,9 +379,11 @@ impl<K: Kind> Content<K> {
         let old = self.objects.remove(key)?;
         for index in &old.indexes {
             if let Some(members) = self.by_index.get_mut(index) {
-                members.remove(key);
+                self.changes += 1;
+                members.remove(key, self.changes);
                 if members.is_empty() {
                     self.by_index.remove(index);
+                    self.emptied = self.changes;
                 }
             }
         }
@@ -350,6 +452,80 @@ mod tests {
         let changes = content.take(Event::ListEnds);
         assert!(changes.len() == 1 && changes[0].calm && changes[0].new.is_none());
         assert!(content.objects.is_empty() && content.by_index.is_empty());
+    }
+
+    /// A follower knows what is there after any changes, however many it missed, and so do two of one group.
+    #[test]
+    fn whoever_follows_knows_what_is_there() {
+        let names: Vec<&'static str> = (0..3000).map(|number| &*number.to_string().leak()).collect();
+        for seed in 0..40_u64 {
+            let mut dice = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+            let mut roll = |sides: u64| {
+                dice ^= dice << 13;
+                dice ^= dice >> 7;
+                dice ^= dice << 17;
+                dice % sides
+            };
+            let mut content = Content::<Thing>::default();
+            let mut follower = Follower::new(vec!["x", "y"]);
+            let mut known: BTreeMap<Key, Arc<Thing>> = BTreeMap::new();
+            for revision in 1..60 {
+                // The last worlds have more changes between two looks than are remembered.
+                for _ in 0..roll(if seed > 30 { 3000 } else { 6 }) {
+                    let things = if seed > 30 { 3000 } else { 5 };
+                    let name = names[usize::try_from(roll(things)).unwrap()];
+                    let owner = [None, Some("x"), Some("x"), Some("y"), Some("z")][usize::try_from(roll(5)).unwrap()];
+                    match roll(30) {
+                        // Seldom, as it makes everybody look at all.
+                        0 => {
+                            content.take(Event::ListBegins);
+                            for name in &names[..usize::try_from(roll(things)).unwrap()] {
+                                content.take(Event::Listed(thing(name, owner), revision));
+                            }
+                            content.take(Event::ListEnds);
+                        }
+                        1..9 => drop(content.take(Event::Gone(thing(name, owner), revision))),
+                        _ => drop(content.take(Event::Applied(thing(name, owner), revision))),
+                    }
+                }
+                match content.news(&mut follower) {
+                    News::All(all) => {
+                        known = all.into_iter().map(|object| (Thing::key(&object), object)).collect();
+                    }
+                    News::Changes(changes) => {
+                        for (key, object) in changes {
+                            match object {
+                                Some(object) => drop(known.insert(key, object)),
+                                None => drop(known.remove(&key)),
+                            }
+                        }
+                    }
+                }
+                let there: BTreeMap<Key, Arc<Thing>> = ["x", "y"]
+                    .iter()
+                    .flat_map(|index| content.group(index))
+                    .map(|object| (Thing::key(object), object.clone()))
+                    .collect();
+                assert_eq!(known, there, "seed {seed}, round {revision}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_has_seen_everything_is_told_nothing() {
+        let mut content = Content::<Thing>::default();
+        content.take(Event::Applied(thing("a", Some("x")), 1));
+        let mut follower = Follower::new(vec!["x", "none"]);
+        assert!(matches!(content.news(&mut follower), News::All(all) if all.len() == 1));
+        let told = |content: &mut Content<Thing>, follower: &mut Follower<&'static str>| match content.news(follower) {
+            News::All(_) => usize::MAX,
+            News::Changes(changes) => changes.len(),
+        };
+        assert_eq!(told(&mut content, &mut follower), 0);
+        content.take(Event::Applied(thing("b", Some("z")), 2));
+        assert_eq!(told(&mut content, &mut follower), 0, "it is of another index");
+        content.take(Event::Applied(thing("a", Some("x")), 3));
+        assert_eq!(told(&mut content, &mut follower), 1);
     }
 
     #[test]

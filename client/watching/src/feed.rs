@@ -13,7 +13,7 @@ use kube::runtime::watcher::{self, Config, DefaultBackoff, Event, ExponentialBac
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 
-use crate::item::{Item, Unreadable};
+use crate::item::{Item, Read, Unreadable};
 
 /// How long to wait before a broken watch is begun anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,11 +37,26 @@ pub fn events<K>(api: Api<K>, config: Config, pauses: Pauses) -> impl Stream<Ite
 where
     K: kube::Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
+    events_as(api, config, pauses, |text| serde_json::from_str(text))
+}
+
+/// The same, of objects that `read` reads.
+pub(crate) fn events_as<K>(
+    api: Api<K>,
+    config: Config,
+    pauses: Pauses,
+    read: Read<K>,
+) -> impl Stream<Item = Event<K>> + Send
+where
+    K: kube::Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
     let path = api.resource_url().to_owned();
     if K::metadata_api() {
-        read(path.clone(), partial_items(api.into_client(), path, config, pauses)).left_stream()
+        let items = partial_items(api.into_client(), path.clone(), config, pauses);
+        each(path, items, read).left_stream()
     } else {
-        read(path.clone(), items(api.into_client(), path, config, pauses)).right_stream()
+        let items = items(api.into_client(), path.clone(), config, pauses);
+        each(path, items, read).right_stream()
     }
 }
 
@@ -89,18 +104,19 @@ fn followed<const METADATA: bool>(
     })
 }
 
-fn read<K: DeserializeOwned, const METADATA: bool>(
+fn each<K, const METADATA: bool>(
     path: String,
     items: BoxStream<'static, Event<Item<METADATA>>>,
+    read: Read<K>,
 ) -> impl Stream<Item = Event<K>> {
     let mut told = HashSet::new();
     items.filter_map(move |event| {
         let object = match event {
             Event::Init => Ok(Event::Init),
             Event::InitDone => Ok(Event::InitDone),
-            Event::InitApply(item) => item.read().map(Event::InitApply),
-            Event::Apply(item) => item.read().map(Event::Apply),
-            Event::Delete(item) => item.read().map(Event::Delete),
+            Event::InitApply(item) => item.read(read).map(Event::InitApply),
+            Event::Apply(item) => item.read(read).map(Event::Apply),
+            Event::Delete(item) => item.read(read).map(Event::Delete),
         };
         std::future::ready(object.map_err(|unreadable| skipped(&path, unreadable, &mut told)).ok())
     })
@@ -186,4 +202,59 @@ fn quick() -> ResetTimerBackoff<ExponentialBackoff> {
         .with_jitter();
     // Reset by time: a watch that begins anew reports progress even if its list then fails.
     ResetTimerBackoff::new(pauses.into(), Duration::from_secs(10))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    fn item(text: &str) -> Item<false> {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_object_that_is_none_of_its_kind_is_left_out() {
+        let good = || item(r#"{"metadata":{"name":"good","resourceVersion":"1"},"data":{"a":"b"}}"#);
+        let bad = || item(r#"{"metadata":{"name":"bad","resourceVersion":"2"},"data":["a"]}"#);
+        let said = [
+            Event::Init,
+            Event::InitApply(bad()),
+            Event::InitApply(good()),
+            Event::InitDone,
+            Event::Apply(bad()),
+            Event::Apply(item("null")),
+            Event::Delete(good()),
+        ];
+        let read = |text: &str| serde_json::from_str::<ConfigMap>(text);
+        let heard = each(String::new(), futures::stream::iter(said).boxed(), read);
+        let name = |object: ConfigMap| object.metadata.name.unwrap();
+        let heard: Vec<String> = heard
+            .map(|event| match event {
+                Event::Init => "Init".to_owned(),
+                Event::InitApply(object) => format!("listed {}", name(object)),
+                Event::InitDone => "InitDone".to_owned(),
+                Event::Apply(object) => format!("changed {}", name(object)),
+                Event::Delete(object) => format!("gone {}", name(object)),
+            })
+            .collect()
+            .await;
+        assert_eq!(heard, ["Init", "listed good", "InitDone", "gone good"]);
+    }
+
+    #[test]
+    fn each_is_told_of_once() {
+        let object = |revision: &str| Unreadable {
+            namespace: None,
+            name: "bad".into(),
+            revision: revision.into(),
+            line: 1,
+            column: 2,
+        };
+        let mut told = HashSet::new();
+        for revision in ["1", "1", "2"] {
+            skipped("/api/v1/x", object(revision), &mut told);
+        }
+        assert_eq!(told.len(), 2);
+    }
 }

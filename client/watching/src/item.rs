@@ -8,8 +8,11 @@ use std::fmt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::core::DynamicResourceScope;
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
+
+/// Reads an object's text.
+pub(crate) type Read<K> = fn(&str) -> serde_json::Result<K>;
 
 /// The text of an object, with what a watch asks of it: name, namespace, UID and version. `METADATA`: the API server is asked
 /// for objects' metadata alone.
@@ -20,12 +23,12 @@ pub(crate) struct Item<const METADATA: bool> {
 }
 
 impl<const METADATA: bool> Item<METADATA> {
-    /// The object.
+    /// The object, as `read` reads it.
     ///
     /// # Errors
     /// It is no `K`. What it holds is not in the error's text: it may be a Secret.
-    pub(crate) fn read<K: DeserializeOwned>(&self) -> Result<K, Unreadable> {
-        serde_json::from_str(self.text.get()).map_err(|error| Unreadable {
+    pub(crate) fn read<K>(&self, read: Read<K>) -> Result<K, Unreadable> {
+        read(self.text.get()).map_err(|error| Unreadable {
             namespace: self.metadata.namespace.clone(),
             name: self.metadata.name.clone().unwrap_or_default(),
             revision: self.metadata.resource_version.clone().unwrap_or_default(),
@@ -159,6 +162,18 @@ impl<'de> Visitor<'de> for Metadata<'_> {
                 }
             };
             *field = map.next_value()?;
+            // Who set which field stands last, and is half of all, where Go has written it.
+            let ObjectMeta {
+                name: Some(_),
+                namespace: Some(_),
+                uid: Some(_),
+                resource_version: Some(_),
+                ..
+            } = &self.0
+            else {
+                continue;
+            };
+            return Err(A::Error::custom("all is found"));
         }
         Ok(())
     }
@@ -209,7 +224,7 @@ mod tests {
         use k8s_openapi::api::core::v1::Secret;
         let text = r#"{"metadata":{"name":"s","namespace":"n","resourceVersion":"7"},"data":"swordfish"}"#;
         let item: Item<false> = serde_json::from_str(text).unwrap();
-        let error = item.read::<Secret>().unwrap_err();
+        let error = item.read::<Secret>(|text| serde_json::from_str(text)).unwrap_err();
         assert_eq!((error.namespace.as_deref(), &*error.name), (Some("n"), "s"));
         assert!(!format!("{item:?}{error:?}").contains("swordfish"));
     }

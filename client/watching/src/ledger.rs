@@ -15,9 +15,11 @@ use crate::cache::{Cache, View, Watchable, Watched};
 use crate::content::{Kind, Progress};
 use crate::written::{Expected, Written};
 
+/// Writes that one cache is to show.
 struct Open {
     cache: Arc<dyn Watched>,
-    expected: Expected,
+    place: usize,
+    expected: Vec<Expected>,
 }
 
 /// Everything that authors have written and the caches do not show yet, by author: the object that a round is about.
@@ -46,13 +48,13 @@ impl Ledger {
         let mut all = self.lock();
         if let Some(open) = all.get_mut(author) {
             open.retain_mut(|open| {
-                let saw = open.cache.saw(&mut open.expected);
-                if saw {
-                    seen(open.expected.since.elapsed());
-                }
-                !saw
+                // There may be hundreds, and this is asked with each change that comes.
+                let mut tell = |expected: &Expected| seen(expected.since.elapsed());
+                open.cache.take_seen(&mut open.expected, &mut tell);
+                !open.expected.is_empty()
             });
-            if let Some(since) = open.iter().map(|open| open.expected.since).min() {
+            let unseen = open.iter().flat_map(|open| &open.expected);
+            if let Some(since) = unseen.map(|expected| expected.since).min() {
                 return Err(Behind { since });
             }
             all.remove(author);
@@ -112,8 +114,17 @@ impl Ledger {
         self.lock().remove(author);
     }
 
-    fn note(&self, author: &Key, open: Open) {
-        self.lock().entry(author.clone()).or_default().push(open);
+    fn note(&self, author: &Key, place: usize, cache: Arc<dyn Watched>, expected: Expected) {
+        let mut all = self.lock();
+        let of_author = all.entry(author.clone()).or_default();
+        match of_author.iter_mut().find(|open| open.place == place) {
+            Some(open) => open.expected.push(expected),
+            None => of_author.push(Open {
+                cache,
+                place,
+                expected: vec![expected],
+            }),
+        }
     }
 }
 
@@ -166,11 +177,8 @@ impl Writing<'_> {
         let now = Watched::progress(&**cache);
         let before = self.before.iter().find(|(known, _)| *known == place(cache));
         let before = before.map_or(now, |(_, progress)| *progress);
-        let open = Open {
-            cache: cache.clone(),
-            expected: Expected::new(written, before, now, Instant::now()),
-        };
-        self.ledger.note(&self.author, open);
+        let expected = Expected::new(written, before, now, Instant::now());
+        self.ledger.note(&self.author, place(&**cache), cache.clone(), expected);
         if unknown {
             Watched::relist(&**cache);
         }

@@ -16,11 +16,12 @@ pub mod content;
 pub mod feed;
 mod item;
 pub mod ledger;
+mod members;
 pub mod queue;
 pub mod written;
 
 pub use cache::{Cache, View, Watchable};
-pub use content::{Change, Kind};
+pub use content::{Change, Follower, Kind, News};
 pub use ledger::{Ledger, Looking, Writing};
 pub use queue::{Queue, Urgency};
 pub use written::Written;

@@ -5,7 +5,7 @@
 //! by a `kube::Client` in this process, and neither can tell.
 //!
 //! Known differences from the original: `metadata.managedFields` is not kept and server-side apply is refused (415);
-//! anybody who is authenticated may do anything; protobuf is read but not written; a paged list reads each page from the present
+//! protobuf is read but not written; a paged list reads each page from the present
 //! state, so that an object may be missed or seen twice if it is renamed (that is, replaced) meanwhile.
 
 mod admit;

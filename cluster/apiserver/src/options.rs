@@ -62,6 +62,8 @@ pub struct Options {
     pub event_limit: usize,
     /// PEM of the key that service account tokens are signed with. None: one that is forgotten with this process.
     pub token_key: Option<String>,
+    /// Roles and bindings that there are from the start, besides Kubernetes' own; what is missing of them is added at each start.
+    pub roles: Vec<serde_json::Value>,
     /// Pods get their account's token mounted (admission plugin ServiceAccount). They need `kube-root-ca.crt` for that.
     pub mount_tokens: bool,
 }
@@ -78,6 +80,7 @@ impl Default for Options {
             event_ttl: Duration::from_secs(3600),
             event_limit: 10_000,
             token_key: None,
+            roles: Vec::new(),
             mount_tokens: false,
         }
     }

@@ -8,26 +8,16 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use afloat_certificates::{Facts, Pair, Purpose, authority, client, key, sign};
+use afloat_machinery::authorization::User;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use jiff::{Timestamp, ToSpan as _, tz::TimeZone};
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType,
-};
+use jiff::Timestamp;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig, crypto};
-use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use afloat_machinery::authorization::User;
-
-/// Life of the authority.
-const AUTHORITY_YEARS: i32 = 10;
-/// Life of the certificates it signs.
-const CERTIFICATE_YEARS: i32 = 1;
 /// A certificate is renewed when it is loaded with less than this left.
 const RENEWAL_DAYS: i64 = 30;
 
@@ -47,8 +37,8 @@ pub enum Error {
     Certificate(String),
 }
 
-impl From<rcgen::Error> for Error {
-    fn from(error: rcgen::Error) -> Self {
+impl From<afloat_certificates::Error> for Error {
+    fn from(error: afloat_certificates::Error) -> Self {
         Self::Certificate(error.to_string())
     }
 }
@@ -62,13 +52,6 @@ pub struct Pki {
     tokens: String,
 }
 
-/// A certificate and its key, as PEM.
-#[derive(Clone)]
-struct Pair {
-    certificate: String,
-    key: String,
-}
-
 impl Pki {
     /// Loads what is in `dir` and makes what is missing there, expires within 30 days, or (the server's certificate) is
     /// not for exactly these names and addresses. Keys are readable by their owner only. Blocks on the file system.
@@ -77,39 +60,41 @@ impl Pki {
             path: dir.to_owned(),
             why,
         })?;
-        let authority = match load(dir, "ca")? {
+        let now = Timestamp::now();
+        let ca = match load(dir, "ca")? {
             Some(pair) => pair,
-            None => save(dir, "ca", make_authority()?)?,
+            None => save(dir, "ca", authority("afloat-ca", now)?)?,
         };
-        let issuer = || {
-            Ok::<_, Error>(Issuer::from_ca_cert_pem(
-                &authority.certificate,
-                KeyPair::from_pem(&authority.key)?,
-            )?)
-        };
-        let sans = san_set(names, ips);
-        let server = match load(dir, "apiserver")?.filter(|pair| usable(pair, &authority, Some(&sans))) {
-            Some(pair) => pair,
-            None => save(dir, "apiserver", make_server(&issuer()?, names, ips)?)?,
-        };
-        let admin = match load(dir, "admin")?.filter(|pair| usable(pair, &authority, None)) {
+        let names: BTreeSet<String> = names
+            .iter()
+            .cloned()
+            .chain(ips.iter().map(ToString::to_string))
+            .collect();
+        let server = match load(dir, "apiserver")?.filter(|pair| usable(pair, &ca, Some(&names))) {
             Some(pair) => pair,
             None => save(
                 dir,
-                "admin",
-                make_client(&issuer()?, "kubernetes-admin", "system:masters")?,
+                "apiserver",
+                sign(&ca, "kube-apiserver", Purpose::Server(&names), now)?,
             )?,
+        };
+        let admin = match load(dir, "admin")?.filter(|pair| usable(pair, &ca, None)) {
+            Some(pair) => pair,
+            None => {
+                let masters = Purpose::Client("system:masters");
+                save(dir, "admin", sign(&ca, "kubernetes-admin", masters, now)?)?
+            }
         };
         let tokens = match read(dir, "sa.key")? {
             Some(key) => key,
             None => {
-                let key = KeyPair::generate()?.serialize_pem();
+                let key = key()?;
                 write(dir, "sa.key", &key)?;
                 key
             }
         };
         Ok(Self {
-            ca: authority.certificate,
+            ca: ca.certificate,
             server,
             admin,
             tokens,
@@ -167,14 +152,7 @@ impl Pki {
 
 /// Who a client certificate is for: CN is the name, each O a group.
 pub(crate) fn user(certificate: &CertificateDer<'_>) -> Option<User> {
-    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    let subject = parsed.subject();
-    let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
-    let mut groups: Vec<String> = subject
-        .iter_organization()
-        .filter_map(|o| o.as_str().ok())
-        .map(str::to_owned)
-        .collect();
+    let (name, mut groups) = client(certificate)?;
     groups.push("system:authenticated".to_owned());
     Some(User {
         name,
@@ -230,107 +208,15 @@ fn write(dir: &Path, file: &str, text: &str) -> Result<(), Error> {
     })
 }
 
-fn params(name: &str, years: i32) -> CertificateParams {
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, name);
-    let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
-    let date =
-        |d: jiff::civil::Date| rcgen::date_time_ymd(d.year().into(), d.month().unsigned_abs(), d.day().unsigned_abs());
-    // A day back, for clocks that are behind.
-    params.not_before = date(today.saturating_sub(1.day()));
-    params.not_after = date(today.saturating_add(years.years()));
-    params
-}
-
-fn make_authority() -> Result<Pair, Error> {
-    let key = KeyPair::generate()?;
-    let mut params = params("afloat-ca", AUTHORITY_YEARS);
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![
-        KeyUsagePurpose::KeyCertSign,
-        KeyUsagePurpose::CrlSign,
-        KeyUsagePurpose::DigitalSignature,
-    ];
-    let certificate = params.self_signed(&key)?.pem();
-    Ok(Pair {
-        certificate,
-        key: key.serialize_pem(),
-    })
-}
-
-fn sign(
-    issuer: &Issuer<'_, KeyPair>,
-    mut params: CertificateParams,
-    usage: ExtendedKeyUsagePurpose,
-) -> Result<Pair, Error> {
-    let key = KeyPair::generate()?;
-    params.use_authority_key_identifier_extension = true;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
-    params.extended_key_usages = vec![usage];
-    let certificate = params.signed_by(&key, issuer)?.pem();
-    Ok(Pair {
-        certificate,
-        key: key.serialize_pem(),
-    })
-}
-
-fn make_server(issuer: &Issuer<'_, KeyPair>, names: &[String], ips: &[IpAddr]) -> Result<Pair, Error> {
-    let mut params = params("kube-apiserver", CERTIFICATE_YEARS);
-    for name in names {
-        params
-            .subject_alt_names
-            .push(SanType::DnsName(name.as_str().try_into()?));
-    }
-    params
-        .subject_alt_names
-        .extend(ips.iter().map(|ip| SanType::IpAddress(*ip)));
-    sign(issuer, params, ExtendedKeyUsagePurpose::ServerAuth)
-}
-
-fn make_client(issuer: &Issuer<'_, KeyPair>, name: &str, group: &str) -> Result<Pair, Error> {
-    let mut params = params(name, CERTIFICATE_YEARS);
-    params.distinguished_name.push(DnType::OrganizationName, group);
-    sign(issuer, params, ExtendedKeyUsagePurpose::ClientAuth)
-}
-
-fn san_set(names: &[String], ips: &[IpAddr]) -> BTreeSet<String> {
-    names
-        .iter()
-        .cloned()
-        .chain(ips.iter().map(ToString::to_string))
-        .collect()
-}
-
 /// Whether a certificate is of this authority, has time left, and is for exactly these names.
-fn usable(pair: &Pair, authority: &Pair, sans: Option<&BTreeSet<String>>) -> bool {
-    let (Ok(der), Ok(ca)) = (certificate(&pair.certificate), certificate(&authority.certificate)) else {
+fn usable(pair: &Pair, authority: &Pair, names: Option<&BTreeSet<String>>) -> bool {
+    let (Some(facts), Some(authority)) = (Facts::read(&pair.certificate), Facts::read(&authority.certificate)) else {
         return false;
     };
-    let (Ok((_, parsed)), Ok((_, ca))) = (X509Certificate::from_der(&der), X509Certificate::from_der(&ca)) else {
-        return false;
-    };
-    let left = parsed.validity().not_after.timestamp() - Timestamp::now().as_second();
-    let names = parsed
-        .subject_alternative_name()
-        .ok()
-        .flatten()
-        .map(|ext| ext.value.general_names.iter().filter_map(san_text).collect());
     // Verified when it is used; here it is enough that it was made for the present authority's key.
-    let signed = parsed.verify_signature(Some(ca.public_key())).is_ok();
-    signed && left > RENEWAL_DAYS * 86_400 && sans.is_none_or(|wanted| names.as_ref() == Some(wanted))
-}
-
-fn san_text(name: &GeneralName<'_>) -> Option<String> {
-    match name {
-        GeneralName::DNSName(text) => Some((*text).to_owned()),
-        GeneralName::IPAddress(bytes) => {
-            let four = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
-            four.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from))
-                .ok()
-                .map(|ip| ip.to_string())
-        }
-        _ => None,
-    }
+    facts.is_signed_by(&authority)
+        && facts.days_left(Timestamp::now()) > RENEWAL_DAYS
+        && names.is_none_or(|wanted| facts.names == *wanted)
 }
 
 #[cfg(test)]

@@ -29,16 +29,20 @@ pub(crate) struct Reader {
     definitions: Arc<Followed<Definitions>>,
     metrics: Arc<Metrics>,
     bookmark_interval: Duration,
+    /// How long a list may be read.
+    list_limit: Duration,
     webhooks: Arc<Webhooks>,
 }
 
 impl Reader {
-    /// Reads `store`, whose definitions are followed. `bookmark_interval`: how often a watch that asked for bookmarks gets one.
+    /// Reads `store`, whose definitions are followed. `bookmark_interval`: how often a watch that asked for bookmarks gets one;
+    /// `list_limit`: how long a client may read a list.
     pub(crate) fn new(
         store: Store,
         definitions: Arc<Followed<Definitions>>,
         metrics: Arc<Metrics>,
         bookmark_interval: Duration,
+        list_limit: Duration,
         dialer: Option<Arc<dyn WebhookDialer>>,
     ) -> Self {
         Self {
@@ -46,6 +50,7 @@ impl Reader {
             definitions,
             metrics,
             bookmark_interval,
+            list_limit,
             webhooks: Arc::new(Webhooks::new(dialer)),
         }
     }
@@ -53,6 +58,14 @@ impl Reader {
     /// The kinds that are served now.
     pub(crate) fn registry(&self) -> Arc<Registry> {
         self.definitions.with(|definitions| definitions.registry())
+    }
+
+    /// Whether what is written is stored.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub(crate) fn health(&self) -> Result<(), afloat_store::Error> {
+        self.store.health()
     }
 
     /// The newest revision.

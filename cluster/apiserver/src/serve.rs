@@ -1,13 +1,22 @@
 //! From a request to its answer: who handles it.
 
+mod connections;
 mod discovery;
+mod in_flight;
 mod openapi;
 mod route;
 mod socket;
+mod stalling;
 mod subresource;
+mod work;
 
 use std::sync::Arc;
 use std::time::Duration;
+
+use connections::Connections;
+use in_flight::InFlight;
+use rustix::process::{Resource, getrlimit};
+use work::Room;
 
 use crate::auth::Tokens;
 use crate::auth::authorization::Authorization;
@@ -26,6 +35,10 @@ pub(crate) struct Router {
     kubelets: Kubelets,
     metrics: Arc<Metrics>,
     documents: openapi::Cache,
+    /// What is open on sockets, of all of them.
+    connections: Arc<Connections>,
+    in_flight: InFlight,
+    room: Room,
     /// Limit for every request that is neither a watch nor a stream.
     timeout: Duration,
 }
@@ -49,6 +62,9 @@ impl Router {
             kubelets,
             metrics,
             documents: openapi::Cache::default(),
+            connections: Arc::new(Connections::new(descriptors())),
+            in_flight: InFlight::default(),
+            room: Room::default(),
             timeout,
         }
     }
@@ -62,4 +78,12 @@ impl Router {
     pub(crate) fn writes(&self) -> Vec<WriteCount> {
         self.metrics.writes()
     }
+}
+
+/// How many descriptors the process may have.
+fn descriptors() -> usize {
+    let limit = getrlimit(Resource::Nofile).current;
+    limit
+        .and_then(|limit| usize::try_from(limit).ok())
+        .unwrap_or(usize::MAX)
 }

@@ -54,7 +54,7 @@ impl ApiServer {
         for name in NAMESPACES {
             ensure_namespace(router.writer(), name).await?;
         }
-        background::ensure_roles(router.writer()).await?;
+        background::ensure_roles(router.writer(), &options.roles).await?;
         background::begin(router.writer(), &options, &closed);
         Ok(Self { router })
     }
@@ -83,13 +83,12 @@ impl ApiServer {
     /// A client in this process, without a socket. `user` is the identity of its requests (a member of
     /// `system:masters`) and the name under which its writes are counted. Must be called inside a tokio runtime.
     pub fn client(&self, user: &str) -> kube::Client {
-        kube::Client::new(
-            InProcess {
-                server: self.clone(),
-                user: User::master(user),
-            },
-            "default",
-        )
+        self.client_as(User::master(user))
+    }
+
+    /// The same of somebody who may do what is allowed to them.
+    pub fn client_as(&self, user: User) -> kube::Client {
+        kube::Client::new(InProcess::new(self.clone(), user), "default")
     }
 
     /// Accepted writes since the start.
@@ -123,6 +122,7 @@ fn router(store: Store, options: &Options) -> Result<Router, Error> {
         Arc::new(definitions),
         Arc::clone(&metrics),
         options.bookmark_interval,
+        options.request_timeout,
         options.webhooks.clone(),
     );
     let nodes = NodeAuthorizer::new(store.clone(), reader.clone());

@@ -2,6 +2,7 @@
 
 pub(crate) mod body;
 pub(crate) mod call;
+pub(crate) mod duration;
 pub(crate) mod protobuf;
 pub(crate) mod reply;
 pub(crate) mod request;

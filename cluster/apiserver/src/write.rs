@@ -141,6 +141,12 @@ impl Writer {
         Err(Status::modified(resource, name))
     }
 
+    /// Whether expressions are evaluated for a call.
+    pub(crate) fn evaluates(&self, call: &Call) -> bool {
+        let rules = call.resource.rules.as_ref().is_some_and(|rules| rules.evaluates());
+        !matches!(call.verb, "get" | "list") && (rules || self.admission.evaluates(&call.resource))
+    }
+
     /// Counts a write and answers with the object.
     pub(crate) async fn answer_write(
         &self,

@@ -13,6 +13,8 @@ mod growth;
 mod hostile;
 #[path = "apiserver/kubectl.rs"]
 mod kubectl;
+#[path = "apiserver/limits.rs"]
+mod limits;
 #[path = "apiserver/malformed.rs"]
 mod malformed;
 #[path = "apiserver/objects.rs"]

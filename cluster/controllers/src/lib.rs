@@ -9,6 +9,7 @@ mod context;
 mod error;
 mod loops;
 mod objects;
+mod rights;
 mod start;
 
 mod garbage;
@@ -22,5 +23,6 @@ mod workload;
 pub use context::Options;
 pub use error::{Error, Unfinished};
 pub use network::cluster_dns::address as cluster_dns_address;
+pub use rights::{Identity, identity, roles};
 pub use start::run;
 pub use volume::local::LocalVolumes;

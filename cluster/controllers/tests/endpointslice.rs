@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)] // in a test's own tools, too, the first surprise shall end it
 
+#[path = "loops/identity.rs"]
+mod identity;
+
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
@@ -90,14 +93,14 @@ async fn until<T: PartialEq + Debug>(wanted: T, look: impl AsyncFn() -> T) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slices_follow_pods_with_few_writes() {
-    let server = ApiServer::new(Store::memory(), afloat_apiserver::Options::default())
+    let server = ApiServer::new(Store::memory(), identity::server_options())
         .await
         .unwrap();
     let client = server.client("test");
     let shutdown = CancellationToken::new();
     let clients = server.clone();
     let running = tokio::spawn(afloat_controllers::run(
-        move |name| clients.client(name),
+        move |name| clients.client_as(identity::user(name)),
         afloat_controllers::Options::default(),
         shutdown.clone(),
     ));

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use afloat_apiserver::{Pki, WriteCount};
+use afloat_apiserver::{Pki, User, WriteCount};
 use afloat_runtime::image::BuildSpec;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
@@ -52,6 +52,11 @@ impl Cluster {
         self.shared.control_plane.client(user)
     }
 
+    /// See [`ControlPlane::client_as`](crate::ControlPlane::client_as).
+    pub fn client_as(&self, user: User) -> Client {
+        self.shared.control_plane.client_as(user)
+    }
+
     /// See [`ControlPlane::writes`](crate::ControlPlane::writes).
     pub fn writes(&self) -> Vec<WriteCount> {
         self.shared.control_plane.writes()
@@ -68,7 +73,7 @@ impl Cluster {
     }
 
     /// See [`ControlPlane::run_part`](crate::ControlPlane::run_part).
-    pub fn run_part<R, E>(&mut self, name: &str, user: &str, start: impl Fn(Client) -> R + Send + Sync + 'static)
+    pub fn run_part<R, E>(&mut self, name: &str, user: User, start: impl Fn(Client) -> R + Send + Sync + 'static)
     where
         R: Future<Output = Result<(), E>> + Send + 'static,
         E: std::fmt::Display + Send + 'static,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use afloat_apiserver::{ApiServer, Pki, WriteCount};
+use afloat_apiserver::{ApiServer, Pki, User, WriteCount};
 use afloat_store::Store;
 use kube::Client;
 use tokio::task::JoinSet;
@@ -14,6 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::addresses::SERVICE_CIDR;
 use crate::error::Error;
 use crate::part::{Direct, Supervisor, said};
+use crate::rights;
 use crate::tls::{certificates, write_kubeconfig};
 
 /// How long the parts may take to stop.
@@ -79,6 +80,7 @@ impl ControlPlane {
             server: afloat_apiserver::Options {
                 service_cidr: SERVICE_CIDR,
                 token_key: pki.as_ref().map(|pki| pki.token_key().to_owned()),
+                roles: rights::roles(),
                 ..afloat_apiserver::Options::default()
             },
             controllers: options.controllers.then_some(controllers),
@@ -101,7 +103,7 @@ impl ControlPlane {
         };
         if let Some(options) = setup.controllers {
             let (api, supervisor, shutdown) = (plane.api.clone(), plane.supervisor.clone(), plane.stopping());
-            let clients = move |name: &str| supervisor.client(&api, name);
+            let clients = move |name: &str| supervisor.client(&api, rights::controller(name));
             plane.keep("controllers", afloat_controllers::run(clients, options, shutdown));
         }
         Ok(plane)
@@ -110,6 +112,11 @@ impl ControlPlane {
     /// A client without a socket, in the namespace `default`. It may do everything; `user` is the name of its requests.
     pub fn client(&self, user: &str) -> Client {
         self.api.client(user)
+    }
+
+    /// The same of somebody who may do what roles allow them, for example [`User::service_account`].
+    pub fn client_as(&self, user: User) -> Client {
+        self.api.client_as(user)
     }
 
     /// Accepted writes since the start, by who made them and to what.
@@ -122,9 +129,9 @@ impl ControlPlane {
         self.shutdown.clone()
     }
 
-    /// Runs something of yours as a part of the cluster, an operator for example: it is given a client in the name of `user`, and is
-    /// waited for when the cluster stops, so it should heed [`ControlPlane::stopping`]. `name` is for the log.
-    pub fn run_part<R, E>(&mut self, name: &str, user: &str, start: impl Fn(Client) -> R + Send + Sync + 'static)
+    /// Runs something of yours as a part of the cluster, an operator for example: it is given a client in the name of `user` (who may
+    /// do what roles allow them; [`User::master`]: everything), and is waited for when the cluster stops, so it should heed [`ControlPlane::stopping`]. `name` is for the log.
+    pub fn run_part<R, E>(&mut self, name: &str, user: User, start: impl Fn(Client) -> R + Send + Sync + 'static)
     where
         R: Future<Output = Result<(), E>> + Send + 'static,
         E: std::fmt::Display + Send + 'static,
@@ -179,7 +186,7 @@ impl ControlPlane {
 
     /// A client of a part of the cluster.
     #[cfg(feature = "nodes")]
-    pub(crate) fn part_client(&self, user: &str) -> Client {
+    pub(crate) fn part_client(&self, user: User) -> Client {
         self.supervisor.client(&self.api, user)
     }
 

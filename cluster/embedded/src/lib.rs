@@ -4,6 +4,7 @@ mod addresses;
 mod control_plane;
 mod error;
 mod part;
+mod rights;
 mod tls;
 
 #[cfg(feature = "nodes")]
@@ -26,6 +27,7 @@ mod ready;
 mod shared;
 
 pub use addresses::SERVICE_CIDR;
+pub use afloat_apiserver::User;
 pub use control_plane::{ControlPlane, ControlPlaneOptions};
 pub use error::Error;
 pub use part::{Direct, Running, StartPart, Supervisor};

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use afloat_apiserver::User;
 use afloat_node::{Agent, AgentOptions};
 use afloat_proxy::{Proxy, ProxyOptions};
 use afloat_runtime::Runtime;
@@ -14,6 +15,7 @@ use afloat_runtime::oci::{OciOptions, OciRuntime};
 use crate::addresses::{CLUSTER_DOMAIN, NODE_RESOLVER, cluster_dns};
 use crate::host::node_resolv_conf;
 use crate::options::ClusterOptions;
+use crate::rights;
 use crate::shared::Shared;
 
 /// A node that lives in this process.
@@ -45,7 +47,7 @@ pub(crate) async fn start_node(
     afloat_runtime::net::ensure_bridge(&bridge).await?;
     let dir = options.data_dir.join("nodes").join(&name);
     let proxy = Proxy::new(
-        shared.control_plane.part_client(&format!("proxy:{name}")),
+        shared.control_plane.part_client(rights::proxy()),
         ProxyOptions {
             device: Some(bridge.name.clone()),
             lag: options.proxy_lag.clone(),
@@ -103,5 +105,5 @@ fn start_agent(shared: &mut Shared, options: AgentOptions, runtime: Arc<dyn Runt
     };
     shared
         .control_plane
-        .run_part(&format!("node agent of {name}"), &format!("system:node:{name}"), start);
+        .run_part(&format!("node agent of {name}"), User::node(&name), start);
 }

@@ -3,7 +3,7 @@
 
 use std::pin::Pin;
 
-use afloat_apiserver::ApiServer;
+use afloat_apiserver::{ApiServer, User};
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
@@ -16,15 +16,15 @@ pub type StartPart = Box<dyn Fn(Client) -> Running + Send + Sync>;
 /// Stands between the parts of a cluster and its API server. The usual one, [`Direct`], does nothing there; another one may
 /// lose requests and kill parts, for those who want to see what comes of it.
 pub trait Supervisor: Send + Sync {
-    /// A client of a part that is not started by [`Supervisor::supervise`]. `user` is the name of its requests.
-    fn client(&self, api: &ApiServer, user: &str) -> Client;
+    /// A client of a part that is not started by [`Supervisor::supervise`], in the name of `user`.
+    fn client(&self, api: &ApiServer, user: User) -> Client;
 
-    /// Runs the part called `name`, until it ends or `shutdown`.
+    /// Runs the part called `name` in the name of `user`, until it ends or `shutdown`.
     fn supervise(
         &self,
         name: &str,
         api: &ApiServer,
-        user: &str,
+        user: User,
         start: StartPart,
         shutdown: CancellationToken,
     ) -> Running;
@@ -35,19 +35,19 @@ pub trait Supervisor: Send + Sync {
 pub struct Direct;
 
 impl Supervisor for Direct {
-    fn client(&self, api: &ApiServer, user: &str) -> Client {
-        api.client(user)
+    fn client(&self, api: &ApiServer, user: User) -> Client {
+        api.client_as(user)
     }
 
     fn supervise(
         &self,
         _name: &str,
         api: &ApiServer,
-        user: &str,
+        user: User,
         start: StartPart,
         _shutdown: CancellationToken,
     ) -> Running {
-        start(api.client(user))
+        start(api.client_as(user))
     }
 }
 

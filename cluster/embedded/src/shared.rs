@@ -15,6 +15,7 @@ use crate::host::HostDns;
 use crate::kubelets::LocalKubelets;
 use crate::local_volumes::LocalVolumes;
 use crate::options::ClusterOptions;
+use crate::rights;
 
 /// How long the processes of a cluster that was killed may take to leave its folder.
 pub const LEAVING_LIMIT: Duration = Duration::from_secs(20);
@@ -67,7 +68,7 @@ impl Shared {
             networks: vec![SERVICE_CIDR, POD_NETWORK],
             upstream,
         };
-        let client = self.control_plane.part_client("system:coredns");
+        let client = self.control_plane.part_client(rights::dns());
         let run = afloat_dns::run(client, options, sockets, self.control_plane.stopping());
         self.control_plane.keep("DNS server", run);
         Ok(())
@@ -96,6 +97,7 @@ async fn setup(options: &ClusterOptions, kubelets: Arc<LocalKubelets>) -> Result
             webhooks: options.webhooks.clone().map(crate::host::urls),
             token_key: options.pki.as_ref().map(|pki| pki.token_key().to_owned()),
             mount_tokens: for_pods.is_some(),
+            roles: rights::roles(),
             ..afloat_apiserver::Options::default()
         },
         controllers: Some(afloat_controllers::Options {

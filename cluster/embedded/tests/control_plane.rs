@@ -5,7 +5,7 @@
 use std::net::TcpStream;
 use std::time::Duration;
 
-use afloat_cluster::{ControlPlane, ControlPlaneOptions, Error};
+use afloat_cluster::{ControlPlane, ControlPlaneOptions, Error, User};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, ServiceAccount};
 use kube::api::{Api, ListParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -142,7 +142,7 @@ async fn a_part_of_ones_own_runs_until_the_end() {
     let mut cluster = ControlPlane::start(ControlPlaneOptions::default()).await.unwrap();
     let stop = cluster.stopping();
     let (told, mut ended) = tokio::sync::mpsc::channel(1);
-    cluster.run_part("namer", "namer", move |client| {
+    cluster.run_part("namer", User::master("namer"), move |client| {
         let (stop, told) = (stop.clone(), told.clone());
         async move {
             create(&maps(client), "named").await;

@@ -11,6 +11,13 @@ pub(crate) const DEPTH_LIMIT: usize = 100;
 const READABLE_DEPTH: usize = 128;
 /// Largest object, about: as much as a request may hold.
 pub(crate) const BYTES_LIMIT: usize = 3 << 20;
+/// Memory that an object may take while it is worked on: many small values take much more of it than their text is long.
+pub const MEMORY_LIMIT: usize = 24 << 20;
+
+/// Bytes that a value takes besides its text, and a field's name besides its own.
+const VALUE: usize = 40;
+/// Bytes that an object with fields takes besides them: there is room for eleven.
+const OBJECT: usize = 640;
 
 /// Size of a value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +28,8 @@ pub(crate) struct Size {
     pub(crate) bytes: usize,
     /// Itself and all values within it.
     pub(crate) values: usize,
+    /// Bytes of memory, about.
+    pub(crate) memory: usize,
 }
 
 /// Measures a value, without recursion.
@@ -38,14 +47,17 @@ pub(crate) fn size(value: &Value) -> Size {
             }
             Value::Object(fields) => {
                 size.depth = size.depth.max(depth);
+                size.memory += if fields.is_empty() { 0 } else { OBJECT };
                 for (key, value) in fields {
                     size.bytes += key.len();
+                    size.memory += VALUE;
                     waiting.push((value, depth + 1));
                 }
             }
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
     }
+    size.memory += size.bytes + size.values * VALUE;
     size
 }
 
@@ -58,10 +70,96 @@ pub fn too_deep(value: &Value) -> bool {
 
 /// What is wrong with the size of an object that shall be stored.
 pub(crate) fn check(object: &Value) -> Option<FieldError> {
-    let Size { depth, bytes, .. } = size(object);
+    let Size {
+        depth, bytes, memory, ..
+    } = size(object);
     if depth > DEPTH_LIMIT {
         let detail = format!("must not be nested deeper than {DEPTH_LIMIT} levels");
         return Some(invalid("<root>", Value::Null, &detail));
     }
+    if memory > MEMORY_LIMIT {
+        let detail = format!("must not have so many values that they take more than {MEMORY_LIMIT} bytes of memory");
+        return Some(invalid("<root>", Value::Null, &detail));
+    }
     (bytes > BYTES_LIMIT).then(|| too_long("<root>", BYTES_LIMIT))
+}
+
+/// What reading a document will take, from its bytes alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Estimate {
+    /// Bytes of memory, about, never much too few.
+    pub memory: usize,
+}
+
+impl Estimate {
+    /// Of JSON, and of YAML that looks like it. Of other YAML and of protobuf it is a guess: that there are at most so many values.
+    pub fn of(content_type: &str, bytes: &[u8]) -> Self {
+        let memory = match content_type {
+            "application/vnd.kubernetes.protobuf" => bytes.len() * 16,
+            _ => bytes.len() + text(bytes),
+        };
+        Self { memory }
+    }
+
+    /// Of both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            memory: self.memory + other.memory,
+        }
+    }
+
+    /// Whether it is more than an object may take.
+    pub fn is_too_much(self) -> bool {
+        self.memory > MEMORY_LIMIT
+    }
+}
+
+/// What stands between values, outside of strings.
+fn text(bytes: &[u8]) -> usize {
+    let (mut memory, mut quoted, mut escaped) = (0, false, false);
+    for byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ if quoted => {}
+            b'{' => memory += OBJECT + VALUE,
+            b'[' | b',' | b':' => memory += VALUE,
+            _ => {}
+        }
+    }
+    memory
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_estimate_is_about_what_reading_takes() {
+        for value in [
+            json!({"a": {"b": [1, 2, {"c": "d,{[:"}]}}),
+            json!(vec![json!({"": 0}); 100]),
+            json!(vec![0; 1000]),
+            json!({"text": "\"{{{{\\".repeat(50)}),
+        ] {
+            let (estimate, size) = (
+                Estimate::of("application/json", value.to_string().as_bytes()),
+                size(&value),
+            );
+            let ratio = estimate.memory * 100 / size.memory;
+            assert!((80..250).contains(&ratio), "{ratio}: {value}");
+        }
+    }
+
+    #[test]
+    fn many_small_objects_are_too_much() {
+        let many = json!(vec![json!({"": 0}); 50_000]).to_string();
+        assert!(many.len() < 500_000 && Estimate::of("application/json", many.as_bytes()).is_too_much());
+        let text = json!("{".repeat(2 << 20)).to_string();
+        assert!(!Estimate::of("application/json", text.as_bytes()).is_too_much());
+    }
 }

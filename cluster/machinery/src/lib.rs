@@ -5,7 +5,7 @@
 
 pub mod admission;
 pub mod authorization;
-mod bounds;
+pub mod bounds;
 mod builtin;
 mod cel;
 pub mod convert;

@@ -8,6 +8,7 @@ use afloat_runtime::{Runtime, RuntimeError};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 use kube::Api;
+use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::events::Recorder;
@@ -30,6 +31,8 @@ pub(crate) struct Context {
     /// What containers used when somebody asked last.
     pub(crate) looks: crate::usage::Looks,
     pods: Mutex<HashMap<String, Known>>,
+    /// Pods have come or gone.
+    others: Notify,
     service_variables: Mutex<Option<Vec<(String, String)>>>,
 }
 
@@ -58,6 +61,7 @@ impl Context {
             started_at,
             looks: Default::default(),
             pods: Mutex::default(),
+            others: Notify::new(),
             service_variables: Mutex::default(),
         }
     }
@@ -85,6 +89,7 @@ impl Context {
         let uid = spec::uid(&pod).to_owned();
         let known = Known { pod, mailbox, requests };
         self.with_pods(|pods| pods.insert(uid, known));
+        self.others.notify_one();
     }
 
     /// Grants a pod other requests (thousandths of a CPU, bytes), if the node has them: one pod after another. Less than
@@ -133,6 +138,12 @@ impl Context {
 
     pub(crate) fn unregister(&self, uid: &str) {
         self.with_pods(|pods| pods.remove(uid));
+        self.others.notify_one();
+    }
+
+    /// Waits until pods have come or gone since it was asked last. For one asker.
+    pub(crate) async fn other_pods(&self) {
+        self.others.notified().await;
     }
 
     /// The newest object, for those who ask the node.

@@ -63,15 +63,19 @@ impl State {
         self.live.get(key).cloned()
     }
 
-    pub(crate) fn list(&self, prefix: &str, after_key: Option<&str>, limit: usize) -> Page {
+    fn below<'a>(&'a self, prefix: &'a str, after_key: Option<&str>) -> impl Iterator<Item = &'a Entry> {
         let start = match after_key {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
         let range = self.live.range::<str, _>((start, Bound::Unbounded));
-        let mut matching = range
+        range
             .map(|(_, entry)| entry)
-            .take_while(|entry| entry.key.starts_with(prefix));
+            .take_while(move |entry| entry.key.starts_with(prefix))
+    }
+
+    pub(crate) fn list(&self, prefix: &str, after_key: Option<&str>, limit: usize) -> Page {
+        let mut matching = self.below(prefix, after_key);
         let limit = if limit == 0 { usize::MAX } else { limit };
         let entries = matching.by_ref().take(limit).cloned().collect();
         Page {
@@ -79,6 +83,13 @@ impl State {
             entries,
             remaining: matching.count(),
         }
+    }
+
+    /// The next objects below a prefix, and whether there are more behind them: does not look further.
+    pub(crate) fn next(&self, prefix: &str, after_key: Option<&str>, limit: usize) -> (Vec<Entry>, bool) {
+        let mut matching = self.below(prefix, after_key);
+        let entries = matching.by_ref().take(limit).cloned().collect();
+        (entries, matching.next().is_some())
     }
 
     /// The changes from revision `from` on, oldest first; None if some of them are forgotten.

@@ -162,6 +162,12 @@ impl Store {
         self.inner.shared.read().list(prefix, after_key, limit)
     }
 
+    /// At most `limit` objects whose keys begin with `prefix`, from the first key behind `after_key` on, and whether there are more.
+    /// Unlike [`Store::list`] it does not count those.
+    pub fn next(&self, prefix: &str, after_key: Option<&str>, limit: usize) -> (Vec<Entry>, bool) {
+        self.inner.shared.read().next(prefix, after_key, limit)
+    }
+
     /// Creates or replaces an object. `stamp` runs once it is certain that the write meets `expect`, on the writer's
     /// thread: it must be quick. Returns when the write is on the disk and visible.
     ///

@@ -306,7 +306,7 @@ impl CloneSet {
 }
 
 /// A selector that was read. One that is empty or cannot be read matches nothing.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Matcher {
     expressions: Vec<Expression>,
 }

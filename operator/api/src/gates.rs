@@ -27,6 +27,8 @@ pub struct Gates {
     pub resize_in_place: bool,
     /// `RecreatePodWhenChangeVCTInCloneSetGate`: a new revision whose claims differ is not put into pods in place.
     pub recreate_for_claims: bool,
+    /// `TemplateNoDefaults`: templates are left as they are written.
+    pub template_no_defaults: bool,
 }
 
 impl Default for Gates {
@@ -38,6 +40,7 @@ impl Default for Gates {
             environment_in_place: true,
             resize_in_place: true,
             recreate_for_claims: false,
+            template_no_defaults: false,
         }
     }
 }
@@ -203,6 +206,7 @@ impl Gates {
             "InPlaceUpdateEnvFromMetadata" => &mut self.environment_in_place,
             "InPlaceWorkloadVerticalScaling" => &mut self.resize_in_place,
             "RecreatePodWhenChangeVCTInCloneSetGate" => &mut self.recreate_for_claims,
+            "TemplateNoDefaults" => &mut self.template_no_defaults,
             _ => return None,
         })
     }

@@ -13,6 +13,7 @@ mod kind;
 pub mod names;
 mod report;
 mod schema;
+mod template;
 mod traffic;
 
 pub use cloneset::{
@@ -30,4 +31,5 @@ pub use names::{API_VERSION, GROUP};
 pub use report::{
     Counter, Latency, Lost, Phase, ReportStatus, RolloutReport, ServiceCounter, Step, Steps, read_seconds, seconds,
 };
+pub use template::filled;
 pub use traffic::{NodeTraffic, PodTraffic, TrafficStatus};

@@ -96,6 +96,19 @@ pub fn objects(options: &Options) -> Vec<Value> {
     all
 }
 
+/// What the operator may do, word for word as `rbac.yaml` has it, with its account and namespace: for one that runs outside of any pod.
+pub fn rights() -> Vec<Value> {
+    documents(RBAC)
+}
+
+/// The rules of the agents' role.
+pub fn agent_rules() -> Value {
+    let role = documents(AGENTS)
+        .into_iter()
+        .find(|object| text(object, "/kind") == "ClusterRole");
+    role.map_or(Value::Null, |role| role["rules"].clone())
+}
+
 /// What may be deleted without a pod of anybody noticing: all of it but the CRDs, with which every CloneSet would go, and the
 /// namespaces, in which others may have something.
 pub fn removable(options: &Options) -> Vec<Value> {

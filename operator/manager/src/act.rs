@@ -66,7 +66,7 @@ pub(crate) async fn perform(client: &Client, namespace: &str, action: &Action) -
                 .await
         }
         Action::DeleteRevision { at } => server.delete::<ControllerRevision>(at, Kind::Revision).await,
-        Action::CreatePod { body } => server.create::<PodWire>(text(body), Kind::Pod).await,
+        Action::CreatePod { pod } => server.create::<PodWire>(text(&pod.body()), Kind::Pod).await,
         Action::PatchPod { at, patch, .. } => {
             let patch = Patch::Strategic(patch.json(at));
             server.patch::<PodWire>(at, None, patch, Kind::Pod).await

@@ -4,12 +4,12 @@
 //! write makes ours one for an old version. To decide anew takes a round with its pause. What the pod looks like now is one
 //! request away, and whether the decision stands on that is a pure function ([`afloat_rollout::pod::update::ground`]).
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use afloat_rollout::action::{Action, At, Why};
 use afloat_rollout::pod::Pod;
 use afloat_rollout::pod::update::ground::again;
+use afloat_rollout::workload::roster::Roster;
 use kube::Client;
 
 use crate::act::{Outcome, perform, present};
@@ -19,14 +19,9 @@ use crate::metrics::Metrics;
 const TRIES: u32 = 5;
 
 /// The pods of writes that may be sent again, as they were when that was decided.
-pub(crate) fn decided(actions: &[Action], pods: &[Arc<Pod>]) -> Vec<Arc<Pod>> {
-    let changed = actions.iter().filter_map(target).map(|at| at.uid.as_str());
-    let changed: BTreeSet<&str> = changed.collect();
-    if changed.is_empty() {
-        return Vec::new();
-    }
-    let found = pods.iter().filter(|pod| changed.contains(pod.metadata.uid.as_str()));
-    found.cloned().collect()
+pub(crate) fn decided(actions: &[Action], pods: &Roster) -> Vec<Arc<Pod>> {
+    let changed = actions.iter().filter_map(target);
+    changed.filter_map(|at| pods.find(&at.name).cloned()).collect()
 }
 
 /// The pod of a write that may be sent again.

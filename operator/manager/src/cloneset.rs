@@ -12,7 +12,9 @@ use afloat_rollout::pod::Pod;
 use afloat_rollout::pod::drain::Drain;
 use afloat_rollout::pod::images::{Known, Nodes};
 use afloat_rollout::pod::launch::Opened;
+use afloat_rollout::texts::Text;
 use afloat_rollout::workload::plan::seen::Recorded;
+use afloat_rollout::workload::roster::Roster;
 use afloat_rollout::workload::traffic::Traffic;
 use afloat_watching::{Cache, Looking, Writing, Written};
 use afloat_words::key::Key;
@@ -24,6 +26,7 @@ use tracing::Instrument as _;
 use crate::act::{Kind, Outcome, kind, reason, write_status};
 use crate::again::{decided, persist};
 use crate::kept::{Pods, orphans};
+use crate::roster::Kept;
 use crate::{Memory, Operator, told};
 
 /// Writes of one round that are under way at the same time.
@@ -93,9 +96,10 @@ fn look(
     now: Timestamp,
 ) -> (Plan, Vec<Arc<Pod>>) {
     let uid = &Arc::<str>::from(set.metadata.uid.as_deref().unwrap_or_default());
-    let pods = looking
-        .at(&operator.pods)
-        .groups(&[uid.clone(), orphans(&key.namespace)]);
+    let (known, memo) = operator.with_memory(key, |memory| (memory.pods.take(), std::mem::take(&mut memory.memo)));
+    let known = known.filter(|known| known.fits(set));
+    let known = known.unwrap_or_else(|| Kept::new(set, vec![uid.clone(), orphans(&key.namespace)]));
+    let pods = known.catch_up(&looking.at(&operator.pods), set);
     // Before the look at what proxies do, so that nothing that comes after it is missed.
     operator.observe(key, true);
     let reports = looking.at(&operator.reports).group(uid);
@@ -107,29 +111,30 @@ fn look(
         writes: *writes,
         steps,
     });
-    let plan = plan(&Observed {
+    let mut plan = plan(&Observed {
         cloneset: set,
         pods: &pods,
         revisions: &looking.at(&operator.revisions).group(uid),
         claims: &looking.at(&operator.claims).group(uid),
         now,
         seed: rand::random(),
-        drained: &answered_drains(operator, looking, key),
+        drained: &answered_drains(operator, key, &pods),
         nodes: &nodes(operator, looking, set, &pods),
         opened: &opened(operator, key, &pods),
         traffic: &traffic(operator, looking, key),
         resizes: operator.resizes,
         gates: operator.gates,
+        memo: &memo,
         recorded,
     });
     operator.observe(key, plan.observes);
-    let here = |name: &str| {
-        let pod = looking.at(&operator.pods).get(&Key::new(key.namespace.clone(), name))?;
-        Some(pod.to_tell())
-    };
-    operator.with_memory(key, |memory| memory.progress.saw(&plan, here, &operator.metrics));
     operator.metrics.pods(key, &plan.phases);
     let decided = decided(&plan.actions, &pods);
+    operator.with_memory(key, |memory| {
+        memory.progress.saw(&plan, |name| pods.find(name), &operator.metrics);
+        memory.pods = Some(pods.put_away());
+        memory.memo = std::mem::take(&mut plan.memo);
+    });
     (plan, decided)
 }
 
@@ -159,23 +164,21 @@ fn unseen(operator: &Operator, key: &Key, since: Instant) -> Duration {
 }
 
 /// The nodes of pods that are out of service; of all pods if they are to be spread.
-fn nodes(operator: &Operator, looking: &Looking<'_>, set: &CloneSet, pods: &[Arc<Pod>]) -> Nodes {
-    let spread = !topology(set).is_empty();
-    let out = pods.iter().filter(|pod| {
-        spread
-            || pod
-                .condition(names::INPLACE_READY)
-                .is_some_and(|gate| gate.status == "False")
-    });
+fn nodes(operator: &Operator, looking: &Looking<'_>, set: &CloneSet, pods: &Roster) -> Nodes {
+    let name = |pod: &Arc<Pod>| pod.spec.node_name.as_ref().map(Text::shared);
+    let names: BTreeSet<Arc<str>> = if topology(set).is_empty() {
+        pods.out_of_service().filter_map(name).collect()
+    } else {
+        pods.pods().filter_map(name).collect()
+    };
     let (known, reports) = (looking.at(&operator.nodes), looking.at(&operator.traffic));
-    let node = |pod: &Arc<Pod>| {
-        let name = pod.spec.node_name.as_ref()?;
-        let key = Key::new("", name.shared());
+    let node = |name: Arc<str>| {
+        let key = Key::new("", name);
         let node = known.get(&key)?.to_tell();
         let report = reports.get(&key).map(|report| report.to_tell());
-        Some((name.to_string(), Known { node, report }))
+        Some((key.name.to_string(), Known { node, report }))
     };
-    out.filter_map(node).collect()
+    names.into_iter().filter_map(node).collect()
 }
 
 /// What the proxies of all Ready nodes do, and for which Services of the namespace. Nothing where no agent reports.
@@ -201,12 +204,11 @@ fn traffic(operator: &Operator, looking: &Looking<'_>, key: &Key) -> Traffic {
 }
 
 /// When the drains that are under way were answered; forgets the others.
-fn answered_drains(operator: &Operator, looking: &Looking<'_>, key: &Key) -> BTreeMap<String, Timestamp> {
-    let pods = looking.at(&operator.pods);
+fn answered_drains(operator: &Operator, key: &Key, pods: &Roster) -> BTreeMap<String, Timestamp> {
     operator.with_memory(key, |memory| {
         memory.drains.retain(|uid, (_, name)| {
-            let pod = pods.get(&Key::new(key.namespace.clone(), name.clone()));
-            pod.is_some_and(|pod| pod.metadata.uid == *uid && Drain::of(&pod).is_some())
+            let pod = pods.find(name);
+            pod.is_some_and(|pod| pod.metadata.uid == *uid && Drain::of(pod).is_some())
         });
         let drains = memory.drains.iter();
         drains.map(|(uid, (at, _))| (uid.clone(), *at)).collect()
@@ -224,10 +226,10 @@ fn record(operator: &Operator, key: &Key) -> (BTreeMap<String, String>, u64, Ste
 }
 
 /// How far the pods that are there were let start; forgets the others.
-fn opened(operator: &Operator, key: &Key, pods: &[Arc<Pod>]) -> Opened {
+fn opened(operator: &Operator, key: &Key, pods: &Roster) -> Opened {
     operator.with_memory(key, |memory| {
         if !memory.opened.is_empty() {
-            let here: BTreeSet<&str> = pods.iter().map(|pod| pod.metadata.uid.as_str()).collect();
+            let here: BTreeSet<&str> = pods.pods().map(|pod| pod.metadata.uid.as_str()).collect();
             memory.opened.retain(|uid, _| here.contains(uid.as_str()));
         }
         memory.opened.clone()
@@ -406,12 +408,20 @@ fn weighty(old: &CloneSetStatus, new: &CloneSetStatus) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use afloat_rollout::action::NewPod;
     use serde_json::json;
 
     #[test]
     fn only_a_refused_creation_of_a_pod_keeps_other_pods_back() {
         let refused = || Outcome::Refused("forbidden: exceeded quota".into());
-        let pod = Action::CreatePod { body: json!({}) };
+        let pod = Action::CreatePod {
+            pod: NewPod {
+                name: "web-a".into(),
+                id: "a".into(),
+                common: Arc::default(),
+                spec: None,
+            },
+        };
         let claim = Action::CreateClaim { body: json!({}) };
         assert!(keeps_pods_back(&pod, &refused()));
         assert!(

@@ -78,6 +78,9 @@ impl Kind for Pods {
     type Wire = afloat_rollout::pod::Wire;
     type Kept = Pod;
     type Index = Group;
+    fn read(text: &str) -> serde_json::Result<Self::Wire> {
+        afloat_rollout::pod::read(text)
+    }
     fn keep(wire: Self::Wire) -> Pod {
         wire.into()
     }

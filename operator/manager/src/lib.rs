@@ -14,6 +14,7 @@ mod kept;
 pub mod lease;
 pub mod metrics;
 mod progress;
+mod roster;
 pub mod serve;
 mod stored;
 mod told;
@@ -28,6 +29,7 @@ use afloat_api::{CloneSet, Gates, NodeTraffic, RolloutReport};
 use afloat_rollout::cloneset::Claim;
 use afloat_rollout::pod::Pod;
 use afloat_rollout::pod::launch::Opened;
+use afloat_rollout::workload::memo::Memo;
 use afloat_watching::feed::Pauses;
 use afloat_watching::{Cache, Ledger, Queue, Urgency, Watchable, Writing, Written};
 use afloat_words::key::Key;
@@ -196,6 +198,10 @@ pub(crate) struct Memory {
     pub(crate) drains: BTreeMap<String, (Timestamp, Arc<str>)>,
     /// How long things take.
     pub(crate) progress: Progress,
+    /// What the last round found out.
+    pub(crate) memo: Memo,
+    /// Its pods, as the last round saw them.
+    pub(crate) pods: Option<roster::Kept>,
     /// Pods that were deleted lately: their revisions by UID, and when.
     pub(crate) departed: BTreeMap<String, (String, Instant)>,
 }

@@ -90,7 +90,7 @@ impl Progress {
     }
 
     /// Takes note of what a plan saw. `here` finds the pod of a name.
-    pub(crate) fn saw(&mut self, plan: &Plan, here: impl Fn(&str) -> Option<Arc<Pod>>, metrics: &Metrics) {
+    pub(crate) fn saw<'p>(&mut self, plan: &Plan, here: impl Fn(&str) -> Option<&'p Arc<Pod>>, metrics: &Metrics) {
         let status = &plan.status;
         let done = status.updated_available_replicas >= status.expected_updated_replicas;
         if self.revision != status.update_revision {

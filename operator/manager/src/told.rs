@@ -34,9 +34,9 @@ fn warning(reason: &'static str, message: String) -> Told {
 /// The events that tell of an action that was carried out. `revision`: name of the revision that pods are updated to.
 pub(crate) fn done(action: &Action, revision: &str) -> Vec<Told> {
     match action {
-        Action::CreatePod { body } => vec![normal(
+        Action::CreatePod { pod } => vec![normal(
             "SuccessfulCreate",
-            format!("succeed to create pod {}", name(body)),
+            format!("succeed to create pod {}", pod.name),
         )],
         Action::DeletePod { at, why, .. } => {
             let mut all = Vec::new();
@@ -73,9 +73,9 @@ pub(crate) fn done(action: &Action, revision: &str) -> Vec<Told> {
 pub(crate) fn refused(action: &Action, revision: &str, error: &str) -> Option<Told> {
     Some(match action {
         // Without the whole object, which is many kilobytes: its name is enough to find it.
-        Action::CreatePod { body } => warning(
+        Action::CreatePod { pod } => warning(
             "FailedCreate",
-            format!("failed to create pod: {error}, pod: {}", name(body)),
+            format!("failed to create pod: {error}, pod: {}", pod.name),
         ),
         Action::CreateClaim { body } => warning(
             "FailedCreate",
@@ -127,7 +127,6 @@ fn name(body: &serde_json::Value) -> &str {
 mod tests {
     use super::*;
     use afloat_rollout::action::At;
-    use serde_json::json;
 
     fn at(name: &str) -> At {
         At {
@@ -167,7 +166,12 @@ mod tests {
     #[test]
     fn a_refused_creation_says_why_before_it_says_what() {
         let create = Action::CreatePod {
-            body: json!({"metadata": {"name": "web-a"}}),
+            pod: afloat_rollout::action::NewPod {
+                name: "web-a".into(),
+                id: "a".into(),
+                common: std::sync::Arc::default(),
+                spec: None,
+            },
         };
         let told = refused(&create, "web-1", "exceeded quota").expect("an event");
         assert_eq!(

@@ -25,10 +25,12 @@ use crate::merge::merge;
 use afloat_rollout::action::patch::{RevisionNumber, SetPatch};
 use afloat_rollout::action::{Action, At, Why};
 use afloat_rollout::cloneset::Claim;
-use afloat_rollout::cloneset::{Observed, Plan, plan};
+use afloat_rollout::cloneset::{Observed, Plan, plan, roster};
 use afloat_rollout::pod::object::Pod;
 use afloat_rollout::pod::same_revision;
 use afloat_rollout::workload::budget;
+use afloat_rollout::workload::memo::Memo;
+use afloat_rollout::workload::roster::Roster;
 use node::Node;
 
 /// Numbers out of a seed (splitmix64).
@@ -110,6 +112,8 @@ pub(crate) struct World {
     history: Vec<Snapshot>,
     /// How the controller sees pods.
     sight: sight::Sight,
+    /// What the controller keeps from plan to plan.
+    kept: (Roster, Memo),
     /// Per other kind (set, -, revisions, claims): the newest version that the controller has seen, and must see.
     seen: [usize; 4],
     must: [usize; 4],
@@ -181,6 +185,7 @@ impl World {
             old_names,
             history: Vec::new(),
             sight: sight::Sight::new(bug),
+            kept: Default::default(),
             seen: [0; 4],
             must: [0; 4],
             drained: BTreeMap::new(),
@@ -278,9 +283,11 @@ impl World {
         let revisions = &self.history[self.seen[2]].revisions;
         let losses = self.seen_losses();
         let none = afloat_rollout::workload::traffic::Traffic::default();
-        let plan = plan(&Observed {
+        let mut kept = std::mem::take(&mut self.kept);
+        sight::catch_up(&mut kept.0, self.sight.news(), &told);
+        let anew = Observed {
             cloneset: &told,
-            pods: &pods,
+            pods: &roster(&told).with(pods.iter().cloned()),
             revisions,
             claims: &claims,
             now: self.now,
@@ -294,9 +301,23 @@ impl World {
                 partition_rollback: self.gates.partition_rollback && self.bug != Bug::NoRollback,
                 ..self.gates
             },
+            memo: &Memo::default(),
             recorded: losses.as_ref().and_then(|seen| self.recorded(seen)),
-        });
-        (plan, view)
+        };
+        let made = plan(&anew);
+        // Mistakes change what is seen beside it.
+        if self.bug == Bug::None {
+            let again = plan(&Observed {
+                pods: &kept.0,
+                memo: &kept.1,
+                ..anew
+            });
+            let whole = |plan: &Plan| (plan.actions.clone(), plan.status.clone(), plan.wake_at, plan.observes);
+            assert_eq!(whole(&again), whole(&made), "what is kept decides nothing");
+            kept.1 = again.memo;
+        }
+        self.kept = kept;
+        (made, view)
     }
 
     /// The API server's side of one write, with the checks of what must never happen.
@@ -327,8 +348,8 @@ impl World {
                 }
                 self.wrote(3);
             }
-            Action::CreatePod { body } => {
-                self.create_pod(body);
+            Action::CreatePod { pod } => {
+                self.create_pod(&pod.body());
                 let limit = view.spec.replicas() + object::max_surge(view);
                 let total = self.active().len();
                 if !self.faults && total > limit {

@@ -8,10 +8,12 @@ use std::time::Instant;
 
 use afloat_api::CloneSet;
 use afloat_rollout::action::Action;
-use afloat_rollout::cloneset::{Observed, Plan, plan};
+use afloat_rollout::cloneset::{Observed, Plan, plan, roster};
 use afloat_rollout::pod::Pod;
 use afloat_rollout::pod::images::Nodes;
 use afloat_rollout::pod::launch::Opened;
+use afloat_rollout::workload::memo::Memo;
+use afloat_rollout::workload::roster::Roster;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Value, json};
@@ -19,8 +21,10 @@ use serde_json::{Value, json};
 /// A CloneSet of `all` pods, of which `outdated` have an older image.
 struct Scene {
     set: CloneSet,
-    pods: Vec<Arc<Pod>>,
+    pods: Roster,
     revisions: Vec<Arc<ControllerRevision>>,
+    /// What the plan before found out of the templates.
+    memo: Memo,
 }
 
 fn set(all: usize, image: &str) -> Value {
@@ -52,6 +56,7 @@ fn plan_of(scene: &Scene) -> Plan {
         traffic: &afloat_rollout::workload::traffic::Traffic::default(),
         resizes: true,
         gates: afloat_api::Gates::default(),
+        memo: &scene.memo,
         recorded: None,
     })
 }
@@ -59,8 +64,9 @@ fn plan_of(scene: &Scene) -> Plan {
 fn scene(all: usize, outdated: usize) -> Scene {
     let mut scene = Scene {
         set: serde_json::from_value(set(all, "app:1")).unwrap(),
-        pods: Vec::new(),
+        pods: Roster::default(),
         revisions: Vec::new(),
+        memo: Memo::default(),
     };
     let mut names = Vec::new();
     for image in ["app:1", "app:2"] {
@@ -74,7 +80,7 @@ fn scene(all: usize, outdated: usize) -> Scene {
             .revisions
             .push(Arc::new(serde_json::from_value(body.clone()).unwrap()));
     }
-    for number in 0..all {
+    let pods = (0..all).map(|number| {
         let (image, revision) = if number < outdated {
             ("app:1", &names[0])
         } else {
@@ -97,8 +103,10 @@ fn scene(all: usize, outdated: usize) -> Scene {
                     {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
                 "containerStatuses": [status("app", image), status("log", "log:1")]},
         });
-        scene.pods.push(Arc::new(serde_json::from_value(pod).unwrap()));
-    }
+        Arc::<Pod>::new(serde_json::from_value(pod).unwrap())
+    });
+    scene.pods = roster(&scene.set).with(pods);
+    scene.memo = plan_of(&scene).memo;
     scene
 }
 

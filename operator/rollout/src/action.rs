@@ -5,8 +5,10 @@
 use afloat_api::RolloutReport;
 use serde_json::Value;
 
+mod new_pod;
 pub mod patch;
 
+pub use new_pod::NewPod;
 pub use patch::At;
 use patch::{ClaimPatch, PodPatch, ReportPatch, RevisionNumber, SetPatch};
 
@@ -81,8 +83,8 @@ pub enum Action {
     },
     /// Create a pod.
     CreatePod {
-        /// The object, with its name.
-        body: Value,
+        /// Which.
+        pod: NewPod,
     },
     /// Delete a pod, and then, if that took effect, its claims: a claim must never go under a pod that stays.
     DeletePod {

@@ -11,7 +11,7 @@ mod report;
 mod scale;
 
 pub use claim::Claim;
-pub use observed::{Observed, Plan};
+pub use observed::{Observed, Plan, roster};
 pub use owner::owner;
 pub use plan::plan;
 pub use scale::topology;

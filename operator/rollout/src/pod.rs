@@ -21,6 +21,6 @@ pub mod service;
 pub mod update;
 pub mod wire;
 
-pub use incoming::Wire;
+pub use incoming::{Wire, read};
 pub use label::same_revision;
 pub use object::{Controller, Pod};

@@ -33,7 +33,7 @@ fn dependencies() -> BTreeMap<String, Vec<String>> {
 }
 
 /// What stands below both halves and knows neither.
-const CLIENT: [&str; 2] = ["afloat-words", "afloat-watching"];
+const CLIENT: [&str; 3] = ["afloat-words", "afloat-watching", "afloat-certificates"];
 
 fn above_client(depends: &[String]) -> impl Iterator<Item = &String> {
     depends

@@ -13,7 +13,7 @@ mod reach;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use afloat_apiserver::ApiServer;
+use afloat_apiserver::{ApiServer, User};
 use afloat_cluster::{Running, StartPart, Supervisor};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -50,7 +50,7 @@ impl Faults {
 
 impl Supervisor for Faults {
     /// Of a part that is never killed.
-    fn client(&self, api: &ApiServer, user: &str) -> kube::Client {
+    fn client(&self, api: &ApiServer, user: User) -> kube::Client {
         line::client(api, user, self.reach.subscribe(), None)
     }
 
@@ -59,7 +59,7 @@ impl Supervisor for Faults {
         &self,
         name: &str,
         api: &ApiServer,
-        user: &str,
+        user: User,
         start: StartPart,
         shutdown: CancellationToken,
     ) -> Running {

@@ -46,6 +46,7 @@ impl Hands<'_> {
             Step::RestoreCrd => self.restore_crd(seen).await,
             Step::Lead | Step::LeadKruise => Ok(()),
             Step::Forget => cluster::forget(self.client).await,
+            Step::Fill => cluster::fill(self.client).await,
             Step::Remove => self.remove(seen).await,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use afloat_api::Gates;
 use anyhow::Context as _;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use kube::Client;
@@ -76,11 +77,20 @@ pub(super) async fn seen(client: &Client, place: &Place) -> anyhow::Result<Seen>
         .await?,
         authority: authority.and_then(|secret| Some(secret["data"]["ca.crt"].as_str()?.to_owned())),
         told: None,
+        unfilled: None,
         kept: kept.map_err(anyhow::Error::msg)?,
     };
     // Before that it is in use, and perhaps nobody converts what would be listed.
     if seen.kept.is_some() && seen.kruise_leads() {
         seen.told = Some(!cluster::told(client).await?.is_empty());
+    }
+    // On the way back only: Kruise's manager stands for the Lease that Afloat holds.
+    let back = |kruise: &Manager| kruise.replicas() > 0 && !kruise.held();
+    if seen.kept.is_some() && seen.afloat_leads() && seen.kruise.as_ref().is_some_and(back) {
+        let arguments = seen.kruise.as_ref().map(Manager::arguments).unwrap_or_default();
+        let gates = kruise::flag(&arguments, "feature-gates").unwrap_or_default();
+        let leaves = Gates::is_on(&gates, "TemplateNoDefaults");
+        seen.unfilled = Some(!leaves && !cluster::unfilled(client).await?.is_empty());
     }
     Ok(seen)
 }

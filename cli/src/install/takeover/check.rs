@@ -209,6 +209,12 @@ impl Findings {
     fn keepers(&mut self, seen: &Seen) {
         let Some(kruise) = &seen.kruise else { return };
         let metadata = &kruise.deployment["metadata"];
+        if let Some(release) = metadata["annotations"]["meta.helm.sh/release-name"].as_str() {
+            self.warnings.push(format!(
+                "Kruise's manager belongs to the Helm release {release}: to upgrade that starts it again, and to uninstall it removes the \
+                 CRD with every CloneSet (docs/install.md says how to make the CRD ours)"
+            ));
+        }
         for (field, name, who) in [
             ("annotations", "argocd.argoproj.io/tracking-id", "Argo CD"),
             ("labels", "argocd.argoproj.io/instance", "Argo CD"),

@@ -1,5 +1,6 @@
 //! Objects of any kind, read and written as JSON.
 
+use afloat_api::filled;
 use anyhow::{Context as _, anyhow};
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
@@ -169,10 +170,40 @@ pub(super) async fn rewrite(client: &Client) -> anyhow::Result<()> {
     }
 }
 
+async fn sets(client: &Client) -> anyhow::Result<Vec<Value>> {
+    let sets = live::list(client, afloat_api::names::GROUP, "v1alpha1", "CloneSet", None).await?;
+    Ok(sets.unwrap_or_default())
+}
+
+/// The CloneSets whose template lacks what OpenKruise's webhook fills in, with the template that has it.
+pub(super) async fn unfilled(client: &Client) -> anyhow::Result<Vec<(Value, Value)>> {
+    let full = |set: Value| filled(&set["spec"]["template"]).map(|template| (set, template));
+    Ok(sets(client).await?.into_iter().filter_map(full).collect())
+}
+
+/// Fills it in. Whoever wrote one meanwhile wins: it is looked at again.
+pub(super) async fn fill(client: &Client) -> anyhow::Result<()> {
+    for (set, template) in unfilled(client).await? {
+        let which = Which::of(&set);
+        let patch = serde_json::json!({
+            "metadata": {"resourceVersion": set["metadata"]["resourceVersion"]}, "spec": {"template": template},
+        });
+        let api = which.api(client);
+        unless_changed(api.patch(which.name, &parameters(), &Patch::Merge(&patch)).await, which)?;
+    }
+    Ok(())
+}
+
+fn unless_changed(done: kube::Result<DynamicObject>, which: Which<'_>) -> anyhow::Result<()> {
+    match done {
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        done => done.map(drop).with_context(|| which.doing("change")),
+    }
+}
+
 /// The CloneSets whose status has a condition of Afloat's.
 pub(super) async fn told(client: &Client) -> anyhow::Result<Vec<Value>> {
-    let sets = live::list(client, afloat_api::names::GROUP, "v1alpha1", "CloneSet", None).await?;
-    let mut sets = sets.unwrap_or_default();
+    let mut sets = sets(client).await?;
     sets.retain(|set| conditions(set).any(|condition| ours(&condition)));
     Ok(sets)
 }
@@ -186,10 +217,10 @@ pub(super) async fn forget(client: &Client) -> anyhow::Result<()> {
             "metadata": {"resourceVersion": set["metadata"]["resourceVersion"]}, "status": {"conditions": rest},
         });
         let api = which.api(client);
-        match api.patch_status(which.name, &parameters(), &Patch::Merge(&patch)).await {
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
-            done => drop(done.with_context(|| which.doing("write the status of"))?),
-        }
+        unless_changed(
+            api.patch_status(which.name, &parameters(), &Patch::Merge(&patch)).await,
+            which,
+        )?;
     }
     Ok(())
 }

@@ -69,6 +69,8 @@ pub(super) enum Step {
     RestoreWebhooks,
     /// CloneSets are stored as v1alpha1, all of them, where Kruise knows no other version.
     StoreAsKruise,
+    /// CloneSets' templates have what OpenKruise's webhook fills in, as the revisions that Afloat has made.
+    Fill,
     /// Afloat's operator is stopped.
     StopAfloat,
     /// Kruise's CustomResourceDefinition.
@@ -117,6 +119,8 @@ pub(super) fn undo(seen: &Seen) -> Vec<Step> {
             Step::StoreAsKruise,
             !(kept.knew_v1beta1() || restored || stores(seen, "v1alpha1")),
         ),
+        // A leader's step: it is Afloat that takes the one for the other.
+        (Step::Fill, !stopped && seen.unfilled != Some(false)),
         (Step::StopAfloat, !stopped),
         (Step::RestoreCrd, !restored),
         (Step::LeadKruise, !seen.kruise_leads()),

@@ -28,6 +28,8 @@ pub(super) struct Seen {
     pub(super) authority: Option<String>,
     /// Whether the status of a CloneSet has a condition of Afloat's; None: nobody asked.
     pub(super) told: Option<bool>,
+    /// Whether a CloneSet's template lacks what OpenKruise's webhook fills in; None: nobody asked.
+    pub(super) unfilled: Option<bool>,
     /// What was put aside when the takeover began.
     pub(super) kept: Option<Kept>,
 }

@@ -43,7 +43,7 @@ pub(super) fn words(step: Step, seen: &Seen, place: &Place, ours: &Ours) -> Word
     let (title, is, will_be, by_hand) = match step {
         Step::Keep | Step::Install | Step::Hold | Step::RemoveWebhooks => forth(step, seen, place, ours),
         Step::Serve | Step::Lead | Step::Store | Step::Stop => over(step, seen, place, ours),
-        Step::OfferWebhooks | Step::Start | Step::RestoreWebhooks | Step::StoreAsKruise => {
+        Step::OfferWebhooks | Step::Start | Step::RestoreWebhooks | Step::StoreAsKruise | Step::Fill => {
             back(step, seen, place, ours)
         }
         Step::StopAfloat | Step::RestoreCrd | Step::LeadKruise | Step::Forget | Step::Remove => home(step, seen, place),
@@ -211,6 +211,12 @@ fn back(step: Step, seen: &Seen, place: &Place, ours: &Ours) -> Parts {
             format!("{} webhooks of Kruise are called", seen.webhooks_called()),
             "all are that were".to_owned(),
             vec!["kubectl replace -f kruise-webhooks.yaml".to_owned()],
+        ),
+        Step::Fill => (
+            "fill into templates what Kruise's webhook does",
+            "pull policies of init containers and kinds of volumes may be missing".to_owned(),
+            "none is, so that Kruise finds the revisions that Afloat has made; to Afloat they mean the same".to_owned(),
+            vec!["kubectl annotate clonesets -A --all afloat.dev/filled=   # any write does, now that Kruise's webhook is called".to_owned()],
         ),
         _ => (
             "store CloneSets as v1alpha1, the only version that this Kruise knows",

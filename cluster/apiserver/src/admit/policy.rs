@@ -4,6 +4,7 @@
 //! nor are the subresources `scale`, `binding`, `eviction` and `token`, and what a connection is opened to (`exec`).
 
 use afloat_machinery::admission::{Operation, Request};
+use afloat_machinery::kinds::Resource;
 use serde_json::Value;
 
 use crate::admit::Admission;
@@ -12,6 +13,11 @@ use crate::wire::call::Call;
 use crate::wire::status::Status;
 
 impl Admission {
+    /// Whether a policy may be asked about a resource.
+    pub(crate) fn evaluates(&self, resource: &Resource) -> bool {
+        self.policies.with(|bound| bound.policies()).look_at(resource)
+    }
+
     /// Asks the policies about a call. `old` and `object`: as it is stored, as it will be. None of the server's own writes
     /// has a call.
     ///

@@ -27,8 +27,7 @@ pub struct KeyError(String);
 
 /// A new key, PEM.
 pub(crate) fn new_key() -> Result<String, KeyError> {
-    let key = rcgen::KeyPair::generate().map_err(|error| KeyError(error.to_string()))?;
-    Ok(key.serialize_pem())
+    afloat_certificates::key().map_err(|error| KeyError(error.to_string()))
 }
 
 impl Signer {

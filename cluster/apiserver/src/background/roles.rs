@@ -29,19 +29,22 @@ const ROUNDS: usize = 8;
 /// Least time between two looks at all roles.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Adds what is missing of the roles and bindings that every cluster has.
-pub(crate) async fn ensure(writer: &Writer) -> Result<(), Error> {
+/// Adds what is missing of the roles and bindings that every cluster has, and of `more`.
+pub(crate) async fn ensure(writer: &Writer, more: &[Value]) -> Result<(), Error> {
     let failed = |what: String, why: Status| Error::Bootstrap { what, why };
     let all = "roles and bindings".to_owned();
     let objects = bootstrap::objects().map_err(|error| failed(all.clone(), Status::internal(error)))?;
     let registry = writer.reader().registry();
     let registry = &*registry;
-    let writes = objects.into_iter().map(|expected| async move {
-        let what = format!("{} {}", expected["kind"], expected["metadata"]["name"]);
-        ensure_one(writer, registry, &expected)
-            .await
-            .map_err(|why| failed(what, why))
-    });
+    let writes = objects
+        .into_iter()
+        .chain(more.iter().cloned())
+        .map(|expected| async move {
+            let what = format!("{} {}", expected["kind"], expected["metadata"]["name"]);
+            ensure_one(writer, registry, &expected)
+                .await
+                .map_err(|why| failed(what, why))
+        });
     let mut writes = stream::iter(writes).buffer_unordered(WRITES_AT_ONCE);
     while writes.try_next().await?.is_some() {}
     for _ in 0..ROUNDS {

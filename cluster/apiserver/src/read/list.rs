@@ -1,21 +1,23 @@
 //! Get and list. Served from the committed state in memory, which satisfies every resource version that has been reached.
 
+mod body;
+
 use afloat_machinery::kinds::Resource;
 use afloat_store::{Entry, Page};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bytes::Bytes;
 use http::Response;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::read::Reader;
 use crate::read::filter::Filter;
-use crate::read::{Reader, table};
 use crate::view;
 use crate::wire::body::Body;
 use crate::wire::call::Call;
-use crate::wire::reply;
-use crate::wire::request::Form;
 use crate::wire::status::Status;
+
+/// Objects that are looked at before others get their turn.
+const LOOKS: usize = 200;
 
 /// Where the next page of a list begins.
 struct Continue {
@@ -26,8 +28,8 @@ struct Continue {
 }
 
 impl Continue {
-    fn encode(&self) -> String {
-        URL_SAFE_NO_PAD.encode(format!("{}:{}", self.revision, self.after))
+    fn encode(revision: u64, after: &str) -> String {
+        URL_SAFE_NO_PAD.encode(format!("{revision}:{after}"))
     }
 
     fn decode(token: &str, prefix: &str) -> Result<Self, Status> {
@@ -98,19 +100,7 @@ impl Reader {
                 meta["remainingItemCount"] = remaining.into();
             }
         }
-        let bytes = match call.accept.form {
-            Form::Object => objects(call, &meta, &selected.entries)?,
-            form => {
-                let parse = |e: &Entry| view::parse(&call.resource, &e.value);
-                let objects = selected
-                    .entries
-                    .iter()
-                    .map(parse)
-                    .collect::<Result<Vec<Value>, Status>>()?;
-                table::many(&call.resource, form, &call.query, &objects, meta)?
-            }
-        };
-        reply::rendered(200, call.accept, bytes)
+        body::listed(call, meta, selected.entries, self.list_limit)
     }
 
     /// The entries that a list is about.
@@ -125,40 +115,82 @@ impl Reader {
         if from.is_none() {
             self.check_revision(call, true)?;
         }
-        let mut after = from.as_ref().map(|c| c.after.clone());
-        let mut entries = Vec::new();
-        let filtered = filter.looks_inside() || filter.name.is_some();
-        // With a filter a page may have to look at several pages of the store.
-        let (revision, remaining) = loop {
+        let after = from.as_ref().map(|c| c.after.clone());
+        if !(filter.looks_inside() || filter.name.is_some()) {
             let Page {
                 revision,
-                entries: found,
+                entries,
                 remaining,
             } = self.store.list(&prefix, after.as_deref(), limit);
-            after = found.last().map(|e| e.key.to_string()).or(after);
-            for entry in self.served(&call.resource, filter, found).await? {
+            let revision = from.map_or(revision, |c| c.revision);
+            let last = entries.last().filter(|_| remaining > 0);
+            let next = last.map(|last| Continue::encode(revision, &last.key));
+            let entries = self.served(&call.resource, filter, entries).await?;
+            return Ok(Selected {
+                revision,
+                entries,
+                next,
+                remaining: Some(remaining),
+            });
+        }
+        self.filtered(call, filter, &prefix, limit, from).await
+    }
+
+    /// The same where objects must be looked at, a few at a time so that nobody waits for it.
+    async fn filtered(
+        &self,
+        call: &Call,
+        filter: &Filter,
+        prefix: &str,
+        limit: usize,
+        from: Option<Continue>,
+    ) -> Result<Selected, Status> {
+        let (revision, after) = match from {
+            Some(from) => (from.revision, Some(from.after)),
+            None => (self.store.revision(), None),
+        };
+        let mut selected = Selected {
+            revision,
+            entries: Vec::new(),
+            next: None,
+            remaining: None,
+        };
+        // Without a limit it is all of one moment: what is there is shared, so that holding it costs little.
+        let mut whole = (limit == 0).then(|| {
+            let page = self.store.list(prefix, after.as_deref(), 0);
+            selected.revision = page.revision;
+            page.entries.into_iter()
+        });
+        let mut after = after;
+        loop {
+            let (some, more) = match &mut whole {
+                Some(all) => (all.by_ref().take(LOOKS).collect::<Vec<_>>(), all.len() > 0),
+                None => self.store.next(prefix, after.as_deref(), LOOKS),
+            };
+            let looked = some.len();
+            let mut place = 0;
+            for entry in self.served(&call.resource, filter, some).await? {
+                place += 1;
+                after = Some(entry.key.to_string());
                 if Self::selects(call, filter, &entry)? {
-                    entries.push(entry);
+                    selected.entries.push(entry);
+                }
+                if limit > 0 && selected.entries.len() == limit {
+                    break;
                 }
             }
-            if remaining == 0 || limit == 0 || entries.len() >= limit {
-                break (revision, remaining);
+            let rest = more || place < looked;
+            if limit > 0 && selected.entries.len() == limit {
+                selected.next = after
+                    .filter(|_| rest)
+                    .map(|after| Continue::encode(selected.revision, &after));
+                return Ok(selected);
             }
-        };
-        let revision = from.map_or(revision, |c| c.revision);
-        let next = (remaining > 0).then(|| {
-            Continue {
-                revision,
-                after: after.unwrap_or_default(),
+            if !more {
+                return Ok(selected);
             }
-            .encode()
-        });
-        Ok(Selected {
-            revision,
-            entries,
-            next,
-            remaining: (!filtered).then_some(remaining),
-        })
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Entries whose keys a filter admits, in the version that is served.
@@ -166,7 +198,9 @@ impl Reader {
         if resource.conversion.is_none() {
             return Ok(found);
         }
-        found.retain(|entry| filter.admits_key(&entry.key));
+        if filter.name.is_some() && !found.iter().any(|entry| filter.admits_key(&entry.key)) {
+            return Ok(found);
+        }
         let bytes = found.iter().map(|entry| entry.value.clone()).collect();
         let bytes = self.converted(resource, bytes).await?;
         found
@@ -188,23 +222,4 @@ impl Reader {
         let filter = Filter::parse(&call.resource, &call.query, &call.path)?;
         Ok(self.select(call, &filter).await?.entries)
     }
-}
-
-/// A list put together from the bytes of its objects; they are read only where they are served in another form.
-fn objects(call: &Call, meta: &Value, entries: &[Entry]) -> Result<Bytes, Status> {
-    let resource = &call.resource;
-    let size: usize = entries.iter().map(|e| e.value.len() + 1).sum();
-    let mut out = Vec::with_capacity(size + 256);
-    let (kind, version) = (&resource.list_kind, resource.api_version());
-    out.extend_from_slice(
-        format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":{meta},\"items\":[").as_bytes(),
-    );
-    for (n, entry) in entries.iter().enumerate() {
-        if n > 0 {
-            out.push(b',');
-        }
-        out.extend_from_slice(&view::served(resource, &entry.value)?);
-    }
-    out.extend_from_slice(b"]}");
-    Ok(out.into())
 }

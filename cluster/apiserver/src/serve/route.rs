@@ -1,34 +1,23 @@
 //! One request from beginning to end: what it names, its body, who handles it, how long it may take.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use afloat_machinery::bounds::Estimate;
 use afloat_machinery::kinds::Serving;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Response, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::timeout;
 
 use crate::auth::reviews;
+use crate::serve::work::{aside, is_long};
 use crate::serve::{Router, discovery, openapi};
-use crate::wire::body::{self, BODY_LIMIT_BYTES, Body};
+use crate::wire::body::{self, Body};
 use crate::wire::call::Call;
-use crate::wire::reply;
 use crate::wire::request::{self, Asked, ObjectPath, Query, Target};
 use crate::wire::status::Status;
+use crate::wire::{duration, reply};
 use afloat_machinery::authorization::User;
-
-async fn read_body<B>(body: B) -> Result<Bytes, Status>
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<tower::BoxError>,
-{
-    match Limited::new(body, BODY_LIMIT_BYTES).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(e) if e.is::<LengthLimitError>() => Err(Status::too_large()),
-        Err(e) => Err(Status::bad_request(format!("cannot read the body: {e}"))),
-    }
-}
 
 impl Router {
     /// Answers one request in the name of `user`. Never fails: errors are `Status` objects.
@@ -79,11 +68,10 @@ impl Router {
         }
         match target {
             Target::Root => Ok(reply::json(200, &discovery::root(&self.reader.registry()))),
-            Target::Health => Ok(body::typed(
-                200,
-                "text/plain; charset=utf-8",
-                body::full(self.health(parts)),
-            )),
+            Target::Health => {
+                let (code, text) = self.health(parts);
+                Ok(body::typed(code, "text/plain; charset=utf-8", body::full(text)))
+            }
             Target::Version => Ok(reply::json(200, &discovery::version())),
             Target::Metrics => {
                 let text = self.metrics.text(self.reader.revision());
@@ -99,14 +87,21 @@ impl Router {
         }
     }
 
-    fn health(&self, parts: &Parts) -> String {
-        if Query::parse(parts.uri.query()).flag("verbose") {
-            let revision = self.reader.revision();
-            let name = parts.uri.path().trim_start_matches('/');
-            format!("[+]ping ok\n[+]store ok (revision {revision})\n{name} check passed\n")
-        } else {
-            "ok".to_owned()
+    /// A server that cannot store is not ready, but lives: reads and watches go on.
+    fn health(&self, parts: &Parts) -> (u16, String) {
+        let name = parts.uri.path().trim_start_matches('/');
+        if let (Err(why), false) = (self.reader.health(), name.starts_with("livez")) {
+            return (
+                500,
+                format!("[+]ping ok\n[-]store failed: {why}\n{name} check failed\n"),
+            );
         }
+        if !Query::parse(parts.uri.query()).flag("verbose") {
+            return (200, "ok".to_owned());
+        }
+        let revision = self.reader.revision();
+        let text = format!("[+]ping ok\n[+]store ok (revision {revision})\n{name} check passed\n");
+        (200, text)
     }
 
     async fn object<B>(
@@ -163,15 +158,51 @@ impl Router {
         if verb == "watch" {
             return self.reader.watch(&call);
         }
-        let limit = self.timeout;
+        let limit = self.limit(&call)?;
         let work = async {
-            let body = read_body(body).await?;
-            self.answer(&call, &body).await
+            let body = self.room.read(body).await?;
+            self.worked(&call, &body.bytes).await
         };
         timeout(limit, work).await.unwrap_or_else(|_| {
             let message = format!("request did not complete within {} s", limit.as_secs());
             Err(Status::timeout(message, serde_json::json!({"retryAfterSeconds": 1})))
         })
+    }
+
+    /// How long a call may take: as its client wants it, and not longer than any.
+    fn limit(&self, call: &Call) -> Result<Duration, Status> {
+        let Some(text) = call.query.get("timeout") else {
+            return Ok(self.timeout);
+        };
+        let wanted = duration::parse(text)
+            .map_err(|why| Status::bad_request(format!("invalid timeout specified in the request URL - {why}")))?;
+        Ok(if wanted.is_zero() {
+            self.timeout
+        } else {
+            self.timeout.min(wanted)
+        })
+    }
+
+    /// Answers a call where there is room for it.
+    async fn worked(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
+        let sent = Estimate::of(&call.content_type, body);
+        if sent.is_too_much() {
+            return Err(Status::too_many_values());
+        }
+        let mut bytes = body.len();
+        let mut all = sent;
+        if !matches!(call.verb, "get" | "list")
+            && let Some(stored) = self.reader.find(&call.resource, call.namespace(), call.name())
+        {
+            bytes += stored.value.len();
+            all = all.and(Estimate::of("application/json", &stored.value));
+        }
+        let _place = self.room.enter(all).await;
+        let answer = self.answer(call, body);
+        if is_long(bytes) || self.writer.evaluates(call) {
+            return aside(answer).await;
+        }
+        answer.await
     }
 
     async fn answer(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {

@@ -10,7 +10,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -19,15 +18,21 @@ use tokio_util::task::TaskTracker;
 use crate::auth::token::own_audiences;
 use crate::pki::Pki;
 use crate::serve::Router;
-use crate::wire::body::Body;
+use crate::serve::connections::Place;
+use crate::serve::stalling::Stalling;
+use crate::wire::body::{Body, held};
 use crate::wire::request::bearer;
 use crate::wire::status::Status;
 use afloat_machinery::authorization::User;
 
-/// Open connections at most; further ones wait to be accepted.
-const CONNECTIONS_LIMIT: usize = 4096;
 /// Limit for a TLS handshake, and for the head of a request.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+/// Requests at once on one connection. Kubernetes has 250, too.
+const STREAMS_LIMIT: u32 = 250;
+/// Bytes that wait for a slow reader, for each of its requests.
+const SEND_BUFFER_BYTES: usize = 64 << 10;
+/// How long a client may take next to nothing of what it asked for.
+const STALL_LIMIT: Duration = Duration::from_secs(60);
 /// How long open connections may go on after a shutdown began.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
 
@@ -41,19 +46,15 @@ impl Router {
         shutdown: CancellationToken,
     ) -> io::Result<()> {
         let acceptor = TlsAcceptor::from(Arc::new(pki.server_config()?));
-        let places = Arc::new(Semaphore::new(CONNECTIONS_LIMIT));
         let tasks = TaskTracker::new();
         loop {
-            // The semaphore is never closed.
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-                break;
-            };
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = shutdown.cancelled() => break,
             };
             match accepted {
                 Ok((stream, _)) => {
+                    let place = self.connections.enter();
                     let connection = Arc::clone(self).connection(stream, acceptor.clone(), shutdown.clone(), place);
                     tasks.spawn(connection);
                 }
@@ -74,14 +75,18 @@ impl Router {
         stream: TcpStream,
         acceptor: TlsAcceptor,
         shutdown: CancellationToken,
-        _place: OwnedSemaphorePermit,
+        place: Place,
     ) {
+        let taken = place.taken();
+        let place = Arc::new(place);
         // Answers are small and awaited.
         let _ = stream.set_nodelay(true);
-        let stream = match timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake failed"),
-            Err(_) => return tracing::debug!("TLS handshake timed out"),
+        let handshake = timeout(HANDSHAKE_LIMIT, acceptor.accept(stream));
+        let stream = match taken.run_until_cancelled(handshake).await {
+            Some(Ok(Ok(stream))) => stream,
+            Some(Ok(Err(error))) => return tracing::debug!(%error, "TLS handshake failed"),
+            Some(Err(_)) => return tracing::debug!("TLS handshake timed out"),
+            None => return tracing::debug!("another connection takes the place of one without a handshake"),
         };
         let certified = stream
             .get_ref()
@@ -89,9 +94,13 @@ impl Router {
             .peer_certificates()
             .and_then(|chain| crate::pki::user(chain.first()?));
         let server = Arc::clone(&self);
+        let own = Arc::clone(&place);
         let service = service_fn(move |request: Request<Incoming>| {
-            let (server, certified) = (Arc::clone(&server), certified.clone());
-            async move { Ok::<_, std::convert::Infallible>(server.authenticated(request, certified).await) }
+            let (server, certified, busy) = (Arc::clone(&server), certified.clone(), own.busy());
+            async move {
+                let response = server.authenticated(request, certified).await;
+                Ok::<_, std::convert::Infallible>(response.map(|body| held(body, busy)))
+            }
         });
         let mut builder = Builder::new(TokioExecutor::new());
         builder
@@ -101,13 +110,22 @@ impl Router {
         builder
             .http2()
             .timer(TokioTimer::new())
-            .max_concurrent_streams(1000)
+            .max_concurrent_streams(STREAMS_LIMIT)
+            .max_send_buf_size(SEND_BUFFER_BYTES)
             .keep_alive_interval(Duration::from_secs(30));
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let stream = TokioIo::new(Stalling::new(stream, STALL_LIMIT));
+        let connection = builder.serve_connection_with_upgrades(stream, service);
         tokio::pin!(connection);
+        let ends = async {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = place.idle() => {}
+            }
+        };
         let result = tokio::select! {
             result = connection.as_mut() => result,
-            () = shutdown.cancelled() => {
+            () = taken.cancelled() => return tracing::debug!("another connection takes the place of an idle one"),
+            () = ends => {
                 connection.as_mut().graceful_shutdown();
                 timeout(SHUTDOWN_LIMIT, connection).await.unwrap_or(Ok(()))
             }
@@ -128,6 +146,11 @@ impl Router {
             },
             (None, None) => User::anonymous(),
         };
-        self.handle(request, user).await
+        let place = match self.in_flight.enter(&request, &user) {
+            Ok(place) => place,
+            Err(status) => return status.into_response(),
+        };
+        let response = self.handle(request, user).await;
+        response.map(|body| held(body, place))
     }
 }

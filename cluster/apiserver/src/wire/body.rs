@@ -23,6 +23,20 @@ pub(crate) fn streamed(stream: impl Stream<Item = Bytes> + Send + 'static) -> Bo
     StreamBody::new(stream.map(|bytes| Ok(Frame::data(bytes)))).boxed_unsync()
 }
 
+/// The same, where making it may fail.
+pub(crate) fn tried(stream: impl Stream<Item = Result<Bytes, tower::BoxError>> + Send + 'static) -> Body {
+    StreamBody::new(stream.map(|bytes| bytes.map(Frame::data))).boxed_unsync()
+}
+
+/// The same body, which keeps `guard` until it has been sent or is given up.
+pub(crate) fn held(body: Body, guard: impl Send + 'static) -> Body {
+    body.map_frame(move |frame| {
+        let _ = &guard;
+        frame
+    })
+    .boxed_unsync()
+}
+
 /// A response with a content type.
 pub(crate) fn typed(code: u16, content_type: &'static str, body: Body) -> Response<Body> {
     let mut response = Response::new(body);

@@ -4,6 +4,7 @@
 use afloat_machinery::FieldError;
 use afloat_machinery::admission::{Denial, Reason as Denied};
 use afloat_machinery::authorization::{Attributes, quoted};
+use afloat_machinery::bounds::MEMORY_LIMIT;
 use afloat_machinery::kinds::Resource;
 use afloat_store::Error as StoreError;
 use http::{Response, StatusCode, header};
@@ -338,6 +339,13 @@ impl Status {
             StoreError::Closed => Self::unavailable("the store is closed"),
             other => Self::internal(other),
         }
+    }
+
+    /// 413 for a document of very many values.
+    pub(crate) fn too_many_values() -> Self {
+        let message =
+            format!("Request entity too large: its values would take more than {MEMORY_LIMIT} bytes of memory");
+        Self::new(413, Reason::RequestEntityTooLarge, message, None)
     }
 
     /// As the object that clients read.

@@ -3,6 +3,7 @@
 // In a test's own tools, too, the first surprise shall end it; and the measure of a burst is for people to read.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
+mod identity;
 mod volumes;
 mod world;
 
@@ -96,7 +97,7 @@ async fn nothing_is_written_when_nothing_changes() {
     assert_eq!(world.writes(), before);
     // The pods themselves: created, bound; the rest is the kubelet's.
     assert_eq!(before.get("replicaset-controller create pods/"), Some(&3));
-    assert_eq!(before.get("scheduler create pods/binding"), Some(&3));
+    assert_eq!(before.get("kube-scheduler create pods/binding"), Some(&3));
     assert_eq!(before.get("deployment-controller create replicasets/"), Some(&1));
     assert!(
         !before
@@ -256,7 +257,7 @@ async fn a_thousand_pods() {
     available(&world, "web", 1000).await;
     let writes = world.writes();
     assert_eq!(writes.get("replicaset-controller create pods/"), Some(&1000));
-    assert_eq!(writes.get("scheduler create pods/binding"), Some(&1000));
+    assert_eq!(writes.get("kube-scheduler create pods/binding"), Some(&1000));
     println!("1000 pods available after {:?}", started.elapsed());
 }
 

@@ -50,7 +50,7 @@ impl World {
     }
 
     pub(crate) async fn start_with(nodes: usize, options: afloat_controllers::Options) -> Self {
-        let server = ApiServer::new(Store::memory(), afloat_apiserver::Options::default())
+        let server = ApiServer::new(Store::memory(), crate::identity::server_options())
             .await
             .unwrap();
         let client = server.client("test");
@@ -70,7 +70,7 @@ impl World {
         }
         let (clients, stop) = (server.clone(), shutdown.clone());
         let loops = tokio::spawn(async move {
-            afloat_controllers::run(|name| clients.client(name), options, stop)
+            afloat_controllers::run(|name| clients.client_as(crate::identity::user(name)), options, stop)
                 .await
                 .unwrap();
         });
@@ -147,7 +147,9 @@ impl World {
     pub(crate) fn writes(&self) -> BTreeMap<String, u64> {
         let mut sums = BTreeMap::new();
         for count in self.server.writes() {
-            let name = format!("{} {} {}/{}", count.user, count.verb, count.resource, count.subresource);
+            // Of a service account the name is enough.
+            let user = count.user.rsplit(':').next().unwrap_or_default();
+            let name = format!("{user} {} {}/{}", count.verb, count.resource, count.subresource);
             *sums.entry(name).or_default() += count.count;
         }
         sums

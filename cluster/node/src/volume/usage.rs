@@ -1,13 +1,13 @@
 //! What emptyDirs take, and whether that is more than they may (the kubelet's local storage eviction).
 
-use std::os::unix::fs::MetadataExt;
+use std::io;
 use std::path::Path;
 
 use afloat_words::quantity::Quantity;
 use k8s_openapi::api::core::v1::{Pod, Volume};
-use walkdir::WalkDir;
 
 use super::declared::volumes;
+use super::files;
 use crate::dirs::PodDirs;
 
 /// emptyDirs with a `sizeLimit` that has to be watched: one in memory cannot grow beyond its own.
@@ -35,11 +35,19 @@ pub(crate) fn excess(pod: &Pod, dirs: &PodDirs) -> Option<String> {
     })
 }
 
-/// Bytes on disk, as `du` counts them. What vanishes meanwhile counts nothing, nor does what no path is long enough for.
+/// Bytes on disk, as `du` counts them. What vanishes meanwhile counts nothing; folders that are deeper than anybody needs count as more than
+/// there is, as nothing else would end them.
 fn used(path: &Path) -> u64 {
-    let entries = WalkDir::new(path).into_iter().flatten();
-    let blocks = entries.filter_map(|entry| Some(entry.metadata().ok()?.blocks()));
-    blocks.fold(0, |sum, blocks| sum.saturating_add(blocks.saturating_mul(512)))
+    let mut sum = 0_u64;
+    let looked = files::walk(path, &mut |_, stat| {
+        let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
+        sum = sum.saturating_add(blocks.saturating_mul(512));
+        Ok(())
+    });
+    match looked {
+        Err(error) if error.kind() == io::ErrorKind::Other => u64::MAX,
+        _ => sum,
+    }
 }
 
 #[cfg(test)]
@@ -64,6 +72,12 @@ mod tests {
         assert_eq!(excess(&pod, &dirs), None);
         fs::write(dirs.volume("small").join("f"), vec![1; 100_000]).unwrap();
         let told = "Usage of EmptyDir volume \"small\" exceeds the limit \"64Ki\". ";
+        assert_eq!(excess(&pod, &dirs).as_deref(), Some(told));
+        // Neither a link nor depth hides from it, and it looks at nothing outside.
+        fs::remove_file(dirs.volume("small").join("f")).unwrap();
+        std::os::unix::fs::symlink("/", dirs.volume("small").join("out")).unwrap();
+        assert_eq!(excess(&pod, &dirs), None);
+        fs::create_dir_all(dirs.volume("small").join("d/".repeat(600))).unwrap();
         assert_eq!(excess(&pod, &dirs).as_deref(), Some(told));
     }
 }

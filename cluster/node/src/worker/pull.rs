@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use afloat_runtime::registry::{Keyring, PullError};
 use afloat_runtime::{Image, RuntimeError};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, LocalObjectReference, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{Container, Pod, Secret};
 use kube::Api;
 
 use super::Worker;
@@ -174,19 +174,14 @@ fn refusal(reference: &str, error: &PullError) -> Refusal {
     }
 }
 
-/// What the pod's pull secrets hold, or its service account's where it names none (as the ServiceAccount admission of
-/// Kubernetes would have put them into the pod), and the names of those that cannot be used.
+/// What the pod's pull secrets hold, and the names of those that cannot be used. Those of its service account the API server has put
+/// into the pod (admission plugin ServiceAccount): a node may not read accounts.
 async fn keyring(context: &Context, pod: &Pod) -> (Keyring, Vec<String>) {
-    let own = pod
+    let references = pod
         .spec
         .as_ref()
         .and_then(|spec| spec.image_pull_secrets.clone())
         .unwrap_or_default();
-    let references = if own.is_empty() {
-        of_account(context, pod).await
-    } else {
-        own
-    };
     let secrets: Api<Secret> = Api::namespaced(context.client.clone(), spec::namespace(pod));
     let (mut keyring, mut missing) = (Keyring::default(), Vec::new());
     for name in references.into_iter().map(|reference| reference.name) {
@@ -216,14 +211,4 @@ fn add(keyring: &mut Keyring, secret: &Secret) -> bool {
         tracing::debug!(secret = secret.metadata.name, error, "pull secret not read");
     }
     read.is_ok()
-}
-
-async fn of_account(context: &Context, pod: &Pod) -> Vec<LocalObjectReference> {
-    let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref());
-    let api: Api<ServiceAccount> = Api::namespaced(context.client.clone(), spec::namespace(pod));
-    let account = tokio::time::timeout(API_LIMIT, api.get_opt(account.unwrap_or("default"))).await;
-    let account = account.ok().and_then(Result::ok).flatten();
-    account
-        .and_then(|account| account.image_pull_secrets)
-        .unwrap_or_default()
 }

@@ -318,7 +318,7 @@ async fn lives(steps: Arc<Steps>, server: ApiServer, runtime: Arc<FakeRuntime>, 
         };
         let mouth = Mouth {
             life: life.clone(),
-            server: InProcess::new(server.clone(), User::master("system:node:node-1")),
+            server: InProcess::new(server.clone(), User::node("node-1")),
         };
         let options = options(&dir);
         let client = kube::Client::new(mouth, "default");

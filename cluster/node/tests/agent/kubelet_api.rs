@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use afloat_apiserver::{ApiServer, Options};
+use afloat_apiserver::{ApiServer, Options, User};
 use afloat_node::fake::{Behaviour, FakeRuntime};
 use afloat_node::{Agent, AgentOptions, Clock};
 use afloat_store::Store;
@@ -30,7 +30,7 @@ async fn world() -> World {
     runtime.add_image("web:v1", "sha256:1111", Behaviour::default());
     let dir = tempfile::tempdir().unwrap();
     let options = AgentOptions::new("node-1", "10.244.0.1".parse().unwrap(), dir.path());
-    let agent = Agent::new(server.client("system:node:node-1"), runtime, options);
+    let agent = Agent::new(server.client_as(User::node("node-1")), runtime, options);
     tokio::spawn(agent.clone().run(Default::default()));
     let pods: Api<Pod> = Api::namespaced(server.client("test"), "default");
     let pod = json!({"metadata": {"name": "p"}, "spec": {"nodeName": "node-1", "containers": [{"name": "web", "image": "web:v1"}]}});

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use afloat_apiserver::{ApiServer, Options};
+use afloat_apiserver::{ApiServer, Options, User};
 use afloat_node::fake::{Behaviour, FakeRuntime};
 use afloat_node::{Agent, AgentOptions, BackOffLimits, Clock};
 use afloat_store::Store;
@@ -59,7 +59,11 @@ impl World {
     pub(crate) fn start_agent(&mut self) {
         self.shutdown = CancellationToken::new();
         let options = options(self.dir.path());
-        let agent = Agent::new(self.server.client("system:node:node-1"), self.runtime.clone(), options);
+        let agent = Agent::new(
+            self.server.client_as(User::node("node-1")),
+            self.runtime.clone(),
+            options,
+        );
         tokio::spawn(agent.run(self.shutdown.clone()));
     }
 

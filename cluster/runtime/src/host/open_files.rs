@@ -10,7 +10,7 @@ static BEFORE: OnceLock<Rlimit> = OnceLock::new();
 /// Raises our own limit as far as it goes without asking anybody: a cluster has many connections and files. Not that of containers: programs
 /// that use select(2), or close every descriptor there might be, rely on a low one.
 pub(super) fn raise() {
-    let before = BEFORE.get_or_init(|| getrlimit(Resource::Nofile)).clone();
+    let before = *BEFORE.get_or_init(|| getrlimit(Resource::Nofile));
     let most = Rlimit {
         current: before.maximum,
         ..before

@@ -22,6 +22,10 @@ use super::{HostError, HostOptions, broker, cgroup, pipe};
 
 /// How long the inside may take to stop after the first signal. It promises 5 seconds itself.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// How long a port may be in use by what is just going: the processes of a cluster that was killed.
+const ADDRESS_LIMIT: Duration = Duration::from_secs(10);
+/// How often it is looked at meanwhile.
+const ADDRESS_PAUSE: Duration = Duration::from_millis(50);
 /// Stack of pid 1, which does little.
 const STACK_BYTES: usize = 1 << 20;
 
@@ -37,7 +41,7 @@ pub fn run(options: HostOptions) -> Result<i32, HostError> {
     let listeners = options
         .listen
         .iter()
-        .map(|address| listen(*address))
+        .map(|address| listen(*address, ADDRESS_LIMIT))
         .collect::<Result<Vec<_>, _>>()?;
     let data_dir = options.data_dir.as_deref().map(prepare_data_dir).transpose()?;
     let options = HostOptions { data_dir, ..options };
@@ -47,11 +51,19 @@ pub fn run(options: HostOptions) -> Result<i32, HostError> {
     result
 }
 
-fn listen(address: SocketAddr) -> Result<TcpListener, HostError> {
-    TcpListener::bind(address).map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => HostError::AddressInUse(address),
-        _ => HostError::Listen { address, source },
-    })
+/// Waits for an address that is in use, as the store waits for its file: the processes of a cluster that was killed go a moment after it.
+fn listen(address: SocketAddr, limit: Duration) -> Result<TcpListener, HostError> {
+    let began = Instant::now();
+    loop {
+        match TcpListener::bind(address) {
+            Ok(listener) => return Ok(listener),
+            Err(source) if source.kind() != io::ErrorKind::AddrInUse => {
+                return Err(HostError::Listen { address, source });
+            }
+            Err(_) if began.elapsed() >= limit => return Err(HostError::AddressInUse(address)),
+            Err(_) => std::thread::sleep(ADDRESS_PAUSE),
+        }
+    }
 }
 
 fn prepare_data_dir(path: &Path) -> Result<PathBuf, HostError> {
@@ -378,6 +390,18 @@ mod tests {
     fn a_port_in_use_is_named() {
         let first = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr().map(|a| (l, a)));
         let Ok((_held, address)) = first else { return };
-        assert!(matches!(listen(address), Err(HostError::AddressInUse(a)) if a == address));
+        assert!(matches!(listen(address, Duration::ZERO), Err(HostError::AddressInUse(a)) if a == address));
+    }
+
+    #[test]
+    fn a_port_that_is_left_is_waited_for() {
+        let held = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr().map(|a| (l, a)));
+        let Ok((held, address)) = held else { return };
+        let leaving = std::thread::spawn(move || {
+            std::thread::park_timeout(ADDRESS_PAUSE * 4);
+            drop(held);
+        });
+        assert!(listen(address, ADDRESS_LIMIT).is_ok_and(|own| own.local_addr().is_ok_and(|own| own == address)));
+        assert!(leaving.join().is_ok());
     }
 }

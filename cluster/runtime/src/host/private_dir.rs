@@ -39,7 +39,9 @@ pub fn private_dir(dir: &Path) -> io::Result<Option<u32>> {
     if mode & 0o077 == 0 {
         return Ok(None);
     }
-    let names: Vec<_> = read_dir(dir)?.flatten().map(|entry| entry.file_name()).collect();
+    let names = read_dir(dir)?.flatten().map(|entry| entry.file_name());
+    // A disk of its own has that from the beginning (ext4).
+    let names: Vec<_> = names.filter(|name| name != "lost+found").collect();
     if !names.is_empty() && !names.iter().any(|name| OURS.iter().any(|ours| name == ours)) {
         return Err(refused(format!(
             "may be entered by others (mode {mode:04o}) and holds other things than a cluster; name an empty folder, or `chmod 700` it"
@@ -72,11 +74,17 @@ mod tests {
         assert_eq!(mode(&dir), 0o700);
         // Open, and empty or a cluster's: closed, and said.
         for file in [None, Some("store.redb")] {
-            file.map(|name| fs::write(dir.join(name), "").unwrap());
+            if let Some(name) = file {
+                fs::write(dir.join(name), "").unwrap();
+            }
             fs::set_permissions(&dir, Permissions::from_mode(0o755)).unwrap();
             assert_eq!(private_dir(&dir).unwrap(), Some(0o755));
             assert_eq!(mode(&dir), 0o700);
         }
+        let disk = parent.path().join("disk");
+        fs::create_dir_all(disk.join("lost+found")).unwrap();
+        fs::set_permissions(&disk, Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(private_dir(&disk).unwrap(), Some(0o755));
         let other = parent.path().join("home");
         fs::create_dir(&other).unwrap();
         fs::write(other.join("letter"), "").unwrap();

@@ -1,6 +1,7 @@
 //! Layers, archives and names as a registry or a stranger may send them.
 
 use std::fs;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 
 use proptest::prelude::*;
 
@@ -37,7 +38,67 @@ fn layers() -> Vec<Vec<u8>> {
         whole.expect("a tar"),
         hostile.expect("a tar"),
         long.into_inner().expect("a tar"),
+        records(),
+        holes(),
     ]
+}
+
+/// PAX records: a path, a size, an attribute; and a long link.
+fn records() -> Vec<u8> {
+    use ::tar::EntryType::{Regular, Symlink};
+    let mut tar = ::tar::Builder::new(Vec::new());
+    let extensions = [
+        ("path", &b"pax/./file"[..]),
+        ("size", b"3"),
+        ("SCHILY.xattr.user.x", b"y"),
+        ("SCHILY.xattr.trusted.overlay.opaque", b"y"),
+    ];
+    tar.append_pax_extensions(extensions).expect("a tar");
+    let mut header = ::tar::Header::new_ustar();
+    header.set_entry_type(Regular);
+    header.set_path("short").expect("a path");
+    header.set_size(3);
+    header.set_mode(0o600);
+    header.set_cksum();
+    tar.append(&header, &b"abc"[..]).expect("a tar");
+    let mut header = ::tar::Header::new_gnu();
+    header.set_entry_type(Symlink);
+    header.set_size(0);
+    tar.append_link(&mut header, "link", "../".repeat(60)).expect("a tar");
+    tar.into_inner().expect("a tar")
+}
+
+/// A file with holes, as GNU tar has them.
+fn holes() -> Vec<u8> {
+    let mut header = ::tar::Header::new_gnu();
+    header.set_path("holes").expect("a path");
+    header.set_entry_type(::tar::EntryType::GNUSparse);
+    header.set_size(3);
+    header.set_mode(0o644);
+    let gnu = header.as_gnu_mut().expect("a header of GNU's");
+    gnu.realsize = *b"00000001003\0";
+    gnu.sparse[0].offset = *b"00000001000\0";
+    gnu.sparse[0].numbytes = *b"00000000003\0";
+    header.set_cksum();
+    let mut tar = ::tar::Builder::new(Vec::new());
+    tar.append(&header, &b"end"[..]).expect("a tar");
+    tar.into_inner().expect("a tar")
+}
+
+/// Devices below a folder, the overlay's marks for what is gone apart.
+fn devices(root: &std::path::Path) -> usize {
+    let (mut found, mut left) = (0, vec![root.to_owned()]);
+    while let Some(dir) = left.pop() {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            let metadata = entry.metadata().expect("it is there");
+            let kind = metadata.file_type();
+            found += usize::from(kind.is_block_device() || kind.is_char_device() && metadata.rdev() != 0);
+            if kind.is_dir() {
+                left.push(entry.path());
+            }
+        }
+    }
+    found
 }
 
 /// Sums that are right again, so that what was damaged is read at all.
@@ -63,6 +124,7 @@ proptest! {
         let _ = unpack(&bytes[..], &root);
         prop_assert_eq!(fs::read_to_string(&beside).expect("it is still there"), "kept");
         prop_assert_eq!(fs::read_dir(dir.path()).expect("a folder").count(), 2);
+        prop_assert_eq!(devices(&root), 0);
     }
 
     #[test]

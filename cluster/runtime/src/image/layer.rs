@@ -36,8 +36,9 @@ const XATTR_PREFIX: &str = "SCHILY.xattr.";
 const HEADERS_BYTES_MAX: usize = 1 << 20;
 /// Several times what the largest distributions have.
 const ENTRIES_MAX: u32 = 2_000_000;
-/// Names of folders are kept until the end.
+/// Names of folders are kept until the end, each with about so much beside it.
 const FOLDERS_BYTES_MAX: usize = 32 << 20;
+const FOLDER_BYTES: usize = 96;
 /// Folders in folders; a path has 4,096 bytes at most.
 const DEPTH_MAX: usize = 1024;
 /// What has more than a GiB may be larger than it was packed by this factor: text is by 10, and gzip knows no more than 1,030.
@@ -182,10 +183,10 @@ struct Folders {
 
 impl Folders {
     fn add(&mut self, path: PathBuf, mode: Mode, seconds: i64) -> io::Result<()> {
-        self.bytes += path.as_os_str().len();
+        self.bytes += path.as_os_str().len() + FOLDER_BYTES;
         if self.bytes > FOLDERS_BYTES_MAX {
             return Err(invalid(format!(
-                "the names of its folders are longer than {FOLDERS_BYTES_MAX} bytes"
+                "its folders take more than {FOLDERS_BYTES_MAX} bytes of memory"
             )));
         }
         self.pending.insert(path, (mode, seconds));

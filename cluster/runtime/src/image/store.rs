@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use afloat_words::image::is_digest;
@@ -231,6 +231,9 @@ impl ImageStore {
         fs::create_dir(&root).map_err(ImageError::io(&root))?;
         let (diff_id, size) = layer::unpack(stream, &root)?;
         fs::write(temporary.join("size"), size.to_string()).map_err(ImageError::io(temporary))?;
+        // A layer that has its name is whole, also after a power cut: one call for all of its files.
+        let whole = File::open(&root).and_then(|root| Ok(rustix::fs::syncfs(root)?));
+        whole.map_err(ImageError::io(&root))?;
         let target = self.dir.join("layers").join(&diff_id);
         match fs::rename(temporary, &target) {
             // Somebody else was faster with the same layer.
@@ -376,7 +379,11 @@ impl ImageStore {
 
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
         let temporary = self.temporary_path();
-        let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+        let written = synced(&temporary, bytes).and_then(|()| {
+            fs::rename(&temporary, path)?;
+            // The name, too, is on the disk when this returns.
+            path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+        });
         if written.is_err() {
             // A full disk keeps no half of it.
             let _ = fs::remove_file(&temporary);
@@ -421,4 +428,11 @@ impl ImageStore {
             }
         }
     }
+}
+
+/// Writes a file so that it is on the disk when this returns.
+fn synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }

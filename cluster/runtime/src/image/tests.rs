@@ -133,6 +133,82 @@ fn a_pipe_is_no_file_to_read() -> Result {
     Ok(())
 }
 
+/// Folders that somebody else has filled: a layout, and what an image is to be built of.
+#[test]
+fn only_files_are_read_and_nobody_waits_for_others() -> Result {
+    let (dir, store) = store()?;
+    let layout = dir.path().join("layout");
+    fs::create_dir_all(layout.join("blobs/sha256"))?;
+    let fifo = |path: &Path| {
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o644));
+        rustix::fs::mknodat(rustix::fs::CWD, path, kind, mode, 0)
+    };
+    fifo(&layout.join("index.json"))?;
+    let told = |path: &Path| {
+        store
+            .load(path)
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default()
+    };
+    assert!(told(&layout).contains("index.json is not a file"));
+    fs::remove_file(layout.join("index.json"))?;
+    let digest = "0".repeat(64);
+    fifo(&layout.join("blobs/sha256").join(&digest))?;
+    let index = json!({ "manifests": [{ "digest": format!("sha256:{digest}") }] });
+    fs::write(layout.join("index.json"), index.to_string())?;
+    assert!(told(&layout).contains("is not a file"));
+    std::os::unix::fs::symlink("/dev/zero", layout.join("manifest.json"))?;
+    assert!(
+        told(&layout).contains("index.json") || !told(&layout).is_empty(),
+        "a device outside is not read"
+    );
+    fs::remove_file(layout.join("manifest.json"))?;
+    fs::write(layout.join("manifest.json"), vec![b' '; 5 << 20])?;
+    assert!(told(&layout).contains("manifest.json is larger than"));
+    let entries = vec![json!({ "Config": "c", "Layers": [] }); 1001];
+    fs::write(layout.join("manifest.json"), serde_json::to_vec(&entries)?)?;
+    assert!(told(&layout).contains("has 1001 images"));
+
+    let mut spec = spec(dir.path(), "web", "x")?;
+    let folder = dir.path().join("folder");
+    fs::create_dir(&folder)?;
+    spec.files = vec![(folder.clone(), "/data".into())];
+    fifo(&folder.join("pipe"))?;
+    let refused = |store: &ImageStore| {
+        store
+            .build(&spec)
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default()
+    };
+    assert!(refused(&store).contains("neither a file nor a directory"));
+    fs::remove_file(folder.join("pipe"))?;
+    let socket = std::os::unix::net::UnixListener::bind(folder.join("socket"))?;
+    assert!(refused(&store).contains("neither a file nor a directory"));
+    drop(socket);
+    fs::remove_file(folder.join("socket"))?;
+    fs::File::create(folder.join("holes"))?.set_len(1 << 42)?;
+    assert!(refused(&store).contains("almost all of them holes"));
+    Ok(())
+}
+
+/// Lists of users that are no lists.
+#[test]
+fn files_of_an_image_are_read_up_to_a_limit() -> Result {
+    let (dir, store) = store()?;
+    let mut spec = spec(dir.path(), "web", "x")?;
+    fs::File::create(dir.path().join("two"))?.set_len(64 << 20)?;
+    spec.files[1].1 = "/etc/passwd".into();
+    let image = store.build(&spec)?;
+    let told = store
+        .read_file(&image.id, "etc/passwd")
+        .err()
+        .map(|error| error.to_string());
+    assert!(told.is_some_and(|text| text.contains("larger than 4194304 bytes in the image")));
+    Ok(())
+}
+
 #[test]
 fn what_a_dead_pull_left_goes_at_the_next_start() -> Result {
     let (dir, store) = store()?;

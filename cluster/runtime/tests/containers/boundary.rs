@@ -16,7 +16,8 @@ use anyhow::{Context as _, ensure};
 use crate::inner::{Inside, LIMIT};
 
 /// Containers that are started while somebody swaps a folder for a link.
-const RACES: usize = 60;
+const RACES: usize = 200;
+const AT_ONCE: usize = 4;
 /// What nobody is to find on a disk.
 const SECRET: &str = "the-value-of-a-secret";
 
@@ -203,6 +204,31 @@ impl World<'_> {
             let told = self.refused(&spec).await?;
             ensure!(told.contains("mountPath /etc/hosts: the image has"), "{told}");
         }
+        // What another volume hides does not count.
+        spec.image_id = build(self.inside, "hidden", &[("/data/x", "a file")])?;
+        let data = self.inside.dir.join("data-of-pod");
+        fs::create_dir_all(data.join("x"))?;
+        spec.args = ["/bin/sh", "-c", "ls /data/x; echo end of links"]
+            .map(String::from)
+            .to_vec();
+        spec.mounts = vec![mount(&data, "/data"), mount(&host, "/data/x")];
+        let said = self.run(&spec).await?;
+        ensure!(said.contains("ptmx"), "{said}");
+        // Descriptors that the runtime has open lead nowhere (CVE-2024-21626).
+        spec.mounts = vec![];
+        spec.image_id = self.image.clone();
+        for number in 3..24 {
+            let mut spec = self.spec(
+                "cwd",
+                "cat ../../../../../../run/afloat/boot && echo leaked; echo end of cwd",
+            );
+            spec.working_dir = format!("/proc/self/fd/{number}");
+            if let Ok(id) = self.inside.runtime.create_container(&spec).await {
+                self.inside.runtime.remove_container(&id).await?;
+                let said = self.run(&spec).await?;
+                ensure!(!said.contains("leaked"), "{number}: {said}");
+            }
+        }
         // The runtime makes links and removes a file in what is mounted there.
         spec.image_id = build(self.inside, "devices", &[("/x", "dev"), ("/dev", "a folder")])?;
         for target in ["/dev", "/dev/", "/a/../dev", "/x", "/"] {
@@ -239,18 +265,24 @@ impl World<'_> {
         let end = tokio::time::Instant::now() + 2 * LIMIT;
         let mut started = 0;
         while started < RACES && tokio::time::Instant::now() < end {
-            let looked_up = below::find_or_make(below::folder(volume)?, Path::new("x"), Links::Beneath);
-            let Ok(found) = looked_up else { continue };
-            let mut spec = self.spec("race", "ls /sub; echo end of race");
-            spec.mounts = vec![Mount {
-                found: Some(Arc::<OwnedFd>::new(found)),
-                ..mount(&volume.join("x"), "/sub")
-            }];
-            let said = self.run(&spec).await?;
-            ensure!(!said.contains("proc") && !said.contains("etc"), "{said}");
-            started += 1;
+            let mut specs = vec![];
+            while specs.len() < AT_ONCE {
+                let looked_up = below::find_or_make(below::folder(volume)?, Path::new("x"), Links::Beneath);
+                let Ok(found) = looked_up else { continue };
+                let name = format!("race{}", specs.len());
+                let mut spec = self.spec(&name, &format!("ls /sub; echo end of {name}"));
+                spec.mounts = vec![Mount {
+                    found: Some(Arc::<OwnedFd>::new(found)),
+                    ..mount(&volume.join("x"), "/sub")
+                }];
+                specs.push(spec);
+            }
+            for said in futures::future::try_join_all(specs.iter().map(|spec| self.run(spec))).await? {
+                ensure!(!said.contains("proc") && !said.contains("etc"), "{said}");
+                started += 1;
+            }
         }
-        ensure!(started > 0, "it never found a folder");
+        ensure!(started >= AT_ONCE, "only {started} were started in time");
         Ok(())
     }
 
@@ -270,7 +302,7 @@ impl World<'_> {
         self.inside.runtime.start_container(&id).await?;
         let (said, ..) = self.inside.run(&id, "echo $PASSWORD; cat /memory/file", None).await?;
         ensure!(said == format!("{SECRET}\n{SECRET}"), "{said}");
-        let found = holding(&self.inside.dir)?;
+        let found = holding(&self.inside.dir, SECRET)?;
         ensure!(found.is_empty(), "{found:?}");
         self.inside.runtime.signal_container(&id, "KILL").await?;
         self.inside.exit_of(&id).await?;
@@ -315,8 +347,8 @@ fn mount(source: &Path, target: &str) -> Mount {
     }
 }
 
-/// Files on the same disk as this folder, and below it, that have the secret in them.
-fn holding(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+/// Files on the same disk as this folder, and below it, that have a text in them; images apart.
+pub(crate) fn holding(dir: &Path, text: &str) -> anyhow::Result<Vec<PathBuf>> {
     use std::os::unix::fs::MetadataExt as _;
     let (mut found, mut left) = (vec![], vec![dir.to_owned()]);
     let device = fs::metadata(dir)?.dev();
@@ -329,7 +361,7 @@ fn holding(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
             if metadata.is_dir() {
                 left.push(path);
             } else if metadata.is_file()
-                && fs::read(&path).is_ok_and(|bytes| bytes.windows(SECRET.len()).any(|w| w == SECRET.as_bytes()))
+                && fs::read(&path).is_ok_and(|bytes| bytes.windows(text.len()).any(|w| w == text.as_bytes()))
             {
                 found.push(path);
             }

@@ -375,6 +375,9 @@ fn kill_and_reboot(world: &World) -> anyhow::Result<()> {
     run.signal(Signal::KILL)?;
     run.wait()?;
     run.nothing_left(false)?;
+    // Its environment was in memory, and that is gone.
+    let found = crate::boundary::holding(&world.dir, &run.mark)?;
+    ensure!(found.is_empty(), "{found:?}");
     let mut run = world.start("serve", Some(&world.dir))?;
     ensure!(run.expect("found")? == "found main 0 exited 137 9");
     ensure!(

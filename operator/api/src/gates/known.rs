@@ -91,7 +91,7 @@ pub(super) const KNOWN: &[Known] = {
             "TemplateNoDefaults",
             false,
             Alpha,
-            Idle("templates that differ by defaults alone are one revision anyway"),
+            Acts("new revisions have templates as they are written; for those, `afloat crds --template-no-defaults`"),
         ),
         gate(
             "InPlaceUpdateEnvFromMetadata",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use afloat_api::{API_VERSION, CloneSet, PodUpdatePolicy, convert, names};
 use afloat_rollout::action::{Action, Why};
-use afloat_rollout::cloneset::{Observed, owner, plan};
+use afloat_rollout::cloneset::{Observed, owner, plan, roster};
 use afloat_rollout::go::bytes;
 use afloat_rollout::pod::change::Change;
 use afloat_rollout::pod::inplace::compare;
@@ -13,6 +13,7 @@ use afloat_rollout::pod::meaning::equivalent;
 use afloat_rollout::pod::{Pod, same_revision};
 use afloat_rollout::workload::budget::{Count, Round, max_unavailable, partition, resolve};
 use afloat_rollout::workload::history::same_meaning;
+use afloat_rollout::workload::memo::Memo;
 use afloat_rollout::workload::order::update_sequence;
 use afloat_rollout::workload::revision;
 use afloat_rollout::workload::traffic::Traffic;
@@ -49,17 +50,7 @@ pub(super) fn forecast(seen: &Situation<'_>, workload: &Workload<'_>) -> Forecas
         forecast.holds.extend(budget_notes(seen, workload));
         return forecast;
     }
-    let difference = compare(&before, &after)
-        .map_err(|obstacle| format!("spec.template.{} changed, which a running pod cannot", obstacle.0))
-        .and_then(|change| change.under(seen.gates));
-    let claims = |object: &Value| object["spec"].get("volumeClaimTemplates").cloned();
-    let difference = match difference {
-        Ok(_) if seen.gates.recreate_for_claims && claims(old) != claims(seen.new) => Err(
-            "spec.volumeClaimTemplates changed, and the feature gate RecreatePodWhenChangeVCTInCloneSetGate is on"
-                .to_owned(),
-        ),
-        difference => difference,
-    };
+    let difference = difference(seen, old, (&before, &after));
     decide(seen, workload, rollout.policy, difference, &mut forecast);
 
     let world = World::new(seen, &set);
@@ -126,6 +117,21 @@ fn order(seen: &Situation<'_>, set: &CloneSet, world: &World, kept: usize, forec
     if forecast.outcome != Outcome::Refused {
         forecast.first = world.first(seen, set);
     }
+}
+
+/// What changes in place, under the operator's feature gates; an error says why it cannot.
+fn difference(seen: &Situation<'_>, old: &Value, (before, after): (&Value, &Value)) -> Result<Change, String> {
+    let change = compare(before, after)
+        .map_err(|obstacle| format!("spec.template.{} changed, which a running pod cannot", obstacle.0))?
+        .under(seen.gates)?;
+    let claims = |object: &Value| object["spec"].get("volumeClaimTemplates").cloned();
+    if seen.gates.recreate_for_claims && claims(old) != claims(seen.new) {
+        return Err(
+            "spec.volumeClaimTemplates changed, and the feature gate RecreatePodWhenChangeVCTInCloneSetGate is on"
+                .to_owned(),
+        );
+    }
+    Ok(change)
 }
 
 /// In place or not, and what restarts.
@@ -266,7 +272,7 @@ impl World {
     fn first(&self, seen: &Situation<'_>, set: &CloneSet) -> Vec<String> {
         let plan = plan(&Observed {
             cloneset: set,
-            pods: &self.pods,
+            pods: &roster(set).with(self.pods.iter().cloned()),
             revisions: &self.revisions,
             claims: &[],
             now: seen.now,
@@ -277,6 +283,7 @@ impl World {
             traffic: &Traffic::default(),
             resizes: true,
             gates: seen.gates,
+            memo: &Memo::default(),
             recorded: None,
         });
         let outdated = |name: &str| {

@@ -3,25 +3,14 @@
 //! something is shown that the API server does not trust.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
-use jiff::{Timestamp, ToSpan as _, tz::TimeZone};
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType,
-};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
-use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use afloat_certificates::{Error, Facts, Pair, Purpose, authority, is_key, sign, split};
+use jiff::Timestamp;
 
-const AUTHORITY_YEARS: i32 = 10;
-const CERTIFICATE_YEARS: i32 = 1;
 /// An authority has a successor when less than this is left of it.
 const AUTHORITY_RENEWAL_DAYS: i64 = 2 * 365;
 /// A certificate has a successor when less than this is left of it.
 const CERTIFICATE_RENEWAL_DAYS: i64 = 122;
-const DAY_SECONDS: i64 = 86_400;
 
 /// All of it, as PEM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,12 +46,11 @@ pub(super) fn step(now: Timestamp, stored: Option<&Certificates>, names: &BTreeS
     let (Some(facts), Some(certificate)) = (facts, Facts::read(&stored.certificate)) else {
         return Step::Begin;
     };
-    let left = |facts: &Facts| (facts.ends - now.as_second()) / DAY_SECONDS;
+    let left = |facts: &Facts| facts.days_left(now);
     let Some(newest) = facts.first() else {
         return Step::Begin;
     };
-    if KeyPair::from_pem(&stored.authority_key).is_err() || KeyPair::from_pem(&stored.key).is_err() || left(newest) <= 0
-    {
+    if !is_key(&stored.authority_key) || !is_key(&stored.key) || left(newest) <= 0 {
         return Step::Begin;
     }
     let signer = facts.iter().position(|authority| certificate.is_signed_by(authority));
@@ -86,7 +74,7 @@ impl Certificates {
     ///
     /// # Errors
     /// If a name is none, or a key cannot be used.
-    pub(super) fn after(self, step: Step, now: Timestamp, names: &BTreeSet<String>) -> Result<Self, rcgen::Error> {
+    pub(super) fn after(self, step: Step, now: Timestamp, names: &BTreeSet<String>) -> Result<Self, Error> {
         match step {
             Step::Keep => Ok(self),
             Step::Begin => Self::default()
@@ -97,104 +85,27 @@ impl Certificates {
         }
     }
 
-    fn with_authority(mut self, now: Timestamp) -> Result<Self, rcgen::Error> {
-        let key = KeyPair::generate()?;
-        let mut params = params("afloat-webhook-ca", now, AUTHORITY_YEARS);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let mut authorities = params.self_signed(&key)?.pem();
+    fn with_authority(mut self, now: Timestamp) -> Result<Self, Error> {
+        let new = authority("afloat-webhook-ca", now)?;
+        let mut authorities = new.certificate;
         for old in split(&self.authorities) {
-            if Facts::read(&old).is_some_and(|facts| facts.ends > now.as_second()) {
+            if Facts::read(&old).is_some_and(|facts| facts.days_left(now) > 0) {
                 authorities.push_str(&old);
             }
         }
         self.authorities = authorities;
-        self.authority_key = key.serialize_pem();
+        self.authority_key = new.key;
         Ok(self)
     }
 
-    fn with_certificate(mut self, now: Timestamp, names: &BTreeSet<String>) -> Result<Self, rcgen::Error> {
-        let newest = split(&self.authorities).into_iter().next().unwrap_or_default();
-        let issuer = Issuer::from_ca_cert_pem(&newest, KeyPair::from_pem(&self.authority_key)?)?;
-        let key = KeyPair::generate()?;
-        let mut params = params("afloat-webhook", now, CERTIFICATE_YEARS);
-        for name in names {
-            params.subject_alt_names.push(match name.parse::<IpAddr>() {
-                Ok(address) => SanType::IpAddress(address),
-                Err(_) => SanType::DnsName(name.as_str().try_into()?),
-            });
-        }
-        params.use_authority_key_identifier_extension = true;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        self.certificate = params.signed_by(&key, &issuer)?.pem();
-        self.key = key.serialize_pem();
-        Ok(self)
-    }
-}
-
-fn params(name: &str, now: Timestamp, years: i32) -> CertificateParams {
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, name);
-    let today = now.to_zoned(TimeZone::UTC).date();
-    let date =
-        |d: jiff::civil::Date| rcgen::date_time_ymd(d.year().into(), d.month().unsigned_abs(), d.day().unsigned_abs());
-    // A day back, for clocks that are behind.
-    params.not_before = date(today.saturating_sub(1.day()));
-    params.not_after = date(today.saturating_add(years.years()));
-    params
-}
-
-/// The certificates of a bundle.
-pub(super) fn split(bundle: &str) -> Vec<String> {
-    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
-    bundle
-        .split(BEGIN)
-        .skip(1)
-        .map(|rest| format!("{BEGIN}{rest}"))
-        .collect()
-}
-
-/// What a certificate says.
-struct Facts {
-    der: CertificateDer<'static>,
-    /// Seconds of Unix time.
-    ends: i64,
-    names: BTreeSet<String>,
-}
-
-impl Facts {
-    fn read(pem: &str) -> Option<Self> {
-        let der = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
-        let (_, parsed) = X509Certificate::from_der(&der).ok()?;
-        let ends = parsed.validity().not_after.timestamp();
-        let alternative = parsed.subject_alternative_name().ok().flatten();
-        let names = alternative
-            .into_iter()
-            .flat_map(|extension| &extension.value.general_names);
-        let names = names.filter_map(name).collect();
-        Some(Self { ends, names, der })
-    }
-
-    fn is_signed_by(&self, authority: &Self) -> bool {
-        let own = X509Certificate::from_der(&self.der);
-        let authority = X509Certificate::from_der(&authority.der);
-        let (Ok((_, own)), Ok((_, authority))) = (own, authority) else {
-            return false;
+    fn with_certificate(mut self, now: Timestamp, names: &BTreeSet<String>) -> Result<Self, Error> {
+        let newest = Pair {
+            certificate: split(&self.authorities).into_iter().next().unwrap_or_default(),
+            key: self.authority_key.clone(),
         };
-        own.verify_signature(Some(authority.public_key())).is_ok()
-    }
-}
-
-fn name(name: &GeneralName<'_>) -> Option<String> {
-    match name {
-        GeneralName::DNSName(text) => Some((*text).to_owned()),
-        GeneralName::IPAddress(bytes) => {
-            let four = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
-            let address = four.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from));
-            address.ok().map(|address| address.to_string())
-        }
-        _ => None,
+        let new = sign(&newest, "afloat-webhook", Purpose::Server(names), now)?;
+        (self.certificate, self.key) = (new.certificate, new.key);
+        Ok(self)
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use afloat_api::{Door, names};
+use afloat_certificates::split;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::certificates::{Certificates, Step, split, step};
+use super::certificates::{Certificates, Step, step};
 use super::options::Options;
 use super::serve::Shown;
 use crate::definition::{Definition, Definitions};
@@ -45,7 +46,7 @@ enum Failed {
     #[error("{0}")]
     Api(#[from] Error),
     #[error("{0}")]
-    Make(#[from] rcgen::Error),
+    Make(#[from] afloat_certificates::Error),
     #[error("{0}")]
     Show(#[from] tokio_rustls::rustls::Error),
     #[error("the Secret {0} is changed again and again")]

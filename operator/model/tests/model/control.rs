@@ -12,7 +12,7 @@ use super::object::{now, version};
 use super::search::Model;
 use super::state::{NONE, SLOTS, Spec, State};
 use afloat_rollout::action::{Action, At, Why};
-use afloat_rollout::cloneset::{Observed, Plan, plan};
+use afloat_rollout::cloneset::{Observed, Plan, plan, roster};
 
 /// What a plan depends on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -99,7 +99,7 @@ impl Model {
             .or_insert_with(|| self.setup.revisions(view.ranks));
         let mut plan = plan(&Observed {
             cloneset: &set,
-            pods: &pods,
+            pods: &roster(&set).with(pods.iter().cloned()),
             revisions,
             claims: &[],
             now: time,
@@ -110,6 +110,7 @@ impl Model {
             traffic: &afloat_rollout::workload::traffic::Traffic::default(),
             resizes: true,
             gates: afloat_api::Gates::default(),
+            memo: &afloat_rollout::workload::memo::Memo::default(),
             recorded: None,
         });
         self.planted.distort(&mut plan, &set, &pods);
@@ -165,8 +166,8 @@ impl Model {
                 Write::NumberRevision(revision(at), u8::try_from(number.number).unwrap())
             }
             Action::DeleteRevision { at } => Write::DeleteRevision(revision(at)),
-            Action::CreatePod { body } => {
-                let mut body = body.clone();
+            Action::CreatePod { pod } => {
+                let mut body = pod.body();
                 body["metadata"]["generation"] = serde_json::json!(2);
                 body["status"] = serde_json::json!({"phase": "Pending", "conditions": [], "containerStatuses": []});
                 Write::Create {

@@ -12,8 +12,8 @@ use crate::world::object::condition;
 
 /// An image that cannot be had.
 pub(super) const BAD: &str = "app:bad";
-/// An image whose postStart hook fails. As with a real kubelet, the container may be reported running and ready before
-/// that: it asks its runtime now and then, and the runtime knows no hooks.
+/// An image whose postStart hook fails, after any time. As with a real kubelet, the container may be reported running and ready
+/// for a moment before that: it asks its runtime now and then, and the runtime knows no hooks.
 pub(super) const DOOMED: &str = "app:doomed";
 
 /// What a node knows and runs of one pod; and, for the checks, what was done to the pod.
@@ -256,6 +256,13 @@ impl Node {
         let all = statuses.iter().filter(|status| status["ready"] == true).count() == seen.images.len();
         let word = if all && seen.gates_open { "True" } else { "False" };
         let mut status = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": word}]});
+        if setup.post_start {
+            let containers = if all { "True" } else { "False" };
+            status["conditions"] = json!([
+                since(object, "Ready", word),
+                since(object, "ContainersReady", containers)
+            ]);
+        }
         if setup.tells_generation {
             status["observedGeneration"] = json!(if seen.current { 2 } else { 1 });
         }
@@ -275,7 +282,8 @@ impl Node {
         let Some(seen) = &self.seen else { return true };
         let runs = |(running, image): (&Option<Running>, &String)| {
             running.as_ref().is_some_and(|running| match running.image.as_str() {
-                DOOMED if image == DOOMED => running.stopped && running.reported,
+                // Its hook goes on, or has failed; that it seems ready is a moment.
+                DOOMED if image == DOOMED => running.stopped && running.reported || !running.stopped && !running.ready,
                 _ => running.stopped || &running.image == image,
             })
         };
@@ -293,6 +301,14 @@ impl Node {
         }
         self
     }
+}
+
+/// A condition, with the time since when it says so.
+fn since(object: &Value, kind: &str, word: &str) -> Value {
+    let old = condition(object, kind);
+    let same = Some(&old["lastTransitionTime"]).filter(|_| old["status"] == word);
+    let since = same.filter(|time| time.is_string()).cloned();
+    json!({"type": kind, "status": word, "lastTransitionTime": since.unwrap_or_else(|| json!(TIMES[0]))})
 }
 
 fn of_container(object: &Value, name: &str) -> Value {

@@ -229,7 +229,11 @@ fn canonical(value: &mut Value, setup: &Setup) {
         }
     }
     for condition in value["status"]["conditions"].as_array_mut().into_iter().flatten() {
-        condition.as_object_mut().unwrap().remove("lastTransitionTime");
+        // Where readiness has to hold, it matters since when it is there.
+        let kubelets = condition["type"] == "ContainersReady" || condition["type"] == "Ready";
+        if !(kubelets && setup.post_start) {
+            condition.as_object_mut().unwrap().remove("lastTransitionTime");
+        }
     }
     if let Some(conditions) = value["status"]["conditions"].as_array_mut() {
         conditions.sort_by_key(|condition| condition["type"].as_str().map(str::to_owned));

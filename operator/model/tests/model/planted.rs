@@ -52,6 +52,8 @@ pub(super) enum Planted {
     ReturnWithUpdate,
     /// No wake-up at the end of a quiet period.
     Sleeps,
+    /// A container that was started long ago has been ready for long.
+    StartIsReady,
     /// The readiness of a moment counts, whatever hooks there are.
     MomentIsReady,
 }
@@ -127,8 +129,11 @@ impl Planted {
                 }
             }
             Self::MomentIsReady => edit(pods, |pod| {
-                let containers = pod.spec.containers.iter_mut();
+                let containers = Arc::make_mut(&mut pod.spec.containers).iter_mut();
                 containers.for_each(|container| container.post_start = false);
+            }),
+            Self::StartIsReady => edit(pods, |pod| {
+                pod.status.conditions.retain(|c| c.kind != "ContainersReady");
             }),
             Self::Deaf => edit(pods, |pod| pod.status.container_statuses.clear()),
             _ => {}

@@ -4,8 +4,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use afloat_api::CloneSet;
+use afloat_rollout::cloneset::roster;
 use afloat_rollout::pod::object::Pod;
-use afloat_watching::content::{Content, Event, Kind, Progress};
+use afloat_rollout::workload::roster::Roster;
+use afloat_watching::content::{Content, Event, Follower, Kind, News, Progress};
 use afloat_watching::written::{Expected, Sight as Sees, Written};
 use afloat_words::key::Key;
 use afloat_words::revision::revision;
@@ -45,9 +48,18 @@ enum Feed {
     Listing(usize, usize),
 }
 
+/// Brings a roster to what the controller sees.
+pub(super) fn catch_up(kept: &mut Roster, news: News<Pod>, set: &CloneSet) {
+    match news {
+        News::All(pods) => *kept = roster(set).with(pods),
+        News::Changes(changes) => kept.take(changes.into_iter().map(|(key, pod)| (key.name, pod)).collect()),
+    }
+}
+
 /// The controller's view of pods.
 pub(super) struct Sight {
     content: Content<Pods>,
+    follower: Follower<()>,
     feed: Feed,
     expected: Vec<Expected>,
     /// How far it had seen when the controller began to write.
@@ -62,6 +74,7 @@ impl Sight {
     pub(super) fn new(bug: Bug) -> Self {
         Self {
             content: Content::default(),
+            follower: Follower::new(vec![()]),
             feed: Feed::Begun,
             expected: Vec::new(),
             before: Progress::default(),
@@ -101,6 +114,11 @@ impl Sight {
     /// Every pod, in order of names.
     pub(super) fn pods(&self) -> Vec<Arc<Pod>> {
         self.content.group(&()).cloned().collect()
+    }
+
+    /// What has happened to them since this was asked last.
+    pub(super) fn news(&mut self) -> News<Pod> {
+        self.content.news(&mut self.follower)
     }
 
     pub(super) fn settled(&self) -> bool {

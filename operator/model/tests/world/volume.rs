@@ -34,7 +34,7 @@ impl World {
     pub(crate) fn check_names(&self, plan: &Plan) -> Result<(), String> {
         let pods = self.sight.pods();
         let created = plan.actions.iter().filter_map(|action| match action {
-            Action::CreatePod { body } => body["metadata"]["name"].as_str(),
+            Action::CreatePod { pod } => Some(pod.name.as_str()),
             _ => None,
         });
         match created

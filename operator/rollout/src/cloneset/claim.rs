@@ -15,6 +15,7 @@ use super::owner::owner;
 use crate::action::patch::{ClaimPatch, OwnerEdit};
 use crate::action::{Action, At};
 use crate::pod::object::Pod;
+use crate::workload::roster::Roster;
 
 /// A PersistentVolumeClaim, trimmed.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -107,8 +108,8 @@ fn body(set: &CloneSet, name: &str, template: &Value, id: &str) -> Value {
     })
 }
 
-/// Puts the claims of the templates into a pod's volumes, in place of volumes of the same names.
-pub(crate) fn mount(set: &CloneSet, spec: &mut Value, id: &str) {
+/// Puts the claims of the templates into a pod's volumes, in place of volumes of the same names; gives whether there are any.
+pub(crate) fn mount(set: &CloneSet, spec: &mut Value, id: &str) -> bool {
     let mut volumes = spec
         .get("volumes")
         .and_then(Value::as_array)
@@ -123,6 +124,7 @@ pub(crate) fn mount(set: &CloneSet, spec: &mut Value, id: &str) {
     if any {
         spec["volumes"] = Value::Array(volumes);
     }
+    any
 }
 
 /// Claims that go together with a pod that the controller deletes, whatever the setting for reuse: as in OpenKruise, only
@@ -144,7 +146,7 @@ pub(crate) struct Left<'a> {
 }
 
 /// What there is for new pods to take; nothing unless claims are reused.
-pub(crate) fn left<'a>(set: &CloneSet, pods: &'a [Arc<Pod>], claims: &ById<'a>) -> Left<'a> {
+pub(crate) fn left<'a>(set: &CloneSet, pods: &'a Roster, claims: &ById<'a>) -> Left<'a> {
     let mut left = Left::default();
     if claims.is_empty() || !set.spec.reuses_claims() {
         return left;
@@ -165,7 +167,7 @@ pub(crate) fn left<'a>(set: &CloneSet, pods: &'a [Arc<Pod>], claims: &ById<'a>) 
 }
 
 /// Without reuse: claims of pods that are over pass to the pod, so that they go with it; claims without a pod go now.
-pub(crate) fn clean_up(set: &CloneSet, pods: &[Arc<Pod>], claims: &[Arc<Claim>]) -> Vec<Action> {
+pub(crate) fn clean_up(set: &CloneSet, pods: &Roster, claims: &[Arc<Claim>]) -> Vec<Action> {
     if claims.is_empty() || set.spec.reuses_claims() {
         return Vec::new();
     }
@@ -197,10 +199,10 @@ pub(crate) fn clean_up(set: &CloneSet, pods: &[Arc<Pod>], claims: &[Arc<Claim>])
 }
 
 /// The set's pods by instance id, those that are going included.
-fn by_instance<'a>(set: &CloneSet, pods: &'a [Arc<Pod>]) -> BTreeMap<&'a str, &'a Pod> {
+fn by_instance<'a>(set: &CloneSet, pods: &'a Roster) -> BTreeMap<&'a str, &'a Pod> {
     let uid = set.metadata.uid.as_deref();
     let ours = pods
-        .iter()
+        .pods()
         .filter(|pod| pod.controller.as_ref().map(|owner| owner.uid.as_str()) == uid);
     ours.filter_map(|pod| Some((pod.labels.get(names::INSTANCE_ID)?, pod.as_ref())))
         .collect()

@@ -1,6 +1,7 @@
 //! New pods: how many of which revision, and the object.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use afloat_api::{CloneSet, Gates, names};
 use afloat_words::time::whole_seconds;
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use super::claim::{self, ById};
 use super::observed::Observed;
 use super::owner::owner;
-use crate::action::Action;
+use crate::action::{Action, NewPod};
 use crate::pod::label::{revision_label, short};
 use crate::pod::launch;
 use crate::pod::object::Pod;
@@ -27,13 +28,7 @@ pub(super) struct Creation<'a> {
     pub(super) after: Vec<&'a Pod>,
 }
 
-/// Creates at once at most: a whole pod is fifty times the size of a patch, and the memory of the process is what the most of them
-/// took. Of a large workload it is a share, as each plan looks at all of its pods.
-fn burst(replicas: usize) -> usize {
-    (replicas / 50).clamp(100, BURST)
-}
-
-/// Creates `missing` pods, as many at once as [`burst`] says. Those that the partition keeps at the old revision come
+/// Creates `missing` pods, [`BURST`] at once at most. Those that the partition keeps at the old revision come
 /// first, as far as its template is still known. Claims that others left behind are taken before new ones are made, those
 /// of pods that are not gone yet included: who deletes eight pods gets their data back, and not eight empty volumes beside.
 ///
@@ -51,15 +46,17 @@ pub(super) fn pods<'a>(
         return Ok(creation);
     }
     let old = count.total - count.updated;
-    let missing = missing.min(burst(count.replicas));
+    let missing = missing.min(BURST);
     let at_old = match revisions.old_template.as_ref() {
         Some(_) => count.partition.saturating_sub(old).min(missing),
         None => 0,
     };
+    let old_template = revisions.old_template.as_ref().filter(|_| at_old > 0);
+    let old_recipe = old_template.map(|template| Recipe::of(seen, template, &revisions.current));
+    let old_recipe = old_recipe.transpose()?;
+    let new_recipe = Recipe::of(seen, &seen.cloneset.spec.template, &revisions.update)?;
     let mut ids = Ids { state: seen.seed };
     let set_name = seen.cloneset.metadata.name.as_deref().unwrap_or_default();
-    let mut known: Vec<&str> = seen.pods.iter().map(|pod| pod.name()).collect();
-    known.sort_unstable();
     let mut new = BTreeSet::new();
     let left = claim::left(seen.cloneset, seen.pods, claims);
     creation.after = left.held;
@@ -68,60 +65,89 @@ pub(super) fn pods<'a>(
     for index in 0..missing - creation.after.len() {
         let id = free.next().unwrap_or_else(|| {
             let mut id = ids.next();
-            let taken = |name: String| known.binary_search(&name.as_str()).is_ok() || new.contains(&name);
+            let taken = |name: String| seen.pods.find(&name).is_some() || new.contains(&name);
             while taken(format!("{set_name}-{id}")) {
                 id = ids.next();
             }
             id
         });
         new.insert(format!("{set_name}-{id}"));
-        let body = match revisions.old_template.as_ref() {
-            Some(template) if index < at_old => body(seen, template, &revisions.current, &id)?,
+        let recipe = match &old_recipe {
+            Some(old) if index < at_old => old,
             _ => {
                 creation.updated += 1;
-                body(seen, &seen.cloneset.spec.template, &revisions.update, &id)?
+                &new_recipe
             }
         };
         creation.actions.extend(claim::missing(seen.cloneset, claims, &id));
-        creation.actions.push(Action::CreatePod { body });
+        let pod = recipe.pod(format!("{set_name}-{id}"), id)?;
+        creation.actions.push(Action::CreatePod { pod });
     }
     Ok(creation)
 }
 
-/// A pod of a template.
-fn body(seen: &Observed<'_>, template: &Value, revision: &str, id: &str) -> Result<Value, String> {
-    let set = seen.cloneset;
-    let set_name = set.metadata.name.as_deref().unwrap_or_default();
-    let name = format!("{set_name}-{id}");
-    let mut metadata = json!({
-        "name": name,
-        "generateName": format!("{set_name}-"),
-        "namespace": set.metadata.namespace,
-        "ownerReferences": [owner(set).reference()],
-    });
-    for part in ["annotations", "finalizers"] {
-        if let Some(value) = template
-            .pointer(&format!("/metadata/{part}"))
-            .filter(|value| !value.is_null())
-        {
-            metadata[part] = value.clone();
-        }
-    }
-    metadata["labels"] = labels(template, revision, id, seen.gates);
-    metadata["annotations"][names::LIFECYCLE_TIMESTAMP] = json!(whole_seconds(seen.now));
-
-    let mut spec = template
-        .get("spec")
-        .filter(|spec| spec.is_object())
-        .cloned()
-        .unwrap_or(json!({}));
-    claim::mount(set, &mut spec, id);
-    launch::put_barriers(template, &mut spec, &name)?;
-    add_gates(set, &mut spec);
-    Ok(json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}))
+/// What pods of a revision are made from.
+struct Recipe<'a> {
+    set: &'a CloneSet,
+    template: &'a Value,
+    common: Arc<Value>,
+    /// Each pod's spec names the pod, or its claims.
+    differ: bool,
 }
 
-fn labels(template: &Value, revision: &str, id: &str, gates: Gates) -> Value {
+impl<'a> Recipe<'a> {
+    fn of(seen: &Observed<'a>, template: &'a Value, revision: &str) -> Result<Self, String> {
+        let set = seen.cloneset;
+        let set_name = set.metadata.name.as_deref().unwrap_or_default();
+        let mut metadata = json!({
+            "generateName": format!("{set_name}-"),
+            "namespace": set.metadata.namespace,
+            "ownerReferences": [owner(set).reference()],
+        });
+        for part in ["annotations", "finalizers"] {
+            if let Some(value) = template
+                .pointer(&format!("/metadata/{part}"))
+                .filter(|value| !value.is_null())
+            {
+                metadata[part] = value.clone();
+            }
+        }
+        metadata["labels"] = labels(template, revision, seen.gates);
+        metadata["annotations"][names::LIFECYCLE_TIMESTAMP] = json!(whole_seconds(seen.now));
+        let mut spec = template
+            .get("spec")
+            .filter(|spec| spec.is_object())
+            .cloned()
+            .unwrap_or(json!({}));
+        add_gates(set, &mut spec);
+        let mut any = spec.clone();
+        let differ = claim::mount(set, &mut any, "") | launch::put_barriers(template, &mut any, "")?;
+        let common = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec});
+        Ok(Self {
+            set,
+            template,
+            common: Arc::new(common),
+            differ,
+        })
+    }
+
+    /// One of them.
+    fn pod(&self, name: String, id: String) -> Result<NewPod, String> {
+        let mut spec = self.differ.then(|| self.common["spec"].clone());
+        if let Some(spec) = &mut spec {
+            claim::mount(self.set, spec, &id);
+            launch::put_barriers(self.template, spec, &name)?;
+        }
+        Ok(NewPod {
+            name,
+            id,
+            common: self.common.clone(),
+            spec,
+        })
+    }
+}
+
+fn labels(template: &Value, revision: &str, gates: Gates) -> Value {
     let mut labels = template
         .pointer("/metadata/labels")
         .filter(|value| value.is_object())
@@ -129,7 +155,6 @@ fn labels(template: &Value, revision: &str, id: &str, gates: Gates) -> Value {
         .unwrap_or(json!({}));
     labels[names::REVISION] = json!(revision_label(revision, gates));
     labels[names::POD_TEMPLATE_HASH] = json!(short(revision));
-    labels[names::INSTANCE_ID] = json!(id);
     labels[names::LIFECYCLE_STATE] = json!(names::STATE_PREPARING_NORMAL);
     labels
 }

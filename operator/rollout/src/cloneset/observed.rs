@@ -11,9 +11,10 @@ use super::claim::Claim;
 use crate::action::Action;
 use crate::pod::images::Nodes;
 use crate::pod::launch::Opened;
-use crate::pod::object::Pod;
+use crate::workload::memo::Memo;
 use crate::workload::plan::seen::Recorded;
 use crate::workload::plan::tally::Phases;
+use crate::workload::roster::Roster;
 use crate::workload::traffic::Traffic;
 
 /// What is seen of one CloneSet.
@@ -21,8 +22,8 @@ use crate::workload::traffic::Traffic;
 pub struct Observed<'a> {
     /// The object itself.
     pub cloneset: &'a CloneSet,
-    /// Pods that it controls, and orphans in its namespace, in any order.
-    pub pods: &'a [Arc<Pod>],
+    /// Pods that it controls, and orphans in its namespace: [`roster`], told of what has changed since.
+    pub pods: &'a Roster,
     /// Revisions that it controls.
     pub revisions: &'a [Arc<ControllerRevision>],
     /// Volume claims that it controls.
@@ -44,8 +45,15 @@ pub struct Observed<'a> {
     pub resizes: bool,
     /// What OpenKruise's feature gates say.
     pub gates: Gates,
+    /// What the plan before left for this one; an empty one will do.
+    pub memo: &'a Memo,
     /// Reports of rollouts; None where the cluster keeps none.
     pub recorded: Option<Recorded<'a>>,
+}
+
+/// A roster for the pods of a set, without pods.
+pub fn roster(set: &CloneSet) -> Roster {
+    Roster::new(set.metadata.uid.as_deref(), set.matcher())
 }
 
 /// What to do.
@@ -63,6 +71,8 @@ pub struct Plan {
     pub news: Vec<(&'static str, String)>,
     /// Where the pods stand.
     pub phases: Phases,
+    /// What need not be found out again.
+    pub memo: Memo,
     /// What proxies do next changes what is to be done: look again when a report comes.
     pub observes: bool,
 }

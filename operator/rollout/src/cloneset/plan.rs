@@ -4,19 +4,28 @@
 //! record), back in service (the gate True) once the node runs the containers from the new spec. Nothing is remembered
 //! between two plans; where a pod stands is read off the pod.
 
-use afloat_api::{CloneSet, names};
-use serde_json::json;
+use std::sync::Arc;
+
+use afloat_api::{CloneSet, filled, names};
+use serde_json::{Value, json};
 
 use super::claim::hash::claims_hash;
-use super::observed::{Observed, Plan};
+use super::observed::{Observed, Plan, roster};
 use super::owner::owner;
 use super::planner::{CloneSetPlanner, Wishes};
 use crate::action::Action;
-use crate::workload::history::{Found, Revisions, resolve};
+use crate::workload::history::{Found, Revisions};
+use crate::workload::memo::Memo;
+use crate::workload::owner::Owner;
 
 /// Decides.
 pub fn plan(seen: &Observed<'_>) -> Plan {
     let set = seen.cloneset;
+    if !seen.pods.fits(set.metadata.uid.as_deref(), &set.matcher()) {
+        // It is another's, or from before the selector was another one.
+        let pods = roster(set).with(seen.pods.pods().cloned());
+        return plan(&Observed { pods: &pods, ..*seen });
+    }
     if set.metadata.deletion_timestamp.is_some() {
         return Plan {
             status: set.status.clone(),
@@ -25,7 +34,18 @@ pub fn plan(seen: &Observed<'_>) -> Plan {
     }
     let collisions = set.status.collision_count.unwrap_or(0);
     let (current, reported) = (&set.status.current_revision, &set.status.update_revision);
-    let revisions = match resolve(owner(set), collisions, current, reported, seen.revisions) {
+    // As OpenKruise would have it, which looks for it on the way back.
+    let filled = Some(&set.spec.template)
+        .filter(|_| !seen.gates.template_no_defaults)
+        .and_then(filled);
+    let owner = Owner {
+        template: filled.as_ref().unwrap_or(&set.spec.template),
+        ..owner(set)
+    };
+    let (found, memo) = seen
+        .memo
+        .resolve(owner, collisions, (current, reported), seen.revisions);
+    let revisions = match found {
         Found::Known(mut revisions) => {
             if let Some(Action::NumberRevision { number, .. }) = &mut revisions.number {
                 number.claims = Some(claims_hash(set));
@@ -44,7 +64,7 @@ pub fn plan(seen: &Observed<'_>) -> Plan {
         }
     };
     let wishes = Wishes::of(set, seen.gates);
-    let mut planner = CloneSetPlanner::new(seen, &wishes, revisions);
+    let mut planner = CloneSetPlanner::new(seen, &wishes, revisions, memo);
     if let Some((revision, template)) = planner.goes_back() {
         let mut set = set.clone();
         set.spec.template = template.clone();
@@ -70,7 +90,7 @@ impl CloneSetPlanner<'_> {
             ..*self.seen
         };
         let wishes = Wishes::of(set, seen.gates);
-        let mut other = CloneSetPlanner::new(&seen, &wishes, revisions);
+        let mut other = CloneSetPlanner::new(&seen, &wishes, revisions, Memo::default());
         other.decide();
         let done = other.base.all_updated();
         self.take_over(other);
@@ -87,11 +107,11 @@ impl CloneSetPlanner<'_> {
         }
         let revisions = &self.base.revisions;
         let mut set = self.seen.cloneset.clone();
-        let template = std::mem::replace(&mut set.spec.template, revisions.old_template.clone()?);
+        let template = std::mem::replace(&mut set.spec.template, Value::clone(revisions.old_template.as_ref()?));
         set.spec.keep_back(count.replicas - count.partition);
         let swapped = Revisions {
             current: revisions.update.clone(),
-            old_template: Some(template),
+            old_template: Some(Arc::new(template)),
             ..Revisions::only(revisions.current.clone())
         };
         Some((set, swapped))

@@ -10,8 +10,10 @@ use super::observed::Observed;
 use super::owner::owner;
 use crate::action::Action;
 use crate::workload::history::Revisions;
+use crate::workload::memo::Memo;
 use crate::workload::plan::planner::Planner;
 use crate::workload::plan::seen::Seen;
+use crate::workload::roster::Relation;
 
 /// What a CloneSet's spec says, in a form that is made once.
 pub(super) struct Wishes {
@@ -71,10 +73,10 @@ fn seen<'a>(observed: &Observed<'a>, wishes: &'a Wishes) -> Seen<'a> {
 }
 
 impl<'a> CloneSetPlanner<'a> {
-    pub(super) fn new(observed: &'a Observed<'a>, wishes: &'a Wishes, revisions: Revisions) -> Self {
+    pub(super) fn new(observed: &'a Observed<'a>, wishes: &'a Wishes, revisions: Revisions, memo: Memo) -> Self {
         Self {
             seen: observed,
-            base: Planner::new(seen(observed, wishes), revisions),
+            base: Planner::new(seen(observed, wishes), revisions, memo),
             claims: by_id(observed.claims),
             failed_scale: None,
         }
@@ -111,12 +113,14 @@ impl<'a> CloneSetPlanner<'a> {
         if self.claims.is_empty() {
             return;
         }
-        let pods = &self.base.tally.pods;
+        let pods = self.seen.pods;
         for action in &mut self.base.actions {
             if let Action::DeletePod { at, claims, .. } = action
-                && let Ok(place) = pods.binary_search_by(|pod| pod.name().cmp(&at.name))
+                && let Some(member) = pods
+                    .member_of(&at.name)
+                    .filter(|member| member.relation == Relation::Ours)
             {
-                *claims = of_pod(&self.claims, pods[place]);
+                *claims = of_pod(&self.claims, member.pod());
             }
         }
     }

@@ -53,6 +53,7 @@ impl CloneSetPlanner<'_> {
             warnings: self.base.warnings,
             news: self.base.news,
             phases: self.base.tally.phases,
+            memo: self.base.memo,
             observes: self.base.observes,
         }
     }

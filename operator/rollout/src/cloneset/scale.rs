@@ -12,6 +12,8 @@ use crate::pod::object::Pod;
 use crate::workload::budget::{Count, Round, resolve};
 use crate::workload::order::{Deletion, crowds};
 use crate::workload::plan::leave::leaves_for_good;
+use crate::workload::plan::tally::ours;
+use crate::workload::roster::Relation;
 use crate::workload::waits::Wait;
 
 impl<'a> CloneSetPlanner<'a> {
@@ -62,11 +64,12 @@ impl<'a> CloneSetPlanner<'a> {
     /// The gate PreparingUpdateAsUpdate: who is held before its update will be updated, so that neither a new pod nor
     /// the removal of one is to make up for it.
     fn scaling_count(&self) -> Count {
-        let preparing = self.base.tally.outdated.iter().filter(|pod| self.prepares(pod));
-        Count {
-            updated: self.base.count.updated + preparing.count(),
-            ..self.base.count
+        let mut count = self.base.count;
+        if self.seen.gates.preparing_update_as_update {
+            let outdated = self.base.tally.outdated.iter();
+            count.updated += outdated.filter(|member| member.state == State::PreparingUpdate).count();
         }
+        count
     }
 
     fn prepares(&self, pod: &Pod) -> bool {
@@ -91,7 +94,11 @@ impl<'a> CloneSetPlanner<'a> {
         Deletion {
             min_ready: self.base.seen.min_ready,
             now: self.seen.now,
-            crowd: crowds(&self.base.tally.pods, &topology(self.seen.cloneset), self.seen.nodes),
+            crowd: crowds(
+                &ours(self.seen.pods).collect::<Vec<_>>(),
+                &topology(self.seen.cloneset),
+                self.seen.nodes,
+            ),
         }
     }
 
@@ -100,14 +107,7 @@ impl<'a> CloneSetPlanner<'a> {
         if surplus == 0 {
             return Vec::new();
         }
-        let mut kept: Vec<_> = self
-            .base
-            .tally
-            .pods
-            .iter()
-            .copied()
-            .filter(|pod| !self.base.specified(pod))
-            .collect();
+        let mut kept: Vec<_> = ours(self.seen.pods).filter(|pod| !self.base.specified(pod)).collect();
         let deletion = self.deletion();
         kept.sort_by(|a, b| deletion.order(a, b));
         let leaving = |pod: &&Pod| State::of(pod) == State::PreparingDelete || leaves_for_good(pod);
@@ -134,7 +134,10 @@ impl<'a> CloneSetPlanner<'a> {
         else {
             return;
         };
-        let here = |name: &&String| self.base.tally.pods.iter().any(|pod| pod.name() == name.as_str());
+        let here = |name: &&String| {
+            let member = self.seen.pods.member_of(name);
+            member.is_some_and(|member| member.relation == Relation::Ours)
+        };
         let kept: Vec<String> = listed.iter().filter(here).cloned().collect();
         if kept.len() == listed.len() {
             return;

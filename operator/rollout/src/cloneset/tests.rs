@@ -17,7 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Value, json};
 
-use super::{Claim, Observed, Plan, owner, plan};
+use super::{Claim, Observed, Plan, owner, plan, roster};
 use crate::action::patch::ReportPatch;
 use crate::action::{Action, Why};
 use crate::pod::images::Nodes;
@@ -136,7 +136,7 @@ impl Scene {
             .map(|all| all.iter().map(read).collect::<Vec<_>>());
         plan(&Observed {
             cloneset: &set,
-            pods: &pods,
+            pods: &roster(&set).with(pods),
             revisions: &revisions,
             claims: &claims,
             now,
@@ -147,6 +147,7 @@ impl Scene {
             traffic: &self.traffic,
             resizes: self.resizes,
             gates: self.gates,
+            memo: &crate::workload::memo::Memo::default(),
             recorded: reports.as_ref().map(|reports| Recorded {
                 reports,
                 departed: &departed,
@@ -215,9 +216,10 @@ fn a_new_set_gets_its_revision_first() {
     };
     let plan = scene.plan();
     assert_eq!(words(&plan), ["create", "create"]);
-    let Action::CreatePod { body } = &plan.actions[0] else {
+    let Action::CreatePod { pod } = &plan.actions[0] else {
         panic!()
     };
+    let body = pod.body();
     assert_eq!(
         body["spec"]["readinessGates"],
         json!([{"conditionType": "InPlaceUpdateReady"}])
@@ -247,6 +249,40 @@ fn one_pod_at_a_time_in_three_writes() {
             .message
             .contains("1 pod to update held by the budget (maxUnavailable): b")
     );
+}
+
+/// A new pod, the containers of which run, and which waits for its gate.
+fn arrive(scene: &mut Scene, name: &str) {
+    let pod = scene.pod(name, 0);
+    pod["status"]["conditions"] = json!([]);
+}
+
+#[test]
+fn who_is_there_comes_into_service_while_thousands_are_created() {
+    let mut scene = Scene::new(&["app:1"], &in_place());
+    for number in 0..3 {
+        arrive(&mut scene, &number.to_string());
+    }
+    scene.set["spec"]["replicas"] = json!(100_000);
+    let words = words(&scene.plan());
+    assert_eq!(words.iter().filter(|word| *word == "create").count(), 500);
+    assert_eq!(words[500..], ["return 0", "return 1", "return 2"]);
+}
+
+#[test]
+fn who_is_out_of_service_comes_back_while_hundreds_leave_it() {
+    let mut scene = Scene::new(
+        &["app:1", "app:2"],
+        &json!({"podUpdatePolicy": "InPlaceOnly", "maxUnavailable": "100%"}),
+    );
+    for number in 0..600 {
+        scene.pod(&number.to_string(), 0);
+    }
+    let returning = scene.pod("x", 1);
+    returning["status"]["conditions"] = json!([]);
+    let words = words(&scene.plan());
+    assert_eq!(words.iter().filter(|word| word.starts_with("drain")).count(), 500);
+    assert!(words.contains(&"return x".to_owned()), "{:?}", words.last());
 }
 
 #[test]

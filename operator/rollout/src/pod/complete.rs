@@ -224,7 +224,8 @@ impl<'a> Look<'a> {
             return Completion::Done;
         }
         match self.pod.container_status(name) {
-            Some(status) if status.state.running.is_some() => {
+            // While its hook goes on it is not ready, and its pod would not serve if it returned.
+            Some(status) if status.ready && status.state.running.is_some() => {
                 let since = status
                     .started_at()
                     .into_iter()

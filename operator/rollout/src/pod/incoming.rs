@@ -19,6 +19,14 @@ pub struct Wire {
     pod: Pod,
 }
 
+/// Reads a pod's text. It is compiled here, where the plan is, for speed: elsewhere it would be for size.
+///
+/// # Errors
+/// It is no pod.
+pub fn read(text: &str) -> serde_json::Result<Wire> {
+    serde_json::from_str(text)
+}
+
 afloat_api::kind!(Wire, "v1", "Pod", "pods", NamespaceResourceScope);
 
 impl From<Pod> for Wire {

@@ -34,20 +34,20 @@ pub fn config_map(pod: &str, namespace: &str, uid: &str, priority: i32) -> Value
     })
 }
 
-/// Puts the barriers into the spec of a new pod, if its template asks for an order.
+/// Puts the barriers into the spec of a new pod, if its template asks for an order; gives whether it does.
 ///
 /// # Errors
 /// A priority that is no number.
-pub(crate) fn put_barriers(template: &Value, spec: &mut Value, pod: &str) -> Result<(), String> {
+pub(crate) fn put_barriers(template: &Value, spec: &mut Value, pod: &str) -> Result<bool, String> {
     let annotation = template
         .pointer("/metadata/annotations")
         .and_then(|annotations| annotations.get(names::LAUNCH_PRIORITY));
     let ordered = annotation.is_some_and(|value| value == names::LAUNCH_ORDERED);
     let Some(containers) = spec.get_mut("containers").and_then(Value::as_array_mut) else {
-        return Ok(());
+        return Ok(false);
     };
     if containers.len() < 2 {
-        return Ok(());
+        return Ok(false);
     }
     let mut priorities = Vec::with_capacity(containers.len());
     for (index, container) in containers.iter().enumerate() {
@@ -70,7 +70,7 @@ pub(crate) fn put_barriers(template: &Value, spec: &mut Value, pod: &str) -> Res
         priorities.push(priority);
     }
     if priorities.windows(2).all(|pair| pair[0] == pair[1]) {
-        return Ok(());
+        return Ok(false);
     }
     for (container, priority) in containers.iter_mut().zip(priorities) {
         let reference = json!({"name": config_map_name(pod), "key": format!("p_{priority}")});
@@ -80,7 +80,7 @@ pub(crate) fn put_barriers(template: &Value, spec: &mut Value, pod: &str) -> Res
             None => container["env"] = json!([barrier]),
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// What lets the next containers of a new pod start: the key of the highest priority that is not all Ready, and at the

@@ -1,5 +1,7 @@
 //! A pod, trimmed to the fields that decisions read. Controllers hold thousands of these.
 
+use std::sync::Arc;
+
 use afloat_api::names;
 use afloat_words::texts::Pool;
 use jiff::{SignedDuration, Timestamp};
@@ -70,12 +72,12 @@ pub struct Controller {
 pub struct PodSpec {
     /// Absent while unscheduled.
     pub node_name: Option<Text>,
-    /// Names and images.
-    #[serde(deserialize_with = "exact")]
-    pub containers: Vec<Container>,
-    /// Conditions that must be True for the pod to be Ready.
-    #[serde(deserialize_with = "exact")]
-    pub readiness_gates: Vec<ReadinessGate>,
+    /// Names and images; one list for all pods that have the same.
+    #[serde(deserialize_with = "common")]
+    pub containers: Arc<Vec<Container>>,
+    /// Conditions that must be True for the pod to be Ready; in the same way.
+    #[serde(deserialize_with = "common")]
+    pub readiness_gates: Arc<Vec<ReadinessGate>>,
 }
 
 /// A container of the spec.
@@ -147,6 +149,14 @@ fn exact<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Res
     Ok(all)
 }
 
+fn common<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Arc<Vec<T>>, D::Error> {
+    exact(deserializer).map(Arc::new)
+}
+
+fn held<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Arc<Resources>>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.map(Arc::new))
+}
+
 /// Conditions without those that nobody asks for. That all containers are ready says something only where the pod is not.
 fn known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PodCondition>, D::Error> {
     let mut all = Vec::<PodCondition>::deserialize(deserializer)?;
@@ -212,7 +222,8 @@ pub struct ContainerStatus {
     /// Waiting, running or terminated.
     pub state: ContainerState,
     /// What it has, where the node says so.
-    pub resources: Option<Box<Resources>>,
+    #[serde(deserialize_with = "held")]
+    pub resources: Option<Arc<Resources>>,
 }
 
 /// State of a container; at most one field is set.
@@ -258,6 +269,33 @@ pub struct Running {
 /// once, but there a probe or `minReadySeconds` is the user's word on it; nobody's word tells whether a hook is done.
 /// Times of a status are cut to whole seconds: what holds for this long was looked at twice.
 pub const HOLD: SignedDuration = SignedDuration::from_secs(3);
+
+/// Since when a pod may count as available.
+///
+/// Readiness counts from its beginning, or from the last start of a container if that was later: a container may be
+/// started anew between two looks of the kubelet, and then Ready never was False. Where a hook may fail it has to hold
+/// for [`HOLD`] at least, and also where it began before the gate was opened: the kubelet may have written it before it
+/// saw the gate closed, and is about to take it back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Readiness {
+    /// When it became Ready last.
+    pub(crate) ready: Option<Timestamp>,
+    /// What it counts from.
+    since: Option<Timestamp>,
+    /// It has to hold for [`HOLD`].
+    holds: bool,
+}
+
+impl Readiness {
+    /// When it will have held for long enough; None if it has.
+    pub(crate) fn held_in(&self, min_ready: SignedDuration, now: Timestamp) -> Option<Timestamp> {
+        let time = if self.holds { min_ready.max(HOLD) } else { min_ready };
+        if time.is_zero() {
+            return None;
+        }
+        self.since?.checked_add(time).ok().filter(|at| *at > now)
+    }
+}
 
 impl ContainerStatus {
     /// Runs, has started and is ready, as far as the node says. `started` is null where nobody asks for it; an old kubelet
@@ -383,11 +421,12 @@ impl Pod {
         self.status.container_statuses.iter().all(ContainerStatus::steady)
     }
 
-    /// Readiness counts from its beginning, or from the last start of a container if that was later: a container may be
-    /// started anew between two looks of the kubelet, and then Ready never was False. Where a hook may fail it has to hold
-    /// for [`HOLD`] at least, and also where it began before the gate was opened: the kubelet may have written it before it
-    /// saw the gate closed, and is about to take it back.
     fn held_in(&self, min_ready: SignedDuration, now: Timestamp) -> Option<Timestamp> {
+        self.readiness().held_in(min_ready, now)
+    }
+
+    /// Since when it may count as available.
+    pub(crate) fn readiness(&self) -> Readiness {
         let ready = self.ready_since();
         let gate = self
             .condition(names::INPLACE_READY)
@@ -397,21 +436,16 @@ impl Pod {
             .map(|time| time.0);
         let reopened = opened.filter(|opened| ready.is_some_and(|ready| ready < *opened));
         let hooked = self.spec.containers.iter().any(|container| container.post_start);
-        let time = if hooked || reopened.is_some() {
-            min_ready.max(HOLD)
-        } else {
-            min_ready
-        };
-        if time.is_zero() {
-            return None;
-        }
         let starts = self
             .status
             .container_statuses
             .iter()
             .filter_map(ContainerStatus::started_at);
-        let since = starts.chain(ready).chain(reopened).max()?;
-        since.checked_add(time).ok().filter(|at| *at > now)
+        Readiness {
+            ready,
+            since: starts.chain(ready).chain(reopened).max(),
+            holds: hooked || reopened.is_some(),
+        }
     }
 
     /// A container of the spec.
@@ -460,18 +494,8 @@ impl Pod {
             owner.uid.share(old.map(|old| &old.uid), pool);
         }
         share(&mut self.spec.node_name, before.spec.node_name.as_ref(), pool);
-        for (index, container) in self.spec.containers.iter_mut().enumerate() {
-            let old = before.spec.containers.get(index);
-            container.name.share(old.map(|old| &old.name), pool);
-            container.image.share(old.map(|old| &old.image), pool);
-            for text in &mut container.restart_to_resize {
-                text.share(None, pool);
-            }
-        }
-        for (index, gate) in self.spec.readiness_gates.iter_mut().enumerate() {
-            let old = before.spec.readiness_gates.get(index);
-            gate.condition_type.share(old.map(|old| &old.condition_type), pool);
-        }
+        share_list(&mut self.spec.containers, &before.spec.containers, pool);
+        share_list(&mut self.spec.readiness_gates, &before.spec.readiness_gates, pool);
         self.status.phase.share(Some(&before.status.phase), pool);
         for (index, condition) in self.status.conditions.iter_mut().enumerate() {
             let old = before.status.conditions.get(index);
@@ -485,11 +509,59 @@ impl Pod {
             status.name.share(old.map(|old| &old.name), pool);
             status.image.share(old.map(|old| &old.image), pool);
             status.image_id.share(old.map(|old| &old.image_id), pool);
+            share_resources(&mut status.resources, old.and_then(|old| old.resources.as_ref()), pool);
             if let Some(waiting) = &mut status.state.waiting {
                 share(&mut waiting.reason, None, pool);
             }
         }
     }
+}
+
+/// What thousands of pods have in common.
+trait Common: PartialEq + Clone + Send + Sync + 'static {
+    /// Texts by which it differs from others.
+    fn texts(&self) -> impl Iterator<Item = &str>;
+    /// Takes the texts that others have, too.
+    fn share(&mut self, pool: &mut Pool);
+}
+
+impl Common for Container {
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        [self.name.as_str(), self.image.as_str()].into_iter()
+    }
+    fn share(&mut self, pool: &mut Pool) {
+        self.name.share(None, pool);
+        self.image.share(None, pool);
+        for text in &mut self.restart_to_resize {
+            text.share(None, pool);
+        }
+    }
+}
+
+impl Common for ReadinessGate {
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.condition_type.as_str())
+    }
+    fn share(&mut self, pool: &mut Pool) {
+        self.condition_type.share(None, pool);
+    }
+}
+
+fn share_list<T: Common>(list: &mut Arc<Vec<T>>, before: &Arc<Vec<T>>, pool: &mut Pool) {
+    if list == before {
+        *list = before.clone();
+        return;
+    }
+    Arc::make_mut(list).iter_mut().for_each(|item| item.share(pool));
+    *list = pool.share_value(list.iter().flat_map(Common::texts), list);
+}
+
+fn share_resources(resources: &mut Option<Arc<Resources>>, before: Option<&Arc<Resources>>, pool: &mut Pool) {
+    let Some(present) = resources else { return };
+    *present = match before.filter(|before| *before == present) {
+        Some(before) => before.clone(),
+        None => pool.share_value(present.texts(), present),
+    };
 }
 
 fn share(text: &mut Option<Text>, before: Option<&Text>, pool: &mut Pool) {

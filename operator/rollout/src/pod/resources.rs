@@ -65,6 +65,13 @@ impl Resources {
         amount.as_ref().map(|amount| &*amount.0)
     }
 
+    /// All amounts as they are written.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
+        PLACES
+            .iter()
+            .map(|(kind, name)| self.get(kind, name).unwrap_or_default())
+    }
+
     /// Whether none is given.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

@@ -248,8 +248,8 @@ mod tests {
         for (key, value) in &patch.annotations {
             pod.annotations.set(key, value.as_deref());
         }
-        pod.spec.containers[0].image = "app:2".into();
-        pod.spec.containers[1].image = "log:2".into();
+        std::sync::Arc::make_mut(&mut pod.spec.containers)[0].image = "app:2".into();
+        std::sync::Arc::make_mut(&mut pod.spec.containers)[1].image = "log:2".into();
         let one = Change {
             images: [("app".into(), "app:3".into())].into(),
             ..Change::default()

@@ -9,12 +9,12 @@ use serde_json::Value;
 
 use super::owner::Owner;
 use super::revision::{data, hash, name, object, template};
+use super::roster::Roster;
 use crate::action::patch::RevisionNumber;
 use crate::action::{Action, At};
 use crate::go::bytes;
 use crate::pod::label::same_revision;
 use crate::pod::meaning::{canonical, same};
-use crate::pod::object::Pod;
 
 /// The revisions of a workload.
 #[derive(Clone, Debug, Default)]
@@ -26,7 +26,7 @@ pub struct Revisions {
     /// Name of the one that all pods had last.
     pub current: String,
     /// Template of `current`, if it is another one and still known.
-    pub old_template: Option<Value>,
+    pub old_template: Option<Arc<Value>>,
     /// Makes `update` the newest if an older one is wanted again.
     pub number: Option<Action>,
 }
@@ -113,7 +113,7 @@ pub fn resolve(
     let old_template = current
         .filter(|_| current_name != update)
         .and_then(|revision| template(revision))
-        .cloned();
+        .map(|template| Arc::new(template.clone()));
     Found::Known(Box::new(Revisions {
         update,
         update_number: number.as_ref().map_or(found.revision, |_| newest + 1),
@@ -157,7 +157,7 @@ pub fn truncate(
     limit: Option<i32>,
     reported: &[&str],
     revisions: &[Arc<ControllerRevision>],
-    pods: &[Arc<Pod>],
+    pods: &Roster,
 ) -> Vec<Action> {
     let limit = usize::try_from(limit.unwrap_or(10)).unwrap_or(0);
     let name = |revision: &Arc<ControllerRevision>| revision.metadata.name.clone().unwrap_or_default();
@@ -166,7 +166,7 @@ pub fn truncate(
     if dead.len() <= limit {
         return Vec::new();
     }
-    let labels: BTreeSet<&str> = pods.iter().filter_map(|pod| pod.labels.get(names::REVISION)).collect();
+    let labels: BTreeSet<&str> = pods.pods().filter_map(|pod| pod.labels.get(names::REVISION)).collect();
     dead.retain(|revision| !labels.iter().any(|label| same_revision(label, &name(revision))));
     dead.sort_by_key(|revision| revision.revision);
     let surplus = dead.len().saturating_sub(limit);

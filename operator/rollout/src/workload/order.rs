@@ -9,17 +9,38 @@ use jiff::{SignedDuration, Timestamp};
 use crate::pod::images::Nodes;
 use crate::pod::object::Pod;
 
-/// The worst pod first: unassigned, Pending, not ready, shorter ready, more restarts, newer. The name decides last, so
-/// that two looks at the same pods agree. Less is worse.
-fn standing(pod: &Pod) -> impl Ord {
-    (assigned(pod), phase(pod), pod.ready(), youth(pod), pod.name())
+/// The worst pod first: unassigned, Pending, not ready, shorter ready, more restarts, newer. Less is worse. Among equals
+/// the name decides, so that two looks at the same pods agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Standing {
+    assigned: bool,
+    phase: u8,
+    ready: bool,
+    youth: Youth,
+}
+
+impl Standing {
+    pub(crate) fn of(pod: &Pod) -> Self {
+        Self {
+            assigned: assigned(pod),
+            phase: phase(pod),
+            ready: pod.ready(),
+            youth: youth(pod),
+        }
+    }
+}
+
+/// Whether an order has rules of its own beside the standing of each pod.
+pub(crate) fn has_rules(rollout: &Rollout) -> bool {
+    let priority = &rollout.priority;
+    !(priority.weight_priority.is_empty() && priority.order_priority.is_empty() && rollout.scatter.is_empty())
 }
 
 /// The pods that wait for an update, in the order in which they get it: the worst first, then by priority, then
 /// scattered. `all` are the pods of the workload, the waiting ones among them.
 pub fn update_sequence<'a>(mut waiting: Vec<&'a Pod>, all: &[&Pod], rollout: &Rollout) -> Vec<&'a Pod> {
     // Each pod is read once: there may be thousands, in as many places of the memory.
-    waiting.sort_by_cached_key(|pod| standing(pod));
+    waiting.sort_by_cached_key(|pod| (Standing::of(pod), pod.name()));
     prioritise(&mut waiting, &rollout.priority);
     for term in scatter_terms(&waiting, &rollout.scatter) {
         waiting = scatter(waiting, all, &term);
@@ -176,8 +197,11 @@ fn phase(pod: &Pod) -> u8 {
     }
 }
 
+/// Ready since, restarts, creation.
+type Youth = Reverse<(Option<Timestamp>, i32, Option<Timestamp>)>;
+
 /// Ready later, more restarts, newer: first.
-fn youth(pod: &Pod) -> impl Ord + use<> {
+fn youth(pod: &Pod) -> Youth {
     let since = if pod.ready() { pod.ready_since() } else { None };
     let restarts = pod.status.container_statuses.iter().map(|status| status.restart_count);
     Reverse((since, restarts.max().unwrap_or(0), pod.metadata.created))
@@ -217,7 +241,7 @@ mod tests {
             pod("a-pending", "Pending", "False", early, "0"),
         ];
         let mut sorted: Vec<_> = pods.iter().collect();
-        sorted.sort_by_cached_key(|pod| standing(pod));
+        sorted.sort_by_cached_key(|pod| (Standing::of(pod), pod.name()));
         assert_eq!(
             sorted.iter().map(|p| p.name()).collect::<Vec<_>>(),
             ["a-pending", "b-unready", "c-young", "d-old"]

@@ -9,6 +9,7 @@ pub(crate) mod leave;
 mod life;
 mod losses;
 pub(crate) mod planner;
+mod queue;
 mod record;
 mod refresh;
 pub mod seen;

@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use super::limit::Limit;
 use super::owner::Owner;
+use super::roster::Member;
 use crate::pod::drain::Drain;
 use crate::pod::object::Pod;
 use crate::texts::Entries;
@@ -181,6 +182,14 @@ impl<'a> Watched<'a> {
             None if open > 0 => Leaving::Open(open),
             None => uncounted.map_or(Leaving::Gone, |name| Leaving::Uncounted(name.clone())),
         })
+    }
+
+    /// Whether a pod is not back in full. Of most pods that is told without a look at them.
+    pub(crate) fn awaits(&self, member: &Member, now: Timestamp) -> bool {
+        let lately = |ready: Timestamp| ready.checked_add(LIMIT).is_ok_and(|limit| limit > now);
+        self.mode == Mode::Observed
+            && member.ready_since().is_some_and(lately)
+            && self.returning(member.pod(), now).is_some()
     }
 
     /// For a Ready pod that is not back in full: until when to wait for nodes that do not send to it yet, and one of them. Nodes that do not report

@@ -64,9 +64,17 @@ pub struct Waits {
 impl Waits {
     /// One more pod waits; the example of the first one is shown.
     pub fn pod(&mut self, why: Wait, example: impl FnOnce() -> String) {
+        self.pods(why, 1, || Some(example()));
+    }
+
+    /// So many more; the example is that of the first one.
+    pub fn pods(&mut self, why: Wait, count: usize, example: impl FnOnce() -> Option<String>) {
+        if count == 0 {
+            return;
+        }
         match self.pods.iter_mut().find(|(other, ..)| *other == why) {
-            Some((_, count, _)) => *count += 1,
-            None => self.pods.push((why, 1, example())),
+            Some((_, known, _)) => *known += count,
+            None => self.pods.push((why, count, example().unwrap_or_default())),
         }
     }
 

@@ -19,11 +19,11 @@ use super::reach::Reach;
 /// A client of `user` whose requests are subject to faults; of a life that can be taken, or not.
 pub(super) fn client(
     api: &ApiServer,
-    user: &str,
+    user: User,
     reach: watch::Receiver<Reach>,
     life: Option<Arc<Life>>,
 ) -> kube::Client {
-    let server = InProcess::new(api.clone(), User::master(user));
+    let server = InProcess::new(api.clone(), user);
     kube::Client::new(Line { server, reach, life }, "default")
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use afloat_apiserver::ApiServer;
+use afloat_apiserver::{ApiServer, User};
 use afloat_cluster::StartPart;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A part of the cluster.
 pub(crate) struct Part {
     api: ApiServer,
-    user: String,
+    user: User,
     reach: watch::Receiver<Reach>,
     /// Whether it may live.
     wanted: watch::Sender<bool>,
@@ -27,10 +27,10 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    pub(super) fn new(api: ApiServer, user: &str, reach: watch::Receiver<Reach>) -> Self {
+    pub(super) fn new(api: ApiServer, user: User, reach: watch::Receiver<Reach>) -> Self {
         Self {
             api,
-            user: user.to_owned(),
+            user,
             reach,
             wanted: watch::Sender::new(true),
             shared: Arc::default(),
@@ -70,7 +70,7 @@ impl Part {
                 return;
             }
             let life = Life::new(&self.shared);
-            let client = line::client(&self.api, &self.user, self.reach.clone(), Some(life.clone()));
+            let client = line::client(&self.api, self.user.clone(), self.reach.clone(), Some(life.clone()));
             // A task of its own, so that it is dropped as a whole at whatever it waits for.
             let mut running = AbortOnDropHandle::new(tokio::spawn(start(client)));
             let killed = tokio::select! {

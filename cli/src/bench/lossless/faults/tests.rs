@@ -40,7 +40,10 @@ async fn names(api: &Api<ConfigMap>) -> Vec<String> {
 async fn a_server_that_refuses_cuts_watches_and_takes_nothing() {
     let (server, _dir) = server().await;
     let faults = Faults::new();
-    let (part, direct) = (maps(faults.client(&server, "part")), maps(server.client("direct")));
+    let (part, direct) = (
+        maps(faults.client(&server, User::master("part"))),
+        maps(server.client("direct")),
+    );
     let mut watch = part.watch(&WatchParams::default(), "0").await.unwrap().boxed();
     create(&part, "a").await.unwrap();
     assert!(matches!(watch.try_next().await, Ok(Some(WatchEvent::Added(_)))));
@@ -60,7 +63,10 @@ async fn a_server_that_refuses_cuts_watches_and_takes_nothing() {
 async fn from_a_silent_server_all_comes_later() {
     let (server, _dir) = server().await;
     let faults = Faults::new();
-    let (part, direct) = (maps(faults.client(&server, "part")), maps(server.client("direct")));
+    let (part, direct) = (
+        maps(faults.client(&server, User::master("part"))),
+        maps(server.client("direct")),
+    );
     let mut watch = part.watch(&WatchParams::default(), "0").await.unwrap().boxed();
     faults.set_reach(Reach::Silent);
     create(&direct, "a").await.unwrap();
@@ -93,7 +99,7 @@ fn writer(server: &ApiServer, faults: &Faults, stop: &CancellationToken, blow: O
             std::future::pending::<()>().await;
         })
     });
-    let run = faults.supervise("writer", server, "writer", start, stop.clone());
+    let run = faults.supervise("writer", server, User::master("writer"), start, stop.clone());
     let part = faults.part("writer").unwrap();
     part.set_blow(blow);
     tokio::spawn(run);

@@ -130,3 +130,15 @@ fn what_to_know() {
         assert!(warnings.len() == 1 && warnings[0].contains(words), "{warnings:?}");
     }
 }
+
+#[test]
+fn a_release_of_helm_would_take_every_cloneset_with_it() {
+    let mut seen = seen(IMAGE, &[]);
+    let kruise = seen.kruise.as_mut().unwrap();
+    kruise.deployment["metadata"]["annotations"] = json!({"meta.helm.sh/release-name": "kruise"});
+    let warnings = look(&seen, &around(), &[]).warnings;
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("Helm release kruise"),
+        "{warnings:?}"
+    );
+}

@@ -129,6 +129,7 @@ fn perform(step: Step, seen: &Seen) -> Vec<Seen> {
         }
         Step::RestoreCrd => next(&restore_crd),
         Step::LeadKruise => next(&|seen| seen.holder = format!("{}_2", kruise(seen).pods[0].identity)),
+        Step::Fill => next(&|seen| seen.unfilled = Some(false)),
         Step::Forget => next(&|seen| seen.told = Some(false)),
         Step::Remove => {
             next(&|seen| seen.afloat = None);
@@ -319,6 +320,7 @@ fn the_order() {
             Step::Start,
             Step::RestoreWebhooks,
             Step::StoreAsKruise,
+            Step::Fill,
             Step::StopAfloat,
             Step::RestoreCrd,
             Step::LeadKruise,

@@ -126,6 +126,12 @@ pub(crate) fn check(root: &Path, mounts: &[Mount], found: &[Arc<OwnedFd>]) -> Re
                 "mountPath {shown}: nothing can be mounted on /dev or / as a whole here; mount below it"
             )));
         }
+        // What the image has there is hidden by another mount.
+        let within = |outer: &Path| target != outer && target.starts_with(outer);
+        if SYSTEM.iter().any(|name| within(Path::new(name))) || mounts.iter().any(|other| within(&plain(&other.target)))
+        {
+            continue;
+        }
         let file = !is_folder(source).map_err(failed)?;
         match there.map(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory) {
             Some(true) if file => {

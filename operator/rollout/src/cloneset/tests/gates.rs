@@ -11,7 +11,7 @@ use crate::action::Action;
 fn created(scene: &Scene) -> Vec<Value> {
     let actions = scene.plan().actions;
     let bodies = actions.iter().filter_map(|action| match action {
-        Action::CreatePod { body } => Some(body["metadata"]["labels"].clone()),
+        Action::CreatePod { pod } => Some(pod.body()["metadata"]["labels"].clone()),
         _ => None,
     });
     bodies.collect()
@@ -231,5 +231,29 @@ fn what_changes_in_place_can_be_turned_off() {
         scene.set["spec"]["template"]["spec"]["containers"][0]["env"] = env;
         scene.pods[0]["metadata"]["creationTimestamp"] = json!(START);
         assert_eq!(words(&scene.plan()), [expected], "{on}");
+    }
+}
+
+/// OpenKruise finds the revision of a template by its bytes, once its webhook has filled the template in.
+#[test]
+fn a_new_revision_has_what_openkruises_webhook_fills_in() {
+    for as_written in [false, true] {
+        let mut scene = Scene::new(&["app:1"], &in_place());
+        scene.gates.template_no_defaults = as_written;
+        let spec = &mut scene.set["spec"]["template"]["spec"];
+        spec["initContainers"] = json!([{"name": "init", "image": "init:1"}]);
+        spec["volumes"] = json!([{"name": "scratch"}]);
+        let actions = scene.plan().actions;
+        let [Action::CreateRevision { body }] = actions.as_slice() else {
+            panic!("{actions:?}")
+        };
+        let made = &body["data"]["spec"]["template"]["spec"];
+        let policy = &made["initContainers"][0]["imagePullPolicy"];
+        assert_eq!(*policy == "IfNotPresent", !as_written, "{made:#}");
+        assert_eq!(made["volumes"][0]["emptyDir"] == json!({}), !as_written, "{made:#}");
+        assert_eq!(
+            scene.set["spec"]["template"]["spec"]["volumes"][0],
+            json!({"name": "scratch"})
+        );
     }
 }

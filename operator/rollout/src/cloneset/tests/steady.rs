@@ -140,6 +140,11 @@ fn the_next_container_waits_for_a_hook_that_may_fail_late() {
         let words = words(&scene.plan_after(seconds));
         assert_eq!(words == ["return a"], expected, "after {seconds} s: {words:?}");
     }
+    // While the hook goes on it is not said to be ready, however long ago it was started.
+    scene.pods[0]["status"]["conditions"][last] = ready("False");
+    scene.pods[0]["status"]["containerStatuses"][0]["ready"] = json!(false);
+    assert!(words(&scene.plan_after(60)).is_empty());
+    scene.pods[0]["status"]["containerStatuses"][0]["ready"] = json!(true);
     // Another container that is not ready is no reason to wait for ever.
     scene.pods[0]["status"]["conditions"][last] = ready("False");
     assert_eq!(words(&scene.plan_after(13)), ["return a"]);

@@ -119,8 +119,7 @@ fn several_containers_complete_together() {
     pod.annotations.set(names::INPLACE_STATE, Some(&state.to_string()));
     pod.annotations.set(names::INPLACE_FROM, Some(&from.to_string()));
     let log = |id: &str, container: &str| json!({"name": "log", "image": "log:2", "imageID": id, "containerID": container, "state": {"running": {}}});
-    pod.spec
-        .containers
+    std::sync::Arc::make_mut(&mut pod.spec.containers)
         .push(serde_json::from_value(json!({"name": "log", "image": "log:2"})).unwrap());
     assert!(!done_after(60, &pod), "no status of the second one yet");
     pod.status

@@ -14,27 +14,25 @@ use crate::pod::label::same_revision;
 use crate::pod::object::Pod;
 use crate::pod::{batch, resize};
 use crate::workload::history::Revisions;
+use crate::workload::memo::Compared;
 use crate::workload::revision::template;
 
-/// Compares the update revision with each revision that pods still have; once per revision, as it is costly.
-pub(super) fn differences(
-    seen: &Seen<'_>,
-    revisions: &Revisions,
-    outdated: &[&Pod],
-) -> BTreeMap<String, Result<Change, String>> {
-    let mut found = BTreeMap::new();
-    if outdated.is_empty() {
-        return found;
+/// Compares the update revision with each revision that pods still have, by its label; once per revision, as it is costly.
+pub(super) fn compare_all(compared: &mut Compared, seen: &Seen<'_>, revisions: &Revisions, labels: &[&Arc<str>]) {
+    if labels.is_empty() {
+        return;
     }
     let claims = wanted_claims(seen, revisions);
-    for pod in outdated {
-        let Some(label) = pod
-            .labels
-            .get(names::REVISION)
-            .filter(|label| !found.contains_key(*label))
-        else {
+    let on = (seen.resizes, seen.gates, claims.map(str::to_owned));
+    if compared.on.as_ref() != Some(&on) {
+        *compared = Compared::default();
+        compared.on = Some(on);
+    }
+    let found = &mut compared.changes;
+    for label in labels {
+        if found.contains_key(&***label) {
             continue;
-        };
+        }
         let named = |revision: &&Arc<ControllerRevision>| {
             revision
                 .metadata
@@ -56,9 +54,8 @@ pub(super) fn differences(
             _ if claims.is_some() && had.is_some() && claims != had => Err("volumeClaimTemplates changed".to_owned()),
             _ => change.under(seen.gates),
         });
-        found.insert(label.to_owned(), change);
+        found.insert(label.to_string(), change);
     }
-    found
 }
 
 /// The hash of the claims that the update revision is wanted with, where that matters.

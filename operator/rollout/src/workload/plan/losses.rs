@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 
 use super::planner::Planner;
 use super::record::Record;
+use super::tally::ours;
 use crate::action::patch::ReportPatch;
 use crate::action::{Action, At};
 use crate::pod::object::Pod;
@@ -110,7 +111,7 @@ impl<'a> Planner<'a> {
             }
         }
         let started = known.started_at.map_or(now, |at| at.0);
-        let updated = self.tally.pods.iter().filter(|pod| self.updated(pod));
+        let updated = ours(self.seen.pods).filter(|pod| self.updated(pod));
         let (kept, updated) = (updated.clone().filter(|pod| self.kept(pod)).count(), updated.count());
         let status = ReportStatus {
             workload: self.seen.owner.name().to_owned(),

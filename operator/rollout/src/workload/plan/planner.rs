@@ -1,34 +1,41 @@
 //! A plan in the making: what it was made of, what it has decided so far, and what is left of the budget. The steps are methods of
 //! it in the files beside this one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use afloat_api::{PodUpdatePolicy, names};
 use jiff::Timestamp;
 
-use super::difference::{add_unfinished, differences};
+use super::difference::{add_unfinished, compare_all};
 use super::record::Record;
 use super::seen::Seen;
-use super::tally::{Tally, specified};
+use super::tally::{Tally, listed, specified};
 use crate::action::Action;
 use crate::pod::batch;
 use crate::pod::change::Change;
 use crate::pod::object::Pod;
 use crate::workload::budget::{Count, Round, max_unavailable, partition, resolve};
 use crate::workload::history::Revisions;
+use crate::workload::memo::Memo;
+use crate::workload::roster::Member;
 use crate::workload::traffic::Watched;
 use crate::workload::waits::{Wait, Waits};
 
-/// Writes to pods that one plan asks for at most: what comes after is decided on what came of these, and the memory for
-/// thousands of patches is never needed at once. It is the number that Kubernetes' ReplicaSet creates at once.
+/// Writes that one step of a plan asks for at most (creation, the update, what comes back): what comes after is decided on what
+/// came of these, and the memory for thousands of patches is never needed at once. It is the number that Kubernetes' ReplicaSet
+/// creates at once. Each step has its own, so that none keeps another from its work: while 100,000 pods are created, those that
+/// are there come into service, and who is out of service comes back while others leave it.
 pub(crate) const BURST: usize = 500;
 
 /// See the module.
 pub(crate) struct Planner<'a> {
     pub(crate) seen: Seen<'a>,
     pub(crate) revisions: Revisions,
-    /// By revision label of the pods that are not updated: what has to change.
-    pub(crate) differences: BTreeMap<String, Result<Change, String>>,
+    /// What has to change of the pods that are not updated stands in it, by their revision labels.
+    pub(crate) memo: Memo,
+    /// By the place of a label in the roster: whether that touches containers.
+    pub(crate) restarting: Vec<bool>,
     pub(crate) watched: Watched<'a>,
     pub(crate) record: Option<Record<'a>>,
     pub(crate) observes: bool,
@@ -45,6 +52,8 @@ pub(crate) struct Planner<'a> {
     /// Pods at the update revision that this plan creates.
     pub(crate) coming: usize,
     pub(crate) actions: Vec<Action>,
+    /// Writes to pods that the present step may still ask for.
+    pub(crate) room: usize,
     pub(crate) wake_at: Option<Timestamp>,
     pub(crate) waits: Waits,
     pub(crate) warnings: Vec<(&'static str, String)>,
@@ -71,13 +80,23 @@ fn with_wishes(there: Count, seen: &Seen<'_>) -> Count {
 
 impl<'a> Planner<'a> {
     /// Looks at what is there; nothing is decided yet.
-    pub(crate) fn new(seen: Seen<'a>, revisions: Revisions) -> Self {
+    pub(crate) fn new(seen: Seen<'a>, revisions: Revisions, mut memo: Memo) -> Self {
         let watched = Watched::of(seen.owner, seen.traffic);
         let tally = Tally::take(&seen, &revisions.update, watched);
         let count = with_wishes(tally.count, &seen);
+        compare_all(&mut memo.compared, &seen, &revisions, &tally.outdated_labels(seen.pods));
+        let touches = |label: &Arc<str>| {
+            let change = memo
+                .compared
+                .changes
+                .get(&**label)
+                .and_then(|change| change.as_ref().ok());
+            change.is_some_and(Change::touches_containers)
+        };
         let mut planner = Self {
             seen,
-            differences: differences(&seen, &revisions, &tally.outdated),
+            restarting: seen.pods.labels().iter().map(touches).collect(),
+            memo,
             revisions,
             tally,
             watched,
@@ -90,13 +109,14 @@ impl<'a> Planner<'a> {
             count,
             coming: 0,
             actions: Vec::new(),
+            room: BURST,
             wake_at: None,
             waits: Waits::default(),
             warnings: Vec::new(),
             news: Vec::new(),
             failed_update: None,
         };
-        planner.record = Record::of(&seen, &planner.revisions, &planner.tally, planner.moves());
+        planner.record = Record::of(&seen, &planner.revisions, planner.moves());
         if planner.held_by_loss() {
             planner.surge = 0;
         }
@@ -133,7 +153,11 @@ impl<'a> Planner<'a> {
             && self.count.max_unavailable < self.count.replicas
             && self.count.to_delete == 0
             && self.seen.rollout.policy != PodUpdatePolicy::ReCreate
-            && self.tally.outdated.iter().all(|pod| self.difference(pod).is_ok())
+            && self
+                .tally
+                .outdated
+                .iter()
+                .all(|member| self.difference(member.pod()).is_ok())
     }
 
     pub(crate) fn all_updated(&self) -> bool {
@@ -147,6 +171,10 @@ impl<'a> Planner<'a> {
 
     pub(crate) fn updated(&self, pod: &Pod) -> bool {
         pod.at_revision(&self.revisions.update)
+    }
+
+    pub(crate) fn listed(&self, member: &Member) -> bool {
+        listed(member, self.seen.pods_to_delete)
     }
 
     pub(crate) fn specified(&self, pod: &Pod) -> bool {
@@ -188,7 +216,7 @@ impl<'a> Planner<'a> {
     pub(crate) fn difference(&self, pod: &Pod) -> Result<Change, String> {
         let label = pod.labels.get(names::REVISION).unwrap_or_default();
         let unknown = || Err(format!("its revision {label:?} is unknown"));
-        let mut change = self.differences.get(label).cloned().unwrap_or_else(unknown)?;
+        let mut change = self.memo.compared.changes.get(label).cloned().unwrap_or_else(unknown)?;
         let template = self.seen.owner.template;
         add_unfinished(pod, template, self.seen.resizes, &mut change);
         batch::with_restarts(pod, change, template)
@@ -196,7 +224,8 @@ impl<'a> Planner<'a> {
 
     pub(crate) fn write(&mut self, pod: &'a Pod, action: Action) {
         self.written.insert(pod.name());
-        if self.actions.len() < BURST {
+        if self.room > 0 {
+            self.room -= 1;
             self.actions.push(action);
         } else {
             // Left to the next plan; in this one nobody else decides about the pod, and its part of the budget is spent.

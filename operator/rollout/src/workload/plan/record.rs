@@ -6,12 +6,12 @@ use afloat_api::{Phase, RolloutReport};
 use serde_json::Value;
 
 use super::seen::{Recorded, Seen};
-use super::tally::Tally;
-use crate::pod::object::Pod;
+use super::tally::ours;
 use crate::workload::history::Revisions;
 use crate::workload::limit::{Limit, rolls_back};
 use crate::workload::loss::{Meter, Ours};
 use crate::workload::revision::template;
+use crate::workload::roster::{Member, Relation};
 
 /// The present rollout.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(crate) struct Record<'a> {
 
 impl<'a> Record<'a> {
     /// None where no reports are kept, or none is to be.
-    pub(crate) fn of(seen: &Seen<'a>, revisions: &Revisions, tally: &Tally<'a>, moves: bool) -> Option<Self> {
+    pub(crate) fn of(seen: &Seen<'a>, revisions: &Revisions, moves: bool) -> Option<Self> {
         let recorded = seen.recorded?;
         let name = format!("{}-{}", revisions.update, revisions.update_number);
         let named = |report: &&Arc<RolloutReport>| report.metadata.name.as_deref() == Some(&name);
@@ -52,19 +52,13 @@ impl<'a> Record<'a> {
         }
         record.open = begins || stored.is_some_and(|report| !report.status.phase.ended());
         if record.open {
-            let uid = seen.owner.uid();
-            let of_us = |pod: &&Pod| pod.controller.as_ref().map(|owner| owner.uid.as_str()) == uid;
-            let leaving = seen
-                .pods
-                .iter()
-                .map(Arc::as_ref)
-                .filter(|pod| !pod.active())
-                .filter(of_us);
-            let ours = Ours::of(
-                tally.pods.iter().copied().chain(leaving),
-                recorded.departed,
-                seen.traffic,
-            );
+            let leaves = |member: &&Member| match member.relation {
+                Relation::Leaving => true,
+                Relation::Stray => !member.pod().active(),
+                _ => false,
+            };
+            let leaving = seen.pods.members().iter().filter(leaves).map(Member::pod);
+            let ours = Ours::of(ours(seen.pods).chain(leaving), recorded.departed, seen.traffic);
             record.meter = record.meter.look(seen.traffic, &ours, begins);
         }
         (record.open || stored.is_some()).then_some(record)

@@ -9,7 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::planner::Planner;
+use super::planner::{BURST, Planner};
 use crate::action::Action;
 use crate::pod::change::Change;
 use crate::pod::complete::{Completion, completion};
@@ -28,7 +28,13 @@ impl<'a> Planner<'a> {
     /// Looks after all pods that are not available.
     pub(crate) fn refresh(&mut self) {
         let now = self.seen.now;
+        self.room = BURST;
         for pod in self.tally.unsettled.clone() {
+            if self.room == 0 {
+                // The next plan comes at once.
+                self.wake(now);
+                return;
+            }
             if let Some(at) = pod
                 .ready()
                 .then(|| pod.available_in(self.seen.min_ready, now))

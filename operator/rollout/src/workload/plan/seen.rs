@@ -9,8 +9,8 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 
 use crate::pod::images::Nodes;
 use crate::pod::launch::Opened;
-use crate::pod::object::Pod;
 use crate::workload::owner::Owner;
+use crate::workload::roster::Roster;
 use crate::workload::traffic::Traffic;
 
 /// What is seen of one workload, whatever its kind is.
@@ -38,8 +38,8 @@ pub struct Seen<'a> {
     pub current_revision: &'a str,
     /// The conditions of its status.
     pub conditions: &'a [Condition],
-    /// Pods that it controls, and orphans in its namespace, in any order.
-    pub pods: &'a [Arc<Pod>],
+    /// Pods that it controls, and orphans in its namespace.
+    pub pods: &'a Roster,
     /// Revisions that it controls.
     pub revisions: &'a [Arc<ControllerRevision>],
     /// The time.

@@ -1,7 +1,6 @@
 //! One look at every pod: what the rest of a plan needs to know of all of them, so that it can spend its time on the few
 //! that something is to be done about.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use afloat_api::names;
@@ -11,6 +10,7 @@ use crate::pod::label::same_revision;
 use crate::pod::lifecycle::State;
 use crate::pod::object::Pod;
 use crate::workload::budget::Count;
+use crate::workload::roster::{Member, Relation, Roster};
 use crate::workload::traffic::Watched;
 
 /// How many pods stand where in a rollout.
@@ -31,13 +31,11 @@ pub struct Phases {
 /// What was counted and set aside. `count` has no wishes in it yet, only what is there.
 #[derive(Debug, Default)]
 pub(crate) struct Tally<'a> {
-    /// Active pods that are ours, by name.
-    pub(crate) pods: Vec<&'a Pod>,
-    /// Of those, at another revision than the wanted one.
-    pub(crate) outdated: Vec<&'a Pod>,
-    /// Of those, not available, or not sent to by all nodes yet.
+    /// Active pods that are ours, at another revision than the wanted one, by name.
+    pub(crate) outdated: Vec<&'a Member>,
+    /// Active pods that are ours, and not available, or not sent to by all nodes yet.
     pub(crate) unsettled: Vec<&'a Pod>,
-    /// Of those, asked to be deleted.
+    /// Of those that are ours, asked to be deleted.
     pub(crate) specified: Vec<&'a Pod>,
     /// Of those, with containers that start in an order.
     pub(crate) ordered: Vec<&'a Pod>,
@@ -45,6 +43,8 @@ pub(crate) struct Tally<'a> {
     pub(crate) orphans: Vec<&'a Pod>,
     /// Ours, and not matching the selector.
     pub(crate) strays: Vec<&'a Pod>,
+    /// By the place of a label in the roster: whether it means the wanted revision.
+    labels: Vec<bool>,
     pub(crate) count: Count,
     pub(crate) phases: Phases,
     /// Ready pods.
@@ -60,37 +60,48 @@ pub(crate) struct Tally<'a> {
 impl<'a> Tally<'a> {
     /// Looks. `update` is the wanted revision.
     pub(crate) fn take(seen: &Seen<'a>, update: &str, watched: Watched<'_>) -> Self {
-        let uid = seen.owner.uid();
-        let mut tally = Self::default();
-        for pod in seen.pods.iter().map(Arc::as_ref) {
-            let owner = pod.controller.as_ref().map(|owner| owner.uid.as_str());
-            let selected = || seen.matcher.selects(&pod.labels);
-            match owner {
-                None if pod.active() && selected() => tally.orphans.push(pod),
-                Some(owner) if Some(owner) == uid => match selected() {
-                    true if pod.active() => tally.pods.push(pod),
-                    false if !pod.metadata.terminating => tally.strays.push(pod),
-                    _ => {}
-                },
-                _ => {}
+        let mut tally = Self {
+            labels: seen
+                .pods
+                .labels()
+                .iter()
+                .map(|label| same_revision(label, update))
+                .collect(),
+            ..Self::default()
+        };
+        for member in seen.pods.members() {
+            match member.relation {
+                Relation::Ours => tally.add(member, seen, watched),
+                Relation::Orphan => tally.orphans.push(member.pod()),
+                Relation::Stray => tally.strays.push(member.pod()),
+                Relation::Leaving | Relation::Stranger => {}
             }
-        }
-        tally.pods.sort_by(|a, b| a.name().cmp(b.name()));
-        let mut labels = Labels::new(update);
-        for pod in std::mem::take(&mut tally.pods) {
-            tally.add(pod, labels.updated(pod), seen, watched);
         }
         tally
     }
 
-    fn add(&mut self, pod: &'a Pod, updated: bool, seen: &Seen<'_>, watched: Watched<'_>) {
-        self.pods.push(pod);
-        let ready = pod.ready();
-        let available = ready && pod.available(seen.min_ready, seen.now);
+    /// The labels of outdated pods.
+    pub(crate) fn outdated_labels(&self, pods: &'a Roster) -> Vec<&'a Arc<str>> {
+        let mut present = vec![false; pods.labels().len()];
+        for label in self.outdated.iter().filter_map(|member| member.label) {
+            present[usize::from(label)] = true;
+        }
+        let labels = pods.labels().iter().zip(present);
+        labels.filter_map(|(label, present)| present.then_some(label)).collect()
+    }
+
+    /// Whether a pod is at the wanted revision.
+    fn updated(&self, member: &Member) -> bool {
+        member.label.is_some_and(|label| self.labels[usize::from(label)])
+    }
+
+    fn add(&mut self, member: &'a Member, seen: &Seen<'_>, watched: Watched<'_>) {
+        let updated = self.updated(member);
+        let available = member.available(seen.min_ready, seen.now);
         // The budget takes a pod that proxies do not know of yet for available: whoever learns that another one leaves has
         // learned of this one's return before. For what users are told, all of them have to send to it.
-        let served = available && watched.returning(pod, seen.now).is_none();
-        let specified = specified(pod, seen.pods_to_delete);
+        let served = available && !watched.awaits(member, seen.now);
+        let specified = member.specified || listed(member, seen.pods_to_delete);
         let count = &mut self.count;
         count.total += 1;
         count.updated += usize::from(updated);
@@ -101,30 +112,24 @@ impl<'a> Tally<'a> {
         });
         count.to_delete += usize::from(specified);
         count.unavailable += usize::from(!available && !specified);
-        count.leaving += usize::from(seen.excludes_leaving && State::of(pod) == State::PreparingDelete);
-        self.ready += usize::from(ready);
-        self.updated_ready += usize::from(updated && ready);
+        count.leaving += usize::from(seen.excludes_leaving && member.state == State::PreparingDelete);
+        self.ready += usize::from(member.ready);
+        self.updated_ready += usize::from(updated && member.ready);
         self.served += usize::from(served);
         self.updated_served += usize::from(updated && served);
         if !updated {
-            self.outdated.push(pod);
+            self.outdated.push(member);
         }
         if !served {
-            self.unsettled.push(pod);
+            self.unsettled.push(member.pod());
         }
         if specified {
-            self.specified.push(pod);
+            self.specified.push(member.pod());
         }
-        if pod
-            .spec
-            .containers
-            .iter()
-            .any(|container| container.environment.priority.is_some())
-        {
-            self.ordered.push(pod);
+        if member.ordered {
+            self.ordered.push(member.pod());
         }
-        let gate = pod.condition(names::INPLACE_READY);
-        let out = gate.is_some_and(|gate| gate.status == "False") || State::of(pod) == State::Updating;
+        let out = member.gate_closed || member.state == State::Updating;
         let place = match (updated, out) {
             (false, false) => &mut self.phases.outdated,
             (false, true) => &mut self.phases.draining,
@@ -136,31 +141,17 @@ impl<'a> Tally<'a> {
     }
 }
 
+/// Active pods that are ours, by name.
+pub(crate) fn ours<'a>(pods: &'a Roster) -> impl Iterator<Item = &'a Pod> + Clone {
+    let ours = pods.members().iter().filter(|member| member.relation == Relation::Ours);
+    ours.map(Member::pod)
+}
+
+pub(super) fn listed(member: &Member, listed: &[String]) -> bool {
+    !listed.is_empty() && listed.iter().any(|name| name == member.pod().name())
+}
+
 /// Somebody asked for exactly this pod's deletion.
 pub(super) fn specified(pod: &Pod, listed: &[String]) -> bool {
     pod.labels.contains_key(names::SPECIFIED_DELETE) || listed.iter().any(|name| name == pod.name())
-}
-
-/// Which revision labels mean the wanted one; thousands of pods share a few labels.
-struct Labels<'a> {
-    update: &'a str,
-    known: BTreeMap<&'a str, bool>,
-}
-
-impl<'a> Labels<'a> {
-    fn new(update: &'a str) -> Self {
-        Self {
-            update,
-            known: BTreeMap::new(),
-        }
-    }
-
-    fn updated(&mut self, pod: &'a Pod) -> bool {
-        let update = self.update;
-        let Some(label) = pod.labels.get(names::REVISION) else {
-            return false;
-        };
-        let known = self.known.entry(label);
-        *known.or_insert_with(|| same_revision(label, update))
-    }
 }

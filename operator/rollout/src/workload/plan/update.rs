@@ -2,7 +2,8 @@
 
 use afloat_api::{PodUpdatePolicy, names};
 
-use super::planner::Planner;
+use super::planner::{BURST, Planner};
+use super::queue::Queue;
 use crate::action::Why;
 use crate::pod::batch::{self, Batch};
 use crate::pod::change::Change;
@@ -12,7 +13,7 @@ use crate::pod::lifecycle::State;
 use crate::pod::object::Pod;
 use crate::pod::update::change;
 use crate::workload::budget::Count;
-use crate::workload::order::update_sequence;
+use crate::workload::roster::Member;
 use crate::workload::waits::Wait;
 
 impl<'a> Planner<'a> {
@@ -21,6 +22,7 @@ impl<'a> Planner<'a> {
         if self.seen.rollout.on_delete || self.seen.rollout.paused {
             return;
         }
+        self.room = BURST;
         // Those that come need no other one to be updated in their place: the last ones in the order are left alone.
         let then = Count {
             total: self.count.total + self.coming,
@@ -32,18 +34,26 @@ impl<'a> Planner<'a> {
         if left == 0 {
             return;
         }
-        let outdated = self.tally.outdated.iter().copied();
-        let old: Vec<&'a Pod> = outdated.filter(|pod| !self.specified(pod)).collect();
-        let old = update_sequence(old, &self.tally.pods, self.seen.rollout);
-        let (first, rest): (Vec<_>, Vec<_>) = old.into_iter().partition(|pod| self.on_the_way(pod));
         let held = self.held_by_loss();
-        for pod in first.into_iter().chain(rest) {
-            if left == 0 {
-                break;
+        let mut queue = Queue::of(self);
+        let mut told = false;
+        while left > 0 {
+            if self.room == 0 {
+                self.postpone(queue, left);
+                return;
             }
-            if self.written.contains(pod.name()) {
+            if !told && replaced == 0 && !held && queue.len() <= left && self.budget_is_spent() {
+                // Most pods of a big rollout.
+                let (waiting, first) = queue.take_out(|member| self.waits_for_budget(member));
+                self.waits.pods(Wait::Budget, waiting, || {
+                    first.map(|member| member.pod().name().to_owned())
+                });
+                left -= waiting;
+                told = true;
                 continue;
             }
+            let Some(member) = queue.next() else { break };
+            let pod = member.pod();
             if left <= replaced {
                 left -= 1;
                 self.stays_for_another(pod);
@@ -54,32 +64,47 @@ impl<'a> Planner<'a> {
                 self.waits.pod(Wait::Loss, || pod.name().to_owned());
                 continue;
             }
-            if self.waits_for_budget(pod) {
+            if self.waits_for_budget(member) {
                 left -= 1;
                 self.waits.pod(Wait::Budget, || pod.name().to_owned());
                 continue;
             }
-            match (self.seen.rollout.policy, self.difference(pod)) {
-                (PodUpdatePolicy::InPlaceOnly, Err(why)) => {
-                    self.failed_update = Some(format!("pod {} cannot be updated in place: {why}", pod.name()));
-                    continue;
+            left -= usize::from(self.step(pod));
+        }
+    }
+
+    /// The next step of one pod; false if it is none of those that are to move.
+    fn step(&mut self, pod: &'a Pod) -> bool {
+        match (self.seen.rollout.policy, self.difference(pod)) {
+            (PodUpdatePolicy::InPlaceOnly, Err(why)) => {
+                self.failed_update = Some(format!("pod {} cannot be updated in place: {why}", pod.name()));
+                return false;
+            }
+            (PodUpdatePolicy::ReCreate, _) | (PodUpdatePolicy::InPlaceIfPossible, Err(_)) => {
+                if self.available(pod) && self.may_go == 0 || self.unproven(pod) {
+                    self.waits.pod(Wait::Budget, || pod.name().to_owned());
+                } else if !self.stays_for_another(pod) {
+                    self.delete(pod, Why::ReCreate);
                 }
-                (PodUpdatePolicy::ReCreate, _) | (PodUpdatePolicy::InPlaceIfPossible, Err(_)) => {
-                    left -= 1;
-                    if self.available(pod) && self.may_go == 0 || self.unproven(pod) {
-                        self.waits.pod(Wait::Budget, || pod.name().to_owned());
-                    } else if !self.stays_for_another(pod) {
-                        self.delete(pod, Why::ReCreate);
-                    }
+            }
+            // First back from the deletion that it was prepared for.
+            (_, Ok(_)) if State::of(pod) == State::PreparingDelete => return false,
+            (_, Ok(change)) => {
+                if !self.update_in_place(pod, &change) {
+                    self.waits.pod(Wait::Budget, || pod.name().to_owned());
                 }
-                // First back from the deletion that it was prepared for.
-                (_, Ok(_)) if State::of(pod) == State::PreparingDelete => {}
-                (_, Ok(change)) => {
-                    left -= 1;
-                    if !self.update_in_place(pod, &change) {
-                        self.waits.pod(Wait::Budget, || pod.name().to_owned());
-                    }
-                }
+            }
+        }
+        true
+    }
+
+    /// Leaves the rest to the next plan. In this one nobody decides about those that are to move.
+    fn postpone(&mut self, mut queue: Queue<'a>, left: usize) {
+        self.wake(self.seen.now);
+        for _ in 0..left {
+            let Some(member) = queue.next() else { break };
+            if !member.available(self.seen.min_ready, self.seen.now) {
+                self.written.insert(member.pod().name());
             }
         }
     }
@@ -91,25 +116,27 @@ impl<'a> Planner<'a> {
     }
 
     /// Whether a pod's update has begun.
-    pub(super) fn on_the_way(&self, pod: &Pod) -> bool {
-        self.out_of_service(pod) || [State::PreparingUpdate, State::PreparingDelete].contains(&State::of(pod))
+    pub(super) fn on_the_way(&self, member: &Member) -> bool {
+        let prepares = [State::PreparingUpdate, State::PreparingDelete].contains(&member.state);
+        prepares || member.drains && self.out_of_service(member.pod())
+    }
+
+    /// Whether no pod that serves may be touched any more.
+    fn budget_is_spent(&self) -> bool {
+        self.may_go == 0 && !(self.surge > 0 && self.left == 1) && self.update_hook().is_none()
     }
 
     /// Whether the budget is all there is to say about the pod: told before the costly comparison, as it is what most pods
     /// of a big rollout wait for.
-    pub(super) fn waits_for_budget(&self, pod: &Pod) -> bool {
-        let label = pod.labels.get(names::REVISION).unwrap_or_default();
-        let restarts = |change: &Result<Change, String>| change.as_ref().is_ok_and(Change::touches_containers);
-        self.may_go == 0
-            && !(self.surge > 0 && self.left == 1)
-            && self.update_hook().is_none()
-            && State::of(pod) != State::PreparingDelete
-            && self.available(pod)
-            && Drain::of(pod).is_none()
-            && self.differences.get(label).is_some_and(restarts)
+    fn waits_for_budget(&self, member: &Member) -> bool {
+        self.budget_is_spent()
+            && member.state != State::PreparingDelete
+            && member.available(self.seen.min_ready, self.seen.now)
+            && !member.drains
+            && member.label.is_some_and(|label| self.restarting[usize::from(label)])
     }
 
-    /// The next step of one pod; false if the budget does not allow it now.
+    /// The next step of an update in place; false if the budget does not allow it now.
     pub(super) fn update_in_place(&mut self, pod: &'a Pod, wanted: &Change) -> bool {
         if let Some(granted) = self.held_from_update(pod) {
             return granted;

@@ -1,0 +1,57 @@
+//! What the operator and the reporters of proxies may do in a cluster of this process: what they may in any other.
+
+use afloat_cluster::User;
+use anyhow::Context as _;
+use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Client, ResourceExt as _};
+use serde_json::{Value, json};
+
+/// Role and binding of the reporters. Not the agents' own: an installation may come and go beside them.
+const REPORTERS: &str = "system:afloat:reporters";
+const NAMESPACE: &str = "kube-system";
+
+/// Who reports on the proxies of this process.
+pub(super) fn reporter() -> User {
+    User::service_account(NAMESPACE, afloat_install::AGENT)
+}
+
+/// What they may do: what agents on real nodes may.
+pub(super) fn of_reporters() -> [Value; 2] {
+    let group = "rbac.authorization.k8s.io";
+    let object =
+        |kind: &str| json!({"apiVersion": format!("{group}/v1"), "kind": kind, "metadata": {"name": REPORTERS}});
+    let (mut role, mut binding) = (object("ClusterRole"), object("ClusterRoleBinding"));
+    role["rules"] = afloat_install::agent_rules();
+    binding["roleRef"] = json!({"apiGroup": group, "kind": "ClusterRole", "name": REPORTERS});
+    binding["subjects"] = json!([{"kind": "ServiceAccount", "name": afloat_install::AGENT, "namespace": NAMESPACE}]);
+    [role, binding]
+}
+
+/// Makes objects, each of which is namespace, account, role or binding; a role or binding that is there becomes as it should be.
+pub(super) async fn install(client: &Client, objects: &[Value]) -> anyhow::Result<()> {
+    for value in objects {
+        let object: DynamicObject = serde_json::from_value(value.clone())?;
+        let types = object.types.as_ref().context("an object without a kind")?;
+        let resource = ApiResource::from_gvk(&GroupVersionKind::try_from(types)?);
+        let api: Api<DynamicObject> = match object.namespace() {
+            Some(namespace) => Api::namespaced_with(client.clone(), &namespace, &resource),
+            None => Api::all_with(client.clone(), &resource),
+        };
+        let name = object.name_any();
+        let what = || format!("cannot give the operator its rights: {} {name}", resource.kind);
+        match api.create(&PostParams::default(), &object).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                let own = ["rules", "subjects"]
+                    .into_iter()
+                    .filter(|field| value.get(field).is_some());
+                let patch = Value::Object(own.map(|field| (field.to_owned(), value[field].clone())).collect());
+                let patched = api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+                patched.with_context(what)?;
+            }
+            Err(error) => return Err(error).with_context(what),
+        }
+    }
+    Ok(())
+}
