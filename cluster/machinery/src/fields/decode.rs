@@ -193,7 +193,7 @@ impl Place {
 
     /// A whole number; one that was read as another kind of number although it is whole (`-0`) becomes it.
     fn integer(&self, value: &mut Value, long: bool, field: &Field) -> Result<(), String> {
-        if value.as_f64() == Some(0.0) && !value.is_u64() && value.to_string() == "-0.0" {
+        if value.as_f64().is_some_and(|n| n.to_bits() == (-0.0_f64).to_bits()) {
             *value = 0.into();
         }
         let fits = value.as_i64().is_some_and(|n| long || i32::try_from(n).is_ok());
