@@ -154,8 +154,11 @@ fn registry() -> Registry {
 
 type MakeObject = Box<dyn Fn(usize) -> Value>;
 
-/// Objects of kinds.
-fn objects() -> Vec<(&'static str, &'static str, MakeObject)> {
+/// What is long in them, their kind, and how one is made.
+type Objects = Vec<(&'static str, &'static str, MakeObject)>;
+
+/// Objects with long lists.
+fn objects() -> Objects {
     vec![
         (
             "a list that is a map",
@@ -177,6 +180,12 @@ fn objects() -> Vec<(&'static str, &'static str, MakeObject)> {
             "Pod",
             Box::new(|n| pod_with(json!({"containers": one()}), many(n, &|i| json!(format!("-{i}"))))),
         ),
+    ]
+}
+
+/// Pods with long lists.
+fn long_pods() -> Objects {
+    vec![
         (
             "containers",
             "Pod",
@@ -242,7 +251,7 @@ fn checking_a_list_eight_times_as_long_takes_eight_times_as_long() {
         uid: "u".to_owned(),
         suffix: "abcde".to_owned(),
     };
-    for (what, kind, make) in objects() {
+    for (what, kind, make) in objects().into_iter().chain(long_pods()) {
         let resource = if kind == "Pod" { &pods } else { &widgets };
         let grew = growth(250, make, |object| {
             // Refused or not: both take their time.

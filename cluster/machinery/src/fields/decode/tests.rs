@@ -3,8 +3,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::kinds::Registry;
 
-fn said(message: &'static str, object: Value) -> String {
-    decode(message, &mut object.clone()).unwrap_err()
+fn said(message: &'static str, mut object: Value) -> String {
+    decode(message, &mut object).unwrap_err()
 }
 
 #[test]
@@ -53,6 +53,16 @@ fn mistakes_are_told_as_go_tells_them() {
             container(json!({"readinessProbe": {"httpGet": {"port": true}}})),
             "bool into Go struct field HTTPGetAction.spec.containers.readinessProbe.httpGet.port of type int32",
         ),
+    ];
+    for (actual, expected) in cases {
+        assert_eq!(actual, format!("json: cannot unmarshal {expected}"));
+    }
+    assert!(container(json!({"resources": {"limits": {"cpu": {}}}})).starts_with("quantities must match"));
+}
+
+#[test]
+fn mistakes_outside_of_pods_are_told_alike() {
+    let cases = [
         (
             said("discovery.v1.EndpointSlice", json!({"endpoints": "x"})),
             "string into Go struct field EndpointSlice.endpoints of type []v1.Endpoint",
@@ -80,7 +90,6 @@ fn mistakes_are_told_as_go_tells_them() {
     for (actual, expected) in cases {
         assert_eq!(actual, format!("json: cannot unmarshal {expected}"));
     }
-    assert!(container(json!({"resources": {"limits": {"cpu": {}}}})).starts_with("quantities must match"));
     assert_eq!(
         said("core.v1.Secret", json!({"data": {"a": "!!!"}})),
         "illegal base64 data at input byte 0"
