@@ -30,6 +30,13 @@ fn sources() -> Vec<(std::path::PathBuf, String)> {
     found
 }
 
+/// What no row says, as it is not about one kind: what a node may read and write are two lists of Kubernetes' own, also of kinds that
+/// nobody serves here ("Using Node Authorization"; "Admission Controllers", NodeRestriction).
+const TABLES: [&str; 2] = [
+    "authorization/nodes/authorizer.rs",
+    "authorization/nodes/restriction.rs",
+];
+
 /// Whether code compares something with the text: `== "…"`, `"…" =>`, `"…" | `, `Some("…")`.
 fn compares(line: &str, text: &str) -> bool {
     let quoted = format!("\"{text}\"");
@@ -53,12 +60,18 @@ fn no_kind_is_told_by_its_name_outside_its_row() {
         .collect();
     let sources = sources();
     assert!(sources.len() > 60, "the sources are not where they were");
+    let mut told = Vec::new();
     for (path, code) in &sources {
+        if TABLES.iter().any(|table| path.ends_with(table)) {
+            continue;
+        }
         for (number, line) in code.lines().enumerate() {
-            let told = names.iter().find(|name| compares(line, name));
-            assert!(told.is_none(), "{}:{}: {}", path.display(), number + 1, line.trim());
+            if names.iter().any(|name| compares(line, name)) {
+                told.push(format!("{}:{}: {}", path.display(), number + 1, line.trim()));
+            }
         }
     }
+    assert!(told.is_empty(), "{}", told.join("\n"));
     for line in [
         r#"kind == "Pod""#,
         r#"("", "Pod") => x"#,
