@@ -36,7 +36,7 @@ const NAME: &str = "gadgets.example.com";
 
 pub(crate) async fn on_kube_apiserver() {
     if let Some(server) = KubeApiserver::start().await {
-        strangers(client(&server.kubeconfig()).await.expect("a client"), true).await;
+        strangers(client(&server.kubeconfig()).await.expect("a client")).await;
     }
 }
 
@@ -44,7 +44,7 @@ pub(crate) async fn on_the_embedded_api_server() {
     let server = ApiServer::new(Store::memory(), Options::default())
         .await
         .expect("a server");
-    strangers(server.client("tester"), false).await;
+    strangers(server.client("tester")).await;
 }
 
 /// A webhook over HTTPS: v1 has `hostPort`, v2 has `host` and `port`.
@@ -189,20 +189,19 @@ async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     }
 }
 
-async fn strangers(client: Client, defaults: bool) {
+async fn strangers(client: Client) {
     let hook = Hook::start().await;
     let config = json!({"url": hook.url, "caBundle": hook.bundle});
     create(&client, definition(&config)).await;
     let (v1, v2) = (gadgets(&client, "v1"), gadgets(&client, "v2"));
     until("the new kind", async || v1.list(&ListParams::default()).await.ok()).await;
 
-    reads_and_writes(&v1, &v2, defaults).await;
+    reads_and_writes(&v1, &v2).await;
     failures(&client, &hook, &v1, &v2).await;
     stored_versions(&client, &v1, &v2).await;
 }
 
-/// `defaults`: whether the server fills them in when it reads what it need not convert.
-async fn reads_and_writes(v1: &Api<DynamicObject>, v2: &Api<DynamicObject>, defaults: bool) {
+async fn reads_and_writes(v1: &Api<DynamicObject>, v2: &Api<DynamicObject>) {
     let start = v2
         .list(&ListParams::default())
         .await
@@ -223,11 +222,7 @@ async fn reads_and_writes(v1: &Api<DynamicObject>, v2: &Api<DynamicObject>, defa
         Some("example.com/v2")
     );
     let first = v1.get("a").await.expect("the gadget");
-    let mut wanted = json!({"hostPort": "h:1"});
-    if defaults {
-        wanted["size"] = json!(1);
-    }
-    assert_eq!(first.data["spec"], wanted);
+    assert_eq!(first.data["spec"], json!({"hostPort": "h:1", "size": 1}));
     v1.create(
         &PostParams::default(),
         &gadget("v1", "b", json!({"hostPort": "i:2", "size": 3})),

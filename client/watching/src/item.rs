@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 pub(crate) type Read<K> = fn(&str) -> serde_json::Result<K>;
 
 /// The text of an object, with what a watch asks of it: name, namespace, UID and version. `METADATA`: the API server is asked
-/// for objects' metadata alone.
+/// for objects' metadata alone. It can be read where its kind of event is known before it, as every API server writes it.
 #[derive(Clone)]
 pub(crate) struct Item<const METADATA: bool> {
     metadata: ObjectMeta,

@@ -79,6 +79,9 @@ impl Admission {
         if old.is_some_and(|old| only_collected(old, new)) || (!plural.is_empty() && self.authorization.allows(&bind)) {
             return Ok(());
         }
+        if namespace.is_empty() && referred.as_ref().is_some_and(|kind| kind.namespaced) {
+            return Err(Status::bad_request("Namespace parameter required."));
+        }
         let rules = match (self.authorization.rules_of(&role, namespace), referred) {
             (Ok(rules), _) => rules,
             (Err(_), Some(roles)) => return Err(Status::not_found(&roles, &role.name)),

@@ -146,11 +146,12 @@ fn store_status(error: StoreError, resource: &Resource) -> Status {
 }
 
 fn error_event(status: &Status) -> Bytes {
-    let mut line = json!({"type": "ERROR", "object": status.to_value()}).to_string();
-    line.push('\n');
+    let mut line = Vec::new();
+    push_line(&mut line, "ERROR", status.to_value().to_string().as_bytes());
     line.into()
 }
 
+/// In Kubernetes' order: clients are told what an object is before they read it.
 fn push_line(out: &mut Vec<u8>, kind: &str, object: &[u8]) {
     out.extend_from_slice(format!("{{\"type\":\"{kind}\",\"object\":").as_bytes());
     out.extend_from_slice(object);

@@ -46,6 +46,10 @@ impl Router {
             });
         let outcome = match (allowed, target) {
             (Err(refused), _) => Err(refused),
+            // As Kubernetes' own: only health may be asked for without its text.
+            (Ok(_), Target::Object(_) | Target::Version) if parts.method == Method::HEAD => {
+                Err(Status::method_not_allowed())
+            }
             (Ok(user), Target::Object(path)) => self.object(parts, body, user, path, verb).await,
             (Ok(_), other) => self.document(&parts, &other),
         };

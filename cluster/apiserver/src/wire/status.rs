@@ -189,7 +189,11 @@ impl Status {
 
     /// 403 for an object.
     pub(crate) fn forbidden(resource: &Resource, name: &str, why: &str) -> Self {
-        let message = format!("{} \"{name}\" is forbidden: {why}", resource.qualified_name());
+        let subject = match name {
+            "" => resource.qualified_name(),
+            name => format!("{} \"{name}\"", resource.qualified_name()),
+        };
+        let message = format!("{subject} is forbidden: {why}");
         Self::new(403, Reason::Forbidden, message, Some(details(resource, name)))
     }
 

@@ -25,8 +25,13 @@ pub(crate) struct FakeApi {
 struct Inner {
     objects: BTreeMap<(String, String), Value>,
     /// Kind (plural) and watch event, in order of revision: entry n has revision n + 1.
-    log: Vec<(String, Value)>,
+    log: Vec<(String, String)>,
     requests: Vec<String>,
+}
+
+/// A watch's line, in Kubernetes' own order: what it is about comes first, and tells how to read the object.
+fn event(kind: &str, object: &Value) -> String {
+    format!(r#"{{"type":"{kind}","object":{object}}}"#)
 }
 
 impl FakeApi {
@@ -61,7 +66,7 @@ impl FakeApi {
         let name = metadata["name"].as_str().unwrap().to_owned();
         let old = inner.objects.insert((plural.into(), name), object.clone());
         let kind = if old.is_some() { "MODIFIED" } else { "ADDED" };
-        inner.log.push((plural.into(), json!({"type": kind, "object": object})));
+        inner.log.push((plural.into(), event(kind, &object)));
         drop(inner);
         self.revision.send_replace(revision);
         object
@@ -72,9 +77,7 @@ impl FakeApi {
         let mut object = inner.objects.remove(&(plural.into(), name.into()))?;
         let revision = inner.log.len() as u64 + 1;
         object["metadata"]["resourceVersion"] = revision.to_string().into();
-        inner
-            .log
-            .push((plural.into(), json!({"type": "DELETED", "object": object})));
+        inner.log.push((plural.into(), event("DELETED", &object)));
         drop(inner);
         self.revision.send_replace(revision);
         Some(object)
