@@ -242,7 +242,12 @@ fn tokens(cluster: &Cluster) {
         "--serviceaccount=default:default",
     ]);
     assert!(pods().contains("\"kind\":\"PodList\""), "{}", pods());
-    assert!(ask("first", "", "/api/v1/pods").contains("\"code\":403"));
+    // Who shows nothing sees health and version, and no more. (kubectl would ask its user for a name.)
+    assert_eq!(ask("first", "", "/readyz"), "ok");
+    assert!(ask("first", "", "/version").contains("gitVersion"));
+    for path in ["/api/v1/pods", "/api", "/metrics"] {
+        assert!(ask("first", "", path).contains("\"code\":403"), "{path}");
+    }
     assert!(ask("first", "-H 'Authorization: Bearer nonsense'", "/api/v1/pods").contains("\"code\":401"));
     assert_eq!(try_sh(cluster, "nobody", &format!("/bin/busybox ls {DIR}")), "");
 

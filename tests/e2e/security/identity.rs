@@ -86,17 +86,6 @@ fn tokens(cluster: &Cluster) {
     cluster.kubectl(&["delete", "serviceaccount", "robot"]);
     let told = refused(cluster, &[&["get", "pods"], &as_robot[..]].concat());
     assert!(told.contains("Unauthorized"), "{told}");
-    // Who shows nothing sees health and version.
-    let anonymous = ["--kubeconfig", file.as_str()];
-    for (path, open) in [
-        ("/readyz", true),
-        ("/version", true),
-        ("/api", false),
-        ("/metrics", false),
-    ] {
-        let told = refused(cluster, &[&["get", "--raw", path], &anonymous[..]].concat());
-        assert_eq!(told.is_empty(), open, "{path}: {told}");
-    }
 }
 
 /// The parts of the cluster itself are nobody special either: what they write they may write.
