@@ -96,7 +96,7 @@ fn conversion_on_the_embedded_api_server() {
 
 /// Roles, bindings and reviews.
 #[test]
-fn authorization_is_that_of_kube_apiserver() {
+fn authorization_on_kube_apiserver() {
     block_on(authorization::is_that_of_kubernetes());
 }
 
