@@ -1,4 +1,4 @@
-//! Which fields the built-in kinds have: one table, by which every object that a client writes is read ([`decode`]), protobuf
+//! Which fields the built-in kinds have: one table, by which every object that a client writes is read ([`mod@decode`]), protobuf
 //! bodies are read, unknown fields are found and the OpenAPI schemas of built-in kinds are made. `tests/fields` makes it.
 
 mod decode;
