@@ -12,6 +12,9 @@ use tower::Service as _;
 
 use super::raw;
 
+/// How often all of it is tried until a client has left in the midst of a write.
+const TRIES: usize = 50;
+
 const DEFINITION: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const POLICY: &str = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies";
 const BINDING: &str = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings";
@@ -160,14 +163,20 @@ fn service(name: &str) -> Value {
 async fn everywhere(case: impl AsyncFn(&mut World, usize, bool) -> (bool, bool)) {
     for late in [false, true] {
         let mut left_behind = 0;
-        for polls in 0..POLLS {
-            let mut world = World::new().await;
-            let (answered, written) = case(&mut world, polls, late).await;
-            left_behind += usize::from(written && !answered);
-            if answered {
+        // The store may be through with a write before the client is asked again, on a busy machine: then once more.
+        for _ in 0..TRIES {
+            for polls in 0..POLLS {
+                let mut world = World::new().await;
+                let (answered, written) = case(&mut world, polls, late).await;
+                left_behind += usize::from(written && !answered);
+                if answered {
+                    break;
+                }
+                assert!(polls + 1 < POLLS, "a write takes more polls than that");
+            }
+            if left_behind > 0 {
                 break;
             }
-            assert!(polls + 1 < POLLS, "a write takes more polls than that");
         }
         assert!(left_behind > 0, "no client left in the midst of its write");
     }
