@@ -170,28 +170,16 @@ impl Disk {
             let key = before
                 .as_ref()
                 .map_or_else(|| Arc::from(key), |entry| Arc::clone(&entry.key));
-            let value = Bytes::copy_from_slice(value);
-            if !deleted {
-                let entry = Entry {
-                    key: Arc::clone(&key),
-                    value: value.clone(),
-                    revision,
-                    created,
-                };
-                live.insert(Arc::clone(&key), entry);
-            }
-            let (before, previous) = before.map(|entry| (entry.revision, entry.value)).unzip();
-            let row = Row {
-                change: Change {
-                    revision,
-                    key,
-                    value,
-                    previous,
-                    deleted,
-                },
+            let now = Entry {
+                key,
+                value: Bytes::copy_from_slice(value),
+                revision,
                 created,
-                before,
             };
+            if !deleted {
+                live.insert(Arc::clone(&now.key), now.clone());
+            }
+            let row = Row::after(before, now, deleted);
             garbage.extend(row.supersedes());
             if revision > floor {
                 if revision != floor + history.len() as u64 + 1 {

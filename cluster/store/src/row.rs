@@ -1,6 +1,6 @@
 //! A change as the log has it.
 
-use crate::{Change, Revision};
+use crate::{Change, Entry, Revision};
 
 /// A row of the log that nobody needs once history starts at `at` or later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,22 @@ pub(crate) struct Row {
 }
 
 impl Row {
+    /// The row that makes of `before`, what there was of the key, what `now` says, or its end.
+    pub(crate) fn after(before: Option<Entry>, now: Entry, deleted: bool) -> Self {
+        let (before, previous) = before.map(|entry| (entry.revision, entry.value)).unzip();
+        Self {
+            change: Change {
+                revision: now.revision,
+                key: now.key,
+                value: now.value,
+                previous,
+                deleted,
+            },
+            created: now.created,
+            before,
+        }
+    }
+
     /// The rows that this one makes superfluous. The order matters: they are removed in it, and if the row of a deletion
     /// went before the row that it deletes, a crash in between would bring the object back.
     pub(crate) fn supersedes(&self) -> impl Iterator<Item = Superseded> + use<> {

@@ -15,7 +15,7 @@ use crate::disk::{Disk, Read};
 use crate::row::{Row, Superseded};
 use crate::shared::Shared;
 use crate::state::Limits;
-use crate::{Change, Entry, Error, Expect, Revision, Stamp};
+use crate::{Entry, Error, Expect, Revision, Stamp};
 
 /// How many writes one transaction takes at most.
 const BATCH_WRITES: usize = 256;
@@ -94,23 +94,12 @@ impl Batch {
         let created = current.as_ref().map_or(revision, |entry| entry.created);
         let entry = Entry {
             key: Arc::clone(&key),
-            value: value.clone(),
+            value,
             revision,
             created,
         };
         self.keys.insert(Arc::clone(&key), (!deleted).then(|| entry.clone()));
-        let (before, previous) = current.map(|entry| (entry.revision, entry.value)).unzip();
-        self.rows.push(Row {
-            change: Change {
-                revision,
-                key,
-                value,
-                previous,
-                deleted,
-            },
-            created,
-            before,
-        });
+        self.rows.push(Row::after(current, entry.clone(), deleted));
         Ok(entry)
     }
 }
@@ -293,18 +282,13 @@ impl Writer {
     fn adopt(&mut self, read: Vec<Read>) {
         for (revision, created, deleted, key, value) in read {
             let before = self.shared.read().get(&key);
-            let (before, previous) = before.map(|entry| (entry.revision, entry.value)).unzip();
-            let row = Row {
-                change: Change {
-                    revision,
-                    key,
-                    value,
-                    previous,
-                    deleted,
-                },
+            let now = Entry {
+                key,
+                value,
+                revision,
                 created,
-                before,
             };
+            let row = Row::after(before, now, deleted);
             self.garbage.extend(row.supersedes());
             let floor = self.shared.read().floor();
             self.shared.publish(&[row], floor);
