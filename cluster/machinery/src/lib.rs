@@ -24,7 +24,6 @@ pub mod selector;
 pub mod strategy;
 pub mod table;
 
-pub use bounds::too_deep;
 pub use kinds::scale;
 pub use names::fits_generate_name;
 

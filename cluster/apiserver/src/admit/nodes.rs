@@ -1,6 +1,7 @@
 //! Admission plugin NodeRestriction.
 
-use afloat_machinery::authorization::nodes::{self, Operation, Refusal, Stored, Write};
+use afloat_machinery::admission::Operation;
+use afloat_machinery::authorization::nodes::{self, Refusal, Stored, Write};
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -29,11 +30,7 @@ impl Admission {
         let name = call.path.name.as_deref().unwrap_or_else(|| meta("name"));
         let write = Write {
             user: &call.user,
-            operation: match (old, object) {
-                (None, _) => Operation::Create,
-                (Some(_), Some(_)) => Operation::Update,
-                (Some(_), None) => Operation::Delete,
-            },
+            operation: Operation::of(old, object),
             group: &call.resource.group,
             resource: &call.resource.plural,
             subresource: call.subresource(),

@@ -43,11 +43,7 @@ impl Admission {
         let verdict = policies.review(&Request {
             resource: &call.resource,
             subresource: call.subresource(),
-            operation: match (old, object) {
-                (None, _) => Operation::Create,
-                (Some(_), Some(_)) => Operation::Update,
-                (Some(_), None) => Operation::Delete,
-            },
+            operation: Operation::of(old, object),
             name,
             namespace: namespace.as_ref(),
             object,

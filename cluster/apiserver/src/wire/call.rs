@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use afloat_machinery::bounds::too_deep;
 use afloat_machinery::fields;
 use afloat_machinery::kinds::Resource;
-use afloat_machinery::too_deep;
 use bytes::Bytes;
 use serde_json::Value;
 

@@ -16,6 +16,15 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// What makes of an object as it is stored, if there is one, that which it shall be, if any.
+    pub fn of(old: Option<&Value>, new: Option<&Value>) -> Self {
+        match (old, new) {
+            (None, _) => Self::Create,
+            (Some(_), Some(_)) => Self::Update,
+            (Some(_), None) => Self::Delete,
+        }
+    }
+
     /// As the API has it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -17,4 +17,4 @@ pub use authorizer::{Related, decide, rules};
 pub use identity::node_of;
 pub use links::{Claim, PodLinks, Source, VolumeLinks};
 pub use restriction::restrict;
-pub use write::{Operation, Refusal, Stored, Write};
+pub use write::{Refusal, Stored, Write};

@@ -5,8 +5,9 @@
 use serde_json::Value;
 
 use super::identity::{LEASES, node_of};
-use super::write::{Operation, Refusal, Stored, Write, refuse};
+use super::write::{Refusal, Stored, Write, refuse};
 use super::{labels, mirror};
+use crate::admission::Operation;
 use crate::authorization::quoted;
 use crate::json::{list, text};
 
@@ -44,14 +45,6 @@ pub fn restrict(write: &Write<'_>, stored: &dyn Stored) -> Result<(), Refusal> {
     }
 }
 
-fn word(operation: Operation) -> &'static str {
-    match operation {
-        Operation::Create => "CREATE",
-        Operation::Update => "UPDATE",
-        Operation::Delete => "DELETE",
-    }
-}
-
 /// The pod that a request is about, which has to be there.
 fn bound_to(namespace: &str, name: &str, stored: &dyn Stored) -> Result<Value, Refusal> {
     stored
@@ -73,7 +66,7 @@ fn pod(node: &str, write: &Write<'_>, stored: &dyn Stored) -> Result<(), Refusal
         )),
         Operation::Update => refuse(format!(
             "unexpected operation {}, node {} can only create and delete mirror pods",
-            quoted(word(write.operation)),
+            quoted(write.operation.as_str()),
             quoted(node)
         )),
     }
@@ -81,7 +74,7 @@ fn pod(node: &str, write: &Write<'_>, stored: &dyn Stored) -> Result<(), Refusal
 
 fn pod_status(node: &str, write: &Write<'_>) -> Result<(), Refusal> {
     let (Some(old), Some(new)) = (write.old, write.object) else {
-        return refuse(format!("unexpected operation {}", quoted(word(write.operation))));
+        return refuse(format!("unexpected operation {}", quoted(write.operation.as_str())));
     };
     if !runs_on(old, node) {
         return refuse(format!(
@@ -111,7 +104,7 @@ fn pod_status(node: &str, write: &Write<'_>) -> Result<(), Refusal> {
 
 fn eviction(node: &str, write: &Write<'_>, stored: &dyn Stored) -> Result<(), Refusal> {
     if write.operation != Operation::Create {
-        return refuse(format!("unexpected operation {}", word(write.operation)));
+        return refuse(format!("unexpected operation {}", write.operation.as_str()));
     }
     if runs_on(&bound_to(write.namespace, write.name, stored)?, node) {
         return Ok(());
@@ -170,7 +163,7 @@ fn own_node(node: &str, write: &Write<'_>) -> Result<(), Refusal> {
 
 fn claim_status(node: &str, write: &Write<'_>) -> Result<(), Refusal> {
     let (Some(old), Some(new)) = (write.old, write.object) else {
-        return refuse(format!("unexpected operation {}", quoted(word(write.operation))));
+        return refuse(format!("unexpected operation {}", quoted(write.operation.as_str())));
     };
     let rest = |claim: &Value| {
         let mut rest = claim.clone();

@@ -2,18 +2,8 @@
 
 use serde_json::Value;
 
+use crate::admission::Operation;
 use crate::authorization::User;
-
-/// What a write does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    /// There is no such object yet.
-    Create,
-    /// There is one.
-    Update,
-    /// There will be none.
-    Delete,
-}
 
 /// A write that somebody asks for. Texts are empty where it says nothing of them.
 #[derive(Clone, Copy, Debug)]
