@@ -28,7 +28,13 @@ impl Depth {
             rest = match byte {
                 b'"' | b'\'' => after_string(rest, false),
                 b'/' if after.first() == Some(&b'/') => after_line(rest),
-                b'a'..=b'z' | b'A'..=b'Z' | b'_' => after_word(rest),
+                b'a'..=b'z' | b'A'..=b'Z' | b'_' => {
+                    let behind = after_word(rest);
+                    if &rest[..rest.len() - behind.len()] == b"in" {
+                        open.link(false);
+                    }
+                    behind
+                }
                 b'(' | b'[' | b'{' => {
                     open.bracket();
                     after

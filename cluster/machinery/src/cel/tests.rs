@@ -32,6 +32,8 @@ fn chained(n: usize) -> Vec<String> {
         behind("1", " == 1"),
         behind("true", " && true"),
         behind("true", " || true"),
+        behind("true", " in [true]"),
+        behind("true", " in"),
     ]
 }
 
@@ -81,6 +83,25 @@ fn a_deeper_one_is_refused_before_it_is_parsed() {
             &text[..20]
         );
     }
+}
+
+/// Also where it is no expression: the parser goes on after an error.
+#[test]
+fn whatever_is_repeated_fits_or_is_refused() {
+    let words = [
+        "a", "in", "true", "null", "1", "1u", "1.5", "'s'", "b's'", "(", ")", "[", "]", "{", "}", ",", ".", "?", ":",
+        "!", "-", "+", "*", "<", "==", "&&", "||", "=", "\\", "$", "`", "//x\n",
+    ];
+    on_a_small_stack(|| {
+        for one in words {
+            for other in words {
+                let text = format!("{one} {other} ").repeat(1_200);
+                if let Ok(program) = Program::compile(&text) {
+                    let _ = evaluate(&program, &[]);
+                }
+            }
+        }
+    });
 }
 
 #[test]
