@@ -18,12 +18,14 @@ pub mod kinds;
 mod metadata;
 mod names;
 pub mod patch;
+mod pattern;
 mod resource;
 pub mod schema;
 pub mod selector;
 pub mod strategy;
 pub mod table;
 
+pub use cel::until_given_up;
 pub use kinds::scale;
 pub use names::fits_generate_name;
 
