@@ -10,7 +10,8 @@ use http::{Method, Response, header};
 use tokio::time::timeout;
 
 use crate::auth::reviews;
-use crate::serve::work::{aside, is_long};
+use crate::serve::turns::{GivenUp, Work};
+use crate::serve::work::is_long;
 use crate::serve::{Router, discovery, openapi};
 use crate::wire::body::{self, Body};
 use crate::wire::call::Call;
@@ -165,12 +166,9 @@ impl Router {
         let limit = self.limit(&call)?;
         let work = async {
             let body = self.room.read(body).await?;
-            self.worked(&call, &body.bytes).await
+            self.worked(&call, &body.bytes, limit).await
         };
-        timeout(limit, work).await.unwrap_or_else(|_| {
-            let message = format!("request did not complete within {} s", limit.as_secs());
-            Err(Status::timeout(message, serde_json::json!({"retryAfterSeconds": 1})))
-        })
+        timeout(limit, work).await.unwrap_or_else(|_| Err(late(limit)))
     }
 
     /// How long a call may take: as its client wants it, and not longer than any.
@@ -188,7 +186,7 @@ impl Router {
     }
 
     /// Answers a call where there is room for it.
-    async fn worked(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
+    async fn worked(&self, call: &Call, body: &Bytes, limit: Duration) -> Result<Response<Body>, Status> {
         let sent = Estimate::of(&call.content_type, body);
         if sent.is_too_much() {
             return Err(Status::too_many_values());
@@ -202,11 +200,20 @@ impl Router {
             all = all.and(Estimate::of("application/json", &stored.value));
         }
         let _place = self.room.enter(all).await;
-        let answer = self.answer(call, body);
-        if is_long(bytes) || self.writer.evaluates(call) {
-            return aside(answer).await;
+        let kind = if self.writer.evaluates(call) {
+            Work::Evaluation
+        } else if is_long(&call.content_type, bytes) {
+            Work::Long
+        } else {
+            return self.answer(call, body).await;
+        };
+        let given_up = GivenUp::after(limit);
+        let answer = self.turns.run(kind, &given_up, self.answer(call, body)).await;
+        // What it came to then is only that it ended.
+        if given_up.is_so() && answer.is_err() {
+            return Err(late(limit));
         }
-        answer.await
+        answer
     }
 
     async fn answer(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
@@ -236,4 +243,9 @@ impl Router {
             _ => Err(Status::method_not_allowed()),
         }
     }
+}
+
+fn late(limit: Duration) -> Status {
+    let message = format!("request did not complete within {} s", limit.as_secs());
+    Status::timeout(message, serde_json::json!({"retryAfterSeconds": 1}))
 }

@@ -13,6 +13,9 @@ use crate::wire::request::{Accept, ObjectPath, Query};
 use crate::wire::status::Status;
 use afloat_machinery::authorization::User;
 
+/// Values that a document in YAML may have: its reader takes some hundred bytes for each.
+const YAML_NODES: usize = 100_000;
+
 /// A request for an object or a collection, understood.
 pub(crate) struct Call {
     pub(crate) user: User,
@@ -82,6 +85,16 @@ pub(crate) fn shallow(value: Value, what: &str) -> Result<Value, Status> {
     Ok(value)
 }
 
+/// What a document in YAML may make of its text: aliases may stand for much that is written once.
+fn yaml_options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_nodes: YAML_NODES,
+            max_recorded_anchor_events: YAML_NODES,
+        },
+    }
+}
+
 /// Reads a request's body as an object: JSON, YAML or protobuf.
 pub(crate) fn document(content_type: &str, body: &Bytes) -> Result<Value, Status> {
     match content_type {
@@ -89,7 +102,8 @@ pub(crate) fn document(content_type: &str, body: &Bytes) -> Result<Value, Status
         "application/yaml" | "application/x-yaml" | "text/yaml" => {
             let text =
                 std::str::from_utf8(body).map_err(|e| Status::bad_request(format!("the body is not UTF-8: {e}")))?;
-            serde_saphyr::from_str(text).map_err(|e| Status::bad_request(format!("error parsing YAML: {e}")))
+            serde_saphyr::from_str_with_options(text, yaml_options())
+                .map_err(|e| Status::bad_request(format!("error parsing YAML: {e}")))
         }
         _ => serde_json::from_slice(body).map_err(|e| Status::bad_request(format!("error decoding the body: {e}"))),
     }
