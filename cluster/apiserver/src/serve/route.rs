@@ -52,7 +52,14 @@ impl Router {
                 Err(Status::method_not_allowed())
             }
             (Ok(user), Target::Object(path)) => self.object(parts, body, user, path, verb).await,
-            (Ok(_), other) => self.document(&parts, &other),
+            (Ok(_), other) => {
+                let made = matches!(other, Target::OpenApiV3(_));
+                let kind = if made { Work::Long } else { Work::Short };
+                let given_up = GivenUp::after(self.timeout);
+                self.turns
+                    .run(kind, &given_up, async { self.document(&parts, &other) })
+                    .await
+            }
         };
         let response = outcome.unwrap_or_else(Status::into_response);
         // A path that names no resource must not become a label value of anybody's choosing.
