@@ -38,13 +38,13 @@ impl Router {
             _ => ("other", String::new()),
         };
         let asked = Asked::of(&parts.method, parts.uri.path(), parts.uri.query());
-        let allowed = self
-            .authorization
-            .impersonate(&mut parts.headers, user)
-            .and_then(|user| {
-                self.authorization.require(&asked.attributes(&user))?;
-                Ok(user)
-            });
+        let allowed = match self.authorization.impersonate(&mut parts.headers, user) {
+            Ok(user) => {
+                self.authorization.prepare(&user).await;
+                self.authorization.require(&asked.attributes(&user)).map(|()| user)
+            }
+            Err(refused) => Err(refused),
+        };
         let outcome = match (allowed, target) {
             (Err(refused), _) => Err(refused),
             // As Kubernetes' own: only health may be asked for without its text.
