@@ -17,6 +17,17 @@ use crate::wire::status::Status;
 impl Writer {
     /// PUT of an object.
     pub(crate) async fn update(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
+        // Kubernetes' `AllowCreateOnUpdate`, which kinds that grant rights have: `kubectl replace` makes what is not there.
+        let grants = call.resource.builtin.is_some_and(|row| row.grants.is_some());
+        if grants
+            && self
+                .reader
+                .find(&call.resource, call.namespace(), call.name())
+                .is_none()
+        {
+            self.admission.may_create(call)?;
+            return self.create(call, body).await;
+        }
         let mut object = call.object(body)?;
         match_url(call, &mut object)?;
         self.change(call, Part::Main, |_| Ok(object.clone())).await
