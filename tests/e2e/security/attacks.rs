@@ -250,3 +250,28 @@ fn attacks_stop_nobody() {
     let all: Vec<_> = ATTACKS.into_iter().chain(LAST).collect();
     attack(&world, &runtime, &all);
 }
+
+/// With as few descriptors as a process can have, connections do not take those that pods need.
+#[test]
+fn connections_leave_descriptors_to_pods() {
+    let runtime = runtime();
+    let folder = tempfile::tempdir().unwrap();
+    let mut few = Command::new("bash");
+    few.args(["-c", "ulimit -n 256; exec \"$0\" \"$@\""])
+        .arg(program().get_program());
+    let Some(cluster) = Cluster::boot_as(few, &folder.path().join("data"), 1, &[]) else {
+        return;
+    };
+    if !build_images(&cluster) {
+        return;
+    }
+    let world = World {
+        door: Door::of(cluster.dir()),
+        registry: Registry::start(),
+        cluster,
+    };
+    let one: (&str, Attack) = ("connections at ulimit -n 256", |world, others| {
+        Box::pin(pods::beside_connections(world, others))
+    });
+    attack(&world, &runtime, &[one]);
+}

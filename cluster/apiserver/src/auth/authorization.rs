@@ -5,7 +5,7 @@ use std::sync::Arc;
 use afloat_machinery::authorization::{Attributes, Authorizer, Decision, HeldRules, MASTERS, RoleRef, Roles, User};
 use afloat_machinery::authorization::{PolicyRule, covers};
 
-use crate::auth::nodes::NodeAuthorizer;
+use crate::auth::nodes::{ByNodes, NodeAuthorizer};
 use crate::follow::Followed;
 use crate::wire::status::Status;
 
@@ -53,7 +53,7 @@ impl Authorization {
     pub(crate) fn new(nodes: NodeAuthorizer, roles: Arc<Followed<Roles>>) -> Self {
         let by_roles = ByRoles(Arc::clone(&roles));
         let nodes = Arc::new(nodes);
-        let by_nodes = Box::new(Arc::clone(&nodes));
+        let by_nodes = Box::new(ByNodes(Arc::clone(&nodes)));
         let chain: Vec<Box<dyn Authorizer>> = vec![Box::new(Masters), by_nodes, Box::new(by_roles)];
         Self { chain, roles, nodes }
     }

@@ -122,9 +122,12 @@ impl Related for NodeAuthorizer {
     }
 }
 
-impl Authorizer for Arc<NodeAuthorizer> {
+/// One of those who decide.
+pub(crate) struct ByNodes(pub(crate) Arc<NodeAuthorizer>);
+
+impl Authorizer for ByNodes {
     fn authorize(&self, asked: &Attributes<'_>) -> Decision {
-        nodes::decide(&**self, asked)
+        nodes::decide(&*self.0, asked)
     }
 
     fn rules(&self, user: &User, _namespace: &str) -> HeldRules {

@@ -47,6 +47,18 @@ pub(super) async fn variables(world: &World, _: &Bystander) {
     remove(world, "doubling").await;
 }
 
+/// More connections than the process may have descriptors, and a pod that is to start beside them.
+pub(super) async fn beside_connections(world: &World, others: &Bystander) {
+    let mut open = Vec::new();
+    for _ in 0..300 {
+        open.extend(world.door.enter(b"").await.ok());
+    }
+    create(world, &waiting("beside", &json!({}))).await;
+    wait(world, "a pod beside many connections", "beside", ready);
+    others.rounds(10).await;
+    remove(world, "beside").await;
+}
+
 /// Output without end and without lines, and a reader who does not read.
 pub(super) async fn output(world: &World, others: &Bystander) {
     let shout = |name: &str, script: &str| {
