@@ -18,6 +18,7 @@ pub mod resize;
 pub mod resources;
 mod restart;
 pub mod service;
+mod share;
 pub mod update;
 pub mod wire;
 
