@@ -19,6 +19,7 @@ pub mod resources;
 mod restart;
 pub mod service;
 mod share;
+mod sight;
 pub mod update;
 pub mod wire;
 

@@ -223,6 +223,19 @@ pub struct ContainerStatus {
     /// What it has, where the node says so.
     #[serde(deserialize_with = "held")]
     pub resources: Option<Arc<Resources>>,
+    /// Since when this container has been seen ready; None where that was not noted.
+    #[serde(skip)]
+    pub seen: Option<Sight>,
+}
+
+/// What was seen of a ready container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sight {
+    /// Since when.
+    pub since: Timestamp,
+    /// It was seen to take the place of another, or to become ready. If not, it may have been so for ever: the operator has just
+    /// begun to look.
+    pub replaced: bool,
 }
 
 /// State of a container; at most one field is set.
@@ -264,7 +277,9 @@ pub struct Running {
 /// A kubelet starts a container, runs its hook, and kills it if the hook fails; its status says nothing of all this. It
 /// reports what its runtime said at its last look (once a second), and to it a container whose hook has failed is running,
 /// `started` and `ready` until the runtime says that it has ended (1.32: `kuberuntime_container.go#startContainer`,
-/// `prober_manager.go#UpdatePodStatus`, `pleg/generic.go`). So does a container without a readinessProbe that ends at
+/// `prober_manager.go#UpdatePodStatus`, `pleg/generic.go`). Its times do not tell either: a container that takes the place of one
+/// that was ready may have been started long before its hook failed, and the pod's conditions have their times from the one before.
+/// So it counts from when the operator saw it ([`Pod::look`]). So does a container without a readinessProbe that ends at
 /// once, but there a probe or `minReadySeconds` is the user's word on it; nobody's word tells whether a hook is done.
 /// Times of a status are cut to whole seconds: what holds for this long was looked at twice.
 pub const HOLD: SignedDuration = SignedDuration::from_secs(3);
@@ -272,7 +287,7 @@ pub const HOLD: SignedDuration = SignedDuration::from_secs(3);
 /// Since when a pod may count as available.
 ///
 /// Readiness counts from its beginning, or from the last start of a container if that was later: a container may be
-/// started anew between two looks of the kubelet, and then Ready never was False. Where a hook may fail it has to hold
+/// started anew between two looks of the kubelet, and then Ready never was False. Where a hook may fail it has to be seen
 /// for [`HOLD`] at least, and also where it began before the gate was opened: the kubelet may have written it before it
 /// saw the gate closed, and is about to take it back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -440,9 +455,11 @@ impl Pod {
             .container_statuses
             .iter()
             .filter_map(ContainerStatus::started_at);
+        let seen = self.status.container_statuses.iter().filter_map(|status| status.seen);
+        let seen = seen.filter(|seen| seen.replaced).map(|seen| seen.since);
         Readiness {
             ready,
-            since: starts.chain(ready).chain(reopened).max(),
+            since: starts.chain(seen).chain(ready).chain(reopened).max(),
             holds: hooked || reopened.is_some(),
         }
     }

@@ -19,6 +19,7 @@ impl Pod {
                 &blank
             }
         };
+        self.remember(before);
         self.labels.share(&before.labels, pool);
         self.annotations.share(&before.annotations, pool);
         self.metadata.namespace.share(Some(&before.metadata.namespace), pool);
