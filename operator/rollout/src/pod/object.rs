@@ -122,6 +122,9 @@ pub struct PodStatus {
     pub container_statuses: Vec<ContainerStatus>,
     /// Newest generation that the node's agent has acted on, where it says so.
     pub observed_generation: Option<i64>,
+    /// What becomes of a resize, where the node's agent says it in one word: up to Kubernetes 1.32 (`status.resize`: Proposed,
+    /// InProgress, Deferred, Infeasible); later ones have conditions.
+    pub resize: Option<Text>,
 }
 
 /// One condition of a pod.

@@ -39,6 +39,7 @@ impl Pod {
         share_list(&mut self.spec.containers, &before.spec.containers, pool);
         share_list(&mut self.spec.readiness_gates, &before.spec.readiness_gates, pool);
         self.status.phase.share(Some(&before.status.phase), pool);
+        share(&mut self.status.resize, before.status.resize.as_ref(), pool);
         for (index, condition) in self.status.conditions.iter_mut().enumerate() {
             let old = before.status.conditions.get(index);
             condition.kind.share(old.map(|old| &old.kind), pool);
