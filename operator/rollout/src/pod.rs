@@ -18,8 +18,6 @@ pub mod resize;
 pub mod resources;
 mod restart;
 pub mod service;
-mod share;
-mod sight;
 pub mod update;
 pub mod wire;
 

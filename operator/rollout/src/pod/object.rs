@@ -14,6 +14,9 @@ use crate::pod::label::same_revision;
 use crate::pod::resources::Resources;
 use crate::texts::{Entries, Text};
 
+mod share;
+mod sight;
+
 /// A pod.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pod {

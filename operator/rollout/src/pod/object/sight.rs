@@ -1,5 +1,5 @@
 //! Since when a container has been seen ready, where that alone tells something: its postStart hook may fail late, and no status says
-//! whether it is done ([`HOLD`](super::object::HOLD)).
+//! whether it is done ([`HOLD`](super::HOLD)).
 
 use jiff::Timestamp;
 
