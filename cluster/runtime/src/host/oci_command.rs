@@ -1,6 +1,6 @@
 //! `afloat oci …`: the part of the OCI runtime command line that [`crate::oci`] uses, on libcontainer.
 //!
-//! A process of its own, single-threaded: libcontainer forks and then does what is only safe without threads. Standard
+//! Always in a process of its own, single-threaded: libcontainer forks and then does what is only safe without threads. Standard
 //! output and error belong to the container here; what goes wrong is written to the file that `--log` names.
 
 use std::ffi::OsString;
@@ -36,10 +36,21 @@ struct Arguments {
     words: Vec<String>,
 }
 
-/// The hidden subcommand: `--root DIR --log FILE (create --bundle DIR --pid-file FILE [--console-socket FILE] | stdio --input
-/// FILE [--output FILE] | pause --pid-file FILE | start | delete | exec --process
-/// FILE [--pid-file FILE] [--console-socket FILE] [--cgroup FILE]…) ID`. Answers the exit code; for `exec` that of the command.
+/// The hidden subcommand: `zygote`, or `--root DIR --log FILE (create --bundle DIR --pid-file FILE [--console-socket FILE] | stdio
+/// --input FILE [--output FILE] | pause --pid-file FILE | start | delete | exec --process FILE [--pid-file FILE] [--console-socket FILE] [--cgroup
+/// FILE]…) ID`. Answers the exit code; for `exec` that of the command.
 pub fn oci_main(args: &[OsString]) -> i32 {
+    if args.first().is_some_and(|verb| verb == "zygote") {
+        return super::zygote::serve().unwrap_or_else(|error| {
+            eprintln!("afloat: what begins containers has failed: {error:#}");
+            FAILED
+        });
+    }
+    run(args, || Ok(()))
+}
+
+/// Runs a verb when the process has become what it has to be, so that a failure of both is told in the same way.
+pub(super) fn run(args: &[OsString], become_it: impl FnOnce() -> anyhow::Result<()>) -> i32 {
     let Some(arguments) = parse(args) else { return FAILED };
     let log = arguments
         .log
@@ -56,7 +67,7 @@ pub fn oci_main(args: &[OsString]) -> i32 {
             .finish();
         let _ = tracing::subscriber::set_global_default(subscriber);
     }
-    match run_verb(&arguments) {
+    match become_it().and_then(|()| run_verb(&arguments)) {
         Ok(code) => code,
         Err(error) => {
             write_error(log, &error);
