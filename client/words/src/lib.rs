@@ -10,6 +10,7 @@ pub mod key;
 pub mod owner;
 pub mod percent;
 pub mod quantity;
+pub mod quoted;
 pub mod revision;
 pub mod texts;
 pub mod time;
