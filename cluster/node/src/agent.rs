@@ -1,5 +1,6 @@
 //! The agent as a whole: registers the node, keeps it alive, and has a worker for every pod that is bound to it.
 
+mod services;
 mod sources;
 
 use std::collections::{BTreeSet, HashMap};
@@ -107,6 +108,7 @@ impl Agent {
                 ),
                 self.watch_pods(),
                 sources::watch_sources(&self.context),
+                services::watch_services(&self.context),
                 self.watch_exits(exits),
             )
         };

@@ -6,15 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use afloat_runtime::{Runtime, RuntimeError};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::Api;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::clock::Clock;
 use crate::events::Recorder;
 use crate::mailbox::Mailbox;
 use crate::options::AgentOptions;
 use crate::pod::container::env::Sources;
+use crate::pod::container::links::{self, Services};
 use crate::pod::progress;
 use crate::pod::spec;
 use crate::pod::state::NotGranted;
@@ -30,10 +31,11 @@ pub(crate) struct Context {
     pub(crate) started_at: Timestamp,
     /// What containers used when somebody asked last.
     pub(crate) looks: crate::usage::Looks,
+    /// None: not listed yet.
+    pub(crate) services: watch::Sender<Option<Services>>,
     pods: Mutex<HashMap<String, Known>>,
     /// Pods have come or gone.
     others: Notify,
-    service_variables: Mutex<Option<Vec<(String, String)>>>,
 }
 
 struct Known {
@@ -60,9 +62,9 @@ impl Context {
             events,
             started_at,
             looks: Default::default(),
+            services: watch::Sender::default(),
             pods: Mutex::default(),
             others: Notify::new(),
-            service_variables: Mutex::default(),
         }
     }
 
@@ -188,7 +190,6 @@ impl Context {
     ) -> Result<Sources, String> {
         let namespace = spec::namespace(pod);
         let mut sources = Sources {
-            services: self.service_variables().await,
             host_ip: Some(self.options.node_ip),
             pod_ip,
             allocatable: self.options.capacity.quantities(),
@@ -210,26 +211,13 @@ impl Context {
         Ok(sources)
     }
 
-    /// `KUBERNETES_SERVICE_HOST` and its like. Only this Service's: the others' variables depend on the order in which
-    /// things are created, and the cluster's DNS has them all.
-    async fn service_variables(&self) -> Vec<(String, String)> {
-        if let Some(known) = self
-            .service_variables
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-        {
-            return known;
-        }
-        let api: Api<Service> = Api::namespaced(self.client.clone(), "default");
-        let Ok(Some(service)) = api.get_opt("kubernetes").await else {
-            return vec![];
-        };
-        let variables = kubernetes_variables(&service);
-        if !variables.is_empty() {
-            *self.service_variables.lock().unwrap_or_else(PoisonError::into_inner) = Some(variables.clone());
-        }
-        variables
+    /// Variables of Services, once they are known.
+    pub(crate) async fn service_variables(&self, pod: &Pod) -> Vec<(String, String)> {
+        let mut services = self.services.subscribe();
+        let known = services.wait_for(Option::is_some).await;
+        // An error means that the sender is gone, and the sender lives as long as `self`.
+        let known = known.as_deref().ok().and_then(Option::as_ref);
+        known.map(|all| links::variables(pod, all)).unwrap_or_default()
     }
 }
 
@@ -250,32 +238,4 @@ fn untold(name: &str, error: &kube::Error) -> String {
 /// The pod's address as its status has it.
 fn told_ip(pod: &Pod) -> Option<IpAddr> {
     pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
-}
-
-fn kubernetes_variables(service: &Service) -> Vec<(String, String)> {
-    let Some(spec) = &service.spec else { return vec![] };
-    let ip = spec.cluster_ip.as_deref().filter(|ip| !ip.is_empty() && *ip != "None");
-    let port = spec.ports.iter().flatten().next();
-    let (Some(ip), Some(port)) = (ip, port) else {
-        return vec![];
-    };
-    let protocol = port.protocol.as_deref().unwrap_or("TCP");
-    let upper = format!("KUBERNETES_PORT_{}_{protocol}", port.port);
-    let url = format!("{}://{ip}:{}", protocol.to_lowercase(), port.port);
-    let mut variables = vec![
-        ("KUBERNETES_SERVICE_HOST".to_owned(), ip.to_owned()),
-        ("KUBERNETES_SERVICE_PORT".to_owned(), port.port.to_string()),
-    ];
-    if let Some(name) = &port.name {
-        let name = name.to_uppercase().replace('-', "_");
-        variables.push((format!("KUBERNETES_SERVICE_PORT_{name}"), port.port.to_string()));
-    }
-    variables.extend([
-        ("KUBERNETES_PORT".to_owned(), url.clone()),
-        (upper.clone(), url),
-        (format!("{upper}_PROTO"), protocol.to_lowercase()),
-        (format!("{upper}_PORT"), port.port.to_string()),
-        (format!("{upper}_ADDR"), ip.to_owned()),
-    ]);
-    variables
 }

@@ -121,6 +121,13 @@ impl Worker {
             .await
             .map_err(|_| "no answer from the API server in time".to_owned())?
     }
+
+    async fn service_variables(&self) -> Result<Vec<(String, String)>, String> {
+        let known = self.context.service_variables(&self.pod);
+        tokio::time::timeout(API_LIMIT, known)
+            .await
+            .map_err(|_| "services have not yet been read at least once, cannot construct envvars".to_owned())
+    }
 }
 
 /// File work, off the async threads.

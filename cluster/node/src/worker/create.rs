@@ -119,7 +119,8 @@ impl Worker {
             Sandbox::Ready(ip) => Some(ip),
             _ => None,
         };
-        let sources = self.sources(volume::env_references(container), ip).await?;
+        let mut sources = self.sources(volume::env_references(container), ip).await?;
+        sources.services = self.service_variables().await?;
         let variables = env::variables(pod, container, &sources)?;
         let (user, group) = resolve::user(pod, container, image);
         let resolved = self
