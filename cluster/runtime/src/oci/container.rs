@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::bundle::home::with_home;
 use super::bundle::mounts::{self, Staged};
 use super::bundle::rootfs;
 use super::bundle::spec::{Processes, Surroundings, config};
@@ -245,7 +246,8 @@ impl Shared {
             open_files: crate::host::open_files::of_containers(),
             sources: &staged.sources,
         };
-        let config = serde_json::to_vec(&config(spec, &around)?).map_err(|e| RuntimeError::Failed(e.to_string()))?;
+        let spec = with_home(spec, &root);
+        let config = serde_json::to_vec(&config(&spec, &around)?).map_err(|e| RuntimeError::Failed(e.to_string()))?;
         let bundle = Self::bundle_dir(id);
         fs::create_dir_all(&bundle).map_err(|e| failed(format!("making {}", bundle.display()), &e))?;
         fs::write(bundle.join("config.json"), config).map_err(|e| failed("writing config.json", &e))?;
