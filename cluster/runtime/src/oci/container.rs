@@ -20,6 +20,7 @@ use super::streams::listeners::Listeners;
 use super::streams::log;
 use super::watch;
 use super::work::{blocking, failed};
+use crate::cgroup::view::View;
 use crate::cgroup::{Cgroups, Resources};
 use crate::container::{ContainerSpec, ContainerState};
 use crate::host::OCI_STATE_DIR;
@@ -128,6 +129,8 @@ impl Shared {
         let (shared, spec, sandbox, made) = (Arc::clone(self), spec.clone(), sandbox.clone(), dir.clone());
         let log_path = spec.log_path.clone();
         let (resources, stdio, privileged) = (spec.resources, spec.stdio, spec.privileged);
+        // Whoever mounts something there sees that.
+        let hidden = spec.mounts.iter().any(|mount| mount.target.starts_with("/sys"));
         let (mut record, staged, out, err) = blocking(move || {
             let staged = shared.prepare(&made, &record.id, &spec, &sandbox, &found)?;
             record.save(&made).map_err(|e| failed("writing container.json", &e))?;
@@ -156,6 +159,9 @@ impl Shared {
                 ));
             };
             shared.limit(&record.id, pid, &resources, privileged)?;
+            if !hidden {
+                shared.show_cgroups(&record.id, pid, privileged);
+            }
             record.save(&dir).map_err(|e| failed("writing container.json", &e))?;
             Ok(record)
         })
@@ -209,6 +215,23 @@ impl Shared {
             .create(id, resources, privileged)
             .and_then(|()| self.cgroups.enter(id, pid))
             .map_err(|e| failed("limiting resources", &e))
+    }
+
+    /// Shows a container that waits at the gate the cgroups that it has. Without, it runs as well. Blocks.
+    fn show_cgroups(&self, id: &str, pid: i32, privileged: bool) {
+        if self.cgroups.entrances(id).is_empty() {
+            return;
+        }
+        let make = || {
+            View::new(&self.cgroups)
+                .inspect_err(|error| tracing::debug!(%error, "containers cannot be shown their cgroups"))
+                .ok()
+        };
+        if let Some(view) = self.view.get_or_init(make)
+            && let Err(error) = view.show(id, pid, privileged)
+        {
+            tracing::debug!(container = id, %error, "it is not shown its cgroups");
+        }
     }
 
     /// Root file system, mounts and configuration. Blocks.
