@@ -151,7 +151,7 @@ impl Worker {
             uid,
             gid: group.and_then(|gid| u32::try_from(gid).ok()).unwrap_or(gid),
             additional_gids: resolve::groups(pod, groups),
-            mounts: self.mounts(container, &variables).await?,
+            mounts: self.mounts(container, attempt, &variables).await?,
             read_only_root: security.read_only_root,
             privileged: security.privileged,
             add_capabilities: security.add_capabilities,
