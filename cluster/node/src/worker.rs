@@ -13,6 +13,7 @@ mod sandbox;
 mod tell;
 mod token;
 mod volumes;
+mod words;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
