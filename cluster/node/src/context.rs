@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::events::Recorder;
 use crate::mailbox::Mailbox;
 use crate::options::AgentOptions;
+use crate::pod::admission::{self, Labelled, Refusal, Taken};
 use crate::pod::container::env::Sources;
 use crate::pod::container::links::{self, Services};
 use crate::pod::progress;
@@ -43,6 +44,14 @@ struct Known {
     mailbox: Arc<Mailbox>,
     /// Thousandths of a CPU and bytes that it was granted.
     requests: (u64, u64),
+    /// The node has taken it, and its object is there: others have to do with what it leaves.
+    placed: bool,
+}
+
+impl Known {
+    fn counts(&self) -> bool {
+        self.placed && !progress::is_terminal(self.pod.status.as_ref())
+    }
 }
 
 impl Context {
@@ -87,11 +96,45 @@ impl Context {
         self.with_pods(|pods| pods.get(uid).map(|known| known.mailbox.clone()))
     }
 
-    pub(crate) fn register(&self, pod: Arc<Pod>, mailbox: Arc<Mailbox>, requests: (u64, u64)) {
+    /// `placed`: the node has taken it before.
+    pub(crate) fn register(&self, pod: Arc<Pod>, mailbox: Arc<Mailbox>, requests: (u64, u64), placed: bool) {
         let uid = spec::uid(&pod).to_owned();
-        let known = Known { pod, mailbox, requests };
+        let known = Known {
+            pod,
+            mailbox,
+            requests,
+            placed,
+        };
         self.with_pods(|pods| pods.insert(uid, known));
         self.others.notify_one();
+    }
+
+    /// Takes a pod, if it fits beside those that the node has: one pod after another.
+    pub(crate) fn admit(&self, pod: &Pod, node: &Labelled) -> Result<(), Refusal> {
+        self.with_pods(|pods| {
+            let uid = spec::uid(pod);
+            let mut taken = Taken::default();
+            for (_, known) in pods.iter().filter(|(other, known)| *other != uid && known.counts()) {
+                taken.add(&known.pod, known.requests);
+            }
+            let Some(known) = pods.get_mut(uid) else { return Ok(()) };
+            match admission::refusal(pod, known.requests, node, &self.options.capacity, &taken) {
+                Some(refusal) => Err(refusal),
+                None => {
+                    known.placed = true;
+                    Ok(())
+                }
+            }
+        })
+    }
+
+    /// A pod's object is gone, whatever is still to be taken away of it.
+    pub(crate) fn vacate(&self, uid: &str) {
+        self.with_pods(|pods| {
+            if let Some(known) = pods.get_mut(uid) {
+                known.placed = false;
+            }
+        });
     }
 
     /// Grants a pod other requests (thousandths of a CPU, bytes), if the node has them: one pod after another. Less than
@@ -99,9 +142,7 @@ impl Context {
     pub(crate) fn allocate(&self, uid: &str, wanted: (u64, u64)) -> Result<(), (NotGranted, String)> {
         let capacity = &self.options.capacity;
         self.with_pods(|pods| {
-            let others = pods
-                .iter()
-                .filter(|(other, known)| other.as_str() != uid && !progress::is_terminal(known.pod.status.as_ref()));
+            let others = pods.iter().filter(|(other, known)| *other != uid && known.counts());
             let used = others.fold((0u64, 0u64), |sum, (_, known)| {
                 (
                     sum.0.saturating_add(known.requests.0),

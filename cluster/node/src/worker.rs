@@ -1,6 +1,7 @@
 //! One pod's worker: observe, plan, act, and tell. The only task that touches this pod.
 
 mod act;
+mod admit;
 mod create;
 mod handlers;
 mod host_ports;

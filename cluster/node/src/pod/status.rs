@@ -34,6 +34,17 @@ pub(super) fn status(view: &PodView<'_>, now: Timestamp) -> PodStatus {
     let phase = phase(pod, state);
     let reason = state.failed.as_ref().map(|(reason, _)| reason.clone());
     let message = state.failed.as_ref().map(|(_, message)| message.clone());
+    if state.rejected {
+        // There is nothing else to tell of (the kubelet's `rejectPod`).
+        return PodStatus {
+            phase: Some(phase.word().to_owned()),
+            qos_class: Some(spec_qos(pod).to_owned()),
+            reason,
+            message,
+            start_time,
+            ..PodStatus::default()
+        };
+    }
     let host_ip = host_ip.to_string();
     let statuses = |list: &[Container]| {
         let statuses: Vec<_> = list.iter().map(|c| container_status(view, c, now)).collect();
