@@ -1,5 +1,6 @@
 //! Which fields the built-in kinds have: one table, by which every object that a client writes is read ([`mod@decode`]), protobuf
-//! bodies are read, unknown fields are found and the OpenAPI schemas of built-in kinds are made. `tests/fields` makes it.
+//! bodies are read, unknown fields are found, strategic merge patches are merged and the OpenAPI schemas of built-in kinds are made.
+//! `tests/fields` makes it of the types of the Kubernetes version that the API server says it is.
 
 mod decode;
 mod time;
@@ -37,6 +38,21 @@ pub struct Field {
     called: Option<&'static str>,
     /// Whether a zero is a value.
     pub optional: bool,
+    /// How a strategic merge patch treats it.
+    pub merge: Merge,
+}
+
+/// How a strategic merge patch treats a field: Kubernetes' `patchStrategy` and `patchMergeKey`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merge {
+    /// By its form alone: an object field by field, of a list that of the patch.
+    Plain,
+    /// Elements of a list are objects; those with the same value of this key are merged.
+    ByKey(&'static str),
+    /// Elements of a list are plain values; the union is taken.
+    Set,
+    /// An object of the patch takes the place of the old one.
+    Replace,
 }
 
 /// How many values a field has.
@@ -117,6 +133,12 @@ fn parse_field(text: &'static str) -> Option<(u64, Field)> {
     let (kind, called) = kind
         .split_once('/')
         .map_or((kind, None), |(kind, called)| (kind, Some(called)));
+    let (kind, merge) = match (kind.split_once('~'), kind.strip_suffix('!')) {
+        (Some((kind, "")), _) => (kind, Merge::Set),
+        (Some((kind, key)), _) => (kind, Merge::ByKey(key)),
+        (None, Some(kind)) => (kind, Merge::Replace),
+        (None, None) => (kind, Merge::Plain),
+    };
     let (kind, optional) = kind.strip_suffix('?').map_or((kind, false), |kind| (kind, true));
     let (kind, shape) = match (kind.strip_prefix('*'), kind.strip_prefix('%')) {
         (Some(kind), _) => (kind, Shape::Repeated),
@@ -148,6 +170,7 @@ fn parse_field(text: &'static str) -> Option<(u64, Field)> {
             shape,
             called,
             optional,
+            merge,
         },
     ))
 }
@@ -196,6 +219,11 @@ fn by_name(message: &'static Message) -> Named {
         }
     }
     named
+}
+
+/// A field of a message by the name that JSON has for it, those of inlined messages included.
+pub(crate) fn field_of(message: &str, name: &str) -> Option<&'static Field> {
+    NAMED.get(message)?.get(name).copied()
 }
 
 /// Messages inside of others that are objects of a kind of their own, which protobuf does not show.
