@@ -140,6 +140,27 @@ fn strategic_merge_of_metadata_status_and_services() {
         ),
         (
             "v1",
+            "ServiceAccount",
+            json!({"imagePullSecrets": [{"name": "a"}], "secrets": [{"name": "a"}]}),
+            json!({"imagePullSecrets": [{"name": "b"}], "secrets": [{"name": "b"}]}),
+            json!({"imagePullSecrets": [{"name": "b"}], "secrets": [{"name": "b"}, {"name": "a"}]}),
+        ),
+        (
+            "policy/v1",
+            "PodDisruptionBudget",
+            json!({"spec": {"selector": {"matchLabels": {"a": "1"}}, "minAvailable": 1}}),
+            json!({"spec": {"selector": {"matchLabels": {"b": "2"}}}}),
+            json!({"spec": {"selector": {"matchLabels": {"b": "2"}}, "minAvailable": 1}}),
+        ),
+        (
+            "admissionregistration.k8s.io/v1",
+            "ValidatingWebhookConfiguration",
+            json!({"webhooks": [{"name": "a", "rules": [{"operations": ["*"]}], "matchConditions": [{"name": "x", "expression": "1"}]}]}),
+            json!({"webhooks": [{"name": "a", "rules": [], "matchConditions": [{"name": "x", "expression": "2"}]}]}),
+            json!({"webhooks": [{"name": "a", "rules": [], "matchConditions": [{"name": "x", "expression": "2"}]}]}),
+        ),
+        (
+            "v1",
             "ConfigMap",
             json!({"data": {"a": "1", "b": "2"}}),
             json!({"data": {"a": null, "c": "3"}}),
