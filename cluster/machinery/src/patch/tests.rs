@@ -140,6 +140,23 @@ fn strategic_merge_of_metadata_status_and_services() {
         ),
         (
             "v1",
+            "ConfigMap",
+            json!({"data": {"a": "1", "b": "2"}}),
+            json!({"data": {"a": null, "c": "3"}}),
+            json!({"data": {"b": "2", "c": "3"}}),
+        ),
+    ];
+    for (api_version, kind, current, patch, wanted) in cases {
+        let result = apply(PatchType::Strategic, &resource(api_version, kind), &current, &patch);
+        assert_eq!(result.unwrap(), wanted, "{kind} {patch}");
+    }
+}
+
+#[test]
+fn strategic_merge_goes_by_the_types_of_each_kind() {
+    let cases = [
+        (
+            "v1",
             "ServiceAccount",
             json!({"imagePullSecrets": [{"name": "a"}], "secrets": [{"name": "a"}]}),
             json!({"imagePullSecrets": [{"name": "b"}], "secrets": [{"name": "b"}]}),
@@ -158,13 +175,6 @@ fn strategic_merge_of_metadata_status_and_services() {
             json!({"webhooks": [{"name": "a", "rules": [{"operations": ["*"]}], "matchConditions": [{"name": "x", "expression": "1"}]}]}),
             json!({"webhooks": [{"name": "a", "rules": [], "matchConditions": [{"name": "x", "expression": "2"}]}]}),
             json!({"webhooks": [{"name": "a", "rules": [], "matchConditions": [{"name": "x", "expression": "2"}]}]}),
-        ),
-        (
-            "v1",
-            "ConfigMap",
-            json!({"data": {"a": "1", "b": "2"}}),
-            json!({"data": {"a": null, "c": "3"}}),
-            json!({"data": {"b": "2", "c": "3"}}),
         ),
     ];
     for (api_version, kind, current, patch, wanted) in cases {
