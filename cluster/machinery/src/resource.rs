@@ -55,9 +55,6 @@ pub struct Kind {
     pub warnings: fn(&Value) -> Vec<String>,
     /// Paths of fields by which objects can be selected, besides name and namespace. Source: Kubernetes' conversion functions.
     pub selectable: &'static [&'static str],
-    /// How a strategic merge patch treats the lists that only this kind has: end of the path, strategy. A list that is neither
-    /// here nor in [`crate::patch`]'s own table is atomic.
-    pub merge: &'static [(&'static str, ListStrategy)],
     /// How `kubectl get` shows it. None: name and age.
     pub table: Option<Table>,
     /// How its objects go.
@@ -168,17 +165,6 @@ pub enum BindsTokens {
     Secret,
 }
 
-/// What happens to a list that a strategic merge patch names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListStrategy {
-    /// Elements are objects; those with the same value of this key are merged.
-    ByKey(&'static str),
-    /// Elements are scalars; the union is taken.
-    Set,
-    /// The patch's list takes the place of the old one.
-    Atomic,
-}
-
 /// How a kind is printed.
 #[derive(Clone, Copy, Debug)]
 pub struct Table {
@@ -243,7 +229,6 @@ impl Kind {
         validate_update: |_, _| Vec::new(),
         warnings: |_| Vec::new(),
         selectable: &[],
-        merge: &[],
         table: None,
         deletion: Deletion::AtOnce,
         protection: None,

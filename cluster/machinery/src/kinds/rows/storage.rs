@@ -1,7 +1,6 @@
 //! `storage.k8s.io`.
 
 use crate::builtin::{cluster, volume_checks};
-use crate::resource::ListStrategy::ByKey;
 use crate::resource::{Column, Kind, Status, Table};
 use crate::table;
 
@@ -19,7 +18,6 @@ pub(super) const STORAGE_KINDS: &[Kind] = &[
     Kind {
         kind: "CSINode",
         plural: "csinodes",
-        merge: &[("spec.drivers", ByKey("name"))],
         ..STORAGE
     },
     Kind {
