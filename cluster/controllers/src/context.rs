@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Error;
 use crate::loops::shell::Shell;
 use crate::objects::{
-    Claim, ConfigMap, ControllerRevision, DaemonSet, Deployment, Job, Kind, Lease, Namespace, Node, Pod,
-    PodDisruptionBudget, ReplicaSet, ServiceAccount, StatefulSet, StorageClass, Volume,
+    Claim, ConfigMap, ControllerRevision, DaemonSet, Deployment, Endpoints, Job, Kind, Lease, Namespace,
+    Node, Pod, PodDisruptionBudget, ReplicaSet, Service, ServiceAccount, StatefulSet, StorageClass, Volume,
 };
 use crate::volume::local::LocalVolumes;
 
@@ -77,6 +77,8 @@ pub(crate) struct Caches {
     pub(crate) claims: Arc<Cache<Claim>>,
     pub(crate) volumes: Arc<Cache<Volume>>,
     pub(crate) classes: Arc<Cache<StorageClass>>,
+    pub(crate) services: Arc<Cache<Service>>,
+    pub(crate) endpoints: Arc<Cache<Endpoints>>,
 }
 
 impl Caches {
@@ -100,6 +102,8 @@ impl Caches {
             claims: feed(client, all(), tasks, shutdown),
             volumes: feed(client, all(), tasks, shutdown),
             classes: feed(client, all(), tasks, shutdown),
+            services: feed(client, all(), tasks, shutdown),
+            endpoints: feed(client, all(), tasks, shutdown),
         }
     }
 }

@@ -4,4 +4,5 @@ pub(crate) mod cluster_dns;
 pub(crate) mod endpointslice;
 mod kubernetes_service;
 pub(crate) mod own_services;
+mod subsets;
 mod view;
