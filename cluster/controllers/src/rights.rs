@@ -96,6 +96,7 @@ const ROWS: &[Row] = &[
             ("discovery.k8s.io", &["endpointslices"], &["get", "create", "patch"]),
         ],
     ),
+    ("endpoint-controller", Identity::Account("endpoint-controller"), &[]),
     (
         "endpointslice-controller",
         Identity::Account("endpointslice-controller"),

@@ -15,6 +15,7 @@ use crate::loops::events::{Recorder, write_events};
 use crate::loops::shell::Shell;
 use crate::namespace::deletion::run_namespace_deletion;
 use crate::namespace::serviceaccount::run_default_accounts;
+use crate::network::endpoints::run_endpoints;
 use crate::network::endpointslice::run_endpointslices;
 use crate::network::own_services::run_own_services;
 use crate::node::lifecycle::run_node_lifecycle;
@@ -64,6 +65,7 @@ fn start_all(client_for: &dyn Fn(&str) -> Client, options: Options, shutdown: &C
     loops.start("persistentvolume-controller", run_volumes);
     loops.start("ephemeral-volume-controller", run_ephemeral_volumes);
     loops.start("kubernetes-service-controller", run_own_services);
+    loops.start("endpoint-controller", run_endpoints);
     loops.start("endpointslice-controller", run_endpointslices);
     loops.tasks
 }
