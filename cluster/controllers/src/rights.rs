@@ -92,7 +92,7 @@ const ROWS: &[Row] = &[
         "kubernetes-service-controller",
         Identity::Account("kubernetes-service-controller"),
         &[
-            ("", &["services"], &["get", "create", "patch"]),
+            ("", &["services", "endpoints"], &["get", "create", "patch"]),
             ("discovery.k8s.io", &["endpointslices"], &["get", "create", "patch"]),
         ],
     ),

@@ -162,3 +162,6 @@ fn truncate(subsets: &mut [EndpointSubset]) -> bool {
     }
     true
 }
+
+#[cfg(test)]
+mod tests;
