@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::loops::shell::Shell;
+use crate::objects::service::{MANAGED_BY, MIRRORING};
 use crate::objects::{
-    Claim, ConfigMap, ControllerRevision, DaemonSet, Deployment, Endpoints, Job, Kind, Lease, Namespace,
+    Claim, ConfigMap, ControllerRevision, DaemonSet, Deployment, EndpointSlice, Endpoints, Job, Kind, Lease, Namespace,
     Node, Pod, PodDisruptionBudget, ReplicaSet, Service, ServiceAccount, StatefulSet, StorageClass, Volume,
 };
 use crate::volume::local::LocalVolumes;
@@ -79,12 +80,15 @@ pub(crate) struct Caches {
     pub(crate) classes: Arc<Cache<StorageClass>>,
     pub(crate) services: Arc<Cache<Service>>,
     pub(crate) endpoints: Arc<Cache<Endpoints>>,
+    /// Those that were made of Endpoints.
+    pub(crate) mirrored_slices: Arc<Cache<EndpointSlice>>,
 }
 
 impl Caches {
     /// Starts a watch of each kind.
     pub(crate) fn start(client: &Client, tasks: &mut JoinSet<()>, shutdown: &CancellationToken) -> Self {
         let all = watcher::Config::default;
+        let mirrored = format!("{MANAGED_BY}={MIRRORING}");
         Self {
             pods: feed(client, all(), tasks, shutdown),
             nodes: feed(client, all(), tasks, shutdown),
@@ -104,6 +108,7 @@ impl Caches {
             classes: feed(client, all(), tasks, shutdown),
             services: feed(client, all(), tasks, shutdown),
             endpoints: feed(client, all(), tasks, shutdown),
+            mirrored_slices: feed(client, all().labels(&mirrored), tasks, shutdown),
         }
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod cluster_dns;
 pub(crate) mod endpoints;
 pub(crate) mod endpointslice;
 mod kubernetes_service;
+pub(crate) mod mirroring;
 pub(crate) mod own_services;
 mod subsets;
 mod view;

@@ -102,6 +102,11 @@ const ROWS: &[Row] = &[
         Identity::Account("endpointslice-controller"),
         &[],
     ),
+    (
+        "endpointslicemirroring-controller",
+        Identity::Account("endpointslicemirroring-controller"),
+        &[],
+    ),
 ];
 
 /// Who the loop of this name is. What all share (caches, events) is the controller manager itself.

@@ -17,6 +17,7 @@ use crate::namespace::deletion::run_namespace_deletion;
 use crate::namespace::serviceaccount::run_default_accounts;
 use crate::network::endpoints::run_endpoints;
 use crate::network::endpointslice::run_endpointslices;
+use crate::network::mirroring::run_mirroring;
 use crate::network::own_services::run_own_services;
 use crate::node::lifecycle::run_node_lifecycle;
 use crate::node::pod_gc::run_pod_gc;
@@ -67,6 +68,7 @@ fn start_all(client_for: &dyn Fn(&str) -> Client, options: Options, shutdown: &C
     loops.start("kubernetes-service-controller", run_own_services);
     loops.start("endpoint-controller", run_endpoints);
     loops.start("endpointslice-controller", run_endpointslices);
+    loops.start("endpointslicemirroring-controller", run_mirroring);
     loops.tasks
 }
 
