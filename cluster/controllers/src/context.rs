@@ -18,7 +18,8 @@ use crate::loops::shell::Shell;
 use crate::objects::service::{MANAGED_BY, MIRRORING};
 use crate::objects::{
     Claim, ConfigMap, ControllerRevision, DaemonSet, Deployment, EndpointSlice, Endpoints, Job, Kind, Lease, Namespace,
-    Node, Pod, PodDisruptionBudget, ReplicaSet, Service, ServiceAccount, StatefulSet, StorageClass, Volume,
+    Node, Pod, PodDisruptionBudget, ReplicaSet, ReplicationController, Service, ServiceAccount, StatefulSet,
+    StorageClass, Volume,
 };
 use crate::volume::local::LocalVolumes;
 
@@ -66,6 +67,7 @@ pub(crate) struct Caches {
     pub(crate) nodes: Arc<Cache<Node>>,
     pub(crate) namespaces: Arc<Cache<Namespace>>,
     pub(crate) replica_sets: Arc<Cache<ReplicaSet>>,
+    pub(crate) replication_controllers: Arc<Cache<ReplicationController>>,
     pub(crate) deployments: Arc<Cache<Deployment>>,
     pub(crate) service_accounts: Arc<Cache<ServiceAccount>>,
     pub(crate) root_cas: Arc<Cache<ConfigMap>>,
@@ -94,6 +96,7 @@ impl Caches {
             nodes: feed(client, all(), tasks, shutdown),
             namespaces: feed(client, all(), tasks, shutdown),
             replica_sets: feed(client, all(), tasks, shutdown),
+            replication_controllers: feed(client, all(), tasks, shutdown),
             deployments: feed(client, all(), tasks, shutdown),
             service_accounts: feed(client, all().fields("metadata.name=default"), tasks, shutdown),
             root_cas: feed(client, all().fields("metadata.name=kube-root-ca.crt"), tasks, shutdown),

@@ -29,7 +29,7 @@ pub(crate) use kind::{Index, Key, Kind, LAST_APPLIED, annotation, controlled_by,
 pub(crate) use namespace::{ConfigMap, Namespace, ServiceAccount};
 pub(crate) use node::{Lease, Node, Taint, covers, tolerates};
 pub(crate) use pod::Pod;
-pub(crate) use replicaset::{ReplicaSet, ReplicaSetStatus};
+pub(crate) use replicaset::{ReplicaSet, ReplicaSetSpec, ReplicaSetStatus, ReplicationController};
 pub(crate) use requests::Requests;
 pub(crate) use revision::ControllerRevision;
 pub(crate) use service::{EndpointSlice, Endpoints, Service};

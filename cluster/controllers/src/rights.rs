@@ -30,6 +30,11 @@ const ROWS: &[Row] = &[
         &[("apps", &["replicasets/status"], &["patch"])],
     ),
     (
+        "replication-controller",
+        Identity::Account("replication-controller"),
+        &[("", &["replicationcontrollers/status"], &["patch"])],
+    ),
+    (
         "deployment-controller",
         Identity::Account("deployment-controller"),
         &[("apps", &["deployments", "deployments/status"], &["patch"])],

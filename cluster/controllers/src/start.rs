@@ -21,7 +21,7 @@ use crate::network::mirroring::run_mirroring;
 use crate::network::own_services::run_own_services;
 use crate::node::lifecycle::run_node_lifecycle;
 use crate::node::pod_gc::run_pod_gc;
-use crate::objects::{DaemonSet, Deployment, Job, PodDisruptionBudget, ReplicaSet, StatefulSet};
+use crate::objects::{DaemonSet, Deployment, Job, PodDisruptionBudget, ReplicaSet, ReplicationController, StatefulSet};
 use crate::scheduler::run_scheduler;
 use crate::volume::ephemeral::run_ephemeral_volumes;
 use crate::volume::run_volumes;
@@ -53,6 +53,7 @@ fn start_all(client_for: &dyn Fn(&str) -> Client, options: Options, shutdown: &C
     let mut loops = Loops::new(client_for, options, shutdown.clone());
     loops.start("scheduler", run_scheduler);
     loops.start("replicaset-controller", run_workload::<ReplicaSet>);
+    loops.start("replication-controller", run_workload::<ReplicationController>);
     loops.start("deployment-controller", run_workload::<Deployment>);
     loops.start("statefulset-controller", run_workload::<StatefulSet>);
     loops.start("daemonset-controller", run_workload::<DaemonSet>);

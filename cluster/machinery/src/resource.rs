@@ -62,6 +62,9 @@ pub struct Kind {
     pub table: Option<Table>,
     /// How its objects go.
     pub deletion: Deletion,
+    /// Whether what its objects own stays behind where a deletion does not say what shall become of it, as before there was a
+    /// garbage collector.
+    pub orphans: bool,
     /// Finalizer that keeps objects while they are in use (admission plugin StorageObjectInUseProtection).
     pub protection: Option<&'static str>,
     /// What the server gives an object from what else it knows.
@@ -246,6 +249,7 @@ impl Kind {
         merge: &[],
         table: None,
         deletion: Deletion::AtOnce,
+        orphans: false,
         protection: None,
         given: Given::Nothing,
         binds_tokens: None,

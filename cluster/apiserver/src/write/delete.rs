@@ -116,7 +116,10 @@ pub(crate) fn plan(
         }
     };
     view::metadata(&mut new).insert("deletionGracePeriodSeconds".into(), grace.into());
-    set_finalizers(&mut new, options.propagation);
+    set_finalizers(
+        &mut new,
+        options.propagation.or_else(|| propagation_of(resource, current)),
+    );
     if resource.is_namespace() {
         view::child(&mut new, "status").insert("phase".into(), "Terminating".into());
     }
@@ -171,6 +174,14 @@ fn shortened(resource: &Resource, pod: &Value, options: &DeleteOptions, at: &str
         .map(|g| if g < 0 { 1 } else { g })?;
     let end: Timestamp = at.parse().ok()?;
     (new < old).then(|| (new, after(end, new - old)))
+}
+
+/// What becomes of what an object owns if nobody says it: of some kinds all is left behind, unless the object itself says otherwise.
+fn propagation_of(resource: &Resource, current: &Value) -> Option<Propagation> {
+    let orphans = resource.builtin.is_some_and(|row| row.orphans);
+    let finalizers = view::finalizers(current);
+    let said = finalizers.iter().any(|one| &**one == "foregroundDeletion");
+    (orphans && !said).then_some(Propagation::Orphan)
 }
 
 /// The garbage collector's finalizers follow the latest wish; without a wish they stay.
@@ -290,6 +301,21 @@ mod tests {
             grace_seconds: Some(seconds),
             ..DeleteOptions::default()
         }
+    }
+
+    #[test]
+    fn what_a_replication_controller_owns_stays_unless_it_is_said() {
+        let object = json!({"metadata": {"name": "rc"}});
+        let Change::Put(kept) = decide("replicationcontrollers", &object, &DeleteOptions::default()) else {
+            panic!("kept until all is released")
+        };
+        assert_eq!(kept["metadata"]["finalizers"], json!(["orphan"]));
+        let background = DeleteOptions {
+            propagation: Some(Propagation::Background),
+            ..DeleteOptions::default()
+        };
+        let said = decide("replicationcontrollers", &object, &background);
+        assert!(matches!(said, Change::Remove(_)));
     }
 
     #[test]

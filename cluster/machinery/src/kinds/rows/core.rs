@@ -253,6 +253,8 @@ pub(super) const CORE_KINDS: &[Kind] = &[
         scale: true,
         default: workload::default_replication_controller,
         validate: workload_checks::replication_controller,
+        warnings: pod::checks::template_warnings,
+        orphans: true,
         describes_pods: Some(&["spec", "template"]),
         selectable: &["status.replicas"],
         table: Some(Table {
