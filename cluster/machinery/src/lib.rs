@@ -24,6 +24,7 @@ pub mod selector;
 pub mod strategy;
 pub mod table;
 
+pub use builtin::classes::{give_priority, give_runtime, one_default, system_priority_classes};
 pub use kinds::scale;
 pub use names::fits_generate_name;
 
