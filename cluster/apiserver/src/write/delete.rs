@@ -238,8 +238,10 @@ impl Writer {
         let mut warnings = Vec::new();
         let written = self
             .modify(resource, namespace, name, options.dry_run, |current| {
-                if resource.is_namespace() && matches!(name, "default" | "kube-system" | "kube-public") {
-                    return Err(Status::forbidden(resource, name, "this namespace may not be deleted"));
+                if let Some((names, why)) = resource.builtin.and_then(|row| row.undeletable)
+                    && names.contains(&name)
+                {
+                    return Err(Status::forbidden(resource, name, why));
                 }
                 self.admission.restrict_node(call, Some(current), None)?;
                 warnings = self

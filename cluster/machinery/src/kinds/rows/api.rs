@@ -2,7 +2,7 @@
 
 use crate::builtin::{admission, crd};
 use crate::resource::ListStrategy::ByKey;
-use crate::resource::{Column, Given, Kind, Status, Table};
+use crate::resource::{Column, Given, Inert, Kind, Status, Table};
 use crate::table;
 
 const ADMISSIONREGISTRATION: Kind = Kind {
@@ -15,12 +15,14 @@ pub(super) const ADMISSIONREGISTRATION_KINDS: &[Kind] = &[
     Kind {
         kind: "MutatingWebhookConfiguration",
         plural: "mutatingwebhookconfigurations",
+        inert: Some("stored, but no webhook is called"),
         categories: &["api-extensions"],
         ..ADMISSIONREGISTRATION
     },
     Kind {
         kind: "ValidatingAdmissionPolicy",
         plural: "validatingadmissionpolicies",
+        inert_fields: &[Inert::set("spec.auditAnnotations", "kept, and not evaluated")],
         categories: &["api-extensions"],
         status: Status::Own,
         default: admission::default_policy,
@@ -42,6 +44,7 @@ pub(super) const ADMISSIONREGISTRATION_KINDS: &[Kind] = &[
     Kind {
         kind: "ValidatingWebhookConfiguration",
         plural: "validatingwebhookconfigurations",
+        inert: Some("stored, but no webhook is called"),
         categories: &["api-extensions"],
         ..ADMISSIONREGISTRATION
     },
@@ -78,6 +81,7 @@ const APIREGISTRATION: Kind = Kind {
 pub(super) const APIREGISTRATION_KINDS: &[Kind] = &[Kind {
     kind: "APIService",
     plural: "apiservices",
+    inert: Some("stored, but no request is passed on to another API server"),
     categories: &["api-extensions"],
     status: Status::Own,
     ..APIREGISTRATION
