@@ -13,6 +13,7 @@ mod field;
 pub mod fields;
 #[cfg(test)]
 mod fuzz;
+mod inert;
 mod json;
 pub mod kinds;
 mod metadata;
