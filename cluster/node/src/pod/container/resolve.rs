@@ -7,8 +7,9 @@ use afloat_words::image::ImageName;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::env::expand;
+use super::termination;
 use crate::dirs::PodDirs;
-use crate::pod::{spec, termination};
+use crate::pod::spec;
 
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
