@@ -8,7 +8,6 @@ use super::{Worker, blocking};
 use crate::pod::container::termination;
 use crate::pod::ephemeral;
 use crate::pod::instance::Instance;
-
 use crate::server::log_file;
 use crate::volume::termination_log;
 

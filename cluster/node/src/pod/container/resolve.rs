@@ -64,19 +64,12 @@ pub(crate) fn arguments(
 pub(crate) fn user(pod: &Pod, container: &Container, image: &Image) -> (String, Option<i64>) {
     let own = container.security_context.as_ref();
     let of_pod = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
-    let user = requested_user(pod, container);
+    let user = spec::requested_user(pod, container);
     let group = own.and_then(|s| s.run_as_group).or(of_pod.and_then(|s| s.run_as_group));
     (
         user.map_or_else(|| image.config.user.clone(), |uid| uid.to_string()),
         group,
     )
-}
-
-/// `runAsUser`
-fn requested_user(pod: &Pod, container: &Container) -> Option<i64> {
-    let own = container.security_context.as_ref().and_then(|s| s.run_as_user);
-    let of_pod = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
-    own.or(of_pod.and_then(|s| s.run_as_user))
 }
 
 /// `runAsNonRoot` holds.
@@ -97,7 +90,7 @@ pub(crate) fn check_non_root(pod: &Pod, container: &Container, user: &str, uid: 
     );
     let name = user.split(':').next().unwrap_or_default();
     if uid == 0 {
-        let whose = if requested_user(pod, container).is_some() {
+        let whose = if spec::requested_user(pod, container).is_some() {
             "container's runAsUser breaks non-root policy"
         } else {
             "container has runAsNonRoot and image will run as root"
