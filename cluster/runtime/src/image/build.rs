@@ -136,6 +136,7 @@ pub(super) fn config(spec: &BuildSpec, diff_ids: Vec<String>) -> ConfigFile {
             working_dir: spec.working_dir.clone(),
             stop_signal: spec.stop_signal.clone(),
             labels: (!spec.labels.is_empty()).then(|| spec.labels.clone()),
+            volumes: None,
         }),
         rootfs: RootFs {
             kind: "layers".to_owned(),
