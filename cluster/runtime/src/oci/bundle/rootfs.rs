@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -22,6 +23,8 @@ pub(crate) fn mount_rootfs(dir: &Path, layers: &[PathBuf], privileged: bool) -> 
     for path in [&root, &upper, &work] {
         fs::create_dir_all(path)?;
     }
+    // It is the container's `/`, for whoever runs in there, whatever our umask is.
+    fs::set_permissions(&upper, fs::Permissions::from_mode(0o755))?;
     // An overlay wants a lower layer even where an image has none.
     let empty = dir.join("empty");
     let lower = if layers.is_empty() {
@@ -79,3 +82,6 @@ pub(crate) fn remove(dir: &Path) -> io::Result<()> {
     unmount_rootfs(dir);
     remove_all(dir)
 }
+
+#[cfg(test)]
+mod compared;
