@@ -4,6 +4,9 @@
 //! that nothing a client sent is lost on the way.
 
 pub(crate) mod admission;
+pub(crate) mod batch_checks;
+mod batch_policies;
+pub(crate) mod batch_status;
 pub(crate) mod cluster;
 pub(crate) mod crd;
 pub(crate) mod pod;

@@ -1,6 +1,6 @@
 //! Workloads: `apps`, `batch`, `autoscaling`, `policy`.
 
-use crate::builtin::{cluster, pod, workload, workload_checks};
+use crate::builtin::{batch_checks, batch_status, cluster, pod, workload, workload_checks};
 use crate::resource::{Column, Kind, Status, Table};
 use crate::table;
 
@@ -149,7 +149,9 @@ pub(super) const BATCH_KINDS: &[Kind] = &[
         namespaced: true,
         status: Status::Own,
         default: workload::default_cron_job,
-        validate: workload_checks::cron_job,
+        validate: batch_checks::cron_job,
+        validate_create: batch_checks::cron_job_create,
+        validate_update: batch_checks::cron_job_update,
         describes_pods: Some(&["spec", "jobTemplate", "spec", "template"]),
         table: Some(Table {
             columns: &[
@@ -175,9 +177,10 @@ pub(super) const BATCH_KINDS: &[Kind] = &[
         status: Status::Own,
         default: workload::default_job,
         begin: workload::generate_selector,
-        validate: workload_checks::job,
+        validate: batch_checks::job,
+        validate_status: batch_status::job,
         describes_pods: Some(&["spec", "template"]),
-        validate_update: workload_checks::job_update,
+        validate_update: batch_checks::job_update,
         selectable: &["status.successful"],
         table: Some(Table {
             columns: &[
