@@ -238,8 +238,10 @@ fn duration(text: &str) -> Result<SignedDuration, String> {
                 digits.parse::<i128>().ok()
             }
         };
+        let fits = |part: &i128| *part <= i128::from(i64::MAX);
         let part = parse(whole)
             .and_then(|whole| whole.checked_mul(*unit))
+            .filter(fits)
             .ok_or_else(invalid)?;
         sum += part + parse(&fraction).ok_or_else(invalid)? * unit / 1_000_000_000_000_000;
         if sum > i128::from(i64::MAX) {
