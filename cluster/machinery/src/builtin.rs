@@ -9,6 +9,7 @@ mod batch_policies;
 pub(crate) mod batch_status;
 pub(crate) mod cluster;
 pub(crate) mod crd;
+pub(crate) mod cron_job_checks;
 pub(crate) mod pod;
 pub(crate) mod rbac;
 pub(crate) mod service;

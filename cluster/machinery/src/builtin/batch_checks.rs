@@ -1,8 +1,7 @@
-//! Checks of Jobs and CronJobs.
+//! Checks of Jobs.
 //!
 //! Source: Kubernetes' `pkg/apis/batch/validation`.
 
-use afloat_words::schedule::{Schedule, zone};
 use serde_json::{Value, json};
 
 use super::batch_policies;
@@ -20,8 +19,6 @@ const MANY: i64 = 100_000;
 const MOST_OF_MANY: i64 = 10_000;
 /// Longest `managedBy`, in bytes.
 const MANAGED_BY_MOST: usize = 63;
-/// Longest name of a CronJob, in bytes: its Jobs have eleven more.
-const CRON_JOB_NAME_MOST: usize = 52;
 
 /// A number, if it is there.
 pub(super) fn number(parent: &Value, key: &str) -> Option<i64> {
@@ -114,7 +111,7 @@ fn job_selector(spec: &Value, errors: &mut Vec<FieldError>) {
 }
 
 /// Checks what Jobs and templates of Jobs have in common.
-fn job_spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn job_spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
     for key in [
         "parallelism",
         "completions",
@@ -252,92 +249,29 @@ fn indexed(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// Checks a CronJob.
-pub(crate) fn cron_job(object: &Value) -> Vec<FieldError> {
-    let (spec, mut errors) = (spec_of(object), Vec::new());
-    let schedule = text(spec.get("schedule"));
-    if schedule.is_empty() {
-        errors.push(required("spec.schedule", ""));
-    } else if let Err(error) = Schedule::parse(schedule) {
-        errors.push(invalid("spec.schedule", schedule, &error.to_string()));
-    }
-    at_least_zero(spec, "startingDeadlineSeconds", "spec", &mut errors);
-    let policy = text(spec.get("concurrencyPolicy"));
-    let policies = ["Allow", "Forbid", "Replace"];
-    if !policies.contains(&policy) {
-        errors.push(not_supported("spec.concurrencyPolicy", policy, &policies));
-    }
-    let job = crate::get(spec, &["jobTemplate", "spec"]).unwrap_or(&Value::Null);
-    job_spec(job, "spec.jobTemplate.spec", &mut errors);
-    if let Some(selector) = job.get("selector").filter(|selector| !selector.is_null()) {
-        errors.push(invalid(
-            "spec.jobTemplate.spec.selector",
-            selector.clone(),
-            "`selector` will be auto-generated",
-        ));
-    }
-    if job.get("manualSelector") == Some(&json!(true)) {
-        errors.push(not_supported(
-            "spec.jobTemplate.spec.manualSelector",
-            true,
-            &["nil", "false"],
-        ));
-    }
-    for key in ["successfulJobsHistoryLimit", "failedJobsHistoryLimit"] {
-        at_least_zero(spec, key, "spec", &mut errors);
-    }
-    errors
+/// What one should know about a Job.
+pub(crate) fn job_warnings(object: &Value) -> Vec<String> {
+    spec_warnings(object.get("spec"), "spec")
 }
 
-/// What may not be in a new CronJob.
-pub(crate) fn cron_job_create(object: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    zone_in_schedule(spec_of(object), false, &mut errors);
-    time_zone(spec_of(object), &mut errors);
-    let name = text(crate::get(object, &["metadata", "name"]));
-    if name.len() > CRON_JOB_NAME_MOST {
-        errors.push(invalid("metadata.name", name, "must be no more than 52 characters"));
-    }
-    errors
-}
-
-/// Checks the step from one CronJob to the next: what was taken before the rules came stays.
-pub(crate) fn cron_job_update(old: &Value, new: &Value) -> Vec<FieldError> {
-    let (old, new, mut errors) = (spec_of(old), spec_of(new), Vec::new());
-    zone_in_schedule(new, text(old.get("schedule")).contains("TZ"), &mut errors);
-    if old.get("timeZone") != new.get("timeZone") {
-        time_zone(new, &mut errors);
-    }
-    errors
-}
-
-fn zone_in_schedule(spec: &Value, allowed: bool, errors: &mut Vec<FieldError>) {
-    let schedule = text(spec.get("schedule"));
-    let has_zone = spec.get("timeZone").is_some_and(|zone| !zone.is_null());
-    let detail = match (schedule.contains("TZ"), allowed) {
-        (true, true) if has_zone => "cannot use both timeZone field and TZ or CRON_TZ in schedule",
-        (true, false) => "cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
-        _ => return,
+/// The same of what Jobs and templates of Jobs have in common.
+pub(super) fn spec_warnings(spec: Option<&Value>, path: &str) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let above = |key: &str, most: i64| {
+        spec.and_then(|spec| number(spec, key))
+            .is_some_and(|value| value > most)
     };
-    errors.push(invalid("spec.schedule", schedule, detail));
-}
-
-fn time_zone(spec: &Value, errors: &mut Vec<FieldError>) {
-    let Some(name) = spec.get("timeZone").and_then(Value::as_str) else {
-        return;
-    };
-    let path = "spec.timeZone";
-    if name.is_empty() {
-        errors.push(invalid(path, name, "timeZone must be nil or non-empty string"));
-    } else if name.eq_ignore_ascii_case("Local") {
-        let detail = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
-        errors.push(invalid(path, name, detail));
-        if name != "Local" {
-            errors.push(invalid(path, name, &format!("unknown time zone {name}")));
-        }
-    } else if zone(name).is_none() {
-        errors.push(invalid(path, name, &format!("unknown time zone {name}")));
+    if spec.is_some_and(is_indexed) && above("completions", MANY) && above("parallelism", MOST_OF_MANY) {
+        let what = "In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4";
+        let why = "Kubernetes might not be able to track completedIndexes when a big number of indexes fail";
+        warnings.push(format!("{path}: {what}, {why}"));
     }
+    let pod = spec.and_then(|spec| crate::get(spec, &["template", "spec"]));
+    warnings.extend(super::pod::checks::warnings(
+        pod,
+        &child(&child(path, "template"), "spec"),
+    ));
+    warnings
 }
 
 /// Checks the step from one Job to the next.

@@ -109,12 +109,10 @@ fn exit_codes(codes: &Value, containers: &BTreeSet<&str>, path: &str, errors: &m
         errors.push(invalid(child(path, "containerName"), name, detail));
     }
     let (values, path) = (list(Some(codes), "values"), child(path, "values"));
+    let numbers = || values.iter().map(Value::to_string).collect::<Vec<_>>().join(", ");
+    let shown = || format!("[]int32{{{}}}", numbers());
     if values.is_empty() {
-        errors.push(invalid(
-            path.as_str(),
-            Value::Array(Vec::new()),
-            "at least one value is required",
-        ));
+        errors.push(wrong(&path, &format!("{}: at least one value is required", shown())));
     } else if values.len() > EXIT_CODES_MOST {
         errors.push(too_many(path.as_str(), values.len(), EXIT_CODES_MOST));
     }

@@ -1,6 +1,6 @@
 //! Workloads: `apps`, `batch`, `autoscaling`, `policy`.
 
-use crate::builtin::{batch_checks, batch_status, cluster, pod, workload, workload_checks};
+use crate::builtin::{batch_checks, batch_status, cluster, cron_job_checks, pod, workload, workload_checks};
 use crate::resource::{Column, Kind, Status, Table};
 use crate::table;
 
@@ -149,9 +149,10 @@ pub(super) const BATCH_KINDS: &[Kind] = &[
         namespaced: true,
         status: Status::Own,
         default: workload::default_cron_job,
-        validate: batch_checks::cron_job,
-        validate_create: batch_checks::cron_job_create,
-        validate_update: batch_checks::cron_job_update,
+        validate: cron_job_checks::cron_job,
+        validate_create: cron_job_checks::cron_job_create,
+        validate_update: cron_job_checks::cron_job_update,
+        warnings: cron_job_checks::cron_job_warnings,
         describes_pods: Some(&["spec", "jobTemplate", "spec", "template"]),
         table: Some(Table {
             columns: &[
@@ -179,6 +180,7 @@ pub(super) const BATCH_KINDS: &[Kind] = &[
         begin: workload::generate_selector,
         validate: batch_checks::job,
         validate_status: batch_status::job,
+        warnings: batch_checks::job_warnings,
         describes_pods: Some(&["spec", "template"]),
         validate_update: batch_checks::job_update,
         selectable: &["status.successful"],
