@@ -7,6 +7,7 @@ mod changes;
 mod examples;
 mod handlers;
 mod hooks;
+mod jobs;
 mod probes;
 mod start;
 mod stop;
