@@ -162,13 +162,15 @@ pub(crate) struct ContainerStatus {
 
 /// How a Job's pod's containers are, before the rest is trimmed away.
 fn take_ends(pod: &mut Pod) -> Option<Box<Ends>> {
-    let of_job = pod.is_of_job();
-    let sidecars: Vec<String> = pod
-        .spec
-        .init_containers
-        .iter()
-        .filter(|c| c.restart_policy.as_deref() == Some("Always"))
-        .map(|c| c.name.clone())
+    if !pod.is_of_job() {
+        let statuses = pod.status.container_statuses.iter_mut();
+        statuses.for_each(|status| status.state = ContainerState::default());
+        return None;
+    }
+    let inits = pod.spec.init_containers.iter();
+    let sidecars: Vec<String> = inits
+        .filter(|container| container.restart_policy.as_deref() == Some("Always"))
+        .map(|container| container.name.clone())
         .collect();
     let end = |status: &mut ContainerStatus| ContainerEnd {
         sidecar: sidecars.contains(&status.name),
@@ -178,12 +180,10 @@ fn take_ends(pod: &mut Pod) -> Option<Box<Ends>> {
     };
     let containers = pod.status.container_statuses.iter_mut().map(end).collect();
     let init_containers = pod.status.init_container_statuses.iter_mut().map(end).collect();
-    of_job.then(|| {
-        Box::new(Ends {
-            containers,
-            init_containers,
-        })
-    })
+    Some(Box::new(Ends {
+        containers,
+        init_containers,
+    }))
 }
 
 impl PodSpec {
