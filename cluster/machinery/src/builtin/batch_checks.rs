@@ -8,7 +8,7 @@ use super::batch_policies;
 use super::workload::{JOB_NAME_LABELS, JOB_UID_LABELS};
 use super::workload_checks::{at_least_zero, fixed, label_selector, spec_of, template};
 use crate::FieldError;
-use crate::field::{child, index, invalid, not_supported, required, too_long};
+use crate::field::{child, error, index, invalid, not_supported, required, too_long};
 use crate::json::text;
 use crate::names;
 use crate::selector::LabelSelector;
@@ -67,14 +67,13 @@ fn generated_selector(object: &Value, spec: &Value, errors: &mut Vec<FieldError>
             (JOB_NAME_LABELS[at], of_meta("name")),
         ] {
             expected.insert(key.to_owned(), wanted.into());
-            let shown = || labels.cloned().unwrap_or_else(|| json!({}));
             let (path, detail) = (
                 index("spec.template.metadata.labels", key),
                 format!("must be '{wanted}'"),
             );
             match labels.and_then(|all| all.get(key)) {
                 None => errors.push(required(path, &detail)),
-                Some(found) if text(Some(found)) != wanted => errors.push(invalid(path, shown(), &detail)),
+                Some(found) if text(Some(found)) != wanted => errors.push(wrong_labels(path, labels, &detail)),
                 Some(_) => {}
             }
         }
@@ -89,11 +88,33 @@ fn generated_selector(object: &Value, spec: &Value, errors: &mut Vec<FieldError>
     }
 }
 
+/// Labels as Go prints them.
+fn wrong_labels(path: impl Into<String>, labels: Option<&Value>, detail: &str) -> FieldError {
+    let shown = match labels.and_then(Value::as_object) {
+        None => "(nil)".to_owned(),
+        Some(labels) => {
+            let pairs: Vec<String> = labels.iter().map(|(key, value)| format!("{key:?}:{value}")).collect();
+            format!("{{{}}}", pairs.join(", "))
+        }
+    };
+    error(
+        path,
+        "FieldValueInvalid",
+        format!("Invalid value: map[string]string{shown}: {detail}"),
+    )
+}
+
 fn job_selector(spec: &Value, errors: &mut Vec<FieldError>) {
+    let labels = crate::get(spec, &["template", "metadata", "labels"]);
+    let mismatch = || {
+        let detail = "`selector` does not match template `labels`";
+        wrong_labels("spec.template.metadata.labels", labels, detail)
+    };
     let Some(selector) = spec.get("selector").filter(|selector| !selector.is_null()) else {
         // Otherwise it was stored before the server made selectors.
         if spec.get("manualSelector") == Some(&json!(true)) {
             errors.push(required("spec.selector", ""));
+            errors.push(mismatch());
         }
         return;
     };
@@ -102,11 +123,8 @@ fn job_selector(spec: &Value, errors: &mut Vec<FieldError>) {
     if errors.len() > before {
         return;
     }
-    let labels = crate::get(spec, &["template", "metadata", "labels"]);
     if LabelSelector::from_value(selector).is_ok_and(|parsed| !parsed.matches_labels(labels)) {
-        let shown = labels.cloned().unwrap_or_else(|| json!({}));
-        let detail = "`selector` does not match template `labels`";
-        errors.push(invalid("spec.template.metadata.labels", shown, detail));
+        errors.push(mismatch());
     }
 }
 

@@ -66,9 +66,15 @@ pub(crate) fn job(old: &Value, new: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     numbers(&after, &mut errors);
     ends(&before, &after, &mut errors);
-    times(spec_of(new), &before, &after, &mut errors);
-    leftovers(&before, &after, &mut errors);
+    times(&before, &after, &mut errors);
+    targets(&before, &after, &mut errors);
+    let ended = before.finished() != after.finished();
+    leftover("active", ended, &before, &after, &mut errors);
+    start(spec_of(new), &before, &after, &mut errors);
+    uncounted(ended, &before, &after, &mut errors);
     indexes(spec_of(new), &before, &after, &mut errors);
+    leftover("terminating", ended, &before, &after, &mut errors);
+    ready(&before, &after, &mut errors);
     success(spec_of(new), &before, &after, &mut errors);
     steps(spec_of(new), &before, &after, &mut errors);
     errors
@@ -102,68 +108,89 @@ fn ends(before: &Side<'_>, after: &Side<'_>, errors: &mut Vec<FieldError>) {
     if complete && after.holds("FailureTarget") && (changed("Complete") || changed("FailureTarget")) {
         errors.push(conditions("cannot set Complete=True and FailureTarget=true conditions"));
     }
+}
+
+/// An end has been said beforehand.
+fn targets(before: &Side<'_>, after: &Side<'_>, errors: &mut Vec<FieldError>) {
+    let changed = |type_: &str| before.holds(type_) != after.holds(type_);
     let indexes_changed = before.get("failedIndexes") != after.get("failedIndexes");
-    if failed && !after.holds("FailureTarget") && (changed("Failed") || indexes_changed) {
+    if after.holds("Failed") && !after.holds("FailureTarget") && (changed("Failed") || indexes_changed) {
         let detail = "cannot set Failed=True condition without the FailureTarget=true condition";
         errors.push(conditions(detail));
     }
     let met = after.holds("SuccessCriteriaMet");
-    if complete && !met && (changed("Complete") || changed("SuccessCriteriaMet")) {
+    if after.holds("Complete") && !met && (changed("Complete") || changed("SuccessCriteriaMet")) {
         let detail = "cannot set Complete=True condition without the SuccessCriteriaMet=true condition";
         errors.push(conditions(detail));
     }
 }
 
-fn times(spec: &Value, before: &Side<'_>, after: &Side<'_>, errors: &mut Vec<FieldError>) {
+/// A time as Go prints it.
+fn printed(time: &Value) -> String {
+    text(Some(time)).replace('T', " ").replace('Z', " +0000 UTC")
+}
+
+fn at(path: &str, time: &Value, detail: &str) -> FieldError {
+    error(
+        path,
+        "FieldValueInvalid",
+        format!("Invalid value: {}: {detail}", printed(time)),
+    )
+}
+
+fn times(before: &Side<'_>, after: &Side<'_>, errors: &mut Vec<FieldError>) {
     let changed = |key: &str| before.get(key) != after.get(key);
     let complete = after.holds("Complete");
-    let (start, completion) = (after.get("startTime"), after.get("completionTime"));
+    let completion = after.get("completionTime");
     let path = "status.completionTime";
     if before.holds("Complete") != complete || changed("completionTime") {
         match (completion, complete) {
             (Some(time), false) => {
                 let detail = "cannot set completionTime when there is no Complete=True condition";
-                errors.push(invalid(path, time.clone(), detail));
+                errors.push(at(path, time, detail));
             }
             (None, true) => errors.push(required(path, "completionTime is required for Complete jobs")),
             _ => {}
         }
     }
-    if let (Some(start), Some(completion)) = (start, completion)
+    if let (Some(start), Some(completion)) = (after.get("startTime"), completion)
         && (changed("startTime") || changed("completionTime"))
         && text(Some(completion)) < text(Some(start))
     {
-        errors.push(invalid(
-            path,
-            completion.clone(),
-            "completionTime cannot be set before startTime",
-        ));
+        errors.push(at(path, completion, "completionTime cannot be set before startTime"));
     }
+}
+
+fn start(spec: &Value, before: &Side<'_>, after: &Side<'_>, errors: &mut Vec<FieldError>) {
     let idle = spec.get("suspend") == Some(&Value::Bool(true)) && number(spec, "completions") == Some(0);
-    let news = before.finished() != after.finished() || changed("startTime");
-    if after.finished() && start.is_none() && news && !idle {
+    let news = before.finished() != after.finished() || before.get("startTime") != after.get("startTime");
+    if after.finished() && after.get("startTime").is_none() && news && !idle {
         errors.push(required("status.startTime", "startTime is required for finished job"));
     }
 }
 
-/// What a Job that is over no longer has.
-fn leftovers(before: &Side<'_>, after: &Side<'_>, errors: &mut Vec<FieldError>) {
-    let (finished, ended) = (after.finished(), before.finished() != after.finished());
-    for key in ["active", "terminating"] {
-        let number = after.number(key);
-        if finished && number > 0 && (ended || before.number(key) != number) {
-            let detail = format!("{key}>0 is invalid for finished job");
-            errors.push(invalid(child("status", key), number, &detail));
-        }
+/// A Job that is over has no such pods.
+fn leftover(key: &str, ended: bool, before: &Side<'_>, after: &Side<'_>, errors: &mut Vec<FieldError>) {
+    let number = after.number(key);
+    if after.finished() && number > 0 && (ended || before.number(key) != number) {
+        let detail = format!("{key}>0 is invalid for finished job");
+        errors.push(invalid(child("status", key), number, &detail));
     }
-    let changed = before.get("uncountedTerminatedPods") != after.get("uncountedTerminatedPods");
-    if finished && after.uncounted() > 0 && (ended || changed) {
-        let shown = after.get("uncountedTerminatedPods").cloned().unwrap_or(Value::Null);
+}
+
+fn uncounted(ended: bool, before: &Side<'_>, after: &Side<'_>, errors: &mut Vec<FieldError>) {
+    let key = "uncountedTerminatedPods";
+    if after.finished() && after.uncounted() > 0 && (ended || before.get(key) != after.get(key)) {
+        let shown = after.get(key).cloned().unwrap_or(Value::Null);
         let detail = "uncountedTerminatedPods needs to be empty for finished job";
         errors.push(invalid("status.uncountedTerminatedPods", shown, detail));
     }
+}
+
+fn ready(before: &Side<'_>, after: &Side<'_>, errors: &mut Vec<FieldError>) {
     let (ready, active) = (after.number("ready"), after.number("active"));
-    if ready > active && (before.number("ready") != ready || before.number("active") != active) {
+    let changed = before.get("ready") != after.get("ready") || before.number("active") != active;
+    if after.get("ready").is_some() && ready > active && changed {
         errors.push(invalid("status.ready", ready, "cannot set more ready pods than active"));
     }
 }
@@ -200,7 +227,12 @@ fn indexes(spec: &Value, before: &Side<'_>, after: &Side<'_>, errors: &mut Vec<F
     if !(changed("failedIndexes") || changed("completedIndexes")) {
         return;
     }
-    let (completed, failed) = (read(completed).unwrap_or_default(), read(shown).unwrap_or_default());
+    // What cannot be read has been told of above.
+    let readable = |text: &str| -> Vec<(i64, i64)> {
+        let each = text.split(',').filter_map(|interval| read(interval).ok());
+        each.flatten().collect()
+    };
+    let (completed, failed) = (readable(completed), readable(shown));
     let common = completed.iter().flat_map(|done| {
         failed
             .iter()
@@ -255,11 +287,7 @@ fn steps(spec: &Value, before: &Side<'_>, after: &Side<'_>, errors: &mut Vec<Fie
     if let (Some(was), Some(is)) = (before.get("completionTime"), after.get("completionTime"))
         && was != is
     {
-        errors.push(invalid(
-            "status.completionTime",
-            is.clone(),
-            "completionTime cannot be mutated",
-        ));
+        errors.push(at("status.completionTime", is, "completionTime cannot be mutated"));
     }
     let resumes = before.holds("Suspended") && after.says("Suspended", "False");
     let suspended = spec.get("suspend") == Some(&Value::Bool(true));

@@ -42,6 +42,10 @@ pub(crate) fn default_daemon_set(object: &mut Value) {
 /// Sets the defaults of a Job: without labels of its own it has those of its pods.
 pub(crate) fn default_job(object: &mut Value) {
     each_in(Some(object), "spec", job);
+    label_as_pods(object);
+}
+
+fn label_as_pods(object: &mut Value) {
     let labels = crate::get(object, &["spec", "template", "metadata", "labels"]).cloned();
     if let Some(labels) = labels
         && let Some(meta) = crate::metadata::of(object)
@@ -192,6 +196,7 @@ pub(crate) fn generate_selector(job: &mut Value) {
             });
         });
     });
+    label_as_pods(job);
 }
 
 fn cron_job(spec: &mut Map<String, Value>) {
