@@ -5,6 +5,7 @@
 
 mod identity;
 mod jobs;
+mod replication;
 mod volumes;
 mod world;
 
