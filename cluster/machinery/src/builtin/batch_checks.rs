@@ -191,13 +191,17 @@ pub(super) fn job_spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
             replaces,
         ));
     }
-    let template_path = child(path, "template");
-    template(spec, &template_path, &["OnFailure", "Never", "Always"], errors);
+    pods(spec, policy.is_some(), &child(path, "template"), errors);
+}
+
+/// The template, whose pods must come to an end.
+fn pods(spec: &Value, has_policy: bool, template_path: &str, errors: &mut Vec<FieldError>) {
+    template(spec, template_path, &["OnFailure", "Never", "Always"], errors);
     let restart = text(crate::get(spec, &["template", "spec", "restartPolicy"]));
-    let restart_path = child(&child(&template_path, "spec"), "restartPolicy");
+    let restart_path = child(&child(template_path, "spec"), "restartPolicy");
     match restart {
         "Always" | "" => errors.push(required(restart_path, r#"valid values: "OnFailure", "Never""#)),
-        "OnFailure" if policy.is_some() => {
+        "OnFailure" if has_policy => {
             let detail = r#"only "Never" is supported when podFailurePolicy is specified"#;
             errors.push(invalid(restart_path, restart, detail));
         }
