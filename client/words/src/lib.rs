@@ -1,7 +1,8 @@
 //! The words that every client of Kubernetes reads and writes, once: exact quantities, names of images, keys, owners,
-//! revisions, percentages, times as text. Pure: no I/O, no clock, no async, no logging. It knows neither half of Afloat; both
+//! revisions, percentages, schedules, times as text. Pure: no I/O, no clock, no async, no logging. It knows neither half of Afloat; both
 //! may use it.
 
+pub mod affinity;
 pub mod annotation;
 #[cfg(test)]
 mod fuzz;
@@ -10,6 +11,8 @@ pub mod key;
 pub mod owner;
 pub mod percent;
 pub mod quantity;
+pub mod quoted;
 pub mod revision;
+pub mod schedule;
 pub mod texts;
 pub mod time;
