@@ -167,16 +167,16 @@ impl Status {
             .iter()
             .map(|e| json!({"reason": e.cause, "message": e.message, "field": e.field}))
             .collect();
-        let kind = match resource.group.as_str() {
-            "" => resource.kind.clone(),
-            group => format!("{}.{group}", resource.kind),
+        let qualified = match group {
+            "" => kind.to_owned(),
+            group => format!("{kind}.{group}"),
         };
         // Unlike elsewhere, `details.kind` is the kind here: that is what the original does.
         let details = json!({"name": name, "group": group, "kind": kind, "causes": causes});
         Self::new(
             422,
             Reason::Invalid,
-            format!("{kind} \"{name}\" is invalid: {list}"),
+            format!("{qualified} \"{name}\" is invalid: {list}"),
             Some(details),
         )
     }

@@ -107,7 +107,7 @@ async fn requests_for_tokens_are_answered_in_the_originals_words() {
         (
             json!({"expirationSeconds": 599}),
             422,
-            "TokenRequest \"\" is invalid: spec.expirationSeconds: Invalid value: 599: may not specify a duration less than 10 minutes",
+            "TokenRequest.authentication.k8s.io \"\" is invalid: spec.expirationSeconds: Invalid value: 599: may not specify a duration less than 10 minutes",
         ),
         (
             bound("Pod", "v1", "p", "x"),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::World;
 use super::bystander::Bystander;
+use super::world::World;
 use crate::cluster::container;
 use crate::network::{ready, waiting};
 use crate::registry::{gzip, layer};
