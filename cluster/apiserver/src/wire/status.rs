@@ -149,7 +149,7 @@ impl Status {
 
     /// 422 with its causes.
     pub(crate) fn invalid(resource: &Resource, name: &str, errors: &[FieldError]) -> Self {
-        Self::invalid_as((&resource.group, &resource.kind), name, errors)
+        Self::invalid_as((resource.group.as_str(), resource.kind.as_str()), name, errors)
     }
 
     /// 422 for a body that is no object and has no name. `kind`: group and kind.
