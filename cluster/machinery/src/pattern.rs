@@ -8,11 +8,11 @@ use std::sync::{Mutex, PoisonError};
 use regex::{Regex, RegexBuilder};
 
 /// Bytes that a compiled expression may have.
-const BYTES: usize = 512 << 10;
+const BYTES: usize = 1 << 20;
 /// Bytes that each thread may keep of what it finds out about one while it looks for it.
 const FOUND_BYTES: usize = 64 << 10;
 /// Expressions that are kept compiled.
-const KEPT: usize = 32;
+const KEPT: usize = 16;
 
 /// Expressions that were compiled lately, by their text, each with the number of its last use. Only what it saves is time.
 struct Kept {
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn what_is_large_when_compiled_is_refused() {
-        for pattern in [r"\pL{200}", "((a{100}){100}){100}"] {
+        for pattern in [r"\pL{1000}", "((a{100}){100}){100}"] {
             let told = compile(pattern).unwrap_err();
             assert!(told.contains("exceeds size limit"), "{pattern}: {told}");
         }
