@@ -2,7 +2,7 @@
 //! the others, and how much memory it takes. What is held are counts: the process lives, the others were answered, the memory has a limit.
 //!
 //! The table for the program that users have:
-//! `cargo build --release && AFLOAT_PROGRAM=target/release/afloat cargo e2e security::attacks -- --nocapture`
+//! `cargo build --release && AFLOAT_PROGRAM=$PWD/target/release/afloat cargo e2e security::attacks -- --ignored --nocapture`
 //! (`AFLOAT_ATTACKS=word`: only those with that word in their names).
 
 mod bystander;
@@ -29,7 +29,8 @@ use world::World;
 /// Memory of the whole cluster, in MiB, at every attack.
 const MEMORY: u64 = 150;
 /// What the same program takes more without optimization: its code is four times as large, its futures and stacks several times.
-const UNOPTIMIZED: u64 = 150;
+const UNOPTIMIZED: u64 = 250;
+
 type Attack = for<'a> fn(&'a World, &'a Bystander) -> BoxFuture<'a, ()>;
 
 const ATTACKS: [(&str, Attack); 23] = [
@@ -170,6 +171,7 @@ fn program() -> Command {
 }
 
 #[test]
+#[ignore = "takes minutes; its table is for a release, see above"]
 fn attacks_stop_nobody() {
     let runtime = runtime();
     let folder = tempfile::tempdir().unwrap();
