@@ -98,6 +98,7 @@ impl OciRuntime {
             creating: Semaphore::new(CREATES_MAX),
             facts,
             cgroups,
+            view: OnceLock::new(),
             images: OnceLock::new(),
         });
         for record in records {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::bundle::home::with_home;
 use super::bundle::mounts::{self, Staged};
 use super::bundle::rootfs;
 use super::bundle::spec::{Processes, Surroundings, config};
@@ -19,6 +20,7 @@ use super::streams::listeners::Listeners;
 use super::streams::log;
 use super::watch;
 use super::work::{blocking, failed};
+use crate::cgroup::view::View;
 use crate::cgroup::{Cgroups, Resources};
 use crate::container::{ContainerSpec, ContainerState};
 use crate::host::OCI_STATE_DIR;
@@ -129,6 +131,8 @@ impl Shared {
         let (shared, spec, sandbox, made) = (Arc::clone(self), spec.clone(), sandbox.clone(), dir.clone());
         let log_path = spec.log_path.clone();
         let (resources, stdio, privileged) = (spec.resources, spec.stdio, spec.privileged);
+        // Whoever mounts something there sees that.
+        let hidden = spec.mounts.iter().any(|mount| mount.target.starts_with("/sys"));
         let (mut record, staged, carried, out, err) = blocking(move || {
             let (staged, carried) = shared.prepare(&made, &record.id, &spec, &sandbox, &found)?;
             record.save(&made).map_err(|e| failed("writing container.json", &e))?;
@@ -157,6 +161,9 @@ impl Shared {
                 ));
             };
             shared.limit(&record.id, pid, &resources, privileged)?;
+            if !hidden {
+                shared.show_cgroups(&record.id, pid, privileged);
+            }
             record.save(&dir).map_err(|e| failed("writing container.json", &e))?;
             Ok(record)
         })
@@ -213,6 +220,23 @@ impl Shared {
             .map_err(|e| failed("limiting resources", &e))
     }
 
+    /// Shows a container that waits at the gate the cgroups that it has. Without, it runs as well. Blocks.
+    fn show_cgroups(&self, id: &str, pid: i32, privileged: bool) {
+        if self.cgroups.entrances(id).is_empty() {
+            return;
+        }
+        let make = || {
+            View::new(&self.cgroups)
+                .inspect_err(|error| tracing::debug!(%error, "containers cannot be shown their cgroups"))
+                .ok()
+        };
+        if let Some(view) = self.view.get_or_init(make)
+            && let Err(error) = view.show(id, pid, privileged)
+        {
+            tracing::debug!(container = id, %error, "it is not shown its cgroups");
+        }
+    }
+
     /// Root file system, mounts and configuration, and what of it our own runtime does not see by itself. Blocks.
     fn prepare(
         &self,
@@ -253,7 +277,8 @@ impl Shared {
         } else {
             vec![]
         };
-        let config = serde_json::to_vec(&config(spec, &around)?).map_err(|e| RuntimeError::Failed(e.to_string()))?;
+        let spec = with_home(spec, &root);
+        let config = serde_json::to_vec(&config(&spec, &around)?).map_err(|e| RuntimeError::Failed(e.to_string()))?;
         let bundle = Self::bundle_dir(id);
         fs::create_dir_all(&bundle).map_err(|e| failed(format!("making {}", bundle.display()), &e))?;
         fs::write(bundle.join("config.json"), config).map_err(|e| failed("writing config.json", &e))?;
