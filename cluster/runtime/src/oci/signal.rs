@@ -114,22 +114,24 @@ fn ends(signal: Signal) -> bool {
     .contains(&signal)
 }
 
-/// The process has said what it does for a signal, or holds it back until it wants it. One that cannot be looked at is sent what there is.
+/// The process has said what it does for a signal, or waits for it. One that cannot be looked at is sent what there is.
 fn listens(pid: i32, signal: Signal) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/status")).map_or(true, |status| says(&status, signal.as_raw()))
 }
 
-/// The same by the sets of signals in proc_pid_status(5). Pure.
+/// The same by proc_pid_status(5): it is caught, ignored, or held back by a process that sleeps, as one does that takes signals when it
+/// wants them. One that runs may hold back all signals for a moment, as shells do while they start a program. Pure.
 fn says(status: &str, number: i32) -> bool {
-    let sets = ["SigBlk:", "SigIgn:", "SigCgt:"];
-    let sets = status
-        .lines()
-        .filter_map(|line| sets.iter().find_map(|name| line.strip_prefix(name)));
-    let all = sets.filter_map(|set| u64::from_str_radix(set.trim(), 16).ok());
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     let bit = u32::try_from(number - 1)
         .ok()
         .and_then(|shift| 1_u64.checked_shl(shift));
-    all.fold(0, |all, set| all | set) & bit.unwrap_or(u64::MAX) != 0
+    let within = |name: &str| {
+        let set = field(name).and_then(|set| u64::from_str_radix(set, 16).ok());
+        set.zip(bit).is_some_and(|(set, bit)| set & bit != 0)
+    };
+    let sleeps = field("State:").is_some_and(|state| state.starts_with('S'));
+    within("SigCgt:") || within("SigIgn:") || (sleeps && within("SigBlk:"))
 }
 
 #[cfg(test)]
@@ -146,11 +148,17 @@ mod tests {
     }
 
     #[test]
-    fn a_process_listens_for_what_it_caught_ignored_or_holds_back() {
-        let status = "Name:\tx\nSigPnd:\t0000000000004000\nSigBlk:\t0000000000000001\nSigIgn:\t0000000000001000\n\
-            SigCgt:\t0000000180004002\n";
-        let heard = [1, 2, 13, 15].map(|number| says(status, number));
-        assert_eq!((heard, says(status, 3), says("", 15)), ([true; 4], false, false));
+    fn a_process_listens_for_what_it_caught_or_ignored_or_waits_for() {
+        let status = |state| {
+            format!(
+                "Name:\tx\nState:\t{state}\nSigPnd:\t0000000000000004\nSigBlk:\t0000000000000001\nSigIgn:\t0000000000001000\n\
+                 SigCgt:\t0000000180004002\n"
+            )
+        };
+        let of = |state, number| says(&status(state), number);
+        assert!([2, 13, 15].into_iter().all(|number| of("R (running)", number)));
+        assert!(of("S (sleeping)", 1) && !of("D (disk sleep)", 1));
+        assert!(!of("S (sleeping)", 3) && !says("", 15));
         assert!(ends(Signal::TERM) && !ends(Signal::KILL));
     }
 }
