@@ -60,7 +60,7 @@ fn prepare(images: &ImageStore, image: &str, dir: &Path, bundle: &Path) -> Resul
     let found = images.find(image)?;
     let found = found.ok_or_else(|| RuntimeError::NotFound(format!("image {image}")))?;
     fs::create_dir_all(dir).map_err(|e| failed(format!("making {}", dir.display()), &e))?;
-    let layers = images.pin(&found.id, &dir.join(LAYERS_NOTE))?;
+    let layers = images.pin(&found.id, &dir.join(LAYERS_NOTE))?.layers;
     let root = rootfs::mount_rootfs(dir, &layers, false).map_err(|e| failed("mounting the root file system", &e))?;
     let spec = ContainerSpec {
         image_id: found.id,
