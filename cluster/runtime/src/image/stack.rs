@@ -3,7 +3,8 @@
 //! A layer is stored once, for all images that have it; what an image makes of it is seen here. Three things are not as in the list of
 //! layers: one that is in it twice is mounted once (the kernel refuses the rest: "conflicting lowerdir"); what is below a layer that hides
 //! everything is left out; and where a layer has no entry for a folder, the folder's mode and owner are those of the layers below, which
-//! an overlay does not look at. For those folders a layer is added on top that has nothing but them.
+//! an overlay does not look at. For those folders a layer is added on top that has nothing but them, and for those whose whiteouts would
+//! be seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -148,8 +149,9 @@ struct Step {
 /// those around them, as they are to be.
 fn corrections(layers: &[PathBuf], notes: &[Notes]) -> io::Result<BTreeMap<PathBuf, Attributes>> {
     // In the order of their components: each is preceded by those around it.
-    let implied: BTreeSet<&PathBuf> = notes.iter().flat_map(|notes| &notes.implied).collect();
-    if implied.is_empty() {
+    let noted = notes.iter().flat_map(|notes| notes.implied.iter().chain(&notes.hiding));
+    let noted: BTreeSet<&PathBuf> = noted.filter(|path| !path.as_os_str().is_empty()).collect();
+    if noted.is_empty() {
         return Ok(BTreeMap::new());
     }
     let roots = layers
@@ -161,13 +163,15 @@ fn corrections(layers: &[PathBuf], notes: &[Notes]) -> io::Result<BTreeMap<PathB
         parts: (0..layers.len()).collect(),
     }];
     let mut wrong = BTreeMap::new();
-    for path in implied {
+    for path in noted {
         if !descend(layers, path, &mut steps)? {
             continue;
         }
         let Some(step) = steps.last() else { continue };
         let shown = Attributes::of(&find(&roots[step.parts[0]], path, Links::InRoot)?)?;
-        if !told_by(&roots, notes, step)?.differs(&shown) {
+        // The kernel lists whiteouts by their names where a folder is in one layer alone.
+        let bare = matches!(step.parts[..], [only] if notes[only].hiding.contains(path));
+        if !bare && !told_by(&roots, notes, step)?.differs(&shown) {
             continue;
         }
         for around in steps.iter().skip(1) {

@@ -47,6 +47,14 @@ impl Folders {
         Ok(())
     }
 
+    /// There is a whiteout in it.
+    pub(super) fn hiding(&mut self, path: &Path) -> io::Result<()> {
+        if self.notes.hiding.insert(path.to_owned()) {
+            self.count(path)?;
+        }
+        Ok(())
+    }
+
     fn count(&mut self, path: &Path) -> io::Result<()> {
         self.bytes += path.as_os_str().len() + FOLDER_BYTES;
         if self.bytes > FOLDERS_BYTES_MAX {
@@ -66,7 +74,7 @@ impl Folders {
         for path in folders.take_while(below).cloned().collect::<Vec<_>>() {
             self.pending.remove(&path);
         }
-        for notes in [&mut self.notes.implied, &mut self.notes.opaque] {
+        for notes in [&mut self.notes.implied, &mut self.notes.opaque, &mut self.notes.hiding] {
             for path in notes
                 .range::<Path, _>(start)
                 .take_while(below)

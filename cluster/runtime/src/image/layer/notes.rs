@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 const IMPLIED: u8 = b'i';
 const OPAQUE: u8 = b'o';
+const HIDING: u8 = b'h';
 
 /// Paths without links, relative to the root.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -15,15 +16,22 @@ pub(in crate::image) struct Notes {
     pub(in crate::image) implied: BTreeSet<PathBuf>,
     /// Folders that hide all that lower layers have in them. The root is the empty path.
     pub(in crate::image) opaque: BTreeSet<PathBuf>,
+    /// Folders with whiteouts in them.
+    pub(in crate::image) hiding: BTreeSet<PathBuf>,
 }
 
 impl Notes {
     /// As a file has them: what it is, the path, a zero.
     pub(in crate::image) fn to_bytes(&self) -> Vec<u8> {
-        let line = |kind: u8, path: &PathBuf| [&[kind], path.as_os_str().as_bytes(), b"\0"].concat();
-        let implied = self.implied.iter().flat_map(|path| line(IMPLIED, path));
-        let opaque = self.opaque.iter().flat_map(|path| line(OPAQUE, path));
-        implied.chain(opaque).collect()
+        let mut bytes = Vec::new();
+        for (kind, paths) in [(IMPLIED, &self.implied), (OPAQUE, &self.opaque), (HIDING, &self.hiding)] {
+            for path in paths {
+                bytes.push(kind);
+                bytes.extend_from_slice(path.as_os_str().as_bytes());
+                bytes.push(0);
+            }
+        }
+        bytes
     }
 
     pub(in crate::image) fn of(bytes: &[u8]) -> Self {
@@ -33,6 +41,7 @@ impl Notes {
             match line {
                 [IMPLIED, rest @ ..] => drop(notes.implied.insert(path(rest))),
                 [OPAQUE, rest @ ..] => drop(notes.opaque.insert(path(rest))),
+                [HIDING, rest @ ..] => drop(notes.hiding.insert(path(rest))),
                 _ => {}
             }
         }
@@ -40,7 +49,7 @@ impl Notes {
     }
 
     pub(in crate::image) fn is_empty(&self) -> bool {
-        self.implied.is_empty() && self.opaque.is_empty()
+        self.implied.is_empty() && self.opaque.is_empty() && self.hiding.is_empty()
     }
 }
 
@@ -53,6 +62,7 @@ mod tests {
         let notes = Notes {
             implied: [PathBuf::from("a"), PathBuf::from("a/line\nbreak")].into(),
             opaque: [PathBuf::new(), PathBuf::from("o")].into(),
+            hiding: [PathBuf::from("h")].into(),
         };
         assert_eq!(Notes::of(&notes.to_bytes()), notes);
         assert!(Notes::of(b"").is_empty() && !notes.is_empty());

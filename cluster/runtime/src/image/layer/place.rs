@@ -160,7 +160,7 @@ impl Tree {
             return self.make_opaque(&parent.folder, &parent.path);
         };
         match mknodat(&parent.folder, hidden, FileType::CharacterDevice, Mode::empty(), 0) {
-            Ok(()) => Ok(()),
+            Ok(()) => self.folders.hiding(&parent.path),
             Err(Errno::EXIST) => match open_directory(&parent.folder, hidden) {
                 Ok(folder) => self.make_opaque(&folder, &parent.path.join(hidden)),
                 // A file hides what is below it anyway.
