@@ -255,7 +255,7 @@ impl Shared {
         mounts::check(&root, &spec.mounts, found)?;
         let staged = Staged::new(self.staging_dir().join(id), found).map_err(|e| failed("mounting volumes", &e))?;
         if !spec.working_dir.is_empty() {
-            rootfs::make_working_dir(&root, &spec.working_dir)
+            rootfs::make_working_dir(&root, &spec.working_dir, &spec.mounts, found)
                 .map_err(|e| RuntimeError::Invalid(format!("working directory {}: {e}", spec.working_dir)))?;
         }
         let namespace = namespace_path(&spec.pod_uid);
