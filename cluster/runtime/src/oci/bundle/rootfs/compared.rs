@@ -11,6 +11,8 @@ mod tree;
 use std::fs;
 use std::path::Path;
 
+use anyhow::Context as _;
+
 use self::containerd::Containerd;
 use self::made::Packed;
 use super::{mount_rootfs, unmount_rootfs};
@@ -65,22 +67,28 @@ fn compare(
     if let Err(refused) = containerd.mount(&archive, &reference, &theirs)? {
         return Ok(Err(refused));
     }
-    let wanted = tree::of(&theirs);
+    let wanted = tree::of(&theirs, true).with_context(|| format!("{name}: containerd's tree"));
     containerd.unmount(&theirs)?;
     let store = ImageStore::open(&dir.join("images"))?;
-    let image = store.load(&archive)?.remove(0);
+    let image = store
+        .load(&archive)
+        .with_context(|| format!("{name}: loading it"))?
+        .remove(0);
     let own = dir.join("own");
     fs::create_dir_all(&own)?;
-    let root = mount_rootfs(&own, &store.pin(&image.id, &own.join("note"))?.layers, false)?;
-    let got = tree::of(&root);
+    let stack = store.pin(&image.id, &own.join("note"))?.layers;
+    let root = mount_rootfs(&own, &stack, false).with_context(|| format!("{name}: mounting it"))?;
+    let got = tree::of(&root, false).with_context(|| format!("{name}: our tree"));
     unmount_rootfs(&own);
     crate::removal::remove_all(&own)?;
     fs::remove_file(&archive)?;
     let differences = tree::differences(&wanted?, &got?);
+    let listings: Vec<_> = layers.iter().map(|layer| layer.listing.as_str()).collect();
     anyhow::ensure!(
         differences.is_empty(),
-        "{name}: containerd's, ours:\n{}",
-        differences.join("\n")
+        "{name}: containerd's, ours:\n{}\nof the layers\n{}",
+        differences.join("\n"),
+        listings.join("\n--\n")
     );
     Ok(Ok(()))
 }

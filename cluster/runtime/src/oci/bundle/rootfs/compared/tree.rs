@@ -20,14 +20,20 @@ pub(super) struct Seen {
     modified: (i64, i64),
 }
 
-pub(super) fn of(root: &Path) -> Result<BTreeMap<PathBuf, Seen>> {
+/// `whiteouts`: their names may be seen, with nothing behind them.
+pub(super) fn of(root: &Path, whiteouts: bool) -> Result<BTreeMap<PathBuf, Seen>> {
     let (mut found, mut names) = (BTreeMap::new(), BTreeMap::new());
     let mut left = vec![PathBuf::new()];
     while let Some(folder) = left.pop() {
         let mut entries = fs::read_dir(root.join(&folder))?.collect::<std::io::Result<Vec<_>>>()?;
         entries.sort_by_key(fs::DirEntry::file_name);
         for entry in entries {
-            let (path, metadata) = (folder.join(entry.file_name()), entry.metadata()?);
+            let (path, metadata) = (folder.join(entry.file_name()), entry.metadata());
+            let metadata = match metadata {
+                // containerd's overlays may list what a layer hides.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound && whiteouts => continue,
+                other => other?,
+            };
             if metadata.is_dir() {
                 left.push(path.clone());
             }
