@@ -7,8 +7,9 @@ use afloat_words::image::ImageName;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::env::expand;
+use super::termination;
 use crate::dirs::PodDirs;
-use crate::pod::{spec, termination};
+use crate::pod::spec;
 
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -63,19 +64,12 @@ pub(crate) fn arguments(
 pub(crate) fn user(pod: &Pod, container: &Container, image: &Image) -> (String, Option<i64>) {
     let own = container.security_context.as_ref();
     let of_pod = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
-    let user = requested_user(pod, container);
+    let user = spec::requested_user(pod, container);
     let group = own.and_then(|s| s.run_as_group).or(of_pod.and_then(|s| s.run_as_group));
     (
         user.map_or_else(|| image.config.user.clone(), |uid| uid.to_string()),
         group,
     )
-}
-
-/// `runAsUser`
-fn requested_user(pod: &Pod, container: &Container) -> Option<i64> {
-    let own = container.security_context.as_ref().and_then(|s| s.run_as_user);
-    let of_pod = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
-    own.or(of_pod.and_then(|s| s.run_as_user))
 }
 
 /// `runAsNonRoot` holds.
@@ -96,7 +90,7 @@ pub(crate) fn check_non_root(pod: &Pod, container: &Container, user: &str, uid: 
     );
     let name = user.split(':').next().unwrap_or_default();
     if uid == 0 {
-        let whose = if requested_user(pod, container).is_some() {
+        let whose = if spec::requested_user(pod, container).is_some() {
             "container's runAsUser breaks non-root policy"
         } else {
             "container has runAsNonRoot and image will run as root"
