@@ -132,6 +132,12 @@ impl Status {
         ))
     }
 
+    /// 422 for a patch that makes something of an object that is none of its kind. The original repeats the whole object here.
+    pub(crate) fn unpatchable(resource: &Resource, name: &str, why: &str) -> Self {
+        let message = format!("Invalid value: {why}");
+        Self::invalid_field(resource, name, "patch", "FieldValueInvalid", &message)
+    }
+
     /// 422 with its causes.
     pub(crate) fn invalid(resource: &Resource, name: &str, errors: &[FieldError]) -> Self {
         let sentences: Vec<String> = errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect();
