@@ -19,6 +19,7 @@ pub mod kinds;
 mod metadata;
 mod names;
 pub mod patch;
+mod pattern;
 mod resource;
 pub mod schema;
 pub mod selector;
@@ -26,6 +27,7 @@ pub mod strategy;
 pub mod table;
 
 pub use builtin::classes::{give_priority, give_runtime, one_default, system_priority_classes};
+pub use cel::until_given_up;
 pub use kinds::scale;
 pub use names::fits_generate_name;
 

@@ -51,6 +51,8 @@ pub struct Kind {
     pub validate_create: fn(&Value) -> Vec<FieldError>,
     /// Everything that is wrong with the step from the old object to the new one.
     pub validate_update: fn(&Value, &Value) -> Vec<FieldError>,
+    /// The same for a write of the status alone.
+    pub validate_status: fn(&Value, &Value) -> Vec<FieldError>,
     /// What a client should know about an object that is accepted.
     pub warnings: fn(&Value) -> Vec<String>,
     /// Why nothing comes of its objects here: whoever writes one is told. None: something does.
@@ -267,6 +269,7 @@ impl Kind {
         validate: |_| Vec::new(),
         validate_create: |_| Vec::new(),
         validate_update: |_, _| Vec::new(),
+        validate_status: |_, _| Vec::new(),
         warnings: |_| Vec::new(),
         inert: None,
         inert_fields: &[],

@@ -8,6 +8,7 @@ mod ends;
 mod examples;
 mod handlers;
 mod hooks;
+mod jobs;
 mod probes;
 mod start;
 mod stop;

@@ -149,12 +149,16 @@ impl Status {
             .iter()
             .map(|e| json!({"reason": e.cause, "message": e.message, "field": e.field}))
             .collect();
+        let kind = match resource.group.as_str() {
+            "" => resource.kind.clone(),
+            group => format!("{}.{group}", resource.kind),
+        };
         // Unlike elsewhere, `details.kind` is the kind here: that is what the original does.
         let details = json!({"name": name, "group": resource.group, "kind": resource.kind, "causes": causes});
         Self::new(
             422,
             Reason::Invalid,
-            format!("{} \"{name}\" is invalid: {list}", resource.kind),
+            format!("{kind} \"{name}\" is invalid: {list}"),
             Some(details),
         )
     }

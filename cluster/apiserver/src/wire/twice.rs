@@ -8,6 +8,9 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use serde_saphyr::options::DuplicateKeyPolicy;
 
+/// Values that a document in YAML may have: its reader takes some hundred bytes for each.
+const YAML_NODES: usize = 100_000;
+
 /// Something that a document says twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Twice {
@@ -46,6 +49,17 @@ impl Twice {
     }
 }
 
+/// What a document in YAML may make of its text: aliases may stand for much that is written once.
+fn options(duplicate_keys: DuplicateKeyPolicy) -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        duplicate_keys: duplicate_keys,
+        budget: serde_saphyr::budget! {
+            max_nodes: YAML_NODES,
+            max_recorded_anchor_events: YAML_NODES,
+        },
+    }
+}
+
 /// Reads JSON.
 ///
 /// # Errors
@@ -63,11 +77,11 @@ pub(crate) fn json(bytes: &[u8]) -> Result<(Value, Vec<Twice>), serde_json::Erro
 /// # Errors
 /// It is none.
 pub(crate) fn yaml(text: &str) -> Result<(Value, Vec<Twice>), serde_saphyr::Error> {
-    match serde_saphyr::from_str(text) {
+    match serde_saphyr::from_str_with_options(text, options(DuplicateKeyPolicy::Error)) {
         Ok(value) => Ok((value, Vec::new())),
         Err(error) => match error.without_snippet() {
             serde_saphyr::Error::DuplicateMappingKey { key, location } => {
-                let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
+                let options = options(DuplicateKeyPolicy::LastWins);
                 let key = key.clone().unwrap_or_default();
                 let twice = Twice::Key {
                     line: location.line(),

@@ -18,6 +18,17 @@ use crate::wire::twice::Twice;
 impl Writer {
     /// PUT of an object.
     pub(crate) async fn update(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
+        // Kubernetes' `AllowCreateOnUpdate`, which kinds that grant rights have: `kubectl replace` makes what is not there.
+        let grants = call.resource.builtin.is_some_and(|row| row.grants.is_some());
+        if grants
+            && self
+                .reader
+                .find(&call.resource, call.namespace(), call.name())
+                .is_none()
+        {
+            self.admission.may_create(call)?;
+            return self.create(call, body).await;
+        }
         self.replace(call, body, Part::Main).await
     }
 
