@@ -101,7 +101,7 @@ async fn take_turn(context: &Context, triggers: &Triggers, key: Key) -> Result<O
         ),
         Step::Replace(object) => (
             "FailedToUpdateEndpoint",
-            shell.replace::<Endpoints>(&writing, &caches.endpoints, object).await,
+            shell.update::<Endpoints>(&writing, &caches.endpoints, object).await,
         ),
     };
     match written {
