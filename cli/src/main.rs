@@ -17,6 +17,7 @@ mod output;
 mod plan;
 mod probe;
 mod process;
+mod sample;
 mod up;
 mod watch;
 
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
     match arguments.command {
         Command::Demo(options) => report(demo::run_demo(&options)),
         Command::Up(options) => report(up::run_up(&options)),
+        Command::Sample(options) => report(sample::run_sample(&options)),
         Command::Operator(options) => report(operator::run_operator(options)),
         Command::Agent(options) => report(agent::run_agent(options)),
         Command::Check(options) => check::run_check(&options),

@@ -154,6 +154,9 @@ fn announce(options: &UpOptions, cluster: &Cluster, address: &SocketAddr, kubeco
             "The operator is not part of it: afloat operator --kubeconfig {file}\n"
         ));
     }
+    if options.nodes > 0 {
+        text.push_str("Something to play with: afloat sample\n");
+    }
     let dir = kubeconfig.parent().unwrap_or(kubeconfig).display();
     text.push_str(&format!("Ctrl-C stops it; the state stays in {dir}.\n"));
     output::print(&text)
