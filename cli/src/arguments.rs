@@ -12,8 +12,7 @@ use crate::install::{CrdsOptions, InstallOptions, StatusOptions, TakeoverOptions
 use crate::operator::OperatorOptions;
 use crate::plan::PlanOptions;
 use crate::probe::ProbeOptions;
-use crate::sample::SampleOptions;
-use crate::up::UpOptions;
+use crate::up::{SampleOptions, UpOptions};
 use crate::watch::WatchOptions;
 
 /// Keeps applications on Kubernetes afloat while their containers are replaced in place.

@@ -17,7 +17,6 @@ mod output;
 mod plan;
 mod probe;
 mod process;
-mod sample;
 mod up;
 mod watch;
 
@@ -48,7 +47,7 @@ fn main() -> ExitCode {
     match arguments.command {
         Command::Demo(options) => report(demo::run_demo(&options)),
         Command::Up(options) => report(up::run_up(&options)),
-        Command::Sample(options) => report(sample::run_sample(&options)),
+        Command::Sample(options) => report(up::run_sample(&options)),
         Command::Operator(options) => report(operator::run_operator(options)),
         Command::Agent(options) => report(agent::run_agent(options)),
         Command::Check(options) => check::run_check(&options),

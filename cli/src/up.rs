@@ -1,6 +1,7 @@
 //! `afloat up`: the embedded cluster in the foreground.
 
 mod options;
+mod sample;
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,6 +24,7 @@ use crate::process::inner::{Role, inner_arguments};
 use crate::process::signals::Stop;
 
 pub(crate) use options::UpOptions;
+pub(crate) use sample::{SampleOptions, run_sample};
 
 /// How long a boot may take before it counts as failed.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);

@@ -20,7 +20,7 @@ use crate::options::data_dir::data_dir;
 use crate::output;
 
 /// What `kubectl apply -f examples/web.yaml` makes, too.
-const OBJECTS: &str = include_str!("../../examples/web.yaml");
+const OBJECTS: &str = include_str!("../../../examples/web.yaml");
 /// Both versions of the application.
 const IMAGES: [AppImage; 2] = [("web:v1", "web", "v1"), ("web:v2", "web", "v2")];
 /// How long its pods may take.
