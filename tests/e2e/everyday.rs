@@ -164,8 +164,11 @@ fn the_sample_runs_and_is_released() {
             && clone["status"]["observedGeneration"] == clone["metadata"]["generation"]
     });
     assert_eq!(ask().as_deref(), Some("v2"));
-    let shown = cluster.kubectl(&["get", "endpoints", "web"]);
-    assert_eq!(shown.matches(":8080").count(), 3, "{shown}");
+    cluster.wait("all pods are endpoints", &["endpoints", "web"], |endpoints| {
+        endpoints["subsets"][0]["addresses"]
+            .as_array()
+            .is_some_and(|all| all.len() == 3)
+    });
 
     cluster.kubectl(&["delete", "clone/web", "service/web"]);
     let (code, told, error) = afloat(&["sample", "--kind", "deployment", "--data-dir", &dir], "");
