@@ -36,7 +36,7 @@ pub(crate) fn read(files: &[PathBuf]) -> anyhow::Result<Vec<Read>> {
             parse("standard input", &text, Strictness::All, &mut found)?;
         } else if path.is_dir() {
             let before = found.len();
-            folder(path, &render::kustomizations(path), &mut found, &mut aside)?;
+            folder(path, path, &render::kustomizations(path), &mut found, &mut aside)?;
             anyhow::ensure!(
                 found.len() > before,
                 "{}: no objects in .yaml, .yml or .json files{}",
@@ -88,8 +88,47 @@ fn text_of(path: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// `kustomizations`: the folders below the one that was named that are to be rendered, and those that are parts of others.
+/// A built object where its own file has it, if one of the same kind and name is in the folder; else where the tool printed it.
+fn placed(object: Read, origins: &[Read]) -> Read {
+    let id = |read: &Read| (read.value["kind"].clone(), read.value["metadata"]["name"].clone());
+    match origins.iter().find(|origin| id(origin) == id(&object)) {
+        Some(origin) => object.at(origin),
+        None => object.rendered(),
+    }
+}
+
+/// The objects of all files in a folder and below it, as they stand there. Of a file that cannot be read there is none.
+fn raw(root: &Path) -> Vec<Read> {
+    let (mut found, mut open) = (Vec::new(), vec![root.to_path_buf()]);
+    while let Some(folder) = open.pop() {
+        for path in entries(&folder).unwrap_or_default() {
+            if is_folder(&path) {
+                open.push(path);
+            } else if is_yaml(&path)
+                && let Ok(text) = text_of(&path)
+            {
+                let mut objects = Vec::new();
+                let read = parse(
+                    &path.display().to_string(),
+                    &text,
+                    Strictness::Lenient(&mut 0),
+                    &mut objects,
+                );
+                found.extend(objects.into_iter().filter(|_| read.is_ok()));
+            }
+        }
+    }
+    found
+}
+
+fn is_yaml(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|end| end == "yaml" || end == "yml" || end == "json")
+}
+
+/// `root`: what was named. `kustomizations`: the folders below it that are to be rendered, and those that are parts of others.
 fn folder(
+    root: &Path,
     path: &Path,
     kustomizations: &render::Kustomizations,
     found: &mut Vec<Read>,
@@ -101,7 +140,8 @@ fn folder(
                 let mut objects = Vec::new();
                 let file = format!("{} ({by})", path.display());
                 parse(&file, &text, Strictness::Lenient(&mut 0), &mut objects)?;
-                found.extend(objects.into_iter().map(Read::rendered));
+                let origins = if source == Source::Chart { Vec::new() } else { raw(root) };
+                found.extend(objects.into_iter().map(|object| placed(object, &origins)));
             }
             Rendered::Not(why) => aside.notes.push(format!("{}: {why}", path.display())),
             Rendered::Part => {}
@@ -109,16 +149,13 @@ fn folder(
         // A chart's files are no objects, and what a kustomization names has been rendered.
         return match source {
             Source::Chart => Ok(()),
-            Source::Kustomization | Source::Part => below(path, kustomizations, found, aside),
+            Source::Kustomization | Source::Part => below(root, path, kustomizations, found, aside),
         };
     }
     for path in entries(path)? {
-        let yaml = path
-            .extension()
-            .is_some_and(|end| end == "yaml" || end == "yml" || end == "json");
         if is_folder(&path) {
-            folder(&path, kustomizations, found, aside)?;
-        } else if path.is_file() && yaml {
+            folder(root, &path, kustomizations, found, aside)?;
+        } else if path.is_file() && is_yaml(&path) {
             let text = text_of(&path)?;
             // A text that names no kind is none of ours to understand.
             if !text.contains("kind") || !text.contains("apiVersion") {
@@ -144,6 +181,7 @@ fn folder(
 
 /// The folders of a kustomization that are not its own: others may lie below it.
 fn below(
+    root: &Path,
     path: &Path,
     kustomizations: &render::Kustomizations,
     found: &mut Vec<Read>,
@@ -151,7 +189,7 @@ fn below(
 ) -> anyhow::Result<()> {
     for path in entries(path)? {
         if is_folder(&path) && kustomizations.is_in(&path) {
-            folder(&path, kustomizations, found, aside)?;
+            folder(root, &path, kustomizations, found, aside)?;
         }
     }
     Ok(())

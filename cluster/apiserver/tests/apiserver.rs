@@ -7,6 +7,8 @@ mod attacks;
 mod crd;
 #[path = "apiserver/delete.rs"]
 mod delete;
+#[path = "apiserver/editing.rs"]
+mod editing;
 #[path = "apiserver/gone.rs"]
 mod gone;
 #[path = "apiserver/growth.rs"]

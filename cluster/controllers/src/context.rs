@@ -17,11 +17,12 @@ use crate::error::Error;
 use crate::loops::shell::Shell;
 use crate::objects::service::{MANAGED_BY, MIRRORING};
 use crate::objects::{
-    Claim, ConfigMap, ControllerRevision, DaemonSet, Deployment, EndpointSlice, Endpoints, Job, Kind, Lease, Namespace,
-    Node, Pod, PodDisruptionBudget, ReplicaSet, ReplicationController, Service, ServiceAccount, StatefulSet,
+    Claim, ConfigMap, ControllerRevision, CronJob, DaemonSet, Deployment, EndpointSlice, Endpoints, Job, Kind, Lease,
+    Namespace, Node, Pod, PodDisruptionBudget, ReplicaSet, ReplicationController, Service, ServiceAccount, StatefulSet,
     StorageClass, Volume,
 };
 use crate::volume::local::LocalVolumes;
+use crate::workload::Rescheduled;
 
 /// What the loops need to know of the cluster.
 #[derive(Clone, Debug)]
@@ -76,6 +77,8 @@ pub(crate) struct Caches {
     pub(crate) stateful_sets: Arc<Cache<StatefulSet>>,
     pub(crate) daemon_sets: Arc<Cache<DaemonSet>>,
     pub(crate) jobs: Arc<Cache<Job>>,
+    pub(crate) cron_jobs: Arc<Cache<CronJob>>,
+    pub(crate) rescheduled: Arc<Rescheduled>,
     pub(crate) revisions: Arc<Cache<ControllerRevision>>,
     pub(crate) claims: Arc<Cache<Claim>>,
     pub(crate) volumes: Arc<Cache<Volume>>,
@@ -105,6 +108,8 @@ impl Caches {
             stateful_sets: feed(client, all(), tasks, shutdown),
             daemon_sets: feed(client, all(), tasks, shutdown),
             jobs: feed(client, all(), tasks, shutdown),
+            cron_jobs: feed(client, all(), tasks, shutdown),
+            rescheduled: Arc::default(),
             revisions: feed(client, all(), tasks, shutdown),
             claims: feed(client, all(), tasks, shutdown),
             volumes: feed(client, all(), tasks, shutdown),

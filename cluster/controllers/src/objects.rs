@@ -4,6 +4,7 @@
 mod budget;
 pub(crate) mod condition;
 pub(crate) mod counts;
+mod cronjob;
 mod daemonset;
 mod deployment;
 mod job;
@@ -22,9 +23,10 @@ pub(crate) mod time;
 
 pub(crate) use budget::{PodDisruptionBudget, PodDisruptionBudgetStatus};
 pub(crate) use condition::Condition;
+pub(crate) use cronjob::{CronJob, CronJobStatus, JobReference};
 pub(crate) use daemonset::{DaemonSet, DaemonSetStatus};
 pub(crate) use deployment::{Deployment, DeploymentStatus};
-pub(crate) use job::{Job, JobSpec, JobStatus};
+pub(crate) use job::{Job, JobCondition, JobStatus, OnExitCodes, Uncounted};
 pub(crate) use kind::{Index, Key, Kind, LAST_APPLIED, annotation, controlled_by, controller_of, uid_of};
 pub(crate) use namespace::{ConfigMap, Namespace, ServiceAccount};
 pub(crate) use node::{Lease, Node, Taint, covers, tolerates};

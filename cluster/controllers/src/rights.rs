@@ -52,10 +52,17 @@ const ROWS: &[Row] = &[
     (
         "job-controller",
         Identity::Account("job-controller"),
-        &[
-            ("batch", &["jobs/status"], &["patch"]),
-            ("batch", &["jobs"], &["delete"]),
-        ],
+        &[("batch", &["jobs/status"], &["patch"])],
+    ),
+    (
+        "cronjob-controller",
+        Identity::Account("cronjob-controller"),
+        &[("batch", &["cronjobs/status"], &["patch"])],
+    ),
+    (
+        "ttl-after-finished-controller",
+        Identity::Account("ttl-after-finished-controller"),
+        &[],
     ),
     (
         "disruption-controller",

@@ -21,11 +21,13 @@ use crate::network::mirroring::run_mirroring;
 use crate::network::own_services::run_own_services;
 use crate::node::lifecycle::run_node_lifecycle;
 use crate::node::pod_gc::run_pod_gc;
-use crate::objects::{DaemonSet, Deployment, Job, PodDisruptionBudget, ReplicaSet, ReplicationController, StatefulSet};
+use crate::objects::{
+    CronJob, DaemonSet, Deployment, PodDisruptionBudget, ReplicaSet, ReplicationController, StatefulSet,
+};
 use crate::scheduler::run_scheduler;
 use crate::volume::ephemeral::run_ephemeral_volumes;
 use crate::volume::run_volumes;
-use crate::workload::run_workload;
+use crate::workload::{run_jobs, run_ttl_after_finished, run_workload};
 
 /// First and last delay before a loop that ended is started again.
 const RESTART_FIRST: Duration = Duration::from_millis(100);
@@ -57,7 +59,9 @@ fn start_all(client_for: &dyn Fn(&str) -> Client, options: Options, shutdown: &C
     loops.start("deployment-controller", run_workload::<Deployment>);
     loops.start("statefulset-controller", run_workload::<StatefulSet>);
     loops.start("daemonset-controller", run_workload::<DaemonSet>);
-    loops.start("job-controller", run_workload::<Job>);
+    loops.start("job-controller", run_jobs);
+    loops.start("cronjob-controller", run_workload::<CronJob>);
+    loops.start("ttl-after-finished-controller", run_ttl_after_finished);
     loops.start("disruption-controller", run_workload::<PodDisruptionBudget>);
     loops.start("garbage-collector", run_garbage_collector);
     loops.start("namespace-controller", run_namespace_deletion);

@@ -51,6 +51,8 @@ pub struct Kind {
     pub validate_create: fn(&Value) -> Vec<FieldError>,
     /// Everything that is wrong with the step from the old object to the new one.
     pub validate_update: fn(&Value, &Value) -> Vec<FieldError>,
+    /// The same for a write of the status alone.
+    pub validate_status: fn(&Value, &Value) -> Vec<FieldError>,
     /// What a client should know about an object that is accepted.
     pub warnings: fn(&Value) -> Vec<String>,
     /// Why nothing comes of its objects here: whoever writes one is told. None: something does.
@@ -59,9 +61,6 @@ pub struct Kind {
     pub inert_fields: &'static [Inert],
     /// Paths of fields by which objects can be selected, besides name and namespace. Source: Kubernetes' conversion functions.
     pub selectable: &'static [&'static str],
-    /// How a strategic merge patch treats the lists that only this kind has: end of the path, strategy. A list that is neither
-    /// here nor in [`crate::patch`]'s own table is atomic.
-    pub merge: &'static [(&'static str, ListStrategy)],
     /// How `kubectl get` shows it. None: name and age.
     pub table: Option<Table>,
     /// How its objects go.
@@ -208,17 +207,6 @@ pub enum BindsTokens {
     Secret,
 }
 
-/// What happens to a list that a strategic merge patch names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListStrategy {
-    /// Elements are objects; those with the same value of this key are merged.
-    ByKey(&'static str),
-    /// Elements are scalars; the union is taken.
-    Set,
-    /// The patch's list takes the place of the old one.
-    Atomic,
-}
-
 /// How a kind is printed.
 #[derive(Clone, Copy, Debug)]
 pub struct Table {
@@ -281,11 +269,11 @@ impl Kind {
         validate: |_| Vec::new(),
         validate_create: |_| Vec::new(),
         validate_update: |_, _| Vec::new(),
+        validate_status: |_, _| Vec::new(),
         warnings: |_| Vec::new(),
         inert: None,
         inert_fields: &[],
         selectable: &[],
-        merge: &[],
         table: None,
         deletion: Deletion::AtOnce,
         orphans: false,

@@ -116,6 +116,7 @@ pub fn prepare_update(
     errors.extend(validate(resource, Some(old), new));
     match (part, resource.builtin) {
         (Part::Main, Some(row)) => errors.extend((row.validate_update)(old, new)),
+        (Part::Status, Some(row)) => errors.extend((row.validate_status)(old, new)),
         (Part::Resize, _) => errors.extend(resize::validate(old, new)),
         (Part::EphemeralContainers, _) => errors.extend(ephemeral::validate(old, new)),
         _ => {}

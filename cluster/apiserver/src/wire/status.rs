@@ -132,6 +132,12 @@ impl Status {
         ))
     }
 
+    /// 422 for a patch that makes something of an object that is none of its kind. The original repeats the whole object here.
+    pub(crate) fn unpatchable(resource: &Resource, name: &str, why: &str) -> Self {
+        let message = format!("Invalid value: {why}");
+        Self::invalid_field(resource, name, "patch", "FieldValueInvalid", &message)
+    }
+
     /// 422 with its causes.
     pub(crate) fn invalid(resource: &Resource, name: &str, errors: &[FieldError]) -> Self {
         let sentences: Vec<String> = errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect();
@@ -143,12 +149,16 @@ impl Status {
             .iter()
             .map(|e| json!({"reason": e.cause, "message": e.message, "field": e.field}))
             .collect();
+        let kind = match resource.group.as_str() {
+            "" => resource.kind.clone(),
+            group => format!("{}.{group}", resource.kind),
+        };
         // Unlike elsewhere, `details.kind` is the kind here: that is what the original does.
         let details = json!({"name": name, "group": resource.group, "kind": resource.kind, "causes": causes});
         Self::new(
             422,
             Reason::Invalid,
-            format!("{} \"{name}\" is invalid: {list}", resource.kind),
+            format!("{kind} \"{name}\" is invalid: {list}"),
             Some(details),
         )
     }

@@ -160,3 +160,9 @@ async fn impersonation() {
 async fn discovery_and_health() {
     play(include_str!("recorded/everybody.json")).await;
 }
+
+/// Defaults and checks of Jobs, of their status, and of CronJobs.
+#[tokio::test]
+async fn jobs_and_cron_jobs() {
+    play(include_str!("recorded/jobs.json")).await;
+}

@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use afloat_watching::{Cache, Queue};
-use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt};
+use futures::FutureExt;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -15,18 +14,17 @@ use crate::objects::counts::count;
 use crate::objects::selector::Labels;
 use crate::objects::time::{wake, whole_seconds};
 use crate::objects::{
-    Condition, Index, Kind, Pod, ReplicaSet, ReplicaSetSpec, ReplicaSetStatus, ReplicationController, controlled_by,
-    controller_of, uid_of,
+    Condition, Index, Key, Kind, Pod, ReplicaSet, ReplicaSetSpec, ReplicaSetStatus, ReplicationController,
+    controlled_by, controller_of, uid_of,
 };
 
 use super::ownership::{claim, concerned};
+use super::pod_control::all_of;
 use super::template::pod_from_template;
 use super::{Decision, Look, Plan, Turn, Workload};
 
 /// Kubernetes' burst limit: not more creations or deletions than this in one turn.
 const BURST: usize = 500;
-/// Requests in flight for one ReplicaSet.
-const PARALLEL: usize = 32;
 /// Type of the condition that says why pods cannot be made or deleted.
 const REPLICA_FAILURE: &str = "ReplicaFailure";
 
@@ -244,7 +242,8 @@ impl<K: Replicas> Workload for K {
         for pod in &steps.release {
             turn.release(pods, &pod.metadata).await?;
         }
-        create_pods(turn, steps.create).await?;
+        let pod = pod_of(&*turn.object, turn.key);
+        turn.create_pods(vec![pod; steps.create]).await?;
         all_of(steps.delete.iter().map(|pod| turn.delete_pod(pod).boxed()).collect()).await
     }
 
@@ -289,29 +288,12 @@ fn related_on_node<K: Replicas>(look: &Look<'_, K>) -> HashMap<String, usize> {
     counts
 }
 
-/// Creates pods in batches of 1, 2, 4, …: where one fails, all would, and a quota is not hammered.
-async fn create_pods<K: Replicas>(turn: &Turn<'_, K>, count: usize) -> Result<(), Error> {
-    let (set, key) = (&turn.object, turn.key);
-    let mut pod = pod_from_template(&set.spec().template, &key.namespace, controlled_by::<K>(set.meta()));
+/// The pod that the set makes.
+fn pod_of<K: Replicas>(set: &K, key: &Key) -> Value {
+    let owner = controlled_by::<K>(set.meta());
+    let mut pod = pod_from_template(&set.spec().template, &key.namespace, owner);
     pod["metadata"]["generateName"] = json!(format!("{}-", key.name));
-    let (mut left, mut batch) = (count, 1);
-    while left > 0 {
-        let now = batch.min(left);
-        all_of((0..now).map(|_| turn.create_pod(pod.clone()).boxed()).collect()).await?;
-        left -= now;
-        batch *= 2;
-    }
-    Ok(())
-}
-
-/// Waits for all requests, some at a time. The first failure among them counts.
-async fn all_of(requests: Vec<BoxFuture<'_, Result<(), Error>>>) -> Result<(), Error> {
-    let mut results = futures::stream::iter(requests).buffer_unordered(PARALLEL);
-    let mut outcome = Ok(());
-    while let Some(result) = results.next().await {
-        outcome = outcome.and(result);
-    }
-    outcome
+    pod
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use crate::builtin::rbac;
 use crate::names;
-use crate::resource::{Grants, Kind, Review, Serving, Status};
+use crate::resource::{Column, Grants, Kind, Review, Serving, Status, Table};
+use crate::table;
 
 const AUTHENTICATION: Kind = Kind {
     group: "authentication.k8s.io",
@@ -80,11 +81,28 @@ const RBAC: Kind = Kind {
     ..Kind::PLAIN
 };
 
+const ROLES: Option<Table> = Some(Table {
+    columns: &[Column::of("Created At", "date")],
+    cells: table::access::role,
+});
+
+const BINDINGS: Option<Table> = Some(Table {
+    columns: &[
+        Column::text("Role"),
+        Column::text("Age"),
+        Column::wide("Users"),
+        Column::wide("Groups"),
+        Column::wide("ServiceAccounts"),
+    ],
+    cells: table::access::binding,
+});
+
 pub(super) const RBAC_KINDS: &[Kind] = &[
     Kind {
         kind: "ClusterRole",
         plural: "clusterroles",
         grants: Some(Grants::Role),
+        table: ROLES,
         validate: rbac::validate_cluster_role,
         ..RBAC
     },
@@ -92,6 +110,7 @@ pub(super) const RBAC_KINDS: &[Kind] = &[
         kind: "ClusterRoleBinding",
         plural: "clusterrolebindings",
         grants: Some(Grants::Binding),
+        table: BINDINGS,
         default: rbac::default_binding,
         validate: rbac::validate_cluster_binding,
         validate_update: rbac::validate_binding_update,
@@ -101,6 +120,7 @@ pub(super) const RBAC_KINDS: &[Kind] = &[
         kind: "Role",
         plural: "roles",
         grants: Some(Grants::Role),
+        table: ROLES,
         validate: rbac::validate_role,
         namespaced: true,
         ..RBAC
@@ -109,6 +129,7 @@ pub(super) const RBAC_KINDS: &[Kind] = &[
         kind: "RoleBinding",
         plural: "rolebindings",
         grants: Some(Grants::Binding),
+        table: BINDINGS,
         default: rbac::default_binding,
         validate: rbac::validate_binding,
         validate_update: rbac::validate_binding_update,

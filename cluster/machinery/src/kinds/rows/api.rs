@@ -1,7 +1,6 @@
 //! What changes the API itself: definitions, admission, API services.
 
 use crate::builtin::{admission, crd};
-use crate::resource::ListStrategy::ByKey;
 use crate::resource::{Column, Given, Inert, Kind, Status, Table};
 use crate::table;
 
@@ -27,10 +26,6 @@ pub(super) const ADMISSIONREGISTRATION_KINDS: &[Kind] = &[
         status: Status::Own,
         default: admission::default_policy,
         validate: admission::validate_policy,
-        merge: &[
-            ("spec.matchConditions", ByKey("name")),
-            ("spec.variables", ByKey("name")),
-        ],
         ..ADMISSIONREGISTRATION
     },
     Kind {

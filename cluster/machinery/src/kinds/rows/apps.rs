@@ -1,6 +1,6 @@
 //! Workloads: `apps`, `batch`, `autoscaling`, `policy`.
 
-use crate::builtin::{cluster, pod, workload, workload_checks};
+use crate::builtin::{batch_checks, batch_status, cluster, cron_job_checks, pod, workload, workload_checks};
 use crate::resource::{Column, Inert, Kind, Status, Table, When};
 use crate::table;
 
@@ -165,7 +165,10 @@ pub(super) const BATCH_KINDS: &[Kind] = &[
         namespaced: true,
         status: Status::Own,
         default: workload::default_cron_job,
-        validate: workload_checks::cron_job,
+        validate: cron_job_checks::cron_job,
+        validate_create: cron_job_checks::cron_job_create,
+        validate_update: cron_job_checks::cron_job_update,
+        warnings: cron_job_checks::cron_job_warnings,
         describes_pods: Some(&["spec", "jobTemplate", "spec", "template"]),
         table: Some(Table {
             columns: &[
@@ -191,9 +194,12 @@ pub(super) const BATCH_KINDS: &[Kind] = &[
         status: Status::Own,
         default: workload::default_job,
         begin: workload::generate_selector,
-        validate: workload_checks::job,
+        orphans: true,
+        validate: batch_checks::job,
+        validate_status: batch_status::job,
+        warnings: batch_checks::job_warnings,
         describes_pods: Some(&["spec", "template"]),
-        validate_update: workload_checks::job_update,
+        validate_update: batch_checks::job_update,
         selectable: &["status.successful"],
         table: Some(Table {
             columns: &[

@@ -2,7 +2,6 @@
 
 use crate::builtin::{classes, cluster, pod, service, volume, volume_checks, workload, workload_checks};
 use crate::names;
-use crate::resource::ListStrategy::{ByKey, Set};
 use crate::resource::{BindsTokens, Column, Deletion, Given, Inert, Kind, Status, Table, When};
 use crate::table;
 
@@ -118,7 +117,6 @@ pub(super) const CORE_KINDS: &[Kind] = &[
         validate: cluster::node,
         validate_update: cluster::immutable,
         selectable: &["spec.unschedulable"],
-        merge: &[("status.addresses", ByKey("type")), ("spec.podCIDRs", Set)],
         table: Some(Table {
             columns: &[
                 Column::text("Status"),
@@ -228,11 +226,6 @@ pub(super) const CORE_KINDS: &[Kind] = &[
             "status.podIPs",
             "status.nominatedNodeName",
         ],
-        merge: &[
-            ("status.podIPs", ByKey("ip")),
-            ("status.hostIPs", ByKey("ip")),
-            ("status.resourceClaimStatuses", ByKey("name")),
-        ],
         table: Some(Table {
             columns: &[
                 Column::text("Ready"),
@@ -317,7 +310,6 @@ pub(super) const CORE_KINDS: &[Kind] = &[
         short_names: &["sa"],
         namespaced: true,
         subresources: &["token"],
-        merge: &[("secrets", ByKey("name")), ("imagePullSecrets", ByKey("name"))],
         table: Some(Table {
             columns: &[Column::of("Secrets", "integer"), Column::text("Age")],
             cells: table::cells::service_account,
@@ -352,7 +344,6 @@ pub(super) const CORE_KINDS: &[Kind] = &[
         validate_update: service::validate_update,
         given: Given::Addresses,
         selectable: &["spec.clusterIP", "spec.type"],
-        merge: &[("spec.ports", ByKey("port"))],
         table: Some(Table {
             columns: &[
                 Column::text("Type"),

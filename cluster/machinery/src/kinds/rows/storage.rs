@@ -1,7 +1,6 @@
 //! `storage.k8s.io`.
 
 use crate::builtin::{cluster, volume_checks};
-use crate::resource::ListStrategy::ByKey;
 use crate::resource::{Column, Inert, Kind, Status, Table};
 use crate::table;
 
@@ -21,7 +20,6 @@ pub(super) const STORAGE_KINDS: &[Kind] = &[
         kind: "CSINode",
         plural: "csinodes",
         inert: Some("stored, but no CSI driver can run here"),
-        merge: &[("spec.drivers", ByKey("name"))],
         ..STORAGE
     },
     Kind {
