@@ -144,6 +144,11 @@ fn folder(
                 found.extend(objects.into_iter().map(|object| placed(object, &origins)));
             }
             Rendered::Not(why) => aside.notes.push(format!("{}: {why}", path.display())),
+            Rendered::Raw(why) => {
+                aside.notes.push(format!("{}: {why}", path.display()));
+                found.extend(raw(path));
+                return Ok(());
+            }
             Rendered::Part => {}
         }
         // A chart's files are no objects, and what a kustomization names has been rendered.

@@ -13,6 +13,11 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Time between two looks at whether it has ended.
 const PAUSE: Duration = Duration::from_millis(10);
 const CHART: &str = "Chart.yaml";
+/// What builds kustomizations: program, its command, both as they are told.
+const KUSTOMIZE: [(&str, &str, &str); 2] = [
+    ("kustomize", "build", "kustomize build"),
+    ("kubectl", "kustomize", "kubectl kustomize"),
+];
 const KUSTOMIZATION: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
 
 /// What a folder is.
@@ -32,6 +37,8 @@ pub(super) enum Rendered {
     Objects { text: String, by: &'static str },
     /// Why there is nothing.
     Not(String),
+    /// Its tool is not there: its files can be looked at as they are.
+    Raw(String),
     /// Nothing is to be rendered: another one is made of it.
     Part,
 }
@@ -115,6 +122,12 @@ fn is_component(text: &str) -> bool {
 pub(super) fn render(folder: &Path, source: Source) -> Rendered {
     let path = folder.display().to_string();
     match source {
+        Source::Part | Source::Kustomization if !KUSTOMIZE.iter().any(|(program, ..)| is_there(program)) => {
+            Rendered::Raw(format!(
+                "a kustomization, and there is neither kustomize nor kubectl to build it: its files are looked at as they are; where \
+                 there is: kustomize build {path} | afloat check -f -"
+            ))
+        }
         Source::Part => Rendered::Part,
         Source::Chart if is_library(folder) => Rendered::Part,
         Source::Chart => match run("helm", &["template", "release", &path]) {
@@ -141,20 +154,19 @@ fn is_library(folder: &Path) -> bool {
 }
 
 fn kustomize(path: &str) -> Result<(String, &'static str), String> {
-    let tools: [(&str, &[&str], &str); 2] = [
-        ("kustomize", &["build", path], "kustomize build"),
-        ("kubectl", &["kustomize", path], "kubectl kustomize"),
-    ];
-    for (program, arguments, by) in tools {
-        match run(program, arguments) {
+    for (program, command, by) in KUSTOMIZE {
+        match run(program, &[command, path]) {
             Outcome::Printed(text) => return Ok((text, by)),
             Outcome::Failed(why) => return Err(format!("a kustomization that {program} does not build: {why}")),
             Outcome::Missing => {}
         }
     }
-    Err(format!(
-        "a kustomization, and there is neither kustomize nor kubectl to build it; where there is: kustomize build {path} | afloat check -f -"
-    ))
+    Err("a kustomization whose tool has just gone".to_owned())
+}
+
+fn is_there(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
 enum Outcome {

@@ -73,7 +73,7 @@ fn what_is_no_object_is_counted_and_what_needs_a_tool_is_told() {
     let folder = everything();
     let nowhere = tempfile::tempdir().expect("a temporary folder");
     let (objects, said) = found(folder.path(), nowhere.path());
-    assert_eq!(objects, ["plain in /plain.yaml"], "{said}");
+    assert_eq!(objects, ["plain in /plain.yaml", "web in /base/web.yaml"], "{said}");
     for words in [
         "2 documents are no Kubernetes object, not looked at:",
         "a chart, and there is no helm to render it; where there is: helm template",
@@ -120,13 +120,17 @@ fn charts_are_rendered_where_helm_is() {
     let (objects, said) = found(folder.path(), tools.path());
     assert_eq!(
         objects,
-        ["plain in /plain.yaml", "release-till in /shop (helm template)"],
+        [
+            "plain in /plain.yaml",
+            "release-till in /shop (helm template)",
+            "web in /base/web.yaml"
+        ],
         "{said}"
     );
     // One that cannot be rendered is told, and the others are looked at all the same.
     std::fs::write(folder.path().join("shop/templates/till.yaml"), "{{ .Values.").expect("a file");
     let (objects, said) = found(folder.path(), tools.path());
-    assert_eq!(objects, ["plain in /plain.yaml"]);
+    assert_eq!(objects, ["plain in /plain.yaml", "web in /base/web.yaml"]);
     assert!(said.contains("a chart that helm does not render:"), "{said}");
 }
 
