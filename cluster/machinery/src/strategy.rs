@@ -10,8 +10,9 @@ use serde_json::{Map, Value, json};
 use crate::builtin::pod::{ephemeral, resize};
 use crate::field::{invalid, type_invalid};
 use crate::json::set_status;
+use crate::kinds::inert;
 use crate::resource::{Kind, Resource, Status};
-use crate::{Checked, FieldError, WriteContext, bounds, inert, metadata, schema};
+use crate::{Checked, FieldError, WriteContext, bounds, metadata, schema};
 
 /// Which part of an object a write is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
