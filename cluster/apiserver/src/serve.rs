@@ -3,6 +3,7 @@
 mod connections;
 mod discovery;
 mod in_flight;
+mod issuer;
 mod openapi;
 mod route;
 mod socket;

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::auth::reviews;
 use crate::serve::work::{aside, is_long};
-use crate::serve::{Router, discovery, openapi};
+use crate::serve::{Router, discovery, issuer, openapi};
 use crate::wire::body::{self, Body};
 use crate::wire::call::Call;
 use crate::wire::request::{self, Asked, ObjectPath, Query, Target};
@@ -81,6 +81,8 @@ impl Router {
                 let text = self.metrics.text(self.reader.revision());
                 Ok(body::typed(200, "text/plain; version=0.0.4", body::full(text)))
             }
+            Target::IssuerConfiguration => Ok(issuer::configuration()),
+            Target::IssuerKeys => Ok(issuer::keys(&self.tokens.public_key())),
             Target::OpenApiV2 => Ok(openapi::v2(&parts.headers)),
             Target::OpenApiV3(path) => openapi::v3(&self.documents, &self.reader.registry(), path.as_deref()),
             Target::CoreVersions => Ok(discovery::core(&self.reader.registry(), &parts.headers)),

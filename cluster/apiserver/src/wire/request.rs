@@ -32,6 +32,10 @@ pub(crate) enum Target {
     Group(String),
     /// `/api/v1`, `/apis/{group}/{version}`
     Resources(String, String),
+    /// `/.well-known/openid-configuration`
+    IssuerConfiguration,
+    /// `/openid/v1/jwks`
+    IssuerKeys,
     /// An object, a collection or a subresource.
     Object(ObjectPath),
     /// Nothing we know.
@@ -70,6 +74,8 @@ pub(crate) fn target(path: &str) -> Target {
         ["openapi", "v2"] => Target::OpenApiV2,
         ["openapi", "v3"] => Target::OpenApiV3(None),
         ["openapi", "v3", rest @ ..] => Target::OpenApiV3(Some(rest.join("/"))),
+        [".well-known", "openid-configuration"] => Target::IssuerConfiguration,
+        ["openid", "v1", "jwks"] => Target::IssuerKeys,
         ["api"] => Target::CoreVersions,
         ["apis"] => Target::Groups,
         ["apis", group] => Target::Group((*group).to_owned()),
