@@ -23,6 +23,7 @@ use crate::auth::Tokens;
 use crate::auth::authorization::Authorization;
 use crate::kubelet::Kubelets;
 use crate::metrics::{Metrics, WriteCount};
+use crate::proxy::Proxies;
 use crate::read::Reader;
 use crate::write::Writer;
 
@@ -34,6 +35,7 @@ pub(crate) struct Router {
     tokens: Tokens,
     authorization: Arc<Authorization>,
     kubelets: Kubelets,
+    proxies: Proxies,
     metrics: Arc<Metrics>,
     documents: openapi::Cache,
     /// What is open on sockets, of all of them.
@@ -51,6 +53,7 @@ impl Router {
         tokens: Tokens,
         authorization: Arc<Authorization>,
         kubelets: Kubelets,
+        proxies: Proxies,
         reader: Reader,
         metrics: Arc<Metrics>,
         timeout: Duration,
@@ -61,6 +64,7 @@ impl Router {
             tokens,
             authorization,
             kubelets,
+            proxies,
             metrics,
             documents: openapi::Cache::default(),
             connections: Arc::new(Connections::new(descriptors())),
@@ -82,7 +86,7 @@ impl Router {
 }
 
 /// How many descriptors the process may have.
-fn descriptors() -> usize {
+pub(crate) fn descriptors() -> usize {
     let limit = getrlimit(Resource::Nofile).current;
     limit
         .and_then(|limit| usize::try_from(limit).ok())

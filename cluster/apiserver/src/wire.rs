@@ -3,6 +3,7 @@
 pub(crate) mod body;
 pub(crate) mod call;
 pub(crate) mod duration;
+pub(crate) mod exchange;
 pub(crate) mod protobuf;
 pub(crate) mod reply;
 pub(crate) mod request;

@@ -68,6 +68,8 @@ pub struct Kind {
     pub given: Given,
     /// Whether a service account's token may live and die with an object (`spec.boundObjectRef` of a TokenRequest).
     pub binds_tokens: Option<BindsTokens>,
+    /// Who answers HTTP below `proxy` of an object. None: nobody.
+    pub proxied: Option<Proxied>,
     /// Where in an object a pod is described: nowhere, or at the end of this path (which is empty for a pod itself).
     pub describes_pods: Option<&'static [&'static str]>,
     /// What it has to do with rights: whoever writes one must have what it gives.
@@ -168,6 +170,17 @@ pub enum BindsTokens {
     Secret,
 }
 
+/// Who answers HTTP for an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proxied {
+    /// What runs in it: a pod.
+    Itself,
+    /// One of its endpoints: a Service.
+    Endpoints,
+    /// Its kubelet: a node.
+    Kubelet,
+}
+
 /// What happens to a list that a strategic merge patch names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListStrategy {
@@ -249,6 +262,7 @@ impl Kind {
         protection: None,
         given: Given::Nothing,
         binds_tokens: None,
+        proxied: None,
         describes_pods: None,
         grants: None,
         beyond_policies: false,

@@ -188,7 +188,7 @@ fn subresources(resource: &Resource) -> Vec<Sub> {
             "proxy" => foreign(
                 name,
                 "",
-                "PodProxyOptions",
+                &format!("{}ProxyOptions", resource.kind),
                 &["create", "delete", "get", "patch", "update"],
             ),
             "finalize" => own(name, &["update"]),

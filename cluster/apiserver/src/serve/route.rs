@@ -47,7 +47,12 @@ impl Router {
         let outcome = match (allowed, target) {
             (Err(refused), _) => Err(refused),
             // As Kubernetes' own: only health may be asked for without its text.
-            (Ok(_), Target::Object(_) | Target::Version) if parts.method == Method::HEAD => {
+            (Ok(_), Target::Object(path)) if parts.method == Method::HEAD && !path.is_proxied() => {
+                Err(Status::method_not_allowed())
+            }
+            (Ok(_), Target::Version | Target::IssuerConfiguration | Target::IssuerKeys)
+                if parts.method == Method::HEAD =>
+            {
                 Err(Status::method_not_allowed())
             }
             (Ok(user), Target::Object(path)) => self.object(parts, body, user, path, verb).await,
@@ -133,10 +138,13 @@ impl Router {
         {
             return Err(Status::no_such_resource());
         }
+        if path.is_proxied() {
+            return self.proxies.pass_on(&resource, &path, parts, body).await;
+        }
         let query = Query::parse(parts.uri.query());
         if matches!(
             path.subresource.as_deref(),
-            Some("log" | "exec" | "attach" | "portforward" | "proxy")
+            Some("log" | "exec" | "attach" | "portforward")
         ) {
             let upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
             return self.kubelets.pass_on(&resource, &path, &query, &parts, upgrade).await;

@@ -21,7 +21,7 @@ use crate::serve::Router;
 use crate::serve::connections::{IDLE_LIMIT, Place};
 use crate::serve::stalling::Stalling;
 use crate::wire::body::{Body, held};
-use crate::wire::request::bearer;
+use crate::wire::request::{Peer, bearer};
 use crate::wire::status::Status;
 use afloat_machinery::authorization::User;
 
@@ -71,9 +71,11 @@ impl Router {
                 () = shutdown.cancelled() => break,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     let place = self.connections.enter();
-                    let connection = Arc::clone(self).connection(stream, acceptor.clone(), shutdown.clone(), place);
+                    let peer = Peer(peer.ip());
+                    let connection =
+                        Arc::clone(self).connection(stream, peer, acceptor.clone(), shutdown.clone(), place);
                     tasks.spawn(connection);
                 }
                 Err(error) => {
@@ -92,6 +94,7 @@ impl Router {
     async fn connection(
         self: Arc<Self>,
         stream: TcpStream,
+        peer: Peer,
         acceptor: TlsAcceptor,
         shutdown: CancellationToken,
         place: Place,
@@ -114,7 +117,8 @@ impl Router {
             .and_then(|chain| crate::pki::user(chain.first()?));
         let server = Arc::clone(&self);
         let own = Arc::clone(&place);
-        let service = service_fn(move |request: Request<Incoming>| {
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
             let (server, certified, busy) = (Arc::clone(&server), certified.clone(), own.busy());
             async move {
                 let response = server.authenticated(request, certified).await;

@@ -1,6 +1,7 @@
 //! From an HTTP request to what it asks for. The only place that knows Kubernetes' paths, query parameters and media types.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use afloat_machinery::authorization::{Attributes, User};
 use afloat_machinery::selector::FieldSelector;
@@ -52,6 +53,17 @@ pub(crate) struct ObjectPath {
     pub(crate) name: Option<String>,
     pub(crate) subresource: Option<String>,
 }
+
+impl ObjectPath {
+    /// Whether it is somebody else who answers: what is below `proxy` of an object.
+    pub(crate) fn is_proxied(&self) -> bool {
+        self.subresource.as_deref() == Some("proxy")
+    }
+}
+
+/// Where a request comes from, if it comes by a socket; an extension of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) IpAddr);
 
 /// A path as its reader takes it apart. As in the original an escaped slash is a slash.
 fn decoded(path: &str) -> Cow<'_, str> {
@@ -116,6 +128,21 @@ fn object(group: &str, version: &str, rest: &[&str]) -> Target {
             plural: (*plural).to_owned(),
             name: tail.first().and_then(own),
             subresource: tail.get(1).and_then(own),
+            ..base
+        }),
+        // What is below `proxy` is not ours to read.
+        ["namespaces", namespace, plural, name, "proxy", ..] => Target::Object(ObjectPath {
+            namespace: own(namespace),
+            plural: (*plural).to_owned(),
+            name: own(name),
+            subresource: Some("proxy".to_owned()),
+            ..base
+        }),
+        ["namespaces", ..] => Target::Unknown,
+        [plural, name, "proxy", ..] => Target::Object(ObjectPath {
+            plural: (*plural).to_owned(),
+            name: own(name),
+            subresource: Some("proxy".to_owned()),
             ..base
         }),
         _ => Target::Unknown,
@@ -421,6 +448,10 @@ mod tests {
         assert_eq!(target("/apis/apps/v1"), Target::Resources("apps".into(), "v1".into()));
         assert_eq!(target("/nonsense"), Target::Unknown);
         assert_eq!(target("/api/v1/namespaces/a/pods/p/log/too/deep"), Target::Unknown);
+        assert_eq!(target("/api/v1/namespaces/a/proxy/b/c/d"), Target::Unknown);
+        let below = path("/api/v1/namespaces/a/pods/http:p:80/proxy/b/c/d");
+        assert_eq!(below, path("/api/v1/namespaces/a/pods/http:p:80/proxy"));
+        assert_eq!(path("/api/v1/nodes/n/proxy/b/c"), path("/api/v1/nodes/n/proxy"));
     }
 
     #[test]

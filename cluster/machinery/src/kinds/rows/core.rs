@@ -3,7 +3,7 @@
 use crate::builtin::{cluster, pod, service, volume, volume_checks, workload, workload_checks};
 use crate::names;
 use crate::resource::ListStrategy::{ByKey, Set};
-use crate::resource::{BindsTokens, Column, Deletion, Given, Kind, Status, Table};
+use crate::resource::{BindsTokens, Column, Deletion, Given, Kind, Proxied, Status, Table};
 use crate::table;
 
 const POD_SUBRESOURCES: &[&str] = &[
@@ -110,6 +110,7 @@ pub(super) const CORE_KINDS: &[Kind] = &[
         short_names: &["no"],
         status: Status::Given,
         subresources: &["proxy"],
+        proxied: Some(Proxied::Kubelet),
         validate: cluster::node,
         validate_update: cluster::immutable,
         selectable: &["spec.unschedulable"],
@@ -193,6 +194,7 @@ pub(super) const CORE_KINDS: &[Kind] = &[
         namespaced: true,
         status: Status::Own,
         subresources: POD_SUBRESOURCES,
+        proxied: Some(Proxied::Itself),
         default: pod::default_pod,
         begin: pod::admit,
         validate: pod::checks::pod,
@@ -313,6 +315,7 @@ pub(super) const CORE_KINDS: &[Kind] = &[
         namespaced: true,
         status: Status::Own,
         subresources: &["proxy"],
+        proxied: Some(Proxied::Endpoints),
         name: names::dns_1035_label,
         default: service::default_service,
         begin: service::begin,
