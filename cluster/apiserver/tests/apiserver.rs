@@ -3,6 +3,8 @@
 
 #[path = "apiserver/attacks.rs"]
 mod attacks;
+#[path = "apiserver/behind.rs"]
+mod behind;
 #[path = "apiserver/crd.rs"]
 mod crd;
 #[path = "apiserver/delete.rs"]
