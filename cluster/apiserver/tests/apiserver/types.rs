@@ -180,7 +180,7 @@ fn each_type_is_refused_where_kubernetes_refuses_it() {
 }
 
 /// Kubernetes' own server, until it is dropped.
-struct Original(Child);
+pub(super) struct Original(Child);
 
 impl Drop for Original {
     fn drop(&mut self) {
@@ -190,7 +190,7 @@ impl Drop for Original {
     }
 }
 
-async fn original() -> Option<(Original, Client)> {
+pub(super) async fn original() -> Option<(Original, Client)> {
     let Some(program) = std::env::var_os("AFLOAT_KUBE_APISERVER") else {
         eprintln!("skipped: AFLOAT_KUBE_APISERVER names no kube-apiserver");
         return None;
@@ -207,9 +207,11 @@ async fn original() -> Option<(Original, Client)> {
         .read_line(&mut path)
         .unwrap();
     let file = Kubeconfig::read_from(path.trim()).unwrap();
-    let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+    let mut config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
         .await
         .unwrap();
+    // What it says is wanted, also if that is 503.
+    config.default_retry = false;
     Some((Original(child), Client::try_from(config).unwrap()))
 }
 
