@@ -8,3 +8,4 @@ pub(crate) mod protobuf;
 pub(crate) mod reply;
 pub(crate) mod request;
 pub(crate) mod status;
+pub(crate) mod websocket;

@@ -16,6 +16,7 @@ use crate::wire::body::{self, Body};
 use crate::wire::call::Call;
 use crate::wire::request::{self, Asked, ObjectPath, Query, Target};
 use crate::wire::status::Status;
+use crate::wire::websocket::{self, Framing};
 use crate::wire::{duration, reply};
 use afloat_machinery::authorization::User;
 
@@ -146,8 +147,7 @@ impl Router {
             path.subresource.as_deref(),
             Some("log" | "exec" | "attach" | "portforward")
         ) {
-            let upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
-            return self.kubelets.pass_on(&resource, &path, &query, &parts, upgrade).await;
+            return self.kubelets.pass_on(&resource, &path, &query, parts).await;
         }
         let content_type = parts
             .headers
@@ -170,7 +170,9 @@ impl Router {
             content_type,
         };
         if verb == "watch" {
-            return self.reader.watch(&call);
+            let wanted = websocket::wanted(&mut parts, Framing::Lines)?;
+            let answer = self.reader.watch(&call)?;
+            return Ok(websocket::upgraded(answer, wanted, Framing::Lines));
         }
         let limit = self.limit(&call)?;
         let work = async {

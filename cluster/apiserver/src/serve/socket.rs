@@ -23,6 +23,7 @@ use crate::serve::stalling::Stalling;
 use crate::wire::body::{Body, held};
 use crate::wire::request::{Peer, bearer};
 use crate::wire::status::Status;
+use crate::wire::websocket;
 use afloat_machinery::authorization::User;
 
 /// Limit for a TLS handshake.
@@ -149,8 +150,12 @@ impl Router {
     }
 
     /// Finds out who is asking, then answers.
-    async fn authenticated(&self, request: Request<Incoming>, certified: Option<User>) -> Response<Body> {
-        let token = bearer(request.headers()).map(str::to_owned);
+    async fn authenticated(&self, mut request: Request<Incoming>, certified: Option<User>) -> Response<Body> {
+        let token = match (bearer(request.headers()), websocket::take_token(request.headers_mut())) {
+            (_, Err(status)) => return status.into_response(),
+            (Some(token), _) => Some(token),
+            (None, Ok(token)) => token,
+        };
         let user = match (certified, token) {
             (Some(user), _) => user,
             (None, Some(token)) => match self.tokens.user(&token, &own_audiences()) {

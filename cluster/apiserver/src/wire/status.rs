@@ -198,6 +198,11 @@ impl Status {
         Self::new(403, Reason::Forbidden, message, Some(details(resource, name)))
     }
 
+    /// 403 with a sentence of its own.
+    pub(crate) fn refused(message: impl Into<String>) -> Self {
+        Self::new(403, Reason::Forbidden, message, None)
+    }
+
     /// 403 for a request that its user may not make, in the original's words.
     pub(crate) fn not_authorized(asked: &Attributes<'_>, reason: &str) -> Self {
         let user = quoted(&asked.user.name);
