@@ -33,6 +33,8 @@ mod resize;
 mod rights;
 #[path = "apiserver/services.rs"]
 mod services;
+#[path = "apiserver/sockets.rs"]
+mod sockets;
 #[path = "apiserver/types.rs"]
 mod types;
 #[path = "apiserver/watch.rs"]
