@@ -24,6 +24,7 @@ pub mod selector;
 pub mod strategy;
 pub mod table;
 
+pub use builtin::certificates;
 pub use kinds::scale;
 pub use names::fits_generate_name;
 

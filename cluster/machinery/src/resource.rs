@@ -45,12 +45,16 @@ pub struct Kind {
     pub begin: fn(&mut Value),
     /// Takes over from the old object what a client that changes it means to keep. Old, new.
     pub keep: fn(&Value, &mut Value),
+    /// The same where a client writes the status; the last is the present time, RFC 3339.
+    pub keep_status: fn(&Value, &mut Value, &str),
     /// Everything that is wrong with an object, whatever it was before.
     pub validate: fn(&Value) -> Vec<FieldError>,
     /// What may not be in a new object, although it may in a changed one.
     pub validate_create: fn(&Value) -> Vec<FieldError>,
     /// Everything that is wrong with the step from the old object to the new one.
     pub validate_update: fn(&Value, &Value) -> Vec<FieldError>,
+    /// Everything that is wrong with the step from the old status to the new one.
+    pub validate_status: fn(&Value, &Value) -> Vec<FieldError>,
     /// What a client should know about an object that is accepted.
     pub warnings: fn(&Value) -> Vec<String>,
     /// Paths of fields by which objects can be selected, besides name and namespace. Source: Kubernetes' conversion functions.
@@ -146,6 +150,8 @@ pub enum Given {
     StorageClass,
     /// A Service: a cluster IP and node ports.
     Addresses,
+    /// A request for a certificate: who asks.
+    Requester,
     /// A definition: whether its names can be had.
     AcceptedNames,
 }
@@ -157,6 +163,8 @@ pub enum Grants {
     Role,
     /// It gives somebody a role.
     Binding,
+    /// Once approved and signed, it lets somebody in.
+    Certificate,
 }
 
 /// As what an object stands in the tokens that are bound to it (KEP-1205, KEP-4193).
@@ -251,9 +259,11 @@ impl Kind {
         default: |_| {},
         begin: |_| {},
         keep: |_, _| {},
+        keep_status: |_, _, _| {},
         validate: |_| Vec::new(),
         validate_create: |_| Vec::new(),
         validate_update: |_, _| Vec::new(),
+        validate_status: |_, _| Vec::new(),
         warnings: |_| Vec::new(),
         selectable: &[],
         merge: &[],

@@ -2,6 +2,7 @@
 
 mod age;
 pub(crate) mod cells;
+pub(crate) mod certificates;
 mod jsonpath;
 pub(crate) mod node;
 pub(crate) mod pod;

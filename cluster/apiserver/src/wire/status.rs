@@ -146,12 +146,12 @@ impl Status {
             .collect();
         // Unlike elsewhere, `details.kind` is the kind here: that is what the original does.
         let details = json!({"name": name, "group": resource.group, "kind": resource.kind, "causes": causes});
-        Self::new(
-            422,
-            Reason::Invalid,
-            format!("{} \"{name}\" is invalid: {list}", resource.kind),
-            Some(details),
-        )
+        let kind = match resource.group.as_str() {
+            "" => resource.kind.clone(),
+            group => format!("{}.{group}", resource.kind),
+        };
+        let message = format!("{kind} \"{name}\" is invalid: {list}");
+        Self::new(422, Reason::Invalid, message, Some(details))
     }
 
     /// 422 for one field.
