@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
+use afloat_certificates::Pair;
 use afloat_watching::feed::Pauses;
 use afloat_watching::queue::Item;
 use afloat_watching::{Cache, Queue};
@@ -16,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Error;
 use crate::loops::shell::Shell;
 use crate::objects::{
-    Claim, ConfigMap, ControllerRevision, DaemonSet, Deployment, Job, Kind, Lease, Namespace, Node, Pod,
-    PodDisruptionBudget, ReplicaSet, ServiceAccount, StatefulSet, StorageClass, Volume,
+    CertificateSigningRequest, Claim, ConfigMap, ControllerRevision, DaemonSet, Deployment, Job, Kind, Lease,
+    Namespace, Node, Pod, PodDisruptionBudget, ReplicaSet, ServiceAccount, StatefulSet, StorageClass, Volume,
 };
 use crate::volume::local::LocalVolumes;
 
@@ -32,6 +33,8 @@ pub struct Options {
     pub cluster_dns: Option<Ipv4Addr>,
     /// PEM of the certificate authority; each namespace gets it as ConfigMap `kube-root-ca.crt`. None: no such ConfigMap.
     pub cluster_ca: Option<String>,
+    /// Signs what is approved. None: certificates are asked for and approved, but nobody signs them.
+    pub certificate_authority: Option<Pair>,
     /// A node whose Lease and status are older than this is not reachable.
     pub node_monitor_grace: Duration,
     /// How often nodes are looked at (no request is sent for that).
@@ -50,6 +53,7 @@ impl Default for Options {
             api_server: None,
             cluster_dns: None,
             cluster_ca: None,
+            certificate_authority: None,
             local_volumes: None,
             node_monitor_grace: Duration::from_secs(40),
             node_monitor_period: Duration::from_secs(5),
@@ -77,6 +81,7 @@ pub(crate) struct Caches {
     pub(crate) claims: Arc<Cache<Claim>>,
     pub(crate) volumes: Arc<Cache<Volume>>,
     pub(crate) classes: Arc<Cache<StorageClass>>,
+    pub(crate) requests: Arc<Cache<CertificateSigningRequest>>,
 }
 
 impl Caches {
@@ -100,6 +105,7 @@ impl Caches {
             claims: feed(client, all(), tasks, shutdown),
             volumes: feed(client, all(), tasks, shutdown),
             classes: feed(client, all(), tasks, shutdown),
+            requests: feed(client, all(), tasks, shutdown),
         }
     }
 }

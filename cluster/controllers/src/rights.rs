@@ -97,6 +97,11 @@ const ROWS: &[Row] = &[
         ],
     ),
     (
+        "certificate-controller",
+        Identity::Account("certificate-controller"),
+        &[],
+    ),
+    (
         "endpointslice-controller",
         Identity::Account("endpointslice-controller"),
         &[],

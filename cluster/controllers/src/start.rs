@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::certificates::run_certificates;
 use crate::context::{Caches, Context, Options};
 use crate::error::Error;
 use crate::garbage::run_garbage_collector;
@@ -65,6 +66,7 @@ fn start_all(client_for: &dyn Fn(&str) -> Client, options: Options, shutdown: &C
     loops.start("ephemeral-volume-controller", run_ephemeral_volumes);
     loops.start("kubernetes-service-controller", run_own_services);
     loops.start("endpointslice-controller", run_endpointslices);
+    loops.start("certificate-controller", run_certificates);
     loops.tasks
 }
 

@@ -126,6 +126,39 @@ impl Shell {
         note(writing, cache, patched)
     }
 
+    /// Writes a subresource of the object that `meta` was read from anew; a conflict if it has changed since.
+    ///
+    /// # Errors
+    /// What the API server answers.
+    pub(crate) async fn replace<K: Kind>(
+        &self,
+        writing: &Writing<'_>,
+        cache: &Arc<Cache<K>>,
+        meta: &ObjectMeta,
+        subresource: &str,
+        object: Value,
+    ) -> Result<ObjectMeta, Error> {
+        let key = Key::of(meta);
+        let object = typed::<K>(decided_on(meta, object))?;
+        let api = self.api::<K>(&key.namespace);
+        let params = PostParams::default();
+        note(
+            writing,
+            cache,
+            api.replace_subresource(subresource, &key.name, &params, &object).await,
+        )
+    }
+
+    /// Asks a question that is answered and not stored.
+    ///
+    /// # Errors
+    /// What the API server answers.
+    pub(crate) async fn ask<K: Resource<DynamicType = ()>>(&self, question: Value) -> Result<Value, Error> {
+        let question = serde_json::from_value(question).map_err(Error::Object)?;
+        let answered = self.api::<K>("").create(&PostParams::default(), &question).await?;
+        Ok(answered.data)
+    }
+
     /// Deletes exactly the object that `meta` was read from. One that is gone already is fine.
     ///
     /// # Errors
