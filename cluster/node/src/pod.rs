@@ -4,6 +4,7 @@
 //! is in the crate's `worker` and `handler`.
 
 pub mod action;
+pub(crate) mod admission;
 pub mod back_off;
 pub(crate) mod container;
 pub(crate) mod ephemeral;
@@ -21,4 +22,5 @@ pub(crate) mod resize;
 pub mod spec;
 pub mod state;
 pub mod status;
+pub(crate) mod termination;
 pub(crate) mod volumes;

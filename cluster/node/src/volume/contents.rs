@@ -2,8 +2,9 @@
 
 use k8s_openapi::api::core::v1::{Container, KeyToPath, Pod, Volume, VolumeProjection};
 
-use super::declared::{Inputs, fs_group};
+use super::declared::Inputs;
 use super::files::File;
+use super::ownership::Ownership;
 use crate::pod::container::env::{self, Sources};
 
 /// The files of one volume, or what is missing for them.
@@ -60,7 +61,7 @@ fn projected(
             .get(&key)
             .ok_or("no token could be had for its service account")?;
         // With a group that may read it nobody else needs to (the kubelet's rule).
-        let fs_group = fs_group(pod).is_some();
+        let fs_group = Ownership::of(pod).is_some();
         return Ok(vec![File {
             path: source.path.clone(),
             bytes: token.clone().into_bytes(),

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::env::expand;
 use crate::dirs::PodDirs;
-use crate::pod::spec;
+use crate::pod::{spec, termination};
 
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -136,12 +136,25 @@ pub(crate) struct Planned {
     pub(crate) sub_path: String,
     /// A `subPath` that does not exist may be made.
     pub(crate) may_make: bool,
+    pub(crate) origin: Origin,
+}
+
+/// Whose a mount's source is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A volume's or one of the pod's generated files: it is there.
+    Pod,
+    /// The node's: a folder is made there if nothing is.
+    Node,
+    /// The container's own, in which it tells why it ended: it is made.
+    TerminationLog,
 }
 
 /// Volumes and generated files, outer ones before what is mounted inside them.
 pub(crate) fn mounts(
     pod: &Pod,
     container: &Container,
+    attempt: u32,
     dirs: &PodDirs,
     variables: &[(String, String)],
 ) -> Result<Vec<Planned>, String> {
@@ -172,23 +185,35 @@ pub(crate) fn mounts(
             },
             sub_path: sub,
             may_make: !from_api,
+            origin: match volume(pod, &mount.name) {
+                Some(volume) if volume.host_path.is_some() => Origin::Node,
+                _ => Origin::Pod,
+            },
         });
     }
-    for (file, target) in [
-        ("hosts", "/etc/hosts"),
-        ("hostname", "/etc/hostname"),
-        ("resolv.conf", "/etc/resolv.conf"),
-    ] {
-        if !mounts.iter().any(|planned| planned.mount.target == Path::new(target)) {
+    let files = ["hosts", "hostname", "resolv.conf"].map(|file| {
+        let target = Path::new("/etc").join(file);
+        (dirs.etc().join(file), target, Origin::Pod)
+    });
+    let log = termination::path(container).map(|target| {
+        (
+            dirs.termination_log(&container.name, attempt),
+            target,
+            Origin::TerminationLog,
+        )
+    });
+    for (source, target, origin) in files.into_iter().chain(log) {
+        if !mounts.iter().any(|planned| planned.mount.target == target) {
             mounts.push(Planned {
                 mount: Mount {
-                    source: dirs.etc().join(file),
+                    source,
                     found: None,
-                    target: PathBuf::from(target),
+                    target,
                     read_only: false,
                 },
                 sub_path: String::new(),
                 may_make: false,
+                origin,
             });
         }
     }
@@ -273,14 +298,14 @@ mod tests {
         let pod: Pod = serde_json::from_value(serde_json::json!({"metadata": {"name": "p", "uid": "u"}, "spec": {
             "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "c", "readOnly": true}},
                 {"name": "conf", "configMap": {"name": "m"}}, {"name": "tmp", "emptyDir": {}}],
-            "containers": [{"name": "c", "volumeMounts": [
+            "containers": [{"name": "c", "terminationMessagePath": "/tmp/why", "volumeMounts": [
                 {"name": "tmp", "mountPath": "/tmp/a", "subPathExpr": "$(POD)/x"}, {"name": "data", "mountPath": "/data"},
                 {"name": "conf", "mountPath": "/conf", "subPath": "key"}]}]}}))
         .unwrap();
         let dirs = PodDirs::new(Path::new("/n"), &pod);
         let container = spec::find(&pod, "c").unwrap();
         let variables = [("POD".to_owned(), "p-0".to_owned())];
-        let told: Vec<_> = mounts(&pod, container, &dirs, &variables)
+        let told: Vec<_> = mounts(&pod, container, 2, &dirs, &variables)
             .unwrap()
             .into_iter()
             .map(|p| {
@@ -294,8 +319,9 @@ mod tests {
             })
             .collect();
         assert_eq!(told[..2], ["/data  true true", "/conf key true false"]);
-        assert_eq!(told[2], "/tmp/a p-0/x false true");
-        let refused = mounts(&pod, container, &dirs, &[]).unwrap_err();
+        assert!(told.contains(&"/tmp/a p-0/x false true".to_owned()), "{told:?}");
+        assert!(told.contains(&"/tmp/why  false false".to_owned()), "{told:?}");
+        let refused = mounts(&pod, container, 2, &dirs, &[]).unwrap_err();
         assert_eq!(refused, "subPathExpr \"$(POD)/x\": missing value for \"POD\"");
     }
 
