@@ -158,8 +158,8 @@ async fn nodes_are_approved_by_themselves_and_nobody_else_is() {
     let (csr, _) = request("system:node:n1", "system:nodes");
     let usages = ["digital signature", "client auth"];
     let of = |name: &str| object(name, &csr, "kube-apiserver-client-kubelet", &usages);
-    create(User::master("admin"), of("by-master")).await.unwrap();
-    wait(&requests, "by-master", is_issued).await;
+    create(User::node("n1"), of("by-itself")).await.unwrap();
+    wait(&requests, "by-itself", is_issued).await;
     let other = create(User::node("n2"), of("for-another")).await.unwrap_err();
     assert!(
         other
