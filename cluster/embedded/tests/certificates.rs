@@ -10,6 +10,7 @@ use afloat_cluster::{ControlPlane, ControlPlaneOptions, User};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use kube::Api;
 use kube::api::PostParams;
+use kube::config::{AuthInfo, Kubeconfig};
 use kube::runtime::wait::await_condition;
 use rcgen::{CertificateParams, DnType, KeyPair};
 use serde_json::json;
@@ -124,17 +125,15 @@ async fn a_person_asks_and_is_let_in() {
         std::fs::write(&path, text).unwrap();
         path.display().to_string()
     };
-    let certificate = format!("--client-certificate={}", file("anna.crt", &pem));
-    let key = format!("--client-key={}", file("anna.key", key.as_bytes()));
-    let who = [
-        "auth",
-        "whoami",
-        "-o",
-        "jsonpath={.status.userInfo}",
-        &certificate,
-        &key,
-    ];
-    let (_, said) = run(&program, &kubeconfig, &who).await;
+    let mut annas = Kubeconfig::read_from(&kubeconfig).unwrap();
+    annas.auth_infos[0].auth_info = Some(AuthInfo {
+        client_certificate: Some(file("anna.crt", &pem)),
+        client_key: Some(file("anna.key", key.as_bytes())),
+        ..AuthInfo::default()
+    });
+    let annas = file("annas", &serde_json::to_vec(&annas).unwrap());
+    let who = ["auth", "whoami", "-o", "jsonpath={.status.userInfo}"];
+    let (_, said) = run(&program, Path::new(&annas), &who).await;
     assert!(
         said.contains(r#""username":"anna""#) && said.contains(r#""dev""#),
         "{said}"

@@ -2,6 +2,7 @@
 //! come as a sub-protocol, from clients that cannot set a header.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -12,6 +13,8 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -23,6 +26,8 @@ use crate::wire::status::Status;
 
 /// A client has nothing to say that is longer.
 const FROM_CLIENT_BYTES: usize = 4 << 10;
+/// How long a client may take to say good-bye.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
 /// Begins the sub-protocol that is a token.
 const BEARER: &str = "base64url.bearer.authorization.k8s.io.";
 
@@ -153,7 +158,10 @@ async fn send(
         code: CloseCode::Normal,
         reason: "".into(),
     };
+    // Whoever is gone already needs no good-bye; whoever is not answers it, so that nothing is lost that is still on its way.
     let _ = socket.close(Some(close)).await;
+    let _ = timeout(GOODBYE_LIMIT, async { while let Some(Ok(_)) = socket.next().await {} }).await;
+    let _ = timeout(GOODBYE_LIMIT, socket.get_mut().shutdown()).await;
 }
 
 /// A part of an answer as messages. Events come whole.

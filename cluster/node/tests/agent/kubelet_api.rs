@@ -148,7 +148,7 @@ async fn old_protocols_tell_how_it_ended_in_a_sentence() {
     let world = world().await;
     for protocol in ["", "channel.k8s.io", "base64.channel.k8s.io"] {
         let messages = world.exec("command=echo&command=a&output=1", protocol, &[]).await;
-        assert_eq!(messages, [(1, "a\n".to_owned())], "{protocol}");
+        assert_eq!(messages, [(1, "echo a\n".to_owned())], "{protocol}");
         let messages = world.exec("command=exit&command=7&output=1", protocol, &[]).await;
         let (channel, said) = messages.last().unwrap();
         assert!(*channel == 3 && said.ends_with("exit code 7"), "{protocol}: {said}");
