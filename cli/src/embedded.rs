@@ -26,7 +26,9 @@ pub(crate) async fn start_with_operator(options: ClusterOptions, gates: Gates) -
     let socket = Arc::new(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?);
     let door = Door::Url(format!("https://{}{}", socket.local_addr()?, names::WEBHOOK_PATH));
     install_crds(cluster.client("afloat-installer"), door.clone()).await?;
-    rights::install(&cluster.client("afloat-installer"), &afloat_install::rights()).await?;
+    let mut rights = afloat_install::rights();
+    rights.extend(afloat_install::user_roles());
+    rights::install(&cluster.client("afloat-installer"), &rights).await?;
     let stop = cluster.stopping();
     let account = User::service_account(names::MANAGER_NAMESPACE, afloat_install::OPERATOR);
     cluster.run_part("operator", account, move |client| {

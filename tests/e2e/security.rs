@@ -1,6 +1,9 @@
 //! Security contexts as the containers themselves see them, and how what cannot be had is told.
 
+mod attacks;
 mod identity;
+mod logs;
+mod stored;
 
 use serde_json::{Value, json};
 

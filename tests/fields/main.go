@@ -31,10 +31,11 @@ import (
 	apiregistration "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 )
 
-const head = `# Fields of the built-in kinds served, with their protobuf numbers and types, as Kubernetes 1.32 has them, with stopSignal of 1.33.
-# Made by tests/fields.
+const head = `# Fields of the built-in kinds served, with their protobuf numbers and types, as Kubernetes 1.33 has them.
+# Made by tests/fields: go run . >../../cluster/machinery/src/fields.txt
 # One message a line: number:name:type. Types: s text, i integer of 32 bits, l of 64 bits, b truth, y bytes, d float, @x special, else a
-# message; *x repeated, %x map by text, x? optional (zero is a value), x/n called n in Go. No name: its fields belong to the message around it.
+# message; *x repeated, %x map by text, x? optional (zero is a value). x~k: a strategic merge patch merges the list by the key k, x~ as a set
+# of plain values, x! has the patch in place of the object. x/n called n in Go. No name: its fields belong to the message around it.
 # A message that is "=" is its one repeated field.
 `
 
@@ -61,14 +62,14 @@ var roots = []any{
 }
 
 var special = map[string]string{
-	"k8s.io/apimachinery/pkg/apis/meta/v1.Time":                                    "@time",
-	"k8s.io/apimachinery/pkg/apis/meta/v1.MicroTime":                               "@micro",
-	"k8s.io/apimachinery/pkg/apis/meta/v1.Duration":                                "@duration",
-	"k8s.io/apimachinery/pkg/apis/meta/v1.FieldsV1":                                "@raw",
-	"k8s.io/apimachinery/pkg/api/resource.Quantity":                                "@quantity",
-	"k8s.io/apimachinery/pkg/util/intstr.IntOrString":                              "@intstr",
-	"k8s.io/apimachinery/pkg/runtime.RawExtension":                                 "@raw",
-	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1.JSON":                "@raw",
+	"k8s.io/apimachinery/pkg/apis/meta/v1.Time":                                             "@time",
+	"k8s.io/apimachinery/pkg/apis/meta/v1.MicroTime":                                        "@micro",
+	"k8s.io/apimachinery/pkg/apis/meta/v1.Duration":                                         "@duration",
+	"k8s.io/apimachinery/pkg/apis/meta/v1.FieldsV1":                                         "@raw",
+	"k8s.io/apimachinery/pkg/api/resource.Quantity":                                         "@quantity",
+	"k8s.io/apimachinery/pkg/util/intstr.IntOrString":                                       "@intstr",
+	"k8s.io/apimachinery/pkg/runtime.RawExtension":                                          "@raw",
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1.JSON":                         "@raw",
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1.JSONSchemaPropsOrArray":       "@schemas",
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1.JSONSchemaPropsOrBool":        "@schemabool",
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1.JSONSchemaPropsOrStringArray": "@schematexts",
@@ -152,7 +153,26 @@ func field(f reflect.StructField) string {
 	if called != "" {
 		called = "/" + called
 	}
-	return fmt.Sprintf("%s:%s:%s%s%s%s", number, jsonName, shape, k, optional, called)
+	return fmt.Sprintf("%s:%s:%s%s%s%s%s", number, jsonName, shape, k, optional, merge(f, shape, k), called)
+}
+
+// How a strategic merge patch treats a field, where that is not by its form alone.
+func merge(f reflect.StructField, shape, kind string) string {
+	for _, strategy := range strings.Split(f.Tag.Get("patchStrategy"), ",") {
+		switch {
+		case strategy == "merge" && shape == "*":
+			key := f.Tag.Get("patchMergeKey")
+			if scalar := len(kind) == 1; scalar != (key == "") {
+				panic(f.Name + ": a merged list has a key if it has objects")
+			}
+			return "~" + key
+		case strategy == "replace":
+			return "!"
+		case strategy == "merge":
+			panic(f.Name + ": only lists are merged")
+		}
+	}
+	return ""
 }
 
 func message(t reflect.Type) {
@@ -167,9 +187,6 @@ func message(t reflect.Type) {
 			continue
 		}
 		fields = append(fields, field(f))
-	}
-	if name(t) == "core.v1.Lifecycle" {
-		fields = append(fields, "3:stopSignal:s?/v1.Signal")
 	}
 	messages[name(t)] = strings.Join(fields, " ")
 }

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
-use serde_saphyr::Spanned;
+use serde_saphyr::{Spanned, UserMessageFormatter};
 
 /// An object and where it came from.
 #[derive(Clone, Debug, Default)]
@@ -101,6 +101,8 @@ fn parse(file: &str, text: &str, found: &mut Vec<Read>) -> anyhow::Result<()> {
         let line = error.location().map_or(0, |location| location.line());
         let before = text.lines().take(usize::try_from(line).unwrap_or(0));
         let number = 1 + before.skip(1).filter(|line| line.starts_with("---")).count();
+        // Without what the library tells programmers about its own options.
+        let error = error.render_with_formatter(&UserMessageFormatter);
         anyhow::anyhow!("{file}: document {number}: {error}")
     })?;
     for (index, document) in documents.into_iter().enumerate() {

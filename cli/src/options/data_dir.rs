@@ -28,5 +28,12 @@ pub(crate) fn make_private_dir(dir: &Path) -> anyhow::Result<()> {
             dir.display()
         );
     }
+    if let Ok(Some((above, why))) = afloat_runtime::host::exposed_above(dir) {
+        eprintln!(
+            "the folder {} is not safe from others: {why} {}, above it, and could put another folder in its place (say --data-dir DIR to use another)",
+            dir.display(),
+            above.display()
+        );
+    }
     Ok(())
 }

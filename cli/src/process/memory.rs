@@ -9,6 +9,8 @@ use rustix::time::{ClockId, clock_gettime};
 const PAUSE: Duration = Duration::from_secs(2);
 /// With less work than that, in nanoseconds of CPU time, there is nothing to give back.
 const WORK_NANOS: i64 = 50_000_000;
+/// Memory, in bytes, from which on it is given back in the middle of the work, too.
+const LARGE: usize = 96 << 20;
 /// How many pauses long work may go on until something is given back all the same: what is given back in the middle of the work
 /// is fetched again at once.
 const PATIENCE: u32 = 5;
@@ -35,7 +37,7 @@ pub(crate) async fn give_back() {
         let goes_on = now - before >= WORK_NANOS;
         before = now;
         waited += 1;
-        if now - last >= WORK_NANOS && !(goes_on && waited < PATIENCE) {
+        if now - last >= WORK_NANOS && !(goes_on && waited < PATIENCE && resident() < LARGE) {
             let released = tokio::task::spawn_blocking(|| {
                 afloat_runtime::heap::trim();
                 afloat_runtime::program::release_pages()
@@ -47,6 +49,14 @@ pub(crate) async fn give_back() {
             (last, waited) = (before, 0);
         }
     }
+}
+
+/// Memory of this process, in bytes; 0 if that cannot be read.
+fn resident() -> usize {
+    // Not a file: nobody waits for it.
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = text.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok());
+    pages.unwrap_or_default() * rustix::param::page_size()
 }
 
 /// CPU time of this process so far.

@@ -12,6 +12,7 @@ use kube::runtime::utils::ResetTimerBackoff;
 use kube::runtime::watcher::{self, Config, DefaultBackoff, Event, ExponentialBackoff, watcher};
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
 use crate::item::{Item, Read, Unreadable};
 
@@ -111,15 +112,36 @@ fn each<K, const METADATA: bool>(
 ) -> impl Stream<Item = Event<K>> {
     let mut told = HashSet::new();
     items.filter_map(move |event| {
-        let object = match event {
+        let heard = match event {
             Event::Init => Ok(Event::Init),
             Event::InitDone => Ok(Event::InitDone),
-            Event::InitApply(item) => item.read(read).map(Event::InitApply),
-            Event::Apply(item) => item.read(read).map(Event::Apply),
-            Event::Delete(item) => item.read(read).map(Event::Delete),
+            Event::InitApply(item) => item
+                .read(read)
+                .map(Event::InitApply)
+                .map_err(|unreadable| (unreadable, None)),
+            // Whoever has seen it while it could be read has it no longer.
+            Event::Apply(item) => item
+                .read(read)
+                .map(Event::Apply)
+                .map_err(|unreadable| gone(unreadable, read)),
+            Event::Delete(item) => item
+                .read(read)
+                .map(Event::Delete)
+                .map_err(|unreadable| gone(unreadable, read)),
         };
-        std::future::ready(object.map_err(|unreadable| skipped(&path, unreadable, &mut told)).ok())
+        std::future::ready(heard.map(Some).unwrap_or_else(|(unreadable, instead)| {
+            skipped(&path, unreadable, &mut told);
+            instead
+        }))
     })
+}
+
+/// That an object which cannot be read is gone, told by an object of the same name with nothing in it. None if its kind allows no such one.
+fn gone<K>(object: Unreadable, read: Read<K>) -> (Unreadable, Option<Event<K>>) {
+    let metadata = json!({"namespace": object.namespace, "name": object.name, "resourceVersion": object.revision});
+    let empty = [json!({"metadata": metadata}), json!({"metadata": metadata, "spec": {}})];
+    let instead = empty.iter().find_map(|empty| read(&empty.to_string()).ok());
+    (object, instead.map(Event::Delete))
 }
 
 fn skipped(path: &str, object: Unreadable, told: &mut HashSet<Unreadable>) {
@@ -222,6 +244,10 @@ mod tests {
             Event::InitApply(bad()),
             Event::InitApply(good()),
             Event::InitDone,
+            Event::Apply(good()),
+            Event::Apply(item(
+                r#"{"metadata":{"name":"good","resourceVersion":"3"},"data":["a"]}"#,
+            )),
             Event::Apply(bad()),
             Event::Apply(item("null")),
             Event::Delete(good()),
@@ -239,7 +265,19 @@ mod tests {
             })
             .collect()
             .await;
-        assert_eq!(heard, ["Init", "listed good", "InitDone", "gone good"]);
+        assert_eq!(
+            heard,
+            [
+                "Init",
+                "listed good",
+                "InitDone",
+                "changed good",
+                "gone good",
+                "gone bad",
+                "gone ",
+                "gone good"
+            ]
+        );
     }
 
     #[test]

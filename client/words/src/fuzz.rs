@@ -1,10 +1,11 @@
-//! Quantities and names of images as anybody may write them.
+//! Quantities, names of images and schedules as anybody may write them.
 
 use afloat_fuzz::damaged_text;
 use proptest::prelude::*;
 
 use crate::image::ImageName;
 use crate::quantity::{Quantity, canonical, rounded, same};
+use crate::schedule::{Schedule, zone};
 
 fn quantities() -> impl Strategy<Value = String> {
     damaged_text(&[
@@ -20,6 +21,17 @@ fn quantities() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    #[test]
+    fn schedules_are_read_or_refused(
+        text in damaged_text(&["*/5 1-3,7 ? jan-MAR sun", "@every 1h30m10.5s", "@daily", "TZ=Europe/Berlin 0 2 31 12 *", "59/1 23 * * 6"]),
+        from in -62_000_000_000_i64..253_000_000_000,
+    ) {
+        let (from, berlin) = (jiff::Timestamp::from_second(from).unwrap(), zone("Europe/Berlin").unwrap());
+        if let Some(next) = Schedule::parse(&text).ok().and_then(|schedule| schedule.next(from, &berlin)) {
+            prop_assert!(next > from, "{text}");
+        }
+    }
+
     #[test]
     fn quantities_are_read_or_refused(a in quantities(), b in quantities()) {
         let _ = (canonical(&a), rounded(&a));

@@ -1,5 +1,5 @@
 //! The words that every client of Kubernetes reads and writes, once: exact quantities, names of images, keys, owners,
-//! revisions, percentages, times as text. Pure: no I/O, no clock, no async, no logging. It knows neither half of Afloat; both
+//! revisions, percentages, schedules, times as text. Pure: no I/O, no clock, no async, no logging. It knows neither half of Afloat; both
 //! may use it.
 
 pub mod affinity;
@@ -13,5 +13,6 @@ pub mod percent;
 pub mod quantity;
 pub mod quoted;
 pub mod revision;
+pub mod schedule;
 pub mod texts;
 pub mod time;

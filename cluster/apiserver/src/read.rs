@@ -4,6 +4,7 @@ mod answer;
 pub(crate) mod conversion;
 pub(crate) mod filter;
 mod list;
+mod snapshot;
 pub(crate) mod table;
 mod watch;
 mod webhooks;
@@ -14,6 +15,8 @@ use std::time::Duration;
 use afloat_machinery::kinds::{Registry, Resource};
 use afloat_store::{Entry, Page, Store};
 use serde_json::Value;
+use snapshot::Snapshots;
+use tokio::sync::Semaphore;
 use webhooks::Webhooks;
 
 use crate::follow::{Definitions, Followed};
@@ -32,6 +35,9 @@ pub(crate) struct Reader {
     /// How long a list may be read.
     list_limit: Duration,
     webhooks: Arc<Webhooks>,
+    snapshots: Arc<Snapshots>,
+    /// Turns of those who make tables and YAML of lists.
+    making: Arc<Semaphore>,
 }
 
 impl Reader {
@@ -52,6 +58,8 @@ impl Reader {
             bookmark_interval,
             list_limit,
             webhooks: Arc::new(Webhooks::new(dialer)),
+            snapshots: Arc::default(),
+            making: Arc::new(Semaphore::new(1)),
         }
     }
 

@@ -9,6 +9,7 @@ mod route;
 mod socket;
 mod stalling;
 mod subresource;
+mod turns;
 mod work;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use connections::Connections;
 use in_flight::InFlight;
 use rustix::process::{Resource, getrlimit};
+use turns::Turns;
 use work::Room;
 
 use crate::auth::Tokens;
@@ -42,6 +44,7 @@ pub(crate) struct Router {
     connections: Arc<Connections>,
     in_flight: InFlight,
     room: Room,
+    turns: Turns,
     /// Limit for every request that is neither a watch nor a stream.
     timeout: Duration,
 }
@@ -70,6 +73,7 @@ impl Router {
             connections: Arc::new(Connections::new(descriptors())),
             in_flight: InFlight::default(),
             room: Room::default(),
+            turns: Turns::default(),
             timeout,
         }
     }

@@ -8,4 +8,5 @@ pub(crate) mod protobuf;
 pub(crate) mod reply;
 pub(crate) mod request;
 pub(crate) mod status;
+pub(crate) mod twice;
 pub(crate) mod websocket;

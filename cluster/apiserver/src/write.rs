@@ -144,7 +144,12 @@ impl Writer {
     /// Whether expressions are evaluated for a call.
     pub(crate) fn evaluates(&self, call: &Call) -> bool {
         let rules = call.resource.rules.as_ref().is_some_and(|rules| rules.evaluates());
-        !matches!(call.verb, "get" | "list") && (rules || self.admission.evaluates(&call.resource))
+        // What brings expressions has them compiled.
+        let brings = matches!(
+            call.resource.group.as_str(),
+            "apiextensions.k8s.io" | "admissionregistration.k8s.io"
+        );
+        !matches!(call.verb, "get" | "list") && (rules || brings || self.admission.evaluates(&call.resource))
     }
 
     /// Counts a write and answers with the object.

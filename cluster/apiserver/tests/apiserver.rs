@@ -9,6 +9,8 @@ mod behind;
 mod crd;
 #[path = "apiserver/delete.rs"]
 mod delete;
+#[path = "apiserver/editing.rs"]
+mod editing;
 #[path = "apiserver/gone.rs"]
 mod gone;
 #[path = "apiserver/growth.rs"]

@@ -30,6 +30,11 @@ const ROWS: &[Row] = &[
         &[("apps", &["replicasets/status"], &["patch"])],
     ),
     (
+        "replication-controller",
+        Identity::Account("replication-controller"),
+        &[("", &["replicationcontrollers/status"], &["patch"])],
+    ),
+    (
         "deployment-controller",
         Identity::Account("deployment-controller"),
         &[("apps", &["deployments", "deployments/status"], &["patch"])],
@@ -47,10 +52,17 @@ const ROWS: &[Row] = &[
     (
         "job-controller",
         Identity::Account("job-controller"),
-        &[
-            ("batch", &["jobs/status"], &["patch"]),
-            ("batch", &["jobs"], &["delete"]),
-        ],
+        &[("batch", &["jobs/status"], &["patch"])],
+    ),
+    (
+        "cronjob-controller",
+        Identity::Account("cronjob-controller"),
+        &[("batch", &["cronjobs/status"], &["patch"])],
+    ),
+    (
+        "ttl-after-finished-controller",
+        Identity::Account("ttl-after-finished-controller"),
+        &[],
     ),
     (
         "disruption-controller",
@@ -92,10 +104,11 @@ const ROWS: &[Row] = &[
         "kubernetes-service-controller",
         Identity::Account("kubernetes-service-controller"),
         &[
-            ("", &["services"], &["get", "create", "patch"]),
+            ("", &["services", "endpoints"], &["get", "create", "patch"]),
             ("discovery.k8s.io", &["endpointslices"], &["get", "create", "patch"]),
         ],
     ),
+    ("endpoint-controller", Identity::Account("endpoint-controller"), &[]),
     (
         "certificate-controller",
         Identity::Account("certificate-controller"),
@@ -104,6 +117,11 @@ const ROWS: &[Row] = &[
     (
         "endpointslice-controller",
         Identity::Account("endpointslice-controller"),
+        &[],
+    ),
+    (
+        "endpointslicemirroring-controller",
+        Identity::Account("endpointslicemirroring-controller"),
         &[],
     ),
 ];

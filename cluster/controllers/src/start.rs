@@ -16,15 +16,19 @@ use crate::loops::events::{Recorder, write_events};
 use crate::loops::shell::Shell;
 use crate::namespace::deletion::run_namespace_deletion;
 use crate::namespace::serviceaccount::run_default_accounts;
+use crate::network::endpoints::run_endpoints;
 use crate::network::endpointslice::run_endpointslices;
+use crate::network::mirroring::run_mirroring;
 use crate::network::own_services::run_own_services;
 use crate::node::lifecycle::run_node_lifecycle;
 use crate::node::pod_gc::run_pod_gc;
-use crate::objects::{DaemonSet, Deployment, Job, PodDisruptionBudget, ReplicaSet, StatefulSet};
+use crate::objects::{
+    CronJob, DaemonSet, Deployment, PodDisruptionBudget, ReplicaSet, ReplicationController, StatefulSet,
+};
 use crate::scheduler::run_scheduler;
 use crate::volume::ephemeral::run_ephemeral_volumes;
 use crate::volume::run_volumes;
-use crate::workload::run_workload;
+use crate::workload::{run_jobs, run_ttl_after_finished, run_workload};
 
 /// First and last delay before a loop that ended is started again.
 const RESTART_FIRST: Duration = Duration::from_millis(100);
@@ -52,10 +56,13 @@ fn start_all(client_for: &dyn Fn(&str) -> Client, options: Options, shutdown: &C
     let mut loops = Loops::new(client_for, options, shutdown.clone());
     loops.start("scheduler", run_scheduler);
     loops.start("replicaset-controller", run_workload::<ReplicaSet>);
+    loops.start("replication-controller", run_workload::<ReplicationController>);
     loops.start("deployment-controller", run_workload::<Deployment>);
     loops.start("statefulset-controller", run_workload::<StatefulSet>);
     loops.start("daemonset-controller", run_workload::<DaemonSet>);
-    loops.start("job-controller", run_workload::<Job>);
+    loops.start("job-controller", run_jobs);
+    loops.start("cronjob-controller", run_workload::<CronJob>);
+    loops.start("ttl-after-finished-controller", run_ttl_after_finished);
     loops.start("disruption-controller", run_workload::<PodDisruptionBudget>);
     loops.start("garbage-collector", run_garbage_collector);
     loops.start("namespace-controller", run_namespace_deletion);
@@ -65,7 +72,9 @@ fn start_all(client_for: &dyn Fn(&str) -> Client, options: Options, shutdown: &C
     loops.start("persistentvolume-controller", run_volumes);
     loops.start("ephemeral-volume-controller", run_ephemeral_volumes);
     loops.start("kubernetes-service-controller", run_own_services);
+    loops.start("endpoint-controller", run_endpoints);
     loops.start("endpointslice-controller", run_endpointslices);
+    loops.start("endpointslicemirroring-controller", run_mirroring);
     loops.start("certificate-controller", run_certificates);
     loops.tasks
 }

@@ -1,8 +1,9 @@
-//! What keeps pods running: ReplicaSets, Deployments, StatefulSets, DaemonSets, Jobs, and the budgets that protect them.
+//! What keeps pods running: ReplicaSets and ReplicationControllers, Deployments, StatefulSets, DaemonSets, Jobs, CronJobs, and the budgets that protect them.
 //!
 //! Their loops have one shape, [`Workload`]: observe from the caches, plan, act through the shell, write the status. A loop's
 //! file says what it watches, which objects a change concerns, and its plan, which is pure.
 
+mod cronjob;
 mod daemonset;
 mod deployment;
 mod disruption;
@@ -13,6 +14,10 @@ mod pod_control;
 mod replicaset;
 mod statefulset;
 mod template;
+
+pub(crate) use cronjob::Rescheduled;
+pub(crate) use job::finished::run_ttl_after_finished;
+pub(crate) use job::run_jobs;
 
 use std::sync::Arc;
 use std::time::Duration;

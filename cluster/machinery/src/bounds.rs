@@ -19,6 +19,9 @@ const VALUE: usize = 40;
 /// Bytes that an object with fields takes besides them: there is room for eleven.
 const OBJECT: usize = 640;
 
+/// How many times as much memory reading YAML takes.
+const YAML: usize = 8;
+
 /// Size of a value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Size {
@@ -89,6 +92,8 @@ pub(crate) fn check(object: &Value) -> Option<FieldError> {
 pub struct Estimate {
     /// Bytes of memory, about, never much too few.
     pub memory: usize,
+    /// What reading it takes meanwhile: about the same, but for YAML, whose reader keeps more of each value.
+    pub reading: usize,
 }
 
 impl Estimate {
@@ -98,7 +103,15 @@ impl Estimate {
             "application/vnd.kubernetes.protobuf" => bytes.len() * 16,
             _ => bytes.len() + text(bytes),
         };
-        Self { memory }
+        let factor = if content_type.contains("yaml") { YAML } else { 1 };
+        // A few aliases stand for whatever there is room for.
+        let aliases = factor > 1 && bytes.contains(&b'&') && bytes.contains(&b'*');
+        let reading = if aliases {
+            usize::MAX
+        } else {
+            memory.saturating_mul(factor)
+        };
+        Self { memory, reading }
     }
 
     /// Of both.
@@ -106,6 +119,7 @@ impl Estimate {
     pub fn and(self, other: Self) -> Self {
         Self {
             memory: self.memory + other.memory,
+            reading: self.reading.saturating_add(other.reading),
         }
     }
 

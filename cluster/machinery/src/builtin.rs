@@ -4,9 +4,14 @@
 //! that nothing a client sent is lost on the way.
 
 pub(crate) mod admission;
+pub(crate) mod batch_checks;
+mod batch_policies;
+pub(crate) mod batch_status;
 pub mod certificates;
+pub(crate) mod classes;
 pub(crate) mod cluster;
 pub(crate) mod crd;
+pub(crate) mod cron_job_checks;
 pub(crate) mod pod;
 pub(crate) mod rbac;
 pub(crate) mod service;

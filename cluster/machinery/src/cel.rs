@@ -8,9 +8,11 @@ use kube_cel::cel::{Context, Program as Compiled, Value};
 
 mod cost;
 mod depth;
+mod given_up;
 mod metered;
 pub(crate) use cost::{BUDGET_EXCEEDED, CALL_EXCEEDED, Cost, Size, VALUES_LIMIT};
 pub(crate) use depth::Depth;
+pub use given_up::until_given_up;
 pub(crate) use metered::context;
 
 /// How deep an expression may be. The parser bounds what is nested, too, with 96, but is not always in order afterwards.

@@ -1,8 +1,10 @@
 //! Which fields the built-in kinds have: one table, by which every object that a client writes is read ([`mod@decode`]), protobuf
-//! bodies are read, unknown fields are found and the OpenAPI schemas of built-in kinds are made. `tests/fields` makes it.
+//! bodies are read, unknown fields are found, strategic merge patches are merged and the OpenAPI schemas of built-in kinds are made.
+//! `tests/fields` makes it of the types of the Kubernetes version that the API server says it is.
 
 mod decode;
 mod time;
+mod unknown;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -12,6 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::resource::Resource;
 
 pub use decode::{decode, decode_as, mend, unrecognized};
+pub use unknown::{PATHS_LIMIT, below, drop_unknown};
 
 static MESSAGES: LazyLock<BTreeMap<&'static str, Message>> = LazyLock::new(|| parse_table(include_str!("fields.txt")));
 
@@ -37,6 +40,21 @@ pub struct Field {
     called: Option<&'static str>,
     /// Whether a zero is a value.
     pub optional: bool,
+    /// How a strategic merge patch treats it.
+    pub merge: Merge,
+}
+
+/// How a strategic merge patch treats a field: Kubernetes' `patchStrategy` and `patchMergeKey`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merge {
+    /// By its form alone: an object field by field, of a list that of the patch.
+    Plain,
+    /// Elements of a list are objects; those with the same value of this key are merged.
+    ByKey(&'static str),
+    /// Elements of a list are plain values; the union is taken.
+    Set,
+    /// An object of the patch takes the place of the old one.
+    Replace,
 }
 
 /// How many values a field has.
@@ -117,6 +135,12 @@ fn parse_field(text: &'static str) -> Option<(u64, Field)> {
     let (kind, called) = kind
         .split_once('/')
         .map_or((kind, None), |(kind, called)| (kind, Some(called)));
+    let (kind, merge) = match (kind.split_once('~'), kind.strip_suffix('!')) {
+        (Some((kind, "")), _) => (kind, Merge::Set),
+        (Some((kind, key)), _) => (kind, Merge::ByKey(key)),
+        (None, Some(kind)) => (kind, Merge::Replace),
+        (None, None) => (kind, Merge::Plain),
+    };
     let (kind, optional) = kind.strip_suffix('?').map_or((kind, false), |kind| (kind, true));
     let (kind, shape) = match (kind.strip_prefix('*'), kind.strip_prefix('%')) {
         (Some(kind), _) => (kind, Shape::Repeated),
@@ -148,6 +172,7 @@ fn parse_field(text: &'static str) -> Option<(u64, Field)> {
             shape,
             called,
             optional,
+            merge,
         },
     ))
 }
@@ -198,57 +223,13 @@ fn by_name(message: &'static Message) -> Named {
     named
 }
 
+/// A field of a message by the name that JSON has for it, those of inlined messages included.
+pub(crate) fn field_of(message: &str, name: &str) -> Option<&'static Field> {
+    NAMED.get(message)?.get(name).copied()
+}
+
 /// Messages inside of others that are objects of a kind of their own, which protobuf does not show.
 const NAMES_KIND: [&str; 2] = ["core.v1.PersistentVolumeClaim", "meta.v1.DeleteOptions"];
-
-/// Paths of the fields in an object of a built-in kind that the kind does not have. A kind that is not in the table has
-/// none.
-pub fn unknown(api_version: &str, kind: &str, object: &Value) -> Vec<String> {
-    let mut found = Vec::new();
-    if let (Some(name), Some(map)) = (message_name(api_version, kind), object.as_object()) {
-        let own = map
-            .iter()
-            .filter(|(key, _)| !matches!(key.as_str(), "apiVersion" | "kind"));
-        look(name, own, "", &mut found);
-    }
-    found
-}
-
-fn look<'a>(name: &str, entries: impl Iterator<Item = (&'a String, &'a Value)>, path: &str, found: &mut Vec<String>) {
-    let Some(known) = NAMED.get(name) else { return };
-    for (key, value) in entries {
-        let path = if path.is_empty() {
-            key.clone()
-        } else {
-            format!("{path}.{key}")
-        };
-        let Some(field) = known.get(key.as_str()) else {
-            if !(NAMES_KIND.contains(&name) && matches!(key.as_str(), "apiVersion" | "kind")) {
-                found.push(path);
-            }
-            continue;
-        };
-        let inner = match field.kind {
-            Kind::Message(inner) => inner,
-            Kind::Schema(_) => SCHEMA,
-            _ => continue,
-        };
-        match (field.shape, value) {
-            (Shape::One, Value::Object(map)) => look(inner, map.iter(), &path, found),
-            (Shape::Map, Value::Object(map)) => {
-                for (key, value) in map.iter().filter_map(|(k, v)| Some((k, v.as_object()?))) {
-                    look(inner, value.iter(), &format!("{path}.{key}"), found);
-                }
-            }
-            (Shape::Repeated, Value::Array(list)) => {
-                for (n, value) in list.iter().enumerate().filter_map(|(n, v)| Some((n, v.as_object()?))) {
-                    look(inner, value.iter(), &format!("{path}[{n}]"), found);
-                }
-            }
-            _ => {}
-        }
-    }
-}
 
 /// Name of a message's schema in OpenAPI documents.
 pub fn schema_name(message: &str) -> String {
@@ -322,30 +303,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn typing_mistakes_are_found_wherever_they_are() {
-        let container = json!({"name": "c", "imag": "x", "readinessProbe": {"httpGet": {"pth": "/"}}, "resources": {"limits": {"cpu": 1}}});
-        let volume = json!({"name": "v", "configMap": {"name": "m", "itens": []}});
-        let object = json!({
-            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d", "lables": {}, "managedFields": []},
-            "spec": {"replica": 1, "template": {"spec": {"containers": [container], "volumes": [volume]}}},
-        });
-        let expected = [
-            "metadata.lables",
-            "spec.replica",
-            "spec.template.spec.containers[0].imag",
-            "spec.template.spec.containers[0].readinessProbe.httpGet.pth",
-            "spec.template.spec.volumes[0].configMap.itens",
-        ];
-        assert_eq!(unknown("apps/v1", "Deployment", &object), expected);
-        let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spek": {}});
-        let set = json!({"spec": {"volumeClaimTemplates": [claim]}});
-        assert_eq!(
-            unknown("apps/v1", "StatefulSet", &set),
-            ["spec.volumeClaimTemplates[0].spek"]
-        );
-        assert!(unknown("example.com/v1", "Widget", &object).is_empty());
     }
 }

@@ -1,7 +1,7 @@
 //! The meaning of Kubernetes objects: kinds, patches, schemas, defaults, validation, selectors, printed columns. Pure.
 //!
-//! Objects are [`serde_json::Value`] end to end; no typed struct ever stands between a client and the store, so nothing
-//! unknown is lost. No I/O, no clock, no randomness here: what a write needs of those comes in through [`WriteContext`].
+//! Objects are [`serde_json::Value`] end to end; what a built-in kind has is in one table ([`fields`]), no typed struct stands between a
+//! client and the store. No I/O, no clock, no randomness here: what a write needs of those comes in through [`WriteContext`].
 
 pub mod admission;
 pub mod authorization;
@@ -13,11 +13,13 @@ mod field;
 pub mod fields;
 #[cfg(test)]
 mod fuzz;
+mod inert;
 mod json;
 pub mod kinds;
 mod metadata;
 mod names;
 pub mod patch;
+mod pattern;
 mod resource;
 pub mod schema;
 pub mod selector;
@@ -25,6 +27,8 @@ pub mod strategy;
 pub mod table;
 
 pub use builtin::certificates;
+pub use builtin::classes::{give_priority, give_runtime, one_default, system_priority_classes};
+pub use cel::until_given_up;
 pub use kinds::scale;
 pub use names::fits_generate_name;
 

@@ -2,7 +2,6 @@
 
 mod error;
 mod json;
-mod keys;
 mod merge;
 mod strategic;
 
@@ -10,6 +9,7 @@ use serde_json::Value;
 
 pub use error::PatchError;
 
+use crate::fields::message_of;
 use crate::resource::Resource;
 
 /// Kind of a patch, from its content type.
@@ -36,7 +36,7 @@ pub fn apply(kind: PatchType, resource: &Resource, current: &Value, patch: &Valu
              application/json-patch+json, application/merge-patch+json"
                 .to_owned(),
         )),
-        (PatchType::Strategic, Some(row)) => strategic::apply(row, current, patch),
+        (PatchType::Strategic, Some(_)) => strategic::apply(message_of(resource), current, patch),
     }
 }
 

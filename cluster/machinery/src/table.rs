@@ -1,5 +1,6 @@
 //! `kubectl get` tables (`meta.k8s.io/v1` Table).
 
+pub(crate) mod access;
 mod age;
 pub(crate) mod cells;
 pub(crate) mod certificates;

@@ -22,5 +22,4 @@ pub(crate) mod resize;
 pub mod spec;
 pub mod state;
 pub mod status;
-pub(crate) mod termination;
 pub(crate) mod volumes;

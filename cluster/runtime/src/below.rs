@@ -3,7 +3,7 @@
 //! A path that was looked at is another one a moment later, where somebody else may put links. The kernel resolves all of a path under
 //! one rule (openat2(2)); what it answers stays what it is.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,8 +15,8 @@ use rustix::io::Errno;
 
 /// While others rename folders, the kernel may not be sure that a path with `..` stays below; it says so, and is asked again this often.
 const TRIES: usize = 1000;
-/// Links that lead to links, in a row (the kernel's own limit is 40).
-const LINKS_MAX: usize = 16;
+/// Links on one way, as many as the kernel follows.
+const LINKS_MAX: usize = 40;
 
 /// How links are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ fn open(root: &impl AsFd, path: &Path, flags: OFlags, links: Links) -> rustix::i
     Err(Errno::AGAIN)
 }
 
-/// What is there; folders that are missing are made.
+/// What is there; folders that are missing are made, in a root file system those, too, that a link leads to.
 ///
 /// # Errors
 /// Something on the way is no folder, or leads out.
@@ -83,6 +83,10 @@ pub fn find_or_make(root: impl AsFd, path: &Path, links: Links) -> io::Result<Ow
         Err(Errno::NOENT) => {}
         other => return Ok(other?),
     }
+    let path = match links {
+        Links::InRoot => resolved(&root, path)?,
+        Links::Beneath => path.to_owned(),
+    };
     let mut so_far = PathBuf::new();
     let mut current = open(&root, &so_far, OFlags::PATH, links)?;
     for name in path.components().map(|c| OsString::from(c.as_os_str())) {
@@ -90,7 +94,7 @@ pub fn find_or_make(root: impl AsFd, path: &Path, links: Links) -> io::Result<Ow
         current = match open(&root, &so_far, OFlags::PATH, links) {
             Err(Errno::NOENT) => {
                 match mkdirat(&current, &name, Mode::from_raw_mode(0o755)) {
-                    // Somebody was faster, or it is a link to nowhere: the next line tells.
+                    // Somebody was faster, or a volume has a link to nowhere: the next line tells.
                     Ok(()) | Err(Errno::EXIST) => {}
                     Err(error) => return Err(error.into()),
                 }
@@ -117,32 +121,82 @@ pub(crate) fn directory(root: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
     )?)
 }
 
-/// Sees to it that a link to nowhere, in a root file system, leads to an empty file, so that something can be mounted on it.
+/// A folder to which no link leads.
+///
+/// # Errors
+/// There is none, or a link is on the way.
+pub(crate) fn plain_directory(root: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    Ok(openat2(root, path, flags, Mode::empty(), resolve)?)
+}
+
+/// Where a path leads in a root file system: relative, plain, and without links. Those that lead to nowhere are followed as well; what is
+/// missing is taken for folders to come. Of a root file system that nobody else writes to.
+///
+/// # Errors
+/// There are too many links, or one cannot be read.
+pub(crate) fn resolved(root: impl AsFd, path: &Path) -> io::Result<PathBuf> {
+    let parts = |path: &Path| -> Vec<OsString> {
+        let names = path
+            .components()
+            .filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
+        names.map(|part| part.as_os_str().to_owned()).rev().collect()
+    };
+    let (mut left, mut found, mut links) = (parts(path), PathBuf::new(), 0);
+    while let Some(name) = left.pop() {
+        if name == ".." {
+            found.pop();
+            continue;
+        }
+        found.push(&name);
+        match readlinkat(&root, &found, Vec::new()) {
+            Ok(target) => {
+                links += 1;
+                if links > LINKS_MAX {
+                    return Err(Errno::LOOP.into());
+                }
+                let target = PathBuf::from(text(&target));
+                if target.is_absolute() {
+                    found = PathBuf::new();
+                } else {
+                    found.pop();
+                }
+                left.extend(parts(&target));
+            }
+            // No link, or nothing.
+            Err(Errno::INVAL | Errno::NOENT | Errno::NOTDIR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(found)
+}
+
+/// A link's target.
+pub(crate) fn text(target: &CStr) -> &OsStr {
+    OsStr::from_bytes(target.to_bytes())
+}
+
+/// Sees to it that there is a file, in a root file system, also where a link leads to nowhere, so that something can be mounted on it.
 ///
 /// # Errors
 /// Something on the way is no folder, or there are too many links.
 pub(crate) fn make_linked_file(root: impl AsFd, path: &Path) -> io::Result<()> {
-    let mut path = path.to_owned();
-    for _ in 0..LINKS_MAX {
-        match open(&root, &path, OFlags::PATH, Links::InRoot) {
-            Err(Errno::NOENT) => {}
-            other => return Ok(other.map(drop)?),
-        }
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-            return Ok(());
-        };
-        let folder = directory(&root, parent)?;
-        let target = match readlinkat(&folder, name, Vec::new()) {
-            Ok(target) => PathBuf::from(OsStr::from_bytes(target.to_bytes())),
-            Err(Errno::NOENT) => {
-                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW;
-                return Ok(open(&root, &path, flags, Links::InRoot).map(drop)?);
-            }
-            Err(error) => return Err(error.into()),
-        };
-        path = plain(&parent.join(target));
+    let path = resolved(&root, path)?;
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(());
+    };
+    let folder = directory(&root, parent)?;
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW;
+    match open(&folder, Path::new(name), flags, Links::InRoot) {
+        Ok(_) | Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(error.into()),
     }
-    Err(Errno::LOOP.into())
 }
 
 /// A path below the root without `.`, `..` and the leading slash, as far as words tell.
@@ -228,12 +282,25 @@ mod tests {
         symlink("../run/systemd/resolv.conf", dir.path().join("etc/resolv.conf")).unwrap();
         symlink("/../../../etc/chain", dir.path().join("etc/hosts")).unwrap();
         symlink("loop", dir.path().join("etc/loop")).unwrap();
+        fs::create_dir(dir.path().join("var")).unwrap();
+        symlink("/run", dir.path().join("var/run")).unwrap();
+        symlink("../srv/./data/", dir.path().join("etc/data")).unwrap();
         let root = folder(dir.path()).unwrap();
         for path in ["etc/resolv.conf", "etc/hosts"] {
             make_linked_file(&root, Path::new(path)).unwrap();
         }
         assert!(dir.path().join("run/systemd/resolv.conf").is_file() && dir.path().join("etc/chain").is_file());
         assert!(make_linked_file(&root, Path::new("etc/loop")).is_err());
+        for (path, end) in [("var/run/secrets/x", "run/secrets/x"), ("etc/data/y", "srv/data/y")] {
+            assert_eq!(resolved(&root, Path::new(path)).unwrap(), Path::new(end));
+            directory(&root, Path::new(path)).unwrap();
+            assert!(dir.path().join(end).is_dir(), "{end}");
+        }
+        symlink("no", dir.path().join("nowhere")).unwrap();
+        assert!(
+            find_or_make(&root, Path::new("nowhere/x"), Links::Beneath).is_err(),
+            "a volume's"
+        );
     }
 
     /// The kind of CVE-2021-25741: somebody swaps a folder with a link while it is looked up.

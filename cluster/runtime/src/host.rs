@@ -34,7 +34,7 @@ pub use broker::Broker;
 pub use inner::{Inherited, inherited};
 pub use oci_command::oci_main;
 pub use outer::run;
-pub use private_dir::private_dir;
+pub use private_dir::{exposed_above, private_dir};
 
 /// Everything private to one run lives here, on a tmpfs that is gone with the process.
 pub(crate) const RUN_DIR: &str = "/run/afloat";

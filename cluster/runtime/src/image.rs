@@ -11,9 +11,11 @@ mod export;
 mod layer;
 mod lease;
 mod library;
+mod merged;
 mod name;
 mod paths;
 mod pulled;
+mod stack;
 mod store;
 mod user;
 
@@ -24,6 +26,7 @@ pub(crate) use lease::LAYERS_NOTE;
 pub use lease::{Lease, images_in_use, layers_in_use};
 pub use name::normalise;
 pub(crate) use pulled::diff_ids;
+pub(crate) use stack::extended;
 pub use store::ImageStore;
 pub(crate) use user::resolve_user;
 

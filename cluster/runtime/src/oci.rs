@@ -16,6 +16,7 @@ mod record;
 mod shared;
 mod signal;
 mod streams;
+mod told;
 mod usage;
 mod watch;
 mod work;

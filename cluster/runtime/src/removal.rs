@@ -2,12 +2,13 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, Mode, OFlags, RenameFlags, ResolveFlags, openat, openat2, renameat_with, unlinkat,
+    AtFlags, CWD, Dir, Mode, OFlags, RenameFlags, ResolveFlags, chmodat, fstat, openat, openat2, renameat_with,
+    unlinkat,
 };
 use rustix::io::Errno;
 
@@ -101,6 +102,8 @@ fn move_up(inner: &OwnedFd, top: &OwnedFd, moved: &mut u64) -> io::Result<()> {
             match unlinkat(inner, entry.file_name(), AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(Errno::ISDIR | Errno::PERM) => loop {
+                    // It changes with the folder that it is in.
+                    enter(inner.as_fd(), OsStr::from_bytes(entry.file_name().to_bytes()))?;
                     *moved += 1;
                     let name = format!(".removed-{moved}");
                     match renameat_with(inner, entry.file_name(), top, &name, RenameFlags::NOREPLACE) {
@@ -127,13 +130,36 @@ fn being_filled() -> io::Error {
 fn enter(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    match openat2(parent, name, flags, Mode::empty(), resolve) {
+    let open = |flags| openat2(parent, name, flags, Mode::empty(), resolve);
+    let opened = match open(flags) {
+        Err(Errno::ACCESS) => {
+            allow(&open(OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC)?)?;
+            open(flags)
+        }
+        other => other,
+    };
+    match opened {
         Err(Errno::XDEV) => Err(io::Error::new(
             io::ErrorKind::ResourceBusy,
             format!("something is mounted on {}", name.display()),
         )),
-        other => Ok(other?),
+        Err(error) => Err(error.into()),
+        Ok(folder) => {
+            let owner = Mode::RWXU.as_raw_mode();
+            if fstat(&folder)?.st_mode & owner != owner {
+                // Of another user it may be that root removes; the rest is told by what is tried next.
+                let _ = allow(&folder);
+            }
+            Ok(folder)
+        }
     }
+}
+
+/// Lets an ordinary user, its owner, into a folder whose mode does not: images have such folders.
+fn allow(folder: &OwnedFd) -> io::Result<()> {
+    // A descriptor that only names something cannot be changed by itself.
+    let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
+    Ok(chmodat(CWD, path, Mode::RWXU, AtFlags::empty())?)
 }
 
 fn removed_at(result: rustix::io::Result<()>) -> io::Result<()> {
@@ -186,6 +212,36 @@ mod tests {
         remove_all(&dir.path().join("link")).unwrap();
         remove_all(&volume).unwrap();
         assert!(kept.join("inner").exists() && kept.join("file").exists() && !volume.exists());
+    }
+
+    /// An image's folders may be closed to whoever owns them (Nix makes all of them 0555).
+    #[test]
+    fn an_ordinary_user_removes_what_it_may_not_write_to() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let user = rustix::fs::Uid::from_raw(65_534);
+        let root = rustix::process::geteuid().is_root();
+        if root {
+            std::os::unix::fs::chown(dir.path(), Some(user.as_raw()), None).unwrap();
+        }
+        let remove = || {
+            if root {
+                rustix::thread::set_thread_uid(user).unwrap();
+            }
+            let top = dir.path().join("layer");
+            for (number, mode) in [0o555, 0o000, 0o300, 0o700].into_iter().enumerate() {
+                let deep = top.join(number.to_string()).join("a/b");
+                fs::create_dir_all(&deep).unwrap();
+                fs::write(deep.join("file"), "x").unwrap();
+                for folder in [&deep, deep.parent().unwrap(), &top.join(number.to_string())] {
+                    fs::set_permissions(folder, fs::Permissions::from_mode(mode)).unwrap();
+                }
+            }
+            fs::set_permissions(&top, fs::Permissions::from_mode(0o500)).unwrap();
+            remove_all(&top).unwrap();
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        };
+        std::thread::scope(|scope| scope.spawn(remove).join().unwrap());
     }
 
     #[test]

@@ -24,7 +24,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             changes: 10_000,
-            bytes: 64 << 20,
+            bytes: 32 << 20,
         }
     }
 }

@@ -19,6 +19,8 @@ use crate::{Change, Error, Revision};
 
 /// How many changes a watcher takes out of the history at once: bounds the time that it keeps the writer waiting.
 const FETCH: usize = 64;
+/// Bytes of them, about: what a watcher holds that nobody reads is kept although the history has forgotten it.
+const FETCH_BYTES: usize = 128 << 10;
 
 /// Every change to the keys with a prefix, from a revision on, in order and without a gap.
 ///
@@ -119,13 +121,15 @@ impl Watch {
         let Some(changes) = state.changes_from(self.seen + 1) else {
             return false;
         };
+        let mut bytes = 0;
         for change in changes {
-            if self.fetched.len() == FETCH {
+            if self.fetched.len() == FETCH || bytes > FETCH_BYTES {
                 self.unread = true;
                 break;
             }
             self.seen = change.revision;
             if change.key.starts_with(&*self.prefix) {
+                bytes += change.value.len() + change.previous.as_ref().map_or(0, |previous| previous.len());
                 self.fetched.push_back(change.clone());
             }
         }

@@ -231,6 +231,8 @@ fn parts_are_left_out() {
             "Role one/afloat-webhook",
             "RoleBinding one/afloat-operator",
             "RoleBinding one/afloat-webhook",
+            "ClusterRole /afloat-aggregate-to-view",
+            "ClusterRole /afloat-aggregate-to-edit",
             "Deployment one/afloat-operator",
             "Service one/afloat-operator",
             "Service one/afloat-webhook",

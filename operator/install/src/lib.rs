@@ -1,6 +1,7 @@
 //! What is installed in a cluster: every object, from one set of sources.
 //!
-//! The sources are `operator/manager/rbac.yaml`, `operator/agent/agent.yaml`, `objects/operator.yaml` and the CRDs of `afloat-api`.
+//! The sources are `operator/manager/rbac.yaml`, `operator/agent/agent.yaml`, `objects/operator.yaml`, `objects/roles.yaml` and the CRDs
+//! of `afloat-api`.
 //! `afloat install` and `afloat takeover` render them with [`objects`]; the Helm chart's templates (`charts/afloat`) and the base for
 //! kustomize (`deploy/kustomize`) are made of them as well, and tests hold those files to it. Pure: whoever calls does the I/O.
 
@@ -22,6 +23,7 @@ pub const NAMESPACE: &str = "afloat-system";
 
 const RBAC: &str = include_str!("../../manager/rbac.yaml");
 const AGENTS: &str = include_str!("../../agent/agent.yaml");
+const ROLES: &str = include_str!("../objects/roles.yaml");
 const OPERATORS: &str = include_str!("../objects/operator.yaml");
 
 /// What a user may choose.
@@ -99,6 +101,11 @@ pub fn objects(options: &Options) -> Vec<Value> {
 /// What the operator may do, word for word as `rbac.yaml` has it, with its account and namespace: for one that runs outside of any pod.
 pub fn rights() -> Vec<Value> {
     documents(RBAC)
+}
+
+/// What users may do with CloneSets, word for word as `objects/roles.yaml` has it: parts of the roles that every cluster has.
+pub fn user_roles() -> Vec<Value> {
+    documents(ROLES)
 }
 
 /// The rules of the agents' role.
@@ -200,6 +207,7 @@ fn parts(settings: &Settings, webhook: Option<Door>) -> Vec<(Part, Value)> {
     let rbac = put::apart(documents(RBAC))
         .into_iter()
         .map(|object| (Part::Base, object));
+    let roles = user_roles().into_iter().map(|object| (Part::Base, object));
     let agents = documents(AGENTS).into_iter().map(|object| (Part::Agent, object));
     let operators = documents(OPERATORS).into_iter().map(|object| {
         let part = match text(&object, "/kind") {
@@ -210,7 +218,7 @@ fn parts(settings: &Settings, webhook: Option<Door>) -> Vec<(Part, Value)> {
         };
         (part, object)
     });
-    let mut all: Vec<(Part, Value)> = crds.chain(rbac).chain(operators).chain(agents).collect();
+    let mut all: Vec<(Part, Value)> = crds.chain(rbac).chain(roles).chain(operators).chain(agents).collect();
     all.retain(|(_, object)| text(object, "/kind") != "Namespace");
     for (part, object) in &mut all {
         put::put(object, settings);
@@ -254,7 +262,14 @@ pub fn needs(options: &Options) -> Vec<Need> {
         list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
     };
     let mut needs = Vec::new();
+    let of_users: Vec<Value> = user_roles()
+        .iter()
+        .map(|role| role["metadata"]["name"].clone())
+        .collect();
     for role in objects(options) {
+        if of_users.contains(&role["metadata"]["name"]) {
+            continue;
+        }
         let namespace = match text(&role, "/kind") {
             "ClusterRole" => None,
             "Role" => Some(text(&role, "/metadata/namespace").to_owned()),

@@ -53,7 +53,7 @@ impl Admission {
         if call.verb != "create" || nodes::node_of(&call.user).is_none() {
             return Ok(());
         }
-        let object = document(&call.content_type, body)?;
+        let (object, _) = document(&call.content_type, body)?;
         self.restrict_node(Some(call), None, Some(&object))
     }
 }

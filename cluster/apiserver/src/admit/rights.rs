@@ -46,6 +46,18 @@ impl Admission {
         }
     }
 
+    /// Whether a client whose update turns out to be a creation may create.
+    ///
+    /// # Errors
+    /// 403 if it may not.
+    pub(crate) fn may_create(&self, call: &Call) -> Result<(), Status> {
+        self.authorization.require(&Attributes {
+            namespace: call.namespace().unwrap_or_default(),
+            name: call.name(),
+            ..Attributes::resource(&call.user, "create", &call.resource.group, &call.resource.plural)
+        })
+    }
+
     fn check_role(&self, call: &Call, old: Option<&Value>, new: &Value) -> Result<(), Status> {
         let namespace = call.namespace().unwrap_or_default();
         let escalate = Attributes {

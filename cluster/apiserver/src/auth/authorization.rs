@@ -5,7 +5,7 @@ use std::sync::Arc;
 use afloat_machinery::authorization::{Attributes, Authorizer, Decision, HeldRules, MASTERS, RoleRef, Roles, User};
 use afloat_machinery::authorization::{PolicyRule, covers};
 
-use crate::auth::nodes::NodeAuthorizer;
+use crate::auth::nodes::{ByNodes, NodeAuthorizer};
 use crate::follow::Followed;
 use crate::wire::status::Status;
 
@@ -14,6 +14,7 @@ pub(crate) struct Authorization {
     /// The first who allows or denies has the last word.
     chain: Vec<Box<dyn Authorizer>>,
     roles: Arc<Followed<Roles>>,
+    nodes: Arc<NodeAuthorizer>,
 }
 
 /// Allows everything to members of `system:masters`, whatever is stored.
@@ -51,8 +52,15 @@ impl Authorization {
     /// Members of `system:masters` may do everything, nodes what their pods need; the others what the roles allow that are bound to them.
     pub(crate) fn new(nodes: NodeAuthorizer, roles: Arc<Followed<Roles>>) -> Self {
         let by_roles = ByRoles(Arc::clone(&roles));
-        let chain: Vec<Box<dyn Authorizer>> = vec![Box::new(Masters), Box::new(nodes), Box::new(by_roles)];
-        Self { chain, roles }
+        let nodes = Arc::new(nodes);
+        let by_nodes = Box::new(ByNodes(Arc::clone(&nodes)));
+        let chain: Vec<Box<dyn Authorizer>> = vec![Box::new(Masters), by_nodes, Box::new(by_roles)];
+        Self { chain, roles, nodes }
+    }
+
+    /// Returns when questions about a user are answered at once.
+    pub(crate) async fn prepare(&self, user: &User) {
+        self.nodes.prepare(user).await;
     }
 
     /// What comes out of asking all: the first word that is final, or what was in everybody's way.

@@ -100,7 +100,12 @@ impl Reader {
                 meta["remainingItemCount"] = remaining.into();
             }
         }
-        body::listed(call, meta, selected.entries, self.list_limit)
+        let reading = body::Reading {
+            snapshots: &self.snapshots,
+            making: &self.making,
+            limit: self.list_limit,
+        };
+        body::listed(call, meta, selected.entries, &reading)
     }
 
     /// The entries that a list is about.

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::metrics::OpenWatch;
 use crate::read::conversion::BATCH;
 use crate::read::filter::Filter;
+use crate::read::snapshot::{Gone, Snapshot};
 use crate::read::{Reader, table};
 use crate::view;
 use crate::wire::body::{self, Body};
@@ -27,7 +28,7 @@ use crate::wire::request::{Form, Query};
 use crate::wire::status::Status;
 
 /// Events are sent together up to about this size.
-const CHUNK_BYTES: usize = 64 * 1024;
+const CHUNK_BYTES: usize = 16 * 1024;
 /// Annotation of the bookmark that ends the initial events.
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
@@ -48,9 +49,10 @@ struct EventStream {
     form: Form,
     query: Query,
     source: Watch,
-    initial: VecDeque<Entry>,
-    /// How many of these, from the front, are in the version that is served.
-    served: usize,
+    /// What was there at the beginning; None once all of it was told.
+    initial: Option<Snapshot>,
+    /// The next of these in the version that is served, where that is another one.
+    served: VecDeque<Entry>,
     /// Revision of the initial events, until their end has been announced.
     initial_end: Option<u64>,
     /// When the next bookmark is due, if the client wants any.
@@ -78,10 +80,10 @@ impl Reader {
         let (initial, after) = match self.start(call, send_initial)? {
             Start::Initial => {
                 let page = self.store.list(&prefix, None, 0);
-                (page.entries.into(), page.revision)
+                (Some(self.snapshots.hold(page.entries)), page.revision)
             }
-            Start::Now => (VecDeque::new(), self.store.revision()),
-            Start::After(revision) => (VecDeque::new(), revision),
+            Start::Now => (None, self.store.revision()),
+            Start::After(revision) => (None, revision),
         };
         let source = match self.store.watch(&prefix, after) {
             Ok(source) => source,
@@ -105,7 +107,7 @@ impl Reader {
             query: call.query.clone(),
             source,
             initial,
-            served: 0,
+            served: VecDeque::new(),
             initial_end: (send_initial == Some(true) && bookmarks).then_some(after),
             bookmark: bookmarks.then(|| Instant::now() + self.bookmark_interval),
             deadline: Instant::now() + limit,
@@ -176,7 +178,7 @@ impl EventStream {
     }
 
     async fn fill(&mut self, out: &mut Vec<u8>) -> Result<(), Status> {
-        if !self.initial.is_empty() || self.initial_end.is_some() {
+        if self.initial.is_some() || self.initial_end.is_some() {
             return self.fill_initial(out).await;
         }
         let due = self.bookmark.map_or(self.deadline, |at| at.min(self.deadline));
@@ -192,6 +194,7 @@ impl EventStream {
     async fn fill_initial(&mut self, out: &mut Vec<u8>) -> Result<(), Status> {
         while out.len() < CHUNK_BYTES {
             let Some(entry) = self.next_initial().await? else {
+                self.initial = None;
                 if let Some(revision) = self.initial_end.take() {
                     self.push_bookmark(out, revision, true)?;
                 }
@@ -209,22 +212,24 @@ impl EventStream {
 
     /// The next object that was there at the beginning, in the version that is served.
     async fn next_initial(&mut self) -> Result<Option<Entry>, Status> {
-        if self.resource.conversion.is_some() && self.served == 0 {
-            let some = self
-                .initial
-                .iter()
-                .take(BATCH)
-                .map(|entry| entry.value.clone())
-                .collect();
-            let some = self.reader.converted(&self.resource, some).await?;
-            self.served = some.len();
-            self.initial
-                .iter_mut()
-                .zip(some)
-                .for_each(|(entry, bytes)| entry.value = bytes);
+        let Some(initial) = self.initial.as_mut() else {
+            return Ok(None);
+        };
+        let mut next = || initial.next().map_err(|Gone| Status::lagged());
+        if self.resource.conversion.is_none() {
+            return next();
         }
-        self.served = self.served.saturating_sub(1);
-        Ok(self.initial.pop_front())
+        if self.served.is_empty() {
+            let mut some = Vec::new();
+            while let Some(entry) = (some.len() < BATCH).then(&mut next).transpose()?.flatten() {
+                some.push(entry);
+            }
+            let values = some.iter().map(|entry| entry.value.clone()).collect();
+            let values = self.reader.converted(&self.resource, values).await?;
+            let served = some.into_iter().zip(values);
+            self.served = served.map(|(entry, value)| Entry { value, ..entry }).collect();
+        }
+        Ok(self.served.pop_front())
     }
 
     /// Takes what else is there already, up to a chunk.

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// Open connections at most.
-const LIMIT: usize = 4096;
+const LIMIT: usize = 2560;
 /// Fewest that are allowed, however few descriptors the process may have.
 const LEAST: usize = 16;
 /// Of the process's descriptors connections take this part at most: pods, volumes and images need some, too.

@@ -97,7 +97,7 @@ fn documents(registry: &Registry) -> Documents {
                 } else {
                     format!("apis/{group}/{version}")
                 };
-                let bytes = Bytes::from(document(registry, &path, &group, &version).to_string());
+                let bytes = Bytes::from(document(registry, &path, &group, &version));
                 let hash = hash(&bytes);
                 all.insert(path, (bytes, hash));
             }
@@ -106,8 +106,8 @@ fn documents(registry: &Registry) -> Documents {
     all
 }
 
-fn document(registry: &Registry, base: &str, group: &str, version: &str) -> Value {
-    let (mut paths, mut schemas) = (Map::new(), Map::new());
+fn document(registry: &Registry, base: &str, group: &str, version: &str) -> String {
+    let (mut paths, mut schemas) = (Map::new(), BTreeMap::new());
     for r in rows(registry, group, version) {
         let reference = json!({"$ref": format!("#/components/schemas/{}", add_schema(r, &mut schemas))});
         let root = if r.namespaced {
@@ -123,21 +123,36 @@ fn document(registry: &Registry, base: &str, group: &str, version: &str) -> Valu
             }
         }
     }
-    json!({"openapi": "3.0.0", "info": info(), "paths": paths, "components": {"schemas": schemas}})
+    let mut text = json!({"openapi": "3.0.0", "info": info(), "paths": paths}).to_string();
+    text.pop();
+    text.push_str(",\"components\":{\"schemas\":{");
+    for (place, (name, schema)) in schemas.iter().enumerate() {
+        let comma = if place == 0 { "" } else { "," };
+        text.push_str(&format!("{comma}{}:{schema}", Value::from(name.as_str())));
+    }
+    text.push_str("}}}");
+    text
 }
 
-/// Adds the schema of a kind and gives its name.
-fn add_schema(r: &Resource, schemas: &mut Map<String, Value>) -> String {
+/// Adds the schema of a kind, as text, and gives its name. Those of strangers may be large: there is one at a time.
+fn add_schema(r: &Resource, schemas: &mut BTreeMap<String, String>) -> String {
     let known = fields::message_of(r);
     let name = known.map_or_else(|| schema_name(r), fields::schema_name);
+    let mut own = Map::new();
     match known {
-        Some(message) => fields::add_schemas(message, schemas),
-        None => drop(schemas.insert(name.clone(), schema(r))),
+        Some(message) => fields::add_schemas(message, &mut own),
+        None => drop(own.insert(name.clone(), schema(r))),
     }
-    if let Some(schema) = schemas.get_mut(&name).filter(|s| s.is_object()) {
+    if let Some(schema) = own.get_mut(&name).filter(|s| s.is_object()) {
         schema["x-kubernetes-group-version-kind"] = json!([kind(r)]);
         for field in ["apiVersion", "kind"] {
             view::child(schema, "properties").insert(field.into(), json!({"type": "string"}));
+        }
+    }
+    for (part, schema) in own {
+        // A kind's own says more than where it is a part of another.
+        if part == name || !schemas.contains_key(&part) {
+            schemas.insert(part, schema.to_string());
         }
     }
     name

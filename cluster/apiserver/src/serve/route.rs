@@ -10,7 +10,8 @@ use http::{Method, Response, header};
 use tokio::time::timeout;
 
 use crate::auth::reviews;
-use crate::serve::work::{aside, is_long};
+use crate::serve::turns::{GivenUp, Work};
+use crate::serve::work::is_long;
 use crate::serve::{Router, discovery, issuer, openapi};
 use crate::wire::body::{self, Body};
 use crate::wire::call::Call;
@@ -38,13 +39,13 @@ impl Router {
             _ => ("other", String::new()),
         };
         let asked = Asked::of(&parts.method, parts.uri.path(), parts.uri.query());
-        let allowed = self
-            .authorization
-            .impersonate(&mut parts.headers, user)
-            .and_then(|user| {
-                self.authorization.require(&asked.attributes(&user))?;
-                Ok(user)
-            });
+        let allowed = match self.authorization.impersonate(&mut parts.headers, user) {
+            Ok(user) => {
+                self.authorization.prepare(&user).await;
+                self.authorization.require(&asked.attributes(&user)).map(|()| user)
+            }
+            Err(refused) => Err(refused),
+        };
         let outcome = match (allowed, target) {
             (Err(refused), _) => Err(refused),
             // As Kubernetes' own: only health may be asked for without its text.
@@ -57,7 +58,14 @@ impl Router {
                 Err(Status::method_not_allowed())
             }
             (Ok(user), Target::Object(path)) => self.object(parts, body, user, path, verb).await,
-            (Ok(_), other) => self.document(&parts, &other),
+            (Ok(_), other) => {
+                let made = matches!(other, Target::OpenApiV3(_));
+                let kind = if made { Work::Long } else { Work::Short };
+                let given_up = GivenUp::after(self.timeout);
+                self.turns
+                    .run(kind, &given_up, async { self.document(&parts, &other) })
+                    .await
+            }
         };
         let response = outcome.unwrap_or_else(Status::into_response);
         // A path that names no resource must not become a label value of anybody's choosing.
@@ -177,12 +185,9 @@ impl Router {
         let limit = self.limit(&call)?;
         let work = async {
             let body = self.room.read(body).await?;
-            self.worked(&call, &body.bytes).await
+            self.worked(&call, &body.bytes, limit).await
         };
-        timeout(limit, work).await.unwrap_or_else(|_| {
-            let message = format!("request did not complete within {} s", limit.as_secs());
-            Err(Status::timeout(message, serde_json::json!({"retryAfterSeconds": 1})))
-        })
+        timeout(limit, work).await.unwrap_or_else(|_| Err(late(limit)))
     }
 
     /// How long a call may take: as its client wants it, and not longer than any.
@@ -200,7 +205,7 @@ impl Router {
     }
 
     /// Answers a call where there is room for it.
-    async fn worked(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
+    async fn worked(&self, call: &Call, body: &Bytes, limit: Duration) -> Result<Response<Body>, Status> {
         let sent = Estimate::of(&call.content_type, body);
         if sent.is_too_much() {
             return Err(Status::too_many_values());
@@ -214,11 +219,20 @@ impl Router {
             all = all.and(Estimate::of("application/json", &stored.value));
         }
         let _place = self.room.enter(all).await;
-        let answer = self.answer(call, body);
-        if is_long(bytes) || self.writer.evaluates(call) {
-            return aside(answer).await;
+        let kind = if self.writer.evaluates(call) {
+            Work::Evaluation
+        } else if is_long(&call.content_type, bytes) {
+            Work::Long
+        } else {
+            return self.answer(call, body).await;
+        };
+        let given_up = GivenUp::after(limit);
+        let answer = self.turns.run(kind, &given_up, self.answer(call, body)).await;
+        // What it came to then is only that it ended.
+        if given_up.is_so() && answer.is_err() {
+            return Err(late(limit));
         }
-        answer.await
+        answer
     }
 
     async fn answer(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
@@ -248,4 +262,9 @@ impl Router {
             _ => Err(Status::method_not_allowed()),
         }
     }
+}
+
+fn late(limit: Duration) -> Status {
+    let message = format!("request did not complete within {} s", limit.as_secs());
+    Status::timeout(message, serde_json::json!({"retryAfterSeconds": 1}))
 }

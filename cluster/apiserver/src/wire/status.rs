@@ -133,6 +133,12 @@ impl Status {
         ))
     }
 
+    /// 422 for a patch that makes something of an object that is none of its kind. The original repeats the whole object here.
+    pub(crate) fn unpatchable(resource: &Resource, name: &str, why: &str) -> Self {
+        let message = format!("Invalid value: {why}");
+        Self::invalid_field(resource, name, "patch", "FieldValueInvalid", &message)
+    }
+
     /// 422 with its causes.
     pub(crate) fn invalid(resource: &Resource, name: &str, errors: &[FieldError]) -> Self {
         let sentences: Vec<String> = errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect();
@@ -144,14 +150,18 @@ impl Status {
             .iter()
             .map(|e| json!({"reason": e.cause, "message": e.message, "field": e.field}))
             .collect();
-        // Unlike elsewhere, `details.kind` is the kind here: that is what the original does.
-        let details = json!({"name": name, "group": resource.group, "kind": resource.kind, "causes": causes});
         let kind = match resource.group.as_str() {
             "" => resource.kind.clone(),
             group => format!("{}.{group}", resource.kind),
         };
-        let message = format!("{kind} \"{name}\" is invalid: {list}");
-        Self::new(422, Reason::Invalid, message, Some(details))
+        // Unlike elsewhere, `details.kind` is the kind here: that is what the original does.
+        let details = json!({"name": name, "group": resource.group, "kind": resource.kind, "causes": causes});
+        Self::new(
+            422,
+            Reason::Invalid,
+            format!("{kind} \"{name}\" is invalid: {list}"),
+            Some(details),
+        )
     }
 
     /// 422 for one field.

@@ -7,13 +7,20 @@ use serde_json::Value;
 use crate::view;
 use crate::wire::call::Call;
 use crate::wire::status::Status;
+use crate::wire::twice::Twice;
 
 pub(in crate::write) fn checked(checked: Checked, resource: &Resource, name: &str) -> Result<Vec<String>, Status> {
     checked.map_err(|errors| Status::invalid(resource, name, &errors))
 }
 
-/// Fields that a client sends unknowingly, per `fieldValidation`: refused, warned of, or ignored.
-pub(in crate::write) fn check_fields(call: &Call, object: &Value) -> Result<Vec<String>, Status> {
+/// Takes out of an object what its kind does not have, and says so as `fieldValidation` has it: what a client sends unknowingly, or twice,
+/// is refused, warned of, or passed over. What is stored (`current`) is never held against the client that sends it back.
+pub(in crate::write) fn check_fields(
+    call: &Call,
+    current: Option<&Value>,
+    object: &mut Value,
+    twice: &[Twice],
+) -> Result<Vec<String>, Status> {
     let mode = call.query.get("fieldValidation").unwrap_or("Warn");
     if !matches!(mode, "Strict" | "Warn" | "Ignore") {
         let message = format!(
@@ -21,28 +28,39 @@ pub(in crate::write) fn check_fields(call: &Call, object: &Value) -> Result<Vec<
         );
         return Err(Status::bad_request(message));
     }
-    let asked = call.query.has("fieldValidation");
-    let unknown = match (mode, call.resource.is_custom()) {
-        ("Ignore", _) => Vec::new(),
-        (_, true) => strategy::unknown_fields(&call.resource, object),
-        // Nothing is lost of what a built-in kind does not know, so only who asks is told.
-        (_, false) if asked => fields::unknown(&call.resource.api_version(), &call.resource.kind, object),
-        (_, false) => Vec::new(),
-    };
-    let sentences: Vec<String> = unknown
-        .iter()
-        .map(|field| format!("unknown field \"{field}\""))
-        .collect();
-    if mode == "Strict" && !sentences.is_empty() {
-        let kind = &call.resource.kind;
-        let list = sentences.join(", ");
-        let message = format!(
-            "{kind} in version \"{}\" cannot be handled as a {kind}: strict decoding error: {list}",
-            call.resource.version
-        );
-        return Err(Status::bad_request(message));
+    let mut unknown = fields::drop_unknown(&call.resource, object);
+    if mode == "Ignore" {
+        return Ok(Vec::new());
     }
-    Ok(sentences)
+    unknown.extend(strategy::unknown_fields(&call.resource, object));
+    if let Some(current) = current.filter(|_| !unknown.is_empty()) {
+        let mut stored = current.clone();
+        let mut known = fields::drop_unknown(&call.resource, &mut stored);
+        known.extend(strategy::unknown_fields(&call.resource, &stored));
+        unknown.retain(|path| !known.contains(path));
+    }
+    let lost =
+        |twice: &Twice| matches!(twice, Twice::Field(path) if unknown.iter().any(|unknown| lies_in(path, unknown)));
+    let twice = twice.iter().filter(|twice| !lost(twice));
+    let say = |path: &String| format!("unknown field \"{path}\"");
+    if mode == "Warn" {
+        return Ok(twice.map(Twice::sentence).chain(unknown.iter().map(say)).collect());
+    }
+    let sentences: Vec<String> = twice.map(Twice::refusal).chain(unknown.iter().map(say)).collect();
+    if sentences.is_empty() {
+        return Ok(sentences);
+    }
+    let why = format!("strict decoding error: {}", sentences.join(", "));
+    Err(match call.verb {
+        "patch" => Status::unpatchable(&call.resource, call.name(), &why),
+        _ => Status::undecodable(&call.resource.kind, &call.resource.version, &why),
+    })
+}
+
+/// Whether a path is another one, or leads into it.
+fn lies_in(path: &str, whole: &str) -> bool {
+    path.strip_prefix(whole)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 /// Checks that a body is about what the URL is about, and completes what it leaves out.

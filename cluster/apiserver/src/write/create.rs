@@ -20,7 +20,7 @@ const NAME_ATTEMPTS: usize = 8;
 impl Writer {
     /// POST to a collection.
     pub(crate) async fn create(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
-        let mut object = call.object(body)?;
+        let (mut object, twice) = call.read(body)?;
         match_url(call, &mut object)?;
         if !matches!(view::meta(&object, "resourceVersion"), "" | "0") {
             return Err(Status::bad_request(
@@ -29,7 +29,7 @@ impl Writer {
         }
         self.admission
             .check_namespace(&call.resource, call.namespace(), view::meta(&object, "name"))?;
-        let mut warnings = check_fields(call, &object)?;
+        let mut warnings = check_fields(call, None, &mut object, &twice)?;
         self.admission.restrict_node(Some(call), None, Some(&object))?;
         self.admission.check_rights(call, None, &object)?;
         self.admission.complete_new(call, &mut object);

@@ -1,19 +1,21 @@
 //! Patches: read once, applied as often as a write is decided.
 
+use afloat_machinery::fields;
 use afloat_machinery::kinds::Resource;
 use afloat_machinery::patch::{self, PatchError, PatchType};
-use afloat_machinery::{FieldError, fields};
 use bytes::Bytes;
 use serde_json::Value;
 
 use super::checks::match_url;
 use crate::wire::call::{Call, shallow};
 use crate::wire::status::Status;
+use crate::wire::twice::{self, Twice};
 
 /// A patch that has been read but not applied.
 pub(in crate::write) struct ParsedPatch {
     kind: PatchType,
     document: Value,
+    twice: Vec<Twice>,
 }
 
 impl ParsedPatch {
@@ -34,16 +36,26 @@ impl ParsedPatch {
                 )));
             }
         };
-        let document =
-            serde_json::from_slice(body).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
+        let (document, twice) =
+            twice::json(body).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
         let document = shallow(document, "patch")?;
-        Ok(Self { kind, document })
+        let twice = match kind {
+            PatchType::Json => twice.into_iter().map(Twice::of_operation).collect(),
+            PatchType::Merge | PatchType::Strategic => twice,
+        };
+        Ok(Self { kind, document, twice })
+    }
+
+    /// What it says twice.
+    pub(in crate::write) fn twice(&self) -> &[Twice] {
+        &self.twice
     }
 
     /// The patched object, which must still be the one that the URL names.
     pub(in crate::write) fn apply(&self, call: &Call, current: &Value) -> Result<Value, Status> {
         let mut new = self.apply_to(&call.resource, current)?;
-        fields::decode_as(&call.resource, &mut new).map_err(|why| undecodable(call, &why))?;
+        fields::decode_as(&call.resource, &mut new)
+            .map_err(|why| Status::unpatchable(&call.resource, call.name(), &why))?;
         match_url(call, &mut new)?;
         Ok(new)
     }
@@ -56,14 +68,4 @@ impl ParsedPatch {
             PatchError::Unsupported(why) => Status::unsupported_media(why),
         })
     }
-}
-
-/// 422 for a patch that makes something of an object that is none of its kind. The original repeats the whole object here.
-fn undecodable(call: &Call, why: &str) -> Status {
-    let error = FieldError {
-        field: "patch".to_owned(),
-        cause: "FieldValueInvalid",
-        message: format!("Invalid value: {why}"),
-    };
-    Status::invalid(&call.resource, call.name(), &[error])
 }

@@ -13,27 +13,45 @@ use crate::clock::context;
 use crate::wire::body::Body;
 use crate::wire::call::Call;
 use crate::wire::status::Status;
+use crate::wire::twice::Twice;
 
 impl Writer {
     /// PUT of an object.
     pub(crate) async fn update(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
-        let mut object = call.object(body)?;
+        // Kubernetes' `AllowCreateOnUpdate`, which kinds that grant rights have: `kubectl replace` makes what is not there.
+        let grants = call.resource.builtin.is_some_and(|row| row.grants.is_some());
+        if grants
+            && self
+                .reader
+                .find(&call.resource, call.namespace(), call.name())
+                .is_none()
+        {
+            self.admission.may_create(call)?;
+            return self.create(call, body).await;
+        }
+        self.replace(call, body, Part::Main).await
+    }
+
+    /// PUT of an object or a part of it.
+    async fn replace(&self, call: &Call, body: &Bytes, part: Part) -> Result<Response<Body>, Status> {
+        let (mut object, twice) = call.read(body)?;
         match_url(call, &mut object)?;
-        self.change(call, Part::Main, |_| Ok(object.clone())).await
+        self.change(call, part, &twice, |_| Ok(object.clone())).await
     }
 
     /// PATCH of an object.
     pub(crate) async fn patch(&self, call: &Call, body: &Bytes) -> Result<Response<Body>, Status> {
         let patch = ParsedPatch::read(call, body)?;
-        self.change(call, Part::Main, |current| patch.apply(call, current))
+        self.change(call, Part::Main, patch.twice(), |current| patch.apply(call, current))
             .await
     }
 
-    /// Changes an object or a part of it to what `make` makes of the current one.
+    /// Changes an object or a part of it to what `make` makes of the current one. `twice`: what the request says twice.
     async fn change(
         &self,
         call: &Call,
         part: Part,
+        twice: &[Twice],
         make: impl Fn(&Value) -> Result<Value, Status> + Send + Sync,
     ) -> Result<Response<Body>, Status> {
         let resource = &*call.resource;
@@ -44,7 +62,7 @@ impl Writer {
             let mut new = make(current)?;
             check_conditional(call, &new)?;
             check_versions(resource, current, &new)?;
-            warnings = check_fields(call, &new)?;
+            warnings = check_fields(call, Some(current), &mut new, twice)?;
             self.admission.restrict_node(Some(call), Some(current), Some(&new))?;
             self.admission.complete_update(resource, current, &mut new)?;
             self.admission.check_rights(call, Some(current), &new)?;
@@ -78,10 +96,10 @@ impl Writer {
     pub(crate) async fn change_part(&self, call: &Call, body: &Bytes, part: Part) -> Result<Response<Body>, Status> {
         if call.verb == "patch" {
             let patch = ParsedPatch::read(call, body)?;
-            return self.change(call, part, |current| patch.apply(call, current)).await;
+            return self
+                .change(call, part, patch.twice(), |current| patch.apply(call, current))
+                .await;
         }
-        let mut object = call.object(body)?;
-        match_url(call, &mut object)?;
-        self.change(call, part, |_| Ok(object.clone())).await
+        self.replace(call, body, part).await
     }
 }

@@ -60,7 +60,7 @@ async fn takes_what_is_defined(client: &kube::Client) -> DynamicObject {
             .await,
     );
     assert!(
-        code == 400 && message.contains("unknown field \"spec.junk\""),
+        code == 422 && message.contains("unknown field \"spec.junk\""),
         "{message}"
     );
     let (code, _, message) = refusal(

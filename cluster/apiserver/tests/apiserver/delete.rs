@@ -185,7 +185,14 @@ async fn an_eviction_asks_the_budget() {
         .await
         .unwrap();
     pods.evict("p", &EvictParams::default()).await.unwrap();
-    assert!(pods.get("p").await.unwrap().metadata.deletion_timestamp.is_some());
+    let evicted = pods.get("p").await.unwrap();
+    assert!(evicted.metadata.deletion_timestamp.is_some());
+    let conditions = evicted.status.unwrap().conditions.unwrap();
+    let said = conditions.iter().find(|one| one.type_ == "DisruptionTarget").unwrap();
+    assert_eq!(
+        (said.status.as_str(), said.reason.as_deref()),
+        ("True", Some("EvictionByEvictionAPI"))
+    );
     let left = budgets.get("b").await.unwrap().status.unwrap();
     assert_eq!(left.disruptions_allowed, 0);
     assert!(left.disrupted_pods.unwrap().contains_key("p"));

@@ -244,7 +244,8 @@ async fn deep_documents_are_refused() {
     }
     // As deep as readers of JSON go, yet deeper than what they find in a list.
     let deep = format!("{}{}", "{\"a\":".repeat(120), "1".to_owned() + &"}".repeat(120));
-    let body = format!("{{\"metadata\": {{\"name\": \"x\"}}, \"x\": {deep}}}");
+    let body = format!("{{\"metadata\": {{\"name\": \"x\"}}, \"revision\": 1, \"data\": {deep}}}");
+    let uri = "/apis/apps/v1/namespaces/default/controllerrevisions";
     let (code, text) = raw(&client, "POST", uri, &[("content-type", "application/json")], &body).await;
     assert!(code == 422 && text.contains("nested deeper"), "{code} {text}");
 }

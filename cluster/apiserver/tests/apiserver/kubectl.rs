@@ -51,16 +51,17 @@ spec:
     schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {size: {type: integer, description: How large}}}}}}
 "#;
 
-struct Kubectl {
-    home: tempfile::TempDir,
+pub(super) struct Kubectl {
+    pub(super) home: tempfile::TempDir,
 }
 
 impl Kubectl {
-    async fn run(&self, arguments: &str, input: &str) -> (bool, String) {
+    pub(super) async fn run(&self, arguments: &str, input: &str) -> (bool, String) {
         let mut command = Command::new("kubectl");
         command
             .args(arguments.split(' '))
             .env("HOME", self.home.path())
+            .env("KUBE_EDITOR", self.home.path().join("editor"))
             .env("KUBECONFIG", self.home.path().join("kubeconfig"));
         command
             .stdin(Stdio::piped())
@@ -78,7 +79,7 @@ impl Kubectl {
     }
 
     /// Runs a command that must succeed and say this.
-    async fn says(&self, arguments: &str, input: &str, expected: &str) {
+    pub(super) async fn says(&self, arguments: &str, input: &str, expected: &str) {
         let (success, text) = self.run(arguments, input).await;
         assert!(
             success && text.contains(expected),
@@ -106,28 +107,47 @@ async fn serving(home: &Path, shutdown: &CancellationToken) -> tokio::task::Join
     tokio::spawn(async move { server.serve(listener, &pki, shutdown).await.unwrap() })
 }
 
+/// A kubectl with a server of its own.
+pub(super) struct Served {
+    pub(super) kubectl: Kubectl,
+    shutdown: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Served {
+    pub(super) async fn stop(self) {
+        self.shutdown.cancel();
+        timeout(Duration::from_secs(5), self.task).await.unwrap().unwrap();
+    }
+}
+
+impl Kubectl {
+    /// None: there is no kubectl on this machine.
+    pub(super) async fn served() -> Option<Served> {
+        let mut command = Command::new("kubectl");
+        if command.arg("version").arg("--client").output().await.is_err() {
+            eprintln!("skipped: there is no kubectl on this machine");
+            return None;
+        }
+        let home = tempfile::tempdir().unwrap();
+        let shutdown = CancellationToken::new();
+        let task = serving(home.path(), &shutdown).await;
+        let kubectl = Self { home };
+        Some(Served {
+            kubectl,
+            shutdown,
+            task,
+        })
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn kubectl_works_unmodified() {
-    if Command::new("kubectl")
-        .arg("version")
-        .arg("--client")
-        .output()
-        .await
-        .is_err()
-    {
-        eprintln!("skipped: there is no kubectl on this machine");
-        return;
-    }
-    let kubectl = Kubectl {
-        home: tempfile::tempdir().unwrap(),
-    };
-    let shutdown = CancellationToken::new();
-    let served = serving(kubectl.home.path(), &shutdown).await;
-    builtin_kinds(&kubectl).await;
-    custom_kinds(&kubectl).await;
-    strangers(&kubectl).await;
-    shutdown.cancel();
-    timeout(Duration::from_secs(5), served).await.unwrap().unwrap();
+    let Some(served) = Kubectl::served().await else { return };
+    builtin_kinds(&served.kubectl).await;
+    custom_kinds(&served.kubectl).await;
+    strangers(&served.kubectl).await;
+    served.stop().await;
 }
 
 async fn builtin_kinds(kubectl: &Kubectl) {

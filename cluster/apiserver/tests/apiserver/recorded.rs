@@ -215,6 +215,12 @@ async fn discovery_and_health() {
     play(include_str!("recorded/everybody.json")).await;
 }
 
+/// Defaults and checks of Jobs, of their status, and of CronJobs.
+#[tokio::test]
+async fn jobs_and_cron_jobs() {
+    play(include_str!("recorded/jobs.json")).await;
+}
+
 /// What can be said below `proxy` without anybody being asked; the issuer's documents; what of all this is advertised.
 const PROXIES: &str = include_str!("recorded/proxies.json");
 

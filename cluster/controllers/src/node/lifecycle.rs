@@ -122,20 +122,9 @@ async fn act(context: &Context, writing: &Writing<'_>, node: &Node, plan: &Plan,
             .await?;
     }
     for pod in &plan.not_ready {
-        let patch = json!({
-            "metadata": {"uid": pod.uid()},
-            "status": {"conditions": [{"type": "Ready", "status": "False", "reason": "NodeNotReady",
-                "lastTransitionTime": seconds(now)}]},
-        });
-        let api = shell.api::<Pod>(pod.metadata.namespace.as_deref().unwrap_or_default());
-        match api
-            .patch_status(pod.name(), &PatchParams::default(), &Patch::Strategic(patch))
-            .await
-        {
-            Ok(patched) => writing.wrote(&caches.pods, Written::Version(revision_of(&patched.metadata))),
-            Err(error) if is_status(&error, 404) || is_status(&error, 409) => {}
-            Err(error) => return Err(error.into()),
-        }
+        let at = seconds(now);
+        let condition = json!({"type": "Ready", "status": "False", "reason": "NodeNotReady", "lastTransitionTime": at});
+        set_condition(context, writing, pod, condition).await?;
     }
     for pod in &plan.evict {
         let message = format!(
@@ -144,10 +133,28 @@ async fn act(context: &Context, writing: &Writing<'_>, node: &Node, plan: &Plan,
             pod.name()
         );
         shell.event::<Pod>(&pod.metadata, Tone::Normal, "TaintManagerEviction", message);
+        // By this a Job may tell that the failure is none of the pod's own.
+        let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
+            "message": "Taint manager: deleting due to NoExecute taint", "lastTransitionTime": seconds(now)});
+        set_condition(context, writing, pod, condition).await?;
         match shell.delete(writing, &caches.pods, &pod.metadata, None).await {
             Err(error) if !error.is_conflict() => return Err(error),
             _ => {}
         }
+    }
+    Ok(())
+}
+
+/// Sets a condition of a pod; one that is gone is fine.
+async fn set_condition(context: &Context, writing: &Writing<'_>, pod: &Pod, condition: Value) -> Result<(), Error> {
+    let patch = json!({"metadata": {"uid": pod.uid()}, "status": {"conditions": [condition]}});
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let api = context.shell.api::<Pod>(namespace);
+    let (params, patch) = (PatchParams::default(), Patch::Strategic(patch));
+    match api.patch_status(pod.name(), &params, &patch).await {
+        Ok(patched) => writing.wrote(&context.caches.pods, Written::Version(revision_of(&patched.metadata))),
+        Err(error) if is_status(&error, 404) || is_status(&error, 409) => {}
+        Err(error) => return Err(error.into()),
     }
     Ok(())
 }

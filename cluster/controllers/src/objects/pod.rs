@@ -8,11 +8,21 @@ use k8s_openapi::api::core::v1::{Affinity, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::Deserialize;
 
-use super::kind::{Index, Kind, default_indexes, partial_kind};
+use super::kind::{Index, Kind, controller_of, default_indexes, partial_kind};
 use super::requests::{Container, Requests, Resize, named_ports, sum_of};
 
 /// Annotation by which a user says which pods of a ReplicaSet go first; lower goes first.
 pub(crate) const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+/// Finalizer of a pod whose end its Job has not counted yet.
+pub(crate) const JOB_TRACKING: &str = "batch.kubernetes.io/job-tracking";
+/// Annotation and label: which of an Indexed Job's completions the pod is for.
+pub(crate) const COMPLETION_INDEX: &str = "batch.kubernetes.io/job-completion-index";
+/// Annotation: how many pods of this index had failed before this one.
+pub(crate) const INDEX_FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
+/// Annotation: how many pods of this index had failed before this one without counting.
+pub(crate) const INDEX_IGNORED_FAILURES: &str = "batch.kubernetes.io/job-index-ignored-failure-count";
+/// Annotations that loops read.
+const ANNOTATIONS: [&str; 4] = [DELETION_COST, COMPLETION_INDEX, INDEX_FAILURES, INDEX_IGNORED_FAILURES];
 
 /// A Pod.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -92,6 +102,41 @@ pub(crate) struct PodStatus {
     pub(crate) container_statuses: Vec<ContainerStatus>,
     /// Emptied by [`Kind::trim`].
     init_container_statuses: Vec<ContainerStatus>,
+    /// Of a Job's pod: how its containers are or were.
+    #[serde(skip)]
+    pub(crate) ends: Option<Box<Ends>>,
+}
+
+/// What a Job reads of its pod's containers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ends {
+    pub(crate) containers: Vec<ContainerEnd>,
+    pub(crate) init_containers: Vec<ContainerEnd>,
+}
+
+/// A container of a Job's pod.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ContainerEnd {
+    pub(crate) name: String,
+    pub(crate) restarts: i32,
+    /// One that runs beside the others, though it is an init container.
+    pub(crate) sidecar: bool,
+    /// None while it runs or waits.
+    pub(crate) terminated: Option<Terminated>,
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Terminated {
+    pub(crate) exit_code: i32,
+    pub(crate) finished_at: Option<Time>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ContainerState {
+    terminated: Option<Box<Terminated>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -112,6 +157,33 @@ pub(crate) struct ContainerStatus {
     /// Emptied by [`Kind::trim`], as the next one.
     name: String,
     allocated_resources: BTreeMap<String, String>,
+    state: ContainerState,
+}
+
+/// How a Job's pod's containers are, before the rest is trimmed away.
+fn take_ends(pod: &mut Pod) -> Option<Box<Ends>> {
+    if !pod.is_of_job() {
+        let statuses = pod.status.container_statuses.iter_mut();
+        statuses.for_each(|status| status.state = ContainerState::default());
+        return None;
+    }
+    let inits = pod.spec.init_containers.iter();
+    let sidecars: Vec<String> = inits
+        .filter(|container| container.restart_policy.as_deref() == Some("Always"))
+        .map(|container| container.name.clone())
+        .collect();
+    let end = |status: &mut ContainerStatus| ContainerEnd {
+        sidecar: sidecars.contains(&status.name),
+        name: status.name.clone(),
+        restarts: status.restart_count,
+        terminated: status.state.terminated.take().map(|end| *end),
+    };
+    let containers = pod.status.container_statuses.iter_mut().map(end).collect();
+    let init_containers = pod.status.init_container_statuses.iter_mut().map(end).collect();
+    Some(Box::new(Ends {
+        containers,
+        init_containers,
+    }))
 }
 
 impl PodSpec {
@@ -152,6 +224,7 @@ partial_kind!(Pod, "", "Pod", "pods", NamespaceResourceScope);
 
 impl Kind for Pod {
     fn trim(&mut self) {
+        self.status.ends = self.status.ends.take().or_else(|| take_ends(self));
         self.spec.sum_up(&take_resize(&mut self.status));
         let name = self.metadata.name.as_deref().unwrap_or_default();
         let volumes = std::mem::take(&mut self.spec.volumes);
@@ -166,14 +239,16 @@ impl Kind for Pod {
         let meta = &mut self.metadata;
         meta.generate_name = None;
         if let Some(annotations) = &mut meta.annotations {
-            annotations.retain(|name, _| name == DELETION_COST);
+            annotations.retain(|name, _| ANNOTATIONS.contains(&name.as_str()));
             if annotations.is_empty() {
                 meta.annotations = None;
             }
         }
-        self.status
-            .conditions
-            .retain(|condition| matches!(condition.type_.as_str(), "Ready" | "PodScheduled"));
+        // The rules of a Job may name any condition.
+        if self.status.ends.is_none() {
+            let conditions = &mut self.status.conditions;
+            conditions.retain(|condition| matches!(condition.type_.as_str(), "Ready" | "PodScheduled"));
+        }
         self.status.conditions.shrink_to_fit();
         self.status.container_statuses.shrink_to_fit();
     }
@@ -209,6 +284,17 @@ impl Pod {
         self.metadata.deletion_timestamp.is_some()
     }
 
+    /// Whether a Job controls it, or did and has not counted it.
+    fn is_of_job(&self) -> bool {
+        self.is_tracked() || controller_of(&self.metadata).is_some_and(|owner| owner.kind == "Job")
+    }
+
+    /// Whether its Job has not counted it yet.
+    pub(crate) fn is_tracked(&self) -> bool {
+        let finalizers = self.metadata.finalizers.as_deref().unwrap_or_default();
+        finalizers.iter().any(|finalizer| finalizer == JOB_TRACKING)
+    }
+
     /// Succeeded or Failed: its containers will not run again.
     pub(crate) fn is_finished(&self) -> bool {
         matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
@@ -227,6 +313,12 @@ impl Pod {
     /// When it last became ready.
     pub(crate) fn ready_since(&self) -> Option<Timestamp> {
         let ready = self.condition("Ready").filter(|condition| condition.status == "True")?;
+        ready.last_transition_time.as_ref().map(|time| time.0)
+    }
+
+    /// When its readiness last changed.
+    pub(crate) fn ready_changed_at(&self) -> Option<Timestamp> {
+        let ready = self.condition("Ready")?;
         ready.last_transition_time.as_ref().map(|time| time.0)
     }
 

@@ -1,5 +1,7 @@
 //! How workload loops make and delete pods, and what they tell about it: ReplicaSets, DaemonSets and Jobs in the same words.
 
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use serde_json::Value;
 
 use crate::Error;
@@ -8,7 +10,24 @@ use crate::objects::Pod;
 
 use super::{Turn, Workload};
 
+/// Requests in flight for one object.
+const PARALLEL: usize = 32;
+
 impl<K: Workload> Turn<'_, K> {
+    /// Creates pods in batches of 1, 2, 4, …: where one fails, all would, and a quota is not hammered.
+    ///
+    /// # Errors
+    /// What the API server answers to the first that fails.
+    pub(super) async fn create_pods(&self, pods: Vec<Value>) -> Result<(), Error> {
+        let (mut left, mut batch) = (pods.into_iter().peekable(), 1);
+        while left.peek().is_some() {
+            let now = left.by_ref().take(batch);
+            all_of(now.map(|pod| self.create_pod(pod).boxed()).collect()).await?;
+            batch *= 2;
+        }
+        Ok(())
+    }
+
     /// Creates a pod for the object.
     ///
     /// # Errors
@@ -53,4 +72,14 @@ impl<K: Workload> Turn<'_, K> {
             }
         }
     }
+}
+
+/// Waits for all requests, some at a time. The first failure among them counts.
+pub(super) async fn all_of(requests: Vec<BoxFuture<'_, Result<(), Error>>>) -> Result<(), Error> {
+    let mut results = futures::stream::iter(requests).buffer_unordered(PARALLEL);
+    let mut outcome = Ok(());
+    while let Some(result) = results.next().await {
+        outcome = outcome.and(result);
+    }
+    outcome
 }

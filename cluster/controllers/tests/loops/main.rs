@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod identity;
+mod jobs;
+mod replication;
 mod volumes;
 mod world;
 

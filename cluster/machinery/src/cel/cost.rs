@@ -8,22 +8,25 @@ use std::sync::{Mutex, PoisonError};
 use kube_cel::cel::common::types::{CelBytes, CelList, CelMap, CelString};
 use kube_cel::cel::common::value::Val;
 use kube_cel::cel::{ExecutionError, Value};
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
+
+use super::given_up::is_given_up;
+use crate::pattern;
 
 /// Kubernetes' `PerCallLimit`: what one expression may cost.
 const CALL_LIMIT: u64 = 1_000_000;
 /// Kubernetes' `RuntimeCELCostBudget`: what all expressions of a definition or a policy's binding may cost for one object.
 const BUDGET: u64 = 10_000_000;
 /// Copying a value costs this part of a unit.
-const COPIES: u64 = 8;
+const COPIES: u64 = 4;
 /// Values that one thing that an expression makes may hold before it costs many times as much: memory is what it needs then.
 const LARGE: u64 = 10_000;
 /// How many times as much.
 const LARGE_FACTOR: u64 = 16;
-/// Bytes that a compiled regular expression may have.
-const REGEX_BYTES: usize = 1 << 20;
-/// Price of compiling one, in copies.
+/// Price of compiling a regular expression, in copies.
 const REGEX: u64 = 8_000;
+/// Regular expressions that are kept compiled at once.
+const REGEXES: usize = 16;
 
 /// Values that are looked at: each takes some hundred bytes of memory meanwhile.
 pub(crate) const VALUES_LIMIT: usize = 200_000;
@@ -48,7 +51,7 @@ pub(crate) struct Cost {
 impl Cost {
     /// Whether the budget is used up.
     pub(crate) fn is_spent(&self) -> bool {
-        self.spent.load(Ordering::Relaxed) > BUDGET * COPIES
+        self.spent.load(Ordering::Relaxed) > BUDGET * COPIES || is_given_up()
     }
 
     /// Another budget begins.
@@ -65,7 +68,7 @@ impl Cost {
     pub(super) fn end(&self) -> bool {
         let call = self.call.swap(0, Ordering::Relaxed);
         self.spent.fetch_add(call, Ordering::Relaxed);
-        call > CALL_LIMIT * COPIES
+        call > CALL_LIMIT * COPIES || is_given_up()
     }
 
     /// Pays for copies of values outside of an expression.
@@ -80,7 +83,7 @@ impl Cost {
     /// When the expression has cost too much; from then on always.
     pub(super) fn copy(&self, copies: u64) -> Result<(), ExecutionError> {
         let before = self.call.fetch_add(copies, Ordering::Relaxed);
-        if before.saturating_add(copies) > CALL_LIMIT * COPIES {
+        if before.saturating_add(copies) > CALL_LIMIT * COPIES || is_given_up() {
             return Err(ExecutionError::function_error("cost", CALL_EXCEEDED));
         }
         Ok(())
@@ -98,25 +101,28 @@ impl Cost {
         self.copy((values * factor).saturating_add(bytes))
     }
 
-    /// `text.matches(pattern)`; patterns are compiled once.
+    /// `text.matches(pattern)`; patterns are compiled once, unless there are many.
     pub(super) fn matches(&self, text: &str, pattern: &str) -> Result<bool, ExecutionError> {
+        self.copy(1 + text.len() as u64 / 8)?;
         let mut regexes = self.regexes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(regex) = regexes.get(pattern) {
             return Ok(regex.is_match(text));
         }
         self.copy(REGEX)?;
-        let mut builder = RegexBuilder::new(pattern);
-        let regex = builder.size_limit(REGEX_BYTES).build().map_err(|error| {
+        let regex = pattern::compile(pattern).map_err(|error| {
             ExecutionError::function_error("matches", format!("'{pattern}' not a valid regex:\n{error}"))
         })?;
         let matches = regex.is_match(text);
+        if regexes.len() >= REGEXES {
+            regexes.clear();
+        }
         regexes.insert(pattern.to_owned(), regex);
         Ok(matches)
     }
 
-    /// Pays for a regular expression that is compiled elsewhere.
+    /// Pays for a regular expression that is compiled elsewhere, with a larger limit and each time.
     pub(super) fn regex(&self) -> Result<(), ExecutionError> {
-        self.copy(REGEX)
+        self.copy(REGEX * 8)
     }
 }
 

@@ -6,8 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 use super::error::PatchError;
-use super::keys::list_strategy;
-use crate::resource::{Kind, ListStrategy};
+use crate::fields::{Field, Kind, Merge, SCHEMA, field_of};
 
 const PATCH: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
@@ -16,23 +15,33 @@ const SET_ORDER: &str = "$setElementOrder/";
 
 type Object = Map<String, Value>;
 
-pub(super) fn apply(kind: &Kind, current: &Value, patch: &Value) -> Result<Value, PatchError> {
+/// `message`: what the object is in the table of fields.
+pub(super) fn apply(message: Option<&'static str>, current: &Value, patch: &Value) -> Result<Value, PatchError> {
     let (Value::Object(current), Value::Object(patch)) = (current, patch) else {
         return Err(malformed("strategic merge patch must be an object"));
     };
-    Merge { kind, path: Vec::new() }
-        .objects(current.clone(), patch.clone())
-        .map(Value::Object)
+    At(message).objects(current.clone(), patch.clone()).map(Value::Object)
 }
 
-/// Where the merge is; Kubernetes derives the same from the Go type.
-struct Merge<'a> {
-    kind: &'a Kind,
-    path: Vec<String>,
-}
+/// The message that is merged. None: something that the table does not know, of whose lists that of the patch is taken.
+#[derive(Clone, Copy)]
+struct At(Option<&'static str>);
 
-impl Merge<'_> {
-    fn objects(&mut self, mut original: Object, mut patch: Object) -> Result<Object, PatchError> {
+impl At {
+    fn field(self, name: &str) -> Option<&'static Field> {
+        field_of(self.0?, name)
+    }
+
+    /// What a field holds, or each of its items.
+    fn below(field: Option<&Field>) -> Self {
+        Self(field.and_then(|field| match field.kind {
+            Kind::Message(inner) => Some(inner),
+            Kind::Schema(_) => Some(SCHEMA),
+            _ => None,
+        }))
+    }
+
+    fn objects(self, mut original: Object, mut patch: Object) -> Result<Object, PatchError> {
         match patch.remove(PATCH) {
             None => {}
             Some(Value::String(directive)) => match directive.as_str() {
@@ -53,7 +62,7 @@ impl Merge<'_> {
         Ok(original)
     }
 
-    fn entry(&mut self, original: &mut Object, key: String, value: Value) -> Result<(), PatchError> {
+    fn entry(self, original: &mut Object, key: String, value: Value) -> Result<(), PatchError> {
         if let Some(list) = key.strip_prefix(DELETE_FROM) {
             if let (Some(Value::Array(items)), Value::Array(gone)) = (original.get_mut(list), &value) {
                 let gone: BTreeSet<String> = gone.iter().map(Value::to_string).collect();
@@ -65,51 +74,21 @@ impl Merge<'_> {
             original.remove(&key);
             return Ok(());
         }
-        self.path.push(key.clone());
+        let field = self.field(&key);
         let merged = match (original.remove(&key), value) {
-            (Some(Value::Object(old)), Value::Object(new)) => self.objects(old, new).map(Value::Object),
-            (Some(Value::Array(old)), Value::Array(new)) => self.lists(old, new).map(Value::Array),
-            (_, new) => Ok(clean(new)),
+            (Some(Value::Object(_)), new @ Value::Object(_)) if merge_of(field) == Merge::Replace => Some(new),
+            (Some(Value::Object(old)), Value::Object(new)) => Some(Self::below(field).objects(old, new)?.into()),
+            (Some(Value::Array(old)), Value::Array(new)) => Some(lists(field, old, new)?.into()),
+            (_, new) => clean(new),
         };
-        self.path.pop();
-        original.insert(key, merged?);
+        if let Some(merged) = merged {
+            original.insert(key, merged);
+        }
         Ok(())
     }
 
-    fn lists(&mut self, original: Vec<Value>, patch: Vec<Value>) -> Result<Vec<Value>, PatchError> {
-        match list_strategy(self.kind, &self.path) {
-            ListStrategy::Atomic => Ok(patch.into_iter().map(clean).collect()),
-            ListStrategy::Set => {
-                let (before, wanted) = (Places::of(&original, None), Places::of(&patch, None));
-                let mut known: BTreeSet<String> = original.iter().map(Value::to_string).collect();
-                let mut merged = original;
-                merged.extend(patch.into_iter().filter(|item| known.insert(item.to_string())));
-                Ok(reorder(merged, &wanted, &before, None))
-            }
-            ListStrategy::ByKey(key) => {
-                if patch.iter().any(|item| directive(item) == Some("replace")) {
-                    let kept = patch.into_iter().filter(|item| directive(item).is_none());
-                    return Ok(kept.map(clean).collect());
-                }
-                let before = Places::of(&original, Some(key));
-                let mut merged = Elements::new(original, key);
-                let mut wanted = Places::default();
-                for item in patch {
-                    self.element(&mut merged, &mut wanted, key, item)?;
-                }
-                Ok(reorder(merged.into_list(), &wanted, &before, Some(key)))
-            }
-        }
-    }
-
     /// One element of a patch list that is merged by `key`.
-    fn element(
-        &mut self,
-        merged: &mut Elements,
-        wanted: &mut Places,
-        key: &str,
-        item: Value,
-    ) -> Result<(), PatchError> {
+    fn element(self, merged: &mut Elements, wanted: &mut Places, key: &str, item: Value) -> Result<(), PatchError> {
         let Some(id) = item.get(key).filter(|id| !id.is_null()).map(Value::to_string) else {
             return Err(malformed(&format!(
                 "map: {item} does not contain declared merge key: {key}"
@@ -125,62 +104,89 @@ impl Merge<'_> {
         };
         match merged.get_mut(&id) {
             Some(Value::Object(old)) => *old = self.objects(std::mem::take(old), new)?,
-            _ => merged.push(id, clean(Value::Object(new))),
+            _ => merged.push(id, without_directives(new).into()),
         }
         Ok(())
     }
 
     /// Handles `$setElementOrder/x` together with `x`, and takes both out of the patch.
-    fn ordered_lists(&mut self, original: &mut Object, patch: &mut Object) -> Result<(), PatchError> {
+    fn ordered_lists(self, original: &mut Object, patch: &mut Object) -> Result<(), PatchError> {
         let directives: Vec<String> = patch.keys().filter(|k| k.starts_with(SET_ORDER)).cloned().collect();
         for directive in directives {
             let Some(Value::Array(order)) = patch.remove(&directive) else {
                 return Err(malformed(&format!("{directive} must be a list")));
             };
             let field = directive[SET_ORDER.len()..].to_owned();
-            self.path.push(field.clone());
-            let ordered = self.ordered_list(original.get(&field), patch.remove(&field), &order);
-            self.path.pop();
-            if let Some(list) = ordered? {
+            let ordered = ordered_list(self.field(&field), original.get(&field), patch.remove(&field), &order)?;
+            if let Some(list) = ordered {
                 original.insert(field, list);
             }
         }
         Ok(())
     }
+}
 
-    fn ordered_list(
-        &mut self,
-        old: Option<&Value>,
-        new: Option<Value>,
-        order: &[Value],
-    ) -> Result<Option<Value>, PatchError> {
-        let key = match list_strategy(self.kind, &self.path) {
-            ListStrategy::ByKey(key) => Some(key),
-            ListStrategy::Set => None,
-            ListStrategy::Atomic => return Ok(new.or_else(|| old.cloned())),
-        };
-        let before = match old {
-            Some(Value::Array(items)) => items.clone(),
-            _ => Vec::new(),
-        };
-        let places = Places::of(&before, key);
-        let merged = match new {
-            Some(Value::Array(patch)) => {
-                check_order(&patch, order, key)?;
-                self.lists(before, patch)?
+fn merge_of(field: Option<&Field>) -> Merge {
+    field.map_or(Merge::Plain, |field| field.merge)
+}
+
+fn lists(field: Option<&Field>, original: Vec<Value>, patch: Vec<Value>) -> Result<Vec<Value>, PatchError> {
+    match merge_of(field) {
+        Merge::Plain | Merge::Replace => Ok(patch),
+        Merge::Set => {
+            let (before, wanted) = (Places::of(&original, None), Places::of(&patch, None));
+            let mut known: BTreeSet<String> = original.iter().map(Value::to_string).collect();
+            let mut merged = original;
+            merged.extend(patch.into_iter().filter(|item| known.insert(item.to_string())));
+            Ok(reorder(merged, &wanted, &before, None))
+        }
+        Merge::ByKey(key) => {
+            if patch.iter().any(|item| directive(item) == Some("replace")) {
+                return Ok(patch.into_iter().filter_map(clean).collect());
             }
-            Some(Value::Null) => Vec::new(),
-            Some(_) => return Err(malformed("a list cannot be patched with something else")),
-            None if old.is_none() => return Ok(None),
-            None => before,
-        };
-        Ok(Some(Value::Array(reorder(
-            merged,
-            &Places::of(order, key),
-            &places,
-            key,
-        ))))
+            let before = Places::of(&original, Some(key));
+            let mut merged = Elements::new(original, key);
+            let mut wanted = Places::default();
+            for item in patch {
+                At::below(field).element(&mut merged, &mut wanted, key, item)?;
+            }
+            Ok(reorder(merged.into_list(), &wanted, &before, Some(key)))
+        }
     }
+}
+
+fn ordered_list(
+    field: Option<&Field>,
+    old: Option<&Value>,
+    new: Option<Value>,
+    order: &[Value],
+) -> Result<Option<Value>, PatchError> {
+    let key = match merge_of(field) {
+        Merge::ByKey(key) => Some(key),
+        Merge::Set => None,
+        Merge::Plain | Merge::Replace => return Ok(new.or_else(|| old.cloned())),
+    };
+    let before = match old {
+        Some(Value::Array(items)) => items.clone(),
+        _ => Vec::new(),
+    };
+    let places = Places::of(&before, key);
+    let merged = match new {
+        Some(Value::Array(patch)) => {
+            check_order(&patch, order, key)?;
+            lists(field, before, patch)?
+        }
+        Some(Value::Null) => Vec::new(),
+        Some(_) => return Err(malformed("a list cannot be patched with something else")),
+        None if old.is_none() => return Ok(None),
+        None => before,
+    };
+    Ok(Some(Value::Array(reorder(
+        merged,
+        &Places::of(order, key),
+        &places,
+        key,
+    ))))
 }
 
 /// `$retainKeys`: fields of the original that the list does not name are dropped.
@@ -325,18 +331,14 @@ fn directive(item: &Value) -> Option<&str> {
     item.get(PATCH).and_then(Value::as_str)
 }
 
-/// A value that meets nothing in the original: nulls and directives in it mean nothing.
-fn clean(value: Value) -> Value {
+/// A value that meets nothing in the original: nulls in it mean nothing, and what has a directive is not there. An object that has
+/// one is lost whole, as in Kubernetes.
+fn clean(value: Value) -> Option<Value> {
     match value {
-        Value::Object(object) => Value::Object(without_directives(object)),
-        Value::Array(items) => Value::Array(
-            items
-                .into_iter()
-                .filter(|item| directive(item) != Some("delete"))
-                .map(clean)
-                .collect(),
-        ),
-        other => other,
+        Value::Object(object) if object.contains_key(PATCH) => None,
+        Value::Object(object) => Some(without_directives(object).into()),
+        Value::Array(items) => Some(items.into_iter().filter_map(clean).collect()),
+        other => Some(other),
     }
 }
 
@@ -344,7 +346,7 @@ fn without_directives(object: Object) -> Object {
     object
         .into_iter()
         .filter(|(key, value)| !value.is_null() && !is_directive(key))
-        .map(|(k, v)| (k, clean(v)))
+        .filter_map(|(key, value)| Some((key, clean(value)?)))
         .collect()
 }
 

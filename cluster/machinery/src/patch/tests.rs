@@ -153,6 +153,37 @@ fn strategic_merge_of_metadata_status_and_services() {
 }
 
 #[test]
+fn strategic_merge_goes_by_the_types_of_each_kind() {
+    let cases = [
+        (
+            "v1",
+            "ServiceAccount",
+            json!({"imagePullSecrets": [{"name": "a"}], "secrets": [{"name": "a"}]}),
+            json!({"imagePullSecrets": [{"name": "b"}], "secrets": [{"name": "b"}]}),
+            json!({"imagePullSecrets": [{"name": "b"}], "secrets": [{"name": "b"}, {"name": "a"}]}),
+        ),
+        (
+            "policy/v1",
+            "PodDisruptionBudget",
+            json!({"spec": {"selector": {"matchLabels": {"a": "1"}}, "minAvailable": 1}}),
+            json!({"spec": {"selector": {"matchLabels": {"b": "2"}}}}),
+            json!({"spec": {"selector": {"matchLabels": {"b": "2"}}, "minAvailable": 1}}),
+        ),
+        (
+            "admissionregistration.k8s.io/v1",
+            "ValidatingWebhookConfiguration",
+            json!({"webhooks": [{"name": "a", "rules": [{"operations": ["*"]}], "matchConditions": [{"name": "x", "expression": "1"}]}]}),
+            json!({"webhooks": [{"name": "a", "rules": [], "matchConditions": [{"name": "x", "expression": "2"}]}]}),
+            json!({"webhooks": [{"name": "a", "rules": [], "matchConditions": [{"name": "x", "expression": "2"}]}]}),
+        ),
+    ];
+    for (api_version, kind, current, patch, wanted) in cases {
+        let result = apply(PatchType::Strategic, &resource(api_version, kind), &current, &patch);
+        assert_eq!(result.unwrap(), wanted, "{kind} {patch}");
+    }
+}
+
+#[test]
 fn bad_strategic_patches_are_refused() {
     let current = pod(&json!({"containers": [{"name": "a"}]}));
     for patch in [

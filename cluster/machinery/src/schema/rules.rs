@@ -4,15 +4,14 @@ mod failure;
 mod tree;
 mod values;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kube_cel::RootContext;
-use regex::Regex;
 use serde_json::Value;
 
 use crate::FieldError;
 use crate::cel::Depth;
+use crate::pattern;
 pub(super) use failure::type_name;
 use tree::{Node, Walk};
 
@@ -24,7 +23,8 @@ pub struct Rules(Arc<Compiled>);
 struct Compiled {
     /// The rules, and how deep the deepest of their expressions is.
     cel: Option<(Depth, Node)>,
-    patterns: BTreeMap<String, Regex>,
+    /// Whether there are regular expressions: those are compiled when they are needed.
+    patterns: bool,
 }
 
 impl Rules {
@@ -35,22 +35,18 @@ impl Rules {
         // Rules that are too deep were refused with their CRD. Should a store hold some, they are not evaluated: the server goes on.
         let cel = found.depth.filter(|depth| depth.is_allowed());
         let cel = cel.map(|depth| (depth, Node::compile(schema)));
-        let patterns = found
-            .patterns
-            .into_iter()
-            .filter_map(|p| Some((p.to_owned(), Regex::new(p).ok()?)))
-            .collect::<BTreeMap<_, _>>();
-        (cel.is_some() || !patterns.is_empty()).then(|| Self(Arc::new(Compiled { cel, patterns })))
+        let patterns = found.patterns;
+        (cel.is_some() || patterns).then(|| Self(Arc::new(Compiled { cel, patterns })))
     }
 
     /// Whether `text` has a match of `pattern`. True for patterns that do not compile: those were refused with their CRD.
-    pub(super) fn matches(&self, pattern: &str, text: &str) -> bool {
-        self.0.patterns.get(pattern).is_none_or(|regex| regex.is_match(text))
+    pub(super) fn matches(pattern: &str, text: &str) -> bool {
+        pattern::matches(pattern, text).unwrap_or(true)
     }
 
-    /// Whether there are expressions to be evaluated.
+    /// Whether there are expressions to be evaluated, of either kind.
     pub fn evaluates(&self) -> bool {
-        self.0.cel.is_some()
+        self.0.cel.is_some() || self.0.patterns
     }
 
     /// Evaluates the CEL rules.
@@ -64,14 +60,14 @@ impl Rules {
 
 /// What a walk over a schema has found.
 #[derive(Default)]
-struct Found<'a> {
+struct Found {
     /// Of the deepest expression in any rule; None without rules.
     depth: Option<Depth>,
-    patterns: Vec<&'a str>,
+    patterns: bool,
 }
 
-impl<'a> Found<'a> {
-    fn walk(&mut self, schema: &'a Value) {
+impl Found {
+    fn walk(&mut self, schema: &Value) {
         let rules = schema.get("x-kubernetes-validations").and_then(Value::as_array);
         for rule in rules.into_iter().flatten() {
             let texts = ["rule", "messageExpression"]
@@ -80,7 +76,7 @@ impl<'a> Found<'a> {
             let deepest = texts.map(Depth::of).fold(self.depth.unwrap_or_default(), Depth::max);
             self.depth = Some(deepest);
         }
-        self.patterns.extend(schema.get("pattern").and_then(Value::as_str));
+        self.patterns |= schema.get("pattern").is_some_and(Value::is_string);
         for key in ["items", "additionalProperties", "not"] {
             if let Some(inner) = schema.get(key) {
                 self.walk(inner);

@@ -5,3 +5,4 @@ pub(crate) mod links;
 pub(crate) mod resolve;
 pub(crate) mod resources;
 pub(crate) mod security;
+pub(crate) mod termination;

@@ -18,6 +18,8 @@ pub(crate) struct File {
     pub(crate) bytes: Vec<u8>,
     /// Permission bits.
     pub(crate) mode: u32,
+    /// Whose it is. None: the node agent's.
+    pub(crate) owner: Option<u32>,
 }
 
 /// Makes `link` lead to `target`, whatever it was before.

@@ -5,8 +5,9 @@ use std::borrow::Cow;
 use k8s_openapi::api::core::v1::Container;
 
 use super::{Worker, blocking};
+use crate::pod::container::termination;
+use crate::pod::ephemeral;
 use crate::pod::instance::Instance;
-use crate::pod::{ephemeral, termination};
 use crate::server::log_file;
 use crate::volume::termination_log;
 

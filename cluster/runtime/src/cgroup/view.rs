@@ -17,9 +17,10 @@ use std::path::{Path, PathBuf};
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::fs::CWD;
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_change, mount_remount, move_mount,
-    open_tree,
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_change, mount_remount,
+    move_mount, open_tree, unmount,
 };
+use rustix::process::{chdir, pivot_root};
 
 use super::{Cgroups, named};
 
@@ -55,8 +56,16 @@ impl View {
         apart(|| {
             unshare(CloneFlags::CLONE_NEWNS)?;
             mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
-            let parts = mount_all(cgroups)?;
+            let mut parts = mount_all(cgroups)?;
             let namespace = File::open("/proc/thread-self/ns/mnt")?;
+            // Nothing else is in it: what pods have mounted would be held by it.
+            chdir(PLACE)?;
+            pivot_root(".", ".")?;
+            unmount(".", UnmountFlags::DETACH)?;
+            for part in &mut parts {
+                let below = part.run.strip_prefix(PLACE).map_err(io::Error::other)?;
+                part.run = Path::new("/").join(below);
+            }
             Ok(Self { namespace, parts })
         })
     }

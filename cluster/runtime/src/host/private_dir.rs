@@ -3,7 +3,7 @@
 use std::fs::{DirBuilder, read_dir};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, fchmod, fstat, openat};
 use rustix::io::Errno;
@@ -51,6 +51,29 @@ pub fn private_dir(dir: &Path) -> io::Result<Option<u32>> {
     Ok(Some(mode))
 }
 
+/// The folder above `dir` whose writers could put another one in its place, and why they may: a sentence's end. None: only root and who runs
+/// this may. What others may write is no matter where only owners may rename (the sticky bit, as `/tmp` has it).
+///
+/// # Errors
+/// `dir` is not there.
+pub fn exposed_above(dir: &Path) -> io::Result<Option<(PathBuf, String)>> {
+    let own = rustix::process::geteuid().as_raw();
+    let dir = dir.canonicalize()?;
+    for above in dir.ancestors().skip(1) {
+        let stat = rustix::fs::stat(above)?;
+        let mode = stat.st_mode & 0o7777;
+        if mode & 0o022 != 0 && mode & 0o1000 == 0 {
+            let who = if mode & 0o002 != 0 { "everybody" } else { "its group" };
+            return Ok(Some((above.to_owned(), format!("{who} may write (mode {mode:04o})"))));
+        }
+        // The owner of files of others is shown as 65534 in a user namespace: who that is nobody can tell.
+        if ![0, own, 65_534].contains(&stat.st_uid) {
+            return Ok(Some((above.to_owned(), format!("user {} owns", stat.st_uid))));
+        }
+    }
+    Ok(None)
+}
+
 fn refused(reason: String) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, reason)
 }
@@ -64,6 +87,33 @@ mod tests {
 
     fn mode(dir: &Path) -> u32 {
         fs::metadata(dir).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn folders_above_that_others_may_write_are_told() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("open/data");
+        private_dir(&dir).unwrap();
+        assert_eq!(exposed_above(&dir).unwrap(), None);
+        let open = dir.parent().unwrap();
+        for (mode, word) in [
+            (0o777, Some("everybody")),
+            (0o775, Some("its group")),
+            (0o1777, None),
+            (0o755, None),
+        ] {
+            fs::set_permissions(open, Permissions::from_mode(mode)).unwrap();
+            let told = exposed_above(&dir).unwrap();
+            assert_eq!(told.is_some(), word.is_some(), "{mode:o}");
+            if let (Some((above, why)), Some(word)) = (told, word) {
+                assert_eq!(above, open.canonicalize().unwrap());
+                assert!(why.starts_with(word), "{why}");
+            }
+        }
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(open, Some(1234), None).unwrap();
+            assert_eq!(exposed_above(&dir).unwrap().unwrap().1, "user 1234 owns");
+        }
     }
 
     #[test]

@@ -11,8 +11,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
-use super::config::{ConfigFile, architecture};
-use super::layer::{decompressed, unpack};
+use super::config::{ConfigFile, architecture, is_foreign};
+use super::layer::{decompressed, unpack_archive};
 use super::lease::Lease;
 use super::name::normalise;
 use super::store::{ImageStore, Names};
@@ -51,9 +51,19 @@ struct Descriptor {
     annotations: std::collections::BTreeMap<String, String>,
 }
 
+impl Descriptor {
+    /// It is for this machine, or does not say for which. (What says how an image was built is for an unknown one.)
+    fn is_usable(&self) -> bool {
+        let fits = |platform: &Platform| platform.os == "linux" && !is_foreign(&platform.architecture);
+        self.platform.as_ref().is_none_or(fits)
+    }
+}
+
 #[derive(Deserialize)]
 struct Platform {
+    #[serde(default)]
     architecture: String,
+    #[serde(default)]
     os: String,
 }
 
@@ -88,7 +98,7 @@ fn load(store: &ImageStore, path: &Path) -> Result<Vec<Image>, ImageError> {
     let temporary = store.temporary()?;
     let result = (|| {
         let file = fs::File::open(path).map_err(ImageError::io(path))?;
-        unpack(decompressed(file).map_err(ImageError::io(path))?, &temporary)
+        unpack_archive(decompressed(file).map_err(ImageError::io(path))?, &temporary)
             .map_err(|e| ImageError::bad(path, format!("is not a tar archive: {e}")))?;
         load_dir(store, &temporary, path)
     })();
@@ -111,9 +121,16 @@ fn load_dir(store: &ImageStore, dir: &Path, shown: &Path) -> Result<Vec<Image>, 
         ));
     };
     source.counted(index.manifests.len())?;
-    index
+    let usable: Vec<_> = index
         .manifests
         .iter()
+        .filter(|descriptor| descriptor.is_usable())
+        .collect();
+    if usable.is_empty() && !index.manifests.is_empty() {
+        return Err(source.bad(format!("has no image for linux/{}", architecture())));
+    }
+    usable
+        .into_iter()
         .map(|descriptor| source.described(descriptor, &names(descriptor)?, 0))
         .collect()
 }
@@ -187,10 +204,13 @@ impl Source<'_> {
 
     fn described(&self, descriptor: &Descriptor, names: &[String], depth: u32) -> Result<Image, ImageError> {
         let bytes = self.checked(&descriptor.digest)?;
-        if descriptor.media_type.contains("index") || descriptor.media_type.contains("manifest.list") {
-            let index: Index = self.parse(&descriptor.digest, &bytes)?;
-            let fits = |p: &Platform| p.architecture == architecture() && p.os == "linux";
-            let chosen = index.manifests.iter().find(|d| d.platform.as_ref().is_some_and(fits));
+        let kind = descriptor.media_type.as_str();
+        let index = serde_json::from_slice::<Index>(&bytes).ok();
+        // Not all tools say what it is.
+        let untold = kind.is_empty() && index.as_ref().is_some_and(|index| !index.manifests.is_empty());
+        if untold || kind.contains("index") || kind.contains("manifest.list") {
+            let index = index.map_or_else(|| self.parse(&descriptor.digest, &bytes), Ok)?;
+            let chosen = index.manifests.iter().find(|d| d.platform.is_some() && d.is_usable());
             let chosen = chosen.or_else(|| index.manifests.first().filter(|d| d.platform.is_none()));
             let chosen = chosen.ok_or_else(|| self.bad(format!("has no image for linux/{}", architecture())))?;
             if depth >= DEPTH_MAX {
@@ -228,7 +248,7 @@ impl Source<'_> {
         digests: &[String],
     ) -> Result<Image, ImageError> {
         let parsed: ConfigFile = self.parse("image configuration", config)?;
-        if !parsed.architecture.is_empty() && parsed.architecture != architecture() {
+        if is_foreign(&parsed.architecture) {
             return Err(self.bad(format!(
                 "is for {}, this machine is {}",
                 parsed.architecture,

@@ -136,6 +136,7 @@ pub(super) fn config(spec: &BuildSpec, diff_ids: Vec<String>) -> ConfigFile {
             working_dir: spec.working_dir.clone(),
             stop_signal: spec.stop_signal.clone(),
             labels: (!spec.labels.is_empty()).then(|| spec.labels.clone()),
+            volumes: None,
         }),
         rootfs: RootFs {
             kind: "layers".to_owned(),
@@ -180,8 +181,10 @@ fn add(tree: &mut Tree, source: &Path, target: &Path) -> Result<(), ImageError> 
         return Err(ImageError::bad(source, "is neither a file nor a directory"));
     }
     tree.insert(target.to_owned(), Content::Directory);
-    for entry in fs::read_dir(source).map_err(ImageError::io(source))? {
-        let path = entry.map_err(ImageError::io(source))?.path();
+    let entries = fs::read_dir(source).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
+    // No folder stays open while those in it are read.
+    for entry in entries.map_err(ImageError::io(source))? {
+        let path = entry.path();
         let Some(name) = path.file_name() else { continue };
         let inner = target.join(name);
         if path.is_symlink() {

@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::ImageError;
-use super::store::ImageStore;
+use super::store::{ImageStore, Parts};
 use crate::removal::remove_all;
 
 /// The file in a container's directory that names the layers it runs on.
@@ -107,12 +107,13 @@ fn text_of_note(image_id: &str, layers: &[String]) -> String {
 
 impl ImageStore {
     /// The same for a container, with a note in its directory that keeps them while the directory is there.
-    pub(crate) fn pin(&self, id: &str, note: &Path) -> Result<Vec<PathBuf>, ImageError> {
+    pub(crate) fn pin(&self, id: &str, note: &Path) -> Result<Parts, ImageError> {
         // No removal in between: either the image is gone, or the note is seen.
         let _lock = self.lock()?;
         let record = self.record(id)?.ok_or_else(|| ImageError::NotFound(id.to_owned()))?;
-        fs::write(note, text_of_note(id, &record.layers)).map_err(ImageError::io(note))?;
-        self.layers(id)
+        let layers: Vec<String> = record.needed().cloned().collect();
+        fs::write(note, text_of_note(id, &layers)).map_err(ImageError::io(note))?;
+        Ok(self.parts(&record))
     }
 
     /// Removes layers that no image has, except those of `keep` (see [`layers_in_use`]) and what work under way needs.
@@ -129,7 +130,11 @@ impl ImageStore {
             };
             used.extend_from_slice(keep);
             for image in self.list()? {
-                used.extend(self.record(&image.id)?.map(|record| record.layers).unwrap_or_default());
+                used.extend(
+                    self.record(&image.id)?
+                        .iter()
+                        .flat_map(|record| record.needed().cloned()),
+                );
             }
             let dir = self.dir.join("layers");
             for entry in fs::read_dir(&dir).map_err(ImageError::io(&dir))?.flatten() {

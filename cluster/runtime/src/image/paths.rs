@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
 use super::ImageError;
+use super::merged::is_opaque;
 use super::store::ImageStore;
 
 /// Links to folders are followed so often: an image has a few of them (`/bin` → `usr/bin`), and chains are short.
@@ -22,7 +23,7 @@ impl ImageStore {
         let mut layers = self.layers(id)?;
         layers.reverse();
         for layer in layers {
-            walk(&layer, "", &mut found, &mut links)?;
+            walk(&layer, &mut found, &mut links)?;
         }
         for _ in 0..ROUNDS {
             let before = found.len();
@@ -42,32 +43,37 @@ impl ImageStore {
     }
 }
 
-/// Adds what a layer has below a folder and takes out what it hides. Links are never followed: a layer's content is not
-/// to be trusted.
-fn walk(
-    root: &Path,
-    folder: &str,
-    found: &mut BTreeSet<String>,
-    links: &mut Vec<(String, String)>,
-) -> Result<(), ImageError> {
-    let dir = root.join(folder.trim_start_matches('/'));
-    for entry in fs::read_dir(&dir).map_err(ImageError::io(&dir))?.flatten() {
-        let path = format!("{folder}/{}", entry.file_name().to_string_lossy());
-        let metadata = entry.metadata().map_err(ImageError::io(entry.path()))?;
-        let kind = metadata.file_type();
-        if kind.is_dir() {
-            walk(root, &path, found, links)?;
-        } else if kind.is_char_device() && metadata.rdev() == 0 {
-            // A whiteout, as overlayfs has them.
-            let below = format!("{path}/");
-            found.retain(|other| *other != path && !other.starts_with(&below));
-        } else {
-            if kind.is_symlink()
-                && let Ok(target) = fs::read_link(entry.path())
-            {
-                links.push((path.clone(), resolved(folder, &target.to_string_lossy())));
+/// Adds what a layer has and takes out what it hides. Links are never followed: a layer's content is not to be trusted.
+fn walk(root: &Path, found: &mut BTreeSet<String>, links: &mut Vec<(String, String)>) -> Result<(), ImageError> {
+    let hide = |found: &mut BTreeSet<String>, path: &str| {
+        let below = format!("{path}/");
+        found.retain(|other| other != path && !other.starts_with(&below));
+    };
+    let mut folders = vec![String::new()];
+    while let Some(folder) = folders.pop() {
+        let dir = root.join(folder.trim_start_matches('/'));
+        if is_opaque(&dir) {
+            hide(found, &folder);
+        }
+        for entry in fs::read_dir(&dir).map_err(ImageError::io(&dir))? {
+            let entry = entry.map_err(ImageError::io(&dir))?;
+            let path = format!("{folder}/{}", entry.file_name().to_string_lossy());
+            let metadata = entry.metadata().map_err(ImageError::io(entry.path()))?;
+            let kind = metadata.file_type();
+            if kind.is_dir() {
+                found.remove(&path);
+                folders.push(path);
+            } else if kind.is_char_device() && metadata.rdev() == 0 {
+                // A whiteout, as overlayfs has them.
+                hide(found, &path);
+            } else {
+                if kind.is_symlink()
+                    && let Ok(target) = fs::read_link(entry.path())
+                {
+                    links.push((path.clone(), resolved(&folder, &target.to_string_lossy())));
+                }
+                found.insert(path);
             }
-            found.insert(path);
         }
     }
     Ok(())
@@ -100,7 +106,7 @@ mod tests {
         fs::write(dir.path().join("usr/bin/sh"), "").unwrap();
         std::os::unix::fs::symlink("usr/bin", dir.path().join("bin")).unwrap();
         let (mut found, mut links) = (BTreeSet::new(), Vec::new());
-        walk(dir.path(), "", &mut found, &mut links).unwrap();
+        walk(dir.path(), &mut found, &mut links).unwrap();
         assert_eq!(links, [("/bin".to_owned(), "/usr/bin".to_owned())]);
         assert!(found.contains("/usr/bin/sh"), "{found:?}");
         assert_eq!(resolved("/a/b", "../c"), "/a/c");

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use afloat_words::image::is_digest;
 
-use super::config::{ConfigFile, architecture};
+use super::config::{ConfigFile, architecture, is_foreign};
 use super::layer::decompressed;
 use super::store::{ImageStore, Named, Names};
 use super::{Image, ImageError};
@@ -17,7 +17,7 @@ use super::{Image, ImageError};
 pub(crate) fn diff_ids(config: &[u8]) -> Result<Vec<String>, String> {
     let config: ConfigFile =
         serde_json::from_slice(config).map_err(|e| format!("its configuration cannot be read: {e}"))?;
-    if !config.architecture.is_empty() && config.architecture != architecture() {
+    if is_foreign(&config.architecture) {
         return Err(format!(
             "it is for {}, this machine is {}",
             config.architecture,

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! layers/<diffID>/fs      unpacked, for overlays      layers/<diffID>/size   bytes of its files
+//! layers/<diffID>/notes   see `layer::Notes`, where there is something to note
 //! images/<id>.json        layers and digests          configs/<id>           the configuration as it came
 //! names.json              full name → id (and digest, if it was pulled), changed under `lock`
 //! leases/                 layers that somebody is about to use, see `lease`
@@ -19,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::config::ConfigFile;
 use super::name::normalise;
-use super::{Image, ImageConfig, ImageError, layer};
+use super::{Image, ImageConfig, ImageError, layer, merged, stack};
 use crate::below::open_file;
 use crate::removal::remove_all;
 
@@ -43,6 +44,12 @@ pub struct ImageStore {
 pub(super) struct Record {
     /// Hexadecimal, lowest first.
     pub(super) layers: Vec<String>,
+    /// What of them an overlay is made of, and a layer of folders with their right modes where it is needed, see `stack`.
+    #[serde(default)]
+    pub(super) stack: Vec<String>,
+    /// Folders that each container has a volume of its own for.
+    #[serde(default)]
+    volumes: Vec<PathBuf>,
     size_bytes: u64,
     /// Digests of manifests that it came with, `sha256:…`.
     #[serde(default)]
@@ -50,6 +57,21 @@ pub(super) struct Record {
     /// It came from a registry, and can again.
     #[serde(default)]
     pub(super) pulled: bool,
+}
+
+impl Record {
+    /// All layers that the image needs.
+    pub(super) fn needed(&self) -> impl Iterator<Item = &String> {
+        self.layers.iter().chain(&self.stack)
+    }
+}
+
+/// What a container is made of.
+pub(crate) struct Parts {
+    /// Unpacked layers, topmost first, as overlays want them.
+    pub(crate) layers: Vec<PathBuf>,
+    /// Folders that it has a volume of its own for, absolute.
+    pub(crate) volumes: Vec<PathBuf>,
 }
 
 /// What a name points to.
@@ -184,38 +206,50 @@ impl ImageStore {
         Ok(true)
     }
 
-    /// Unpacked layers of an image, topmost first, as overlays want them.
-    pub(crate) fn layers(&self, id: &str) -> Result<Vec<PathBuf>, ImageError> {
+    /// Unpacked layers of an image, topmost first.
+    pub(super) fn layers(&self, id: &str) -> Result<Vec<PathBuf>, ImageError> {
         let record = self.record(id)?.ok_or_else(|| ImageError::NotFound(id.to_owned()))?;
-        Ok(record
-            .layers
-            .iter()
-            .rev()
-            .map(|layer| self.dir.join("layers").join(layer).join("fs"))
-            .collect())
+        Ok(self.parts(&record).layers)
     }
 
-    /// A text file of an image, as its topmost layer has it; empty where there is none.
+    /// What a container of an image is made of.
+    pub(super) fn parts(&self, record: &Record) -> Parts {
+        // An earlier version wrote no stack.
+        let stack = match record.stack.is_empty() {
+            true => stack::counting(&record.layers, |_| false),
+            false => record.stack.iter().map(String::as_str).collect(),
+        };
+        Parts {
+            layers: stack.iter().rev().map(|layer| self.layer(layer)).collect(),
+            volumes: record.volumes.clone(),
+        }
+    }
+
+    pub(super) fn layer(&self, diff_id: &str) -> PathBuf {
+        self.dir.join("layers").join(diff_id).join("fs")
+    }
+
+    /// A text file of an image; empty where there is none.
     ///
     /// # Errors
     /// It cannot be read, or is larger than any list of users.
     pub(crate) fn read_file(&self, id: &str, path: &str) -> Result<String, ImageError> {
-        for layer in self.layers(id)? {
-            if let Ok(file) = open_file(&layer, Path::new(path)) {
-                let mut text = Vec::new();
-                file.take(TEXT_BYTES_MAX + 1)
-                    .read_to_end(&mut text)
-                    .map_err(ImageError::io(path))?;
-                if text.len() as u64 > TEXT_BYTES_MAX {
-                    return Err(ImageError::bad(
-                        path,
-                        format!("is larger than {TEXT_BYTES_MAX} bytes in the image"),
-                    ));
-                }
-                return Ok(String::from_utf8_lossy(&text).into_owned());
-            }
+        let Some((layer, place)) = merged::find(&self.layers(id)?, Path::new(path))? else {
+            return Ok(String::new());
+        };
+        // A pipe or the like in its place is no list.
+        let Ok(file) = open_file(&layer, &place) else {
+            return Ok(String::new());
+        };
+        let mut text = Vec::new();
+        file.take(TEXT_BYTES_MAX + 1)
+            .read_to_end(&mut text)
+            .map_err(ImageError::io(path))?;
+        if text.len() as u64 > TEXT_BYTES_MAX {
+            let reason = format!("is larger than {TEXT_BYTES_MAX} bytes in the image");
+            return Err(ImageError::bad(path, reason));
         }
-        Ok(String::new())
+        Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
     /// Stores a layer out of a plain tar stream. Answers its diffID, hexadecimal.
@@ -229,17 +263,28 @@ impl ImageStore {
     fn add_layer_by(&self, temporary: &Path, stream: impl Read) -> Result<String, ImageError> {
         let root = temporary.join("fs");
         fs::create_dir(&root).map_err(ImageError::io(&root))?;
-        let (diff_id, size) = layer::unpack(stream, &root)?;
+        let unpacked = layer::unpack(stream, &root)?;
+        let notes = temporary.join("notes");
+        if !unpacked.notes.is_empty() {
+            fs::write(&notes, unpacked.notes.to_bytes()).map_err(ImageError::io(notes))?;
+        }
+        self.put_layer(temporary, &unpacked.diff_id, unpacked.size)?;
+        Ok(unpacked.diff_id)
+    }
+
+    /// Gives a layer that was made in a directory its name.
+    pub(super) fn put_layer(&self, temporary: &Path, diff_id: &str, size: u64) -> Result<(), ImageError> {
+        let root = temporary.join("fs");
         fs::write(temporary.join("size"), size.to_string()).map_err(ImageError::io(temporary))?;
         // A layer that has its name is whole, also after a power cut: one call for all of its files.
         let whole = File::open(&root).and_then(|root| Ok(rustix::fs::syncfs(root)?));
         whole.map_err(ImageError::io(&root))?;
-        let target = self.dir.join("layers").join(&diff_id);
+        let target = self.dir.join("layers").join(diff_id);
         match fs::rename(temporary, &target) {
             // Somebody else was faster with the same layer.
-            Err(_) if target.join("size").exists() => Ok(diff_id),
+            Err(_) if target.join("size").exists() => Ok(()),
             Err(error) => Err(ImageError::io(target)(error)),
-            Ok(()) => Ok(diff_id),
+            Ok(()) => Ok(()),
         }
     }
 
@@ -251,10 +296,15 @@ impl ImageStore {
     pub(super) fn add_image(&self, config: &[u8], names: Names<'_>, digests: &[String]) -> Result<Image, ImageError> {
         let id = format!("sha256:{}", hex::encode(Sha256::digest(config)));
         let parsed: ConfigFile = serde_json::from_slice(config).map_err(|e| ImageError::bad(&id, e.to_string()))?;
-        let mut layers = Vec::new();
+        let volumes = parsed.volumes().map_err(|reason| ImageError::bad(&id, reason))?;
+        let mut layers: Vec<String> = Vec::new();
         let mut size_bytes = 0;
         for diff_id in &parsed.rootfs.diff_ids {
             let layer = diff_id.strip_prefix("sha256:").unwrap_or(diff_id);
+            if layers.iter().any(|other| other == layer) {
+                layers.push(layer.to_owned());
+                continue;
+            }
             let path = self.dir.join("layers").join(layer).join("size");
             size_bytes += fs::read_to_string(&path)
                 .map_err(ImageError::io(&path))?
@@ -272,7 +322,9 @@ impl ImageStore {
         digests.dedup();
         self.write(&self.config_path(&id), config)?;
         let record = Record {
+            stack: self.stack(&layers)?,
             layers,
+            volumes,
             size_bytes,
             digests,
             pulled,

@@ -11,6 +11,8 @@ pub(crate) fn resolve_user(user: &str, passwd: &str, group: &str) -> Result<(u32
         None => (user, None),
     };
     let user = if user.is_empty() { "0" } else { user };
+    // A number is one also where somebody is called that.
+    let number = user.parse::<u32>().ok();
     let entry = passwd.lines().find_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
         let (name, uid, gid) = (
@@ -18,12 +20,14 @@ pub(crate) fn resolve_user(user: &str, passwd: &str, group: &str) -> Result<(u32
             fields.get(2)?.parse::<u32>().ok()?,
             fields.get(3)?.parse::<u32>().ok()?,
         );
-        (name == user || user.parse() == Ok(uid)).then_some((name, uid, gid))
+        number
+            .map_or(name == user, |number| number == uid)
+            .then_some((name, uid, gid))
     });
-    let (name, uid, gid) = match (entry, user.parse()) {
+    let (name, uid, gid) = match (entry, number) {
         (Some(entry), _) => entry,
-        (None, Ok(uid)) => (user, uid, 0),
-        (None, Err(_)) => return Err(format!("no user {user:?} in the image's /etc/passwd")),
+        (None, Some(uid)) => (user, uid, 0),
+        (None, None) => return Err(format!("no user {user:?} in the image's /etc/passwd")),
     };
     if let Some(wanted) = wanted_group.filter(|g| !g.is_empty()) {
         let gid = match wanted.parse() {
@@ -60,7 +64,7 @@ fn groups(text: &str) -> impl Iterator<Item = (&str, u32, &str)> {
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nweb:x:101:102::/:/bin/false\n";
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\nodd\n7:x:9:9::/:/bin/sh\nweb:x:101:102::/:/bin/false\n";
     const GROUP: &str = "root:x:0:\nweb:x:102:\nlogs:x:4:web,other\ntls:x:9:web\n";
 
     #[test]
@@ -71,6 +75,9 @@ mod tests {
             ("101", Ok((101, 102, vec![4, 9]))),
             ("web:logs", Ok((101, 4, vec![]))),
             ("1000", Ok((1000, 0, vec![]))),
+            ("7", Ok((7, 0, vec![]))),
+            (":logs", Ok((0, 4, vec![]))),
+            ("web:", Ok((101, 102, vec![4, 9]))),
             ("1000:7", Ok((1000, 7, vec![]))),
             (
                 "nobody",

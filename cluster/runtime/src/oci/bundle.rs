@@ -7,3 +7,4 @@ pub(crate) mod mounts;
 pub(crate) mod rootfs;
 pub(crate) mod seccomp;
 pub(crate) mod spec;
+pub(crate) mod volumes;

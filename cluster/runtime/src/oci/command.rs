@@ -11,6 +11,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
+use super::told::readable;
 use super::work::blocking;
 use super::zygote;
 use crate::host::zygote::Carried;
@@ -194,12 +195,12 @@ pub(super) fn last_lines(log: &Path) -> String {
 
 /// The last lines, newest first, each once. Pure.
 fn summary(text: &str) -> String {
-    let mut lines: Vec<&str> = Vec::new();
+    let mut lines: Vec<String> = Vec::new();
     for line in text.lines().rev().map(str::trim) {
         // libcontainer says the same at every level on its way out, each time in more words.
-        let line = line.rsplit_once(CHAIN).map_or(line, |(_, cause)| cause);
-        if !line.is_empty() && !lines.iter().any(|kept| kept.contains(line)) {
-            lines.retain(|kept| !line.contains(kept));
+        let line = readable(line.rsplit_once(CHAIN).map_or(line, |(_, cause)| cause));
+        if !line.is_empty() && !lines.iter().any(|kept| kept.contains(&line)) {
+            lines.retain(|kept| !line.contains(kept.as_str()));
             lines.push(line);
         }
         if lines.len() == LINES {

@@ -12,6 +12,7 @@ use super::bundle::home::with_home;
 use super::bundle::mounts::{self, Staged};
 use super::bundle::rootfs;
 use super::bundle::spec::{Processes, Surroundings, config};
+use super::bundle::volumes;
 use super::command::nothing;
 use super::pod::record::SandboxRecord;
 use super::record::Record;
@@ -247,13 +248,14 @@ impl Shared {
         found: &[Arc<OwnedFd>],
     ) -> Result<(Staged, Vec<Carried>), RuntimeError> {
         fs::create_dir_all(dir).map_err(|e| failed(format!("making {}", dir.display()), &e))?;
-        let layers = self.options.images.pin(&spec.image_id, &dir.join(LAYERS_NOTE))?;
-        let root = rootfs::mount_rootfs(dir, &layers, spec.privileged)
+        let parts = self.options.images.pin(&spec.image_id, &dir.join(LAYERS_NOTE))?;
+        let root = rootfs::mount_rootfs(dir, &parts.layers, spec.privileged)
             .map_err(|e| failed("mounting the root file system", &e))?;
+        let (spec, found) = &volumes::add(dir, &root, &parts.volumes, spec, found)?;
         mounts::check(&root, &spec.mounts, found)?;
         let staged = Staged::new(self.staging_dir().join(id), found).map_err(|e| failed("mounting volumes", &e))?;
         if !spec.working_dir.is_empty() {
-            rootfs::make_working_dir(&root, &spec.working_dir)
+            rootfs::make_working_dir(&root, &spec.working_dir, &spec.mounts, found)
                 .map_err(|e| RuntimeError::Invalid(format!("working directory {}: {e}", spec.working_dir)))?;
         }
         let namespace = namespace_path(&spec.pod_uid);

@@ -13,9 +13,18 @@ use crate::runtime::RuntimeError;
 fn parse(name: &str) -> Option<Signal> {
     let upper = name.trim().to_ascii_uppercase();
     if let Ok(number) = upper.parse::<i32>() {
-        return Signal::from_named_raw(number);
+        return Signal::from_named_raw(number).or_else(|| real_time(number));
     }
-    Some(match upper.strip_prefix("SIG").unwrap_or(&upper) {
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    // Those of images with systemd in them: `SIGRTMIN+3`.
+    for (start, first) in [("RTMIN", nix::libc::SIGRTMIN()), ("RTMAX", nix::libc::SIGRTMAX())] {
+        match name.strip_prefix(start) {
+            Some("") => return real_time(first),
+            Some(more) => return more.parse().ok().and_then(|more| real_time(first.checked_add(more)?)),
+            None => {}
+        }
+    }
+    Some(match name {
         "HUP" => Signal::HUP,
         "INT" => Signal::INT,
         "QUIT" => Signal::QUIT,
@@ -38,6 +47,13 @@ fn parse(name: &str) -> Option<Signal> {
         "PWR" => Signal::POWER,
         _ => return None,
     })
+}
+
+#[allow(unsafe_code)] // the crate has no names for these
+fn real_time(number: i32) -> Option<Signal> {
+    let is_free = (nix::libc::SIGRTMIN()..=nix::libc::SIGRTMAX()).contains(&number);
+    // SAFETY: what is between these two the C library leaves to programs.
+    is_free.then(|| unsafe { Signal::from_raw_unchecked(number) })
 }
 
 impl Shared {
@@ -68,7 +84,21 @@ mod tests {
         for text in ["SIGTERM", "TERM", "term", "15", " SIGTERM\n"] {
             assert_eq!(parse(text), Some(Signal::TERM), "{text:?}");
         }
-        assert_eq!(parse("SIGFLY"), None);
+        for text in ["SIGRTMIN+3", "rtmin+3", "37"] {
+            assert_eq!(parse(text).map(Signal::as_raw), Some(37), "{text:?}");
+        }
+        assert_eq!(parse("SIGRTMAX-1").map(Signal::as_raw), Some(63));
+        for text in [
+            "SIGFLY",
+            "SIGRTMIN+99",
+            "SIGRTMIN-1",
+            "RTMAX+1",
+            "33",
+            "RTMIN+x",
+            "RTMIN+2147483647",
+        ] {
+            assert_eq!(parse(text), None, "{text:?}");
+        }
         assert_eq!(parse("0"), None);
     }
 }

@@ -92,6 +92,13 @@ pub(super) fn read(bytes: &[u8], architecture: &str) -> Result<Document, String>
             ));
         }
     }
+    // Both the OCI and Docker ask for it. Without it a registry could send bytes until the disk is full.
+    if let Some(blob) = layers.iter().chain([&config]).find(|blob| blob.size == 0) {
+        return Err(format!(
+            "its manifest does not say how large the blob {} is",
+            blob.digest
+        ));
+    }
     Ok(Document::Manifest { config, layers })
 }
 
@@ -176,6 +183,8 @@ mod tests {
             json!({"schemaVersion": 2}),
             json!({"schemaVersion": 2, "config": blob}),
             json!({"schemaVersion": 2, "config": {"digest": "md5:1"}, "layers": []}),
+            json!({"schemaVersion": 2, "config": {"digest": of("a")}, "layers": []}),
+            json!({"schemaVersion": 2, "config": blob, "layers": [{"digest": of("b"), "size": 0}]}),
             json!({"schemaVersion": 2, "config": blob, "layers": [{"digest": "../../etc"}]}),
             json!([]),
             json!({"schemaVersion": 2, "config": blob, "layers": vec![blob; 501]}),

@@ -207,6 +207,20 @@ impl Puller {
                 missing.push((layer.clone(), diff_id.clone()));
             }
         }
+        let wanted = missing
+            .iter()
+            .fold(0, |all: u64, (layer, _)| all.saturating_add(layer.size));
+        let dir = self.store.dir().to_owned();
+        let left = on_disk(move || {
+            let facts = rustix::fs::statvfs(&dir).map_err(|error| ImageError::io(&dir)(error.into()))?;
+            Ok(facts.f_bavail.saturating_mul(facts.f_frsize))
+        });
+        let left = left.await?;
+        if wanted > left {
+            // Before it fills the disk, and not only when it has.
+            let why = format!("its layers have {wanted} bytes, and the disk has room for {left}");
+            return Err(PullError::Refused(why));
+        }
         futures::stream::iter(missing)
             .map(|(layer, diff_id)| self.layer(session, layer, diff_id, progress))
             .buffer_unordered(LAYERS_AT_ONCE)

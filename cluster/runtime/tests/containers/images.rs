@@ -33,6 +33,7 @@ pub(crate) async fn play(inside: &Inside, inherited: &Inherited) -> anyhow::Resu
     let port = listener.local_addr()?.port();
     let registry = Registry::start_on(listener, None);
     let network: Arc<dyn Network> = Arc::new(broker);
+    crate::strangers::play(inside).await?;
     many_layers(inside, &registry, &network, port).await?;
     full_disk(inside, &registry, &network, port).await?;
     println!("images are right");
@@ -120,7 +121,7 @@ fn links() -> anyhow::Result<Vec<u8>> {
 }
 
 /// The shell's layers, as tars.
-fn own_layers(inside: &Inside) -> anyhow::Result<Vec<Layer>> {
+pub(crate) fn own_layers(inside: &Inside) -> anyhow::Result<Vec<Layer>> {
     let dir = inside.dir.join("images/layers");
     let mut layers = Vec::new();
     for entry in std::fs::read_dir(dir)? {

@@ -111,7 +111,7 @@ impl Inside {
         let images = Arc::new(ImageStore::open(&inherited.data_dir.join("images"))?);
         let shell = BuildSpec {
             name: "shell:v1".into(),
-            files: ["/bin/sh", "/bin/sleep", "/bin/cat"]
+            files: ["/bin/sh", "/bin/sleep", "/bin/cat", "/bin/stat"]
                 .iter()
                 .map(|f| (f.into(), (*f).into()))
                 .collect(),

@@ -14,6 +14,7 @@ mod limits;
 #[path = "../registry/server.rs"]
 mod registry;
 mod sharing;
+mod strangers;
 mod users;
 
 use std::ffi::OsString;

@@ -8,8 +8,10 @@ use afloat_store::Entry;
 use bytes::Bytes;
 use http::Response;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
+use crate::read::snapshot::{Gone, Snapshot, Snapshots};
 use crate::read::table::{self, Include};
 use crate::wire::body::{Body, full, tried, typed};
 use crate::wire::call::Call;
@@ -17,12 +19,12 @@ use crate::wire::request::Form;
 use crate::wire::status::Status;
 
 /// A list of less than so many bytes is made at once; parts of a longer one are about as long.
-const PART_BYTES: usize = 256 << 10;
+const PART_BYTES: usize = 32 << 10;
 
 /// What of a list is still to be made.
 struct Rest {
     head: Option<Vec<u8>>,
-    entries: std::vec::IntoIter<Entry>,
+    entries: Snapshot,
     /// Whether an item was written already.
     begun: bool,
     ended: bool,
@@ -32,10 +34,25 @@ struct Rest {
     yaml: bool,
 }
 
-/// Answers with a list. `limit`: how long it may take to read it; then what it holds is given back.
-pub(super) fn listed(call: &Call, meta: Value, entries: Vec<Entry>, limit: Duration) -> Result<Response<Body>, Status> {
+/// How lists are read.
+pub(super) struct Reading<'a> {
+    pub(super) snapshots: &'a Arc<Snapshots>,
+    /// Who may make what is not as it is stored: it takes a while, and there may be hundreds.
+    pub(super) making: &'a Arc<Semaphore>,
+    /// How long it may take to read a list; then what it holds is given back.
+    pub(super) limit: Duration,
+}
+
+/// Answers with a list.
+pub(super) fn listed(
+    call: &Call,
+    meta: Value,
+    entries: Vec<Entry>,
+    reading: &Reading<'_>,
+) -> Result<Response<Body>, Status> {
     let bytes: usize = entries.iter().map(|entry| entry.value.len()).sum();
-    let mut rest = Rest::new(call, meta, entries)?;
+    let limit = reading.limit;
+    let mut rest = Rest::new(call, meta, entries, reading.snapshots)?;
     let content_type = if rest.yaml {
         "application/yaml"
     } else {
@@ -56,23 +73,37 @@ pub(super) fn listed(call: &Call, meta: Value, entries: Vec<Entry>, limit: Durat
             rest.lock().unwrap_or_else(PoisonError::into_inner).take();
         }
     });
-    let parts = futures::stream::unfold(Some(rest), |state| async move {
+    let as_stored = call.accept.form == Form::Object && !call.accept.yaml;
+    let making = (!as_stored).then(|| Arc::clone(reading.making));
+    let parts = futures::stream::unfold((Some(rest), making), |(state, making)| async move {
         let rest = state?;
+        let turn = match &making {
+            // Never closed.
+            Some(making) => making.acquire().await.ok(),
+            None => None,
+        };
         let part = match rest.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             Some(rest) => rest.part(),
-            None => Err(Status::internal("the list was not read in time")),
+            None => Err(unread()),
         };
         match part {
-            Ok(part) => Some((Ok(part?), Some(rest))),
+            Ok(part) => {
+                drop(turn);
+                Some((Ok(part?), (Some(rest), making)))
+            }
             // The answer has begun: its reader sees that it ends too early.
-            Err(status) => Some((Err(status.message.into()), None)),
+            Err(status) => Some((Err(status.message.into()), (None, None))),
         }
     });
     Ok(typed(200, content_type, tried(parts)))
 }
 
+fn unread() -> Status {
+    Status::internal("the list was not read in time")
+}
+
 impl Rest {
-    fn new(call: &Call, meta: Value, entries: Vec<Entry>) -> Result<Self, Status> {
+    fn new(call: &Call, meta: Value, entries: Vec<Entry>, snapshots: &Arc<Snapshots>) -> Result<Self, Status> {
         let (form, yaml) = (call.accept.form, call.accept.yaml);
         let include = match form {
             Form::Table => Include::parse(&call.query)?,
@@ -93,7 +124,7 @@ impl Rest {
         };
         Ok(Self {
             head: Some(head),
-            entries: entries.into_iter(),
+            entries: snapshots.hold(entries),
             begun: false,
             ended: false,
             resource: Arc::clone(&call.resource),
@@ -110,7 +141,7 @@ impl Rest {
         }
         let mut out = self.head.take().unwrap_or_default();
         while out.len() < PART_BYTES {
-            let Some(entry) = self.entries.next() else {
+            let Some(entry) = self.entries.next().map_err(|Gone| unread())? else {
                 if !self.yaml {
                     out.extend_from_slice(b"]}");
                 }

@@ -35,6 +35,28 @@ fn free_while_unready(budget: &Value, pod: &Value) -> bool {
     !ready(pod) && (budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow" || healthy_enough)
 }
 
+/// The pod with the condition that says that it is evicted.
+fn disrupted(pod: &Value, now: &str) -> Value {
+    let mut new = pod.clone();
+    let conditions = view::child(&mut new, "status")
+        .entry("conditions")
+        .or_insert_with(|| json!([]));
+    let Some(conditions) = conditions.as_array_mut() else {
+        return new;
+    };
+    let known = conditions.iter().position(|one| one["type"] == "DisruptionTarget");
+    let before = known.map(|at| conditions.remove(at)).unwrap_or_default();
+    let since = if before["status"] == "True" {
+        before["lastTransitionTime"].clone()
+    } else {
+        json!(now)
+    };
+    conditions.push(json!({
+        "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting", "lastTransitionTime": since,
+    }));
+    new
+}
+
 /// The budget's status after one more disruption, or why there may be none.
 fn spend(budget: &Value, pod: &str) -> Result<Value, Status> {
     let status = &budget["status"];
@@ -67,7 +89,7 @@ impl Writer {
         let eviction = call.object_of("policy/v1", "Eviction", body)?;
         let wanted = &eviction["deleteOptions"];
         let text = |field: &str| wanted["preconditions"][field].as_str().map(str::to_owned);
-        let options = DeleteOptions {
+        let mut options = DeleteOptions {
             grace_seconds: wanted["gracePeriodSeconds"].as_i64(),
             propagation: None,
             uid: text("uid"),
@@ -81,6 +103,7 @@ impl Writer {
         if !unprotected(&pod) {
             self.ask_budgets(call, &pod, options.dry_run).await?;
         }
+        self.mark(call, &mut options).await?;
         let (written, _) = self
             .remove(&call.resource, call.namespace(), call.name(), &options, None)
             .await?;
@@ -90,6 +113,34 @@ impl Writer {
         }
         let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
         reply::rendered(201, call.accept, status.to_string().into())
+    }
+
+    /// Writes down that the pod goes by an eviction, for what judges its end (a Job's `podFailurePolicy`); the deletion is that of the
+    /// pod as it is then. One that is not the pod that is meant stays as it is, for the deletion to refuse.
+    async fn mark(&self, call: &Call, options: &mut DeleteOptions) -> Result<(), Status> {
+        if options.dry_run {
+            return Ok(());
+        }
+        let (uid, version) = (options.uid.clone(), options.resource_version.clone());
+        let is_meant = |pod: &Value| {
+            let fits = |wanted: &Option<String>, field: &str| {
+                wanted.as_ref().is_none_or(|text| pod["metadata"][field] == **text)
+            };
+            fits(&uid, "uid") && fits(&version, "resourceVersion")
+        };
+        let mut meant = false;
+        let marked = |pod: &Value| {
+            meant = is_meant(pod);
+            Ok(Change::Put(if meant { disrupted(pod, &now()) } else { pod.clone() }))
+        };
+        let written = self
+            .modify(&call.resource, call.namespace(), call.name(), false, marked)
+            .await?;
+        if meant && version.is_some() {
+            let pod = view::parse(&call.resource, &written.bytes)?;
+            options.resource_version = pod["metadata"]["resourceVersion"].as_str().map(str::to_owned);
+        }
+        Ok(())
     }
 
     async fn ask_budgets(&self, call: &Call, pod: &Value, dry_run: bool) -> Result<(), Status> {

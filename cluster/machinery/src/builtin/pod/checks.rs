@@ -220,7 +220,7 @@ pub(crate) fn template_warnings(workload: &Value) -> Vec<String> {
 }
 
 /// What Kubernetes warns of in a pod: here, the same environment variable twice.
-fn warnings(spec: Option<&Value>, path: &str) -> Vec<String> {
+pub(crate) fn warnings(spec: Option<&Value>, path: &str) -> Vec<String> {
     let mut warnings = Vec::new();
     for (i, container) in list(spec, "containers").iter().enumerate() {
         let mut seen = BTreeSet::new();

@@ -16,7 +16,7 @@ fn a_job_gets_the_selector_that_finds_its_pods_and_only_them() {
         .unwrap_err()
         .join("\n");
     assert!(
-        errors.contains("job-name must be 'x'") && errors.contains("not auto-generated"),
+        errors.contains("labels[job-name]: Invalid value") && errors.contains("`selector` not auto-generated"),
         "{errors}"
     );
     wrong["manualSelector"] = json!(true);

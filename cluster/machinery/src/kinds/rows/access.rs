@@ -68,6 +68,7 @@ const CERTIFICATES: Kind = Kind {
 pub(super) const CERTIFICATES_KINDS: &[Kind] = &[Kind {
     kind: "CertificateSigningRequest",
     plural: "certificatesigningrequests",
+    inert: Some("stored, but nobody signs it"),
     short_names: &["csr"],
     status: Status::Own,
     subresources: &["approval"],
@@ -98,11 +99,28 @@ const RBAC: Kind = Kind {
     ..Kind::PLAIN
 };
 
+const ROLES: Option<Table> = Some(Table {
+    columns: &[Column::of("Created At", "date")],
+    cells: table::access::role,
+});
+
+const BINDINGS: Option<Table> = Some(Table {
+    columns: &[
+        Column::text("Role"),
+        Column::text("Age"),
+        Column::wide("Users"),
+        Column::wide("Groups"),
+        Column::wide("ServiceAccounts"),
+    ],
+    cells: table::access::binding,
+});
+
 pub(super) const RBAC_KINDS: &[Kind] = &[
     Kind {
         kind: "ClusterRole",
         plural: "clusterroles",
         grants: Some(Grants::Role),
+        table: ROLES,
         validate: rbac::validate_cluster_role,
         ..RBAC
     },
@@ -110,6 +128,7 @@ pub(super) const RBAC_KINDS: &[Kind] = &[
         kind: "ClusterRoleBinding",
         plural: "clusterrolebindings",
         grants: Some(Grants::Binding),
+        table: BINDINGS,
         default: rbac::default_binding,
         validate: rbac::validate_cluster_binding,
         validate_update: rbac::validate_binding_update,
@@ -119,6 +138,7 @@ pub(super) const RBAC_KINDS: &[Kind] = &[
         kind: "Role",
         plural: "roles",
         grants: Some(Grants::Role),
+        table: ROLES,
         validate: rbac::validate_role,
         namespaced: true,
         ..RBAC
@@ -127,6 +147,7 @@ pub(super) const RBAC_KINDS: &[Kind] = &[
         kind: "RoleBinding",
         plural: "rolebindings",
         grants: Some(Grants::Binding),
+        table: BINDINGS,
         default: rbac::default_binding,
         validate: rbac::validate_binding,
         validate_update: rbac::validate_binding_update,

@@ -1,7 +1,7 @@
 //! Workloads: `apps`, `batch`, `autoscaling`, `policy`.
 
-use crate::builtin::{cluster, pod, workload, workload_checks};
-use crate::resource::{Column, Kind, Status, Table};
+use crate::builtin::{batch_checks, batch_status, cluster, cron_job_checks, pod, workload, workload_checks};
+use crate::resource::{Column, Inert, Kind, Status, Table, When};
 use crate::table;
 
 const APPS: Kind = Kind {
@@ -112,6 +112,22 @@ pub(super) const APPS_KINDS: &[Kind] = &[
     Kind {
         kind: "StatefulSet",
         plural: "statefulsets",
+        inert_fields: &[
+            Inert {
+                when: When::Is("Delete"),
+                ..Inert::set(
+                    "spec.persistentVolumeClaimRetentionPolicy.whenDeleted",
+                    "its claims stay",
+                )
+            },
+            Inert {
+                when: When::Is("Delete"),
+                ..Inert::set(
+                    "spec.persistentVolumeClaimRetentionPolicy.whenScaled",
+                    "its claims stay",
+                )
+            },
+        ],
         short_names: &["sts"],
         categories: &["all"],
         namespaced: true,
@@ -149,7 +165,10 @@ pub(super) const BATCH_KINDS: &[Kind] = &[
         namespaced: true,
         status: Status::Own,
         default: workload::default_cron_job,
-        validate: workload_checks::cron_job,
+        validate: cron_job_checks::cron_job,
+        validate_create: cron_job_checks::cron_job_create,
+        validate_update: cron_job_checks::cron_job_update,
+        warnings: cron_job_checks::cron_job_warnings,
         describes_pods: Some(&["spec", "jobTemplate", "spec", "template"]),
         table: Some(Table {
             columns: &[
@@ -175,9 +194,12 @@ pub(super) const BATCH_KINDS: &[Kind] = &[
         status: Status::Own,
         default: workload::default_job,
         begin: workload::generate_selector,
-        validate: workload_checks::job,
+        orphans: true,
+        validate: batch_checks::job,
+        validate_status: batch_status::job,
+        warnings: batch_checks::job_warnings,
         describes_pods: Some(&["spec", "template"]),
-        validate_update: workload_checks::job_update,
+        validate_update: batch_checks::job_update,
         selectable: &["status.successful"],
         table: Some(Table {
             columns: &[
@@ -204,6 +226,7 @@ const AUTOSCALING: Kind = Kind {
 pub(super) const AUTOSCALING_KINDS: &[Kind] = &[Kind {
     kind: "HorizontalPodAutoscaler",
     plural: "horizontalpodautoscalers",
+    inert: Some("stored, but nothing scales: there is no autoscaler"),
     short_names: &["hpa"],
     categories: &["all"],
     namespaced: true,

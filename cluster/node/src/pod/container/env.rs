@@ -24,8 +24,17 @@ pub(crate) struct Sources {
     pub(crate) allocatable: BTreeMap<String, String>,
 }
 
+/// Bytes that a variable or an argument may have: Linux takes no longer ones (`MAX_ARG_STRLEN`, execve(2)). Each may be made of several that
+/// came before it, so that forty short ones could be a terabyte.
+const TEXT_BYTES: usize = 128 << 10;
+/// Bytes that all of a container's may have together: Linux takes no more than that either.
+const ALL_BYTES: usize = 6 << 20;
+
 /// Replaces `$(NAME)` where `lookup` knows it; `$$(NAME)` stands for `$(NAME)` itself; what is unknown stays.
-pub(crate) fn expand(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> String {
+///
+/// # Errors
+/// The outcome is longer than Linux takes.
+pub(crate) fn expand(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -40,14 +49,43 @@ pub(crate) fn expand(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Str
         } else {
             out.push('$');
         }
+        if out.len() > TEXT_BYTES {
+            return short(out);
+        }
     }
     out.push_str(rest);
-    out
+    short(out)
+}
+
+fn short(text: String) -> Result<String, String> {
+    if text.len() > TEXT_BYTES {
+        let begin = &text[..text.floor_char_boundary(20)];
+        return Err(format!(
+            "env and args: a text that begins with {begin:?} has more than {TEXT_BYTES} bytes when its variables are put in"
+        ));
+    }
+    Ok(text)
+}
+
+/// Whether so many bytes of texts of a container are no more than Linux takes.
+///
+/// # Errors
+/// They are more.
+pub(crate) fn few(bytes: usize) -> Result<(), String> {
+    if bytes > ALL_BYTES {
+        return Err(format!(
+            "env and args: all texts together have more than {ALL_BYTES} bytes"
+        ));
+    }
+    Ok(())
 }
 
 /// The container's variables in the order in which they were set, services first. Errors name what is missing.
 pub(crate) fn variables(pod: &Pod, container: &Container, sources: &Sources) -> Result<Vec<(String, String)>, String> {
-    let mut set = Variables(sources.services.clone());
+    let mut set = Variables::default();
+    for (name, value) in &sources.services {
+        set.put(name.clone(), value.clone());
+    }
     for from in container.env_from.iter().flatten() {
         let prefix = from.prefix.as_deref().unwrap_or_default();
         let entries = if let Some(reference) = &from.config_map_ref {
@@ -68,24 +106,37 @@ pub(crate) fn variables(pod: &Pod, container: &Container, sources: &Sources) -> 
     for variable in container.env.iter().flatten() {
         if let Some(value) = value(pod, container, variable, sources, &set)? {
             set.put(variable.name.clone(), value);
+            few(set.bytes)?;
         }
     }
-    Ok(set.0)
+    few(set.bytes)?;
+    Ok(set.in_order())
 }
 
-struct Variables(Vec<(String, String)>);
+/// Values by name, each with its place: that of the last time that it was set.
+#[derive(Default)]
+pub(crate) struct Variables {
+    all: BTreeMap<String, (usize, String)>,
+    sets: usize,
+    bytes: usize,
+}
 
 impl Variables {
-    fn put(&mut self, name: String, value: String) {
-        self.0.retain(|(known, _)| *known != name);
-        self.0.push((name, value));
+    pub(crate) fn put(&mut self, name: String, value: String) {
+        self.bytes += name.len() + value.len();
+        self.sets += 1;
+        let before = self.all.insert(name, (self.sets, value));
+        self.bytes -= before.map_or(0, |(_, value)| value.len());
     }
 
     fn get(&self, name: &str) -> Option<String> {
-        self.0
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.clone())
+        self.all.get(name).map(|(_, value)| value.clone())
+    }
+
+    pub(crate) fn in_order(self) -> Vec<(String, String)> {
+        let mut all: Vec<_> = self.all.into_iter().collect();
+        all.sort_by_key(|(_, (place, _))| *place);
+        all.into_iter().map(|(name, (_, value))| (name, value)).collect()
     }
 }
 
@@ -98,7 +149,7 @@ fn value(
 ) -> Result<Option<String>, String> {
     let Some(from) = &variable.value_from else {
         let text = variable.value.as_deref().unwrap_or_default();
-        return Ok(Some(expand(text, &|name| set.get(name))));
+        return expand(text, &|name| set.get(name)).map(Some);
     };
     let EnvVarSource {
         config_map_key_ref,
@@ -297,8 +348,29 @@ mod tests {
             ("5$", "5$"),
             ("$$$(A)", "$1"),
         ] {
-            assert_eq!(expand(text, &lookup), expected, "{text}");
+            assert_eq!(expand(text, &lookup).as_deref(), Ok(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn what_doubles_ends() {
+        let env: Vec<_> = (0..60)
+            .map(|n: usize| {
+                let value = if n == 0 {
+                    "x".to_owned()
+                } else {
+                    format!("$(A{0})$(A{0})", n - 1)
+                };
+                serde_json::json!({"name": format!("A{n}"), "value": value})
+            })
+            .collect();
+        let told = case(serde_json::json!({"name": "c", "env": env}), &Sources::default()).unwrap_err();
+        assert!(told.contains("more than 131072 bytes"), "{told}");
+        let env: Vec<_> = (0..70)
+            .map(|n| serde_json::json!({"name": format!("A{n}"), "value": "x".repeat(100_000)}))
+            .collect();
+        let told = case(serde_json::json!({"name": "c", "env": env}), &Sources::default()).unwrap_err();
+        assert!(told.contains("all texts together"), "{told}");
     }
 
     fn case(json: serde_json::Value, sources: &Sources) -> Result<Vec<(String, String)>, String> {

@@ -1,34 +1,33 @@
 //! From a container in the spec to what the runtime is told: program, user, mounts, capabilities. Pure.
 
+use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use afloat_runtime::{Image, Mount};
 use afloat_words::image::ImageName;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
-use super::env::expand;
+use super::env::{self, Variables, expand};
+use super::termination;
 use crate::dirs::PodDirs;
-use crate::pod::{spec, termination};
+use crate::pod::spec;
 
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The complete environment: image's, host name, then the pod's.
 pub(crate) fn environment(image: &Image, hostname: &str, variables: &[(String, String)]) -> Vec<String> {
-    let mut all: Vec<(String, String)> = vec![];
-    let mut put = |name: &str, value: &str| {
-        all.retain(|(known, _)| known != name);
-        all.push((name.to_owned(), value.to_owned()));
-    };
+    let mut all = Variables::default();
     for entry in std::iter::once(DEFAULT_PATH).chain(image.config.env.iter().map(String::as_str)) {
         if let Some((name, value)) = entry.split_once('=') {
-            put(name, value);
+            all.put(name.to_owned(), value.to_owned());
         }
     }
-    put("HOSTNAME", hostname);
+    all.put("HOSTNAME".to_owned(), hostname.to_owned());
     for (name, value) in variables {
-        put(name, value);
+        all.put(name.clone(), value.clone());
     }
-    all.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+    let all = all.in_order().into_iter();
+    all.map(|(name, value)| format!("{name}={value}")).collect()
 }
 
 /// Program and arguments: `command` replaces ENTRYPOINT and drops CMD, `args` replaces CMD.
@@ -37,18 +36,30 @@ pub(crate) fn arguments(
     image: &Image,
     variables: &[(String, String)],
 ) -> Result<Vec<String>, String> {
-    let lookup = |name: &str| {
-        variables
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.clone())
+    let known: BTreeMap<&str, &str> = variables
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    let lookup = |name: &str| known.get(name).map(|value| (*value).to_owned());
+    let expanded = |list: &[String]| -> Result<Vec<String>, String> {
+        let mut all = Vec::with_capacity(list.len());
+        let mut bytes = 0;
+        for text in list {
+            let text = expand(text, &lookup)?;
+            bytes += text.len();
+            env::few(bytes)?;
+            all.push(text);
+        }
+        Ok(all)
     };
-    let expanded = |list: &[String]| list.iter().map(|text| expand(text, &lookup)).collect::<Vec<_>>();
     let command = container.command.as_deref().filter(|list| !list.is_empty());
     let args = container.args.as_deref().filter(|list| !list.is_empty());
-    let mut all = command.map_or_else(|| image.config.entrypoint.clone(), expanded);
+    let mut all = match command {
+        Some(command) => expanded(command)?,
+        None => image.config.entrypoint.clone(),
+    };
     match (command, args) {
-        (_, Some(args)) => all.extend(expanded(args)),
+        (_, Some(args)) => all.extend(expanded(args)?),
         (None, None) => all.extend(image.config.cmd.iter().cloned()),
         (Some(_), None) => {}
     }
@@ -63,19 +74,12 @@ pub(crate) fn arguments(
 pub(crate) fn user(pod: &Pod, container: &Container, image: &Image) -> (String, Option<i64>) {
     let own = container.security_context.as_ref();
     let of_pod = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
-    let user = requested_user(pod, container);
+    let user = spec::requested_user(pod, container);
     let group = own.and_then(|s| s.run_as_group).or(of_pod.and_then(|s| s.run_as_group));
     (
         user.map_or_else(|| image.config.user.clone(), |uid| uid.to_string()),
         group,
     )
-}
-
-/// `runAsUser`
-fn requested_user(pod: &Pod, container: &Container) -> Option<i64> {
-    let own = container.security_context.as_ref().and_then(|s| s.run_as_user);
-    let of_pod = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
-    own.or(of_pod.and_then(|s| s.run_as_user))
 }
 
 /// `runAsNonRoot` holds.
@@ -96,7 +100,7 @@ pub(crate) fn check_non_root(pod: &Pod, container: &Container, user: &str, uid: 
     );
     let name = user.split(':').next().unwrap_or_default();
     if uid == 0 {
-        let whose = if requested_user(pod, container).is_some() {
+        let whose = if spec::requested_user(pod, container).is_some() {
             "container's runAsUser breaks non-root policy"
         } else {
             "container has runAsNonRoot and image will run as root"
@@ -233,7 +237,7 @@ fn expand_all(text: &str, variables: &[(String, String)]) -> Result<String, Stri
             missing.replace(Some(name.to_owned()));
         }
         found
-    });
+    })?;
     match missing.into_inner() {
         Some(name) => Err(format!("subPathExpr {text:?}: missing value for {name:?}")),
         None => Ok(expanded),

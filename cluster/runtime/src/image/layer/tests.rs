@@ -1,10 +1,14 @@
 //! Layers that no honest tool makes.
 
+use std::ffi::OsStr;
+use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 
 use tar::EntryType;
 
+use super::packed::decompressed_beyond;
+use super::place::hidden_by;
 use super::*;
 use crate::image::tests::tar;
 
@@ -26,7 +30,7 @@ fn header(path: &str, kind: EntryType, size: u64) -> tar::Header {
     header
 }
 
-fn unpacked(stream: impl Read) -> (tempfile::TempDir, Result<(String, u64), ImageError>) {
+fn unpacked(stream: impl Read) -> (tempfile::TempDir, Result<Unpacked, ImageError>) {
     let dir = tempfile::tempdir().unwrap();
     let result = unpack(stream, dir.path());
     (dir, result)
@@ -165,7 +169,7 @@ fn folders_need_no_descriptors() {
     let bytes = builder.into_inner().unwrap();
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let (dir, result) = unpacked(&bytes[..]);
-    assert_eq!(result.unwrap().1, 3000);
+    assert_eq!(result.unwrap().size, 3000);
     assert_eq!(
         fs::metadata(dir.path().join("2999")).unwrap().permissions().mode() & 0o777,
         0o555
@@ -197,4 +201,151 @@ fn what_hides_nothing_is_refused() {
     for name in ["a/b", "a/", "../a", "/a", "", ".", "..", "/"] {
         assert!(hidden_by(OsStr::new(&format!(".wh.{name}"))).is_err(), "{name:?}");
     }
+}
+
+/// GNU's form of old, with more pieces than a header takes.
+#[test]
+fn holes_stay_holes() {
+    let mut header = header("holes", EntryType::GNUSparse, 6);
+    let octal = |field: &mut [u8], number: u64| field.copy_from_slice(format!("{number:011o}\0").as_bytes());
+    let mut more = [0_u8; 512];
+    let gnu = header.as_gnu_mut().unwrap();
+    octal(&mut gnu.realsize, 1 << 20);
+    for number in 0..6_u64 {
+        let offset = number << 16;
+        if let Some(slot) = gnu.sparse.get_mut(usize::try_from(number).unwrap()) {
+            octal(&mut slot.offset, offset);
+            octal(&mut slot.numbytes, 1);
+        } else {
+            let start = usize::try_from(number - 4).unwrap() * 24;
+            octal(&mut more[start..start + 12], offset);
+            octal(&mut more[start + 12..start + 24], 1);
+        }
+    }
+    gnu.isextended[0] = 1;
+    header.set_cksum();
+    let mut data = b"abcdef".to_vec();
+    data.resize(512, 0);
+    let (dir, result) = unpacked(&[&header.as_bytes()[..], &more, &data].concat()[..]);
+    assert_eq!(result.unwrap().size, 1 << 20);
+    let file = fs::read(dir.path().join("holes")).unwrap();
+    let found: Vec<_> = file.iter().enumerate().filter(|(_, byte)| **byte != 0).collect();
+    assert_eq!(found.len(), 6);
+    assert!(
+        found
+            .iter()
+            .zip(b"abcdef")
+            .enumerate()
+            .all(|(n, ((at, byte), wanted))| *at == n << 16 && *byte == wanted)
+    );
+    let disk = std::os::unix::fs::MetadataExt::blocks(&fs::metadata(dir.path().join("holes")).unwrap()) * 512;
+    assert!(disk < 1 << 19, "{disk} bytes on the disk");
+}
+
+fn marks(root: &Path, names: &[&str]) -> Vec<bool> {
+    let hidden = |name: &&str| fs::symlink_metadata(root.join(name)).is_ok_and(|m| m.file_type().is_char_device());
+    names.iter().map(hidden).collect()
+}
+
+/// Whiteouts are about lower layers, wherever they stand (OCI image specification, "Whiteouts").
+#[test]
+fn what_a_layer_hides_and_has_may_come_in_any_order() {
+    let (dir, file) = (EntryType::Directory, EntryType::Regular);
+    for layer in [
+        [
+            ("d/", dir, ""),
+            ("d/new", file, "x"),
+            (".wh.d", file, ""),
+            (".wh.gone", file, ""),
+        ],
+        [
+            (".wh.d", file, ""),
+            ("d/", dir, ""),
+            ("d/new", file, "x"),
+            (".wh.gone", file, ""),
+        ],
+        [
+            (".wh.d", file, ""),
+            ("d/new", file, "x"),
+            (".wh.gone", file, ""),
+            ("d/.wh.old", file, ""),
+        ],
+        [
+            ("d/.wh..wh..opq", file, ""),
+            ("d/new", file, "x"),
+            ("d/", dir, ""),
+            (".wh.gone", file, ""),
+        ],
+        [
+            (".wh.gone", file, ""),
+            ("gone/.wh.deep", file, ""),
+            ("d/new", file, "x"),
+            (".wh.d", file, ""),
+        ],
+    ] {
+        let (root, result) = unpacked(&tar(&layer).unwrap()[..]);
+        let notes = result.unwrap().notes;
+        let root = root.path();
+        assert_eq!(fs::read_to_string(root.join("d/new")).unwrap(), "x", "{layer:?}");
+        assert!(crate::image::merged::is_opaque(&root.join("d")), "{layer:?}");
+        assert!(notes.opaque.contains(Path::new("d")), "{layer:?}");
+        assert_eq!(marks(root, &["gone", "d"]), [true, false], "{layer:?}");
+    }
+}
+
+#[test]
+fn folders_without_entries_are_noted_until_one_comes() {
+    let (dir, file) = (EntryType::Directory, EntryType::Regular);
+    let layer = tar(&[
+        ("./a/b/f", file, "x"),
+        ("/a/", dir, ""),
+        ("c/d/e", file, "x"),
+        ("c/d", file, "it becomes a file"),
+        ("link", EntryType::Symlink, "to/there"),
+        ("link/in", file, "x"),
+    ]);
+    let (root, result) = unpacked(&layer.unwrap()[..]);
+    let implied = result.unwrap().notes.implied;
+    let expected = ["a/b", "c", "to", "to/there"].map(PathBuf::from);
+    assert_eq!(implied.into_iter().collect::<Vec<_>>(), expected);
+    assert_eq!(fs::read_to_string(root.path().join("to/there/in")).unwrap(), "x");
+}
+
+#[test]
+fn sizes_and_names_of_old_are_understood() {
+    let mut folder = header("old", EntryType::Directory, 4096);
+    folder.set_cksum();
+    let mut slash = header("by-name/", EntryType::Regular, 0);
+    slash.as_old_mut().linkflag = [0];
+    slash.set_cksum();
+    let mut blank = header("blank", EntryType::Regular, 1);
+    let old = blank.as_old_mut();
+    (old.uid, old.gid, old.mtime) = ([0; 8], [b' '; 8], [0; 12]);
+    blank.set_cksum();
+    let mut data = b"x".to_vec();
+    data.resize(512, 0);
+    let all = [&folder.as_bytes()[..], slash.as_bytes(), blank.as_bytes(), &data];
+    let (root, result) = unpacked(&all.concat()[..]);
+    assert_eq!(result.unwrap().size, 1);
+    assert!(root.path().join("old").is_dir() && root.path().join("by-name").is_dir());
+    assert_eq!(fs::read_to_string(root.path().join("blank")).unwrap(), "x");
+}
+
+#[test]
+fn a_link_to_what_is_not_there_is_named() {
+    let layer = tar(&[("a", EntryType::Regular, "x"), ("d/b", EntryType::Link, "d/none")]);
+    refused(
+        &layer.unwrap()[..],
+        "d/b is a hard link to d/none, which the layer does not have",
+    );
+    let layer = tar(&[("a", EntryType::Regular, "x"), ("a/b", EntryType::Regular, "x")]);
+    refused(&layer.unwrap()[..], "a is no folder, and something is to be in it");
+    let layer = tar(&[
+        ("a", EntryType::Regular, "x"),
+        ("a", EntryType::Link, "a"),
+        ("b/../c", EntryType::Regular, "y"),
+    ]);
+    let (root, result) = unpacked(&layer.unwrap()[..]);
+    assert_eq!(result.unwrap().size, 2);
+    assert!(root.path().join("a").is_file() && root.path().join("c").is_file());
 }

@@ -6,14 +6,14 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, openat, statat};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, open_tree, unmount};
 
-use crate::below::{Links, find, folder, make_linked_file, plain};
+use crate::below::{Links, directory, find, folder, make_linked_file, plain, resolved};
 use crate::container::Mount;
 use crate::removal::remove_all;
 use crate::runtime::RuntimeError;
@@ -149,18 +149,24 @@ pub(crate) fn check(root: &Path, mounts: &[Mount], found: &[Arc<OwnedFd>]) -> Re
                     "mountPath {shown}: the image has a file there, and a folder is to be mounted"
                 )));
             }
-            None if file && statat(&root, &target, AtFlags::SYMLINK_NOFOLLOW).is_ok() => {
-                let made = make_linked_file(root.as_fd(), &target);
-                made.map_err(|e| {
-                    RuntimeError::Invalid(format!(
-                        "mountPath {shown}: the image has a link there that leads nowhere: {e}"
-                    ))
-                })?;
-            }
+            None => make_end(&root, &target, file).map_err(|error| {
+                RuntimeError::Invalid(format!("mountPath {shown}: the image has no place for it: {error}"))
+            })?,
             _ => {}
         }
     }
     Ok(())
+}
+
+/// Where links lead to nowhere, something is made there, as the OCI runtime does not follow them. It makes what is just missing itself.
+fn make_end(root: &OwnedFd, target: &Path, file: bool) -> io::Result<()> {
+    if resolved(root, target)? == target {
+        Ok(())
+    } else if file {
+        make_linked_file(root, target)
+    } else {
+        directory(root, target).map(drop)
+    }
 }
 
 fn is_folder(found: &OwnedFd) -> io::Result<bool> {

@@ -2,11 +2,15 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-use crate::below::{directory, folder};
+use crate::below::{Links, directory, find_or_make, folder, plain};
+use crate::container::Mount;
 use crate::host::mounts::{options_too_long, overlay_options};
 use crate::removal::remove_all;
 
@@ -22,6 +26,8 @@ pub(crate) fn mount_rootfs(dir: &Path, layers: &[PathBuf], privileged: bool) -> 
     for path in [&root, &upper, &work] {
         fs::create_dir_all(path)?;
     }
+    // It is the container's `/`, for whoever runs in there, whatever our umask is.
+    fs::set_permissions(&upper, fs::Permissions::from_mode(0o755))?;
     // An overlay wants a lower layer even where an image has none.
     let empty = dir.join("empty");
     let lower = if layers.is_empty() {
@@ -64,9 +70,20 @@ fn mount_many(dir: &Path, lower: &[PathBuf], flags: MountFlags) -> io::Result<()
     mounted
 }
 
-/// The runtime does not make the working directory.
-pub(crate) fn make_working_dir(root: &Path, path: &str) -> io::Result<()> {
-    directory(folder(root)?, Path::new(path.trim_start_matches('/'))).map(drop)
+/// The runtime does not make the working directory. It is made where it is to be seen: in the root file system, or in the volume that it is in.
+pub(crate) fn make_working_dir(root: &Path, path: &str, mounts: &[Mount], found: &[Arc<OwnedFd>]) -> io::Result<()> {
+    let path = plain(Path::new(path));
+    // The last of those on the way hides the others: inner ones come later.
+    let around = |mount: &Mount| path.starts_with(plain(&mount.target));
+    let Some((mount, volume)) = mounts.iter().zip(found).rev().find(|(mount, _)| around(mount)) else {
+        return directory(folder(root)?, &path).map(drop);
+    };
+    match path.strip_prefix(plain(&mount.target)) {
+        Ok(rest) if !mount.read_only && !rest.as_os_str().is_empty() => {
+            find_or_make(volume.as_ref(), rest, Links::Beneath).map(drop)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Unmounts what [`mount_rootfs`] mounted; nothing there is no error.
@@ -79,3 +96,6 @@ pub(crate) fn remove(dir: &Path) -> io::Result<()> {
     unmount_rootfs(dir);
     remove_all(dir)
 }
+
+#[cfg(test)]
+mod compared;

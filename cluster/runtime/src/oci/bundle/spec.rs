@@ -180,7 +180,8 @@ pub(crate) fn config(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<
             "user": { "uid": spec.uid, "gid": spec.gid, "additionalGids": spec.additional_gids },
             "args": spec.args,
             "env": spec.env,
-            "cwd": if spec.working_dir.is_empty() { "/" } else { &spec.working_dir },
+            // Some builders leave the slash out.
+            "cwd": Path::new("/").join(&spec.working_dir),
             "noNewPrivileges": spec.no_new_privileges,
             "rlimits": [{ "type": "RLIMIT_NOFILE", "soft": around.open_files.0, "hard": around.open_files.1 }],
             "capabilities": { "bounding": capabilities, "effective": at_start, "permitted": at_start },

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Container;
 
-use super::instance::Instance;
-use super::state::PodState;
+use crate::pod::instance::Instance;
+use crate::pod::state::{PodState, Track};
 
 /// The kubelet's limits (`pkg/kubelet/container`): bytes of the file, and bytes and lines of the log in its place.
 pub(crate) const FILE_BYTES: u64 = 4096;
@@ -28,7 +28,7 @@ pub(crate) fn falls_back_to_logs(container: &Container, instance: &Instance) -> 
 impl PodState {
     /// Names and instances that have ended and whose last words nobody has looked for.
     pub(crate) fn unread(&self) -> Vec<(String, Instance)> {
-        let of = |(name, track): (&String, &super::state::Track)| {
+        let of = |(name, track): (&String, &Track)| {
             let instance = track.instance.as_ref()?;
             (!instance.alive() && instance.last_words.is_none()).then(|| (name.clone(), instance.clone()))
         };
