@@ -63,7 +63,7 @@ async fn sync(context: &Context, key: Key) -> Result<Option<Duration>, Error> {
         Write::Remove => shell.delete(&writing, requests, &metadata, None).await?,
         Write::Put(subresource, status) => {
             let whole = json!({"metadata": metadata, "status": status});
-            shell.replace(&writing, requests, &metadata, subresource, whole).await?;
+            shell.replace_part(&writing, requests, subresource, whole).await?;
         }
     }
     Ok(None)

@@ -93,6 +93,24 @@ impl Shell {
         note(writing, cache, replaced)
     }
 
+    /// The same of a subresource.
+    ///
+    /// # Errors
+    /// What the API server answers: a conflict if it has changed since.
+    pub(crate) async fn replace_part<K: Kind>(
+        &self,
+        writing: &Writing<'_>,
+        cache: &Arc<Cache<K>>,
+        subresource: &str,
+        object: Value,
+    ) -> Result<ObjectMeta, Error> {
+        let object = typed::<K>(object)?;
+        let key = Key::of(&object.metadata);
+        let (api, params) = (self.api::<K>(&key.namespace), PostParams::default());
+        let replaced = api.replace_subresource(subresource, &key.name, &params, &object).await;
+        note(writing, cache, replaced)
+    }
+
     /// Merge-patches the object that `meta` was read from; a conflict if it has changed since.
     ///
     /// # Errors
@@ -141,29 +159,6 @@ impl Shell {
             None => api.patch(&key.name, &params, patch).await,
         };
         note(writing, cache, patched)
-    }
-
-    /// Writes a subresource of the object that `meta` was read from anew; a conflict if it has changed since.
-    ///
-    /// # Errors
-    /// What the API server answers.
-    pub(crate) async fn replace<K: Kind>(
-        &self,
-        writing: &Writing<'_>,
-        cache: &Arc<Cache<K>>,
-        meta: &ObjectMeta,
-        subresource: &str,
-        object: Value,
-    ) -> Result<ObjectMeta, Error> {
-        let key = Key::of(meta);
-        let object = typed::<K>(decided_on(meta, object))?;
-        let api = self.api::<K>(&key.namespace);
-        let params = PostParams::default();
-        note(
-            writing,
-            cache,
-            api.replace_subresource(subresource, &key.name, &params, &object).await,
-        )
     }
 
     /// Asks a question that is answered and not stored.
