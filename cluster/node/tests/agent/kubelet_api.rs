@@ -153,17 +153,21 @@ async fn old_protocols_tell_how_it_ended_in_a_sentence() {
         let (channel, said) = messages.last().unwrap();
         assert!(*channel == 3 && said.ends_with("exit code 7"), "{protocol}: {said}");
     }
-    let messages = world
-        .exec(
-            "command=cat&input=1&output=1",
-            "base64.channel.k8s.io",
-            &[b"0aGVsbG8=", b"0!"],
-        )
-        .await;
-    assert_eq!(
-        messages[0],
-        (1, "hello".to_owned()),
-        "and then it is not understood any more"
+    let mut request = "ws://node/exec/default/p/web?command=cat&input=1&output=1"
+        .into_client_request()
+        .unwrap();
+    let protocol = "base64.channel.k8s.io".parse().unwrap();
+    request.headers_mut().insert("sec-websocket-protocol", protocol);
+    let (mut socket, _) = tokio_tungstenite::client_async(request, world.dial()).await.unwrap();
+    socket.send(Message::text("0aGVsbG8=")).await.unwrap();
+    let said = socket.next().await.unwrap().unwrap();
+    assert_eq!(said, Message::text("1aGVsbG8="));
+    // What is no base64 is not understood, nor what comes after it.
+    socket.send(Message::text("0!")).await.unwrap();
+    let rest: Vec<_> = socket.collect().await;
+    assert!(
+        !rest.iter().any(|message| matches!(message, Ok(Message::Text(_)))),
+        "{rest:?}"
     );
     let messages = world
         .exec("command=echo&command=a&output=1", "v4.base64.channel.k8s.io", &[])
