@@ -56,18 +56,17 @@ impl Router {
         tokens: Tokens,
         authorization: Arc<Authorization>,
         kubelets: Kubelets,
-        proxies: Proxies,
         reader: Reader,
         metrics: Arc<Metrics>,
         timeout: Duration,
     ) -> Self {
         Self {
+            proxies: Proxies::new(kubelets.dialer(), reader.clone(), descriptors()),
             reader,
             writer: Arc::new(writer),
             tokens,
             authorization,
             kubelets,
-            proxies,
             metrics,
             documents: openapi::Cache::default(),
             connections: Arc::new(Connections::new(descriptors())),
@@ -90,7 +89,7 @@ impl Router {
 }
 
 /// How many descriptors the process may have.
-pub(crate) fn descriptors() -> usize {
+fn descriptors() -> usize {
     let limit = getrlimit(Resource::Nofile).current;
     limit
         .and_then(|limit| usize::try_from(limit).ok())

@@ -29,9 +29,8 @@ use crate::kubelet::Kubelets;
 use crate::metrics::{Metrics, WriteCount};
 use crate::options::Options;
 use crate::pki::Pki;
-use crate::proxy::Proxies;
 use crate::read::Reader;
-use crate::serve::{Router, descriptors};
+use crate::serve::Router;
 use crate::wire::body::Body;
 use crate::wire::status::Reason;
 use crate::write::Writer;
@@ -142,8 +141,7 @@ fn router(store: Store, options: &Options) -> Result<Router, Error> {
         Writer::new(store, reader.clone(), admission, Arc::clone(&metrics)),
         Tokens::new(Signer::new(&key)?, reader.clone()),
         authorization,
-        Kubelets::new(Arc::clone(&kubelets), options.request_timeout, reader.clone()),
-        Proxies::new(kubelets, reader.clone(), descriptors()),
+        Kubelets::new(kubelets, options.request_timeout, reader.clone()),
         reader,
         metrics,
         options.request_timeout,
