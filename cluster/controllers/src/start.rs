@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::certificates::run_certificates;
 use crate::context::{Caches, Context, Options};
 use crate::error::Error;
 use crate::garbage::run_garbage_collector;
@@ -74,6 +75,7 @@ fn start_all(client_for: &dyn Fn(&str) -> Client, options: Options, shutdown: &C
     loops.start("endpoint-controller", run_endpoints);
     loops.start("endpointslice-controller", run_endpointslices);
     loops.start("endpointslicemirroring-controller", run_mirroring);
+    loops.start("certificate-controller", run_certificates);
     loops.tasks
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod admission;
 pub(crate) mod batch_checks;
 mod batch_policies;
 pub(crate) mod batch_status;
+pub mod certificates;
 pub(crate) mod classes;
 pub(crate) mod cluster;
 pub(crate) mod crd;

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+use crate::builtin::certificates;
 use crate::builtin::pod::{ephemeral, resize};
 use crate::field::{invalid, type_invalid};
 use crate::json::set_status;
@@ -23,6 +24,8 @@ pub enum Part {
     Status,
     /// `pods/resize`: only the resources of containers change (KEP-1287).
     Resize,
+    /// `certificatesigningrequests/approval`: only the conditions of the status change.
+    Approval,
     /// `pods/ephemeralcontainers`: only ephemeral containers are added.
     EphemeralContainers,
     /// `pods/binding`, `pods/eviction`, `scale`: written by the API server itself, no update rules.
@@ -81,7 +84,7 @@ pub fn prepare_update(
     part: Part,
     old: &Value,
     new: &mut Value,
-    _context: &WriteContext,
+    context: &WriteContext,
 ) -> Checked {
     bounded(new)?;
     let Some(meta) = metadata::of(new) else {
@@ -95,7 +98,13 @@ pub fn prepare_update(
     }
     match part {
         Part::Main if resource.status => keep(old, new, "status"),
-        Part::Status => keep_all_but_status(resource, old, new),
+        Part::Status => {
+            keep_all_but_status(resource, old, new);
+            if let Some(row) = resource.builtin {
+                (row.keep_status)(old, new, &context.now);
+            }
+        }
+        Part::Approval => certificates::keep_all_but_conditions(old, new, &context.now),
         Part::Resize => resize::keep_all_but_resources(old, new),
         Part::EphemeralContainers => ephemeral::keep_all_but_ephemeral_containers(old, new),
         Part::Main | Part::Internal => {}
@@ -117,11 +126,12 @@ pub fn prepare_update(
     match (part, resource.builtin) {
         (Part::Main, Some(row)) => errors.extend((row.validate_update)(old, new)),
         (Part::Status, Some(row)) => errors.extend((row.validate_status)(old, new)),
+        (Part::Approval, _) => errors.extend(certificates::validate_approval(old, new)),
         (Part::Resize, _) => errors.extend(resize::validate(old, new)),
         (Part::EphemeralContainers, _) => errors.extend(ephemeral::validate(old, new)),
         _ => {}
     }
-    if part != Part::Status {
+    if !matches!(part, Part::Status | Part::Approval) {
         count_generation(resource, old, new);
     }
     let warnings = outcome(resource, new, errors)?;

@@ -26,6 +26,7 @@ mod worker;
 
 pub use agent::{Agent, AgentError};
 pub use clock::Clock;
+pub use handler::tls::unverified;
 pub use options::{AgentOptions, Capacity};
 pub use pod::back_off::BackOffLimits;
 pub use pod::found::{REFERENCE_LABEL, container_id};

@@ -2,7 +2,7 @@
 
 use crate::builtin::{classes, cluster, pod, service, volume, volume_checks, workload, workload_checks};
 use crate::names;
-use crate::resource::{BindsTokens, Column, Deletion, Given, Inert, Kind, Status, Table, When};
+use crate::resource::{BindsTokens, Column, Deletion, Given, Inert, Kind, Proxied, Status, Table, When};
 use crate::table;
 
 const POD_SUBRESOURCES: &[&str] = &[
@@ -114,6 +114,7 @@ pub(super) const CORE_KINDS: &[Kind] = &[
         short_names: &["no"],
         status: Status::Given,
         subresources: &["proxy"],
+        proxied: Some(Proxied::Kubelet),
         validate: cluster::node,
         validate_update: cluster::immutable,
         selectable: &["spec.unschedulable"],
@@ -206,6 +207,7 @@ pub(super) const CORE_KINDS: &[Kind] = &[
         namespaced: true,
         status: Status::Own,
         subresources: POD_SUBRESOURCES,
+        proxied: Some(Proxied::Itself),
         default: pod::default_pod,
         begin: pod::admit,
         validate: pod::checks::pod,
@@ -336,6 +338,7 @@ pub(super) const CORE_KINDS: &[Kind] = &[
         namespaced: true,
         status: Status::Own,
         subresources: &["proxy"],
+        proxied: Some(Proxied::Endpoints),
         name: names::dns_1035_label,
         default: service::default_service,
         begin: service::begin,
