@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use afloat_watching::feed::{Pauses, events};
 use anyhow::Context as _;
 use futures::StreamExt as _;
-use k8s_openapi::api::core::v1::Event;
+use k8s_openapi::api::core::v1;
 use kube::Client;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
-use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::runtime::watcher::{Config, Event};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -185,13 +186,11 @@ impl Bench<'_> {
         let mut open: BTreeSet<usize> = (0..self.options.sets as usize).collect();
         let mut last = Value::Null;
         let wait = async {
-            let mut stream = watcher(api, watcher::Config::default())
-                .default_backoff()
-                .applied_objects()
-                .boxed();
+            let mut sets = events(api, Config::default(), Pauses::Quick).boxed();
             while !open.is_empty() {
-                // A watch that failed is tried again.
-                let Some(Ok(set)) = stream.next().await else { continue };
+                let Some(Event::Apply(set) | Event::InitApply(set)) = sets.next().await else {
+                    continue;
+                };
                 let Some(index) = index(&set) else { continue };
                 let set = serde_json::to_value(&set)?;
                 if set["status"]["observedGeneration"] == set["metadata"]["generation"] && pass(index, &set) {
@@ -285,7 +284,7 @@ impl Bench<'_> {
     }
 
     async fn events(&self) -> anyhow::Result<u64> {
-        let api: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        let api: Api<v1::Event> = Api::namespaced(self.client.clone(), &self.namespace);
         let page = api.list_metadata(&ListParams::default().limit(1)).await?;
         let rest = page.metadata.remaining_item_count.unwrap_or(0);
         Ok(u64::try_from(rest).unwrap_or(0) + page.items.len() as u64)

@@ -2,6 +2,7 @@
 //! revisions, percentages, times as text. Pure: no I/O, no clock, no async, no logging. It knows neither half of Afloat; both
 //! may use it.
 
+pub mod affinity;
 pub mod annotation;
 #[cfg(test)]
 mod fuzz;
@@ -10,6 +11,7 @@ pub mod key;
 pub mod owner;
 pub mod percent;
 pub mod quantity;
+pub mod quoted;
 pub mod revision;
 pub mod texts;
 pub mod time;

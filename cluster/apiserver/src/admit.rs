@@ -1,5 +1,6 @@
 //! What a few kinds need at the moment of their write.
 
+mod classes;
 pub(crate) mod definition;
 mod nodes;
 mod pod_security;
@@ -88,7 +89,12 @@ impl Admission {
             protect(object, finalizer);
         }
         match resource.given() {
-            Given::AccountToken if self.mount_tokens => self.admit_pod(resource, object)?,
+            Given::TokenAndClasses => {
+                if self.mount_tokens {
+                    self.admit_pod(resource, object)?;
+                }
+                self.classes_of(resource, object)?;
+            }
             Given::StorageClass => self.default_class(object),
             _ => {}
         }
@@ -120,19 +126,12 @@ impl Admission {
         let named = claim["spec"]
             .get("storageClassName")
             .is_some_and(|class| !class.is_null());
-        let Some(classes) = self
-            .reader
-            .registry()
-            .resolve("storage.k8s.io", "v1", "storageclasses")
-            .filter(|_| !named)
-        else {
+        if named {
             return;
-        };
-        let entries = self.reader.all(&classes, None).entries;
-        let all = entries
-            .iter()
-            .filter_map(|entry| serde_json::from_slice::<Value>(&entry.value).ok());
-        let defaults = all
+        }
+        let defaults = self
+            .everything("storage.k8s.io", "storageclasses")
+            .into_iter()
             .filter(|class| class["metadata"]["annotations"]["storageclass.kubernetes.io/is-default-class"] == "true");
         let newest = defaults.max_by_key(|class| view::meta(class, "creationTimestamp").to_owned());
         if let Some(class) = newest {
@@ -180,7 +179,18 @@ impl Admission {
                     .map(Some)
                     .map_err(|error| Status::invalid(resource, &name, &[error]))
             }
+            Given::OneDefault => self.one_default(resource, object).map(|()| None),
             _ => Ok(None),
         }
+    }
+
+    /// All objects of a built-in kind that has no namespace.
+    fn everything(&self, group: &str, plural: &str) -> Vec<Value> {
+        let Some(resource) = self.reader.registry().resolve(group, "v1", plural) else {
+            return Vec::new();
+        };
+        let entries = self.reader.all(&resource, None).entries;
+        let objects = entries.iter().map(|entry| serde_json::from_slice(&entry.value));
+        objects.filter_map(Result::ok).collect()
     }
 }

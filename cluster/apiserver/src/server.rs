@@ -8,12 +8,13 @@ use std::task::{Context, Poll};
 
 use afloat_machinery::authorization::{self, Roles, User};
 use afloat_machinery::kinds::Registry;
+use afloat_machinery::system_priority_classes;
 use afloat_store::Store;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::Response;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -51,8 +52,9 @@ impl ApiServer {
         let closed = store.closed();
         mend::mend(&store, &Registry::builtin()).await?;
         let router = Arc::new(router(store, &options)?);
-        for name in NAMESPACES {
-            ensure_namespace(router.writer(), name).await?;
+        let namespace = |name: &&str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        for object in NAMESPACES.iter().map(namespace).chain(system_priority_classes()) {
+            ensure(router.writer(), object).await?;
         }
         background::ensure_roles(router.writer(), &options.roles).await?;
         background::begin(router.writer(), &options, &closed);
@@ -146,20 +148,22 @@ fn router(store: Store, options: &Options) -> Result<Router, Error> {
     ))
 }
 
-async fn ensure_namespace(writer: &Writer, name: &str) -> Result<(), Error> {
+/// Makes an object that every cluster has, if it is not there.
+async fn ensure(writer: &Writer, object: Value) -> Result<(), Error> {
+    let text = |field: &str| object[field].as_str().unwrap_or_default();
     let registry = writer.reader().registry();
-    let Some(resource) = registry.resolve("", "v1", "namespaces") else {
+    let Some(resource) = registry.by_kind(text("apiVersion"), text("kind")) else {
         return Ok(());
     };
-    if writer.reader().namespace(name).is_some() {
+    let name = view::meta(&object, "name").to_owned();
+    if writer.reader().find(&resource, None, &name).is_some() {
         return Ok(());
     }
-    let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
     match writer.insert(&resource, None, object, false, None).await {
         Ok(_) => Ok(()),
         Err(status) if status.reason == Reason::AlreadyExists => Ok(()),
         Err(why) => Err(Error::Bootstrap {
-            what: format!("namespace {name}"),
+            what: format!("{} {name}", resource.singular),
             why,
         }),
     }

@@ -15,9 +15,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::loops::shell::Shell;
+use crate::objects::service::{MANAGED_BY, MIRRORING};
 use crate::objects::{
-    Claim, ConfigMap, ControllerRevision, DaemonSet, Deployment, Job, Kind, Lease, Namespace, Node, Pod,
-    PodDisruptionBudget, ReplicaSet, ServiceAccount, StatefulSet, StorageClass, Volume,
+    Claim, ConfigMap, ControllerRevision, DaemonSet, Deployment, EndpointSlice, Endpoints, Job, Kind, Lease, Namespace,
+    Node, Pod, PodDisruptionBudget, ReplicaSet, ReplicationController, Service, ServiceAccount, StatefulSet,
+    StorageClass, Volume,
 };
 use crate::volume::local::LocalVolumes;
 
@@ -65,6 +67,7 @@ pub(crate) struct Caches {
     pub(crate) nodes: Arc<Cache<Node>>,
     pub(crate) namespaces: Arc<Cache<Namespace>>,
     pub(crate) replica_sets: Arc<Cache<ReplicaSet>>,
+    pub(crate) replication_controllers: Arc<Cache<ReplicationController>>,
     pub(crate) deployments: Arc<Cache<Deployment>>,
     pub(crate) service_accounts: Arc<Cache<ServiceAccount>>,
     pub(crate) root_cas: Arc<Cache<ConfigMap>>,
@@ -77,17 +80,23 @@ pub(crate) struct Caches {
     pub(crate) claims: Arc<Cache<Claim>>,
     pub(crate) volumes: Arc<Cache<Volume>>,
     pub(crate) classes: Arc<Cache<StorageClass>>,
+    pub(crate) services: Arc<Cache<Service>>,
+    pub(crate) endpoints: Arc<Cache<Endpoints>>,
+    /// Those that were made of Endpoints.
+    pub(crate) mirrored_slices: Arc<Cache<EndpointSlice>>,
 }
 
 impl Caches {
     /// Starts a watch of each kind.
     pub(crate) fn start(client: &Client, tasks: &mut JoinSet<()>, shutdown: &CancellationToken) -> Self {
         let all = watcher::Config::default;
+        let mirrored = format!("{MANAGED_BY}={MIRRORING}");
         Self {
             pods: feed(client, all(), tasks, shutdown),
             nodes: feed(client, all(), tasks, shutdown),
             namespaces: feed(client, all(), tasks, shutdown),
             replica_sets: feed(client, all(), tasks, shutdown),
+            replication_controllers: feed(client, all(), tasks, shutdown),
             deployments: feed(client, all(), tasks, shutdown),
             service_accounts: feed(client, all().fields("metadata.name=default"), tasks, shutdown),
             root_cas: feed(client, all().fields("metadata.name=kube-root-ca.crt"), tasks, shutdown),
@@ -100,6 +109,9 @@ impl Caches {
             claims: feed(client, all(), tasks, shutdown),
             volumes: feed(client, all(), tasks, shutdown),
             classes: feed(client, all(), tasks, shutdown),
+            services: feed(client, all(), tasks, shutdown),
+            endpoints: feed(client, all(), tasks, shutdown),
+            mirrored_slices: feed(client, all().labels(&mirrored), tasks, shutdown),
         }
     }
 }

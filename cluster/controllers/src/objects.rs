@@ -15,6 +15,7 @@ mod replicaset;
 pub(crate) mod requests;
 mod revision;
 pub(crate) mod selector;
+pub(crate) mod service;
 mod statefulset;
 pub(crate) mod storage;
 pub(crate) mod time;
@@ -28,8 +29,9 @@ pub(crate) use kind::{Index, Key, Kind, LAST_APPLIED, annotation, controlled_by,
 pub(crate) use namespace::{ConfigMap, Namespace, ServiceAccount};
 pub(crate) use node::{Lease, Node, Taint, covers, tolerates};
 pub(crate) use pod::Pod;
-pub(crate) use replicaset::{ReplicaSet, ReplicaSetStatus};
+pub(crate) use replicaset::{ReplicaSet, ReplicaSetSpec, ReplicaSetStatus, ReplicationController};
 pub(crate) use requests::Requests;
 pub(crate) use revision::ControllerRevision;
+pub(crate) use service::{EndpointSlice, Endpoints, Service};
 pub(crate) use statefulset::{StatefulSet, StatefulSetSpec, StatefulSetStatus};
 pub(crate) use storage::{Claim, StorageClass, Volume};

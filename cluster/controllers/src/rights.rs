@@ -30,6 +30,11 @@ const ROWS: &[Row] = &[
         &[("apps", &["replicasets/status"], &["patch"])],
     ),
     (
+        "replication-controller",
+        Identity::Account("replication-controller"),
+        &[("", &["replicationcontrollers/status"], &["patch"])],
+    ),
+    (
         "deployment-controller",
         Identity::Account("deployment-controller"),
         &[("apps", &["deployments", "deployments/status"], &["patch"])],
@@ -92,13 +97,19 @@ const ROWS: &[Row] = &[
         "kubernetes-service-controller",
         Identity::Account("kubernetes-service-controller"),
         &[
-            ("", &["services"], &["get", "create", "patch"]),
+            ("", &["services", "endpoints"], &["get", "create", "patch"]),
             ("discovery.k8s.io", &["endpointslices"], &["get", "create", "patch"]),
         ],
     ),
+    ("endpoint-controller", Identity::Account("endpoint-controller"), &[]),
     (
         "endpointslice-controller",
         Identity::Account("endpointslice-controller"),
+        &[],
+    ),
+    (
+        "endpointslicemirroring-controller",
+        Identity::Account("endpointslicemirroring-controller"),
         &[],
     ),
 ];

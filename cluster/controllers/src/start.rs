@@ -15,11 +15,13 @@ use crate::loops::events::{Recorder, write_events};
 use crate::loops::shell::Shell;
 use crate::namespace::deletion::run_namespace_deletion;
 use crate::namespace::serviceaccount::run_default_accounts;
+use crate::network::endpoints::run_endpoints;
 use crate::network::endpointslice::run_endpointslices;
+use crate::network::mirroring::run_mirroring;
 use crate::network::own_services::run_own_services;
 use crate::node::lifecycle::run_node_lifecycle;
 use crate::node::pod_gc::run_pod_gc;
-use crate::objects::{DaemonSet, Deployment, Job, PodDisruptionBudget, ReplicaSet, StatefulSet};
+use crate::objects::{DaemonSet, Deployment, Job, PodDisruptionBudget, ReplicaSet, ReplicationController, StatefulSet};
 use crate::scheduler::run_scheduler;
 use crate::volume::ephemeral::run_ephemeral_volumes;
 use crate::volume::run_volumes;
@@ -51,6 +53,7 @@ fn start_all(client_for: &dyn Fn(&str) -> Client, options: Options, shutdown: &C
     let mut loops = Loops::new(client_for, options, shutdown.clone());
     loops.start("scheduler", run_scheduler);
     loops.start("replicaset-controller", run_workload::<ReplicaSet>);
+    loops.start("replication-controller", run_workload::<ReplicationController>);
     loops.start("deployment-controller", run_workload::<Deployment>);
     loops.start("statefulset-controller", run_workload::<StatefulSet>);
     loops.start("daemonset-controller", run_workload::<DaemonSet>);
@@ -64,7 +67,9 @@ fn start_all(client_for: &dyn Fn(&str) -> Client, options: Options, shutdown: &C
     loops.start("persistentvolume-controller", run_volumes);
     loops.start("ephemeral-volume-controller", run_ephemeral_volumes);
     loops.start("kubernetes-service-controller", run_own_services);
+    loops.start("endpoint-controller", run_endpoints);
     loops.start("endpointslice-controller", run_endpointslices);
+    loops.start("endpointslicemirroring-controller", run_mirroring);
     loops.tasks
 }
 

@@ -1,4 +1,4 @@
-//! What keeps pods running: ReplicaSets, Deployments, StatefulSets, DaemonSets, Jobs, and the budgets that protect them.
+//! What keeps pods running: ReplicaSets and ReplicationControllers, Deployments, StatefulSets, DaemonSets, Jobs, and the budgets that protect them.
 //!
 //! Their loops have one shape, [`Workload`]: observe from the caches, plan, act through the shell, write the status. A loop's
 //! file says what it watches, which objects a change concerns, and its plan, which is pure.

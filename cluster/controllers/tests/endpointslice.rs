@@ -1,4 +1,4 @@
-//! The EndpointSlice controller against the API server in one process.
+//! The controllers of EndpointSlices and Endpoints against the API server in one process.
 
 #![allow(clippy::unwrap_used)] // in a test's own tools, too, the first surprise shall end it
 
@@ -10,11 +10,14 @@ use std::time::{Duration, Instant};
 
 use afloat_apiserver::ApiServer;
 use afloat_store::Store;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 fn api<K>(client: &Client) -> Api<K>
@@ -35,11 +38,14 @@ async fn pod(client: &Client, index: usize, port: u16) {
         .unwrap();
 }
 
+/// When a pod's readiness changed last.
+const CHANGED: &str = "2026-01-02T03:04:05Z";
+
 async fn ready(client: &Client, index: usize, ready: bool) {
     let status = if ready { "True" } else { "False" };
     let address = format!("10.244.0.{}", index + 2);
     let status = json!({"status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
-        "conditions": [{"type": "Ready", "status": status}]}});
+        "conditions": [{"type": "Ready", "status": status, "lastTransitionTime": CHANGED}]}});
     let name = format!("web-{index}");
     api::<Pod>(client)
         .patch_status(&name, &PatchParams::default(), &Patch::Merge(status))
@@ -91,26 +97,39 @@ async fn until<T: PartialEq + Debug>(wanted: T, look: impl AsyncFn() -> T) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slices_follow_pods_with_few_writes() {
+/// An API server with all loops, which end with the token.
+async fn start(options: afloat_controllers::Options) -> (Client, CancellationToken, JoinHandle<()>) {
     let server = ApiServer::new(Store::memory(), identity::server_options())
         .await
         .unwrap();
-    let client = server.client("test");
-    let shutdown = CancellationToken::new();
-    let clients = server.clone();
-    let running = tokio::spawn(afloat_controllers::run(
-        move |name| clients.client_as(identity::user(name)),
-        afloat_controllers::Options::default(),
+    let (client, shutdown) = (server.client("test"), CancellationToken::new());
+    let run = afloat_controllers::run(
+        move |name| server.client_as(identity::user(name)),
+        options,
         shutdown.clone(),
-    ));
+    );
+    let running = tokio::spawn(async move { run.await.unwrap() });
+    (client, shutdown, running)
+}
+
+async fn create<K>(client: &Client, object: Value)
+where
+    K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + Serialize
+        + Debug,
+{
+    let object = serde_json::from_value(object).unwrap();
+    api::<K>(client).create(&PostParams::default(), &object).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slices_follow_pods_with_few_writes() {
+    let (client, shutdown, running) = start(afloat_controllers::Options::default()).await;
     let service: Value = json!({"metadata": {"name": "web"},
         "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "web"}]}});
-    let service = serde_json::from_value(service).unwrap();
-    api::<Service>(&client)
-        .create(&PostParams::default(), &service)
-        .await
-        .unwrap();
+    create::<Service>(&client, service).await;
     let look = async || endpoints(&client).await;
     let at = |port: i32, lines: &[&str]| lines.iter().map(|line| ((*line).to_owned(), port)).collect::<Vec<_>>();
 
@@ -164,5 +183,118 @@ async fn slices_follow_pods_with_few_writes() {
     until(before, look).await;
 
     shutdown.cancel();
-    running.await.unwrap().unwrap();
+    running.await.unwrap();
+}
+
+/// The Endpoints of a Service as kubectl shows them: ready addresses, others, ports. None: there is no such object.
+async fn shown(client: &Client, name: &str) -> Option<(Vec<String>, Vec<String>, Vec<i32>)> {
+    let found = api::<Endpoints>(client).get_opt(name).await.unwrap()?;
+    let mut shown = (Vec::new(), Vec::new(), Vec::new());
+    for subset in found.subsets.into_iter().flatten() {
+        shown.0.extend(subset.addresses.into_iter().flatten().map(|it| it.ip));
+        shown
+            .1
+            .extend(subset.not_ready_addresses.into_iter().flatten().map(|it| it.ip));
+        shown.2.extend(subset.ports.into_iter().flatten().map(|it| it.port));
+    }
+    Some(shown)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_have_endpoints_and_hand_made_ones_have_slices() {
+    let api_server = "10.0.0.7:6443".parse().unwrap();
+    let (client, shutdown, running) = start(afloat_controllers::Options {
+        api_server: Some(api_server),
+        ..afloat_controllers::Options::default()
+    })
+    .await;
+    let ports = json!([{"port": 80, "targetPort": "web"}]);
+    create::<Service>(
+        &client,
+        json!({"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": ports}}),
+    )
+    .await;
+    let look = async || shown(&client, "web").await;
+    let of = |ready: &[&str], others: &[&str], ports: &[i32]| {
+        let texts = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        Some((texts(ready), texts(others), ports.to_vec()))
+    };
+    until(of(&[], &[], &[]), look).await;
+    for index in 0..2 {
+        pod(&client, index, 8080).await;
+        ready(&client, index, index == 0).await;
+    }
+    let both = of(&["10.244.0.2"], &["10.244.0.3"], &[8080]);
+    until(both.clone(), look).await;
+    let found = api::<Endpoints>(&client).get("web").await.unwrap();
+    let annotations = found.metadata.annotations.unwrap();
+    assert_eq!(annotations["endpoints.kubernetes.io/last-change-trigger-time"], CHANGED);
+    // What somebody else writes is put right, and the object comes back.
+    let nothing = Patch::Merge(json!({"subsets": null}));
+    api::<Endpoints>(&client)
+        .patch("web", &PatchParams::default(), &nothing)
+        .await
+        .unwrap();
+    until(both.clone(), look).await;
+    api::<Endpoints>(&client)
+        .delete("web", &DeleteParams::default())
+        .await
+        .unwrap();
+    until(both, look).await;
+    api::<Service>(&client)
+        .delete("web", &DeleteParams::default())
+        .await
+        .unwrap();
+    until(None, look).await;
+
+    // Nobody chooses pods for this one: its Endpoints are mirrored, and follow what is written into them.
+    let of_db = ListParams::default().labels("kubernetes.io/service-name=db");
+    let slices = async || {
+        let slices = api::<EndpointSlice>(&client).list(&of_db).await.unwrap();
+        let addresses = slices
+            .into_iter()
+            .flat_map(|slice| slice.endpoints)
+            .flat_map(|one| one.addresses);
+        addresses.collect::<Vec<_>>()
+    };
+    create::<Service>(
+        &client,
+        json!({"metadata": {"name": "db"}, "spec": {"ports": [{"port": 5432}]}}),
+    )
+    .await;
+    let subsets = |ip: &str| json!([{"addresses": [{"ip": ip}], "ports": [{"port": 5432}]}]);
+    create::<Endpoints>(
+        &client,
+        json!({"metadata": {"name": "db"}, "subsets": subsets("192.0.2.1")}),
+    )
+    .await;
+    until(vec!["192.0.2.1".to_owned()], slices).await;
+    let other = Patch::Merge(json!({"subsets": subsets("192.0.2.2")}));
+    api::<Endpoints>(&client)
+        .patch("db", &PatchParams::default(), &other)
+        .await
+        .unwrap();
+    until(vec!["192.0.2.2".to_owned()], slices).await;
+    api::<Endpoints>(&client)
+        .delete("db", &DeleteParams::default())
+        .await
+        .unwrap();
+    until(Vec::new(), slices).await;
+
+    // The API server's own has both from the start, the slice not being a mirror.
+    until(of(&["10.0.0.7"], &[], &[6443]), async || {
+        shown(&client, "kubernetes").await
+    })
+    .await;
+    let own = ListParams::default().labels("kubernetes.io/service-name=kubernetes");
+    let own = api::<EndpointSlice>(&client).list(&own).await.unwrap().items;
+    assert_eq!(
+        own.iter()
+            .map(|slice| slice.metadata.name.as_deref())
+            .collect::<Vec<_>>(),
+        [Some("kubernetes")]
+    );
+
+    shutdown.cancel();
+    running.await.unwrap();
 }

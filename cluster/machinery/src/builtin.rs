@@ -4,6 +4,7 @@
 //! that nothing a client sent is lost on the way.
 
 pub(crate) mod admission;
+pub(crate) mod classes;
 pub(crate) mod cluster;
 pub(crate) mod crd;
 pub(crate) mod pod;

@@ -13,6 +13,7 @@ mod field;
 pub mod fields;
 #[cfg(test)]
 mod fuzz;
+mod inert;
 mod json;
 pub mod kinds;
 mod metadata;
@@ -24,6 +25,7 @@ pub mod selector;
 pub mod strategy;
 pub mod table;
 
+pub use builtin::classes::{give_priority, give_runtime, one_default, system_priority_classes};
 pub use kinds::scale;
 pub use names::fits_generate_name;
 

@@ -53,12 +53,21 @@ pub struct Kind {
     pub validate_update: fn(&Value, &Value) -> Vec<FieldError>,
     /// What a client should know about an object that is accepted.
     pub warnings: fn(&Value) -> Vec<String>,
+    /// Why nothing comes of its objects here: whoever writes one is told. None: something does.
+    pub inert: Option<&'static str>,
+    /// Its fields of which nothing comes here.
+    pub inert_fields: &'static [Inert],
     /// Paths of fields by which objects can be selected, besides name and namespace. Source: Kubernetes' conversion functions.
     pub selectable: &'static [&'static str],
     /// How `kubectl get` shows it. None: name and age.
     pub table: Option<Table>,
     /// How its objects go.
     pub deletion: Deletion,
+    /// Whether what its objects own stays behind where a deletion does not say what shall become of it, as before there was a
+    /// garbage collector.
+    pub orphans: bool,
+    /// Names of objects that may not be deleted, and why.
+    pub undeletable: Option<(&'static [&'static str], &'static str)>,
     /// Finalizer that keeps objects while they are in use (admission plugin StorageObjectInUseProtection).
     pub protection: Option<&'static str>,
     /// What the server gives an object from what else it knows.
@@ -71,6 +80,34 @@ pub struct Kind {
     pub grants: Option<Grants>,
     /// Whether admission policies do not look at it: it is what people get rid of a bad policy by.
     pub beyond_policies: bool,
+}
+
+/// A field that is stored and of which nothing comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inert {
+    /// Where it is: names with dots between them, `[]` behind that of a list.
+    pub path: &'static str,
+    /// Which values do nothing.
+    pub when: When,
+    /// What does not come of it.
+    pub says: &'static str,
+}
+
+impl Inert {
+    /// A field that does nothing whatever is in it.
+    pub const fn set(path: &'static str, says: &'static str) -> Self {
+        let when = When::Set;
+        Self { path, when, says }
+    }
+}
+
+/// Values of a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// All that say something: not null, false, empty.
+    Set,
+    /// This one.
+    Is(&'static str),
 }
 
 /// What becomes of the status of a kind.
@@ -135,8 +172,11 @@ pub enum Deletion {
 pub enum Given {
     /// Nothing.
     Nothing,
-    /// A pod: its service account's token (admission plugin ServiceAccount).
-    AccountToken,
+    /// A pod: its service account's token, and what its priority class and runtime class say (admission plugins ServiceAccount,
+    /// Priority, RuntimeClass).
+    TokenAndClasses,
+    /// A priority class: whether it can be the default.
+    OneDefault,
     /// A claim: the default class (admission plugin DefaultStorageClass).
     StorageClass,
     /// A Service: a cluster IP and node ports.
@@ -228,9 +268,13 @@ impl Kind {
         validate_create: |_| Vec::new(),
         validate_update: |_, _| Vec::new(),
         warnings: |_| Vec::new(),
+        inert: None,
+        inert_fields: &[],
         selectable: &[],
         table: None,
         deletion: Deletion::AtOnce,
+        orphans: false,
+        undeletable: None,
         protection: None,
         given: Given::Nothing,
         binds_tokens: None,

@@ -11,7 +11,7 @@ use crate::builtin::pod::{ephemeral, resize};
 use crate::field::{invalid, type_invalid};
 use crate::json::set_status;
 use crate::resource::{Kind, Resource, Status};
-use crate::{Checked, FieldError, WriteContext, bounds, metadata, schema};
+use crate::{Checked, FieldError, WriteContext, bounds, inert, metadata, schema};
 
 /// Which part of an object a write is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +122,9 @@ pub fn prepare_update(
     if part != Part::Status {
         count_generation(resource, old, new);
     }
-    outcome(resource, new, errors)
+    let warnings = outcome(resource, new, errors)?;
+    // Who writes a part of it has been told, or was somebody else.
+    Ok(if part == Part::Main { warnings } else { Vec::new() })
 }
 
 /// Fields of a custom resource that its schema does not know: for `fieldValidation=Strict` and `Warn`. Those of built-in
@@ -155,7 +157,8 @@ fn outcome(resource: &Resource, object: &Value, errors: Vec<FieldError>) -> Chec
         .take(ERRORS_LIMIT)
         .collect();
     if unique.is_empty() {
-        Ok(resource.builtin.map(|row| (row.warnings)(object)).unwrap_or_default())
+        let told = |row: &Kind| [(row.warnings)(object), inert::warnings(row, object)].concat();
+        Ok(resource.builtin.map(told).unwrap_or_default())
     } else {
         Err(unique)
     }

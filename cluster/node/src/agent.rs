@@ -1,5 +1,6 @@
 //! The agent as a whole: registers the node, keeps it alive, and has a worker for every pod that is bound to it.
 
+mod services;
 mod sources;
 
 use std::collections::{BTreeSet, HashMap};
@@ -107,6 +108,7 @@ impl Agent {
                 ),
                 self.watch_pods(),
                 sources::watch_sources(&self.context),
+                services::watch_services(&self.context),
                 self.watch_exits(exits),
             )
         };
@@ -182,7 +184,9 @@ impl Agent {
     }
 
     /// Whatever is not listed is gone.
-    fn pods_listed(&self, pods: Vec<Pod>, workers: &mut Workers) {
+    fn pods_listed(&self, mut pods: Vec<Pod>, workers: &mut Workers) {
+        // Those that have their place come before those that ask for one.
+        pods.sort_by_key(|pod| !spec::has_run(pod));
         let listed: BTreeSet<String> = pods.iter().map(|pod| spec::uid(pod).to_owned()).collect();
         for pod in pods {
             self.pod_changed(pod, workers);
@@ -203,12 +207,15 @@ impl Agent {
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&uid)
             .unwrap_or_default();
-        let state = recover::recover(
+        let new = found.is_empty() && !spec::has_run(&pod);
+        let mut state = recover::recover(
             &pod,
             found,
             self.context.options.restart_back_off,
             self.context.clock.now(),
         );
+        // What runs here is not asked again whether it may.
+        state.to_admit = new;
         self.start_worker(pod, state, workers);
     }
 
@@ -217,7 +224,9 @@ impl Agent {
         let mailbox = Arc::new(Mailbox::default());
         let pod = Arc::new(pod);
         let requests = resize::requests(&pod, &state.allocated);
-        self.context.register(pod.clone(), mailbox.clone(), requests);
+        let gone = state.ending.is_some_and(|ending| ending.gone);
+        self.context
+            .register(pod.clone(), mailbox.clone(), requests, !state.to_admit && !gone);
         let worker = Worker::new(self.context.clone(), mailbox, pod, state);
         workers.spawn(async move {
             worker.work_until_gone().await;
@@ -227,6 +236,7 @@ impl Agent {
 
     fn pod_gone(&self, uid: &str) {
         if let Some(mailbox) = self.context.mailbox(uid) {
+            self.context.vacate(uid);
             mailbox.put(|news| news.gone = true);
         }
     }

@@ -6,15 +6,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use afloat_runtime::{Runtime, RuntimeError};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::Api;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::clock::Clock;
 use crate::events::Recorder;
 use crate::mailbox::Mailbox;
 use crate::options::AgentOptions;
+use crate::pod::admission::{self, Labelled, Refusal, Taken};
 use crate::pod::container::env::Sources;
+use crate::pod::container::links::{self, Services};
 use crate::pod::progress;
 use crate::pod::spec;
 use crate::pod::state::NotGranted;
@@ -30,10 +32,11 @@ pub(crate) struct Context {
     pub(crate) started_at: Timestamp,
     /// What containers used when somebody asked last.
     pub(crate) looks: crate::usage::Looks,
+    /// None: not listed yet.
+    pub(crate) services: watch::Sender<Option<Services>>,
     pods: Mutex<HashMap<String, Known>>,
     /// Pods have come or gone.
     others: Notify,
-    service_variables: Mutex<Option<Vec<(String, String)>>>,
 }
 
 struct Known {
@@ -41,6 +44,14 @@ struct Known {
     mailbox: Arc<Mailbox>,
     /// Thousandths of a CPU and bytes that it was granted.
     requests: (u64, u64),
+    /// The node has taken it, and its object is there: others have to do with what it leaves.
+    placed: bool,
+}
+
+impl Known {
+    fn counts(&self) -> bool {
+        self.placed && !progress::is_terminal(self.pod.status.as_ref())
+    }
 }
 
 impl Context {
@@ -60,9 +71,9 @@ impl Context {
             events,
             started_at,
             looks: Default::default(),
+            services: watch::Sender::default(),
             pods: Mutex::default(),
             others: Notify::new(),
-            service_variables: Mutex::default(),
         }
     }
 
@@ -85,11 +96,45 @@ impl Context {
         self.with_pods(|pods| pods.get(uid).map(|known| known.mailbox.clone()))
     }
 
-    pub(crate) fn register(&self, pod: Arc<Pod>, mailbox: Arc<Mailbox>, requests: (u64, u64)) {
+    /// `placed`: the node has taken it before.
+    pub(crate) fn register(&self, pod: Arc<Pod>, mailbox: Arc<Mailbox>, requests: (u64, u64), placed: bool) {
         let uid = spec::uid(&pod).to_owned();
-        let known = Known { pod, mailbox, requests };
+        let known = Known {
+            pod,
+            mailbox,
+            requests,
+            placed,
+        };
         self.with_pods(|pods| pods.insert(uid, known));
         self.others.notify_one();
+    }
+
+    /// Takes a pod, if it fits beside those that the node has: one pod after another.
+    pub(crate) fn admit(&self, pod: &Pod, node: &Labelled) -> Result<(), Refusal> {
+        self.with_pods(|pods| {
+            let uid = spec::uid(pod);
+            let mut taken = Taken::default();
+            for (_, known) in pods.iter().filter(|(other, known)| *other != uid && known.counts()) {
+                taken.add(&known.pod, known.requests);
+            }
+            let Some(known) = pods.get_mut(uid) else { return Ok(()) };
+            match admission::refusal(pod, known.requests, node, &self.options.capacity, &taken) {
+                Some(refusal) => Err(refusal),
+                None => {
+                    known.placed = true;
+                    Ok(())
+                }
+            }
+        })
+    }
+
+    /// A pod's object is gone, whatever is still to be taken away of it.
+    pub(crate) fn vacate(&self, uid: &str) {
+        self.with_pods(|pods| {
+            if let Some(known) = pods.get_mut(uid) {
+                known.placed = false;
+            }
+        });
     }
 
     /// Grants a pod other requests (thousandths of a CPU, bytes), if the node has them: one pod after another. Less than
@@ -97,9 +142,7 @@ impl Context {
     pub(crate) fn allocate(&self, uid: &str, wanted: (u64, u64)) -> Result<(), (NotGranted, String)> {
         let capacity = &self.options.capacity;
         self.with_pods(|pods| {
-            let others = pods
-                .iter()
-                .filter(|(other, known)| other.as_str() != uid && !progress::is_terminal(known.pod.status.as_ref()));
+            let others = pods.iter().filter(|(other, known)| *other != uid && known.counts());
             let used = others.fold((0u64, 0u64), |sum, (_, known)| {
                 (
                     sum.0.saturating_add(known.requests.0),
@@ -188,7 +231,6 @@ impl Context {
     ) -> Result<Sources, String> {
         let namespace = spec::namespace(pod);
         let mut sources = Sources {
-            services: self.service_variables().await,
             host_ip: Some(self.options.node_ip),
             pod_ip,
             allocatable: self.options.capacity.quantities(),
@@ -210,26 +252,13 @@ impl Context {
         Ok(sources)
     }
 
-    /// `KUBERNETES_SERVICE_HOST` and its like. Only this Service's: the others' variables depend on the order in which
-    /// things are created, and the cluster's DNS has them all.
-    async fn service_variables(&self) -> Vec<(String, String)> {
-        if let Some(known) = self
-            .service_variables
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-        {
-            return known;
-        }
-        let api: Api<Service> = Api::namespaced(self.client.clone(), "default");
-        let Ok(Some(service)) = api.get_opt("kubernetes").await else {
-            return vec![];
-        };
-        let variables = kubernetes_variables(&service);
-        if !variables.is_empty() {
-            *self.service_variables.lock().unwrap_or_else(PoisonError::into_inner) = Some(variables.clone());
-        }
-        variables
+    /// Variables of Services, once they are known.
+    pub(crate) async fn service_variables(&self, pod: &Pod) -> Vec<(String, String)> {
+        let mut services = self.services.subscribe();
+        let known = services.wait_for(Option::is_some).await;
+        // An error means that the sender is gone, and the sender lives as long as `self`.
+        let known = known.as_deref().ok().and_then(Option::as_ref);
+        known.map(|all| links::variables(pod, all)).unwrap_or_default()
     }
 }
 
@@ -250,32 +279,4 @@ fn untold(name: &str, error: &kube::Error) -> String {
 /// The pod's address as its status has it.
 fn told_ip(pod: &Pod) -> Option<IpAddr> {
     pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
-}
-
-fn kubernetes_variables(service: &Service) -> Vec<(String, String)> {
-    let Some(spec) = &service.spec else { return vec![] };
-    let ip = spec.cluster_ip.as_deref().filter(|ip| !ip.is_empty() && *ip != "None");
-    let port = spec.ports.iter().flatten().next();
-    let (Some(ip), Some(port)) = (ip, port) else {
-        return vec![];
-    };
-    let protocol = port.protocol.as_deref().unwrap_or("TCP");
-    let upper = format!("KUBERNETES_PORT_{}_{protocol}", port.port);
-    let url = format!("{}://{ip}:{}", protocol.to_lowercase(), port.port);
-    let mut variables = vec![
-        ("KUBERNETES_SERVICE_HOST".to_owned(), ip.to_owned()),
-        ("KUBERNETES_SERVICE_PORT".to_owned(), port.port.to_string()),
-    ];
-    if let Some(name) = &port.name {
-        let name = name.to_uppercase().replace('-', "_");
-        variables.push((format!("KUBERNETES_SERVICE_PORT_{name}"), port.port.to_string()));
-    }
-    variables.extend([
-        ("KUBERNETES_PORT".to_owned(), url.clone()),
-        (upper.clone(), url),
-        (format!("{upper}_PROTO"), protocol.to_lowercase()),
-        (format!("{upper}_PORT"), port.port.to_string()),
-        (format!("{upper}_ADDR"), ip.to_owned()),
-    ]);
-    variables
 }

@@ -1,4 +1,4 @@
-//! Where the agent keeps files: `pods/<uid>/{etc,volumes}` and `logs/<namespace>_<name>_<uid>/<container>/<attempt>.log`.
+//! Where the agent keeps files: `pods/<uid>/{etc,volumes,containers}` and `logs/<namespace>_<name>_<uid>/<container>/<attempt>.log`.
 //!
 //! A pod's directory exists from before its sandbox is made until after it is gone: after a crash it tells which pods
 //! there may be something left of.
@@ -31,6 +31,11 @@ impl PodDirs {
 
     pub(crate) fn volume(&self, name: &str) -> PathBuf {
         self.root.join("volumes").join(name)
+    }
+
+    /// The file in which a container tells why it ended (`terminationMessagePath`).
+    pub(crate) fn termination_log(&self, container: &str, attempt: u32) -> PathBuf {
+        self.root.join("containers").join(container).join(attempt.to_string())
     }
 
     pub(crate) fn container_logs(&self, container: &str) -> PathBuf {

@@ -4,6 +4,7 @@ mod grpc;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod url;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -179,15 +180,6 @@ async fn connect(target: &Target, host: Option<&str>, port: u16) -> Result<TcpSt
     }
 }
 
-fn path(action: &HTTPGetAction) -> String {
-    let path = action.path.as_deref().unwrap_or_default();
-    if path.starts_with('/') {
-        path.to_owned()
-    } else {
-        format!("/{path}")
-    }
-}
-
 fn host(target: &Target, action: &HTTPGetAction) -> String {
     action
         .host
@@ -209,7 +201,7 @@ impl Place {
         Ok(Self {
             https: action.scheme.as_deref() == Some("HTTPS"),
             port: port(target, &action.port)?,
-            path: path(action),
+            path: url::target(action.path.as_deref().unwrap_or_default()),
         })
     }
 
@@ -220,20 +212,13 @@ impl Place {
 
     /// Where a redirect leads; None: to another host, where nobody is asked.
     fn redirected(&self, location: &str, host: &str) -> Option<Self> {
-        let here = |path: String| Self { path, ..self.clone() };
-        if location.starts_with('/') && !location.starts_with("//") {
-            return Some(here(location.to_owned()));
+        if let Some(rest) = location.strip_prefix("//") {
+            let scheme = if self.https { "https" } else { "http" };
+            return self.redirected(&format!("{scheme}://{rest}"), host);
         }
         let Some((scheme, rest)) = location.split_once("://") else {
-            if location.starts_with("//") {
-                return self.redirected(
-                    &format!("{}:{location}", if self.https { "https" } else { "http" }),
-                    host,
-                );
-            }
-            // Relative to the folder of this one.
-            let folder = self.path.rfind('/').map_or("", |at| &self.path[..at]);
-            return Some(here(format!("{folder}/{location}")));
+            let path = url::joined(&self.path, location);
+            return Some(Self { path, ..self.clone() });
         };
         let https = scheme.eq_ignore_ascii_case("https");
         let uri: http::Uri = format!("http://{rest}").parse().ok()?;
@@ -303,21 +288,9 @@ where
         .await
         .map_err(text)?;
     let mut request = http::Request::get(&place.path);
-    let mut own = vec![];
-    for header in action.http_headers.iter().flatten() {
-        own.push(header.name.to_ascii_lowercase());
-        request = request.header(&header.name, &header.value);
-    }
     let host = format!("{}:{}", host(target, action), place.port);
-    for (name, value) in [
-        ("host", host.as_str()),
-        ("user-agent", agent),
-        ("accept", "*/*"),
-        ("connection", "close"),
-    ] {
-        if !own.iter().any(|known| known == name) {
-            request = request.header(name, value);
-        }
+    for (name, value) in url::headers(action, &host, agent) {
+        request = request.header(name, value);
     }
     let request = request
         .body(Empty::<bytes::Bytes>::new())

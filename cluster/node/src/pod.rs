@@ -4,6 +4,7 @@
 //! is in the crate's `worker` and `handler`.
 
 pub mod action;
+pub(crate) mod admission;
 pub mod back_off;
 pub(crate) mod container;
 pub(crate) mod ephemeral;

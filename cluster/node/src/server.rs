@@ -6,7 +6,7 @@ mod destination;
 mod exec;
 mod forward;
 mod forward_spdy;
-mod log_file;
+pub(crate) mod log_file;
 mod logs;
 mod pods;
 mod query;

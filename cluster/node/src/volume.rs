@@ -8,6 +8,9 @@ mod contents;
 mod declared;
 mod etc;
 mod files;
+pub(crate) mod host_path;
+mod ownership;
+pub(crate) mod termination_log;
 mod usage;
 
 use std::fs;
@@ -29,7 +32,8 @@ pub(crate) use etc::{NameServices, host_name, write_etc};
 pub(crate) use usage::{excess, limited};
 
 use crate::dirs::PodDirs;
-use declared::{fs_group, volumes};
+use declared::volumes;
+use ownership::Ownership;
 
 /// Makes all volumes; ones that exist keep their contents (emptyDir, claims) or get the newest (ConfigMap, Secret, downward
 /// API). Errors name the volume.
@@ -58,26 +62,32 @@ fn failed(volume: &Volume, error: &str) -> String {
 fn make(pod: &Pod, volume: &Volume, dirs: &PodDirs, inputs: &Inputs) -> Result<(), String> {
     let path = dirs.volume(&volume.name);
     let io = |error: io::Error| format!("{}: {error}", path.display());
-    let group = fs_group(pod);
+    let own = Ownership::of(pod);
     if volume.empty_dir.is_some() {
         if !path.exists() || !contents_begun(&path) {
             fs::create_dir_all(&path).map_err(io)?;
             // As the kubelet: everybody in the pod may write.
             fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).map_err(io)?;
         }
-        give(&path, group);
+        give(&path, own);
         return Ok(());
     }
     if let Some(source) = &volume.host_path {
-        return host_path(&source.path, source.type_.as_deref().unwrap_or_default());
+        return host_path::check(Path::new(&source.path), source.type_.as_deref().unwrap_or_default());
     }
-    if let Some(target) = inputs.claims.get(&volume.name) {
-        files::link(target, &path).map_err(io)?;
-        give(target, group);
+    if let Some(place) = inputs.claims.get(&volume.name) {
+        files::link(&place.path, &path).map_err(io)?;
+        if place.may_be_given() && !claim::read_only(volume) {
+            give(&place.path, own.map(|own| own.by_policy(pod)));
+        }
         return Ok(());
     }
+    let own = own.map(Ownership::read_only);
     let files = contents::contents(pod, volume, inputs)?;
-    atomic::write(&path, &files, &|fresh| give(fresh, group)).map_err(io)?;
+    // What it holds is given before anybody sees it, the folder around it when it is complete.
+    if atomic::write(&path, &files, &|fresh| give(fresh, own)).map_err(io)? {
+        give(&path, own);
+    }
     Ok(())
 }
 
@@ -86,26 +96,9 @@ fn contents_begun(path: &Path) -> bool {
     fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some())
 }
 
-fn give(path: &Path, group: Option<u32>) {
-    if let Some(group) = group {
-        files::give_to_group(path, group);
-    }
-}
-
-fn host_path(path: &str, kind: &str) -> Result<(), String> {
-    let path = Path::new(path);
-    let shown = path.display();
-    match kind {
-        "DirectoryOrCreate" => fs::create_dir_all(path).map_err(|error| format!("{shown}: {error}")),
-        // Not opened if it is there: a pipe would have this thread wait for ever.
-        "FileOrCreate" if fs::symlink_metadata(path).is_err() => fs::File::create_new(path)
-            .map(drop)
-            .map_err(|error| format!("{shown}: {error}")),
-        "FileOrCreate" if !path.is_file() => Err(format!("hostPath type check failed: {shown} is not a file")),
-        "Directory" if !path.is_dir() => Err(format!("hostPath type check failed: {shown} is not a directory")),
-        "File" if !path.is_file() => Err(format!("hostPath type check failed: {shown} is not a file")),
-        _ if !path.exists() => Err(format!("hostPath {shown} does not exist")),
-        _ => Ok(()),
+fn give(path: &Path, own: Option<Ownership>) {
+    if let Some(own) = own {
+        own.give(path);
     }
 }
 

@@ -1,6 +1,7 @@
 //! One pod's worker: observe, plan, act, and tell. The only task that touches this pod.
 
 mod act;
+mod admit;
 mod create;
 mod handlers;
 mod host_ports;
@@ -13,6 +14,7 @@ mod sandbox;
 mod tell;
 mod token;
 mod volumes;
+mod words;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -120,6 +122,13 @@ impl Worker {
         tokio::time::timeout(API_LIMIT, fetch)
             .await
             .map_err(|_| "no answer from the API server in time".to_owned())?
+    }
+
+    async fn service_variables(&self) -> Result<Vec<(String, String)>, String> {
+        let known = self.context.service_variables(&self.pod);
+        tokio::time::timeout(API_LIMIT, known)
+            .await
+            .map_err(|_| "services have not yet been read at least once, cannot construct envvars".to_owned())
     }
 }
 

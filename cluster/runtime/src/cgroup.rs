@@ -8,6 +8,7 @@ pub(crate) mod detect;
 pub(crate) mod devices;
 mod settings;
 mod usage;
+pub(crate) mod view;
 
 use std::fs;
 use std::io;

@@ -11,10 +11,11 @@
 
 pub(crate) mod broker;
 mod cgroup;
+mod early_mounts;
 pub(crate) mod init;
 pub(crate) mod inner;
 pub(crate) mod mounts;
-mod oci_command;
+pub(crate) mod oci_command;
 pub(crate) mod open_files;
 mod outer;
 mod pause;
@@ -22,6 +23,7 @@ mod private_dir;
 mod resolve;
 pub(crate) mod seccomp;
 pub(crate) mod stdio;
+pub(crate) mod zygote;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -52,6 +54,8 @@ pub(crate) const BOOT_FILE: &str = "/run/afloat/boot";
 pub(crate) const CGROUPS_FILE: &str = "/run/afloat/cgroups";
 /// Our own program, not to be written; missing where the kernel refused that.
 pub(crate) const PROGRAM: &str = "/run/afloat/program";
+/// Leads to the mounts that were there before the first pod; missing where they could not be kept.
+pub(crate) const EARLY_MOUNTS: &str = "/run/afloat/early-mounts";
 /// How `init` tells `inner` what it inherits.
 const INHERITED_VARIABLE: &str = "AFLOAT_INHERITED";
 

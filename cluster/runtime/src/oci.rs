@@ -1,6 +1,7 @@
 //! Containers through an OCI runtime command line.
 //!
-//! Never libcontainer inside of this process, which has threads: each verb is a short-lived process of its own. The first
+//! Never libcontainer inside of this process, which has threads: each verb is a short-lived process of its own, forked by one that has
+//! none. The first
 //! process of a container becomes a child of pid 1, which writes down how it ended; a descriptor of the process says when.
 //! So a restart of the inner process loses nothing: containers, their output and their exit codes are found again.
 
@@ -18,6 +19,7 @@ mod streams;
 mod usage;
 mod watch;
 mod work;
+mod zygote;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -96,6 +98,7 @@ impl OciRuntime {
             creating: Semaphore::new(CREATES_MAX),
             facts,
             cgroups,
+            view: OnceLock::new(),
             images: OnceLock::new(),
         });
         for record in records {

@@ -13,8 +13,9 @@ use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
+use crate::abilities::kinds;
 use crate::act::REQUEST_TIMEOUT;
-use crate::{Operator, kinds};
+use crate::operator::Operator;
 
 /// Between two looks: one small read of the API server.
 const PAUSE: Duration = Duration::from_secs(10);

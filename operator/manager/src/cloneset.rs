@@ -26,8 +26,9 @@ use tracing::Instrument as _;
 use crate::act::{Kind, Outcome, kind, reason, write_status};
 use crate::again::{decided, persist};
 use crate::kept::{Pods, orphans};
+use crate::operator::{Memory, Operator};
 use crate::roster::Kept;
-use crate::{Memory, Operator, told};
+use crate::told;
 
 /// Writes of one round that are under way at the same time.
 const PARALLEL: usize = 16;

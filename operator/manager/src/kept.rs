@@ -82,7 +82,9 @@ impl Kind for Pods {
         afloat_rollout::pod::read(text)
     }
     fn keep(wire: Self::Wire) -> Pod {
-        wire.into()
+        let mut pod = Pod::from(wire);
+        pod.look(jiff::Timestamp::now());
+        pod
     }
     fn key(pod: &Pod) -> Key {
         Key::new(pod.metadata.namespace.shared(), pod.metadata.name.shared())

@@ -4,12 +4,14 @@
 //! bounds are read from there, so that neither a slow kubectl nor a busy machine is taken for a slow node agent.
 
 mod changes;
+mod ends;
 mod examples;
 mod handlers;
 mod hooks;
 mod probes;
 mod start;
 mod stop;
+mod surroundings;
 
 use std::path::{Path, PathBuf};
 

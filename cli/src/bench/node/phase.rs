@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
+use afloat_watching::feed::{Pauses, events};
 use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{Config, Event};
 use kube::{Api, ResourceExt as _};
 use serde::Serialize;
 use serde_json::json;
@@ -100,9 +101,9 @@ pub(super) async fn take_all(
     verbs: &Verbs,
 ) -> anyhow::Result<Phase> {
     let _ = verbs.take();
-    let mut events = watcher(pods.clone(), watcher::Config::default()).boxed();
+    let mut events = events(pods.clone(), Config::default(), Pauses::Quick).boxed();
     // The watch is there before the first request.
-    while !matches!(events.try_next().await?.context("the watch ended")?, Event::InitDone) {}
+    while !matches!(events.next().await.context("the watch ended")?, Event::InitDone) {}
     let began = Instant::now();
     let requests = pods.clone();
     let requests = tokio::spawn(async move {
@@ -124,7 +125,7 @@ pub(super) async fn take_all(
     let mut arrived: HashMap<String, Instant> = HashMap::new();
     let wait = async {
         while arrived.len() < count as usize {
-            let event = events.try_next().await?.context("the watch ended")?;
+            let event = events.next().await.context("the watch ended")?;
             if let Some(name) = step.arrived(&event) {
                 arrived.entry(name).or_insert_with(Instant::now);
             }

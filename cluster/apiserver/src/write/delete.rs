@@ -116,7 +116,10 @@ pub(crate) fn plan(
         }
     };
     view::metadata(&mut new).insert("deletionGracePeriodSeconds".into(), grace.into());
-    set_finalizers(&mut new, options.propagation);
+    set_finalizers(
+        &mut new,
+        options.propagation.or_else(|| propagation_of(resource, current)),
+    );
     if resource.is_namespace() {
         view::child(&mut new, "status").insert("phase".into(), "Terminating".into());
     }
@@ -173,6 +176,14 @@ fn shortened(resource: &Resource, pod: &Value, options: &DeleteOptions, at: &str
     (new < old).then(|| (new, after(end, new - old)))
 }
 
+/// What becomes of what an object owns if nobody says it: of some kinds all is left behind, unless the object itself says otherwise.
+fn propagation_of(resource: &Resource, current: &Value) -> Option<Propagation> {
+    let orphans = resource.builtin.is_some_and(|row| row.orphans);
+    let finalizers = view::finalizers(current);
+    let said = finalizers.iter().any(|one| &**one == "foregroundDeletion");
+    (orphans && !said).then_some(Propagation::Orphan)
+}
+
 /// The garbage collector's finalizers follow the latest wish; without a wish they stay.
 fn set_finalizers(object: &mut Value, propagation: Option<Propagation>) {
     let Some(propagation) = propagation else { return };
@@ -227,8 +238,10 @@ impl Writer {
         let mut warnings = Vec::new();
         let written = self
             .modify(resource, namespace, name, options.dry_run, |current| {
-                if resource.is_namespace() && matches!(name, "default" | "kube-system" | "kube-public") {
-                    return Err(Status::forbidden(resource, name, "this namespace may not be deleted"));
+                if let Some((names, why)) = resource.builtin.and_then(|row| row.undeletable)
+                    && names.contains(&name)
+                {
+                    return Err(Status::forbidden(resource, name, why));
                 }
                 self.admission.restrict_node(call, Some(current), None)?;
                 warnings = self
@@ -290,6 +303,21 @@ mod tests {
             grace_seconds: Some(seconds),
             ..DeleteOptions::default()
         }
+    }
+
+    #[test]
+    fn what_a_replication_controller_owns_stays_unless_it_is_said() {
+        let object = json!({"metadata": {"name": "rc"}});
+        let Change::Put(kept) = decide("replicationcontrollers", &object, &DeleteOptions::default()) else {
+            panic!("kept until all is released")
+        };
+        assert_eq!(kept["metadata"]["finalizers"], json!(["orphan"]));
+        let background = DeleteOptions {
+            propagation: Some(Propagation::Background),
+            ..DeleteOptions::default()
+        };
+        let said = decide("replicationcontrollers", &object, &background);
+        assert!(matches!(said, Change::Remove(_)));
     }
 
     #[test]

@@ -231,19 +231,45 @@ impl Graph {
         if !node.has(FOREGROUND) {
             return Step::Nothing;
         }
-        let blocks = |dependent: &String| {
-            self.nodes.get(dependent).is_some_and(|dependent| {
-                dependent
-                    .owners
-                    .iter()
-                    .any(|owner| owner.uid == uid && owner.block_owner_deletion == Some(true))
-            })
-        };
-        if self.dependents.get(uid).into_iter().flatten().any(blocks) {
-            Step::Nothing
-        } else {
-            Step::KeepFinalizers(node.without(FOREGROUND))
+        if self.blocking(uid).next().is_none() {
+            return Step::KeepFinalizers(node.without(FOREGROUND));
         }
+        if !self.waits_for_itself(uid) {
+            return Step::Nothing;
+        }
+        let unblocked = node.owners.iter().cloned().map(|owner| OwnerReference {
+            block_owner_deletion: owner.block_owner_deletion.map(|_| false),
+            ..owner
+        });
+        Step::KeepOwners(unblocked.collect())
+    }
+
+    /// Uids of the dependents without whose end this owner does not end.
+    fn blocking<'g>(&'g self, uid: &'g str) -> impl Iterator<Item = &'g str> {
+        let blocks = move |dependent: &&String| {
+            let owners = self.nodes.get(*dependent).map(|node| node.owners.as_slice());
+            let mut owners = owners.into_iter().flatten();
+            owners.any(|owner| owner.uid == uid && owner.block_owner_deletion == Some(true))
+        };
+        let dependents = self.dependents.get(uid).into_iter().flatten();
+        dependents.filter(blocks).map(String::as_str)
+    }
+
+    /// Whether it waits for dependents that wait for theirs, and in the end for itself: a circle, which nobody would ever leave.
+    fn waits_for_itself(&self, uid: &str) -> bool {
+        let (mut seen, mut open) = (HashSet::new(), vec![uid]);
+        while let Some(next) = open.pop() {
+            for dependent in self.blocking(next) {
+                if dependent == uid {
+                    return true;
+                }
+                let waits = self.nodes.get(dependent).is_some_and(Node::waits_for_dependents);
+                if waits && seen.insert(dependent) {
+                    open.push(dependent);
+                }
+            }
+        }
+        false
     }
 }
 
@@ -318,6 +344,35 @@ mod tests {
         assert_eq!(graph.plan("set", &none), Step::KeepFinalizers(vec![]));
         assert_eq!(graph.remove("set"), ["deployment"]);
         assert_eq!(graph.plan("deployment", &none), Step::KeepFinalizers(vec!["x".into()]));
+    }
+
+    #[test]
+    fn a_circle_of_owners_that_wait_for_each_other_is_opened() {
+        let mut graph = Graph::default();
+        let none = HashMap::new();
+        // Each is owned by the one before, the first by the last.
+        for (uid, owner) in [("a", "c"), ("b", "a"), ("c", "b")] {
+            graph.put(uid, node(&[(owner, true)], &[], false));
+        }
+        graph.put("a", node(&[("c", true)], &[FOREGROUND], true));
+        assert_eq!(graph.plan("b", &none), Step::Delete(PropagationPolicy::Foreground));
+        graph.put("b", node(&[("a", true)], &[FOREGROUND], true));
+        assert_eq!(graph.plan("b", &none), Step::Nothing, "the last is not deleted yet");
+        assert!(
+            graph
+                .put("c", node(&[("b", true)], &[FOREGROUND], true))
+                .contains(&"c".to_owned())
+        );
+        let Step::KeepOwners(owners) = graph.plan("c", &none) else {
+            panic!("it no longer blocks its owner")
+        };
+        assert_eq!(owners[0].block_owner_deletion, Some(false));
+        graph.put("c", node(&[("b", false)], &[FOREGROUND], true));
+        assert_eq!(graph.plan("b", &none), Step::KeepFinalizers(vec![]));
+        assert_eq!(graph.remove("b"), ["a", "c"]);
+        assert_eq!(graph.plan("a", &none), Step::KeepFinalizers(vec![]));
+        assert_eq!(graph.remove("a"), ["c"]);
+        assert_eq!(graph.plan("c", &none), Step::KeepFinalizers(vec![]));
     }
 
     #[test]

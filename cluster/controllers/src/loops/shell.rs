@@ -76,6 +76,23 @@ impl Shell {
         note(writing, cache, created)
     }
 
+    /// Replaces an object by one with the resourceVersion that this was decided on.
+    ///
+    /// # Errors
+    /// What the API server answers: a conflict if it has changed since.
+    pub(crate) async fn replace<K: Kind>(
+        &self,
+        writing: &Writing<'_>,
+        cache: &Arc<Cache<K>>,
+        object: Value,
+    ) -> Result<ObjectMeta, Error> {
+        let object = typed::<K>(object)?;
+        let key = Key::of(&object.metadata);
+        let api = self.api::<K>(&key.namespace);
+        let replaced = api.replace(&key.name, &PostParams::default(), &object).await;
+        note(writing, cache, replaced)
+    }
+
     /// Merge-patches the object that `meta` was read from; a conflict if it has changed since.
     ///
     /// # Errors

@@ -6,7 +6,6 @@
 
 mod plan;
 mod state;
-mod view;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,12 +23,13 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use plan::{Action, CONTROLLER, MANAGED_BY};
+use plan::{Action, CONTROLLER};
 use state::{State, Written};
-use view::{Key, Pod, ServiceView};
 
 use crate::Error;
 use crate::context::Context;
+use crate::network::view::{Key, Pod, ServiceView};
+use crate::objects::service::MANAGED_BY;
 use crate::objects::{self, Pod as SharedPod};
 
 /// Services that are written for at the same time.
@@ -196,7 +196,13 @@ async fn act(api: &Api<EndpointSlice>, action: &Action) -> kube::Result<Written>
 
 fn services(client: &Client) -> BoxStream<'static, Seen> {
     let api: Api<Service> = Api::all(client.clone());
-    let read = |service: Service| (key_of(&service), ServiceView::new(&service));
+    let read = |service: Service| {
+        let view = service
+            .spec
+            .as_ref()
+            .and_then(|spec| ServiceView::new(&service.metadata, spec));
+        (key_of(&service), view)
+    };
     let seen = follow(api, Config::default(), Pauses::Quick, read).map(|seen| match seen {
         feed::Seen::Listed(all) => {
             Seen::Services(all.into_iter().filter_map(|(key, view)| Some((key, view?))).collect())

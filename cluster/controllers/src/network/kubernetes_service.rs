@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use serde_json::{Value, json};
 
+use crate::objects::service::{SERVICE_NAME, SKIP_MIRROR};
+
 const NAME: &str = "kubernetes";
 const NAMESPACE: &str = "default";
 
@@ -23,10 +25,21 @@ pub(super) fn service(address: Ipv4Addr, api_server: SocketAddrV4) -> Value {
     })
 }
 
+/// Its endpoint as Endpoints, which are not to be mirrored: the slice is there already.
+pub(super) fn endpoints(api_server: SocketAddrV4) -> Value {
+    json!({
+        "metadata": {"name": NAME, "namespace": NAMESPACE, "labels": {SKIP_MIRROR: "true"}},
+        "subsets": [{
+            "addresses": [{"ip": api_server.ip().to_string()}],
+            "ports": [{"name": "https", "port": api_server.port(), "protocol": "TCP"}],
+        }],
+    })
+}
+
 /// Its endpoint: the API server.
 pub(super) fn slice(api_server: SocketAddrV4) -> Value {
     json!({
-        "metadata": {"name": NAME, "namespace": NAMESPACE, "labels": {"kubernetes.io/service-name": NAME}},
+        "metadata": {"name": NAME, "namespace": NAMESPACE, "labels": {SERVICE_NAME: NAME}},
         "addressType": "IPv4",
         "endpoints": [{"addresses": [api_server.ip().to_string()], "conditions": {"ready": true}}],
         "ports": [{"name": "https", "port": api_server.port(), "protocol": "TCP"}],

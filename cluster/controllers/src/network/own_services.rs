@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Endpoints, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Resource;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
@@ -61,6 +61,7 @@ pub(crate) async fn run_own_services(context: Context) -> Result<(), Error> {
         if let Some(api_server) = context.options.api_server {
             let address = kubernetes_service::address(context.options.service_cidr);
             keep::<Service>(&context, kubernetes_service::service(address, api_server)).await?;
+            keep::<Endpoints>(&context, kubernetes_service::endpoints(api_server)).await?;
             keep::<EndpointSlice>(&context, kubernetes_service::slice(api_server)).await?;
         }
     }

@@ -230,6 +230,12 @@ impl Pod {
         ready.last_transition_time.as_ref().map(|time| time.0)
     }
 
+    /// When its readiness last changed.
+    pub(crate) fn ready_changed_at(&self) -> Option<Timestamp> {
+        let ready = self.condition("Ready")?;
+        ready.last_transition_time.as_ref().map(|time| time.0)
+    }
+
     /// Ready for at least `min_ready_seconds`. `Err(when)` if it is ready and will be available then.
     pub(crate) fn is_available(&self, min_ready_seconds: i32, now: Timestamp) -> Result<bool, Timestamp> {
         if !self.is_ready() {

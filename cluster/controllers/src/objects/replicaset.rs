@@ -1,8 +1,9 @@
-//! What the loops know of a ReplicaSet.
+//! What the loops know of ReplicaSets and ReplicationControllers.
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use super::condition::{Condition, conditions_json};
@@ -42,10 +43,45 @@ partial_kind!(ReplicaSet, "apps", "ReplicaSet", "replicasets", NamespaceResource
 
 impl Kind for ReplicaSet {}
 
+/// A ReplicationController: a ReplicaSet by another name, whose selector is a map.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ReplicationController {
+    pub(crate) metadata: ObjectMeta,
+    #[serde(deserialize_with = "with_plain_selector")]
+    pub(crate) spec: ReplicaSetSpec,
+    pub(crate) status: ReplicaSetStatus,
+}
+
+partial_kind!(
+    ReplicationController,
+    "",
+    "ReplicationController",
+    "replicationcontrollers",
+    NamespaceResourceScope
+);
+
+impl Kind for ReplicationController {}
+
+fn with_plain_selector<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ReplicaSetSpec, D::Error> {
+    let mut spec = Value::deserialize(deserializer)?;
+    if let Some(selector) = spec.get_mut("selector") {
+        *selector = json!({"matchLabels": selector.take()});
+    }
+    ReplicaSetSpec::deserialize(spec).map_err(D::Error::custom)
+}
+
+impl ReplicaSetSpec {
+    /// `spec.replicas` with its default of 1.
+    pub(crate) fn replicas(&self) -> i32 {
+        self.replicas.unwrap_or(1)
+    }
+}
+
 impl ReplicaSet {
     /// `spec.replicas` with its default of 1.
     pub(crate) fn replicas(&self) -> i32 {
-        self.spec.replicas.unwrap_or(1)
+        self.spec.replicas()
     }
 }
 

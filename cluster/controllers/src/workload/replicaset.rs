@@ -1,4 +1,4 @@
-//! ReplicaSets: as many pods of a template as asked for.
+//! ReplicaSets and ReplicationControllers: as many pods of a template as asked for.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +14,10 @@ use crate::context::Caches;
 use crate::objects::counts::count;
 use crate::objects::selector::Labels;
 use crate::objects::time::{wake, whole_seconds};
-use crate::objects::{Condition, Index, Pod, ReplicaSet, ReplicaSetStatus, controlled_by, controller_of, uid_of};
+use crate::objects::{
+    Condition, Index, Kind, Pod, ReplicaSet, ReplicaSetSpec, ReplicaSetStatus, ReplicationController, controlled_by,
+    controller_of, uid_of,
+};
 
 use super::ownership::{claim, concerned};
 use super::template::pod_from_template;
@@ -27,9 +30,43 @@ const PARALLEL: usize = 32;
 /// Type of the condition that says why pods cannot be made or deleted.
 const REPLICA_FAILURE: &str = "ReplicaFailure";
 
+/// A kind that keeps pods of one template. All of them have one loop.
+pub(crate) trait Replicas: Kind {
+    /// What is asked for.
+    fn spec(&self) -> &ReplicaSetSpec;
+    /// What was last said of it.
+    fn status(&self) -> &ReplicaSetStatus;
+    /// The cache of its objects.
+    fn cached(caches: &Caches) -> &Arc<Cache<Self>>;
+}
+
+impl Replicas for ReplicaSet {
+    fn spec(&self) -> &ReplicaSetSpec {
+        &self.spec
+    }
+    fn status(&self) -> &ReplicaSetStatus {
+        &self.status
+    }
+    fn cached(caches: &Caches) -> &Arc<Cache<Self>> {
+        &caches.replica_sets
+    }
+}
+
+impl Replicas for ReplicationController {
+    fn spec(&self) -> &ReplicaSetSpec {
+        &self.spec
+    }
+    fn status(&self) -> &ReplicaSetStatus {
+        &self.status
+    }
+    fn cached(caches: &Caches) -> &Arc<Cache<Self>> {
+        &caches.replication_controllers
+    }
+}
+
 /// What a plan is made from.
-pub(crate) struct Observed<'a> {
-    pub(crate) set: &'a ReplicaSet,
+pub(crate) struct Observed<'a, K> {
+    pub(crate) set: &'a K,
     /// Pods that it controls, and pods of its namespace that nobody controls.
     pub(crate) pods: &'a [Arc<Pod>],
     /// For each node, how many active pods of the same Deployment are there: doubled-up pods go first.
@@ -49,19 +86,20 @@ pub(crate) struct Steps {
 ///
 /// # Errors
 /// If the selector cannot be read.
-pub(crate) fn plan(seen: &Observed<'_>, now: Timestamp) -> Result<Plan<Steps, ReplicaSetStatus>, Error> {
-    let set = seen.set;
-    let labels = Labels::parse(&set.spec.selector)?;
-    let selects = !Labels::is_empty(&set.spec.selector);
-    let claimed = claim(&set.metadata, &labels, seen.pods, |pod: &Pod| {
-        selects && pod.is_active()
-    });
+pub(crate) fn plan<K: Replicas>(
+    seen: &Observed<'_, K>,
+    now: Timestamp,
+) -> Result<Plan<Steps, ReplicaSetStatus>, Error> {
+    let (meta, spec) = (seen.set.meta(), seen.set.spec());
+    let labels = Labels::parse(&spec.selector)?;
+    let selects = !Labels::is_empty(&spec.selector);
+    let claimed = claim(meta, &labels, seen.pods, |pod: &Pod| selects && pod.is_active());
     let mut steps = Steps::default();
     let own = claimed.own.into_iter().chain(claimed.adopt.iter().cloned());
     let active: Vec<Arc<Pod>> = own.filter(|pod| pod.is_active()).collect();
     (steps.adopt, steps.release) = (claimed.adopt, claimed.release);
-    let wanted = usize::try_from(set.replicas()).unwrap_or(0);
-    if set.metadata.deletion_timestamp.is_none() {
+    let wanted = usize::try_from(spec.replicas()).unwrap_or(0);
+    if meta.deletion_timestamp.is_none() {
         if active.len() < wanted {
             steps.create = (wanted - active.len()).min(BURST);
         } else if active.len() > wanted {
@@ -73,7 +111,7 @@ pub(crate) fn plan(seen: &Observed<'_>, now: Timestamp) -> Result<Plan<Steps, Re
     let status = status_of(seen, &active, now, &mut wake_at);
     Ok(Plan {
         steps,
-        status: (status != set.status).then_some(status),
+        status: (status != *seen.set.status()).then_some(status),
         wake_at,
     })
 }
@@ -113,18 +151,14 @@ fn logarithm(since: Option<Timestamp>, now: Timestamp) -> u32 {
         .map_or(0, |log| log + 1)
 }
 
-fn status_of(
-    seen: &Observed<'_>,
+fn status_of<K: Replicas>(
+    seen: &Observed<'_, K>,
     active: &[Arc<Pod>],
     now: Timestamp,
     wake_at: &mut Option<Timestamp>,
 ) -> ReplicaSetStatus {
-    let template = seen
-        .set
-        .spec
-        .template
-        .pointer("/metadata/labels")
-        .and_then(Value::as_object);
+    let (meta, spec) = (seen.set.meta(), seen.set.spec());
+    let template = spec.template.pointer("/metadata/labels").and_then(Value::as_object);
     let fully_labeled = |pod: &Pod| {
         template.is_none_or(|wanted| {
             let labels = pod.metadata.labels.as_ref();
@@ -137,30 +171,30 @@ fn status_of(
         replicas: count(active.len()),
         fully_labeled_replicas: count(active.iter().filter(|pod| fully_labeled(pod)).count()),
         ready_replicas: count(active.iter().filter(|pod| pod.is_ready()).count()),
-        observed_generation: seen.set.metadata.generation.unwrap_or(0),
+        observed_generation: meta.generation.unwrap_or(0),
         ..ReplicaSetStatus::default()
     };
     for pod in active {
-        match pod.is_available(seen.set.spec.min_ready_seconds, now) {
+        match pod.is_available(spec.min_ready_seconds, now) {
             Ok(available) => next.available_replicas += i32::from(available),
             Err(at) => wake(wake_at, at),
         }
     }
-    next.conditions = seen.set.status.conditions.clone();
+    next.conditions = seen.set.status().conditions.clone();
     next.conditions.retain(|condition| condition.type_ != REPLICA_FAILURE);
     next
 }
 
 /// The status with the reason why pods could not be made or deleted.
 fn with_failure(
-    set: &ReplicaSet,
+    before: &ReplicaSetStatus,
     planned: Option<ReplicaSetStatus>,
     message: String,
     now: Timestamp,
 ) -> ReplicaSetStatus {
-    let mut status = planned.unwrap_or_else(|| set.status.clone());
+    let mut status = planned.unwrap_or_else(|| before.clone());
     status.conditions.retain(|condition| condition.type_ != REPLICA_FAILURE);
-    let known = set.status.conditions.iter().find(|one| one.type_ == REPLICA_FAILURE);
+    let known = before.conditions.iter().find(|one| one.type_ == REPLICA_FAILURE);
     status.conditions.push(known.cloned().unwrap_or_else(|| Condition {
         type_: REPLICA_FAILURE.to_owned(),
         status: "True".to_owned(),
@@ -172,24 +206,26 @@ fn with_failure(
     status
 }
 
-impl Workload for ReplicaSet {
+impl<K: Replicas> Workload for K {
     type Steps = Steps;
     type Status = ReplicaSetStatus;
 
     fn cache(caches: &Caches) -> &Arc<Cache<Self>> {
-        &caches.replica_sets
+        K::cached(caches)
     }
 
     async fn watch(caches: &Caches, queue: &Arc<Queue>) {
         caches.pods.ready().await;
-        let sets = caches.replica_sets.clone();
-        queue.follow(&caches.pods, move |pod| concerned(pod, &sets, |set| &set.spec.selector));
+        let sets = K::cached(caches).clone();
+        queue.follow(&caches.pods, move |pod| {
+            concerned(pod, &sets, |set| &set.spec().selector)
+        });
     }
 
     async fn decide(look: &Look<'_, Self>) -> Decision<Self> {
         let caches = &look.context.caches;
         let seen = Observed {
-            set: &look.object,
+            set: &*look.object,
             pods: &look.owned_and_orphans(&caches.pods),
             related_on_node: &related_on_node(look),
         };
@@ -221,7 +257,8 @@ impl Workload for ReplicaSet {
         if error.is_conflict() {
             return planned;
         }
-        Some(with_failure(self, planned, error.told(), now)).filter(|status| *status != self.status)
+        let before = self.status();
+        Some(with_failure(before, planned, error.told(), now)).filter(|status| status != before)
     }
 
     fn status_patch(&self, status: &ReplicaSetStatus) -> Value {
@@ -230,17 +267,17 @@ impl Workload for ReplicaSet {
 }
 
 /// How many active pods of the same Deployment each node has.
-fn related_on_node(look: &Look<'_, ReplicaSet>) -> HashMap<String, usize> {
+fn related_on_node<K: Replicas>(look: &Look<'_, K>) -> HashMap<String, usize> {
     let (sets, pods) = (
-        look.at(&look.context.caches.replica_sets),
+        look.at(K::cached(&look.context.caches)),
         look.at(&look.context.caches.pods),
     );
-    let mut uids: Vec<Index> = vec![Index::Owner(uid_of(&look.object.metadata).into())];
-    if let Some(owner) = controller_of(&look.object.metadata) {
+    let mut uids: Vec<Index> = vec![Index::Owner(uid_of(look.object.meta()).into())];
+    if let Some(owner) = controller_of(look.object.meta()) {
         let related = sets.group(&Index::Owner(owner.uid.as_str().into()));
         uids = related
             .iter()
-            .map(|set| Index::Owner(uid_of(&set.metadata).into()))
+            .map(|set| Index::Owner(uid_of(set.meta()).into()))
             .collect();
     }
     let mut counts = HashMap::new();
@@ -253,13 +290,9 @@ fn related_on_node(look: &Look<'_, ReplicaSet>) -> HashMap<String, usize> {
 }
 
 /// Creates pods in batches of 1, 2, 4, …: where one fails, all would, and a quota is not hammered.
-async fn create_pods(turn: &Turn<'_, ReplicaSet>, count: usize) -> Result<(), Error> {
+async fn create_pods<K: Replicas>(turn: &Turn<'_, K>, count: usize) -> Result<(), Error> {
     let (set, key) = (&turn.object, turn.key);
-    let mut pod = pod_from_template(
-        &set.spec.template,
-        &key.namespace,
-        controlled_by::<ReplicaSet>(&set.metadata),
-    );
+    let mut pod = pod_from_template(&set.spec().template, &key.namespace, controlled_by::<K>(set.meta()));
     pod["metadata"]["generateName"] = json!(format!("{}-", key.name));
     let (mut left, mut batch) = (count, 1);
     while left > 0 {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod identity;
+mod replication;
 mod volumes;
 mod world;
 

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::FieldError;
-use crate::field::{child, index, invalid, required, too_long};
+use crate::field::{child, index, invalid, too_long};
 use crate::json::{each, each_in, list, set, set_status, set_text, text};
 
 /// Kubernetes' limit on the data of a Secret or ConfigMap, in bytes.
@@ -71,13 +71,6 @@ pub(crate) fn default_storage_class(class: &mut Value) {
     set(class.as_object_mut(), "volumeBindingMode", || json!("Immediate"));
 }
 
-/// Sets the defaults of a PriorityClass.
-pub(crate) fn default_priority_class(class: &mut Value) {
-    set(class.as_object_mut(), "preemptionPolicy", || {
-        json!("PreemptLowerPriority")
-    });
-}
-
 /// Sets the defaults of a NetworkPolicy.
 pub(crate) fn default_network_policy(policy: &mut Value) {
     each_in(Some(policy), "spec", |spec| {
@@ -98,14 +91,6 @@ pub(crate) fn default_network_policy(policy: &mut Value) {
             }
         });
     });
-}
-
-/// Checks a PriorityClass.
-pub(crate) fn priority_class(class: &Value) -> Vec<FieldError> {
-    if class.get("value").and_then(Value::as_i64).is_some() {
-        return Vec::new();
-    }
-    vec![required("value", "must be a number")]
 }
 
 /// Checks a Lease.

@@ -79,8 +79,6 @@ pub(crate) fn admit(pod: &mut Value) {
     each_in(Some(pod), "spec", |spec| {
         set_text(spec, "serviceAccountName", "default");
         set_text(spec, "serviceAccount", "default");
-        set(Some(spec), "priority", || json!(0));
-        set_text(spec, "preemptionPolicy", "PreemptLowerPriority");
         default_tolerations(spec);
     });
     let mut status = json!({"phase": "Pending", "qosClass": qos_class(pod)});

@@ -76,7 +76,7 @@ fn a_pod_gets_kubernetes_defaults() {
                 {"name": "b", "image": "r:5000/b:1", "imagePullPolicy": "IfNotPresent", "resources": {},
                  "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"}],
             "volumes": [{"name": "v", "emptyDir": {}}, {"name": "c", "configMap": {"name": "c", "defaultMode": 420}}],
-            "dnsPolicy": "ClusterFirst", "enableServiceLinks": true, "preemptionPolicy": "PreemptLowerPriority", "priority": 0,
+            "dnsPolicy": "ClusterFirst", "enableServiceLinks": true,
             "restartPolicy": "Always", "schedulerName": "default-scheduler", "securityContext": {},
             "serviceAccount": "default", "serviceAccountName": "default", "terminationGracePeriodSeconds": 30,
             "tolerations": [

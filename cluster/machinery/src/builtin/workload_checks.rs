@@ -52,6 +52,12 @@ pub(crate) fn daemon_set(object: &Value) -> Vec<FieldError> {
 pub(crate) fn replication_controller(object: &Value) -> Vec<FieldError> {
     let (spec, mut errors) = (spec_of(object), Vec::new());
     counted(spec, &mut errors);
+    let selector = spec.get("selector").unwrap_or(&Value::Null);
+    if selector.as_object().is_none_or(serde_json::Map::is_empty) {
+        errors.push(required("spec.selector", ""));
+    } else if spec.get("template").is_some_and(Value::is_object) {
+        template_matches(spec, selector, &mut errors);
+    }
     template(spec, "spec.template", &["Always"], &mut errors);
     errors
 }
@@ -135,16 +141,20 @@ fn selected(spec: &Value, kind: &str, errors: &mut Vec<FieldError>) {
                     &format!("empty selector is invalid for {kind}"),
                 ));
             } else if errors.len() == before {
-                let labels = crate::get(spec, &["template", "metadata", "labels"]);
-                if LabelSelector::from_value(selector).is_ok_and(|s| !s.matches_labels(labels)) {
-                    let labels = labels.cloned().unwrap_or_else(|| json!({}));
-                    let detail = "`selector` does not match template `labels`";
-                    errors.push(invalid("spec.template.metadata.labels", labels, detail));
-                }
+                template_matches(spec, selector, errors);
             }
         }
     }
     template(spec, "spec.template", &["Always"], errors);
+}
+
+fn template_matches(spec: &Value, selector: &Value, errors: &mut Vec<FieldError>) {
+    let labels = crate::get(spec, &["template", "metadata", "labels"]);
+    if LabelSelector::from_value(selector).is_ok_and(|s| !s.matches_labels(labels)) {
+        let labels = labels.cloned().unwrap_or_else(|| json!({}));
+        let detail = "`selector` does not match template `labels`";
+        errors.push(invalid("spec.template.metadata.labels", labels, detail));
+    }
 }
 
 /// Checks a `metav1.LabelSelector`.

@@ -177,6 +177,10 @@ pub(crate) fn definition(object: &Value, _: &str) -> Vec<Value> {
     vec![text(object.pointer("/metadata/creationTimestamp")).into()]
 }
 
+pub(crate) fn runtime_class(object: &Value, now: &str) -> Vec<Value> {
+    vec![text(object.get("handler")).into(), since_creation(object, now).into()]
+}
+
 pub(crate) fn priority_class(object: &Value, now: &str) -> Vec<Value> {
     let default = object.get("globalDefault") == Some(&json!(true));
     vec![

@@ -112,6 +112,15 @@ pub enum Action {
         /// Its id.
         id: String,
     },
+    /// Ask whether the node takes the pod, which has not run here yet.
+    Admit,
+    /// The node does not take it.
+    Reject {
+        /// `status.reason`.
+        reason: &'static str,
+        /// Why, as the event has it.
+        message: String,
+    },
     /// The pod as a whole fails.
     Fail {
         /// `status.reason`.

@@ -15,7 +15,9 @@ pub(crate) struct Ended {
     pub(crate) id: String,
     pub(crate) exit: Exit,
     pub(crate) started_at: Option<Timestamp>,
-    pub(crate) reason: Option<String>,
+    /// `Completed` and its like.
+    pub(crate) reason: String,
+    pub(crate) message: Option<String>,
 }
 
 /// A container that exists.
@@ -38,6 +40,8 @@ pub(crate) struct Instance {
     pub(crate) back_off_told: bool,
     /// Why the start failed (reason of its terminated state), if it did.
     pub(crate) start_error: Option<String>,
+    /// What it left to be read of its end. None: it goes on, or nobody has looked yet.
+    pub(crate) last_words: Option<String>,
     /// What it runs with. None: what it was granted.
     pub(crate) resources: Option<ResourceRequirements>,
     /// Why its resources could not be changed, and when to try again.
@@ -151,6 +155,7 @@ impl Instance {
             stop: None,
             back_off_told: false,
             start_error: None,
+            last_words: None,
             resources: None,
             resize_failed: None,
         }
@@ -189,11 +194,20 @@ impl Instance {
 
     pub(crate) fn ended(&self) -> Option<Ended> {
         let exit = self.exit()?.clone();
+        let reason = match (&self.start_error, exit.oom_killed, exit.code) {
+            (Some(_), ..) => "StartError",
+            (None, true, _) => "OOMKilled",
+            (None, false, 0) => "Completed",
+            _ => "Error",
+        };
+        let words = self.last_words.as_ref().filter(|words| !words.is_empty());
+        let parts: Vec<&str> = self.start_error.iter().chain(words).map(String::as_str).collect();
         Some(Ended {
             id: self.id.clone(),
             exit,
             started_at: self.started_at,
-            reason: self.start_error.clone(),
+            reason: reason.to_owned(),
+            message: (!parts.is_empty()).then(|| parts.join(": ")),
         })
     }
 }

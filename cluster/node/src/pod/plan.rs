@@ -74,12 +74,22 @@ impl Planner<'_> {
                 self.take_away();
             }
         } else if let Some((reason, message)) = security::rejection(self.pod()) {
-            self.act(Action::Fail { reason, message });
+            self.act(Action::Reject { reason, message });
+        } else if self.state().to_admit {
+            self.admit();
         } else if !self.deadline_passed() {
             self.live();
         }
         self.probes();
         self.remove_stale();
+    }
+
+    /// Nothing is done for a pod before the node has said that it takes it.
+    fn admit(&mut self) {
+        self.settling = true;
+        if self.state().retry_at.is_none_or(|at| self.reached(at)) {
+            self.act(Action::Admit);
+        }
     }
 
     /// The pod has come to its end by itself, or failed.

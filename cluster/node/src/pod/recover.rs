@@ -72,6 +72,7 @@ fn ended(terminated: &ContainerStateTerminated) -> Option<Ended> {
             oom_killed: terminated.reason.as_deref() == Some("OOMKilled"),
         },
         started_at: terminated.started_at.as_ref().map(|time| time.0),
-        reason: terminated.message.clone(),
+        reason: terminated.reason.clone().unwrap_or_default(),
+        message: terminated.message.clone(),
     })
 }

@@ -203,6 +203,13 @@ pub(crate) fn processes(pod: &Pod) -> ProcessNamespace {
     }
 }
 
+/// `runAsUser`: the container's own, or the pod's.
+pub(crate) fn requested_user(pod: &Pod, container: &Container) -> Option<i64> {
+    let own = container.security_context.as_ref().and_then(|s| s.run_as_user);
+    let of_pod = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    own.or(of_pod.and_then(|s| s.run_as_user))
+}
+
 pub(crate) fn lifecycle(container: &Container) -> Option<&Lifecycle> {
     container.lifecycle.as_ref()
 }

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
 
 use super::action::Action;
+use super::admission::REJECTED;
 use super::back_off::{BackOff, BackOffLimits};
 use super::found;
 use super::instance::{Ended, Hook, HookKind, Instance, Process, Stop, Why};
@@ -26,15 +27,19 @@ pub struct PodState {
     pub(crate) containers: BTreeMap<String, Track>,
     /// The pod is to end, and by when.
     pub(crate) ending: Option<Ending>,
+    /// The node has not said yet whether it takes the pod.
+    pub(crate) to_admit: bool,
     /// It failed as a whole: reason and message.
     pub(crate) failed: Option<(String, String)>,
+    /// And that because the node does not take it: it has nothing else to tell of.
+    pub(crate) rejected: bool,
     /// Containers, sandbox and volumes were taken away.
     pub(crate) cleaned: bool,
     /// The object was deleted by us; nothing remains to do but to see it go.
     pub(crate) deleted: bool,
     /// When the agent took the pod on.
     pub(crate) seen_at: Option<Timestamp>,
-    /// Not before this: a clean-up or deletion that failed.
+    /// Not before this: an admission, a clean-up or a deletion that failed.
     pub(crate) retry_at: Option<Timestamp>,
     pub(crate) limits: BackOffLimits,
     /// What the node has granted each container, by name. Absent: what the spec says.
@@ -195,7 +200,9 @@ impl PodState {
             }
             Action::RefreshVolumes => self.volumes.stale = false,
             Action::Fail { reason, message } => self.failed = Some(((*reason).to_owned(), message.clone())),
-            Action::PrepareSandbox
+            Action::Reject { reason, message } => self.reject(reason, message),
+            Action::Admit
+            | Action::PrepareSandbox
             | Action::MeasureVolumes
             | Action::Start { .. }
             | Action::Remove { .. }
@@ -204,6 +211,12 @@ impl PodState {
             | Action::CleanUp
             | Action::DeleteObject => {}
         }
+    }
+
+    /// The node does not take the pod.
+    pub(crate) fn reject(&mut self, reason: &str, message: &str) {
+        self.failed = Some((reason.to_owned(), format!("{REJECTED}{message}")));
+        (self.rejected, self.to_admit) = (true, false);
     }
 
     /// Counts the back-off of a container that is made again.

@@ -4,6 +4,7 @@
 
 mod conditions;
 pub(crate) mod container;
+mod end;
 pub(crate) mod patch;
 
 use jiff::Timestamp;
@@ -12,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use self::conditions::conditions;
 use self::container::container_status;
-use super::container::security;
+use self::end::{bounded, terminated_before, with_end};
 use super::instance::Hook;
 use super::progress::{Phase, initialized, is_terminal, outcome};
 use super::state::{PodState, PodView, Sandbox};
@@ -29,14 +30,23 @@ pub(super) fn status(view: &PodView<'_>, now: Timestamp) -> PodStatus {
         // The end of a pod is told once; what is cleared away afterwards does not change it.
         return old;
     }
-    let host_ip = host_ip.to_string();
+    let start_time = old.start_time.clone().or(state.seen_at.map(Time));
     let phase = phase(pod, state);
-    // A pod that is not admitted has no containers to tell of (the kubelet's `rejectPod`).
-    let rejected = state.failed.is_some() && security::rejection(pod).is_some();
+    let reason = state.failed.as_ref().map(|(reason, _)| reason.clone());
+    let message = state.failed.as_ref().map(|(_, message)| message.clone());
+    if state.rejected {
+        // There is nothing else to tell of (the kubelet's `rejectPod`).
+        return PodStatus {
+            phase: Some(phase.word().to_owned()),
+            qos_class: Some(spec_qos(pod).to_owned()),
+            reason,
+            message,
+            start_time,
+            ..PodStatus::default()
+        };
+    }
+    let host_ip = host_ip.to_string();
     let statuses = |list: &[Container]| {
-        if rejected {
-            return None;
-        }
         let statuses: Vec<_> = list.iter().map(|c| container_status(view, c, now)).collect();
         (!statuses.is_empty()).then_some(statuses)
     };
@@ -44,23 +54,25 @@ pub(super) fn status(view: &PodView<'_>, now: Timestamp) -> PodStatus {
         Sandbox::Ready(ip) => Some(ip.to_string()),
         _ => old.pod_ip.clone(),
     };
-    PodStatus {
+    let told = PodStatus {
         conditions: Some(conditions(view, phase, now)),
         container_statuses: statuses(spec::containers(pod)),
         init_container_statuses: statuses(spec::init_containers(pod)),
         ephemeral_container_statuses: ephemeral_statuses(view, now),
         host_ip: Some(host_ip.clone()),
         host_ips: Some(vec![HostIP { ip: host_ip }]),
-        message: state.failed.as_ref().map(|(_, message)| message.clone()),
+        message,
         observed_generation: observed_generation(pod, state, old.observed_generation),
-        reason: state.failed.as_ref().map(|(reason, _)| reason.clone()),
+        reason,
         phase: Some(phase.word().to_owned()),
         pod_ips: ip.clone().map(|ip| vec![PodIP { ip }]),
         pod_ip: ip,
         qos_class: Some(spec_qos(pod).to_owned()),
-        start_time: old.start_time.or(state.seen_at.map(Time)),
+        start_time,
         ..PodStatus::default()
-    }
+    };
+    let over = matches!(phase, Phase::Succeeded | Phase::Failed);
+    bounded(if over { with_end(pod, told) } else { told })
 }
 
 /// The generation that the containers are at (KEP-5067): the pod's, unless one that runs is of an older definition.
@@ -94,7 +106,7 @@ fn spec_qos(pod: &Pod) -> &'static str {
 }
 
 fn phase(pod: &Pod, state: &PodState) -> Phase {
-    let alive = state.instances().any(|(_, instance)| instance.running());
+    let alive = state.instances().any(|(_, instance)| instance.alive());
     if state.failed.is_some() && !alive {
         return Phase::Failed;
     }
@@ -102,7 +114,7 @@ fn phase(pod: &Pod, state: &PodState) -> Phase {
         if let Some(outcome) = outcome(pod, state) {
             return outcome;
         }
-        if state.ending.is_some() && has_finalizers(pod) {
+        if state.ending.is_some() {
             return ended_by_deletion(pod, state);
         }
     }
@@ -125,17 +137,12 @@ fn phase(pod: &Pod, state: &PodState) -> Phase {
     if waiting { Phase::Pending } else { Phase::Running }
 }
 
-fn has_finalizers(pod: &Pod) -> bool {
-    pod.metadata.finalizers.as_ref().is_some_and(|list| !list.is_empty())
-}
-
-/// A deleted pod whose object is held: Succeeded only if every container had a good end.
+/// A deleted pod of which nothing lives: Succeeded only if every container had a good end.
 fn ended_by_deletion(pod: &Pod, state: &PodState) -> Phase {
-    let good = |c: &Container| {
-        state
-            .instance(&c.name)
-            .and_then(|i| i.exit())
-            .is_some_and(|exit| exit.code == 0)
+    let good = |c: &Container| match state.instance(&c.name) {
+        Some(instance) => instance.exit().map(|exit| exit.code) == Some(0),
+        // It was over before the node's last start.
+        None => terminated_before(pod, c).map(|ended| ended.exit_code) == Some(0),
     };
     if spec::containers(pod).iter().all(good) {
         Phase::Succeeded

@@ -156,6 +156,25 @@ async fn copy(
     }
 }
 
+/// The end of what a container has said: lines and bytes, at most.
+pub(crate) async fn last(path: &Path, lines: usize, bytes: usize) -> io::Result<String> {
+    let mut file = File::open(path).await?;
+    let start = start_of_tail(&mut file, lines).await?;
+    file.seek(SeekFrom::Start(start)).await?;
+    let mut reader = BufReader::with_capacity(READ_BYTES, file);
+    let mut formatter = Formatter {
+        options: LogOptions::default(),
+        inside_line: false,
+    };
+    let (mut line, mut text) = (vec![], String::new());
+    while let Some(raw) = next(&mut reader, &mut line).await? {
+        text.push_str(&formatter.format(&raw).unwrap_or_default());
+        let over = text.len().saturating_sub(bytes);
+        text.drain(..text.ceil_char_boundary(over));
+    }
+    Ok(text)
+}
+
 /// The file that was begun after the one with that number: the next of those that a rotation has left (`.1` is the newest of
 /// them), or the oldest of them if that one is gone. None: it is the newest.
 async fn newer(path: &Path, number: u64) -> io::Result<Option<(File, Identity)>> {
@@ -292,6 +311,22 @@ mod tests {
             all.push_str(std::str::from_utf8(&bytes.unwrap()).unwrap());
         }
         all
+    }
+
+    #[tokio::test]
+    async fn the_last_lines_are_read_up_to_a_size() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        std::fs::write(&path, LOG).unwrap();
+        for (lines, bytes, expected) in [
+            (80, 100, "one\ntwo\nthree\n"),
+            (1, 100, "three\n"),
+            (80, 8, "o\nthree\n"),
+            (80, 0, ""),
+        ] {
+            assert_eq!(last(&path, lines, bytes).await.unwrap(), expected, "{lines} {bytes}");
+        }
+        assert!(last(&dir.path().join("none"), 1, 1).await.is_err());
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Component, Path};
 
 use afloat_runtime::removal::remove_all;
@@ -32,7 +32,15 @@ pub(super) fn write(dir: &Path, files: &[File], own: &dyn Fn(&Path)) -> io::Resu
                 fs::create_dir_all(parent)?;
             }
             fs::write(&target, &file.bytes)?;
-            fs::set_permissions(&target, fs::Permissions::from_mode(file.mode & 0o777))?;
+            let mode = |mode: u32| fs::set_permissions(&target, fs::Permissions::from_mode(mode & 0o777));
+            mode(file.mode)?;
+            // Without root there are few users: then all may read what was to be one user's.
+            if file
+                .owner
+                .is_some_and(|owner| chown(&target, Some(owner), None).is_err())
+            {
+                mode(file.mode | 0o044)?;
+            }
         }
         own(&path);
         remove_all(&dir.join(DATA_NEW))?;
@@ -136,6 +144,7 @@ mod tests {
             path: path.into(),
             bytes: text.into(),
             mode,
+            owner: None,
         }
     }
 

@@ -5,8 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use afloat_words::owner::is_owned_by;
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Volume};
 
+use super::host_path;
 use crate::pod::spec;
 
 /// Who makes the cluster's own volumes.
@@ -18,24 +19,48 @@ const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) path: PathBuf,
-    /// It is made when it is needed first; otherwise somebody else has to have made it.
-    ours: bool,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Made by us, when it is needed first.
+    Own,
+    /// Somebody has to have made it.
+    Local,
+    /// A path of the node, of a type as `hostPath` volumes have them.
+    HostPath(String),
 }
 
 impl Place {
     /// Makes the directory, or says that it is missing.
     pub(crate) fn make(&self) -> Result<(), String> {
         let told = |error: std::io::Error| format!("{}: {error}", self.path.display());
-        if self.path.is_dir() {
-            return Ok(());
+        match &self.kind {
+            Kind::HostPath(kind) => {
+                host_path::check(&self.path, kind)?;
+                host_path::make_missing(&self.path)
+            }
+            _ if self.path.is_dir() => Ok(()),
+            Kind::Local => Err(format!("path {:?} does not exist", self.path.display().to_string())),
+            Kind::Own => {
+                fs::create_dir_all(&self.path).map_err(told)?;
+                // Whoever the containers run as: only pods with the claim get to see it.
+                fs::set_permissions(&self.path, fs::Permissions::from_mode(0o777)).map_err(told)
+            }
         }
-        if !self.ours {
-            return Err(format!("path {:?} does not exist", self.path.display().to_string()));
-        }
-        fs::create_dir_all(&self.path).map_err(told)?;
-        // Whoever the containers run as: only pods with the claim get to see it.
-        fs::set_permissions(&self.path, fs::Permissions::from_mode(0o777)).map_err(told)
     }
+
+    /// Whether `fsGroup` counts for it: paths of the node stay as they are.
+    pub(super) fn may_be_given(&self) -> bool {
+        !matches!(self.kind, Kind::HostPath(_))
+    }
+}
+
+/// The pod has it only for reading.
+pub(super) fn read_only(volume: &Volume) -> bool {
+    let claim = volume.persistent_volume_claim.as_ref();
+    claim.is_some_and(|claim| claim.read_only == Some(true))
 }
 
 /// The name of the volume that the pod's claim is bound to.
@@ -89,16 +114,19 @@ pub(crate) fn directory(
         }
         // By its name and not by its path: the data directory may have been moved.
         let path = claims(node_dir).join(name);
-        return Ok(Place { path, ours: true });
+        return Ok(Place { path, kind: Kind::Own });
     }
     if let Some(local) = source.and_then(|spec| spec.local.as_ref()) {
         let path = PathBuf::from(&local.path);
-        return Ok(Place { path, ours: false });
+        return Ok(Place {
+            path,
+            kind: Kind::Local,
+        });
     }
     if let Some(host) = source.and_then(|spec| spec.host_path.as_ref()) {
-        let ours = matches!(host.type_.as_deref(), None | Some("" | "DirectoryOrCreate"));
+        let kind = Kind::HostPath(host.type_.clone().unwrap_or_default());
         let path = PathBuf::from(&host.path);
-        return Ok(Place { path, ours });
+        return Ok(Place { path, kind });
     }
     Err(format!(
         "volume \"{name}\" is of a kind that this node does not support; use local or hostPath"
@@ -167,7 +195,7 @@ mod tests {
             at("node-2", &path).unwrap(),
             Place {
                 path: "/srv".into(),
-                ours: true
+                kind: Kind::HostPath(String::new())
             }
         );
         let nfs: PersistentVolume =

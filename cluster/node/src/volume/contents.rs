@@ -2,9 +2,11 @@
 
 use k8s_openapi::api::core::v1::{Container, KeyToPath, Pod, Volume, VolumeProjection};
 
-use super::declared::{Inputs, fs_group};
+use super::declared::Inputs;
 use super::files::File;
+use super::ownership::Ownership;
 use crate::pod::container::env::{self, Sources};
+use crate::pod::spec;
 
 /// The files of one volume, or what is missing for them.
 pub(super) fn contents(pod: &Pod, volume: &Volume, inputs: &Inputs) -> Result<Vec<File>, String> {
@@ -59,15 +61,25 @@ fn projected(
             .tokens
             .get(&key)
             .ok_or("no token could be had for its service account")?;
-        // With a group that may read it nobody else needs to (the kubelet's rule).
-        let fs_group = fs_group(pod).is_some();
+        // With a user or a group that reads it nobody else needs to (the kubelet's rule).
+        let owner = only_user(pod);
+        let closed = owner.is_some() || Ownership::of(pod).is_some();
         return Ok(vec![File {
             path: source.path.clone(),
             bytes: token.clone().into_bytes(),
-            mode: if fs_group { 0o600 } else { mode },
+            mode: if closed { 0o600 } else { mode },
+            owner,
         }]);
     }
     Err("a projected source of this kind is not supported by this node".to_owned())
+}
+
+/// The user that all containers run as, where the specification says so (the kubelet's `FsUserFrom`).
+fn only_user(pod: &Pod) -> Option<u32> {
+    let mut users = spec::all_containers(pod).map(|container| spec::requested_user(pod, container));
+    let first = users.next()??;
+    let all = users.all(|user| user == Some(first));
+    u32::try_from(first).ok().filter(|_| all)
 }
 
 fn mode(default: Option<i32>) -> u32 {
@@ -125,7 +137,12 @@ fn select(
     let Some(items) = items.filter(|items| !items.is_empty()) else {
         return Ok(all
             .into_iter()
-            .map(|(path, bytes)| File { path, bytes, mode })
+            .map(|(path, bytes)| File {
+                path,
+                bytes,
+                mode,
+                owner: None,
+            })
             .collect());
     };
     let mut files = vec![];
@@ -137,6 +154,7 @@ fn select(
                     path: item.path.clone(),
                     bytes: bytes.clone(),
                     mode,
+                    owner: None,
                 });
             }
             None if optional == Some(true) => {}
@@ -166,7 +184,39 @@ fn downward<'a>(
             path: item.path.clone(),
             bytes: text.into_bytes(),
             mode,
+            owner: None,
         });
     }
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_token_is_the_only_users_or_the_groups_or_everybodys() {
+        let token = |pod_context: Value, contexts: [Value; 2]| {
+            let containers = contexts.map(|context| json!({"name": "c", "securityContext": context}));
+            let spec = json!({"securityContext": pod_context, "containers": containers});
+            let pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap();
+            let part = serde_json::from_value(json!({"serviceAccountToken": {"path": "token"}})).unwrap();
+            let inputs = Inputs {
+                tokens: [(("v".to_owned(), "token".to_owned()), "secret".to_owned())].into(),
+                ..Inputs::default()
+            };
+            let files = projected(&pod, "v", &part, &inputs, 0o644).unwrap();
+            (files[0].mode, files[0].owner)
+        };
+        let none = || json!({});
+        let as_user = |user: u32| json!({"runAsUser": user});
+        assert_eq!(token(none(), [none(), none()]), (0o644, None));
+        assert_eq!(token(json!({"fsGroup": 5}), [none(), none()]), (0o600, None));
+        assert_eq!(token(as_user(7), [none(), none()]), (0o600, Some(7)));
+        assert_eq!(token(as_user(7), [none(), as_user(8)]), (0o644, None));
+        assert_eq!(token(none(), [as_user(8), as_user(8)]), (0o600, Some(8)));
+        assert_eq!(token(none(), [as_user(8), none()]), (0o644, None));
+    }
 }

@@ -1,11 +1,11 @@
 //! What a pod's specification says of its volumes, and what they are made from. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{Container, Pod, Volume};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use super::claim::Place;
 use crate::pod::container::env::Sources;
 use crate::pod::container::resources;
 use crate::pod::spec;
@@ -72,14 +72,8 @@ pub(crate) struct Inputs {
     pub(crate) sources: Sources,
     /// Contents for `serviceAccountToken` sources, by volume and path.
     pub(crate) tokens: BTreeMap<(String, String), String>,
-    /// Directories of claims, by volume.
-    pub(crate) claims: BTreeMap<String, PathBuf>,
-}
-
-/// The group that owns the pod's volumes.
-pub(super) fn fs_group(pod: &Pod) -> Option<u32> {
-    let context = pod.spec.as_ref()?.security_context.as_ref()?;
-    u32::try_from(context.fs_group?).ok()
+    /// Where the contents of claims are, by volume.
+    pub(crate) claims: BTreeMap<String, Place>,
 }
 
 /// Volumes that are to be in memory, and how large they may become. emptyDirs of that medium: the least of `sizeLimit`, what the pod's

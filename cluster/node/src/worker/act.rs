@@ -35,6 +35,8 @@ impl Worker {
             }
             Action::LookForImage { container } => self.look_for_image(&container).await,
             Action::Remove { id, .. } => self.remove(&id).await,
+            Action::Admit => self.admit().await,
+            Action::Reject { reason, message } => self.tell_rejection(reason, &message),
             Action::Fail { reason, message } => self.event(None, true, reason, &message, self.context.clock.now()),
             Action::CleanUp => self.clean_up().await,
             Action::DeleteObject => self.delete_object().await,

@@ -119,7 +119,8 @@ impl Worker {
             Sandbox::Ready(ip) => Some(ip),
             _ => None,
         };
-        let sources = self.sources(volume::env_references(container), ip).await?;
+        let mut sources = self.sources(volume::env_references(container), ip).await?;
+        sources.services = self.service_variables().await?;
         let variables = env::variables(pod, container, &sources)?;
         let (user, group) = resolve::user(pod, container, image);
         let resolved = self
@@ -150,7 +151,7 @@ impl Worker {
             uid,
             gid: group.and_then(|gid| u32::try_from(gid).ok()).unwrap_or(gid),
             additional_gids: resolve::groups(pod, groups),
-            mounts: self.mounts(container, &variables).await?,
+            mounts: self.mounts(container, attempt, &variables).await?,
             read_only_root: security.read_only_root,
             privileged: security.privileged,
             add_capabilities: security.add_capabilities,

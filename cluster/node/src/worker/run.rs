@@ -21,6 +21,7 @@ impl Worker {
         self.state.observe_deletion(&self.pod, now);
         loop {
             self.read_mail();
+            self.hear_last_words().await;
             self.give_up_pulls();
             while self.tasks.try_join_next().is_some() {}
             let now = self.context.clock.now();

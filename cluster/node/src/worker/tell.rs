@@ -53,29 +53,15 @@ impl Worker {
         if now < until && self.may_wait(plan) {
             return Told::Later(Some(until));
         }
-        if self.ends_silently() {
-            return Told::Later(None);
-        }
         self.write_status(patch, &plan.status, now).await
     }
 
     fn may_wait(&self, plan: &Plan) -> bool {
         if self.state.ending.is_some() {
-            // Its endpoints are marked terminating already.
-            return true;
+            // Its endpoints are marked terminating already. Its end is told at once: the object waits for that.
+            return self.state.instances().any(|(_, instance)| instance.alive());
         }
         plan.settling && !patch::loses_readiness(&self.pod, &plan.status)
-    }
-
-    /// Nothing of the pod lives and nobody holds its object: deleting it says everything.
-    fn ends_silently(&self) -> bool {
-        let held = self
-            .pod
-            .metadata
-            .finalizers
-            .as_ref()
-            .is_some_and(|list| !list.is_empty());
-        self.state.ending.is_some() && !held && !self.state.instances().any(|(_, instance)| instance.alive())
     }
 
     async fn write_status(&mut self, patch: serde_json::Value, wanted: &PodStatus, now: Timestamp) -> Told {

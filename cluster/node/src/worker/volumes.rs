@@ -1,7 +1,6 @@
 //! What a worker does about its pod's volumes, and how it hears that what they show has changed.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use afloat_runtime::Mount;
 use k8s_openapi::api::core::v1::{Container, PersistentVolume, PersistentVolumeClaim, Pod};
@@ -12,18 +11,18 @@ use super::{Worker, blocking};
 use crate::clock::later;
 use crate::context::Context;
 use crate::options::API_LIMIT;
-use crate::pod::container::resolve;
+use crate::pod::container::resolve::{self, Origin};
 use crate::pod::spec;
 use crate::pod::volumes::MEASURE;
-use crate::volume::claim;
-use crate::volume::{self, Inputs, References};
+use crate::volume::claim::{self, Place};
+use crate::volume::{self, Inputs, References, host_path, termination_log};
 
 impl Worker {
     /// Makes all volumes, before the first container is.
     pub(crate) async fn prepare_volumes(&mut self) -> Result<(), String> {
         self.state.volumes.stale = false;
         let mut inputs = self.inputs().await?;
-        inputs.claims = claim_paths(&self.context, &self.pod).await?;
+        inputs.claims = claim_places(&self.context, &self.pod).await?;
         self.mount_memory().await?;
         let (pod, dirs) = (self.pod.clone(), self.dirs.clone());
         blocking(move || volume::prepare(&pod, &dirs, &inputs)).await?;
@@ -125,14 +124,21 @@ impl Worker {
     pub(crate) async fn mounts(
         &self,
         container: &Container,
+        attempt: u32,
         variables: &[(String, String)],
     ) -> Result<Vec<Mount>, String> {
-        let planned = resolve::mounts(&self.pod, container, &self.dirs, variables)?;
+        let planned = resolve::mounts(&self.pod, container, attempt, &self.dirs, variables)?;
         blocking(move || {
             let settled = planned.into_iter().map(|planned| {
                 let mut mount = planned.mount;
                 if !planned.sub_path.is_empty() {
                     mount.found = Some(volume::sub_path(&mount.source, &planned.sub_path, planned.may_make)?);
+                    return Ok(mount);
+                }
+                match planned.origin {
+                    Origin::Pod => {}
+                    Origin::Node => host_path::make_missing(&mount.source)?,
+                    Origin::TerminationLog => termination_log::make(&mount.source)?,
                 }
                 Ok(mount)
             });
@@ -149,9 +155,9 @@ fn without<T>(
     all.iter().filter(|name| !known.contains_key(*name)).cloned().collect()
 }
 
-/// Directories of the pod's claims, by volume; the kubelet's sentence about the first that cannot be had.
-async fn claim_paths(context: &Context, pod: &Pod) -> Result<BTreeMap<String, PathBuf>, String> {
-    let mut paths = BTreeMap::new();
+/// Where the contents of the pod's claims are, by volume; the kubelet's sentence about the first that cannot be had.
+async fn claim_places(context: &Context, pod: &Pod) -> Result<BTreeMap<String, Place>, String> {
+    let mut places = BTreeMap::new();
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), spec::namespace(pod));
     let volumes: Api<PersistentVolume> = Api::all(context.client.clone());
     for (volume, name) in volume::claims(pod) {
@@ -167,11 +173,12 @@ async fn claim_paths(context: &Context, pod: &Pod) -> Result<BTreeMap<String, Pa
             )
         };
         let fetched = tokio::time::timeout(API_LIMIT, fetch).await;
+        let told = |error| format!("MountVolume.SetUp failed for volume \"{volume}\" : {error}");
         let place = fetched.unwrap_or_else(|_| Err("no answer from the API server in time".to_owned()));
-        let place = place.map_err(|error| format!("MountVolume.SetUp failed for volume \"{volume}\" : {error}"))?;
-        let directory = place.path.clone();
-        blocking(move || place.make()).await?;
-        paths.insert(volume.to_owned(), directory);
+        let place = place.map_err(told)?;
+        let making = place.clone();
+        blocking(move || making.make()).await.map_err(told)?;
+        places.insert(volume.to_owned(), place);
     }
-    Ok(paths)
+    Ok(places)
 }

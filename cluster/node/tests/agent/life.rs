@@ -383,7 +383,7 @@ async fn many_pods_cost_one_write_each() {
     for number in 0..100 {
         world.until_gone(&format!("p{number}")).await;
     }
-    // Here, too, a busy machine may take longer to stop a container than a status waits.
+    // How it ended is told before a pod goes. Here, too, a busy machine may take longer than a status waits.
     let more = world.writes("patch", "pods") - cost;
-    assert!(more <= 10, "{more} writes about pods that just go");
+    assert!((100..=150).contains(&more), "{more} writes about pods that go");
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // how tests fail; clippy.toml reaches `#[test]` only
 
+mod ends;
 mod faults;
 mod kubelet_api;
 mod life;

@@ -64,15 +64,18 @@ fn through(mount: &Mount<'_>, path: &str) -> Option<PathBuf> {
     inside.then(|| Path::new(mount.point).join(rest))
 }
 
+/// Our own cgroup in the hierarchy of a controller of version 1.
+pub(crate) fn own_v1(mountinfo: &str, own: &str, controller: &str) -> Option<PathBuf> {
+    let path = own_path(own, controller)?;
+    mounts(mountinfo)
+        .filter(|mount| mount.kind == "cgroup" && mount.options.split(',').any(|option| option == controller))
+        .find_map(|mount| through(&mount, path))
+}
+
 /// Finds our own cgroups from /proc/self/mountinfo and /proc/self/cgroup: memory decides which version counts, since a
 /// controller is in one hierarchy only.
 pub(crate) fn find(mountinfo: &str, own: &str) -> Result<Found, String> {
-    let v1 = |controller: &str| {
-        let path = own_path(own, controller)?;
-        mounts(mountinfo)
-            .filter(|mount| mount.kind == "cgroup" && mount.options.split(',').any(|option| option == controller))
-            .find_map(|mount| through(&mount, path))
-    };
+    let v1 = |controller: &str| own_v1(mountinfo, own, controller);
     if let Some(memory) = v1("memory") {
         return Ok(Found::V1 {
             memory,

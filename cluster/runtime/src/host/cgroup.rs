@@ -15,7 +15,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getpid};
 use rustix::fs::{FlockOperation, flock};
 
-use crate::cgroup::detect::{Found, decide_unified, find};
+use crate::cgroup::detect::{Found, decide_unified, find, own_v1};
 use crate::cgroup::devices::{self, CONTAINED};
 use crate::cgroup::{Cgroups, MANAGER};
 use crate::removal::removed;
@@ -92,6 +92,8 @@ pub(super) struct Tree {
     janitor: Pid,
     /// Closed when we end: the janitor's sign.
     alive: Option<OwnedFd>,
+    /// Locks on directories that nobody enters.
+    _shown: Vec<OwnedFd>,
 }
 
 impl Tree {
@@ -105,10 +107,9 @@ impl Tree {
 
     fn try_make() -> Result<(Self, Doors), String> {
         let read = |path: &Path| fs::read_to_string(path).map_err(|e| format!("reading {}: {e}", path.display()));
-        let found = find(
-            &read(Path::new("/proc/self/mountinfo"))?,
-            &read(Path::new("/proc/self/cgroup"))?,
-        )?;
+        let mountinfo = read(Path::new("/proc/self/mountinfo"))?;
+        let own = read(Path::new("/proc/self/cgroup"))?;
+        let found = find(&mountinfo, &own)?;
         let name = format!("{PREFIX}{}-{:08x}", getpid(), rand::random::<u32>());
         let mut made = Made::default();
         let doors = match found {
@@ -153,6 +154,11 @@ impl Tree {
                 }
             }
         };
+        let shown = if matches!(doors, Doors::V1 { .. }) {
+            made.shown(&mountinfo, &own, &name)
+        } else {
+            vec![]
+        };
         let sites = made.keep();
         let (janitor, alive) =
             start_janitor(&sites).inspect_err(|_| sites.iter().for_each(|site| drop(clear(site))))?;
@@ -160,6 +166,7 @@ impl Tree {
             sites,
             janitor,
             alive: Some(alive),
+            _shown: shown,
         };
         Ok((tree, doors))
     }
@@ -244,6 +251,26 @@ impl Made {
             site.inside = Some(inside);
         }
         Ok(file)
+    }
+
+    /// Directories for containers to see (`crate::cgroup::view`), of controllers that limit nothing here. Where they cannot be had, they
+    /// are not shown.
+    fn shown(&mut self, mountinfo: &str, own: &str, name: &str) -> Vec<OwnedFd> {
+        let parents = ["cpuacct", "cpuset"].map(|controller| own_v1(mountinfo, own, controller));
+        let mut locks = vec![];
+        for parent in parents.into_iter().flatten() {
+            let Ok(lock) = self.dir(&parent, name, None) else {
+                continue;
+            };
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                // A new one has none of its own.
+                if let Ok(list) = fs::read_to_string(parent.join(file)) {
+                    let _ = fs::write(parent.join(name).join(file), list);
+                }
+            }
+            locks.push(lock);
+        }
+        locks
     }
 
     fn keep(mut self) -> Vec<Site> {
@@ -395,6 +422,7 @@ mod tests {
             sites: vec![site.clone()],
             janitor: Pid::from_raw(11),
             alive: None,
+            _shown: vec![],
         };
         fs::create_dir_all(site.dir.join(MANAGER)).unwrap();
         tree.enter(Pid::from_raw(12)).unwrap();

@@ -53,6 +53,8 @@ pub(super) struct Init {
     pub(super) rootless: bool,
     /// Kept open for the inside.
     pub(super) cgroups: Doors,
+    /// As well; see [`super::early_mounts`].
+    pub(super) early_mounts: Option<fs::File>,
 }
 
 /// What the inner process finds in its environment.
@@ -113,6 +115,7 @@ impl Init {
         nix::unistd::setsid().map_err(|e| format!("starting a session: {e}"))?;
         let _ = rustix::system::sethostname(b"afloat");
         let dir = mounts::set_up(self.data_dir.as_deref(), self.rootless)?;
+        self.early_mounts = super::early_mounts::keep().map_err(|e| format!("keeping a copy of the mounts: {e}"))?;
         let cgroups = serde_json::to_vec(&self.cgroups.cgroups()).map_err(|e| e.to_string())?;
         fs::write(CGROUPS_FILE, cgroups).map_err(|e| format!("writing {CGROUPS_FILE}: {e}"))?;
         Ok(dir)

@@ -1,7 +1,10 @@
 //! `afloat oci …`: the part of the OCI runtime command line that [`crate::oci`] uses, on libcontainer.
 //!
-//! A process of its own, single-threaded: libcontainer forks and then does what is only safe without threads. Standard
+//! Always in a process of its own, single-threaded: libcontainer forks and then does what is only safe without threads. Standard
 //! output and error belong to the container here; what goes wrong is written to the file that `--log` names.
+//!
+//! There is no `start` and no `delete`: opening the gate of a container that was made is one message to its process, and what
+//! libcontainer keeps of it is one directory ([`open_gate`]); neither is worth a process.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -11,8 +14,9 @@ use std::sync::Mutex;
 
 use super::seccomp::FilteredExecutor;
 use crate::container::CANNOT_RUN;
-use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::container::{Container, ContainerStatus};
+use libcontainer::notify_socket::NOTIFY_FILE;
 use libcontainer::syscall::syscall::SyscallType;
 
 /// A mistake in the command line or a failed verb.
@@ -36,10 +40,21 @@ struct Arguments {
     words: Vec<String>,
 }
 
-/// The hidden subcommand: `--root DIR --log FILE (create --bundle DIR --pid-file FILE [--console-socket FILE] | stdio --input
-/// FILE [--output FILE] | pause --pid-file FILE | start | delete | exec --process
-/// FILE [--pid-file FILE] [--console-socket FILE] [--cgroup FILE]…) ID`. Answers the exit code; for `exec` that of the command.
+/// The hidden subcommand: `zygote`, or `--root DIR --log FILE (create --bundle DIR --pid-file FILE [--console-socket FILE] | stdio
+/// --input FILE [--output FILE] | pause --pid-file FILE | exec --process FILE [--pid-file FILE] [--console-socket FILE] [--cgroup
+/// FILE]…) ID`. Answers the exit code; for `exec` that of the command.
 pub fn oci_main(args: &[OsString]) -> i32 {
+    if args.first().is_some_and(|verb| verb == "zygote") {
+        return super::zygote::serve().unwrap_or_else(|error| {
+            eprintln!("afloat: what begins containers has failed: {error:#}");
+            FAILED
+        });
+    }
+    run(args, || Ok(()))
+}
+
+/// Runs a verb when the process has become what it has to be, so that a failure of both is told in the same way.
+pub(super) fn run(args: &[OsString], become_it: impl FnOnce() -> anyhow::Result<()>) -> i32 {
     let Some(arguments) = parse(args) else { return FAILED };
     let log = arguments
         .log
@@ -56,7 +71,7 @@ pub fn oci_main(args: &[OsString]) -> i32 {
             .finish();
         let _ = tracing::subscriber::set_global_default(subscriber);
     }
-    match run_verb(&arguments) {
+    match become_it().and_then(|()| run_verb(&arguments)) {
         Ok(code) => code,
         Err(error) => {
             write_error(log, &error);
@@ -128,7 +143,10 @@ fn run_verb(arguments: &Arguments) -> anyhow::Result<i32> {
                 .as_init(bundle)
                 .with_systemd(false)
                 .with_detach(true)
-                .build()?;
+                .build()?
+                // For `exec`, which comes later than the gate is opened.
+                .set_status(ContainerStatus::Running)
+                .save()?;
             Ok(0)
         }
         "stdio" => {
@@ -143,14 +161,6 @@ fn run_verb(arguments: &Arguments) -> anyhow::Result<i32> {
         "pause" => {
             let pid_file = arguments.pid_file.as_ref();
             super::pause::start(pid_file.ok_or_else(|| anyhow::anyhow!("--pid-file is missing"))?)?;
-            Ok(0)
-        }
-        "start" => {
-            Container::load(root.join(id))?.start()?;
-            Ok(0)
-        }
-        "delete" => {
-            Container::load(root.join(id))?.delete(false)?;
             Ok(0)
         }
         "exec" => {
@@ -178,6 +188,16 @@ fn run_verb(arguments: &Arguments) -> anyhow::Result<i32> {
         }
         other => anyhow::bail!("unknown verb `{other}`"),
     }
+}
+
+/// Lets the first process of a container go on that was made by `create`: it waits for somebody to write to a socket in the container's
+/// state directory. Blocks.
+///
+/// # Errors
+/// It has ended, or was let go before.
+pub(crate) fn open_gate(id: &str) -> std::io::Result<()> {
+    let socket = PathBuf::from(super::OCI_STATE_DIR).join(id).join(NOTIFY_FILE);
+    std::os::unix::net::UnixStream::connect(socket)?.write_all(b"start container")
 }
 
 /// Waits for a child that a library made; 128 + signal where a signal ended it.

@@ -137,6 +137,7 @@ impl Outer {
             environment: options.environment,
             rootless: !privileged,
             cgroups: doors,
+            early_mounts: None,
         });
         let attempt = |user_namespace: bool, outside: &mut Option<_>, inside: &mut Option<init::Init>| {
             if let Some(init) = inside.as_mut() {

@@ -1,5 +1,6 @@
 //! What a container is made of: its root file system and its configuration.
 
+pub(crate) mod home;
 pub(crate) mod host_facts;
 pub(crate) mod memory;
 pub(crate) mod mounts;

@@ -1,12 +1,19 @@
 //! Calls the OCI runtime's command line and makes its errors readable.
 
 use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::process::Command;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
 
+use super::work::blocking;
+use super::zygote;
+use crate::host::zygote::Carried;
 use crate::host::{OCI_STATE_DIR, PROGRAM};
 use crate::runtime::RuntimeError;
 
@@ -25,6 +32,24 @@ pub(super) struct OciCommand {
     pub(super) own: bool,
 }
 
+/// A verb that runs. Dropped, it is killed.
+pub(super) enum Running {
+    /// A child of the zygote; its exit code comes from there.
+    Step(UnixStream),
+    /// A child of this process.
+    Child(Child),
+}
+
+impl Running {
+    /// Waits for its end. None: a signal ended it.
+    pub(super) async fn wait(&mut self) -> io::Result<Option<i32>> {
+        match self {
+            Self::Step(answer) => answer.read_i32_le().await.map(Some),
+            Self::Child(child) => child.wait().await.map(|status| status.code()),
+        }
+    }
+}
+
 impl OciCommand {
     pub(super) fn new(program: &Path) -> Self {
         let own = program == Path::new("/proc/self/exe") || std::env::current_exe().is_ok_and(|exe| exe == program);
@@ -36,14 +61,41 @@ impl OciCommand {
         }
     }
 
-    /// The start of a command line. Only what is given reaches the container.
-    pub(super) fn command(&self, log: &Path) -> Command {
-        let mut command = start_of(&self.program, self.own, log);
-        command.stdin(Stdio::null()).kill_on_drop(true);
-        command
+    /// Begins a verb. Only `stdio` reaches the container. `carried`: mounts that ours finds in their places, as it does not see what is
+    /// mounted for pods; any other finds all of them.
+    pub(super) async fn begin(
+        &self,
+        log: &Path,
+        args: Vec<String>,
+        stdio: [OwnedFd; 3],
+        carried: Vec<Carried>,
+    ) -> Result<Running, RuntimeError> {
+        let cannot_run = |program: &Path, e: &io::Error| failed(format!("cannot run {}: {e}", program.display()));
+        if !self.own {
+            let mut command = start_of(&self.program, false, log);
+            let [stdin, stdout, stderr] = stdio.map(Stdio::from);
+            command.args(args).stdin(stdin).stdout(stdout).stderr(stderr);
+            let child = command.kill_on_drop(true).spawn();
+            return child.map(Running::Child).map_err(|e| cannot_run(&self.program, &e));
+        }
+        let program = self.program.clone();
+        let mut all: Vec<String> = vec![
+            "--root".into(),
+            OCI_STATE_DIR.into(),
+            "--log".into(),
+            log.display().to_string(),
+        ];
+        all.extend(args);
+        let answer = blocking(move || {
+            let answer = zygote::begin(&program, all, &stdio, &carried).map_err(|e| cannot_run(&program, &e))?;
+            answer.set_nonblocking(true).map_err(|e| cannot_run(&program, &e))?;
+            Ok(answer)
+        });
+        let answer = UnixStream::from_std(answer.await?);
+        answer.map(Running::Step).map_err(|e| cannot_run(&self.program, &e))
     }
 
-    /// The same for verbs that only our own program has. It outlives us.
+    /// The start of a command line for verbs that only our own program has, in a process that outlives us.
     pub(super) fn helper(&self, log: &Path) -> Command {
         let guarded = Path::new(PROGRAM);
         let own = Path::new("/proc/self/exe");
@@ -57,12 +109,16 @@ impl OciCommand {
         &self,
         log: &Path,
         args: &[&str],
-        stdio: Option<[Stdio; 3]>,
+        stdio: Option<[OwnedFd; 3]>,
+        carried: Vec<Carried>,
     ) -> Result<(), RuntimeError> {
-        let [stdin, out, err] = stdio.unwrap_or_else(|| [Stdio::null(), Stdio::null(), Stdio::null()]);
-        let mut command = self.command(log);
-        command.args(args).stdin(stdin).stdout(out).stderr(err);
-        complete(args.first().copied().unwrap_or_default(), command, log).await
+        let stdio = match stdio {
+            Some(stdio) => stdio,
+            None => [nothing()?, nothing()?, nothing()?],
+        };
+        let all = args.iter().map(ToString::to_string).collect();
+        let running = self.begin(log, all, stdio, carried).await?;
+        complete(args.first().copied().unwrap_or_default(), running, log).await
     }
 
     /// Starts the process that holds a pod's PID namespace; its number is in the file then.
@@ -70,19 +126,23 @@ impl OciCommand {
         let mut command = self.helper(log);
         command.arg("--pid-file").arg(pid_file).args(["pause", "pod"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
-        complete("pause", command, log).await
+        let child = command
+            .spawn()
+            .map_err(|e| failed(format!("cannot run ourselves: {e}")))?;
+        complete("pause", Running::Child(child), log).await
     }
 }
 
-async fn complete(verb: &str, mut command: Command, log: &Path) -> Result<(), RuntimeError> {
-    let program = Path::new(command.as_std().get_program()).display().to_string();
-    let mut child = command
-        .spawn()
-        .map_err(|e| failed(format!("cannot run {program}: {e}")))?;
-    // The parent's copies of the pipes must not outlive the call.
-    drop(command);
-    match tokio::time::timeout(LIMIT, child.wait()).await {
-        Ok(Ok(status)) if status.success() => Ok(()),
+/// A stream of nothing.
+pub(super) fn nothing() -> Result<OwnedFd, RuntimeError> {
+    let file = fs::OpenOptions::new().read(true).write(true).open("/dev/null");
+    file.map(OwnedFd::from)
+        .map_err(|e| failed(format!("opening /dev/null: {e}")))
+}
+
+async fn complete(verb: &str, mut running: Running, log: &Path) -> Result<(), RuntimeError> {
+    match tokio::time::timeout(LIMIT, running.wait()).await {
+        Ok(Ok(Some(0))) => Ok(()),
         Ok(Ok(_)) => Err(classify(verb, &last_lines(log))),
         Ok(Err(error)) => Err(failed(format!("waiting for {verb}: {error}"))),
         Err(_) => Err(failed(format!("{verb} takes longer than {} s", LIMIT.as_secs()))),

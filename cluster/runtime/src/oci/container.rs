@@ -3,15 +3,16 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::bundle::home::with_home;
 use super::bundle::mounts::{self, Staged};
 use super::bundle::rootfs;
 use super::bundle::spec::{Processes, Surroundings, config};
+use super::command::nothing;
 use super::pod::record::SandboxRecord;
 use super::record::Record;
 use super::shared::Shared;
@@ -19,10 +20,13 @@ use super::streams::listeners::Listeners;
 use super::streams::log;
 use super::watch;
 use super::work::{blocking, failed};
+use crate::cgroup::view::View;
 use crate::cgroup::{Cgroups, Resources};
 use crate::container::{ContainerSpec, ContainerState};
 use crate::host::OCI_STATE_DIR;
 use crate::host::init::start_time;
+use crate::host::oci_command::open_gate;
+use crate::host::zygote::Carried;
 use crate::image::LAYERS_NOTE;
 use crate::net::namespace_path;
 use crate::process::{kill, kill_members, members, mount_namespace, read_pid};
@@ -127,8 +131,10 @@ impl Shared {
         let (shared, spec, sandbox, made) = (Arc::clone(self), spec.clone(), sandbox.clone(), dir.clone());
         let log_path = spec.log_path.clone();
         let (resources, stdio, privileged) = (spec.resources, spec.stdio, spec.privileged);
-        let (mut record, staged, out, err) = blocking(move || {
-            let staged = shared.prepare(&made, &record.id, &spec, &sandbox, &found)?;
+        // Whoever mounts something there sees that.
+        let hidden = spec.mounts.iter().any(|mount| mount.target.starts_with("/sys"));
+        let (mut record, staged, carried, out, err) = blocking(move || {
+            let (staged, carried) = shared.prepare(&made, &record.id, &spec, &sandbox, &found)?;
             record.save(&made).map_err(|e| failed("writing container.json", &e))?;
             if let Some(parent) = record.log_path.parent() {
                 fs::create_dir_all(parent).map_err(|e| failed(format!("making {}", parent.display()), &e))?;
@@ -137,13 +143,13 @@ impl Shared {
             let log = fs::OpenOptions::new().create(true).append(true).open(&record.log_path);
             log.map_err(|e| failed(format!("making {}", record.log_path.display()), &e))?;
             let (out, err) = Self::pipes(&record.id).make().map_err(|e| failed("making pipes", &e))?;
-            Ok((record, staged, out, err))
+            Ok((record, staged, carried, out, err))
         })
         .await?;
         let readers = Self::pipes(id).readers().map_err(|e| failed("opening pipes", &e))?;
         let listeners = Arc::new(Listeners::new(stdio.relayed()));
         tokio::spawn(log::follow(readers, log_path, Arc::clone(&listeners)));
-        let ran = self.run_create(id, stdio, [out, err]).await;
+        let ran = self.run_create(id, stdio, [out, err], carried).await;
         let shared = Arc::clone(self);
         let record = blocking(move || {
             drop(staged);
@@ -155,6 +161,9 @@ impl Shared {
                 ));
             };
             shared.limit(&record.id, pid, &resources, privileged)?;
+            if !hidden {
+                shared.show_cgroups(&record.id, pid, privileged);
+            }
             record.save(&dir).map_err(|e| failed("writing container.json", &e))?;
             Ok(record)
         })
@@ -169,6 +178,7 @@ impl Shared {
         id: &str,
         stdio: crate::container::Stdio,
         [out, err]: [fs::File; 2],
+        carried: Vec<Carried>,
     ) -> Result<(), RuntimeError> {
         let dir = self.container_dir(id);
         let (bundle, pid_file) = (
@@ -183,18 +193,18 @@ impl Shared {
         args.push(id);
         let log = dir.join("runtime.log");
         if !stdio.relayed() {
-            let stdio = [Stdio::null(), Stdio::from(out), Stdio::from(err)];
-            return self.command.run_verb(&log, &args, Some(stdio)).await;
+            let stdio = [nothing()?, out.into(), err.into()];
+            return self.command.run_verb(&log, &args, Some(stdio), carried).await;
         }
         let (mut relay, stdin) = self.start_relay(id, stdio).await?;
         let streams = if stdio.tty {
             // The relay writes what the terminal says.
             None
         } else {
-            let stdin = stdin.map_or_else(Stdio::null, Stdio::from);
-            Some([stdin, Stdio::from(out), Stdio::from(err)])
+            let stdin = stdin.map_or_else(nothing, Ok)?;
+            Some([stdin, out.into(), err.into()])
         };
-        let made = self.command.run_verb(&log, &args, streams).await;
+        let made = self.command.run_verb(&log, &args, streams, carried).await;
         if made.is_err() {
             let _ = relay.start_kill();
         }
@@ -210,7 +220,24 @@ impl Shared {
             .map_err(|e| failed("limiting resources", &e))
     }
 
-    /// Root file system, mounts and configuration. Blocks.
+    /// Shows a container that waits at the gate the cgroups that it has. Without, it runs as well. Blocks.
+    fn show_cgroups(&self, id: &str, pid: i32, privileged: bool) {
+        if self.cgroups.entrances(id).is_empty() {
+            return;
+        }
+        let make = || {
+            View::new(&self.cgroups)
+                .inspect_err(|error| tracing::debug!(%error, "containers cannot be shown their cgroups"))
+                .ok()
+        };
+        if let Some(view) = self.view.get_or_init(make)
+            && let Err(error) = view.show(id, pid, privileged)
+        {
+            tracing::debug!(container = id, %error, "it is not shown its cgroups");
+        }
+    }
+
+    /// Root file system, mounts and configuration, and what of it our own runtime does not see by itself. Blocks.
     fn prepare(
         &self,
         dir: &Path,
@@ -218,7 +245,7 @@ impl Shared {
         spec: &ContainerSpec,
         sandbox: &SandboxRecord,
         found: &[Arc<OwnedFd>],
-    ) -> Result<Staged, RuntimeError> {
+    ) -> Result<(Staged, Vec<Carried>), RuntimeError> {
         fs::create_dir_all(dir).map_err(|e| failed(format!("making {}", dir.display()), &e))?;
         let layers = self.options.images.pin(&spec.image_id, &dir.join(LAYERS_NOTE))?;
         let root = rootfs::mount_rootfs(dir, &layers, spec.privileged)
@@ -245,11 +272,17 @@ impl Shared {
             open_files: crate::host::open_files::of_containers(),
             sources: &staged.sources,
         };
-        let config = serde_json::to_vec(&config(spec, &around)?).map_err(|e| RuntimeError::Failed(e.to_string()))?;
+        let carried = if self.command.own {
+            carried(&around, &staged)?
+        } else {
+            vec![]
+        };
+        let spec = with_home(spec, &root);
+        let config = serde_json::to_vec(&config(&spec, &around)?).map_err(|e| RuntimeError::Failed(e.to_string()))?;
         let bundle = Self::bundle_dir(id);
         fs::create_dir_all(&bundle).map_err(|e| failed(format!("making {}", bundle.display()), &e))?;
         fs::write(bundle.join("config.json"), config).map_err(|e| failed("writing config.json", &e))?;
-        Ok(staged)
+        Ok((staged, carried))
     }
 
     fn process_namespace(&self, id: &str) -> Result<PathBuf, RuntimeError> {
@@ -280,10 +313,13 @@ impl Shared {
             entry.record.started_at = Some(Timestamp::now());
         }
         let dir = self.container_dir(id);
-        let started = self
-            .command
-            .run_verb(&dir.join("runtime.log"), &["start", id], None)
-            .await;
+        let started = if self.command.own {
+            let id = id.to_owned();
+            blocking(move || open_gate(&id).map_err(|e| failed("letting the container's process go", &e))).await
+        } else {
+            let log = dir.join("runtime.log");
+            self.command.run_verb(&log, &["start", id], None, vec![]).await
+        };
         if let Err(error) = started {
             if let Some(entry) = self.containers().get_mut(id) {
                 entry.record.started_at = None;
@@ -365,7 +401,10 @@ impl Shared {
         if Path::new(OCI_STATE_DIR).join(id).exists() {
             kill_orphan(&dir);
             let log = dir.join("runtime.log");
-            if let Err(error) = self.command.run_verb(&log, &["delete", id], None).await {
+            // Ours has nothing but its directory.
+            if !self.command.own
+                && let Err(error) = self.command.run_verb(&log, &["delete", id], None, vec![]).await
+            {
                 tracing::debug!(container = id, %error, "the OCI runtime cannot delete it");
             }
         }
@@ -383,6 +422,26 @@ impl Shared {
             tracing::warn!(%error, "a container leaves something behind");
         }
     }
+}
+
+/// What is mounted for this container and its pod, where its configuration says that it is.
+fn carried(around: &Surroundings<'_>, staged: &Staged) -> Result<Vec<Carried>, RuntimeError> {
+    let joined = &around.joined;
+    let places = [
+        Some(around.rootfs),
+        staged.dir(),
+        around.namespace,
+        joined.ipc.as_deref(),
+    ];
+    // Without an IPC namespace of the pod it is the node's memory, which was there before.
+    let memory = joined.ipc.is_some().then_some(joined.shared_memory.as_path());
+    let places = places.into_iter().chain([memory]).flatten();
+    places
+        .map(|place| {
+            let what = || format!("taking {} along", place.display());
+            Carried::from(place.to_owned()).map_err(|e| failed(what(), &e))
+        })
+        .collect()
 }
 
 /// A process that waits at the gate of a container that is not going to be.

@@ -1,17 +1,17 @@
 //! Commands inside of running containers.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::process::Child;
+use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 
 use super::bundle::spec::exec_process;
-use super::command;
+use super::command::{self, Running, nothing};
 use super::record::{read_json, write_json};
 use super::shared::Shared;
 use super::streams::terminal;
@@ -72,67 +72,74 @@ impl Shared {
             Ok(files)
         })
         .await?;
-        let mut command = self.command.command(&files.log);
-        command
-            .arg("exec")
-            .arg("--process")
-            .arg(&files.process)
-            .arg("--pid-file")
-            .arg(&files.pid)
-            .args(self.limits(id));
+        let mut args = vec!["exec".into(), "--process".into(), shown(&files.process)];
+        args.extend(["--pid-file".into(), shown(&files.pid)]);
+        args.extend(self.limits(id));
         if tty {
             let listener = terminal::listen(&files.socket).map_err(|e| failed("making a console socket", &e))?;
-            command
-                .arg("--console-socket")
-                .arg(&files.socket)
-                .arg(id)
-                .stdout(Stdio::null())
-                .stderr(Stdio::null());
-            let child = command.spawn().map_err(|e| failed("running the OCI runtime", &e))?;
-            return with_terminal(child, listener, files).await;
+            args.extend(["--console-socket".into(), shown(&files.socket), id.to_owned()]);
+            let streams = [nothing()?, nothing()?, nothing()?];
+            let running = self.command.begin(&files.log, args, streams, vec![]).await?;
+            return with_terminal(running, listener, files).await;
         }
-        command.arg(id).stdout(Stdio::piped()).stderr(Stdio::piped());
-        if spec.stdin {
-            command.stdin(Stdio::piped());
-        }
-        let mut child = command.spawn().map_err(|e| failed("running the OCI runtime", &e))?;
-        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-            return Err(RuntimeError::Failed("the OCI runtime has no output".into()));
+        args.push(id.to_owned());
+        let (stdin, to) = if spec.stdin {
+            let (from, to) = make_pipe()?;
+            (
+                from,
+                Some(pipe::Sender::from_owned_fd(to).map_err(|e| failed("opening a pipe", &e))?),
+            )
+        } else {
+            (nothing()?, None)
         };
-        let stdin = child
-            .stdin
-            .take()
-            .map(|stdin| Box::new(stdin) as Box<dyn AsyncWrite + Send + Unpin>);
+        let ((stdout, out), (stderr, err)) = (output()?, output()?);
+        let running = self.command.begin(&files.log, args, [stdin, out, err], vec![]).await?;
         Ok(ExecSession {
-            stdin,
+            stdin: to.map(|to| Box::new(to) as Box<dyn AsyncWrite + Send + Unpin>),
             stdout: Box::new(stdout),
             stderr: Some(Box::new(stderr)),
             resize: None,
-            exit: wait(child, files),
+            exit: wait(running, files),
         })
     }
 }
 
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// Where it is read and where it is written.
+fn make_pipe() -> Result<(OwnedFd, OwnedFd), RuntimeError> {
+    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| failed("making a pipe", &e.into()))
+}
+
+/// What a command writes: our end and its own.
+fn output() -> Result<(pipe::Receiver, OwnedFd), RuntimeError> {
+    let (from, to) = make_pipe()?;
+    let from = pipe::Receiver::from_owned_fd(from).map_err(|e| failed("opening a pipe", &e))?;
+    Ok((from, to))
+}
+
 impl Shared {
     /// Options that make a command share the limits of its container.
-    fn limits(&self, id: &str) -> Vec<std::ffi::OsString> {
+    fn limits(&self, id: &str) -> Vec<String> {
         let entrances = self.cgroups.entrances(id);
         if !self.command.own || entrances.is_empty() {
             return vec![];
         }
-        let option = |path: PathBuf| ["--cgroup".into(), path.into_os_string()];
+        let option = |path: PathBuf| ["--cgroup".into(), shown(&path)];
         entrances.into_iter().flat_map(option).collect()
     }
 }
 
 async fn with_terminal(
-    mut child: Child,
+    mut running: Running,
     listener: tokio::net::UnixListener,
     files: Files,
 ) -> Result<ExecSession, RuntimeError> {
     let terminal = tokio::select! {
         terminal = terminal::receive(listener) => terminal.map_err(|e| failed("waiting for a terminal", &e))?,
-        _ = child.wait() => return Err(RuntimeError::Invalid(format!("{CANNOT_RUN} {}", command::last_lines(&files.log)))),
+        _ = running.wait() => return Err(RuntimeError::Invalid(format!("{CANNOT_RUN} {}", command::last_lines(&files.log)))),
     };
     let (sizes, mut wanted) = mpsc::channel(SIZES_MAX);
     let resized = terminal.clone();
@@ -146,22 +153,22 @@ async fn with_terminal(
         stdout: Box::new(terminal) as Box<dyn AsyncRead + Send + Unpin>,
         stderr: None,
         resize: Some(sizes),
-        exit: wait(child, files),
+        exit: wait(running, files),
     })
 }
 
 /// Follows the command to its end; kills it when nobody waits for its exit code any more.
-fn wait(mut child: Child, files: Files) -> oneshot::Receiver<i32> {
+fn wait(mut running: Running, files: Files) -> oneshot::Receiver<i32> {
     let (mut answer, receiver) = oneshot::channel();
     tokio::spawn(async move {
         let code = tokio::select! {
-            status = child.wait() => status.ok().and_then(|status| status.code()).unwrap_or(CANNOT_EXEC),
+            code = running.wait() => code.ok().flatten().unwrap_or(CANNOT_EXEC),
             () = answer.closed() => {
-                // The command itself; the process that we started only waits for it.
+                // The command itself; the process that was begun only waits for it.
                 if let Some(pid) = read_pid(&files.pid) {
                     kill(pid, || true);
                 }
-                let _ = child.kill().await;
+                drop(running);
                 return;
             }
         };

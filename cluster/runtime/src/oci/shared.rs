@@ -15,6 +15,7 @@ use super::pod::record::Sandboxes;
 use super::record::Record;
 use super::streams::pipes::Pipes;
 use crate::cgroup::Cgroups;
+use crate::cgroup::view::View;
 use crate::host::{BUNDLES_DIR, IO_DIR, MOUNTS_DIR};
 use crate::image::ImageStore;
 use crate::net::Bridge;
@@ -55,6 +56,8 @@ pub(super) struct Shared {
     pub(super) creating: Semaphore,
     pub(super) facts: HostFacts,
     pub(super) cgroups: Cgroups,
+    /// How containers see theirs; None: it cannot be had. Made with the first that has one.
+    pub(super) view: OnceLock<Option<View>>,
     pub(super) images: OnceLock<Arc<ImageService>>,
 }
 

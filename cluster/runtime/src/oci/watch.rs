@@ -24,6 +24,9 @@ use crate::process::kill_members;
 const EXIT_LIMIT: Duration = Duration::from_secs(3);
 const EXIT_STEP: Duration = Duration::from_millis(1);
 
+/// How long what a container has said may take to its log. What holds its output open beyond its end is not waited for.
+const OUTPUT_LIMIT: Duration = Duration::from_millis(500);
+
 /// How long an exit that nobody asked for is kept, and how often we look.
 const EXIT_KEPT: Duration = Duration::from_secs(300);
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -145,6 +148,11 @@ impl Shared {
         })
         .await
         .unwrap_or(false);
+        // What it has said is in its log before anybody hears of its end: that may be asked for why.
+        let listeners = self.containers().get(id).map(|entry| Arc::clone(&entry.listeners));
+        if let Some(listeners) = listeners {
+            let _ = tokio::time::timeout(OUTPUT_LIMIT, listeners.ended()).await;
+        }
         if let Some(entry) = self.containers().get_mut(id) {
             entry.record.exit = Some(ExitRecord {
                 code: exit.code,

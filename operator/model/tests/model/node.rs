@@ -12,9 +12,12 @@ use crate::world::object::condition;
 
 /// An image that cannot be had.
 pub(super) const BAD: &str = "app:bad";
-/// An image whose postStart hook fails. As with a real kubelet, the container may be reported running and ready before
-/// that: it asks its runtime now and then, and the runtime knows no hooks.
+/// An image whose postStart hook fails, after any time. As with a real kubelet, the container may be reported running and ready
+/// for a moment before that: it asks its runtime now and then, and the runtime knows no hooks.
 pub(super) const DOOMED: &str = "app:doomed";
+
+/// Since when the controller has seen a container ready, kept beside what it sees.
+pub(super) const SEEN: &str = "seen";
 
 /// What a node knows and runs of one pod; and, for the checks, what was done to the pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -231,6 +234,9 @@ impl Node {
         for (index, running) in self.running.iter_mut().enumerate() {
             let Some(running) = running else { continue };
             let name = ["app", "log"][index];
+            let first = Some(&of_container(object, name)[SEEN])
+                .filter(|seen| running.reported && seen.is_string())
+                .cloned();
             if !running.reported {
                 let known = !of_container(object, name)["containerID"].is_null();
                 if known {
@@ -251,11 +257,21 @@ impl Node {
                 status["containerID"] = json!("");
                 status["state"] = json!({"waiting": {"reason": "ImagePullBackOff"}});
             }
+            if setup.post_start && running.ready && !running.stopped {
+                status[SEEN] = first.unwrap_or_else(|| json!(TIMES[0]));
+            }
             statuses.push(status);
         }
         let all = statuses.iter().filter(|status| status["ready"] == true).count() == seen.images.len();
         let word = if all && seen.gates_open { "True" } else { "False" };
         let mut status = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": word}]});
+        if setup.post_start {
+            let containers = if all { "True" } else { "False" };
+            status["conditions"] = json!([
+                since(object, "Ready", word),
+                since(object, "ContainersReady", containers)
+            ]);
+        }
         if setup.tells_generation {
             status["observedGeneration"] = json!(if seen.current { 2 } else { 1 });
         }
@@ -275,7 +291,8 @@ impl Node {
         let Some(seen) = &self.seen else { return true };
         let runs = |(running, image): (&Option<Running>, &String)| {
             running.as_ref().is_some_and(|running| match running.image.as_str() {
-                DOOMED if image == DOOMED => running.stopped && running.reported,
+                // Its hook goes on, or has failed; that it seems ready is a moment.
+                DOOMED if image == DOOMED => running.stopped && running.reported || !running.stopped && !running.ready,
                 _ => running.stopped || &running.image == image,
             })
         };
@@ -293,6 +310,14 @@ impl Node {
         }
         self
     }
+}
+
+/// A condition, with the time since when it says so.
+fn since(object: &Value, kind: &str, word: &str) -> Value {
+    let old = condition(object, kind);
+    let same = Some(&old["lastTransitionTime"]).filter(|_| old["status"] == word);
+    let since = same.filter(|time| time.is_string()).cloned();
+    json!({"type": kind, "status": word, "lastTransitionTime": since.unwrap_or_else(|| json!(TIMES[0]))})
 }
 
 fn of_container(object: &Value, name: &str) -> Value {

@@ -8,12 +8,12 @@ use afloat_api::names;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::node::DOOMED;
+use super::node::{DOOMED, SEEN};
 use super::setup::{HOOK_DELETE, HOOK_UPDATE, Setup};
 use super::state::NONE;
 use crate::merge::merge;
 use crate::world::object::condition;
-use afloat_rollout::pod::object::Pod;
+use afloat_rollout::pod::object::{Pod, Sight};
 
 /// Now, over a quiet period ago, and so long ago that nothing waits any longer.
 pub(super) const TIMES: [&str; 3] = ["2026-01-01T00:00:08Z", "2026-01-01T00:00:04Z", "2026-01-01T00:00:00Z"];
@@ -95,6 +95,11 @@ impl Objects {
         let value = &self.values[usize::from(id)];
         let render = || {
             let mut pod: Pod = serde_json::from_value(value.clone()).unwrap();
+            for (index, status) in pod.status.container_statuses.iter_mut().enumerate() {
+                let since = value["status"]["containerStatuses"][index][SEEN].as_str();
+                let since = since.map(|since| since.parse().unwrap());
+                status.seen = since.map(|since| Sight { since, replaced: true });
+            }
             pod.metadata.name = format!("web-{place}").as_str().into();
             pod.metadata.uid = format!("uid-{place}").as_str().into();
             pod.metadata.resource_version = version(id, place).as_str().into();
@@ -229,7 +234,11 @@ fn canonical(value: &mut Value, setup: &Setup) {
         }
     }
     for condition in value["status"]["conditions"].as_array_mut().into_iter().flatten() {
-        condition.as_object_mut().unwrap().remove("lastTransitionTime");
+        // Where readiness has to hold, it matters since when it is there.
+        let kubelets = condition["type"] == "ContainersReady" || condition["type"] == "Ready";
+        if !(kubelets && setup.post_start) {
+            condition.as_object_mut().unwrap().remove("lastTransitionTime");
+        }
     }
     if let Some(conditions) = value["status"]["conditions"].as_array_mut() {
         conditions.sort_by_key(|condition| condition["type"].as_str().map(str::to_owned));

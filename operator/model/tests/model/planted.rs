@@ -52,6 +52,8 @@ pub(super) enum Planted {
     ReturnWithUpdate,
     /// No wake-up at the end of a quiet period.
     Sleeps,
+    /// A container that was started long ago has been ready for long.
+    StartIsReady,
     /// The readiness of a moment counts, whatever hooks there are.
     MomentIsReady,
 }
@@ -129,6 +131,10 @@ impl Planted {
             Self::MomentIsReady => edit(pods, |pod| {
                 let containers = Arc::make_mut(&mut pod.spec.containers).iter_mut();
                 containers.for_each(|container| container.post_start = false);
+            }),
+            Self::StartIsReady => edit(pods, |pod| {
+                let statuses = pod.status.container_statuses.iter_mut();
+                statuses.for_each(|status| status.seen = None);
             }),
             Self::Deaf => edit(pods, |pod| pod.status.container_statuses.clear()),
             _ => {}

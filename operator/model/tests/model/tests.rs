@@ -194,6 +194,7 @@ fn planted_mistakes_are_found() {
         (Planted::ReturnWithUpdate, plain(|_| ())),
         (Planted::Sleeps, grace()),
         (Planted::MomentIsReady, hook_fails()),
+        (Planted::StartIsReady, hook_fails()),
     ] {
         let found = Model::new(setup, planted).search();
         match found {

@@ -213,8 +213,8 @@ impl<'a> Look<'a> {
     }
 
     /// A container whose postStart hook may have failed is no reason to send requests to its pod, nor to go on with its next
-    /// container: it has to run for [`HOLD`] first, and to be ready for as long, since a hook may fail late. When it became
-    /// ready nobody says; that all containers are is said with a time. Where another one is not, the start has to do.
+    /// container: it has to run for [`HOLD`] first, and to be seen ready for as long, since a hook may fail late. Who looks only
+    /// once (`afloat plan`) has the node's times alone.
     fn hook(&self, name: &str) -> Completion {
         let waiting = |until| Completion::Waiting {
             container: name.to_owned(),
@@ -229,6 +229,7 @@ impl<'a> Look<'a> {
                 let since = status
                     .started_at()
                     .into_iter()
+                    .chain(status.seen.map(|seen| seen.since))
                     .chain(self.pod.containers_ready_since())
                     .max();
                 let held = since.and_then(|since| since.checked_add(HOLD).ok());

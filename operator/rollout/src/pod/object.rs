@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use afloat_api::names;
-use afloat_words::texts::Pool;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::de::IgnoredAny;
@@ -14,6 +13,9 @@ use crate::pod::environment::Environment;
 use crate::pod::label::same_revision;
 use crate::pod::resources::Resources;
 use crate::texts::{Entries, Text};
+
+mod share;
+mod sight;
 
 /// A pod.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -123,6 +125,9 @@ pub struct PodStatus {
     pub container_statuses: Vec<ContainerStatus>,
     /// Newest generation that the node's agent has acted on, where it says so.
     pub observed_generation: Option<i64>,
+    /// What becomes of a resize, where the node's agent says it in one word: up to Kubernetes 1.32 (`status.resize`: Proposed,
+    /// InProgress, Deferred, Infeasible); later ones have conditions.
+    pub resize: Option<Text>,
 }
 
 /// One condition of a pod.
@@ -224,6 +229,19 @@ pub struct ContainerStatus {
     /// What it has, where the node says so.
     #[serde(deserialize_with = "held")]
     pub resources: Option<Arc<Resources>>,
+    /// Since when this container has been seen ready; None where that was not noted.
+    #[serde(skip)]
+    pub seen: Option<Sight>,
+}
+
+/// What was seen of a ready container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sight {
+    /// Since when.
+    pub since: Timestamp,
+    /// It was seen to take the place of another, or to become ready. If not, it may have been so for ever: the operator has just
+    /// begun to look.
+    pub replaced: bool,
 }
 
 /// State of a container; at most one field is set.
@@ -265,7 +283,9 @@ pub struct Running {
 /// A kubelet starts a container, runs its hook, and kills it if the hook fails; its status says nothing of all this. It
 /// reports what its runtime said at its last look (once a second), and to it a container whose hook has failed is running,
 /// `started` and `ready` until the runtime says that it has ended (1.32: `kuberuntime_container.go#startContainer`,
-/// `prober_manager.go#UpdatePodStatus`, `pleg/generic.go`). So does a container without a readinessProbe that ends at
+/// `prober_manager.go#UpdatePodStatus`, `pleg/generic.go`). Its times do not tell either: a container that takes the place of one
+/// that was ready may have been started long before its hook failed, and the pod's conditions have their times from the one before.
+/// So it counts from when the operator saw it ([`Pod::look`]). So does a container without a readinessProbe that ends at
 /// once, but there a probe or `minReadySeconds` is the user's word on it; nobody's word tells whether a hook is done.
 /// Times of a status are cut to whole seconds: what holds for this long was looked at twice.
 pub const HOLD: SignedDuration = SignedDuration::from_secs(3);
@@ -273,7 +293,7 @@ pub const HOLD: SignedDuration = SignedDuration::from_secs(3);
 /// Since when a pod may count as available.
 ///
 /// Readiness counts from its beginning, or from the last start of a container if that was later: a container may be
-/// started anew between two looks of the kubelet, and then Ready never was False. Where a hook may fail it has to hold
+/// started anew between two looks of the kubelet, and then Ready never was False. Where a hook may fail it has to be seen
 /// for [`HOLD`] at least, and also where it began before the gate was opened: the kubelet may have written it before it
 /// saw the gate closed, and is about to take it back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -441,9 +461,11 @@ impl Pod {
             .container_statuses
             .iter()
             .filter_map(ContainerStatus::started_at);
+        let seen = self.status.container_statuses.iter().filter_map(|status| status.seen);
+        let seen = seen.filter(|seen| seen.replaced).map(|seen| seen.since);
         Readiness {
             ready,
-            since: starts.chain(ready).chain(reopened).max(),
+            since: starts.chain(seen).chain(ready).chain(reopened).max(),
             holds: hooked || reopened.is_some(),
         }
     }
@@ -464,108 +486,5 @@ impl Pod {
         self.labels
             .get(names::REVISION)
             .is_some_and(|label| same_revision(label, revision))
-    }
-}
-
-impl Pod {
-    /// Takes the texts that the pod had before, and those that other pods have, too.
-    pub fn share(&mut self, before: Option<&Self>, pool: &mut Pool) {
-        let blank;
-        let before = match before {
-            Some(before) => before,
-            None => {
-                blank = Self::default();
-                &blank
-            }
-        };
-        self.labels.share(&before.labels, pool);
-        self.annotations.share(&before.annotations, pool);
-        self.metadata.namespace.share(Some(&before.metadata.namespace), pool);
-        self.metadata.name.keep(&before.metadata.name);
-        self.metadata.uid.keep(&before.metadata.uid);
-        for text in &mut self.metadata.finalizers {
-            text.share(None, pool);
-        }
-        if let Some(owner) = &mut self.controller {
-            let old = before.controller.as_ref();
-            owner.api_version.share(old.map(|old| &old.api_version), pool);
-            owner.kind.share(old.map(|old| &old.kind), pool);
-            owner.name.share(old.map(|old| &old.name), pool);
-            owner.uid.share(old.map(|old| &old.uid), pool);
-        }
-        share(&mut self.spec.node_name, before.spec.node_name.as_ref(), pool);
-        share_list(&mut self.spec.containers, &before.spec.containers, pool);
-        share_list(&mut self.spec.readiness_gates, &before.spec.readiness_gates, pool);
-        self.status.phase.share(Some(&before.status.phase), pool);
-        for (index, condition) in self.status.conditions.iter_mut().enumerate() {
-            let old = before.status.conditions.get(index);
-            condition.kind.share(old.map(|old| &old.kind), pool);
-            condition.status.share(old.map(|old| &old.status), pool);
-            share(&mut condition.reason, old.and_then(|old| old.reason.as_ref()), pool);
-            share(&mut condition.message, old.and_then(|old| old.message.as_ref()), pool);
-        }
-        for (index, status) in self.status.container_statuses.iter_mut().enumerate() {
-            let old = before.status.container_statuses.get(index);
-            status.name.share(old.map(|old| &old.name), pool);
-            status.image.share(old.map(|old| &old.image), pool);
-            status.image_id.share(old.map(|old| &old.image_id), pool);
-            share_resources(&mut status.resources, old.and_then(|old| old.resources.as_ref()), pool);
-            if let Some(waiting) = &mut status.state.waiting {
-                share(&mut waiting.reason, None, pool);
-            }
-        }
-    }
-}
-
-/// What thousands of pods have in common.
-trait Common: PartialEq + Clone + Send + Sync + 'static {
-    /// Texts by which it differs from others.
-    fn texts(&self) -> impl Iterator<Item = &str>;
-    /// Takes the texts that others have, too.
-    fn share(&mut self, pool: &mut Pool);
-}
-
-impl Common for Container {
-    fn texts(&self) -> impl Iterator<Item = &str> {
-        [self.name.as_str(), self.image.as_str()].into_iter()
-    }
-    fn share(&mut self, pool: &mut Pool) {
-        self.name.share(None, pool);
-        self.image.share(None, pool);
-        for text in &mut self.restart_to_resize {
-            text.share(None, pool);
-        }
-    }
-}
-
-impl Common for ReadinessGate {
-    fn texts(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(self.condition_type.as_str())
-    }
-    fn share(&mut self, pool: &mut Pool) {
-        self.condition_type.share(None, pool);
-    }
-}
-
-fn share_list<T: Common>(list: &mut Arc<Vec<T>>, before: &Arc<Vec<T>>, pool: &mut Pool) {
-    if list == before {
-        *list = before.clone();
-        return;
-    }
-    Arc::make_mut(list).iter_mut().for_each(|item| item.share(pool));
-    *list = pool.share_value(list.iter().flat_map(Common::texts), list);
-}
-
-fn share_resources(resources: &mut Option<Arc<Resources>>, before: Option<&Arc<Resources>>, pool: &mut Pool) {
-    let Some(present) = resources else { return };
-    *present = match before.filter(|before| *before == present) {
-        Some(before) => before.clone(),
-        None => pool.share_value(present.texts(), present),
-    };
-}
-
-fn share(text: &mut Option<Text>, before: Option<&Text>, pool: &mut Pool) {
-    if let Some(text) = text {
-        text.share(before, pool);
     }
 }

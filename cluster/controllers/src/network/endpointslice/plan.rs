@@ -7,20 +7,14 @@
 use std::collections::BTreeMap;
 
 use afloat_words::owner::is_owned_by;
-use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-use super::view::{Pod, PortView, ServiceView, Target};
+use crate::network::view::{Pod, PortView, ServiceView, reference_to};
+use crate::objects::service::{HEADLESS, MANAGED_BY, SERVICE_NAME};
 
-/// Label that names the Service of a slice.
-pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
-/// Label that names who keeps a slice.
-pub(crate) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
-/// Its value for this controller, Kubernetes' own: so that its slices are taken over without a change.
+/// Value of [`MANAGED_BY`] for this controller, Kubernetes' own: so that its slices are taken over without a change.
 pub(crate) const CONTROLLER: &str = "endpointslice-controller.k8s.io";
-/// Label on slices of headless Services.
-const HEADLESS: &str = "service.kubernetes.io/headless";
 /// Most endpoints in one slice (Kubernetes' default of `--max-endpoints-per-slice`).
 pub(crate) const ENDPOINTS_MAX: usize = 100;
 
@@ -219,7 +213,6 @@ fn endpoint(service: &ServiceView, pod: &Pod) -> Option<Endpoint> {
         return None;
     }
     let serving = pod.ready;
-    let named = pod.subdomain.as_deref() == Some(service.name.as_str());
     Some(Endpoint {
         addresses: vec![pod.ip.clone().filter(|ip| ip.parse::<std::net::Ipv4Addr>().is_ok())?],
         conditions: Some(EndpointConditions {
@@ -228,35 +221,19 @@ fn endpoint(service: &ServiceView, pod: &Pod) -> Option<Endpoint> {
             terminating: Some(pod.terminating),
         }),
         node_name: pod.node.clone(),
-        hostname: pod.hostname.clone().filter(|_| named),
-        target_ref: Some(ObjectReference {
-            kind: Some("Pod".into()),
-            namespace: Some(pod.namespace.clone()),
-            name: Some(pod.name.clone()),
-            uid: Some(pod.uid.clone()),
-            ..ObjectReference::default()
-        }),
+        hostname: service.hostname_of(pod),
+        target_ref: Some(reference_to(pod)),
         ..Endpoint::default()
     })
 }
 
 /// The Service's ports in this pod; a named port that the pod does not have is left out.
 fn ports(service: &ServiceView, pod: &Pod) -> Ports {
-    let number = |port: &PortView| match &port.target {
-        Target::Number(number) => Some(*number),
-        Target::Name(name) => {
-            let found = pod
-                .ports
-                .iter()
-                .find(|(n, protocol, _)| n == name && *protocol == port.protocol);
-            found.map(|(_, _, number)| i32::from(*number))
-        }
-    };
     let port = |port: &PortView| {
         Some((
             port.name.clone(),
             port.protocol.clone(),
-            number(port)?,
+            port.number_in(pod)?,
             port.app_protocol.clone(),
         ))
     };

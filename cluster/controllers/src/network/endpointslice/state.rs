@@ -6,8 +6,9 @@ use std::time::Duration;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use tokio::time::Instant;
 
-use super::plan::{self, Action, CONTROLLER, MANAGED_BY, SERVICE_NAME};
-use super::view::{Key, Pod, ServiceView};
+use super::plan::{self, Action, CONTROLLER};
+use crate::network::view::{Key, Pod, ServiceView};
+use crate::objects::service::{MANAGED_BY, SERVICE_NAME};
 
 /// Changes to a Service's pods are collected for so long after the first of them. Not a sliding window: nothing waits
 /// longer.

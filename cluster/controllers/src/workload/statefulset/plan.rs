@@ -179,14 +179,9 @@ fn fill(
         match pods.get(&ordinal) {
             None => actions.push(new(ordinal)),
             Some(pod) if pod.is_finished() && !pod.is_terminating() => actions.push(Action::Delete(pod.clone())),
-            Some(pod) if wanted.one_by_one && !is_healthy(seen.set, pod, now) => {
-                // It never starts on the old template: only replacing it can help (k/k #67250).
-                let broken = !pod.is_terminating() && !pod.is_ready() && revision(pod) != seen.update;
-                if broken && !wanted.on_delete && !wanted.in_partition(ordinal) {
-                    actions.push(Action::Delete(pod.clone()));
-                }
-                return false;
-            }
+            // Also where it never will be: a pod of a broken template stays until somebody deletes it, as in Kubernetes (k/k #67250),
+            // so that what is tried here ends as it does there.
+            Some(pod) if wanted.one_by_one && !is_healthy(seen.set, pod, now) => return false,
             Some(_) => continue,
         }
         if wanted.one_by_one {
@@ -322,6 +317,17 @@ mod tests {
         assert_eq!(decide(&set(3, 1), &half), ["delete db-1"]);
         assert_eq!(decide(&set(3, 2), &half), Vec::<String>::new());
         assert_eq!(decide(&set(3, 2), &half[1..]), ["create 0 db-1"]);
+    }
+
+    #[test]
+    fn a_broken_pod_is_waited_for_as_in_kubernetes() {
+        let broken = [pod(0, "db-1", true), pod(1, "db-1", true), pod(2, "db-1", false)];
+        assert_eq!(decide(&set(3, 0), &broken), Vec::<String>::new());
+        let mut parallel = set(3, 0);
+        parallel.spec.pod_management_policy = "Parallel".into();
+        assert_eq!(decide(&parallel, &broken), ["delete db-2"]);
+        // Once a user has deleted it, the next one is of the new template.
+        assert_eq!(decide(&set(3, 0), &broken[..2]), ["create 2 db-2"]);
     }
 
     #[test]

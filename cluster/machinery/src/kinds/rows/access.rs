@@ -67,6 +67,7 @@ const CERTIFICATES: Kind = Kind {
 pub(super) const CERTIFICATES_KINDS: &[Kind] = &[Kind {
     kind: "CertificateSigningRequest",
     plural: "certificatesigningrequests",
+    inert: Some("stored, but nobody signs it"),
     short_names: &["csr"],
     status: Status::Own,
     subresources: &["approval"],

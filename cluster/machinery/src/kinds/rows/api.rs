@@ -1,7 +1,7 @@
 //! What changes the API itself: definitions, admission, API services.
 
 use crate::builtin::{admission, crd};
-use crate::resource::{Column, Given, Kind, Status, Table};
+use crate::resource::{Column, Given, Inert, Kind, Status, Table};
 use crate::table;
 
 const ADMISSIONREGISTRATION: Kind = Kind {
@@ -14,12 +14,14 @@ pub(super) const ADMISSIONREGISTRATION_KINDS: &[Kind] = &[
     Kind {
         kind: "MutatingWebhookConfiguration",
         plural: "mutatingwebhookconfigurations",
+        inert: Some("stored, but no webhook is called"),
         categories: &["api-extensions"],
         ..ADMISSIONREGISTRATION
     },
     Kind {
         kind: "ValidatingAdmissionPolicy",
         plural: "validatingadmissionpolicies",
+        inert_fields: &[Inert::set("spec.auditAnnotations", "kept, and not evaluated")],
         categories: &["api-extensions"],
         status: Status::Own,
         default: admission::default_policy,
@@ -37,6 +39,7 @@ pub(super) const ADMISSIONREGISTRATION_KINDS: &[Kind] = &[
     Kind {
         kind: "ValidatingWebhookConfiguration",
         plural: "validatingwebhookconfigurations",
+        inert: Some("stored, but no webhook is called"),
         categories: &["api-extensions"],
         ..ADMISSIONREGISTRATION
     },
@@ -73,6 +76,7 @@ const APIREGISTRATION: Kind = Kind {
 pub(super) const APIREGISTRATION_KINDS: &[Kind] = &[Kind {
     kind: "APIService",
     plural: "apiservices",
+    inert: Some("stored, but no request is passed on to another API server"),
     categories: &["api-extensions"],
     status: Status::Own,
     ..APIREGISTRATION

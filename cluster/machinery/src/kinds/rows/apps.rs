@@ -1,7 +1,7 @@
 //! Workloads: `apps`, `batch`, `autoscaling`, `policy`.
 
 use crate::builtin::{cluster, pod, workload, workload_checks};
-use crate::resource::{Column, Kind, Status, Table};
+use crate::resource::{Column, Inert, Kind, Status, Table, When};
 use crate::table;
 
 const APPS: Kind = Kind {
@@ -112,6 +112,22 @@ pub(super) const APPS_KINDS: &[Kind] = &[
     Kind {
         kind: "StatefulSet",
         plural: "statefulsets",
+        inert_fields: &[
+            Inert {
+                when: When::Is("Delete"),
+                ..Inert::set(
+                    "spec.persistentVolumeClaimRetentionPolicy.whenDeleted",
+                    "its claims stay",
+                )
+            },
+            Inert {
+                when: When::Is("Delete"),
+                ..Inert::set(
+                    "spec.persistentVolumeClaimRetentionPolicy.whenScaled",
+                    "its claims stay",
+                )
+            },
+        ],
         short_names: &["sts"],
         categories: &["all"],
         namespaced: true,
@@ -204,6 +220,7 @@ const AUTOSCALING: Kind = Kind {
 pub(super) const AUTOSCALING_KINDS: &[Kind] = &[Kind {
     kind: "HorizontalPodAutoscaler",
     plural: "horizontalpodautoscalers",
+    inert: Some("stored, but nothing scales: there is no autoscaler"),
     short_names: &["hpa"],
     categories: &["all"],
     namespaced: true,

@@ -1,7 +1,7 @@
 //! The small groups: leases, slices, events, figures, networks, classes.
 
-use crate::builtin::{cluster, service};
-use crate::resource::{Column, Kind, Serving, Status, StoredAs, Table};
+use crate::builtin::{classes, cluster, service};
+use crate::resource::{Column, Given, Kind, Serving, Status, StoredAs, Table};
 use crate::table;
 
 /// `events.k8s.io/v1` events and core events are the same objects in other words. kube-runtime's recorder writes the former,
@@ -130,6 +130,7 @@ pub(super) const NETWORKING_KINDS: &[Kind] = &[
     Kind {
         kind: "NetworkPolicy",
         plural: "networkpolicies",
+        inert: Some("stored, but nothing enforces it: every pod reaches every other"),
         short_names: &["netpol"],
         namespaced: true,
         default: cluster::default_network_policy,
@@ -145,6 +146,13 @@ const NODE: Kind = Kind {
 pub(super) const NODE_KINDS: &[Kind] = &[Kind {
     kind: "RuntimeClass",
     plural: "runtimeclasses",
+    inert: Some("stored, but the nodes have one runtime: a pod that names a class does not start"),
+    validate: classes::runtime_class,
+    validate_update: classes::runtime_class_update,
+    table: Some(Table {
+        columns: &[Column::text("Handler"), Column::text("Age")],
+        cells: table::cells::runtime_class,
+    }),
     ..NODE
 }];
 
@@ -156,9 +164,16 @@ const SCHEDULING: Kind = Kind {
 pub(super) const SCHEDULING_KINDS: &[Kind] = &[Kind {
     kind: "PriorityClass",
     plural: "priorityclasses",
+    inert: Some("pods that wait for a node are taken in its order, but none has to make room for another"),
     short_names: &["pc"],
-    default: cluster::default_priority_class,
-    validate: cluster::priority_class,
+    default: classes::default_priority_class,
+    validate: classes::priority_class,
+    validate_update: classes::priority_class_update,
+    given: Given::OneDefault,
+    undeletable: Some((
+        classes::SYSTEM_NAMES,
+        "this is a system priority class and cannot be deleted",
+    )),
     table: Some(Table {
         columns: &[
             Column::of("Value", "integer"),

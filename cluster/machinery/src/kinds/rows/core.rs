@@ -1,8 +1,8 @@
 //! The core group.
 
-use crate::builtin::{cluster, pod, service, volume, volume_checks, workload, workload_checks};
+use crate::builtin::{classes, cluster, pod, service, volume, volume_checks, workload, workload_checks};
 use crate::names;
-use crate::resource::{BindsTokens, Column, Deletion, Given, Kind, Status, Table};
+use crate::resource::{BindsTokens, Column, Deletion, Given, Inert, Kind, Status, Table, When};
 use crate::table;
 
 const POD_SUBRESOURCES: &[&str] = &[
@@ -81,6 +81,7 @@ pub(super) const CORE_KINDS: &[Kind] = &[
     Kind {
         kind: "LimitRange",
         plural: "limitranges",
+        inert: Some("stored, but nothing is defaulted or refused by it"),
         short_names: &["limits"],
         namespaced: true,
         ..Kind::PLAIN
@@ -96,6 +97,10 @@ pub(super) const CORE_KINDS: &[Kind] = &[
         begin: cluster::activate,
         keep: cluster::keep_finalizers,
         deletion: Deletion::Emptied,
+        undeletable: Some((
+            &["default", "kube-system", "kube-public"],
+            "this namespace may not be deleted",
+        )),
         selectable: &["status.phase"],
         table: Some(Table {
             columns: &[Column::text("Status"), Column::text("Age")],
@@ -132,6 +137,15 @@ pub(super) const CORE_KINDS: &[Kind] = &[
     Kind {
         kind: "PersistentVolumeClaim",
         plural: "persistentvolumeclaims",
+        inert_fields: &[
+            Inert {
+                when: When::Is("ReadWriteOncePod"),
+                ..Inert::set("spec.accessModes[]", "more than one pod can mount it")
+            },
+            Inert::set("spec.dataSource", "the volume begins empty"),
+            Inert::set("spec.dataSourceRef", "the volume begins empty"),
+            Inert::set("spec.volumeAttributesClassName", "nobody looks at it"),
+        ],
         short_names: &["pvc"],
         namespaced: true,
         status: Status::Own,
@@ -159,6 +173,7 @@ pub(super) const CORE_KINDS: &[Kind] = &[
     Kind {
         kind: "PersistentVolume",
         plural: "persistentvolumes",
+        inert_fields: &[Inert::set("spec.mountOptions", "they are not given to the mount")],
         short_names: &["pv"],
         status: Status::Own,
         default: volume::default_persistent_volume,
@@ -198,7 +213,8 @@ pub(super) const CORE_KINDS: &[Kind] = &[
         validate_update: pod::update::validate,
         warnings: pod::checks::pod_warnings,
         deletion: Deletion::Graceful,
-        given: Given::AccountToken,
+        given: Given::TokenAndClasses,
+        keep: classes::keep_priority,
         selectable: &[
             "spec.nodeName",
             "spec.restartPolicy",
@@ -246,6 +262,8 @@ pub(super) const CORE_KINDS: &[Kind] = &[
         scale: true,
         default: workload::default_replication_controller,
         validate: workload_checks::replication_controller,
+        warnings: pod::checks::template_warnings,
+        orphans: true,
         describes_pods: Some(&["spec", "template"]),
         selectable: &["status.replicas"],
         table: Some(Table {
@@ -265,6 +283,7 @@ pub(super) const CORE_KINDS: &[Kind] = &[
     Kind {
         kind: "ResourceQuota",
         plural: "resourcequotas",
+        inert: Some("stored, but nothing is counted or refused by it"),
         short_names: &["quota"],
         namespaced: true,
         status: Status::Own,
@@ -300,6 +319,18 @@ pub(super) const CORE_KINDS: &[Kind] = &[
     Kind {
         kind: "Service",
         plural: "services",
+        inert_fields: &[
+            Inert {
+                when: When::Is("LoadBalancer"),
+                ..Inert::set(
+                    "spec.type",
+                    "there is no load balancer: its address stays <pending>, its node port works",
+                )
+            },
+            Inert::set("spec.externalIPs", "no traffic comes in by them"),
+            Inert::set("spec.loadBalancerSourceRanges", "nobody is held back"),
+            Inert::set("spec.trafficDistribution", "the proxies do not look at it"),
+        ],
         short_names: &["svc"],
         categories: &["all"],
         namespaced: true,

@@ -1,7 +1,7 @@
 //! `storage.k8s.io`.
 
 use crate::builtin::{cluster, volume_checks};
-use crate::resource::{Column, Kind, Status, Table};
+use crate::resource::{Column, Inert, Kind, Status, Table};
 use crate::table;
 
 const STORAGE: Kind = Kind {
@@ -13,22 +13,30 @@ pub(super) const STORAGE_KINDS: &[Kind] = &[
     Kind {
         kind: "CSIDriver",
         plural: "csidrivers",
+        inert: Some("stored, but no CSI driver can run here"),
         ..STORAGE
     },
     Kind {
         kind: "CSINode",
         plural: "csinodes",
+        inert: Some("stored, but no CSI driver can run here"),
         ..STORAGE
     },
     Kind {
         kind: "CSIStorageCapacity",
         plural: "csistoragecapacities",
+        inert: Some("stored, but no CSI driver can run here"),
         namespaced: true,
         ..STORAGE
     },
     Kind {
         kind: "StorageClass",
         plural: "storageclasses",
+        inert_fields: &[
+            Inert::set("mountOptions", "they are not given to the mount"),
+            Inert::set("allowVolumeExpansion", "volumes do not grow"),
+            Inert::set("allowedTopologies", "nobody looks at it"),
+        ],
         short_names: &["sc"],
         default: cluster::default_storage_class,
         validate: volume_checks::class,
@@ -49,6 +57,7 @@ pub(super) const STORAGE_KINDS: &[Kind] = &[
     Kind {
         kind: "VolumeAttachment",
         plural: "volumeattachments",
+        inert: Some("stored, but no CSI driver can run here"),
         status: Status::Own,
         ..STORAGE
     },

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use afloat_words::quantity::Quantity;
+use afloat_words::quoted::quoted;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Container, EnvVar, EnvVarSource, ObjectFieldSelector, Pod, ResourceFieldSelector, Secret,
 };
@@ -206,7 +207,7 @@ pub(crate) fn field(pod: &Pod, reference: &ObjectFieldSelector, sources: &Source
         let lines: Vec<_> = map
             .iter()
             .flatten()
-            .map(|(key, value)| format!("{key}={value:?}"))
+            .map(|(key, value)| format!("{key}={}", quoted(value)))
             .collect();
         lines.join("\n")
     };
@@ -262,7 +263,10 @@ pub(crate) fn resource(
     };
     let limits = from(resources.and_then(|r| r.limits.as_ref()));
     let found = match side {
-        "limits" => limits.or_else(|| sources.allocatable.get(name).cloned()),
+        // A limit of nothing is none (the kubelet's `MergeContainerResourceLimits`).
+        "limits" => limits
+            .filter(|limit| limit.parse().map_or(true, |limit: Quantity| limit.nano() != 0))
+            .or_else(|| sources.allocatable.get(name).cloned()),
         "requests" => from(resources.and_then(|r| r.requests.as_ref())).or(limits),
         _ => return Err(bad()),
     };
@@ -364,6 +368,30 @@ mod tests {
             "env": [{"name": "N", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}]});
         let error = case(bad, &Sources::default()).unwrap_err();
         assert!(error.contains("cannot read the quantity \"much\""), "{error}");
+    }
+
+    #[test]
+    fn labels_are_quoted_as_go_quotes_them_and_no_limit_is_the_nodes() {
+        let pod: Pod = serde_json::from_value(serde_json::json!({"metadata": {
+            "annotations": {"a": "it's\u{0007}\\ \"so\"\nand e\u{0301} \u{00ad}", "b": ""}}}))
+        .unwrap();
+        let reference = ObjectFieldSelector {
+            field_path: "metadata.annotations".into(),
+            ..Default::default()
+        };
+        assert_eq!(
+            field(&pod, &reference, &Sources::default()).unwrap(),
+            "a=\"it's\\a\\\\ \\\"so\\\"\\nand e\u{301} \\u00ad\"\nb=\"\""
+        );
+        let sources = Sources {
+            allocatable: [("cpu".to_owned(), "2500m".to_owned())].into(),
+            ..Sources::default()
+        };
+        for limits in [serde_json::json!({}), serde_json::json!({"cpu": "0"})] {
+            let container = serde_json::json!({"name": "c", "resources": {"limits": limits},
+                "env": [{"name": "N", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}]});
+            assert_eq!(case(container, &sources).unwrap(), [("N".to_owned(), "3".to_owned())]);
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use afloat_words::image::ImageName;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::env::expand;
+use super::termination;
 use crate::dirs::PodDirs;
 use crate::pod::spec;
 
@@ -63,19 +64,12 @@ pub(crate) fn arguments(
 pub(crate) fn user(pod: &Pod, container: &Container, image: &Image) -> (String, Option<i64>) {
     let own = container.security_context.as_ref();
     let of_pod = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
-    let user = requested_user(pod, container);
+    let user = spec::requested_user(pod, container);
     let group = own.and_then(|s| s.run_as_group).or(of_pod.and_then(|s| s.run_as_group));
     (
         user.map_or_else(|| image.config.user.clone(), |uid| uid.to_string()),
         group,
     )
-}
-
-/// `runAsUser`
-fn requested_user(pod: &Pod, container: &Container) -> Option<i64> {
-    let own = container.security_context.as_ref().and_then(|s| s.run_as_user);
-    let of_pod = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
-    own.or(of_pod.and_then(|s| s.run_as_user))
 }
 
 /// `runAsNonRoot` holds.
@@ -96,7 +90,7 @@ pub(crate) fn check_non_root(pod: &Pod, container: &Container, user: &str, uid: 
     );
     let name = user.split(':').next().unwrap_or_default();
     if uid == 0 {
-        let whose = if requested_user(pod, container).is_some() {
+        let whose = if spec::requested_user(pod, container).is_some() {
             "container's runAsUser breaks non-root policy"
         } else {
             "container has runAsNonRoot and image will run as root"
@@ -136,12 +130,25 @@ pub(crate) struct Planned {
     pub(crate) sub_path: String,
     /// A `subPath` that does not exist may be made.
     pub(crate) may_make: bool,
+    pub(crate) origin: Origin,
+}
+
+/// Whose a mount's source is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A volume's or one of the pod's generated files: it is there.
+    Pod,
+    /// The node's: a folder is made there if nothing is.
+    Node,
+    /// The container's own, in which it tells why it ended: it is made.
+    TerminationLog,
 }
 
 /// Volumes and generated files, outer ones before what is mounted inside them.
 pub(crate) fn mounts(
     pod: &Pod,
     container: &Container,
+    attempt: u32,
     dirs: &PodDirs,
     variables: &[(String, String)],
 ) -> Result<Vec<Planned>, String> {
@@ -172,23 +179,35 @@ pub(crate) fn mounts(
             },
             sub_path: sub,
             may_make: !from_api,
+            origin: match volume(pod, &mount.name) {
+                Some(volume) if volume.host_path.is_some() => Origin::Node,
+                _ => Origin::Pod,
+            },
         });
     }
-    for (file, target) in [
-        ("hosts", "/etc/hosts"),
-        ("hostname", "/etc/hostname"),
-        ("resolv.conf", "/etc/resolv.conf"),
-    ] {
-        if !mounts.iter().any(|planned| planned.mount.target == Path::new(target)) {
+    let files = ["hosts", "hostname", "resolv.conf"].map(|file| {
+        let target = Path::new("/etc").join(file);
+        (dirs.etc().join(file), target, Origin::Pod)
+    });
+    let log = termination::path(container).map(|target| {
+        (
+            dirs.termination_log(&container.name, attempt),
+            target,
+            Origin::TerminationLog,
+        )
+    });
+    for (source, target, origin) in files.into_iter().chain(log) {
+        if !mounts.iter().any(|planned| planned.mount.target == target) {
             mounts.push(Planned {
                 mount: Mount {
-                    source: dirs.etc().join(file),
+                    source,
                     found: None,
-                    target: PathBuf::from(target),
+                    target,
                     read_only: false,
                 },
                 sub_path: String::new(),
                 may_make: false,
+                origin,
             });
         }
     }
@@ -273,14 +292,14 @@ mod tests {
         let pod: Pod = serde_json::from_value(serde_json::json!({"metadata": {"name": "p", "uid": "u"}, "spec": {
             "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "c", "readOnly": true}},
                 {"name": "conf", "configMap": {"name": "m"}}, {"name": "tmp", "emptyDir": {}}],
-            "containers": [{"name": "c", "volumeMounts": [
+            "containers": [{"name": "c", "terminationMessagePath": "/tmp/why", "volumeMounts": [
                 {"name": "tmp", "mountPath": "/tmp/a", "subPathExpr": "$(POD)/x"}, {"name": "data", "mountPath": "/data"},
                 {"name": "conf", "mountPath": "/conf", "subPath": "key"}]}]}}))
         .unwrap();
         let dirs = PodDirs::new(Path::new("/n"), &pod);
         let container = spec::find(&pod, "c").unwrap();
         let variables = [("POD".to_owned(), "p-0".to_owned())];
-        let told: Vec<_> = mounts(&pod, container, &dirs, &variables)
+        let told: Vec<_> = mounts(&pod, container, 2, &dirs, &variables)
             .unwrap()
             .into_iter()
             .map(|p| {
@@ -294,8 +313,9 @@ mod tests {
             })
             .collect();
         assert_eq!(told[..2], ["/data  true true", "/conf key true false"]);
-        assert_eq!(told[2], "/tmp/a p-0/x false true");
-        let refused = mounts(&pod, container, &dirs, &[]).unwrap_err();
+        assert!(told.contains(&"/tmp/a p-0/x false true".to_owned()), "{told:?}");
+        assert!(told.contains(&"/tmp/why  false false".to_owned()), "{told:?}");
+        let refused = mounts(&pod, container, 2, &dirs, &[]).unwrap_err();
         assert_eq!(refused, "subPathExpr \"$(POD)/x\": missing value for \"POD\"");
     }
 

@@ -92,27 +92,27 @@ pub(crate) fn sysctls(pod: &Pod) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Why the pod may not run on this node at all: reason and message of its status, where the kubelet's admission has them.
+/// Why the pod may not run on this node at all: reason and message, where the kubelet's admission has them.
 pub(crate) fn rejection(pod: &Pod) -> Option<(&'static str, String)> {
     if let Some(name) = pod.spec.as_ref().and_then(|s| s.os.as_ref()).map(|os| os.name.as_str())
         && name != "linux"
     {
-        let message = format!("Pod was rejected: Failed to admit pod as the OS field doesn't match node OS ({name})");
+        let message = format!("Failed to admit pod as the OS field doesn't match node OS ({name})");
         return Some(("PodOSNotSupported", message));
     }
     for name in sysctls(pod).keys() {
         let safe = SAFE_SYSCTLS.contains(&name.as_str());
         if !safe {
-            let message = format!("Pod was rejected: forbidden sysctl: {name:?} not allowlisted");
+            let message = format!("forbidden sysctl: {name:?} not allowlisted");
             return Some(("SysctlForbidden", message));
         }
         if spec::host_network(pod) && name.starts_with("net.") {
-            let message = format!("Pod was rejected: forbidden sysctl: {name:?} not allowed with host net enabled");
+            let message = format!("forbidden sysctl: {name:?} not allowed with host net enabled");
             return Some(("SysctlForbidden", message));
         }
     }
     wants_apparmor(pod).then(|| {
-        let message = "Pod was rejected: Cannot enforce AppArmor: AppArmor is not enabled on the host";
+        let message = "Cannot enforce AppArmor: AppArmor is not enabled on the host";
         ("AppArmor", message.to_owned())
     })
 }

@@ -162,12 +162,9 @@ impl Planner<'_> {
         if state.retry_at.is_some_and(|at| !self.reached(at)) {
             return;
         }
-        if let Some(ending) = state.ending.filter(|ending| !ending.gone)
-            && state.instances().all(|(_, instance)| !instance.alive())
-            && self.must_tell_the_end()
-        {
-            // Somebody holds the object by a finalizer and wants to read how it ended: the status write comes first.
-            tracing::trace!(?ending, "the last status is not written yet");
+        let told = progress::is_terminal(self.pod().status.as_ref());
+        if state.ending.is_some_and(|ending| !ending.gone) && !told {
+            // Whoever watches the object reads in it how the pod ended: the status write comes first.
             return;
         }
         let current = state
@@ -191,15 +188,5 @@ impl Planner<'_> {
             Some(_) if !state.deleted => self.act(Action::DeleteObject),
             _ => {}
         }
-    }
-
-    fn must_tell_the_end(&self) -> bool {
-        let finalizers = self
-            .pod()
-            .metadata
-            .finalizers
-            .as_ref()
-            .is_some_and(|list| !list.is_empty());
-        finalizers && !progress::is_terminal(self.pod().status.as_ref())
     }
 }

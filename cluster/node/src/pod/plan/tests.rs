@@ -220,6 +220,8 @@ impl World {
             Action::BeginStop { .. }
             | Action::TellBackOff { .. }
             | Action::LookForImage { .. }
+            | Action::Admit
+            | Action::Reject { .. }
             | Action::Fail { .. } => {}
         }
     }

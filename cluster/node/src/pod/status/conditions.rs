@@ -47,7 +47,8 @@ impl Said {
 /// Those of a pod in that phase.
 pub(super) fn conditions(view: &PodView<'_>, phase: Phase, now: Timestamp) -> Vec<PodCondition> {
     let PodView { pod, state, .. } = *view;
-    let networked = matches!(state.sandbox, Sandbox::Ready(_)) && !state.cleaned;
+    let over = matches!(phase, Phase::Succeeded | Phase::Failed);
+    let networked = matches!(state.sandbox, Sandbox::Ready(_)) && !state.cleaned && !over;
     let unready = unready(pod, state, phase);
     let mut all = vec![
         Said::new("PodReadyToStartContainers", networked, None),
@@ -55,7 +56,11 @@ pub(super) fn conditions(view: &PodView<'_>, phase: Phase, now: Timestamp) -> Ve
         ready(pod, unready.clone()),
         Said::new("ContainersReady", unready.is_none(), unready),
     ];
-    if !matches!(phase, Phase::Succeeded | Phase::Failed) {
+    if let Some((_, message)) = state.failed.as_ref().filter(|(reason, _)| over && reason == "Evicted") {
+        let why = ("TerminationByKubelet", message.clone());
+        all.push(Said::new("DisruptionTarget", true, Some(why)));
+    }
+    if !over {
         let resize = resize::conditions(pod, state);
         all.extend(resize.map(|(type_, reason, message)| Said::new(type_, true, Some((reason, message)))));
     }

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
+    Pod,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -29,7 +30,7 @@ pub(super) fn container_status(view: &PodView<'_>, container: &Container, now: T
     let (current, last) = states(view, container, track, now);
     let instance = track.instance.as_ref();
     let running = current.running.is_some();
-    let before = instance.is_none().then(|| old_entry(view, container)).flatten();
+    let before = instance.is_none().then(|| old_entry(pod, container)).flatten();
     ContainerStatus {
         name: container.name.clone(),
         image: instance.map_or_else(|| spec::image(container).to_owned(), |i| i.image.clone()),
@@ -55,8 +56,9 @@ pub(super) fn container_status(view: &PodView<'_>, container: &Container, now: T
     }
 }
 
-fn old_entry<'a>(view: &PodView<'a>, container: &Container) -> Option<&'a ContainerStatus> {
-    let status = view.pod.status.as_ref()?;
+/// What the API was told of it last.
+pub(super) fn old_entry<'a>(pod: &'a Pod, container: &Container) -> Option<&'a ContainerStatus> {
+    let status = pod.status.as_ref()?;
     let lists = [
         &status.container_statuses,
         &status.init_container_statuses,
@@ -216,12 +218,8 @@ fn terminated(ended: &Ended) -> ContainerState {
         exit,
         started_at,
         reason,
+        message,
     } = ended;
-    let word = match (exit.oom_killed, exit.code) {
-        (true, _) => "OOMKilled",
-        (false, 0) => "Completed",
-        _ => "Error",
-    };
     let terminated = ContainerStateTerminated {
         container_id: Some(format!("{CONTAINER_ID_SCHEME}{id}")),
         exit_code: exit.code,
@@ -229,8 +227,8 @@ fn terminated(ended: &Ended) -> ContainerState {
         signal: None,
         finished_at: Some(Time(exit.finished_at)),
         started_at: started_at.map(Time),
-        reason: Some(reason.as_ref().map_or(word, |_| "StartError").to_owned()),
-        message: reason.clone(),
+        reason: Some(reason.clone()),
+        message: message.clone(),
     };
     ContainerState {
         terminated: Some(terminated),

@@ -56,6 +56,11 @@ impl Staged {
         }
         Ok(staged)
     }
+
+    /// Where they are, if there are any.
+    pub(crate) fn dir(&self) -> Option<&Path> {
+        (!self.sources.is_empty()).then_some(self.dir.as_path())
+    }
 }
 
 impl Drop for Staged {

@@ -264,7 +264,7 @@ pub(crate) fn exec_process(config: &Value, command: &[String], tty: bool) -> Val
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::container::Seccomp;
 

@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 /// Pieces of output that wait for one who attached.
 const QUEUE: usize = 64;
@@ -47,6 +47,8 @@ struct State {
 /// Everybody who listens to a container's output.
 pub(crate) struct Listeners {
     state: Mutex<State>,
+    /// The output has ended.
+    over: Notify,
     slow_limit: Duration,
 }
 
@@ -58,6 +60,7 @@ impl Listeners {
                 early: interactive.then(Vec::new),
                 ..State::default()
             }),
+            over: Notify::new(),
             slow_limit: SLOW_LIMIT,
         }
     }
@@ -102,6 +105,16 @@ impl Listeners {
         let mut state = self.state();
         state.ended = true;
         state.listeners.clear();
+        drop(state);
+        self.over.notify_waiters();
+    }
+
+    /// Waits until the output has ended, and with it all that was to be written of it.
+    pub(crate) async fn ended(&self) {
+        let over = self.over.notified();
+        if !self.state().ended {
+            over.await;
+        }
     }
 
     pub(super) fn listen(&self) -> (mpsc::Receiver<Bytes>, mpsc::Receiver<Bytes>) {

@@ -147,6 +147,14 @@ fn amounts_change_without_a_drain_and_through_their_own_subresource() {
         "{message}"
     );
     scene.pods[0]["status"]["conditions"].as_array_mut().unwrap().pop();
+    scene.pods[0]["status"]["resize"] = json!("Deferred");
+    let plan = scene.plan();
+    let message = &plan.status.conditions[0].message;
+    assert!(
+        message.contains("1 pod not resized yet: container app of a (status.resize Deferred)"),
+        "up to Kubernetes 1.32: {message}"
+    );
+    scene.pods[0]["status"]["resize"] = json!("");
     scene.pods[0]["status"]["containerStatuses"][0]["resources"] = amounts("0.5");
     assert_eq!(act(&mut scene, 1), ["lifecycle a"]);
     assert!(act(&mut scene, 2).is_empty());

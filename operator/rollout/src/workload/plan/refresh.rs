@@ -104,13 +104,19 @@ impl<'a> Planner<'a> {
             .conditions
             .iter()
             .find(|c| c.kind.starts_with("PodResize") && c.status == "True");
-        let why = if resize.is_some() { Wait::Resize } else { Wait::Image };
+        let word = pod.status.resize.as_deref().filter(|word| !word.is_empty());
+        let why = if resize.is_some() || word.is_some() {
+            Wait::Resize
+        } else {
+            Wait::Image
+        };
         self.waits.pod(why, || {
             let said = resize.map(|condition| {
                 let texts = [condition.reason.as_deref(), condition.message.as_deref()];
                 let words = texts.into_iter().flatten().collect::<Vec<_>>().join(": ");
                 format!(" ({} {words})", condition.kind)
             });
+            let said = said.or_else(|| Some(format!(" (status.resize {})", word?)));
             format!("container {container} of {}{}", pod.name(), said.unwrap_or_default())
         });
     }

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::network::view::Target;
 
 fn service() -> ServiceView {
     ServiceView {

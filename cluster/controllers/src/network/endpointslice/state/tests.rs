@@ -1,5 +1,5 @@
 use super::*;
-use crate::network::endpointslice::view::{PortView, Target};
+use crate::network::view::{PortView, Target};
 
 fn key(name: &str) -> Key {
     ("default".into(), name.into())

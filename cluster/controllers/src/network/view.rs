@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Service;
-use kube::ResourceExt;
+use k8s_openapi::api::core::v1::{ObjectReference, ServiceSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 /// Namespace and name of a Service or pod.
 pub(crate) type Key = (String, String);
@@ -80,6 +81,20 @@ pub(crate) enum Target {
     Name(String),
 }
 
+impl PortView {
+    /// Its number in a pod; None where the port has a name that the pod does not have.
+    pub(crate) fn number_in(&self, pod: &Pod) -> Option<i32> {
+        match &self.target {
+            Target::Number(number) => Some(*number),
+            Target::Name(name) => {
+                let mut ports = pod.ports.iter();
+                let found = ports.find(|(known, protocol, _)| known == name && *protocol == self.protocol);
+                found.map(|(_, _, number)| i32::from(*number))
+            }
+        }
+    }
+}
+
 impl Default for Target {
     fn default() -> Target {
         Target::Number(0)
@@ -88,8 +103,7 @@ impl Default for Target {
 
 impl ServiceView {
     /// None where the endpoints are not ours: no selector, or ExternalName.
-    pub(crate) fn new(object: &Service) -> Option<ServiceView> {
-        let spec = object.spec.as_ref()?;
+    pub(crate) fn new(meta: &ObjectMeta, spec: &ServiceSpec) -> Option<ServiceView> {
         let selector = spec.selector.clone().filter(|selector| !selector.is_empty())?;
         if spec.type_.as_deref() == Some("ExternalName") {
             return None;
@@ -99,20 +113,16 @@ impl ServiceView {
             protocol: port.protocol.clone().unwrap_or_else(|| "TCP".into()),
             app_protocol: port.app_protocol.clone(),
             target: match &port.target_port {
-                Some(k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::String(name)) if !name.is_empty() => {
-                    Target::Name(name.clone())
-                }
-                Some(k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::Int(number)) if *number != 0 => {
-                    Target::Number(*number)
-                }
+                Some(IntOrString::String(name)) if !name.is_empty() => Target::Name(name.clone()),
+                Some(IntOrString::Int(number)) if *number != 0 => Target::Number(*number),
                 _ => Target::Number(port.port),
             },
         });
         Some(ServiceView {
-            namespace: object.namespace().unwrap_or_default(),
-            name: object.name_any(),
-            uid: object.uid().unwrap_or_default(),
-            labels: object.labels().clone(),
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            name: meta.name.clone().unwrap_or_default(),
+            uid: meta.uid.clone().unwrap_or_default(),
+            labels: meta.labels.clone().unwrap_or_default(),
             ports: ports.collect(),
             publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
             headless: spec.cluster_ip.as_deref() == Some("None"),
@@ -120,8 +130,25 @@ impl ServiceView {
         })
     }
 
+    /// The host name under which DNS tells this pod, if it is told under the Service's name.
+    pub(crate) fn hostname_of(&self, pod: &Pod) -> Option<String> {
+        let named = pod.subdomain.as_deref() == Some(self.name.as_str());
+        pod.hostname.clone().filter(|hostname| named && !hostname.is_empty())
+    }
+
     /// Whether the selector takes a pod with these labels.
     pub(crate) fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
         self.selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+    }
+}
+
+/// What an endpoint says of the pod that it is.
+pub(crate) fn reference_to(pod: &Pod) -> ObjectReference {
+    ObjectReference {
+        kind: Some("Pod".into()),
+        namespace: Some(pod.namespace.clone()),
+        name: Some(pod.name.clone()),
+        uid: Some(pod.uid.clone()),
+        ..ObjectReference::default()
     }
 }

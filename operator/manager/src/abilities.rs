@@ -1,0 +1,67 @@
+//! What the API server can do, asked before the operator begins.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use afloat_api::{NodeTraffic, RolloutReport};
+use k8s_openapi::Resource as _;
+use kube::Client;
+use tokio_util::sync::CancellationToken;
+
+use crate::act::REQUEST_TIMEOUT;
+
+/// Pause between two tries to ask what the API server serves.
+const DISCOVERY_PAUSE: Duration = Duration::from_secs(1);
+
+/// What the API server has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Abilities {
+    /// The `resize` subresource of pods.
+    pub(crate) resizes: bool,
+    /// NodeTraffic.
+    pub(crate) traffic: bool,
+    /// RolloutReport.
+    pub(crate) reports: bool,
+}
+
+/// The kinds of `afloat.dev` that the API server has. They are not there where the CRDs have not been applied.
+///
+/// # Errors
+/// If the API server cannot be asked.
+pub async fn kinds(client: &Client) -> kube::Result<BTreeSet<String>> {
+    // A group that is not there answers with plain text, of which kube's client warns each time.
+    let groups = client.list_api_groups().await?.groups;
+    if !groups.iter().any(|group| group.name == NodeTraffic::GROUP) {
+        return Ok(BTreeSet::new());
+    }
+    match client.list_api_group_resources(NodeTraffic::API_VERSION).await {
+        Ok(list) => Ok(list.resources.into_iter().map(|resource| resource.kind).collect()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(BTreeSet::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Asks the API server what it has; None if `shutdown` comes before it answers.
+pub(crate) async fn abilities(client: &Client, shutdown: &CancellationToken) -> Option<Abilities> {
+    loop {
+        let ask = async {
+            let core = client.list_core_api_resources("v1").await?;
+            let ours = kinds(client).await?;
+            Ok::<_, kube::Error>(Abilities {
+                resizes: core.resources.iter().any(|resource| resource.name == "pods/resize"),
+                traffic: ours.contains(NodeTraffic::KIND),
+                reports: ours.contains(RolloutReport::KIND),
+            })
+        };
+        let error = match tokio::time::timeout(REQUEST_TIMEOUT, ask).await {
+            Ok(Ok(found)) => return Some(found),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {REQUEST_TIMEOUT:?}"),
+        };
+        tracing::warn!(error, "cannot ask what the API server serves, trying again");
+        tokio::select! {
+            () = tokio::time::sleep(DISCOVERY_PAUSE) => {}
+            () = shutdown.cancelled() => return None,
+        }
+    }
+}
