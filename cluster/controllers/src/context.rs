@@ -18,11 +18,10 @@ use crate::loops::shell::Shell;
 use crate::objects::service::{MANAGED_BY, MIRRORING};
 use crate::objects::{
     Claim, ConfigMap, ControllerRevision, CronJob, DaemonSet, Deployment, EndpointSlice, Endpoints, Job, Kind, Lease,
-    Namespace, Node, Pod, PodDisruptionBudget, ReplicaSet, ReplicationController, Service, ServiceAccount, StatefulSet,
-    StorageClass, Volume,
+    Namespace, Node, Pod, PodDisruptionBudget, ReplicaSet, ReplicationController, Rescheduled, Service, ServiceAccount,
+    StatefulSet, StorageClass, Volume,
 };
 use crate::volume::local::LocalVolumes;
-use crate::workload::Rescheduled;
 
 /// What the loops need to know of the cluster.
 #[derive(Clone, Debug)]
