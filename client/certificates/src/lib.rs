@@ -1,18 +1,24 @@
 //! Certificates that this program makes itself, as PEM: authorities, what they sign, and what is to be read in one. Those of the embedded
 //! API server and of the operator's webhook alike. Nothing is kept here, and no clock is looked at.
 
+mod request;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::{Timestamp, ToSpan as _, tz::TimeZone};
 pub use rcgen::Error;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     SanType,
 };
+pub use request::{Names, Request, Terms};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use x509_parser::extensions::GeneralName;
+use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// Life of an authority.
@@ -22,12 +28,20 @@ const CERTIFICATE_YEARS: i32 = 1;
 const DAY_SECONDS: i64 = 86_400;
 
 /// A certificate and its key, as PEM.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Pair {
     /// The certificate.
     pub certificate: String,
     /// Its key.
     pub key: String,
+}
+
+impl std::fmt::Debug for Pair {
+    /// Keys are for no log.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = formatter.debug_struct("Pair");
+        shown.field("certificate", &self.certificate).finish_non_exhaustive()
+    }
 }
 
 /// What a certificate is good for.
@@ -181,10 +195,41 @@ fn text(name: &GeneralName<'_>) -> Option<String> {
 /// Name and groups of the client that a certificate is for: its common name and its organizations.
 pub fn client(certificate: &CertificateDer<'_>) -> Option<(String, Vec<String>)> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    let subject = parsed.subject();
-    let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
-    let groups = subject.iter_organization().filter_map(|group| group.as_str().ok());
-    Some((name, groups.map(str::to_owned).collect()))
+    request::subject(parsed.subject()).filter(|(name, _)| !name.is_empty())
+}
+
+/// Whether a text is certificates in PEM and nothing else; an empty one is fine.
+///
+/// # Errors
+/// What else it is, in Kubernetes' words.
+pub fn check_chain(pem: &[u8]) -> Result<(), String> {
+    let mut found = pem.is_empty();
+    for block in Pem::iter_from_buffer(pem) {
+        let Ok(block) = block else { break };
+        if block.label != "CERTIFICATE" {
+            return Err(format!(
+                "only CERTIFICATE PEM blocks are allowed, found {:?}",
+                block.label
+            ));
+        }
+        X509Certificate::from_der(&block.contents).map_err(|error| format!("x509: malformed certificate: {error}"))?;
+        found = true;
+    }
+    found
+        .then_some(())
+        .ok_or_else(|| "must contain at least one CERTIFICATE PEM block".to_owned())
+}
+
+/// Bytes as a block of PEM (RFC 7468), in lines of 64.
+fn pem(label: &str, der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let mut pem = format!("-----BEGIN {label}-----\n");
+    for line in text.as_bytes().chunks(64) {
+        pem.push_str(&String::from_utf8_lossy(line));
+        pem.push('\n');
+    }
+    pem.push_str(&format!("-----END {label}-----\n"));
+    pem
 }
 
 #[cfg(test)]
@@ -227,5 +272,17 @@ mod tests {
         };
         assert!(sign(&bad, "a", Purpose::Client("b"), now).is_err());
         assert!(Facts::read("nonsense").is_none() && split("nonsense").is_empty());
+        let chain = |pem: &str| check_chain(pem.as_bytes()).map_err(|why| why.split(',').next().unwrap().to_owned());
+        let (one, key) = (authority("a", now).unwrap(), key().unwrap());
+        assert_eq!(chain(&format!("{}{}", one.certificate, one.certificate)), Ok(()));
+        assert_eq!(chain(""), Ok(()));
+        assert_eq!(
+            chain("x"),
+            Err("must contain at least one CERTIFICATE PEM block".into())
+        );
+        assert_eq!(
+            chain(&format!("{}{key}", one.certificate)),
+            Err("only CERTIFICATE PEM blocks are allowed".into())
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! What a few kinds need at the moment of their write.
 
+mod certificate;
 mod classes;
 pub(crate) mod definition;
 mod nodes;
@@ -17,6 +18,7 @@ use serde_json::Value;
 use crate::auth::authorization::Authorization;
 use crate::follow::{Addresses, Bound, Followed, Reservation};
 use crate::read::Reader;
+use crate::wire::call::Call;
 use crate::wire::status::Status;
 use crate::{clock, view};
 
@@ -81,6 +83,13 @@ impl Admission {
             details["causes"] = serde_json::json!([{"reason": "NamespaceTerminating", "message": message, "field": "metadata.namespace"}]);
         }
         Err(status)
+    }
+
+    /// Puts into a new object who sent it, where that is a part of it.
+    pub(crate) fn complete_new(&self, call: &Call, object: &mut Value) {
+        if call.resource.given() == Given::Requester {
+            certificate::requested_by(&call.user, object);
+        }
     }
 
     /// The last word on a new object.

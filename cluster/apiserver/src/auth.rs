@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use afloat_machinery::authorization::User;
 use serde_json::Value;
-use token::{Named, Signer, Statement, texts};
+use token::{Named, PublicKey, Signer, Statement, texts};
 
 use crate::read::Reader;
 use crate::view;
@@ -67,6 +67,11 @@ impl Tokens {
             },
             audiences: shared,
         })
+    }
+
+    /// The key by which whoever likes may check tokens.
+    pub(crate) fn public_key(&self) -> PublicKey {
+        self.signer.public_key()
     }
 
     /// An object of the core group, if it is the one that is meant.

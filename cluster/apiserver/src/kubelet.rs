@@ -23,4 +23,9 @@ impl Kubelets {
     pub(crate) fn new(dialer: Arc<dyn KubeletDialer>, limit: Duration, reader: Reader) -> Self {
         Self { dialer, limit, reader }
     }
+
+    /// What reaches them, and their pods.
+    pub(crate) fn dialer(&self) -> Arc<dyn KubeletDialer> {
+        Arc::clone(&self.dialer)
+    }
 }

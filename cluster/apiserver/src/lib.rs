@@ -19,6 +19,7 @@ mod mend;
 mod metrics;
 mod options;
 pub mod pki;
+mod proxy;
 mod read;
 mod serve;
 mod server;

@@ -14,11 +14,15 @@ pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
-/// Reaches the kubelet of a node, for logs, exec, attach and port-forward.
+/// Reaches the kubelet of a node, for logs, exec, attach and port-forward, and the pods on it.
 #[async_trait::async_trait]
 pub trait KubeletDialer: Send + Sync {
     /// Opens a connection on which the kubelet of `node` speaks HTTP/1.1.
     async fn dial(&self, node: &str) -> io::Result<Box<dyn ByteStream>>;
+
+    /// Opens a connection to a port of the address of a pod that runs on `node`, which is the one that the node gave it; with TLS that
+    /// believes whoever answers, if that is asked for.
+    async fn dial_pod(&self, node: &str, uid: &str, port: u16, tls: bool) -> io::Result<Box<dyn ByteStream>>;
 }
 
 /// Reaches webhooks that a definition names by URL, from where the server is thought to be.
@@ -38,6 +42,10 @@ impl KubeletDialer for NoKubelets {
             io::ErrorKind::NotConnected,
             format!("no kubelet can be reached on node {node}"),
         ))
+    }
+
+    async fn dial_pod(&self, node: &str, _uid: &str, _port: u16, _tls: bool) -> io::Result<Box<dyn ByteStream>> {
+        self.dial(node).await
     }
 }
 

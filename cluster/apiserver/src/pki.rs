@@ -46,7 +46,7 @@ impl From<afloat_certificates::Error> for Error {
 /// Keys and certificates of one cluster, as PEM.
 #[derive(Clone)]
 pub struct Pki {
-    ca: String,
+    ca: Pair,
     server: Pair,
     admin: Pair,
     tokens: String,
@@ -94,7 +94,7 @@ impl Pki {
             }
         };
         Ok(Self {
-            ca: ca.certificate,
+            ca,
             server,
             admin,
             tokens,
@@ -103,6 +103,11 @@ impl Pki {
 
     /// The authority's certificate, PEM (for `kube-root-ca.crt`).
     pub fn ca_pem(&self) -> &str {
+        &self.ca.certificate
+    }
+
+    /// The authority, which signs what it is asked to.
+    pub fn authority(&self) -> &Pair {
         &self.ca
     }
 
@@ -114,7 +119,7 @@ impl Pki {
     /// A kubeconfig for the administrator, with everything inside. `server` is a URL.
     pub fn kubeconfig(&self, server: &str) -> String {
         let (ca, certificate, key) = (
-            STANDARD.encode(&self.ca),
+            STANDARD.encode(&self.ca.certificate),
             STANDARD.encode(&self.admin.certificate),
             STANDARD.encode(&self.admin.key),
         );
@@ -131,7 +136,7 @@ impl Pki {
         let provider = Arc::new(crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();
         roots
-            .add(certificate(&self.ca).map_err(|e| other(&e))?)
+            .add(certificate(&self.ca.certificate).map_err(|e| other(&e))?)
             .map_err(|e| other(&e))?;
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
             .allow_unauthenticated()

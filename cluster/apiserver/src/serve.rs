@@ -3,6 +3,7 @@
 mod connections;
 mod discovery;
 mod in_flight;
+mod issuer;
 mod openapi;
 mod route;
 mod socket;
@@ -24,6 +25,7 @@ use crate::auth::Tokens;
 use crate::auth::authorization::Authorization;
 use crate::kubelet::Kubelets;
 use crate::metrics::{Metrics, WriteCount};
+use crate::proxy::Proxies;
 use crate::read::Reader;
 use crate::write::Writer;
 
@@ -35,6 +37,7 @@ pub(crate) struct Router {
     tokens: Tokens,
     authorization: Arc<Authorization>,
     kubelets: Kubelets,
+    proxies: Proxies,
     metrics: Arc<Metrics>,
     documents: openapi::Cache,
     /// What is open on sockets, of all of them.
@@ -58,6 +61,7 @@ impl Router {
         timeout: Duration,
     ) -> Self {
         Self {
+            proxies: Proxies::new(kubelets.dialer(), reader.clone(), descriptors()),
             reader,
             writer: Arc::new(writer),
             tokens,

@@ -3,6 +3,8 @@
 
 #[path = "apiserver/attacks.rs"]
 mod attacks;
+#[path = "apiserver/behind.rs"]
+mod behind;
 #[path = "apiserver/crd.rs"]
 mod crd;
 #[path = "apiserver/delete.rs"]
@@ -33,6 +35,8 @@ mod resize;
 mod rights;
 #[path = "apiserver/services.rs"]
 mod services;
+#[path = "apiserver/sockets.rs"]
+mod sockets;
 #[path = "apiserver/types.rs"]
 mod types;
 #[path = "apiserver/watch.rs"]

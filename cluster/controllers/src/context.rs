@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
+use afloat_certificates::Pair;
 use afloat_watching::feed::Pauses;
 use afloat_watching::queue::Item;
 use afloat_watching::{Cache, Queue};
@@ -17,12 +18,11 @@ use crate::error::Error;
 use crate::loops::shell::Shell;
 use crate::objects::service::{MANAGED_BY, MIRRORING};
 use crate::objects::{
-    Claim, ConfigMap, ControllerRevision, CronJob, DaemonSet, Deployment, EndpointSlice, Endpoints, Job, Kind, Lease,
-    Namespace, Node, Pod, PodDisruptionBudget, ReplicaSet, ReplicationController, Service, ServiceAccount, StatefulSet,
-    StorageClass, Volume,
+    CertificateSigningRequest, Claim, ConfigMap, ControllerRevision, CronJob, DaemonSet, Deployment, EndpointSlice,
+    Endpoints, Job, Kind, Lease, Namespace, Node, Pod, PodDisruptionBudget, ReplicaSet, ReplicationController,
+    Rescheduled, Service, ServiceAccount, StatefulSet, StorageClass, Volume,
 };
 use crate::volume::local::LocalVolumes;
-use crate::workload::Rescheduled;
 
 /// What the loops need to know of the cluster.
 #[derive(Clone, Debug)]
@@ -35,6 +35,8 @@ pub struct Options {
     pub cluster_dns: Option<Ipv4Addr>,
     /// PEM of the certificate authority; each namespace gets it as ConfigMap `kube-root-ca.crt`. None: no such ConfigMap.
     pub cluster_ca: Option<String>,
+    /// Signs what is approved. None: certificates are asked for and approved, but nobody signs them.
+    pub certificate_authority: Option<Pair>,
     /// A node whose Lease and status are older than this is not reachable.
     pub node_monitor_grace: Duration,
     /// How often nodes are looked at (no request is sent for that).
@@ -53,6 +55,7 @@ impl Default for Options {
             api_server: None,
             cluster_dns: None,
             cluster_ca: None,
+            certificate_authority: None,
             local_volumes: None,
             node_monitor_grace: Duration::from_secs(40),
             node_monitor_period: Duration::from_secs(5),
@@ -83,6 +86,7 @@ pub(crate) struct Caches {
     pub(crate) claims: Arc<Cache<Claim>>,
     pub(crate) volumes: Arc<Cache<Volume>>,
     pub(crate) classes: Arc<Cache<StorageClass>>,
+    pub(crate) requests: Arc<Cache<CertificateSigningRequest>>,
     pub(crate) services: Arc<Cache<Service>>,
     pub(crate) endpoints: Arc<Cache<Endpoints>>,
     /// Those that were made of Endpoints.
@@ -114,6 +118,7 @@ impl Caches {
             claims: feed(client, all(), tasks, shutdown),
             volumes: feed(client, all(), tasks, shutdown),
             classes: feed(client, all(), tasks, shutdown),
+            requests: feed(client, all(), tasks, shutdown),
             services: feed(client, all(), tasks, shutdown),
             endpoints: feed(client, all(), tasks, shutdown),
             mirrored_slices: feed(client, all().labels(&mirrored), tasks, shutdown),

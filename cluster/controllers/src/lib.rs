@@ -12,6 +12,7 @@ mod objects;
 mod rights;
 mod start;
 
+mod certificates;
 mod garbage;
 mod namespace;
 mod network;

@@ -2,6 +2,7 @@
 //! whole Pods pays tens of KiB for each of them; templates stay JSON so that no field is lost between a Deployment and a Pod.
 
 mod budget;
+mod certificate;
 pub(crate) mod condition;
 pub(crate) mod counts;
 mod cronjob;
@@ -22,8 +23,9 @@ pub(crate) mod storage;
 pub(crate) mod time;
 
 pub(crate) use budget::{PodDisruptionBudget, PodDisruptionBudgetStatus};
+pub(crate) use certificate::CertificateSigningRequest;
 pub(crate) use condition::Condition;
-pub(crate) use cronjob::{CronJob, CronJobStatus, JobReference};
+pub(crate) use cronjob::{CronJob, CronJobStatus, JobReference, Rescheduled};
 pub(crate) use daemonset::{DaemonSet, DaemonSetStatus};
 pub(crate) use deployment::{Deployment, DeploymentStatus};
 pub(crate) use job::{Job, JobCondition, JobStatus, OnExitCodes, Uncounted};

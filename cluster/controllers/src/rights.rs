@@ -110,6 +110,11 @@ const ROWS: &[Row] = &[
     ),
     ("endpoint-controller", Identity::Account("endpoint-controller"), &[]),
     (
+        "certificate-controller",
+        Identity::Account("certificate-controller"),
+        &[],
+    ),
+    (
         "endpointslice-controller",
         Identity::Account("endpointslice-controller"),
         &[],

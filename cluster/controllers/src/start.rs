@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::certificates::run_certificates;
 use crate::context::{Caches, Context, Options};
 use crate::error::Error;
 use crate::garbage::run_garbage_collector;
@@ -27,7 +28,9 @@ use crate::objects::{
 use crate::scheduler::run_scheduler;
 use crate::volume::ephemeral::run_ephemeral_volumes;
 use crate::volume::run_volumes;
-use crate::workload::{run_jobs, run_ttl_after_finished, run_workload};
+use crate::workload::job::finished::run_ttl_after_finished;
+use crate::workload::job::run_jobs;
+use crate::workload::run_workload;
 
 /// First and last delay before a loop that ended is started again.
 const RESTART_FIRST: Duration = Duration::from_millis(100);
@@ -74,6 +77,7 @@ fn start_all(client_for: &dyn Fn(&str) -> Client, options: Options, shutdown: &C
     loops.start("endpoint-controller", run_endpoints);
     loops.start("endpointslice-controller", run_endpointslices);
     loops.start("endpointslicemirroring-controller", run_mirroring);
+    loops.start("certificate-controller", run_certificates);
     loops.tasks
 }
 

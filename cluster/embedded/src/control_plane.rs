@@ -73,6 +73,7 @@ impl ControlPlane {
         let controllers = afloat_controllers::Options {
             service_cidr: SERVICE_CIDR,
             cluster_ca: pki.as_ref().map(|pki| pki.ca_pem().to_owned()),
+            certificate_authority: pki.as_ref().map(|pki| pki.authority().clone()),
             ..afloat_controllers::Options::default()
         };
         Self::with(Setup {

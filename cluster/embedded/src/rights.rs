@@ -7,9 +7,22 @@ use serde_json::{Value, json};
 /// The roles and bindings that a cluster needs for its parts.
 pub(crate) fn roles() -> Vec<Value> {
     let mut all = afloat_controllers::roles();
+    all.push(own_certificates());
     #[cfg(feature = "nodes")]
     all.extend(dns_roles());
     all
+}
+
+/// Nodes may have certificates of their own renewed without being asked about, as in clusters of kubeadm.
+fn own_certificates() -> Value {
+    let group = "rbac.authorization.k8s.io";
+    let role = "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient";
+    json!({
+        "apiVersion": format!("{group}/v1"), "kind": "ClusterRoleBinding",
+        "metadata": {"name": "kubeadm:node-autoapprove-certificate-rotation"},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": role},
+        "subjects": [{"apiGroup": group, "kind": "Group", "name": "system:nodes"}],
+    })
 }
 
 /// A controller or the scheduler.

@@ -105,6 +105,7 @@ async fn setup(options: &ClusterOptions, kubelets: Arc<LocalKubelets>) -> Result
             api_server: for_pods.map(|_| API_FOR_PODS),
             cluster_dns: with_nodes.then(cluster_dns),
             cluster_ca: for_pods.map(|pki| pki.ca_pem().to_owned()),
+            certificate_authority: options.pki.as_ref().map(|pki| pki.authority().clone()),
             local_volumes: with_nodes.then(|| Arc::new(volumes) as Arc<dyn afloat_controllers::LocalVolumes>),
             ..afloat_controllers::Options::default()
         }),

@@ -11,11 +11,12 @@ use crate::addresses::{API_SERVICE, FIRST_NODE};
 use crate::error::Error;
 
 /// The names under which the API server is asked for: on the host, and in pods.
-const NAMES: [&str; 4] = [
+const NAMES: [&str; 5] = [
     "localhost",
     "kubernetes",
     "kubernetes.default",
     "kubernetes.default.svc",
+    "kubernetes.default.svc.cluster.local",
 ];
 
 /// The keys and certificates of a cluster that keeps its state in `data_dir`; made there (in the folder `pki`) if they are missing

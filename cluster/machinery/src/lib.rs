@@ -13,7 +13,6 @@ mod field;
 pub mod fields;
 #[cfg(test)]
 mod fuzz;
-mod inert;
 mod json;
 pub mod kinds;
 mod metadata;
@@ -26,6 +25,7 @@ pub mod selector;
 pub mod strategy;
 pub mod table;
 
+pub use builtin::certificates;
 pub use builtin::classes::{give_priority, give_runtime, one_default, system_priority_classes};
 pub use cel::until_given_up;
 pub use kinds::scale;

@@ -45,6 +45,8 @@ pub struct Kind {
     pub begin: fn(&mut Value),
     /// Takes over from the old object what a client that changes it means to keep. Old, new.
     pub keep: fn(&Value, &mut Value),
+    /// The same where a client writes the status; the last is the present time, RFC 3339.
+    pub keep_status: fn(&Value, &mut Value, &str),
     /// Everything that is wrong with an object, whatever it was before.
     pub validate: fn(&Value) -> Vec<FieldError>,
     /// What may not be in a new object, although it may in a changed one.
@@ -59,6 +61,8 @@ pub struct Kind {
     pub inert: Option<&'static str>,
     /// Its fields of which nothing comes here.
     pub inert_fields: &'static [Inert],
+    /// What of the metadata a write of `/status` changes.
+    pub status_changes: StatusChanges,
     /// Paths of fields by which objects can be selected, besides name and namespace. Source: Kubernetes' conversion functions.
     pub selectable: &'static [&'static str],
     /// How `kubectl get` shows it. None: name and age.
@@ -76,6 +80,8 @@ pub struct Kind {
     pub given: Given,
     /// Whether a service account's token may live and die with an object (`spec.boundObjectRef` of a TokenRequest).
     pub binds_tokens: Option<BindsTokens>,
+    /// Who answers HTTP below `proxy` of an object. None: nobody.
+    pub proxied: Option<Proxied>,
     /// Where in an object a pod is described: nowhere, or at the end of this path (which is empty for a pod itself).
     pub describes_pods: Option<&'static [&'static str]>,
     /// What it has to do with rights: whoever writes one must have what it gives.
@@ -183,6 +189,8 @@ pub enum Given {
     StorageClass,
     /// A Service: a cluster IP and node ports.
     Addresses,
+    /// A request for a certificate: who asks.
+    Requester,
     /// A definition: whether its names can be had.
     AcceptedNames,
 }
@@ -194,6 +202,21 @@ pub enum Grants {
     Role,
     /// It gives somebody a role.
     Binding,
+    /// Once approved and signed, it lets somebody in.
+    Certificate,
+}
+
+/// What of the metadata a write of `/status` changes besides. Source: `PrepareForUpdate` of each kind's strategy for its status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusChanges {
+    /// Labels, annotations, finalizers and owners.
+    Metadata,
+    /// All that but labels.
+    NoLabels,
+    /// All that but owners.
+    NoOwners,
+    /// None of it.
+    Nothing,
 }
 
 /// As what an object stands in the tokens that are bound to it (KEP-1205, KEP-4193).
@@ -205,6 +228,17 @@ pub enum BindsTokens {
     Node,
     /// A secret.
     Secret,
+}
+
+/// Who answers HTTP for an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proxied {
+    /// What runs in it: a pod.
+    Itself,
+    /// One of its endpoints: a Service.
+    Endpoints,
+    /// Its kubelet: a node.
+    Kubelet,
 }
 
 /// How a kind is printed.
@@ -266,6 +300,7 @@ impl Kind {
         default: |_| {},
         begin: |_| {},
         keep: |_, _| {},
+        keep_status: |_, _, _| {},
         validate: |_| Vec::new(),
         validate_create: |_| Vec::new(),
         validate_update: |_, _| Vec::new(),
@@ -273,6 +308,7 @@ impl Kind {
         warnings: |_| Vec::new(),
         inert: None,
         inert_fields: &[],
+        status_changes: StatusChanges::Metadata,
         selectable: &[],
         table: None,
         deletion: Deletion::AtOnce,
@@ -281,6 +317,7 @@ impl Kind {
         protection: None,
         given: Given::Nothing,
         binds_tokens: None,
+        proxied: None,
         describes_pods: None,
         grants: None,
         beyond_policies: false,

@@ -7,11 +7,13 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+use crate::builtin::certificates;
 use crate::builtin::pod::{ephemeral, resize};
 use crate::field::{invalid, type_invalid};
 use crate::json::set_status;
-use crate::resource::{Kind, Resource, Status};
-use crate::{Checked, FieldError, WriteContext, bounds, inert, metadata, schema};
+use crate::kinds::inert;
+use crate::resource::{Kind, Resource, Status, StatusChanges};
+use crate::{Checked, FieldError, WriteContext, bounds, metadata, schema};
 
 /// Which part of an object a write is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub enum Part {
     Status,
     /// `pods/resize`: only the resources of containers change (KEP-1287).
     Resize,
+    /// `certificatesigningrequests/approval`: only the conditions of the status change.
+    Approval,
     /// `pods/ephemeralcontainers`: only ephemeral containers are added.
     EphemeralContainers,
     /// `pods/binding`, `pods/eviction`, `scale`: written by the API server itself, no update rules.
@@ -80,7 +84,7 @@ pub fn prepare_update(
     part: Part,
     old: &Value,
     new: &mut Value,
-    _context: &WriteContext,
+    context: &WriteContext,
 ) -> Checked {
     bounded(new)?;
     let Some(meta) = metadata::of(new) else {
@@ -94,7 +98,13 @@ pub fn prepare_update(
     }
     match part {
         Part::Main if resource.status => keep(old, new, "status"),
-        Part::Status => keep_all_but_status(resource, old, new),
+        Part::Status => {
+            keep_all_but_status(resource, old, new);
+            if let Some(row) = resource.builtin {
+                (row.keep_status)(old, new, &context.now);
+            }
+        }
+        Part::Approval => certificates::keep_all_but_conditions(old, new, &context.now),
         Part::Resize => resize::keep_all_but_resources(old, new),
         Part::EphemeralContainers => ephemeral::keep_all_but_ephemeral_containers(old, new),
         Part::Main | Part::Internal => {}
@@ -116,11 +126,12 @@ pub fn prepare_update(
     match (part, resource.builtin) {
         (Part::Main, Some(row)) => errors.extend((row.validate_update)(old, new)),
         (Part::Status, Some(row)) => errors.extend((row.validate_status)(old, new)),
+        (Part::Approval, _) => errors.extend(certificates::validate_approval(old, new)),
         (Part::Resize, _) => errors.extend(resize::validate(old, new)),
         (Part::EphemeralContainers, _) => errors.extend(ephemeral::validate(old, new)),
         _ => {}
     }
-    if part != Part::Status {
+    if !matches!(part, Part::Status | Part::Approval) {
         count_generation(resource, old, new);
     }
     let warnings = outcome(resource, new, errors)?;
@@ -232,8 +243,7 @@ fn keep(old: &Value, new: &mut Value, key: &str) {
     }
 }
 
-/// A status write: everything but status stays. Of metadata, built-in kinds let labels, annotations and finalizers
-/// through; custom resources nothing.
+/// A status write: everything but status stays. Of metadata, built-in kinds let through what their row says; custom resources nothing.
 fn keep_all_but_status(resource: &Resource, old: &Value, new: &mut Value) {
     let mut result = old.clone();
     let (Some(object), Some(written)) = (result.as_object_mut(), new.as_object()) else {
@@ -252,13 +262,17 @@ fn keep_all_but_status(resource: &Resource, old: &Value, new: &mut Value) {
     }
     let resource_version = crate::get(new, &["metadata", "resourceVersion"]).cloned();
     if let (Some(Value::Object(meta)), Some(written)) = (object.get_mut("metadata"), new.get("metadata")) {
-        if !resource.is_custom() {
-            for key in ["labels", "annotations", "finalizers"] {
-                match written.get(key) {
-                    Some(value) => meta.insert(key.to_owned(), value.clone()),
-                    None => meta.remove(key),
-                };
-            }
+        let keys: &[&str] = match resource.builtin.map(|row| row.status_changes) {
+            Some(StatusChanges::Metadata) => &["annotations", "finalizers", "labels", "ownerReferences"],
+            Some(StatusChanges::NoOwners) => &["annotations", "finalizers", "labels"],
+            Some(StatusChanges::NoLabels) => &["annotations", "finalizers", "ownerReferences"],
+            Some(StatusChanges::Nothing) | None => &[],
+        };
+        for key in keys.iter().copied() {
+            match written.get(key) {
+                Some(value) => meta.insert(key.to_owned(), value.clone()),
+                None => meta.remove(key),
+            };
         }
         // What the write was decided on is the API server's to check.
         match resource_version {

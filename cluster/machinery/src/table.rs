@@ -3,6 +3,7 @@
 pub(crate) mod access;
 mod age;
 pub(crate) mod cells;
+pub(crate) mod certificates;
 mod jsonpath;
 pub(crate) mod node;
 pub(crate) mod pod;

@@ -17,6 +17,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::runtime::watcher;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -122,6 +123,15 @@ impl Agent {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         server::serve(self.context.clone(), stream).await;
+    }
+
+    /// Opens a connection to a port of the address that a pod has been given here.
+    ///
+    /// # Errors
+    /// If there is no such pod, or nobody listens.
+    pub async fn connect(&self, pod_uid: &str, port: u16) -> std::io::Result<TcpStream> {
+        let connecting = self.context.runtime.connect(pod_uid, port);
+        connecting.await.map_err(std::io::Error::other)
     }
 
     /// Until it works.

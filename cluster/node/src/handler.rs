@@ -3,7 +3,7 @@
 mod grpc;
 #[cfg(test)]
 mod tests;
-mod tls;
+pub(crate) mod tls;
 mod url;
 
 use std::net::IpAddr;

@@ -19,12 +19,14 @@ mod options;
 pub mod pod;
 mod server;
 mod spdy;
+mod told;
 mod usage;
 mod volume;
 mod worker;
 
 pub use agent::{Agent, AgentError};
 pub use clock::Clock;
+pub use handler::tls::unverified;
 pub use options::{AgentOptions, Capacity};
 pub use pod::back_off::BackOffLimits;
 pub use pod::found::{REFERENCE_LABEL, container_id};

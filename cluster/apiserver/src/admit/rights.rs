@@ -1,4 +1,5 @@
-//! Roles and bindings: nobody gives away what they do not have, unless they may `escalate` or `bind`.
+//! Roles and bindings: nobody gives away what they do not have, unless they may `escalate` or `bind`. Certificates: nobody approves or
+//! signs without being allowed to.
 //!
 //! What this process writes of its own accord (the roles that every cluster has) is not asked about.
 
@@ -6,7 +7,7 @@ use afloat_machinery::authorization::{Attributes, GROUP, MASTERS, PolicyRule, Ro
 use afloat_machinery::kinds::Grants;
 use serde_json::Value;
 
-use crate::admit::Admission;
+use crate::admit::{Admission, certificate};
 use crate::view;
 use crate::wire::call::Call;
 use crate::wire::status::Status;
@@ -31,18 +32,17 @@ fn only_collected(old: &Value, new: &Value) -> bool {
 }
 
 impl Admission {
-    /// Whether a client may write a role or a binding. `old`: as it is stored, if it is.
+    /// Whether a client may write a role, a binding or a certificate. `old`: as it is stored, if it is.
     ///
     /// # Errors
     /// 403 says what the client would give away without having it; 404 names a role that is not there.
     pub(crate) fn check_rights(&self, call: &Call, old: Option<&Value>, new: &Value) -> Result<(), Status> {
-        if call.user.is_in(MASTERS) {
-            return Ok(());
-        }
+        let master = call.user.is_in(MASTERS);
         match call.resource.builtin.and_then(|row| row.grants) {
-            Some(Grants::Role) => self.check_role(call, old, new),
-            Some(Grants::Binding) => self.check_binding(call, old, new),
-            None => Ok(()),
+            Some(Grants::Certificate) => certificate::check(&self.authorization, call, old, new),
+            Some(Grants::Role) if !master => self.check_role(call, old, new),
+            Some(Grants::Binding) if !master => self.check_binding(call, old, new),
+            _ => Ok(()),
         }
     }
 

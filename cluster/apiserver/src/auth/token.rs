@@ -20,6 +20,15 @@ pub(crate) struct Signer {
     random: SystemRandom,
 }
 
+/// What tokens are checked by: a point of P-256, its coordinates in base64 (RFC 7518, 6.2.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PublicKey {
+    /// Name of the key, which tokens carry.
+    pub(crate) id: String,
+    pub(crate) x: String,
+    pub(crate) y: String,
+}
+
 /// Why a key cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("the key of service account tokens cannot be used: {0}; delete it to have a new one made")]
@@ -52,6 +61,19 @@ impl Signer {
         let signature = self.pair.sign(&self.random, signed.as_bytes());
         let signature = signature.map_err(|error| KeyError(error.to_string()))?;
         Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
+    }
+
+    /// The other half of the key.
+    pub(crate) fn public_key(&self) -> PublicKey {
+        // An uncompressed point: a byte that says so, x, y.
+        let point = self.pair.public_key().as_ref();
+        let coordinates = point.get(1..).unwrap_or_default();
+        let (x, y) = coordinates.split_at(coordinates.len() / 2);
+        PublicKey {
+            id: self.key_id.clone(),
+            x: URL_SAFE_NO_PAD.encode(x),
+            y: URL_SAFE_NO_PAD.encode(y),
+        }
     }
 
     /// The claims of a token that this key has signed.

@@ -42,11 +42,13 @@ pub(crate) fn root(registry: &Registry) -> Value {
     }
     paths.extend(
         [
+            "/.well-known/openid-configuration",
             "/healthz",
             "/livez",
             "/metrics",
             "/openapi/v2",
             "/openapi/v3",
+            "/openid/v1/jwks",
             "/readyz",
             "/version",
         ]
@@ -186,7 +188,7 @@ fn subresources(resource: &Resource) -> Vec<Sub> {
             "proxy" => foreign(
                 name,
                 "",
-                "PodProxyOptions",
+                &format!("{}ProxyOptions", resource.kind),
                 &["create", "delete", "get", "patch", "update"],
             ),
             "finalize" => own(name, &["update"]),

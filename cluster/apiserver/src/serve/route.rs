@@ -12,11 +12,12 @@ use tokio::time::timeout;
 use crate::auth::reviews;
 use crate::serve::turns::{GivenUp, Work};
 use crate::serve::work::is_long;
-use crate::serve::{Router, discovery, openapi};
+use crate::serve::{Router, discovery, issuer, openapi};
 use crate::wire::body::{self, Body};
 use crate::wire::call::Call;
 use crate::wire::request::{self, Asked, ObjectPath, Query, Target};
 use crate::wire::status::Status;
+use crate::wire::websocket::{self, Framing};
 use crate::wire::{duration, reply};
 use afloat_machinery::authorization::User;
 
@@ -48,7 +49,12 @@ impl Router {
         let outcome = match (allowed, target) {
             (Err(refused), _) => Err(refused),
             // As Kubernetes' own: only health may be asked for without its text.
-            (Ok(_), Target::Object(_) | Target::Version) if parts.method == Method::HEAD => {
+            (Ok(_), Target::Object(path)) if parts.method == Method::HEAD && !path.is_proxied() => {
+                Err(Status::method_not_allowed())
+            }
+            (Ok(_), Target::Version | Target::IssuerConfiguration | Target::IssuerKeys)
+                if parts.method == Method::HEAD =>
+            {
                 Err(Status::method_not_allowed())
             }
             (Ok(user), Target::Object(path)) => self.object(parts, body, user, path, verb).await,
@@ -88,6 +94,8 @@ impl Router {
                 let text = self.metrics.text(self.reader.revision());
                 Ok(body::typed(200, "text/plain; version=0.0.4", body::full(text)))
             }
+            Target::IssuerConfiguration => Ok(issuer::configuration()),
+            Target::IssuerKeys => Ok(issuer::keys(&self.tokens.public_key())),
             Target::OpenApiV2 => Ok(openapi::v2(&parts.headers)),
             Target::OpenApiV3(path) => openapi::v3(&self.documents, &self.reader.registry(), path.as_deref()),
             Target::CoreVersions => Ok(discovery::core(&self.reader.registry(), &parts.headers)),
@@ -138,13 +146,15 @@ impl Router {
         {
             return Err(Status::no_such_resource());
         }
+        if path.is_proxied() {
+            return self.proxies.pass_on(&resource, &path, parts, body).await;
+        }
         let query = Query::parse(parts.uri.query());
         if matches!(
             path.subresource.as_deref(),
-            Some("log" | "exec" | "attach" | "portforward" | "proxy")
+            Some("log" | "exec" | "attach" | "portforward")
         ) {
-            let upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
-            return self.kubelets.pass_on(&resource, &path, &query, &parts, upgrade).await;
+            return self.kubelets.pass_on(&resource, &path, &query, parts).await;
         }
         let content_type = parts
             .headers
@@ -167,7 +177,9 @@ impl Router {
             content_type,
         };
         if verb == "watch" {
-            return self.reader.watch(&call);
+            let wanted = websocket::wanted(&mut parts, Framing::Lines)?;
+            let answer = self.reader.watch(&call)?;
+            return Ok(websocket::upgraded(answer, wanted, Framing::Lines));
         }
         let limit = self.limit(&call)?;
         let work = async {

@@ -18,14 +18,15 @@ use tokio_util::task::TaskTracker;
 use crate::auth::token::own_audiences;
 use crate::pki::Pki;
 use crate::serve::Router;
-use crate::serve::connections::Place;
+use crate::serve::connections::{IDLE_LIMIT, Place};
 use crate::serve::stalling::Stalling;
 use crate::wire::body::{Body, held};
-use crate::wire::request::bearer;
+use crate::wire::request::{Peer, bearer};
 use crate::wire::status::Status;
+use crate::wire::websocket;
 use afloat_machinery::authorization::User;
 
-/// Limit for a TLS handshake, and for the head of a request.
+/// Limit for a TLS handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// Requests at once on one connection. Kubernetes has 250, too.
 const STREAMS_LIMIT: u32 = 250;
@@ -35,6 +36,24 @@ const SEND_BUFFER_BYTES: usize = 64 << 10;
 const STALL_LIMIT: Duration = Duration::from_secs(60);
 /// How long open connections may go on after a shutdown began.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
+
+/// What is spoken on a connection.
+fn protocols() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // It counts from the end of the request before: a client that begins its next one late must still be heard. Whoever sends
+        // a head slowly holds no more than whoever sends none.
+        .header_read_timeout(IDLE_LIMIT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_LIMIT)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .keep_alive_interval(Duration::from_secs(30));
+    builder
+}
 
 impl Router {
     /// Serves on `listener` until `shutdown`. Clients show a certificate of `pki`'s authority or a bearer token; whoever
@@ -53,14 +72,17 @@ impl Router {
                 () = shutdown.cancelled() => break,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     let place = self.connections.enter();
-                    let connection = Arc::clone(self).connection(stream, acceptor.clone(), shutdown.clone(), place);
+                    let peer = Peer(peer.ip());
+                    let connection =
+                        Arc::clone(self).connection(stream, peer, acceptor.clone(), shutdown.clone(), place);
                     tasks.spawn(connection);
                 }
                 Err(error) => {
                     // Out of descriptors, most likely: wait for some to be given back.
                     tracing::warn!(%error, "cannot accept a connection");
+                    self.connections.relieve();
                     sleep(Duration::from_millis(100)).await;
                 }
             }
@@ -73,6 +95,7 @@ impl Router {
     async fn connection(
         self: Arc<Self>,
         stream: TcpStream,
+        peer: Peer,
         acceptor: TlsAcceptor,
         shutdown: CancellationToken,
         place: Place,
@@ -95,26 +118,17 @@ impl Router {
             .and_then(|chain| crate::pki::user(chain.first()?));
         let server = Arc::clone(&self);
         let own = Arc::clone(&place);
-        let service = service_fn(move |request: Request<Incoming>| {
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
             let (server, certified, busy) = (Arc::clone(&server), certified.clone(), own.busy());
             async move {
                 let response = server.authenticated(request, certified).await;
                 Ok::<_, std::convert::Infallible>(response.map(|body| held(body, busy)))
             }
         });
-        let mut builder = Builder::new(TokioExecutor::new());
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HANDSHAKE_LIMIT);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(STREAMS_LIMIT)
-            .max_send_buf_size(SEND_BUFFER_BYTES)
-            .keep_alive_interval(Duration::from_secs(30));
         let stream = TokioIo::new(Stalling::new(stream, STALL_LIMIT));
-        let connection = builder.serve_connection_with_upgrades(stream, service);
+        let protocols = protocols();
+        let connection = protocols.serve_connection_with_upgrades(stream, service);
         tokio::pin!(connection);
         let ends = async {
             tokio::select! {
@@ -136,8 +150,12 @@ impl Router {
     }
 
     /// Finds out who is asking, then answers.
-    async fn authenticated(&self, request: Request<Incoming>, certified: Option<User>) -> Response<Body> {
-        let token = bearer(request.headers()).map(str::to_owned);
+    async fn authenticated(&self, mut request: Request<Incoming>, certified: Option<User>) -> Response<Body> {
+        let token = match (bearer(request.headers()), websocket::take_token(request.headers_mut())) {
+            (_, Err(status)) => return status.into_response(),
+            (Some(token), _) => Some(token),
+            (None, Ok(token)) => token,
+        };
         let user = match (certified, token) {
             (Some(user), _) => user,
             (None, Some(token)) => match self.tokens.user(&token, &own_audiences()) {
@@ -152,5 +170,39 @@ impl Router {
         };
         let response = self.handle(request, user).await;
         response.map(|body| held(body, place))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::time::Instant;
+
+    /// A client in Go or of kube keeps a connection for 90 s.
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_rests_is_still_there() {
+        let (mut client, server) = duplex(4096);
+        let service = service_fn(|_: Request<Incoming>| async {
+            Ok::<_, std::convert::Infallible>(Response::new(crate::wire::body::full("")))
+        });
+        tokio::spawn(async move {
+            let protocols = protocols();
+            let _ = protocols
+                .serve_connection_with_upgrades(TokioIo::new(server), service)
+                .await;
+        });
+        let mut buffer = [0; 1024];
+        for _ in 0..3 {
+            client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            let count = client.read(&mut buffer).await.unwrap();
+            assert!(buffer[..count].starts_with(b"HTTP/1.1 200"), "{count}");
+            let rests = timeout(Duration::from_secs(91), client.read(&mut buffer)).await;
+            assert!(rests.is_err(), "nothing is said meanwhile");
+        }
+        // Nobody rests for ever.
+        let began = Instant::now();
+        assert_eq!(client.read(&mut buffer).await.unwrap(), 0);
+        assert_eq!(began.elapsed().as_secs(), 120 - 91);
     }
 }

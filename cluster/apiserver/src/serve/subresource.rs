@@ -28,8 +28,9 @@ impl Router {
         }
         self.writer.admission().restrict_posted(call, body)?;
         match (name, call.verb) {
-            ("status" | "ephemeralcontainers" | "resize", "get") => self.reader.get(call).await,
+            ("status" | "approval" | "ephemeralcontainers" | "resize", "get") => self.reader.get(call).await,
             ("status", "update" | "patch") => self.writer.change_part(call, body, Part::Status).await,
+            ("approval", "update" | "patch") => self.writer.change_part(call, body, Part::Approval).await,
             ("scale", "get" | "update" | "patch") => self.writer.scale(call, body).await,
             ("binding", "create") => self.writer.bind(call, body).await,
             ("eviction", "create") => self.writer.evict(call, body).await,

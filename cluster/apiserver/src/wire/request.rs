@@ -1,6 +1,7 @@
 //! From an HTTP request to what it asks for. The only place that knows Kubernetes' paths, query parameters and media types.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use afloat_machinery::authorization::{Attributes, User};
 use afloat_machinery::selector::FieldSelector;
@@ -32,6 +33,10 @@ pub(crate) enum Target {
     Group(String),
     /// `/api/v1`, `/apis/{group}/{version}`
     Resources(String, String),
+    /// `/.well-known/openid-configuration`
+    IssuerConfiguration,
+    /// `/openid/v1/jwks`
+    IssuerKeys,
     /// An object, a collection or a subresource.
     Object(ObjectPath),
     /// Nothing we know.
@@ -48,6 +53,17 @@ pub(crate) struct ObjectPath {
     pub(crate) name: Option<String>,
     pub(crate) subresource: Option<String>,
 }
+
+impl ObjectPath {
+    /// Whether it is somebody else who answers: what is below `proxy` of an object.
+    pub(crate) fn is_proxied(&self) -> bool {
+        self.subresource.as_deref() == Some("proxy")
+    }
+}
+
+/// Where a request comes from, if it comes by a socket; an extension of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) IpAddr);
 
 /// A path as its reader takes it apart. As in the original an escaped slash is a slash.
 fn decoded(path: &str) -> Cow<'_, str> {
@@ -70,6 +86,8 @@ pub(crate) fn target(path: &str) -> Target {
         ["openapi", "v2"] => Target::OpenApiV2,
         ["openapi", "v3"] => Target::OpenApiV3(None),
         ["openapi", "v3", rest @ ..] => Target::OpenApiV3(Some(rest.join("/"))),
+        [".well-known", "openid-configuration"] => Target::IssuerConfiguration,
+        ["openid", "v1", "jwks"] => Target::IssuerKeys,
         ["api"] => Target::CoreVersions,
         ["apis"] => Target::Groups,
         ["apis", group] => Target::Group((*group).to_owned()),
@@ -110,6 +128,21 @@ fn object(group: &str, version: &str, rest: &[&str]) -> Target {
             plural: (*plural).to_owned(),
             name: tail.first().and_then(own),
             subresource: tail.get(1).and_then(own),
+            ..base
+        }),
+        // What is below `proxy` is not ours to read.
+        ["namespaces", namespace, plural, name, "proxy", ..] => Target::Object(ObjectPath {
+            namespace: own(namespace),
+            plural: (*plural).to_owned(),
+            name: own(name),
+            subresource: Some("proxy".to_owned()),
+            ..base
+        }),
+        ["namespaces", ..] => Target::Unknown,
+        [plural, name, "proxy", ..] => Target::Object(ObjectPath {
+            plural: (*plural).to_owned(),
+            name: own(name),
+            subresource: Some("proxy".to_owned()),
             ..base
         }),
         _ => Target::Unknown,
@@ -327,10 +360,10 @@ fn media(range: &str) -> Option<Accept> {
 }
 
 /// The token of an `Authorization: Bearer` header.
-pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<String> {
     let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = text.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
 }
 
 /// The verb in Kubernetes' sense, for counting.
@@ -415,6 +448,10 @@ mod tests {
         assert_eq!(target("/apis/apps/v1"), Target::Resources("apps".into(), "v1".into()));
         assert_eq!(target("/nonsense"), Target::Unknown);
         assert_eq!(target("/api/v1/namespaces/a/pods/p/log/too/deep"), Target::Unknown);
+        assert_eq!(target("/api/v1/namespaces/a/proxy/b/c/d"), Target::Unknown);
+        let below = path("/api/v1/namespaces/a/pods/http:p:80/proxy/b/c/d");
+        assert_eq!(below, path("/api/v1/namespaces/a/pods/http:p:80/proxy"));
+        assert_eq!(path("/api/v1/nodes/n/proxy/b/c"), path("/api/v1/nodes/n/proxy"));
     }
 
     #[test]

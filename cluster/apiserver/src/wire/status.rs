@@ -31,6 +31,7 @@ pub enum Reason {
     Timeout,
     TooManyRequests,
     Unauthorized,
+    Unknown,
     UnsupportedMediaType,
 }
 
@@ -225,6 +226,11 @@ impl Status {
         Self::new(403, Reason::Forbidden, message, Some(details(resource, name)))
     }
 
+    /// 403 with a sentence of its own.
+    pub(crate) fn refused(message: impl Into<String>) -> Self {
+        Self::new(403, Reason::Forbidden, message, None)
+    }
+
     /// 403 for a request that its user may not make, in the original's words.
     pub(crate) fn not_authorized(asked: &Attributes<'_>, reason: &str) -> Self {
         let user = quoted(&asked.user.name);
@@ -338,6 +344,11 @@ impl Status {
         Self::new(500, Reason::InternalError, why, None)
     }
 
+    /// 500 for what the original has no reason for.
+    pub(crate) fn unknown(message: impl Into<String>) -> Self {
+        Self::new(500, Reason::Unknown, message, None)
+    }
+
     /// 503.
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         Self::new(503, Reason::ServiceUnavailable, message, None)
@@ -386,6 +397,10 @@ impl Status {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": self.reason.to_string(), "code": self.code,
         });
+        if self.reason == Reason::Unknown {
+            // As upstream, which writes no reason then.
+            status.as_object_mut().and_then(|status| status.remove("reason"));
+        }
         if let Some(details) = &self.details {
             status["details"] = details.clone();
         }

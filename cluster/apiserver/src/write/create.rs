@@ -32,6 +32,7 @@ impl Writer {
         let mut warnings = check_fields(call, None, &mut object, &twice)?;
         self.admission.restrict_node(Some(call), None, Some(&object))?;
         self.admission.check_rights(call, None, &object)?;
+        self.admission.complete_new(call, &mut object);
         let (bytes, more) = self
             .insert(
                 &call.resource,

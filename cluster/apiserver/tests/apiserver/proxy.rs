@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{pod, raw, refusal};
 
 /// A kubelet that says what it was asked, and after an upgrade echoes what it is sent.
-struct Echo;
+pub(super) struct Echo;
 
 async fn answer(mut request: Request<Incoming>) -> Result<Response<Full<bytes::Bytes>>, hyper::Error> {
     let asked = request.uri().to_string();
@@ -53,6 +53,10 @@ impl KubeletDialer for Echo {
                 .with_upgrades(),
         );
         Ok(Box::new(ours))
+    }
+
+    async fn dial_pod(&self, node: &str, _uid: &str, _port: u16, _tls: bool) -> io::Result<Box<dyn ByteStream>> {
+        self.dial(node).await
     }
 }
 

@@ -2,11 +2,13 @@
 //! played in order on an empty cluster, and each has to be answered with the same code, sentence and warnings.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use afloat_apiserver::{ApiServer, InProcess, Options, User};
+use afloat_apiserver::{ApiServer, Body, InProcess, Options, User};
 use afloat_store::Store;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt as _, Full};
+use kube::Client;
 use serde::Deserialize;
 use serde_json::Value;
 use tower::Service as _;
@@ -41,6 +43,9 @@ struct Step {
     message: String,
     #[serde(default)]
     warnings: Vec<String>,
+    /// Where the answer sends its reader.
+    #[serde(default)]
+    location: String,
     /// By path (RFC 6901), what is in the answer.
     #[serde(default)]
     gives: BTreeMap<String, Value>,
@@ -81,6 +86,7 @@ fn user(who: Option<&str>) -> User {
         Some("node1") => (User::node("node-1"), "n1"),
         Some("node2") => (User::node("node-2"), "n2"),
         Some("plain") => (User::named("plain", &["team", "system:authenticated"]), "plain"),
+        Some("robot") => (User::service_account("default", "robot"), ""),
         Some("nobody") => (User::anonymous(), ""),
         Some(other) => panic!("nobody is called {other}"),
     };
@@ -90,23 +96,71 @@ fn user(who: Option<&str>) -> User {
     }
 }
 
+/// For one answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Who answers.
+enum Server {
+    Ours(ApiServer),
+    /// Kubernetes' own, as an administrator who acts as others.
+    Theirs(Client),
+}
+
+impl Server {
+    async fn ask(&self, who: Option<&str>, mut request: Request<Full<bytes::Bytes>>) -> Response<Body> {
+        let user = user(who);
+        let client = match self {
+            Self::Ours(server) => {
+                return InProcess::new(server.clone(), user).call(request).await.unwrap();
+            }
+            Self::Theirs(client) => client,
+        };
+        let headers = request.headers_mut();
+        if who.is_some() {
+            headers.insert("impersonate-user", user.name.parse().unwrap());
+            for group in user.groups {
+                headers.append("impersonate-group", group.parse().unwrap());
+            }
+        }
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.unwrap().to_bytes().to_vec();
+        let response = client.send(Request::from_parts(head, body.into())).await.unwrap();
+        response.map(|body| body.map_err(Into::into).boxed_unsync())
+    }
+}
+
 async fn play(text: &str) {
+    play_on(
+        &Server::Ours(ApiServer::new(Store::memory(), Options::default()).await.unwrap()),
+        text,
+    )
+    .await;
+}
+
+async fn play_on(server: &Server, text: &str) {
     let story: Story = serde_json::from_str(text).unwrap();
-    let server = ApiServer::new(Store::memory(), Options::default()).await.unwrap();
     let mut wrong = Vec::new();
     for step in &story.steps {
-        let mut service = InProcess::new(server.clone(), user(step.who.as_deref()));
-        let response = service.call(story.request(step)).await.unwrap();
+        let asked = server.ask(step.who.as_deref(), story.request(step));
+        let answered = tokio::time::timeout(PATIENCE, asked).await;
+        let response = answered.unwrap_or_else(|_| panic!("{} is not answered", step.request));
         let (head, body) = response.into_parts();
+        let location = head.headers.get("location").map_or("", |to| to.to_str().unwrap());
         let body = body.collect().await.unwrap().to_bytes();
         let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let message = if head.status.as_u16() < 400 {
+        // A HEAD has no body over a connection; in one process there is what would have been said.
+        let message = if head.status.as_u16() < 400 || step.request.starts_with("HEAD ") {
             ""
         } else {
             answer["message"].as_str().unwrap_or_default()
         };
-        let said = (head.status.as_u16(), message, warnings(&head.headers));
-        let expected = (step.code, step.message.as_str(), step.warnings.clone());
+        let said = (head.status.as_u16(), message, warnings(&head.headers), location);
+        let expected = (
+            step.code,
+            step.message.as_str(),
+            step.warnings.clone(),
+            step.location.as_str(),
+        );
         let gives = step
             .gives
             .keys()
@@ -165,4 +219,54 @@ async fn discovery_and_health() {
 #[tokio::test]
 async fn jobs_and_cron_jobs() {
     play(include_str!("recorded/jobs.json")).await;
+}
+
+/// What can be said below `proxy` without anybody being asked; the issuer's documents; what of all this is advertised.
+const PROXIES: &str = include_str!("recorded/proxies.json");
+
+#[tokio::test]
+async fn what_is_below_proxy() {
+    play(PROXIES).await;
+}
+
+/// Requests for certificates: what they may say, who may approve them and who may sign.
+const CERTIFICATES: &str = include_str!("recorded/certificates.json");
+
+#[tokio::test]
+async fn what_may_be_asked_for_and_by_whom_it_is_signed() {
+    play(CERTIFICATES).await;
+}
+
+/// The stories that Kubernetes' own server is told again, if there is one.
+#[tokio::test(flavor = "multi_thread")]
+async fn kubernetes_own_server_answers_alike() {
+    let Some((_server, client)) = super::types::original().await else {
+        return;
+    };
+    let theirs = Server::Theirs(client);
+    for story in [PROXIES, CERTIFICATES] {
+        play_on(&theirs, story).await;
+    }
+}
+
+/// What is told of subresources, by their names.
+async fn subresources(client: &Client, uri: &str) -> BTreeMap<String, Value> {
+    let (code, text) = super::raw(client, "GET", uri, &[], "").await;
+    assert_eq!(code, 200, "{text}");
+    let list: Value = serde_json::from_str(&text).unwrap();
+    let all = list["resources"].as_array().unwrap().iter();
+    let named = all.map(|resource| (resource["name"].as_str().unwrap().to_owned(), resource.clone()));
+    named.filter(|(name, _)| name.contains('/')).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subresources_are_advertised_as_kubernetes_own() {
+    let Some((_server, theirs)) = super::types::original().await else {
+        return;
+    };
+    let (_ours, client) = super::server().await;
+    for uri in ["/api/v1", "/apis/certificates.k8s.io/v1"] {
+        let (ours, theirs) = (subresources(&client, uri).await, subresources(&theirs, uri).await);
+        assert_eq!(ours, theirs, "{uri}");
+    }
 }

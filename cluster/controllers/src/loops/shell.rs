@@ -80,7 +80,7 @@ impl Shell {
     ///
     /// # Errors
     /// What the API server answers: a conflict if it has changed since.
-    pub(crate) async fn replace<K: Kind>(
+    pub(crate) async fn update<K: Kind>(
         &self,
         writing: &Writing<'_>,
         cache: &Arc<Cache<K>>,
@@ -90,6 +90,24 @@ impl Shell {
         let key = Key::of(&object.metadata);
         let api = self.api::<K>(&key.namespace);
         let replaced = api.replace(&key.name, &PostParams::default(), &object).await;
+        note(writing, cache, replaced)
+    }
+
+    /// The same of a subresource.
+    ///
+    /// # Errors
+    /// What the API server answers: a conflict if it has changed since.
+    pub(crate) async fn replace_part<K: Kind>(
+        &self,
+        writing: &Writing<'_>,
+        cache: &Arc<Cache<K>>,
+        subresource: &str,
+        object: Value,
+    ) -> Result<ObjectMeta, Error> {
+        let object = typed::<K>(object)?;
+        let key = Key::of(&object.metadata);
+        let (api, params) = (self.api::<K>(&key.namespace), PostParams::default());
+        let replaced = api.replace_subresource(subresource, &key.name, &params, &object).await;
         note(writing, cache, replaced)
     }
 
@@ -141,6 +159,16 @@ impl Shell {
             None => api.patch(&key.name, &params, patch).await,
         };
         note(writing, cache, patched)
+    }
+
+    /// Asks a question that is answered and not stored.
+    ///
+    /// # Errors
+    /// What the API server answers.
+    pub(crate) async fn ask<K: Resource<DynamicType = ()>>(&self, question: Value) -> Result<Value, Error> {
+        let question = serde_json::from_value(question).map_err(Error::Object)?;
+        let answered = self.api::<K>("").create(&PostParams::default(), &question).await?;
+        Ok(answered.data)
     }
 
     /// Deletes exactly the object that `meta` was read from. One that is gone already is fine.

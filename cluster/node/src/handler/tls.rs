@@ -49,8 +49,11 @@ impl ServerCertVerifier for Anybody {
     }
 }
 
-/// A TLS session with whoever answers.
-pub(super) async fn unverified(stream: TcpStream, host: &str) -> io::Result<TlsStream<TcpStream>> {
+/// A TLS session with whoever answers. `host`: the name that is told to them, or their address.
+///
+/// # Errors
+/// If they do not speak TLS, or the name is none.
+pub async fn unverified(stream: TcpStream, host: &str) -> io::Result<TlsStream<TcpStream>> {
     let provider = Arc::new(ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()

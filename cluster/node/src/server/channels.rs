@@ -29,9 +29,11 @@ const CLOSE: u8 = 255;
 
 const V5: &str = "v5.channel.k8s.io";
 const V4: &str = "v4.channel.k8s.io";
+/// Of these the error channel has no Status, but a sentence if something went wrong. Who names none speaks the first.
+const OLD: [&str; 3] = ["", "channel.k8s.io", "base64.channel.k8s.io"];
 /// SPDY streams can be closed without version 5.
 const PROTOCOLS: upgrade::Protocols = upgrade::Protocols {
-    websocket: &[V5, V4],
+    websocket: &[V5, V4, "v4.base64.channel.k8s.io", OLD[1], OLD[2], OLD[0]],
     spdy: &[V4],
 };
 /// How long a client may take to open its streams.
@@ -74,7 +76,11 @@ pub(super) enum Input {
 }
 
 /// The way to the client.
-pub(super) struct Sender(To);
+pub(super) struct Sender {
+    to: To,
+    /// Whether how it ended is told as a Status.
+    status: bool,
+}
 
 enum To {
     Socket(socket::Sender),
@@ -87,7 +93,7 @@ enum To {
 impl Sender {
     /// Sends bytes on a channel. False: the client is gone.
     pub(super) async fn send(&mut self, channel: u8, bytes: &[u8]) -> bool {
-        match &mut self.0 {
+        match &mut self.to {
             To::Socket(socket) => socket.send(channel, bytes).await.is_ok(),
             To::Spdy { streams, .. } => match streams.get(&channel) {
                 Some(stream) => stream.send(Bytes::copy_from_slice(bytes)).await,
@@ -98,8 +104,13 @@ impl Sender {
 
     /// Says how it ended, and good-bye.
     pub(super) async fn end(mut self, status: &serde_json::Value) {
-        self.send(ERROR, status.to_string().as_bytes()).await;
-        match self.0 {
+        let failed = status["status"] != "Success";
+        if self.status {
+            self.send(ERROR, status.to_string().as_bytes()).await;
+        } else if let Some(message) = status["message"].as_str().filter(|_| failed) {
+            self.send(ERROR, message.as_bytes()).await;
+        }
+        match self.to {
             To::Socket(socket) => socket.close().await,
             To::Spdy { session, streams } => {
                 for stream in streams.values() {
@@ -148,21 +159,28 @@ where
     upgrade::upgrade(request, &PROTOCOLS, move |connection, protocol| async move {
         match connection {
             Connection::Socket(socket) => {
-                let (sender, receiver) = socket::split(*socket);
+                let (sender, receiver) = socket::split(*socket, protocol);
+                let sender = Sender {
+                    to: To::Socket(sender),
+                    status: !OLD.contains(&protocol),
+                };
                 let closes = protocol == V5;
                 let receiver = From::Socket {
                     socket: receiver,
                     closes,
                 };
-                work(Sender(To::Socket(sender)), Receiver(receiver)).await;
+                work(sender, Receiver(receiver)).await;
             }
             Connection::Spdy(mut session) => {
                 let opening = tokio::time::timeout(STREAMS_LIMIT, streams(&mut session, wanted));
                 let Ok(Some((streams, receiver))) = opening.await else {
                     return tracing::debug!("a client did not open the streams that it asked for");
                 };
-                let sender = To::Spdy { session, streams };
-                work(Sender(sender), Receiver(From::Spdy(receiver))).await;
+                let sender = Sender {
+                    to: To::Spdy { session, streams },
+                    status: true,
+                };
+                work(sender, Receiver(From::Spdy(receiver))).await;
             }
         }
     })

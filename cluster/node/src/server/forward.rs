@@ -15,14 +15,19 @@ use tokio::sync::mpsc;
 use super::answer::{Body, Refusal};
 use super::destination::Destination;
 use super::query::Query;
-use super::socket::{self, Socket};
+use super::socket;
 use super::upgrade::{self, Connection, Protocols};
 use super::{forward_spdy, pods};
 use crate::context::Context;
 use crate::pod::spec;
 
 const PROTOCOLS: Protocols = Protocols {
-    websocket: &["SPDY/3.1+portforward.k8s.io", "v4.channel.k8s.io"],
+    websocket: &[
+        "SPDY/3.1+portforward.k8s.io",
+        "v4.channel.k8s.io",
+        "v4.base64.channel.k8s.io",
+        "",
+    ],
     spdy: &["portforward.k8s.io"],
 };
 const CHUNK: usize = 32 * 1024;
@@ -48,16 +53,15 @@ pub(super) fn port_forward(
         uid: spec::uid(&pod).to_owned(),
         context,
     };
-    upgrade::upgrade(request, &PROTOCOLS, move |connection, _| async move {
+    upgrade::upgrade(request, &PROTOCOLS, move |connection, protocol| async move {
         match connection {
             Connection::Spdy(session) => forward_spdy::forward(session, to).await,
-            Connection::Socket(socket) => forward(*socket, to, ports).await,
+            Connection::Socket(socket) => forward(socket::split(*socket, protocol), to, ports).await,
         }
     })
 }
 
-async fn forward(socket: Socket, to: Destination, ports: Vec<u16>) {
-    let (mut sender, mut receiver) = socket::split(socket);
+async fn forward((mut sender, mut receiver): (socket::Sender, socket::Receiver), to: Destination, ports: Vec<u16>) {
     let (outgoing, mut chunks) = mpsc::channel::<(u8, Vec<u8>)>(16);
     let mut inputs = vec![];
     let mut tasks = tokio::task::JoinSet::new();

@@ -19,7 +19,7 @@ const TUNNEL: &str = "SPDY/3.1+";
 
 /// Sub-protocols that can be agreed to, the best first.
 pub(super) struct Protocols {
-    /// Those with the prefix `SPDY/3.1+` are tunnels.
+    /// Those with the prefix `SPDY/3.1+` are tunnels; an empty one is for clients that name none.
     pub(super) websocket: &'static [&'static str],
     pub(super) spdy: &'static [&'static str],
 }
@@ -64,7 +64,11 @@ fn agree(headers: &HeaderMap, protocols: &Protocols) -> Result<Agreement, Refusa
             "Upgrade request required: open this as a WebSocket or as SPDY/3.1",
         ));
     }
-    let protocol = known.iter().find(|protocol| has(headers, name.clone(), protocol));
+    let names_none = !spdy && values(headers, name.clone()).all(str::is_empty);
+    let protocol = known.iter().find(|protocol| match protocol.is_empty() {
+        true => names_none,
+        false => has(headers, name.clone(), protocol),
+    });
     let Some(protocol) = protocol.copied() else {
         let asked: Vec<&str> = values(headers, name).collect();
         return Err(Refusal::forbidden(format!(
@@ -76,8 +80,10 @@ fn agree(headers: &HeaderMap, protocols: &Protocols) -> Result<Agreement, Refusa
     let mut answer = vec![
         (header::CONNECTION, "Upgrade".to_owned()),
         (header::UPGRADE, if spdy { SPDY } else { "websocket" }.to_owned()),
-        (name, protocol.to_owned()),
     ];
+    if !protocol.is_empty() {
+        answer.push((name, protocol.to_owned()));
+    }
     answer.extend(key.map(|key| (header::SEC_WEBSOCKET_ACCEPT, key)));
     Ok(Agreement {
         protocol,
@@ -134,7 +140,7 @@ mod tests {
     use super::*;
 
     const PROTOCOLS: Protocols = Protocols {
-        websocket: &["SPDY/3.1+portforward.k8s.io", "v4.channel.k8s.io"],
+        websocket: &["SPDY/3.1+portforward.k8s.io", "v4.channel.k8s.io", ""],
         spdy: &["portforward.k8s.io"],
     };
 
@@ -153,6 +159,7 @@ mod tests {
         let ask = |protocols| agreed(&[socket[0], socket[1], ("sec-websocket-protocol", protocols)]);
         assert_eq!(ask("SPDY/3.1+portforward.k8s.io"), Ok((PROTOCOLS.websocket[0], false)));
         assert_eq!(ask("v9, v4.channel.k8s.io"), Ok((PROTOCOLS.websocket[1], false)));
+        assert_eq!(agreed(&socket), Ok(("", false)));
         let refused = ask("v9").unwrap_err();
         assert!(refused.contains("client supports [v9]"), "{refused}");
         let spdy = agreed(&[

@@ -7,6 +7,8 @@ use afloat_apiserver::{ApiServer, Options, User};
 use afloat_node::fake::{Behaviour, FakeRuntime};
 use afloat_node::{Agent, AgentOptions, Clock};
 use afloat_store::Store;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use http_body_util::{BodyExt, Empty};
@@ -79,21 +81,32 @@ impl World {
         let mut request = format!("ws://node/exec/default/p/web?{query}")
             .into_client_request()
             .unwrap();
-        request
-            .headers_mut()
-            .insert("sec-websocket-protocol", protocol.parse().unwrap());
+        if !protocol.is_empty() {
+            let headers = request.headers_mut();
+            headers.insert("sec-websocket-protocol", protocol.parse().unwrap());
+        }
         let (mut socket, response) = tokio_tungstenite::client_async(request, self.dial()).await.unwrap();
-        assert_eq!(response.headers()["sec-websocket-protocol"], protocol);
+        let agreed = response.headers().get("sec-websocket-protocol");
+        assert_eq!(agreed.map_or("", |agreed| agreed.to_str().unwrap()), protocol);
         for bytes in input {
-            socket
-                .send(Message::Binary(Bytes::copy_from_slice(bytes)))
-                .await
-                .unwrap();
+            let bytes = Bytes::copy_from_slice(bytes);
+            let message = match protocol.contains("base64") {
+                true => Message::text(String::from_utf8(bytes.to_vec()).unwrap()),
+                false => Message::Binary(bytes),
+            };
+            socket.send(message).await.unwrap();
         }
         let mut messages = vec![];
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         while let Some(Ok(message)) = socket.next().await {
-            if let Message::Binary(bytes) = message {
-                messages.push((bytes[0], String::from_utf8_lossy(&bytes[1..]).into_owned()));
+            match message {
+                Message::Binary(bytes) => messages.push((bytes[0], text(&bytes[1..]))),
+                // A digit, and base64.
+                Message::Text(bytes) => {
+                    let (channel, bytes) = bytes.as_bytes().split_first().unwrap();
+                    messages.push((channel - b'0', text(&STANDARD.decode(bytes).unwrap())));
+                }
+                _ => {}
             }
         }
         messages
@@ -128,6 +141,39 @@ async fn exec_carries_streams_and_exit_codes() {
         .await;
     assert_eq!(messages[0], (1, "hello".to_owned()));
     assert_eq!(messages.last().unwrap().0, 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn old_protocols_tell_how_it_ended_in_a_sentence() {
+    let world = world().await;
+    for protocol in ["", "channel.k8s.io", "base64.channel.k8s.io"] {
+        let messages = world.exec("command=echo&command=a&output=1", protocol, &[]).await;
+        assert_eq!(messages, [(1, "echo a\n".to_owned())], "{protocol}");
+        let messages = world.exec("command=exit&command=7&output=1", protocol, &[]).await;
+        let (channel, said) = messages.last().unwrap();
+        assert!(*channel == 3 && said.ends_with("exit code 7"), "{protocol}: {said}");
+    }
+    let mut request = "ws://node/exec/default/p/web?command=cat&input=1&output=1"
+        .into_client_request()
+        .unwrap();
+    let protocol = "base64.channel.k8s.io".parse().unwrap();
+    request.headers_mut().insert("sec-websocket-protocol", protocol);
+    let (mut socket, _) = tokio_tungstenite::client_async(request, world.dial()).await.unwrap();
+    socket.send(Message::text("0aGVsbG8=")).await.unwrap();
+    let said = socket.next().await.unwrap().unwrap();
+    assert_eq!(said, Message::text("1aGVsbG8="));
+    // What is no base64 is not understood, nor what comes after it.
+    socket.send(Message::text("0!")).await.unwrap();
+    let rest: Vec<_> = socket.collect().await;
+    assert!(
+        !rest.iter().any(|message| matches!(message, Ok(Message::Text(_)))),
+        "{rest:?}"
+    );
+    let messages = world
+        .exec("command=echo&command=a&output=1", "v4.base64.channel.k8s.io", &[])
+        .await;
+    let status: Value = serde_json::from_str(&messages[1].1).unwrap();
+    assert_eq!((messages[1].0, status["status"].as_str()), (3, Some("Success")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,6 @@
 //! Admission plugin NodeRestriction: which objects a node may write, and what of them.
 //!
-//! Not here: CertificateSigningRequests (nobody signs any) and ResourceSlices (there are none).
+//! Not here: ResourceSlices (there are none).
 
 use serde_json::Value;
 
@@ -9,6 +9,7 @@ use super::write::{Refusal, Stored, Write, refuse};
 use super::{labels, mirror};
 use crate::admission::Operation;
 use crate::authorization::quoted;
+use crate::builtin::certificates;
 use crate::json::{list, text};
 
 /// Whether a write may go on, as far as it is a node's.
@@ -38,10 +39,26 @@ pub fn restrict(write: &Write<'_>, stored: &dyn Stored) -> Result<(), Refusal> {
         ("", "persistentvolumeclaims", _) => refuse("may only update PVC status"),
         ("", "serviceaccounts", "token") => token(node, write, stored),
         ("coordination.k8s.io", "leases", _) => lease(node, write),
+        ("certificates.k8s.io", "certificatesigningrequests", _) => request(node, write),
         ("storage.k8s.io", "csinodes", _) if write.name != node => {
             refuse("can only access CSINode with the same name as the requesting node")
         }
         _ => Ok(()),
+    }
+}
+
+/// A node asks for certificates of its own only.
+fn request(node: &str, write: &Write<'_>) -> Result<(), Refusal> {
+    let created = write.object.filter(|_| write.operation == Operation::Create);
+    let Some(object) = created else { return Ok(()) };
+    let signer = text(object.pointer("/spec/signerName"));
+    if ![certificates::NODE_CLIENT_SIGNER, certificates::NODE_SERVING_SIGNER].contains(&signer) {
+        return Ok(());
+    }
+    match certificates::request(object) {
+        Err(why) => refuse(format!("unable to parse csr: {why}")),
+        Ok(request) if request.common_name == format!("system:node:{node}") => Ok(()),
+        Ok(_) => refuse(format!("can only create a node CSR with CN=system:node:{node}")),
     }
 }
 

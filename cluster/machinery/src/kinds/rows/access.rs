@@ -1,8 +1,8 @@
 //! Who somebody is and what they may do.
 
-use crate::builtin::rbac;
+use crate::builtin::{certificates, rbac};
 use crate::names;
-use crate::resource::{Column, Grants, Kind, Review, Serving, Status, Table};
+use crate::resource::{Column, Given, Grants, Kind, Review, Serving, Status, Table};
 use crate::table;
 
 const AUTHENTICATION: Kind = Kind {
@@ -68,10 +68,26 @@ const CERTIFICATES: Kind = Kind {
 pub(super) const CERTIFICATES_KINDS: &[Kind] = &[Kind {
     kind: "CertificateSigningRequest",
     plural: "certificatesigningrequests",
-    inert: Some("stored, but nobody signs it"),
     short_names: &["csr"],
     status: Status::Own,
     subresources: &["approval"],
+    name: names::path_segment,
+    keep: certificates::keep_spec,
+    keep_status: certificates::keep_approval,
+    validate: certificates::validate,
+    validate_status: certificates::validate_status,
+    given: Given::Requester,
+    grants: Some(Grants::Certificate),
+    table: Some(Table {
+        columns: &[
+            Column::text("Age"),
+            Column::text("SignerName"),
+            Column::text("Requestor"),
+            Column::text("RequestedDuration"),
+            Column::text("Condition"),
+        ],
+        cells: table::certificates::request,
+    }),
     selectable: &["spec.signerName"],
     ..CERTIFICATES
 }];
