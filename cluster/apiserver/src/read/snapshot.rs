@@ -182,6 +182,7 @@ mod tests {
         }
         assert_eq!(count, 200);
         drop((reader, sleeper, third));
-        assert_eq!((all.all().bytes, all.all().held.len()), (0, 0));
+        let left = all.all();
+        assert_eq!((left.bytes, left.held.len()), (0, 0));
     }
 }
