@@ -12,7 +12,7 @@ use crate::install::{CrdsOptions, InstallOptions, StatusOptions, TakeoverOptions
 use crate::operator::OperatorOptions;
 use crate::plan::PlanOptions;
 use crate::probe::ProbeOptions;
-use crate::up::UpOptions;
+use crate::up::{SampleOptions, UpOptions};
 use crate::watch::WatchOptions;
 
 /// Keeps applications on Kubernetes afloat while their containers are replaced in place.
@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Demo(DemoOptions),
     /// Run the embedded Kubernetes cluster with the operator in the foreground
     Up(UpOptions),
+    /// Start a small web application on the cluster of `afloat up`, in two versions, to play with
+    Sample(SampleOptions),
     /// Run the operator against a Kubernetes cluster
     Operator(OperatorOptions),
     /// Report what a node's kube-proxy has let go of, for the operator; runs on each node

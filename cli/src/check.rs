@@ -1,10 +1,12 @@
 //! `afloat check`: reads objects from files or a cluster and prints what the rules say about them.
 
+pub(crate) mod files;
 pub(crate) mod images;
 pub(crate) mod input;
 pub(crate) mod live;
 mod options;
 mod policies;
+mod render;
 
 use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
@@ -96,7 +98,7 @@ fn read(options: &CheckOptions) -> anyhow::Result<Vec<Read>> {
         (_, true) => {
             anyhow::bail!("-f and a cluster (--kubeconfig, --context, -n, -A) are two things to look at: say one")
         }
-        (files, false) => input::read(files),
+        (named, false) => files::read(named),
     }
 }
 

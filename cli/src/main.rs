@@ -47,6 +47,7 @@ fn main() -> ExitCode {
     match arguments.command {
         Command::Demo(options) => report(demo::run_demo(&options)),
         Command::Up(options) => report(up::run_up(&options)),
+        Command::Sample(options) => report(up::run_sample(&options)),
         Command::Operator(options) => report(operator::run_operator(options)),
         Command::Agent(options) => report(agent::run_agent(options)),
         Command::Check(options) => check::run_check(&options),

@@ -14,11 +14,21 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 /// An error with its causes as one line. Many errors repeat their cause in their own text: said once is enough.
 pub(crate) fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
-    for cause in error.chain().map(ToString::to_string) {
+    for cause in error.chain() {
+        // The client library shows the whole answer after its message, as Rust would write it, and both again as the cause.
+        let told = match cause.downcast_ref::<kube::Error>() {
+            Some(kube::Error::Api(status)) => Some(status.message.clone()).filter(|message| !message.is_empty()),
+            _ => None,
+        };
+        let last = told.is_some();
+        let cause = told.unwrap_or_else(|| cause.to_string());
         if line.is_empty() {
             line = cause;
         } else if !line.contains(&cause) {
             line = format!("{line}: {cause}");
+        }
+        if last {
+            break;
         }
     }
     line.replace('\n', " ")
@@ -34,5 +44,9 @@ mod tests {
             .context("cannot read x: no such file")
             .context("loading");
         assert_eq!(one_line(&error), "loading: cannot read x: no such file");
+        let status = serde_json::from_str(r#"{"message": "pods is forbidden", "reason": "Forbidden", "code": 403}"#);
+        let error = kube::Error::Api(Box::new(status.unwrap()));
+        let error = anyhow::Error::from(error).context("listing pods");
+        assert_eq!(one_line(&error), "listing pods: pods is forbidden");
     }
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use apply::Applied;
 
-use crate::check::{finish, images, input, live};
+use crate::check::{files, finish, images, input, live};
 use crate::options::cluster::{ClusterFlags, connect};
 use crate::output;
 
@@ -59,7 +59,7 @@ struct Present {
 
 fn print_plans(options: &PlanOptions) -> anyhow::Result<u8> {
     let values = |read: Vec<input::Read>| read.into_iter().map(|object| object.value).collect::<Vec<_>>();
-    let new: Vec<Value> = values(input::read(&options.files)?);
+    let new: Vec<Value> = values(files::read(&options.files)?);
     let planned = |object: &&Value| {
         ["CloneSet", "Deployment", "StatefulSet"]
             .iter()
@@ -72,7 +72,7 @@ fn print_plans(options: &PlanOptions) -> anyhow::Result<u8> {
     let old = if options.against.is_empty() {
         None
     } else {
-        Some(values(input::read(&options.against)?))
+        Some(values(files::read(&options.against)?))
     };
     let known = images::known(
         options.data_dir.as_deref(),

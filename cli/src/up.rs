@@ -1,6 +1,7 @@
 //! `afloat up`: the embedded cluster in the foreground.
 
 mod options;
+mod sample;
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,6 +24,7 @@ use crate::process::inner::{Role, inner_arguments};
 use crate::process::signals::Stop;
 
 pub(crate) use options::UpOptions;
+pub(crate) use sample::{SampleOptions, run_sample};
 
 /// How long a boot may take before it counts as failed.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
@@ -153,6 +155,9 @@ fn announce(options: &UpOptions, cluster: &Cluster, address: &SocketAddr, kubeco
         text.push_str(&format!(
             "The operator is not part of it: afloat operator --kubeconfig {file}\n"
         ));
+    }
+    if options.nodes > 0 {
+        text.push_str("Something to play with: afloat sample\n");
     }
     let dir = kubeconfig.parent().unwrap_or(kubeconfig).display();
     text.push_str(&format!("Ctrl-C stops it; the state stays in {dir}.\n"));

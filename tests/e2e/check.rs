@@ -1,5 +1,7 @@
 //! `afloat check` from the command line, and that what it predicts is so.
 
+mod folders;
+
 use serde_json::Value;
 
 use crate::cluster::{Cluster, afloat};

@@ -1,6 +1,6 @@
 //! What people do with kubectl all day.
 
-use crate::cluster::{Cluster, condition};
+use crate::cluster::{Cluster, afloat, condition};
 
 const DEPLOYMENT: &str = r"
 apiVersion: apps/v1
@@ -134,4 +134,81 @@ fn a_cluster_without_nodes_serves_the_api() {
     cluster.apply("{apiVersion: v1, kind: Node, metadata: {name: elsewhere}}");
     let nodes = cluster.kubectl(&["get", "nodes"]);
     assert!(nodes.contains("elsewhere"), "{nodes}");
+}
+
+/// The README's walk-through, on what `afloat sample` leaves.
+#[test]
+fn the_sample_runs_and_is_released() {
+    let Some(cluster) = Cluster::boot(2) else { return };
+    let dir = cluster.dir().to_string_lossy().into_owned();
+    for round in ["first", "again"] {
+        let (code, told, error) = afloat(&["sample", "--data-dir", &dir], "");
+        assert_eq!(code, 0, "{round}: {error}");
+        for words in [
+            "in 3 pods",
+            "export KUBECONFIG=",
+            "kubectl patch clone/web",
+            "curl http://127.0.0.1:",
+        ] {
+            assert!(told.contains(words), "{round}: {words} in {told}");
+        }
+    }
+    let port = cluster.kubectl(&["get", "service", "web", "-o", "jsonpath={.spec.ports[0].nodePort}"]);
+    let port: u16 = port.parse().expect("a node port");
+    let ask = || crate::load::answer(port);
+    assert_eq!(ask().as_deref(), Some("v1"));
+    let image = r#"[{"op":"replace","path":"/spec/template/spec/containers/0/image","value":"web:v2"}]"#;
+    cluster.kubectl(&["patch", "clone", "web", "--type", "json", "-p", image]);
+    cluster.wait("the release is complete", &["clone", "web"], |clone| {
+        clone["status"]["updatedReadyReplicas"] == 3
+            && clone["status"]["observedGeneration"] == clone["metadata"]["generation"]
+    });
+    assert_eq!(ask().as_deref(), Some("v2"));
+    cluster.wait("all pods are endpoints", &["endpoints", "web"], |endpoints| {
+        endpoints["subsets"][0]["addresses"]
+            .as_array()
+            .is_some_and(|all| all.len() == 3)
+    });
+
+    cluster.kubectl(&["delete", "clone/web", "service/web"]);
+    let (code, told, error) = afloat(&["sample", "--kind", "deployment", "--data-dir", &dir], "");
+    assert_eq!(code, 0, "{error}");
+    assert!(told.contains("kubectl rollout status deployment/web"), "{told}");
+    let nowhere = tempfile::tempdir().expect("a temporary folder");
+    let (code, _, error) = afloat(&["sample", "--data-dir", &nowhere.path().to_string_lossy()], "");
+    assert_eq!(code, 1);
+    assert!(
+        error.contains("start one in another terminal with `afloat up`"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_has_no_effect_is_told_by_kubectl() {
+    let Some(cluster) = Cluster::boot(0) else { return };
+    let policy =
+        "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: deny}, spec: {podSelector: {}}}";
+    let output = cluster.try_kubectl(&["apply", "-f", "-"], Some(policy));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(
+        said.contains("Warning: NetworkPolicy: stored, but nothing enforces it: every pod reaches every other"),
+        "{said}"
+    );
+    let run = cluster.try_kubectl(
+        &[
+            "run",
+            "x",
+            "--image=x",
+            r#"--overrides={"spec":{"priorityClassName":"none"}}"#,
+        ],
+        None,
+    );
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(
+        said.contains("pods \"x\" is forbidden: no PriorityClass with name none was found"),
+        "{said}"
+    );
+    let classes = cluster.kubectl(&["get", "priorityclasses", "-o", "name"]);
+    assert_eq!(classes.lines().count(), 2, "{classes}");
 }

@@ -58,14 +58,21 @@ impl Load {
 
 /// One request on a connection of its own; whether it was answered.
 pub(crate) fn request(port: u16) -> bool {
+    answer(port).is_some()
+}
+
+/// The same; the body of the answer.
+pub(crate) fn answer(port: u16) -> Option<String> {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
-    let exchange = || -> std::io::Result<bool> {
+    let exchange = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         stream.write_all(b"GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n")?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer)?;
-        Ok(answer.starts_with(b"HTTP/1.1 200"))
+        Ok(String::from_utf8_lossy(&answer).into_owned())
     };
-    exchange().unwrap_or(false)
+    let text = exchange().ok().filter(|text| text.starts_with("HTTP/1.1 200"))?;
+    let (_, body) = text.split_once("\r\n\r\n")?;
+    Some(body.trim().to_owned())
 }

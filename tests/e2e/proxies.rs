@@ -83,7 +83,10 @@ fn pods_services_and_nodes_are_asked_through_the_api_server() {
         assert!(!output.status.success() && said.contains(why), "{path}: {said}");
     }
     let info = cluster.kubectl(&["cluster-info"]);
-    assert!(info.contains("/api/v1/namespaces/kube-system/services/kube-dns:dns/proxy"), "{info}");
+    assert!(
+        info.contains("/api/v1/namespaces/kube-system/services/kube-dns:dns/proxy"),
+        "{info}"
+    );
     let mut proxy = streams::spawn(&cluster, &["proxy", "--port=0"], &[]);
     let mut first = String::new();
     let mut out = BufReader::new(proxy.stdout.take().expect("stdout is a pipe"));

@@ -34,7 +34,7 @@ import (
 const head = `# Fields of the built-in kinds served, with their protobuf numbers and types, as Kubernetes 1.33 has them.
 # Made by tests/fields: go run . >../../cluster/machinery/src/fields.txt
 # One message a line: number:name:type. Types: s text, i integer of 32 bits, l of 64 bits, b truth, y bytes, d float, @x special, else a
-# message; *x repeated, %x map by text, x? optional (zero is a value). x~k: a strategic merge patch merges the list by the key k, x~ as a set
+# message; *x repeated, %x map by text, x? optional (zero is a value), x+ said also when it is zero. x~k: a strategic merge patch merges the list by the key k, x~ as a set
 # of plain values, x! has the patch in place of the object. x/n called n in Go. No name: its fields belong to the message around it.
 # A message that is "=" is its one repeated field.
 `
@@ -149,6 +149,10 @@ func field(f reflect.StructField) string {
 	k, own := kind(t)
 	if called == "" {
 		called = own
+	}
+	omitted := strings.Contains(f.Tag.Get("json"), ",omitempty")
+	if len(k) == 1 && shape == "" && optional == "" && !omitted {
+		optional = "+"
 	}
 	if called != "" {
 		called = "/" + called

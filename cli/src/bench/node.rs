@@ -4,10 +4,12 @@
 //! time of each verb of the runtime is taken between the agent and the runtime. At the end it is counted what is left
 //! of them: mounts, network devices, processes, descriptors, control groups.
 
+mod alone;
 mod left;
 mod phase;
 mod timed;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,12 +29,14 @@ use crate::process::inner::{Role, run_apart, whole};
 use crate::process::signals::Stop;
 use left::Left;
 use phase::{IMAGES, Move, Phase};
-use timed::Verbs;
+use timed::{Verb, Verbs};
 
 /// How long the boot may take.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
 /// How long what is being taken away may take, after the last pod is gone.
 const LEAVING_LIMIT: Duration = Duration::from_secs(20);
+/// Pods and containers that are taken one after another.
+const ROUNDS: u32 = 50;
 /// Where the pods are.
 const NAMESPACE: &str = "default";
 
@@ -76,6 +80,10 @@ struct Outcome {
     nodes: u32,
     boot_seconds: f64,
     phases: Vec<Phase>,
+    /// Pods that were started one after another, until each was Ready.
+    one_by_one: Verb,
+    /// A container by an OCI runtime alone (made, begun, forgotten), by the runtime's name: ours and those that are installed.
+    alone: BTreeMap<String, Verb>,
     /// Of all of afloat's own processes, before the first pod and with all of them running.
     rss_mib: [f64; 2],
     /// What each pod adds, KiB.
@@ -113,13 +121,17 @@ async fn measure_nodes(options: BenchNodeOptions, inherited: &Inherited) -> anyh
             rss_mib[1] = layout::rss_mib();
         }
     }
+    let one_by_one = phase::one_by_one(&pods, ROUNDS, options.timeout, &verbs).await?;
     let after = settled(&pods, &inherited.data_dir, Some(before)).await?;
     cluster.stop().await;
+    let alone = alone::measure(&inherited.data_dir, IMAGES[0].0, ROUNDS).await?;
     let outcome = Outcome {
         pods: options.pods,
         nodes: options.nodes,
         boot_seconds,
         phases,
+        one_by_one,
+        alone,
         kib_per_pod: (rss_mib[1] - rss_mib[0]) * 1024.0 / f64::from(options.pods),
         rss_mib,
         before,
@@ -174,9 +186,26 @@ fn table(outcome: &Outcome) -> String {
             verbs.collect::<Vec<_>>().join(", ")
         );
     }
+    let figures = |verb: &Verb| format!("{:.0}/{:.0} ms", verb.p50_ms, verb.p99_ms);
     let _ = writeln!(
         text,
-        "\nMemory of afloat's own processes: {:.1} MiB before, {:.1} MiB with all pods, {:.0} KiB a pod.",
+        "\n{} pods one after another, each until Ready, p50/p99: {}.",
+        outcome.one_by_one.calls,
+        figures(&outcome.one_by_one)
+    );
+    let alone: Vec<String> = outcome
+        .alone
+        .iter()
+        .map(|(name, verb)| format!("{name} {}", figures(verb)))
+        .collect();
+    let _ = writeln!(
+        text,
+        "A container by the OCI runtime alone, the same for each: {}.",
+        alone.join(", ")
+    );
+    let _ = writeln!(
+        text,
+        "Memory of afloat's own processes: {:.1} MiB before, {:.1} MiB with all pods, {:.0} KiB a pod.",
         outcome.rss_mib[0], outcome.rss_mib[1], outcome.kib_per_pod
     );
     let _ = writeln!(

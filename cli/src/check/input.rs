@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::Deserialize;
@@ -22,6 +20,23 @@ pub(crate) struct Read {
 }
 
 impl Read {
+    /// The same without lines: those of what a tool printed say nothing to anybody.
+    pub(crate) fn rendered(self) -> Self {
+        Self {
+            lines: BTreeMap::new(),
+            ..self
+        }
+    }
+
+    /// The same, where another one stands.
+    pub(crate) fn at(self, origin: &Self) -> Self {
+        Self {
+            value: self.value,
+            file: origin.file.clone(),
+            lines: origin.lines.clone(),
+        }
+    }
+
     /// From a cluster.
     pub(crate) fn live(value: Value) -> Self {
         Self {
@@ -45,57 +60,24 @@ impl Read {
     }
 }
 
-/// Reads what is named on the command line.
-pub(crate) fn read(files: &[PathBuf]) -> anyhow::Result<Vec<Read>> {
-    let mut found = Vec::new();
-    for path in files {
-        if path.as_os_str() == "-" {
-            let mut text = String::new();
-            std::io::stdin()
-                .read_to_string(&mut text)
-                .context("cannot read standard input")?;
-            parse("standard input", &text, &mut found)?;
-        } else if path.is_dir() {
-            let before = found.len();
-            folder(path, &mut found)?;
-            anyhow::ensure!(
-                found.len() > before,
-                "{}: no objects in .yaml, .yml or .json files",
-                path.display()
-            );
-        } else {
-            file(path, &mut found)?;
-        }
-    }
-    anyhow::ensure!(!found.is_empty(), "no objects in what was given");
-    Ok(found)
+/// How much of what is no object is let by.
+pub(crate) enum Strictness<'a> {
+    /// It was named, or came from a tool that prints only objects.
+    All,
+    /// It lay in a folder beside objects: so many documents were none.
+    Lenient(&'a mut usize),
 }
 
-fn folder(path: &Path, found: &mut Vec<Read>) -> anyhow::Result<()> {
-    let entries = std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.sort();
-    for path in paths {
-        // A link to a folder may lead in a circle.
-        if path.is_dir() && !path.is_symlink() {
-            folder(&path, found)?;
-        } else if path.is_file()
-            && path
-                .extension()
-                .is_some_and(|e| e == "yaml" || e == "yml" || e == "json")
-        {
-            file(&path, found)?;
-        }
-    }
-    Ok(())
-}
-
-fn file(path: &Path, found: &mut Vec<Read>) -> anyhow::Result<()> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    parse(&path.display().to_string(), &text, found)
-}
-
-fn parse(file: &str, text: &str, found: &mut Vec<Read>) -> anyhow::Result<()> {
+/// Reads a text with any number of documents.
+///
+/// # Errors
+/// Names the document and the field that cannot be read.
+pub(crate) fn parse(
+    file: &str,
+    text: &str,
+    mut strictness: Strictness<'_>,
+    found: &mut Vec<Read>,
+) -> anyhow::Result<()> {
     let options = serde_saphyr::options! { with_snippet: false };
     let documents: Vec<Spanned<Node>> = serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
         let line = error.location().map_or(0, |location| location.line());
@@ -114,9 +96,32 @@ fn parse(file: &str, text: &str, found: &mut Vec<Read>) -> anyhow::Result<()> {
             lines,
         };
         let place = format!("{file}: document {}", index + 1);
-        accept(object, &place, found)?;
+        match &mut strictness {
+            Strictness::Lenient(skipped) if is_something_else(&object.value) => **skipped += 1,
+            _ => accept(object, &place, found)?,
+        }
     }
     Ok(())
+}
+
+/// Whether a document is none of an API server's: a chart's values, a tool's settings. What rules read is never let by.
+fn is_something_else(value: &Value) -> bool {
+    let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default();
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    let named = ["/metadata/name", "/metadata/generateName"]
+        .iter()
+        .any(|pointer| value.pointer(pointer).is_some());
+    let listed = value.get("items").is_some();
+    api_version.is_empty() || kind.is_empty() || !(named || listed || template_of(kind).is_some() || kind == "Service")
+}
+
+/// Where the pod template of a kind is that rules read.
+fn template_of(kind: &str) -> Option<&'static str> {
+    match kind {
+        "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "CloneSet" => Some("/spec/template"),
+        "Pod" => Some(""),
+        _ => None,
+    }
 }
 
 /// Takes lists apart, and refuses what is no object.
@@ -175,14 +180,12 @@ fn shape(object: &Value) -> anyhow::Result<()> {
     is("/metadata/labels", "a map", Value::is_object)?;
     is("/spec", "an object", Value::is_object)?;
     let kind = object["kind"].as_str().unwrap_or_default();
-    let prefix = match kind {
-        "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "CloneSet" => "/spec/template",
-        "Pod" => "",
-        "Service" => {
-            is("/spec/selector", "a map", Value::is_object)?;
-            return is("/spec/ports", "a list", Value::is_array);
-        }
-        _ => return Ok(()),
+    if kind == "Service" {
+        is("/spec/selector", "a map", Value::is_object)?;
+        return is("/spec/ports", "a list", Value::is_array);
+    }
+    let Some(prefix) = template_of(kind) else {
+        return Ok(());
     };
     if !prefix.is_empty() {
         anyhow::ensure!(
@@ -323,7 +326,7 @@ mod tests {
         let mut found = Vec::new();
         let text = "# one\napiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - name: x\n    image: y\n---\n\
                     {\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": [\n{\"apiVersion\": \"v1\", \"kind\": \"Service\",\n\"metadata\": {\"name\": \"s\"}}]}\n";
-        parse("a.yaml", text, &mut found).unwrap();
+        parse("a.yaml", text, Strictness::All, &mut found).unwrap();
         let lines = |index: usize, pointer: &str| found[index].line(pointer);
         assert_eq!(found.len(), 2);
         assert_eq!(lines(0, "/spec/containers/0/image"), 8);

@@ -19,11 +19,10 @@ use crate::loops::shell::Shell;
 use crate::objects::service::{MANAGED_BY, MIRRORING};
 use crate::objects::{
     CertificateSigningRequest, Claim, ConfigMap, ControllerRevision, CronJob, DaemonSet, Deployment, EndpointSlice,
-    Endpoints, Job, Kind, Lease, Namespace, Node, Pod, PodDisruptionBudget, ReplicaSet, ReplicationController, Service,
-    ServiceAccount, StatefulSet, StorageClass, Volume,
+    Endpoints, Job, Kind, Lease, Namespace, Node, Pod, PodDisruptionBudget, ReplicaSet, ReplicationController,
+    Rescheduled, Service, ServiceAccount, StatefulSet, StorageClass, Volume,
 };
 use crate::volume::local::LocalVolumes;
-use crate::workload::Rescheduled;
 
 /// What the loops need to know of the cluster.
 #[derive(Clone, Debug)]

@@ -25,7 +25,7 @@ pub(crate) mod time;
 pub(crate) use budget::{PodDisruptionBudget, PodDisruptionBudgetStatus};
 pub(crate) use certificate::CertificateSigningRequest;
 pub(crate) use condition::Condition;
-pub(crate) use cronjob::{CronJob, CronJobStatus, JobReference};
+pub(crate) use cronjob::{CronJob, CronJobStatus, JobReference, Rescheduled};
 pub(crate) use daemonset::{DaemonSet, DaemonSetStatus};
 pub(crate) use deployment::{Deployment, DeploymentStatus};
 pub(crate) use job::{Job, JobCondition, JobStatus, OnExitCodes, Uncounted};

@@ -28,7 +28,9 @@ use crate::objects::{
 use crate::scheduler::run_scheduler;
 use crate::volume::ephemeral::run_ephemeral_volumes;
 use crate::volume::run_volumes;
-use crate::workload::{run_jobs, run_ttl_after_finished, run_workload};
+use crate::workload::job::finished::run_ttl_after_finished;
+use crate::workload::job::run_jobs;
+use crate::workload::run_workload;
 
 /// First and last delay before a loop that ended is started again.
 const RESTART_FIRST: Duration = Duration::from_millis(100);

@@ -3,21 +3,17 @@
 //! Their loops have one shape, [`Workload`]: observe from the caches, plan, act through the shell, write the status. A loop's
 //! file says what it watches, which objects a change concerns, and its plan, which is pure.
 
-mod cronjob;
+pub(crate) mod cronjob;
 mod daemonset;
 mod deployment;
 mod disruption;
 mod history;
-mod job;
+pub(crate) mod job;
 mod ownership;
 mod pod_control;
 mod replicaset;
 mod statefulset;
 mod template;
-
-pub(crate) use cronjob::Rescheduled;
-pub(crate) use job::finished::run_ttl_after_finished;
-pub(crate) use job::run_jobs;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -106,23 +106,7 @@ impl Cluster {
         arguments: &[&str],
         environment: &[(&str, &str)],
     ) -> Result<(), Error> {
-        let program = std::env::current_exe().map_err(Error::Program)?;
-        let file = program.file_name().unwrap_or_default().to_string_lossy();
-        let inside = format!("/{file}");
-        let mut entrypoint = vec![inside.clone()];
-        entrypoint.extend(arguments.iter().map(|&word| word.to_owned()));
-        let spec = BuildSpec {
-            name: name.to_owned(),
-            entrypoint,
-            env: environment
-                .iter()
-                .map(|(name, value)| format!("{name}={value}"))
-                .collect(),
-            libraries: true,
-            files: vec![(program, inside)],
-            ..BuildSpec::default()
-        };
-        self.build_image(spec).await
+        self.build_image(own_image(name, arguments, environment)?).await
     }
 
     /// Builds an image, which all nodes have at once.
@@ -149,4 +133,27 @@ impl Cluster {
     pub async fn stop(self) {
         self.shared.control_plane.stop().await;
     }
+}
+
+/// What an image of this very program is made of, with the shared libraries that it needs: see [`Cluster::build_own_image`].
+///
+/// # Errors
+/// If the program's own file cannot be found.
+pub fn own_image(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Result<BuildSpec, Error> {
+    let program = std::env::current_exe().map_err(Error::Program)?;
+    let file = program.file_name().unwrap_or_default().to_string_lossy();
+    let inside = format!("/{file}");
+    let mut entrypoint = vec![inside.clone()];
+    entrypoint.extend(arguments.iter().map(|&word| word.to_owned()));
+    Ok(BuildSpec {
+        name: name.to_owned(),
+        entrypoint,
+        env: environment
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect(),
+        libraries: true,
+        files: vec![(program, inside)],
+        ..BuildSpec::default()
+    })
 }

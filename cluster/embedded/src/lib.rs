@@ -36,7 +36,7 @@ pub use tls::certificates;
 #[cfg(feature = "nodes")]
 pub use addresses::CLUSTER_DOMAIN;
 #[cfg(feature = "nodes")]
-pub use cluster::Cluster;
+pub use cluster::{Cluster, own_image};
 #[cfg(feature = "nodes")]
 pub use host::{HostDns, host_ports};
 #[cfg(feature = "nodes")]

@@ -15,6 +15,7 @@ pub(crate) mod cron_job_checks;
 pub(crate) mod pod;
 pub(crate) mod rbac;
 pub(crate) mod service;
+pub(crate) mod service_checks;
 pub(crate) mod volume;
 pub(crate) mod volume_checks;
 pub(crate) mod workload;

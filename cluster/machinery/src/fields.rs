@@ -40,6 +40,8 @@ pub struct Field {
     called: Option<&'static str>,
     /// Whether a zero is a value.
     pub optional: bool,
+    /// Whether types of Go say also a zero of it in JSON, although it is not optional.
+    pub said: bool,
     /// How a strategic merge patch treats it.
     pub merge: Merge,
 }
@@ -142,6 +144,7 @@ fn parse_field(text: &'static str) -> Option<(u64, Field)> {
         (None, None) => (kind, Merge::Plain),
     };
     let (kind, optional) = kind.strip_suffix('?').map_or((kind, false), |kind| (kind, true));
+    let (kind, said) = kind.strip_suffix('+').map_or((kind, false), |kind| (kind, true));
     let (kind, shape) = match (kind.strip_prefix('*'), kind.strip_prefix('%')) {
         (Some(kind), _) => (kind, Shape::Repeated),
         (_, Some(kind)) => (kind, Shape::Map),
@@ -172,6 +175,7 @@ fn parse_field(text: &'static str) -> Option<(u64, Field)> {
             shape,
             called,
             optional,
+            said,
             merge,
         },
     ))

@@ -2,6 +2,7 @@
 //! ones; definitions add more.
 
 mod custom;
+pub(crate) mod inert;
 mod rows;
 pub mod scale;
 mod version;

@@ -13,7 +13,6 @@ mod field;
 pub mod fields;
 #[cfg(test)]
 mod fuzz;
-mod inert;
 mod json;
 pub mod kinds;
 mod metadata;

@@ -61,6 +61,8 @@ pub struct Kind {
     pub inert: Option<&'static str>,
     /// Its fields of which nothing comes here.
     pub inert_fields: &'static [Inert],
+    /// What of the metadata a write of `/status` changes.
+    pub status_changes: StatusChanges,
     /// Paths of fields by which objects can be selected, besides name and namespace. Source: Kubernetes' conversion functions.
     pub selectable: &'static [&'static str],
     /// How `kubectl get` shows it. None: name and age.
@@ -204,6 +206,19 @@ pub enum Grants {
     Certificate,
 }
 
+/// What of the metadata a write of `/status` changes besides. Source: `PrepareForUpdate` of each kind's strategy for its status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusChanges {
+    /// Labels, annotations, finalizers and owners.
+    Metadata,
+    /// All that but labels.
+    NoLabels,
+    /// All that but owners.
+    NoOwners,
+    /// None of it.
+    Nothing,
+}
+
 /// As what an object stands in the tokens that are bound to it (KEP-1205, KEP-4193).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BindsTokens {
@@ -293,6 +308,7 @@ impl Kind {
         warnings: |_| Vec::new(),
         inert: None,
         inert_fields: &[],
+        status_changes: StatusChanges::Metadata,
         selectable: &[],
         table: None,
         deletion: Deletion::AtOnce,

@@ -240,8 +240,9 @@ impl FieldSelector {
 }
 
 fn field(object: &Value, path: &str) -> String {
-    // The source of an event is its component's name.
+    // The source of an event is its component's name, or who reports it.
     let path = match path {
+        "source" if crate::get(object, &["source", "component"]).is_none_or(|name| name == "") => "reportingComponent",
         "source" => "source.component",
         other => other,
     };

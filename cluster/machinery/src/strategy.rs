@@ -11,8 +11,9 @@ use crate::builtin::certificates;
 use crate::builtin::pod::{ephemeral, resize};
 use crate::field::{invalid, type_invalid};
 use crate::json::set_status;
-use crate::resource::{Kind, Resource, Status};
-use crate::{Checked, FieldError, WriteContext, bounds, inert, metadata, schema};
+use crate::kinds::inert;
+use crate::resource::{Kind, Resource, Status, StatusChanges};
+use crate::{Checked, FieldError, WriteContext, bounds, metadata, schema};
 
 /// Which part of an object a write is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -242,8 +243,7 @@ fn keep(old: &Value, new: &mut Value, key: &str) {
     }
 }
 
-/// A status write: everything but status stays. Of metadata, built-in kinds let labels, annotations and finalizers
-/// through; custom resources nothing.
+/// A status write: everything but status stays. Of metadata, built-in kinds let through what their row says; custom resources nothing.
 fn keep_all_but_status(resource: &Resource, old: &Value, new: &mut Value) {
     let mut result = old.clone();
     let (Some(object), Some(written)) = (result.as_object_mut(), new.as_object()) else {
@@ -262,13 +262,17 @@ fn keep_all_but_status(resource: &Resource, old: &Value, new: &mut Value) {
     }
     let resource_version = crate::get(new, &["metadata", "resourceVersion"]).cloned();
     if let (Some(Value::Object(meta)), Some(written)) = (object.get_mut("metadata"), new.get("metadata")) {
-        if !resource.is_custom() {
-            for key in ["labels", "annotations", "finalizers"] {
-                match written.get(key) {
-                    Some(value) => meta.insert(key.to_owned(), value.clone()),
-                    None => meta.remove(key),
-                };
-            }
+        let keys: &[&str] = match resource.builtin.map(|row| row.status_changes) {
+            Some(StatusChanges::Metadata) => &["annotations", "finalizers", "labels", "ownerReferences"],
+            Some(StatusChanges::NoOwners) => &["annotations", "finalizers", "labels"],
+            Some(StatusChanges::NoLabels) => &["annotations", "finalizers", "ownerReferences"],
+            Some(StatusChanges::Nothing) | None => &[],
+        };
+        for key in keys.iter().copied() {
+            match written.get(key) {
+                Some(value) => meta.insert(key.to_owned(), value.clone()),
+                None => meta.remove(key),
+            };
         }
         // What the write was decided on is the API server's to check.
         match resource_version {

@@ -20,6 +20,7 @@ use crate::pod::container::links::{self, Services};
 use crate::pod::progress;
 use crate::pod::spec;
 use crate::pod::state::NotGranted;
+use crate::told::told;
 use crate::volume::References;
 
 /// See the module.
@@ -239,7 +240,7 @@ impl Context {
         sources.pod_ip = sources.pod_ip.or_else(|| told_ip(pod));
         let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
         for name in references.config_maps {
-            if let Some(map) = maps.get_opt(&name).await.map_err(|error| error.to_string())? {
+            if let Some(map) = maps.get_opt(&name).await.map_err(|error| told(&error))? {
                 sources.config_maps.insert(name, map);
             }
         }
@@ -272,7 +273,7 @@ fn untold(name: &str, error: &kube::Error) -> String {
                 error.column()
             )
         }
-        other => other.to_string(),
+        other => told(other),
     }
 }
 

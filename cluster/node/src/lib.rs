@@ -19,6 +19,7 @@ mod options;
 pub mod pod;
 mod server;
 mod spdy;
+mod told;
 mod usage;
 mod volume;
 mod worker;

@@ -90,7 +90,7 @@ pub enum Seccomp {
 }
 
 /// A container to create. Everything is resolved: variables expanded, command and user decided.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ContainerSpec {
     /// `metadata.uid` of the pod; its sandbox must exist.
     pub pod_uid: String,

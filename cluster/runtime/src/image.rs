@@ -35,8 +35,8 @@ use std::path::PathBuf;
 
 use afloat_words::image::BadImageName;
 
-/// As many as an overlay may have (`OVL_MAX_STACK`).
-pub(crate) const LAYERS_MAX: usize = 500;
+/// An overlay may have 500 (`OVL_MAX_STACK`), one of them with the right modes of folders.
+pub(crate) const LAYERS_MAX: usize = 499;
 
 /// An image that the node has.
 #[derive(Clone, Debug, PartialEq, Eq)]

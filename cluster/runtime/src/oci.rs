@@ -5,6 +5,7 @@
 //! process of a container becomes a child of pid 1, which writes down how it ended; a descriptor of the process says when.
 //! So a restart of the inner process loses nothing: containers, their output and their exit codes are found again.
 
+mod alone;
 mod bundle;
 mod command;
 mod container;
@@ -46,6 +47,7 @@ use crate::registry::{Keyring, PullError, Pulled};
 use crate::removal::remove_all;
 use crate::runtime::{Runtime, RuntimeError, not_here};
 
+pub use self::alone::time_alone;
 pub use self::image_service::ImageService;
 pub use self::shared::OciOptions;
 

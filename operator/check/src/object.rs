@@ -49,6 +49,7 @@ impl fmt::Display for Id {
 
 /// Everything that is looked at together.
 pub(crate) struct World<'a> {
+    pub(crate) objects: &'a [Value],
     pub(crate) workloads: Vec<Workload<'a>>,
     pub(crate) services: Vec<&'a Value>,
     pub(crate) autoscalers: Vec<&'a Value>,
@@ -59,6 +60,7 @@ impl<'a> World<'a> {
     pub(crate) fn new(objects: &'a [Value], images: &'a Images) -> Self {
         let of_kind = |kind: &str| objects.iter().filter(|object| object["kind"] == kind).collect();
         Self {
+            objects,
             workloads: objects.iter().filter_map(Workload::of).collect(),
             services: of_kind("Service"),
             autoscalers: of_kind("HorizontalPodAutoscaler"),

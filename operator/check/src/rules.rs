@@ -7,6 +7,7 @@ mod probes;
 mod rollout;
 mod service;
 pub(crate) mod shutdown;
+mod source;
 
 use crate::rule::Rule;
 

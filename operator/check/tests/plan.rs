@@ -206,3 +206,36 @@ fn feature_gates_decide() {
     let on = told("RecreatePodWhenChangeVCTInCloneSetGate=true", &claims);
     assert_eq!(on.outcome, Outcome::Recreate);
 }
+
+#[test]
+fn a_stateful_set_waits_for_a_pod_that_is_not_ready() {
+    let set = |image: &str, policy: &str| {
+        json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db"}, "spec": {
+            "replicas": 2, "podManagementPolicy": policy, "selector": {"matchLabels": {"app": "db"}},
+            "template": {"metadata": {"labels": {"app": "db"}}, "spec": {"containers": [{"name": "c", "image": image}]}}}})
+    };
+    let pod = |name: &str, ready: &str| json!({"kind": "Pod", "metadata": {"name": name}, "status": {"conditions": [{"type": "Ready", "status": ready}]}});
+    let pods = [pod("other-0", "False"), pod("db-0", "True"), pod("db-1", "False")];
+    let images = Images::default();
+    for (policy, waits) in [("OrderedReady", true), ("Parallel", false)] {
+        let (old, new) = (set("db:1", policy), set("db:2", policy));
+        let told = forecast(&Situation {
+            old: Some(&old),
+            new: &new,
+            pods: &pods,
+            revisions: &[],
+            budgets: &[],
+            images: &images,
+            history: &[],
+            now: "2026-01-01T00:00:00Z".parse().unwrap(),
+            gates: Gates::default(),
+        });
+        let told = text(&told.expect("a workload"));
+        assert_eq!(
+            told.contains("pod db-1 is not ready: OrderedReady waits for it"),
+            waits,
+            "{told}"
+        );
+        assert!(!told.contains("other-0"), "{told}");
+    }
+}

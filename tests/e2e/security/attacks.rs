@@ -10,15 +10,13 @@ mod connections;
 mod door;
 mod pods;
 mod requests;
+mod world;
 
 use std::fmt::Write as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
-use futures::{FutureExt as _, StreamExt as _};
-use serde_json::json;
 
 use crate::cluster::{AFLOAT, Cluster, ONLINE};
 use crate::network::build_images;
@@ -26,25 +24,13 @@ use crate::registry::Registry;
 use crate::restart::inner_pid;
 use bystander::{Bystander, Seen};
 use door::Door;
+use world::World;
 
 /// Memory of the whole cluster, in MiB, at every attack.
 const MEMORY: u64 = 150;
 /// What the same program takes more without optimization: its code is four times as large, its futures and stacks several times.
 const UNOPTIMIZED: u64 = 150;
-/// Objects that lists are about.
-const FILL: usize = 3_000;
-/// What is asked may take so long at most; longer than the server lets it.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// What is attacked.
-struct World {
-    cluster: Cluster,
-    door: Door,
-    registry: Registry,
-}
-
 type Attack = for<'a> fn(&'a World, &'a Bystander) -> BoxFuture<'a, ()>;
-type Asked = (&'static str, String, &'static str, Bytes);
 
 const ATTACKS: [(&str, Attack); 23] = [
     ("nothing at all", |_, others| Box::pin(others.rounds(20))),
@@ -98,55 +84,6 @@ const ATTACKS: [(&str, Attack); 23] = [
 
 /// Attacks on what the server keeps, which is why they come last.
 const LAST: [(&str, Attack); 1] = [("a long history", |world, _| Box::pin(requests::history(world)))];
-
-impl World {
-    /// Sends all, so many at once. Whatever is answered is no fault of the server.
-    async fn all(&self, all: Vec<Asked>, at_once: usize) {
-        let asked: Vec<_> = all.into_iter().map(|asked| self.one(asked).boxed()).collect();
-        futures::stream::iter(asked)
-            .buffer_unordered(at_once)
-            .for_each(|()| async {})
-            .await;
-    }
-
-    async fn one(&self, (method, path, kind, body): Asked) {
-        let asked = self.door.ask(method, &path, kind, &body);
-        match tokio::time::timeout(PATIENCE, asked).await {
-            Ok(Ok((code, text))) => {
-                let text = String::from_utf8_lossy(text.get(..300).unwrap_or(&text)).into_owned();
-                assert!(code < 500 || code == 504, "{method} {path}: {code} {text}");
-            }
-            Ok(Err(_)) => {}
-            Err(_) => panic!("{method} {path}: no answer"),
-        }
-    }
-
-    /// One request that is answered with this code.
-    async fn expect(&self, method: &'static str, path: &str, kind: &'static str, body: &Bytes, code: u16) {
-        let (got, text) = self.door.ask(method, path, kind, body).await.expect("an answer");
-        let text = String::from_utf8_lossy(text.get(..500).unwrap_or(&text)).into_owned();
-        assert_eq!(got, code, "{method} {path}: {text}");
-    }
-
-    /// Makes the objects that lists are about, once.
-    async fn fill(&self) {
-        let maps = "/api/v1/namespaces/default/configmaps";
-        let last = format!("{maps}/fill-{}", FILL - 1);
-        if self
-            .door
-            .ask("GET", &last, "", &Bytes::new())
-            .await
-            .is_ok_and(|(code, _)| code == 200)
-        {
-            return;
-        }
-        let made = (0..FILL).map(|n| {
-            let map = json!({"metadata": {"name": format!("fill-{n}"), "labels": {"a": "b"}}, "data": {"text": "x".repeat(2_000)}});
-            ("POST", maps.to_owned(), "application/json", Bytes::from(map.to_string()))
-        });
-        self.all(made.collect(), 16).await;
-    }
-}
 
 /// Memory of a process in MiB: as it is, and the most it has been since [`forget_peak`].
 fn memory(pid: u32, what: &str) -> u64 {
@@ -249,4 +186,29 @@ fn attacks_stop_nobody() {
     };
     let all: Vec<_> = ATTACKS.into_iter().chain(LAST).collect();
     attack(&world, &runtime, &all);
+}
+
+/// With as few descriptors as a process can have, connections do not take those that pods need.
+#[test]
+fn connections_leave_descriptors_to_pods() {
+    let runtime = runtime();
+    let folder = tempfile::tempdir().unwrap();
+    let mut few = Command::new("bash");
+    few.args(["-c", "ulimit -n 256; exec \"$0\" \"$@\""])
+        .arg(program().get_program());
+    let Some(cluster) = Cluster::boot_as(few, &folder.path().join("data"), 1, &[]) else {
+        return;
+    };
+    if !build_images(&cluster) {
+        return;
+    }
+    let world = World {
+        door: Door::of(cluster.dir()),
+        registry: Registry::start(),
+        cluster,
+    };
+    let one: (&str, Attack) = ("connections at ulimit -n 256", |world, others| {
+        Box::pin(pods::beside_connections(world, others))
+    });
+    attack(&world, &runtime, &[one]);
 }

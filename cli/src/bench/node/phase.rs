@@ -164,3 +164,14 @@ pub(super) async fn take_all(
         verbs: verbs.take(),
     })
 }
+
+/// Starts that many pods one after another and takes each away again. Answers how long a start took.
+pub(super) async fn one_by_one(pods: &Api<Pod>, count: u32, limit: Duration, verbs: &Verbs) -> anyhow::Result<Verb> {
+    let mut times = Vec::new();
+    for _ in 0..count {
+        let started = take_all(Move::Create, pods, 1, limit, verbs).await?;
+        times.push(Duration::from_secs_f64(started.max_seconds));
+        take_all(Move::Delete, pods, 1, limit, verbs).await?;
+    }
+    Ok(Verb::of(times))
+}

@@ -37,16 +37,18 @@ impl Verbs {
     /// The figures so far; begins anew.
     pub(super) fn take(&self) -> BTreeMap<&'static str, Verb> {
         let all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        let figures = all.into_iter().map(|(verb, mut times)| {
-            times.sort_unstable();
-            let verb_figures = Verb {
-                calls: times.len(),
-                p50_ms: quantile(&times, 0.5).as_secs_f64() * 1000.0,
-                p99_ms: quantile(&times, 0.99).as_secs_f64() * 1000.0,
-            };
-            (verb, verb_figures)
-        });
-        figures.collect()
+        all.into_iter().map(|(verb, times)| (verb, Verb::of(times))).collect()
+    }
+}
+
+impl Verb {
+    pub(super) fn of(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        Self {
+            calls: times.len(),
+            p50_ms: quantile(&times, 0.5).as_secs_f64() * 1000.0,
+            p99_ms: quantile(&times, 0.99).as_secs_f64() * 1000.0,
+        }
     }
 }
 

@@ -116,9 +116,14 @@ fn fill_node_ports(taking: &mut Taking<'_>, service: &mut Value) -> Result<(), F
     if !has_node_ports(service) {
         return Ok(());
     }
+    let spec = &service["spec"];
+    let unasked = spec["type"] == "LoadBalancer" && spec["allocateLoadBalancerNodePorts"] == false;
     let ports = service["spec"]["ports"].as_array_mut().into_iter().flatten();
     for (n, port) in ports.enumerate() {
         let wanted = u16::try_from(port["nodePort"].as_u64().unwrap_or(0)).unwrap_or(u16::MAX);
+        if unasked && wanted == 0 {
+            continue;
+        }
         let number = taking.port(&format!("spec.ports[{n}].nodePort"), wanted, &protocol(port))?;
         port["nodePort"] = number.into();
     }

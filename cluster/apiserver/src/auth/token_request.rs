@@ -1,5 +1,6 @@
 //! `serviceaccounts/token`: a TokenRequest is answered with a token.
 
+use afloat_machinery::FieldError;
 use afloat_machinery::kinds::BindsTokens;
 use bytes::Bytes;
 use http::Response;
@@ -19,7 +20,7 @@ const LEAST_SECONDS: i64 = 600;
 const MOST_SECONDS: i64 = 1 << 32;
 
 /// How long the token is to be good for.
-fn lifetime(call: &Call, request: &Value) -> Result<i64, Status> {
+fn lifetime(request: &Value) -> Result<i64, Status> {
     let seconds = request["spec"]["expirationSeconds"].as_i64().unwrap_or(USUAL_SECONDS);
     let why = if seconds < LEAST_SECONDS {
         "may not specify a duration less than 10 minutes"
@@ -28,14 +29,14 @@ fn lifetime(call: &Call, request: &Value) -> Result<i64, Status> {
     } else {
         return Ok(seconds);
     };
-    let message = format!("Invalid value: {seconds}: {why}");
-    let field = "spec.expirationSeconds";
-    Err(Status::invalid_field(
-        &call.resource,
-        call.name(),
-        field,
-        "FieldValueInvalid",
-        &message,
+    // As the original: it is the request that is wrong, and it has no name.
+    Err(Status::invalid_request(
+        ("authentication.k8s.io", "TokenRequest"),
+        FieldError {
+            field: "spec.expirationSeconds".to_owned(),
+            cause: "FieldValueInvalid",
+            message: format!("Invalid value: {seconds}: {why}"),
+        },
     ))
 }
 
@@ -48,7 +49,7 @@ impl Tokens {
         if !request.is_object() {
             return Err(Status::bad_request("the body must be a TokenRequest"));
         }
-        let seconds = lifetime(call, &request)?;
+        let seconds = lifetime(&request)?;
         let asked = texts(&request["spec"]["audiences"]);
         let now = jiff::Timestamp::now();
         let mut statement = Statement {
@@ -92,13 +93,18 @@ impl Tokens {
         }
         let text = |field: &str| reference[field].as_str().unwrap_or_default();
         let registry = self.reader.registry();
-        let resource = registry.by_kind(text("apiVersion"), text("kind"));
+        // The original looks at the group only: a core kind may come without its version.
+        let (group, version) = text("apiVersion").rsplit_once('/').unwrap_or(("", text("apiVersion")));
+        let resource = registry.by_kind(if group.is_empty() { "v1" } else { text("apiVersion") }, text("kind"));
         let bound = resource.and_then(|resource| Some((resource.builtin?.binds_tokens?, resource)));
         let Some((bound, resource)) = bound else {
-            let (version, kind) = (text("apiVersion"), text("kind"));
-            let why = format!("cannot bind token for serviceaccount to a type {version}, Kind={kind}");
+            let kind = text("kind");
+            let why = format!("cannot bind token to object of type {group}/{version}, Kind={kind}");
             return Err(Status::bad_request(why));
         };
+        if text("name").is_empty() {
+            return Err(Status::bad_request("Name parameter required."));
+        }
         let object = self.stored(call, &resource.plural, text("name"))?;
         let own = named(&object);
         if !text("uid").is_empty() && text("uid") != own.uid {
@@ -107,7 +113,7 @@ impl Tokens {
                  deleted and then recreated",
                 text("uid")
             );
-            return Err(Status::conflict(&call.resource, call.name(), &why));
+            return Err(Status::conflict_of(text("kind"), text("name"), &why));
         }
         match bound {
             BindsTokens::Pod => {

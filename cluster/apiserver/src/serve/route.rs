@@ -58,14 +58,13 @@ impl Router {
                 Err(Status::method_not_allowed())
             }
             (Ok(user), Target::Object(path)) => self.object(parts, body, user, path, verb).await,
-            (Ok(_), other) => {
-                let made = matches!(other, Target::OpenApiV3(_));
-                let kind = if made { Work::Long } else { Work::Short };
+            // The documents of all kinds are made when they are first asked for.
+            (Ok(_), other @ Target::OpenApiV3(_)) => {
                 let given_up = GivenUp::after(self.timeout);
-                self.turns
-                    .run(kind, &given_up, async { self.document(&parts, &other) })
-                    .await
+                let document = async { self.document(&parts, &other) };
+                self.turns.run(Work::Long, &given_up, document).await
             }
+            (Ok(_), other) => self.document(&parts, &other),
         };
         let response = outcome.unwrap_or_else(Status::into_response);
         // A path that names no resource must not become a label value of anybody's choosing.

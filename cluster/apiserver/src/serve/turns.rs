@@ -24,8 +24,6 @@ pub(crate) struct Turns {
 /// What kind of work it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Work {
-    /// It is done at once.
-    Short,
     /// It takes as long as a body is.
     Long,
     /// It takes as long as expressions do.
@@ -78,7 +76,6 @@ impl Turns {
     /// Runs `work` as what it is. It has a turn while it computes, and none while it waits for something.
     pub(crate) async fn run<T>(&self, kind: Work, given_up: &GivenUp, work: impl Future<Output = T>) -> T {
         let turns = match kind {
-            Work::Short => return work.await,
             Work::Long => &self.long,
             Work::Evaluation => &self.evaluations,
         };

@@ -1,7 +1,8 @@
 //! Bodies in Kubernetes' protobuf, which Go clients (kubectl's imperative commands, controllers) send for built-in kinds.
 //! Read into the same JSON that the client would have sent otherwise; answers are always JSON, which all of them accept.
 //!
-//! What a protobuf message cannot say is decided as Go's encoders do: a zero in a field that is not optional is absent.
+//! What a protobuf message cannot say is decided as Go's JSON would have it: a zero in a field that is not optional is absent, unless Go
+//! says it all the same; an empty object is there.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,8 +12,10 @@ use afloat_machinery::fields::{Field, Kind, Message, SCHEMA, SchemaOr, Shape, me
 
 /// What every body begins with.
 const MAGIC: &[u8] = b"k8s\0";
-/// Deepest nesting of messages; a JSON schema, the deepest thing there is, is not among the kinds.
-const DEPTH_LIMIT: usize = 64;
+/// Below this a float that is whole is a whole number.
+const MOST_WHOLE: f64 = 1e15;
+/// Deepest nesting of messages. A JSON schema, the deepest thing there is, may nest about as deep as readers of JSON let it.
+const DEPTH_LIMIT: usize = 128;
 
 /// Reads a whole body.
 ///
@@ -158,7 +161,7 @@ fn put(object: &mut Map<String, Value>, field: Field, wire: Wire<'_>, depth: usi
             let value = read(field.kind, wire, depth)?;
             match value {
                 Value::Object(inner) if field.name.is_empty() => object.extend(inner),
-                value if !field.optional && is_zero(&value) => {}
+                value if !field.optional && is_nothing(field, &value) => {}
                 value => drop(object.insert(field.name.to_owned(), value)),
             }
         }
@@ -191,14 +194,16 @@ fn put(object: &mut Map<String, Value>, field: Field, wire: Wire<'_>, depth: usi
     Ok(())
 }
 
-fn is_zero(value: &Value) -> bool {
+/// Whether Go's JSON would not have the field. What is a struct there, it always has.
+fn is_nothing(field: Field, value: &Value) -> bool {
     match value {
-        Value::Null | Value::Bool(false) => true,
+        Value::Null => true,
+        _ if field.said || field.kind == Kind::IntOrString => false,
+        Value::Bool(truth) => !truth,
         Value::Number(n) => n.as_f64() == Some(0.0),
         Value::String(text) => text.is_empty(),
-        Value::Object(map) => map.is_empty(),
         Value::Array(list) => list.is_empty(),
-        Value::Bool(true) => false,
+        Value::Object(_) => false,
     }
 }
 
@@ -207,7 +212,11 @@ fn read(kind: Kind, wire: Wire<'_>, depth: usize) -> Result<Value, String> {
         (Kind::Text, Wire::Bytes(b)) => text(b)?.into(),
         (Kind::Integer { .. }, Wire::Number(n)) => n.cast_signed().into(),
         (Kind::Truth, Wire::Number(n)) => (n != 0).into(),
-        (Kind::Float, Wire::Number(n)) => f64::from_bits(n).into(),
+        // Go says 5, not 5.0.
+        (Kind::Float, Wire::Number(n)) => match f64::from_bits(n) {
+            whole if whole.fract() == 0.0 && whole.abs() < MOST_WHOLE => (whole as i64).into(),
+            other => other.into(),
+        },
         (Kind::Bytes, Wire::Bytes(b)) => STANDARD.encode(b).into(),
         (Kind::Message(name), Wire::Bytes(b)) => message(name, b, depth)?,
         (Kind::Time { micros }, Wire::Bytes(b)) => time(b, micros)?,
@@ -216,9 +225,10 @@ fn read(kind: Kind, wire: Wire<'_>, depth: usize) -> Result<Value, String> {
             Some(1) => texts(b, 3)?.into(),
             _ => numbers(b, 2)?.unwrap_or(0).into(),
         },
-        (Kind::Raw, Wire::Bytes(b)) => {
-            serde_json::from_str(&texts(b, 1)?).map_err(|e| format!("an embedded object is not JSON: {e}"))?
-        }
+        (Kind::Raw, Wire::Bytes(b)) => match texts(b, 1)?.as_str() {
+            "" => Value::Null,
+            text => serde_json::from_str(text).map_err(|e| format!("an embedded object is not JSON: {e}"))?,
+        },
         (Kind::Schema(or), Wire::Bytes(b)) => schema(or, b, depth)?,
         _ => return Err("a field has the wrong wire type".into()),
     })
@@ -326,6 +336,33 @@ mod tests {
         let raw = field(2, &[1 << 3, 0, 5 << 3, 0]);
         let expected = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": 0}});
         assert_eq!(decode(&body("apps/v1", "Deployment", &raw)), Ok(expected));
+    }
+
+    fn without_nulls(value: &mut Value) {
+        match value {
+            Value::Object(fields) => {
+                fields.retain(|_, value| !value.is_null());
+                fields.values_mut().for_each(without_nulls);
+            }
+            Value::Array(items) => items.iter_mut().for_each(without_nulls),
+            _ => {}
+        }
+    }
+
+    /// What Go's types write (`tests/fields/protobuf`), of each kind, and of such with many zeros: the same in both forms.
+    #[test]
+    fn bodies_of_go_say_what_its_json_says() {
+        let lines = include_str!("protobuf/bodies.jsonl").lines();
+        let cases: Vec<Value> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(cases.len() > 50, "{}", cases.len());
+        for case in cases {
+            let bytes = STANDARD.decode(case["protobuf"].as_str().unwrap()).unwrap();
+            let mut read = decode(&bytes).unwrap();
+            let mut expected = case["object"].clone();
+            without_nulls(&mut read);
+            without_nulls(&mut expected);
+            assert_eq!(read, expected);
+        }
     }
 
     #[test]

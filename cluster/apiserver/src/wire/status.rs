@@ -113,11 +113,20 @@ impl Status {
 
     /// 409 with a given explanation.
     pub(crate) fn conflict(resource: &Resource, name: &str, why: &str) -> Self {
-        let message = format!(
-            "Operation cannot be fulfilled on {} \"{name}\": {why}",
-            resource.qualified_name()
-        );
-        Self::new(409, Reason::Conflict, message, Some(details(resource, name)))
+        let mut status = Self::conflict_of(&resource.qualified_name(), name, why);
+        status.details = Some(details(resource, name));
+        status
+    }
+
+    /// 409 about something that is not the object of the request.
+    pub(crate) fn conflict_of(what: &str, name: &str, why: &str) -> Self {
+        let message = format!("Operation cannot be fulfilled on {what} \"{name}\": {why}");
+        Self::new(
+            409,
+            Reason::Conflict,
+            message,
+            Some(json!({"name": name, "kind": what})),
+        )
     }
 
     /// 409 for a write that was decided on an older version.
@@ -141,6 +150,15 @@ impl Status {
 
     /// 422 with its causes.
     pub(crate) fn invalid(resource: &Resource, name: &str, errors: &[FieldError]) -> Self {
+        Self::invalid_as((resource.group.as_str(), resource.kind.as_str()), name, errors)
+    }
+
+    /// 422 for a body that is no object and has no name. `kind`: group and kind.
+    pub(crate) fn invalid_request(kind: (&str, &str), error: FieldError) -> Self {
+        Self::invalid_as(kind, "", &[error])
+    }
+
+    fn invalid_as((group, kind): (&str, &str), name: &str, errors: &[FieldError]) -> Self {
         let sentences: Vec<String> = errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect();
         let list = match sentences.as_slice() {
             [one] => one.clone(),
@@ -150,16 +168,16 @@ impl Status {
             .iter()
             .map(|e| json!({"reason": e.cause, "message": e.message, "field": e.field}))
             .collect();
-        let kind = match resource.group.as_str() {
-            "" => resource.kind.clone(),
-            group => format!("{}.{group}", resource.kind),
+        let qualified = match group {
+            "" => kind.to_owned(),
+            group => format!("{kind}.{group}"),
         };
         // Unlike elsewhere, `details.kind` is the kind here: that is what the original does.
-        let details = json!({"name": name, "group": resource.group, "kind": resource.kind, "causes": causes});
+        let details = json!({"name": name, "group": group, "kind": kind, "causes": causes});
         Self::new(
             422,
             Reason::Invalid,
-            format!("{kind} \"{name}\" is invalid: {list}"),
+            format!("{qualified} \"{name}\" is invalid: {list}"),
             Some(details),
         )
     }

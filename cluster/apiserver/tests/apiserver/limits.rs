@@ -88,3 +88,60 @@ async fn what_is_too_much_is_refused_in_the_originals_words() {
     let (code, told) = raw(&client, "POST", path, "application/json", &text.to_string()).await;
     assert_eq!(code, 201, "{}", &told[..200]);
 }
+
+/// Beside Kubernetes 1.32.10, whose words these are.
+#[tokio::test]
+async fn requests_for_tokens_are_answered_in_the_originals_words() {
+    let (_server, client) = server().await;
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    let account = json!({"metadata": {"name": "robot"}});
+    raw(&client, "POST", accounts, "application/json", &account.to_string()).await;
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"serviceAccountName": "robot", "containers": [{"name": "a", "image": "b"}]}});
+    let pods = "/api/v1/namespaces/default/pods";
+    let (code, told) = raw(&client, "POST", pods, "application/json", &pod.to_string()).await;
+    assert_eq!(code, 201, "{told}");
+    let bound = |kind: &str, version: &str, name: &str, uid: &str| json!({"boundObjectRef": {"kind": kind, "apiVersion": version, "name": name, "uid": uid}});
+    for (spec, code, words) in [
+        (json!({}), 201, ""),
+        (bound("Pod", "", "p", ""), 201, ""),
+        (
+            json!({"expirationSeconds": 599}),
+            422,
+            "TokenRequest.authentication.k8s.io \"\" is invalid: spec.expirationSeconds: Invalid value: 599: may not specify a duration less than 10 minutes",
+        ),
+        (
+            bound("Pod", "v1", "p", "x"),
+            409,
+            "Operation cannot be fulfilled on Pod \"p\": the UID in the bound object reference (x) does not match",
+        ),
+        (
+            bound("ConfigMap", "v1", "m", ""),
+            400,
+            "cannot bind token to object of type /v1, Kind=ConfigMap",
+        ),
+        (bound("Pod", "v1", "", ""), 400, "Name parameter required."),
+    ] {
+        let body = json!({"spec": spec}).to_string();
+        let path = format!("{accounts}/robot/token");
+        let (got, told) = raw(&client, "POST", &path, "application/json", &body).await;
+        let told: Value = serde_json::from_str(&told).unwrap();
+        let message = told["message"].as_str().unwrap_or_default();
+        assert!(got == code && message.contains(words), "{spec}: {got} {told}");
+    }
+}
+
+/// A PUT makes a role that is not there, as `kubectl replace` and `auth reconcile` expect; no other kind of these.
+#[tokio::test]
+async fn a_put_makes_a_role_that_is_not_there() {
+    let (_server, client) = server().await;
+    let role = json!({"metadata": {"name": "r", "namespace": "default"}, "rules": []});
+    let path = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles/r";
+    for code in [201, 200] {
+        let (got, told) = raw(&client, "PUT", path, "application/json", &role.to_string()).await;
+        assert_eq!(got, code, "{told}");
+    }
+    let map = json!({"metadata": {"name": "r", "namespace": "default"}});
+    let path = "/api/v1/namespaces/default/configmaps/r";
+    let (code, _) = raw(&client, "PUT", path, "application/json", &map.to_string()).await;
+    assert_eq!(code, 404);
+}

@@ -80,7 +80,7 @@ impl Shell {
     ///
     /// # Errors
     /// What the API server answers: a conflict if it has changed since.
-    pub(crate) async fn replace<K: Kind>(
+    pub(crate) async fn update<K: Kind>(
         &self,
         writing: &Writing<'_>,
         cache: &Arc<Cache<K>>,

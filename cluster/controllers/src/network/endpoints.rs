@@ -21,6 +21,11 @@ use trigger::Triggers;
 
 /// Services that are looked at at a time.
 const WIDTH: usize = 8;
+/// Changes to the pods of a Service are collected for so long for each address that it has, as all are written for each change
+/// (Kubernetes' `--endpoint-updates-batch-period` is one time for all). Proxies read slices, which wait for nothing.
+const COLLECT: Duration = Duration::from_micros(200);
+/// Services with fewer addresses than this are written at once.
+const FEW: usize = 50;
 
 /// Keeps the Endpoints of all Services until shutdown.
 pub(crate) async fn run_endpoints(context: Context) -> Result<(), Error> {
@@ -62,6 +67,10 @@ pub(crate) async fn run_endpoints(context: Context) -> Result<(), Error> {
 
 async fn take_turn(context: &Context, triggers: &Triggers, key: Key) -> Result<Option<Duration>, Error> {
     let (caches, shell) = (&context.caches, &context.shell);
+    let addresses = caches.endpoints.peek(&key).map_or(0, |endpoints| endpoints.count());
+    if addresses >= FEW {
+        tokio::time::sleep(COLLECT * u32::try_from(addresses).unwrap_or(u32::MAX)).await;
+    }
     let looking = shell.settle(&key).await?;
     let service = looking.at(&caches.services).get(&key);
     let current = looking.at(&caches.endpoints).get(&key);
@@ -101,7 +110,7 @@ async fn take_turn(context: &Context, triggers: &Triggers, key: Key) -> Result<O
         ),
         Step::Replace(object) => (
             "FailedToUpdateEndpoint",
-            shell.replace::<Endpoints>(&writing, &caches.endpoints, object).await,
+            shell.update::<Endpoints>(&writing, &caches.endpoints, object).await,
         ),
     };
     match written {

@@ -63,7 +63,7 @@ async fn take_turn(context: &Context, key: Key) -> Result<Option<Duration>, Erro
     for action in plan.actions {
         let written = match action {
             Action::Create(slice) => shell.create::<EndpointSlice>(&writing, cache, slice).await.map(drop),
-            Action::Replace(slice) => shell.replace::<EndpointSlice>(&writing, cache, slice).await.map(drop),
+            Action::Replace(slice) => shell.update::<EndpointSlice>(&writing, cache, slice).await.map(drop),
             Action::Delete(meta) => shell.delete(&writing, cache, &meta, None).await,
         };
         match written {

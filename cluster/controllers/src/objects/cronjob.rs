@@ -1,11 +1,16 @@
 //! What the loops know of a CronJob.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use afloat_watching::content::Change;
+use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::kind::{Kind, partial_kind};
+use super::kind::{Kind, partial_kind, uid_of};
 use super::time::seconds;
 
 /// A CronJob.
@@ -62,5 +67,31 @@ impl CronJobStatus {
             "lastScheduleTime": time(&self.last_schedule_time),
             "lastSuccessfulTime": time(&self.last_successful_time),
         }})
+    }
+}
+
+/// When the schedules became others, of CronJobs that are there, by UID: a time of the new one that was before is not made up for.
+#[derive(Default)]
+pub(crate) struct Rescheduled(Mutex<HashMap<String, Timestamp>>);
+
+impl Rescheduled {
+    /// Takes a change of a CronJob that was seen at this time.
+    pub(crate) fn note(&self, change: &Change<CronJob>, now: Timestamp) {
+        let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&change.old, &change.new) {
+            (Some(old), Some(new)) if uid_of(&old.metadata) == uid_of(&new.metadata) => {
+                if (&old.spec.schedule, &old.spec.time_zone) != (&new.spec.schedule, &new.spec.time_zone) {
+                    times.insert(uid_of(&new.metadata).to_owned(), now);
+                }
+            }
+            (Some(old), _) => drop(times.remove(uid_of(&old.metadata))),
+            (None, _) => {}
+        }
+    }
+
+    /// When its schedule became what it is, if it was another before.
+    pub(crate) fn of(&self, cron_job: &CronJob) -> Option<Timestamp> {
+        let times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        times.get(uid_of(&cron_job.metadata)).copied()
     }
 }

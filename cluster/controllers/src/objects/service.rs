@@ -70,6 +70,17 @@ partial_kind!(Endpoints, "", "Endpoints", "endpoints", NamespaceResourceScope);
 
 impl Kind for Endpoints {}
 
+impl Endpoints {
+    /// How many addresses are in it, ready or not.
+    pub(crate) fn count(&self) -> usize {
+        let lists = self
+            .subsets
+            .iter()
+            .flat_map(|subset| [&subset.addresses, &subset.not_ready_addresses]);
+        lists.flatten().map(Vec::len).sum()
+    }
+}
+
 /// An EndpointSlice.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -8,10 +8,8 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use afloat_watching::content::Change;
 use afloat_watching::{Cache, Queue};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -19,34 +17,10 @@ use serde_json::Value;
 use crate::Error;
 use crate::context::Caches;
 use crate::loops::events::Tone;
-use crate::objects::{CronJob, CronJobStatus, Key, uid_of};
+use crate::objects::{CronJob, CronJobStatus, Key};
 
 use super::{Decision, Look, PlanOf, Turn, Workload};
 use plan::{Observed, Steps, owner_of, plan};
-
-/// When the schedules became others, of CronJobs that are there, by UID: a time of the new one that was before is not made up for.
-#[derive(Default)]
-pub(crate) struct Rescheduled(Mutex<HashMap<String, Timestamp>>);
-
-impl Rescheduled {
-    fn note(&self, change: &Change<CronJob>, now: Timestamp) {
-        let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&change.old, &change.new) {
-            (Some(old), Some(new)) if uid_of(&old.metadata) == uid_of(&new.metadata) => {
-                if (&old.spec.schedule, &old.spec.time_zone) != (&new.spec.schedule, &new.spec.time_zone) {
-                    times.insert(uid_of(&new.metadata).to_owned(), now);
-                }
-            }
-            (Some(old), _) => drop(times.remove(uid_of(&old.metadata))),
-            (None, _) => {}
-        }
-    }
-
-    fn of(&self, cron_job: &CronJob) -> Option<Timestamp> {
-        let times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        times.get(uid_of(&cron_job.metadata)).copied()
-    }
-}
 
 impl Workload for CronJob {
     type Steps = Steps;

@@ -5,7 +5,7 @@
 
 mod backoff;
 mod counting;
-pub(super) mod finished;
+pub(crate) mod finished;
 mod indexes;
 mod observe;
 mod orphans;
@@ -34,6 +34,7 @@ use super::ownership::concerned;
 use super::pod_control::all_of;
 use super::{Decision, Look, PlanOf, Turn, Workload, run_workload};
 use plan::{Next, Steps, plan};
+use pod::freeing;
 
 /// Runs the loops of Jobs until shutdown.
 pub(crate) async fn run_jobs(context: Context) -> Result<(), Error> {
@@ -105,11 +106,6 @@ impl Workload for Job {
         }
         Ok(())
     }
-}
-
-/// Strategic merge patch by which a pod loses the finalizer.
-fn freeing() -> Value {
-    json!({"metadata": {"$deleteFromPrimitiveList/finalizers": [JOB_TRACKING]}})
 }
 
 /// Makes a pod that nobody controls the Job's.

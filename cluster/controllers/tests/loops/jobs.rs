@@ -131,6 +131,40 @@ async fn a_job_is_suspended_and_goes_with_its_pods() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_of_its_labels_becomes_a_jobs_own() {
+    let world = World::start(1).await;
+    let there = json!({"metadata": {"name": "there", "labels": {"app": "own", "runs": ""}},
+        "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i:v1"}]}});
+    world.create::<Pod>(there).await;
+    let selector = json!({"matchLabels": {"app": "own"}});
+    let spec = json!({"manualSelector": true, "selector": selector});
+    world.create::<Job>(job("own", "runs", spec)).await;
+    world
+        .until("it is adopted", || async {
+            let pod = world.get::<Pod>("there").await.unwrap();
+            pod["metadata"]["ownerReferences"][0]["name"] == "own"
+                && pod["metadata"]["finalizers"] == json!(["batch.kubernetes.io/job-tracking"])
+                && world.get::<Job>("own").await.unwrap()["status"]["active"] == 1
+        })
+        .await;
+    assert_eq!(world.list::<Pod>().await.len(), 1, "no other is made");
+    world
+        .patch::<Pod>("there", json!({"metadata": {"labels": {"app": "other"}}}))
+        .await;
+    world
+        .until("it is released", || async {
+            let pod = world.get::<Pod>("there").await.unwrap();
+            pod["metadata"].get("ownerReferences").is_none() && pod["metadata"].get("finalizers").is_none()
+        })
+        .await;
+    world
+        .until("another takes its place", || async {
+            world.list::<Pod>().await.len() == 2
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cron_job_starts_jobs_and_old_ones_go() {
     let world = World::start(1).await;
     let template = job("", "succeeds", json!({"ttlSecondsAfterFinished": 0}));

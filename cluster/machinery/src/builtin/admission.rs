@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::FieldError;
 use crate::admission::{Expression, Reason};
 use crate::field::{child, duplicate, forbidden, index, invalid, not_supported, required};
-use crate::json::{each, each_in, list, set, set_text, text};
+use crate::json::{each, each_in, list, set, set_number, set_text, text};
 use crate::names;
 use crate::selector::LabelSelector;
 
@@ -26,6 +26,32 @@ pub(crate) fn default_policy(policy: &mut Value) {
 pub(crate) fn default_binding(binding: &mut Value) {
     each_in(Some(binding), "spec", |spec| {
         each(spec, "matchResources", default_match);
+    });
+}
+
+/// Sets the defaults of webhooks that only look.
+pub(crate) fn default_validating_webhooks(configuration: &mut Value) {
+    each_in(Some(configuration), "webhooks", default_webhook);
+}
+
+/// Sets the defaults of webhooks that change what they are asked about.
+pub(crate) fn default_mutating_webhooks(configuration: &mut Value) {
+    each_in(Some(configuration), "webhooks", |webhook| {
+        default_webhook(webhook);
+        set_text(webhook, "reinvocationPolicy", "Never");
+    });
+}
+
+fn default_webhook(webhook: &mut Map<String, Value>) {
+    set_text(webhook, "failurePolicy", "Fail");
+    set_text(webhook, "matchPolicy", "Equivalent");
+    set_number(webhook, "timeoutSeconds", 10);
+    for selector in ["namespaceSelector", "objectSelector"] {
+        set(Some(webhook), selector, || json!({}));
+    }
+    each(webhook, "rules", |rule| set_text(rule, "scope", "*"));
+    each(webhook, "clientConfig", |client| {
+        each(client, "service", |service| set_number(service, "port", 443));
     });
 }
 

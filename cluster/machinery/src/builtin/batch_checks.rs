@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::batch_policies;
 use super::workload::{JOB_NAME_LABELS, JOB_UID_LABELS};
-use super::workload_checks::{at_least_zero, fixed, label_selector, spec_of, template};
+use super::workload_checks::{at_least_zero, fixed, label_selector, number, spec_of, template};
 use crate::FieldError;
 use crate::field::{child, error, index, invalid, not_supported, required, too_long};
 use crate::json::text;
@@ -19,11 +19,6 @@ const MANY: i64 = 100_000;
 const MOST_OF_MANY: i64 = 10_000;
 /// Longest `managedBy`, in bytes.
 const MANAGED_BY_MOST: usize = 63;
-
-/// A number, if it is there.
-pub(super) fn number(parent: &Value, key: &str) -> Option<i64> {
-    parent.get(key).and_then(Value::as_i64)
-}
 
 fn is_indexed(spec: &Value) -> bool {
     text(spec.get("completionMode")) == "Indexed"

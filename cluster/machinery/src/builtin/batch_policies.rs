@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::batch_checks::number;
-use super::workload_checks::at_least_zero;
+use super::workload_checks::{at_least_zero, number};
 use crate::FieldError;
 use crate::field::{child, duplicate, error, index, invalid, not_supported, required, too_long, too_many};
 use crate::json::{list, text};

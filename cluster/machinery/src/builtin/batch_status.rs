@@ -6,9 +6,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::batch_checks::number;
 use super::batch_policies::indexes_of;
-use super::workload_checks::{at_least_zero, spec_of};
+use super::workload_checks::{at_least_zero, number, spec_of};
 use crate::FieldError;
 use crate::field::{child, duplicate, error, index, invalid, required};
 use crate::json::{list, text};

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::FieldError;
 use crate::field::{child, index, invalid, too_long};
-use crate::json::{each, each_in, list, set, set_status, set_text, text};
+use crate::json::{each, each_in, list, set, set_number, set_status, set_text, text};
 
 /// Kubernetes' limit on the data of a Secret or ConfigMap, in bytes.
 const MAX_DATA: usize = 1024 * 1024;
@@ -69,6 +69,34 @@ pub(crate) fn default_secret(secret: &mut Value) {
 pub(crate) fn default_storage_class(class: &mut Value) {
     set(class.as_object_mut(), "reclaimPolicy", || json!("Delete"));
     set(class.as_object_mut(), "volumeBindingMode", || json!("Immediate"));
+}
+
+/// Sets the defaults of a CSIDriver.
+pub(crate) fn default_csi_driver(driver: &mut Value) {
+    each_in(Some(driver), "spec", |spec| {
+        set(Some(spec), "attachRequired", || json!(true));
+        for no in ["podInfoOnMount", "requiresRepublish", "seLinuxMount", "storageCapacity"] {
+            set(Some(spec), no, || json!(false));
+        }
+        set_text(spec, "fsGroupPolicy", "ReadWriteOnceWithFSType");
+        set(Some(spec), "volumeLifecycleModes", || json!(["Persistent"]));
+    });
+}
+
+/// Sets the defaults of an IngressClass.
+pub(crate) fn default_ingress_class(class: &mut Value) {
+    each_in(Some(class), "spec", |spec| {
+        each(spec, "parameters", |parameters| {
+            set_text(parameters, "scope", "Cluster")
+        });
+    });
+}
+
+/// Sets the defaults of an APIService.
+pub(crate) fn default_api_service(service: &mut Value) {
+    each_in(Some(service), "spec", |spec| {
+        each(spec, "service", |service| set_number(service, "port", 443));
+    });
 }
 
 /// Sets the defaults of a NetworkPolicy.

@@ -24,6 +24,13 @@ const DEFAULT_TOLERATION_SECONDS: i64 = 300;
 pub(crate) fn default_pod(pod: &mut Value) {
     each_in(Some(pod), "spec", |spec| {
         default_spec(spec);
+        if spec
+            .get("terminationGracePeriodSeconds")
+            .and_then(Value::as_i64)
+            .is_some_and(|seconds| seconds < 0)
+        {
+            spec.insert("terminationGracePeriodSeconds".into(), json!(1));
+        }
         set(Some(spec), "enableServiceLinks", || json!(true));
         for key in ["containers", "initContainers"] {
             each(spec, key, resources::requests_from_limits);

@@ -7,10 +7,6 @@ use serde_json::{Map, Value, json};
 use crate::FieldError;
 use crate::field::{child, duplicate, index, invalid, not_supported, required};
 use crate::json::{each, each_in, list, set, set_status, set_text, text};
-use crate::names;
-
-const TYPES: &[&str] = &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
-const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
 
 /// Sets the defaults of a Service.
 pub(crate) fn default_service(service: &mut Value) {
@@ -22,6 +18,8 @@ pub(crate) fn default_service(service: &mut Value) {
                 "sessionAffinityConfig",
                 || json!({"clientIP": {"timeoutSeconds": 10_800}}),
             );
+        } else {
+            spec.remove("sessionAffinityConfig");
         }
         set_text(spec, "type", "ClusterIP");
         each(spec, "ports", |port| {
@@ -34,8 +32,7 @@ pub(crate) fn default_service(service: &mut Value) {
                 port.insert("targetPort".into(), number);
             }
         });
-        let external = ["NodePort", "LoadBalancer"].contains(&text(spec.get("type")));
-        if external {
+        if reached_from_outside(spec) {
             set_text(spec, "externalTrafficPolicy", "Cluster");
         }
         if text(spec.get("type")) == "LoadBalancer" {
@@ -44,9 +41,19 @@ pub(crate) fn default_service(service: &mut Value) {
         if text(spec.get("type")) != "ExternalName" {
             set_text(spec, "internalTrafficPolicy", "Cluster");
             let headless = text(spec.get("clusterIP")) == "None";
-            set(Some(spec), "ipFamilies", || json!(["IPv4"]));
-            // The cluster has IPv4 only, so nothing is dual-stack.
-            set_text(spec, "ipFamilyPolicy", "SingleStack");
+            // The cluster has IPv4 only, so nothing is dual-stack but what somebody else gives its endpoints.
+            let free = headless
+                && spec
+                    .get("selector")
+                    .and_then(Value::as_object)
+                    .is_none_or(Map::is_empty);
+            let families = if free { json!(["IPv4", "IPv6"]) } else { json!(["IPv4"]) };
+            set(Some(spec), "ipFamilies", || families);
+            set_text(
+                spec,
+                "ipFamilyPolicy",
+                if free { "RequireDualStack" } else { "SingleStack" },
+            );
             if headless {
                 set(Some(spec), "clusterIPs", || json!(["None"]));
             }
@@ -54,29 +61,104 @@ pub(crate) fn default_service(service: &mut Value) {
     });
 }
 
+/// Whether clients from outside of the cluster reach a Service: only then there is a policy for their traffic.
+pub(crate) fn is_reached_from_outside(service: &Value) -> bool {
+    service
+        .get("spec")
+        .and_then(Value::as_object)
+        .is_some_and(reached_from_outside)
+}
+
+fn reached_from_outside(spec: &Map<String, Value>) -> bool {
+    match text(spec.get("type")) {
+        "NodePort" | "LoadBalancer" => true,
+        "ClusterIP" => spec
+            .get("externalIPs")
+            .and_then(Value::as_array)
+            .is_some_and(|ips| !ips.is_empty()),
+        _ => false,
+    }
+}
+
+/// Whether a load balancer asks the nodes which of them have endpoints.
+pub(crate) fn has_health_check(service: &Value) -> bool {
+    let field = |key: &str| text(crate::get(service, &["spec", key]));
+    field("type") == "LoadBalancer" && field("externalTrafficPolicy") == "Local"
+}
+
 /// The first status of a Service.
 pub(crate) fn begin(service: &mut Value) {
     set_status(service, json!({"loadBalancer": {}}));
 }
 
-/// A client that replaces a Service without its allocated figures means to keep them.
+fn kind_of(service: &Value) -> &str {
+    text(crate::get(service, &["spec", "type"]))
+}
+
+fn has_address(service: &Value) -> bool {
+    kind_of(service) != "ExternalName"
+}
+
+fn has_node_ports(service: &Value) -> bool {
+    ["NodePort", "LoadBalancer"].contains(&kind_of(service))
+}
+
+/// Fields that only the old form of a Service has.
+fn lost(old: &Value, new: &Value) -> Vec<&'static str> {
+    type Has = fn(&Value) -> bool;
+    let address = [
+        "clusterIP",
+        "clusterIPs",
+        "ipFamilies",
+        "ipFamilyPolicy",
+        "internalTrafficPolicy",
+    ];
+    let balancer = ["allocateLoadBalancerNodePorts", "loadBalancerClass"];
+    let fields: [(Has, &[&'static str]); 4] = [
+        (has_address, &address),
+        (has_health_check, &["healthCheckNodePort"]),
+        (|service| kind_of(service) == "LoadBalancer", &balancer),
+        (is_reached_from_outside, &["externalTrafficPolicy"]),
+    ];
+    let lost = fields.iter().filter(|(has, _)| has(old) && !has(new));
+    lost.flat_map(|(_, keys)| keys.iter().copied()).collect()
+}
+
+/// What becomes of a Service that changes: what its old type had and its new one has not goes, unless the client changes that, too; a
+/// client that leaves out what was allocated means to keep it.
 pub(crate) fn keep_allocated(old: &Value, new: &mut Value) {
-    let kind = |service: &Value| text(crate::get(service, &["spec", "type"])).to_owned();
-    if kind(new) == "ExternalName" || kind(old) == "ExternalName" {
-        return;
-    }
     let before = old.get("spec");
-    let node_ports = ["NodePort", "LoadBalancer"].contains(&kind(new).as_str());
+    let lost = lost(old, new);
+    let (had_ports, has_ports) = (has_node_ports(old), has_node_ports(new));
+    let mut kept = Vec::new();
+    if has_address(old) && has_address(new) {
+        kept.extend(["clusterIP", "clusterIPs"]);
+    }
+    if has_health_check(old) && has_health_check(new) {
+        kept.push("healthCheckNodePort");
+    }
     each_in(Some(new), "spec", |spec| {
-        for key in ["clusterIP", "clusterIPs", "healthCheckNodePort"] {
-            if let Some(value) = before.and_then(|b| b.get(key))
-                && spec.get(key).is_none_or(|v| v.is_null() || v.as_str() == Some(""))
-            {
-                spec.insert(key.to_owned(), value.clone());
+        for key in &lost {
+            if spec.get(*key) == before.and_then(|before| before.get(*key)) {
+                spec.remove(*key);
             }
         }
-        if node_ports {
+        for key in &kept {
+            if let Some(value) = before.and_then(|b| b.get(*key))
+                && spec.get(*key).is_none_or(|v| v.is_null() || v.as_str() == Some(""))
+            {
+                spec.insert((*key).to_owned(), value.clone());
+            }
+        }
+        if has_ports {
             each(spec, "ports", |port| keep_node_port(list(before, "ports"), port));
+        } else if had_ports {
+            let numbers: Vec<_> = list(before, "ports").iter().map(|port| port.get("nodePort")).collect();
+            each(spec, "ports", |port| {
+                if numbers.contains(&port.get("nodePort")) {
+                    port.remove("nodePort");
+                }
+            });
         }
     });
 }
@@ -103,95 +185,6 @@ pub(crate) fn default_slice(slice: &mut Value) {
         set(Some(port), "name", || json!(""));
         set_text(port, "protocol", "TCP");
     });
-}
-
-/// Checks a Service.
-pub(crate) fn validate(service: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let Some(spec) = service.get("spec") else {
-        return vec![required("spec", "")];
-    };
-    let kind = text(spec.get("type"));
-    if !TYPES.contains(&kind) {
-        errors.push(not_supported("spec.type", kind, TYPES));
-    }
-    if kind == "ExternalName" && text(spec.get("externalName")).is_empty() {
-        errors.push(required("spec.externalName", ""));
-    }
-    let affinity = text(spec.get("sessionAffinity"));
-    if !["ClientIP", "None"].contains(&affinity) {
-        errors.push(not_supported("spec.sessionAffinity", affinity, &["ClientIP", "None"]));
-    }
-    crate::metadata::validate_labels("spec.selector", spec.get("selector"), &mut errors);
-    let headless = text(spec.get("clusterIP")) == "None";
-    if headless && ["NodePort", "LoadBalancer"].contains(&kind) {
-        let detail = format!("may not be set to 'None' for {kind} services");
-        errors.push(invalid("spec.clusterIPs[0]", "None", &detail));
-    }
-    let ports = list(Some(spec), "ports");
-    if ports.is_empty() && !headless && kind != "ExternalName" {
-        errors.push(required("spec.ports", ""));
-    }
-    let (mut seen_names, mut seen) = (BTreeSet::new(), BTreeSet::new());
-    for (i, port) in ports.iter().enumerate() {
-        let path = index("spec.ports", i);
-        check_port(port, &path, ports.len() > 1, &mut seen_names, &mut errors);
-        let id = (port.get("port").and_then(Value::as_i64), text(port.get("protocol")));
-        if !seen.insert(id) {
-            errors.push(duplicate(
-                &path,
-                json!({"port": port.get("port"), "protocol": port.get("protocol")}),
-            ));
-        }
-    }
-    errors
-}
-
-fn check_port<'a>(
-    port: &'a Value,
-    path: &str,
-    needs_name: bool,
-    seen: &mut BTreeSet<&'a str>,
-    errors: &mut Vec<FieldError>,
-) {
-    let name = text(port.get("name"));
-    if name.is_empty() {
-        if needs_name {
-            errors.push(required(child(path, "name"), ""));
-        }
-    } else {
-        errors.extend(
-            names::dns_label(name)
-                .iter()
-                .map(|p| invalid(child(path, "name"), name, p)),
-        );
-        if !seen.insert(name) {
-            errors.push(duplicate(child(path, "name"), name));
-        }
-    }
-    match port.get("port") {
-        Some(Value::Number(n)) if n.as_i64().is_some_and(|n| (1..=65_535).contains(&n)) => {}
-        other => {
-            let value = other.cloned().unwrap_or(json!(0));
-            errors.push(invalid(child(path, "port"), value, super::pod::probe::PORT_RANGE));
-        }
-    }
-    super::pod::probe::check_port(port.get("targetPort"), &child(path, "targetPort"), errors);
-    let protocol = text(port.get("protocol"));
-    if !PROTOCOLS.contains(&protocol) {
-        errors.push(not_supported(child(path, "protocol"), protocol, PROTOCOLS));
-    }
-}
-
-/// Checks the step from one Service to the next: its address stays.
-pub(crate) fn validate_update(old: &Value, new: &Value) -> Vec<FieldError> {
-    let field = |service: &Value, key: &str| text(crate::get(service, &["spec", key])).to_owned();
-    let (before, after) = (field(old, "clusterIP"), field(new, "clusterIP"));
-    let external = [old, new].iter().any(|s| field(s, "type") == "ExternalName");
-    if !external && !before.is_empty() && before != after {
-        return vec![invalid("spec.clusterIPs[0]", after, "may not change once set")];
-    }
-    Vec::new()
 }
 
 /// Checks an EndpointSlice.

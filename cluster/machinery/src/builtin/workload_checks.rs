@@ -92,6 +92,11 @@ fn counted(spec: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
+/// A number, if it is there.
+pub(super) fn number(parent: &Value, key: &str) -> Option<i64> {
+    parent.get(key).and_then(Value::as_i64)
+}
+
 pub(super) fn at_least_zero(spec: &Value, key: &str, path: &str, errors: &mut Vec<FieldError>) {
     match spec.get(key) {
         None | Some(Value::Null) => {}

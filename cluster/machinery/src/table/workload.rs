@@ -118,7 +118,12 @@ pub(crate) fn cron_job(object: &Value, now: &str) -> Vec<Value> {
     vec![
         text(object.pointer("/spec/schedule")).into(),
         zone.into(),
-        truthy(object.pointer("/spec/suspend")).into(),
+        if truthy(object.pointer("/spec/suspend")) {
+            "True"
+        } else {
+            "False"
+        }
+        .into(),
         list(object.pointer("/status/active")).len().into(),
         last.into(),
         since_creation(object, now).into(),

@@ -10,6 +10,7 @@ use crate::clock::later;
 use crate::options::API_LIMIT;
 use crate::pod::admission::{self, Labelled};
 use crate::pod::spec;
+use crate::told::told;
 
 impl Worker {
     pub(super) async fn admit(&mut self) {
@@ -52,7 +53,7 @@ impl Worker {
         let get = nodes.get(&self.context.options.node_name);
         let node = tokio::time::timeout(API_LIMIT, get).await;
         let node = node.map_err(|_| "no answer from the API server in time".to_owned())?;
-        let labels = node.map_err(|error| error.to_string())?.metadata.labels;
+        let labels = node.map_err(|error| told(&error))?.metadata.labels;
         Ok(labels.unwrap_or_default())
     }
 }

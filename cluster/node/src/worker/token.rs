@@ -10,6 +10,7 @@ use kube::api::{Api, PostParams};
 use crate::context::Context;
 use crate::options::API_LIMIT;
 use crate::pod::{spec, volumes};
+use crate::told::told;
 
 /// Where a token stands: volume, and path in it.
 pub(crate) type Place = (String, String);
@@ -78,7 +79,7 @@ pub(crate) async fn renew(context: &Context, pod: &Pod, kept: &mut BTreeMap<Plac
                 });
                 kept.extend(given.map(|token| (place, token)));
             }
-            Ok(Err(error)) => result = Err(format!("failed to fetch token: {error}")),
+            Ok(Err(error)) => result = Err(format!("failed to fetch token: {}", told(&error))),
             Err(_) => result = Err("failed to fetch token: no answer in time".to_owned()),
         }
     }

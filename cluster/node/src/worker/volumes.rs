@@ -14,6 +14,7 @@ use crate::options::API_LIMIT;
 use crate::pod::container::resolve::{self, Origin};
 use crate::pod::spec;
 use crate::pod::volumes::MEASURE;
+use crate::told::told;
 use crate::volume::claim::{self, Place};
 use crate::volume::{self, Inputs, References, host_path, termination_log};
 
@@ -162,9 +163,9 @@ async fn claim_places(context: &Context, pod: &Pod) -> Result<BTreeMap<String, P
     let volumes: Api<PersistentVolume> = Api::all(context.client.clone());
     for (volume, name) in volume::claims(pod) {
         let fetch = async {
-            let found = claims.get_opt(&name).await.map_err(|error| error.to_string())?;
+            let found = claims.get_opt(&name).await.map_err(|error| told(&error))?;
             let bound = claim::bound_volume(pod, &name, found.as_ref())?;
-            let found = volumes.get_opt(&bound).await.map_err(|error| error.to_string())?;
+            let found = volumes.get_opt(&bound).await.map_err(|error| told(&error))?;
             claim::directory(
                 context.options.node_name.as_str(),
                 &context.options.dir,

@@ -28,8 +28,8 @@ use super::{Cgroups, named};
 const PLACE: &str = "/sys/fs/cgroup";
 /// What the JVM insists on, in version 1, before it believes any of them.
 const SHOWN: [&str; 5] = ["memory", "cpu", "pids", "cpuset", "cpuacct"];
-/// A cgroup in which nobody is, in place of one that a container does not need.
-const UNLIMITED: &str = "unlimited";
+/// A cgroup in which nobody is, shown in place of one that a container does not need.
+pub(crate) const UNLIMITED: &str = "unlimited";
 const FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 
 /// One hierarchy.
@@ -157,9 +157,6 @@ fn mount_all(cgroups: &Cgroups) -> io::Result<Vec<Part>> {
         Cgroups::Unavailable { .. } => return Ok(vec![]),
     };
     let name = name_of(doors.first().ok_or(io::ErrorKind::NotFound)?)?;
-    for door in &doors {
-        let _ = fs::create_dir(door.join(UNLIMITED));
-    }
     mount("tmpfs", place, "tmpfs", FLAGS, c"mode=755")?;
     let own = fs::read_to_string("/proc/thread-self/cgroup")?;
     let mut parts = vec![];

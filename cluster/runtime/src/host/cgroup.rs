@@ -17,6 +17,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::cgroup::detect::{Found, decide_unified, find, own_v1};
 use crate::cgroup::devices::{self, CONTAINED};
+use crate::cgroup::view::UNLIMITED;
 use crate::cgroup::{Cgroups, MANAGER};
 use crate::removal::removed;
 
@@ -253,10 +254,13 @@ impl Made {
         Ok(file)
     }
 
-    /// Directories for containers to see (`crate::cgroup::view`), of controllers that limit nothing here. Where they cannot be had, they
-    /// are not shown.
+    /// Directories for containers to see (`crate::cgroup::view`): one without limits beside those that will have some, and those of
+    /// controllers that limit nothing here. Where they cannot be had, they are not shown.
     fn shown(&mut self, mountinfo: &str, own: &str, name: &str) -> Vec<OwnedFd> {
         let parents = ["cpuacct", "cpuset"].map(|controller| own_v1(mountinfo, own, controller));
+        for site in self.0.iter().filter(|site| site.inside.is_none()) {
+            let _ = fs::create_dir(site.dir.join(UNLIMITED));
+        }
         let mut locks = vec![];
         for parent in parents.into_iter().flatten() {
             let Ok(lock) = self.dir(&parent, name, None) else {

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use super::seccomp::FilteredExecutor;
+use super::zygote::Settle;
 use crate::container::CANNOT_RUN;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::container::{Container, ContainerStatus};
@@ -45,16 +46,16 @@ struct Arguments {
 /// FILE]…) ID`. Answers the exit code; for `exec` that of the command.
 pub fn oci_main(args: &[OsString]) -> i32 {
     if args.first().is_some_and(|verb| verb == "zygote") {
-        return super::zygote::serve().unwrap_or_else(|error| {
+        return super::zygote::serve(run).unwrap_or_else(|error| {
             eprintln!("afloat: what begins containers has failed: {error:#}");
             FAILED
         });
     }
-    run(args, || Ok(()))
+    run(args, Box::new(|| Ok(())))
 }
 
 /// Runs a verb when the process has become what it has to be, so that a failure of both is told in the same way.
-pub(super) fn run(args: &[OsString], become_it: impl FnOnce() -> anyhow::Result<()>) -> i32 {
+fn run(args: &[OsString], become_it: Settle) -> i32 {
     let Some(arguments) = parse(args) else { return FAILED };
     let log = arguments
         .log

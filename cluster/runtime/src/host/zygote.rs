@@ -23,8 +23,6 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 use rustix::process::{PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
-use super::oci_command::run;
-
 /// Most bytes of a request, and most mounts of one.
 const REQUEST_BYTES: usize = 64 * 1024;
 const MOUNTS_MAX: usize = 16;
@@ -139,11 +137,15 @@ impl Step {
     }
 }
 
-/// The whole life of the process; its standard input is its end of the socket.
+/// What a child does before its verb.
+pub(super) type Settle = Box<dyn FnOnce() -> anyhow::Result<()>>;
+
+/// The whole life of the process; its standard input is its end of the socket. `verb`: what a child does, with the arguments of
+/// `afloat oci`; answers its exit code.
 ///
 /// # Errors
 /// It cannot begin, or the kernel refuses it what it needs to go on.
-pub(super) fn serve() -> anyhow::Result<i32> {
+pub(super) fn serve(verb: impl Fn(&[OsString], Settle) -> i32) -> anyhow::Result<i32> {
     let channel = take_stdin()?;
     nix::sys::prctl::set_name(c"zygote")?;
     super::early_mounts::enter()?;
@@ -172,10 +174,9 @@ pub(super) fn serve() -> anyhow::Result<i32> {
                 ForkResult::Parent { child } => steps.push(Step::of(child, answer)?),
                 ForkResult::Child => {
                     drop((channel, steps, answer));
-                    std::process::exit(run(
-                        &request.args.iter().map(OsString::from).collect::<Vec<_>>(),
-                        || settle(&request.places, own),
-                    ));
+                    let Request { args, places } = request;
+                    let args: Vec<OsString> = args.into_iter().map(OsString::from).collect();
+                    std::process::exit(verb(&args, Box::new(move || settle(&places, own))));
                 }
             }
         }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use nix::sched::{CloneFlags, unshare};
+use rustix::mount::{MountFlags, mount};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -14,8 +16,10 @@ use tokio::process::{Child, Command};
 use super::told::readable;
 use super::work::blocking;
 use super::zygote;
+use crate::host::oci_command::open_gate;
 use crate::host::zygote::Carried;
 use crate::host::{OCI_STATE_DIR, PROGRAM};
+use crate::removal::remove_all;
 use crate::runtime::RuntimeError;
 
 /// Longest a verb may take, `exec` apart.
@@ -73,7 +77,7 @@ impl OciCommand {
     ) -> Result<Running, RuntimeError> {
         let cannot_run = |program: &Path, e: &io::Error| failed(format!("cannot run {}: {e}", program.display()));
         if !self.own {
-            let mut command = start_of(&self.program, false, log);
+            let mut command = self.foreign(log);
             let [stdin, stdout, stderr] = stdio.map(Stdio::from);
             command.args(args).stdin(stdin).stdout(stdout).stderr(stderr);
             let child = command.kill_on_drop(true).spawn();
@@ -96,11 +100,54 @@ impl OciCommand {
         answer.map(Running::Step).map_err(|e| cannot_run(&self.program, &e))
     }
 
+    /// The start of a command line of another runtime. Limits are our affair: it is to leave cgroups alone, which each says in
+    /// its own way, and finds a unified hierarchy that it cannot write, as it refuses to begin where there is none.
+    #[allow(unsafe_code)] // pre_exec: only system calls between fork and exec
+    fn foreign(&self, log: &Path) -> Command {
+        let mut command = Command::new(&self.program);
+        let crun = self.program.file_name().is_some_and(|name| name == "crun");
+        command.arg(if crun {
+            "--cgroup-manager=disabled"
+        } else {
+            "--rootless=true"
+        });
+        with_options(&mut command, log);
+        let hide = || {
+            unshare(CloneFlags::CLONE_NEWNS)?;
+            let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+            Ok(mount(c"none", c"/sys/fs/cgroup", c"cgroup2", flags, None)?)
+        };
+        // SAFETY: two system calls with constants; nothing is allocated.
+        unsafe { command.pre_exec(hide) };
+        command
+    }
+
+    /// Lets a container that was made begin.
+    pub(super) async fn start(&self, log: &Path, id: &str) -> Result<(), RuntimeError> {
+        if !self.own {
+            return self.run_verb(log, &["start", id], None, vec![]).await;
+        }
+        let id = id.to_owned();
+        blocking(move || open_gate(&id).map_err(|e| failed(format!("letting the container's process go: {e}")))).await
+    }
+
+    /// Forgets a container whose process has ended.
+    pub(super) async fn delete(&self, log: &Path, id: &str) -> Result<(), RuntimeError> {
+        if !self.own {
+            self.run_verb(log, &["delete", id], None, vec![]).await?;
+        }
+        let state = Path::new(OCI_STATE_DIR).join(id);
+        // Ours has nothing but this.
+        blocking(move || remove_all(&state).map_err(|e| failed(format!("removing {}: {e}", state.display())))).await
+    }
+
     /// The start of a command line for verbs that only our own program has, in a process that outlives us.
     pub(super) fn helper(&self, log: &Path) -> Command {
         let guarded = Path::new(PROGRAM);
         let own = Path::new("/proc/self/exe");
-        let mut command = start_of(if guarded.exists() { guarded } else { own }, true, log);
+        let mut command = Command::new(if guarded.exists() { guarded } else { own });
+        command.arg("oci");
+        with_options(&mut command, log);
         command.stderr(Stdio::null()).process_group(0);
         command
     }
@@ -150,17 +197,12 @@ async fn complete(verb: &str, mut running: Running, log: &Path) -> Result<(), Ru
     }
 }
 
-fn start_of(program: &Path, own: bool, log: &Path) -> Command {
-    let mut command = Command::new(program);
+fn with_options(command: &mut Command, log: &Path) {
     command.env_clear();
     if let Some(path) = std::env::var_os("PATH") {
         command.env("PATH", path);
     }
-    if own {
-        command.arg("oci");
-    }
     command.arg("--root").arg(OCI_STATE_DIR).arg("--log").arg(log);
-    command
 }
 
 /// Invalid: what the user asked for cannot be. Failed: the machine's fault. By the words of libcontainer and runc.

@@ -26,7 +26,6 @@ use crate::cgroup::{Cgroups, Resources};
 use crate::container::{ContainerSpec, ContainerState};
 use crate::host::OCI_STATE_DIR;
 use crate::host::init::start_time;
-use crate::host::oci_command::open_gate;
 use crate::host::zygote::Carried;
 use crate::image::LAYERS_NOTE;
 use crate::net::namespace_path;
@@ -315,13 +314,7 @@ impl Shared {
             entry.record.started_at = Some(Timestamp::now());
         }
         let dir = self.container_dir(id);
-        let started = if self.command.own {
-            let id = id.to_owned();
-            blocking(move || open_gate(&id).map_err(|e| failed("letting the container's process go", &e))).await
-        } else {
-            let log = dir.join("runtime.log");
-            self.command.run_verb(&log, &["start", id], None, vec![]).await
-        };
+        let started = self.command.start(&dir.join("runtime.log"), id).await;
         if let Err(error) = started {
             if let Some(entry) = self.containers().get_mut(id) {
                 entry.record.started_at = None;
@@ -403,10 +396,7 @@ impl Shared {
         if Path::new(OCI_STATE_DIR).join(id).exists() {
             kill_orphan(&dir);
             let log = dir.join("runtime.log");
-            // Ours has nothing but its directory.
-            if !self.command.own
-                && let Err(error) = self.command.run_verb(&log, &["delete", id], None, vec![]).await
-            {
+            if let Err(error) = self.command.delete(&log, id).await {
                 tracing::debug!(container = id, %error, "the OCI runtime cannot delete it");
             }
         }

@@ -173,7 +173,7 @@ impl Shared {
 }
 
 #[allow(unsafe_code)] // the descriptor must stay the same while it is registered
-fn register(process: Arc<OwnedFd>) -> std::io::Result<AsyncFd<Arc<OwnedFd>>> {
+pub(super) fn register(process: Arc<OwnedFd>) -> std::io::Result<AsyncFd<Arc<OwnedFd>>> {
     // SAFETY: an `OwnedFd` is one descriptor for its whole life, and nobody can replace it behind a shared pointer.
     unsafe { AsyncFd::register_with_interest(process, Interest::READABLE) }.map_err(Into::into)
 }

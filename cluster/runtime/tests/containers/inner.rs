@@ -297,6 +297,16 @@ impl Inside {
         self.runtime.signal_container(&id, "SIGKILL").await?;
         ensure!(self.exit_of(&id).await? == (137, 9));
         self.runtime.remove_container(&id).await?;
+        // Stopped before it listens: it hears of it when it does.
+        let late = "until [ -e /go ]; do sleep 0.01; done; trap 'exit 9' TERM; while :; do sleep 0.05; done";
+        let id = self.start("main", 6, late).await?;
+        self.runtime.signal_container(&id, "TERM").await?;
+        let (_, _, code) = self.run(&id, ": > /go", None).await?;
+        ensure!(
+            code == 0 && self.exit_of(&id).await? == (9, 0),
+            "what came early must be heard"
+        );
+        self.runtime.remove_container(&id).await?;
         // Never started: waits at the gate, and can be removed there.
         let id = self.runtime.create_container(&self.spec("gate", 0, "exit 1")).await?;
         ensure!(self.runtime.containers().await?[0].state == ContainerState::Created);

@@ -103,6 +103,8 @@ pub enum Hold {
         /// The budget.
         max_unavailable: usize,
     },
+    /// This pod of a StatefulSet is not ready, and the others wait for it.
+    NotReady(String),
     /// No pod may go, and none may come.
     NoRoom,
     /// This PodDisruptionBudget allows no eviction now.
@@ -135,6 +137,10 @@ impl fmt::Display for Hold {
             } => write!(
                 f,
                 "{missing} of {pods} pods are not available now, which leaves {free} of maxUnavailable {max_unavailable}"
+            ),
+            Self::NotReady(pod) => write!(
+                f,
+                "pod {pod} is not ready: OrderedReady waits for it, of a broken template until somebody deletes it (k/k #67250)"
             ),
             Self::NoRoom => write!(f, "maxUnavailable and maxSurge are 0: no pod may go"),
             Self::Budget(name) => write!(

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::forecast::{Forecast, Hold, Outcome, Situation};
 use super::parts::{all_anew, budget_notes, estimate, image_change, pods_of, start, stop_seconds, template};
-use crate::object::Workload;
+use crate::object::{Workload, items};
 
 pub(super) fn forecast(seen: &Situation<'_>, workload: &Workload<'_>) -> Forecast {
     let mut forecast = start(seen, workload);
@@ -44,7 +44,7 @@ pub(super) fn forecast(seen: &Situation<'_>, workload: &Workload<'_>) -> Forecas
     if workload.kind == "Deployment" {
         roll_deployment(seen.new, &mut forecast);
     } else {
-        roll_statefulset(seen.new, &mut forecast);
+        roll_statefulset(seen, &mut forecast);
     }
     forecast.holds.extend(budget_notes(seen, workload));
     let moves = !forecast.holds.iter().any(Hold::stops);
@@ -80,9 +80,25 @@ fn roll_deployment(object: &Value, forecast: &mut Forecast) {
     }
 }
 
+/// By its name, as the controller knows its pods.
+fn is_pod_of(set: &Value, pod: &Value) -> bool {
+    let parts = text(pod, "/metadata/name").rsplit_once('-');
+    parts.is_some_and(|(name, ordinal)| name == text(set, "/metadata/name") && ordinal.parse::<u32>().is_ok())
+}
+
+fn is_ready(pod: &Value) -> bool {
+    items(pod, "/status/conditions").any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+}
+
 /// The same: one at a time.
-fn roll_statefulset(object: &Value, forecast: &mut Forecast) {
+fn roll_statefulset(seen: &Situation<'_>, forecast: &mut Forecast) {
+    let object = seen.new;
     forecast.max_unavailable = 1;
+    if text(object, "/spec/podManagementPolicy") != "Parallel" {
+        let waiting = seen.pods.iter().find(|pod| is_pod_of(object, pod) && !is_ready(pod));
+        let name = waiting.map(|pod| text(pod, "/metadata/name").to_owned());
+        forecast.holds.extend(name.map(Hold::NotReady));
+    }
     let partition = object
         .pointer("/spec/updateStrategy/rollingUpdate/partition")
         .and_then(Value::as_u64);

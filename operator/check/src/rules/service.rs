@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::source;
 use crate::cel::Cel;
 use crate::object::{Id, Workload, World, namespace, ports, selects, target};
 use crate::rule::{Hit, Rule, Severity, Test};
@@ -43,7 +44,9 @@ fn reach<'w, 'a>(world: &'w World<'a>, service: &Value) -> Option<(Vec<&'w Workl
 fn selects_nothing(world: &World<'_>, service: &Value) -> Vec<Hit> {
     match reach(world, service) {
         // Without a workload beside it nothing can be said: its pods may be elsewhere.
-        Some((near, selected)) if selected.is_empty() && !near.is_empty() => {
+        Some((near, selected))
+            if selected.is_empty() && !near.is_empty() && !source::may_be(world.objects, service) =>
+        {
             let names: Vec<String> = near
                 .iter()
                 .take(3)

@@ -9,8 +9,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::World;
 use super::bystander::Bystander;
+use super::world::World;
 
 /// How often the others are served while an attack consists of waiting.
 const ROUNDS: usize = 40;

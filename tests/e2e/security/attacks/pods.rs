@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::World;
 use super::bystander::Bystander;
+use super::world::World;
 use crate::cluster::container;
 use crate::network::{ready, waiting};
 use crate::registry::{gzip, layer};
@@ -45,6 +45,18 @@ pub(super) async fn variables(world: &World, _: &Bystander) {
             .is_some_and(|text| text.contains("env"))
     });
     remove(world, "doubling").await;
+}
+
+/// More connections than the process may have descriptors, and a pod that is to start beside them.
+pub(super) async fn beside_connections(world: &World, others: &Bystander) {
+    let mut open = Vec::new();
+    for _ in 0..300 {
+        open.extend(world.door.enter(b"").await.ok());
+    }
+    create(world, &waiting("beside", &json!({}))).await;
+    wait(world, "a pod beside many connections", "beside", ready);
+    others.rounds(10).await;
+    remove(world, "beside").await;
 }
 
 /// Output without end and without lines, and a reader who does not read.

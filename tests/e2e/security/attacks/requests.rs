@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::World;
+use super::world::World;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const PODS: &str = "/api/v1/namespaces/default/pods";
@@ -198,7 +198,7 @@ pub(super) async fn patterns(world: &World) {
             .map(|m| {
                 (
                     format!("f{m}"),
-                    json!({"type": "string", "pattern": format!("^\\w{{200}}x{{{n}}}y{{{m}}}$")}),
+                    json!({"type": "string", "pattern": format!("^\\pL{{20}}x{{{n}}}y{{{m}}}$")}),
                 )
             })
             .collect();

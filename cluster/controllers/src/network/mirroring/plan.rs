@@ -31,7 +31,7 @@ pub(super) struct Seen<'a> {
 pub(super) enum Action {
     Create(Value),
     Replace(Value),
-    Delete(ObjectMeta),
+    Delete(Box<ObjectMeta>),
 }
 
 /// What to do, and what to tell of addresses that are not mirrored: reason and message.
@@ -55,7 +55,10 @@ pub(super) fn plan(seen: &Seen<'_>) -> Plan {
         .unwrap_or_default();
     let mut spare: Vec<&EndpointSlice> = Vec::new();
     let Some(endpoints) = mirrored else {
-        let all = seen.slices.iter().map(|slice| Action::Delete(slice.metadata.clone()));
+        let all = seen
+            .slices
+            .iter()
+            .map(|slice| Action::Delete(Box::new(slice.metadata.clone())));
         plan.actions = all.collect();
         return plan;
     };
@@ -88,8 +91,11 @@ pub(super) fn plan(seen: &Seen<'_>) -> Plan {
             }
         }
     }
-    plan.actions
-        .extend(spare.into_iter().map(|slice| Action::Delete(slice.metadata.clone())));
+    plan.actions.extend(
+        spare
+            .into_iter()
+            .map(|slice| Action::Delete(Box::new(slice.metadata.clone()))),
+    );
     plan
 }
 

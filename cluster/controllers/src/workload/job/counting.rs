@@ -78,7 +78,14 @@ impl Making<'_> {
     fn account(&self, pod: &Pod) -> Account {
         let (seen, job) = (&self.seen, self.seen.job);
         let known = |uids: &[String]| uids.iter().any(|uid| uid == pod.uid());
-        let (succeeded, failed) = (pod.status.phase == "Succeeded", seen.is_failed(pod));
+        let succeeded = pod.status.phase == "Succeeded";
+        // What is stopped because the Job has succeeded has not failed.
+        let done = self.end.as_ref().is_some_and(|end| end.type_ == "SuccessCriteriaMet");
+        let failed = if done {
+            pod.status.phase == "Failed" && !pod.is_terminating()
+        } else {
+            seen.is_failed(pod)
+        };
         let leaving = job.metadata.deletion_timestamp.is_some();
         if !(leaving || self.end.is_some() || succeeded || failed && !self.is_awaited(pod)) {
             return Account::Waits;
@@ -94,7 +101,7 @@ impl Making<'_> {
             };
         }
         // When the Job fails, so has every pod that has not ended.
-        if failed || self.end.as_ref().is_some_and(|end| end.type_ != "SuccessCriteriaMet") {
+        if failed || self.end.is_some() && !done {
             let counts = seen.has_place(pod) && failure(job, pod).counts();
             return if known(&seen.uncounted.failed) || !counts {
                 Account::Free

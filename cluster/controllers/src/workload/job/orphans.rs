@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::loops::answer::is_status;
 use crate::objects::{Index, Job, Key, Pod, controller_of, uid_of};
 
-use super::freeing;
+use super::pod::freeing;
 
 const WIDTH: usize = 8;
 

@@ -1,4 +1,4 @@
-//! The pods that a Job makes.
+//! The pods that a Job makes, and how they are let go.
 
 use serde_json::{Value, json};
 
@@ -12,6 +12,11 @@ use super::plan::NewPod;
 const INDEX_VARIABLE: &str = "JOB_COMPLETION_INDEX";
 /// Longest prefix of a generated name: five characters are added, and a name has at most 63.
 const PREFIX_MOST: usize = 58;
+
+/// Strategic merge patch by which a pod loses the finalizer.
+pub(super) fn freeing() -> Value {
+    json!({"metadata": {"$deleteFromPrimitiveList/finalizers": [JOB_TRACKING]}})
+}
 
 /// A pod of the Job.
 pub(super) fn pod(job: &Job, new: &NewPod) -> Value {

@@ -282,6 +282,31 @@ fn policies_end_a_job_or_forgive_a_pod() {
 }
 
 #[test]
+fn when_a_part_is_enough_the_rest_is_stopped_and_does_not_count() {
+    let mut job = job(json!({"completions": 3, "parallelism": 3, "completionMode": "Indexed",
+        "successPolicy": {"rules": [{"succeededIndexes": "0"}]}}));
+    let leaving = |pod: Arc<Pod>| {
+        let mut pod = Pod::clone(&pod);
+        pod.metadata.deletion_timestamp = Some(crate::objects::time::whole_seconds(at(5)));
+        Arc::new(pod)
+    };
+    let (first, second) = (indexed("a", "Succeeded", 0, 0), indexed("b", "Running", 1, 0));
+    let met = decide(&job, &[first.clone(), second.clone()], 5);
+    assert_eq!(met.steps.stop.len(), 1);
+    assert_eq!(why(met.status.as_ref(), "SuccessCriteriaMet"), Some("SuccessPolicy"));
+    job.status = met.status.unwrap().done;
+    let stopping = decide(&job, &[first, leaving(second)], 6);
+    assert_eq!(stopping.steps.free.len(), 2);
+    assert!(stopping.status.is_none(), "one has not ended");
+    let status = decide(&job, &[], 7).status.unwrap().done;
+    assert_eq!(
+        (status.succeeded, status.failed, status.completed_indexes.as_str()),
+        (1, 0, "0")
+    );
+    assert!(status.holds("Complete").is_some());
+}
+
+#[test]
 fn pods_of_its_labels_are_adopted_and_others_released() {
     let job = job(json!({"parallelism": 2}));
     let orphan = pod(

@@ -34,13 +34,6 @@ pub(crate) fn spec(spec: Option<&Value>, path: &str, errors: &mut Vec<FieldError
     one_of(spec, "restartPolicy", path, RESTART_POLICIES, errors);
     one_of(spec, "dnsPolicy", path, DNS_POLICIES, errors);
     if let Some(seconds) = spec
-        .get("terminationGracePeriodSeconds")
-        .filter(|s| s.as_i64().is_none_or(|n| n < 0))
-    {
-        let field = child(path, "terminationGracePeriodSeconds");
-        errors.push(invalid(field, seconds.clone(), "must be greater than or equal to 0"));
-    }
-    if let Some(seconds) = spec
         .get("activeDeadlineSeconds")
         .and_then(Value::as_i64)
         .filter(|s| *s < 1)
@@ -219,9 +212,15 @@ pub(crate) fn template_warnings(workload: &Value) -> Vec<String> {
     )
 }
 
-/// What Kubernetes warns of in a pod: here, the same environment variable twice.
+/// What Kubernetes warns of in a pod: here, a negative time (of a pod itself it is 1 already), and the same environment variable twice.
 pub(crate) fn warnings(spec: Option<&Value>, path: &str) -> Vec<String> {
     let mut warnings = Vec::new();
+    let grace = spec.and_then(|spec| spec.get("terminationGracePeriodSeconds")?.as_i64());
+    if grace.is_some_and(|seconds| seconds < 0) {
+        warnings.push(format!(
+            "{path}.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1"
+        ));
+    }
     for (i, container) in list(spec, "containers").iter().enumerate() {
         let mut seen = BTreeSet::new();
         for (j, env) in list(Some(container), "env").iter().enumerate() {

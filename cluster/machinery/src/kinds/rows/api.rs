@@ -1,7 +1,7 @@
 //! What changes the API itself: definitions, admission, API services.
 
-use crate::builtin::{admission, crd};
-use crate::resource::{Column, Given, Inert, Kind, Status, Table};
+use crate::builtin::{admission, cluster, crd};
+use crate::resource::{Column, Given, Inert, Kind, Status, StatusChanges, Table};
 use crate::table;
 
 const ADMISSIONREGISTRATION: Kind = Kind {
@@ -14,6 +14,7 @@ pub(super) const ADMISSIONREGISTRATION_KINDS: &[Kind] = &[
     Kind {
         kind: "MutatingWebhookConfiguration",
         plural: "mutatingwebhookconfigurations",
+        default: admission::default_mutating_webhooks,
         inert: Some("stored, but no webhook is called"),
         categories: &["api-extensions"],
         ..ADMISSIONREGISTRATION
@@ -24,6 +25,7 @@ pub(super) const ADMISSIONREGISTRATION_KINDS: &[Kind] = &[
         inert_fields: &[Inert::set("spec.auditAnnotations", "kept, and not evaluated")],
         categories: &["api-extensions"],
         status: Status::Own,
+        status_changes: StatusChanges::Nothing,
         default: admission::default_policy,
         validate: admission::validate_policy,
         ..ADMISSIONREGISTRATION
@@ -39,6 +41,7 @@ pub(super) const ADMISSIONREGISTRATION_KINDS: &[Kind] = &[
     Kind {
         kind: "ValidatingWebhookConfiguration",
         plural: "validatingwebhookconfigurations",
+        default: admission::default_validating_webhooks,
         inert: Some("stored, but no webhook is called"),
         categories: &["api-extensions"],
         ..ADMISSIONREGISTRATION
@@ -76,8 +79,10 @@ const APIREGISTRATION: Kind = Kind {
 pub(super) const APIREGISTRATION_KINDS: &[Kind] = &[Kind {
     kind: "APIService",
     plural: "apiservices",
+    default: cluster::default_api_service,
     inert: Some("stored, but no request is passed on to another API server"),
     categories: &["api-extensions"],
     status: Status::Own,
+    status_changes: StatusChanges::Nothing,
     ..APIREGISTRATION
 }];

@@ -1,7 +1,7 @@
 //! Workloads: `apps`, `batch`, `autoscaling`, `policy`.
 
 use crate::builtin::{batch_checks, batch_status, cluster, cron_job_checks, pod, workload, workload_checks};
-use crate::resource::{Column, Inert, Kind, Status, Table, When};
+use crate::resource::{Column, Inert, Kind, Status, StatusChanges, Table, When};
 use crate::table;
 
 const APPS: Kind = Kind {
@@ -61,6 +61,7 @@ pub(super) const APPS_KINDS: &[Kind] = &[
         categories: &["all"],
         namespaced: true,
         status: Status::Own,
+        status_changes: StatusChanges::NoLabels,
         scale: true,
         default: workload::default_deployment,
         validate: workload_checks::deployment,

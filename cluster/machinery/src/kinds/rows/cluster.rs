@@ -125,6 +125,7 @@ pub(super) const NETWORKING_KINDS: &[Kind] = &[
     Kind {
         kind: "IngressClass",
         plural: "ingressclasses",
+        default: cluster::default_ingress_class,
         ..NETWORKING
     },
     Kind {

@@ -1,8 +1,10 @@
 //! The core group.
 
-use crate::builtin::{classes, cluster, pod, service, volume, volume_checks, workload, workload_checks};
+use crate::builtin::{
+    classes, cluster, pod, service, service_checks, volume, volume_checks, workload, workload_checks,
+};
 use crate::names;
-use crate::resource::{BindsTokens, Column, Deletion, Given, Inert, Kind, Proxied, Status, Table, When};
+use crate::resource::{BindsTokens, Column, Deletion, Given, Inert, Kind, Proxied, Status, StatusChanges, Table, When};
 use crate::table;
 
 const POD_SUBRESOURCES: &[&str] = &[
@@ -206,6 +208,7 @@ pub(super) const CORE_KINDS: &[Kind] = &[
         categories: &["all"],
         namespaced: true,
         status: Status::Own,
+        status_changes: StatusChanges::NoOwners,
         subresources: POD_SUBRESOURCES,
         proxied: Some(Proxied::Itself),
         default: pod::default_pod,
@@ -343,8 +346,9 @@ pub(super) const CORE_KINDS: &[Kind] = &[
         default: service::default_service,
         begin: service::begin,
         keep: service::keep_allocated,
-        validate: service::validate,
-        validate_update: service::validate_update,
+        validate: service_checks::validate,
+        validate_update: service_checks::validate_update,
+        warnings: service_checks::warnings,
         given: Given::Addresses,
         selectable: &["spec.clusterIP", "spec.type"],
         table: Some(Table {

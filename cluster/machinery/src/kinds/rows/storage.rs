@@ -1,7 +1,7 @@
 //! `storage.k8s.io`.
 
 use crate::builtin::{cluster, volume_checks};
-use crate::resource::{Column, Inert, Kind, Status, Table};
+use crate::resource::{Column, Inert, Kind, Status, StatusChanges, Table};
 use crate::table;
 
 const STORAGE: Kind = Kind {
@@ -13,6 +13,7 @@ pub(super) const STORAGE_KINDS: &[Kind] = &[
     Kind {
         kind: "CSIDriver",
         plural: "csidrivers",
+        default: cluster::default_csi_driver,
         inert: Some("stored, but no CSI driver can run here"),
         ..STORAGE
     },
@@ -59,6 +60,7 @@ pub(super) const STORAGE_KINDS: &[Kind] = &[
         plural: "volumeattachments",
         inert: Some("stored, but no CSI driver can run here"),
         status: Status::Own,
+        status_changes: StatusChanges::Nothing,
         ..STORAGE
     },
 ];

@@ -80,7 +80,7 @@ fn slices_are_used_again_and_go_when_nothing_is_to_be_mirrored() {
     assert_eq!(stored(&next)[0].metadata.name, slices[0].metadata.name);
 
     let gone = Plan {
-        actions: vec![Action::Delete(slices[0].metadata.clone())],
+        actions: vec![Action::Delete(Box::new(slices[0].metadata.clone()))],
         ..Plan::default()
     };
     let mut skipped = endpoints(address(1));

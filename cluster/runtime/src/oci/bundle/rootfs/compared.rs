@@ -76,17 +76,19 @@ fn compare(
         .remove(0);
     let own = dir.join("own");
     fs::create_dir_all(&own)?;
-    let layers = store.pin(&image.id, &own.join("note"))?.layers;
-    let root = mount_rootfs(&own, &layers, false).with_context(|| format!("{name}: mounting it"))?;
+    let stack = store.pin(&image.id, &own.join("note"))?.layers;
+    let root = mount_rootfs(&own, &stack, false).with_context(|| format!("{name}: mounting it"))?;
     let got = tree::of(&root, false).with_context(|| format!("{name}: our tree"));
     unmount_rootfs(&own);
     crate::removal::remove_all(&own)?;
     fs::remove_file(&archive)?;
     let differences = tree::differences(&wanted?, &got?);
+    let listings: Vec<_> = layers.iter().map(|layer| layer.listing.as_str()).collect();
     anyhow::ensure!(
         differences.is_empty(),
-        "{name}: containerd's, ours:\n{}",
-        differences.join("\n")
+        "{name}: containerd's, ours:\n{}\nof the layers\n{}",
+        differences.join("\n"),
+        listings.join("\n--\n")
     );
     Ok(Ok(()))
 }

@@ -191,6 +191,8 @@ pub(super) struct Packed {
     diff_id: String,
     kind: &'static str,
     blob: Vec<u8>,
+    /// Its entries, for whoever looks for a difference.
+    pub(super) listing: String,
 }
 
 /// `packing`: 0 not at all, 1 gzip, 2 zstd.
@@ -210,7 +212,22 @@ pub(super) fn packed(items: &[Item], packing: u64) -> Result<Packed> {
             zstd::encode_all(&plain[..], 1)?,
         ),
     };
-    Ok(Packed { diff_id, kind, blob })
+    let line = |item: &Item| {
+        format!(
+            "{} {} {} {:o}",
+            char::from(item.kind),
+            item.path,
+            item.target,
+            item.mode
+        )
+    };
+    let listing = items.iter().map(line).collect::<Vec<_>>().join("\n");
+    Ok(Packed {
+        diff_id,
+        kind,
+        blob,
+        listing,
+    })
 }
 
 fn digest(bytes: &[u8]) -> String {

@@ -23,7 +23,7 @@ pub(super) fn random(seed: u64) -> Vec<Packed> {
             layers.push(again);
             continue;
         }
-        let items = Layer::new(&mut random).items();
+        let items = Layer::new(&mut random, layers.is_empty()).items();
         let packing = random.random_range(0..3);
         layers.extend(packed(&items, packing));
     }
@@ -32,6 +32,8 @@ pub(super) fn random(seed: u64) -> Vec<Packed> {
 
 struct Layer<'a> {
     random: &'a mut StdRng,
+    /// Such a one hides nothing: where it has an opaque folder, containerd loses what is in folders without entries there.
+    lowest: bool,
     /// What this layer has made: `true` are folders. A name is of one kind within a layer.
     made: BTreeMap<String, bool>,
     /// What it hides. Not made again: containerd forgets the whiteout where a folder follows it.
@@ -40,9 +42,10 @@ struct Layer<'a> {
 }
 
 impl<'a> Layer<'a> {
-    fn new(random: &'a mut StdRng) -> Self {
+    fn new(random: &'a mut StdRng, lowest: bool) -> Self {
         Self {
             random,
+            lowest,
             made: BTreeMap::new(),
             hidden: BTreeSet::new(),
             items: Vec::new(),
@@ -83,7 +86,10 @@ impl<'a> Layer<'a> {
         let path = self.path();
         let what = self.random.random_range(0..14);
         if what >= 12 {
-            return self.hide(&path, what == 12);
+            if !self.lowest {
+                self.hide(&path, what == 12);
+            }
+            return;
         }
         let folder = what < 3;
         if !self.fits(&path, folder) {
@@ -135,7 +141,8 @@ impl<'a> Layer<'a> {
         if self.random.random_ratio(1, 4) {
             item = item.record("mtime", b"1234567890.123456789");
         }
-        if what < 7 && self.random.random_ratio(1, 4) {
+        // Not of folders: containerd keeps those of lower layers where an entry comes after what is in it.
+        if (3..7).contains(&what) && self.random.random_ratio(1, 4) {
             item = item.record("SCHILY.xattr.user.note", b"two\nlines = 2");
         }
         if (3..7).contains(&what) && self.random.random_ratio(1, 4) {

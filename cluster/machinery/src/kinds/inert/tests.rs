@@ -6,7 +6,7 @@ use super::*;
 use crate::kinds::Registry;
 
 /// The list that users read.
-const DOCUMENT: &str = include_str!("../../../../docs/compatibility.md");
+const DOCUMENT: &str = include_str!("../../../../../docs/compatibility.md");
 
 fn told(api_version: &str, kind: &str, object: &Value) -> Vec<String> {
     let resource = Registry::builtin().by_kind(api_version, kind).unwrap();
