@@ -2,6 +2,8 @@
 //!
 //! Needs containerd and its `ctr`, and root; where they are not, it says so and is done.
 
+#![allow(clippy::print_stdout)] // says what was skipped and how much was compared
+
 mod containerd;
 mod made;
 mod shapes;
