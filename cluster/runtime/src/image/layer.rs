@@ -2,19 +2,24 @@
 
 mod entries;
 mod folders;
+mod invalid;
 mod notes;
+mod numbers;
 mod packed;
 mod place;
 mod records;
+mod relative;
 mod sparse;
 
 use std::io::{self, BufReader, Read};
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
 use self::entries::Entries;
+use self::invalid::invalid;
 use self::place::Tree;
+use self::relative::relative;
 use super::ImageError;
 
 pub(super) use self::notes::Notes;
@@ -22,14 +27,8 @@ pub(super) use self::packed::{decompressed, most_of};
 
 /// Several times what the largest distributions have.
 const ENTRIES_MAX: u32 = 2_000_000;
-/// Folders in folders; a path has 4,096 bytes at most.
-const DEPTH_MAX: usize = 1024;
 /// What is read of a stream at once.
 const BUFFER_BYTES: usize = 1 << 17;
-
-fn invalid(reason: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, reason)
-}
 
 /// What came of a layer.
 #[derive(Debug)]
@@ -98,36 +97,9 @@ fn unpack_entries(stream: impl Read, root: &Path) -> io::Result<(u64, Notes)> {
             return Err(invalid(format!("{} is almost nothing but holes", entry.path.display())));
         }
         let path = relative(&entry.path)?;
-        let written = tree.add(&path, &entry, &mut entries);
-        size = size.saturating_add(written.map_err(|e| about(&path, e))?);
+        size = size.saturating_add(tree.add(&path, &entry, &mut entries)?);
     }
     Ok((size, tree.finish()))
-}
-
-/// Says which entry it is that an error is about, and keeps its kind: a full disk is known by it.
-fn about(path: &Path, error: io::Error) -> io::Error {
-    match error.raw_os_error() {
-        // Others name it themselves.
-        None => error,
-        Some(_) => io::Error::new(error.kind(), format!("{}: {error}", path.display())),
-    }
-}
-
-/// A path of an archive, made relative and plain.
-fn relative(path: &Path) -> io::Result<PathBuf> {
-    if path.components().take(DEPTH_MAX + 1).count() > DEPTH_MAX {
-        return Err(invalid(format!("it has folders more than {DEPTH_MAX} deep")));
-    }
-    let mut plain = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::Normal(name) => plain.push(name),
-            Component::ParentDir if plain.pop() => {}
-            Component::RootDir | Component::CurDir => {}
-            _ => return Err(invalid(format!("{} leaves the archive", path.display()))),
-        }
-    }
-    Ok(plain)
 }
 
 #[cfg(test)]

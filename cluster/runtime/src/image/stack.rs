@@ -74,7 +74,7 @@ impl ImageStore {
 }
 
 /// The layers that count, lowest first: the topmost of equal ones, down to one that hides all below it.
-pub(super) fn counting<'a>(layers: &'a [String], hides_all: impl Fn(&str) -> bool) -> Vec<&'a str> {
+fn counting(layers: &[String], hides_all: impl Fn(&str) -> bool) -> Vec<&str> {
     let (mut seen, mut kept) = (BTreeSet::new(), Vec::new());
     for layer in layers.iter().rev() {
         if seen.insert(layer) {

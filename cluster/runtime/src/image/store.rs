@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::config::ConfigFile;
 use super::name::normalise;
-use super::{Image, ImageConfig, ImageError, layer, merged, stack};
+use super::{Image, ImageConfig, ImageError, layer, merged};
 use crate::below::open_file;
 use crate::removal::remove_all;
 
@@ -215,9 +215,10 @@ impl ImageStore {
     /// What a container of an image is made of.
     pub(super) fn parts(&self, record: &Record) -> Parts {
         // An earlier version wrote no stack.
-        let stack = match record.stack.is_empty() {
-            true => stack::counting(&record.layers, |_| false),
-            false => record.stack.iter().map(String::as_str).collect(),
+        let stack = if record.stack.is_empty() {
+            &record.layers
+        } else {
+            &record.stack
         };
         Parts {
             layers: stack.iter().rev().map(|layer| self.layer(layer)).collect(),

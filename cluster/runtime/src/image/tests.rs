@@ -320,3 +320,106 @@ fn what_is_broken_is_named() -> Result {
     );
     Ok(())
 }
+
+/// An archive of several images of one layer each, for these architectures, as an OCI layout.
+fn platforms(dir: &Path, of: &[&str]) -> Result {
+    let blobs = dir.join("blobs/sha256");
+    fs::create_dir_all(&blobs)?;
+    let put = |bytes: &[u8]| -> Result<String> {
+        let digest = hex::encode(Sha256::digest(bytes));
+        fs::write(blobs.join(&digest), bytes)?;
+        Ok(format!("sha256:{digest}"))
+    };
+    let layer = tar(&[("x", tar::EntryType::Regular, "program")])?;
+    let diff_id = hex::encode(Sha256::digest(&layer));
+    let mut manifests = Vec::new();
+    for architecture in of {
+        let config = json!({ "architecture": architecture, "rootfs": { "diff_ids": [format!("sha256:{diff_id}")] } });
+        let manifest = json!({
+            "config": { "digest": put(config.to_string().as_bytes())? }, "layers": [{ "digest": put(&layer)? }],
+        });
+        let os = if *architecture == "unknown" { "unknown" } else { "linux" };
+        let platform = json!({ "os": os, "architecture": architecture });
+        manifests.push(json!({ "digest": put(manifest.to_string().as_bytes())?, "platform": platform }));
+    }
+    fs::write(dir.join("index.json"), json!({ "manifests": manifests }).to_string())?;
+    Ok(())
+}
+
+#[test]
+fn of_several_platforms_this_machines_is_loaded() -> Result {
+    let (dir, store) = store()?;
+    let layout = dir.path().join("layout");
+    platforms(&layout, &["s390x", architecture(), "unknown"])?;
+    assert_eq!(store.load(&layout)?.len(), 1);
+    platforms(&layout, &["s390x", "unknown"])?;
+    let told = store.load(&layout).err().map(|error| error.to_string());
+    assert!(told.is_some_and(|text| text.contains("has no image for linux/")));
+    Ok(())
+}
+
+/// A docker archive of these layers. Answers the image's id.
+fn load(dir: &Path, store: &ImageStore, layers: &[Vec<u8>]) -> Result<String> {
+    let diff_ids: Vec<_> = layers
+        .iter()
+        .map(|layer| format!("sha256:{}", hex::encode(Sha256::digest(layer))))
+        .collect();
+    let from = dir.join("from");
+    let _ = fs::remove_dir_all(&from);
+    fs::create_dir(&from)?;
+    let config = json!({ "config": {}, "rootfs": { "diff_ids": diff_ids } });
+    fs::write(from.join("c.json"), config.to_string())?;
+    for (number, layer) in layers.iter().enumerate() {
+        fs::write(from.join(number.to_string()), layer)?;
+    }
+    let names: Vec<_> = (0..layers.len()).map(|number| number.to_string()).collect();
+    let manifest = json!([{ "Config": "c.json", "RepoTags": ["web:v1"], "Layers": names }]);
+    fs::write(from.join("manifest.json"), manifest.to_string())?;
+    Ok(store.load(&from)?.remove(0).id)
+}
+
+/// What a lower layer has and an upper one hides is not in the image, links lead where they lead in a container.
+#[test]
+fn files_are_those_that_a_container_sees() -> Result {
+    use tar::EntryType::{Directory, Regular, Symlink};
+    let (dir, store) = store()?;
+    let base = tar(&[
+        ("etc", Directory, ""),
+        ("etc/passwd", Regular, "old"),
+        ("etc/group", Regular, "old"),
+        ("opt/a", Regular, "old"),
+        ("usr/etc/shadow", Regular, "lower"),
+    ])?;
+    let upper = tar(&[
+        ("etc/.wh.passwd", Regular, ""),
+        ("etc/link", Symlink, "/usr/etc/../etc/shadow"),
+        ("opt/.wh..wh..opq", Regular, ""),
+        ("here", Symlink, "etc"),
+        ("loop", Symlink, "loop"),
+        ("pipe", tar::EntryType::Fifo, ""),
+    ])?;
+    let id = load(dir.path(), &store, &[base.clone(), upper.clone()])?;
+    for (path, text) in [
+        ("etc/passwd", ""),
+        ("etc/group", "old"),
+        ("opt/a", ""),
+        ("etc/link", "lower"),
+        ("here/group", "old"),
+        ("loop", ""),
+        ("pipe", ""),
+        ("etc", ""),
+        ("etc/group/x", ""),
+    ] {
+        assert_eq!(store.read_file(&id, path)?, text, "{path}");
+    }
+    let paths = store.paths(&id)?;
+    assert!(
+        paths.contains("/here/group") && !paths.contains("/opt/a") && !paths.contains("/etc/passwd"),
+        "{paths:?}"
+    );
+    // The same layers the other way round, one of them twice.
+    let id = load(dir.path(), &store, &[base.clone(), upper, base])?;
+    assert_eq!(store.read_file(&id, "etc/passwd")?, "old");
+    assert_eq!(store.layers(&id)?.len(), 2);
+    Ok(())
+}

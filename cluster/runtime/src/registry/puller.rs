@@ -218,8 +218,10 @@ impl Puller {
         let left = left.await?;
         if wanted > left {
             // Before it fills the disk, and not only when it has.
-            let why = format!("its layers have {wanted} bytes, and the disk has room for {left}");
-            return Err(PullError::Refused(why));
+            let why = format!(
+                "no space left on the node's disk: the layers have {wanted} bytes, and there is room for {left}"
+            );
+            return Err(PullError::DiskFull(why));
         }
         futures::stream::iter(missing)
             .map(|(layer, diff_id)| self.layer(session, layer, diff_id, progress))

@@ -20,6 +20,7 @@ pub(crate) async fn play(inside: &Inside) -> anyhow::Result<()> {
     let layers = || std::fs::read_dir(inside.dir.join("images/layers")).map(Iterator::count);
     let before = layers()?;
     let image = load(inside)?;
+    inside.sandbox().await?;
     volumes(inside, &image).await?;
     places(inside, &image).await?;
     working_directory(inside, &image).await?;

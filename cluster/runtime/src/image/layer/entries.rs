@@ -4,13 +4,14 @@
 //! neither PAX' times nor its files with holes; and it believes the sizes that some tools give to folders and links. Where the formats
 //! leave a choice, it is the one of Go's archive/tar, which other container runtimes read layers with.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::{self, Read};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
-use super::invalid;
-use super::records::{Records, number};
+use super::invalid::invalid;
+use super::numbers::{number, unsigned};
+use super::records::Records;
 use super::sparse::{self, Piece};
 
 /// All headers of one entry, long names and PAX records with extended attributes among them: an attribute has 64 KiB at most, a path 4.
@@ -304,10 +305,6 @@ fn until_zero(bytes: &[u8]) -> &[u8] {
     bytes.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
-pub(super) fn unsigned(number: i64) -> io::Result<u64> {
-    u64::try_from(number).map_err(|_| invalid(format!("{number} is no size")))
-}
-
 fn too_long() -> io::Error {
     invalid(format!(
         "the headers of an entry are longer than {HEADERS_BYTES_MAX} bytes"
@@ -321,9 +318,4 @@ fn bounded((seconds, nanoseconds): (i64, u32)) -> (i64, u32) {
     } else {
         (0, 0)
     }
-}
-
-/// A name as errors show it.
-pub(super) fn shown(name: &[u8]) -> String {
-    OsStr::from_bytes(name).display().to_string()
 }

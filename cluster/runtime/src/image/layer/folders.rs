@@ -5,11 +5,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, fchmod, futimens};
+use rustix::fs::{Mode, Timespec, Timestamps, fchmod, futimens};
 
-use super::invalid;
+use super::invalid::invalid;
 use super::notes::Notes;
-use super::place::times;
 use crate::below;
 
 /// Names of folders are kept until the end, each with about so much beside it.
@@ -95,5 +94,17 @@ impl Folders {
             }
         }
         self.notes
+    }
+}
+
+/// The time of a change, which counts as that of the last look, too.
+pub(super) fn times((seconds, nanoseconds): (i64, u32)) -> Timestamps {
+    let time = Timespec {
+        tv_sec: seconds,
+        tv_nsec: nanoseconds.into(),
+    };
+    Timestamps {
+        last_access: time,
+        last_modification: time,
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::rc::Rc;
 
-use super::invalid;
+use super::invalid::invalid;
 
 /// What has more than a GiB may be larger than it was packed by this factor: text is by 10, and gzip knows no more than 1,030.
 const RATIO_MAX: u64 = 100;

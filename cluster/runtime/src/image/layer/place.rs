@@ -9,15 +9,16 @@ use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat, fchmod, fchown,
-    fsetxattr, futimens, linkat, mkdirat, mknodat, openat, statat, symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags, chmodat, chownat, fchmod, fchown, fsetxattr, futimens,
+    linkat, mkdirat, mknodat, openat, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
 use super::entries::{Entry, Kind};
-use super::folders::Folders;
+use super::folders::{Folders, times};
+use super::invalid::invalid;
 use super::notes::Notes;
-use super::{BUFFER_BYTES, invalid, relative};
+use super::relative::relative;
 use crate::below::{self, Links};
 use crate::image::merged::OPAQUE_MARKS;
 use crate::removal::remove_all_at;
@@ -28,6 +29,9 @@ const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Begins what aufs wrote down for itself, in layers of old.
 const WHITEOUT_META: &[u8] = b".wh..wh.";
+
+/// So much of a file is written at once.
+const COPY_BYTES: usize = 1 << 17;
 
 /// A layer that is being unpacked.
 pub(super) struct Tree {
@@ -51,7 +55,7 @@ impl Tree {
             root: below::folder(root)?,
             folders: Folders::default(),
             last: None,
-            buffer: vec![0; BUFFER_BYTES],
+            buffer: vec![0; COPY_BYTES],
         })
     }
 
@@ -312,17 +316,6 @@ fn make_plain(parent: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
 
 fn mode(entry: &Entry) -> Mode {
     Mode::from_raw_mode(entry.mode)
-}
-
-pub(super) fn times((seconds, nanoseconds): (i64, u32)) -> Timestamps {
-    let time = Timespec {
-        tv_sec: seconds,
-        tv_nsec: nanoseconds.into(),
-    };
-    Timestamps {
-        last_access: time,
-        last_modification: time,
-    }
 }
 
 fn set_time(parent: &OwnedFd, name: &OsStr, entry: &Entry) {

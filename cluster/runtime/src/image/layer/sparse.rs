@@ -2,9 +2,8 @@
 
 use std::io;
 
-use super::entries::unsigned;
-use super::invalid;
-use super::records::{decimal, number};
+use super::invalid::invalid;
+use super::numbers::{decimal, number, unsigned};
 
 /// What GNU tar writes of a number in a map of the form 1.0.
 const DIGITS_MAX: usize = 20;

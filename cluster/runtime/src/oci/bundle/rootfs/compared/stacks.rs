@@ -111,7 +111,8 @@ impl<'a> Layer<'a> {
         let owner = [(0, 0), (1000, 1000), (65_534, 65_534), (7, 3_000_000)][self.random.random_range(0..4)];
         let text = format!("{path} {}", self.random.random_range(0..1000));
         let item = match what {
-            0..3 => Item::folder(path, mode),
+            // No set-group-id: a folder that is made in such a one without an entry inherits its group, where its mode is set at once.
+            0..3 => Item::folder(path, mode & !0o2000),
             3..7 => Item::file(path, mode, text.as_bytes()),
             7 => Item::link(
                 path,

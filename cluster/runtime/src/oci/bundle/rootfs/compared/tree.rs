@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::Result;
+use anyhow::Result;
 
 /// No tar of these tests has later times: what is younger was made while it was unpacked.
 const NOW: i64 = 1_700_000_000;
