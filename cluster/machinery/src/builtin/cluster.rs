@@ -87,7 +87,7 @@ pub(crate) fn default_csi_driver(driver: &mut Value) {
 pub(crate) fn default_ingress_class(class: &mut Value) {
     each_in(Some(class), "spec", |spec| {
         each(spec, "parameters", |parameters| {
-            set_text(parameters, "scope", "Cluster")
+            set_text(parameters, "scope", "Cluster");
         });
     });
 }
