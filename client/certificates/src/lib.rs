@@ -1,14 +1,14 @@
 //! Certificates that this program makes itself, as PEM: authorities, what they sign, and what is to be read in one. Those of the embedded
 //! API server and of the operator's webhook alike. Nothing is kept here, and no clock is looked at.
 
+mod pair;
 mod request;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use jiff::{Timestamp, ToSpan as _, tz::TimeZone};
+pub use pair::Pair;
 pub use rcgen::Error;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -26,23 +26,6 @@ const AUTHORITY_YEARS: i32 = 10;
 /// Life of what it signs.
 const CERTIFICATE_YEARS: i32 = 1;
 const DAY_SECONDS: i64 = 86_400;
-
-/// A certificate and its key, as PEM.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Pair {
-    /// The certificate.
-    pub certificate: String,
-    /// Its key.
-    pub key: String,
-}
-
-impl std::fmt::Debug for Pair {
-    /// Keys are for no log.
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut shown = formatter.debug_struct("Pair");
-        shown.field("certificate", &self.certificate).finish_non_exhaustive()
-    }
-}
 
 /// What a certificate is good for.
 #[derive(Clone, Copy, Debug)]
@@ -218,18 +201,6 @@ pub fn check_chain(pem: &[u8]) -> Result<(), String> {
     found
         .then_some(())
         .ok_or_else(|| "must contain at least one CERTIFICATE PEM block".to_owned())
-}
-
-/// Bytes as a block of PEM (RFC 7468), in lines of 64.
-fn pem(label: &str, der: &[u8]) -> String {
-    let text = STANDARD.encode(der);
-    let mut pem = format!("-----BEGIN {label}-----\n");
-    for line in text.as_bytes().chunks(64) {
-        pem.push_str(&String::from_utf8_lossy(line));
-        pem.push('\n');
-    }
-    pem.push_str(&format!("-----END {label}-----\n"));
-    pem
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ use yasna::models::ObjectIdentifier;
 use yasna::tags::{TAG_GENERALIZEDTIME, TAG_UTCTIME};
 use yasna::{DERWriter, Tag};
 
+use crate::pair::{Pair, pem};
+
 /// A certificate begins so long before it is made, for clocks that are behind. Kubernetes' own figure.
 const BACK: SignedDuration = SignedDuration::from_mins(5);
 /// One that is shorter than this ends as late as was asked for; others end earlier by what they begin earlier.
@@ -125,7 +127,7 @@ impl Request {
     ///
     /// # Errors
     /// If the authority has ended, is none of ours, or a usage is none that we give.
-    pub fn sign(&self, authority: &crate::Pair, terms: Terms<'_>, now: Timestamp) -> Result<String, String> {
+    pub fn sign(&self, authority: &Pair, terms: Terms<'_>, now: Timestamp) -> Result<String, String> {
         let told = |error: &dyn std::fmt::Display| error.to_string();
         let key = KeyPair::from_pem(&authority.key).map_err(|error| told(&error))?;
         if key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
@@ -145,7 +147,7 @@ impl Request {
                 writer.next().write_bitvec_bytes(&signature, signature.len() * 8);
             });
         });
-        Ok(crate::pem("CERTIFICATE", &certificate))
+        Ok(pem("CERTIFICATE", &certificate))
     }
 
     fn write(

@@ -1,7 +1,7 @@
 use rcgen::{CertificateParams, DnType, SanType};
 
 use super::*;
-use crate::{Pair, authority, client};
+use crate::{authority, client};
 
 fn now() -> Timestamp {
     "2026-01-10T12:00:00Z".parse().unwrap()
@@ -118,7 +118,7 @@ fn what_is_no_request_is_told() {
     let mut der = block.contents;
     let at = der.windows(4).position(|part| part == b"anna").unwrap();
     der[at] = b'b';
-    let forged = crate::pem("CERTIFICATE REQUEST", &der);
+    let forged = pem("CERTIFICATE REQUEST", &der);
     assert_eq!(
         Request::read(forged.as_bytes()),
         Err("x509: ECDSA verification failure".into())
