@@ -144,7 +144,12 @@ pub(crate) fn keep_allocated(old: &Value, new: &mut Value) {
             }
         }
         for key in &kept {
-            if let Some(value) = before.and_then(|b| b.get(*key))
+            // The list begins with the one address, which a client may have changed.
+            let moved = *key == "clusterIPs" && spec.get("clusterIP") != before.and_then(|b| b.get("clusterIP"));
+            if moved && spec.get(*key) == before.and_then(|b| b.get(*key)) {
+                spec.remove(*key);
+            } else if !moved
+                && let Some(value) = before.and_then(|b| b.get(*key))
                 && spec.get(*key).is_none_or(|v| v.is_null() || v.as_str() == Some(""))
             {
                 spec.insert((*key).to_owned(), value.clone());

@@ -153,7 +153,6 @@ fn what_people_get_wrong_in_a_pod() {
         (json!({"containers": []}), vec!["spec.containers: Required value"]),
         (json!({"containers": [{"name": "a", "image": "a"}, {"name": "a", "image": "a"}]}), vec![r#"spec.containers[1].name: Duplicate value: "a""#]),
         (json!({"restartPolicy": "Maybe"}), vec![r#"spec.restartPolicy: Unsupported value: "Maybe": supported values: "Always", "OnFailure", "Never""#]),
-        (json!({"terminationGracePeriodSeconds": -1}), vec!["spec.terminationGracePeriodSeconds: Invalid value: -1: must be greater than or equal to 0"]),
         (json!({"volumes": [{"name": "v", "emptyDir": {}, "hostPath": {"path": "/"}}]}), vec!["spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type"]),
         (json!({"volumes": [{"name": "v"}, {"name": "v"}]}), vec![r#"spec.volumes[1].name: Duplicate value: "v""#]),
         (json!({"tolerations": [{"key": "a", "effect": "Never"}]}),
