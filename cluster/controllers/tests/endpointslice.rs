@@ -200,14 +200,15 @@ async fn shown(client: &Client, name: &str) -> Option<(Vec<String>, Vec<String>,
     Some(shown)
 }
 
+/// Endpoints as they are shown.
+fn of(ready: &[&str], others: &[&str], ports: &[i32]) -> Option<(Vec<String>, Vec<String>, Vec<i32>)> {
+    let texts = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    Some((texts(ready), texts(others), ports.to_vec()))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn services_have_endpoints_and_hand_made_ones_have_slices() {
-    let api_server = "10.0.0.7:6443".parse().unwrap();
-    let (client, shutdown, running) = start(afloat_controllers::Options {
-        api_server: Some(api_server),
-        ..afloat_controllers::Options::default()
-    })
-    .await;
+async fn services_have_endpoints() {
+    let (client, shutdown, running) = start(afloat_controllers::Options::default()).await;
     let ports = json!([{"port": 80, "targetPort": "web"}]);
     create::<Service>(
         &client,
@@ -215,10 +216,6 @@ async fn services_have_endpoints_and_hand_made_ones_have_slices() {
     )
     .await;
     let look = async || shown(&client, "web").await;
-    let of = |ready: &[&str], others: &[&str], ports: &[i32]| {
-        let texts = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        Some((texts(ready), texts(others), ports.to_vec()))
-    };
     until(of(&[], &[], &[]), look).await;
     for index in 0..2 {
         pod(&client, index, 8080).await;
@@ -247,7 +244,14 @@ async fn services_have_endpoints_and_hand_made_ones_have_slices() {
         .unwrap();
     until(None, look).await;
 
-    // Nobody chooses pods for this one: its Endpoints are mirrored, and follow what is written into them.
+    shutdown.cancel();
+    running.await.unwrap();
+}
+
+/// Nobody chooses pods for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endpoints_made_by_hand_have_slices_that_follow_them() {
+    let (client, shutdown, running) = start(afloat_controllers::Options::default()).await;
     let of_db = ListParams::default().labels("kubernetes.io/service-name=db");
     let slices = async || {
         let slices = api::<EndpointSlice>(&client).list(&of_db).await.unwrap();
@@ -281,7 +285,18 @@ async fn services_have_endpoints_and_hand_made_ones_have_slices() {
         .unwrap();
     until(Vec::new(), slices).await;
 
-    // The API server's own has both from the start, the slice not being a mirror.
+    shutdown.cancel();
+    running.await.unwrap();
+}
+
+/// The slice is no mirror.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_api_servers_own_service_has_both_from_the_start() {
+    let (client, shutdown, running) = start(afloat_controllers::Options {
+        api_server: Some("10.0.0.7:6443".parse().unwrap()),
+        ..afloat_controllers::Options::default()
+    })
+    .await;
     until(of(&["10.0.0.7"], &[], &[6443]), async || {
         shown(&client, "kubernetes").await
     })

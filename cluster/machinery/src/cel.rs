@@ -10,6 +10,7 @@ mod cost;
 mod depth;
 mod given_up;
 mod metered;
+pub(crate) mod pattern;
 pub(crate) use cost::{BUDGET_EXCEEDED, CALL_EXCEEDED, Cost, Size, VALUES_LIMIT};
 pub(crate) use depth::Depth;
 pub use given_up::until_given_up;

@@ -18,7 +18,6 @@ pub mod kinds;
 mod metadata;
 mod names;
 pub mod patch;
-mod pattern;
 mod resource;
 pub mod schema;
 pub mod selector;

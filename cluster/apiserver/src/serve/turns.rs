@@ -123,7 +123,7 @@ mod tests {
         };
         let given_up = GivenUp::after(Duration::from_secs(60));
         let (told, heard) = tokio::sync::oneshot::channel();
-        let waits = turns.run(Work::Long, &given_up, async { heard.await });
+        let waits = turns.run(Work::Long, &given_up, heard);
         let other = turns.run(Work::Long, &given_up, async { told.send(5).is_ok() });
         assert_eq!(tokio::join!(waits, other), (Ok(5), true));
     }

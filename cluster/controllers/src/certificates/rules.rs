@@ -113,103 +113,95 @@ mod tests {
     /// As openssl makes it for `/CN=system:node:n1/O=system:nodes`.
     const NODE: &str = include_str!("node.csr");
 
-    #[test]
-    fn each_signer_has_its_rules() {
-        let node = Request::read(NODE.as_bytes()).unwrap();
-        let mut stranger = node.clone();
-        stranger.organizations.push("system:masters".into());
-        let mut person = node.clone();
-        person.common_name = "anna".into();
-        let named = |names: Names| {
-            let mut request = node.clone();
-            request.names = names;
-            request
+    use Signer::{Client, NodeClient, NodeServing};
+
+    const SIGNATURE: &str = "digital signature";
+    const CIPHER: &str = "key encipherment";
+    const CLIENT: &str = "client auth";
+    const SERVER: &str = "server auth";
+
+    fn node() -> Request {
+        Request::read(NODE.as_bytes()).unwrap()
+    }
+
+    /// One that asks to be of the masters, too.
+    fn stranger() -> Request {
+        let mut request = node();
+        request.organizations.push("system:masters".into());
+        request
+    }
+
+    fn person() -> Request {
+        let mut request = node();
+        request.common_name = "anna".into();
+        request
+    }
+
+    /// A node with its host name, and addresses of mail.
+    fn named(emails: &[&str]) -> Request {
+        let mut request = node();
+        request.names = Names {
+            dns: vec!["n1".into()],
+            emails: emails.iter().map(|mail| (*mail).into()).collect(),
+            ..Names::default()
         };
-        let with_host = named(Names {
-            dns: vec!["n1".into()],
-            ..Names::default()
-        });
-        let with_mail = named(Names {
-            dns: vec!["n1".into()],
-            emails: vec!["a@b".into()],
-            ..Names::default()
-        });
-        use Signer::{Client, NodeClient, NodeServing};
-        let (signature, cipher, client, server) =
-            ("digital signature", "key encipherment", "client auth", "server auth");
-        let cases: [(Signer, &Request, &[&str], Option<&str>); 16] = [
-            (Client, &person, &[client], None),
-            (Client, &stranger, &[signature, cipher, client], None),
-            (
-                Client,
-                &person,
-                &[signature],
-                Some("missing required usage for client certificate: client auth"),
-            ),
-            (
-                Client,
-                &person,
-                &[client, server],
-                Some("invalid usage for client certificate: server auth"),
-            ),
-            (NodeClient, &node, &[signature, client], None),
-            (NodeClient, &node, &[client, cipher, signature], None),
-            (
-                NodeClient,
-                &node,
-                &[client],
-                Some("usages did not match [client auth digital signature key encipherment]"),
-            ),
-            (
-                NodeClient,
-                &stranger,
-                &[signature, client],
-                Some("subject organization is not system:nodes"),
-            ),
-            (
-                NodeClient,
-                &person,
-                &[signature, client],
-                Some("subject common name does not begin with system:node:"),
-            ),
-            (
-                NodeClient,
-                &with_host,
-                &[signature, client],
-                Some("DNS subjectAltNames are not allowed"),
-            ),
-            (NodeServing, &with_host, &[signature, server], None),
-            (NodeServing, &with_host, &[signature, cipher, server], None),
-            (
-                NodeServing,
-                &node,
-                &[signature, server],
-                Some("DNS or IP subjectAltName is required"),
-            ),
-            (
-                NodeServing,
-                &with_mail,
-                &[signature, server],
-                Some("Email subjectAltNames are not allowed"),
-            ),
-            (
-                NodeServing,
-                &stranger,
-                &[signature, server],
-                Some("subject organization is not system:nodes"),
-            ),
-            (
-                NodeServing,
-                &with_host,
-                &[signature, client],
-                Some("usages did not match [digital signature key encipherment server auth]"),
-            ),
-        ];
-        for (signer, request, usages, refused) in cases {
+        request
+    }
+
+    /// Each of these is refused for this reason, or not.
+    fn told(signer: Signer, cases: &[(Request, &[&str], Option<&str>)]) {
+        for (request, usages, refused) in cases {
             let usages: Vec<String> = usages.iter().map(|usage| (*usage).to_owned()).collect();
             let told = signer.check(request, &usages).err();
-            assert_eq!(told.as_deref(), refused, "{signer:?} {usages:?}");
+            assert_eq!(told.as_deref(), *refused, "{signer:?} {usages:?}");
         }
+    }
+
+    #[test]
+    fn clients_ask_for_what_a_client_does() {
+        let missing = Some("missing required usage for client certificate: client auth");
+        let invalid = Some("invalid usage for client certificate: server auth");
+        let cases: [(Request, &[&str], Option<&str>); 4] = [
+            (person(), &[CLIENT], None),
+            (stranger(), &[SIGNATURE, CIPHER, CLIENT], None),
+            (person(), &[SIGNATURE], missing),
+            (person(), &[CLIENT, SERVER], invalid),
+        ];
+        told(Client, &cases);
         assert_eq!(Signer::named("example.com/mine"), None);
+    }
+
+    #[test]
+    fn nodes_are_named_as_nodes() {
+        let usages = Some("usages did not match [client auth digital signature key encipherment]");
+        let organization = Some("subject organization is not system:nodes");
+        let name = Some("subject common name does not begin with system:node:");
+        let hosts = Some("DNS subjectAltNames are not allowed");
+        let cases: [(Request, &[&str], Option<&str>); 6] = [
+            (node(), &[SIGNATURE, CLIENT], None),
+            (node(), &[CLIENT, CIPHER, SIGNATURE], None),
+            (node(), &[CLIENT], usages),
+            (stranger(), &[SIGNATURE, CLIENT], organization),
+            (person(), &[SIGNATURE, CLIENT], name),
+            (named(&[]), &[SIGNATURE, CLIENT], hosts),
+        ];
+        told(NodeClient, &cases);
+    }
+
+    #[test]
+    fn serving_nodes_say_where() {
+        let hosts = Some("DNS or IP subjectAltName is required");
+        let mail = Some("Email subjectAltNames are not allowed");
+        let organization = Some("subject organization is not system:nodes");
+        let usages = Some("usages did not match [digital signature key encipherment server auth]");
+        let cases: [(Request, &[&str], Option<&str>); 6] = [
+            (named(&[]), &[SIGNATURE, SERVER], None),
+            (named(&[]), &[SIGNATURE, CIPHER, SERVER], None),
+            (node(), &[SIGNATURE, SERVER], hosts),
+            (named(&["a@b"]), &[SIGNATURE, SERVER], mail),
+            (stranger(), &[SIGNATURE, SERVER], organization),
+            (named(&[]), &[SIGNATURE, CLIENT], usages),
+        ];
+        told(NodeServing, &cases);
     }
 }

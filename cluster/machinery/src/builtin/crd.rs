@@ -266,7 +266,7 @@ fn structural(schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
         errors.push(not_supported(child(path, "type"), kind, &kinds));
     }
     if let Some(pattern) = schema.get("pattern").and_then(Value::as_str)
-        && let Err(problem) = crate::pattern::compile(pattern)
+        && let Err(problem) = crate::cel::pattern::compile(pattern)
     {
         errors.push(invalid(
             child(path, "pattern"),

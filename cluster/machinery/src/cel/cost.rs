@@ -11,7 +11,7 @@ use kube_cel::cel::{ExecutionError, Value};
 use regex::Regex;
 
 use super::given_up::is_given_up;
-use crate::pattern;
+use crate::cel::pattern;
 
 /// Kubernetes' `PerCallLimit`: what one expression may cost.
 const CALL_LIMIT: u64 = 1_000_000;

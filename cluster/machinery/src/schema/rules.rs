@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::FieldError;
 use crate::cel::Depth;
-use crate::pattern;
+use crate::cel::pattern;
 pub(super) use failure::type_name;
 use tree::{Node, Walk};
 

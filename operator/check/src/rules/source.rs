@@ -99,13 +99,22 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn service(selector: Value) -> Value {
+        json!({"kind": "Service", "apiVersion": "v1", "spec": {"selector": selector}})
+    }
+
+    fn template(api_version: &str, kind: &str, labels: Value) -> Value {
+        json!({"apiVersion": api_version, "kind": kind, "spec": {"template": {"metadata": {"labels": labels}}}})
+    }
+
+    fn app() -> Value {
+        json!({"app": "a"})
+    }
+
     #[test]
     fn pods_may_come_from_elsewhere() {
-        let service = |selector: Value| json!({"kind": "Service", "apiVersion": "v1", "spec": {"selector": selector}});
-        let template = |api_version: &str, kind: &str, labels: Value| json!({"apiVersion": api_version, "kind": kind, "spec": {"template": {"metadata": {"labels": labels}}}});
         let cron = json!({"apiVersion": "batch/v1", "kind": "CronJob",
             "spec": {"jobTemplate": {"spec": {"template": {"metadata": {"labels": {"app": "a"}}}}}}});
-        let app = || json!({"app": "a"});
         let custom = |api_version: &str, kind: &str| json!({"apiVersion": api_version, "kind": kind, "spec": {}});
         let cases = [
             (
@@ -174,6 +183,10 @@ mod tests {
         for (what, selector, object, may) in cases {
             assert_eq!(may_be(&[object], &service(selector)), may, "{what}");
         }
+    }
+
+    #[test]
+    fn pods_of_another_namespace_are_not_meant() {
         let mut elsewhere = template("v1", "ReplicationController", app());
         elsewhere["metadata"] = json!({"namespace": "other"});
         assert!(!may_be(&[elsewhere], &service(app())));
