@@ -1,6 +1,6 @@
 //! Jobs: pods that run until enough of them have succeeded.
 //!
-//! What is decided is in [`plan`] and what it stands on, all of it pure. Pods of Jobs that are gone or at their end lose their
+//! What is decided is in [`mod@plan`] and what it stands on, all of it pure. Pods of Jobs that are gone or at their end lose their
 //! finalizer in [`orphans`]; Jobs whose time after the end is over are deleted by [`finished`], which is a loop of its own.
 
 mod backoff;
