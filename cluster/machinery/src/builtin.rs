@@ -14,6 +14,7 @@ pub(crate) mod crd;
 pub(crate) mod cron_job_checks;
 pub(crate) mod pod;
 pub(crate) mod rbac;
+pub(crate) mod secret;
 pub(crate) mod service;
 pub(crate) mod service_checks;
 pub(crate) mod volume;

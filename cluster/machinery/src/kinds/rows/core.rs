@@ -1,7 +1,7 @@
 //! The core group.
 
 use crate::builtin::{
-    classes, cluster, pod, service, service_checks, volume, volume_checks, workload, workload_checks,
+    classes, cluster, pod, secret, service, service_checks, volume, volume_checks, workload, workload_checks,
 };
 use crate::names;
 use crate::resource::{BindsTokens, Column, Deletion, Given, Inert, Kind, Proxied, Status, StatusChanges, Table, When};
@@ -299,8 +299,8 @@ pub(super) const CORE_KINDS: &[Kind] = &[
         plural: "secrets",
         namespaced: true,
         default: cluster::default_secret,
-        validate: cluster::data,
-        validate_update: cluster::immutable,
+        validate: secret::checks,
+        validate_update: secret::update,
         selectable: &["type"],
         table: Some(Table {
             columns: &[Column::text("Type"), Column::of("Data", "integer"), Column::text("Age")],
