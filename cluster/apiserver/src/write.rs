@@ -145,10 +145,7 @@ impl Writer {
     pub(crate) fn evaluates(&self, call: &Call) -> bool {
         let rules = call.resource.rules.as_ref().is_some_and(|rules| rules.evaluates());
         // What brings expressions has them compiled.
-        let brings = matches!(
-            call.resource.group.as_str(),
-            "apiextensions.k8s.io" | "admissionregistration.k8s.io"
-        );
+        let brings = call.resource.builtin.is_some_and(|row| row.brings_expressions);
         !matches!(call.verb, "get" | "list") && (rules || brings || self.admission.evaluates(&call.resource))
     }
 

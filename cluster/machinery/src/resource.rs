@@ -88,6 +88,8 @@ pub struct Kind {
     pub grants: Option<Grants>,
     /// Whether admission policies do not look at it: it is what people get rid of a bad policy by.
     pub beyond_policies: bool,
+    /// Whether its objects hold expressions, which are compiled when it is written.
+    pub brings_expressions: bool,
 }
 
 /// A field that is stored and of which nothing comes.
@@ -321,6 +323,7 @@ impl Kind {
         describes_pods: None,
         grants: None,
         beyond_policies: false,
+        brings_expressions: false,
     };
 }
 

@@ -28,7 +28,6 @@ fn needs(name: &str, from: &Value) -> String {
 }
 
 #[test]
-#[ignore = "run by hand so far: cargo e2e security::logs -- --ignored"]
 fn no_log_says_what_a_secret_is() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
@@ -70,6 +69,8 @@ fn refused(cluster: &Cluster, token: &str) {
         json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "bad"}, "data": {"key": BROKEN}}),
         json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "bad"}, "data": BROKEN}),
         json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "bad", "labels": VALUE}, "stringData": {"key": [VALUE]}}),
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "bad"}, "type": "kubernetes.io/dockerconfigjson",
+            "stringData": {".dockerconfigjson": PASSWORD}}),
     ] {
         let told = cluster.try_kubectl(&["create", "--validate=false", "-f", "-"], Some(&object.to_string()));
         assert!(!told.status.success(), "{object}");

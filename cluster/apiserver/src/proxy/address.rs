@@ -193,10 +193,9 @@ fn number(ports: &Value, name: &str) -> Option<u16> {
     port["port"].as_u64().and_then(|number| u16::try_from(number).ok())
 }
 
+/// The pod that an endpoint names. Whether it is one, and has the address, is asked when it is dialled.
 fn target(endpoint: &Value) -> Option<String> {
-    let target = &endpoint["targetRef"];
-    let pod = target["name"].as_str().filter(|_| target["kind"] == "Pod")?;
-    Some(pod.to_owned())
+    endpoint["targetRef"]["name"].as_str().map(str::to_owned)
 }
 
 /// What is known of a Service's endpoints.

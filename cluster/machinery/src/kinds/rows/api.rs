@@ -7,6 +7,7 @@ use crate::table;
 const ADMISSIONREGISTRATION: Kind = Kind {
     group: "admissionregistration.k8s.io",
     beyond_policies: true,
+    brings_expressions: true,
     ..Kind::PLAIN
 };
 
@@ -60,6 +61,7 @@ pub(super) const APIEXTENSIONS_KINDS: &[Kind] = &[Kind {
     categories: &["api-extensions"],
     status: Status::Own,
     keeps_nulls: true,
+    brings_expressions: true,
     default: crd::default,
     validate: crd::validate,
     validate_update: crd::validate_update,
