@@ -1,4 +1,4 @@
-//! Texts in quotation marks, as Go's `%q` writes them: clients match on messages, and programs read the downward API's files.
+//! Texts as Go writes them, in quotation marks (`%q`) and in JSON: clients match on messages, and programs read the downward API's files.
 
 /// A text in quotation marks, as Go's `%q` (`strconv.Quote`) writes it.
 pub fn quoted(text: &str) -> String {
@@ -23,6 +23,26 @@ pub fn quoted(text: &str) -> String {
         }
     }
     out.push('"');
+    out
+}
+
+/// JSON as Go's `encoding/json` writes it, where `<`, `>` and `&` are escaped, and what JavaScript takes for the end of a line. They stand
+/// in texts only.
+pub fn json_escaped(json: String) -> String {
+    if !json.contains(['<', '>', '&', '\u{2028}', '\u{2029}']) {
+        return json;
+    }
+    let mut out = String::with_capacity(json.len() + 64);
+    for c in json.chars() {
+        match c {
+            '<' => out.push_str("\\u003c"),
+            '>' => out.push_str("\\u003e"),
+            '&' => out.push_str("\\u0026"),
+            '\u{2028}' => out.push_str("\\u2028"),
+            '\u{2029}' => out.push_str("\\u2029"),
+            other => out.push(other),
+        }
+    }
     out
 }
 

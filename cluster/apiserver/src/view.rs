@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use afloat_machinery::convert;
 use afloat_machinery::kinds::Resource;
 use afloat_store::Stamp;
+use afloat_words::quoted::json_escaped;
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -118,26 +119,7 @@ pub(crate) fn finalizers(object: &Value) -> Vec<Cow<'_, str>> {
 pub(crate) fn stamp(mut object: Value) -> Stamp {
     Box::new(move |revision| {
         metadata(&mut object).insert("resourceVersion".into(), revision.to_string().into());
-        Bytes::from(escaped(object.to_string()))
+        // Who compares what it has written with what is stored by bytes, as controllers do with a ControllerRevision's data, finds it the same.
+        Bytes::from(json_escaped(object.to_string()))
     })
-}
-
-/// JSON as Go writes it, where `<`, `>` and `&` are escaped: who compares what it has written with what is stored by bytes, as controllers
-/// do with a ControllerRevision's data, finds it the same. They stand in texts only.
-fn escaped(json: String) -> String {
-    if !json.contains(['<', '>', '&', '\u{2028}', '\u{2029}']) {
-        return json;
-    }
-    let mut out = String::with_capacity(json.len() + 64);
-    for c in json.chars() {
-        match c {
-            '<' => out.push_str("\\u003c"),
-            '>' => out.push_str("\\u003e"),
-            '&' => out.push_str("\\u0026"),
-            '\u{2028}' => out.push_str("\\u2028"),
-            '\u{2029}' => out.push_str("\\u2029"),
-            other => out.push(other),
-        }
-    }
-    out
 }

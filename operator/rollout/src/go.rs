@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use afloat_words::quoted::json_escaped;
 use serde_json::Value;
 
 /// A value as Go's encoder prints it: sorted keys, no spaces, numbers as floats, and
@@ -50,16 +51,7 @@ fn print(value: &Value, out: &mut String) {
 }
 
 fn print_text(text: &str, out: &mut String) {
-    for character in Value::from(text).to_string().chars() {
-        match character {
-            '<' => out.push_str("\\u003c"),
-            '>' => out.push_str("\\u003e"),
-            '&' => out.push_str("\\u0026"),
-            '\u{2028}' => out.push_str("\\u2028"),
-            '\u{2029}' => out.push_str("\\u2029"),
-            other => out.push(other),
-        }
-    }
+    out.push_str(&json_escaped(Value::from(text).to_string()));
 }
 
 /// FNV-1a over Go's print of the bytes of a JSON text, as Kubernetes and OpenKruise hash objects.
