@@ -2,6 +2,7 @@
 //! the versions of a kind converts either a webhook ([`crate::convert`]) or nobody, where one version is served only.
 
 mod clone_set;
+mod daemon_set;
 mod serving;
 mod told;
 mod workload;
@@ -22,7 +23,12 @@ pub fn crds(serving: &Serving) -> Vec<CustomResourceDefinition> {
 
 /// The same as documents to apply: with nulls for what must go from definitions that are there, OpenKruise's included.
 pub fn definitions(serving: &Serving) -> Vec<Value> {
-    vec![clone_set(serving), told::node_traffic(), told::rollout_report()]
+    vec![
+        clone_set(serving),
+        daemon_set(serving),
+        told::node_traffic(),
+        told::rollout_report(),
+    ]
 }
 
 /// A kind of OpenKruise with two versions.
@@ -45,6 +51,20 @@ fn clone_set(serving: &Serving) -> Value {
             scale: Some(workload::scale()),
             spec: clone_set::spec,
             status: |_| clone_set::status(),
+        },
+        serving,
+    )
+}
+
+fn daemon_set(serving: &Serving) -> Value {
+    workload(
+        &Workload {
+            kind: "DaemonSet",
+            short_names: &["daemon", "ads"],
+            columns: daemon_set::columns(),
+            scale: None,
+            spec: daemon_set::spec,
+            status: daemon_set::status,
         },
         serving,
     )
