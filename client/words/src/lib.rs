@@ -14,5 +14,6 @@ pub mod quantity;
 pub mod quoted;
 pub mod revision;
 pub mod schedule;
+pub mod taint;
 pub mod texts;
 pub mod time;
