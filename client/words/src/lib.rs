@@ -4,6 +4,7 @@
 
 pub mod affinity;
 pub mod annotation;
+pub mod daemon;
 #[cfg(test)]
 mod fuzz;
 pub mod image;
