@@ -5,8 +5,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::cloneset::{Condition, Lifecycle, Matcher, PodUpdatePolicy, PriorityStrategy, Rollout};
+use crate::cloneset::{Lifecycle, Matcher, PodUpdatePolicy, PriorityStrategy, Rollout};
 use crate::names::PROGRESSIVE_CREATE;
+use crate::status::{Condition, Status};
 
 /// An Advanced DaemonSet: one pod on every node that suits.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -132,6 +133,14 @@ impl DaemonSetSpec {
         }
     }
 
+    /// From now on no pod stays at an old revision, on whatever node.
+    pub fn keep_no_pods_back(&mut self) {
+        if let Some(rolling) = &mut self.update_strategy.rolling_update {
+            rolling.partition = None;
+            rolling.selector = None;
+        }
+    }
+
     /// Which nodes' pods are updated; None means all.
     pub fn updated_nodes(&self) -> Option<Matcher> {
         let rolling = self.update_strategy.rolling_update.as_ref()?;
@@ -194,6 +203,32 @@ pub struct DaemonSetStatus {
     pub conditions: Vec<Condition>,
     /// Hash of the revision that the spec's template has, as it is in pods' labels.
     pub update_revision: String,
+}
+
+impl Status for DaemonSetStatus {
+    fn observed_generation(&self) -> i64 {
+        self.observed_generation
+    }
+
+    fn update_revision(&self) -> &str {
+        &self.update_revision
+    }
+
+    fn collision_count(&self) -> i32 {
+        self.collision_count.unwrap_or(0)
+    }
+
+    fn set_collision_count(&mut self, count: i32) {
+        self.collision_count = Some(count);
+    }
+
+    fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
+
+    fn conditions_mut(&mut self) -> &mut Vec<Condition> {
+        &mut self.conditions
+    }
 }
 
 #[cfg(test)]
