@@ -7,3 +7,6 @@ mod layout;
 mod plan;
 mod report;
 mod site;
+
+#[cfg(test)]
+mod tests;
