@@ -30,6 +30,7 @@ pub(super) fn plan(set: &DaemonSet, seen: &Observed<'_>) -> Plan<DaemonSetStatus
     }
     let refused = |reason: &'static str, message: String| Plan {
         status: set.status.clone(),
+        figures: set.figures(),
         warnings: vec![(reason, message)],
         ..Plan::default()
     };
@@ -38,7 +39,7 @@ pub(super) fn plan(set: &DaemonSet, seen: &Observed<'_>) -> Plan<DaemonSetStatus
         return refused("SelectingAll", message.into());
     }
     let (current, reported) = revisions_before(set, seen);
-    let (revisions, memo) = match begin((set.owner(), &set.status), None, (&current, &reported), seen) {
+    let (revisions, memo) = match begin((set, set.owner()), None, (&current, &reported), seen) {
         Begun::Whole(plan) => return *plan,
         Begun::At(revisions, memo) => (*revisions, memo),
     };

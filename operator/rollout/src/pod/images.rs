@@ -23,7 +23,7 @@ pub struct Node {
 }
 
 /// What others say of a node.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct NodeSpec {
     /// Which pods it keeps away.
