@@ -1,0 +1,12 @@
+//! One pod on every node that suits.
+
+mod create;
+mod demand;
+mod kind;
+mod layout;
+mod plan;
+mod report;
+mod site;
+
+#[cfg(test)]
+mod tests;
