@@ -1,6 +1,7 @@
 //! The CustomResourceDefinitions. Defaults and validation live in their schemas, so that no webhook is needed for them; between
 //! the versions of a kind converts either a webhook ([`crate::convert`]) or nobody, where one version is served only.
 
+mod budget;
 mod clone_set;
 mod serving;
 mod told;
@@ -21,7 +22,12 @@ pub fn crds(serving: &Serving) -> Vec<CustomResourceDefinition> {
 
 /// The same as documents to apply: with nulls for what must go from definitions that are there, OpenKruise's included.
 pub fn definitions(serving: &Serving) -> Vec<Value> {
-    vec![clone_set(serving), told::node_traffic(), told::rollout_report()]
+    vec![
+        clone_set(serving),
+        told::node_traffic(),
+        told::rollout_report(),
+        budget::definition(),
+    ]
 }
 
 fn clone_set(serving: &Serving) -> Value {

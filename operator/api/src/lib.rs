@@ -4,6 +4,7 @@
 //! values, and never talks to a cluster. Everything but [`convert`] speaks v1beta1 alone; a conversion webhook of the operator
 //! makes it of v1alpha1.
 
+mod budget;
 mod cloneset;
 pub mod convert;
 mod crd;
@@ -16,6 +17,7 @@ mod schema;
 mod template;
 mod traffic;
 
+pub use budget::{BudgetSpec, BudgetStatus, Operation, PodUnavailableBudget, TargetRef, group};
 pub use cloneset::{
     CloneSet, CloneSetSpec, CloneSetStatus, Condition, InPlaceUpdateStrategy, Lifecycle, LifecycleHook, Matcher,
     OrderTerm, PodUpdatePolicy, PriorityStrategy, RollingUpdate, Rollout, ScaleStrategy, ScatterTerm, UpdateStrategy,
