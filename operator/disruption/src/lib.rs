@@ -4,4 +4,7 @@
 //! [`count`] says what a PodUnavailableBudget allows, [`take`] takes one of it, [`guards`] is what a planner has to heed of budgets that
 //! select its pods. Pure. The rules are OpenKruise's (1.8.0 to 1.9.1), but for its miscounts, each of which is named where it is put right.
 
+pub mod change;
 pub mod count;
+pub mod owners;
+pub mod take;
