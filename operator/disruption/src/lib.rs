@@ -6,5 +6,6 @@
 
 pub mod change;
 pub mod count;
+pub mod guards;
 pub mod owners;
 pub mod take;
