@@ -4,6 +4,7 @@
 //! A budget's status is behind what a planner has done itself a moment ago, so it is not all that counts: a guard also says how many pods must
 //! remain available, and that is held against the pods as the planner sees them, which is never older than its own writes.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -58,26 +59,47 @@ pub fn all() -> BTreeSet<Operation> {
 /// What guards leave, while a plan is made.
 #[derive(Clone, Debug, Default)]
 pub struct Allowance<'a> {
-    guards: Vec<(&'a Guard, usize, usize)>,
+    guards: Vec<Left<'a>>,
+}
+
+/// What one leaves.
+#[derive(Clone, Debug)]
+struct Left<'a> {
+    guard: Cow<'a, Guard>,
+    left: usize,
+    /// Available pods that it is about, at the beginning.
+    serving: usize,
 }
 
 impl<'a> Allowance<'a> {
     /// At the beginning of a plan. `available`: the names of the workload's available pods.
-    pub fn of<'p>(guards: &'a [Guard], available: impl Iterator<Item = &'p str> + Clone) -> Self {
-        let left = |guard: &'a Guard| {
+    pub fn of<'p>(
+        guards: impl Iterator<Item = Cow<'a, Guard>>,
+        available: impl Iterator<Item = &'p str> + Clone,
+    ) -> Self {
+        let left = |guard: Cow<'a, Guard>| {
             let serving = available.clone().filter(|pod| guard.is_about(pod)).count() + guard.others;
             let left = serving.saturating_sub(guard.floor);
-            (guard, guard.stated.map_or(left, |stated| stated.min(left)), serving)
+            Left {
+                left: guard.stated.map_or(left, |stated| stated.min(left)),
+                guard,
+                serving,
+            }
         };
         Self {
-            guards: guards.iter().map(left).collect(),
+            guards: guards.map(left).collect(),
         }
+    }
+
+    /// Whether nothing limits.
+    pub fn is_free(&self) -> bool {
+        self.guards.is_empty()
     }
 
     /// How many pods may go at most, whatever is done to them; None: any number.
     pub fn most(&self) -> Option<usize> {
-        let whole = |(guard, ..): &&(&Guard, usize, usize)| guard.covers.is_none() && guard.operations == all();
-        self.guards.iter().filter(whole).map(|(_, left, _)| *left).min()
+        let whole = |one: &&Left<'_>| one.guard.covers.is_none() && one.guard.operations == all();
+        self.guards.iter().filter(whole).map(|one| one.left).min()
     }
 
     /// Takes one for a pod; nothing is taken if one of the guards has nothing left.
@@ -89,8 +111,8 @@ impl<'a> Allowance<'a> {
         if let Some(said) = self.holds(concerned) {
             return Err(said);
         }
-        for (_, left, _) in self.guards.iter_mut().filter(|(guard, ..)| concerned(guard)) {
-            *left -= 1;
+        for one in self.guards.iter_mut().filter(|one| concerned(&one.guard)) {
+            one.left -= 1;
         }
         Ok(())
     }
@@ -101,13 +123,14 @@ impl<'a> Allowance<'a> {
     }
 
     fn holds(&self, concerned: impl Fn(&Guard) -> bool) -> Option<String> {
-        let spent = |(guard, left, _): &&(&Guard, usize, usize)| *left == 0 && concerned(guard);
-        let (guard, _, serving) = self.guards.iter().find(spent)?;
-        Some(if *serving > guard.floor {
+        let one = self.guards.iter().find(|one| one.left == 0 && concerned(&one.guard))?;
+        let (guard, serving) = (&one.guard, one.serving);
+        Some(if serving > guard.floor {
             format!("held by {}, which lets no further pod go now", guard.name)
         } else {
+            let pods = if guard.floor == 1 { "pod" } else { "pods" };
             format!(
-                "held by {}: {} pods must be available, and {serving} are",
+                "held by {}: {} {pods} must be available, and {serving} are",
                 guard.name, guard.floor
             )
         })
@@ -141,7 +164,7 @@ mod tests {
             (1, 1, 0),
         ] {
             let guards = [Guard::quorum("afloat.dev/quorum", replicas)];
-            let allowance = Allowance::of(&guards, PODS.into_iter().take(ready));
+            let allowance = Allowance::of(guards.iter().map(Cow::Borrowed), PODS.into_iter().take(ready));
             assert_eq!(allowance.most(), Some(left), "{ready} of {replicas}");
         }
     }
@@ -150,8 +173,14 @@ mod tests {
     #[test]
     fn what_is_seen_counts_as_well() {
         let guards = [guard(2, 3)];
-        assert_eq!(Allowance::of(&guards, PODS.into_iter()).most(), Some(2));
-        assert_eq!(Allowance::of(&guards, PODS.into_iter().take(4)).most(), Some(1));
+        assert_eq!(
+            Allowance::of(guards.iter().map(Cow::Borrowed), PODS.into_iter()).most(),
+            Some(2)
+        );
+        assert_eq!(
+            Allowance::of(guards.iter().map(Cow::Borrowed), PODS.into_iter().take(4)).most(),
+            Some(1)
+        );
     }
 
     #[test]
@@ -162,7 +191,7 @@ mod tests {
             ..guard(0, 1)
         };
         let guards = [narrow];
-        let mut allowance = Allowance::of(&guards, PODS.into_iter());
+        let mut allowance = Allowance::of(guards.iter().map(Cow::Borrowed), PODS.into_iter());
         assert_eq!(allowance.most(), None);
         assert_eq!(allowance.spend("b", Operation::Delete), Ok(()));
         assert_eq!(allowance.spend("a", Operation::Update), Ok(()));
@@ -176,7 +205,7 @@ mod tests {
     #[test]
     fn all_guards_have_to_let_a_pod_go() {
         let guards = [guard(1, 1), Guard::quorum("afloat.dev/quorum", 5)];
-        let mut allowance = Allowance::of(&guards, PODS.into_iter());
+        let mut allowance = Allowance::of(guards.iter().map(Cow::Borrowed), PODS.into_iter());
         assert_eq!(allowance.spend("a", Operation::Update), Ok(()));
         let said = allowance.spend("b", Operation::Update).unwrap_err();
         assert_eq!(

@@ -6,6 +6,7 @@
 
 pub mod change;
 pub mod count;
+pub mod evict;
 pub mod guards;
 pub mod owners;
 pub mod take;
