@@ -123,6 +123,7 @@ fn look(
         nodes: &nodes(operator, looking, set, &pods),
         opened: &opened(operator, key, &pods),
         traffic: &traffic(operator, looking, key),
+        guards: &[],
         resizes: operator.resizes,
         gates: operator.gates,
         memo: &memo,
