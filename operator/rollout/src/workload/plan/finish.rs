@@ -87,6 +87,7 @@ impl Planner<'_> {
 
     /// The plan. Revisions that are `reported` stay.
     pub(crate) fn finish<S: Status>(mut self, status: S, reported: &[&str]) -> Plan<S> {
+        let figures = self.figures();
         self.actions.extend(self.revisions.number.take());
         let (limit, revisions) = (self.seen.history_limit, self.seen.revisions);
         self.actions
@@ -95,6 +96,7 @@ impl Planner<'_> {
             actions: self.actions,
             status,
             spends: self.spends,
+            figures,
             wake_at: self.wake_at,
             warnings: self.warnings,
             news: self.news,
