@@ -5,6 +5,8 @@
 //! nothing. Changes that come in quick succession are one write.
 
 pub mod kube_proxy;
+pub mod node;
+pub mod runtime;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
