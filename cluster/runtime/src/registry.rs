@@ -6,7 +6,6 @@
 
 mod blob;
 mod challenge;
-mod credentials;
 mod hosts;
 mod manifest;
 mod network;
@@ -19,7 +18,7 @@ mod transport;
 #[cfg(test)]
 mod fuzz;
 
-pub use credentials::{Credentials, Keyring};
+pub use afloat_words::keyring::{Credentials, Keyring};
 pub use hosts::{Mirror, RegistryOptions};
 pub use network::{HostNetwork, Network};
 pub use progress::Progress;

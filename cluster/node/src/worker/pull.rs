@@ -195,18 +195,7 @@ async fn keyring(context: &Context, pod: &Pod) -> (Keyring, Vec<String>) {
 }
 
 fn add(keyring: &mut Keyring, secret: &Secret) -> bool {
-    let data = |key: &str| {
-        secret
-            .data
-            .as_ref()
-            .and_then(|data| data.get(key))
-            .map(|bytes| bytes.0.as_slice())
-    };
-    let read = match (data(".dockerconfigjson"), data(".dockercfg")) {
-        (Some(bytes), _) => keyring.add_config_json(bytes),
-        (None, Some(bytes)) => keyring.add_dockercfg(bytes),
-        (None, None) => Err("it has neither .dockerconfigjson nor .dockercfg".to_owned()),
-    };
+    let read = keyring.add_secret(secret);
     if let Err(error) = &read {
         tracing::debug!(secret = secret.metadata.name, error, "pull secret not read");
     }

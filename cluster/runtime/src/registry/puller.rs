@@ -8,12 +8,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use afloat_words::image::ImageName;
+use afloat_words::keyring::Keyring;
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::Semaphore;
 
 use super::PullError;
 use super::blob::{self, Partial};
-use super::credentials::Keyring;
 use super::hosts::RegistryOptions;
 use super::hosts::{Reference, Server, servers};
 use super::manifest::{self, Descriptor, Document};
