@@ -8,6 +8,7 @@
 pub mod fake;
 pub mod kube_proxy;
 pub mod node;
+mod recreate;
 pub mod runtime;
 pub mod stop;
 
