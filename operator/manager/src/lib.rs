@@ -17,6 +17,7 @@ pub mod lease;
 pub mod metrics;
 mod operator;
 mod progress;
+mod recreate;
 mod roster;
 pub mod serve;
 mod stored;
@@ -173,6 +174,11 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
     operator.metrics.syncing();
     let mut tasks = watch(&operator, abilities, options.namespace.as_deref(), &shutdown);
     tasks.spawn(events.run(shutdown.clone()));
+    tasks.spawn(recreate::run(
+        operator.clone(),
+        options.namespace.clone(),
+        shutdown.clone(),
+    ));
     if options.namespace.is_none() {
         tasks.spawn(stored::keep(operator.client.clone(), shutdown.clone()));
     }
