@@ -12,6 +12,7 @@ pub mod key;
 pub mod keyring;
 pub mod owner;
 pub mod percent;
+pub mod progress;
 pub mod quantity;
 pub mod quoted;
 pub mod revision;
