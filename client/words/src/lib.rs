@@ -4,6 +4,7 @@
 
 pub mod affinity;
 pub mod annotation;
+pub mod environment;
 #[cfg(test)]
 mod fuzz;
 pub mod http_get;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 
+use afloat_words::environment::of_process;
+
 use super::shared::Shared;
 use super::work::failed;
 use crate::container::ContainerState;
@@ -24,7 +26,7 @@ impl Shared {
         if self.running(id)? != pid {
             return Err(RuntimeError::Failed(format!("container {id} was replaced meanwhile")));
         }
-        Ok(parse(&bytes))
+        Ok(of_process(&bytes))
     }
 
     fn running(&self, id: &str) -> Result<i32, RuntimeError> {
@@ -33,28 +35,5 @@ impl Shared {
         let record = record.ok_or_else(|| RuntimeError::NotFound(format!("container {id}")))?;
         let running = record.pid.filter(|_| record.state() == ContainerState::Running);
         running.ok_or_else(|| RuntimeError::Failed(format!("container {id} does not run")))
-    }
-}
-
-/// `NAME=value`, each ended by a zero (proc_pid_environ(5)); of two of one name the first is the one that programs find.
-fn parse(bytes: &[u8]) -> BTreeMap<String, String> {
-    let mut all = BTreeMap::new();
-    for entry in bytes.split(|byte| *byte == 0) {
-        if let Some((name, value)) = String::from_utf8_lossy(entry).split_once('=') {
-            all.entry(name.to_owned()).or_insert_with(|| value.to_owned());
-        }
-    }
-    all
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn variables_are_read_and_the_first_counts() {
-        let read = parse(b"A=1\0B=x=y\0\0A=2\0C\0D=");
-        let told: Vec<_> = read.iter().map(|(name, value)| format!("{name}:{value}")).collect();
-        assert_eq!(told, ["A:1", "B:x=y", "D:"]);
     }
 }
