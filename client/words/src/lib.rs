@@ -4,6 +4,7 @@
 
 pub mod affinity;
 pub mod annotation;
+pub mod environment;
 #[cfg(test)]
 mod fuzz;
 pub mod http_get;
@@ -12,6 +13,7 @@ pub mod key;
 pub mod keyring;
 pub mod owner;
 pub mod percent;
+pub mod progress;
 pub mod quantity;
 pub mod quoted;
 pub mod revision;

@@ -9,7 +9,6 @@ mod challenge;
 mod hosts;
 mod manifest;
 mod network;
-mod progress;
 mod puller;
 mod session;
 mod tls;
@@ -19,9 +18,9 @@ mod transport;
 mod fuzz;
 
 pub use afloat_words::keyring::{Credentials, Keyring};
+pub use afloat_words::progress::Progress;
 pub use hosts::{Mirror, RegistryOptions};
 pub use network::{HostNetwork, Network};
-pub use progress::Progress;
 pub use puller::{Pulled, Puller};
 
 /// Why an image could not be pulled. The texts are for pods' status and events, and for the command line.

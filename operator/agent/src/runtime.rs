@@ -5,11 +5,11 @@
 //! a container, which the kubelet then starts again; it must never create, start or remove one.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use afloat_words::image::ImageName;
 use afloat_words::keyring::Keyring;
+pub use afloat_words::progress::Progress;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerPort, LifecycleHandler};
@@ -92,15 +92,6 @@ pub struct Pull {
     pub labels: BTreeMap<String, String>,
     /// Annotations of that sandbox.
     pub annotations: BTreeMap<String, String>,
-}
-
-/// How far a pull is, for whoever shows it.
-#[derive(Debug, Default)]
-pub struct Progress {
-    /// Bytes to fetch; 0: not known (yet, or at all: CRI does not tell).
-    pub total: AtomicU64,
-    /// Bytes fetched.
-    pub done: AtomicU64,
 }
 
 /// How a container stands.

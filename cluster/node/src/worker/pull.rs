@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use afloat_runtime::registry::{Keyring, PullError};
+use afloat_runtime::registry::{Keyring, Progress, PullError};
 use afloat_runtime::{Image, RuntimeError};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, Secret};
@@ -68,7 +68,7 @@ impl Worker {
         self.state.containers.entry(name.clone()).or_default().pulling = Some(hash.clone());
         let handle = self.tasks.spawn(async move {
             let (keyring, missing_secrets) = keyring(&context, &pod).await;
-            let result = context.runtime.pull(&reference, &keyring).await;
+            let result = context.runtime.pull(&reference, &keyring, &Progress::default()).await;
             let end = Box::new(PullEnd {
                 hash,
                 result,
