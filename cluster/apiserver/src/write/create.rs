@@ -1,5 +1,6 @@
 //! Create.
 
+use afloat_machinery::admission::Operation;
 use afloat_machinery::kinds::Resource;
 use afloat_machinery::strategy;
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use serde_json::Value;
 
 use super::checks::{check_fields, checked, match_url};
 use super::{Decided, Writer};
+use crate::admit::webhook::Asked;
 use crate::clock::context;
 use crate::view;
 use crate::wire::body::Body;
@@ -109,6 +111,14 @@ impl Writer {
         let reserved = self.admission.create(resource, &mut object)?;
         warnings.extend(self.admission.review_security(resource, "", None, &object)?);
         warnings.extend(self.admission.ask_policies(call, None, Some(&object), dry_run)?);
+        if let Some(call) = call {
+            let asked = Asked {
+                call,
+                operation: Operation::Create,
+                dry_run,
+            };
+            warnings.extend(self.admission.ask_webhooks(asked, None, Some(&object)).await?);
+        }
         let mut object = self.reader.to_stored(resource, object).await?;
         view::to_stored(resource, &mut object);
         let key = view::key(resource, namespace, &name);

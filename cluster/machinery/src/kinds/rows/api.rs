@@ -43,7 +43,6 @@ pub(super) const ADMISSIONREGISTRATION_KINDS: &[Kind] = &[
         kind: "ValidatingWebhookConfiguration",
         plural: "validatingwebhookconfigurations",
         default: admission::default_validating_webhooks,
-        inert: Some("stored, but no webhook is called"),
         categories: &["api-extensions"],
         ..ADMISSIONREGISTRATION
     },
