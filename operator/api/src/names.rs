@@ -156,3 +156,5 @@ pub const RESTART_PREFIX: &str = "restart.afloat.dev/";
 pub const RECREATE_PATH: &str = "/mutate-apps-kruise-io-containerrecreaterequest";
 /// Label of nodes that are none, on which nothing can be stopped; copied to a ContainerRecreateRequest, as OpenKruise does.
 pub const VIRTUAL_NODE: (&str, &str) = ("type", "virtual-kubelet");
+/// Name of the configurations of webhooks that the operator makes.
+pub const WEBHOOKS: &str = "afloat";
