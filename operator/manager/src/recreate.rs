@@ -29,9 +29,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::act::{Outcome, REQUEST_TIMEOUT, perform};
-use crate::cloneset::traffic;
 use crate::operator::Operator;
+use crate::round::act::{Outcome, REQUEST_TIMEOUT, perform};
+use crate::round::traffic;
 
 /// Requests handled at the same time.
 const WIDTH: usize = 4;
@@ -75,7 +75,7 @@ struct Recreator {
 }
 
 /// Works until `shutdown`.
-pub(crate) async fn run(operator: Arc<Operator>, namespace: Option<String>, shutdown: CancellationToken) {
+pub(crate) async fn run(operator: Arc<Operator>, shutdown: CancellationToken) {
     let requests: Arc<Cache<Requests>> = Cache::new();
     let queue = Arc::new(Queue::default());
     queue.follow(&requests, |request: &ContainerRecreateRequest| {
@@ -92,8 +92,8 @@ pub(crate) async fn run(operator: Arc<Operator>, namespace: Option<String>, shut
         leaving.retain(|request| out_of_service(request).is_some());
         keys(&leaving)
     });
-    let api = match namespace {
-        Some(namespace) => Api::namespaced(operator.client.clone(), &namespace),
+    let api = match operator.namespace.as_deref() {
+        Some(namespace) => Api::namespaced(operator.client.clone(), namespace),
         None => Api::all(operator.client.clone()),
     };
     let config = watcher::Config::default();
