@@ -3,6 +3,7 @@
 
 mod budget;
 mod clone_set;
+mod recreate;
 mod serving;
 mod told;
 
@@ -24,6 +25,7 @@ pub fn crds(serving: &Serving) -> Vec<CustomResourceDefinition> {
 pub fn definitions(serving: &Serving) -> Vec<Value> {
     vec![
         clone_set(serving),
+        recreate::definition(serving),
         told::node_traffic(),
         told::rollout_report(),
         budget::definition(),

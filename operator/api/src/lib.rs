@@ -12,6 +12,7 @@ mod gates;
 mod inplace;
 mod kind;
 pub mod names;
+mod recreate;
 mod report;
 mod schema;
 mod status;
@@ -30,6 +31,10 @@ pub use inplace::{
     write_origins,
 };
 pub use names::{API_VERSION, GROUP};
+pub use recreate::{
+    ContainerRecreateRequest, ContainerSnapshot, FailurePolicy, RecreateContainer, RecreatePhase, RecreateSpec,
+    RecreateState, RecreateStatus, RecreateStrategy, StatusContext,
+};
 pub use report::{
     Counter, Latency, Lost, Phase, ReportStatus, RolloutReport, ServiceCounter, Step, Steps, read_seconds, seconds,
 };

@@ -156,3 +156,27 @@ pub const EVICTION_WAITS: &str = "afloat.dev/eviction-waits";
 pub const BUDGET_WEBHOOK: &str = "budgets.afloat.dev";
 /// Where it is asked.
 pub const BUDGET_PATH: &str = "/validate-pod";
+/// ContainerRecreateRequest label: UID of the pod.
+pub const RECREATE_POD_UID: &str = "crr.apps.kruise.io/pod-uid";
+/// ContainerRecreateRequest label: the pod's node, whose agent does the work.
+pub const RECREATE_NODE: &str = "crr.apps.kruise.io/node-name";
+/// ContainerRecreateRequest label: "true" until it is over.
+pub const RECREATE_ACTIVE: &str = "crr.apps.kruise.io/active";
+/// ContainerRecreateRequest annotation of v1alpha1: JSON of `status.containerStatusSnapshot`.
+pub const RECREATE_SNAPSHOT: &str = "crr.apps.kruise.io/sync-container-statuses";
+/// ContainerRecreateRequest finalizer: the pod is out of service for it. In v1alpha1 an annotation as well: since when.
+pub const RECREATE_UNREADY: &str = "crr.apps.kruise.io/unready-acquired";
+/// ContainerRecreateRequest condition: the pod is out of service (or cannot be taken out of it) since then.
+pub const RECREATE_GRACE: &str = "PreRecreateGrace";
+/// ContainerRecreateRequest condition, ours: all nodes' proxies have let go of the pod.
+pub const RECREATE_DRAINED: &str = "afloat.dev/Drained";
+/// Who takes a pod out of service, in the message of [`KRUISE_POD_READY`], for a ContainerRecreateRequest; its key is `namespace/name`.
+pub const RECREATE_AGENT: &str = "ContainerRecreateRequest";
+/// Template annotation, ours, with a container's name after it: each new value restarts that container of every pod in place.
+pub const RESTART_PREFIX: &str = "restart.afloat.dev/";
+/// Where the operator fills in new ContainerRecreateRequests, as the API server asks for it.
+pub const RECREATE_PATH: &str = "/mutate-apps-kruise-io-containerrecreaterequest";
+/// Label of nodes that are none, on which nothing can be stopped; copied to a ContainerRecreateRequest, as OpenKruise does.
+pub const VIRTUAL_NODE: (&str, &str) = ("type", "virtual-kubelet");
+/// Name of the configurations of webhooks that the operator makes.
+pub const WEBHOOKS: &str = "afloat";

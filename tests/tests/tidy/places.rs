@@ -24,6 +24,7 @@ fn pure_packages_have_no_clock_no_io_and_no_hash_order() {
         "operator/disruption",
         "operator/rollout",
         "operator/check",
+        "operator/recreate",
         "operator/install",
         "cluster/machinery",
     ] {

@@ -1,10 +1,11 @@
-//! Webhooks that have a say in what clients write. As with the policies, what this process does of its own accord is not asked about;
+//! Webhooks that have a say in what clients write; those that may change it have one in what is created. As with the policies, what this process does of its own accord is not asked about;
 //! nor are the subresources `scale`, `binding` and `token`, and what a connection is opened to (`exec`).
 
 use std::sync::Arc;
 
 use afloat_machinery::admission::webhook::{Answer, Flavour, Hook};
 use afloat_machinery::admission::{Operation, Request};
+use afloat_machinery::patch::{self, PatchError, PatchType};
 use futures::future::join_all;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -52,6 +53,44 @@ impl Admission {
         Ok(warnings)
     }
 
+    /// Asks the mutating webhooks about what is to be created, one after the other, each about what the one before has made of it.
+    /// Ok: whether anything is changed, and the client's warnings.
+    ///
+    /// # Errors
+    /// If one refuses, or cannot be asked and must be; or its patch does not fit.
+    pub(crate) async fn ask_mutating(
+        &self,
+        asked: Asked<'_>,
+        object: &mut Value,
+    ) -> Result<(bool, Vec<String>), Status> {
+        let hooks = self.policies.with(|bound| bound.hooks());
+        let (mut changed, mut warnings) = (false, Vec::new());
+        if hooks.is_empty(Flavour::Mutating) {
+            return Ok((changed, warnings));
+        }
+        let namespace = self.namespace_of(asked.call);
+        let hooks = {
+            let request = request(asked, namespace.as_ref(), None, Some(object));
+            hooks.asked(Flavour::Mutating, &request).map_err(Status::internal)?
+        };
+        for hook in hooks {
+            let answer = {
+                let request = request(asked, namespace.as_ref(), None, Some(object));
+                self.consult(&hook, asked, &request).await?
+            };
+            if let Some(refused) = &answer.refused {
+                return Err(Status::of_webhook(refused));
+            }
+            warnings.extend(answer.warnings);
+            if let Some(patch) = answer.patch {
+                let patched = patch::apply(PatchType::Json, &asked.call.resource, object, &patch);
+                *object = patched.map_err(|error| misfit(&hook.name, error))?;
+                changed = true;
+            }
+        }
+        Ok((changed, warnings))
+    }
+
     fn namespace_of(&self, call: &Call) -> Option<Value> {
         let entry = self.reader.namespace(call.namespace()?)?;
         serde_json::from_slice(&entry.value).ok()
@@ -78,6 +117,11 @@ impl Admission {
             ))),
         }
     }
+}
+
+fn misfit(webhook: &str, error: PatchError) -> Status {
+    let (PatchError::Malformed(why) | PatchError::Unprocessable(why) | PatchError::Unsupported(why)) = error;
+    Status::internal(format!("the patch of webhook {webhook:?} does not fit: {why}"))
 }
 
 fn request<'a>(

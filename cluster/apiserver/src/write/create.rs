@@ -96,7 +96,7 @@ impl Writer {
             meta.remove(field);
         }
         let result = strategy::prepare_create(resource, &mut object, &context);
-        let name = view::meta(&object, "name").to_owned();
+        let mut name = view::meta(&object, "name").to_owned();
         let mut warnings = checked(result, resource, &name)?;
         if name.is_empty() {
             let message = "Required value: name or generateName is required";
@@ -108,15 +108,24 @@ impl Writer {
                 message,
             ));
         }
+        let asked = call.map(|call| Asked {
+            call,
+            operation: Operation::Create,
+            dry_run,
+        });
+        if let Some(asked) = asked {
+            let (changed, said) = self.admission.ask_mutating(asked, &mut object).await?;
+            warnings.extend(said);
+            if changed {
+                let result = strategy::prepare_create(resource, &mut object, &context);
+                name = view::meta(&object, "name").to_owned();
+                warnings.extend(checked(result, resource, &name)?);
+            }
+        }
         let reserved = self.admission.create(resource, &mut object)?;
         warnings.extend(self.admission.review_security(resource, "", None, &object)?);
         warnings.extend(self.admission.ask_policies(call, None, Some(&object), dry_run)?);
-        if let Some(call) = call {
-            let asked = Asked {
-                call,
-                operation: Operation::Create,
-                dry_run,
-            };
+        if let Some(asked) = asked {
             warnings.extend(self.admission.ask_webhooks(asked, None, Some(&object)).await?);
         }
         let mut object = self.reader.to_stored(resource, object).await?;

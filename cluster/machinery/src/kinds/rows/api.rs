@@ -16,7 +16,7 @@ pub(super) const ADMISSIONREGISTRATION_KINDS: &[Kind] = &[
         kind: "MutatingWebhookConfiguration",
         plural: "mutatingwebhookconfigurations",
         default: admission::default_mutating_webhooks,
-        inert: Some("stored, but no webhook is called"),
+        inert: Some("asked about what is created; not about changes and deletions"),
         categories: &["api-extensions"],
         ..ADMISSIONREGISTRATION
     },
