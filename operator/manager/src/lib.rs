@@ -16,6 +16,7 @@ mod kinds;
 pub mod lease;
 pub mod metrics;
 mod operator;
+mod recreate;
 mod round;
 pub mod serve;
 mod stored;
@@ -166,6 +167,7 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
     operator.metrics.syncing();
     let mut tasks = watch(&operator, &abilities, &shutdown);
     tasks.spawn(events.run(shutdown.clone()));
+    tasks.spawn(recreate::run(operator.clone(), shutdown.clone()));
     if operator.namespace.is_none() {
         tasks.spawn(stored::keep(operator.client.clone(), shutdown.clone()));
     }

@@ -298,6 +298,7 @@ impl World {
             nodes: &self.node_images(),
             opened: &BTreeMap::new(),
             traffic: losses.as_ref().map_or(&none, |seen| &seen.traffic),
+            guards: &[],
             resizes: true,
             gates: Gates {
                 partition_rollback: self.gates.partition_rollback && self.bug != Bug::NoRollback,

@@ -54,6 +54,7 @@ fn plan_of(scene: &Scene) -> Plan<CloneSetStatus> {
         nodes: &Nodes::new(),
         opened: &Opened::new(),
         traffic: &afloat_rollout::workload::traffic::Traffic::default(),
+        guards: &[],
         resizes: true,
         gates: afloat_api::Gates::default(),
         memo: &scene.memo,

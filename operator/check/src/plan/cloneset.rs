@@ -281,6 +281,7 @@ impl World {
             nodes: &BTreeMap::new(),
             opened: &BTreeMap::new(),
             traffic: &Traffic::default(),
+            guards: &[],
             resizes: true,
             gates: seen.gates,
             memo: &Memo::default(),

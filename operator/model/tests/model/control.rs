@@ -111,6 +111,7 @@ impl Model {
             nodes: &self.node_images,
             opened: &BTreeMap::new(),
             traffic: &afloat_rollout::workload::traffic::Traffic::default(),
+            guards: &[],
             resizes: true,
             gates: afloat_api::Gates::default(),
             memo: &afloat_rollout::workload::memo::Memo::default(),

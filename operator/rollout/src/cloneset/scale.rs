@@ -53,7 +53,9 @@ impl<'a> CloneSetPlanner<'a> {
             specified.sort_by(|a, b| deletion.order(a, b));
         }
         for pod in specified {
-            self.base.delete(pod, Why::Specified);
+            if !self.base.waits_for_replacement(pod) {
+                self.base.delete(pod, Why::Specified);
+            }
         }
         let surplus = count.to_remove(surge);
         for pod in self.surplus_pods(surplus) {

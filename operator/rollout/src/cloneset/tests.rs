@@ -1,5 +1,6 @@
 //! Situations and what the plan makes of them. The interleavings are in the package `afloat-model`.
 
+mod budgets;
 mod conditions;
 mod containers;
 mod gates;
@@ -40,6 +41,7 @@ struct Scene {
     revisions: Vec<Value>,
     pods: Vec<Value>,
     claims: Vec<Value>,
+    guards: Vec<afloat_disruption::guards::Guard>,
     resizes: bool,
     gates: Gates,
     traffic: Traffic,
@@ -63,6 +65,7 @@ impl Scene {
             revisions: Vec::new(),
             pods: Vec::new(),
             claims: Vec::new(),
+            guards: Vec::new(),
             resizes: true,
             gates: Gates::default(),
             traffic: Traffic::default(),
@@ -149,6 +152,7 @@ impl Scene {
             nodes: &Nodes::new(),
             opened: &Opened::new(),
             traffic: &self.traffic,
+            guards: &self.guards,
             resizes: self.resizes,
             gates: self.gates,
             memo: &crate::workload::memo::Memo::default(),

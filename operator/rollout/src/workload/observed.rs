@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use afloat_api::{Figures, Gates, RolloutReport, Steps};
+use afloat_api::{Figures, Gates, Operation, RolloutReport, Steps};
+use afloat_disruption::guards::Guard;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 
@@ -38,6 +39,8 @@ pub struct Observed<'a> {
     pub opened: &'a Opened,
     /// What the nodes' proxies do.
     pub traffic: &'a Traffic,
+    /// Budgets that select its pods, beside its own.
+    pub guards: &'a [Guard],
     /// Whether the cluster has the `resize` subresource of pods (Kubernetes 1.33 and later have).
     pub resizes: bool,
     /// What OpenKruise's feature gates say.
@@ -55,6 +58,8 @@ pub struct Plan<S> {
     pub actions: Vec<Action>,
     /// The status to report.
     pub status: S,
+    /// Available pods that the actions take out of service, and how, where other budgets than the workload's own have a say.
+    pub spends: Vec<(String, Operation)>,
     /// The pods in numbers, as that status tells of them.
     pub figures: Figures,
     /// When to plan again even if nothing happens.

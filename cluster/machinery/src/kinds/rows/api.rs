@@ -17,7 +17,7 @@ pub(super) const ADMISSIONREGISTRATION_KINDS: &[Kind] = &[
         plural: "mutatingwebhookconfigurations",
         counts: true,
         default: admission::default_mutating_webhooks,
-        inert: Some("stored, but no webhook is called"),
+        inert: Some("asked about what is created; not about changes and deletions"),
         categories: &["api-extensions"],
         ..ADMISSIONREGISTRATION
     },
@@ -47,7 +47,6 @@ pub(super) const ADMISSIONREGISTRATION_KINDS: &[Kind] = &[
         plural: "validatingwebhookconfigurations",
         counts: true,
         default: admission::default_validating_webhooks,
-        inert: Some("stored, but no webhook is called"),
         categories: &["api-extensions"],
         ..ADMISSIONREGISTRATION
     },
