@@ -63,7 +63,7 @@ fn pod_of(request: &ContainerRecreateRequest) -> Key {
 }
 
 /// Works until the node's shutdown.
-pub fn run(node: &Node) -> BoxFuture<'_, ()> {
+pub(crate) fn run(node: &Node) -> BoxFuture<'_, ()> {
     // Boxed where nothing is async: the code of a future is made where it is awaited, which would be each program that calls this.
     run_here(node).boxed()
 }

@@ -231,7 +231,7 @@ fn a_new_set_gets_its_revision_first() {
     let body = pod.body();
     assert_eq!(
         body["spec"]["readinessGates"],
-        json!([{"conditionType": "InPlaceUpdateReady"}])
+        json!([{"conditionType": "InPlaceUpdateReady"}, {"conditionType": "KruisePodReady"}])
     );
     let id = body["metadata"]["labels"][names::INSTANCE_ID].as_str().unwrap();
     assert_eq!(body["metadata"]["name"], format!("web-{id}"));

@@ -126,7 +126,7 @@ pub fn with_restarts(pod: &Pod, mut change: Change, template: &Value) -> Result<
     for name in containers.cloned().collect::<Vec<_>>() {
         let image = respell(pod, &name, image_of(template, &name)).ok_or_else(|| {
             format!(
-                "container {name} takes environment from metadata that changes, and its image {:?} can be written in one \
+                "container {name} is to restart for metadata that changes, and its image {:?} can be written in one \
                  way only, so nothing makes the node restart it",
                 pod.container(&name).map_or("", |container| container.image.as_str())
             )

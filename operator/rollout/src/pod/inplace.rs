@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use afloat_api::names;
 use serde_json::{Map, Value};
 
 use crate::pod::change::{Change, Keys, Obstacle};
@@ -101,16 +102,25 @@ fn add_container(
     if let Some(amounts) = resize::difference(before.get("resources"), after.get("resources"), path)? {
         change.resources.insert(name.clone(), amounts);
     }
-    let keys = environment(after, change);
+    let keys = environment(&name, after, change);
     if keys != Keys::default() {
         change.environment.insert(name, keys);
     }
     Ok(())
 }
 
-/// The changing labels and annotations that the container takes environment from.
-fn environment(container: &Map<String, Value>, change: &Change) -> Keys {
+/// The changing labels and annotations that the container takes environment from; and the annotation that asks for its restart, if
+/// that says something new.
+fn environment(name: &str, container: &Map<String, Value>, change: &Change) -> Keys {
     let mut keys = Keys::default();
+    let restart = format!("{}{name}", names::RESTART_PREFIX);
+    if change
+        .annotations
+        .get(&restart)
+        .is_some_and(|value| value.as_deref().is_some_and(|value| !value.is_empty()))
+    {
+        keys.annotations.insert(restart);
+    }
     let variables = container.get("env").and_then(Value::as_array);
     for variable in variables.into_iter().flatten() {
         let path = variable
@@ -164,6 +174,7 @@ fn entries(old: &Map<String, Value>, new: &Map<String, Value>) -> BTreeMap<Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use afloat_api::Gates;
     use serde_json::json;
 
     fn template() -> Value {
@@ -206,6 +217,35 @@ mod tests {
             ..Keys::default()
         };
         assert_eq!(change.environment, [("log".to_owned(), keys)].into());
+    }
+
+    #[test]
+    fn a_restart_is_asked_for_by_a_new_value() {
+        let at = |value: Value| {
+            let mut asked = template();
+            asked["metadata"]["annotations"] = json!({"restart.afloat.dev/log": value});
+            asked
+        };
+        let (never, first, second) = (template(), at(json!("1")), at(json!("2")));
+        for (old, new, restarts) in [
+            (&never, &first, true),
+            (&first, &second, true),
+            (&second, &never, false),
+        ] {
+            let change = compare(old, new).unwrap();
+            assert_eq!(change.environment.contains_key("log"), restarts);
+            assert!(!change.environment.contains_key("app") && change.images.is_empty());
+        }
+        assert_eq!(compare(&first, &first).unwrap(), Change::default());
+        let off = Gates {
+            environment_in_place: false,
+            ..Gates::default()
+        };
+        let change = compare(&never, &first).unwrap().under(off).unwrap();
+        assert!(
+            change.environment.contains_key("log"),
+            "that gate is about something else"
+        );
     }
 
     #[test]
