@@ -7,6 +7,7 @@ use std::time::Duration;
 use afloat_agent::cri::{Cri, Endpoint};
 use afloat_agent::kube_proxy::{KubeProxy, Mode, Options};
 use afloat_agent::node::{self, Node};
+use afloat_agent::shutdown;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use k8s_openapi::Resource as _;
@@ -114,7 +115,8 @@ async fn report_until_stopped(options: AgentOptions) -> anyhow::Result<i32> {
             node::run(on_node).await;
         }
     };
-    let all = async { tokio::join!(report, look, work) };
+    let guard = shutdown::run(client.clone(), &node, token.clone());
+    let all = async { tokio::join!(report, look, work, guard) };
     tokio::pin!(all);
     tokio::select! {
         _ = &mut all => {}

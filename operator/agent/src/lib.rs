@@ -11,6 +11,7 @@ pub mod kube_proxy;
 pub mod node;
 mod running;
 pub mod runtime;
+pub mod shutdown;
 pub mod stop;
 
 use std::sync::Arc;
