@@ -16,8 +16,6 @@ use tokio_util::sync::CancellationToken;
 use crate::recreate;
 use crate::runtime::{NodeContainer, NodeRuntime, RuntimeError};
 
-/// How often the runtime is looked at: as often as the kubelet looks (`pleg/generic.go`), which is what a restart waits for anyway.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// A list that takes longer is none.
 const LOOK_LIMIT: Duration = Duration::from_secs(10);
 /// Longest pause after a look that failed: a runtime that was restarted is found again within so long.
@@ -79,7 +77,7 @@ async fn look(node: &Node) {
                 Ok(list) => {
                     pauses = self::pauses();
                     publish(&node.looks, Some(list));
-                    LOOK_INTERVAL
+                    node.runtime.look_interval()
                 }
                 Err(error) => {
                     if publish(&node.looks, None) {
