@@ -18,6 +18,8 @@ pub struct Change {
     pub environment: BTreeMap<String, Keys>,
     /// New cpu and memory by container, only what changes: `{"limits": {"cpu": "2"}}`.
     pub resources: BTreeMap<String, Value>,
+    /// Which of these containers are sidecars.
+    pub sidecars: BTreeSet<String>,
 }
 
 /// Keys of labels and annotations.

@@ -6,6 +6,7 @@ use std::fmt;
 use afloat_words::quantity;
 use serde_json::{Map, Value, json};
 
+use crate::pod::batch::containers_of;
 use crate::pod::change::Obstacle;
 use crate::pod::object::Pod;
 use crate::pod::resources::{PLACES, text};
@@ -64,7 +65,6 @@ pub(crate) fn difference(old: Option<&Value>, new: Option<&Value>, path: &str) -
 /// Containers whose amounts in the pod's spec are not those of the template, with the template's: those that the pod has
 /// at all. `later` are left out.
 pub(crate) fn missing(pod: &Pod, template: &Value, later: &BTreeMap<String, Value>) -> BTreeMap<String, Value> {
-    let containers = template.pointer("/spec/containers").and_then(Value::as_array);
     let wanted = |container: &Value| {
         let name = container.get("name")?.as_str()?;
         let resources = container.get("resources")?;
@@ -82,7 +82,7 @@ pub(crate) fn missing(pod: &Pod, template: &Value, later: &BTreeMap<String, Valu
         }
         (!later.contains_key(name) && !present.has(&amounts)).then(|| (name.to_owned(), amounts))
     };
-    containers.into_iter().flatten().filter_map(wanted).collect()
+    containers_of(template).filter_map(wanted).collect()
 }
 
 /// Quality-of-service classes.
