@@ -132,7 +132,7 @@ fn look<K: Kind>(
         nodes: &nodes(operator, looking, set.sights(), &pods),
         opened: &opened(controller, key, &pods),
         traffic: &traffic(operator, looking, key),
-        resizes: operator.resizes,
+        server: operator.server,
         gates: operator.gates,
         memo: &memo,
         recorded,

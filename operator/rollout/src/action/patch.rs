@@ -153,8 +153,10 @@ impl PodPatch {
             metadata.insert("ownerReferences".into(), owners(&self.owners));
         }
         let mut patch = json!({"metadata": metadata});
-        let (sidecars, containers): (Vec<_>, Vec<_>) =
-            self.containers().into_iter().partition(|(name, _)| self.sidecars.contains(*name));
+        let (sidecars, containers): (Vec<_>, Vec<_>) = self
+            .containers()
+            .into_iter()
+            .partition(|(name, _)| self.sidecars.contains(*name));
         for (list, of) in [("containers", containers), ("initContainers", sidecars)] {
             if !of.is_empty() {
                 patch["spec"][list] = of.into_iter().map(|(_, container)| container).collect();
@@ -318,7 +320,11 @@ mod tests {
     #[test]
     fn sidecars_stand_among_the_init_containers() {
         let patch = PodPatch {
-            images: [("app".to_owned(), "app:2".to_owned()), ("mesh".to_owned(), "mesh:2".to_owned())].into(),
+            images: [
+                ("app".to_owned(), "app:2".to_owned()),
+                ("mesh".to_owned(), "mesh:2".to_owned()),
+            ]
+            .into(),
             sidecars: ["mesh".to_owned()].into(),
             ..PodPatch::default()
         };

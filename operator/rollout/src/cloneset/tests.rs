@@ -23,6 +23,7 @@ use crate::action::{Action, Why};
 use crate::pod::images::Nodes;
 use crate::pod::launch::Opened;
 use crate::pod::object::Pod;
+use crate::pod::server::Server;
 use crate::workload::claim::Claim;
 use crate::workload::kind::Workload as _;
 use crate::workload::observed::Observed;
@@ -40,7 +41,7 @@ struct Scene {
     revisions: Vec<Value>,
     pods: Vec<Value>,
     claims: Vec<Value>,
-    resizes: bool,
+    server: Server,
     gates: Gates,
     traffic: Traffic,
     /// None: the cluster keeps no reports.
@@ -63,7 +64,7 @@ impl Scene {
             revisions: Vec::new(),
             pods: Vec::new(),
             claims: Vec::new(),
-            resizes: true,
+            server: Server::default(),
             gates: Gates::default(),
             traffic: Traffic::default(),
             reports: None,
@@ -149,7 +150,7 @@ impl Scene {
             nodes: &Nodes::new(),
             opened: &Opened::new(),
             traffic: &self.traffic,
-            resizes: self.resizes,
+            server: self.server,
             gates: self.gates,
             memo: &crate::workload::memo::Memo::default(),
             recorded: reports.as_ref().map(|reports| Recorded {

@@ -149,7 +149,9 @@ pub fn image_of<'a>(template: &'a Value, container: &str) -> Option<&'a str> {
 
 /// All containers of a template, those that only prepare a pod among them.
 pub(crate) fn containers_of(template: &Value) -> impl Iterator<Item = &Value> {
-    let lists = LISTS.iter().filter_map(|list| template.get("spec")?.get(list)?.as_array());
+    let lists = LISTS
+        .iter()
+        .filter_map(|list| template.get("spec")?.get(list)?.as_array());
     lists.flatten()
 }
 

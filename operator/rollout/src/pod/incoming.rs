@@ -261,9 +261,14 @@ mod tests {
         }))
         .unwrap();
         let all = pod.spec.containers.iter();
-        let all: Vec<_> = all.map(|container| (container.name.as_str(), container.sidecar)).collect();
+        let all: Vec<_> = all
+            .map(|container| (container.name.as_str(), container.sidecar))
+            .collect();
         assert_eq!(all, [("app", false), ("mesh", true)]);
-        assert!(pod.steady(), "an init container that is over is nothing that does not run");
+        assert!(
+            pod.steady(),
+            "an init container that is over is nothing that does not run"
+        );
         assert!(pod.container_status("mesh").unwrap().sidecar);
         let late = json!({"spec": {"containers": [{"name": "app"}], "initContainers": [{"name": "mesh", "restartPolicy": "Always"}]},
             "status": {"initContainerStatuses": [{"name": "mesh", "ready": false}]}});

@@ -123,6 +123,9 @@ fn add_container(
         _ => return Err(Obstacle(format!("{path}.image (added or removed)"))),
     }
     if let Some(amounts) = resize::difference(before.get("resources"), after.get("resources"), path)? {
+        if resize::lowers_memory(before, after) {
+            change.shrinking.insert(name.clone());
+        }
         change.resources.insert(name.clone(), amounts);
     }
     let keys = environment(after, change);
@@ -237,9 +240,19 @@ mod tests {
         let change = changed(|t| t["spec"]["containers"][0]["image"] = json!("app:2")).unwrap();
         assert!(change.sidecars.is_empty());
         let fixed: [(fn(&mut Value), &str); 3] = [
-            (|t| t["spec"]["initContainers"][0]["image"] = json!("init:2"), "spec.initContainers[0].image"),
             (
-                |t| drop(t["spec"]["initContainers"][1].as_object_mut().unwrap().remove("restartPolicy")),
+                |t| t["spec"]["initContainers"][0]["image"] = json!("init:2"),
+                "spec.initContainers[0].image",
+            ),
+            (
+                |t| {
+                    drop(
+                        t["spec"]["initContainers"][1]
+                            .as_object_mut()
+                            .unwrap()
+                            .remove("restartPolicy"),
+                    )
+                },
                 "spec.initContainers[1].restartPolicy",
             ),
             (

@@ -137,7 +137,7 @@ impl<'a> Planner<'a> {
     /// subresource, so in a write of their own.
     fn resize(&mut self, pod: &'a Pod) -> bool {
         let text = pod.annotations.get(names::INPLACE_STATE).unwrap_or_default();
-        if !self.seen.resizes || !text.contains("\"updateResources\"") {
+        if !self.seen.server.resizes || !text.contains("\"updateResources\"") {
             return false;
         }
         let (Some(state), Some(template)) = (InPlaceUpdateState::read(&pod.annotations), self.template_of(pod)) else {
