@@ -6,6 +6,7 @@ mod gates;
 mod life;
 mod losses;
 pub(crate) mod merge;
+mod sidecars;
 mod steady;
 mod traffic;
 
