@@ -8,6 +8,7 @@ mod losses;
 pub(crate) mod merge;
 mod sidecars;
 mod steady;
+mod surge;
 mod traffic;
 
 use std::collections::BTreeMap;
