@@ -133,7 +133,7 @@ fn look<K: Kind>(
         opened: &opened(controller, key, &pods),
         traffic: &traffic(operator, looking, key),
         guards: &[],
-        resizes: operator.resizes,
+        server: operator.server,
         gates: operator.gates,
         memo: &memo,
         recorded,

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 use super::forecast::{ContainerChange, Forecast, Hold, Outcome, Situation};
 use super::parts::{all_anew, budget_notes, count, estimate, image_change, start, stop_seconds, template};
-use crate::object::Workload;
+use crate::object::{Container, Workload};
 
 pub(super) fn forecast(seen: &Situation<'_>, workload: &Workload<'_>) -> Forecast {
     let mut forecast = start(seen, workload);
@@ -124,7 +124,7 @@ fn order(seen: &Situation<'_>, set: &CloneSet, world: &World, kept: usize, forec
 fn difference(seen: &Situation<'_>, old: &Value, (before, after): (&Value, &Value)) -> Result<Change, String> {
     let change = compare(before, after)
         .map_err(|obstacle| format!("spec.template.{} changed, which a running pod cannot", obstacle.0))?
-        .under(seen.gates)?;
+        .under(seen.gates, seen.server)?;
     let claims = |object: &Value| object["spec"].get("volumeClaimTemplates").cloned();
     if seen.gates.recreate_for_claims && claims(old) != claims(seen.new) {
         return Err(
@@ -171,7 +171,9 @@ fn decide(
 
 /// What an update in place does to each container.
 fn containers(seen: &Situation<'_>, workload: &Workload<'_>, change: &Change) -> Vec<ContainerChange> {
-    let all = workload.containers().into_iter();
+    let sidecars = workload.init_containers().into_iter();
+    let sidecars = sidecars.filter(Container::is_sidecar);
+    let all = workload.containers().into_iter().chain(sidecars);
     all.map(|container| {
         let name = container.name();
         let policies = container.field("/resizePolicy").and_then(Value::as_array);
@@ -282,7 +284,7 @@ impl World {
             opened: &BTreeMap::new(),
             traffic: &Traffic::default(),
             guards: &[],
-            resizes: true,
+            server: seen.server,
             gates: seen.gates,
             memo: &Memo::default(),
             recorded: None,

@@ -15,6 +15,7 @@ use super::traffic::Traffic;
 use crate::action::Action;
 use crate::pod::images::Nodes;
 use crate::pod::launch::Opened;
+use crate::pod::server::Server;
 
 /// What is seen of one workload, whatever its kind is.
 #[derive(Clone, Copy, Debug)]
@@ -41,8 +42,8 @@ pub struct Observed<'a> {
     pub traffic: &'a Traffic,
     /// Budgets that select its pods, beside its own.
     pub guards: &'a [Guard],
-    /// Whether the cluster has the `resize` subresource of pods (Kubernetes 1.33 and later have).
-    pub resizes: bool,
+    /// What the server lets change on live pods.
+    pub server: Server,
     /// What OpenKruise's feature gates say.
     pub gates: Gates,
     /// What the plan before left for this one; an empty one will do.
