@@ -315,7 +315,10 @@ mod tests {
             environment_in_place: false,
             ..Gates::default()
         };
-        let change = compare(&never, &first).unwrap().under(off).unwrap();
+        let change = compare(&never, &first)
+            .unwrap()
+            .under(off, crate::pod::server::Server::default())
+            .unwrap();
         assert!(
             change.environment.contains_key("log"),
             "that gate is about something else"
