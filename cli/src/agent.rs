@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use afloat_agent::cri::{Cri, Endpoint};
 use afloat_agent::kube_proxy::{KubeProxy, Mode, Options};
-use afloat_agent::node::{self, Node};
-use afloat_agent::shutdown;
+use afloat_agent::node::Node;
+use afloat_agent::{shutdown, workers};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use k8s_openapi::Resource as _;
@@ -112,7 +112,7 @@ async fn report_until_stopped(options: AgentOptions) -> anyhow::Result<i32> {
     let look = view.run(client.clone(), token.clone());
     let work = async {
         if let Some(on_node) = on_node {
-            node::run(on_node).await;
+            workers::run(on_node).await;
         }
     };
     let guard = shutdown::run(client.clone(), &node, token.clone());

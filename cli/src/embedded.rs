@@ -70,7 +70,7 @@ pub(crate) async fn start_without_operator(options: ClusterOptions) -> anyhow::R
             let node = Node::new(client.clone(), &name, runtime.clone(), stop.clone());
             async move {
                 let report = afloat_agent::run(client, &name, view, node.containers.clone(), stop);
-                tokio::join!(report, afloat_agent::node::run(node));
+                tokio::join!(report, afloat_agent::workers::run(node));
                 Ok::<_, std::convert::Infallible>(())
             }
         });

@@ -14,6 +14,7 @@ mod running;
 pub mod runtime;
 pub mod shutdown;
 pub mod stop;
+pub mod workers;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
