@@ -2,6 +2,7 @@
 
 mod create;
 mod demand;
+mod foresight;
 mod kind;
 mod layout;
 mod plan;

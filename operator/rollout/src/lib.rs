@@ -8,6 +8,8 @@
 //! * [`cloneset`]: pods without names of their own, and their claims;
 //! * [`daemonset`]: one pod on every node that suits.
 //!
+//! [`kinds`] is the table of those rooms.
+//!
 //! A plan is recomputed from what is observed and never resumed; each of its actions names the version of the object that
 //! it was decided on.
 
@@ -15,6 +17,7 @@ pub mod action;
 pub mod cloneset;
 pub mod daemonset;
 pub mod go;
+pub mod kinds;
 pub mod pod;
 pub mod texts;
 pub mod workload;
