@@ -61,8 +61,7 @@ impl Model {
         let old = |pod: &Facts| pod.available && (pod.revision != seen.target || pod.specified);
         let new = |pod: &Facts| pod.active && !pod.available && pod.revision == seen.target && !pod.specified;
         let comes = |node: &u8| self.on_as_seen(seen, *node).any(old) && self.on(next, *node).any(new);
-        let nodes = 0..u8::try_from(self.setup.nodes).unwrap_or(0);
-        let extra = nodes.filter(comes).count();
+        let extra = self.good(seen).iter().filter(|node| comes(node)).count();
         if comes(&node) && extra > self.setup.max_surge {
             return Err(format!("{extra} extra pods, {} allowed", self.setup.max_surge));
         }

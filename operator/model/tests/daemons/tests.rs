@@ -19,7 +19,7 @@ fn small() -> Vec<Setup> {
             (w.deletions, w.lag) = (true, 1)
         }),
         world("daemons on two nodes, in place, crashes seen late", 2, |w| {
-            (w.in_place, w.failures, w.lag) = (true, true, 1);
+            (w.in_place, w.failures, w.lag, w.edits) = (true, true, 1, 1);
         }),
         world("daemons on three nodes, in place, budget of two", 3, |w| {
             (w.in_place, w.max_unavailable) = (true, 2);
@@ -28,13 +28,16 @@ fn small() -> Vec<Setup> {
             (w.in_place, w.partition) = (true, 1);
         }),
         world("daemons on two nodes, surge", 2, |w| {
-            (w.max_unavailable, w.max_surge, w.deletions) = (0, 1, true);
+            (w.max_unavailable, w.max_surge, w.lag) = (0, 1, 1);
         }),
-        world("daemons on two nodes, surge, failures", 2, |w| {
-            (w.max_unavailable, w.max_surge, w.failures, w.edits) = (0, 2, true, 1);
+        world("daemons on two nodes, surge, deleted by others", 2, |w| {
+            (w.max_unavailable, w.max_surge, w.deletions, w.edits) = (0, 1, true, 1);
         }),
-        world("daemons on two nodes, surge, asked to go", 2, |w| {
-            (w.max_unavailable, w.max_surge, w.specified, w.edits) = (0, 1, true, 1);
+        world("a daemon on one node, surge, failures", 1, |w| {
+            (w.max_unavailable, w.max_surge, w.failures, w.edits) = (0, 1, true, 2);
+        }),
+        world("a daemon on one node, surge, asked to go", 1, |w| {
+            (w.max_unavailable, w.max_surge, w.specified, w.edits) = (0, 1, true, 2);
         }),
         world("daemons on two nodes, hooks", 2, |w| {
             (w.hooks, w.lag) = (true, 1);
