@@ -1,8 +1,10 @@
 //! The CustomResourceDefinitions. Defaults and validation live in their schemas, so that no webhook is needed for them; between
 //! the versions of a kind converts either a webhook ([`crate::convert`]) or nobody, where one version is served only.
 
+mod budget;
 mod clone_set;
 mod daemon_set;
+mod recreate;
 mod serving;
 mod told;
 mod workload;
@@ -26,8 +28,10 @@ pub fn definitions(serving: &Serving) -> Vec<Value> {
     vec![
         clone_set(serving),
         daemon_set(serving),
+        recreate::definition(serving),
         told::node_traffic(),
         told::rollout_report(),
+        budget::definition(),
     ]
 }
 

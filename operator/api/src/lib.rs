@@ -4,6 +4,7 @@
 //! values, and never talks to a cluster. Everything but [`convert`] speaks v1beta1 alone; a conversion webhook of the operator
 //! makes it of v1alpha1.
 
+mod budget;
 mod cloneset;
 pub mod convert;
 mod crd;
@@ -12,12 +13,14 @@ mod gates;
 mod inplace;
 mod kind;
 pub mod names;
+mod recreate;
 mod report;
 mod schema;
 mod status;
 mod template;
 mod traffic;
 
+pub use budget::{BudgetSpec, BudgetStatus, Operation, PodUnavailableBudget, TargetRef, group};
 pub use cloneset::{
     CloneSet, CloneSetSpec, CloneSetStatus, InPlaceUpdateStrategy, Lifecycle, LifecycleHook, Matcher, OrderTerm,
     PodUpdatePolicy, PriorityStrategy, RollingUpdate, Rollout, ScaleStrategy, ScatterTerm, UpdateStrategy, WeightTerm,
@@ -32,6 +35,10 @@ pub use inplace::{
     write_origins,
 };
 pub use names::{API_VERSION, GROUP};
+pub use recreate::{
+    ContainerRecreateRequest, ContainerSnapshot, FailurePolicy, RecreateContainer, RecreatePhase, RecreateSpec,
+    RecreateState, RecreateStatus, RecreateStrategy, StatusContext,
+};
 pub use report::{
     Counter, Latency, Lost, Phase, ReportStatus, RolloutReport, ServiceCounter, Step, Steps, read_seconds, seconds,
 };

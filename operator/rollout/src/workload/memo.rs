@@ -12,6 +12,7 @@ use super::failures::Failures;
 use super::history::{Found, Revisions, resolve};
 use super::owner::Owner;
 use crate::pod::change::Change;
+use crate::pod::server::Server;
 
 /// See the module. Empty at first.
 #[derive(Clone, Debug, Default)]
@@ -34,8 +35,8 @@ struct Resolved {
 /// What has to change of pods at other revisions, by their labels.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Compared {
-    /// What it depends on beside the templates: whether pods can be resized, the gates, and the hash of the wanted claims.
-    pub(crate) on: Option<(bool, Gates, Option<String>)>,
+    /// What it depends on beside the templates: the server, the gates, and the hash of the wanted claims.
+    pub(crate) on: Option<(Server, Gates, Option<String>)>,
     pub(crate) changes: BTreeMap<String, Result<Change, String>>,
 }
 
