@@ -12,6 +12,7 @@ use super::object::{now, version};
 use super::search::Model;
 use super::setup::{Ground, NODES, SLOTS, Slot, State};
 use afloat_rollout::action::{Action, At, Why};
+use afloat_rollout::pod::server::Server;
 use afloat_rollout::workload::kind::Workload as _;
 use afloat_rollout::workload::memo::Memo;
 use afloat_rollout::workload::observed::{self, Observed};
@@ -90,7 +91,8 @@ impl Model {
             nodes: &nodes,
             opened: &BTreeMap::new(),
             traffic: &Traffic::default(),
-            resizes: true,
+            guards: &[],
+            server: Server::default(),
             gates: Gates::default(),
             memo: &Memo::default(),
             recorded: None,
