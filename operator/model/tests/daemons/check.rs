@@ -43,6 +43,10 @@ impl Model {
         {
             return Err(format!("one pod too many on node {node}: {here:?}"));
         }
+        let used = next.slots.iter().filter(|slot| slot.object | slot.seen != 0).count();
+        if used >= self.setup.slots {
+            return Ok(false);
+        }
         let Some(free) = next.slots.iter_mut().find(|slot| slot.object == 0 && slot.seen == 0) else {
             return Ok(false);
         };

@@ -42,6 +42,8 @@ pub(super) struct Setup {
     pub(super) lag: usize,
     /// How often the user, or a node, changes.
     pub(super) edits: u8,
+    /// Room for pods, those on their way out included: what does not fit is refused.
+    pub(super) slots: usize,
 }
 
 impl Setup {
@@ -60,6 +62,7 @@ impl Setup {
             moving_nodes: false,
             lag: 0,
             edits: 2,
+            slots: nodes + 2,
         }
     }
 

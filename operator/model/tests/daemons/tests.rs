@@ -30,8 +30,8 @@ fn small() -> Vec<Setup> {
         world("daemons on two nodes, surge", 2, |w| {
             (w.max_unavailable, w.max_surge, w.lag) = (0, 1, 1);
         }),
-        world("daemons on two nodes, surge, deleted by others", 2, |w| {
-            (w.max_unavailable, w.max_surge, w.deletions, w.edits) = (0, 1, true, 1);
+        world("a daemon on one node, surge, deleted by others", 1, |w| {
+            (w.max_unavailable, w.max_surge, w.deletions, w.edits) = (0, 1, true, 2);
         }),
         world("a daemon on one node, surge, failures", 1, |w| {
             (w.max_unavailable, w.max_surge, w.failures, w.edits) = (0, 1, true, 2);
@@ -49,7 +49,7 @@ fn small() -> Vec<Setup> {
             (w.moving_nodes, w.lag, w.edits) = (true, 1, 3);
         }),
         world("daemons on two nodes that move, surge", 2, |w| {
-            (w.moving_nodes, w.max_unavailable, w.max_surge, w.edits) = (true, 0, 1, 3);
+            (w.moving_nodes, w.max_unavailable, w.max_surge, w.edits) = (true, 0, 1, 2);
         }),
         world("daemons on two nodes that move, hooks, in place", 2, |w| {
             (w.moving_nodes, w.hooks, w.in_place, w.edits) = (true, true, true, 2);
@@ -94,15 +94,15 @@ fn big(seed: u64) -> Setup {
         }
         (w.partition, w.hooks) = (usize::from(bit(3)), bit(4));
         (w.failures, w.deletions, w.specified, w.moving_nodes) = (true, true, true, true);
-        (w.lag, w.edits) = (2, 1);
+        (w.lag, w.edits, w.slots) = (2, 1, 9);
     })
 }
 
 #[test]
 fn random_worlds_of_daemons_are_safe_and_come_to_rest() {
     let (mut states, mut moves) = (0, 0);
-    for seed in 0..64 {
-        match Model::new(big(seed), Planted::Nothing).wander(seed, 120) {
+    for seed in 0..32 {
+        match Model::new(big(seed), Planted::Nothing).wander(seed, 80) {
             Ok(found) => {
                 states += found.states;
                 moves += found.moves;
