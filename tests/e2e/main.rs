@@ -11,6 +11,7 @@ mod bench;
 mod check;
 mod cluster;
 mod containers;
+mod daemons;
 mod drain;
 mod everyday;
 mod images;

@@ -2,6 +2,7 @@
 
 mod placing;
 mod surging;
+mod takeover;
 mod updating;
 
 use std::collections::BTreeMap;
