@@ -9,6 +9,7 @@ pub mod cri;
 pub mod fake;
 pub mod kube_proxy;
 pub mod node;
+mod recreate;
 mod running;
 pub mod runtime;
 pub mod shutdown;

@@ -4,32 +4,44 @@
 //! values, and never talks to a cluster. Everything but [`convert`] speaks v1beta1 alone; a conversion webhook of the operator
 //! makes it of v1alpha1.
 
+mod budget;
 mod cloneset;
 pub mod convert;
 mod crd;
+mod daemonset;
 mod gates;
 mod inplace;
 mod kind;
 pub mod names;
+mod recreate;
 mod report;
 mod schema;
+mod status;
 mod template;
 mod traffic;
 
+pub use budget::{BudgetSpec, BudgetStatus, Operation, PodUnavailableBudget, TargetRef, group};
 pub use cloneset::{
-    CloneSet, CloneSetSpec, CloneSetStatus, Condition, InPlaceUpdateStrategy, Lifecycle, LifecycleHook, Matcher,
-    OrderTerm, PodUpdatePolicy, PriorityStrategy, RollingUpdate, Rollout, ScaleStrategy, ScatterTerm, UpdateStrategy,
-    WeightTerm,
+    CloneSet, CloneSetSpec, CloneSetStatus, InPlaceUpdateStrategy, Lifecycle, LifecycleHook, Matcher, OrderTerm,
+    PodUpdatePolicy, PriorityStrategy, RollingUpdate, Rollout, ScaleStrategy, ScatterTerm, UpdateStrategy, WeightTerm,
 };
 pub use crd::{Door, Serving, Version, crds, definitions};
+pub use daemonset::{
+    DaemonSet, DaemonSetScaleStrategy, DaemonSetSpec, DaemonSetStatus, DaemonSetUpdateStrategy, RollingUpdateDaemonSet,
+};
 pub use gates::{GateError, Gates, boolean};
 pub use inplace::{
     ContainerOrigin, InPlaceUpdateState, LastContainerStatus, PreCheck, RefMetadata, Texts, UpdateSpec, origins,
     write_origins,
 };
 pub use names::{API_VERSION, GROUP};
+pub use recreate::{
+    ContainerRecreateRequest, ContainerSnapshot, FailurePolicy, RecreateContainer, RecreatePhase, RecreateSpec,
+    RecreateState, RecreateStatus, RecreateStrategy, StatusContext,
+};
 pub use report::{
     Counter, Latency, Lost, Phase, ReportStatus, RolloutReport, ServiceCounter, Step, Steps, read_seconds, seconds,
 };
+pub use status::{Condition, Figures, Status};
 pub use template::filled;
 pub use traffic::{NodeTraffic, PodTraffic, TrafficStatus};

@@ -6,16 +6,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use afloat_api::CloneSet;
+use afloat_api::{CloneSet, CloneSetStatus};
 use afloat_rollout::action::Action;
-use afloat_rollout::cloneset::{Observed, Plan, plan, roster};
 use afloat_rollout::pod::Pod;
 use afloat_rollout::pod::images::Nodes;
 use afloat_rollout::pod::launch::Opened;
+use afloat_rollout::pod::server::Server;
+use afloat_rollout::workload::kind::Workload as _;
 use afloat_rollout::workload::memo::Memo;
+use afloat_rollout::workload::observed::{Observed, Plan};
 use afloat_rollout::workload::roster::Roster;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
+
 use serde_json::{Value, json};
 
 /// A CloneSet of `all` pods, of which `outdated` have an older image.
@@ -42,9 +45,8 @@ fn set(all: usize, image: &str) -> Value {
     })
 }
 
-fn plan_of(scene: &Scene) -> Plan {
-    plan(&Observed {
-        cloneset: &scene.set,
+fn plan_of(scene: &Scene) -> Plan<CloneSetStatus> {
+    scene.set.plan(&Observed {
         pods: &scene.pods,
         revisions: &scene.revisions,
         claims: &[],
@@ -54,7 +56,8 @@ fn plan_of(scene: &Scene) -> Plan {
         nodes: &Nodes::new(),
         opened: &Opened::new(),
         traffic: &afloat_rollout::workload::traffic::Traffic::default(),
-        resizes: true,
+        guards: &[],
+        server: Server::default(),
         gates: afloat_api::Gates::default(),
         memo: &scene.memo,
         recorded: None,
@@ -105,7 +108,7 @@ fn scene(all: usize, outdated: usize) -> Scene {
         });
         Arc::<Pod>::new(serde_json::from_value(pod).unwrap())
     });
-    scene.pods = roster(&scene.set).with(pods);
+    scene.pods = scene.set.roster().with(pods);
     scene.memo = plan_of(&scene).memo;
     scene
 }

@@ -45,9 +45,11 @@ fn above_client(depends: &[String]) -> impl Iterator<Item = &String> {
 fn the_two_halves_do_not_know_each_other() {
     let operator = [
         "afloat-api",
+        "afloat-disruption",
         "afloat-rollout",
         "afloat-model",
         "afloat-check",
+        "afloat-recreate",
         "afloat-manager",
         "afloat-agent",
         "afloat-install",
@@ -70,11 +72,16 @@ fn the_two_halves_do_not_know_each_other() {
 fn dependencies_point_down() {
     let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
         ("afloat-api", &[][..]),
-        ("afloat-rollout", &["afloat-api"]),
-        ("afloat-model", &["afloat-api"]),
+        ("afloat-disruption", &["afloat-api"]),
+        ("afloat-rollout", &["afloat-api", "afloat-disruption"]),
+        ("afloat-model", &["afloat-api", "afloat-disruption"]),
         ("afloat-check", &["afloat-api", "afloat-rollout"]),
-        ("afloat-manager", &["afloat-api", "afloat-rollout"]),
-        ("afloat-agent", &["afloat-api"]),
+        ("afloat-recreate", &["afloat-api"]),
+        (
+            "afloat-manager",
+            &["afloat-api", "afloat-disruption", "afloat-recreate", "afloat-rollout"],
+        ),
+        ("afloat-agent", &["afloat-api", "afloat-recreate"]),
         ("afloat-install", &["afloat-api"]),
         ("afloat-machinery", &[]),
         ("afloat-store", &[]),

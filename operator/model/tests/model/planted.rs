@@ -6,11 +6,11 @@ use afloat_api::{CloneSet, names};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::json;
 
+use super::control::Plan;
 use super::object::{TIMES, now};
 use crate::world::{Bug, object};
 use afloat_rollout::action::patch::{ConditionPatch, Edit};
 use afloat_rollout::action::{Action, Why};
-use afloat_rollout::cloneset::Plan;
 use afloat_rollout::pod::drain::Drain;
 use afloat_rollout::pod::object::Pod;
 
@@ -30,7 +30,8 @@ pub(super) enum Planted {
     TerminatingIsAvailable,
     /// A terminating pod is taken for gone, and its successor as available at once.
     NewIsAvailable,
-    /// Complete as soon as the status names another imageID (OpenKruise's rule), which it may do late, or never.
+    /// Complete as soon as the status names another imageID (OpenKruise's rule), which it may do late, or never; and sidecars are
+    /// not looked at.
     ImageIdAlone,
     /// Complete if the image is one that ran before.
     RollbackIsDone,

@@ -8,9 +8,9 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Value, json};
 
 use super::state::{NONE, Spec};
-use afloat_rollout::cloneset::owner;
 use afloat_rollout::go::bytes;
 use afloat_rollout::pod::images::{Known, Nodes};
+use afloat_rollout::workload::kind::Workload as _;
 use afloat_rollout::workload::revision::{data, hash, name, object};
 
 /// Label that holds a pod back, of all hooks of these worlds.
@@ -54,6 +54,8 @@ pub(super) struct Setup {
     pub(super) fine: bool,
     /// The node lists "app:2" and "app:3" as one image; the runtime reports it as "app:2", whatever it was started as.
     pub(super) one_image: bool,
+    /// The second container is a sidecar.
+    pub(super) sidecar: bool,
     /// The first container has a postStart hook.
     pub(super) post_start: bool,
     /// Nodes say which generation they have acted on (KEP-5067).
@@ -95,6 +97,7 @@ impl Setup {
             set_lag: false,
             fine: false,
             one_image: false,
+            sidecar: false,
             post_start: false,
             tells_generation: true,
             forgets: false,
@@ -141,6 +144,11 @@ impl Setup {
             "metadata": {"labels": labels},
             "spec": {"containers": [{"name": "app", "image": app}, {"name": "log", "image": log}]},
         });
+        if self.sidecar {
+            template["spec"]["containers"].as_array_mut().unwrap().pop();
+            template["spec"]["initContainers"] = json!([
+                {"name": "log", "image": log, "imagePullPolicy": "IfNotPresent", "restartPolicy": "Always"}]);
+        }
         if self.post_start {
             template["spec"]["containers"][0]["lifecycle"] = json!({"postStart": {"exec": {"command": ["warm-up"]}}});
         }
@@ -197,7 +205,7 @@ impl Setup {
             set.metadata.uid = Some("set".into());
             set.spec.template = self.template(index);
             let text = hash(&bytes(&data(&set.spec.template)), 0);
-            let mut value = object(owner(&set), &text, i64::from(ranks[usize::from(index)]));
+            let mut value = object(set.owner(), &text, i64::from(ranks[usize::from(index)]));
             value["metadata"]["uid"] = json!(format!("r{index}"));
             value["metadata"]["resourceVersion"] = json!("1");
             Arc::new(serde_json::from_value(value).unwrap())

@@ -1,31 +1,40 @@
 //! Situations and what the plan makes of them. The interleavings are in the package `afloat-model`.
 
+mod budgets;
 mod conditions;
 mod containers;
 mod gates;
 mod life;
 mod losses;
 pub(crate) mod merge;
+mod sidecars;
 mod steady;
+mod surge;
 mod traffic;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use afloat_api::{CloneSet, Gates, Steps, names};
+use afloat_api::{CloneSet, CloneSetStatus, Gates, Status as _, Steps, names};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Value, json};
 
-use super::{Claim, Observed, Plan, owner, plan, roster};
+use super::plan;
 use crate::action::patch::ReportPatch;
 use crate::action::{Action, Why};
 use crate::pod::images::Nodes;
 use crate::pod::launch::Opened;
 use crate::pod::object::Pod;
-use crate::workload::plan::seen::Recorded;
+use crate::pod::server::Server;
+use crate::workload::claim::Claim;
+use crate::workload::kind::Workload as _;
+use crate::workload::observed::Observed;
+use crate::workload::observed::Recorded;
 use crate::workload::revision::{data, hash, object};
 use crate::workload::traffic::Traffic;
+
+type Plan = crate::workload::observed::Plan<CloneSetStatus>;
 
 const START: &str = "2026-01-01T00:00:00Z";
 
@@ -35,7 +44,8 @@ struct Scene {
     revisions: Vec<Value>,
     pods: Vec<Value>,
     claims: Vec<Value>,
-    resizes: bool,
+    guards: Vec<afloat_disruption::guards::Guard>,
+    server: Server,
     gates: Gates,
     traffic: Traffic,
     /// None: the cluster keeps no reports.
@@ -58,7 +68,8 @@ impl Scene {
             revisions: Vec::new(),
             pods: Vec::new(),
             claims: Vec::new(),
-            resizes: true,
+            guards: Vec::new(),
+            server: Server::default(),
             gates: Gates::default(),
             traffic: Traffic::default(),
             reports: None,
@@ -67,7 +78,7 @@ impl Scene {
             scene.set["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);
             let set: CloneSet = serde_json::from_value(scene.set.clone()).unwrap();
             let text = hash(&crate::go::bytes(&data(&set.spec.template)), 0);
-            let mut revision = object(owner(&set), &text, i64::try_from(index).unwrap() + 1);
+            let mut revision = object(set.owner(), &text, i64::try_from(index).unwrap() + 1);
             revision["metadata"]["uid"] = json!(format!("r{index}"));
             scene.revisions.push(revision);
         }
@@ -134,9 +145,8 @@ impl Scene {
             .reports
             .as_ref()
             .map(|all| all.iter().map(read).collect::<Vec<_>>());
-        plan(&Observed {
-            cloneset: &set,
-            pods: &roster(&set).with(pods),
+        let around = Observed {
+            pods: &set.roster().with(pods),
             revisions: &revisions,
             claims: &claims,
             now,
@@ -145,7 +155,8 @@ impl Scene {
             nodes: &Nodes::new(),
             opened: &Opened::new(),
             traffic: &self.traffic,
-            resizes: self.resizes,
+            guards: &self.guards,
+            server: self.server,
             gates: self.gates,
             memo: &crate::workload::memo::Memo::default(),
             recorded: reports.as_ref().map(|reports| Recorded {
@@ -154,7 +165,8 @@ impl Scene {
                 writes: 7,
                 steps: &steps,
             }),
-        })
+        };
+        plan(&set, &around)
     }
 
     fn plan(&self) -> Plan {
@@ -222,7 +234,7 @@ fn a_new_set_gets_its_revision_first() {
     let body = pod.body();
     assert_eq!(
         body["spec"]["readinessGates"],
-        json!([{"conditionType": "InPlaceUpdateReady"}])
+        json!([{"conditionType": "InPlaceUpdateReady"}, {"conditionType": "KruisePodReady"}])
     );
     let id = body["metadata"]["labels"][names::INSTANCE_ID].as_str().unwrap();
     assert_eq!(body["metadata"]["name"], format!("web-{id}"));
@@ -363,7 +375,7 @@ fn labels_alone_change_without_leaving_service() {
     let old = scene.revisions[0].clone();
     scene.set["spec"]["template"]["metadata"]["labels"]["tier"] = json!("front");
     let set: CloneSet = serde_json::from_value(scene.set.clone()).unwrap();
-    scene.revisions = vec![old, object(owner(&set), "new", 2)];
+    scene.revisions = vec![old, object(set.owner(), "new", 2)];
     let plan = scene.plan();
     assert_eq!(words(&plan), ["update a"]);
     let patch = sent(&plan.actions[0]);
@@ -486,7 +498,7 @@ fn openkruises_quiet_period_is_continued() {
     // A third revision is wanted meanwhile: a drain of our own, then its image, whatever the label says.
     scene.set["spec"]["template"]["spec"]["containers"][0]["image"] = json!("app:3");
     let set: CloneSet = serde_json::from_value(scene.set.clone()).unwrap();
-    scene.revisions.push(object(owner(&set), "third", 3));
+    scene.revisions.push(object(set.owner(), "third", 3));
     assert_eq!(words(&scene.plan_after(5)), ["drain a"]);
 }
 

@@ -1,6 +1,6 @@
 //! Pods move to the update revision: which of them, and the next step of each.
 
-use afloat_api::{PodUpdatePolicy, names};
+use afloat_api::{Operation, PodUpdatePolicy, names};
 
 use super::planner::{BURST, Planner};
 use super::queue::Queue;
@@ -8,10 +8,9 @@ use crate::action::Why;
 use crate::pod::batch::{self, Batch};
 use crate::pod::change::Change;
 use crate::pod::drain::{DELETION, Drain};
-use crate::pod::label::revision_label;
 use crate::pod::lifecycle::State;
 use crate::pod::object::Pod;
-use crate::pod::update::change;
+use crate::pod::update::{Named, change};
 use crate::workload::budget::Count;
 use crate::workload::roster::Member;
 use crate::workload::waits::Wait;
@@ -73,8 +72,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The next step of one pod; false if it is none of those that are to move.
-    fn step(&mut self, pod: &'a Pod) -> bool {
+    /// The next step of one pod to the update revision; false if it is none of those that are to move.
+    pub(crate) fn step(&mut self, pod: &'a Pod) -> bool {
         match (self.seen.rollout.policy, self.difference(pod)) {
             (PodUpdatePolicy::InPlaceOnly, Err(why)) => {
                 self.failed_update = Some(format!("pod {} cannot be updated in place: {why}", pod.name()));
@@ -148,7 +147,12 @@ impl<'a> Planner<'a> {
             if touches && self.stays_for_another(pod) {
                 return true;
             }
-            if touches && !self.spend(pod) {
+            let operation = if batch::restarting(pod, wanted).is_empty() {
+                Operation::Resize
+            } else {
+                Operation::Update
+            };
+            if touches && !self.spend(pod, operation) {
                 return false;
             }
             self.apply(pod, &batch::first(pod, wanted), &revision, touches);
@@ -160,7 +164,7 @@ impl<'a> Planner<'a> {
                     return true;
                 }
                 let serves = self.available(pod);
-                if !self.spend(pod) {
+                if !self.spend(pod, Operation::Update) {
                     return false;
                 }
                 if serves && self.left == 0 {
@@ -195,8 +199,9 @@ impl<'a> Planner<'a> {
 
     /// The write that changes the pod. `in_service`: its gate does not say that it is being updated, so its state does.
     pub(super) fn apply(&mut self, pod: &'a Pod, batch: &Batch, revision: &str, in_service: bool) {
-        let updating = in_service || self.moves_on(pod);
-        let named = (revision, revision_label(revision, self.seen.gates));
+        let lives = self.seen.brings_to_life || State::of(pod) != State::None;
+        let updating = lives && (in_service || self.moves_on(pod));
+        let named = Named::by(self.seen.owner.naming, revision, self.seen.gates);
         let action = change(pod, batch, named, updating, self.seen.nodes, self.seen.now);
         self.write(pod, action);
     }
