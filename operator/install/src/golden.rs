@@ -211,6 +211,22 @@ fn every_choice_is_in_the_objects() {
 }
 
 #[test]
+fn what_is_of_the_cluster_has_no_namespace() {
+    let all = objects(&Options::default());
+    for object in all
+        .iter()
+        .filter(|object| text(object, "/kind").starts_with("ValidatingAdmission"))
+    {
+        assert_eq!(object["metadata"]["namespace"], Value::Null, "{object}");
+        assert_eq!(object["subjects"], Value::Null, "{object}");
+    }
+    let policies = listed(&all)
+        .into_iter()
+        .filter(|name| name.starts_with("ValidatingAdmissionPolicy"));
+    assert_eq!(policies.count(), 2, "the agents' policy, and that it is in force");
+}
+
+#[test]
 fn parts_are_left_out() {
     let none = Options {
         agent: false,

@@ -72,7 +72,7 @@ pub(crate) fn put(object: &mut Value, settings: &Settings) {
     let kind = text(object, "/kind").to_owned();
     match kind.as_str() {
         "CustomResourceDefinition" => return,
-        "ClusterRole" => {}
+        "ClusterRole" | "ClusterRoleBinding" | "ValidatingAdmissionPolicy" | "ValidatingAdmissionPolicyBinding" => {}
         "Role" | "RoleBinding" => {
             let lease = text(object, "/metadata/name") == OPERATOR;
             let namespace = if lease {
@@ -82,10 +82,9 @@ pub(crate) fn put(object: &mut Value, settings: &Settings) {
             };
             word(object, "/metadata/namespace", namespace);
         }
-        "ClusterRoleBinding" => {}
         _ => word(object, "/metadata/namespace", &settings.namespace),
     }
-    if kind.ends_with("Binding") {
+    if matches!(kind.as_str(), "RoleBinding" | "ClusterRoleBinding") {
         word(object, "/subjects/0/namespace", &settings.namespace);
     }
     match kind.as_str() {
