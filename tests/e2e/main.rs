@@ -25,6 +25,7 @@ mod network;
 mod operator;
 mod plan;
 mod probe;
+mod recreate;
 #[path = "../../cluster/runtime/tests/registry/server.rs"]
 mod registry;
 mod resize;
