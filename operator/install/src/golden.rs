@@ -258,7 +258,7 @@ fn one_version_needs_no_webhook() {
 #[test]
 fn what_users_have_is_not_removed() {
     let removed = listed(&removable(&Options::default()));
-    assert_eq!(removed.len(), listed(&objects(&Options::default())).len() - 5);
+    assert_eq!(removed.len(), listed(&objects(&Options::default())).len() - 6 + 1);
     assert!(
         !removed
             .iter()
