@@ -4,9 +4,11 @@
 //! values, and never talks to a cluster. Everything but [`convert`] speaks v1beta1 alone; a conversion webhook of the operator
 //! makes it of v1alpha1.
 
+mod budget;
 mod cloneset;
 pub mod convert;
 mod crd;
+mod daemonset;
 mod gates;
 mod inplace;
 mod kind;
@@ -18,11 +20,15 @@ mod status;
 mod template;
 mod traffic;
 
+pub use budget::{BudgetSpec, BudgetStatus, Operation, PodUnavailableBudget, TargetRef, group};
 pub use cloneset::{
     CloneSet, CloneSetSpec, CloneSetStatus, InPlaceUpdateStrategy, Lifecycle, LifecycleHook, Matcher, OrderTerm,
     PodUpdatePolicy, PriorityStrategy, RollingUpdate, Rollout, ScaleStrategy, ScatterTerm, UpdateStrategy, WeightTerm,
 };
 pub use crd::{Door, Serving, Version, crds, definitions};
+pub use daemonset::{
+    DaemonSet, DaemonSetScaleStrategy, DaemonSetSpec, DaemonSetStatus, DaemonSetUpdateStrategy, RollingUpdateDaemonSet,
+};
 pub use gates::{GateError, Gates, boolean};
 pub use inplace::{
     ContainerOrigin, InPlaceUpdateState, LastContainerStatus, PreCheck, RefMetadata, Texts, UpdateSpec, origins,

@@ -35,7 +35,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::abilities::abilities;
-pub use crate::abilities::kinds;
+pub use crate::abilities::{kinds, server};
 use crate::follow::{appears_as, watch};
 use crate::lease::LeaderElection;
 use crate::metrics::Metrics;
@@ -159,7 +159,7 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         reports: Cache::new(),
         keeps_reports: AtomicBool::new(abilities.reports),
         client,
-        resizes: abilities.resizes,
+        server: abilities.server,
         gates: options.gates,
         recorder,
         metrics: options.metrics,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use afloat_api::Gates;
+use afloat_rollout::pod::server::Server;
 use afloat_watching::Cache;
 use kube::Client;
 
@@ -30,8 +31,8 @@ pub(crate) struct Operator {
     pub(crate) reports: Arc<Cache<Reports>>,
     /// Whether it has, and they are all here.
     pub(crate) keeps_reports: AtomicBool,
-    /// Whether the cluster can resize pods.
-    pub(crate) resizes: bool,
+    /// What the cluster lets change on live pods.
+    pub(crate) server: Server,
     /// What OpenKruise's feature gates say.
     pub(crate) gates: Gates,
     pub(crate) recorder: Recorder,

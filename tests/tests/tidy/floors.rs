@@ -45,6 +45,7 @@ fn above_client(depends: &[String]) -> impl Iterator<Item = &String> {
 fn the_two_halves_do_not_know_each_other() {
     let operator = [
         "afloat-api",
+        "afloat-disruption",
         "afloat-rollout",
         "afloat-model",
         "afloat-check",
@@ -71,11 +72,15 @@ fn the_two_halves_do_not_know_each_other() {
 fn dependencies_point_down() {
     let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
         ("afloat-api", &[][..]),
-        ("afloat-rollout", &["afloat-api"]),
-        ("afloat-model", &["afloat-api"]),
+        ("afloat-disruption", &["afloat-api"]),
+        ("afloat-rollout", &["afloat-api", "afloat-disruption"]),
+        ("afloat-model", &["afloat-api", "afloat-disruption"]),
         ("afloat-check", &["afloat-api", "afloat-rollout"]),
         ("afloat-recreate", &["afloat-api"]),
-        ("afloat-manager", &["afloat-api", "afloat-recreate", "afloat-rollout"]),
+        (
+            "afloat-manager",
+            &["afloat-api", "afloat-disruption", "afloat-recreate", "afloat-rollout"],
+        ),
         ("afloat-agent", &["afloat-api", "afloat-recreate"]),
         ("afloat-install", &["afloat-api"]),
         ("afloat-machinery", &[]),
