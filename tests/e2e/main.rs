@@ -25,7 +25,6 @@ mod network;
 mod operator;
 mod plan;
 mod probe;
-mod recreate;
 #[path = "../../cluster/runtime/tests/registry/server.rs"]
 mod registry;
 mod resize;

@@ -46,7 +46,7 @@ fn restarts_lose_no_request() {
     let load = Load::start(port);
     let (code, out, err) = restart(&["clone/web", "-c", "web", "--wait"]);
     assert_eq!(code, 0, "{out}{err}");
-    assert!(out.contains("clone/web: web to be started anew in 3 pods"), "{out}");
+    assert!(out.contains("CloneSet web: web to be started anew in 3 pods"), "{out}");
     assert!(out.contains("3 of 3 pods are back"), "{out}");
     let after = pods(&cluster);
     for (old, new) in before.iter().zip(&after) {
@@ -85,7 +85,7 @@ fn restarts_lose_no_request() {
             "no container \"x\" in spec.containers: there is web, collector",
         ),
         (vec!["pod/nobody"], "no pod nobody in namespace default"),
-        (vec!["deploy/web"], "say clone/NAME or pod/NAME"),
+        (vec!["deploy/web"], "say KIND/NAME"),
         (vec!["clone/web", "--ordered"], "--ordered is for a single pod"),
     ] {
         let (code, _, err) = restart(&arguments);
