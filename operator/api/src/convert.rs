@@ -28,12 +28,21 @@ struct Kind {
 }
 
 /// Kinds with two versions.
-const KINDS: &[Kind] = &[Kind {
-    kind: "CloneSet",
-    plural: "clonesets",
-    to_v1beta1: clone_set::to_v1beta1,
-    to_v1alpha1: clone_set::to_v1alpha1,
-}];
+const KINDS: &[Kind] = &[
+    Kind {
+        kind: "CloneSet",
+        plural: "clonesets",
+        to_v1beta1: clone_set::to_v1beta1,
+        to_v1alpha1: clone_set::to_v1alpha1,
+    },
+    // Both versions have the same fields; OpenKruise's v1alpha1 lacks some of them, ours keeps them.
+    Kind {
+        kind: "StatefulSet",
+        plural: "statefulsets",
+        to_v1beta1: |_| (),
+        to_v1alpha1: |_| (),
+    },
+];
 
 /// Names of the CRDs whose kinds are converted.
 pub fn definitions() -> impl Iterator<Item = String> {

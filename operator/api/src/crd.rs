@@ -3,6 +3,7 @@
 
 mod clone_set;
 mod serving;
+mod stateful_set;
 mod told;
 mod workload;
 
@@ -22,7 +23,12 @@ pub fn crds(serving: &Serving) -> Vec<CustomResourceDefinition> {
 
 /// The same as documents to apply: with nulls for what must go from definitions that are there, OpenKruise's included.
 pub fn definitions(serving: &Serving) -> Vec<Value> {
-    vec![clone_set(serving), told::node_traffic(), told::rollout_report()]
+    vec![
+        clone_set(serving),
+        stateful_set(serving),
+        told::node_traffic(),
+        told::rollout_report(),
+    ]
 }
 
 /// A kind of OpenKruise with two versions.
@@ -45,6 +51,20 @@ fn clone_set(serving: &Serving) -> Value {
             scale: Some(workload::scale()),
             spec: clone_set::spec,
             status: |_| clone_set::status(),
+        },
+        serving,
+    )
+}
+
+fn stateful_set(serving: &Serving) -> Value {
+    workload(
+        &Workload {
+            kind: "StatefulSet",
+            short_names: &["sts", "asts"],
+            columns: stateful_set::columns(),
+            scale: Some(workload::scale()),
+            spec: |_, serving| stateful_set::spec(serving),
+            status: |_| stateful_set::status(),
         },
         serving,
     )
