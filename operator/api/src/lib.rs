@@ -14,13 +14,13 @@ pub mod names;
 mod report;
 mod schema;
 mod statefulset;
+mod status;
 mod template;
 mod traffic;
 
 pub use cloneset::{
-    CloneSet, CloneSetSpec, CloneSetStatus, Condition, InPlaceUpdateStrategy, Lifecycle, LifecycleHook, Matcher,
-    OrderTerm, PodUpdatePolicy, PriorityStrategy, RollingUpdate, Rollout, ScaleStrategy, ScatterTerm, UpdateStrategy,
-    WeightTerm,
+    CloneSet, CloneSetSpec, CloneSetStatus, InPlaceUpdateStrategy, Lifecycle, LifecycleHook, Matcher, OrderTerm,
+    PodUpdatePolicy, PriorityStrategy, RollingUpdate, Rollout, ScaleStrategy, ScatterTerm, UpdateStrategy, WeightTerm,
 };
 pub use crd::{Door, Serving, Version, crds, definitions};
 pub use gates::{GateError, Gates, boolean};
@@ -37,5 +37,6 @@ pub use statefulset::{
     StatefulSetSpec, StatefulSetStatus, StatefulSetUpdateStrategy, UnorderedUpdate, VolumeClaimStatus,
     VolumeClaimUpdateStrategy,
 };
+pub use status::{Condition, Figures, Status};
 pub use template::filled;
 pub use traffic::{NodeTraffic, PodTraffic, TrafficStatus};

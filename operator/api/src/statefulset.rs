@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::cloneset::{
-    Condition, InPlaceUpdateStrategy, Lifecycle, Matcher, PodUpdatePolicy, PriorityStrategy, Rollout,
+    InPlaceUpdateStrategy, Lifecycle, Matcher, PodUpdatePolicy, PriorityStrategy, Rollout,
 };
+use crate::status::{Condition, Status};
 
 /// An Advanced StatefulSet.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -262,10 +263,29 @@ pub struct StatefulSetStatus {
     pub volume_claims: Vec<VolumeClaimStatus>,
 }
 
-impl StatefulSetStatus {
-    /// The condition of a type.
-    pub fn condition(&self, kind: &str) -> Option<&Condition> {
-        self.conditions.iter().find(|condition| condition.kind == kind)
+impl Status for StatefulSetStatus {
+    fn observed_generation(&self) -> i64 {
+        self.observed_generation
+    }
+
+    fn update_revision(&self) -> &str {
+        &self.update_revision
+    }
+
+    fn collision_count(&self) -> i32 {
+        self.collision_count.unwrap_or(0)
+    }
+
+    fn set_collision_count(&mut self, count: i32) {
+        self.collision_count = Some(count);
+    }
+
+    fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
+
+    fn conditions_mut(&mut self) -> &mut Vec<Condition> {
+        &mut self.conditions
     }
 }
 

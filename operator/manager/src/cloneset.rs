@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use afloat_api::{CloneSet, CloneSetStatus, Steps, names};
+use afloat_api::{CloneSet, CloneSetStatus, Status as _, Steps, names};
 use afloat_rollout::action::{Action, Why};
-use afloat_rollout::cloneset::{Observed, Plan, plan, topology};
 use afloat_rollout::pod::Pod;
 use afloat_rollout::pod::drain::Drain;
 use afloat_rollout::pod::images::{Known, Nodes};
 use afloat_rollout::pod::launch::Opened;
 use afloat_rollout::texts::Text;
+use afloat_rollout::workload::kind::{Sights, Workload};
+use afloat_rollout::workload::observed::{Observed, Plan};
 use afloat_rollout::workload::plan::seen::Recorded;
 use afloat_rollout::workload::roster::Roster;
 use afloat_rollout::workload::traffic::Traffic;
@@ -95,7 +96,7 @@ fn look(
     looking: &Looking<'_>,
     (key, set): (&Key, &CloneSet),
     now: Timestamp,
-) -> (Plan, Vec<Arc<Pod>>) {
+) -> (Plan<CloneSetStatus>, Vec<Arc<Pod>>) {
     let uid = &Arc::<str>::from(set.metadata.uid.as_deref().unwrap_or_default());
     let (known, memo) = operator.with_memory(key, |memory| (memory.pods.take(), std::mem::take(&mut memory.memo)));
     let known = known.filter(|known| known.fits(set));
@@ -112,8 +113,7 @@ fn look(
         writes: *writes,
         steps,
     });
-    let mut plan = plan(&Observed {
-        cloneset: set,
+    let mut plan = set.plan(&Observed {
         pods: &pods,
         revisions: &looking.at(&operator.revisions).group(uid),
         claims: &looking.at(&operator.claims).group(uid),
@@ -140,7 +140,7 @@ fn look(
 }
 
 /// The events of a plan; of warnings, those that the status does not say already.
-fn tell(operator: &Operator, set: &CloneSet, plan: &Plan) {
+fn tell(operator: &Operator, set: &CloneSet, plan: &Plan<CloneSetStatus>) {
     let told = |message: &str| {
         let mut conditions = set.status.conditions.iter();
         conditions.any(|condition| condition.message.contains(message))
@@ -167,12 +167,12 @@ fn unseen(operator: &Operator, key: &Key, since: Instant) -> Duration {
 /// The nodes of pods that are out of service; of all pods if they are to be spread.
 fn nodes(operator: &Operator, looking: &Looking<'_>, set: &CloneSet, pods: &Roster) -> Nodes {
     let name = |pod: &Arc<Pod>| pod.spec.node_name.as_ref().map(Text::shared);
-    let names: BTreeSet<Arc<str>> = if topology(set).is_empty() {
-        pods.out_of_service().filter_map(name).collect()
-    } else {
-        pods.pods().filter_map(name).collect()
-    };
     let (known, reports) = (looking.at(&operator.nodes), looking.at(&operator.traffic));
+    let names: BTreeSet<Arc<str>> = match set.sights() {
+        Sights::OutOfService => pods.out_of_service().filter_map(name).collect(),
+        Sights::OfPods => pods.pods().filter_map(name).collect(),
+        Sights::All => known.all().iter().map(|node| Key::of(&node.metadata).name).collect(),
+    };
     let node = |name: Arc<str>| {
         let key = Key::new("", name);
         let node = known.get(&key)?.to_tell();
@@ -418,7 +418,7 @@ mod tests {
         let pod = Action::CreatePod {
             pod: NewPod {
                 name: "web-a".into(),
-                id: "a".into(),
+                labels: Vec::new(),
                 common: Arc::default(),
                 spec: None,
             },

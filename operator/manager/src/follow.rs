@@ -3,8 +3,8 @@
 use std::sync::{Arc, PoisonError};
 
 use afloat_api::{CloneSet, NodeTraffic, RolloutReport};
-use afloat_rollout::cloneset::Claim;
 use afloat_rollout::pod::Pod;
+use afloat_rollout::workload::claim::Claim;
 use afloat_watching::feed::Pauses;
 use afloat_watching::{Cache, Watchable};
 use afloat_words::key::Key;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use afloat_api::{CloneSet, NodeTraffic, RolloutReport};
-use afloat_rollout::cloneset::Claim;
 use afloat_rollout::pod::images::Node;
 use afloat_rollout::pod::{Controller, Pod};
+use afloat_rollout::workload::claim::Claim;
 use afloat_rollout::workload::traffic::Service;
 use afloat_watching::Kind;
 use afloat_words::key::Key;

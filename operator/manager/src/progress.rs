@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use afloat_api::{Step, Steps, seconds};
+use afloat_api::{CloneSetStatus, Step, Steps, seconds};
 use afloat_rollout::action::{Action, Why};
-use afloat_rollout::cloneset::Plan;
 use afloat_rollout::pod::Pod;
+use afloat_rollout::workload::observed::Plan;
 use jiff::SignedDuration;
 
 use crate::metrics::Metrics;
@@ -90,7 +90,12 @@ impl Progress {
     }
 
     /// Takes note of what a plan saw. `here` finds the pod of a name.
-    pub(crate) fn saw<'p>(&mut self, plan: &Plan, here: impl Fn(&str) -> Option<&'p Arc<Pod>>, metrics: &Metrics) {
+    pub(crate) fn saw<'p>(
+        &mut self,
+        plan: &Plan<CloneSetStatus>,
+        here: impl Fn(&str) -> Option<&'p Arc<Pod>>,
+        metrics: &Metrics,
+    ) {
         let status = &plan.status;
         let done = status.updated_available_replicas >= status.expected_updated_replicas;
         if self.revision != status.update_revision {

@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 
 use afloat_api::CloneSet;
-use afloat_rollout::cloneset::roster;
+use afloat_rollout::workload::kind::Workload as _;
 use afloat_rollout::workload::roster::Roster;
 use afloat_watching::{Follower, News, View};
 
@@ -24,7 +24,7 @@ impl Kept {
     pub(crate) fn new(set: &CloneSet, groups: Vec<Group>) -> Self {
         Self {
             follower: Follower::new(groups),
-            roster: roster(set),
+            roster: set.roster(),
         }
     }
 
@@ -36,7 +36,7 @@ impl Kept {
     /// Brings it up to what a view shows.
     pub(crate) fn catch_up<'l>(mut self, view: &View<'l, Pods>, set: &CloneSet) -> Present<'l> {
         match view.news(&mut self.follower) {
-            News::All(pods) => self.roster = roster(set).with(pods),
+            News::All(pods) => self.roster = set.roster().with(pods),
             News::Changes(changes) => {
                 let by_name = changes.into_iter().map(|(key, pod)| (key.name, pod));
                 self.roster.take(by_name.collect());

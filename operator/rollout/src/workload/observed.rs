@@ -1,32 +1,31 @@
-//! What is seen of one CloneSet, and what is to be done about it.
+//! What is seen of one workload beside the object itself, and what is to be done about it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use afloat_api::{CloneSet, CloneSetStatus, Gates};
+use afloat_api::Gates;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 
 use super::claim::Claim;
+use super::memo::Memo;
+use super::plan::seen::Recorded;
+use super::plan::tally::Phases;
+use super::roster::Roster;
+use super::traffic::Traffic;
 use crate::action::Action;
 use crate::pod::images::Nodes;
 use crate::pod::launch::Opened;
-use crate::workload::memo::Memo;
-use crate::workload::plan::seen::Recorded;
-use crate::workload::plan::tally::Phases;
-use crate::workload::roster::Roster;
-use crate::workload::traffic::Traffic;
 
-/// What is seen of one CloneSet.
+/// What is seen of one workload, whatever its kind is.
 #[derive(Clone, Copy, Debug)]
 pub struct Observed<'a> {
-    /// The object itself.
-    pub cloneset: &'a CloneSet,
-    /// Pods that it controls, and orphans in its namespace: [`roster`], told of what has changed since.
+    /// Pods that it controls, and orphans in its namespace: [`Workload::roster`](super::kind::Workload::roster), told of
+    /// what has changed since.
     pub pods: &'a Roster,
     /// Revisions that it controls.
     pub revisions: &'a [Arc<ControllerRevision>],
-    /// Volume claims that it controls.
+    /// Its volume claims.
     pub claims: &'a [Arc<Claim>],
     /// The time.
     pub now: Timestamp,
@@ -35,7 +34,7 @@ pub struct Observed<'a> {
     /// By pod uid, when a write that took the pod out of service was answered, as far as that is known. A write may be
     /// under way for long; a quiet period begins when it has taken effect, not when it was decided.
     pub drained: &'a BTreeMap<String, Timestamp>,
-    /// The nodes of pods that are out of service, as far as they are known.
+    /// The nodes that [`Workload::sights`](super::kind::Workload::sights) asks for, as far as they are known.
     pub nodes: &'a Nodes,
     /// How far pods with a launch priority were let start.
     pub opened: &'a Opened,
@@ -51,18 +50,13 @@ pub struct Observed<'a> {
     pub recorded: Option<Recorded<'a>>,
 }
 
-/// A roster for the pods of a set, without pods.
-pub fn roster(set: &CloneSet) -> Roster {
-    Roster::new(set.metadata.uid.as_deref(), set.matcher())
-}
-
-/// What to do.
+/// What to do. `S` is the status of the workload's kind.
 #[derive(Clone, Debug, Default)]
-pub struct Plan {
+pub struct Plan<S> {
     /// Writes, independent of each other; any of them may fail or be left out.
     pub actions: Vec<Action>,
     /// The status to report.
-    pub status: CloneSetStatus,
+    pub status: S,
     /// When to plan again even if nothing happens.
     pub wake_at: Option<Timestamp>,
     /// Things worth an event: type Warning, reason, message.
