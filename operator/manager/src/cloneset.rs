@@ -117,6 +117,7 @@ fn look(
         pods: &pods,
         revisions: &looking.at(&operator.revisions).group(uid),
         claims: &looking.at(&operator.claims).group(uid),
+        classes: &[],
         now,
         seed: rand::random(),
         drained: &answered_drains(operator, key, &pods),
