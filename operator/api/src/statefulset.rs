@@ -6,9 +6,7 @@ use kube::core::Selector;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::cloneset::{
-    InPlaceUpdateStrategy, Lifecycle, Matcher, PodUpdatePolicy, PriorityStrategy, Rollout,
-};
+use crate::cloneset::{InPlaceUpdateStrategy, Lifecycle, Matcher, PodUpdatePolicy, PriorityStrategy, Rollout};
 use crate::status::{Condition, Status};
 
 /// An Advanced StatefulSet.

@@ -14,5 +14,6 @@ pub mod action;
 pub mod cloneset;
 pub mod go;
 pub mod pod;
+pub mod statefulset;
 pub mod texts;
 pub mod workload;
