@@ -11,7 +11,7 @@ use afloat_rollout::action::patch::{ConditionPatch, Edit, ReportPatch, new_repor
 use afloat_rollout::action::{Action, At, Why};
 use afloat_rollout::pod::drain::Drain;
 use afloat_rollout::pod::same_revision;
-use afloat_rollout::workload::plan::seen::Recorded;
+use afloat_rollout::workload::observed::Recorded;
 use afloat_rollout::workload::traffic::Traffic;
 
 /// What the proxies counted, and what the operator made of it. Its views of these are never late: what is new here is

@@ -33,7 +33,7 @@ pub fn plan(set: &CloneSet, seen: &Observed<'_>) -> Plan<CloneSetStatus> {
     };
     let status = &set.status;
     let named = (status.current_revision.as_str(), status.update_revision.as_str());
-    let (revisions, memo) = match begin((owner, status), Some(claims_hash(set)), named, seen) {
+    let (revisions, memo) = match begin((set, owner), Some(claims_hash(set)), named, seen) {
         Begun::Whole(plan) => return *plan,
         Begun::At(revisions, memo) => (*revisions, memo),
     };

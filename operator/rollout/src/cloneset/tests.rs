@@ -26,7 +26,7 @@ use crate::pod::object::Pod;
 use crate::workload::claim::Claim;
 use crate::workload::kind::Workload as _;
 use crate::workload::observed::Observed;
-use crate::workload::plan::seen::Recorded;
+use crate::workload::observed::Recorded;
 use crate::workload::revision::{data, hash, object};
 use crate::workload::traffic::Traffic;
 

@@ -107,7 +107,7 @@ impl StatefulSetPlanner<'_> {
         let mut classes = self.seen.around.classes.iter();
         let known = classes.find(|known| known.metadata.name.as_deref() == class);
         if let Some(class) = class
-            && known.is_none_or(|known| known.allow_volume_expansion != Some(true))
+            && known.is_some_and(|known| known.allow_volume_expansion != Some(true))
         {
             return Err(format!(
                 "claim {name} cannot grow: storage class {class} does not support volume expansion"

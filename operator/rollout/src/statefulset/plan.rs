@@ -27,9 +27,11 @@ pub fn plan(set: &StatefulSet, seen: &Observed<'_>) -> Plan<StatefulSetStatus> {
         template: filled.as_ref().unwrap_or(&set.spec.template),
         ..set.owner()
     };
-    let status = &set.status;
-    let named = (status.current_revision.as_str(), status.update_revision.as_str());
-    let (revisions, memo) = match begin((owner, status), None, named, seen) {
+    let named = (
+        set.status.current_revision.as_str(),
+        set.status.update_revision.as_str(),
+    );
+    let (revisions, memo) = match begin((set, owner), None, named, seen) {
         Begun::Whole(plan) => return *plan,
         Begun::At(revisions, memo) => (*revisions, memo),
     };

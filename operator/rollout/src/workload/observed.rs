@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use afloat_api::Gates;
+use afloat_api::{Figures, Gates, RolloutReport, Steps};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 
 use super::claim::{Claim, StorageClass};
 use super::memo::Memo;
-use super::plan::seen::Recorded;
-use super::plan::tally::Phases;
 use super::roster::Roster;
 use super::traffic::Traffic;
 use crate::action::Action;
@@ -59,6 +57,8 @@ pub struct Plan<S> {
     pub actions: Vec<Action>,
     /// The status to report.
     pub status: S,
+    /// The pods in numbers, as that status tells of them.
+    pub figures: Figures,
     /// When to plan again even if nothing happens.
     pub wake_at: Option<Timestamp>,
     /// Things worth an event: type Warning, reason, message.
@@ -71,4 +71,32 @@ pub struct Plan<S> {
     pub memo: Memo,
     /// What proxies do next changes what is to be done: look again when a report comes.
     pub observes: bool,
+}
+
+/// What is kept of rollouts beside the pods themselves.
+#[derive(Clone, Copy, Debug)]
+pub struct Recorded<'a> {
+    /// The reports of the workload.
+    pub reports: &'a [Arc<RolloutReport>],
+    /// Revisions of pods that were deleted lately, by UID.
+    pub departed: &'a BTreeMap<String, String>,
+    /// Writes for the present rollout, as far as this operator made them.
+    pub writes: u64,
+    /// Times that pods of the present rollout took, as far as this operator saw them.
+    pub steps: &'a Steps,
+}
+
+/// How many pods stand where in a rollout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Phases {
+    /// At another revision than the wanted one, and in service as far as this update is concerned.
+    pub outdated: usize,
+    /// At another revision, out of service so that they can be changed.
+    pub draining: usize,
+    /// Changed, until the node runs the change and they return to service.
+    pub updating: usize,
+    /// At the wanted revision and not available: new ones, and those that are back and not Ready yet.
+    pub starting: usize,
+    /// At the wanted revision and available.
+    pub available: usize,
 }

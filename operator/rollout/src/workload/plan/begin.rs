@@ -1,6 +1,6 @@
 //! The beginning of every plan: pods that are its own, and the revision that is wanted.
 
-use afloat_api::{Status, names};
+use afloat_api::{Status as _, names};
 use serde_json::json;
 
 use crate::action::Action;
@@ -28,16 +28,18 @@ pub(crate) fn with_own_roster<W: Workload>(set: &W, seen: &Observed<'_>) -> Opti
 }
 
 /// A workload that is being deleted keeps its pods until the garbage collector takes them; else it begins with its revision:
-/// that of the present template, with the hash of the claims that it is wanted with, where the kind notes that. `current` is
+/// that of the present template, which `owner` holds, with the hash of the claims that it is wanted with, where the kind notes that. `current` is
 /// the one that all pods had last, `reported` the one that was wanted last, by their names.
-pub(crate) fn begin<S: Status>(
-    (owner, status): (Owner<'_>, &S),
+pub(crate) fn begin<W: Workload>(
+    (set, owner): (&W, Owner<'_>),
     claims_hash: Option<String>,
     (current, reported): (&str, &str),
     seen: &Observed<'_>,
-) -> Begun<S> {
+) -> Begun<W::Status> {
+    let status = set.status();
     let mut plan = Plan {
         status: status.clone(),
+        figures: set.figures(),
         ..Plan::default()
     };
     if owner.metadata.deletion_timestamp.is_some() {

@@ -78,6 +78,7 @@ impl Planner<'_> {
 
     /// The plan. Revisions that are `reported` stay.
     pub(crate) fn finish<S: Status>(mut self, status: S, reported: &[&str]) -> Plan<S> {
+        let figures = self.figures();
         self.actions.extend(self.revisions.number.take());
         let (limit, revisions) = (self.seen.history_limit, self.seen.revisions);
         self.actions
@@ -85,6 +86,7 @@ impl Planner<'_> {
         Plan {
             actions: self.actions,
             status,
+            figures,
             wake_at: self.wake_at,
             warnings: self.warnings,
             news: self.news,

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use afloat_api::{Phase, RolloutReport};
 use serde_json::Value;
 
-use super::seen::{Recorded, Seen};
+use super::seen::Seen;
 use super::tally::ours;
 use crate::workload::history::Revisions;
 use crate::workload::limit::{Limit, rolls_back};
 use crate::workload::loss::{Meter, Ours};
+use crate::workload::observed::Recorded;
 use crate::workload::revision::template;
 use crate::workload::roster::{Member, Relation};
 

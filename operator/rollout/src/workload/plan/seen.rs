@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
-use std::sync::Arc;
 
-use afloat_api::{Condition, Lifecycle, Rollout, RolloutReport, Steps};
+use afloat_api::{Condition, Lifecycle, Rollout};
 use jiff::SignedDuration;
 
 use crate::workload::budget::Limits;
@@ -60,17 +59,4 @@ pub enum Turns<'a> {
     Any,
     /// Those that have a place here, by their names, the lowest place first; no others.
     Given(&'a BTreeMap<String, usize>),
-}
-
-/// What is kept of rollouts beside the pods themselves.
-#[derive(Clone, Copy, Debug)]
-pub struct Recorded<'a> {
-    /// The reports of the workload.
-    pub reports: &'a [Arc<RolloutReport>],
-    /// Revisions of pods that were deleted lately, by UID.
-    pub departed: &'a BTreeMap<String, String>,
-    /// Writes for the present rollout, as far as this operator made them.
-    pub writes: u64,
-    /// Times that pods of the present rollout took, as far as this operator saw them.
-    pub steps: &'a Steps,
 }

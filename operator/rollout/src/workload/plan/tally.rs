@@ -10,23 +10,9 @@ use crate::pod::label::same_revision;
 use crate::pod::lifecycle::State;
 use crate::pod::object::Pod;
 use crate::workload::budget::Count;
+use crate::workload::observed::Phases;
 use crate::workload::roster::{Member, Relation, Roster};
 use crate::workload::traffic::Watched;
-
-/// How many pods stand where in a rollout.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Phases {
-    /// At another revision than the wanted one, and in service as far as this update is concerned.
-    pub outdated: usize,
-    /// At another revision, out of service so that they can be changed.
-    pub draining: usize,
-    /// Changed, until the node runs the change and they return to service.
-    pub updating: usize,
-    /// At the wanted revision and not available: new ones, and those that are back and not Ready yet.
-    pub starting: usize,
-    /// At the wanted revision and available.
-    pub available: usize,
-}
 
 /// What was counted and set aside. `count` has no wishes in it yet, only what is there.
 #[derive(Debug, Default)]

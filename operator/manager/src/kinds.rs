@@ -1,0 +1,20 @@
+//! The kinds of workload that the operator looks after, a row each.
+
+mod cloneset;
+mod statefulset;
+
+use std::sync::Arc;
+
+use afloat_api::{CloneSet, StatefulSet};
+
+use crate::controller::Controller;
+use crate::operator::Operator;
+use crate::work::Controls;
+
+/// A controller of each kind.
+pub(crate) fn all(operator: &Arc<Operator>) -> Vec<Arc<dyn Controls>> {
+    vec![
+        Controller::<CloneSet>::new(operator),
+        Controller::<StatefulSet>::new(operator),
+    ]
+}
