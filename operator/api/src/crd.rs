@@ -4,6 +4,7 @@
 mod clone_set;
 mod daemon_set;
 mod serving;
+mod stateful_set;
 mod told;
 mod workload;
 
@@ -26,6 +27,7 @@ pub fn definitions(serving: &Serving) -> Vec<Value> {
     vec![
         clone_set(serving),
         daemon_set(serving),
+        stateful_set(serving),
         told::node_traffic(),
         told::rollout_report(),
     ]
@@ -65,6 +67,20 @@ fn daemon_set(serving: &Serving) -> Value {
             scale: None,
             spec: daemon_set::spec,
             status: daemon_set::status,
+        },
+        serving,
+    )
+}
+
+fn stateful_set(serving: &Serving) -> Value {
+    workload(
+        &Workload {
+            kind: "StatefulSet",
+            short_names: &["sts", "asts"],
+            columns: stateful_set::columns(),
+            scale: Some(workload::scale()),
+            spec: |_, serving| stateful_set::spec(serving),
+            status: |_| stateful_set::status(),
         },
         serving,
     )

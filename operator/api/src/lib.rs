@@ -14,6 +14,7 @@ mod kind;
 pub mod names;
 mod report;
 mod schema;
+mod statefulset;
 mod status;
 mod template;
 mod traffic;
@@ -34,6 +35,11 @@ pub use inplace::{
 pub use names::{API_VERSION, GROUP};
 pub use report::{
     Counter, Latency, Lost, Phase, ReportStatus, RolloutReport, ServiceCounter, Step, Steps, read_seconds, seconds,
+};
+pub use statefulset::{
+    ClaimRetentionPolicy, StatefulSet, StatefulSetOrdinals, StatefulSetRollingUpdate, StatefulSetScaleStrategy,
+    StatefulSetSpec, StatefulSetStatus, StatefulSetUpdateStrategy, UnorderedUpdate, VolumeClaimStatus,
+    VolumeClaimUpdateStrategy,
 };
 pub use status::{Condition, Figures, Status};
 pub use template::filled;

@@ -1,4 +1,5 @@
-//! How the plan is checked: `model` walks every state of small worlds, `world` plays bigger ones at random. Both are made to fail
+//! How the plan is checked: `model` walks every state of small worlds, `world` plays bigger ones at random; `ordinals` does both
+//! for pods that have names of their own. Both are made to fail
 //! by planted mistakes.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // helpers of tests may fail as tests do
@@ -8,4 +9,5 @@ extern crate afloat_model as afloat_rollout;
 #[path = "../../rollout/src/cloneset/tests/merge.rs"]
 mod merge;
 mod model;
+mod ordinals;
 mod world;

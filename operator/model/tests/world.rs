@@ -292,6 +292,7 @@ impl World {
             pods: &told.roster().with(pods.iter().cloned()),
             revisions,
             claims: &claims,
+            classes: &[],
             now: self.now,
             seed,
             drained: &BTreeMap::new(),

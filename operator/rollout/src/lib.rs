@@ -19,5 +19,6 @@ pub mod daemonset;
 pub mod go;
 pub mod kinds;
 pub mod pod;
+pub mod statefulset;
 pub mod texts;
 pub mod workload;

@@ -31,6 +31,14 @@ pub enum Wait {
     LastAvailable,
     /// The one whose name and claims another takes is not gone yet.
     Predecessor,
+    /// Pods after it wait until it is available.
+    Order,
+    /// A claim has to be gone before the pod can be created.
+    Claim,
+    /// Others have to be available, or gone, before it is deleted.
+    ScaleDown,
+    /// Its claims have been asked to grow.
+    Growth,
 }
 
 impl Wait {
@@ -50,6 +58,10 @@ impl Wait {
             Self::PreDelete => "waiting for hook preDelete",
             Self::LastAvailable => "to update as the last available one, kept until another is available (maxSurge)",
             Self::Predecessor => "not gone yet, whose name and claims a new one takes",
+            Self::Order => "not available yet, which others are created or deleted after (OrderedReady)",
+            Self::Claim => "to create, whose claim is in the way",
+            Self::ScaleDown => "to delete after others are available or gone (OrderedReady)",
+            Self::Growth => "whose claims have not grown yet",
         }
     }
 }
