@@ -283,7 +283,12 @@ impl Case {
     pub(crate) async fn clean(&self) {
         let foreground = DeleteParams::default();
         let workload = |kind: &'static str| ("apps.kruise.io", "v1beta1", kind);
-        for kind in [workload("CloneSet"), workload("StatefulSet"), ("", "v1", "Pod")] {
+        for kind in [
+            workload("CloneSet"),
+            workload("StatefulSet"),
+            workload("DaemonSet"),
+            ("", "v1", "Pod"),
+        ] {
             let api = self.api(kind.0, kind.1, kind.2);
             api.delete_collection(&foreground, &ListParams::default())
                 .await

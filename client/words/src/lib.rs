@@ -4,6 +4,7 @@
 
 pub mod affinity;
 pub mod annotation;
+pub mod daemon;
 #[cfg(test)]
 mod fuzz;
 pub mod image;
@@ -14,5 +15,6 @@ pub mod quantity;
 pub mod quoted;
 pub mod revision;
 pub mod schedule;
+pub mod taint;
 pub mod texts;
 pub mod time;

@@ -2,6 +2,7 @@
 //! the versions of a kind converts either a webhook ([`crate::convert`]) or nobody, where one version is served only.
 
 mod clone_set;
+mod daemon_set;
 mod serving;
 mod stateful_set;
 mod told;
@@ -25,6 +26,7 @@ pub fn crds(serving: &Serving) -> Vec<CustomResourceDefinition> {
 pub fn definitions(serving: &Serving) -> Vec<Value> {
     vec![
         clone_set(serving),
+        daemon_set(serving),
         stateful_set(serving),
         told::node_traffic(),
         told::rollout_report(),
@@ -51,6 +53,20 @@ fn clone_set(serving: &Serving) -> Value {
             scale: Some(workload::scale()),
             spec: clone_set::spec,
             status: |_| clone_set::status(),
+        },
+        serving,
+    )
+}
+
+fn daemon_set(serving: &Serving) -> Value {
+    workload(
+        &Workload {
+            kind: "DaemonSet",
+            short_names: &["daemon", "ads"],
+            columns: daemon_set::columns(),
+            scale: None,
+            spec: daemon_set::spec,
+            status: daemon_set::status,
         },
         serving,
     )

@@ -7,6 +7,7 @@
 mod cloneset;
 pub mod convert;
 mod crd;
+mod daemonset;
 mod gates;
 mod inplace;
 mod kind;
@@ -23,6 +24,9 @@ pub use cloneset::{
     PodUpdatePolicy, PriorityStrategy, RollingUpdate, Rollout, ScaleStrategy, ScatterTerm, UpdateStrategy, WeightTerm,
 };
 pub use crd::{Door, Serving, Version, crds, definitions};
+pub use daemonset::{
+    DaemonSet, DaemonSetScaleStrategy, DaemonSetSpec, DaemonSetStatus, DaemonSetUpdateStrategy, RollingUpdateDaemonSet,
+};
 pub use gates::{GateError, Gates, boolean};
 pub use inplace::{
     ContainerOrigin, InPlaceUpdateState, LastContainerStatus, PreCheck, RefMetadata, Texts, UpdateSpec, origins,

@@ -74,6 +74,8 @@ pub const SPECIFIED_DELETE: &str = "apps.kruise.io/specified-delete";
 pub const LIFECYCLE_STATE: &str = "lifecycle.apps.kruise.io/state";
 /// CloneSet label of v1alpha1: "true" means `scaleStrategy.excludePreparingDelete`.
 pub const EXCLUDE_PREPARING_DELETE: &str = "apps.kruise.io/cloneset-scaling-exclude-preparing-delete";
+/// DaemonSet annotation of v1alpha1: "true" means `scaleStrategy.partitionedScaling`.
+pub const PROGRESSIVE_CREATE: &str = "daemonset.kruise.io/progressive-create-pod";
 /// Label of a ControllerRevision: its hash.
 pub const REVISION_HASH: &str = "controller.kubernetes.io/hash";
 

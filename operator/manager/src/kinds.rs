@@ -1,11 +1,12 @@
 //! The kinds of workload that the operator looks after, a row each.
 
 mod cloneset;
+mod daemonset;
 mod statefulset;
 
 use std::sync::Arc;
 
-use afloat_api::{CloneSet, StatefulSet};
+use afloat_api::{CloneSet, DaemonSet, StatefulSet};
 
 use crate::controller::Controller;
 use crate::operator::Operator;
@@ -15,6 +16,7 @@ use crate::work::Controls;
 pub(crate) fn all(operator: &Arc<Operator>) -> Vec<Arc<dyn Controls>> {
     vec![
         Controller::<CloneSet>::new(operator),
+        Controller::<DaemonSet>::new(operator),
         Controller::<StatefulSet>::new(operator),
     ]
 }

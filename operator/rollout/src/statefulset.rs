@@ -2,6 +2,7 @@
 
 mod claims;
 mod create;
+mod foresight;
 mod grow;
 mod kind;
 mod ordinals;

@@ -3,6 +3,7 @@
 mod complete;
 mod conflicts;
 mod containers;
+mod daemons;
 mod gates;
 mod images;
 mod input;
@@ -69,6 +70,14 @@ cases!(TOGETHER:
     complete::old_container_crashes_in_the_grace_period,
     complete::old_container_crashes_after_the_write,
     complete::crash_after_completion,
+    daemons::a_daemon_on_every_node,
+    daemons::daemons_change_in_place,
+    daemons::daemons_surge_on_their_node,
+    daemons::daemons_are_where_they_suit,
+    daemons::a_daemon_that_fails_is_replaced,
+    daemons::a_hook_holds_a_daemon,
+    daemons::daemon_sets_are_openkruises,
+    daemons::both_versions_are_one_daemon_set,
     stateful::pods_of_ordinals_come_and_go_in_order,
     stateful::ordinals_are_updated_in_place_from_the_last_to_the_first,
     stateful::ordinals_are_recreated_one_after_the_other,

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use afloat_api::names;
+use afloat_words::daemon::pinned_to;
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Affinity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
@@ -74,6 +76,9 @@ pub struct Controller {
 pub struct PodSpec {
     /// Absent while unscheduled.
     pub node_name: Option<Text>,
+    /// The node that it is pinned to by its affinity, if it is.
+    #[serde(rename = "affinity", deserialize_with = "pin")]
+    pub pinned_to: Option<Text>,
     /// Names and images; one list for all pods that have the same.
     #[serde(deserialize_with = "common")]
     pub containers: Arc<Vec<Container>>,
@@ -156,6 +161,12 @@ fn exact<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Res
 
 fn common<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Arc<Vec<T>>, D::Error> {
     exact(deserializer).map(Arc::new)
+}
+
+fn pin<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Text>, D::Error> {
+    let affinity = Option::<Affinity>::deserialize(deserializer)?;
+    let nodes = affinity.and_then(|affinity| affinity.node_affinity);
+    Ok(nodes.as_ref().and_then(pinned_to).map(Text::from))
 }
 
 fn held<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Arc<Resources>>, D::Error> {
@@ -335,6 +346,12 @@ impl Pod {
     /// The name; empty only for objects that no server has seen.
     pub fn name(&self) -> &str {
         &self.metadata.name
+    }
+
+    /// The node that it is on, or is to come to.
+    pub fn target(&self) -> Option<&str> {
+        let spec = &self.spec;
+        spec.node_name.as_deref().or(spec.pinned_to.as_deref())
     }
 
     /// The pod as it was looked at.

@@ -40,7 +40,7 @@ pub(super) struct Wishes<'a> {
 }
 
 /// Budgets round down, but for the one pod that may always go (`stateful_set_control.go` of OpenKruise).
-fn limits(rollout: &Rollout, replicas: usize) -> Limits {
+pub(super) fn limits(rollout: &Rollout, replicas: usize) -> Limits {
     Limits {
         replicas,
         partition: partition(&rollout.partition, replicas),

@@ -8,6 +8,7 @@ use afloat_api::Gates;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::Value;
 
+use super::failures::Failures;
 use super::history::{Found, Revisions, resolve};
 use super::owner::Owner;
 use crate::pod::change::Change;
@@ -17,6 +18,8 @@ use crate::pod::change::Change;
 pub struct Memo {
     resolved: Option<Arc<Resolved>>,
     pub(crate) compared: Compared,
+    /// Not found out, but remembered: a plan without it is too eager once.
+    pub(crate) failures: Failures,
 }
 
 #[derive(Clone, Debug)]
@@ -66,7 +69,11 @@ impl Memo {
             })),
             Found::Missing { .. } => None,
         };
-        let compared = Compared::default();
-        (found, Self { resolved, compared })
+        let memo = Self {
+            resolved,
+            compared: Compared::default(),
+            failures: self.failures.clone(),
+        };
+        (found, memo)
     }
 }
