@@ -1,9 +1,13 @@
 //! StatefulSets.
 
+use std::time::Duration;
+
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
 
 use crate::case::{Case, NAME, cloneset, condition, image, message, name, ready, restarts};
+use crate::process::PATIENCE;
 
 /// A StatefulSet `web` with the pods of the other cases.
 fn stateful(replicas: u32, policy: &str) -> Value {
@@ -308,6 +312,13 @@ pub(super) async fn stateful_sets_look_as_openkruise_leaves_them(case: &Case) {
         return;
     }
     let alphas = case.api("apps.kruise.io", "v1alpha1", "StatefulSet");
+    // The operator tells the API server of its webhook, definition after definition.
+    let served = async {
+        while alphas.get(NAME).await.is_err() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, served).await.expect("v1alpha1 is served");
     let reserve = Patch::Merge(json!({"spec": {"reserveOrdinals": [1, "3-4"]}}));
     alphas
         .patch(NAME, &PatchParams::default(), &reserve)
