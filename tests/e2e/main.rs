@@ -33,6 +33,7 @@ mod restart;
 mod security;
 mod sharing;
 mod sidecars;
+mod statefulset;
 mod streams;
 mod tools;
 mod volumes;

@@ -16,6 +16,7 @@ pub mod names;
 mod recreate;
 mod report;
 mod schema;
+mod statefulset;
 mod status;
 mod template;
 mod traffic;
@@ -41,6 +42,11 @@ pub use recreate::{
 };
 pub use report::{
     Counter, Latency, Lost, Phase, ReportStatus, RolloutReport, ServiceCounter, Step, Steps, read_seconds, seconds,
+};
+pub use statefulset::{
+    ClaimRetentionPolicy, StatefulSet, StatefulSetOrdinals, StatefulSetRollingUpdate, StatefulSetScaleStrategy,
+    StatefulSetSpec, StatefulSetStatus, StatefulSetUpdateStrategy, UnorderedUpdate, VolumeClaimStatus,
+    VolumeClaimUpdateStrategy,
 };
 pub use status::{Condition, Figures, Status};
 pub use template::filled;

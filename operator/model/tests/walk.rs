@@ -1,5 +1,5 @@
 //! How the plan is checked: `model` walks every state of small worlds, `world` plays bigger ones at random, `daemons` does both for
-//! DaemonSets. All are made to fail by planted mistakes.
+//! DaemonSets, `ordinals` for StatefulSets. All are made to fail by planted mistakes.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // helpers of tests may fail as tests do
 
@@ -9,4 +9,5 @@ mod daemons;
 #[path = "../../rollout/src/cloneset/tests/merge.rs"]
 mod merge;
 mod model;
+mod ordinals;
 mod world;
