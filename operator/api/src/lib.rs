@@ -8,9 +8,11 @@ mod cloneset;
 pub mod convert;
 mod crd;
 mod gates;
+mod image_key;
 mod inplace;
 mod kind;
 pub mod names;
+mod node_image;
 mod report;
 mod schema;
 mod template;
@@ -23,11 +25,16 @@ pub use cloneset::{
 };
 pub use crd::{Door, Serving, Version, crds, definitions};
 pub use gates::{GateError, Gates, boolean};
+pub use image_key::ImageKey;
 pub use inplace::{
     ContainerOrigin, InPlaceUpdateState, LastContainerStatus, PreCheck, RefMetadata, Texts, UpdateSpec, origins,
     write_origins,
 };
 pub use names::{API_VERSION, GROUP};
+pub use node_image::{
+    IF_NOT_PRESENT, ImageSpec, ImageStatus, NodeImage, NodeImageSpec, NodeImageStatus, PullPhase, SandboxConfig,
+    SecretReference, SyncStatus, TagPullPolicy, TagSpec, TagStatus,
+};
 pub use report::{
     Counter, Latency, Lost, Phase, ReportStatus, RolloutReport, ServiceCounter, Step, Steps, read_seconds, seconds,
 };
