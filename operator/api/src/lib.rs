@@ -9,6 +9,7 @@ pub mod convert;
 mod crd;
 mod gates;
 mod image_key;
+mod image_pull_job;
 mod inplace;
 mod kind;
 pub mod names;
@@ -26,6 +27,10 @@ pub use cloneset::{
 pub use crd::{Door, Serving, Version, crds, definitions};
 pub use gates::{GateError, Gates, boolean};
 pub use image_key::ImageKey;
+pub use image_pull_job::{
+    CompletionPolicy, FailedImage, ImageListPullJob, ImageListPullJobSpec, ImageListPullJobStatus, ImagePullJob,
+    ImagePullJobSpec, ImagePullJobStatus, NodeSelector, PullPolicy, PullTemplate,
+};
 pub use inplace::{
     ContainerOrigin, InPlaceUpdateState, LastContainerStatus, PreCheck, RefMetadata, Texts, UpdateSpec, origins,
     write_origins,
