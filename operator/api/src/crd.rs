@@ -2,6 +2,7 @@
 //! the versions of a kind converts either a webhook ([`crate::convert`]) or nobody, where one version is served only.
 
 mod clone_set;
+mod images;
 mod serving;
 mod told;
 
@@ -21,7 +22,9 @@ pub fn crds(serving: &Serving) -> Vec<CustomResourceDefinition> {
 
 /// The same as documents to apply: with nulls for what must go from definitions that are there, OpenKruise's included.
 pub fn definitions(serving: &Serving) -> Vec<Value> {
-    vec![clone_set(serving), told::node_traffic(), told::rollout_report()]
+    let mut all = vec![clone_set(serving), told::node_traffic(), told::rollout_report()];
+    all.extend(images::definitions(serving));
+    all
 }
 
 fn clone_set(serving: &Serving) -> Value {
