@@ -5,7 +5,15 @@
 //!   something of one node are one write, and none waits for another (kruise #1528);
 //! * [`puller::Puller`] is a node's: which pull begins next, which is tried again, and what there is to tell.
 
+mod difference;
+mod edit;
+mod grant;
+mod job;
 pub mod puller;
+mod select;
+mod tidy;
 mod time;
+pub mod world;
 
+pub use difference::difference;
 pub use time::seconds;
