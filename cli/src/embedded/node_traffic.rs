@@ -7,7 +7,7 @@ use std::time::Duration;
 use afloat_agent::ProxyView;
 use afloat_api::{PodTraffic, TrafficStatus};
 use afloat_cluster::LocalNode;
-use afloat_node::{REFERENCE_LABEL, container_id};
+use afloat_node::{container_id, kept};
 use afloat_proxy::{PodSnapshot, Proxy};
 use afloat_runtime::{Container, ContainerState, Runtime};
 use futures::FutureExt as _;
@@ -42,8 +42,8 @@ impl EmbeddedNode {
                 && container.state == ContainerState::Running
                 && container.started_at.is_some_and(|start| start > since)
         };
-        let told = |mut container: Container| {
-            let reference = container.labels.remove(REFERENCE_LABEL)?;
+        let told = |container: Container| {
+            let reference = kept(&container)?.reference?;
             Some((container_id(&container.id), reference))
         };
         containers.into_iter().filter(recent).filter_map(told).collect()

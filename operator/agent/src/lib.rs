@@ -4,7 +4,13 @@
 //! A report is written when something changes that somebody may wait for, never by the clock: an idle cluster costs
 //! nothing. Changes that come in quick succession are one write.
 
+pub mod cri;
+#[cfg(test)]
+pub mod fake;
 pub mod kube_proxy;
+pub mod node;
+pub mod runtime;
+pub mod stop;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
