@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use afloat_api::{CloneSet, InPlaceUpdateState, Lost, NodeTraffic, RolloutReport, Step, Steps, names, seconds};
+use afloat_api::{CloneSet, InPlaceUpdateState, Lost, NodeTraffic, RolloutReport, Status as _, Step, Steps, names, seconds};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::core::{Expression, Selector};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::inplace::Texts;
+use crate::status::{Condition, Status};
 
 /// A CloneSet.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -368,34 +369,30 @@ pub struct CloneSetStatus {
     pub label_selector: String,
 }
 
-impl CloneSetStatus {
-    /// The condition of a type.
-    pub fn condition(&self, kind: &str) -> Option<&Condition> {
-        self.conditions.iter().find(|condition| condition.kind == kind)
+impl Status for CloneSetStatus {
+    fn observed_generation(&self) -> i64 {
+        self.observed_generation
     }
-}
 
-/// One condition of a CloneSet.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Condition {
-    /// Which.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// True, False or Unknown.
-    pub status: String,
-    /// When anything of it last changed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_update_time: Option<Time>,
-    /// When the status last changed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_transition_time: Option<Time>,
-    /// Why, in one word.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub reason: String,
-    /// Why, in one sentence.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub message: String,
+    fn update_revision(&self) -> &str {
+        &self.update_revision
+    }
+
+    fn collision_count(&self) -> i32 {
+        self.collision_count.unwrap_or(0)
+    }
+
+    fn set_collision_count(&mut self, count: i32) {
+        self.collision_count = Some(count);
+    }
+
+    fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
+
+    fn conditions_mut(&mut self) -> &mut Vec<Condition> {
+        &mut self.conditions
+    }
 }
 
 #[cfg(test)]

@@ -16,13 +16,13 @@ pub mod names;
 mod node_image;
 mod report;
 mod schema;
+mod status;
 mod template;
 mod traffic;
 
 pub use cloneset::{
-    CloneSet, CloneSetSpec, CloneSetStatus, Condition, InPlaceUpdateStrategy, Lifecycle, LifecycleHook, Matcher,
-    OrderTerm, PodUpdatePolicy, PriorityStrategy, RollingUpdate, Rollout, ScaleStrategy, ScatterTerm, UpdateStrategy,
-    WeightTerm,
+    CloneSet, CloneSetSpec, CloneSetStatus, InPlaceUpdateStrategy, Lifecycle, LifecycleHook, Matcher, OrderTerm,
+    PodUpdatePolicy, PriorityStrategy, RollingUpdate, Rollout, ScaleStrategy, ScatterTerm, UpdateStrategy, WeightTerm,
 };
 pub use crd::{Door, Serving, Version, crds, definitions};
 pub use gates::{GateError, Gates, boolean};
@@ -43,5 +43,6 @@ pub use node_image::{
 pub use report::{
     Counter, Latency, Lost, Phase, ReportStatus, RolloutReport, ServiceCounter, Step, Steps, read_seconds, seconds,
 };
+pub use status::{Condition, Figures, Status};
 pub use template::filled;
 pub use traffic::{NodeTraffic, PodTraffic, TrafficStatus};

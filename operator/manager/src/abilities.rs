@@ -8,13 +8,13 @@ use k8s_openapi::Resource as _;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
-use crate::act::REQUEST_TIMEOUT;
+use crate::round::act::REQUEST_TIMEOUT;
 
 /// Pause between two tries to ask what the API server serves.
 const DISCOVERY_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the API server has.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Abilities {
     /// The `resize` subresource of pods.
     pub(crate) resizes: bool,
@@ -22,6 +22,8 @@ pub(crate) struct Abilities {
     pub(crate) traffic: bool,
     /// RolloutReport.
     pub(crate) reports: bool,
+    /// The kinds of workload.
+    pub(crate) workloads: BTreeSet<String>,
 }
 
 /// The kinds of `afloat.dev` that the API server has. They are not there where the CRDs have not been applied.
@@ -29,12 +31,20 @@ pub(crate) struct Abilities {
 /// # Errors
 /// If the API server cannot be asked.
 pub async fn kinds(client: &Client) -> kube::Result<BTreeSet<String>> {
+    served(client, NodeTraffic::GROUP, NodeTraffic::API_VERSION).await
+}
+
+/// The kinds of a group and version that the API server has.
+///
+/// # Errors
+/// If the API server cannot be asked.
+pub(crate) async fn served(client: &Client, group: &str, api_version: &str) -> kube::Result<BTreeSet<String>> {
     // A group that is not there answers with plain text, of which kube's client warns each time.
     let groups = client.list_api_groups().await?.groups;
-    if !groups.iter().any(|group| group.name == NodeTraffic::GROUP) {
+    if !groups.iter().any(|known| known.name == group) {
         return Ok(BTreeSet::new());
     }
-    match client.list_api_group_resources(NodeTraffic::API_VERSION).await {
+    match client.list_api_group_resources(api_version).await {
         Ok(list) => Ok(list.resources.into_iter().map(|resource| resource.kind).collect()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(BTreeSet::new()),
         Err(error) => Err(error),
@@ -51,6 +61,7 @@ pub(crate) async fn abilities(client: &Client, shutdown: &CancellationToken) -> 
                 resizes: core.resources.iter().any(|resource| resource.name == "pods/resize"),
                 traffic: ours.contains(NodeTraffic::KIND),
                 reports: ours.contains(RolloutReport::KIND),
+                workloads: served(client, afloat_api::GROUP, afloat_api::API_VERSION).await?,
             })
         };
         let error = match tokio::time::timeout(REQUEST_TIMEOUT, ask).await {

@@ -1,6 +1,5 @@
 //! Events, as OpenKruise names them. They are a courtesy: a bounded queue, and whatever does not fit is dropped.
 
-use afloat_api::{API_VERSION, CloneSet};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
 use kube::api::PostParams;
@@ -10,7 +9,8 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::act::REQUEST_TIMEOUT;
+use crate::kind::Kind;
+use crate::round::act::REQUEST_TIMEOUT;
 
 const WAITING: usize = 256;
 
@@ -32,12 +32,13 @@ pub(crate) fn recorder(client: Client) -> (Recorder, Sender) {
 }
 
 impl Recorder {
-    /// Tells of something that happened to a CloneSet.
-    pub(crate) fn tell(&self, set: &CloneSet, kind: &str, reason: &str, message: String) {
+    /// Tells of something that happened to a workload.
+    pub(crate) fn tell<K: Kind>(&self, set: &K, kind: &str, reason: &str, message: String) {
         let now = Timestamp::now();
         let seconds = afloat_words::time::whole_seconds(now);
-        let namespace = set.metadata.namespace.clone().unwrap_or_default();
-        let name = set.metadata.name.clone().unwrap_or_default();
+        let meta = set.metadata();
+        let namespace = meta.namespace.clone().unwrap_or_default();
+        let name = meta.name.clone().unwrap_or_default();
         // Nanoseconds as client-go does; the random part is for two events in one.
         let suffix = format!("{:x}{:04x}", now.as_nanosecond(), rand::random::<u16>());
         let mut body = json!({
@@ -45,13 +46,13 @@ impl Recorder {
             "kind": "Event",
             "metadata": {"name": format!("{name}.{suffix}"), "namespace": namespace},
             "involvedObject": {
-                "apiVersion": API_VERSION, "kind": "CloneSet", "namespace": namespace, "name": name,
-                "uid": set.metadata.uid, "resourceVersion": set.metadata.resource_version,
+                "apiVersion": K::API_VERSION, "kind": K::KIND, "namespace": namespace, "name": name,
+                "uid": meta.uid, "resourceVersion": meta.resource_version,
             },
             "type": kind, "reason": reason, "count": 1,
             "firstTimestamp": seconds, "lastTimestamp": seconds,
-            "source": {"component": "cloneset-controller"},
-            "reportingComponent": "cloneset-controller", "reportingInstance": "",
+            "source": {"component": K::COMPONENT},
+            "reportingComponent": K::COMPONENT, "reportingInstance": "",
         });
         body["message"] = Value::String(message);
         if self.queue.try_send((namespace, body)).is_err() {

@@ -1,12 +1,16 @@
 //! What the operator follows, and whose round each change asks for.
 
-use std::sync::{Arc, PoisonError};
+mod absent;
 
-use afloat_api::{CloneSet, NodeTraffic, RolloutReport};
-use afloat_rollout::cloneset::Claim;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use afloat_api::{NodeTraffic, RolloutReport};
 use afloat_rollout::pod::Pod;
+use afloat_rollout::pod::images::Node;
+use afloat_rollout::workload::claim::Claim;
 use afloat_watching::feed::Pauses;
-use afloat_watching::{Cache, Watchable};
+use afloat_watching::{Cache, Kind as _, Ledger, Queue, Watchable};
 use afloat_words::key::Key;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -15,47 +19,20 @@ use kube::{Api, Client};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::absent::appears_as;
 use crate::abilities::Abilities;
-use crate::absent;
-use crate::kept::{CloneSets, cloneset_of, cloneset_owner};
+use crate::kept::{Claims, Sets, controller_of_pod, owner_of};
+use crate::kind::Kind;
 use crate::operator::Operator;
 
-/// Follows every kind; changes put the name of their workload into the queue.
-pub(crate) fn watch(
-    operator: &Arc<Operator>,
-    abilities: Abilities,
-    namespace: Option<&str>,
-    shutdown: &CancellationToken,
-) -> JoinSet<()> {
-    let queue = &operator.queue;
-    queue.follow(&operator.clonesets, |set: &CloneSet| [Key::of(&set.metadata)]);
-    queue.follow(&operator.revisions, |revision: &ControllerRevision| {
-        owner(&revision.metadata)
-    });
-    queue.follow(&operator.claims, |claim: &Claim| owner(&claim.metadata));
-    queue.follow(&operator.reports, |report: &RolloutReport| owner(&report.metadata));
-    let sets = operator.clonesets.clone();
-    let ledger = operator.ledger.clone();
-    queue.follow_news(
-        &operator.pods,
-        move |pod: &Pod| sets_of(pod, &sets),
-        |old, new| new.reads_as(old),
-        move |key| ledger.waits(key),
-    );
-    // Who waits for a Service's proxies waits for their reports. A plan that waits for a node's images looks again by itself.
-    let observing = operator.observing.clone();
-    queue.follow(&operator.traffic, move |_: &NodeTraffic| {
-        let observing = observing.lock().unwrap_or_else(PoisonError::into_inner);
-        observing.iter().cloned().collect::<Vec<_>>()
-    });
-
-    let client = &operator.client;
+/// Follows what the kinds share.
+pub(crate) fn watch(operator: &Arc<Operator>, abilities: &Abilities, shutdown: &CancellationToken) -> JoinSet<()> {
+    let (client, namespace) = (&operator.client, operator.namespace.as_deref());
     let mut tasks = JoinSet::new();
     let mut feed = Feeding {
         tasks: &mut tasks,
         shutdown,
     };
-    feed.feed(&operator.clonesets, scoped(client, namespace));
     feed.feed(&operator.revisions, scoped(client, namespace));
     feed.feed(&operator.claims, scoped(client, namespace));
     feed.feed(&operator.pods, scoped(client, namespace));
@@ -75,6 +52,57 @@ pub(crate) fn watch(
     tasks
 }
 
+/// Who is asked for rounds: the controller of one kind.
+pub(crate) struct Asked<'a, K: Kind> {
+    pub(crate) operator: &'a Operator,
+    pub(crate) sets: &'a Arc<Cache<Sets<K>>>,
+    pub(crate) queue: &'a Arc<Queue>,
+    pub(crate) ledger: &'a Arc<Ledger>,
+    /// Those that wait for what proxies do.
+    pub(crate) observing: &'a Arc<Mutex<BTreeSet<Key>>>,
+}
+
+/// From now on changes put the name of their workload into its kind's queue.
+pub(crate) fn ask<K: Kind>(asked: &Asked<'_, K>) {
+    let (operator, queue) = (asked.operator, asked.queue);
+    queue.follow(asked.sets, |set: &K| [Key::of(set.metadata())]);
+    queue.follow(&operator.revisions, |revision: &ControllerRevision| {
+        owner_of::<K>(&revision.metadata)
+    });
+    let sets = asked.sets.clone();
+    queue.follow(&operator.claims, move |claim: &Claim| sets_of_claim(claim, &sets));
+    queue.follow(&operator.reports, |report: &RolloutReport| {
+        owner_of::<K>(&report.metadata)
+    });
+    let (sets, ledger) = (asked.sets.clone(), asked.ledger.clone());
+    queue.follow_news(
+        &operator.pods,
+        move |pod: &Pod| sets_of(pod, &sets),
+        |old, new| new.reads_as(old),
+        move |key| ledger.waits(key),
+    );
+    // Who waits for a Service's proxies waits for their reports. A plan that waits for a node's images looks again by itself.
+    let observing = asked.observing.clone();
+    queue.follow(&operator.traffic, move |_: &NodeTraffic| {
+        let observing = observing.lock().unwrap_or_else(PoisonError::into_inner);
+        observing.iter().cloned().collect::<Vec<_>>()
+    });
+    if let Some(same) = K::FOLLOWS_NODES {
+        let (sets, ledger) = (asked.sets.clone(), asked.ledger.clone());
+        queue.follow_news(
+            &operator.nodes,
+            move |_: &Node| {
+                sets.peek_all()
+                    .iter()
+                    .map(|set| Key::of(set.metadata()))
+                    .collect::<Vec<_>>()
+            },
+            same,
+            move |key| ledger.waits(key),
+        );
+    }
+}
+
 struct Feeding<'a> {
     tasks: &'a mut JoinSet<()>,
     shutdown: &'a CancellationToken,
@@ -88,7 +116,8 @@ impl Feeding<'_> {
     }
 }
 
-fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+/// All of a kind, or those of a namespace.
+pub(crate) fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
 where
     K: k8s_openapi::Resource<Scope = k8s_openapi::NamespaceResourceScope> + k8s_openapi::Metadata<Ty = ObjectMeta>,
 {
@@ -98,25 +127,24 @@ where
     }
 }
 
-/// The CloneSet that controls an object.
-fn owner(meta: &ObjectMeta) -> Option<Key> {
-    let owner = cloneset_owner(meta)?;
-    Some(Key::new(
-        meta.namespace.as_deref().unwrap_or_default(),
-        owner.name.as_str(),
-    ))
+/// The workload that controls a pod; of an orphan, those that may adopt it.
+fn sets_of<K: Kind>(pod: &Pod, sets: &Cache<Sets<K>>) -> Vec<Key> {
+    if pod.controller.is_some() {
+        return controller_of_pod::<K>(pod).into_iter().collect();
+    }
+    let sets = sets.peek_group(&pod.metadata.namespace.shared()).into_iter();
+    let may = sets.filter(|set| set.matcher().selects(&pod.labels));
+    may.map(|set| Key::of(set.metadata())).collect()
 }
 
-/// The CloneSet that controls a pod; of an orphan, those that may adopt it.
-fn sets_of(pod: &Pod, sets: &Cache<CloneSets>) -> Vec<Key> {
-    let namespace = &pod.metadata.namespace;
-    if let Some(owner) = cloneset_of(pod) {
-        return vec![Key::new(namespace.shared(), owner.name.shared())];
-    }
-    if pod.controller.is_some() {
-        return Vec::new();
-    }
-    let sets = sets.peek_all().into_iter();
-    let may = sets.filter(|set| set.metadata.namespace.as_deref() == Some(namespace) && set.selects(&pod.labels));
-    may.map(|set| Key::of(&set.metadata)).collect()
+/// The workload that controls a claim, and those that look at it for another reason.
+fn sets_of_claim<K: Kind>(claim: &Claim, sets: &Cache<Sets<K>>) -> Vec<Key> {
+    let owner = owner_of::<K>(&claim.metadata);
+    let groups = Claims::indexes(claim);
+    let namespace = claim.metadata.namespace.as_deref().unwrap_or_default();
+    let sets = sets.peek_group(&namespace.into()).into_iter();
+    let looks = sets.filter(|set| set.claims().iter().any(|group| groups.contains(group)));
+    let looks = looks.map(|set| Key::of(set.metadata()));
+    let others = looks.filter(|key| owner.as_ref() != Some(key)).collect::<Vec<_>>();
+    owner.into_iter().chain(others).collect()
 }

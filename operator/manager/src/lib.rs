@@ -1,55 +1,52 @@
 //! The operator's hands: it watches, asks `afloat-rollout` what to do, and does it.
 //!
-//! One watch per kind fills a cache of what is kept of its objects ([`kept`]); changes put the name of their workload into a
-//! queue; a worker plans and acts ([`cloneset`], [`act`]). What it plans on it gets from a ledger of its own writes, which
+//! One watch per kind fills a cache of what is kept of its objects ([`kept`]); changes put the name of their workload into the
+//! queue of its kind ([`follow`]); a worker plans and acts ([`work`], [`round`]). The kinds of workload are rows of a table
+//! ([`kinds`]); beside it nothing here knows which there are. What a worker plans on it gets from a ledger of its own writes, which
 //! shows nothing before the caches have seen them ([`afloat_watching::ledger`]). Nothing is decided here.
 
 mod abilities;
-mod absent;
-mod act;
-mod again;
-mod cloneset;
+mod controller;
 mod definition;
 mod events;
 mod follow;
 mod kept;
+mod kind;
+mod kinds;
 pub mod lease;
 pub mod metrics;
 mod operator;
-mod progress;
-mod roster;
+mod round;
 pub mod serve;
 mod stored;
-mod told;
 pub mod webhook;
+mod work;
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use afloat_api::Gates;
-use afloat_watching::{Cache, Urgency};
-use afloat_words::key::Key;
+use afloat_watching::Cache;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
 
 use crate::abilities::abilities;
 pub use crate::abilities::kinds;
-use crate::follow::watch;
+use crate::follow::{appears_as, watch};
 use crate::lease::LeaderElection;
 use crate::metrics::Metrics;
 use crate::operator::Operator;
+use crate::work::Controls;
 
 /// How the operator runs.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Only workloads of this namespace; None: all.
     pub namespace: Option<String>,
-    /// Workloads handled at the same time; at least 1.
+    /// Workloads of one kind handled at the same time; at least 1.
     pub workers: usize,
     /// Wait for a Lease before acting; None where only one operator can exist.
     pub leader_election: Option<LeaderElection>,
@@ -151,7 +148,7 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         return Ok(());
     };
     let operator = Arc::new(Operator {
-        clonesets: Cache::new(),
+        namespace: options.namespace,
         pods: Cache::new(),
         revisions: Cache::new(),
         claims: Cache::new(),
@@ -160,35 +157,27 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         traffic: Cache::new(),
         reports: Cache::new(),
         keeps_reports: AtomicBool::new(abilities.reports),
-        observing: Arc::default(),
         client,
-        queue: Arc::default(),
-        ledger: Arc::default(),
-        memories: Mutex::default(),
         resizes: abilities.resizes,
         gates: options.gates,
         recorder,
         metrics: options.metrics,
     });
     operator.metrics.syncing();
-    let mut tasks = watch(&operator, abilities, options.namespace.as_deref(), &shutdown);
+    let mut tasks = watch(&operator, &abilities, &shutdown);
     tasks.spawn(events.run(shutdown.clone()));
-    if options.namespace.is_none() {
+    if operator.namespace.is_none() {
         tasks.spawn(stored::keep(operator.client.clone(), shutdown.clone()));
     }
-    let queue = &operator.queue;
+    let there = |controls: &Arc<dyn Controls>| abilities.workloads.contains(controls.kind().2);
+    let (present, absent): (Vec<_>, Vec<_>) = kinds::all(&operator).into_iter().partition(there);
+    for controls in &present {
+        tasks.spawn(controls.follow(shutdown.clone()));
+    }
     let ready = async {
-        operator.clonesets.ready().await;
-        operator.pods.ready().await;
-        operator.revisions.ready().await;
-        operator.claims.ready().await;
-        operator.services.ready().await;
-        if abilities.reports {
-            operator.reports.ready().await;
-        }
-        if abilities.traffic {
-            // What the last leader began to observe must not be taken for unobserved.
-            operator.traffic.ready().await;
+        operator.ready(&abilities).await;
+        for controls in &present {
+            controls.ready().await;
         }
     };
     tokio::select! {
@@ -197,12 +186,13 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         _ = tasks.join_next() => return if shutdown.is_cancelled() { Ok(()) } else { Err(Error::Ended("watch")) },
     }
     operator.metrics.leading();
-    for set in operator.clonesets.peek_all() {
-        queue.add(Key::of(&set.metadata), Urgency::Calm);
-    }
     let mut workers = JoinSet::new();
-    for _ in 0..options.workers.max(1) {
-        workers.spawn(work(operator.clone(), shutdown.clone()));
+    for controls in present {
+        workers.spawn(controls.work(options.workers, shutdown.clone()));
+    }
+    for controls in absent {
+        let client = operator.client.clone();
+        workers.spawn(work_later(client, controls, options.workers, shutdown.clone()));
     }
     tokio::select! {
         () = shutdown.cancelled() => {}
@@ -215,31 +205,23 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
     Ok(())
 }
 
-async fn work(operator: Arc<Operator>, shutdown: CancellationToken) {
-    loop {
-        let key = tokio::select! {
-            key = operator.queue.take() => key,
-            () = shutdown.cancelled() => return,
-        };
-        let started = Instant::now();
-        let span = tracing::debug_span!("reconcile", %key);
-        let (outcome, planning) = cloneset::reconcile(&operator, &key).instrument(span).await;
-        let rest = planning.saturating_mul(REST).min(REST_MAX);
-        operator.metrics.reconciled(
-            started.elapsed(),
-            matches!(outcome, cloneset::Next::Retry),
-            operator.queue.waiting(),
-        );
-        match outcome {
-            cloneset::Next::Wait => operator.queue.done(&key, None, rest),
-            cloneset::Next::At(delay) => operator.queue.done(&key, Some(delay), rest),
-            cloneset::Next::Retry => operator.queue.retry(&key),
-        }
+/// For a kind whose CRD is not there: begins when it appears.
+async fn work_later(client: Client, controls: Arc<dyn Controls>, workers: usize, shutdown: CancellationToken) {
+    let kind = controls.kind();
+    tracing::info!(kind = kind.2, "no such kind in this cluster yet");
+    if !appears_as(&client, kind, &shutdown).await {
+        return;
     }
+    tracing::info!(
+        kind = kind.2,
+        "the kind is there: its objects are looked after from now on"
+    );
+    let work = async {
+        tokio::select! {
+            () = controls.ready() => {}
+            () = shutdown.cancelled() => return,
+        }
+        controls.clone().work(workers, shutdown.clone()).await;
+    };
+    tokio::join!(controls.follow(shutdown.clone()), work);
 }
-
-/// A workload rests that many times as long as its planning took: the cost of planning grows with its pods, and so do the
-/// changes, but not their product. What comes first after a rest is looked at at once.
-const REST: u32 = 16;
-/// Longest rest: it is added to each of the steps of a pod, of which the shortest take that long themselves.
-const REST_MAX: Duration = Duration::from_millis(200);

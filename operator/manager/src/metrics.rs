@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use afloat_rollout::workload::plan::tally::Phases;
+use afloat_rollout::workload::observed::Phases;
 use afloat_words::key::Key;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::act::Outcome;
+use crate::round::act::Outcome;
 use crate::webhook::Lacks;
 
 /// Counters and histograms; clones share them.
@@ -29,7 +29,7 @@ struct Inner {
     failures: Counter,
     duration: Histogram,
     leading: Gauge,
-    queued: Gauge,
+    queued: Family<KindLabel, Gauge>,
     lag: Histogram,
     rollouts: Histogram,
     phases: Family<PhaseLabels, Histogram>,
@@ -46,12 +46,18 @@ struct WriteLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PhaseLabels {
     phase: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PodLabels {
+    kind: &'static str,
     namespace: String,
     name: String,
     phase: &'static str,
@@ -67,7 +73,7 @@ impl Default for Metrics {
                 failures: Counter::default(),
                 duration,
                 leading: Gauge::default(),
-                queued: Gauge::default(),
+                queued: Family::default(),
                 lag: Histogram::new(exponential_buckets(0.001, 4.0, 10)),
                 rollouts: Histogram::new(exponential_buckets(1.0, 3.0, 10)),
                 phases: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.01, 3.0, 11))),
@@ -130,7 +136,7 @@ impl Metrics {
         );
         registry.register(
             "afloat_operator_pods",
-            "Pods of a CloneSet by where they stand: outdated, draining, updating, starting, available",
+            "Pods of a workload by where they stand: outdated, draining, updating, starting, available",
             inner.pods.clone(),
         );
     }
@@ -216,31 +222,37 @@ impl Metrics {
     }
 
     /// Where a workload's pods stand.
-    pub(crate) fn pods(&self, key: &Key, phases: &Phases) {
+    pub(crate) fn pods(&self, kind: &'static str, key: &Key, phases: &Phases) {
         for (phase, count) in by_name(phases) {
-            let gauge = self.inner.pods.get_or_create(&labels(key, phase));
+            let gauge = self.inner.pods.get_or_create(&labels(kind, key, phase));
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 
     /// The workload is gone, and so are its figures.
-    pub(crate) fn gone(&self, key: &Key) {
+    pub(crate) fn gone(&self, kind: &'static str, key: &Key) {
         for (phase, _) in by_name(&Phases::default()) {
-            self.inner.pods.remove(&labels(key, phase));
+            self.inner.pods.remove(&labels(kind, key, phase));
         }
     }
 
-    pub(crate) fn reconciled(&self, time: Duration, failed: bool, queued: usize) {
+    /// So many workloads of a kind wait to be looked at.
+    pub(crate) fn queued(&self, kind: &'static str, waiting: usize) {
+        let gauge = self.inner.queued.get_or_create(&KindLabel { kind });
+        gauge.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn reconciled(&self, time: Duration, failed: bool) {
         self.inner.duration.observe(time.as_secs_f64());
-        self.inner.queued.set(i64::try_from(queued).unwrap_or(i64::MAX));
         if failed {
             self.inner.failures.inc();
         }
     }
 }
 
-fn labels(key: &Key, phase: &'static str) -> PodLabels {
+fn labels(kind: &'static str, key: &Key, phase: &'static str) -> PodLabels {
     PodLabels {
+        kind,
         namespace: key.namespace.to_string(),
         name: key.name.to_string(),
         phase,

@@ -1,29 +1,22 @@
-//! What the workers share, and what one instance knows of each workload.
+//! What the controllers of all kinds share.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use afloat_api::Gates;
-use afloat_rollout::pod::launch::Opened;
-use afloat_rollout::workload::memo::Memo;
-use afloat_watching::{Cache, Ledger, Queue, Writing, Written};
-use afloat_words::key::Key;
-use jiff::Timestamp;
+use afloat_watching::Cache;
 use kube::Client;
 
-use crate::act::Kind;
+use crate::abilities::Abilities;
 use crate::events::Recorder;
-use crate::kept::{Claims, CloneSets, Nodes, Pods, Reports, Revisions, Services, Traffics};
+use crate::kept::{Claims, Nodes, Pods, Reports, Revisions, Services, Traffics};
 use crate::metrics::Metrics;
-use crate::progress::Progress;
-use crate::roster;
 
-/// Everything that the workers share.
+/// See the module.
 pub(crate) struct Operator {
     pub(crate) client: Client,
-    pub(crate) clonesets: Arc<Cache<CloneSets>>,
+    /// Only workloads of this namespace; None: all.
+    pub(crate) namespace: Option<String>,
     pub(crate) pods: Arc<Cache<Pods>>,
     pub(crate) revisions: Arc<Cache<Revisions>>,
     pub(crate) claims: Arc<Cache<Claims>>,
@@ -37,13 +30,6 @@ pub(crate) struct Operator {
     pub(crate) reports: Arc<Cache<Reports>>,
     /// Whether it has, and they are all here.
     pub(crate) keeps_reports: AtomicBool,
-    pub(crate) queue: Arc<Queue>,
-    /// What each workload's rounds have written and the caches do not show yet.
-    pub(crate) ledger: Arc<Ledger>,
-    /// Workloads that wait for what proxies do.
-    pub(crate) observing: Arc<Mutex<BTreeSet<Key>>>,
-    /// What is known of each workload beyond what the cluster shows.
-    pub(crate) memories: Mutex<HashMap<Key, Memory>>,
     /// Whether the cluster can resize pods.
     pub(crate) resizes: bool,
     /// What OpenKruise's feature gates say.
@@ -52,59 +38,19 @@ pub(crate) struct Operator {
     pub(crate) metrics: Metrics,
 }
 
-/// What one instance knows of a workload beyond what the cluster shows. The next leader begins without it: that costs
-/// time or a write that changes nothing, never safety.
-#[derive(Default)]
-pub(crate) struct Memory {
-    /// When the status was last written.
-    pub(crate) status_written: Option<Instant>,
-    /// How far pods with a launch priority were let start, by uid.
-    pub(crate) opened: Opened,
-    /// When a write that took a pod out of service was answered, by uid, and the pod's name.
-    pub(crate) drains: BTreeMap<String, (Timestamp, Arc<str>)>,
-    /// How long things take.
-    pub(crate) progress: Progress,
-    /// What the last round found out.
-    pub(crate) memo: Memo,
-    /// Its pods, as the last round saw them.
-    pub(crate) pods: Option<roster::Kept>,
-    /// Pods that were deleted lately: their revisions by UID, and when.
-    pub(crate) departed: BTreeMap<String, (String, Instant)>,
-}
-
 impl Operator {
-    /// Reads or changes what is known of a workload.
-    pub(crate) fn with_memory<T>(&self, key: &Key, f: impl FnOnce(&mut Memory) -> T) -> T {
-        let mut memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
-        f(memories.entry(key.clone()).or_default())
-    }
-
-    /// From now on, what proxies do asks for another round of this workload; or no longer.
-    pub(crate) fn observe(&self, key: &Key, wanted: bool) {
-        let mut all = self.observing.lock().unwrap_or_else(PoisonError::into_inner);
-        if wanted {
-            all.insert(key.clone());
-        } else {
-            all.remove(key);
+    /// Waits until all has been seen that is decided on.
+    pub(crate) async fn ready(&self, abilities: &Abilities) {
+        self.pods.ready().await;
+        self.revisions.ready().await;
+        self.claims.ready().await;
+        self.services.ready().await;
+        if abilities.reports {
+            self.reports.ready().await;
         }
-    }
-
-    /// Notes a write that was answered, or that will not be.
-    pub(crate) fn wrote(&self, writing: &Writing<'_>, kind: Kind, written: Written) {
-        match kind {
-            Kind::CloneSet => writing.wrote(&self.clonesets, written),
-            Kind::Pod => writing.wrote(&self.pods, written),
-            Kind::Revision => writing.wrote(&self.revisions, written),
-            Kind::Claim => writing.wrote(&self.claims, written),
-            Kind::Report => writing.wrote(&self.reports, written),
+        if abilities.traffic {
+            // What the last leader began to observe must not be taken for unobserved.
+            self.traffic.ready().await;
         }
-    }
-
-    /// Forgets a workload that is gone.
-    pub(crate) fn forget(&self, key: &Key) {
-        self.observe(key, false);
-        self.ledger.forget(key);
-        self.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-        self.metrics.gone(key);
     }
 }

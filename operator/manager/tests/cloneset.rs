@@ -71,8 +71,8 @@ async fn creates_updates_in_place_scales_and_rests() {
         "afloat_operator_rollout_seconds_count 1",
         "afloat_operator_pod_phase_seconds_count{phase=\"drain\"} 4",
         "afloat_operator_pod_phase_seconds_count{phase=\"replace\"} 4",
-        "afloat_operator_pods{namespace=\"default\",name=\"web\",phase=\"available\"} 4",
-        "afloat_operator_pods{namespace=\"default\",name=\"web\",phase=\"outdated\"} 0",
+        "afloat_operator_pods{kind=\"CloneSet\",namespace=\"default\",name=\"web\",phase=\"available\"} 4",
+        "afloat_operator_pods{kind=\"CloneSet\",namespace=\"default\",name=\"web\",phase=\"outdated\"} 0",
     ] {
         assert!(figures.contains(line), "{line} is missing: {figures}");
     }

@@ -12,7 +12,7 @@ mod volume;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use afloat_api::{CloneSet, Gates, names};
+use afloat_api::{CloneSet, CloneSetStatus, Gates, names};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Value, json};
@@ -24,14 +24,17 @@ use crate::merge::merge;
 
 use afloat_rollout::action::patch::{RevisionNumber, SetPatch};
 use afloat_rollout::action::{Action, At, Why};
-use afloat_rollout::cloneset::Claim;
-use afloat_rollout::cloneset::{Observed, Plan, plan, roster};
 use afloat_rollout::pod::object::Pod;
 use afloat_rollout::pod::same_revision;
 use afloat_rollout::workload::budget;
+use afloat_rollout::workload::claim::Claim;
+use afloat_rollout::workload::kind::Workload as _;
 use afloat_rollout::workload::memo::Memo;
+use afloat_rollout::workload::observed::{self, Observed};
 use afloat_rollout::workload::roster::Roster;
 use node::Node;
+
+pub(crate) type Plan = observed::Plan<CloneSetStatus>;
 
 /// Numbers out of a seed (splitmix64).
 pub(crate) struct Dice(pub(crate) u64);
@@ -286,8 +289,7 @@ impl World {
         let mut kept = std::mem::take(&mut self.kept);
         sight::catch_up(&mut kept.0, self.sight.news(), &told);
         let anew = Observed {
-            cloneset: &told,
-            pods: &roster(&told).with(pods.iter().cloned()),
+            pods: &told.roster().with(pods.iter().cloned()),
             revisions,
             claims: &claims,
             now: self.now,
@@ -304,10 +306,10 @@ impl World {
             memo: &Memo::default(),
             recorded: losses.as_ref().and_then(|seen| self.recorded(seen)),
         };
-        let made = plan(&anew);
+        let made = told.plan(&anew);
         // Mistakes change what is seen beside it.
         if self.bug == Bug::None {
-            let again = plan(&Observed {
+            let again = told.plan(&Observed {
                 pods: &kept.0,
                 memo: &kept.1,
                 ..anew

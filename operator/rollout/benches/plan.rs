@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use afloat_api::CloneSet;
+use afloat_api::{CloneSet, CloneSetStatus};
 use afloat_rollout::action::Action;
-use afloat_rollout::cloneset::{Observed, Plan, plan, roster};
 use afloat_rollout::pod::Pod;
 use afloat_rollout::pod::images::Nodes;
 use afloat_rollout::pod::launch::Opened;
+use afloat_rollout::workload::kind::Workload as _;
 use afloat_rollout::workload::memo::Memo;
+use afloat_rollout::workload::observed::{Observed, Plan};
 use afloat_rollout::workload::roster::Roster;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
@@ -42,9 +43,8 @@ fn set(all: usize, image: &str) -> Value {
     })
 }
 
-fn plan_of(scene: &Scene) -> Plan {
-    plan(&Observed {
-        cloneset: &scene.set,
+fn plan_of(scene: &Scene) -> Plan<CloneSetStatus> {
+    scene.set.plan(&Observed {
         pods: &scene.pods,
         revisions: &scene.revisions,
         claims: &[],
@@ -105,7 +105,7 @@ fn scene(all: usize, outdated: usize) -> Scene {
         });
         Arc::<Pod>::new(serde_json::from_value(pod).unwrap())
     });
-    scene.pods = roster(&scene.set).with(pods);
+    scene.pods = scene.set.roster().with(pods);
     scene.memo = plan_of(&scene).memo;
     scene
 }

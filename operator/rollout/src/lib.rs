@@ -1,10 +1,10 @@
 //! What to do next, given what is seen. Pure: no I/O, no clock, no async, no logging.
 //!
-//! Start with [`cloneset::plan()`]: `plan(&Observed) -> Plan`. Everything else answers one question for it. Three rooms, each of
+//! Start with [`cloneset::plan()`]: `plan(&CloneSet, &Observed) -> Plan`. Everything else answers one question for it. Three rooms, each of
 //! which knows only those before it:
 //!
 //! * [`pod`]: one pod's way from one template to another;
-//! * [`workload`]: many pods of one owner, whatever their names are;
+//! * [`workload`]: many pods of one owner, whatever its kind is;
 //! * [`cloneset`]: pods without names of their own, and their claims.
 //!
 //! A plan is recomputed from what is observed and never resumed; each of its actions names the version of the object that

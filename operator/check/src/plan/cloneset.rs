@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use afloat_api::{API_VERSION, CloneSet, PodUpdatePolicy, convert, names};
 use afloat_rollout::action::{Action, Why};
-use afloat_rollout::cloneset::{Observed, owner, plan, roster};
 use afloat_rollout::go::bytes;
 use afloat_rollout::pod::change::Change;
 use afloat_rollout::pod::inplace::compare;
@@ -13,7 +12,9 @@ use afloat_rollout::pod::meaning::equivalent;
 use afloat_rollout::pod::{Pod, same_revision};
 use afloat_rollout::workload::budget::{Count, Round, max_unavailable, partition, resolve};
 use afloat_rollout::workload::history::same_meaning;
+use afloat_rollout::workload::kind::Workload as _;
 use afloat_rollout::workload::memo::Memo;
+use afloat_rollout::workload::observed::Observed;
 use afloat_rollout::workload::order::update_sequence;
 use afloat_rollout::workload::revision;
 use afloat_rollout::workload::traffic::Traffic;
@@ -257,7 +258,7 @@ impl World {
         } else {
             let hash = revision::hash(&bytes(&revision::data(&set.spec.template)), 0);
             let newest = revisions.iter().map(|revision| revision.revision).max().unwrap_or(0);
-            let object = revision::object(owner(set), &hash, newest + 1);
+            let object = revision::object(set.owner(), &hash, newest + 1);
             revisions.extend(serde_json::from_value(object).ok().map(Arc::new));
             revision::name(set.metadata.name.as_deref().unwrap_or_default(), &hash)
         };
@@ -270,9 +271,8 @@ impl World {
 
     /// The pods that the operator's first plan takes.
     fn first(&self, seen: &Situation<'_>, set: &CloneSet) -> Vec<String> {
-        let plan = plan(&Observed {
-            cloneset: set,
-            pods: &roster(set).with(self.pods.iter().cloned()),
+        let plan = set.plan(&Observed {
+            pods: &set.roster().with(self.pods.iter().cloned()),
             revisions: &self.revisions,
             claims: &[],
             now: seen.now,

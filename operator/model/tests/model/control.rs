@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use afloat_api::CloneSetStatus;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
@@ -12,7 +13,10 @@ use super::object::{now, version};
 use super::search::Model;
 use super::state::{NONE, SLOTS, Spec, State};
 use afloat_rollout::action::{Action, At, Why};
-use afloat_rollout::cloneset::{Observed, Plan, plan, roster};
+use afloat_rollout::workload::kind::Workload as _;
+use afloat_rollout::workload::observed::{self, Observed};
+
+pub(super) type Plan = observed::Plan<CloneSetStatus>;
 
 /// What a plan depends on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -97,9 +101,8 @@ impl Model {
             .revisions
             .entry(view.ranks)
             .or_insert_with(|| self.setup.revisions(view.ranks));
-        let mut plan = plan(&Observed {
-            cloneset: &set,
-            pods: &roster(&set).with(pods.iter().cloned()),
+        let mut plan = set.plan(&Observed {
+            pods: &set.roster().with(pods.iter().cloned()),
             revisions,
             claims: &[],
             now: time,

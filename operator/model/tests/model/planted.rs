@@ -6,11 +6,11 @@ use afloat_api::{CloneSet, names};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::json;
 
+use super::control::Plan;
 use super::object::{TIMES, now};
 use crate::world::{Bug, object};
 use afloat_rollout::action::patch::{ConditionPatch, Edit};
 use afloat_rollout::action::{Action, Why};
-use afloat_rollout::cloneset::Plan;
 use afloat_rollout::pod::drain::Drain;
 use afloat_rollout::pod::object::Pod;
 

@@ -8,9 +8,9 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Value, json};
 
 use super::state::{NONE, Spec};
-use afloat_rollout::cloneset::owner;
 use afloat_rollout::go::bytes;
 use afloat_rollout::pod::images::{Known, Nodes};
+use afloat_rollout::workload::kind::Workload as _;
 use afloat_rollout::workload::revision::{data, hash, name, object};
 
 /// Label that holds a pod back, of all hooks of these worlds.
@@ -197,7 +197,7 @@ impl Setup {
             set.metadata.uid = Some("set".into());
             set.spec.template = self.template(index);
             let text = hash(&bytes(&data(&set.spec.template)), 0);
-            let mut value = object(owner(&set), &text, i64::from(ranks[usize::from(index)]));
+            let mut value = object(set.owner(), &text, i64::from(ranks[usize::from(index)]));
             value["metadata"]["uid"] = json!(format!("r{index}"));
             value["metadata"]["resourceVersion"] = json!("1");
             Arc::new(serde_json::from_value(value).unwrap())

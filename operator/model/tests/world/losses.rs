@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use afloat_api::{CloneSet, NodeTraffic, RolloutReport, Steps, names};
+use afloat_api::{CloneSet, NodeTraffic, RolloutReport, Status as _, Steps, names};
 use serde_json::{Value, json};
 
-use super::{World, object};
+use super::{Plan, World, object};
 use afloat_rollout::action::patch::{ConditionPatch, Edit, ReportPatch, new_report};
 use afloat_rollout::action::{Action, At, Why};
-use afloat_rollout::cloneset::Plan;
 use afloat_rollout::pod::drain::Drain;
 use afloat_rollout::pod::same_revision;
-use afloat_rollout::workload::plan::seen::Recorded;
+use afloat_rollout::workload::observed::Recorded;
 use afloat_rollout::workload::traffic::Traffic;
 
 /// What the proxies counted, and what the operator made of it. Its views of these are never late: what is new here is

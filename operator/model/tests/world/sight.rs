@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use afloat_api::CloneSet;
-use afloat_rollout::cloneset::roster;
 use afloat_rollout::pod::object::Pod;
+use afloat_rollout::workload::kind::Workload as _;
 use afloat_rollout::workload::roster::Roster;
 use afloat_watching::content::{Content, Event, Follower, Kind, News, Progress};
 use afloat_watching::written::{Expected, Sight as Sees, Written};
@@ -51,7 +51,7 @@ enum Feed {
 /// Brings a roster to what the controller sees.
 pub(super) fn catch_up(kept: &mut Roster, news: News<Pod>, set: &CloneSet) {
     match news {
-        News::All(pods) => *kept = roster(set).with(pods),
+        News::All(pods) => *kept = set.roster().with(pods),
         News::Changes(changes) => kept.take(changes.into_iter().map(|(key, pod)| (key.name, pod)).collect()),
     }
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use afloat_api::names;
 use serde_json::{Value, json};
 
-use super::{Bug, World, object};
+use super::{Bug, Plan, World, object};
 use afloat_rollout::action::{Action, At};
-use afloat_rollout::cloneset::{Claim, Plan};
 use afloat_rollout::pod::object::Pod;
+use afloat_rollout::workload::claim::Claim;
 
 impl World {
     /// The claims as the controller sees them.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use afloat_api::names;
 use serde_json::{Value, json};
 
 /// A pod that is to be created: what those of its revision have in common stands here once for all of them, as a plan asks for
@@ -11,9 +10,9 @@ use serde_json::{Value, json};
 pub struct NewPod {
     /// Its name.
     pub name: String,
-    /// Its instance id.
-    pub id: String,
-    /// The object but for what follows.
+    /// Labels that are its own.
+    pub labels: Vec<(&'static str, String)>,
+    /// The object but for what stands beside.
     pub common: Arc<Value>,
     /// Its spec where that is its own: it names the pod, or claims of it.
     pub spec: Option<Value>,
@@ -24,7 +23,9 @@ impl NewPod {
     pub fn body(&self) -> Value {
         let mut body = Value::clone(&self.common);
         body["metadata"]["name"] = json!(self.name);
-        body["metadata"]["labels"][names::INSTANCE_ID] = json!(self.id);
+        for (key, value) in &self.labels {
+            body["metadata"]["labels"][key] = json!(value);
+        }
         if let Some(spec) = &self.spec {
             body["spec"] = spec.clone();
         }

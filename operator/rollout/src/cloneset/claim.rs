@@ -7,50 +7,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use afloat_api::{CloneSet, names};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
-use super::owner::owner;
 use crate::action::patch::{ClaimPatch, OwnerEdit};
 use crate::action::{Action, At};
 use crate::pod::object::Pod;
+use crate::workload::claim::{self, Claim};
+use crate::workload::kind::Workload;
 use crate::workload::roster::Roster;
 
-/// A PersistentVolumeClaim, trimmed.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Claim {
-    /// Name, labels, owners, versions.
-    pub metadata: ObjectMeta,
-}
-
-afloat_api::kind!(
-    Claim,
-    "v1",
-    "PersistentVolumeClaim",
-    "persistentvolumeclaims",
-    NamespaceResourceScope
-);
-
-impl Claim {
-    fn id(&self) -> Option<&str> {
-        let labels = self.metadata.labels.as_ref()?;
-        labels.get(names::INSTANCE_ID).map(String::as_str)
-    }
-
-    fn alive(&self) -> bool {
-        self.metadata.deletion_timestamp.is_none()
-    }
-}
-
-fn templates(set: &CloneSet) -> impl Iterator<Item = (&str, &Value)> {
-    let list = set.spec.volume_claim_templates.iter().flatten();
-    list.filter_map(|template| Some((template.pointer("/metadata/name")?.as_str()?, template)))
-}
-
-fn claim_name(set: &CloneSet, template: &str, id: &str) -> String {
-    format!("{template}-{}-{id}", set.metadata.name.as_deref().unwrap_or_default())
+fn templates(set: &CloneSet) -> impl Iterator<Item = (&str, &Value)> + Clone {
+    claim::templates(set.spec.volume_claim_templates.as_ref())
 }
 
 /// Claims by instance id.
@@ -71,60 +38,26 @@ pub(crate) fn by_id(claims: &[Arc<Claim>]) -> ById<'_> {
 pub(crate) fn missing<'a>(set: &'a CloneSet, claims: &'a ById<'_>, id: &'a str) -> impl Iterator<Item = Action> + 'a {
     let present = move |name: &String| {
         let mut of_id = claims.get(id).into_iter().flatten();
-        of_id.any(|claim| claim.metadata.name.as_ref() == Some(name))
+        of_id.any(|claim| claim.name() == name)
     };
     templates(set)
-        .map(move |(template, value)| (claim_name(set, template, id), value))
+        .map(move |(template, value)| (claim::name(set.owner(), template, id), value))
         .filter(move |(name, _)| !present(name))
-        .map(move |(name, template)| Action::CreateClaim {
-            body: body(set, &name, template, id),
+        .map(move |(name, template)| {
+            let selected = set.spec.selector.match_labels.iter().flatten();
+            let labels = selected.map(|(key, value)| (key.as_str(), value.as_str()));
+            let labels = labels.chain([(names::INSTANCE_ID, id)]);
+            let owner = set.owner();
+            Action::CreateClaim {
+                body: claim::body(owner, &name, template, labels, &[owner.reference()]),
+            }
         })
 }
 
-fn body(set: &CloneSet, name: &str, template: &Value, id: &str) -> Value {
-    let map = |path: &str| {
-        template
-            .pointer(path)
-            .and_then(Value::as_object)
-            .cloned()
-            .unwrap_or_default()
-    };
-    let mut labels: Map<String, Value> = map("/metadata/labels");
-    for (key, value) in set.spec.selector.match_labels.iter().flatten() {
-        labels.insert(key.clone(), json!(value));
-    }
-    labels.insert(names::INSTANCE_ID.into(), json!(id));
-    json!({
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {
-            "name": name,
-            "namespace": set.metadata.namespace,
-            "labels": labels,
-            "annotations": map("/metadata/annotations"),
-            "ownerReferences": [owner(set).reference()],
-        },
-        "spec": map("/spec"),
-    })
-}
-
-/// Puts the claims of the templates into a pod's volumes, in place of volumes of the same names; gives whether there are any.
+/// Puts the claims of the templates into the volumes of the pod with this id; gives whether there are any.
 pub(crate) fn mount(set: &CloneSet, spec: &mut Value, id: &str) -> bool {
-    let mut volumes = spec
-        .get("volumes")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
-    let mut any = false;
-    for (template, _) in templates(set) {
-        any = true;
-        volumes.retain(|volume| volume["name"] != template);
-        volumes.push(json!({"name": template, "persistentVolumeClaim": {"claimName": claim_name(set, template, id)}}));
-    }
-    if any {
-        spec["volumes"] = Value::Array(volumes);
-    }
-    any
+    let name = |(template, _)| (template, claim::name(set.owner(), template, id));
+    claim::mount(spec, templates(set).map(name))
 }
 
 /// Claims that go together with a pod that the controller deletes, whatever the setting for reuse: as in OpenKruise, only
@@ -179,16 +112,9 @@ pub(crate) fn clean_up(set: &CloneSet, pods: &Roster, claims: &[Arc<Claim>]) -> 
         match pods.get(id) {
             None => actions.push(Action::DeleteClaim { at }),
             Some(pod) if !pod.active() => {
-                let heir = OwnerReference {
-                    api_version: "v1".into(),
-                    kind: "Pod".into(),
-                    name: pod.name().to_owned(),
-                    uid: pod.metadata.uid.to_string(),
-                    ..OwnerReference::default()
-                };
                 let ours = set.metadata.uid.clone().unwrap_or_default();
                 let patch = ClaimPatch {
-                    owners: vec![OwnerEdit::Remove(ours), OwnerEdit::Add(heir)],
+                    owners: vec![OwnerEdit::Remove(ours), OwnerEdit::Add(claim::heir(pod))],
                 };
                 actions.push(Action::PatchClaim { at, patch });
             }

@@ -6,65 +6,40 @@
 
 use std::sync::Arc;
 
-use afloat_api::{CloneSet, filled, names};
-use serde_json::{Value, json};
+use afloat_api::{CloneSet, CloneSetStatus, filled};
+use serde_json::Value;
 
 use super::claim::hash::claims_hash;
-use super::observed::{Observed, Plan, roster};
-use super::owner::owner;
-use super::planner::{CloneSetPlanner, Wishes};
-use crate::action::Action;
-use crate::workload::history::{Found, Revisions};
+use super::planner::{CloneSetPlanner, SeenSet, Wishes};
+use crate::workload::history::Revisions;
+use crate::workload::kind::Workload;
 use crate::workload::memo::Memo;
+use crate::workload::observed::{Observed, Plan};
 use crate::workload::owner::Owner;
+use crate::workload::plan::begin::{Begun, begin, with_own_roster};
 
 /// Decides.
-pub fn plan(seen: &Observed<'_>) -> Plan {
-    let set = seen.cloneset;
-    if !seen.pods.fits(set.metadata.uid.as_deref(), &set.matcher()) {
-        // It is another's, or from before the selector was another one.
-        let pods = roster(set).with(seen.pods.pods().cloned());
-        return plan(&Observed { pods: &pods, ..*seen });
+pub fn plan(set: &CloneSet, seen: &Observed<'_>) -> Plan<CloneSetStatus> {
+    if let Some(plan) = with_own_roster(set, seen) {
+        return plan;
     }
-    if set.metadata.deletion_timestamp.is_some() {
-        return Plan {
-            status: set.status.clone(),
-            ..Plan::default()
-        };
-    }
-    let collisions = set.status.collision_count.unwrap_or(0);
-    let (current, reported) = (&set.status.current_revision, &set.status.update_revision);
     // As OpenKruise would have it, which looks for it on the way back.
     let filled = Some(&set.spec.template)
         .filter(|_| !seen.gates.template_no_defaults)
         .and_then(filled);
     let owner = Owner {
         template: filled.as_ref().unwrap_or(&set.spec.template),
-        ..owner(set)
+        ..set.owner()
     };
-    let (found, memo) = seen
-        .memo
-        .resolve(owner, collisions, (current, reported), seen.revisions);
-    let revisions = match found {
-        Found::Known(mut revisions) => {
-            if let Some(Action::NumberRevision { number, .. }) = &mut revisions.number {
-                number.claims = Some(claims_hash(set));
-            }
-            *revisions
-        }
-        Found::Missing { mut body, collisions } => {
-            body["metadata"]["annotations"][names::CLAIMS_HASH] = json!(claims_hash(set));
-            let mut status = set.status.clone();
-            status.collision_count = Some(collisions);
-            return Plan {
-                actions: vec![Action::CreateRevision { body }],
-                status,
-                ..Plan::default()
-            };
-        }
+    let status = &set.status;
+    let named = (status.current_revision.as_str(), status.update_revision.as_str());
+    let (revisions, memo) = match begin((set, owner), Some(claims_hash(set)), named, seen) {
+        Begun::Whole(plan) => return *plan,
+        Begun::At(revisions, memo) => (*revisions, memo),
     };
     let wishes = Wishes::of(set, seen.gates);
-    let mut planner = CloneSetPlanner::new(seen, &wishes, revisions, memo);
+    let of = SeenSet { set, around: seen };
+    let mut planner = CloneSetPlanner::new(of, &wishes, revisions, memo);
     if let Some((revision, template)) = planner.goes_back() {
         let mut set = set.clone();
         set.spec.template = template.clone();
@@ -84,13 +59,12 @@ pub fn plan(seen: &Observed<'_>) -> Plan {
 impl CloneSetPlanner<'_> {
     /// Does everything as if this were wanted; what is told of it is told as what it is. Gives whether all of it is done.
     fn decide_as(&mut self, set: &CloneSet, revisions: Revisions) -> bool {
-        let seen = Observed {
-            cloneset: set,
+        let around = &Observed {
             recorded: None,
-            ..*self.seen
+            ..*self.seen.around
         };
-        let wishes = Wishes::of(set, seen.gates);
-        let mut other = CloneSetPlanner::new(&seen, &wishes, revisions, Memo::default());
+        let wishes = Wishes::of(set, around.gates);
+        let mut other = CloneSetPlanner::new(SeenSet { set, around }, &wishes, revisions, Memo::default());
         other.decide();
         let done = other.base.all_updated();
         self.take_over(other);
@@ -101,12 +75,12 @@ impl CloneSetPlanner<'_> {
     /// the revision before, which is the same rollout seen from its other end.
     fn before_the_partition(&self) -> Option<(CloneSet, Revisions)> {
         let (count, rollout) = (&self.base.count, self.base.seen.rollout);
-        let asked = self.seen.gates.partition_rollback && !rollout.paused && !rollout.on_delete;
+        let asked = self.base.seen.gates.partition_rollback && !rollout.paused && !rollout.on_delete;
         if !asked || count.to_bring_back() == 0 || self.base.held_by_loss() {
             return None;
         }
         let revisions = &self.base.revisions;
-        let mut set = self.seen.cloneset.clone();
+        let mut set = self.seen.set.clone();
         let template = std::mem::replace(&mut set.spec.template, Value::clone(revisions.old_template.as_ref()?));
         set.spec.keep_back(count.replicas - count.partition);
         let swapped = Revisions {

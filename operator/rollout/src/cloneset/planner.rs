@@ -1,24 +1,36 @@
 //! A plan for a CloneSet in the making: the plan that any workload has, and what pods without names of their own need beside it.
 
-use afloat_api::{CloneSet, Gates, Matcher, PodUpdatePolicy, Rollout};
+use std::collections::BTreeSet;
+
+use afloat_api::{CloneSet, Gates, PodUpdatePolicy, Rollout};
 use jiff::SignedDuration;
 use serde_json::Value;
 
 use super::claim::hash::claims_hash;
 use super::claim::{ById, by_id, clean_up, of_pod};
-use super::observed::Observed;
-use super::owner::owner;
 use crate::action::Action;
+use crate::workload::budget::Limits;
 use crate::workload::history::Revisions;
+use crate::workload::kind::Workload;
 use crate::workload::memo::Memo;
+use crate::workload::observed::Observed;
 use crate::workload::plan::planner::Planner;
-use crate::workload::plan::seen::Seen;
+use crate::workload::plan::seen::{Seen, Turns};
 use crate::workload::roster::Relation;
+
+/// A CloneSet, and what is seen beside it.
+#[derive(Clone, Copy)]
+pub(super) struct SeenSet<'a> {
+    pub(super) set: &'a CloneSet,
+    pub(super) around: &'a Observed<'a>,
+}
+
+/// Who is surplus is told by counts, as one pod is as good as another.
+static NOBODY: BTreeSet<String> = BTreeSet::new();
 
 /// What a CloneSet's spec says, in a form that is made once.
 pub(super) struct Wishes {
     rollout: Rollout,
-    matcher: Matcher,
     claims_hash: Option<String>,
 }
 
@@ -29,7 +41,6 @@ impl Wishes {
         let recreates = gates.recreate_for_claims && rollout.policy != PodUpdatePolicy::InPlaceOnly;
         Self {
             rollout,
-            matcher: set.matcher(),
             claims_hash: recreates.then(|| claims_hash(set)),
         }
     }
@@ -37,47 +48,40 @@ impl Wishes {
 
 /// See the module.
 pub(super) struct CloneSetPlanner<'a> {
-    pub(super) seen: &'a Observed<'a>,
+    pub(super) seen: SeenSet<'a>,
     pub(super) base: Planner<'a>,
     pub(super) claims: ById<'a>,
     pub(super) failed_scale: Option<String>,
 }
 
-fn seen<'a>(observed: &Observed<'a>, wishes: &'a Wishes) -> Seen<'a> {
-    let set = observed.cloneset;
+fn seen<'a>(seen: SeenSet<'a>, wishes: &'a Wishes) -> Seen<'a> {
+    let set = seen.set;
     let asked = set.spec.scale_strategy.as_ref();
     Seen {
-        owner: owner(set),
+        around: seen.around,
+        owner: set.owner(),
         rollout: &wishes.rollout,
-        replicas: set.spec.replicas(),
+        limits: Limits::anonymous(&wishes.rollout, set.spec.replicas()),
+        turns: Turns::Any,
+        excess: &NOBODY,
         min_ready: SignedDuration::from_secs(i64::from(set.spec.min_ready_seconds.unwrap_or(0).max(0))),
         hooks: set.spec.lifecycle.as_ref(),
-        matcher: &wishes.matcher,
+        brings_to_life: true,
         pods_to_delete: asked.map_or(&[], |strategy| strategy.pods_to_delete.as_slice()),
         excludes_leaving: set.excludes_preparing_delete(),
         history_limit: set.spec.revision_history_limit,
         current_revision: &set.status.current_revision,
         conditions: &set.status.conditions,
-        pods: observed.pods,
-        revisions: observed.revisions,
-        now: observed.now,
-        drained: observed.drained,
-        nodes: observed.nodes,
-        opened: observed.opened,
-        traffic: observed.traffic,
-        resizes: observed.resizes,
-        gates: observed.gates,
         claims_hash: wishes.claims_hash.as_deref(),
-        recorded: observed.recorded,
     }
 }
 
 impl<'a> CloneSetPlanner<'a> {
-    pub(super) fn new(observed: &'a Observed<'a>, wishes: &'a Wishes, revisions: Revisions, memo: Memo) -> Self {
+    pub(super) fn new(of: SeenSet<'a>, wishes: &'a Wishes, revisions: Revisions, memo: Memo) -> Self {
         Self {
-            seen: observed,
-            base: Planner::new(seen(observed, wishes), revisions, memo),
-            claims: by_id(observed.claims),
+            seen: of,
+            base: Planner::new(seen(of, wishes), revisions, memo),
+            claims: by_id(of.around.claims),
             failed_scale: None,
         }
     }
@@ -89,17 +93,17 @@ impl<'a> CloneSetPlanner<'a> {
     }
 
     pub(super) fn decide(&mut self) {
-        self.base.adopt();
+        self.base.adopt(|_| true);
         self.scale();
         self.base.update();
         self.base.launch();
         self.base.refresh();
         self.prune();
         self.give_claims();
-        let seen = self.seen;
+        let around = self.seen.around;
         self.base
             .actions
-            .extend(clean_up(seen.cloneset, seen.pods, seen.claims));
+            .extend(clean_up(self.seen.set, around.pods, around.claims));
     }
 
     /// What another planner wants done.
@@ -113,7 +117,7 @@ impl<'a> CloneSetPlanner<'a> {
         if self.claims.is_empty() {
             return;
         }
-        let pods = self.seen.pods;
+        let pods = self.seen.around.pods;
         for action in &mut self.base.actions {
             if let Action::DeletePod { at, claims, .. } = action
                 && let Some(member) = pods

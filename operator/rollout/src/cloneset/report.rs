@@ -1,113 +1,65 @@
 //! What the plan reports: counters, revisions, conditions.
 
-use afloat_api::{CloneSetStatus, names};
+use afloat_api::{CloneSetStatus, Figures, names};
 
-use super::observed::Plan;
 use super::planner::CloneSetPlanner;
-use super::progress::{moved, progressing, rollout};
-use crate::workload::conditions::{Verdict, clear_condition, set_condition};
-use crate::workload::{history, limit, traffic};
+use super::progress::progressing;
+use crate::workload::conditions::{clear_condition, set_condition};
+use crate::workload::kind::Workload;
+use crate::workload::observed::Plan;
 
 impl CloneSetPlanner<'_> {
     /// `back`: see [`Planner::tell_of_losses`](crate::workload::plan::planner::Planner::tell_of_losses).
-    pub(super) fn finish(mut self, back: Option<bool>) -> Plan {
-        let set = self.seen.cloneset;
-        if let Some(message) = traffic::misspelt(self.base.seen.owner) {
-            self.base.waits.say(message.clone());
-            self.base.warnings.push(("UnknownDrain", message));
-        }
-        for message in limit::misspelt(self.base.seen.owner) {
-            self.base.waits.say(message.clone());
-            self.base.warnings.push(("UnknownLossLimit", message));
-        }
-        let mut status = self.figures();
-        self.failures(&mut status);
-        self.base.tell_of_losses(&mut status.conditions, back);
-        match progressing(set, &status, self.seen.now) {
-            None => clear_condition(&mut status.conditions, names::PROGRESSING),
+    pub(super) fn finish(mut self, back: Option<bool>) -> Plan<CloneSetStatus> {
+        let set = self.seen.set;
+        self.base.tell_of_misspelt();
+        let figures = self.base.figures();
+        let mut status = self.status(figures);
+        let mut conditions = std::mem::take(&mut status.conditions);
+        let failed = (self.failed_scale.take(), self.base.failed_update.take());
+        self.base
+            .tell_of_failure(&mut conditions, (names::FAILED_SCALE, "FailedCreate"), failed.0);
+        let update = (names::FAILED_UPDATE, "FailedUpdatePodInPlace");
+        self.base.tell_of_failure(&mut conditions, update, failed.1);
+        self.base.tell_of_losses(&mut conditions, back);
+        let now = self.base.seen.now;
+        match progressing(set, &status, now) {
+            None => clear_condition(&mut conditions, names::PROGRESSING),
             Some((verdict, look)) => {
                 if let Some(at) = look {
                     self.base.wake(at);
                 }
-                let conditions = &mut status.conditions;
-                set_condition(conditions, names::PROGRESSING, verdict, false, self.seen.now);
+                set_condition(&mut conditions, names::PROGRESSING, verdict, false, now);
             }
         }
-        let verdict = rollout(set, &status, &self.base.tally.unsettled, &self.base.waits.sentences());
-        let moved = moved(&set.status, &status);
-        set_condition(&mut status.conditions, names::ROLLOUT, verdict, moved, self.seen.now);
-        self.base.actions.extend(self.base.revisions.number.take());
-        let limit = set.spec.revision_history_limit;
-        let reported = [
-            status.update_revision.as_str(),
-            &status.current_revision,
-            &set.status.current_revision,
-        ];
+        let old = (set.status.update_revision.as_str(), set.figures());
         self.base
-            .actions
-            .extend(history::truncate(limit, &reported, self.seen.revisions, self.seen.pods));
-        Plan {
-            actions: self.base.actions,
-            status,
-            wake_at: self.base.wake_at,
-            warnings: self.base.warnings,
-            news: self.base.news,
-            phases: self.base.tally.phases,
-            memo: self.base.memo,
-            observes: self.base.observes,
-        }
+            .tell_of_rollout(&mut conditions, old, (&status.update_revision, figures));
+        status.conditions = conditions;
+        let reported = [status.update_revision.clone(), status.current_revision.clone()];
+        let reported = [&*reported[0], &*reported[1], &*set.status.current_revision];
+        self.base.finish(status, &reported)
     }
 
-    fn figures(&self) -> CloneSetStatus {
-        let set = self.seen.cloneset;
+    fn status(&self, figures: Figures) -> CloneSetStatus {
+        let set = self.seen.set;
         let mut status = set.status.clone();
         status.observed_generation = set.metadata.generation.unwrap_or(0);
-        let (tally, number) = (&self.base.tally, |count: usize| {
-            i32::try_from(count).unwrap_or(i32::MAX)
-        });
-        status.replicas = number(tally.count.total);
-        status.ready_replicas = number(tally.ready);
-        status.available_replicas = number(tally.served);
-        status.updated_replicas = number(tally.count.updated);
-        status.updated_ready_replicas = number(tally.updated_ready);
-        status.updated_available_replicas = number(tally.updated_served);
-        let replicas = self.base.count.replicas;
-        status.expected_updated_replicas = number(replicas - self.base.count.partition);
+        status.replicas = figures.total;
+        status.ready_replicas = figures.ready;
+        status.available_replicas = figures.available;
+        status.updated_replicas = figures.updated;
+        status.updated_ready_replicas = figures.updated_ready;
+        status.updated_available_replicas = figures.updated_available;
+        status.expected_updated_replicas = figures.expected;
         status.update_revision.clone_from(&self.base.revisions.update);
-        status.current_revision.clone_from(&self.base.revisions.current);
-        if self.base.count.total == replicas && self.base.count.updated == replicas {
-            status.current_revision.clone_from(&self.base.revisions.update);
-        }
+        status.current_revision.clone_from(if self.base.at_one_revision() {
+            &self.base.revisions.update
+        } else {
+            &self.base.revisions.current
+        });
         status.collision_count = Some(status.collision_count.unwrap_or(0));
         status.label_selector = set.selector_text();
         status
-    }
-
-    /// OpenKruise sets these conditions, which have no reason there, and never clears them; here they speak of the present.
-    fn failures(&mut self, status: &mut CloneSetStatus) {
-        let now = self.seen.now;
-        match self.failed_scale.take() {
-            None => clear_condition(&mut status.conditions, names::FAILED_SCALE),
-            Some(message) => {
-                self.base.warnings.push(("FailedCreate", message.clone()));
-                let verdict = Verdict {
-                    status: true,
-                    reason: "",
-                    message,
-                };
-                set_condition(&mut status.conditions, names::FAILED_SCALE, verdict, false, now);
-            }
-        }
-        let Some(message) = self.base.failed_update.take() else {
-            clear_condition(&mut status.conditions, names::FAILED_UPDATE);
-            return;
-        };
-        self.base.warnings.push(("FailedUpdatePodInPlace", message.clone()));
-        let verdict = Verdict {
-            status: true,
-            reason: "",
-            message,
-        };
-        set_condition(&mut status.conditions, names::FAILED_UPDATE, verdict, false, now);
     }
 }

@@ -33,10 +33,10 @@ impl<'a> CloneSetPlanner<'a> {
             if let Some(id) = pod.labels.get(names::INSTANCE_ID) {
                 self.base
                     .actions
-                    .extend(claim::missing(self.seen.cloneset, &self.claims, id));
+                    .extend(claim::missing(self.seen.set, &self.claims, id));
             }
         }
-        match create::pods(self.seen, &self.base.revisions, &self.claims, &count, missing) {
+        match create::pods(&self.seen, &self.base.revisions, &self.claims, &count, missing) {
             Ok(creation) => {
                 self.base.actions.extend(creation.actions);
                 self.base.coming = creation.updated;
@@ -65,7 +65,7 @@ impl<'a> CloneSetPlanner<'a> {
     /// the removal of one is to make up for it.
     fn scaling_count(&self) -> Count {
         let mut count = self.base.count;
-        if self.seen.gates.preparing_update_as_update {
+        if self.base.seen.gates.preparing_update_as_update {
             let outdated = self.base.tally.outdated.iter();
             count.updated += outdated.filter(|member| member.state == State::PreparingUpdate).count();
         }
@@ -73,7 +73,7 @@ impl<'a> CloneSetPlanner<'a> {
     }
 
     fn prepares(&self, pod: &Pod) -> bool {
-        self.seen.gates.preparing_update_as_update && State::of(pod) == State::PreparingUpdate
+        self.base.seen.gates.preparing_update_as_update && State::of(pod) == State::PreparingUpdate
     }
 
     /// A pod that is over and that nobody deletes would be waited for without end; a StatefulSet, whose pods have names of
@@ -93,11 +93,11 @@ impl<'a> CloneSetPlanner<'a> {
     fn deletion(&self) -> Deletion {
         Deletion {
             min_ready: self.base.seen.min_ready,
-            now: self.seen.now,
+            now: self.seen.around.now,
             crowd: crowds(
-                &ours(self.seen.pods).collect::<Vec<_>>(),
-                &topology(self.seen.cloneset),
-                self.seen.nodes,
+                &ours(self.seen.around.pods).collect::<Vec<_>>(),
+                &topology(self.seen.set),
+                self.seen.around.nodes,
             ),
         }
     }
@@ -107,7 +107,9 @@ impl<'a> CloneSetPlanner<'a> {
         if surplus == 0 {
             return Vec::new();
         }
-        let mut kept: Vec<_> = ours(self.seen.pods).filter(|pod| !self.base.specified(pod)).collect();
+        let mut kept: Vec<_> = ours(self.seen.around.pods)
+            .filter(|pod| !self.base.specified(pod))
+            .collect();
         let deletion = self.deletion();
         kept.sort_by(|a, b| deletion.order(a, b));
         let leaving = |pod: &&Pod| State::of(pod) == State::PreparingDelete || leaves_for_good(pod);
@@ -125,7 +127,7 @@ impl<'a> CloneSetPlanner<'a> {
 
     /// Names in `podsToDelete` whose pods are gone or going have done their work.
     pub(super) fn prune(&mut self) {
-        let set = self.seen.cloneset;
+        let set = self.seen.set;
         let Some(listed) = set
             .spec
             .scale_strategy
@@ -135,7 +137,7 @@ impl<'a> CloneSetPlanner<'a> {
             return;
         };
         let here = |name: &&String| {
-            let member = self.seen.pods.member_of(name);
+            let member = self.seen.around.pods.member_of(name);
             member.is_some_and(|member| member.relation == Relation::Ours)
         };
         let kept: Vec<String> = listed.iter().filter(here).cloned().collect();
@@ -148,7 +150,7 @@ impl<'a> CloneSetPlanner<'a> {
     }
 
     fn limit_scale_up(&mut self, missing: usize) -> usize {
-        let strategy = self.seen.cloneset.spec.scale_strategy.as_ref();
+        let strategy = self.seen.set.spec.scale_strategy.as_ref();
         let Some(limit) = strategy.and_then(|strategy| strategy.max_unavailable.as_ref()) else {
             return missing;
         };
@@ -171,7 +173,7 @@ impl<'a> CloneSetPlanner<'a> {
 }
 
 /// The topologies over which the template spreads its pods.
-pub fn topology(set: &CloneSet) -> Vec<String> {
+pub(super) fn topology(set: &CloneSet) -> Vec<String> {
     let constraints = set.spec.template.pointer("/spec/topologySpreadConstraints");
     let key = |constraint: &Value| constraint.get("topologyKey")?.as_str().map(str::to_owned);
     let list = constraints.and_then(Value::as_array);

@@ -12,20 +12,25 @@ mod traffic;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use afloat_api::{CloneSet, Gates, Steps, names};
+use afloat_api::{CloneSet, CloneSetStatus, Gates, Status as _, Steps, names};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Value, json};
 
-use super::{Claim, Observed, Plan, owner, plan, roster};
+use super::plan;
 use crate::action::patch::ReportPatch;
 use crate::action::{Action, Why};
 use crate::pod::images::Nodes;
 use crate::pod::launch::Opened;
 use crate::pod::object::Pod;
-use crate::workload::plan::seen::Recorded;
+use crate::workload::claim::Claim;
+use crate::workload::kind::Workload as _;
+use crate::workload::observed::Observed;
+use crate::workload::observed::Recorded;
 use crate::workload::revision::{data, hash, object};
 use crate::workload::traffic::Traffic;
+
+type Plan = crate::workload::observed::Plan<CloneSetStatus>;
 
 const START: &str = "2026-01-01T00:00:00Z";
 
@@ -67,7 +72,7 @@ impl Scene {
             scene.set["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);
             let set: CloneSet = serde_json::from_value(scene.set.clone()).unwrap();
             let text = hash(&crate::go::bytes(&data(&set.spec.template)), 0);
-            let mut revision = object(owner(&set), &text, i64::try_from(index).unwrap() + 1);
+            let mut revision = object(set.owner(), &text, i64::try_from(index).unwrap() + 1);
             revision["metadata"]["uid"] = json!(format!("r{index}"));
             scene.revisions.push(revision);
         }
@@ -134,9 +139,8 @@ impl Scene {
             .reports
             .as_ref()
             .map(|all| all.iter().map(read).collect::<Vec<_>>());
-        plan(&Observed {
-            cloneset: &set,
-            pods: &roster(&set).with(pods),
+        let around = Observed {
+            pods: &set.roster().with(pods),
             revisions: &revisions,
             claims: &claims,
             now,
@@ -154,7 +158,8 @@ impl Scene {
                 writes: 7,
                 steps: &steps,
             }),
-        })
+        };
+        plan(&set, &around)
     }
 
     fn plan(&self) -> Plan {
@@ -363,7 +368,7 @@ fn labels_alone_change_without_leaving_service() {
     let old = scene.revisions[0].clone();
     scene.set["spec"]["template"]["metadata"]["labels"]["tier"] = json!("front");
     let set: CloneSet = serde_json::from_value(scene.set.clone()).unwrap();
-    scene.revisions = vec![old, object(owner(&set), "new", 2)];
+    scene.revisions = vec![old, object(set.owner(), "new", 2)];
     let plan = scene.plan();
     assert_eq!(words(&plan), ["update a"]);
     let patch = sent(&plan.actions[0]);
@@ -486,7 +491,7 @@ fn openkruises_quiet_period_is_continued() {
     // A third revision is wanted meanwhile: a drain of our own, then its image, whatever the label says.
     scene.set["spec"]["template"]["spec"]["containers"][0]["image"] = json!("app:3");
     let set: CloneSet = serde_json::from_value(scene.set.clone()).unwrap();
-    scene.revisions.push(object(owner(&set), "third", 3));
+    scene.revisions.push(object(set.owner(), "third", 3));
     assert_eq!(words(&scene.plan_after(5)), ["drain a"]);
 }
 

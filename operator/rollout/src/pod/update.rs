@@ -12,7 +12,7 @@ pub mod ground;
 
 use std::collections::BTreeMap;
 
-use afloat_api::{ContainerOrigin, InPlaceUpdateState, LastContainerStatus, names, origins, write_origins};
+use afloat_api::{ContainerOrigin, Gates, InPlaceUpdateState, LastContainerStatus, names, origins, write_origins};
 use afloat_words::time::whole_seconds;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -23,28 +23,45 @@ use crate::pod::batch::{Batch, Next};
 use crate::pod::change::Change;
 use crate::pod::complete::incomplete;
 use crate::pod::images::Nodes;
-use crate::pod::label::short;
+use crate::pod::label::Naming;
 use crate::pod::object::Pod;
 
-/// Images, labels, annotations and the record of what ran before, all at once. `label` is how the pod's label names the
-/// revision; `updating` also moves the pod's life to that state, for hooks to see.
-pub fn change(
-    pod: &Pod,
-    batch: &Batch,
-    (revision, label): (&str, &str),
-    updating: bool,
-    nodes: &Nodes,
-    now: Timestamp,
-) -> Action {
+/// How a pod that is changed names its new revision.
+#[derive(Clone, Copy, Debug)]
+pub struct Named<'a> {
+    /// In the record of the update.
+    pub recorded: &'a str,
+    /// In its label.
+    pub label: &'a str,
+    /// In the label `pod-template-hash`, where its kind has one.
+    pub hash: Option<&'a str>,
+}
+
+impl<'a> Named<'a> {
+    /// As the kind names a revision of that name.
+    pub fn by(naming: Naming, revision: &'a str, gates: Gates) -> Self {
+        Self {
+            recorded: naming.recorded(revision),
+            label: naming.label(revision, gates),
+            hash: naming.hash_beside(revision),
+        }
+    }
+}
+
+/// Images, labels, annotations and the record of what ran before, all at once. `updating` also moves the pod's life to that
+/// state, for hooks to see.
+pub fn change(pod: &Pod, batch: &Batch, named: Named<'_>, updating: bool, nodes: &Nodes, now: Timestamp) -> Action {
     let change = &batch.now;
     let mut labels = change.labels.clone();
-    labels.insert(names::REVISION.into(), Some(label.to_owned()));
-    labels.insert(names::POD_TEMPLATE_HASH.into(), Some(short(revision).to_owned()));
+    labels.insert(names::REVISION.into(), Some(named.label.to_owned()));
+    if let Some(hash) = named.hash {
+        labels.insert(names::POD_TEMPLATE_HASH.into(), Some(hash.to_owned()));
+    }
 
     let (last, origins) = records(pod, change, nodes, now);
     let state = InPlaceUpdateState {
         last_container_statuses: Some(last),
-        ..record(pod, batch, revision, now)
+        ..record(pod, batch, named.recorded, now)
     };
     let mut annotations = change.annotations.clone();
     annotations.insert(
@@ -212,7 +229,7 @@ mod tests {
         let Action::PatchPod { at, patch, .. } = change(
             &pod(),
             &whole(wanted),
-            ("web-new", "web-new"),
+            Named::by(Naming::Both, "web-new", Gates::default()),
             false,
             &Nodes::new(),
             now,
@@ -241,8 +258,8 @@ mod tests {
             images: [("app".into(), "app:2".into()), ("log".into(), "log:2".into())].into(),
             ..Change::default()
         };
-        let Action::PatchPod { patch, .. } = change(&pod, &whole(both), ("web-b", "web-b"), false, &Nodes::new(), now)
-        else {
+        let named = Named::by(Naming::Both, "web-b", Gates::default());
+        let Action::PatchPod { patch, .. } = change(&pod, &whole(both), named, false, &Nodes::new(), now) else {
             panic!()
         };
         for (key, value) in &patch.annotations {

@@ -1,6 +1,7 @@
 //! How many: partition, maxUnavailable, maxSurge and the numbers of pods to create, delete and update.
 //! The rules are OpenKruise's (spec/kruise-behaviour.md §16.2) unless said otherwise.
 
+use afloat_api::Rollout;
 use afloat_words::percent::scaled;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -35,6 +36,36 @@ pub fn partition(value: &IntOrString, replicas: usize) -> usize {
     }
 }
 
+/// What a workload wants, in numbers of pods. Each kind rounds in its own way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Pods wanted.
+    pub replicas: usize,
+    /// Pods to keep at old revisions.
+    pub partition: usize,
+    /// Pods that may be unavailable.
+    pub max_unavailable: usize,
+    /// Pods that may exist beyond `replicas`.
+    pub max_surge: usize,
+}
+
+impl Limits {
+    /// Those of pods without names of their own.
+    pub fn anonymous(rollout: &Rollout, replicas: usize) -> Self {
+        let max_surge = if rollout.paused {
+            0
+        } else {
+            resolve(&rollout.max_surge, replicas, Round::Up)
+        };
+        Self {
+            replicas,
+            partition: partition(&rollout.partition, replicas),
+            max_unavailable: max_unavailable(&rollout.max_unavailable, replicas, max_surge),
+            max_surge,
+        }
+    }
+}
+
 /// What is counted before the numbers below can be had.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
@@ -58,11 +89,16 @@ pub struct Count {
     pub max_unavailable: usize,
     /// Pods that may exist beyond `replicas`.
     pub max_surge: usize,
+    /// Where an order of turns is given: outdated pods that have a place in it.
+    pub turns: Option<usize>,
 }
 
 impl Count {
     /// Pods that are to move to the update revision. Never negative: pods beyond a raised partition stay updated.
     pub fn to_update(&self) -> usize {
+        if let Some(turns) = self.turns {
+            return turns;
+        }
         let old = self.total - self.updated;
         let surplus_old = old.saturating_sub(self.partition);
         let missing_new = (self.replicas - self.partition.min(self.replicas)).saturating_sub(self.updated);

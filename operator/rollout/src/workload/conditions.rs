@@ -11,7 +11,7 @@ pub struct Verdict {
     /// Of the condition.
     pub status: bool,
     /// One word, or none.
-    pub reason: &'static str,
+    pub reason: String,
     /// One sentence.
     pub message: String,
 }
@@ -34,7 +34,7 @@ pub fn set_condition(conditions: &mut Vec<Condition>, kind: &str, verdict: Verdi
         status: word.to_owned(),
         last_update_time: updated.or_else(|| Some(now.clone())),
         last_transition_time: turned.or(Some(now)),
-        reason: verdict.reason.to_owned(),
+        reason: verdict.reason,
         message: verdict.message,
     };
     let at = present.unwrap_or(conditions.len()).min(conditions.len());

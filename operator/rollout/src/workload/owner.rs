@@ -4,6 +4,8 @@ use afloat_words::owner::controller_reference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde_json::Value;
 
+use crate::pod::label::Naming;
+
 /// A workload, as far as its pods, revisions and reports ask for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Owner<'a> {
@@ -11,6 +13,8 @@ pub struct Owner<'a> {
     pub api_version: &'static str,
     /// For example `CloneSet`.
     pub kind: &'static str,
+    /// How its pods name their revision.
+    pub naming: Naming,
     /// Its name, and what it was told by annotations.
     pub metadata: &'a ObjectMeta,
     /// What its pods are made from.

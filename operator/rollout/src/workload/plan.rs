@@ -2,8 +2,10 @@
 //! and what is there comes in as [`seen::Seen`].
 
 mod adopt;
+pub(crate) mod begin;
 mod deletion;
 mod difference;
+mod finish;
 mod hooks;
 pub(crate) mod leave;
 mod life;

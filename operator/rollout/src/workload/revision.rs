@@ -1,7 +1,6 @@
 //! Revisions: a template's data in its wire form, its hash and its name. OpenKruise compares revisions byte by byte, so ours
 //! are its own.
 
-use afloat_api::names;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Map, Value, json};
 
@@ -51,7 +50,7 @@ pub fn object(owner: Owner<'_>, hash: &str, number: i64) -> Value {
         .and_then(Value::as_object)
         .cloned()
         .unwrap_or_default();
-    labels.insert(names::REVISION_HASH.into(), json!(hash));
+    labels.insert(owner.naming.hash_label().into(), json!(hash));
     json!({
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",

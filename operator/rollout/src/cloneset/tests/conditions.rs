@@ -1,10 +1,10 @@
 //! What a CloneSet says of itself: OpenKruise's condition in OpenKruise's words, and our own.
 
-use afloat_api::{Condition, names};
+use afloat_api::{CloneSet, Condition, Status as _, names};
 use serde_json::{Value, json};
 
-use super::{START, Scene, in_place};
-use crate::cloneset::Plan;
+use super::{Plan, START, Scene, in_place};
+use crate::workload::kind::Workload as _;
 
 /// Two pods of which the first is to be updated and the second is, with a deadline of a minute.
 fn scene() -> Scene {
@@ -184,7 +184,7 @@ fn failures_have_no_reason_as_kruises_have_none() {
     scene.pod("a", 0);
     scene.set["spec"]["template"]["spec"]["hostNetwork"] = json!(true);
     let body = crate::workload::revision::object(
-        super::owner(&serde_json::from_value(scene.set.clone()).unwrap()),
+        serde_json::from_value::<CloneSet>(scene.set.clone()).unwrap().owner(),
         "other",
         3,
     );

@@ -4,9 +4,8 @@ use afloat_api::names;
 use serde_json::{Value, json};
 
 use super::merge::merge;
-use super::{START, Scene, in_place, sent, words};
+use super::{Plan, START, Scene, in_place, sent, words};
 use crate::action::Action;
-use crate::cloneset::Plan;
 
 /// Status of one of a pod's conditions.
 fn condition(pod: &Value, kind: &str) -> Value {

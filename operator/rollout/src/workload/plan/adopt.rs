@@ -6,11 +6,12 @@ use crate::action::{Action, Why};
 use crate::pod::object::Pod;
 
 impl<'a> Planner<'a> {
-    /// Adopts orphans that match the selector, releases pods that no longer do. An adopted pod counts from the next plan
-    /// on, when it is seen as ours.
-    pub(crate) fn adopt(&mut self) {
+    /// Adopts orphans that match the selector and `may` be its, releases pods that no longer match. An adopted pod counts
+    /// from the next plan on, when it is seen as ours.
+    pub(crate) fn adopt(&mut self, may: impl Fn(&Pod) -> bool) {
         let owner = self.seen.owner;
-        for pod in self.tally.orphans.clone() {
+        let orphans: Vec<_> = self.tally.orphans.iter().copied().filter(|pod| may(pod)).collect();
+        for pod in orphans {
             self.edit_owner(pod, Why::Adopt, OwnerEdit::Add(owner.reference()));
         }
         for pod in self.tally.strays.clone() {

@@ -90,7 +90,7 @@ impl<'a> Planner<'a> {
         self.waits.say(message.clone());
         let verdict = Verdict {
             status: true,
-            reason: if back { "Rollback" } else { "MaxLoss" },
+            reason: if back { "Rollback" } else { "MaxLoss" }.into(),
             message,
         };
         set_condition(conditions, names::LOSS_EXCEEDED, verdict, false, self.seen.now);
@@ -171,7 +171,8 @@ impl<'a> Planner<'a> {
     /// Whether an updated pod was there before: its last update in place was to this revision.
     fn kept(&self, pod: &Pod) -> bool {
         let state = pod.annotations.get(names::INPLACE_STATE);
-        state.is_some_and(|state| state.contains(&self.revisions.update))
+        let revision = self.seen.owner.naming.recorded(&self.revisions.update);
+        state.is_some_and(|state| state.contains(revision))
     }
 
     /// The revision that the pods have before the rollout begins.

@@ -15,7 +15,7 @@ use crate::action::Action;
 use crate::pod::batch;
 use crate::pod::change::Change;
 use crate::pod::object::Pod;
-use crate::workload::budget::{Count, Round, max_unavailable, partition, resolve};
+use crate::workload::budget::{Count, Limits};
 use crate::workload::history::Revisions;
 use crate::workload::memo::Memo;
 use crate::workload::roster::Member;
@@ -62,18 +62,12 @@ pub(crate) struct Planner<'a> {
 }
 
 /// What is there, and what is wanted.
-fn with_wishes(there: Count, seen: &Seen<'_>) -> Count {
-    let (replicas, rollout) = (seen.replicas, seen.rollout);
-    let max_surge = if rollout.paused {
-        0
-    } else {
-        resolve(&rollout.max_surge, replicas, Round::Up)
-    };
+fn with_wishes(there: Count, wanted: Limits) -> Count {
     Count {
-        replicas,
-        partition: partition(&rollout.partition, replicas),
-        max_unavailable: max_unavailable(&rollout.max_unavailable, replicas, max_surge),
-        max_surge,
+        replicas: wanted.replicas,
+        partition: wanted.partition,
+        max_unavailable: wanted.max_unavailable,
+        max_surge: wanted.max_surge,
         ..there
     }
 }
@@ -83,7 +77,7 @@ impl<'a> Planner<'a> {
     pub(crate) fn new(seen: Seen<'a>, revisions: Revisions, mut memo: Memo) -> Self {
         let watched = Watched::of(seen.owner, seen.traffic);
         let tally = Tally::take(&seen, &revisions.update, watched);
-        let count = with_wishes(tally.count, &seen);
+        let count = with_wishes(tally.count, seen.limits);
         compare_all(&mut memo.compared, &seen, &revisions, &tally.outdated_labels(seen.pods));
         let touches = |label: &Arc<str>| {
             let change = memo
@@ -190,8 +184,12 @@ impl<'a> Planner<'a> {
         pod.unproven(self.seen.min_ready, self.seen.now)
     }
 
-    /// Takes an available pod out of the budget; unavailable ones are free, but for those that serve and are not believed yet.
+    /// Takes an available pod out of the budget; unavailable ones are free, but for those that serve and are not believed yet,
+    /// and so are those that do not count.
     pub(crate) fn spend(&mut self, pod: &Pod) -> bool {
+        if self.seen.excess.contains(pod.name()) {
+            return true;
+        }
         if !self.available(pod) {
             return !self.unproven(pod);
         }

@@ -2,9 +2,10 @@
 //! put in order only as far as they are asked for.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use super::planner::Planner;
+use super::seen::Turns;
 use crate::workload::order::{Standing, has_rules, update_sequence};
 use crate::workload::roster::Member;
 
@@ -42,14 +43,16 @@ impl<'a> Queue<'a> {
             !specified && !decided.contains(&std::ptr::from_ref(*member))
         };
         let pods: Vec<&'a Member> = planner.tally.outdated.iter().copied().filter(open).collect();
-        let order = if has_rules(planner.seen.rollout) {
-            Order::Places(by_rules(planner, &pods))
-        } else {
-            let ranks = pods
-                .iter()
-                .enumerate()
-                .map(|(name, member)| rank(planner, member, name));
-            Order::Ranks(ranks.map(Reverse).collect())
+        let order = match planner.seen.turns {
+            Turns::Given(places) => Order::Places(by_place(planner, &pods, places)),
+            Turns::Any if has_rules(planner.seen.rollout) => Order::Places(by_rules(planner, &pods)),
+            Turns::Any => {
+                let ranks = pods
+                    .iter()
+                    .enumerate()
+                    .map(|(name, member)| rank(planner, member, name));
+                Order::Ranks(ranks.map(Reverse).collect())
+            }
         };
         Self { pods, order }
     }
@@ -115,7 +118,19 @@ fn by_rules(planner: &Planner<'_>, pods: &[&Member]) -> Vec<usize> {
     let waiting = pods.iter().map(|member| member.pod()).collect();
     let sequence = update_sequence(waiting, &all, planner.seen.rollout).into_iter();
     let place = |name: &str| pods.binary_search_by(|member| member.pod().name().cmp(name)).ok();
-    let places = sequence.filter_map(|pod| place(pod.name()));
+    begun_first(planner, pods, sequence.filter_map(|pod| place(pod.name())))
+}
+
+/// Where the order is given only those in it come to their turn.
+fn by_place(planner: &Planner<'_>, pods: &[&Member], given: &BTreeMap<String, usize>) -> Vec<usize> {
+    let place = |(index, member): (usize, &&Member)| Some((*given.get(member.pod().name())?, index));
+    let mut places: Vec<_> = pods.iter().enumerate().filter_map(place).collect();
+    places.sort_unstable();
+    begun_first(planner, pods, places.into_iter().map(|(_, index)| index))
+}
+
+/// Those first that are on the way already; the first one last.
+fn begun_first(planner: &Planner<'_>, pods: &[&Member], places: impl Iterator<Item = usize>) -> Vec<usize> {
     let (first, rest): (Vec<usize>, Vec<usize>) = places.partition(|place| planner.on_the_way(pods[*place]));
     let mut places = [first, rest].concat();
     places.reverse();

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use afloat_api::{Phase, RolloutReport};
 use serde_json::Value;
 
-use super::seen::{Recorded, Seen};
+use super::seen::Seen;
+use crate::workload::observed::Recorded;
 use super::tally::ours;
 use crate::workload::history::Revisions;
 use crate::workload::limit::{Limit, rolls_back};

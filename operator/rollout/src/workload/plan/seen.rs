@@ -1,33 +1,36 @@
 //! What a plan is made of: one workload as it is wanted, its pods as they are, and the cluster around them.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 
-use afloat_api::{Condition, Gates, Lifecycle, Matcher, Rollout, RolloutReport, Steps};
-use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::apps::v1::ControllerRevision;
+use afloat_api::{Condition, Lifecycle, Rollout};
+use jiff::SignedDuration;
 
-use crate::pod::images::Nodes;
-use crate::pod::launch::Opened;
+use crate::workload::budget::Limits;
+use crate::workload::observed::Observed;
 use crate::workload::owner::Owner;
-use crate::workload::roster::Roster;
-use crate::workload::traffic::Traffic;
 
-/// What is seen of one workload, whatever its kind is.
+/// One workload as it is wanted, whatever its kind is, and what is seen beside it, at which it can be looked as if it stood here.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen<'a> {
+    /// What every kind sees.
+    pub around: &'a Observed<'a>,
     /// The object itself.
     pub owner: Owner<'a>,
-    /// How it wants to be updated.
+    /// How it wants to be updated; its numbers stand in `limits`.
     pub rollout: &'a Rollout,
-    /// Pods wanted.
-    pub replicas: usize,
+    /// How many pods are wanted, and how many may go.
+    pub limits: Limits,
+    /// Which pod comes to its turn when.
+    pub turns: Turns<'a>,
+    /// Names of its pods that are to go whatever becomes of the rollout: they count for no budget and are not updated.
+    pub excess: &'a BTreeSet<String>,
     /// How long a pod must be Ready to count as available.
     pub min_ready: SignedDuration,
     /// Who holds its pods.
     pub hooks: Option<&'a Lifecycle>,
-    /// Which pods it selects.
-    pub matcher: &'a Matcher,
+    /// Whether the update of a pod that has no state of life gives it one.
+    pub brings_to_life: bool,
     /// Names of pods that somebody asked to delete.
     pub pods_to_delete: &'a [String],
     /// Pods that a preDelete hook holds do not count for scaling up.
@@ -38,40 +41,22 @@ pub struct Seen<'a> {
     pub current_revision: &'a str,
     /// The conditions of its status.
     pub conditions: &'a [Condition],
-    /// Pods that it controls, and orphans in its namespace.
-    pub pods: &'a Roster,
-    /// Revisions that it controls.
-    pub revisions: &'a [Arc<ControllerRevision>],
-    /// The time.
-    pub now: Timestamp,
-    /// By pod uid, when a write that took the pod out of service was answered, as far as that is known. A write may be
-    /// under way for long; a quiet period begins when it has taken effect, not when it was decided.
-    pub drained: &'a BTreeMap<String, Timestamp>,
-    /// The nodes of pods that are out of service, as far as they are known.
-    pub nodes: &'a Nodes,
-    /// How far pods with a launch priority were let start.
-    pub opened: &'a Opened,
-    /// What the nodes' proxies do.
-    pub traffic: &'a Traffic,
-    /// Whether the cluster has the `resize` subresource of pods (Kubernetes 1.33 and later have).
-    pub resizes: bool,
-    /// What OpenKruise's feature gates say.
-    pub gates: Gates,
     /// Where other claims have pods recreated: the hash of the wanted ones.
     pub claims_hash: Option<&'a str>,
-    /// Reports of rollouts; None where the cluster keeps none.
-    pub recorded: Option<Recorded<'a>>,
 }
 
-/// What is kept of rollouts beside the pods themselves.
+impl<'a> Deref for Seen<'a> {
+    type Target = Observed<'a>;
+    fn deref(&self) -> &Observed<'a> {
+        self.around
+    }
+}
+
+/// Which outdated pods come to their turn, and when.
 #[derive(Clone, Copy, Debug)]
-pub struct Recorded<'a> {
-    /// The reports of the workload.
-    pub reports: &'a [Arc<RolloutReport>],
-    /// Revisions of pods that were deleted lately, by UID.
-    pub departed: &'a BTreeMap<String, String>,
-    /// Writes for the present rollout, as far as this operator made them.
-    pub writes: u64,
-    /// Times that pods of the present rollout took, as far as this operator saw them.
-    pub steps: &'a Steps,
+pub enum Turns<'a> {
+    /// One is as good as another: as many as the partition leaves, the worst first, or by the workload's own rules.
+    Any,
+    /// Those that have a place here, by their names, the lowest place first; no others.
+    Given(&'a BTreeMap<String, usize>),
 }

@@ -5,28 +5,14 @@ use std::sync::Arc;
 
 use afloat_api::names;
 
-use super::seen::Seen;
+use super::seen::{Seen, Turns};
 use crate::pod::label::same_revision;
 use crate::pod::lifecycle::State;
 use crate::pod::object::Pod;
 use crate::workload::budget::Count;
+use crate::workload::observed::Phases;
 use crate::workload::roster::{Member, Relation, Roster};
 use crate::workload::traffic::Watched;
-
-/// How many pods stand where in a rollout.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Phases {
-    /// At another revision than the wanted one, and in service as far as this update is concerned.
-    pub outdated: usize,
-    /// At another revision, out of service so that they can be changed.
-    pub draining: usize,
-    /// Changed, until the node runs the change and they return to service.
-    pub updating: usize,
-    /// At the wanted revision and not available: new ones, and those that are back and not Ready yet.
-    pub starting: usize,
-    /// At the wanted revision and available.
-    pub available: usize,
-}
 
 /// What was counted and set aside. `count` has no wishes in it yet, only what is there.
 #[derive(Debug, Default)]
@@ -35,9 +21,11 @@ pub(crate) struct Tally<'a> {
     pub(crate) outdated: Vec<&'a Member>,
     /// Active pods that are ours, and not available, or not sent to by all nodes yet.
     pub(crate) unsettled: Vec<&'a Pod>,
-    /// Of those that are ours, asked to be deleted.
+    /// Active pods that are ours, asked to be deleted.
     pub(crate) specified: Vec<&'a Pod>,
-    /// Of those, with containers that start in an order.
+    /// Active pods that are ours and are to go in any case; they stand in no count.
+    pub(crate) excess: Vec<&'a Member>,
+    /// Active pods that are ours, with containers that start in an order.
     pub(crate) ordered: Vec<&'a Pod>,
     /// Nobody's, and matching the selector.
     pub(crate) orphans: Vec<&'a Pod>,
@@ -77,6 +65,10 @@ impl<'a> Tally<'a> {
                 Relation::Leaving | Relation::Stranger => {}
             }
         }
+        if let Turns::Given(places) = seen.turns {
+            let names = tally.outdated.iter().map(|member| member.pod().name());
+            tally.count.turns = Some(names.filter(|name| places.contains_key(*name)).count());
+        }
         tally
     }
 
@@ -101,6 +93,16 @@ impl<'a> Tally<'a> {
         // The budget takes a pod that proxies do not know of yet for available: whoever learns that another one leaves has
         // learned of this one's return before. For what users are told, all of them have to send to it.
         let served = available && !watched.awaits(member, seen.now);
+        if !served {
+            self.unsettled.push(member.pod());
+        }
+        if member.ordered {
+            self.ordered.push(member.pod());
+        }
+        if !seen.excess.is_empty() && seen.excess.contains(member.pod().name()) {
+            self.excess.push(member);
+            return;
+        }
         let specified = member.specified || listed(member, seen.pods_to_delete);
         let count = &mut self.count;
         count.total += 1;
@@ -120,14 +122,8 @@ impl<'a> Tally<'a> {
         if !updated {
             self.outdated.push(member);
         }
-        if !served {
-            self.unsettled.push(member.pod());
-        }
         if specified {
             self.specified.push(member.pod());
-        }
-        if member.ordered {
-            self.ordered.push(member.pod());
         }
         let out = member.gate_closed || member.state == State::Updating;
         let place = match (updated, out) {

@@ -8,10 +8,9 @@ use crate::action::Why;
 use crate::pod::batch::{self, Batch};
 use crate::pod::change::Change;
 use crate::pod::drain::{DELETION, Drain};
-use crate::pod::label::revision_label;
 use crate::pod::lifecycle::State;
 use crate::pod::object::Pod;
-use crate::pod::update::change;
+use crate::pod::update::{Named, change};
 use crate::workload::budget::Count;
 use crate::workload::roster::Member;
 use crate::workload::waits::Wait;
@@ -73,8 +72,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The next step of one pod; false if it is none of those that are to move.
-    fn step(&mut self, pod: &'a Pod) -> bool {
+    /// The next step of one pod to the update revision; false if it is none of those that are to move.
+    pub(crate) fn step(&mut self, pod: &'a Pod) -> bool {
         match (self.seen.rollout.policy, self.difference(pod)) {
             (PodUpdatePolicy::InPlaceOnly, Err(why)) => {
                 self.failed_update = Some(format!("pod {} cannot be updated in place: {why}", pod.name()));
@@ -195,8 +194,9 @@ impl<'a> Planner<'a> {
 
     /// The write that changes the pod. `in_service`: its gate does not say that it is being updated, so its state does.
     pub(super) fn apply(&mut self, pod: &'a Pod, batch: &Batch, revision: &str, in_service: bool) {
-        let updating = in_service || self.moves_on(pod);
-        let named = (revision, revision_label(revision, self.seen.gates));
+        let lives = self.seen.brings_to_life || State::of(pod) != State::None;
+        let updating = lives && (in_service || self.moves_on(pod));
+        let named = Named::by(self.seen.owner.naming, revision, self.seen.gates);
         let action = change(pod, batch, named, updating, self.seen.nodes, self.seen.now);
         self.write(pod, action);
     }

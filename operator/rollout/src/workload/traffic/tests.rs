@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::pod::label::Naming;
 
 /// A node and what it reports of the pod: version, ready, open connections. None: no report at all.
 type Node<'a> = (&'a str, Option<(u64, bool, u64)>);
@@ -58,6 +59,7 @@ fn owner(metadata: &ObjectMeta) -> Owner<'_> {
     Owner {
         api_version: "apps.kruise.io/v1beta1",
         kind: "CloneSet",
+        naming: Naming::Both,
         metadata,
         template: &TEMPLATE,
     }

@@ -6,8 +6,7 @@
 use std::marker::PhantomData;
 use std::ops::Deref;
 
-use afloat_api::CloneSet;
-use afloat_rollout::cloneset::roster;
+use afloat_rollout::workload::kind::Workload;
 use afloat_rollout::workload::roster::Roster;
 use afloat_watching::{Follower, News, View};
 
@@ -21,22 +20,22 @@ pub(crate) struct Kept {
 
 impl Kept {
     /// One that knows no pod yet, of those in the groups.
-    pub(crate) fn new(set: &CloneSet, groups: Vec<Group>) -> Self {
+    pub(crate) fn new(set: &impl Workload, groups: Vec<Group>) -> Self {
         Self {
             follower: Follower::new(groups),
-            roster: roster(set),
+            roster: set.roster(),
         }
     }
 
     /// Whether it is that of the set, as that is now.
-    pub(crate) fn fits(&self, set: &CloneSet) -> bool {
-        self.roster.fits(set.metadata.uid.as_deref(), &set.matcher())
+    pub(crate) fn fits(&self, set: &impl Workload) -> bool {
+        self.roster.fits(set.metadata().uid.as_deref(), &set.matcher())
     }
 
     /// Brings it up to what a view shows.
-    pub(crate) fn catch_up<'l>(mut self, view: &View<'l, Pods>, set: &CloneSet) -> Present<'l> {
+    pub(crate) fn catch_up<'l>(mut self, view: &View<'l, Pods>, set: &impl Workload) -> Present<'l> {
         match view.news(&mut self.follower) {
-            News::All(pods) => self.roster = roster(set).with(pods),
+            News::All(pods) => self.roster = set.roster().with(pods),
             News::Changes(changes) => {
                 let by_name = changes.into_iter().map(|(key, pod)| (key.name, pod));
                 self.roster.take(by_name.collect());

@@ -1,32 +1,29 @@
-//! What is seen of one CloneSet, and what is to be done about it.
+//! What is seen of one workload beside the object itself, and what is to be done about it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use afloat_api::{CloneSet, CloneSetStatus, Gates};
+use afloat_api::{Figures, Gates, RolloutReport, Steps};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 
 use super::claim::Claim;
+use super::memo::Memo;
+use super::roster::Roster;
+use super::traffic::Traffic;
 use crate::action::Action;
 use crate::pod::images::Nodes;
 use crate::pod::launch::Opened;
-use crate::workload::memo::Memo;
-use crate::workload::plan::seen::Recorded;
-use crate::workload::plan::tally::Phases;
-use crate::workload::roster::Roster;
-use crate::workload::traffic::Traffic;
 
-/// What is seen of one CloneSet.
+/// What is seen of one workload, whatever its kind is.
 #[derive(Clone, Copy, Debug)]
 pub struct Observed<'a> {
-    /// The object itself.
-    pub cloneset: &'a CloneSet,
-    /// Pods that it controls, and orphans in its namespace: [`roster`], told of what has changed since.
+    /// Pods that it controls, and orphans in its namespace: [`Workload::roster`](super::kind::Workload::roster), told of
+    /// what has changed since.
     pub pods: &'a Roster,
     /// Revisions that it controls.
     pub revisions: &'a [Arc<ControllerRevision>],
-    /// Volume claims that it controls.
+    /// Its volume claims.
     pub claims: &'a [Arc<Claim>],
     /// The time.
     pub now: Timestamp,
@@ -35,7 +32,7 @@ pub struct Observed<'a> {
     /// By pod uid, when a write that took the pod out of service was answered, as far as that is known. A write may be
     /// under way for long; a quiet period begins when it has taken effect, not when it was decided.
     pub drained: &'a BTreeMap<String, Timestamp>,
-    /// The nodes of pods that are out of service, as far as they are known.
+    /// The nodes that [`Workload::sights`](super::kind::Workload::sights) asks for, as far as they are known.
     pub nodes: &'a Nodes,
     /// How far pods with a launch priority were let start.
     pub opened: &'a Opened,
@@ -51,18 +48,15 @@ pub struct Observed<'a> {
     pub recorded: Option<Recorded<'a>>,
 }
 
-/// A roster for the pods of a set, without pods.
-pub fn roster(set: &CloneSet) -> Roster {
-    Roster::new(set.metadata.uid.as_deref(), set.matcher())
-}
-
-/// What to do.
+/// What to do. `S` is the status of the workload's kind.
 #[derive(Clone, Debug, Default)]
-pub struct Plan {
+pub struct Plan<S> {
     /// Writes, independent of each other; any of them may fail or be left out.
     pub actions: Vec<Action>,
     /// The status to report.
-    pub status: CloneSetStatus,
+    pub status: S,
+    /// The pods in numbers, as that status tells of them.
+    pub figures: Figures,
     /// When to plan again even if nothing happens.
     pub wake_at: Option<Timestamp>,
     /// Things worth an event: type Warning, reason, message.
@@ -75,4 +69,32 @@ pub struct Plan {
     pub memo: Memo,
     /// What proxies do next changes what is to be done: look again when a report comes.
     pub observes: bool,
+}
+
+/// What is kept of rollouts beside the pods themselves.
+#[derive(Clone, Copy, Debug)]
+pub struct Recorded<'a> {
+    /// The reports of the workload.
+    pub reports: &'a [Arc<RolloutReport>],
+    /// Revisions of pods that were deleted lately, by UID.
+    pub departed: &'a BTreeMap<String, String>,
+    /// Writes for the present rollout, as far as this operator made them.
+    pub writes: u64,
+    /// Times that pods of the present rollout took, as far as this operator saw them.
+    pub steps: &'a Steps,
+}
+
+/// How many pods stand where in a rollout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Phases {
+    /// At another revision than the wanted one, and in service as far as this update is concerned.
+    pub outdated: usize,
+    /// At another revision, out of service so that they can be changed.
+    pub draining: usize,
+    /// Changed, until the node runs the change and they return to service.
+    pub updating: usize,
+    /// At the wanted revision and not available: new ones, and those that are back and not Ready yet.
+    pub starting: usize,
+    /// At the wanted revision and available.
+    pub available: usize,
 }

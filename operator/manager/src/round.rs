@@ -1,19 +1,26 @@
-//! One round for one CloneSet: look, plan, act, report.
+//! One round for one workload: look, plan, act, report.
+
+pub(crate) mod act;
+mod again;
+pub(crate) mod progress;
+pub(crate) mod roster;
+pub(crate) mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use afloat_api::{CloneSet, CloneSetStatus, Steps, names};
+use afloat_api::{Status, Steps, names};
 use afloat_rollout::action::{Action, Why};
-use afloat_rollout::cloneset::{Observed, Plan, plan, topology};
 use afloat_rollout::pod::Pod;
 use afloat_rollout::pod::drain::Drain;
 use afloat_rollout::pod::images::{Known, Nodes};
 use afloat_rollout::pod::launch::Opened;
 use afloat_rollout::texts::Text;
-use afloat_rollout::workload::plan::seen::Recorded;
+use afloat_rollout::workload::claim::Claim;
+use afloat_rollout::workload::kind::Sights;
+use afloat_rollout::workload::observed::{Observed, Plan, Recorded};
 use afloat_rollout::workload::roster::Roster;
 use afloat_rollout::workload::traffic::Traffic;
 use afloat_watching::{Cache, Looking, Writing, Written};
@@ -23,16 +30,17 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tracing::Instrument as _;
 
-use crate::act::{Kind, Outcome, kind, reason, write_status};
-use crate::again::{decided, persist};
+use self::act::{Outcome, What, reason, what, write_status};
+use self::again::{decided, persist};
+use self::roster::Kept;
+use crate::controller::{Controller, Memory};
 use crate::kept::{Pods, orphans};
-use crate::operator::{Memory, Operator};
-use crate::roster::Kept;
-use crate::told;
+use crate::kind::Kind;
+use crate::operator::Operator;
 
 /// Writes of one round that are under way at the same time.
 const PARALLEL: usize = 16;
-/// Shortest time between two status writes of one CloneSet, unless something new is to be told.
+/// Shortest time between two status writes of one workload, unless something new is to be told.
 const STATUS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// After this time without the sight of an own write the caches are listed anew, as in OpenKruise.
@@ -52,34 +60,35 @@ pub(crate) enum Next {
 }
 
 /// One round; also says how long the planning took.
-pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration) {
-    if operator.clonesets.peek(key).is_none() {
-        operator.forget(key);
+pub(crate) async fn reconcile<K: Kind>(controller: &Controller<K>, key: &Key) -> (Next, Duration) {
+    let metrics = &controller.operator.metrics;
+    if controller.sets.peek(key).is_none() {
+        controller.forget(key);
         return (Next::Wait, Duration::ZERO);
     }
-    let looking = match operator.ledger.settle(key, |lag| operator.metrics.lagged(lag)) {
+    let looking = match controller.ledger.settle(key, |lag| metrics.lagged(lag)) {
         Ok(looking) => looking,
-        Err(behind) => return (Next::At(unseen(operator, key, behind.since)), Duration::ZERO),
+        Err(behind) => return (Next::At(unseen(controller, key, behind.since)), Duration::ZERO),
     };
-    let Some(set) = looking.at(&operator.clonesets).get(key) else {
+    let Some(set) = looking.at(&controller.sets).get(key) else {
         return (Next::At(Duration::ZERO), Duration::ZERO);
     };
 
     let started = Instant::now();
     let now = Timestamp::now();
-    let (mut plan, pods) = look(operator, &looking, (key, &set), now);
+    let (mut plan, pods) = look(controller, &looking, (key, &*set), now);
     let planning = started.elapsed();
     let set = set.to_tell();
-    tell(operator, &set, &plan);
+    tell(&controller.operator, &*set, &plan);
 
     let mut status = plan.status.clone();
     let actions = std::mem::take(&mut plan.actions);
     // The object itself is written: its status has to be decided on the version that comes of it.
     let written = actions.iter().any(|action| matches!(action, Action::PatchSet { .. }));
     let writing = looking.write();
-    let mut next = act(operator, (key, &writing), &set, (actions, &pods), &mut status).await;
-    if status != set.status && !written {
-        next = report(operator, (key, &writing), &set, &status, next).await;
+    let mut next = act(controller, (key, &writing), &*set, (actions, &pods), &mut status).await;
+    if status != *set.status() && !written {
+        next = report(controller, (key, &writing), &*set, &status, next).await;
     }
     let next = match (next, plan.wake_at) {
         (Next::Wait, Some(at)) => Next::At(until(now, at)),
@@ -90,48 +99,48 @@ pub(crate) async fn reconcile(operator: &Operator, key: &Key) -> (Next, Duration
 }
 
 /// What to do, by what the caches show; and the pods that are about to change or return.
-fn look(
-    operator: &Operator,
+fn look<K: Kind>(
+    controller: &Controller<K>,
     looking: &Looking<'_>,
-    (key, set): (&Key, &CloneSet),
+    (key, set): (&Key, &K),
     now: Timestamp,
-) -> (Plan, Vec<Arc<Pod>>) {
-    let uid = &Arc::<str>::from(set.metadata.uid.as_deref().unwrap_or_default());
-    let (known, memo) = operator.with_memory(key, |memory| (memory.pods.take(), std::mem::take(&mut memory.memo)));
+) -> (Plan<K::Status>, Vec<Arc<Pod>>) {
+    let operator = &*controller.operator;
+    let uid = &Arc::<str>::from(set.metadata().uid.as_deref().unwrap_or_default());
+    let (known, memo) = controller.with_memory(key, |memory| (memory.pods.take(), std::mem::take(&mut memory.memo)));
     let known = known.filter(|known| known.fits(set));
     let known = known.unwrap_or_else(|| Kept::new(set, vec![uid.clone(), orphans(&key.namespace)]));
     let pods = known.catch_up(&looking.at(&operator.pods), set);
     // Before the look at what proxies do, so that nothing that comes after it is missed.
-    operator.observe(key, true);
+    controller.observe(key, true);
     let reports = looking.at(&operator.reports).group(uid);
     let keeps_reports = operator.keeps_reports.load(Ordering::Acquire);
-    let record = keeps_reports.then(|| record(operator, key));
+    let record = keeps_reports.then(|| record(controller, key));
     let recorded = record.as_ref().map(|(departed, writes, steps)| Recorded {
         reports: &reports,
         departed,
         writes: *writes,
         steps,
     });
-    let mut plan = plan(&Observed {
-        cloneset: set,
+    let mut plan = set.plan(&Observed {
         pods: &pods,
         revisions: &looking.at(&operator.revisions).group(uid),
-        claims: &looking.at(&operator.claims).group(uid),
+        claims: &claims(operator, looking, set),
         now,
         seed: rand::random(),
-        drained: &answered_drains(operator, key, &pods),
-        nodes: &nodes(operator, looking, set, &pods),
-        opened: &opened(operator, key, &pods),
+        drained: &answered_drains(controller, key, &pods),
+        nodes: &nodes(operator, looking, set.sights(), &pods),
+        opened: &opened(controller, key, &pods),
         traffic: &traffic(operator, looking, key),
         resizes: operator.resizes,
         gates: operator.gates,
         memo: &memo,
         recorded,
     });
-    operator.observe(key, plan.observes);
-    operator.metrics.pods(key, &plan.phases);
+    controller.observe(key, plan.observes);
+    operator.metrics.pods(K::KIND, key, &plan.phases);
     let decided = decided(&plan.actions, &pods);
-    operator.with_memory(key, |memory| {
+    controller.with_memory(key, |memory| {
         memory.progress.saw(&plan, |name| pods.find(name), &operator.metrics);
         memory.pods = Some(pods.put_away());
         memory.memo = std::mem::take(&mut plan.memo);
@@ -139,10 +148,23 @@ fn look(
     (plan, decided)
 }
 
+/// Its claims, each once.
+fn claims<K: Kind>(operator: &Operator, looking: &Looking<'_>, set: &K) -> Vec<Arc<Claim>> {
+    let view = looking.at(&operator.claims);
+    let groups = set.claims();
+    let mut found: Vec<Arc<Claim>> = groups.iter().flat_map(|group| view.group(group).to_vec()).collect();
+    if groups.len() > 1 {
+        let name = |claim: &Arc<Claim>| claim.metadata.name.clone();
+        found.sort_by_cached_key(name);
+        found.dedup_by_key(|claim| name(claim));
+    }
+    found
+}
+
 /// The events of a plan; of warnings, those that the status does not say already.
-fn tell(operator: &Operator, set: &CloneSet, plan: &Plan) {
+fn tell<K: Kind>(operator: &Operator, set: &K, plan: &Plan<K::Status>) {
     let told = |message: &str| {
-        let mut conditions = set.status.conditions.iter();
+        let mut conditions = set.status().conditions().iter();
         conditions.any(|condition| condition.message.contains(message))
     };
     for (kind, message) in plan.warnings.iter().filter(|(_, message)| !told(message)) {
@@ -154,25 +176,25 @@ fn tell(operator: &Operator, set: &CloneSet, plan: &Plan) {
 }
 
 /// The caches do not show all our own writes yet: how long to wait at most, as each change in them asks for another round.
-fn unseen(operator: &Operator, key: &Key, since: Instant) -> Duration {
+fn unseen<K: Kind>(controller: &Controller<K>, key: &Key, since: Instant) -> Duration {
     let left = UNSEEN.saturating_sub(since.elapsed());
     if left.is_zero() {
-        tracing::warn!(%key, "own writes not seen for five minutes, listing anew");
-        operator.ledger.relist(key);
+        tracing::warn!(kind = K::KIND, %key, "own writes not seen for five minutes, listing anew");
+        controller.ledger.relist(key);
         return Duration::from_secs(10);
     }
     left.min(Duration::from_secs(5))
 }
 
-/// The nodes of pods that are out of service; of all pods if they are to be spread.
-fn nodes(operator: &Operator, looking: &Looking<'_>, set: &CloneSet, pods: &Roster) -> Nodes {
+/// The nodes that a plan looks at, with what their agents say.
+fn nodes(operator: &Operator, looking: &Looking<'_>, sights: Sights, pods: &Roster) -> Nodes {
     let name = |pod: &Arc<Pod>| pod.spec.node_name.as_ref().map(Text::shared);
-    let names: BTreeSet<Arc<str>> = if topology(set).is_empty() {
-        pods.out_of_service().filter_map(name).collect()
-    } else {
-        pods.pods().filter_map(name).collect()
-    };
     let (known, reports) = (looking.at(&operator.nodes), looking.at(&operator.traffic));
+    let names: BTreeSet<Arc<str>> = match sights {
+        Sights::OutOfService => pods.out_of_service().filter_map(name).collect(),
+        Sights::OfPods => pods.pods().filter_map(name).collect(),
+        Sights::All => known.all().iter().map(|node| Key::of(&node.metadata).name).collect(),
+    };
     let node = |name: Arc<str>| {
         let key = Key::new("", name);
         let node = known.get(&key)?.to_tell();
@@ -205,8 +227,8 @@ fn traffic(operator: &Operator, looking: &Looking<'_>, key: &Key) -> Traffic {
 }
 
 /// When the drains that are under way were answered; forgets the others.
-fn answered_drains(operator: &Operator, key: &Key, pods: &Roster) -> BTreeMap<String, Timestamp> {
-    operator.with_memory(key, |memory| {
+fn answered_drains<K: Kind>(controller: &Controller<K>, key: &Key, pods: &Roster) -> BTreeMap<String, Timestamp> {
+    controller.with_memory(key, |memory| {
         memory.drains.retain(|uid, (_, name)| {
             let pod = pods.find(name);
             pod.is_some_and(|pod| pod.metadata.uid == *uid && Drain::of(pod).is_some())
@@ -217,8 +239,8 @@ fn answered_drains(operator: &Operator, key: &Key, pods: &Roster) -> BTreeMap<St
 }
 
 /// What is kept of the present rollout; forgets pods that are gone for long.
-fn record(operator: &Operator, key: &Key) -> (BTreeMap<String, String>, u64, Steps) {
-    operator.with_memory(key, |memory| {
+fn record<K: Kind>(controller: &Controller<K>, key: &Key) -> (BTreeMap<String, String>, u64, Steps) {
+    controller.with_memory(key, |memory| {
         memory.departed.retain(|_, (_, since)| since.elapsed() < DEPARTED);
         let departed = memory.departed.iter();
         let departed = departed.map(|(uid, (revision, _))| (uid.clone(), revision.clone()));
@@ -227,8 +249,8 @@ fn record(operator: &Operator, key: &Key) -> (BTreeMap<String, String>, u64, Ste
 }
 
 /// How far the pods that are there were let start; forgets the others.
-fn opened(operator: &Operator, key: &Key, pods: &Roster) -> Opened {
-    operator.with_memory(key, |memory| {
+fn opened<K: Kind>(controller: &Controller<K>, key: &Key, pods: &Roster) -> Opened {
+    controller.with_memory(key, |memory| {
         if !memory.opened.is_empty() {
             let here: BTreeSet<&str> = pods.pods().map(|pod| pod.metadata.uid.as_str()).collect();
             memory.opened.retain(|uid, _| here.contains(uid.as_str()));
@@ -242,17 +264,17 @@ fn until(now: Timestamp, at: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now)).unwrap_or_default() + Duration::from_millis(1)
 }
 
-async fn act(
-    operator: &Operator,
+async fn act<K: Kind>(
+    controller: &Controller<K>,
     (key, writing): (&Key, &Writing<'_>),
-    set: &CloneSet,
+    set: &K,
     (actions, pods): (Vec<Action>, &[Arc<Pod>]),
-    status: &mut CloneSetStatus,
+    status: &mut K::Status,
 ) -> Next {
+    let operator = &*controller.operator;
     // What keeps one pod from being created (a quota, a policy) keeps the others too: do not try them all.
     let refused = &AtomicBool::new(false);
-    let revision = status.update_revision.clone();
-    let revision = revision.as_str();
+    let revision = &*status.update_revision().to_owned();
     let outcomes = futures::stream::iter(actions)
         .map(|action| async move {
             if refused.load(Ordering::Relaxed) && matches!(action, Action::CreatePod { .. }) {
@@ -260,7 +282,9 @@ async fn act(
             }
             let span = tracing::debug_span!("write", reason = reason(&action));
             let hands = (&operator.client, &operator.metrics);
-            let outcome = persist(hands, &key.namespace, &action, pods).instrument(span).await;
+            let outcome = persist::<K>(hands, &key.namespace, &action, pods)
+                .instrument(span)
+                .await;
             if keeps_pods_back(&action, &outcome) {
                 refused.store(true, Ordering::Relaxed);
             }
@@ -270,14 +294,14 @@ async fn act(
     let mut outcomes = std::pin::pin!(outcomes);
     let mut next = Next::Wait;
     while let Some((action, outcome)) = outcomes.next().await {
-        tracing::debug!(%key, ?action, ?outcome, "acted");
+        tracing::debug!(kind = K::KIND, %key, ?action, ?outcome, "acted");
         operator.metrics.wrote(reason(&action), &outcome);
         match outcome {
             Outcome::Done(all) => {
-                for (kind, written) in all {
-                    operator.wrote(writing, kind, written);
+                for (what, written) in all {
+                    controller.wrote(writing, what, written);
                 }
-                operator.with_memory(key, |memory| {
+                controller.with_memory(key, |memory| {
                     remember(memory, &action, &operator.pods, key);
                     memory.progress.wrote(&action, &operator.metrics);
                 });
@@ -285,7 +309,7 @@ async fn act(
                     // Nothing that is watched changes by it, and it may be the last.
                     next = soon(next);
                 }
-                for event in told::done(&action, revision) {
+                for event in set.done(&action, revision) {
                     operator.recorder.tell(set, event.kind, event.reason, event.message);
                 }
             }
@@ -293,21 +317,21 @@ async fn act(
             Outcome::AlreadyExists => {
                 // A pod gets another name next time, a revision needs another hash.
                 if matches!(action, Action::CreateRevision { .. }) {
-                    status.collision_count = Some(status.collision_count.unwrap_or(0).saturating_add(1));
+                    status.set_collision_count(status.collision_count().saturating_add(1));
                 }
                 next = Next::Retry;
             }
             Outcome::Refused(why) => {
-                tracing::warn!(%key, reason = reason(&action), why, "write refused");
-                if let Some(event) = told::refused(&action, revision, &why) {
+                tracing::warn!(kind = K::KIND, %key, reason = reason(&action), why, "write refused");
+                if let Some(event) = set.refused(&action, revision, &why) {
                     operator.recorder.tell(set, event.kind, event.reason, event.message);
                 }
                 next = Next::Retry;
             }
             Outcome::Unknown(why) => {
-                tracing::warn!(%key, reason = reason(&action), why, "write without an answer, listing anew");
-                if let Some(kind) = kind(&action) {
-                    operator.wrote(writing, kind, Written::Unknown);
+                tracing::warn!(kind = K::KIND, %key, reason = reason(&action), why, "write without an answer, listing anew");
+                if let Some(what) = what(&action) {
+                    controller.wrote(writing, what, Written::Unknown);
                 }
                 next = Next::Retry;
             }
@@ -352,18 +376,19 @@ fn soon(next: Next) -> Next {
 }
 
 /// Writes the status, unless it was just written and nothing of weight has changed.
-async fn report(
-    operator: &Operator,
+async fn report<K: Kind>(
+    controller: &Controller<K>,
     (key, writing): (&Key, &Writing<'_>),
-    set: &CloneSet,
-    status: &CloneSetStatus,
+    set: &K,
+    status: &K::Status,
     next: Next,
 ) -> Next {
-    let written = operator.with_memory(key, |memory| memory.status_written);
+    let operator = &*controller.operator;
+    let written = controller.with_memory(key, |memory| memory.status_written);
     let pause = written
         .map(|at| STATUS_INTERVAL.saturating_sub(at.elapsed()))
         .unwrap_or_default();
-    if !pause.is_zero() && !weighty(&set.status, status) {
+    if !pause.is_zero() && !weighty(set.status(), status) {
         return match next {
             Next::Wait => Next::At(pause),
             Next::At(delay) => Next::At(delay.min(pause)),
@@ -371,23 +396,23 @@ async fn report(
         };
     }
     let value = serde_json::to_value(status).unwrap_or_default();
-    let outcome = write_status(&operator.client, key, &set.metadata, &value).await;
+    let outcome = write_status::<K>(&operator.client, key, set.metadata(), &value).await;
     operator.metrics.wrote("status", &outcome);
     match outcome {
         Outcome::Done(all) => {
-            for (kind, written) in all {
-                operator.wrote(writing, kind, written);
+            for (what, written) in all {
+                controller.wrote(writing, what, written);
             }
-            operator.with_memory(key, |memory| memory.status_written = Some(Instant::now()));
+            controller.with_memory(key, |memory| memory.status_written = Some(Instant::now()));
             next
         }
         Outcome::Unknown(why) => {
-            tracing::warn!(%key, why, "status write without an answer, listing anew");
-            operator.wrote(writing, Kind::CloneSet, Written::Unknown);
+            tracing::warn!(kind = K::KIND, %key, why, "status write without an answer, listing anew");
+            controller.wrote(writing, What::Workload, Written::Unknown);
             Next::Retry
         }
         Outcome::Refused(why) => {
-            tracing::warn!(%key, why, "status write refused");
+            tracing::warn!(kind = K::KIND, %key, why, "status write refused");
             Next::Retry
         }
         Outcome::Conflict | Outcome::AlreadyExists | Outcome::Skipped => Next::Retry,
@@ -395,14 +420,14 @@ async fn report(
 }
 
 /// Another generation, another revision, or the end of something: worth a write at once.
-fn weighty(old: &CloneSetStatus, new: &CloneSetStatus) -> bool {
-    fn reasons(status: &CloneSetStatus) -> [Option<&str>; 3] {
+fn weighty<S: Status>(old: &S, new: &S) -> bool {
+    fn reasons<S: Status>(status: &S) -> [Option<&str>; 3] {
         [names::PROGRESSING, names::ROLLOUT, names::LOSS_EXCEEDED]
             .map(|kind| Some(status.condition(kind)?.reason.as_str()))
     }
-    old.observed_generation != new.observed_generation
-        || old.update_revision != new.update_revision
-        || old.collision_count != new.collision_count
+    old.observed_generation() != new.observed_generation()
+        || old.update_revision() != new.update_revision()
+        || old.collision_count() != new.collision_count()
         || reasons(old) != reasons(new)
 }
 
@@ -418,7 +443,7 @@ mod tests {
         let pod = Action::CreatePod {
             pod: NewPod {
                 name: "web-a".into(),
-                id: "a".into(),
+                labels: Vec::new(),
                 common: Arc::default(),
                 spec: None,
             },

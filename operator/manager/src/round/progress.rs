@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use afloat_api::{Step, Steps, seconds};
+use afloat_api::{Status, Step, Steps, seconds};
 use afloat_rollout::action::{Action, Why};
-use afloat_rollout::cloneset::Plan;
 use afloat_rollout::pod::Pod;
+use afloat_rollout::workload::observed::Plan;
 use jiff::SignedDuration;
 
 use crate::metrics::Metrics;
@@ -90,13 +90,18 @@ impl Progress {
     }
 
     /// Takes note of what a plan saw. `here` finds the pod of a name.
-    pub(crate) fn saw<'p>(&mut self, plan: &Plan, here: impl Fn(&str) -> Option<&'p Arc<Pod>>, metrics: &Metrics) {
-        let status = &plan.status;
-        let done = status.updated_available_replicas >= status.expected_updated_replicas;
-        if self.revision != status.update_revision {
+    pub(crate) fn saw<'p, S: Status>(
+        &mut self,
+        plan: &Plan<S>,
+        here: impl Fn(&str) -> Option<&'p Arc<Pod>>,
+        metrics: &Metrics,
+    ) {
+        let revision = plan.status.update_revision();
+        let done = plan.figures.updated_available >= plan.figures.expected;
+        if self.revision != revision {
             // What was there when this instance began is no rollout that it has seen from its start.
             let known = !self.revision.is_empty();
-            self.revision.clone_from(&status.update_revision);
+            revision.clone_into(&mut self.revision);
             self.since = (known && !done).then(Instant::now);
             self.writes = 0;
             (self.drain, self.replace, self.back) = Default::default();

@@ -12,7 +12,8 @@ use afloat_rollout::pod::update::ground::again;
 use afloat_rollout::workload::roster::Roster;
 use kube::Client;
 
-use crate::act::{Outcome, perform, present};
+use super::act::{Outcome, perform, present};
+use crate::kind::Kind;
 use crate::metrics::Metrics;
 
 /// Tries of one write within one round. Whoever writes a pod that often does not let anybody else.
@@ -38,13 +39,13 @@ fn target(action: &Action) -> Option<&At> {
 }
 
 /// Carries out one action. `pods`: what it was decided on.
-pub(crate) async fn persist(
+pub(crate) async fn persist<K: Kind>(
     (client, metrics): (&Client, &Metrics),
     namespace: &str,
     action: &Action,
     pods: &[Arc<Pod>],
 ) -> Outcome {
-    let mut outcome = perform(client, namespace, action).await;
+    let mut outcome = perform::<K>(client, namespace, action).await;
     let (Outcome::Conflict, Some(at)) = (&outcome, target(action)) else {
         return outcome;
     };
@@ -59,7 +60,7 @@ pub(crate) async fn persist(
             break;
         };
         metrics.sent_again();
-        outcome = perform(client, namespace, &moved).await;
+        outcome = perform::<K>(client, namespace, &moved).await;
         if !matches!(outcome, Outcome::Conflict) {
             break;
         }

@@ -168,7 +168,7 @@ mod tests {
         let create = Action::CreatePod {
             pod: afloat_rollout::action::NewPod {
                 name: "web-a".into(),
-                id: "a".into(),
+                labels: Vec::new(),
                 common: std::sync::Arc::default(),
                 spec: None,
             },

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use afloat_api::{CloneSet, RolloutReport};
+use afloat_api::RolloutReport;
 use afloat_rollout::action::patch::new_report;
 use afloat_rollout::action::{Action, At, Why};
-use afloat_rollout::cloneset::Claim;
 use afloat_rollout::go::bytes;
 use afloat_rollout::pod::launch::config_map;
 use afloat_rollout::pod::{Pod, Wire as PodWire};
+use afloat_rollout::workload::claim::Claim;
 use afloat_watching::Written;
 use afloat_words::key::Key;
 use afloat_words::revision::revision;
@@ -23,13 +23,15 @@ use kube::{Client, Resource};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::kind::Kind;
+
 /// Time limit of one request to the API server.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The kinds that are written and watched.
+/// What is written and watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    CloneSet,
+pub(crate) enum What {
+    Workload,
     Pod,
     Revision,
     Claim,
@@ -40,7 +42,7 @@ pub(crate) enum Kind {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// Done; these will be seen.
-    Done(Vec<(Kind, Written)>),
+    Done(Vec<(What, Written)>),
     /// The object has changed or gone meanwhile: look again.
     Conflict,
     /// An object of that name exists.
@@ -54,41 +56,41 @@ pub(crate) enum Outcome {
 }
 
 /// Carries out one action.
-pub(crate) async fn perform(client: &Client, namespace: &str, action: &Action) -> Outcome {
+pub(crate) async fn perform<K: Kind>(client: &Client, namespace: &str, action: &Action) -> Outcome {
     let server = Server { client, namespace };
     match action {
         // Its data is stored as it is sent, and OpenKruise compares the bytes.
-        Action::CreateRevision { body } => server.create::<ControllerRevision>(bytes(body), Kind::Revision).await,
+        Action::CreateRevision { body } => server.create::<ControllerRevision>(bytes(body), What::Revision).await,
         Action::NumberRevision { at, number } => {
             let patch = Patch::Merge(number.json(at));
             server
-                .patch::<ControllerRevision>(at, None, patch, Kind::Revision)
+                .patch::<ControllerRevision>(at, None, patch, What::Revision)
                 .await
         }
-        Action::DeleteRevision { at } => server.delete::<ControllerRevision>(at, Kind::Revision).await,
-        Action::CreatePod { pod } => server.create::<PodWire>(text(&pod.body()), Kind::Pod).await,
+        Action::DeleteRevision { at } => server.delete::<ControllerRevision>(at, What::Revision).await,
+        Action::CreatePod { pod } => server.create::<PodWire>(text(&pod.body()), What::Pod).await,
         Action::PatchPod { at, patch, .. } => {
             let patch = Patch::Strategic(patch.json(at));
-            server.patch::<PodWire>(at, None, patch, Kind::Pod).await
+            server.patch::<PodWire>(at, None, patch, What::Pod).await
         }
         Action::PatchPodStatus { at, patch, .. } => {
             let patch = Patch::Strategic(patch.json(at));
-            server.patch::<PodWire>(at, Some("status"), patch, Kind::Pod).await
+            server.patch::<PodWire>(at, Some("status"), patch, What::Pod).await
         }
         Action::ResizePod { at, patch } => {
             let patch = Patch::Strategic(patch.json(at));
-            server.patch::<PodWire>(at, Some("resize"), patch, Kind::Pod).await
+            server.patch::<PodWire>(at, Some("resize"), patch, What::Pod).await
         }
         Action::DeletePod { at, claims, .. } => server.delete_pod(at, claims).await,
-        Action::CreateClaim { body } => server.create::<Claim>(text(body), Kind::Claim).await,
+        Action::CreateClaim { body } => server.create::<Claim>(text(body), What::Claim).await,
         Action::PatchClaim { at, patch } => {
             let patch = Patch::Strategic(patch.json(at));
-            server.patch::<Claim>(at, None, patch, Kind::Claim).await
+            server.patch::<Claim>(at, None, patch, What::Claim).await
         }
-        Action::DeleteClaim { at } => server.delete::<Claim>(at, Kind::Claim).await,
+        Action::DeleteClaim { at } => server.delete::<Claim>(at, What::Claim).await,
         Action::PatchSet { at, patch } => {
             let patch = Patch::Merge(patch.json(at));
-            server.patch::<CloneSet>(at, None, patch, Kind::CloneSet).await
+            server.patch::<K>(at, None, patch, What::Workload).await
         }
         Action::OpenBarrier {
             pod,
@@ -98,14 +100,14 @@ pub(crate) async fn perform(client: &Client, namespace: &str, action: &Action) -
         } => server.open_barrier(&config_map(pod, namespace, uid, *priority)).await,
         Action::CreateReport { report } => {
             server
-                .create::<RolloutReport>(text(&new_report(report)), Kind::Report)
+                .create::<RolloutReport>(text(&new_report(report)), What::Report)
                 .await
         }
         Action::PatchReport { at, patch } => {
             let patch = Patch::Merge(patch.json(at));
-            server.patch::<RolloutReport>(at, None, patch, Kind::Report).await
+            server.patch::<RolloutReport>(at, None, patch, What::Report).await
         }
-        Action::DeleteReport { at } => server.delete::<RolloutReport>(at, Kind::Report).await,
+        Action::DeleteReport { at } => server.delete::<RolloutReport>(at, What::Report).await,
     }
 }
 
@@ -115,8 +117,8 @@ pub(crate) async fn present(client: &Client, namespace: &str, name: &str) -> Opt
     limited(api.get(name)).await.ok().map(Pod::from)
 }
 
-/// Writes a CloneSet's status, decided on that version of it.
-pub(crate) async fn write_status(client: &Client, key: &Key, meta: &ObjectMeta, status: &Value) -> Outcome {
+/// Writes a workload's status, decided on that version of it.
+pub(crate) async fn write_status<K: Kind>(client: &Client, key: &Key, meta: &ObjectMeta, status: &Value) -> Outcome {
     let patch = json!({"metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version}, "status": status});
     let server = Server {
         client,
@@ -127,9 +129,7 @@ pub(crate) async fn write_status(client: &Client, key: &Key, meta: &ObjectMeta, 
         name: key.name.to_string(),
         ..At::of(meta)
     };
-    server
-        .patch::<CloneSet>(&at, Some("status"), patch, Kind::CloneSet)
-        .await
+    server.patch::<K>(&at, Some("status"), patch, What::Workload).await
 }
 
 fn text(body: &Value) -> Vec<u8> {
@@ -172,21 +172,21 @@ impl Server<'_> {
         Api::namespaced(self.client.clone(), self.namespace)
     }
 
-    async fn create<K: Of>(&self, bytes: Vec<u8>, kind: Kind) -> Outcome {
+    async fn create<K: Of>(&self, bytes: Vec<u8>, what: What) -> Outcome {
         let request = Request::new(self.path::<K>()).create(&PostParams::default(), bytes);
-        self.ask(kind, "create", request).await
+        self.ask(what, "create", request).await
     }
 
-    async fn patch<K: Of>(&self, at: &At, part: Option<&str>, patch: Patch<Value>, kind: Kind) -> Outcome {
+    async fn patch<K: Of>(&self, at: &At, part: Option<&str>, patch: Patch<Value>, what: What) -> Outcome {
         let (request, parameters) = (Request::new(self.path::<K>()), PatchParams::default());
         let request = match part {
             None => request.patch(&at.name, &parameters, &patch),
             Some(part) => request.patch_subresource(part, &at.name, &parameters, &patch),
         };
-        self.ask(kind, "patch", request).await
+        self.ask(what, "patch", request).await
     }
 
-    async fn delete<K: Of>(&self, at: &At, kind: Kind) -> Outcome {
+    async fn delete<K: Of>(&self, at: &At, what: What) -> Outcome {
         let parameters = DeleteParams {
             preconditions: Some(Preconditions {
                 uid: Some(at.uid.clone()),
@@ -199,8 +199,8 @@ impl Server<'_> {
             uid: at.uid.clone(),
         };
         let request = Request::new(self.path::<K>()).delete(&at.name, &parameters);
-        match self.ask(kind, "delete", request).await {
-            Outcome::Done(_) => Outcome::Done(vec![(kind, gone)]),
+        match self.ask(what, "delete", request).await {
+            Outcome::Done(_) => Outcome::Done(vec![(what, gone)]),
             other => other,
         }
     }
@@ -212,7 +212,7 @@ impl Server<'_> {
     /// Asks for metadata alone, as of the answer only the version is read; a server that answers with more may.
     async fn ask(
         &self,
-        kind: Kind,
+        what: What,
         name: &'static str,
         request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
     ) -> Outcome {
@@ -224,7 +224,7 @@ impl Server<'_> {
         request.headers_mut().insert(ACCEPT, METADATA);
         match limited(self.client.request::<Answer>(request)).await {
             Ok(answer) => Outcome::Done(vec![(
-                kind,
+                what,
                 Written::Version(revision(&answer.metadata.resource_version)),
             )]),
             Err(error) => failure(&error),
@@ -232,11 +232,11 @@ impl Server<'_> {
     }
 
     async fn delete_pod(&self, at: &At, claims: &[At]) -> Outcome {
-        let mut outcome = self.delete::<PodWire>(at, Kind::Pod).await;
+        let mut outcome = self.delete::<PodWire>(at, What::Pod).await;
         if let Outcome::Done(expected) = &mut outcome {
             for claim in claims {
                 // What does not go now is found without a pod later.
-                if let Outcome::Done(gone) = self.delete::<Claim>(claim, Kind::Claim).await {
+                if let Outcome::Done(gone) = self.delete::<Claim>(claim, What::Claim).await {
                     expected.extend(gone);
                 }
             }
@@ -297,18 +297,18 @@ fn failure(error: &Failure) -> Outcome {
     }
 }
 
-/// What kind an action writes; none if nobody decides on it.
-pub(crate) fn kind(action: &Action) -> Option<Kind> {
+/// What an action writes; nothing if nobody decides on it.
+pub(crate) fn what(action: &Action) -> Option<What> {
     Some(match action {
-        Action::CreateRevision { .. } | Action::NumberRevision { .. } | Action::DeleteRevision { .. } => Kind::Revision,
+        Action::CreateRevision { .. } | Action::NumberRevision { .. } | Action::DeleteRevision { .. } => What::Revision,
         Action::CreatePod { .. }
         | Action::DeletePod { .. }
         | Action::PatchPod { .. }
         | Action::PatchPodStatus { .. }
-        | Action::ResizePod { .. } => Kind::Pod,
-        Action::CreateClaim { .. } | Action::PatchClaim { .. } | Action::DeleteClaim { .. } => Kind::Claim,
-        Action::PatchSet { .. } => Kind::CloneSet,
-        Action::CreateReport { .. } | Action::PatchReport { .. } | Action::DeleteReport { .. } => Kind::Report,
+        | Action::ResizePod { .. } => What::Pod,
+        Action::CreateClaim { .. } | Action::PatchClaim { .. } | Action::DeleteClaim { .. } => What::Claim,
+        Action::PatchSet { .. } => What::Workload,
+        Action::CreateReport { .. } | Action::PatchReport { .. } | Action::DeleteReport { .. } => What::Report,
         Action::OpenBarrier { .. } => return None,
     })
 }
@@ -352,7 +352,7 @@ mod tests {
         let action = Action::CreateRevision {
             body: json!({"metadata": {"name": "web-x"}, "data": data, "revision": 1}),
         };
-        perform(&Client::new(service, "default"), "default", &action).await;
+        perform::<afloat_api::CloneSet>(&Client::new(service, "default"), "default", &action).await;
         let text = String::from_utf8(seen.recv().await.unwrap()).unwrap();
         let wanted = String::from_utf8(bytes(&data)).unwrap();
         assert!(text.contains(&wanted), "{text}");

@@ -1,0 +1,16 @@
+//! The kinds of workload that the operator looks after, a row each.
+
+mod cloneset;
+
+use std::sync::Arc;
+
+use afloat_api::CloneSet;
+
+use crate::controller::Controller;
+use crate::operator::Operator;
+use crate::work::Controls;
+
+/// A controller of each kind.
+pub(crate) fn all(operator: &Arc<Operator>) -> Vec<Arc<dyn Controls>> {
+    vec![Controller::<CloneSet>::new(operator)]
+}

@@ -1,0 +1,57 @@
+//! A CloneSet in the words that every workload has.
+
+use afloat_api::{CloneSet, CloneSetStatus, Figures, Matcher};
+use serde_json::Value;
+
+use super::plan::plan;
+use super::scale::topology;
+use crate::pod::label::Naming;
+use crate::workload::kind::{Sights, Workload};
+use crate::workload::observed::{Observed, Plan};
+
+impl Workload for CloneSet {
+    type Status = CloneSetStatus;
+
+    fn status(&self) -> &CloneSetStatus {
+        &self.status
+    }
+
+    fn template(&self) -> &Value {
+        &self.spec.template
+    }
+
+    fn matcher(&self) -> Matcher {
+        CloneSet::matcher(self)
+    }
+
+    fn figures(&self) -> Figures {
+        let status = &self.status;
+        Figures {
+            wanted: i32::try_from(self.spec.replicas()).unwrap_or(i32::MAX),
+            expected: status.expected_updated_replicas,
+            total: status.replicas,
+            ready: status.ready_replicas,
+            available: status.available_replicas,
+            updated: status.updated_replicas,
+            updated_ready: status.updated_ready_replicas,
+            updated_available: status.updated_available_replicas,
+        }
+    }
+
+    fn naming(&self) -> Naming {
+        Naming::Both
+    }
+
+    fn plan(&self, seen: &Observed<'_>) -> Plan<CloneSetStatus> {
+        plan(self, seen)
+    }
+
+    /// Pods are to be spread over nodes also when one of them is to go.
+    fn sights(&self) -> Sights {
+        if topology(self).is_empty() {
+            Sights::OutOfService
+        } else {
+            Sights::OfPods
+        }
+    }
+}

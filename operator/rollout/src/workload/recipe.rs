@@ -1,0 +1,143 @@
+//! What the pods of a revision are made from: what they have in common is made once, and each gets what is its own.
+
+use std::sync::Arc;
+
+use afloat_api::{Gates, Lifecycle, names};
+use serde_json::{Map, Value, json};
+
+use super::owner::Owner;
+use crate::action::NewPod;
+use crate::pod::launch;
+
+/// What is said of new pods beside their template.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Beside<'a> {
+    /// Labels over those of the template.
+    pub(crate) labels: Vec<(&'static str, &'a str)>,
+    /// Annotations over those of the template.
+    pub(crate) annotations: Vec<(&'static str, String)>,
+    /// Readiness gates that are put to those of the template.
+    pub(crate) gates: Vec<&'static str>,
+    /// The API server would have made their names from this, where they are not told by the workload's own rule.
+    pub(crate) generate_name: Option<String>,
+}
+
+impl<'a> Beside<'a> {
+    /// The labels that name a revision.
+    pub(crate) fn revision(owner: Owner<'_>, revision: &'a str, gates: Gates) -> Self {
+        let mut labels = vec![(names::REVISION, owner.naming.label(revision, gates))];
+        let hash = owner.naming.hash_beside(revision);
+        labels.extend(hash.map(|hash| (names::POD_TEMPLATE_HASH, hash)));
+        Self {
+            labels,
+            ..Self::default()
+        }
+    }
+}
+
+/// See the module. `own` writes into a pod's spec what is the pod's own, by its name, and gives whether that was anything.
+pub(crate) struct Recipe<'a, F> {
+    template: &'a Value,
+    common: Arc<Value>,
+    own: F,
+    /// Each pod's spec names the pod, or what is its own.
+    differ: bool,
+}
+
+impl<'a, F: Fn(&mut Value, &str) -> bool> Recipe<'a, F> {
+    /// From a revision's template.
+    ///
+    /// # Errors
+    /// A template that no pod can be made from.
+    pub(crate) fn of(owner: Owner<'_>, template: &'a Value, beside: Beside<'_>, own: F) -> Result<Self, String> {
+        let mut metadata = json!({
+            "namespace": owner.metadata.namespace,
+            "ownerReferences": [owner.reference()],
+        });
+        if let Some(prefix) = beside.generate_name {
+            metadata["generateName"] = json!(prefix);
+        }
+        let finalizers = template.pointer("/metadata/finalizers");
+        if let Some(finalizers) = finalizers.filter(|value| !value.is_null()) {
+            metadata["finalizers"] = finalizers.clone();
+        }
+        let map = |path: &str| template.pointer(path).and_then(Value::as_object).cloned();
+        let mut labels: Map<String, Value> = map("/metadata/labels").unwrap_or_default();
+        labels.extend(
+            beside
+                .labels
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), json!(value))),
+        );
+        metadata["labels"] = Value::Object(labels);
+        let mut annotations = map("/metadata/annotations").unwrap_or_default();
+        let more = beside.annotations.into_iter();
+        annotations.extend(more.map(|(key, value)| (key.to_owned(), json!(value))));
+        if !annotations.is_empty() {
+            metadata["annotations"] = Value::Object(annotations);
+        }
+        let mut spec = template
+            .get("spec")
+            .filter(|spec| spec.is_object())
+            .cloned()
+            .unwrap_or(json!({}));
+        add_gates(&beside.gates, &mut spec);
+        let mut any = spec.clone();
+        let differ = own(&mut any, "") | launch::put_barriers(template, &mut any, "")?;
+        let common = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec});
+        Ok(Self {
+            template,
+            common: Arc::new(common),
+            own,
+            differ,
+        })
+    }
+
+    /// One of them, with labels of its own.
+    ///
+    /// # Errors
+    /// A template that no pod can be made from.
+    pub(crate) fn pod(&self, name: String, labels: Vec<(&'static str, String)>) -> Result<NewPod, String> {
+        let mut spec = self.differ.then(|| self.common["spec"].clone());
+        if let Some(spec) = &mut spec {
+            (self.own)(spec, &name);
+            launch::put_barriers(self.template, spec, &name)?;
+        }
+        Ok(NewPod {
+            name,
+            labels,
+            common: self.common.clone(),
+            spec,
+        })
+    }
+}
+
+/// Puts readiness gates to those that are there.
+fn add_gates(wanted: &[&str], spec: &mut Value) {
+    if wanted.is_empty() {
+        return;
+    }
+    let mut gates = spec
+        .get("readinessGates")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    for gate in wanted {
+        if !gates.iter().any(|present| present["conditionType"] == *gate) {
+            gates.push(json!({"conditionType": gate}));
+        }
+    }
+    spec["readinessGates"] = Value::Array(gates);
+}
+
+/// The gate by which hooks take a pod out of service, where one of them does.
+pub(crate) fn gate_of_hooks(hooks: Option<&Lifecycle>) -> Option<&'static str> {
+    let all = [
+        hooks.and_then(|hooks| hooks.pre_delete.as_ref()),
+        hooks.and_then(|hooks| hooks.in_place_update.as_ref()),
+    ];
+    let mut hooks = all.into_iter().flatten();
+    hooks
+        .any(|hook| hook.mark_pod_not_ready)
+        .then_some(names::KRUISE_POD_READY)
+}
