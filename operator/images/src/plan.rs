@@ -212,12 +212,13 @@ fn ask<'a>(world: &World<'a>, index: &Index<'a>, standings: &[Standing<'a>], pla
     }
     for (node, image) in &index.images {
         let Some(edit) = edits.get(node) else { continue };
-        write(image, edit, plan);
+        let written = write(image, edit, plan);
         let (status, wake) = judge(image, world.now);
         if let Some(at) = wake {
             plan.wake(at);
         }
-        if status != image.status {
+        // One write of an object at a time: what is left comes with the next plan.
+        if status != image.status && !written {
             plan.actions.push(Action::PatchNodeImageStatus {
                 at: At::of(&image.metadata),
                 patch: json!({"status": change(&image.status, &status)}),
@@ -227,7 +228,8 @@ fn ask<'a>(world: &World<'a>, index: &Index<'a>, standings: &[Standing<'a>], pla
     full
 }
 
-fn write(image: &NodeImage, edit: &Edit, plan: &mut Plan) {
+/// True if there is something to write.
+fn write(image: &NodeImage, edit: &Edit, plan: &mut Plan) -> bool {
     let value = |spec| serde_json::to_value(spec).unwrap_or_default();
     let labels = |labels: &BTreeMap<String, String>| json!({"labels": labels});
     let none = BTreeMap::new();
@@ -239,12 +241,14 @@ fn write(image: &NodeImage, edit: &Edit, plan: &mut Plan) {
     let mut patch = Map::new();
     patch.extend(spec.map(|spec| ("spec".to_owned(), spec)));
     patch.extend(label.map(|label| ("metadata".to_owned(), label)));
-    if !patch.is_empty() {
+    let news = !patch.is_empty();
+    if news {
         plan.actions.push(Action::PatchNodeImage {
             at: At::of(&image.metadata),
             patch: Value::Object(patch),
         });
     }
+    news
 }
 
 /// The part of a patch that makes one status another.

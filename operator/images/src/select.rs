@@ -17,7 +17,7 @@ pub(crate) const RESPONSE: i64 = 600;
 pub(crate) struct Index<'a> {
     /// Those that are not being deleted.
     pub(crate) images: BTreeMap<&'a str, &'a Arc<NodeImage>>,
-    pub(crate) machines: BTreeMap<&'a str, &'a Machine>,
+    pub(crate) machines: BTreeMap<&'a str, &'a Machine<'a>>,
 }
 
 impl<'a> Index<'a> {

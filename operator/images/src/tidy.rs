@@ -58,7 +58,7 @@ impl<'a> Owners<'a> {
 pub(crate) fn tidy(
     edit: &mut Edit,
     image: &NodeImage,
-    machine: Option<&Machine>,
+    machine: Option<&Machine<'_>>,
     owners: &Owners<'_>,
     now: Timestamp,
 ) -> Option<Timestamp> {

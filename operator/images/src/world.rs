@@ -21,7 +21,7 @@ pub struct World<'a> {
     /// All NodeImages.
     pub node_images: &'a [Arc<NodeImage>],
     /// All nodes.
-    pub nodes: &'a [Machine],
+    pub nodes: &'a [Machine<'a>],
     /// All pods; None: not known yet, and jobs that choose nodes by pods wait.
     pub pods: Option<&'a [Arc<Resident>]>,
     /// Secrets in the namespace for agents; None: nothing is known of them, or the namespace is missing.
@@ -33,10 +33,10 @@ pub struct World<'a> {
 }
 
 /// A node.
-#[derive(Clone, Debug, Default)]
-pub struct Machine {
+#[derive(Clone, Copy, Debug)]
+pub struct Machine<'a> {
     /// Name, labels, and whether it is being deleted.
-    pub metadata: Arc<ObjectMeta>,
+    pub metadata: &'a ObjectMeta,
     /// Whether its condition Ready is True.
     pub ready: bool,
 }
@@ -70,8 +70,8 @@ pub enum Source {
 /// Labels that virtual nodes have (virtual-kubelet): they have no images.
 const VIRTUAL: (&str, &str) = ("type", "virtual-kubelet");
 
-impl Machine {
-    pub(crate) fn name(&self) -> &str {
+impl<'a> Machine<'a> {
+    pub(crate) fn name(&self) -> &'a str {
         self.metadata.name.as_deref().unwrap_or_default()
     }
 

@@ -6,21 +6,19 @@ use afloat_words::key::Key;
 use proptest::prelude::*;
 
 use super::*;
-use crate::world::{Machine, Resident, Source};
+use crate::world::{Resident, Source};
 use stage::{IMAGE, Stage, at};
 
 #[test]
 fn every_node_has_a_node_image_with_its_labels() {
     let mut stage = Stage::new(2);
     assert_eq!(stage.get("node", "n1")["metadata"]["labels"], json!({"name": "n1"}));
-    stage.nodes[1] = Machine {
-        metadata: Arc::new(ObjectMeta {
-            name: Some("n1".into()),
-            labels: Some([("zone".to_owned(), "b".to_owned())].into()),
-            ..ObjectMeta::default()
-        }),
-        ready: false,
+    let metadata = ObjectMeta {
+        name: Some("n1".into()),
+        labels: Some([("zone".to_owned(), "b".to_owned())].into()),
+        ..ObjectMeta::default()
     };
+    stage.nodes[1] = (metadata, false);
     stage.settle();
     assert_eq!(stage.get("node", "n1")["metadata"]["labels"], json!({"zone": "b"}));
     stage.nodes.pop();

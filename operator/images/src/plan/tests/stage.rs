@@ -34,7 +34,7 @@ fn merge(target: &mut Value, patch: &Value) {
 #[derive(Default)]
 pub(super) struct Stage {
     pub(super) now: i64,
-    pub(super) nodes: Vec<Machine>,
+    pub(super) nodes: Vec<(ObjectMeta, bool)>,
     /// By kind and name.
     pub(super) objects: BTreeMap<(&'static str, String), Value>,
     pub(super) pods: Vec<Arc<Resident>>,
@@ -63,10 +63,7 @@ impl Stage {
             labels: Some([("name".to_owned(), name.to_owned())].into()),
             ..ObjectMeta::default()
         };
-        self.nodes.push(Machine {
-            metadata: Arc::new(metadata),
-            ready: true,
-        });
+        self.nodes.push((metadata, true));
     }
 
     pub(super) fn job(&mut self, name: &str, spec: Value) {
@@ -92,12 +89,16 @@ impl Stage {
     pub(super) fn plan(&self) -> Plan {
         let (jobs, lists, images) = (self.of("job"), self.of::<ImageListPullJob>("list"), self.of("node"));
         let copies = self.of::<Secret>("secret");
+        let nodes = self.nodes.iter().map(|(metadata, ready)| Machine {
+            metadata,
+            ready: *ready,
+        });
         plan(&World {
             now: at(self.now),
             jobs: &jobs,
             lists: &lists,
             node_images: &images,
-            nodes: &self.nodes,
+            nodes: &nodes.collect::<Vec<_>>(),
             pods: Some(&self.pods),
             copies: Some(&copies),
             sources: &self.sources,
