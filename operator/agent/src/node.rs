@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::images;
 use crate::runtime::{NodeContainer, NodeRuntime, RuntimeError};
 
 /// How often the runtime is looked at: as often as the kubelet looks (`pleg/generic.go`), which is what a restart waits for anyway.
@@ -60,7 +61,7 @@ impl Node {
 pub fn run(node: Node) -> BoxFuture<'static, ()> {
     // Boxed where nothing is async: the code of a future is made where it is awaited, which would be each program that calls this.
     async move {
-        tokio::join!(look(&node));
+        tokio::join!(look(&node), images::run(&node));
     }
     .boxed()
 }

@@ -46,6 +46,7 @@ fn the_two_halves_do_not_know_each_other() {
     let operator = [
         "afloat-api",
         "afloat-rollout",
+        "afloat-images",
         "afloat-model",
         "afloat-check",
         "afloat-manager",
@@ -71,10 +72,11 @@ fn dependencies_point_down() {
     let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
         ("afloat-api", &[][..]),
         ("afloat-rollout", &["afloat-api"]),
+        ("afloat-images", &["afloat-api"]),
         ("afloat-model", &["afloat-api"]),
         ("afloat-check", &["afloat-api", "afloat-rollout"]),
-        ("afloat-manager", &["afloat-api", "afloat-rollout"]),
-        ("afloat-agent", &["afloat-api"]),
+        ("afloat-manager", &["afloat-api", "afloat-images", "afloat-rollout"]),
+        ("afloat-agent", &["afloat-api", "afloat-images"]),
         ("afloat-install", &["afloat-api"]),
         ("afloat-machinery", &[]),
         ("afloat-store", &[]),
