@@ -1,9 +1,9 @@
 //! What a change of a workload will do: in place or not and why, how many pods at a time and which first, what restarts,
-//! what holds it up, and how long it may take. A CloneSet's first step is what the operator's own planner says.
+//! what holds it up, and how long it may take. The first step of a workload of ours is what the operator's own planner says.
 
-mod cloneset;
 mod forecast;
 mod other;
+mod ours;
 mod parts;
 mod text;
 
@@ -15,10 +15,11 @@ pub use text::text;
 /// Tells what a change will do; None for kinds without a plan.
 pub fn forecast(seen: &Situation<'_>) -> Option<Forecast> {
     let workload = Workload::of(seen.new)?;
-    let forecast = match workload.kind {
-        "CloneSet" => cloneset::forecast(seen, &workload),
-        "Deployment" | "StatefulSet" => other::forecast(seen, &workload),
-        _ => return None,
-    };
-    Some(forecast)
+    if workload.is_ours() {
+        return ours::forecast(seen, workload);
+    }
+    match workload.kind {
+        "Deployment" | "StatefulSet" => Some(other::forecast(seen, &workload)),
+        _ => None,
+    }
 }

@@ -64,10 +64,7 @@ async fn creates_updates_in_place_scales_and_rests() {
     assert_eq!(writes, [4, 4, 8], "three writes per pod updated");
     assert_eq!(set["status"]["currentRevision"], set["status"]["updateRevision"]);
 
-    let mut registry = prometheus_client::registry::Registry::default();
-    play.metrics.register(&mut registry);
-    let mut figures = String::new();
-    prometheus_client::encoding::text::encode(&mut figures, &registry).unwrap();
+    let figures = play.figures();
     for line in [
         "afloat_operator_rollout_seconds_count 1",
         "afloat_operator_pod_phase_seconds_count{phase=\"drain\"} 4",
@@ -400,4 +397,22 @@ async fn kinds_that_come_later_are_noticed() {
         }
     }
     panic!("no rollout was reported");
+}
+
+/// Nobody asks for it in vain, and its objects are looked after from then on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_of_workload_may_come_later() {
+    let play = Play::without_operator(QUICK).await;
+    let crds: Api<CustomResourceDefinition> = Api::all(play.client.clone());
+    let name = "clonesets.apps.kruise.io";
+    let all = afloat_api::crds(&afloat_api::Serving::default());
+    let crd = all.iter().find(|crd| crd.metadata.name.as_deref() == Some(name));
+    crds.delete(name, &DeleteParams::default()).await.unwrap();
+    play.operator();
+    while !play.figures().contains("afloat_operator_leading 1") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    crds.create(&PostParams::default(), crd.unwrap()).await.unwrap();
+    play.create(cloneset("web", 2, "app:1", in_place(1, 0))).await.unwrap();
+    play.until("web", "all pods", settled).await;
 }

@@ -7,12 +7,15 @@
 //! * [`workload`]: many pods of one owner, whatever its kind is;
 //! * [`cloneset`]: pods without names of their own, and their claims.
 //!
+//! [`kinds`] is the table of those rooms.
+//!
 //! A plan is recomputed from what is observed and never resumed; each of its actions names the version of the object that
 //! it was decided on.
 
 pub mod action;
 pub mod cloneset;
 pub mod go;
+pub mod kinds;
 pub mod pod;
 pub mod texts;
 pub mod workload;

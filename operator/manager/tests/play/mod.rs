@@ -185,6 +185,15 @@ impl Play {
             .unwrap();
     }
 
+    /// The operators' figures, as they are scraped.
+    pub(crate) fn figures(&self) -> String {
+        let mut registry = prometheus_client::registry::Registry::default();
+        self.metrics.register(&mut registry);
+        let mut figures = String::new();
+        prometheus_client::encoding::text::encode(&mut figures, &registry).unwrap();
+        figures
+    }
+
     /// Waits until the CloneSet's object passes; panics with the object after 30 s.
     pub(crate) async fn until(&self, name: &str, what: &str, pass: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;

@@ -21,7 +21,13 @@ pub(crate) fn limited(client: Client, denied: Denied) -> Client {
         let (client, rules, denied) = (client.clone(), rules.clone(), denied.clone());
         async move {
             // Every authenticated user may ask what is served (ClusterRole system:discovery).
-            if ["/api/v1", "/apis", "/apis/afloat.dev/v1alpha1"].contains(&request.uri().path()) {
+            let discovery = [
+                "/api/v1",
+                "/apis",
+                "/apis/afloat.dev/v1alpha1",
+                "/apis/apps.kruise.io/v1beta1",
+            ];
+            if discovery.contains(&request.uri().path()) {
                 return client.send(request).await;
             }
             let (group, resource, verb) = asked(&request);

@@ -1,11 +1,14 @@
 //! A CloneSet in the words that every workload has.
 
-use afloat_api::{CloneSet, CloneSetStatus, Figures, Matcher};
+use afloat_api::{CloneSet, CloneSetStatus, Figures, Matcher, Rollout};
+use jiff::SignedDuration;
 use serde_json::Value;
 
 use super::plan::plan;
 use super::scale::topology;
 use crate::pod::label::Naming;
+use crate::workload::budget::Limits;
+use crate::workload::foresight::Foreseen;
 use crate::workload::kind::{Sights, Workload};
 use crate::workload::observed::{Observed, Plan};
 
@@ -53,5 +56,19 @@ impl Workload for CloneSet {
         } else {
             Sights::OfPods
         }
+    }
+}
+
+impl Foreseen for CloneSet {
+    fn rollout(&self) -> Rollout {
+        self.spec.rollout()
+    }
+
+    fn limits(&self, _: usize) -> Limits {
+        Limits::anonymous(&self.spec.rollout(), self.spec.replicas())
+    }
+
+    fn min_ready(&self) -> SignedDuration {
+        SignedDuration::from_secs(i64::from(self.spec.min_ready_seconds.unwrap_or(0).max(0)))
     }
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use afloat_api::{CloneSet, Gates, PodUpdatePolicy, Rollout};
-use jiff::SignedDuration;
 use serde_json::Value;
 
 use super::claim::hash::claims_hash;
 use super::claim::{ById, by_id, clean_up, of_pod};
 use crate::action::Action;
 use crate::workload::budget::Limits;
+use crate::workload::foresight::Foreseen as _;
 use crate::workload::history::Revisions;
 use crate::workload::kind::Workload;
 use crate::workload::memo::Memo;
@@ -64,7 +64,7 @@ fn seen<'a>(seen: SeenSet<'a>, wishes: &'a Wishes) -> Seen<'a> {
         limits: Limits::anonymous(&wishes.rollout, set.spec.replicas()),
         turns: Turns::Any,
         excess: &NOBODY,
-        min_ready: SignedDuration::from_secs(i64::from(set.spec.min_ready_seconds.unwrap_or(0).max(0))),
+        min_ready: set.min_ready(),
         hooks: set.spec.lifecycle.as_ref(),
         brings_to_life: true,
         pods_to_delete: asked.map_or(&[], |strategy| strategy.pods_to_delete.as_slice()),

@@ -6,11 +6,11 @@ use afloat_api::{Phase, RolloutReport};
 use serde_json::Value;
 
 use super::seen::Seen;
-use crate::workload::observed::Recorded;
 use super::tally::ours;
 use crate::workload::history::Revisions;
 use crate::workload::limit::{Limit, rolls_back};
 use crate::workload::loss::{Meter, Ours};
+use crate::workload::observed::Recorded;
 use crate::workload::revision::template;
 use crate::workload::roster::{Member, Relation};
 
