@@ -154,20 +154,21 @@ impl Images {
         }
         self.queue.add(self.key.clone(), Urgency::Calm);
         let mut logins = Logins::default();
-        let mut pods = None;
+        let mut pods = false;
         loop {
             let Some(key) = shutdown.run_until_cancelled(self.queue.take()).await else {
                 return;
             };
             // Pods of others are followed only where somebody chooses nodes by them.
-            if pods.is_none() && self.chooses_by_pods() {
-                pods = Some(self.feed(&mut tasks, &self.pods, Api::all(client.clone()), shutdown));
+            if !pods && self.chooses_by_pods() {
+                self.feed(&mut tasks, &self.pods, Api::all(client.clone()), shutdown);
+                pods = true;
                 let ready = tokio::time::timeout(REQUEST_TIMEOUT, self.pods.ready());
                 let _: Option<_> = shutdown.run_until_cancelled(ready).await;
             }
             let jobs = self.operator.pull_jobs.peek_all();
             let again = logins.look(client, &jobs).await;
-            match self.round(&logins, pods.is_some()).await {
+            match self.round(&logins, pods).await {
                 Ok((next, rest)) => {
                     let next = [next, again].into_iter().flatten().min();
                     self.queue.done(&key, next, rest);
