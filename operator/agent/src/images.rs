@@ -26,6 +26,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::node::Node;
 use crate::runtime::Progress;
+use pull::REQUEST_LIMIT;
 
 /// Pulls of one node at a time: one that is slow does not hold the others up, and a disk has enough to do with so many.
 const PULLS: usize = 5;
@@ -35,8 +36,6 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 const GATHER: Duration = Duration::from_millis(20);
 /// After a write that failed.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Time limit of one request to the API server.
-const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 /// With nothing to do.
 const IDLE: Duration = Duration::from_secs(3600);
 

@@ -5,6 +5,7 @@
 //!   something of one node are one write, and none waits for another (kruise #1528);
 //! * [`puller::Puller`] is a node's: which pull begins next, which is tried again, and what there is to tell.
 
+mod action;
 mod difference;
 mod edit;
 mod grant;
@@ -18,7 +19,8 @@ mod tidy;
 mod time;
 pub mod world;
 
+pub use action::{Action, At, Plan, Told};
 pub use difference::difference;
-pub use plan::{Action, At, Plan, Told, plan};
+pub use plan::plan;
 pub use secrets::sources;
 pub use time::seconds;

@@ -10,8 +10,8 @@ use afloat_words::owner::{controller_of, controller_reference};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::action::{Action, At, Plan, change};
 use crate::job::{goes, small};
-use crate::plan::{Action, At, Plan};
 use crate::time::seconds;
 
 /// The jobs of a list, by image. Those that are being deleted count no more.
@@ -93,7 +93,7 @@ pub(crate) fn list(list: &ImageListPullJob, jobs: &[Arc<ImagePullJob>], now: Tim
     if status != list.status {
         plan.actions.push(Action::PatchListStatus {
             at: At::of(&list.metadata),
-            patch: json!({"status": crate::plan::change(&list.status, &status)}),
+            patch: json!({"status": change(&list.status, &status)}),
         });
     }
 }

@@ -12,25 +12,8 @@ use afloat_api::{ImageKey, ImageStatus, NodeImageSpec, NodeImageStatus, PullPhas
 use jiff::Timestamp;
 
 use crate::time::seconds;
+pub use task::{Failure, Pulled};
 use task::{Phase, Task};
-
-/// What came of a pull.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pulled {
-    /// What the runtime identifies the image by.
-    pub id: String,
-    /// What the registry has it under (`sha256:…`), if that is known.
-    pub digest: String,
-}
-
-/// Why a pull failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// One sentence.
-    pub message: String,
-    /// Another try would fail the same way.
-    pub lasting: bool,
-}
 
 /// A pull that is to begin.
 #[derive(Clone, Debug, PartialEq, Eq)]

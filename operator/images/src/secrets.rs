@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
-use crate::plan::{Action, At};
+use crate::action::{Action, At};
 use crate::world::{Source, World};
 
 /// What a job's logins are.
@@ -199,7 +199,7 @@ fn update(old: &Secret, secret: &Secret, jobs: &BTreeSet<String>) -> Option<Acti
         return None;
     }
     let data = json!({"data": secret.data});
-    let change = crate::difference(&json!({"data": old.data}), &data).unwrap_or_else(|| json!({}));
+    let change = crate::difference::difference(&json!({"data": old.data}), &data).unwrap_or_else(|| json!({}));
     let mut patch = change;
     patch["metadata"] = json!({"annotations": {names::SECRET_REFERENCES: references}});
     Some(Action::PatchSecret {

@@ -1,6 +1,7 @@
 //! One try to pull one image.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use afloat_api::{ImageSpec, SecretReference};
 use afloat_images::puller::{Failure, Pulled, Start};
@@ -10,9 +11,11 @@ use kube::Client;
 use kube::api::Api;
 use tokio::time::timeout;
 
-use super::REQUEST_LIMIT;
 use crate::node::Node;
 use crate::runtime::{LocalImage, Progress, Pull, PullError};
+
+/// Time limit of one request to the API server.
+pub(super) const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 
 /// Pulls, if it has to be. The future ends by itself.
 pub(super) async fn pull(

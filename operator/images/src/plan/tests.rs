@@ -3,6 +3,7 @@ mod stage;
 use std::sync::Arc;
 
 use afloat_words::key::Key;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use proptest::prelude::*;
 
 use super::*;

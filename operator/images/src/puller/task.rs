@@ -5,7 +5,6 @@ use std::time::Duration;
 use afloat_api::{IF_NOT_PRESENT, ImageKey, PullPhase, TagSpec, TagStatus};
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Failure, Pulled};
 use crate::time::{after, seconds};
 
 /// Limits where nothing is said.
@@ -13,6 +12,24 @@ const TIMEOUT: i64 = 600;
 const RETRIES: u32 = 3;
 /// Rests after failures are doubled from one second up to this.
 const REST_MAX: i64 = 30;
+
+/// What came of a pull.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pulled {
+    /// What the runtime identifies the image by.
+    pub id: String,
+    /// What the registry has it under (`sha256:…`), if that is known.
+    pub digest: String,
+}
+
+/// Why a pull failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// One sentence.
+    pub message: String,
+    /// Another try would fail the same way.
+    pub lasting: bool,
+}
 
 /// See the module.
 #[derive(Debug)]

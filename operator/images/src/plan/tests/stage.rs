@@ -5,6 +5,9 @@ use std::sync::Arc;
 use afloat_api::{ImageListPullJob, PullPhase, TagStatus};
 use k8s_openapi::api::core::v1::Secret;
 
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 use super::super::*;
 use crate::time::seconds;
 use crate::world::{Machine, Resident, Source};
