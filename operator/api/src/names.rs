@@ -77,6 +77,8 @@ pub const INPLACE_READY: &str = "InPlaceUpdateReady";
 pub const KRUISE_POD_READY: &str = "KruisePodReady";
 /// Reason of a False [`INPLACE_READY`].
 pub const START_INPLACE_UPDATE: &str = "StartInPlaceUpdate";
+/// Reason of a False [`INPLACE_READY`] that the agent of a node that goes down has written.
+pub const NODE_SHUTDOWN: &str = "NodeShutdown";
 /// Reason of a False `Ready` condition caused by a gate.
 pub const READINESS_GATES_NOT_READY: &str = "ReadinessGatesNotReady";
 

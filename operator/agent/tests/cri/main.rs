@@ -1,5 +1,8 @@
 //! The agent's view of a node's runtime with a real one: Debian's containerd, started by the test, with real containers.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)] // helpers of tests may fail as tests do
+#![allow(clippy::too_many_lines)] // a story is told in one piece
+
 mod archive;
 mod containerd;
 mod kubelet;
@@ -72,7 +75,6 @@ async fn what_runs_is_seen_and_stopped_as_gently_as_it_can_be() {
 
     let kubelet = Kubelet::connect(&containerd.socket()).await;
     let pod = kubelet.run_pod("web-0", "uid-0", containerd.dir()).await;
-    let bye = containerd.dir().join("bye");
     let notes = [
         ("io.kubernetes.container.hash", "3c7d3f1a"),
         ("io.kubernetes.pod.terminationGracePeriod", "9"),
@@ -129,7 +131,6 @@ async fn what_runs_is_seen_and_stopped_as_gently_as_it_can_be() {
         Ok(()),
         "again, which changes nothing"
     );
-    assert!(!bye.exists());
 
     kubelet.run(&pod, 1, WEB, DEAF, &[]).await;
     let all = runtime.containers(Some(&pod.uid)).await.expect("a list");

@@ -143,7 +143,7 @@ impl<'a> Look<'a> {
     ///    container still runs and the node has acted on this generation, or has had [`ACT`] to do so.
     ///
     /// 5. Before all others: the node's agent says that this very container was started by the text that the spec has
-    ///    now. A kubelet restarts a container for nothing else: its hash is of name and image.
+    ///    now, or the kubelet's hash of it. A kubelet restarts a container for nothing else: its hash is of name and image.
     ///
     /// An image is on its way out if it stood in the spec since the container was last known to match it.
     fn container(&self, name: &str, before: &LastContainerStatus, origin: Option<&ContainerOrigin>) -> Completion {
@@ -161,7 +161,7 @@ impl<'a> Look<'a> {
         if status.container_id.as_deref().is_none_or(str::is_empty) {
             return waiting(None);
         }
-        if self.started_by(status) == Some(&*container.image) && status.state.running.is_some() {
+        if self.started_by(container, status) && status.state.running.is_some() {
             return Completion::Done;
         }
         let wanted = names_wanted(container, status);
@@ -287,9 +287,13 @@ impl<'a> Look<'a> {
             .is_some_and(|known| known.node.resolves(reference, &status.image_id))
     }
 
-    /// What the node's agent says that the container was started by.
-    fn started_by(&self, status: &ContainerStatus) -> Option<&str> {
-        self.node()?.started_by(status.container_id.as_deref()?)
+    /// Whether the node's agent says that the container was started by the text that the spec has now.
+    fn started_by(&self, container: &Container, status: &ContainerStatus) -> bool {
+        let (Some(node), Some(id)) = (self.node(), status.container_id.as_deref()) else {
+            return false;
+        };
+        let hash = || node.started_from(id) == Some(u64::from(hash::plain_hash(container)));
+        node.started_by(id) == Some(&*container.image) || hash()
     }
 
     fn node(&self) -> Option<&Known> {

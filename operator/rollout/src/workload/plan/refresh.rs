@@ -18,7 +18,7 @@ use crate::pod::label::same_revision;
 use crate::pod::lifecycle::State;
 use crate::pod::object::{Container, ContainerStatus, Pod};
 use crate::pod::resize::missing;
-use crate::pod::service::serve;
+use crate::pod::service::{out_for_shutdown, serve};
 use crate::pod::update::{drop_grace, resize};
 use crate::pod::{batch, launch};
 use crate::workload::revision;
@@ -57,6 +57,10 @@ impl<'a> Planner<'a> {
     fn settle(&mut self, pod: &'a Pod) {
         let gated = pod.has_gate(names::INPLACE_READY);
         let in_service = pod.condition(names::INPLACE_READY).is_some_and(|c| c.status == "True");
+        if let Some(until) = out_for_shutdown(pod).filter(|until| *until > self.seen.now) {
+            self.wake(until);
+            return;
+        }
         if gated && !in_service || State::of(pod) == State::Updating {
             if self.resize(pod) {
                 return;
