@@ -12,6 +12,7 @@ use crate::install::{CrdsOptions, InstallOptions, StatusOptions, TakeoverOptions
 use crate::operator::OperatorOptions;
 use crate::plan::PlanOptions;
 use crate::probe::ProbeOptions;
+use crate::restart::RestartOptions;
 use crate::up::{SampleOptions, UpOptions};
 use crate::watch::WatchOptions;
 
@@ -55,6 +56,8 @@ pub(crate) enum Command {
     Probe(ProbeOptions),
     /// Follow the rollout of a CloneSet, and what it loses
     Watch(WatchOptions),
+    /// Start containers anew where they are: of all pods of a CloneSet within its budget, or of one pod
+    Restart(RestartOptions),
     /// Pull, build, load, list and remove the images of the embedded cluster
     Image(ImageOptions),
     /// Measure what parts of Afloat cost

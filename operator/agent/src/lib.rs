@@ -10,6 +10,7 @@ pub mod fake;
 mod images;
 pub mod kube_proxy;
 pub mod node;
+mod recreate;
 mod running;
 pub mod runtime;
 pub mod shutdown;

@@ -300,9 +300,7 @@ impl CloneSet {
 
     /// The selector as text, for `status.labelSelector`; empty if it cannot be read.
     pub fn selector_text(&self) -> String {
-        Selector::try_from(self.spec.selector.clone())
-            .map(|s| s.to_string())
-            .unwrap_or_default()
+        self.matcher().text()
     }
 }
 
@@ -319,6 +317,11 @@ impl Matcher {
         Self {
             expressions: selector.into_iter().flatten().collect(),
         }
+    }
+
+    /// The selector as the API takes it in a query; empty if it was not read.
+    pub fn text(&self) -> String {
+        Selector::from_iter(self.expressions.iter().cloned()).to_string()
     }
 
     /// Whether it matches these labels.

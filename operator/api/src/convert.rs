@@ -8,7 +8,9 @@
 //! * What one version cannot say stands where OpenKruise puts it, and in an annotation of ours where OpenKruise loses it.
 
 mod clone_set;
+mod daemon_set;
 mod fields;
+mod recreate;
 mod review;
 
 use serde_json::Value;
@@ -28,12 +30,26 @@ struct Kind {
 }
 
 /// Kinds with two versions.
-const KINDS: &[Kind] = &[Kind {
-    kind: "CloneSet",
-    plural: "clonesets",
-    to_v1beta1: clone_set::to_v1beta1,
-    to_v1alpha1: clone_set::to_v1alpha1,
-}];
+const KINDS: &[Kind] = &[
+    Kind {
+        kind: "CloneSet",
+        plural: "clonesets",
+        to_v1beta1: clone_set::to_v1beta1,
+        to_v1alpha1: clone_set::to_v1alpha1,
+    },
+    Kind {
+        kind: "DaemonSet",
+        plural: "daemonsets",
+        to_v1beta1: daemon_set::to_v1beta1,
+        to_v1alpha1: daemon_set::to_v1alpha1,
+    },
+    Kind {
+        kind: "ContainerRecreateRequest",
+        plural: "containerrecreaterequests",
+        to_v1beta1: recreate::to_v1beta1,
+        to_v1alpha1: recreate::to_v1alpha1,
+    },
+];
 
 /// Names of the CRDs whose kinds are converted.
 pub fn definitions() -> impl Iterator<Item = String> {

@@ -17,6 +17,7 @@ mod kinds;
 pub mod lease;
 pub mod metrics;
 mod operator;
+mod recreate;
 mod round;
 pub mod serve;
 mod stored;
@@ -35,7 +36,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::abilities::abilities;
-pub use crate::abilities::kinds;
+pub use crate::abilities::{kinds, server};
 use crate::follow::{appears_as, watch};
 use crate::lease::LeaderElection;
 use crate::metrics::Metrics;
@@ -161,7 +162,7 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         node_images: Cache::new(),
         pull_jobs: Cache::new(),
         client,
-        resizes: abilities.resizes,
+        server: abilities.server,
         gates: options.gates,
         recorder,
         metrics: options.metrics,
@@ -169,6 +170,7 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
     operator.metrics.syncing();
     let mut tasks = watch(&operator, &abilities, &shutdown);
     tasks.spawn(events.run(shutdown.clone()));
+    tasks.spawn(recreate::run(operator.clone(), shutdown.clone()));
     if operator.namespace.is_none() {
         tasks.spawn(stored::keep(operator.client.clone(), shutdown.clone()));
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use afloat_api::Gates;
+use afloat_rollout::pod::server::Server;
 use afloat_watching::Cache;
 use kube::Client;
 
@@ -34,8 +35,8 @@ pub(crate) struct Operator {
     pub(crate) node_images: Arc<Cache<NodeImages>>,
     /// Who wants them.
     pub(crate) pull_jobs: Arc<Cache<PullJobs>>,
-    /// Whether the cluster can resize pods.
-    pub(crate) resizes: bool,
+    /// What the cluster lets change on live pods.
+    pub(crate) server: Server,
     /// What OpenKruise's feature gates say.
     pub(crate) gates: Gates,
     pub(crate) recorder: Recorder,

@@ -3,6 +3,7 @@
 mod complete;
 mod conflicts;
 mod containers;
+mod daemons;
 mod gates;
 mod images;
 mod input;
@@ -68,6 +69,14 @@ cases!(TOGETHER:
     complete::old_container_crashes_in_the_grace_period,
     complete::old_container_crashes_after_the_write,
     complete::crash_after_completion,
+    daemons::a_daemon_on_every_node,
+    daemons::daemons_change_in_place,
+    daemons::daemons_surge_on_their_node,
+    daemons::daemons_are_where_they_suit,
+    daemons::a_daemon_that_fails_is_replaced,
+    daemons::a_hook_holds_a_daemon,
+    daemons::daemon_sets_are_openkruises,
+    daemons::both_versions_are_one_daemon_set,
     input::both_versions_are_one_object,
     input::defaults_are_those_of_openkruise,
     input::defaults_and_unknown_fields,

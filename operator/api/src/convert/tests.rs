@@ -5,6 +5,8 @@ use serde_json::json;
 
 use super::*;
 
+mod daemon_set;
+
 const ALPHA: &str = "apps.kruise.io/v1alpha1";
 const BETA: &str = "apps.kruise.io/v1beta1";
 
@@ -218,6 +220,9 @@ fn strange() -> impl Strategy<Value = Value> {
         "enablePVCReuse",
         "disablePVCReuse",
         "imagePreDownloadParallelism",
+        "rollingUpdateType",
+        "partitionedScaling",
+        "daemonSetHash",
     ];
     leaf.prop_recursive(4, 24, 4, move |inner| {
         prop_oneof![

@@ -6,17 +6,51 @@ use std::sync::Arc;
 
 use afloat_api::NodeTraffic;
 use afloat_words::image::ImageName;
+use afloat_words::taint;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Deserializer};
 
-/// A Node, trimmed to its images and whether it is Ready.
+/// A Node, trimmed to its labels, its taints, its images and whether it is Ready.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Node {
-    /// Name and version.
+    /// Name, labels and version.
     pub metadata: ObjectMeta,
+    /// What others say of it.
+    pub spec: NodeSpec,
     /// What the node says.
     pub status: NodeStatus,
+}
+
+/// What others say of a node.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct NodeSpec {
+    /// Which pods it keeps away.
+    pub taints: Vec<Taint>,
+}
+
+/// A taint of a node.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Taint {
+    /// Its name.
+    pub key: String,
+    /// What more it says.
+    pub value: String,
+    /// NoSchedule, PreferNoSchedule or NoExecute.
+    pub effect: String,
+}
+
+impl Taint {
+    /// As tolerations look at it.
+    pub fn words(&self) -> taint::Taint<'_> {
+        taint::Taint {
+            key: &self.key,
+            value: &self.value,
+            effect: &self.effect,
+        }
+    }
 }
 
 /// What a node says about its images.

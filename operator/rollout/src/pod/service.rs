@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::action::patch::{ConditionPatch, Edit, PodPatch};
 use crate::action::{Action, Why};
 use crate::pod::drain::Drain;
-use crate::pod::lifecycle::pod_ready;
+use crate::pod::lifecycle::{keyed, pod_ready};
 use crate::pod::object::Pod;
 
 /// First write: out of service. `observed`: until the nodes' proxies have let go, not for a time.
@@ -52,6 +52,19 @@ pub fn live(pod: &Pod, life: PodPatch, in_place: bool, keys: &[&str], now: Times
         patch: PodPatch { conditions, ..life },
         why: if in_place { Why::Return } else { Why::Lifecycle },
     }
+}
+
+/// Takes a pod out of service by a writer's key in [`names::KRUISE_POD_READY`], or lets it return as far as that key goes. None:
+/// it is so, or the pod has no such gate.
+pub fn hold(pod: &Pod, writer: (&str, &str), hold: bool, now: Timestamp) -> Option<Action> {
+    let condition = keyed(pod, writer, hold, now)?;
+    let ready = hold.then(|| not_ready(pod, names::KRUISE_POD_READY, now)).flatten();
+    let conditions = ready.into_iter().chain([condition]).collect();
+    Some(status_patch(
+        pod,
+        conditions,
+        if hold { Why::Drain } else { Why::Return },
+    ))
 }
 
 /// So long a pod stays out of service that left for the shutdown of its node. The node's agent lets it return before, when the node is back

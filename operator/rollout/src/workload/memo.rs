@@ -8,15 +8,19 @@ use afloat_api::Gates;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::Value;
 
+use super::failures::Failures;
 use super::history::{Found, Revisions, resolve};
 use super::owner::Owner;
 use crate::pod::change::Change;
+use crate::pod::server::Server;
 
 /// See the module. Empty at first.
 #[derive(Clone, Debug, Default)]
 pub struct Memo {
     resolved: Option<Arc<Resolved>>,
     pub(crate) compared: Compared,
+    /// Not found out, but remembered: a plan without it is too eager once.
+    pub(crate) failures: Failures,
 }
 
 #[derive(Clone, Debug)]
@@ -31,8 +35,8 @@ struct Resolved {
 /// What has to change of pods at other revisions, by their labels.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Compared {
-    /// What it depends on beside the templates: whether pods can be resized, the gates, and the hash of the wanted claims.
-    pub(crate) on: Option<(bool, Gates, Option<String>)>,
+    /// What it depends on beside the templates: the server, the gates, and the hash of the wanted claims.
+    pub(crate) on: Option<(Server, Gates, Option<String>)>,
     pub(crate) changes: BTreeMap<String, Result<Change, String>>,
 }
 
@@ -66,7 +70,11 @@ impl Memo {
             })),
             Found::Missing { .. } => None,
         };
-        let compared = Compared::default();
-        (found, Self { resolved, compared })
+        let memo = Self {
+            resolved,
+            compared: Compared::default(),
+            failures: self.failures.clone(),
+        };
+        (found, memo)
     }
 }

@@ -82,6 +82,8 @@ impl<'a, F: Fn(&mut Value, &str) -> bool> Recipe<'a, F> {
             .cloned()
             .unwrap_or(json!({}));
         add_gates(&beside.gates, &mut spec);
+        // As OpenKruise's webhook does for every pod of its kinds: by this one, hooks and ContainerRecreateRequests take it out of service.
+        add_gates(&[names::KRUISE_POD_READY], &mut spec);
         let mut any = spec.clone();
         let differ = own(&mut any, "") | launch::put_barriers(template, &mut any, "")?;
         let common = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec});

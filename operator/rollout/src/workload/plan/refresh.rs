@@ -141,7 +141,7 @@ impl<'a> Planner<'a> {
     /// subresource, so in a write of their own.
     fn resize(&mut self, pod: &'a Pod) -> bool {
         let text = pod.annotations.get(names::INPLACE_STATE).unwrap_or_default();
-        if !self.seen.resizes || !text.contains("\"updateResources\"") {
+        if !self.seen.server.resizes || !text.contains("\"updateResources\"") {
             return false;
         }
         let (Some(state), Some(template)) = (InPlaceUpdateState::read(&pod.annotations), self.template_of(pod)) else {
@@ -166,12 +166,15 @@ impl<'a> Planner<'a> {
         let Some(state) = InPlaceUpdateState::read(&pod.annotations).filter(unfinished) else {
             return false;
         };
-        let ready = |name: &String| pod.container_status(name).is_some_and(ContainerStatus::steady);
+        let ready = |name: &str| pod.container_status(name).is_some_and(ContainerStatus::steady);
         let required = state
             .pre_check_before_next
             .iter()
             .flat_map(|check| &check.containers_required_ready);
-        if let Some(container) = required.into_iter().find(|name| !ready(name)) {
+        let sidecars = pod.spec.containers.iter().filter(|container| container.sidecar);
+        let sidecars = sidecars.map(|container| container.name.as_str());
+        let mut required = required.map(String::as_str).chain(sidecars);
+        if let Some(container) = required.find(|name| !ready(name)) {
             self.waits.pod(Wait::Batch, || {
                 format!("{} waits until its container {container} is Ready", pod.name())
             });

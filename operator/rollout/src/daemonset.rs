@@ -1,0 +1,13 @@
+//! One pod on every node that suits.
+
+mod create;
+mod demand;
+mod foresight;
+mod kind;
+mod layout;
+mod plan;
+mod report;
+mod site;
+
+#[cfg(test)]
+mod tests;
