@@ -13,6 +13,7 @@ mod cluster;
 mod containers;
 mod daemons;
 mod drain;
+mod etcd;
 mod everyday;
 mod images;
 mod inplace;
