@@ -49,7 +49,9 @@ fn services() -> Value {
 }
 
 fn set(strategy: &Value) -> Value {
-    let peers: Vec<String> = (0..MEMBERS).map(|n| format!("etcd-{n}=http://etcd-{n}.etcd:2380")).collect();
+    let peers: Vec<String> = (0..MEMBERS)
+        .map(|n| format!("etcd-{n}=http://etcd-{n}.etcd:2380"))
+        .collect();
     let arguments = json!([
         "--name=$(NAME)",
         "--data-dir=/data/etcd",
@@ -88,7 +90,9 @@ fn pods(cluster: &Cluster) -> Vec<Value> {
 }
 
 fn ready(pods: &[Value]) -> usize {
-    pods.iter().filter(|pod| condition(pod, "Ready") == Some("True")).count()
+    pods.iter()
+        .filter(|pod| condition(pod, "Ready") == Some("True"))
+        .count()
 }
 
 /// What a release cost.
@@ -111,7 +115,11 @@ fn release(cluster: &Cluster, port: u16, image: &str, first: u64) -> Cost {
     let patch = json!([{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": image}]);
     cluster.kubectl(&["patch", KIND, "etcd", "--type=json", "-p", &patch.to_string()]);
     let mut least_ready = MEMBERS;
-    let runs = |pod: &Value| container(pod, "etcd")["image"].as_str().is_some_and(|runs| runs.ends_with(image));
+    let runs = |pod: &Value| {
+        container(pod, "etcd")["image"]
+            .as_str()
+            .is_some_and(|runs| runs.ends_with(image))
+    };
     wait_until("all members at the release", || {
         let now = pods(cluster);
         let serving = ready(&now);
@@ -128,7 +136,9 @@ fn release(cluster: &Cluster, port: u16, image: &str, first: u64) -> Cost {
     assert_eq!(members(port), Some(ids), "no member came or went");
     let same = |pointer: &str| {
         let pairs = before.iter().zip(&after);
-        pairs.filter(|(old, new)| old.pointer(pointer) == new.pointer(pointer)).count()
+        pairs
+            .filter(|(old, new)| old.pointer(pointer) == new.pointer(pointer))
+            .count()
     };
     Cost {
         seconds,
@@ -180,7 +190,9 @@ fn tell(how: &str, cost: &Cost) {
 
 #[test]
 fn etcd_is_released_under_writes_and_loses_none() {
-    let Some(cluster) = Cluster::boot(MEMBERS as u32) else { return };
+    let Some(cluster) = Cluster::boot(MEMBERS as u32) else {
+        return;
+    };
     if !images(&cluster) {
         return;
     }

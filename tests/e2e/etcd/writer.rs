@@ -125,7 +125,10 @@ fn ask(port: u16, path: &str, body: &Value) -> Option<Value> {
         let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         // Of version 1.0, so that the answer ends with the connection and comes in one piece.
-        let head = format!("POST {path} HTTP/1.0\r\nHost: etcd\r\nContent-Length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "POST {path} HTTP/1.0\r\nHost: etcd\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
         stream.write_all((head + &body).as_bytes())?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer)?;
