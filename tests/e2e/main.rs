@@ -13,7 +13,6 @@ mod cluster;
 mod containers;
 mod daemons;
 mod drain;
-mod etcd;
 mod everyday;
 mod images;
 mod inplace;
