@@ -127,6 +127,7 @@ impl Model {
                     return Err(format!("{} is created while it is there", pod.name));
                 }
                 let mut body = pod.body();
+                body["metadata"]["generation"] = json!(2);
                 body["status"] = json!({"phase": "Pending", "conditions": [], "containerStatuses": []});
                 Write::Create {
                     ordinal,

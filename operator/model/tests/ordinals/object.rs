@@ -103,13 +103,18 @@ impl Objects {
 
     /// The object after a write of the controller.
     pub(super) fn patched(&mut self, id: u16, patch: &Value, setup: &Setup) -> u16 {
-        let mut value = self.value(id).clone();
+        let before = self.value(id);
+        let mut value = before.clone();
         let mut patch = patch.clone();
         if let Some(metadata) = patch["metadata"].as_object_mut() {
             metadata.remove("uid");
             metadata.remove("resourceVersion");
         }
         merge(&mut value, &patch);
+        // A generation is the one before the present, or the present.
+        if value["spec"] != before["spec"] && !value["status"]["observedGeneration"].is_null() {
+            value["status"]["observedGeneration"] = json!(1);
+        }
         self.keep(value, setup)
     }
 
@@ -170,6 +175,7 @@ fn work(pod: &mut Value) {
         replaced(pod, "app");
     }
     pod["status"]["phase"] = json!(phase);
+    pod["status"]["observedGeneration"] = json!(2);
     pod["status"]["containerStatuses"] = json!([{"name": "app", "image": image, "imageID": format!("sha256:{image}"),
         "containerID": container, "ready": image != BAD, "state": reason}]);
     ready(pod, image != BAD);

@@ -78,6 +78,18 @@ pub(super) fn pod_name(set: &str, ordinal: Ordinal) -> String {
     format!("{set}-{ordinal}")
 }
 
+/// What is said of an entry of `reserveOrdinals` that reserves nothing.
+pub(super) fn misspelt(set: &StatefulSet) -> Option<String> {
+    let mut entries = set.spec.reserve_ordinals.iter().flatten();
+    let entry = match entries.find(|entry| range(entry).is_none())? {
+        IntOrString::Int(number) => number.to_string(),
+        IntOrString::String(text) => text.clone(),
+    };
+    Some(format!(
+        "spec.reserveOrdinals: {entry} reserves nothing, as a range goes from a smaller ordinal to a larger one (\"2-5\")"
+    ))
+}
+
 /// What an entry of `reserveOrdinals` reserves. What is neither a number nor a range the schema has refused; it reserves nothing.
 fn range(entry: &IntOrString) -> Option<(Ordinal, Ordinal)> {
     match entry {
@@ -133,6 +145,16 @@ mod tests {
             let all: Vec<_> = ordinals(start, reserved, replicas).iter().collect();
             assert_eq!(all, expected, "{start} {reserved:?} {replicas}");
         }
+    }
+
+    #[test]
+    fn a_range_that_goes_down_is_told_of() {
+        let set = |entries: serde_json::Value| -> StatefulSet {
+            serde_json::from_value(serde_json::json!({"spec": {"reserveOrdinals": entries}})).unwrap()
+        };
+        assert_eq!(misspelt(&set(serde_json::json!([1, "2-5"]))), None);
+        let said = misspelt(&set(serde_json::json!(["5-2"]))).unwrap();
+        assert!(said.starts_with("spec.reserveOrdinals: 5-2 reserves nothing"), "{said}");
     }
 
     #[test]

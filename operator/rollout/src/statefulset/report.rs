@@ -2,6 +2,7 @@
 
 use afloat_api::{StatefulSetStatus, names};
 
+use super::ordinals::misspelt;
 use super::planner::StatefulSetPlanner;
 use crate::workload::kind::Workload;
 use crate::workload::observed::Plan;
@@ -12,6 +13,10 @@ impl StatefulSetPlanner<'_> {
     pub(super) fn finish(mut self, back: Option<bool>) -> Plan<StatefulSetStatus> {
         let set = self.seen.set;
         self.base.tell_of_misspelt();
+        if let Some(message) = misspelt(set) {
+            self.base.waits.say(message.clone());
+            self.base.warnings.push(("UnknownOrdinals", message));
+        }
         let figures = self.base.figures();
         let mut status = self.status();
         let mut conditions = std::mem::take(&mut status.conditions);

@@ -149,10 +149,14 @@ impl<'a> StatefulSetPlanner<'a> {
         let Some((ordinal, last)) = condemned.first() else {
             return;
         };
-        let available = |member: &Member| member.relation == Relation::Ours && self.base.available(member.pod());
-        // One that does not work has to be repaired first, but for the very last of them, which there is nothing to wait for.
-        let unhealthy = condemned.iter().rev().find(|(_, member)| !available(member));
-        let waits = !available(last) && unhealthy.is_some_and(|(first, _)| first != ordinal);
+        // One that does not work is waited for, as it may be repaired, unless it is the first of them; one of another revision than the wanted
+        // one nobody will repair.
+        let stuck = |member: &Member| {
+            let available = member.relation == Relation::Ours && self.base.available(member.pod());
+            !available && self.base.updated(member.pod())
+        };
+        let first = condemned.iter().rev().find(|(_, member)| stuck(member));
+        let waits = stuck(last) && first.is_some_and(|(first, _)| first != ordinal);
         if halted || waits || last.pod().metadata.terminating {
             self.base.waits.pod(Wait::ScaleDown, || last.pod().name().to_owned());
             return;

@@ -121,11 +121,19 @@ fn the_last_go_first_one_after_the_other() {
 /// OpenKruise's case "Scale down will halt with unhealthy stateful pod".
 #[test]
 fn a_pod_that_does_not_work_halts_the_way_down_unless_it_is_the_only_one() {
-    let mut scene = Scene::with_old(&json!({"partition": 3}), &[0, 1, 2]).spec("replicas", json!(0));
+    let mut scene = Scene::new(&recreate()).spec("replicas", json!(0));
+    for ordinal in 0..3 {
+        scene.pod(ordinal, "new");
+    }
     scene.break_pod(2);
     assert_eq!(scene.said(), ["delete web-2 scale_down"]);
     scene.break_pod(0);
     assert_eq!(scene.said(), [""; 0]);
+    // Nobody will repair what is not of the wanted revision.
+    let mut scene = Scene::with_old(&recreate(), &[0, 1, 2]).spec("replicas", json!(0));
+    scene.break_pod(2);
+    scene.break_pod(0);
+    assert_eq!(scene.said(), ["delete web-2 scale_down"]);
 }
 
 #[test]
