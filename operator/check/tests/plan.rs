@@ -3,7 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)] // helpers of tests may fail as tests do
 
 use afloat_api::Gates;
-use afloat_check::plan::{Forecast, Outcome, Situation, forecast, text};
+use afloat_check::plan::{Forecast, Outcome, Server, Situation, forecast, text};
 use afloat_check::{Image, Images};
 use serde_json::{Value, json};
 
@@ -38,6 +38,7 @@ fn changed(edit: impl FnOnce(&mut Value), history: &[u64]) -> Forecast {
         images: &images,
         history,
         now: "2026-01-01T00:00:00Z".parse().unwrap(),
+        server: Server::default(),
         gates: Gates::default(),
     };
     forecast(&situation).expect("a workload")
@@ -132,6 +133,7 @@ fn a_deployment_recreates() {
         images: &Images::new(),
         history: &[],
         now: "2026-01-01T00:00:00Z".parse().unwrap(),
+        server: Server::default(),
         gates: Gates::default(),
     })
     .unwrap();
@@ -161,6 +163,7 @@ fn defaults_are_nothing_to_do_and_what_goes_on_is_said() {
         images: &Images::default(),
         history: &[],
         now: "2026-01-01T00:00:00Z".parse().unwrap(),
+        server: Server::default(),
         gates: Gates::default(),
     })
     .expect("a workload");
@@ -186,6 +189,7 @@ fn feature_gates_decide() {
             budgets: &[],
             images: &Images::new(),
             history: &[],
+            server: Server::default(),
             gates: Gates::parse(gates).unwrap().0,
             now: "2026-01-01T00:00:00Z".parse().unwrap(),
         };
@@ -228,6 +232,7 @@ fn a_stateful_set_waits_for_a_pod_that_is_not_ready() {
             images: &images,
             history: &[],
             now: "2026-01-01T00:00:00Z".parse().unwrap(),
+            server: Server::default(),
             gates: Gates::default(),
         });
         let told = text(&told.expect("a workload"));

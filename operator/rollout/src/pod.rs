@@ -17,6 +17,7 @@ pub mod object;
 pub mod resize;
 pub mod resources;
 mod restart;
+pub mod server;
 pub mod service;
 pub mod update;
 pub mod wire;

@@ -12,8 +12,8 @@ impl Model {
     pub(super) fn carry_out(&mut self, state: &State, writes: &[Write], which: u32) -> Result<State, String> {
         let mut next = *state;
         let mut wrote = false;
-        for (index, write) in writes.iter().enumerate().filter(|(index, _)| which & (1 << index) != 0) {
-            let _ = index;
+        let chosen = writes.iter().enumerate().filter(|(index, _)| which & (1 << index) != 0);
+        for (_, write) in chosen {
             match write {
                 Write::Newest(revision) => next.spec.newest = *revision,
                 Write::Current(revision) => next.spec.current = *revision,

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use afloat_api::Gates;
+use afloat_api::{Gates, names};
 use serde_json::Value;
+
+use crate::pod::server::Server;
 
 /// What an in-place update has to change.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -14,10 +16,14 @@ pub struct Change {
     pub labels: BTreeMap<String, Option<String>>,
     /// New value by annotation; None removes it.
     pub annotations: BTreeMap<String, Option<String>>,
-    /// Containers that take environment from labels or annotations that change.
+    /// Containers that take environment from labels or annotations that change, or are to be restarted for one.
     pub environment: BTreeMap<String, Keys>,
     /// New cpu and memory by container, only what changes: `{"limits": {"cpu": "2"}}`.
     pub resources: BTreeMap<String, Value>,
+    /// Which of these containers are sidecars.
+    pub sidecars: BTreeSet<String>,
+    /// Whose memory limit shrinks while they run.
+    pub shrinking: BTreeSet<String>,
 }
 
 /// Keys of labels and annotations.
@@ -42,18 +48,24 @@ impl Change {
         !(self.images.is_empty() && self.environment.is_empty() && self.resources.is_empty())
     }
 
-    /// What of it is done in place under the feature gates; an error says what forbids it.
+    /// What of it is done in place under the feature gates, on this server; an error says what forbids it.
     ///
     /// # Errors
-    /// Resources, where the gate for them is off.
-    pub fn under(mut self, gates: Gates) -> Result<Self, String> {
+    /// Resources, where the gate for them is off, and what the server's version does not do.
+    pub fn under(mut self, gates: Gates, server: Server) -> Result<Self, String> {
+        server.allows(&self)?;
         if let Some(container) = self.resources.keys().next().filter(|_| !gates.resize_in_place) {
             return Err(format!(
                 "resources of container {container} changed, and the feature gate InPlaceWorkloadVerticalScaling is off"
             ));
         }
         if !gates.environment_in_place {
-            self.environment.clear();
+            // A restart that somebody asks for is another matter.
+            self.environment.retain(|_, keys| {
+                keys.labels.clear();
+                keys.annotations.retain(|key| key.starts_with(names::RESTART_PREFIX));
+                *keys != Keys::default()
+            });
         }
         Ok(self)
     }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use afloat_api::names;
+use jiff::SignedDuration;
 
 use super::ordinals::{Ordinal, pod_name};
 use super::places::Place;
@@ -15,6 +16,10 @@ use crate::workload::budget::{Round, resolve};
 use crate::workload::plan::planner::BURST;
 use crate::workload::roster::{Member, Relation};
 use crate::workload::waits::Wait;
+
+/// Least time from the creation of a pod to that of the next one in its place. Where a node refuses it (no port is free, no disk) pods would
+/// else come and go as fast as everybody can write.
+const REST: SignedDuration = SignedDuration::from_secs(5);
 
 impl<'a> StatefulSetPlanner<'a> {
     /// Creates what is missing. Gives whether something of what is wanted is not there yet, so that with OrderedReady no other pod may
@@ -119,8 +124,13 @@ impl<'a> StatefulSetPlanner<'a> {
             return;
         }
         self.base.waits.pod(Wait::Predecessor, || pod.name().to_owned());
-        if member.relation == Relation::Leaving && !pod.metadata.terminating {
-            self.base.delete(pod, Why::Finished);
+        if member.relation != Relation::Leaving || pod.metadata.terminating {
+            return;
+        }
+        let until = pod.metadata.created.and_then(|created| created.checked_add(REST).ok());
+        match until.filter(|until| *until > self.base.seen.now) {
+            Some(until) => self.base.wake(until),
+            None => self.base.delete(pod, Why::Finished),
         }
     }
 

@@ -100,6 +100,10 @@ fn nobody_gets_a_name_that_is_taken() {
     let mut scene = Scene::with_old(&json!({"partition": 3}), &[0, 1, 2]);
     scene.of(1)["status"]["phase"] = json!("Failed");
     assert_eq!(scene.said(), ["delete web-1 finished"]);
+    // A node that refuses a pod refuses the next one as well.
+    scene.of(1)["metadata"]["creationTimestamp"] = json!("2026-01-01T00:09:58Z");
+    assert_eq!(scene.said(), [""; 0]);
+    assert_eq!(scene.plan().wake_at.unwrap().to_string(), "2026-01-01T00:10:03Z");
     scene.of(1)["metadata"]["ownerReferences"] = json!([]);
     scene.of(1)["metadata"]["labels"] = json!({});
     assert_eq!(scene.said(), [""; 0], "a stranger has the name");
