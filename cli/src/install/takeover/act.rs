@@ -2,7 +2,6 @@
 //! seen.
 
 use afloat_api::{Gates, Version};
-use afloat_rollout::kinds::KINDS;
 use anyhow::{Context as _, bail};
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, ReplaceOperation, TestOperation};
 use kube::Client;
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::ask::{self, everywhere, in_namespace};
 use super::cluster::{self, Which};
-use super::definitions::{self, Definitions, storage};
+use super::definitions::{Definitions, storage, version};
 use super::kept::{self, Kept, bare};
 use super::kruise;
 use super::marks::{HOLD_SECONDS, REPLICAS};
@@ -121,7 +120,13 @@ impl Hands<'_> {
             }
             None => {
                 for object in &self.ours.objects {
-                    cluster::apply(self.client, object).await?;
+                    let group = object["spec"]["group"].as_str().unwrap_or_default();
+                    if kruise::GROUPS.contains(&group) {
+                        // A definition of Kruise that is there stays.
+                        cluster::create(self.client, object).await?;
+                    } else {
+                        cluster::apply(self.client, object).await?;
+                    }
                 }
                 Ok(())
             }
@@ -191,15 +196,10 @@ impl Hands<'_> {
     /// in it for certain; where they are already, this writes nothing.
     async fn stop_afloat(&self, seen: &Seen) -> anyhow::Result<()> {
         let kept = kept(seen)?;
-        for names in KINDS {
-            let crd = definitions::name(names);
-            let served = seen
-                .crds
-                .0
-                .get(&crd)
-                .is_some_and(|crd| definitions::version(crd, "v1beta1").0);
-            if !kept.knew_v1beta1(&crd) && served {
-                cluster::rewrite(self.client, names.kind).await?;
+        for (name, crd) in &seen.crds.0 {
+            if !kept.knew_v1beta1(name) && version(crd, "v1beta1").0 {
+                let kind = crd["spec"]["names"]["kind"].as_str().unwrap_or_default();
+                cluster::rewrite(self.client, kind).await?;
             }
         }
         self.stop(seen.afloat.as_ref(), self.afloat()).await

@@ -148,11 +148,11 @@ async fn manager(client: &Client, namespace: &str, name: &str) -> anyhow::Result
 /// Objects of Kruise's kinds. They are read in the version in which they are stored, which needs no webhook.
 async fn kinds_in_use(client: &Client) -> anyhow::Result<BTreeMap<String, usize>> {
     let crds = live::list(client, "apiextensions.k8s.io", "v1", "CustomResourceDefinition", None).await?;
-    let mut found = BTreeMap::new();
+    let (mut found, ours) = (BTreeMap::new(), definitions::ours());
     for crd in crds.iter().flatten() {
         let group = crd["spec"]["group"].as_str().unwrap_or_default();
-        let taken_over = definitions::names().any(|name| crd["metadata"]["name"] == *name);
-        if !kruise::GROUPS.contains(&group) || taken_over {
+        let name = crd["metadata"]["name"].as_str().unwrap_or_default();
+        if !kruise::GROUPS.contains(&group) || ours.contains(name) {
             continue;
         }
         let versions = crd["spec"]["versions"].as_array();

@@ -1,18 +1,26 @@
-//! The CustomResourceDefinitions of the kinds of workload, all of which are taken over together: their operators have one Lease.
+//! The CustomResourceDefinitions that are taken over: of all kinds that have two versions, which somebody has to convert. They go
+//! together, as their operators have one Lease. Other definitions of Kruise are left as they are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use afloat_api::Version;
-use afloat_rollout::kinds::{KINDS, Names};
+use afloat_api::{Serving, Version};
+use afloat_rollout::kinds::Names;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Names of the definitions.
+/// Their names.
 pub(super) fn names() -> impl Iterator<Item = String> {
-    KINDS.iter().map(name)
+    afloat_api::convert::definitions()
 }
 
-/// Name of the definition of a kind.
+/// Names of the definitions of all kinds that Afloat has.
+pub(super) fn ours() -> BTreeSet<String> {
+    let all = afloat_api::definitions(&Serving::default());
+    let name = |definition: &Value| definition["metadata"]["name"].as_str().map(str::to_owned);
+    all.iter().filter_map(name).collect()
+}
+
+/// Name of the definition of a kind of workload.
 pub(super) fn name(kind: &Names) -> String {
     format!("{}.{}", kind.plural, afloat_api::GROUP)
 }
