@@ -1,11 +1,14 @@
 //! The embedded cluster as the commands run it: joined with the operator, and with the operator's eyes on its nodes.
 
+mod node_runtime;
 mod node_traffic;
 mod rights;
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 
+use afloat_agent::node::Node;
+use afloat_agent::runtime::NodeRuntime;
 use afloat_api::{Door, Gates, Serving, definitions, names};
 use afloat_cluster::{Cluster, ClusterOptions, User};
 use afloat_manager::webhook;
@@ -14,6 +17,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt as _};
 
+use node_runtime::EmbeddedRuntime;
 use node_traffic::EmbeddedNode;
 
 /// An image of this program that runs `afloat app`: its name, the part that it plays, and its version.
@@ -53,15 +57,20 @@ pub(crate) async fn start_without_operator(options: ClusterOptions) -> anyhow::R
     let nodes: Vec<_> = cluster
         .nodes()
         .iter()
-        .map(|node| (node.name.clone(), Arc::new(EmbeddedNode::of(node))))
+        .map(|node| {
+            let runtime: Arc<dyn NodeRuntime> = Arc::new(EmbeddedRuntime::of(node));
+            (node.name.clone(), Arc::new(EmbeddedNode::of(node)), runtime)
+        })
         .collect();
     rights::install(&cluster.client("afloat-installer"), &rights::of_reporters()).await?;
-    for (node, view) in nodes {
+    for (node, view, runtime) in nodes {
         let stop = cluster.stopping();
         cluster.run_part(&format!("reporter of {node}"), rights::reporter(), move |client| {
-            let (view, node, stop) = (view.clone(), node.clone(), stop.clone());
+            let (view, name, stop) = (view.clone(), node.clone(), stop.clone());
+            let node = Node::new(client.clone(), &name, runtime.clone(), stop.clone());
             async move {
-                afloat_agent::run(client, &node, view, stop).await;
+                let report = afloat_agent::run(client, &name, view, node.containers.clone(), stop);
+                tokio::join!(report, afloat_agent::workers::run(node));
                 Ok::<_, std::convert::Infallible>(())
             }
         });

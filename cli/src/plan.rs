@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use afloat_api::{Gates, RolloutReport, read_seconds};
-use afloat_check::plan::{Forecast, Hold, Situation, forecast, text};
+use afloat_check::plan::{Forecast, Hold, Server, Situation, forecast, text};
 use anyhow::Context as _;
 use clap::Args;
 use jiff::Timestamp;
@@ -53,6 +53,8 @@ struct Present {
     history: Vec<u64>,
     /// Those of the operator that is installed, as far as it is known.
     gates: Gates,
+    /// What the cluster lets change on live pods.
+    server: Server,
     /// What the API server would make of the new object, if it was asked.
     applied: Option<Applied>,
 }
@@ -103,6 +105,7 @@ fn print_plans(options: &PlanOptions) -> anyhow::Result<u8> {
             budgets: &present.budgets,
             images: &known,
             history: &present.history,
+            server: present.server,
             gates: present.gates,
             now: Timestamp::now(),
         };
@@ -165,6 +168,9 @@ fn ask(options: &PlanOptions, object: &Value) -> anyhow::Result<Present> {
         };
         Ok(Present {
             gates: gates::installed(&client).await?,
+            server: afloat_manager::server(&client)
+                .await
+                .context("asking for the server's version")?,
             applied,
             object: live,
             pods: list("", "v1", "Pod").await?,

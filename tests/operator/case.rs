@@ -271,7 +271,7 @@ impl Case {
 
     async fn in_time(&self, deadline: Instant, what: &str) {
         if Instant::now() > deadline {
-            let mut set = self.set().await;
+            let mut set = self.sets().get(NAME).await.map_or(Value::Null, |set| value(&set));
             set["metadata"]["managedFields"] = Value::Null;
             let pods: Vec<String> = self.list("", "v1", "Pod").await.iter().map(told).collect();
             panic!("waited in vain for {what}: {set:#}\n{}", pods.join("\n"));

@@ -9,6 +9,7 @@ mod policy;
 mod rights;
 mod service;
 mod service_account;
+pub(crate) mod webhook;
 
 use std::sync::Arc;
 

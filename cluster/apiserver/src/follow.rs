@@ -18,7 +18,7 @@ use serde_json::Value;
 
 pub(crate) use addresses::{Addresses, Reservation, Taking, owner, protocol};
 pub(crate) use definitions::Definitions;
-pub(crate) use policies::Bound;
+pub(crate) use policies::{Bound, Prefixes};
 
 use crate::Error;
 

@@ -113,6 +113,21 @@ impl Reader {
         self.store.list(&view::prefix(resource, namespace), None, 0)
     }
 
+    /// Asks a webhook in the name of `caller` (its configuration beside it); the answer is JSON.
+    ///
+    /// # Errors
+    /// What stands behind "failed: " in the original's sentence.
+    pub(crate) async fn ask_webhook(
+        &self,
+        caller: (&str, &Value),
+        limit: Duration,
+        question: &Value,
+    ) -> Result<Value, String> {
+        let services = self.registry().resolve("", "v1", "services");
+        let service = |namespace: &str, name: &str| self.object(services.as_deref()?, Some(namespace), name).ok();
+        self.webhooks.ask(service, caller, limit, question).await
+    }
+
     /// All changes of a kind's objects after a revision. None if they are forgotten.
     pub(crate) fn changes(&self, resource: &Resource, after: u64) -> Option<afloat_store::Watch> {
         self.store.watch(&view::prefix(resource, None), after).ok()

@@ -24,7 +24,7 @@ use crate::auth::authorization::Authorization;
 use crate::auth::nodes::NodeAuthorizer;
 use crate::auth::token::{Signer, new_key};
 use crate::error::Error;
-use crate::follow::{Addresses, Bound, Definitions, Followed};
+use crate::follow::{Addresses, Bound, Definitions, Followed, Prefixes};
 use crate::kubelet::Kubelets;
 use crate::metrics::{Metrics, WriteCount};
 use crate::options::Options;
@@ -106,11 +106,17 @@ fn router(store: Store, options: &Options) -> Result<Router, Error> {
         let resource = registry.resolve(group, "v1", plural);
         resource.ok_or_else(|| Error::UnknownKind(format!("{plural}.{group}")))
     };
-    let policies = known("admissionregistration.k8s.io", "validatingadmissionpolicies")?;
-    let bindings = known("admissionregistration.k8s.io", "validatingadmissionpolicybindings")?;
+    let admission = |plural: &str| known("admissionregistration.k8s.io", plural);
+    let policies = admission("validatingadmissionpolicies")?;
+    let prefix = |plural: &str| admission(plural).map(|resource| view::prefix(&resource, None));
+    let bound = Bound::new(Prefixes {
+        policies: view::prefix(&policies, None),
+        bindings: prefix("validatingadmissionpolicybindings")?,
+        mutating: prefix("mutatingwebhookconfigurations")?,
+        validating: prefix("validatingwebhookconfigurations")?,
+    });
     let definitions = known("apiextensions.k8s.io", "customresourcedefinitions")?;
     let services = known("", "services")?;
-    let bound = Bound::new(view::prefix(&policies, None), view::prefix(&bindings, None));
     let bound = Followed::new(store.clone(), view::group_prefix(&policies), bound)?;
     let addresses = Addresses::new(options.service_cidr, options.node_ports.clone());
     let addresses = Followed::new(store.clone(), view::prefix(&services, None), addresses)?;

@@ -10,6 +10,7 @@ mod update;
 
 use std::sync::Arc;
 
+use afloat_machinery::admission::Operation;
 use afloat_machinery::kinds::Resource;
 use afloat_store::{Entry, Error as StoreError, Expect, Store};
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use http::Response;
 use serde_json::Value;
 
 use crate::admit::Admission;
+use crate::admit::webhook::Asked;
 use crate::follow::Reservation;
 use crate::metrics::Metrics;
 use crate::read::Reader;
@@ -82,15 +84,32 @@ impl Writer {
         &self.admission
     }
 
-    /// The one loop behind all changes of existing objects. `plan` is asked again if somebody else was faster.
+    /// Changes an object of the server's own accord.
     pub(crate) async fn modify(
         &self,
         resource: &Resource,
         namespace: Option<&str>,
         name: &str,
         dry_run: bool,
-        mut plan: impl FnMut(&Value) -> Result<Change, Status> + Send,
+        plan: impl FnMut(&Value) -> Result<Change, Status> + Send,
     ) -> Result<Written, Status> {
+        let written = self
+            .modify_asked(resource, namespace, name, dry_run, None, plan)
+            .await?;
+        Ok(written.0)
+    }
+
+    /// The one loop behind all changes of existing objects. `plan` is asked again if somebody else was faster, and so are the webhooks
+    /// that have a say in what a client wants; their warnings come with it.
+    pub(crate) async fn modify_asked(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        name: &str,
+        dry_run: bool,
+        asked: Option<Asked<'_>>,
+        mut plan: impl FnMut(&Value) -> Result<Change, Status> + Send,
+    ) -> Result<(Written, Vec<String>), Status> {
         let key = view::key(resource, namespace, name);
         for attempt in 0..RETRIES {
             let entry = self.store.get(&key).ok_or_else(|| Status::not_found(resource, name))?;
@@ -106,21 +125,24 @@ impl Writer {
             } else {
                 self.admission.update(resource, &current, &mut object)?
             };
+            let warnings = match asked {
+                Some(asked) => {
+                    let new = (asked.operation == Operation::Update).then_some(&object);
+                    self.admission.ask_webhooks(asked, Some(&current), new).await?
+                }
+                None => Vec::new(),
+            };
             // Only now: admission may have given back what a client left out. What is stored in another form is written anew.
             let as_stored = || view::is_current(resource, &entry.value) && is_complete(resource, &entry.value);
             if !remove && object == current && as_stored() {
-                return Ok(Written {
-                    bytes: entry.value,
-                    changed: false,
-                });
+                let bytes = entry.value;
+                return Ok((Written { bytes, changed: false }, warnings));
             }
             let mut object = self.reader.to_stored(resource, object).await?;
             view::to_stored(resource, &mut object);
             if dry_run {
-                return Ok(Written {
-                    bytes: object.to_string().into(),
-                    changed: false,
-                });
+                let bytes = object.to_string().into();
+                return Ok((Written { bytes, changed: false }, warnings));
             }
             let decided = if remove {
                 Decided::Remove(entry.revision, object)
@@ -129,10 +151,8 @@ impl Writer {
             };
             match self.commit(key.clone(), decided, reserved).await {
                 Ok(written) => {
-                    return Ok(Written {
-                        bytes: written.value,
-                        changed: true,
-                    });
+                    let bytes = written.value;
+                    return Ok((Written { bytes, changed: true }, warnings));
                 }
                 Err(StoreError::Conflict { .. }) if attempt + 1 < RETRIES => {}
                 Err(error) => return Err(Status::from_store(error, resource, name)),

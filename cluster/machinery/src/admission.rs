@@ -1,4 +1,4 @@
-//! ValidatingAdmissionPolicies: what they say of a request.
+//! What others have a say in of a request: ValidatingAdmissionPolicies, and in [`webhook`] webhooks.
 //!
 //! Source: <https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/>. Limits: no parameters
 //! (`paramKind`) and no `authorizer`, which are refused when a policy is written; expressions are not type-checked; there is no audit log, so `auditAnnotations` are kept and not evaluated.
@@ -11,6 +11,7 @@ mod request;
 #[cfg(test)]
 mod tests;
 mod verdict;
+pub mod webhook;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -116,6 +116,7 @@ impl FakeRuntime {
             id: id.to_owned(),
             names: vec![name.clone()],
             registry_names: vec![],
+            digests: vec![],
             size_bytes: 1 << 20,
             config,
         };

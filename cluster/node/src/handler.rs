@@ -4,13 +4,13 @@ mod grpc;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tls;
-mod url;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use afloat_runtime::{CANNOT_RUN, ExecSpec, Runtime, RuntimeError};
+use afloat_words::http_get as words;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Container, ExecAction, HTTPGetAction, LifecycleHandler, Probe};
@@ -201,7 +201,7 @@ impl Place {
         Ok(Self {
             https: action.scheme.as_deref() == Some("HTTPS"),
             port: port(target, &action.port)?,
-            path: url::target(action.path.as_deref().unwrap_or_default()),
+            path: words::target(action.path.as_deref().unwrap_or_default()),
         })
     }
 
@@ -217,7 +217,7 @@ impl Place {
             return self.redirected(&format!("{scheme}://{rest}"), host);
         }
         let Some((scheme, rest)) = location.split_once("://") else {
-            let path = url::joined(&self.path, location);
+            let path = words::joined(&self.path, location);
             return Some(Self { path, ..self.clone() });
         };
         let https = scheme.eq_ignore_ascii_case("https");
@@ -289,7 +289,7 @@ where
         .map_err(text)?;
     let mut request = http::Request::get(&place.path);
     let host = format!("{}:{}", host(target, action), place.port);
-    for (name, value) in url::headers(action, &host, agent) {
+    for (name, value) in words::headers(action, &host, agent) {
         request = request.header(name, value);
     }
     let request = request

@@ -29,5 +29,5 @@ pub use clock::Clock;
 pub use handler::tls::unverified;
 pub use options::{AgentOptions, Capacity};
 pub use pod::back_off::BackOffLimits;
-pub use pod::found::{REFERENCE_LABEL, container_id};
+pub use pod::found::{Kept, container_id, kept};
 pub use volume::claim::claims as claims_dir;

@@ -47,6 +47,9 @@ pub struct Image {
     pub names: Vec<String>,
     /// Those of `names` that came from a registry; the others were made or loaded here.
     pub registry_names: Vec<String>,
+    /// Those names with the digests of manifests and indexes that they had in their registries: `docker.io/library/web@sha256:…`,
+    /// first of each what the registry had under the name.
+    pub digests: Vec<String>,
     /// Bytes of all layers, unpacked.
     pub size_bytes: u64,
     /// Configuration: entrypoint, cmd, env, user, working directory, stop signal.

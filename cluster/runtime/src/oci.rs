@@ -10,6 +10,7 @@ mod bundle;
 mod command;
 mod container;
 mod containers;
+mod environment;
 mod exec;
 mod image_service;
 mod pod;
@@ -43,7 +44,7 @@ use crate::container::{Container, ContainerSpec, ExecSession, ExecSpec, Sandbox,
 use crate::host::{BOOT_FILE, IO_DIR, MOUNTS_DIR};
 use crate::image::{Image, resolve_user};
 use crate::net::connect_netlink;
-use crate::registry::{Keyring, PullError, Pulled};
+use crate::registry::{Keyring, Progress, PullError, Pulled};
 use crate::removal::remove_all;
 use crate::runtime::{Runtime, RuntimeError, not_here};
 
@@ -130,9 +131,9 @@ impl Runtime for OciRuntime {
         blocking(move || Ok(images.list()?)).await
     }
 
-    async fn pull(&self, reference: &str, keyring: &Keyring) -> Result<Pulled, PullError> {
+    async fn pull(&self, reference: &str, keyring: &Keyring, progress: &Progress) -> Result<Pulled, PullError> {
         match self.shared.images.get() {
-            Some(images) => images.pull(reference, keyring).await,
+            Some(images) => images.pull(reference, keyring, progress).await,
             None => Err(PullError::Refused(not_here(reference))),
         }
     }
@@ -248,6 +249,11 @@ impl Runtime for OciRuntime {
     async fn usage(&self) -> Result<BTreeMap<String, Usage>, RuntimeError> {
         let shared = Arc::clone(&self.shared);
         blocking(move || shared.usage()).await
+    }
+
+    async fn environment(&self, id: &str) -> Result<BTreeMap<String, String>, RuntimeError> {
+        let (shared, id) = (Arc::clone(&self.shared), id.to_owned());
+        blocking(move || shared.environment(&id)).await
     }
 
     fn unguarded(&self) -> Option<String> {

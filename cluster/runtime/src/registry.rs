@@ -6,11 +6,9 @@
 
 mod blob;
 mod challenge;
-mod credentials;
 mod hosts;
 mod manifest;
 mod network;
-mod progress;
 mod puller;
 mod session;
 mod tls;
@@ -19,10 +17,10 @@ mod transport;
 #[cfg(test)]
 mod fuzz;
 
-pub use credentials::{Credentials, Keyring};
+pub use afloat_words::keyring::{Credentials, Keyring};
+pub use afloat_words::progress::Progress;
 pub use hosts::{Mirror, RegistryOptions};
 pub use network::{HostNetwork, Network};
-pub use progress::Progress;
 pub use puller::{Pulled, Puller};
 
 /// Why an image could not be pulled. The texts are for pods' status and events, and for the command line.

@@ -9,7 +9,7 @@ use crate::cgroup::Resources;
 use crate::container::{Container, ContainerSpec, ExecSession, ExecSpec, Sandbox, SandboxSpec, Usage};
 use crate::image::{self, Image, ImageError};
 use crate::net::NetError;
-use crate::registry::{Keyring, PullError, Pulled};
+use crate::registry::{Keyring, Progress, PullError, Pulled};
 
 /// Why a runtime could not do it.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +57,7 @@ pub trait Runtime: Send + Sync + 'static {
     async fn images(&self) -> Result<Vec<Image>, RuntimeError>;
 
     /// Pulls an image from its registry, unless the very same is here; dropped when nobody wants it any more.
-    async fn pull(&self, reference: &str, _keyring: &Keyring) -> Result<Pulled, PullError> {
+    async fn pull(&self, reference: &str, _keyring: &Keyring, _progress: &Progress) -> Result<Pulled, PullError> {
         Err(PullError::Refused(not_here(reference)))
     }
 
@@ -128,6 +128,13 @@ pub trait Runtime: Send + Sync + 'static {
     /// What running containers use now, by id. Those that are not in the answer cannot be told.
     async fn usage(&self) -> Result<BTreeMap<String, Usage>, RuntimeError> {
         Ok(BTreeMap::new())
+    }
+
+    /// The variables that the first process of a running container was started with.
+    async fn environment(&self, id: &str) -> Result<BTreeMap<String, String>, RuntimeError> {
+        Err(RuntimeError::Failed(format!(
+            "variables of container {id} are not told here"
+        )))
     }
 
     /// Why nothing but a refusal to make their nodes keeps containers from the machine's devices; None: they are kept from them.

@@ -10,6 +10,7 @@
 mod clone_set;
 mod daemon_set;
 mod fields;
+mod recreate;
 mod review;
 
 use serde_json::Value;
@@ -41,6 +42,12 @@ const KINDS: &[Kind] = &[
         plural: "daemonsets",
         to_v1beta1: daemon_set::to_v1beta1,
         to_v1alpha1: daemon_set::to_v1alpha1,
+    },
+    Kind {
+        kind: "ContainerRecreateRequest",
+        plural: "containerrecreaterequests",
+        to_v1beta1: recreate::to_v1beta1,
+        to_v1alpha1: recreate::to_v1alpha1,
     },
     // Both versions have the same fields; OpenKruise's v1alpha1 lacks some of them, ours keeps them.
     Kind {

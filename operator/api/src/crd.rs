@@ -1,8 +1,11 @@
 //! The CustomResourceDefinitions. Defaults and validation live in their schemas, so that no webhook is needed for them; between
 //! the versions of a kind converts either a webhook ([`crate::convert`]) or nobody, where one version is served only.
 
+mod budget;
 mod clone_set;
 mod daemon_set;
+mod images;
+mod recreate;
 mod serving;
 mod stateful_set;
 mod told;
@@ -24,13 +27,17 @@ pub fn crds(serving: &Serving) -> Vec<CustomResourceDefinition> {
 
 /// The same as documents to apply: with nulls for what must go from definitions that are there, OpenKruise's included.
 pub fn definitions(serving: &Serving) -> Vec<Value> {
-    vec![
+    let mut all = vec![
         clone_set(serving),
         daemon_set(serving),
+        recreate::definition(serving),
         stateful_set(serving),
         told::node_traffic(),
         told::rollout_report(),
-    ]
+        budget::definition(),
+    ];
+    all.extend(images::definitions(serving));
+    all
 }
 
 /// A kind of OpenKruise with two versions.

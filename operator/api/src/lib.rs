@@ -4,14 +4,19 @@
 //! values, and never talks to a cluster. Everything but [`convert`] speaks v1beta1 alone; a conversion webhook of the operator
 //! makes it of v1alpha1.
 
+mod budget;
 mod cloneset;
 pub mod convert;
 mod crd;
 mod daemonset;
 mod gates;
+mod image_key;
+mod image_pull_job;
 mod inplace;
 mod kind;
 pub mod names;
+mod node_image;
+mod recreate;
 mod report;
 mod schema;
 mod statefulset;
@@ -19,6 +24,7 @@ mod status;
 mod template;
 mod traffic;
 
+pub use budget::{BudgetSpec, BudgetStatus, Operation, PodUnavailableBudget, TargetRef, group};
 pub use cloneset::{
     CloneSet, CloneSetSpec, CloneSetStatus, InPlaceUpdateStrategy, Lifecycle, LifecycleHook, Matcher, OrderTerm,
     PodUpdatePolicy, PriorityStrategy, RollingUpdate, Rollout, ScaleStrategy, ScatterTerm, UpdateStrategy, WeightTerm,
@@ -28,11 +34,24 @@ pub use daemonset::{
     DaemonSet, DaemonSetScaleStrategy, DaemonSetSpec, DaemonSetStatus, DaemonSetUpdateStrategy, RollingUpdateDaemonSet,
 };
 pub use gates::{GateError, Gates, boolean};
+pub use image_key::ImageKey;
+pub use image_pull_job::{
+    CompletionPolicy, FailedImage, ImageListPullJob, ImageListPullJobSpec, ImageListPullJobStatus, ImagePullJob,
+    ImagePullJobSpec, ImagePullJobStatus, NodeSelector, PullPolicy, PullTemplate,
+};
 pub use inplace::{
     ContainerOrigin, InPlaceUpdateState, LastContainerStatus, PreCheck, RefMetadata, Texts, UpdateSpec, origins,
     write_origins,
 };
 pub use names::{API_VERSION, GROUP};
+pub use node_image::{
+    IF_NOT_PRESENT, ImageSpec, ImageStatus, NodeImage, NodeImageSpec, NodeImageStatus, PullPhase, SandboxConfig,
+    SecretReference, SyncStatus, TagPullPolicy, TagSpec, TagStatus,
+};
+pub use recreate::{
+    ContainerRecreateRequest, ContainerSnapshot, FailurePolicy, RecreateContainer, RecreatePhase, RecreateSpec,
+    RecreateState, RecreateStatus, RecreateStrategy, StatusContext,
+};
 pub use report::{
     Counter, Latency, Lost, Phase, ReportStatus, RolloutReport, ServiceCounter, Step, Steps, read_seconds, seconds,
 };

@@ -85,6 +85,8 @@ pub const INPLACE_READY: &str = "InPlaceUpdateReady";
 pub const KRUISE_POD_READY: &str = "KruisePodReady";
 /// Reason of a False [`INPLACE_READY`].
 pub const START_INPLACE_UPDATE: &str = "StartInPlaceUpdate";
+/// Reason of a False [`INPLACE_READY`] that the agent of a node that goes down has written.
+pub const NODE_SHUTDOWN: &str = "NodeShutdown";
 /// Reason of a False `Ready` condition caused by a gate.
 pub const READINESS_GATES_NOT_READY: &str = "ReadinessGatesNotReady";
 
@@ -145,3 +147,64 @@ pub const PREDOWNLOAD: [(&str, &str); 3] = [
         "imagePreDownloadMinUpdatedReadyPods",
     ),
 ];
+
+/// Where copies of pull secrets are, which agents may read.
+pub const DAEMON_NAMESPACE: &str = "kruise-daemon-config";
+/// Annotation of such a copy: `namespace/name` of what it is a copy of.
+pub const SECRET_SOURCE: &str = "imagepulljobs.kruise.io/source-key";
+/// Annotation of such a copy: `namespace/name` of the jobs that need it, separated by commas.
+pub const SECRET_REFERENCES: &str = "imagepulljobs.kruise.io/references";
+/// Annotation of such a copy: [`SECRET_BATCH`].
+pub const SECRET_MODE: &str = "imagepulljobs.kruise.io/mode";
+/// Its references in NodeImages go with the image that they stand at.
+pub const SECRET_BATCH: &str = "batch";
+/// Finalizer that OpenKruise gives to ImagePullJobs, and this operator takes away when a job has ended.
+pub const PULL_JOB_PROTECTION: &str = "apps.kruise.io/deletion-protection";
+/// NodeImage label: it is for tests, and needs no node.
+pub const FAKE_NODE_IMAGE: &str = "apps.kruise.io/fake-nodeimage";
+/// PodUnavailableBudget annotation: which operations it guards, separated by commas; v1beta1 has a field for it.
+pub const PROTECT_OPERATIONS: &str = "kruise.io/pub-protect-operations";
+/// PodUnavailableBudget annotation: how many pods there should be; v1beta1 has a field for it.
+pub const PROTECT_TOTAL_REPLICAS: &str = "pub.kruise.io/protect-total-replicas";
+/// Pod annotation: "true" lets the pod go whatever its budget says.
+pub const NO_PROTECT: &str = "pub.kruise.io/no-protect";
+/// Pod annotations: the PodUnavailableBudget that guards it. OpenKruise reads the first, later versions the second; both are written.
+pub const RELATED_BUDGET: [&str; 2] = ["kruise.io/related-pub", "pub.kruise.io/related-pub"];
+/// A pod with a label that begins like this counts as unavailable.
+pub const UNAVAILABLE_PREFIX: &str = "unavailable-pod.kruise.io/";
+/// Workload annotation, ours: "true" keeps so many of its pods Ready that they are a majority, whatever else is allowed.
+pub const QUORUM: &str = "afloat.dev/quorum";
+/// CloneSet annotation, ours: [`BEFORE_EVICTION_SURGE`] answers the eviction of a pod with a replacement for it first.
+pub const BEFORE_EVICTION: &str = "afloat.dev/before-eviction";
+/// The one value of [`BEFORE_EVICTION`].
+pub const BEFORE_EVICTION_SURGE: &str = "Surge";
+/// Pod annotation, ours: since when an eviction of the pod waits for its replacement.
+pub const EVICTION_WAITS: &str = "afloat.dev/eviction-waits";
+/// The webhook that is asked about pods with a budget, and its configuration.
+pub const BUDGET_WEBHOOK: &str = "budgets.afloat.dev";
+/// Where it is asked.
+pub const BUDGET_PATH: &str = "/validate-pod";
+/// ContainerRecreateRequest label: UID of the pod.
+pub const RECREATE_POD_UID: &str = "crr.apps.kruise.io/pod-uid";
+/// ContainerRecreateRequest label: the pod's node, whose agent does the work.
+pub const RECREATE_NODE: &str = "crr.apps.kruise.io/node-name";
+/// ContainerRecreateRequest label: "true" until it is over.
+pub const RECREATE_ACTIVE: &str = "crr.apps.kruise.io/active";
+/// ContainerRecreateRequest annotation of v1alpha1: JSON of `status.containerStatusSnapshot`.
+pub const RECREATE_SNAPSHOT: &str = "crr.apps.kruise.io/sync-container-statuses";
+/// ContainerRecreateRequest finalizer: the pod is out of service for it. In v1alpha1 an annotation as well: since when.
+pub const RECREATE_UNREADY: &str = "crr.apps.kruise.io/unready-acquired";
+/// ContainerRecreateRequest condition: the pod is out of service (or cannot be taken out of it) since then.
+pub const RECREATE_GRACE: &str = "PreRecreateGrace";
+/// ContainerRecreateRequest condition, ours: all nodes' proxies have let go of the pod.
+pub const RECREATE_DRAINED: &str = "afloat.dev/Drained";
+/// Who takes a pod out of service, in the message of [`KRUISE_POD_READY`], for a ContainerRecreateRequest; its key is `namespace/name`.
+pub const RECREATE_AGENT: &str = "ContainerRecreateRequest";
+/// Template annotation, ours, with a container's name after it: each new value restarts that container of every pod in place.
+pub const RESTART_PREFIX: &str = "restart.afloat.dev/";
+/// Where the operator fills in new ContainerRecreateRequests, as the API server asks for it.
+pub const RECREATE_PATH: &str = "/mutate-apps-kruise-io-containerrecreaterequest";
+/// Label of nodes that are none, on which nothing can be stopped; copied to a ContainerRecreateRequest, as OpenKruise does.
+pub const VIRTUAL_NODE: (&str, &str) = ("type", "virtual-kubelet");
+/// Name of the configurations of webhooks that the operator makes.
+pub const WEBHOOKS: &str = "afloat";

@@ -293,6 +293,11 @@ impl<'a> Container<'a> {
     }
 
     /// A field below the container, unless it is missing or null.
+    /// Of an init container: whether it runs as long as the pod does.
+    pub(crate) fn is_sidecar(&self) -> bool {
+        self.value["restartPolicy"] == "Always"
+    }
+
     pub(crate) fn field(&self, pointer: &str) -> Option<&'a Value> {
         self.value.pointer(pointer).filter(|value| !value.is_null())
     }

@@ -9,6 +9,7 @@ mod text;
 
 use crate::object::Workload;
 
+pub use afloat_rollout::pod::server::Server;
 pub use forecast::{ContainerChange, Estimate, Forecast, Hold, Outcome, Situation};
 pub use text::text;
 

@@ -10,12 +10,14 @@ mod controller;
 mod definition;
 mod events;
 mod follow;
+mod images;
 mod kept;
 mod kind;
 mod kinds;
 pub mod lease;
 pub mod metrics;
 mod operator;
+mod recreate;
 mod round;
 pub mod serve;
 mod stored;
@@ -34,7 +36,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::abilities::abilities;
-pub use crate::abilities::kinds;
+pub use crate::abilities::{kinds, server};
 use crate::follow::{appears_as, watch};
 use crate::lease::LeaderElection;
 use crate::metrics::Metrics;
@@ -158,8 +160,10 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         traffic: Cache::new(),
         reports: Cache::new(),
         keeps_reports: AtomicBool::new(abilities.reports),
+        node_images: Cache::new(),
+        pull_jobs: Cache::new(),
         client,
-        resizes: abilities.resizes,
+        server: abilities.server,
         gates: options.gates,
         recorder,
         metrics: options.metrics,
@@ -167,6 +171,7 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
     operator.metrics.syncing();
     let mut tasks = watch(&operator, &abilities, &shutdown);
     tasks.spawn(events.run(shutdown.clone()));
+    tasks.spawn(recreate::run(operator.clone(), shutdown.clone()));
     if operator.namespace.is_none() {
         tasks.spawn(stored::keep(operator.client.clone(), shutdown.clone()));
     }
@@ -191,6 +196,7 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
     for controls in present {
         workers.spawn(controls.work(options.workers, shutdown.clone()));
     }
+    workers.spawn(images::run(operator.clone(), shutdown.clone()));
     for controls in absent {
         let client = operator.client.clone();
         workers.spawn(work_later(client, controls, options.workers, shutdown.clone()));

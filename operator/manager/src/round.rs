@@ -133,7 +133,8 @@ fn look<K: Kind>(
         nodes: &nodes(operator, looking, set.sights(), &pods),
         opened: &opened(controller, key, &pods),
         traffic: &traffic(operator, looking, key),
-        resizes: operator.resizes,
+        guards: &[],
+        server: operator.server,
         gates: operator.gates,
         memo: &memo,
         recorded,
@@ -206,7 +207,7 @@ fn nodes(operator: &Operator, looking: &Looking<'_>, sights: Sights, pods: &Rost
 }
 
 /// What the proxies of all Ready nodes do, and for which Services of the namespace. Nothing where no agent reports.
-fn traffic(operator: &Operator, looking: &Looking<'_>, key: &Key) -> Traffic {
+pub(crate) fn traffic(operator: &Operator, looking: &Looking<'_>, key: &Key) -> Traffic {
     let reports = looking.at(&operator.traffic).all();
     if reports.is_empty() {
         return Traffic::default();

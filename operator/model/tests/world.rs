@@ -26,6 +26,7 @@ use afloat_rollout::action::patch::{RevisionNumber, SetPatch};
 use afloat_rollout::action::{Action, At, Why};
 use afloat_rollout::pod::object::Pod;
 use afloat_rollout::pod::same_revision;
+use afloat_rollout::pod::server::Server;
 use afloat_rollout::workload::budget;
 use afloat_rollout::workload::claim::Claim;
 use afloat_rollout::workload::kind::Workload as _;
@@ -299,7 +300,8 @@ impl World {
             nodes: &self.node_images(),
             opened: &BTreeMap::new(),
             traffic: losses.as_ref().map_or(&none, |seen| &seen.traffic),
-            resizes: true,
+            guards: &[],
+            server: Server::default(),
             gates: Gates {
                 partition_rollback: self.gates.partition_rollback && self.bug != Bug::NoRollback,
                 ..self.gates

@@ -9,6 +9,7 @@ mod images;
 mod input;
 mod leader;
 mod life;
+mod requests;
 mod rollout;
 mod stateful;
 mod versions;
@@ -30,6 +31,8 @@ macro_rules! cases {
 
 // Those that may run side by side.
 cases!(TOGETHER:
+    requests::a_request_takes_its_pod_out_of_service_and_back,
+    requests::a_template_asks_for_restarts,
     life::created_pods_have_what_others_rely_on,
     life::scale_by_the_subresource,
     life::pods_to_delete_go_first,

@@ -21,8 +21,10 @@ fn pure_packages_have_no_clock_no_io_and_no_hash_order() {
     for package in [
         "client/words",
         "operator/api",
+        "operator/disruption",
         "operator/rollout",
         "operator/check",
+        "operator/recreate",
         "operator/install",
         "cluster/machinery",
     ] {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use afloat_runtime::registry::{Keyring, PullError, Pulled};
+use afloat_runtime::registry::{Keyring, Progress, PullError, Pulled};
 use afloat_runtime::{
     Container, ContainerSpec, ExecSession, ExecSpec, Image, Resources, Runtime, RuntimeError, Sandbox, SandboxSpec,
     Usage,
@@ -92,8 +92,8 @@ impl Runtime for Timed {
         self.inner.images().await
     }
 
-    async fn pull(&self, reference: &str, keyring: &Keyring) -> Result<Pulled, PullError> {
-        self.time("pull", self.inner.pull(reference, keyring)).await
+    async fn pull(&self, reference: &str, keyring: &Keyring, progress: &Progress) -> Result<Pulled, PullError> {
+        self.time("pull", self.inner.pull(reference, keyring, progress)).await
     }
 
     async fn resolve_user(&self, image_id: &str, user: &str) -> Result<(u32, u32, Vec<u32>), RuntimeError> {
@@ -146,6 +146,10 @@ impl Runtime for Timed {
 
     async fn connect_loopback(&self, pod_uid: &str, port: u16) -> Result<tokio::net::TcpStream, RuntimeError> {
         self.inner.connect_loopback(pod_uid, port).await
+    }
+
+    async fn environment(&self, id: &str) -> Result<BTreeMap<String, String>, RuntimeError> {
+        self.inner.environment(id).await
     }
 
     async fn usage(&self) -> Result<BTreeMap<String, Usage>, RuntimeError> {

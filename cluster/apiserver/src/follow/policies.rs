@@ -1,57 +1,87 @@
-//! The ValidatingAdmissionPolicies that are heeded.
+//! The ValidatingAdmissionPolicies and the webhooks that are heeded.
 
 use std::sync::Arc;
 
 use afloat_machinery::admission::Policies;
+use afloat_machinery::admission::webhook::{Flavour, Hooks};
 use serde_json::Value;
 
 use super::Follows;
 use crate::view;
 
-/// Policies and their bindings, compiled.
+/// Policies and their bindings, and webhooks, compiled.
 #[derive(Default)]
 pub(crate) struct Bound {
     policies: Arc<Policies>,
-    policy_prefix: String,
-    binding_prefix: String,
+    hooks: Arc<Hooks>,
+    prefixes: Prefixes,
+}
+
+/// By which keys they are told apart.
+#[derive(Default)]
+pub(crate) struct Prefixes {
+    pub(crate) policies: String,
+    pub(crate) bindings: String,
+    pub(crate) mutating: String,
+    pub(crate) validating: String,
+}
+
+impl Prefixes {
+    fn flavour(&self, key: &str) -> Option<Flavour> {
+        if key.starts_with(&self.mutating) {
+            Some(Flavour::Mutating)
+        } else if key.starts_with(&self.validating) {
+            Some(Flavour::Validating)
+        } else {
+            None
+        }
+    }
 }
 
 impl Bound {
-    /// None yet. Told apart by the prefixes of their keys.
-    pub(crate) fn new(policy_prefix: String, binding_prefix: String) -> Self {
+    /// None yet.
+    pub(crate) fn new(prefixes: Prefixes) -> Self {
         Self {
-            policies: Arc::default(),
-            policy_prefix,
-            binding_prefix,
+            prefixes,
+            ..Self::default()
         }
     }
 
-    /// Those that count now.
+    /// The policies that count now.
     pub(crate) fn policies(&self) -> Arc<Policies> {
         Arc::clone(&self.policies)
+    }
+
+    /// The webhooks that are there now.
+    pub(crate) fn hooks(&self) -> Arc<Hooks> {
+        Arc::clone(&self.hooks)
     }
 }
 
 impl Follows for Bound {
     fn put(&mut self, key: &str, object: &Value) {
-        let policies = Arc::make_mut(&mut self.policies);
-        if key.starts_with(&self.policy_prefix) {
-            policies.put_policy(object);
-        } else if key.starts_with(&self.binding_prefix) {
-            policies.put_binding(object);
+        if let Some(flavour) = self.prefixes.flavour(key) {
+            Arc::make_mut(&mut self.hooks).put(flavour, object);
+        } else if key.starts_with(&self.prefixes.policies) {
+            Arc::make_mut(&mut self.policies).put_policy(object);
+        } else if key.starts_with(&self.prefixes.bindings) {
+            Arc::make_mut(&mut self.policies).put_binding(object);
         }
     }
 
     fn removed(&mut self, key: &str, last: &Value) {
-        let (policies, name) = (Arc::make_mut(&mut self.policies), view::meta(last, "name"));
-        if key.starts_with(&self.policy_prefix) {
-            policies.remove_policy(name);
-        } else if key.starts_with(&self.binding_prefix) {
-            policies.remove_binding(name);
+        let name = view::meta(last, "name");
+        if let Some(flavour) = self.prefixes.flavour(key) {
+            Arc::make_mut(&mut self.hooks).remove(flavour, name);
+        } else if key.starts_with(&self.prefixes.policies) {
+            Arc::make_mut(&mut self.policies).remove_policy(name);
+        } else if key.starts_with(&self.prefixes.bindings) {
+            Arc::make_mut(&mut self.policies).remove_binding(name);
         }
     }
 
     fn clear(&mut self) {
         self.policies = Arc::default();
+        self.hooks = Arc::default();
     }
 }

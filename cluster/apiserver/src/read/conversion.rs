@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Reader;
+use super::webhooks::LIMIT;
 use crate::wire::status::Status;
 
 /// Objects asked about at once: an answer fits into memory, and a list does not wait for one object after the other.
@@ -117,10 +118,9 @@ impl Reader {
             let uid = uuid::Uuid::new_v4().to_string();
             let question = webhook.question(&uid, wanted, &objects).map_err(Status::unconverted)?;
             let answer = {
-                let services = self.registry().resolve("", "v1", "services");
-                let service =
-                    |namespace: &str, name: &str| self.object(services.as_deref()?, Some(namespace), name).ok();
-                self.webhooks.ask(service, resource, webhook, &question).await
+                let caller = resource.qualified_name();
+                self.ask_webhook((&caller, &webhook.client_config), LIMIT, &question)
+                    .await
             };
             let answer =
                 answer.map_err(|why| Status::unconverted(format!("conversion webhook for {gvk} failed: {why}")))?;

@@ -1,4 +1,4 @@
-//! Calls of conversion webhooks, over HTTPS: by URL, or by the address of a Service under its name. Connections are kept for the next
+//! Calls of webhooks, over HTTPS: by URL, or by the address of a Service under its name. Connections are kept for the next
 //! call; a call has a limit of time and its answer one of size.
 
 use std::collections::BTreeMap;
@@ -6,8 +6,6 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use afloat_machinery::convert::custom::Webhook;
-use afloat_machinery::kinds::Resource;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http_body_util::{BodyExt as _, Limited};
@@ -22,8 +20,8 @@ use tokio::time::timeout;
 
 use crate::options::WebhookDialer;
 
-/// As the original has it.
-const LIMIT: Duration = Duration::from_secs(30);
+/// The longest that any webhook may take, as the original has it.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 /// Bytes of an answer.
 const BODY_LIMIT: usize = 256 << 20;
 /// Clients kept. A cluster has a handful of definitions with webhooks; beyond that all are made anew.
@@ -31,7 +29,7 @@ const CLIENTS: usize = 64;
 
 /// See the module.
 pub(crate) struct Webhooks {
-    /// By definition, with what they were made for.
+    /// By who calls for them (a definition, an admission webhook), with what they were made for.
     clients: Mutex<BTreeMap<String, (Target, Client)>>,
     /// How hosts of URLs are reached; None: from where this process is.
     dialer: Option<Arc<dyn WebhookDialer>>,
@@ -57,22 +55,25 @@ impl Webhooks {
         }
     }
 
-    /// Asks; `service` finds a Service by namespace and name. The error is what stands behind "failed: " in the original's sentence.
+    /// Asks in the name of `caller`; `service` finds a Service by namespace and name. The error is what stands behind "failed: " in the
+    /// original's sentence.
     pub(crate) async fn ask(
         &self,
         service: impl Fn(&str, &str) -> Option<Value> + Send,
-        resource: &Resource,
-        webhook: &Webhook,
+        (caller, config): (&str, &Value),
+        limit: Duration,
         question: &Value,
     ) -> Result<Value, String> {
-        let url = shown(&webhook.client_config);
-        let failed = |why: String| format!("Post \"{url}?timeout=30s\": {why}");
-        let target = target(service, &webhook.client_config).map_err(&failed)?;
-        let client = self.client(resource, target).map_err(&failed)?;
+        let url = shown(config);
+        let seconds = limit.as_secs();
+        let failed = |why: String| format!("Post \"{url}?timeout={seconds}s\": {why}");
+        let target = target(service, config).map_err(&failed)?;
+        let client = self.client(caller, target).map_err(&failed)?;
         let asked = async {
-            let response = match client.send(post(&url, question).map_err(&failed)?).await {
-                // A kept connection may have been closed a moment ago. To convert twice is to convert once.
-                Err(_) => client.send(post(&url, question).map_err(&failed)?).await,
+            let response = match client.send(post(&url, seconds, question).map_err(&failed)?).await {
+                // A kept connection may have been closed a moment ago. Whoever is asked twice must say the same twice: to convert is
+                // without effects, and what admission webhooks do they have to do again anyhow, where a write is tried anew.
+                Err(_) => client.send(post(&url, seconds, question).map_err(&failed)?).await,
                 answered => answered,
             };
             let response = response.map_err(|error| failed(cause(&error)))?;
@@ -85,26 +86,25 @@ impl Webhooks {
             serde_json::from_slice(&body).map_err(|error| format!("the answer is no JSON: {error}"))
         };
         let late = || failed("context deadline exceeded".to_owned());
-        timeout(LIMIT, asked).await.unwrap_or_else(|_| Err(late()))
+        timeout(limit, asked).await.unwrap_or_else(|_| Err(late()))
     }
 
-    fn client(&self, resource: &Resource, target: Target) -> Result<Client, String> {
+    fn client(&self, caller: &str, target: Target) -> Result<Client, String> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = resource.qualified_name();
-        if let Some((_, client)) = clients.get(&name).filter(|(known, _)| *known == target) {
+        if let Some((_, client)) = clients.get(caller).filter(|(known, _)| *known == target) {
             return Ok(client.clone());
         }
         let client = made(&target, self.dialer.clone())?;
         if clients.len() >= CLIENTS {
             clients.clear();
         }
-        clients.insert(name, (target, client.clone()));
+        clients.insert(caller.to_owned(), (target, client.clone()));
         Ok(client)
     }
 }
 
-fn post(url: &str, question: &Value) -> Result<http::Request<Body>, String> {
-    http::Request::post(format!("{}?timeout=30s", path(url)))
+fn post(url: &str, seconds: u64, question: &Value) -> Result<http::Request<Body>, String> {
+    http::Request::post(format!("{}?timeout={seconds}s", path(url)))
         .header(http::header::CONTENT_TYPE, "application/json")
         .header(http::header::ACCEPT, "application/json")
         .body(Body::from(question.to_string().into_bytes()))

@@ -339,6 +339,28 @@ impl Status {
         )
     }
 
+    /// What an admission webhook says in place of the server; reasons beyond Kubernetes' own are none.
+    pub(crate) fn of_webhook(given: &Value) -> Self {
+        const KNOWN: [Reason; 10] = [
+            Reason::BadRequest,
+            Reason::Conflict,
+            Reason::Forbidden,
+            Reason::InternalError,
+            Reason::Invalid,
+            Reason::NotFound,
+            Reason::ServiceUnavailable,
+            Reason::Timeout,
+            Reason::TooManyRequests,
+            Reason::Unauthorized,
+        ];
+        let reason = given["reason"].as_str().unwrap_or_default();
+        let reason = KNOWN.into_iter().find(|known| known.to_string() == reason);
+        let code = given["code"].as_u64().and_then(|code| u16::try_from(code).ok());
+        let details = Some(given["details"].clone()).filter(Value::is_object);
+        let message = given["message"].as_str().unwrap_or_default();
+        Self::new(code.unwrap_or(400), reason.unwrap_or(Reason::Unknown), message, details)
+    }
+
     /// 500 for what a conversion webhook has not converted. As with the original it has no reason beyond its sentence.
     pub(crate) fn unconverted(why: impl Into<String>) -> Self {
         Self::new(500, Reason::InternalError, why, None)

@@ -1,5 +1,6 @@
 //! Create.
 
+use afloat_machinery::admission::Operation;
 use afloat_machinery::kinds::Resource;
 use afloat_machinery::strategy;
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use serde_json::Value;
 
 use super::checks::{check_fields, checked, match_url};
 use super::{Decided, Writer};
+use crate::admit::webhook::Asked;
 use crate::clock::context;
 use crate::view;
 use crate::wire::body::Body;
@@ -94,7 +96,7 @@ impl Writer {
             meta.remove(field);
         }
         let result = strategy::prepare_create(resource, &mut object, &context);
-        let name = view::meta(&object, "name").to_owned();
+        let mut name = view::meta(&object, "name").to_owned();
         let mut warnings = checked(result, resource, &name)?;
         if name.is_empty() {
             let message = "Required value: name or generateName is required";
@@ -106,9 +108,26 @@ impl Writer {
                 message,
             ));
         }
+        let asked = call.map(|call| Asked {
+            call,
+            operation: Operation::Create,
+            dry_run,
+        });
+        if let Some(asked) = asked {
+            let (changed, said) = self.admission.ask_mutating(asked, &mut object).await?;
+            warnings.extend(said);
+            if changed {
+                let result = strategy::prepare_create(resource, &mut object, &context);
+                name = view::meta(&object, "name").to_owned();
+                warnings.extend(checked(result, resource, &name)?);
+            }
+        }
         let reserved = self.admission.create(resource, &mut object)?;
         warnings.extend(self.admission.review_security(resource, "", None, &object)?);
         warnings.extend(self.admission.ask_policies(call, None, Some(&object), dry_run)?);
+        if let Some(asked) = asked {
+            warnings.extend(self.admission.ask_webhooks(asked, None, Some(&object)).await?);
+        }
         let mut object = self.reader.to_stored(resource, object).await?;
         view::to_stored(resource, &mut object);
         let key = view::key(resource, namespace, &name);

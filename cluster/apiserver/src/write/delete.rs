@@ -1,5 +1,6 @@
 //! Delete: at once, after a grace period, or when the last finalizer has gone.
 
+use afloat_machinery::admission::Operation;
 use afloat_machinery::kinds::{Deletion, Resource};
 use bytes::Bytes;
 use http::Response;
@@ -7,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Change, Writer, Written};
+use crate::admit::webhook::Asked;
 use crate::clock::after;
 use crate::view;
 use crate::wire::body::Body;
@@ -236,8 +238,13 @@ impl Writer {
         call: Option<&Call>,
     ) -> Result<(Written, Vec<String>), Status> {
         let mut warnings = Vec::new();
-        let written = self
-            .modify(resource, namespace, name, options.dry_run, |current| {
+        let asked = call.map(|call| Asked {
+            call,
+            operation: Operation::Delete,
+            dry_run: options.dry_run,
+        });
+        let (written, more) = self
+            .modify_asked(resource, namespace, name, options.dry_run, asked, |current| {
                 if let Some((names, why)) = resource.builtin.and_then(|row| row.undeletable)
                     && names.contains(&name)
                 {
@@ -250,6 +257,7 @@ impl Writer {
                 plan(resource, current, options, Timestamp::now())
             })
             .await?;
+        warnings.extend(more);
         Ok((written, warnings))
     }
 

@@ -1,5 +1,6 @@
 //! Update and patch, of an object or a part of it.
 
+use afloat_machinery::admission::Operation;
 use afloat_machinery::strategy::{self, Part};
 use bytes::Bytes;
 use http::Response;
@@ -9,6 +10,7 @@ use super::checks::{check_conditional, check_fields, check_versions, checked, ma
 use super::delete::finished;
 use super::patch::ParsedPatch;
 use super::{Change, Writer};
+use crate::admit::webhook::Asked;
 use crate::clock::context;
 use crate::wire::body::Body;
 use crate::wire::call::Call;
@@ -83,9 +85,15 @@ impl Writer {
             let gone = finished(resource, &new);
             Ok(if gone { Change::Remove(new) } else { Change::Put(new) })
         };
-        let written = self
-            .modify(resource, call.namespace(), call.name(), dry_run, plan)
+        let asked = Asked {
+            call,
+            operation: Operation::Update,
+            dry_run,
+        };
+        let (written, more) = self
+            .modify_asked(resource, call.namespace(), call.name(), dry_run, Some(asked), plan)
             .await?;
+        warnings.extend(more);
         if let Some((old, new)) = &step {
             warnings.extend(self.admission.survey(resource, old, new).await);
         }

@@ -97,6 +97,7 @@ mod tests {
             id: "sha256:1".into(),
             names: vec!["docker.io/library/web:latest".into(), "docker.io/library/web:v1".into()],
             registry_names: registry_names.iter().map(|name| (*name).to_owned()).collect(),
+            digests: vec![],
             size_bytes: 1,
             config: Default::default(),
         };

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use afloat_runtime::registry::{Keyring, PullError};
+use afloat_runtime::registry::{Keyring, Progress, PullError};
 use afloat_runtime::{Image, RuntimeError};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, Secret};
@@ -68,7 +68,7 @@ impl Worker {
         self.state.containers.entry(name.clone()).or_default().pulling = Some(hash.clone());
         let handle = self.tasks.spawn(async move {
             let (keyring, missing_secrets) = keyring(&context, &pod).await;
-            let result = context.runtime.pull(&reference, &keyring).await;
+            let result = context.runtime.pull(&reference, &keyring, &Progress::default()).await;
             let end = Box::new(PullEnd {
                 hash,
                 result,
@@ -195,18 +195,7 @@ async fn keyring(context: &Context, pod: &Pod) -> (Keyring, Vec<String>) {
 }
 
 fn add(keyring: &mut Keyring, secret: &Secret) -> bool {
-    let data = |key: &str| {
-        secret
-            .data
-            .as_ref()
-            .and_then(|data| data.get(key))
-            .map(|bytes| bytes.0.as_slice())
-    };
-    let read = match (data(".dockerconfigjson"), data(".dockercfg")) {
-        (Some(bytes), _) => keyring.add_config_json(bytes),
-        (None, Some(bytes)) => keyring.add_dockercfg(bytes),
-        (None, None) => Err("it has neither .dockerconfigjson nor .dockercfg".to_owned()),
-    };
+    let read = keyring.add_secret(secret);
     if let Err(error) = &read {
         tracing::debug!(secret = secret.metadata.name, error, "pull secret not read");
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use afloat_apiserver::{ApiServer, Body, InProcess, User};
 use afloat_node::Agent;
 use afloat_node::fake::{Behaviour, FakeRuntime};
-use afloat_runtime::registry::{Keyring, PullError, Pulled};
+use afloat_runtime::registry::{Keyring, Progress, PullError, Pulled};
 use afloat_runtime::{
     Container, ContainerSpec, ExecSession, ExecSpec, Image, Resources, Runtime, RuntimeError, Sandbox, SandboxSpec,
     Usage,
@@ -143,8 +143,8 @@ impl Runtime for Hands {
         self.runtime.images().await
     }
 
-    async fn pull(&self, reference: &str, keyring: &Keyring) -> Result<Pulled, PullError> {
-        self.runtime.pull(reference, keyring).await
+    async fn pull(&self, reference: &str, keyring: &Keyring, progress: &Progress) -> Result<Pulled, PullError> {
+        self.runtime.pull(reference, keyring, progress).await
     }
 
     async fn resolve_user(&self, image_id: &str, user: &str) -> Result<(u32, u32, Vec<u32>), RuntimeError> {

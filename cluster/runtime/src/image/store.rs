@@ -14,7 +14,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 
-use afloat_words::image::is_digest;
+use afloat_words::image::{ImageName, is_digest};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -379,9 +379,11 @@ impl ImageStore {
             id: id.to_owned(),
             names: own.clone().map(|(name, _)| name.clone()).collect(),
             registry_names: own
+                .clone()
                 .filter(|(_, named)| matches!(named, Named::Pulled { .. }))
                 .map(|(name, _)| name.clone())
                 .collect(),
+            digests: digests(own, &record),
             size_bytes: record.size_bytes,
             config: ImageConfig {
                 entrypoint: section.entrypoint.unwrap_or_default(),
@@ -488,4 +490,20 @@ fn synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(bytes)?;
     file.sync_all()
+}
+
+/// Names with digests of an image that has these names.
+fn digests<'a>(own: impl Iterator<Item = (&'a String, &'a Named)>, record: &Record) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for (name, named) in own {
+        let Named::Pulled { digest, .. } = named else { continue };
+        let path = ImageName::of(name).without_version();
+        for digest in std::iter::once(digest).chain(&record.digests) {
+            let full = format!("{path}@{digest}");
+            if !digest.is_empty() && !all.contains(&full) {
+                all.push(full);
+            }
+        }
+    }
+    all
 }

@@ -59,11 +59,16 @@ impl ImageService {
         nodes.push(Arc::downgrade(containers));
     }
 
-    pub(super) async fn pull(&self, reference: &str, keyring: &Keyring) -> Result<Pulled, PullError> {
+    pub(super) async fn pull(
+        &self,
+        reference: &str,
+        keyring: &Keyring,
+        progress: &Progress,
+    ) -> Result<Pulled, PullError> {
         let Some(puller) = &self.puller else {
             return Err(PullError::Refused(not_here(reference)));
         };
-        let result = puller.pull(reference, keyring, &Progress::default()).await;
+        let result = puller.pull(reference, keyring, progress).await;
         if matches!(result, Err(PullError::DiskFull(_))) {
             self.wake.notify_one();
         }

@@ -11,9 +11,9 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use sha2::{Digest as _, Sha256};
 
+use super::Progress;
 use super::PullError;
 use super::manifest::Descriptor;
-use super::progress::Progress;
 use super::session::{SILENCE_LIMIT, Session};
 
 /// So many failures in a row without a byte between them, and the blob is given up.

@@ -8,17 +8,17 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use afloat_words::image::ImageName;
+use afloat_words::keyring::Keyring;
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::Semaphore;
 
+use super::Progress;
 use super::PullError;
 use super::blob::{self, Partial};
-use super::credentials::Keyring;
 use super::hosts::RegistryOptions;
 use super::hosts::{Reference, Server, servers};
 use super::manifest::{self, Descriptor, Document};
 use super::network::Network;
-use super::progress::Progress;
 use super::session::Session;
 use super::transport::Transport;
 use crate::image::{self, Image, ImageError, ImageStore, Lease};

@@ -51,11 +51,19 @@ impl Door {
     /// `spec.conversion.webhook.clientConfig` without its `caBundle`. The null takes away what an older definition has: the two
     /// exclude each other.
     pub fn client_config(&self) -> Value {
+        self.config_at(WEBHOOK_PATH)
+    }
+
+    /// The same for another path that the operator serves.
+    pub fn config_at(&self, path: &str) -> Value {
         match self {
             Self::Service { namespace, name } => json!({
-                "service": {"namespace": namespace, "name": name, "path": WEBHOOK_PATH, "port": 443}, "url": null,
+                "service": {"namespace": namespace, "name": name, "path": path, "port": 443}, "url": null,
             }),
-            Self::Url(url) => json!({"service": null, "url": url}),
+            Self::Url(url) => {
+                let base = url.strip_suffix(WEBHOOK_PATH);
+                json!({"service": null, "url": base.map_or_else(|| url.clone(), |base| format!("{base}{path}"))})
+            }
         }
     }
 }

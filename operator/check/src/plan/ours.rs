@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use super::forecast::{ContainerChange, Forecast, Hold, Outcome, Situation};
 use super::parts::{all_anew, budget_notes, count, estimate, image_change, start, stop_seconds, template};
-use crate::object::Workload;
+use crate::object::{Container, Workload};
 
 /// None for kinds that are not looked after by us.
 pub(super) fn forecast(seen: &Situation<'_>, workload: Workload<'_>) -> Option<Forecast> {
@@ -150,8 +150,9 @@ fn order<W: Foreseen>(seen: &Situation<'_>, set: &W, world: &World, limits: Limi
 /// What changes in place, under the operator's feature gates; an error says why it cannot.
 fn difference(seen: &Situation<'_>, old: &Value, (before, after): (&Value, &Value)) -> Result<Change, String> {
     let change = compare(before, after)
-        .map_err(|obstacle| format!("spec.template.{} changed, which a running pod cannot", obstacle.0))?
-        .under(seen.gates)?;
+        .map_err(|obstacle| format!("spec.template.{} changed, which a running pod cannot", obstacle.0))?;
+    seen.server.allows(&change)?;
+    let change = change.under(seen.gates)?;
     let claims = |object: &Value| object["spec"].get("volumeClaimTemplates").cloned();
     if seen.gates.recreate_for_claims && claims(old) != claims(seen.new) {
         return Err(
@@ -198,7 +199,9 @@ fn decide(
 
 /// What an update in place does to each container.
 fn containers(seen: &Situation<'_>, workload: &Workload<'_>, change: &Change) -> Vec<ContainerChange> {
-    let all = workload.containers().into_iter();
+    let sidecars = workload.init_containers().into_iter();
+    let sidecars = sidecars.filter(Container::is_sidecar);
+    let all = workload.containers().into_iter().chain(sidecars);
     all.map(|container| {
         let name = container.name();
         let policies = container.field("/resizePolicy").and_then(Value::as_array);
@@ -309,7 +312,8 @@ impl World {
             nodes: &BTreeMap::new(),
             opened: &BTreeMap::new(),
             traffic: &Traffic::default(),
-            resizes: true,
+            guards: &[],
+            server: seen.server,
             gates: seen.gates,
             memo: &Memo::default(),
             recorded: None,

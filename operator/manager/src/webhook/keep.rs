@@ -19,6 +19,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::certificates::{Certificates, Step, step};
+use super::configured::keep_configurations;
 use super::options::Options;
 use super::serve::Shown;
 use crate::definition::{Definition, Definitions};
@@ -103,6 +104,8 @@ impl Keeper<'_> {
                 tracing::info!(definition = name, "the API server is told of the conversion webhook");
             }
         }
+        let door = &self.options.door;
+        keep_configurations(&self.client, door, &certificates.authorities).await?;
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! HTTPS for the API server: `/convert`, and nothing else. What can be asked for is bounded: connections, reviews at a time, the size of
+//! HTTPS for the API server: `/convert`, what `review` has, and nothing else. What can be asked for is bounded: connections, reviews at a time, the size of
 //! one, and the time that it may take.
 
 use std::convert::Infallible;
@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use kube::Client;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::certificates::Certificates;
 use super::options::{Lacks, Listen};
+use super::review::{handler, review};
 
 /// Connections served at the same time; more wait. An API server holds few open.
 const CONNECTIONS: usize = 64;
@@ -83,13 +85,13 @@ impl ResolvesServerCert for Shown {
     }
 }
 
-/// Serves until `shutdown`.
-pub(super) async fn serve(listen: Listen, shown: Arc<Shown>, shutdown: CancellationToken) {
+/// Serves until `shutdown`. What has to be looked up is looked up by `client`.
+pub(super) async fn serve(client: Client, listen: Listen, shown: Arc<Shown>, shutdown: CancellationToken) {
     let stop = shutdown.clone();
     let work = async move {
         let listener = listening(&listen).await;
         shown.lacks.listens();
-        accept(listener, shown, shutdown).await;
+        accept(client, listener, shown, shutdown).await;
     };
     tokio::select! {
         () = work => {}
@@ -109,7 +111,7 @@ async fn listening(listen: &Listen) -> TcpListener {
         };
         match opened {
             Ok(listener) => return listener,
-            Err(error) => tracing::warn!(?listen, %error, "the conversion webhook cannot listen, trying again"),
+            Err(error) => tracing::warn!(?listen, %error, "the webhook cannot listen, trying again"),
         }
         sleep(PAUSE).await;
     }
@@ -125,10 +127,13 @@ async fn open(port: u16) -> io::Result<TcpListener> {
     }
 }
 
-async fn accept(listener: TcpListener, shown: Arc<Shown>, shutdown: CancellationToken) {
+async fn accept(client: Client, listener: TcpListener, shown: Arc<Shown>, shutdown: CancellationToken) {
     let Some(acceptor) = acceptor(shown) else { return };
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
-    let reviews = Arc::new(Semaphore::new(REVIEWS));
+    let asked = Arc::new(Asked {
+        client,
+        reviews: Semaphore::new(REVIEWS),
+    });
     loop {
         let Ok(place) = connections.clone().acquire_owned().await else {
             return;
@@ -136,16 +141,16 @@ async fn accept(listener: TcpListener, shown: Arc<Shown>, shutdown: Cancellation
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection to the conversion webhook");
+                tracing::warn!(%error, "cannot accept a connection to the webhook");
                 sleep(PAUSE).await;
                 continue;
             }
         };
-        let (acceptor, reviews, stop) = (acceptor.clone(), reviews.clone(), shutdown.clone());
+        let (acceptor, asked, stop) = (acceptor.clone(), asked.clone(), shutdown.clone());
         tokio::spawn(async move {
             let _place = place;
             tokio::select! {
-                () = connection(acceptor, stream, reviews) => {}
+                () = connection(acceptor, stream, asked) => {}
                 () = stop.cancelled() => {}
             }
         });
@@ -155,41 +160,62 @@ async fn accept(listener: TcpListener, shown: Arc<Shown>, shutdown: Cancellation
 fn acceptor(shown: Arc<Shown>) -> Option<TlsAcceptor> {
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder.inspect_err(|error| tracing::error!(%error, "no TLS for the conversion webhook"));
+    let builder = builder.inspect_err(|error| tracing::error!(%error, "no TLS for the webhook"));
     let mut config = builder.ok()?.with_no_client_auth().with_cert_resolver(shown);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Some(TlsAcceptor::from(Arc::new(config)))
 }
 
-async fn connection(acceptor: TlsAcceptor, stream: TcpStream, reviews: Arc<Semaphore>) {
+async fn connection(acceptor: TlsAcceptor, stream: TcpStream, asked: Arc<Asked>) {
     let stream = match timeout(PATIENCE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%error, "no TLS with whoever called the conversion webhook"),
+        Ok(Err(error)) => return tracing::debug!(%error, "no TLS with whoever called the webhook"),
         Err(_) => return,
     };
     let service = service_fn(move |request| {
-        let reviews = reviews.clone();
-        async move { Ok::<_, Infallible>(answer(request, &reviews).await) }
+        let asked = asked.clone();
+        async move { Ok::<_, Infallible>(answer(request, &asked).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
     if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
-        tracing::debug!(%error, "connection to the conversion webhook ended");
+        tracing::debug!(%error, "connection to the webhook ended");
     }
 }
 
-async fn answer(request: Request<Incoming>, reviews: &Semaphore) -> Response<Full<Bytes>> {
-    let reply = if request.uri().path() != names::WEBHOOK_PATH {
+/// What answers share.
+struct Asked {
+    client: Client,
+    reviews: Semaphore,
+}
+
+async fn answer(request: Request<Incoming>, asked: &Asked) -> Response<Full<Bytes>> {
+    let path = request.uri().path();
+    let handler = handler(path);
+    let reply = if path != names::WEBHOOK_PATH && handler.is_none() {
         (StatusCode::NOT_FOUND, format!("here is {}", names::WEBHOOK_PATH))
     } else if request.method() != Method::POST {
-        (
-            StatusCode::METHOD_NOT_ALLOWED,
-            "a ConversionReview is POSTed".to_owned(),
-        )
+        (StatusCode::METHOD_NOT_ALLOWED, "a review is POSTed".to_owned())
     } else {
-        let answered = timeout(REVIEW_LIMIT, converted(request.into_body(), reviews)).await;
+        let answered = async {
+            let Ok(_place) = asked.reviews.acquire().await else {
+                return (StatusCode::SERVICE_UNAVAILABLE, "the operator ends".to_owned());
+            };
+            let question = match question(request.into_body()).await {
+                Ok(question) => question,
+                Err(reply) => return reply,
+            };
+            let Some(handler) = handler else {
+                return converted(question).await;
+            };
+            match review(asked.client.clone(), handler, &question).await {
+                Ok(answer) => (StatusCode::OK, answer.to_string()),
+                Err((true, why)) => (StatusCode::BAD_REQUEST, why),
+                Err((false, why)) => (StatusCode::INTERNAL_SERVER_ERROR, why),
+            }
+        };
         let late = || (StatusCode::SERVICE_UNAVAILABLE, "no answer in time".to_owned());
-        answered.unwrap_or_else(|_| late())
+        timeout(REVIEW_LIMIT, answered).await.unwrap_or_else(|_| late())
     };
     let kind = if reply.0 == StatusCode::OK {
         "application/json"
@@ -200,7 +226,7 @@ async fn answer(request: Request<Incoming>, reviews: &Semaphore) -> Response<Ful
         tracing::warn!(
             code = reply.0.as_u16(),
             why = reply.1,
-            "the conversion webhook was asked what it cannot answer"
+            "the webhook was asked what it cannot answer"
         );
     }
     let mut response = Response::new(Full::new(Bytes::from(reply.1)));
@@ -210,18 +236,18 @@ async fn answer(request: Request<Incoming>, reviews: &Semaphore) -> Response<Ful
     response
 }
 
-async fn converted(body: Incoming, reviews: &Semaphore) -> (StatusCode, String) {
-    let Ok(_place) = reviews.acquire().await else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "the operator ends".to_owned());
-    };
-    let question = match Limited::new(body, BODY_LIMIT).collect().await {
-        Ok(collected) => collected.to_bytes(),
+async fn question(body: Incoming) -> Result<Bytes, (StatusCode, String)> {
+    match Limited::new(body, BODY_LIMIT).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => {
-            let text = format!("a ConversionReview of more than {BODY_LIMIT} bytes");
-            return (StatusCode::PAYLOAD_TOO_LARGE, text);
+            let text = format!("a review of more than {BODY_LIMIT} bytes");
+            Err((StatusCode::PAYLOAD_TOO_LARGE, text))
         }
-        Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()),
-    };
+        Err(error) => Err((StatusCode::BAD_REQUEST, error.to_string())),
+    }
+}
+
+async fn converted(question: Bytes) -> (StatusCode, String) {
     // A long list keeps a processor busy for longer than others may wait for its thread.
     let answer = tokio::task::spawn_blocking(move || convert::review(&question).map(|answer| answer.to_string()));
     match answer.await {

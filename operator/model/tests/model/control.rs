@@ -13,6 +13,7 @@ use super::object::{now, version};
 use super::search::Model;
 use super::state::{NONE, SLOTS, Spec, State};
 use afloat_rollout::action::{Action, At, Why};
+use afloat_rollout::pod::server::Server;
 use afloat_rollout::workload::kind::Workload as _;
 use afloat_rollout::workload::observed::{self, Observed};
 
@@ -112,7 +113,8 @@ impl Model {
             nodes: &self.node_images,
             opened: &BTreeMap::new(),
             traffic: &afloat_rollout::workload::traffic::Traffic::default(),
-            resizes: true,
+            guards: &[],
+            server: Server::default(),
             gates: afloat_api::Gates::default(),
             memo: &afloat_rollout::workload::memo::Memo::default(),
             recorded: None,

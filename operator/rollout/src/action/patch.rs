@@ -1,7 +1,7 @@
 //! What a write changes, and the JSON that says so to an API server. Whatever is not named stays as it is; each patch
 //! carries the UID and the version that it was decided on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use afloat_api::{Phase, ReportStatus, RolloutReport, names};
 use afloat_words::time::whole_seconds;
@@ -49,6 +49,8 @@ pub struct PodPatch {
     pub images: BTreeMap<String, String>,
     /// New cpu and memory by container, only what changes: `{"limits": {"cpu": "2"}}`.
     pub resources: BTreeMap<String, Value>,
+    /// Which of these containers stand among the init containers.
+    pub sidecars: BTreeSet<String>,
     /// Conditions of the status.
     pub conditions: Vec<ConditionPatch>,
 }
@@ -155,9 +157,14 @@ impl PodPatch {
             metadata.insert("ownerReferences".into(), owners(&self.owners));
         }
         let mut patch = json!({"metadata": metadata});
-        let containers = self.containers();
-        if !containers.is_empty() {
-            patch["spec"] = json!({"containers": containers});
+        let (sidecars, containers): (Vec<_>, Vec<_>) = self
+            .containers()
+            .into_iter()
+            .partition(|(name, _)| self.sidecars.contains(*name));
+        for (list, of) in [("containers", containers), ("initContainers", sidecars)] {
+            if !of.is_empty() {
+                patch["spec"][list] = of.into_iter().map(|(_, container)| container).collect();
+            }
         }
         if !self.conditions.is_empty() {
             let conditions: Vec<_> = self.conditions.iter().map(ConditionPatch::json).collect();
@@ -166,7 +173,8 @@ impl PodPatch {
         patch
     }
 
-    fn containers(&self) -> Vec<Value> {
+    /// What changes of containers, by name.
+    fn containers(&self) -> BTreeMap<&str, Value> {
         let mut containers: BTreeMap<&str, Value> = BTreeMap::new();
         for (name, image) in &self.images {
             containers.insert(name, json!({"name": name, "image": image}));
@@ -174,7 +182,7 @@ impl PodPatch {
         for (name, resources) in &self.resources {
             containers.entry(name).or_insert_with(|| json!({"name": name}))["resources"] = resources.clone();
         }
-        containers.into_values().collect()
+        containers
     }
 }
 
@@ -327,6 +335,23 @@ mod tests {
                 "spec": {"containers": [
                     {"name": "app", "image": "app:2"}, {"name": "log", "resources": {"limits": {"cpu": "2"}}}]},
             })
+        );
+    }
+
+    #[test]
+    fn sidecars_stand_among_the_init_containers() {
+        let patch = PodPatch {
+            images: [
+                ("app".to_owned(), "app:2".to_owned()),
+                ("mesh".to_owned(), "mesh:2".to_owned()),
+            ]
+            .into(),
+            sidecars: ["mesh".to_owned()].into(),
+            ..PodPatch::default()
+        };
+        assert_eq!(
+            patch.json(&at())["spec"],
+            json!({"containers": [{"name": "app", "image": "app:2"}], "initContainers": [{"name": "mesh", "image": "mesh:2"}]})
         );
     }
 

@@ -1,12 +1,15 @@
 //! Situations and what the plan makes of them. The interleavings are in the package `afloat-model`.
 
+mod budgets;
 mod conditions;
 mod containers;
 mod gates;
 mod life;
 mod losses;
 pub(crate) mod merge;
+mod sidecars;
 mod steady;
+mod surge;
 mod traffic;
 
 use std::collections::BTreeMap;
@@ -23,6 +26,7 @@ use crate::action::{Action, Why};
 use crate::pod::images::Nodes;
 use crate::pod::launch::Opened;
 use crate::pod::object::Pod;
+use crate::pod::server::Server;
 use crate::workload::claim::Claim;
 use crate::workload::kind::Workload as _;
 use crate::workload::observed::Observed;
@@ -40,7 +44,8 @@ struct Scene {
     revisions: Vec<Value>,
     pods: Vec<Value>,
     claims: Vec<Value>,
-    resizes: bool,
+    guards: Vec<afloat_disruption::guards::Guard>,
+    server: Server,
     gates: Gates,
     traffic: Traffic,
     /// None: the cluster keeps no reports.
@@ -63,7 +68,8 @@ impl Scene {
             revisions: Vec::new(),
             pods: Vec::new(),
             claims: Vec::new(),
-            resizes: true,
+            guards: Vec::new(),
+            server: Server::default(),
             gates: Gates::default(),
             traffic: Traffic::default(),
             reports: None,
@@ -150,7 +156,8 @@ impl Scene {
             nodes: &Nodes::new(),
             opened: &Opened::new(),
             traffic: &self.traffic,
-            resizes: self.resizes,
+            guards: &self.guards,
+            server: self.server,
             gates: self.gates,
             memo: &crate::workload::memo::Memo::default(),
             recorded: reports.as_ref().map(|reports| Recorded {
@@ -228,7 +235,7 @@ fn a_new_set_gets_its_revision_first() {
     let body = pod.body();
     assert_eq!(
         body["spec"]["readinessGates"],
-        json!([{"conditionType": "InPlaceUpdateReady"}])
+        json!([{"conditionType": "InPlaceUpdateReady"}, {"conditionType": "KruisePodReady"}])
     );
     let id = body["metadata"]["labels"][names::INSTANCE_ID].as_str().unwrap();
     assert_eq!(body["metadata"]["name"], format!("web-{id}"));

@@ -2,6 +2,7 @@
 
 mod placing;
 mod surging;
+mod takeover;
 mod updating;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use crate::action::Action;
 use crate::pod::images::{Known, Nodes};
 use crate::pod::launch::Opened;
 use crate::pod::object::Pod;
+use crate::pod::server::Server;
 use crate::workload::kind::Workload as _;
 use crate::workload::memo::Memo;
 use crate::workload::observed::Observed;
@@ -162,7 +164,8 @@ impl Scene {
             nodes: &nodes,
             opened: &Opened::new(),
             traffic: &Traffic::default(),
-            resizes: true,
+            guards: &[],
+            server: Server::default(),
             gates: Gates::default(),
             memo: &self.memo,
             recorded: None,

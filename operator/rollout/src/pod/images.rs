@@ -104,6 +104,12 @@ impl Known {
         let report = self.report.as_ref()?;
         report.status.running.get(container_id).map(String::as_str)
     }
+
+    /// The kubelet's hash of what a container was started from.
+    pub fn started_from(&self, container_id: &str) -> Option<u64> {
+        let report = self.report.as_ref()?;
+        report.status.hashes.get(container_id).copied()
+    }
 }
 
 /// The nodes that a decision may need, by name. A node that is not there says nothing.

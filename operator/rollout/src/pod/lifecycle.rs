@@ -135,6 +135,15 @@ struct Entry {
     key: String,
 }
 
+impl Entry {
+    fn new(user_agent: &str, key: &str) -> Self {
+        Self {
+            user_agent: user_agent.to_owned(),
+            key: key.to_owned(),
+        }
+    }
+}
+
 fn entries(pod: &Pod) -> Vec<Entry> {
     let message = pod
         .condition(names::KRUISE_POD_READY)
@@ -146,31 +155,45 @@ fn entries(pod: &Pod) -> Vec<Entry> {
 
 /// Whether our key keeps the pod out of service.
 pub fn marked(pod: &Pod, key: &str) -> bool {
+    held(pod, AGENT, key)
+}
+
+/// Whether a writer's key keeps the pod out of service.
+pub fn held(pod: &Pod, user_agent: &str, key: &str) -> bool {
     entries(pod)
         .iter()
-        .any(|entry| entry.user_agent == AGENT && entry.key == key)
+        .any(|entry| entry.user_agent == user_agent && entry.key == key)
 }
 
 /// What the condition [`names::KRUISE_POD_READY`] has to become so that of our keys just these hold the pod; other
 /// writers' keys stay. None: it is right, or the pod has no such gate.
 pub fn pod_ready(pod: &Pod, ours: &[&str], now: Timestamp) -> Option<ConditionPatch> {
+    let mut wanted = entries(pod);
+    wanted.retain(|entry| entry.user_agent != AGENT);
+    wanted.extend(ours.iter().map(|key| Entry::new(AGENT, key)));
+    held_by(pod, wanted, now)
+}
+
+/// What the condition [`names::KRUISE_POD_READY`] has to become so that a writer's key holds the pod, or holds it no longer;
+/// other keys stay. None: it is right, or the pod has no such gate.
+pub(crate) fn keyed(pod: &Pod, (user_agent, key): (&str, &str), hold: bool, now: Timestamp) -> Option<ConditionPatch> {
+    let entry = Entry::new(user_agent, key);
+    let mut wanted = entries(pod);
+    wanted.retain(|other| *other != entry);
+    if hold {
+        wanted.push(entry);
+    }
+    held_by(pod, wanted, now)
+}
+
+fn held_by(pod: &Pod, mut wanted: Vec<Entry>, now: Timestamp) -> Option<ConditionPatch> {
     if !pod.has_gate(names::KRUISE_POD_READY) {
         return None;
     }
-    let present = entries(pod);
-    let mut wanted: Vec<_> = present
-        .iter()
-        .filter(|entry| entry.user_agent != AGENT)
-        .cloned()
-        .collect();
-    wanted.extend(ours.iter().map(|key| Entry {
-        user_agent: AGENT.to_owned(),
-        key: (*key).to_owned(),
-    }));
     wanted.sort();
     let word = if wanted.is_empty() { "True" } else { "False" };
     let condition = pod.condition(names::KRUISE_POD_READY);
-    if condition.is_some_and(|old| old.status == word) && wanted == present {
+    if condition.is_some_and(|old| old.status == word) && wanted == entries(pod) {
         return None;
     }
     let message = if !wanted.is_empty() {
@@ -234,5 +257,24 @@ mod tests {
         let free = pod_ready(&pod(&format!("[{ours}]")), &[], now).unwrap();
         assert_eq!((free.status, free.message), (true, Edit::Remove));
         assert_eq!(pod_ready(&pod(&format!("[{ours}]")), &[KEY_DELETE], now), None);
+    }
+
+    #[test]
+    fn a_writers_key_comes_and_goes_alone() {
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
+        let ours = r#"{"userAgent":"Lifecycle","key":"preDeleteHook"}"#;
+        let other = r#"{"userAgent":"ContainerRecreateRequest","key":"n/x"}"#;
+        let writer = (names::RECREATE_AGENT, "n/x");
+        let held_pod = pod(&format!("[{other},{ours}]"));
+        assert!(held(&held_pod, names::RECREATE_AGENT, "n/x") && marked(&held_pod, KEY_DELETE));
+        assert_eq!(keyed(&held_pod, writer, true, now), None);
+        let added = keyed(&pod(&format!("[{ours}]")), writer, true, now).unwrap();
+        assert_eq!(
+            (added.status, added.message),
+            (false, Edit::Set(format!("[{other},{ours}]")))
+        );
+        let free = keyed(&pod(&format!("[{other}]")), writer, false, now).unwrap();
+        assert_eq!((free.status, free.message), (true, Edit::Remove));
+        assert_eq!(keyed(&Pod::default(), writer, true, now), None, "it has no gate");
     }
 }

@@ -2,7 +2,7 @@
 //! the budget. A pod is updated when its claims ask for enough, and have it or wait for nothing but the pod itself; it is what a volume that
 //! can only grow while nobody has it mounted waits for.
 
-use afloat_api::names;
+use afloat_api::{Operation, names};
 use serde_json::Value;
 
 use super::planner::StatefulSetPlanner;
@@ -30,7 +30,7 @@ impl StatefulSetPlanner<'_> {
                     return;
                 }
                 Ok(_) if self.base.written.contains(pod.name()) => {}
-                Ok(actions) if self.base.spend(pod) => self.base.actions.extend(actions),
+                Ok(actions) if self.base.spend(pod, Operation::Update) => self.base.actions.extend(actions),
                 Ok(_) => self.base.waits.pod(Wait::Budget, || pod.name().to_owned()),
             }
         }

@@ -81,6 +81,8 @@ pub struct Count {
     pub available: usize,
     /// Active pods that somebody asked to delete.
     pub to_delete: usize,
+    /// Of those, pods whose eviction waits for their replacement.
+    pub evicted: usize,
     /// Active pods that a preDelete hook holds, if they are not to count for scaling up.
     pub leaving: usize,
     /// Active pods that are neither available nor asked to be deleted.
@@ -114,9 +116,11 @@ impl Count {
 
     /// Pods beyond `replicas` that are useful now.
     pub fn surge(&self) -> usize {
-        let for_deletion = (self.unavailable + self.to_delete)
+        // Who is evicted has a replacement beside that.
+        let to_delete = self.to_delete - self.evicted;
+        let for_deletion = (self.unavailable + to_delete)
             .saturating_sub(self.max_unavailable)
-            .min(self.to_delete);
+            .min(to_delete);
         self.max_surge.min(for_deletion.max(self.to_update()))
     }
 
@@ -129,7 +133,7 @@ impl Count {
 
     /// Pods to create.
     pub fn to_create(&self, surge: usize) -> usize {
-        (self.replicas + surge).saturating_sub(self.total - self.leaving)
+        (self.replicas + surge + self.evicted).saturating_sub(self.total - self.leaving)
     }
 
     /// Pods to delete because there are too many.

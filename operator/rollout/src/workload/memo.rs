@@ -1,6 +1,8 @@
 //! What one plan finds out of templates, for the next: a template has hundreds of fields, and comparing two of them takes longer than
 //! the rest of a plan. It saves time and decides nothing, as it is used only where all that it was found out from is the same.
 
+mod failures;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -8,10 +10,11 @@ use afloat_api::Gates;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::Value;
 
-use super::failures::Failures;
 use super::history::{Found, Revisions, resolve};
 use super::owner::Owner;
 use crate::pod::change::Change;
+use crate::pod::server::Server;
+use failures::Failures;
 
 /// See the module. Empty at first.
 #[derive(Clone, Debug, Default)]
@@ -34,8 +37,8 @@ struct Resolved {
 /// What has to change of pods at other revisions, by their labels.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Compared {
-    /// What it depends on beside the templates: whether pods can be resized, the gates, and the hash of the wanted claims.
-    pub(crate) on: Option<(bool, Gates, Option<String>)>,
+    /// What it depends on beside the templates: the server, the gates, and the hash of the wanted claims.
+    pub(crate) on: Option<(Server, Gates, Option<String>)>,
     pub(crate) changes: BTreeMap<String, Result<Change, String>>,
 }
 

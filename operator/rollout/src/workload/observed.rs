@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use afloat_api::{Figures, Gates, RolloutReport, Steps};
+use afloat_api::{Figures, Gates, Operation, RolloutReport, Steps};
+use afloat_disruption::guards::Guard;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 
@@ -14,6 +15,7 @@ use super::traffic::Traffic;
 use crate::action::Action;
 use crate::pod::images::Nodes;
 use crate::pod::launch::Opened;
+use crate::pod::server::Server;
 
 /// What is seen of one workload, whatever its kind is.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +42,10 @@ pub struct Observed<'a> {
     pub opened: &'a Opened,
     /// What the nodes' proxies do.
     pub traffic: &'a Traffic,
-    /// Whether the cluster has the `resize` subresource of pods (Kubernetes 1.33 and later have).
-    pub resizes: bool,
+    /// Budgets that select its pods, beside its own.
+    pub guards: &'a [Guard],
+    /// What the server lets change on live pods.
+    pub server: Server,
     /// What OpenKruise's feature gates say.
     pub gates: Gates,
     /// What the plan before left for this one; an empty one will do.
@@ -57,6 +61,8 @@ pub struct Plan<S> {
     pub actions: Vec<Action>,
     /// The status to report.
     pub status: S,
+    /// Available pods that the actions take out of service, and how, where other budgets than the workload's own have a say.
+    pub spends: Vec<(String, Operation)>,
     /// The pods in numbers, as that status tells of them.
     pub figures: Figures,
     /// When to plan again even if nothing happens.

@@ -203,7 +203,8 @@ type Youth = Reverse<(Option<Timestamp>, i32, Option<Timestamp>)>;
 /// Ready later, more restarts, newer: first.
 fn youth(pod: &Pod) -> Youth {
     let since = if pod.ready() { pod.ready_since() } else { None };
-    let restarts = pod.status.container_statuses.iter().map(|status| status.restart_count);
+    let containers = pod.status.container_statuses.iter().filter(|status| !status.sidecar);
+    let restarts = containers.map(|status| status.restart_count);
     Reverse((since, restarts.max().unwrap_or(0), pod.metadata.created))
 }
 

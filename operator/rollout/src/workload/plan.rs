@@ -6,6 +6,7 @@ pub(crate) mod begin;
 mod deletion;
 mod difference;
 mod finish;
+mod guarded;
 mod hooks;
 pub(crate) mod leave;
 mod life;

@@ -59,6 +59,8 @@ pub(crate) struct Member {
     pub(crate) ready: bool,
     /// Somebody asked by a label for its deletion.
     pub(crate) specified: bool,
+    /// An eviction of it waits for its replacement.
+    pub(crate) evicted: bool,
     /// Containers start in an order.
     pub(crate) ordered: bool,
     /// Its gate says that it is out of service.
@@ -184,6 +186,7 @@ impl Roster {
             serves: pod.active() && ready && pod.in_normal_state() && pod.steady(),
             ready,
             specified: pod.labels.contains_key(names::SPECIFIED_DELETE),
+            evicted: pod.annotations.contains_key(names::EVICTION_WAITS),
             ordered: prioritised(&pod.spec.containers),
             gate_closed: gate.is_some_and(|gate| gate.status == "False"),
             drains: Drain::of(&pod).is_some(),

@@ -29,6 +29,8 @@ pub enum Wait {
     PreDelete,
     /// The last available pod stays until another one is.
     LastAvailable,
+    /// Evicted, and its replacement is not available yet.
+    Replacement,
     /// The one whose name and claims another takes is not gone yet.
     Predecessor,
     /// Pods after it wait until it is available.
@@ -57,6 +59,7 @@ impl Wait {
             Self::InPlaceUpdate => "waiting for hook inPlaceUpdate",
             Self::PreDelete => "waiting for hook preDelete",
             Self::LastAvailable => "to update as the last available one, kept until another is available (maxSurge)",
+            Self::Replacement => "evicted, kept until a replacement is available",
             Self::Predecessor => "not gone yet, whose name and claims a new one takes",
             Self::Order => "not available yet, which others are created or deleted after (OrderedReady)",
             Self::Claim => "to create, whose claim is in the way",
@@ -93,6 +96,13 @@ impl Waits {
     /// A sentence that is not about pods one by one.
     pub fn say(&mut self, sentence: String) {
         self.other.push(sentence);
+    }
+
+    /// The same, which may have been said.
+    pub fn say_once(&mut self, sentence: String) {
+        if !self.other.contains(&sentence) {
+            self.other.push(sentence);
+        }
     }
 
     /// All sentences.

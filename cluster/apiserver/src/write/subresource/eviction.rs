@@ -1,10 +1,12 @@
 //! `pods/eviction`: a deletion that asks the disruption budgets first.
 
+use afloat_machinery::admission::Operation;
 use afloat_machinery::selector::LabelSelector;
 use bytes::Bytes;
 use http::Response;
 use serde_json::{Value, json};
 
+use crate::admit::webhook::Asked;
 use crate::clock::now;
 use crate::view;
 use crate::wire::body::Body;
@@ -99,6 +101,12 @@ impl Writer {
                     .as_array()
                     .is_some_and(|d| d.iter().any(|v| v == "All")),
         };
+        let asked = Asked {
+            call,
+            operation: Operation::Create,
+            dry_run: options.dry_run,
+        };
+        let warnings = self.admission.ask_webhooks(asked, None, Some(&eviction)).await?;
         let pod = self.reader.object(&call.resource, call.namespace(), call.name())?;
         if !unprotected(&pod) {
             self.ask_budgets(call, &pod, options.dry_run).await?;
@@ -112,7 +120,8 @@ impl Writer {
                 .wrote(&call.user, "create", &call.resource, "eviction", call.namespace());
         }
         let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
-        reply::rendered(201, call.accept, status.to_string().into())
+        let answer = reply::rendered(201, call.accept, status.to_string().into())?;
+        Ok(reply::with_warnings(answer, &warnings))
     }
 
     /// Writes down that the pod goes by an eviction, for what judges its end (a Job's `podFailurePolicy`); the deletion is that of the

@@ -340,6 +340,7 @@ mod tests {
             id: String::new(),
             names: vec![],
             registry_names: vec![],
+            digests: vec![],
             size_bytes: 0,
             config,
         };

@@ -1,5 +1,7 @@
 //! The way of a pod that is to be deleted: past its hook, out of service, gone.
 
+use afloat_api::Operation;
+
 use super::planner::Planner;
 use crate::action::{Action, Why};
 use crate::pod::object::Pod;
@@ -10,7 +12,7 @@ impl<'a> Planner<'a> {
         if self.written.contains(pod.name())
             || self.held_from_deletion(pod)
             || self.drains_before_deletion(pod)
-            || !self.spend(pod)
+            || !self.spend(pod, Operation::Delete)
         {
             return;
         }

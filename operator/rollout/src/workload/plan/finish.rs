@@ -2,6 +2,7 @@
 
 use afloat_api::{Condition, Figures, Status, names};
 
+use super::guarded;
 use super::planner::Planner;
 use crate::workload::conditions::{Verdict, clear_condition, set_condition};
 use crate::workload::observed::Plan;
@@ -54,10 +55,12 @@ impl Planner<'_> {
     /// Annotations that mean nothing.
     pub(crate) fn tell_of_misspelt(&mut self) {
         let drain = traffic::misspelt(self.seen.owner).map(|message| ("UnknownDrain", message));
+        let guards = guarded::misspelt(&self.seen).into_iter();
         let limits = limit::misspelt(self.seen.owner).into_iter();
         for (event, message) in drain
             .into_iter()
             .chain(limits.map(|message| ("UnknownLossLimit", message)))
+            .chain(guards.map(|message| ("UnknownGuard", message)))
         {
             self.waits.say(message.clone());
             self.warnings.push((event, message));
@@ -71,6 +74,12 @@ impl Planner<'_> {
         old: (&str, Figures),
         new: (&str, Figures),
     ) {
+        if self.moves()
+            && self.may_go == 0
+            && let Some(said) = self.allowance.held()
+        {
+            self.waits.say_once(said);
+        }
         let (kind, paused) = (self.seen.owner.kind, self.seen.rollout.paused);
         let verdict = rollout(kind, paused, new.1, &self.tally.unsettled, &self.waits.sentences());
         set_condition(conditions, names::ROLLOUT, verdict, moved(old, new), self.seen.now);
@@ -86,6 +95,7 @@ impl Planner<'_> {
         Plan {
             actions: self.actions,
             status,
+            spends: self.spends,
             figures,
             wake_at: self.wake_at,
             warnings: self.warnings,

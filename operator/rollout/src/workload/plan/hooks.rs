@@ -1,7 +1,7 @@
 //! Where hooks take part in a plan. A pod that a hook holds is `written` for the rest of the plan, though nothing may be
 //! written: nobody else decides about it then.
 
-use afloat_api::{Lifecycle, LifecycleHook};
+use afloat_api::{Lifecycle, LifecycleHook, Operation};
 
 use super::planner::Planner;
 use crate::pod::lifecycle::{KEY_DELETE, KEY_UPDATE, Next, State, entry, hooked, marked};
@@ -29,7 +29,7 @@ impl<'a> Planner<'a> {
         }
         if State::of(pod) == State::PreparingDelete {
             self.wait_for(pod, Wait::PreDelete);
-        } else if self.spend(pod) {
+        } else if self.spend(pod, Operation::Delete) {
             self.enter(pod, Next::PreparingDelete, None);
         }
         true
@@ -45,7 +45,7 @@ impl<'a> Planner<'a> {
                 self.enter(pod, Next::PreparingUpdate, hook);
             }
             _ if hooked(hook, pod) => {
-                if !self.spend(pod) {
+                if !self.spend(pod, Operation::Update) {
                     return Some(false);
                 }
                 self.enter(pod, Next::PreparingUpdate, None);

@@ -1,6 +1,6 @@
 //! Pods that are out of service, and whether that has reached everybody.
 
-use afloat_api::names;
+use afloat_api::{Operation, names};
 use jiff::SignedDuration;
 
 use super::planner::Planner;
@@ -77,7 +77,7 @@ impl<'a> Planner<'a> {
         match Drain::of(pod) {
             Some(drain) => self.held_by_drain(pod, &drain),
             None if pod.ready() && pod.has_gate(names::INPLACE_READY) => {
-                if self.spend(pod) {
+                if self.spend(pod, Operation::Delete) {
                     self.take_out(pod, DELETION);
                 }
                 true

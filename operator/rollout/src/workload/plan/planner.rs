@@ -4,10 +4,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use afloat_api::{PodUpdatePolicy, names};
+use afloat_api::{Operation, PodUpdatePolicy, names};
+use afloat_disruption::evict;
+use afloat_disruption::guards::Allowance;
 use jiff::Timestamp;
 
 use super::difference::{add_unfinished, compare_all};
+use super::guarded::{allowance, replaces_evicted};
 use super::record::Record;
 use super::seen::Seen;
 use super::tally::{Tally, listed, specified};
@@ -44,6 +47,10 @@ pub(crate) struct Planner<'a> {
     pub(crate) written: BTreeSet<&'a str>,
     /// Available pods that may still be taken out of service.
     pub(crate) may_go: usize,
+    /// What budgets leave that are not the workload's own.
+    pub(crate) allowance: Allowance<'a>,
+    /// Pods that were taken of it, and for what.
+    pub(crate) spends: Vec<(String, Operation)>,
     /// Available pods that this plan leaves.
     pub(crate) left: usize,
     /// Pods beyond `replicas` that are useful now.
@@ -87,6 +94,7 @@ impl<'a> Planner<'a> {
                 .and_then(|change| change.as_ref().ok());
             change.is_some_and(Change::touches_containers)
         };
+        let allowance = allowance(seen);
         let mut planner = Self {
             seen,
             restarting: seen.pods.labels().iter().map(touches).collect(),
@@ -97,7 +105,9 @@ impl<'a> Planner<'a> {
             record: None,
             observes: false,
             written: BTreeSet::new(),
-            may_go: count.may_go(),
+            may_go: allowance.most().unwrap_or(usize::MAX).min(count.may_go()),
+            allowance,
+            spends: Vec::new(),
             left: count.available,
             surge: count.surge(),
             count,
@@ -127,6 +137,7 @@ impl<'a> Planner<'a> {
         self.waits = other.waits;
         self.warnings = other.warnings;
         self.observes = other.observes;
+        self.spends = other.spends;
         self.failed_update = other.failed_update;
     }
 
@@ -172,7 +183,27 @@ impl<'a> Planner<'a> {
     }
 
     pub(crate) fn specified(&self, pod: &Pod) -> bool {
-        specified(pod, self.seen.pods_to_delete)
+        specified(pod, self.seen.pods_to_delete) || self.evicted(pod)
+    }
+
+    /// Whether its eviction waits for its replacement.
+    pub(crate) fn evicted(&self, pod: &Pod) -> bool {
+        pod.annotations.contains_key(names::EVICTION_WAITS) && replaces_evicted(&self.seen)
+    }
+
+    /// Whether an evicted pod stays until one more pod is available than are wanted; after [`evict::LIMIT`] it goes as others do.
+    pub(crate) fn waits_for_replacement(&mut self, pod: &'a Pod) -> bool {
+        let asked = specified(pod, self.seen.pods_to_delete);
+        if asked || !self.evicted(pod) || !self.available(pod) || self.left > self.count.replicas {
+            return false;
+        }
+        let end = pod.annotations.get(names::EVICTION_WAITS).and_then(evict::end);
+        let Some(end) = end.filter(|end| *end > self.seen.now) else {
+            return false;
+        };
+        self.wake(end);
+        self.waits.pod(Wait::Replacement, || pod.name().to_owned());
+        true
     }
 
     pub(crate) fn wake(&mut self, at: Timestamp) {
@@ -186,19 +217,34 @@ impl<'a> Planner<'a> {
 
     /// Takes an available pod out of the budget; unavailable ones are free, but for those that serve and are not believed yet,
     /// and so are those that do not count.
-    pub(crate) fn spend(&mut self, pod: &Pod) -> bool {
+    pub(crate) fn spend(&mut self, pod: &Pod, operation: Operation) -> bool {
         if self.seen.excess.contains(pod.name()) {
             return true;
         }
         if !self.available(pod) {
             return !self.unproven(pod);
         }
-        let granted = self.may_go > 0;
-        if granted {
-            self.left = self.left.saturating_sub(1);
+        if self.may_go == 0 || !self.allowed(pod, operation) {
+            return false;
         }
-        self.may_go = self.may_go.saturating_sub(1);
-        granted
+        self.left = self.left.saturating_sub(1);
+        self.may_go -= 1;
+        true
+    }
+
+    /// Whether the other budgets let it go; if so, it is taken of them.
+    fn allowed(&mut self, pod: &Pod, operation: Operation) -> bool {
+        if self.allowance.is_free() {
+            return true;
+        }
+        match self.allowance.spend(pod.name(), operation) {
+            Ok(()) => self.spends.push((pod.name().to_owned(), operation)),
+            Err(said) => {
+                self.waits.say_once(said);
+                return false;
+            }
+        }
+        true
     }
 
     /// Whether the pod is the last available one while another is about to come: then it can wait, and nothing is lost.
@@ -216,7 +262,8 @@ impl<'a> Planner<'a> {
         let unknown = || Err(format!("its revision {label:?} is unknown"));
         let mut change = self.memo.compared.changes.get(label).cloned().unwrap_or_else(unknown)?;
         let template = self.seen.owner.template;
-        add_unfinished(pod, template, self.seen.resizes, &mut change);
+        add_unfinished(pod, template, self.seen.server.resizes, &mut change);
+        self.seen.server.allows_on(pod, &change)?;
         batch::with_restarts(pod, change, template)
     }
 

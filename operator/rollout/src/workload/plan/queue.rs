@@ -39,7 +39,8 @@ impl<'a> Queue<'a> {
             .filter_map(|name| planner.seen.pods.member_of(name));
         let decided: BTreeSet<*const Member> = decided.map(std::ptr::from_ref).collect();
         let open = |member: &&'a Member| {
-            let specified = member.specified || planner.listed(member);
+            let specified =
+                member.specified || planner.listed(member) || member.evicted && planner.evicted(member.pod());
             !specified && !decided.contains(&std::ptr::from_ref(*member))
         };
         let pods: Vec<&'a Member> = planner.tally.outdated.iter().copied().filter(open).collect();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use afloat_api::names;
 
+use super::guarded::replaces_evicted;
 use super::seen::{Seen, Turns};
 use crate::pod::label::same_revision;
 use crate::pod::lifecycle::State;
@@ -103,7 +104,9 @@ impl<'a> Tally<'a> {
             self.excess.push(member);
             return;
         }
-        let specified = member.specified || listed(member, seen.pods_to_delete);
+        let evicted = member.evicted && replaces_evicted(seen);
+        let asked = member.specified || listed(member, seen.pods_to_delete);
+        let specified = asked || evicted;
         let count = &mut self.count;
         count.total += 1;
         count.updated += usize::from(updated);
@@ -113,6 +116,7 @@ impl<'a> Tally<'a> {
             available
         });
         count.to_delete += usize::from(specified);
+        count.evicted += usize::from(evicted && !asked);
         count.unavailable += usize::from(!available && !specified);
         count.leaving += usize::from(seen.excludes_leaving && member.state == State::PreparingDelete);
         self.ready += usize::from(member.ready);

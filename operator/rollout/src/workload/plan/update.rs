@@ -1,6 +1,6 @@
 //! Pods move to the update revision: which of them, and the next step of each.
 
-use afloat_api::{PodUpdatePolicy, names};
+use afloat_api::{Operation, PodUpdatePolicy, names};
 
 use super::planner::{BURST, Planner};
 use super::queue::Queue;
@@ -147,7 +147,12 @@ impl<'a> Planner<'a> {
             if touches && self.stays_for_another(pod) {
                 return true;
             }
-            if touches && !self.spend(pod) {
+            let operation = if batch::restarting(pod, wanted).is_empty() {
+                Operation::Resize
+            } else {
+                Operation::Update
+            };
+            if touches && !self.spend(pod, operation) {
                 return false;
             }
             self.apply(pod, &batch::first(pod, wanted), &revision, touches);
@@ -159,7 +164,7 @@ impl<'a> Planner<'a> {
                     return true;
                 }
                 let serves = self.available(pod);
-                if !self.spend(pod) {
+                if !self.spend(pod, Operation::Update) {
                     return false;
                 }
                 if serves && self.left == 0 {

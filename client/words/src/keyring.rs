@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
+use k8s_openapi::api::core::v1::Secret;
 use serde::Deserialize;
 
 /// The key under which Docker's tools write the default registry.
@@ -31,7 +32,7 @@ impl std::fmt::Debug for Credentials {
 
 impl Credentials {
     /// The value of an `Authorization` header.
-    pub(super) fn basic(&self) -> String {
+    pub fn basic(&self) -> String {
         let pair = format!("{}:{}", self.username, self.password);
         format!("Basic {}", BASE64_STANDARD.encode(pair))
     }
@@ -76,6 +77,19 @@ impl Keyring {
     /// It is not one; nothing was added then.
     pub fn add_dockercfg(&mut self, bytes: &[u8]) -> Result<(), String> {
         self.add(serde_json::from_slice(bytes).map_err(|e| unread(&e))?)
+    }
+
+    /// Adds what a pull secret holds, of type `kubernetes.io/dockerconfigjson` or `kubernetes.io/dockercfg`.
+    ///
+    /// # Errors
+    /// It holds neither, or what cannot be read; nothing was added then.
+    pub fn add_secret(&mut self, secret: &Secret) -> Result<(), String> {
+        let data = |key: &str| secret.data.as_ref()?.get(key).map(|bytes| bytes.0.as_slice());
+        match (data(".dockerconfigjson"), data(".dockercfg")) {
+            (Some(bytes), _) => self.add_config_json(bytes),
+            (None, Some(bytes)) => self.add_dockercfg(bytes),
+            (None, None) => Err("it has neither .dockerconfigjson nor .dockercfg".to_owned()),
+        }
     }
 
     fn add(&mut self, auths: BTreeMap<String, Entry>) -> Result<(), String> {

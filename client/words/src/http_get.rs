@@ -32,7 +32,7 @@ const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>');
 const KEPT: &[u8] = b"!'()*[]%";
 
 /// The target of a request for that path: `/a b?c` → `/a%20b?c`. A text that is no URL is a path as a whole.
-pub(super) fn target(path: &str) -> String {
+pub fn target(path: &str) -> String {
     let parsed = if path.bytes().any(|byte| byte.is_ascii_control()) {
         None
     } else {
@@ -104,7 +104,7 @@ fn escaped(path: &str) -> String {
 }
 
 /// Where a redirect to a path leads from a target; without `.` and `..` (RFC 3986, 5.2).
-pub(super) fn joined(base: &str, location: &str) -> String {
+pub fn joined(base: &str, location: &str) -> String {
     if location.is_empty() || location.starts_with('#') {
         return base.to_owned();
     }
@@ -137,7 +137,7 @@ pub(super) fn joined(base: &str, location: &str) -> String {
 }
 
 /// Names and values of a request's headers. `host`: with the port, where the handler has no `Host` of its own.
-pub(super) fn headers(action: &HTTPGetAction, host: &str, agent: &str) -> Vec<(String, String)> {
+pub fn headers(action: &HTTPGetAction, host: &str, agent: &str) -> Vec<(String, String)> {
     let own = |name: &str| {
         let mut all = action.http_headers.iter().flatten();
         let found = all.find(|header| header.name.eq_ignore_ascii_case(name));
