@@ -29,6 +29,8 @@ pub struct Gates {
     pub recreate_for_claims: bool,
     /// `TemplateNoDefaults`: templates are left as they are written.
     pub template_no_defaults: bool,
+    /// `PreDownloadImageForInPlaceUpdate`: images of a rollout in place are pulled beforehand.
+    pub predownload: bool,
 }
 
 impl Default for Gates {
@@ -41,6 +43,7 @@ impl Default for Gates {
             resize_in_place: true,
             recreate_for_claims: false,
             template_no_defaults: false,
+            predownload: false,
         }
     }
 }
@@ -207,6 +210,7 @@ impl Gates {
             "InPlaceWorkloadVerticalScaling" => &mut self.resize_in_place,
             "RecreatePodWhenChangeVCTInCloneSetGate" => &mut self.recreate_for_claims,
             "TemplateNoDefaults" => &mut self.template_no_defaults,
+            "PreDownloadImageForInPlaceUpdate" => &mut self.predownload,
             _ => return None,
         })
     }
