@@ -126,7 +126,8 @@ impl Stage {
     }
 
     async fn answer(&self, (node, image, tag, version): &(String, String, String, i64), phase: &str) {
-        let told = json!({"tag": tag, "phase": phase, "version": version, "completionTime": "2026-01-02T03:04:05Z",
+        let now = afloat_words::time::whole_seconds(jiff::Timestamp::now());
+        let told = json!({"tag": tag, "phase": phase, "version": version, "completionTime": now,
             "message": if phase == "Failed" { "manifest unknown" } else { "" }});
         let status = json!({"status": {"desired": 1, "imageStatuses": {image: {"tags": [told]}}}});
         let nodes = api(&self.play, "apps.kruise.io/v1beta1", "NodeImage", None);
@@ -162,7 +163,8 @@ async fn a_job_asks_nodes_one_after_the_other_and_goes_when_its_time_has_come() 
     assert!(!next.contains(&asked[0]));
     let jobs = stage
         .until("the failure", "ImagePullJob", |all| {
-            named(all, "a")["status"]["failed"] == 1
+            let status = &named(all, "a")["status"];
+            status["failed"] == 1 && status["active"] == 2
         })
         .await;
     let status = &named(&jobs, "a")["status"];
