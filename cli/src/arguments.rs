@@ -12,9 +12,8 @@ use crate::install::{CrdsOptions, InstallOptions, StatusOptions, TakeoverOptions
 use crate::operator::OperatorOptions;
 use crate::plan::PlanOptions;
 use crate::probe::ProbeOptions;
-use crate::restart::RestartOptions;
 use crate::up::{SampleOptions, UpOptions};
-use crate::watch::WatchOptions;
+use crate::watch::{RestartOptions, WatchOptions};
 
 /// Keeps applications on Kubernetes afloat while their containers are replaced in place.
 #[derive(Parser)]
@@ -56,7 +55,7 @@ pub(crate) enum Command {
     Probe(ProbeOptions),
     /// Follow the rollout of a CloneSet, and what it loses
     Watch(WatchOptions),
-    /// Start containers anew where they are: of all pods of a CloneSet within its budget, or of one pod
+    /// Start containers anew where they are: of all pods of a workload within its budget, or of one pod
     Restart(RestartOptions),
     /// Pull, build, load, list and remove the images of the embedded cluster
     Image(ImageOptions),

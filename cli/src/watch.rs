@@ -1,5 +1,6 @@
 //! `afloat watch`: a rollout as it goes, and what it loses.
 
+mod restart;
 mod view;
 
 use std::io::IsTerminal as _;
@@ -31,6 +32,7 @@ use tokio::task::JoinSet;
 use crate::options::cluster::{ClusterFlags, connect};
 use crate::output;
 use crate::process::signals::Stop;
+pub(crate) use restart::{RestartOptions, run_restart};
 use view::Seen;
 
 /// Shortest time between two pictures.

@@ -61,6 +61,11 @@ pub(crate) async fn register(client: &Client, name: &str, index: usize, room: (u
     api.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch))
         .await
         .map_err(wrong)?;
+    // A new node is tainted as not ready, and where there is no controller that takes that away, nobody would.
+    let untainted = Patch::Merge(json!({"spec": {"taints": null}}));
+    api.patch(name, &PatchParams::default(), &untainted)
+        .await
+        .map_err(wrong)?;
     Ok(Node {
         name: name.to_owned(),
         ip,

@@ -7,6 +7,7 @@
 mod logind;
 mod network;
 mod proxy;
+mod pulls;
 mod runtime;
 
 use std::io::Read as _;
@@ -176,8 +177,12 @@ fn a_node_that_goes_down_waits_for_its_pods_to_leave() {
         cluster.wait("the pod to leave", &pods, |pods| {
             gate(pods) == Some((json!("False"), json!("NodeShutdown")))
         });
-        let seen = wait_for_pod(&cluster, "the leaving to be seen", |pod| pod["ready"] == false);
-        assert_eq!(seen["routed"], true, "the rules still send there");
+        let slices = ["endpointslices", "-l", "kubernetes.io/service-name=web"];
+        cluster.wait("the endpoint to follow", &slices, |slices| {
+            slices["items"][0]["endpoints"][0]["conditions"]["ready"] == false
+        });
+        let sent = pod(&cluster, &["nodetraffics", NODE]).expect("the pod is told of");
+        assert_eq!(sent["routed"], true, "the rules still send there");
         assert_eq!(logind.held(), 1, "and the node waits");
         rules.remove();
         wait_until("the node to go on", || logind.held() == 0);

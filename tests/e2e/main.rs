@@ -32,6 +32,7 @@ mod restart;
 mod security;
 mod sharing;
 mod sidecars;
+mod statefulset;
 mod streams;
 mod tools;
 mod volumes;

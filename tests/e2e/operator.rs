@@ -1,6 +1,8 @@
 //! The operator as a program of its own, against a cluster that knows nothing of it.
 
+mod daemons;
 mod install;
+mod restart;
 
 use std::process::{Command, Stdio};
 

@@ -203,6 +203,17 @@ pub enum PodUpdatePolicy {
     InPlaceOnly,
 }
 
+impl PodUpdatePolicy {
+    /// Reads the word that stands for it; any other word, or none, is the default.
+    pub(crate) fn read(word: Option<&str>) -> Self {
+        match word {
+            Some("InPlaceIfPossible") => Self::InPlaceIfPossible,
+            Some("InPlaceOnly") => Self::InPlaceOnly,
+            _ => Self::ReCreate,
+        }
+    }
+}
+
 /// `spec.updateStrategy` with defaults.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rollout {
@@ -244,16 +255,11 @@ impl CloneSetSpec {
     pub fn rollout(&self) -> Rollout {
         let empty = RollingUpdate::default();
         let rolling = self.update_strategy.rolling_update.as_ref().unwrap_or(&empty);
-        let policy = match rolling.pod_update_policy.as_deref() {
-            Some("InPlaceIfPossible") => PodUpdatePolicy::InPlaceIfPossible,
-            Some("InPlaceOnly") => PodUpdatePolicy::InPlaceOnly,
-            _ => PodUpdatePolicy::ReCreate,
-        };
         let grace = rolling.in_place_update_strategy.as_ref();
         let or = |setting: &Option<IntOrString>, default| setting.clone().unwrap_or(default);
         Rollout {
             on_delete: self.update_strategy.kind.as_deref() == Some("OnDelete"),
-            policy,
+            policy: PodUpdatePolicy::read(rolling.pod_update_policy.as_deref()),
             partition: or(&rolling.partition, IntOrString::Int(0)),
             max_unavailable: or(&rolling.max_unavailable, IntOrString::String("20%".into())),
             max_surge: or(&rolling.max_surge, IntOrString::Int(0)),

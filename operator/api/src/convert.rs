@@ -49,6 +49,13 @@ const KINDS: &[Kind] = &[
         to_v1beta1: recreate::to_v1beta1,
         to_v1alpha1: recreate::to_v1alpha1,
     },
+    // Both versions have the same fields; OpenKruise's v1alpha1 lacks some of them, ours keeps them.
+    Kind {
+        kind: "StatefulSet",
+        plural: "statefulsets",
+        to_v1beta1: |_| (),
+        to_v1alpha1: |_| (),
+    },
 ];
 
 /// Names of the CRDs whose kinds are converted.

@@ -7,6 +7,7 @@ mod daemon_set;
 mod images;
 mod recreate;
 mod serving;
+mod stateful_set;
 mod told;
 mod workload;
 
@@ -30,6 +31,7 @@ pub fn definitions(serving: &Serving) -> Vec<Value> {
         clone_set(serving),
         daemon_set(serving),
         recreate::definition(serving),
+        stateful_set(serving),
         told::node_traffic(),
         told::rollout_report(),
         budget::definition(),
@@ -72,6 +74,20 @@ fn daemon_set(serving: &Serving) -> Value {
             scale: None,
             spec: daemon_set::spec,
             status: daemon_set::status,
+        },
+        serving,
+    )
+}
+
+fn stateful_set(serving: &Serving) -> Value {
+    workload(
+        &Workload {
+            kind: "StatefulSet",
+            short_names: &["sts", "asts"],
+            columns: stateful_set::columns(),
+            scale: Some(workload::scale()),
+            spec: |_, serving| stateful_set::spec(serving),
+            status: |_| stateful_set::status(),
         },
         serving,
     )

@@ -19,6 +19,7 @@ mod node_image;
 mod recreate;
 mod report;
 mod schema;
+mod statefulset;
 mod status;
 mod template;
 mod traffic;
@@ -53,6 +54,11 @@ pub use recreate::{
 };
 pub use report::{
     Counter, Latency, Lost, Phase, ReportStatus, RolloutReport, ServiceCounter, Step, Steps, read_seconds, seconds,
+};
+pub use statefulset::{
+    ClaimRetentionPolicy, StatefulSet, StatefulSetOrdinals, StatefulSetRollingUpdate, StatefulSetScaleStrategy,
+    StatefulSetSpec, StatefulSetStatus, StatefulSetUpdateStrategy, UnorderedUpdate, VolumeClaimStatus,
+    VolumeClaimUpdateStrategy,
 };
 pub use status::{Condition, Figures, Status};
 pub use template::filled;

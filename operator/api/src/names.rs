@@ -62,6 +62,12 @@ pub const REVISION: &str = "controller-revision-hash";
 pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";
 /// Pod label: five random characters that a pod shares with its claims.
 pub const INSTANCE_ID: &str = "apps.kruise.io/cloneset-instance-id";
+/// Pod label: the name of a pod that has an ordinal.
+pub const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
+/// Pod label: its ordinal.
+pub const POD_INDEX: &str = "apps.kubernetes.io/pod-index";
+/// Annotation of a claim that was made larger for a StatefulSet: the set's name.
+pub const CLAIM_OF: &str = "apps.kruise.io/owned-by-asts";
 /// Pod label: any presence asks for the pod's deletion and replacement.
 pub const SPECIFIED_DELETE: &str = "apps.kruise.io/specified-delete";
 /// Pod label: state of the pod's life as hooks see it.
@@ -105,6 +111,10 @@ pub const ROLLOUT: &str = "afloat.dev/Rollout";
 pub const FAILED_SCALE: &str = "FailedScale";
 /// CloneSet condition: pods could not be updated.
 pub const FAILED_UPDATE: &str = "FailedUpdate";
+/// StatefulSet condition: pods could not be created.
+pub const FAILED_CREATE_POD: &str = "FailedCreatePod";
+/// StatefulSet condition: pods could not be updated.
+pub const FAILED_UPDATE_POD: &str = "FailedUpdatePod";
 /// CloneSet condition, ours: a rollout has lost more than [`MAX_LOSS`] allows.
 pub const LOSS_EXCEEDED: &str = "LossExceeded";
 

@@ -211,6 +211,22 @@ fn every_choice_is_in_the_objects() {
 }
 
 #[test]
+fn what_is_of_the_cluster_has_no_namespace() {
+    let all = objects(&Options::default());
+    for object in all
+        .iter()
+        .filter(|object| text(object, "/kind").starts_with("ValidatingAdmission"))
+    {
+        assert_eq!(object["metadata"]["namespace"], Value::Null, "{object}");
+        assert_eq!(object["subjects"], Value::Null, "{object}");
+    }
+    let policies = listed(&all)
+        .into_iter()
+        .filter(|name| name.starts_with("ValidatingAdmissionPolicy"));
+    assert_eq!(policies.count(), 2, "the agents' policy, and that it is in force");
+}
+
+#[test]
 fn parts_are_left_out() {
     let none = Options {
         agent: false,
@@ -263,7 +279,8 @@ fn what_users_have_is_not_removed() {
     let removed = listed(&removable(&Options::default()));
     let theirs = |one: &String| one.starts_with("Namespace") || one.starts_with("CustomRes");
     let all = listed(&objects(&Options::default()));
-    assert_eq!(removed.len(), all.iter().filter(|one| !theirs(one)).count());
+    // And the configuration of webhooks, which the operator makes.
+    assert_eq!(removed.len(), all.iter().filter(|one| !theirs(one)).count() + 1);
     assert!(!removed.iter().any(theirs));
 }
 

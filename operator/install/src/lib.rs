@@ -9,7 +9,7 @@
 mod golden;
 mod put;
 
-use afloat_api::names::{DAEMON_NAMESPACE, WEBHOOK_SERVICE};
+use afloat_api::names::{DAEMON_NAMESPACE, WEBHOOK_SERVICE, WEBHOOKS};
 use afloat_api::{Door, Serving};
 use serde_json::{Value, json};
 
@@ -125,7 +125,19 @@ pub fn removable(options: &Options) -> Vec<Value> {
     let mut all = objects(options);
     all.retain(|object| !kept.contains(&text(object, "/kind")));
     all.reverse();
+    if options.v1alpha1 {
+        // The operator makes it by itself. It goes first, so that nobody is asked who is gone.
+        all.insert(0, configuration());
+    }
     all
+}
+
+/// The configuration of webhooks that the operator makes, as far as its deletion needs it.
+fn configuration() -> Value {
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
+        "metadata": {"name": WEBHOOKS},
+    })
 }
 
 /// Objects as one text that `kubectl apply -f -` takes.

@@ -72,7 +72,7 @@ pub(crate) fn put(object: &mut Value, settings: &Settings) {
     let kind = text(object, "/kind").to_owned();
     match kind.as_str() {
         "CustomResourceDefinition" => return,
-        "ClusterRole" => {}
+        "ClusterRole" | "ClusterRoleBinding" | "ValidatingAdmissionPolicy" | "ValidatingAdmissionPolicyBinding" => {}
         // Where the copies of pull secrets are does not depend on where anything runs.
         "Role" | "RoleBinding" if text(object, "/metadata/namespace") == DAEMON_NAMESPACE => {}
         "Role" | "RoleBinding" => {
@@ -84,10 +84,9 @@ pub(crate) fn put(object: &mut Value, settings: &Settings) {
             };
             word(object, "/metadata/namespace", namespace);
         }
-        "ClusterRoleBinding" => {}
         _ => word(object, "/metadata/namespace", &settings.namespace),
     }
-    if kind.ends_with("Binding") {
+    if matches!(kind.as_str(), "RoleBinding" | "ClusterRoleBinding") {
         word(object, "/subjects/0/namespace", &settings.namespace);
     }
     match kind.as_str() {

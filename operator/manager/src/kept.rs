@@ -6,7 +6,7 @@ use std::sync::Arc;
 use afloat_api::{ImagePullJob, NodeImage, NodeTraffic, RolloutReport};
 use afloat_rollout::pod::images::Node;
 use afloat_rollout::pod::{Controller, Pod};
-use afloat_rollout::workload::claim::Claim;
+use afloat_rollout::workload::claim::{Claim, StorageClass};
 use afloat_rollout::workload::kind::Workload;
 use afloat_rollout::workload::traffic::Service;
 use afloat_watching::Kind;
@@ -55,6 +55,7 @@ macro_rules! kinds {
 kinds! {
     Revisions: ControllerRevision, by_owner, |_| ();
     Claims: Claim, by_owner_and_name, |_| ();
+    Classes: StorageClass, everything, |_| ();
     Nodes: Node, everything, |_| ();
     Services: Service, by_namespace, |_| ();
     Traffics: NodeTraffic, everything, |_| ();

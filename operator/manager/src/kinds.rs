@@ -2,10 +2,11 @@
 
 mod cloneset;
 mod daemonset;
+mod statefulset;
 
 use std::sync::Arc;
 
-use afloat_api::{CloneSet, DaemonSet};
+use afloat_api::{CloneSet, DaemonSet, StatefulSet};
 
 use crate::controller::Controller;
 use crate::operator::Operator;
@@ -16,5 +17,6 @@ pub(crate) fn all(operator: &Arc<Operator>) -> Vec<Arc<dyn Controls>> {
     vec![
         Controller::<CloneSet>::new(operator),
         Controller::<DaemonSet>::new(operator),
+        Controller::<StatefulSet>::new(operator),
     ]
 }

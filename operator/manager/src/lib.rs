@@ -154,6 +154,7 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         pods: Cache::new(),
         revisions: Cache::new(),
         claims: Cache::new(),
+        classes: Cache::new(),
         nodes: Cache::new(),
         services: Cache::new(),
         traffic: Cache::new(),

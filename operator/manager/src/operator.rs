@@ -10,7 +10,7 @@ use kube::Client;
 
 use crate::abilities::Abilities;
 use crate::events::Recorder;
-use crate::kept::{Claims, NodeImages, Nodes, Pods, PullJobs, Reports, Revisions, Services, Traffics};
+use crate::kept::{Claims, Classes, NodeImages, Nodes, Pods, PullJobs, Reports, Revisions, Services, Traffics};
 use crate::metrics::Metrics;
 
 /// See the module.
@@ -21,6 +21,8 @@ pub(crate) struct Operator {
     pub(crate) pods: Arc<Cache<Pods>>,
     pub(crate) revisions: Arc<Cache<Revisions>>,
     pub(crate) claims: Arc<Cache<Claims>>,
+    /// Which volumes can grow; what it does not know the API server does.
+    pub(crate) classes: Arc<Cache<Classes>>,
     /// Helps to tell when an update is complete; what it does not know costs time, not safety.
     pub(crate) nodes: Arc<Cache<Nodes>>,
     /// Whose traffic is whose.

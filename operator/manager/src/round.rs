@@ -126,6 +126,7 @@ fn look<K: Kind>(
         pods: &pods,
         revisions: &looking.at(&operator.revisions).group(uid),
         claims: &claims(operator, looking, set),
+        classes: &looking.at(&operator.classes).all(),
         now,
         seed: rand::random(),
         drained: &answered_drains(controller, key, &pods),

@@ -293,6 +293,7 @@ impl World {
             pods: &told.roster().with(pods.iter().cloned()),
             revisions,
             claims: &claims,
+            classes: &[],
             now: self.now,
             seed,
             drained: &BTreeMap::new(),

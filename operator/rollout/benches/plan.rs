@@ -50,6 +50,7 @@ fn plan_of(scene: &Scene) -> Plan<CloneSetStatus> {
         pods: &scene.pods,
         revisions: &scene.revisions,
         claims: &[],
+        classes: &[],
         now: "2026-01-01T01:00:00Z".parse::<Timestamp>().unwrap(),
         seed: 1,
         drained: &BTreeMap::new(),

@@ -1,6 +1,6 @@
 //! The kinds of workload, a row each. Who does something for all of them writes it once, as a [`Visit`], and names none.
 
-use afloat_api::{CloneSet, DaemonSet};
+use afloat_api::{CloneSet, DaemonSet, StatefulSet};
 use k8s_openapi::Resource as _;
 
 use crate::workload::foresight::Foreseen;
@@ -42,6 +42,7 @@ macro_rules! kinds {
 kinds! {
     CloneSet: ["clone"];
     DaemonSet: ["daemon", "ads"];
+    StatefulSet: ["sts", "asts"];
 }
 
 /// The kind that somebody means, by any of its names, with the group behind it or without.

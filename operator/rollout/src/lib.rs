@@ -6,6 +6,7 @@
 //! * [`pod`]: one pod's way from one template to another;
 //! * [`workload`]: many pods of one owner, whatever its kind is;
 //! * [`cloneset`]: pods without names of their own, and their claims;
+//! * [`statefulset`]: a pod for each ordinal, with its claims;
 //! * [`daemonset`]: one pod on every node that suits.
 //!
 //! [`kinds`] is the table of those rooms.
@@ -19,5 +20,6 @@ pub mod daemonset;
 pub mod go;
 pub mod kinds;
 pub mod pod;
+pub mod statefulset;
 pub mod texts;
 pub mod workload;

@@ -9,7 +9,7 @@ use crate::cluster::{Cluster, signal_process};
 mod archive;
 #[allow(dead_code)] // as above
 #[path = "../../../operator/agent/tests/cri/containerd.rs"]
-mod containerd;
+pub(super) mod containerd;
 #[allow(dead_code)] // a part of it is for the other test program
 #[path = "../../../operator/agent/tests/cri/kubelet.rs"]
 mod kubelet;

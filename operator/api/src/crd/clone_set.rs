@@ -5,10 +5,10 @@
 use serde_json::{Value, json};
 
 use super::serving::{Serving, Version};
-use super::workload::{age, condition, hook, number, selector, selector_matches_template, wide};
-use crate::schema::{
-    anything, boolean, int_or_percent, int32, int64, label_selector, list, object, one_of, or, pod_template, string,
+use super::workload::{
+    age, condition, hook, number, priority_strategy, selector, selector_matches_template, volume_claim_template, wide,
 };
+use crate::schema::{boolean, int_or_percent, int32, int64, list, object, one_of, or, pod_template, string};
 
 /// What `kubectl get` shows.
 pub(super) fn columns() -> Value {
@@ -98,19 +98,7 @@ fn settings(version: Version) -> Value {
         "maxUnavailable": or(int_or_percent(), json!("20%")),
         "maxSurge": or(int_or_percent(), json!(0)),
         "paused": boolean(),
-        "priorityStrategy": object(
-            json!({
-                "weightPriority": list(object(
-                    json!({
-                        "weight": {"type": "integer", "format": "int32", "minimum": 0, "maximum": 100},
-                        "matchSelector": label_selector(),
-                    }),
-                    &["weight", "matchSelector"],
-                )),
-                "orderPriority": list(object(json!({"orderedKey": {"type": "string", "minLength": 1}}), &["orderedKey"])),
-            }),
-            &[],
-        ),
+        "priorityStrategy": priority_strategy(),
         "scatterStrategy": list(object(
             json!({"key": {"type": "string", "minLength": 1}, "value": string()}),
             &["key", "value"],
@@ -130,16 +118,6 @@ fn scale_strategy(version: Version) -> Value {
         Version::V1beta1 => fields["enablePVCReuse"] = or(boolean(), json!(false)),
     }
     or(object(fields, &[]), json!({}))
-}
-
-/// A claim's template: kept verbatim, with the one default that OpenKruise's webhook gives it. Another one, Kubernetes' own
-/// `volumeMode` for example, would change the hash of the claims that is on OpenKruise's revisions.
-fn volume_claim_template() -> Value {
-    let mut status = anything();
-    status["properties"] = json!({"phase": or(string(), json!("Pending"))});
-    let mut claim = anything();
-    claim["properties"] = json!({"spec": anything(), "status": or(status, json!({}))});
-    claim
 }
 
 /// `status`, the same in both versions.

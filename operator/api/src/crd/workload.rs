@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::schema::{boolean, label_selector, labels, list, object, string, time};
+use crate::schema::{anything, boolean, label_selector, labels, list, object, or, string, time};
 
 /// A column of `kubectl get` with a number.
 pub(super) fn number(name: &str, path: &str) -> Value {
@@ -91,4 +91,31 @@ pub(super) fn condition() -> Value {
         }),
         &["type", "status"],
     )
+}
+
+/// The order of updates by labels.
+pub(super) fn priority_strategy() -> Value {
+    object(
+        json!({
+            "weightPriority": list(object(
+                json!({
+                    "weight": {"type": "integer", "format": "int32", "minimum": 0, "maximum": 100},
+                    "matchSelector": label_selector(),
+                }),
+                &["weight", "matchSelector"],
+            )),
+            "orderPriority": list(object(json!({"orderedKey": {"type": "string", "minLength": 1}}), &["orderedKey"])),
+        }),
+        &[],
+    )
+}
+
+/// A claim's template: kept verbatim, with the one default that OpenKruise's webhook gives it. Another one, Kubernetes' own
+/// `volumeMode` for example, would change the hash of the claims that is on OpenKruise's revisions.
+pub(super) fn volume_claim_template() -> Value {
+    let mut status = anything();
+    status["properties"] = json!({"phase": or(string(), json!("Pending"))});
+    let mut claim = anything();
+    claim["properties"] = json!({"spec": anything(), "status": or(status, json!({}))});
+    claim
 }

@@ -304,6 +304,7 @@ impl World {
             pods: &set.roster().with(self.pods.iter().cloned()),
             revisions: &self.revisions,
             claims: &[],
+            classes: &[],
             now: seen.now,
             seed: 0,
             drained: &BTreeMap::new(),

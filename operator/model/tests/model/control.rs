@@ -106,6 +106,7 @@ impl Model {
             pods: &set.roster().with(pods.iter().cloned()),
             revisions,
             claims: &[],
+            classes: &[],
             now: time,
             seed: 0,
             drained: &BTreeMap::new(),

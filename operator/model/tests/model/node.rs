@@ -334,7 +334,7 @@ fn of_container(object: &Value, name: &str) -> Value {
 
 /// The status is about to speak of another container than before: where the record means the one before, it now means a
 /// past one.
-fn replaced(object: &mut Value, name: &str) {
+pub(crate) fn replaced(object: &mut Value, name: &str) {
     let Some(text) = object["metadata"]["annotations"][names::INPLACE_FROM].as_str() else {
         return;
     };

@@ -101,10 +101,14 @@ pub struct RevisionNumber {
 }
 
 /// What changes on a volume claim.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClaimPatch {
     /// Owners that come or go.
     pub owners: Vec<OwnerEdit>,
+    /// Annotations.
+    pub annotations: Edits,
+    /// The new size.
+    pub storage: Option<Value>,
 }
 
 /// What changes on the workload itself.
@@ -210,11 +214,28 @@ impl RevisionNumber {
 }
 
 impl ClaimPatch {
+    /// Just these owners.
+    pub fn owners(owners: Vec<OwnerEdit>) -> Self {
+        Self {
+            owners,
+            ..Self::default()
+        }
+    }
+
     /// As a strategic merge patch.
     pub fn json(&self, at: &At) -> Value {
         let mut metadata = preconditions(at);
-        metadata.insert("ownerReferences".into(), owners(&self.owners));
-        json!({"metadata": metadata})
+        if !self.owners.is_empty() {
+            metadata.insert("ownerReferences".into(), owners(&self.owners));
+        }
+        if !self.annotations.is_empty() {
+            metadata.insert("annotations".into(), json!(self.annotations));
+        }
+        let mut patch = json!({"metadata": metadata});
+        if let Some(storage) = &self.storage {
+            patch["spec"] = json!({"resources": {"requests": {"storage": storage}}});
+        }
+        patch
     }
 }
 
@@ -331,6 +352,19 @@ mod tests {
         assert_eq!(
             patch.json(&at())["spec"],
             json!({"containers": [{"name": "app", "image": "app:2"}], "initContainers": [{"name": "mesh", "image": "mesh:2"}]})
+        );
+    }
+
+    #[test]
+    fn a_claim_grows_without_a_word_about_its_owners() {
+        let patch = ClaimPatch {
+            storage: Some(json!("2Gi")),
+            ..ClaimPatch::default()
+        };
+        assert_eq!(
+            patch.json(&at()),
+            json!({"metadata": {"uid": "u", "resourceVersion": "7"},
+                "spec": {"resources": {"requests": {"storage": "2Gi"}}}})
         );
     }
 

@@ -149,6 +149,7 @@ impl Scene {
             pods: &set.roster().with(pods),
             revisions: &revisions,
             claims: &claims,
+            classes: &[],
             now,
             seed: 1,
             drained: &drained,

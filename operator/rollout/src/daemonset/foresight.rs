@@ -32,7 +32,7 @@ impl Foreseen for DaemonSet {
     /// The node whose name comes last is the first.
     fn order<'p>(&self, mut waiting: Vec<&'p Pod>, _: &[&Pod]) -> Vec<&'p Pod> {
         let node = |pod: &Pod| pod.spec.node_name.as_deref().unwrap_or_default().to_owned();
-        waiting.sort_by(|a, b| node(b).cmp(&node(a)));
+        waiting.sort_by_key(|pod| std::cmp::Reverse(node(pod)));
         waiting
     }
 }

@@ -121,6 +121,8 @@ impl<'a> Layout<'a> {
                     count.coming += usize::from(!look.available(new));
                 }
                 (None, None) => count.vacant += 1,
+                // A third one would come to those that are too many.
+                _ if layout.surges && stand.crowded() => {}
                 (None, Some(old)) => candidates.push((old, site)),
             }
             layout.settle(look, site, stand);

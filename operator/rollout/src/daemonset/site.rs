@@ -38,6 +38,13 @@ pub(super) struct Stand<'a> {
     pub(super) over: Vec<&'a Pod>,
 }
 
+impl Stand<'_> {
+    /// Whether there is another one beside those that stay.
+    pub(super) fn crowded(&self) -> bool {
+        !(self.more.is_empty() && self.prepared.is_empty() && self.over.is_empty())
+    }
+}
+
 /// All nodes in order of their names, and pods that belong to none of them.
 pub(super) struct Sites<'a> {
     pub(super) nodes: Vec<Site<'a>>,

@@ -2,6 +2,7 @@
 
 mod placing;
 mod surging;
+mod takeover;
 mod updating;
 
 use std::collections::BTreeMap;
@@ -156,6 +157,7 @@ impl Scene {
             pods: &set.roster().with(pods),
             revisions: &revisions,
             claims: &[],
+            classes: &[],
             now: START.parse::<Timestamp>().unwrap() + SignedDuration::from_secs(seconds),
             seed: 1,
             drained: &BTreeMap::new(),

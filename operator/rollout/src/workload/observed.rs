@@ -8,7 +8,7 @@ use afloat_disruption::guards::Guard;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 
-use super::claim::Claim;
+use super::claim::{Claim, StorageClass};
 use super::memo::Memo;
 use super::roster::Roster;
 use super::traffic::Traffic;
@@ -27,6 +27,8 @@ pub struct Observed<'a> {
     pub revisions: &'a [Arc<ControllerRevision>],
     /// Its volume claims.
     pub claims: &'a [Arc<Claim>],
+    /// Classes of volumes, for claims that are to grow.
+    pub classes: &'a [Arc<StorageClass>],
     /// The time.
     pub now: Timestamp,
     /// Any number; names of new pods are made from it.

@@ -49,7 +49,7 @@ pub fn update_sequence<'a>(mut waiting: Vec<&'a Pod>, all: &[&Pod], rollout: &Ro
 }
 
 /// Weights win over orders, as in OpenKruise.
-fn prioritise(pods: &mut [&Pod], strategy: &PriorityStrategy) {
+pub(crate) fn prioritise(pods: &mut [&Pod], strategy: &PriorityStrategy) {
     if strategy.weight_priority.is_empty() {
         let keys = &strategy.order_priority;
         // A pod without any of the keys comes first; OpenKruise's comments say otherwise, its code does this.

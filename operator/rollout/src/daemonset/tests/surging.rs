@@ -86,3 +86,12 @@ fn of_three_pods_two_stay() {
     scene.pods.push(third);
     assert_eq!(scene.does(), ["scale_down n1-third"]);
 }
+
+/// Found by the model: somebody wants the old one replaced, and the revision of its successor is taken back.
+#[test]
+fn none_comes_while_another_one_still_goes() {
+    let mut scene = Scene::new(1, &json!({"maxSurge": 1})).everywhere(NEW);
+    scene.find("n1-new")["metadata"]["labels"][names::SPECIFIED_DELETE] = json!("true");
+    scene.pod("n1", OLD)["metadata"]["creationTimestamp"] = json!("2025-12-09T00:00:00Z");
+    assert_eq!(scene.does(), ["scale_down n1-old"]);
+}

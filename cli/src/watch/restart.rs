@@ -8,15 +8,17 @@ mod workload;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use afloat_rollout::kinds::{self, KINDS};
 use clap::Args;
 
 use crate::check::finish;
 use crate::options::cluster::{ClusterFlags, connect};
+use workload::Asked;
 
 /// `afloat restart`
 #[derive(Args, Clone, Debug)]
 pub(crate) struct RestartOptions {
-    /// clone/NAME: all pods in place, within its budget; pod/NAME: one pod, at once
+    /// KIND/NAME of a workload, for example clone/web: all pods in place, within its budget; pod/NAME: one pod, at once
     #[arg(value_parser = parse_target)]
     target: Target,
     /// Only this container (may be given several times) [default: all of spec.containers]
@@ -75,23 +77,25 @@ impl PodFlags {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Target {
-    CloneSet(String),
+    /// Kind, as objects call it, and name.
+    Workload(&'static str, String),
     Pod(String),
 }
 
 fn parse_target(text: &str) -> Result<Target, String> {
-    let words = "say clone/NAME or pod/NAME";
-    let (kind, name) = text.split_once('/').ok_or(words)?;
+    let words = || {
+        let all: Vec<_> = KINDS.iter().map(|names| names.kind.to_lowercase()).collect();
+        format!("say KIND/NAME, where KIND is pod or one of {}", all.join(", "))
+    };
+    let (kind, name) = text.split_once('/').ok_or_else(words)?;
     if name.is_empty() || name.contains('/') {
-        return Err(words.into());
+        return Err(words());
     }
-    match kind {
-        "clone" | "cloneset" | "clonesets" | "cloneset.apps.kruise.io" | "clonesets.apps.kruise.io" => {
-            Ok(Target::CloneSet(name.to_owned()))
-        }
-        "po" | "pod" | "pods" => Ok(Target::Pod(name.to_owned())),
-        _ => Err(format!("{kind} has no rollout of the operator's: {words}")),
+    if ["po", "pod", "pods"].contains(&kind) {
+        return Ok(Target::Pod(name.to_owned()));
     }
+    let names = kinds::called(kind).ok_or_else(|| format!("{kind} has no rollout of the operator's: {}", words()))?;
+    Ok(Target::Workload(names.kind, name.to_owned()))
 }
 
 /// 0, or 1 where not everything came back, or 2 where nothing was asked for.
@@ -115,14 +119,20 @@ async fn restart(options: &RestartOptions) -> anyhow::Result<u8> {
                 None => Ok(0),
             }
         }
-        Target::CloneSet(name) => {
+        Target::Workload(kind, name) => {
             if let Some(flag) = options.pod.given() {
-                anyhow::bail!("{flag} is for a single pod: a CloneSet's update strategy says how its pods are updated");
+                anyhow::bail!("{flag} is for a single pod: a workload's update strategy says how its pods are updated");
             }
-            let asked = workload::ask(&client, (&namespace, name), &options.containers).await?;
-            match limit {
-                Some(limit) => workload::wait(&client, &asked, limit).await,
-                None => Ok(0),
+            let asked = Asked {
+                client: &client,
+                namespace: &namespace,
+                name,
+                containers: &options.containers,
+                limit,
+            };
+            match kinds::with(kind, asked) {
+                Some(restart) => restart.await,
+                None => anyhow::bail!("{kind} has no rollout of the operator's"),
             }
         }
     }
@@ -149,13 +159,14 @@ mod tests {
 
     #[test]
     fn targets() {
-        assert_eq!(parse_target("clone/web"), Ok(Target::CloneSet("web".into())));
+        assert_eq!(
+            parse_target("clone/web"),
+            Ok(Target::Workload("CloneSet", "web".into()))
+        );
+        assert_eq!(parse_target("ads/log"), Ok(Target::Workload("DaemonSet", "log".into())));
         assert_eq!(parse_target("po/web-1"), Ok(Target::Pod("web-1".into())));
         for bad in ["web", "clone/", "pod/a/b", "deploy/web", "/"] {
-            assert!(
-                parse_target(bad).unwrap_err().contains("say clone/NAME or pod/NAME"),
-                "{bad}"
-            );
+            assert!(parse_target(bad).unwrap_err().contains("say KIND/NAME"), "{bad}");
         }
     }
 
