@@ -192,6 +192,7 @@ fn unseen<K: Kind>(controller: &Controller<K>, key: &Key, since: Instant) -> Dur
 fn nodes(operator: &Operator, looking: &Looking<'_>, sights: Sights, pods: &Roster) -> Nodes {
     let name = |pod: &Arc<Pod>| pod.spec.node_name.as_ref().map(Text::shared);
     let (known, reports) = (looking.at(&operator.nodes), looking.at(&operator.traffic));
+    let images = looking.at(&operator.node_images);
     let names: BTreeSet<Arc<str>> = match sights {
         Sights::OutOfService => pods.out_of_service().filter_map(name).collect(),
         Sights::OfPods => pods.pods().filter_map(name).collect(),
@@ -200,6 +201,9 @@ fn nodes(operator: &Operator, looking: &Looking<'_>, sights: Sights, pods: &Rost
     let node = |name: Arc<str>| {
         let key = Key::new("", name);
         let node = known.get(&key)?.to_tell();
+        // What it has pulled for somebody is on it, whatever it lists.
+        let told = images.get(&key);
+        let node = told.map_or(node.clone(), |told| Arc::new(node.with_pulls(&told)));
         let report = reports.get(&key).map(|report| report.to_tell());
         Some((key.name.to_string(), Known { node, report }))
     };

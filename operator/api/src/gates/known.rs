@@ -69,7 +69,7 @@ pub(super) const KNOWN: &[Known] = {
             "PreDownloadImageForInPlaceUpdate",
             false,
             Alpha,
-            Missing("images are not pulled beforehand"),
+            Acts("images of a rollout in place are pulled on the nodes of its pods beforehand"),
         ),
         gate(
             "CloneSetPartitionRollback",
