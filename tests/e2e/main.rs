@@ -11,7 +11,6 @@ mod bench;
 mod check;
 mod cluster;
 mod containers;
-mod daemons;
 mod drain;
 mod everyday;
 mod images;

@@ -7,6 +7,7 @@
 pub mod cri;
 #[cfg(test)]
 pub mod fake;
+mod images;
 pub mod kube_proxy;
 pub mod node;
 mod recreate;

@@ -89,9 +89,9 @@ async fn run_here(node: &Node) {
     };
     let work = async {
         requests.ready().await;
-        let failed = |pod: &Key, why: String| tracing::warn!(%pod, why, "cannot recreate containers, trying again");
+        let failed = |item: &Item, why: String| tracing::warn!(?item, why, "cannot recreate containers, trying again");
         queue
-            .work_off(WIDTH, &node.shutdown, |pod| worker.round(pod), failed)
+            .work_off(WIDTH, &node.shutdown, |item| worker.round(item), failed)
             .await;
     };
     let awake = async {

@@ -5,6 +5,7 @@
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
+use crate::images;
 use crate::node::{self, Node};
 use crate::recreate;
 
@@ -12,7 +13,7 @@ use crate::recreate;
 pub fn run(node: Node) -> BoxFuture<'static, ()> {
     // Boxed where nothing is async: the code of a future is made where it is awaited, which would be each program that calls this.
     async move {
-        tokio::join!(node::look(&node), recreate::run(&node));
+        tokio::join!(node::look(&node), images::run(&node), recreate::run(&node));
     }
     .boxed()
 }

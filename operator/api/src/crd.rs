@@ -4,6 +4,7 @@
 mod budget;
 mod clone_set;
 mod daemon_set;
+mod images;
 mod recreate;
 mod serving;
 mod stateful_set;
@@ -26,7 +27,7 @@ pub fn crds(serving: &Serving) -> Vec<CustomResourceDefinition> {
 
 /// The same as documents to apply: with nulls for what must go from definitions that are there, OpenKruise's included.
 pub fn definitions(serving: &Serving) -> Vec<Value> {
-    vec![
+    let mut all = vec![
         clone_set(serving),
         daemon_set(serving),
         recreate::definition(serving),
@@ -34,7 +35,9 @@ pub fn definitions(serving: &Serving) -> Vec<Value> {
         told::node_traffic(),
         told::rollout_report(),
         budget::definition(),
-    ]
+    ];
+    all.extend(images::definitions(serving));
+    all
 }
 
 /// A kind of OpenKruise with two versions.

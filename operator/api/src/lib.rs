@@ -10,9 +10,12 @@ pub mod convert;
 mod crd;
 mod daemonset;
 mod gates;
+mod image_key;
+mod image_pull_job;
 mod inplace;
 mod kind;
 pub mod names;
+mod node_image;
 mod recreate;
 mod report;
 mod schema;
@@ -31,11 +34,20 @@ pub use daemonset::{
     DaemonSet, DaemonSetScaleStrategy, DaemonSetSpec, DaemonSetStatus, DaemonSetUpdateStrategy, RollingUpdateDaemonSet,
 };
 pub use gates::{GateError, Gates, boolean};
+pub use image_key::ImageKey;
+pub use image_pull_job::{
+    CompletionPolicy, FailedImage, ImageListPullJob, ImageListPullJobSpec, ImageListPullJobStatus, ImagePullJob,
+    ImagePullJobSpec, ImagePullJobStatus, NodeSelector, PullPolicy, PullTemplate,
+};
 pub use inplace::{
     ContainerOrigin, InPlaceUpdateState, LastContainerStatus, PreCheck, RefMetadata, Texts, UpdateSpec, origins,
     write_origins,
 };
 pub use names::{API_VERSION, GROUP};
+pub use node_image::{
+    IF_NOT_PRESENT, ImageSpec, ImageStatus, NodeImage, NodeImageSpec, NodeImageStatus, PullPhase, SandboxConfig,
+    SecretReference, SyncStatus, TagPullPolicy, TagSpec, TagStatus,
+};
 pub use recreate::{
     ContainerRecreateRequest, ContainerSnapshot, FailurePolicy, RecreateContainer, RecreatePhase, RecreateSpec,
     RecreateState, RecreateStatus, RecreateStrategy, StatusContext,

@@ -148,6 +148,20 @@ pub const PREDOWNLOAD: [(&str, &str); 3] = [
     ),
 ];
 
+/// Where copies of pull secrets are, which agents may read.
+pub const DAEMON_NAMESPACE: &str = "kruise-daemon-config";
+/// Annotation of such a copy: `namespace/name` of what it is a copy of.
+pub const SECRET_SOURCE: &str = "imagepulljobs.kruise.io/source-key";
+/// Annotation of such a copy: `namespace/name` of the jobs that need it, separated by commas.
+pub const SECRET_REFERENCES: &str = "imagepulljobs.kruise.io/references";
+/// Annotation of such a copy: [`SECRET_BATCH`].
+pub const SECRET_MODE: &str = "imagepulljobs.kruise.io/mode";
+/// Its references in NodeImages go with the image that they stand at.
+pub const SECRET_BATCH: &str = "batch";
+/// Finalizer that OpenKruise gives to ImagePullJobs, and this operator takes away when a job has ended.
+pub const PULL_JOB_PROTECTION: &str = "apps.kruise.io/deletion-protection";
+/// NodeImage label: it is for tests, and needs no node.
+pub const FAKE_NODE_IMAGE: &str = "apps.kruise.io/fake-nodeimage";
 /// PodUnavailableBudget annotation: which operations it guards, separated by commas; v1beta1 has a field for it.
 pub const PROTECT_OPERATIONS: &str = "kruise.io/pub-protect-operations";
 /// PodUnavailableBudget annotation: how many pods there should be; v1beta1 has a field for it.

@@ -114,7 +114,7 @@ fn template(wanted: impl Fn(Part) -> Option<&'static str>) -> String {
         if part == Part::Crds {
             // What a user's objects are stored by outlives the release, and is brought up to date with it.
             object["metadata"]["annotations"]["helm.sh/resource-policy"] = json!("keep");
-            if object["spec"]["conversion"].is_object() {
+            if object["spec"]["conversion"]["strategy"] == "Webhook" {
                 object["spec"]["conversion"] = json!("HOLE-conversion");
                 object["spec"]["versions"][1]["served"] = json!("HOLE-both");
             }
@@ -240,6 +240,7 @@ fn parts_are_left_out() {
         listed(&objects(&none)),
         [
             "Namespace /one",
+            "Namespace /kruise-daemon-config",
             "ServiceAccount one/afloat-operator",
             "ClusterRole /afloat-operator",
             "ClusterRoleBinding /afloat-operator",
@@ -247,6 +248,8 @@ fn parts_are_left_out() {
             "Role one/afloat-webhook",
             "RoleBinding one/afloat-operator",
             "RoleBinding one/afloat-webhook",
+            "Role kruise-daemon-config/afloat-pull-secrets",
+            "RoleBinding kruise-daemon-config/afloat-pull-secrets",
             "ClusterRole /afloat-aggregate-to-view",
             "ClusterRole /afloat-aggregate-to-edit",
             "Deployment one/afloat-operator",

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use afloat_api::{NodeTraffic, RolloutReport};
+use afloat_api::{ImagePullJob, NodeImage, NodeTraffic, RolloutReport};
 use afloat_rollout::pod::images::Node;
 use afloat_rollout::pod::{Controller, Pod};
 use afloat_rollout::workload::claim::{Claim, StorageClass};
@@ -60,6 +60,8 @@ kinds! {
     Services: Service, by_namespace, |_| ();
     Traffics: NodeTraffic, everything, |_| ();
     Reports: RolloutReport, by_owner, shrink_report;
+    NodeImages: NodeImage, everything, |_| ();
+    PullJobs: ImagePullJob, by_any_owner, |_| ();
 }
 
 /// Stands for the workloads of a kind, which are kept as they come.
@@ -136,8 +138,14 @@ impl Kind for Pods {
     }
 }
 
+/// By the object that controls it, whatever that is; those of nobody have a group, too, as all of them are looked at.
+fn by_any_owner<K: k8s_openapi::Metadata<Ty = ObjectMeta>>(object: &K) -> Vec<Group> {
+    let owner = controller_of(object.metadata());
+    vec![owner.map_or("", |owner| owner.uid.as_str()).into()]
+}
+
 /// One group for all objects of a kind.
-fn everything<K>(_: &K) -> Vec<Group> {
+pub(crate) fn everything<K>(_: &K) -> Vec<Group> {
     vec!["".into()]
 }
 

@@ -10,6 +10,7 @@ mod controller;
 mod definition;
 mod events;
 mod follow;
+mod images;
 mod kept;
 mod kind;
 mod kinds;
@@ -159,6 +160,8 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         traffic: Cache::new(),
         reports: Cache::new(),
         keeps_reports: AtomicBool::new(abilities.reports),
+        node_images: Cache::new(),
+        pull_jobs: Cache::new(),
         client,
         server: abilities.server,
         gates: options.gates,
@@ -193,6 +196,7 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
     for controls in present {
         workers.spawn(controls.work(options.workers, shutdown.clone()));
     }
+    workers.spawn(images::run(operator.clone(), shutdown.clone()));
     for controls in absent {
         let client = operator.client.clone();
         workers.spawn(work_later(client, controls, options.workers, shutdown.clone()));

@@ -10,7 +10,7 @@ use kube::Client;
 
 use crate::abilities::Abilities;
 use crate::events::Recorder;
-use crate::kept::{Claims, Classes, Nodes, Pods, Reports, Revisions, Services, Traffics};
+use crate::kept::{Claims, Classes, NodeImages, Nodes, Pods, PullJobs, Reports, Revisions, Services, Traffics};
 use crate::metrics::Metrics;
 
 /// See the module.
@@ -33,6 +33,10 @@ pub(crate) struct Operator {
     pub(crate) reports: Arc<Cache<Reports>>,
     /// Whether it has, and they are all here.
     pub(crate) keeps_reports: AtomicBool,
+    /// Which images nodes have or are to have, where the cluster has such objects.
+    pub(crate) node_images: Arc<Cache<NodeImages>>,
+    /// Who wants them.
+    pub(crate) pull_jobs: Arc<Cache<PullJobs>>,
     /// What the cluster lets change on live pods.
     pub(crate) server: Server,
     /// What OpenKruise's feature gates say.

@@ -6,6 +6,7 @@ mod foresight;
 mod kind;
 mod layout;
 mod plan;
+mod planner;
 mod report;
 mod site;
 

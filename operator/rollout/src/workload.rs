@@ -4,10 +4,8 @@
 pub mod budget;
 pub mod claim;
 pub mod conditions;
-pub(crate) mod failures;
 pub mod foresight;
 pub mod history;
-pub(crate) mod ids;
 pub mod kind;
 pub mod limit;
 pub mod loss;

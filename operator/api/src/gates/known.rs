@@ -130,7 +130,12 @@ pub(super) const KNOWN: &[Known] = {
             Alpha,
             Acts("pods in PreparingUpdate count as updated when scaling"),
         ),
-        gate("ImagePullJobGate", false, Alpha, Idle("it is about ImagePullJobs")),
+        gate(
+            "ImagePullJobGate",
+            false,
+            Alpha,
+            Idle("image pull jobs are always looked after"),
+        ),
         gate(
             "ResourceDistributionGate",
             false,

@@ -12,9 +12,9 @@ use crate::action::Action;
 use crate::pod::object::Pod;
 use crate::workload::budget::Count;
 use crate::workload::history::Revisions;
-use crate::workload::ids::Ids;
 use crate::workload::kind::Workload;
 use crate::workload::plan::planner::BURST;
+use crate::workload::recipe::ids::Ids;
 use crate::workload::recipe::{Beside, Recipe, gate_of_hooks};
 
 /// Pods to create.

@@ -7,9 +7,9 @@ use afloat_words::daemon::{pin, tolerate};
 use serde_json::{Value, json};
 
 use crate::action::Action;
-use crate::workload::ids::Ids;
 use crate::workload::kind::Workload;
 use crate::workload::observed::Observed;
+use crate::workload::recipe::ids::Ids;
 use crate::workload::recipe::{Beside, Recipe, gate_of_hooks};
 
 /// A pod for each of these nodes, at a revision.

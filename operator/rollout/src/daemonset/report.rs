@@ -3,7 +3,7 @@
 use afloat_api::{DaemonSet, DaemonSetStatus, Figures, names};
 use jiff::{SignedDuration, Timestamp};
 
-use super::plan::DaemonPlanner;
+use super::planner::DaemonPlanner;
 use super::site::Sites;
 use crate::pod::label::{same_revision, short};
 use crate::workload::budget::{Round, resolve};

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use afloat_api::{Gates, StatefulSet, names};
+use afloat_api::{Gates, Operation, StatefulSet, names};
 use serde_json::Value;
 
 use super::claims::Claims;
@@ -85,7 +85,7 @@ impl StatefulSetPlanner<'_> {
                     return;
                 }
                 Ok(_) if self.base.written.contains(pod.name()) => {}
-                Ok(actions) if self.base.spend(pod) => self.base.actions.extend(actions),
+                Ok(actions) if self.base.spend(pod, Operation::Update) => self.base.actions.extend(actions),
                 Ok(_) => self.base.waits.pod(Wait::Budget, || pod.name().to_owned()),
             }
         }

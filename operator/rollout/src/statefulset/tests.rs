@@ -17,6 +17,7 @@ use crate::action::Action;
 use crate::pod::images::Nodes;
 use crate::pod::launch::Opened;
 use crate::pod::object::Pod;
+use crate::pod::server::Server;
 use crate::workload::claim::{Claim, StorageClass};
 use crate::workload::kind::Workload;
 use crate::workload::memo::Memo;
@@ -168,7 +169,8 @@ impl Scene {
             nodes: &Nodes::default(),
             opened: &Opened::default(),
             traffic: &Traffic::default(),
-            resizes: true,
+            guards: &[],
+            server: Server::default(),
             gates: self.gates,
             memo: &Memo::default(),
             recorded: None,

@@ -1,6 +1,8 @@
 //! What one plan finds out of templates, for the next: a template has hundreds of fields, and comparing two of them takes longer than
 //! the rest of a plan. It saves time and decides nothing, as it is used only where all that it was found out from is the same.
 
+mod failures;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -8,11 +10,11 @@ use afloat_api::Gates;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::Value;
 
-use super::failures::Failures;
 use super::history::{Found, Revisions, resolve};
 use super::owner::Owner;
 use crate::pod::change::Change;
 use crate::pod::server::Server;
+use failures::Failures;
 
 /// See the module. Empty at first.
 #[derive(Clone, Debug, Default)]

@@ -1,5 +1,7 @@
 //! What the pods of a revision are made from: what they have in common is made once, and each gets what is its own.
 
+pub(crate) mod ids;
+
 use std::sync::Arc;
 
 use afloat_api::{Gates, Lifecycle, names};
