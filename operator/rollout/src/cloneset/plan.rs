@@ -70,10 +70,8 @@ impl CloneSetPlanner<'_> {
             recorded: None,
             ..*self.seen.around
         };
-        let wishes = Wishes {
-            turns,
-            ..Wishes::of(set, around.gates)
-        };
+        let mut wishes = Wishes::of(set, around.gates);
+        wishes.turns = turns;
         let mut other = CloneSetPlanner::new(SeenSet { set, around }, &wishes, revisions, Memo::default());
         other.decide();
         let done = other.base.all_updated();
