@@ -8,6 +8,7 @@
 mod abilities;
 mod controller;
 mod definition;
+mod disruption;
 mod events;
 mod follow;
 mod kept;
@@ -36,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::abilities::abilities;
 pub use crate::abilities::kinds;
+use crate::disruption::Disruption;
 use crate::follow::{appears_as, watch};
 use crate::lease::LeaderElection;
 use crate::metrics::Metrics;
@@ -149,7 +151,6 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         return Ok(());
     };
     let operator = Arc::new(Operator {
-        namespace: options.namespace,
         pods: Cache::new(),
         revisions: Cache::new(),
         claims: Cache::new(),
@@ -158,6 +159,8 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         traffic: Cache::new(),
         reports: Cache::new(),
         keeps_reports: AtomicBool::new(abilities.reports),
+        disruption: Disruption::new(client.clone(), options.namespace.clone()),
+        namespace: options.namespace,
         client,
         resizes: abilities.resizes,
         gates: options.gates,
@@ -168,6 +171,7 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
     let mut tasks = watch(&operator, &abilities, &shutdown);
     tasks.spawn(events.run(shutdown.clone()));
     tasks.spawn(recreate::run(operator.clone(), shutdown.clone()));
+    tasks.spawn(operator.disruption.clone().follow_others(shutdown.clone()));
     if operator.namespace.is_none() {
         tasks.spawn(stored::keep(operator.client.clone(), shutdown.clone()));
     }
@@ -189,6 +193,8 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
     }
     operator.metrics.leading();
     let mut workers = JoinSet::new();
+    let disruption = operator.disruption.clone().run(shutdown.clone());
+    workers.spawn(disruption);
     for controls in present {
         workers.spawn(controls.work(options.workers, shutdown.clone()));
     }

@@ -8,6 +8,7 @@ use afloat_watching::Cache;
 use kube::Client;
 
 use crate::abilities::Abilities;
+use crate::disruption::Disruption;
 use crate::events::Recorder;
 use crate::kept::{Claims, Nodes, Pods, Reports, Revisions, Services, Traffics};
 use crate::metrics::Metrics;
@@ -30,6 +31,8 @@ pub(crate) struct Operator {
     pub(crate) reports: Arc<Cache<Reports>>,
     /// Whether it has, and they are all here.
     pub(crate) keeps_reports: AtomicBool,
+    /// What budgets say that are not the workloads' own.
+    pub(crate) disruption: Arc<Disruption>,
     /// Whether the cluster can resize pods.
     pub(crate) resizes: bool,
     /// What OpenKruise's feature gates say.
@@ -45,6 +48,7 @@ impl Operator {
         self.revisions.ready().await;
         self.claims.ready().await;
         self.services.ready().await;
+        self.disruption.ready().await;
         if abilities.reports {
             self.reports.ready().await;
         }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use afloat_api::{ContainerRecreateRequest, NodeTraffic, RecreatePhase, names};
+use afloat_api::{CloneSet, ContainerRecreateRequest, NodeTraffic, RecreatePhase, names};
 use afloat_recreate::Pod as Asked;
 use afloat_recreate::control::{Seen, Service, Step, out_of_service, step};
 use afloat_rollout::pod::drain::Drain;
@@ -305,7 +305,7 @@ impl Recreator {
         let action = service::hold(pod, (names::RECREATE_AGENT, &key), hold, Timestamp::now());
         let Some(action) = action else { return Ok(None) };
         let namespace = request.metadata.namespace.as_deref().unwrap_or_default();
-        match perform(&self.operator.client, namespace, &action).await {
+        match perform::<CloneSet>(&self.operator.client, namespace, &action).await {
             Outcome::Refused(why) | Outcome::Unknown(why) => return Err(why),
             Outcome::Done(_) if hold => {
                 let ready = pod.condition("Ready").is_some_and(|ready| ready.status == "True");
