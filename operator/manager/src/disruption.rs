@@ -5,6 +5,7 @@
 //! take pods out of service ([`claim`]). Each decides on one version of the budget and writes that version's successor, or decides anew.
 
 mod claim;
+mod guards;
 mod kept;
 mod scale;
 mod status;
