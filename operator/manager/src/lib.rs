@@ -193,8 +193,7 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
     }
     operator.metrics.leading();
     let mut workers = JoinSet::new();
-    let disruption = operator.disruption.clone().run(shutdown.clone());
-    workers.spawn(disruption);
+    workers.spawn(disruption::run(operator.disruption.clone(), shutdown.clone()));
     for controls in present {
         workers.spawn(controls.work(options.workers, shutdown.clone()));
     }

@@ -50,7 +50,7 @@ pub(super) async fn write(
     status: &BudgetStatus,
 ) -> Result<Wrote, String> {
     let meta = &budget.metadata;
-    let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), super::name(meta));
+    let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), super::state::name(meta));
     let body = json!({
         "apiVersion": "policy.kruise.io/v1beta1", "kind": "PodUnavailableBudget",
         "metadata": {"namespace": namespace, "name": name, "uid": meta.uid, "resourceVersion": meta.resource_version},
@@ -112,6 +112,6 @@ pub(super) async fn claim(
             None => return Ok(pods.iter().map(|_| Ok(())).collect()),
         };
     }
-    let name = super::name(&budget.metadata);
+    let name = super::state::name(&budget.metadata);
     Err(format!("couldn't update PodUnavailableBudget {name} due to conflicts"))
 }

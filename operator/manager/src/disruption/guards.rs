@@ -14,7 +14,7 @@ use afloat_rollout::workload::roster::Roster;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 use super::claim::claim;
-use super::{Disruption, name};
+use super::state::{Disruption, name};
 use crate::kept::Group;
 
 impl Disruption {

@@ -8,8 +8,8 @@ use afloat_disruption::owners::Owner;
 use kube::{Client, Error};
 use serde_json::Value;
 
-use super::Disruption;
 use super::kept::GuardedPod;
+use super::state::Disruption;
 use crate::round::act::REQUEST_TIMEOUT;
 
 /// Kept of each kind of memory here: more than a cluster has, and then all is forgotten.

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::claim::{Wrote, present, write};
 use super::kept::GuardedPod;
-use super::{Disruption, name};
+use super::state::{Disruption, name};
 use crate::kept::Group;
 use crate::round::act::REQUEST_TIMEOUT;
 
