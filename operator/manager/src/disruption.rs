@@ -33,7 +33,7 @@ pub(crate) async fn run(disruption: Arc<Disruption>, shutdown: CancellationToken
     }
     let api: Api<Budget> = scoped(&disruption.client, disruption.namespace.as_deref());
     let config = watcher::Config::default();
-    let feed = self
+    let feed = disruption
         .budgets
         .clone()
         .feed(api, config, Pauses::Patient, shutdown.clone());
@@ -41,7 +41,7 @@ pub(crate) async fn run(disruption: Arc<Disruption>, shutdown: CancellationToken
         disruption.budgets.ready().await;
         disruption.first().await;
         let pods = scoped(&disruption.client, disruption.namespace.as_deref());
-        let feed = self
+        let feed = disruption
             .pods
             .clone()
             .feed(pods, watcher::Config::default(), Pauses::Patient, shutdown.clone());

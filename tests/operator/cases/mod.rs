@@ -1,5 +1,6 @@
 //! The cases.
 
+mod budgets;
 mod complete;
 mod conflicts;
 mod containers;
@@ -68,6 +69,11 @@ cases!(TOGETHER:
     complete::old_container_crashes_in_the_grace_period,
     complete::old_container_crashes_after_the_write,
     complete::crash_after_completion,
+    budgets::a_budget_guards_its_pods,
+    budgets::resizes_are_guarded_if_that_is_said,
+    budgets::a_target_may_own_its_pods_through_a_replica_set,
+    budgets::a_rollout_heeds_a_budget,
+    budgets::an_eviction_waits_for_the_replacement,
     input::both_versions_are_one_object,
     input::defaults_are_those_of_openkruise,
     input::defaults_and_unknown_fields,
@@ -84,5 +90,6 @@ cases!(ALONE:
     versions::keys_and_stored_versions_are_kept,
     leader::killed_in_the_middle_of_a_rollout,
     leader::hand_over,
+    budgets::without_the_operator_pods_go,
     gates::those_that_are_on_act,
 );
