@@ -9,7 +9,7 @@
 mod golden;
 mod put;
 
-use afloat_api::names::{WEBHOOK_SERVICE, WEBHOOKS};
+use afloat_api::names::WEBHOOK_SERVICE;
 use afloat_api::{Door, Serving};
 use serde_json::{Value, json};
 
@@ -122,13 +122,6 @@ pub fn removable(options: &Options) -> Vec<Value> {
     let kept = ["CustomResourceDefinition", "Namespace"];
     let mut all = objects(options);
     all.retain(|object| !kept.contains(&text(object, "/kind")));
-    if options.v1alpha1 {
-        // Made by the operator itself, with its certificate.
-        let kinds = ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"];
-        all.extend(kinds.map(|kind| {
-            json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": WEBHOOKS}})
-        }));
-    }
     all.reverse();
     all
 }

@@ -8,6 +8,7 @@ use afloat_disruption::owners::Owner;
 use afloat_watching::feed::Pauses;
 use afloat_watching::{Cache, Queue};
 use afloat_words::key::Key;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::runtime::watcher;
@@ -61,8 +62,27 @@ impl Disruption {
         disruption
     }
 
-    /// From now on a workload of another spec has the budgets of its namespace counted anew.
-    pub(crate) fn ask<K: Kind>(&self, sets: &Arc<Cache<Sets<K>>>) {
+    /// From now on a workload of another spec has the budgets of its namespace counted anew, and a budget that leaves something else has
+    /// the workloads of its namespace planned anew.
+    pub(crate) fn ask<K: Kind>(&self, sets: &Arc<Cache<Sets<K>>>, rounds: &Arc<Queue>) {
+        let in_namespace = |sets: &Cache<Sets<K>>, meta: &ObjectMeta| -> Vec<Key> {
+            let all = sets.peek_group(&Group::from(meta.namespace.as_deref().unwrap_or_default()));
+            all.iter().map(|set| Key::of(set.metadata())).collect()
+        };
+        let known = sets.clone();
+        rounds.follow_news(
+            &self.budgets,
+            move |budget: &PodUnavailableBudget| in_namespace(&known, &budget.metadata),
+            |old, new| old.metadata.generation == new.metadata.generation && leaves(old) == leaves(new),
+            |_| false,
+        );
+        let known = sets.clone();
+        rounds.follow_news(
+            &self.others,
+            move |budget: &PodDisruptionBudget| in_namespace(&known, &budget.metadata),
+            |old, new| old.status == new.status,
+            |_| false,
+        );
         let budgets = self.budgets.clone();
         self.queue.follow_news(
             sets,
@@ -90,6 +110,16 @@ impl Disruption {
         self.queue
             .done(&key, Some(std::time::Duration::ZERO), std::time::Duration::ZERO);
     }
+}
+
+/// What planners read of a status.
+fn leaves(budget: &PodUnavailableBudget) -> (i64, i32, i32) {
+    let status = &budget.status;
+    (
+        status.observed_generation,
+        status.unavailable_allowed,
+        status.total_replicas,
+    )
 }
 
 /// The budgets of a namespace.
