@@ -259,7 +259,8 @@ impl Case {
     /// Removes what the case made: one of the grounds has nobody else for that.
     pub(crate) async fn clean(&self) {
         let foreground = DeleteParams::default();
-        for kind in [("apps.kruise.io", "v1beta1", "CloneSet"), ("", "v1", "Pod")] {
+        let budgets = ("policy.kruise.io", "v1beta1", "PodUnavailableBudget");
+        for kind in [budgets, ("apps.kruise.io", "v1beta1", "CloneSet"), ("", "v1", "Pod")] {
             let api = self.api(kind.0, kind.1, kind.2);
             api.delete_collection(&foreground, &ListParams::default())
                 .await

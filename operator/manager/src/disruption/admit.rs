@@ -110,7 +110,7 @@ async fn judge(client: &Client, asked: &Asked) -> Result<Verdict, String> {
     Ok(match refused {
         None => Verdict::Allowed,
         Some(message) => {
-            tracing::info!(namespace = asked.namespace, pod = pod.name(), operation = ?asked.operation, message, "a pod stays");
+            tracing::debug!(namespace = asked.namespace, pod = pod.name(), operation = ?asked.operation, message, "a pod stays");
             // `kubectl drain` waits for what comes later, and ends at what is forbidden.
             match asked.operation {
                 Operation::Evict => Verdict::Later {
