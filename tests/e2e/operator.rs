@@ -4,6 +4,7 @@ mod daemons;
 mod etcd;
 mod install;
 mod restart;
+mod statefulset;
 
 use std::process::{Command, Stdio};
 

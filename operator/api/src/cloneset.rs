@@ -152,6 +152,12 @@ pub struct ScatterTerm {
 pub struct InPlaceUpdateStrategy {
     /// Seconds between "the pod left service" and "the image changes".
     pub grace_period_seconds: Option<i64>,
+    /// Nodes that pull the new images at the same time; 1.
+    pub image_pre_download_parallelism: Option<IntOrString>,
+    /// Seconds of one pull.
+    pub image_pre_download_timeout_seconds: Option<i32>,
+    /// Updated pods that are to be Ready before; 0.
+    pub image_pre_download_min_updated_ready_pods: Option<i32>,
 }
 
 /// `spec.lifecycle`.

@@ -29,6 +29,8 @@ pub struct Gates {
     pub recreate_for_claims: bool,
     /// `TemplateNoDefaults`: templates are left as they are written.
     pub template_no_defaults: bool,
+    /// `PreDownloadImageForInPlaceUpdate`: images of a rollout in place are pulled beforehand.
+    pub predownload: bool,
     /// `StatefulSetAutoDeletePVC`: claims go by `persistentVolumeClaimRetentionPolicy`.
     pub claims_by_policy: bool,
     /// `StatefulSetStartOrdinal`: ordinals begin with `ordinals.start`. On here, off in OpenKruise.
@@ -49,6 +51,7 @@ impl Default for Gates {
             resize_in_place: true,
             recreate_for_claims: false,
             template_no_defaults: false,
+            predownload: false,
             claims_by_policy: true,
             start_ordinal: true,
             pod_index: true,
@@ -219,6 +222,7 @@ impl Gates {
             "InPlaceWorkloadVerticalScaling" => &mut self.resize_in_place,
             "RecreatePodWhenChangeVCTInCloneSetGate" => &mut self.recreate_for_claims,
             "TemplateNoDefaults" => &mut self.template_no_defaults,
+            "PreDownloadImageForInPlaceUpdate" => &mut self.predownload,
             "StatefulSetAutoDeletePVC" => &mut self.claims_by_policy,
             "StatefulSetStartOrdinal" => &mut self.start_ordinal,
             "PodIndexLabel" => &mut self.pod_index,
@@ -315,12 +319,13 @@ mod tests {
             said("SidecarTerminator=true,PreDownloadImageForInPlaceUpdate=true,PodUnavailableBudgetUpdateGate=false"),
             [
                 "PreDownloadImageForInPlaceUpdate=true has no effect: images are not pulled beforehand",
+                "PodUnavailableBudgetUpdateGate=false has no effect: each PodUnavailableBudget says what it guards",
                 "SidecarTerminator=true has no effect: it is about sidecars of pods that end",
             ]
         );
         assert_eq!(
-            said("AllAlpha=true,PreDownloadImageForInPlaceUpdate=false"),
-            ["AllAlpha=true has no effect for PodUnavailableBudgetUpdateGate"]
+            said("AllAlpha=true"),
+            ["AllAlpha=true has no effect for PreDownloadImageForInPlaceUpdate"]
         );
     }
 

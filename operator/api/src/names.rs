@@ -180,7 +180,7 @@ pub const BEFORE_EVICTION: &str = "afloat.dev/before-eviction";
 pub const BEFORE_EVICTION_SURGE: &str = "Surge";
 /// Pod annotation, ours: since when an eviction of the pod waits for its replacement.
 pub const EVICTION_WAITS: &str = "afloat.dev/eviction-waits";
-/// The webhook that is asked about pods with a budget, and its configuration.
+/// The webhook that is asked about pods with a budget.
 pub const BUDGET_WEBHOOK: &str = "budgets.afloat.dev";
 /// Where it is asked.
 pub const BUDGET_PATH: &str = "/validate-pod";
@@ -208,3 +208,13 @@ pub const RECREATE_PATH: &str = "/mutate-apps-kruise-io-containerrecreaterequest
 pub const VIRTUAL_NODE: (&str, &str) = ("type", "virtual-kubelet");
 /// Name of the configurations of webhooks that the operator makes.
 pub const WEBHOOKS: &str = "afloat";
+
+/// Workload annotation, ours: whether the images of a rollout are pulled before they are needed: [`PREWARM_REQUIRED`],
+/// [`PREWARM_BEST_EFFORT`] or [`PREWARM_OFF`]; absent: as OpenKruise's gate PreDownloadImageForInPlaceUpdate says.
+pub const PREWARM: &str = "afloat.dev/prewarm";
+/// [`PREWARM`]: no pod leaves its Services before the image is on its node.
+pub const PREWARM_REQUIRED: &str = "Required";
+/// [`PREWARM`]: pulled, and waited for by nobody.
+pub const PREWARM_BEST_EFFORT: &str = "BestEffort";
+/// [`PREWARM`]: not pulled.
+pub const PREWARM_OFF: &str = "Off";

@@ -17,6 +17,7 @@ mod secrets;
 mod select;
 mod tidy;
 mod time;
+mod warm;
 pub mod world;
 
 pub use action::{Action, At, Plan, Told};
@@ -24,3 +25,4 @@ pub use difference::difference;
 pub use plan::plan;
 pub use secrets::sources;
 pub use time::seconds;
+pub use warm::warm;

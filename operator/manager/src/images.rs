@@ -10,9 +10,9 @@ mod logins;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use afloat_api::{ImageListPullJob, ImagePullJob, NodeImage};
+use afloat_api::{CloneSet, ImageListPullJob, ImagePullJob, NodeImage};
 use afloat_images::world::{Machine, Resident, World};
-use afloat_images::{Action, Plan, Told, plan};
+use afloat_images::{Action, Plan, Told, plan, warm};
 use afloat_rollout::pod::images::Node;
 use afloat_watching::feed::Pauses;
 use afloat_watching::{Cache, Ledger, Looking, Queue, Urgency, Watchable, Writing, Written};
@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::abilities::served;
 use crate::follow::appears_as;
+use crate::kept::{Group, Sets};
 use crate::operator::Operator;
 use crate::round::act::{Outcome, REQUEST_TIMEOUT};
 use act::Kind;
@@ -80,6 +81,8 @@ async fn are_there(operator: &Operator) -> bool {
 struct Images {
     operator: Arc<Operator>,
     lists: Arc<Cache<Lists>>,
+    /// Whose rollouts want their images beforehand.
+    sets: Arc<Cache<Sets<CloneSet>>>,
     copies: Arc<Cache<Copies>>,
     pods: Arc<Cache<Residents>>,
     queue: Arc<Queue>,
@@ -93,6 +96,7 @@ impl Images {
         let images = Self {
             operator,
             lists: Cache::new(),
+            sets: Cache::new(),
             copies: Cache::new(),
             pods: Cache::new(),
             queue: Arc::default(),
@@ -116,6 +120,7 @@ impl Images {
             &self.operator.node_images, NodeImage;
             &self.operator.pull_jobs, ImagePullJob;
             &self.lists, ImageListPullJob;
+            &self.sets, CloneSet;
             &self.copies, k8s_openapi::api::core::v1::Secret;
         }
         let keys = key.clone();
@@ -141,6 +146,7 @@ impl Images {
         );
         self.feed(&mut tasks, &self.operator.pull_jobs, Api::all(client.clone()), shutdown);
         self.feed(&mut tasks, &self.lists, Api::all(client.clone()), shutdown);
+        self.feed(&mut tasks, &self.sets, Api::all(client.clone()), shutdown);
         let copies = Api::namespaced(client.clone(), afloat_api::names::DAEMON_NAMESPACE);
         self.feed(&mut tasks, &self.copies, copies, shutdown);
         let ready = async {
@@ -148,6 +154,7 @@ impl Images {
             self.operator.node_images.ready().await;
             self.operator.pull_jobs.ready().await;
             self.lists.ready().await;
+            self.sets.ready().await;
         };
         if shutdown.run_until_cancelled(ready).await.is_none() {
             return;
@@ -231,7 +238,7 @@ impl Images {
             ready: node.status.ready,
         });
         let residents = pods.then(|| looking.at(&self.pods).all());
-        plan(&World {
+        let mut plan = plan(&World {
             now,
             jobs: &looking.at(&self.operator.pull_jobs).all(),
             lists: &looking.at(&self.lists).all(),
@@ -241,7 +248,17 @@ impl Images {
             copies: Some(&looking.at(&self.copies).all()),
             sources: logins.known(),
             seed: rand::random(),
-        })
+        });
+        let (revisions, jobs) = (
+            looking.at(&self.operator.revisions),
+            looking.at(&self.operator.pull_jobs),
+        );
+        for set in looking.at(&self.sets).all().iter() {
+            let uid = Group::from(set.metadata.uid.as_deref().unwrap_or_default());
+            let asked = (self.operator.gates.predownload, now);
+            warm(set, &revisions.group(&uid), &jobs.group(&uid), asked, &mut plan);
+        }
+        plan
     }
 
     /// Carries the actions out; false if another round has to follow soon.

@@ -126,7 +126,8 @@ impl Stage {
     }
 
     async fn answer(&self, (node, image, tag, version): &(String, String, String, i64), phase: &str) {
-        let told = json!({"tag": tag, "phase": phase, "version": version, "completionTime": "2026-01-02T03:04:05Z",
+        let now = afloat_words::time::whole_seconds(jiff::Timestamp::now());
+        let told = json!({"tag": tag, "phase": phase, "version": version, "completionTime": now,
             "message": if phase == "Failed" { "manifest unknown" } else { "" }});
         let status = json!({"status": {"desired": 1, "imageStatuses": {image: {"tags": [told]}}}});
         let nodes = api(&self.play, "apps.kruise.io/v1beta1", "NodeImage", None);
@@ -162,7 +163,8 @@ async fn a_job_asks_nodes_one_after_the_other_and_goes_when_its_time_has_come() 
     assert!(!next.contains(&asked[0]));
     let jobs = stage
         .until("the failure", "ImagePullJob", |all| {
-            named(all, "a")["status"]["failed"] == 1
+            let status = &named(all, "a")["status"];
+            status["failed"] == 1 && status["active"] == 2
         })
         .await;
     let status = &named(&jobs, "a")["status"];
@@ -310,4 +312,52 @@ async fn what_a_job_may_not_say_is_refused() {
             .unwrap_err();
         assert!(refused.to_string().contains(says), "{refused}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_whose_image_cannot_be_pulled_stops_before_its_first_pod() {
+    let stage = Stage::new(0).await;
+    let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+    let nodes = api(&stage.play, "v1", "Node", None);
+    nodes
+        .patch_status("node", &PatchParams::default(), &Patch::Merge(&ready))
+        .await
+        .unwrap();
+    let mut set = crate::play::cloneset("web", 4, "app:1", crate::in_place(2, 0));
+    set["metadata"]["annotations"] = json!({"afloat.dev/prewarm": "Required"});
+    stage.play.create(set).await.unwrap();
+    stage.play.until("web", "all pods", crate::play::settled).await;
+    stage.play.patch("web", crate::image("app:2")).await;
+    let asked = stage.until_asked(1).await;
+    assert_eq!(
+        (asked[0].0.as_str(), asked[0].1.as_str(), asked[0].2.as_str()),
+        ("node", "app", "2")
+    );
+    stage.answer(&asked[0], "Failed").await;
+    let says = |set: &Value, words: &str| {
+        let mut conditions = set["status"]["conditions"].as_array().into_iter().flatten();
+        conditions.any(|one| {
+            one["type"] == "afloat.dev/Rollout" && one["message"].as_str().is_some_and(|text| text.contains(words))
+        })
+    };
+    let why = "4 pods to update held by afloat.dev/prewarm";
+    let held = stage
+        .play
+        .until("web", "the reason", |set| {
+            says(set, why) && says(set, "manifest unknown")
+        })
+        .await;
+    assert_eq!(
+        (&held["status"]["readyReplicas"], &held["status"]["updatedReplicas"]),
+        (&json!(4), &json!(0))
+    );
+    // Somebody has mended the registry: the node tells of a pull that went well, and the rollout goes on.
+    stage.answer(&asked[0], "Succeeded").await;
+    stage
+        .play
+        .until("web", "the end of the rollout", crate::play::settled)
+        .await;
+    stage
+        .until("no job any more", "ImagePullJob", <[Value]>::is_empty)
+        .await;
 }

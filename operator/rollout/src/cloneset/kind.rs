@@ -1,6 +1,6 @@
 //! A CloneSet in the words that every workload has.
 
-use afloat_api::{CloneSet, CloneSetStatus, Figures, Matcher, Rollout};
+use afloat_api::{CloneSet, CloneSetStatus, Figures, Matcher, Rollout, names};
 use jiff::SignedDuration;
 use serde_json::Value;
 
@@ -49,9 +49,10 @@ impl Workload for CloneSet {
         plan(self, seen)
     }
 
-    /// Pods are to be spread over nodes also when one of them is to go.
+    /// Pods are to be spread over nodes also when one of them is to go; and an image may have to be there before a pod leaves.
     fn sights(&self) -> Sights {
-        if topology(self).is_empty() {
+        let required = self.annotation(names::PREWARM) == Some(names::PREWARM_REQUIRED);
+        if topology(self).is_empty() && !required {
             Sights::OutOfService
         } else {
             Sights::OfPods

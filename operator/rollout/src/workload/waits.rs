@@ -15,6 +15,8 @@ pub enum Wait {
     Connections,
     /// Nodes do not send to it yet.
     Return,
+    /// Its node has not got the new image.
+    Prewarm,
     /// The new image does not run yet.
     Image,
     /// The new amounts are not in effect yet.
@@ -52,6 +54,7 @@ impl Wait {
             Self::LetGo => "out of service, until all nodes have let go",
             Self::Connections => "out of service, until its connections have ended",
             Self::Return => "Ready and not sent to yet",
+            Self::Prewarm => "to update held by afloat.dev/prewarm, as the image is not on the node",
             Self::Image => "not running the new image yet",
             Self::Resize => "not resized yet",
             Self::Batch => "updated in part",
