@@ -32,7 +32,6 @@ mod restart;
 mod security;
 mod sharing;
 mod sidecars;
-mod statefulset;
 mod streams;
 mod tools;
 mod volumes;

@@ -144,7 +144,7 @@ impl NodeRuntime for EmbeddedRuntime {
 
     /// A look is a copy of a short list.
     fn look_interval(&self) -> Duration {
-        Duration::from_millis(100)
+        Duration::from_millis(250)
     }
 
     async fn environment(&self, id: &str) -> Result<BTreeMap<String, String>, RuntimeError> {

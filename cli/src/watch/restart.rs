@@ -1,6 +1,7 @@
 //! `afloat restart`: containers are started anew where they are. Of a whole workload by its own rollout, so that budget, order,
 //! partition and drains hold; of one pod by a ContainerRecreateRequest.
 
+mod containers;
 mod pod;
 mod progress;
 mod workload;
@@ -13,6 +14,7 @@ use clap::Args;
 
 use crate::check::finish;
 use crate::options::cluster::{ClusterFlags, connect};
+use pod::PodFlags;
 use workload::Asked;
 
 /// `afloat restart`
@@ -34,45 +36,6 @@ pub(crate) struct RestartOptions {
     timeout: u64,
     #[command(flatten)]
     pod: PodFlags,
-}
-
-/// What only a single pod may be told.
-#[derive(Args, Clone, Debug)]
-struct PodFlags {
-    /// Pod: the next container only when the one before is back
-    #[arg(long)]
-    ordered: bool,
-    /// Pod: also a container that restarts by itself meanwhile
-    #[arg(long)]
-    force: bool,
-    /// Pod: go on with the others if one container cannot be stopped
-    #[arg(long)]
-    ignore_failures: bool,
-    /// Pod: out of service for so long before anything stops, or until all proxies have let go, where agents report; 0: not at
-    /// all [default: 10, where the pod has the readiness gate KruisePodReady]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(0..))]
-    drain: Option<i64>,
-    /// Pod: for hook and signal together [default: the pod's]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(0..))]
-    grace: Option<i64>,
-    /// Pod: a new container counts when it has run that long
-    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(i32).range(0..))]
-    min_started: i32,
-}
-
-impl PodFlags {
-    /// The first flag that was given.
-    fn given(&self) -> Option<&'static str> {
-        let all = [
-            (self.ordered, "--ordered"),
-            (self.force, "--force"),
-            (self.ignore_failures, "--ignore-failures"),
-            (self.drain.is_some(), "--drain"),
-            (self.grace.is_some(), "--grace"),
-            (self.min_started > 0, "--min-started"),
-        ];
-        all.into_iter().find(|(given, _)| *given).map(|(_, flag)| flag)
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,21 +101,6 @@ async fn restart(options: &RestartOptions) -> anyhow::Result<u8> {
     }
 }
 
-/// The containers that are meant, each of which must be there.
-fn chosen(there: &[String], wanted: &[String]) -> anyhow::Result<Vec<String>> {
-    for name in wanted {
-        anyhow::ensure!(
-            there.contains(name),
-            "no container {name:?} in spec.containers: there is {}",
-            there.join(", ")
-        );
-    }
-    let mut chosen = if wanted.is_empty() { there } else { wanted }.to_vec();
-    let mut seen = std::collections::BTreeSet::new();
-    chosen.retain(|name| seen.insert(name.clone()));
-    Ok(chosen)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,15 +116,5 @@ mod tests {
         for bad in ["web", "clone/", "pod/a/b", "deploy/web", "/"] {
             assert!(parse_target(bad).unwrap_err().contains("say KIND/NAME"), "{bad}");
         }
-    }
-
-    #[test]
-    fn containers_have_to_be_there_and_come_once() {
-        let texts = |all: &[&str]| all.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
-        let there = texts(&["app", "log"]);
-        assert_eq!(chosen(&there, &[]).unwrap(), there);
-        assert_eq!(chosen(&there, &texts(&["log", "log"])).unwrap(), ["log"]);
-        let error = chosen(&there, &texts(&["web"])).unwrap_err().to_string();
-        assert_eq!(error, "no container \"web\" in spec.containers: there is app, log");
     }
 }

@@ -159,9 +159,9 @@ impl<'a> Worker<'a> {
         for (image, running) in &self.running {
             let total = running.progress.total.load(Ordering::Relaxed);
             let done = running.progress.done.load(Ordering::Relaxed);
-            if total > 0 {
+            if let Some(percent) = done.saturating_mul(100).checked_div(total) {
                 // The last percent is the runtime's unpacking.
-                let percent = i32::try_from(done.saturating_mul(100) / total).unwrap_or(100);
+                let percent = i32::try_from(percent).unwrap_or(100);
                 self.puller.progressed(image, percent.min(99));
             }
         }

@@ -237,7 +237,10 @@ impl Worker<'_> {
         outcome: Result<(), String>,
     ) -> Result<(), String> {
         let api = self.api(request);
-        let outcome = outcome.as_ref().map(|()| ()).map_err(String::as_str);
+        let outcome = match &outcome {
+            Ok(()) => Ok(()),
+            Err(why) => Err(why.as_str()),
+        };
         for _ in 0..TRIES {
             let present = limited(api.get_opt(&request.name_any())).await?;
             let present = present.filter(|present| present.metadata.uid == request.metadata.uid);

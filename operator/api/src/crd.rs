@@ -130,22 +130,12 @@ fn workload(kind: &Workload, serving: &Serving) -> Value {
                 "shortNames": kind.short_names,
             },
             "scope": "Namespaced",
-            "conversion": conversion(serving.webhook.as_ref()),
+            "conversion": serving.conversion(),
             // v1alpha1 is there even where it is not served: nobody may take a version away in which objects may be stored. It is
             // not the first: OpenKruise's manager claims the webhooks of definitions whose first version it knows.
             "versions": [version(Version::V1beta1), version(Version::V1alpha1)],
         },
     })
-}
-
-fn conversion(webhook: Option<&Door>) -> Value {
-    match webhook {
-        None => json!({"strategy": "None", "webhook": null}),
-        Some(door) => json!({
-            "strategy": "Webhook",
-            "webhook": {"clientConfig": door.client_config(), "conversionReviewVersions": ["v1"]},
-        }),
-    }
 }
 
 #[cfg(test)]

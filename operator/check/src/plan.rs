@@ -7,11 +7,19 @@ mod ours;
 mod parts;
 mod text;
 
+use serde_json::Value;
+
 use crate::object::Workload;
 
 pub use afloat_rollout::pod::server::Server;
 pub use forecast::{ContainerChange, Estimate, Forecast, Hold, Outcome, Situation};
 pub use text::text;
+
+/// Whether changes of an object can be foretold.
+pub fn is_planned(object: &Value) -> bool {
+    let workload = Workload::of(object);
+    workload.is_some_and(|workload| workload.is_ours() || ["Deployment", "StatefulSet"].contains(&workload.kind))
+}
 
 /// Tells what a change will do; None for kinds without a plan.
 pub fn forecast(seen: &Situation<'_>) -> Option<Forecast> {

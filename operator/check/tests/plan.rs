@@ -97,6 +97,41 @@ fn what_forces_recreation_is_named() {
 }
 
 #[test]
+fn a_sidecar_restarts_alone_where_the_cluster_does_that() {
+    let mut old = set();
+    old["spec"]["template"]["spec"]["initContainers"][0]["restartPolicy"] = json!("Always");
+    let mut new = old.clone();
+    new["spec"]["template"]["spec"]["initContainers"][0]["image"] = json!("init:2");
+    let told = |minor| {
+        let situation = Situation {
+            old: Some(&old),
+            new: &new,
+            pods: &[],
+            revisions: &[],
+            budgets: &[],
+            images: &Images::new(),
+            history: &[],
+            server: Server { minor, resizes: true },
+            gates: Gates::default(),
+            now: "2026-01-01T00:00:00Z".parse().unwrap(),
+        };
+        forecast(&situation).unwrap()
+    };
+    let recreated = told(31);
+    assert_eq!(recreated.outcome, Outcome::Recreate);
+    assert!(recreated.why.contains("does not restart sidecars"), "{}", recreated.why);
+    let in_place = told(34);
+    assert_eq!(in_place.outcome, Outcome::InPlace);
+    let restarting: Vec<_> = in_place
+        .containers
+        .iter()
+        .filter(|container| container.restarts)
+        .collect();
+    assert_eq!(restarting.len(), 1, "{:?}", in_place.containers);
+    assert!(restarting[0].why.ends_with("→ init:2"), "{restarting:?}");
+}
+
+#[test]
 fn what_holds_is_said() {
     let told = changed(
         |new| {

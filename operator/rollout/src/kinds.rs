@@ -22,12 +22,14 @@ pub struct Names {
     pub plural: &'static str,
     /// By people who type, as OpenKruise's definitions have it; none is another kind's.
     pub short: &'static [&'static str],
+    /// OpenKruise's webhook writes into a template of it what the API server would fill in of a pod.
+    pub filled: bool,
 }
 
 macro_rules! kinds {
-    ($($kind:ty: $short:expr;)*) => {
+    ($($kind:ty: $short:expr, filled: $filled:expr;)*) => {
         /// The names of all kinds.
-        pub const KINDS: &[Names] = &[$(Names { kind: <$kind>::KIND, plural: <$kind>::URL_PATH_SEGMENT, short: &$short }),*];
+        pub const KINDS: &[Names] = &[$(Names { kind: <$kind>::KIND, plural: <$kind>::URL_PATH_SEGMENT, short: &$short, filled: $filled }),*];
 
         /// For the kind that an object calls itself; None where it is none of ours.
         pub fn with<V: Visit>(kind: &str, visitor: V) -> Option<V::Out> {
@@ -40,9 +42,9 @@ macro_rules! kinds {
 }
 
 kinds! {
-    CloneSet: ["clone"];
-    DaemonSet: ["daemon", "ads"];
-    StatefulSet: ["sts", "asts"];
+    CloneSet: ["clone"], filled: true;
+    DaemonSet: ["daemon", "ads"], filled: false;
+    StatefulSet: ["sts", "asts"], filled: true;
 }
 
 /// The kind that somebody means, by any of its names, with the group behind it or without.

@@ -7,7 +7,6 @@ mod defaults;
 pub mod drain;
 pub mod environment;
 pub mod images;
-mod incoming;
 pub mod inplace;
 pub mod label;
 pub mod launch;
@@ -22,6 +21,6 @@ pub mod service;
 pub mod update;
 pub mod wire;
 
-pub use incoming::{Wire, read};
 pub use label::same_revision;
+pub use object::incoming::{Wire, read};
 pub use object::{Controller, Pod};

@@ -4,6 +4,7 @@ mod claims;
 mod create;
 mod foresight;
 mod grow;
+mod growth;
 mod kind;
 mod ordinals;
 mod places;

@@ -4,20 +4,60 @@ use std::time::Duration;
 
 use afloat_api::{ContainerRecreateRequest, RecreatePhase, RecreateState, RecreateStatus, names};
 use anyhow::Context as _;
+use clap::Args;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DynamicObject, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
 
+use super::containers::chosen;
 use super::progress::{Look, answered, follow};
-use super::{PodFlags, chosen};
 use crate::output;
 
 /// Requests go by themselves that long after they are over.
 const TTL_SECONDS: i32 = 3600;
 /// Out of service for so long at most, if nothing else is said.
 const DRAIN_SECONDS: i64 = 10;
+
+/// What only a single pod may be told.
+#[derive(Args, Clone, Debug)]
+pub(super) struct PodFlags {
+    /// Pod: the next container only when the one before is back
+    #[arg(long)]
+    ordered: bool,
+    /// Pod: also a container that restarts by itself meanwhile
+    #[arg(long)]
+    force: bool,
+    /// Pod: go on with the others if one container cannot be stopped
+    #[arg(long)]
+    ignore_failures: bool,
+    /// Pod: out of service for so long before anything stops, or until all proxies have let go, where agents report; 0: not at
+    /// all [default: 10, where the pod has the readiness gate KruisePodReady]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(0..))]
+    drain: Option<i64>,
+    /// Pod: for hook and signal together [default: the pod's]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(0..))]
+    grace: Option<i64>,
+    /// Pod: a new container counts when it has run that long
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(i32).range(0..))]
+    min_started: i32,
+}
+
+impl PodFlags {
+    /// The first flag that was given.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        let all = [
+            (self.ordered, "--ordered"),
+            (self.force, "--force"),
+            (self.ignore_failures, "--ignore-failures"),
+            (self.drain.is_some(), "--drain"),
+            (self.grace.is_some(), "--grace"),
+            (self.min_started > 0, "--min-started"),
+        ];
+        all.into_iter().find(|(given, _)| *given).map(|(_, flag)| flag)
+    }
+}
 
 /// A request that was made.
 pub(super) struct Asked {

@@ -15,7 +15,7 @@ use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::chosen;
+use super::containers::chosen;
 use super::progress::{Look, answered, follow};
 use crate::output;
 

@@ -150,8 +150,9 @@ fn order<W: Foreseen>(seen: &Situation<'_>, set: &W, world: &World, limits: Limi
 /// What changes in place, under the operator's feature gates; an error says why it cannot.
 fn difference(seen: &Situation<'_>, old: &Value, (before, after): (&Value, &Value)) -> Result<Change, String> {
     let change = compare(before, after)
-        .map_err(|obstacle| format!("spec.template.{} changed, which a running pod cannot", obstacle.0))?
-        .under(seen.gates, seen.server)?;
+        .map_err(|obstacle| format!("spec.template.{} changed, which a running pod cannot", obstacle.0))?;
+    seen.server.allows(&change)?;
+    let change = change.under(seen.gates)?;
     let claims = |object: &Value| object["spec"].get("volumeClaimTemplates").cloned();
     if seen.gates.recreate_for_claims && claims(old) != claims(seen.new) {
         return Err(

@@ -85,6 +85,7 @@ impl Model {
             pods: &set.roster().with(pods),
             revisions: &self.setup.revisions(state.target),
             claims: &[],
+            classes: &[],
             now: now(),
             seed: 0,
             drained: &BTreeMap::new(),

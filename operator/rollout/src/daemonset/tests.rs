@@ -58,7 +58,7 @@ impl Scene {
             let name = format!("n{number}");
             (
                 name.clone(),
-                json!({"metadata": {"name": name, "labels": {"zone": if number % 2 == 0 { "even" } else { "odd" }}}}),
+                json!({"metadata": {"name": name, "labels": {"zone": if number.is_multiple_of(2) { "even" } else { "odd" }}}}),
             )
         };
         let mut scene = Self {

@@ -8,9 +8,9 @@ use afloat_api::{InPlaceUpdateState, PreCheck, RefMetadata, names};
 use serde_json::Value;
 
 use crate::pod::change::{Change, Keys};
-use crate::pod::inplace::LISTS;
 use crate::pod::object::Pod;
 use crate::pod::restart::respell;
+use crate::pod::wire::containers_of;
 
 /// One write's share of a change.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -145,14 +145,6 @@ pub fn image_of<'a>(template: &'a Value, container: &str) -> Option<&'a str> {
     let mut all = containers_of(template);
     let found = all.find(|c| c.get("name").and_then(Value::as_str) == Some(container))?;
     found.get("image")?.as_str()
-}
-
-/// All containers of a template, those that only prepare a pod among them.
-pub(crate) fn containers_of(template: &Value) -> impl Iterator<Item = &Value> {
-    let lists = LISTS
-        .iter()
-        .filter_map(|list| template.get("spec")?.get(list)?.as_array());
-    lists.flatten()
 }
 
 /// Containers of the change that restart: those with another image, and those whose resize policy says so.

@@ -5,8 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use afloat_api::{Gates, names};
 use serde_json::Value;
 
-use crate::pod::server::Server;
-
 /// What an in-place update has to change.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Change {
@@ -48,12 +46,11 @@ impl Change {
         !(self.images.is_empty() && self.environment.is_empty() && self.resources.is_empty())
     }
 
-    /// What of it is done in place under the feature gates, on this server; an error says what forbids it.
+    /// What of it is done in place under the feature gates; an error says what forbids it.
     ///
     /// # Errors
-    /// Resources, where the gate for them is off, and what the server's version does not do.
-    pub fn under(mut self, gates: Gates, server: Server) -> Result<Self, String> {
-        server.allows(&self)?;
+    /// Resources, where the gate for them is off.
+    pub fn under(mut self, gates: Gates) -> Result<Self, String> {
         if let Some(container) = self.resources.keys().next().filter(|_| !gates.resize_in_place) {
             return Err(format!(
                 "resources of container {container} changed, and the feature gate InPlaceWorkloadVerticalScaling is off"

@@ -16,11 +16,9 @@ use crate::pod::defaults::same_pull_policy;
 use crate::pod::environment::Source;
 use crate::pod::meaning::{canonical, same};
 use crate::pod::resize;
+use crate::pod::wire::LISTS;
 
 const PULL_POLICY: &str = "imagePullPolicy";
-
-/// Where containers stand in a pod's spec.
-pub(crate) const LISTS: [&str; 2] = ["containers", "initContainers"];
 
 /// Compares two templates.
 ///
@@ -315,10 +313,7 @@ mod tests {
             environment_in_place: false,
             ..Gates::default()
         };
-        let change = compare(&never, &first)
-            .unwrap()
-            .under(off, crate::pod::server::Server::default())
-            .unwrap();
+        let change = compare(&never, &first).unwrap().under(off).unwrap();
         assert!(
             change.environment.contains_key("log"),
             "that gate is about something else"

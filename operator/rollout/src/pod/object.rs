@@ -15,6 +15,7 @@ use crate::pod::label::same_revision;
 use crate::pod::resources::Resources;
 use crate::texts::{Entries, Text};
 
+pub(super) mod incoming;
 mod share;
 mod sight;
 

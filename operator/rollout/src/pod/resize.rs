@@ -6,10 +6,10 @@ use std::fmt;
 use afloat_words::quantity::{self, Quantity};
 use serde_json::{Map, Value, json};
 
-use crate::pod::batch::containers_of;
 use crate::pod::change::Obstacle;
 use crate::pod::object::Pod;
 use crate::pod::resources::{PLACES, text};
+use crate::pod::wire::containers_of;
 
 /// What changes between the `resources` of a container in two templates; None if nothing does.
 ///

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use serde_json::Value;
 
 use super::claims::Claims;
-use super::grow::Growth;
+use super::growth::Growth;
 use super::ordinals::{Ordinals, ordinal};
 use super::places::Places;
 use super::turns::{beyond_partition, turns};

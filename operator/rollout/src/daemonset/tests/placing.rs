@@ -37,16 +37,17 @@ fn a_new_pod_is_pinned_and_bears_what_daemons_bear() {
     assert_eq!(body["metadata"]["ownerReferences"][0]["kind"], "DaemonSet");
     assert_eq!(
         body["spec"]["readinessGates"],
-        json!([{"conditionType": names::INPLACE_READY}])
+        json!([{"conditionType": names::INPLACE_READY}, {"conditionType": names::KRUISE_POD_READY}])
     );
     assert_eq!(body["spec"]["tolerations"].as_array().unwrap().len(), 6);
     scene.set["spec"]["updateStrategy"]["rollingUpdate"] = json!({});
     let Action::CreatePod { pod } = &scene.plan().actions[0] else {
         panic!()
     };
-    assert!(
-        pod.body()["spec"]["readinessGates"].is_null(),
-        "as OpenKruise, which has the gate for changes in place only"
+    assert_eq!(
+        pod.body()["spec"]["readinessGates"],
+        json!([{"conditionType": names::KRUISE_POD_READY}]),
+        "as OpenKruise, which has the other gate for changes in place only"
     );
 }
 

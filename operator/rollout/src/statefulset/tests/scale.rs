@@ -85,7 +85,7 @@ fn a_pod_has_its_identity() {
     );
     assert_eq!(
         body["spec"]["readinessGates"],
-        json!([{"conditionType": names::INPLACE_READY}])
+        json!([{"conditionType": names::INPLACE_READY}, {"conditionType": names::KRUISE_POD_READY}])
     );
     assert_eq!(body["metadata"]["ownerReferences"][0]["kind"], "StatefulSet");
 }

@@ -51,7 +51,8 @@ pub(super) fn compare_all(compared: &mut Compared, seen: &Seen<'_>, revisions: &
             if claims.is_some() && had.is_some() && claims != had {
                 return Err("volumeClaimTemplates changed".to_owned());
             }
-            change.under(seen.gates, seen.server)
+            seen.server.allows(&change)?;
+            change.under(seen.gates)
         });
         found.insert(label.to_string(), change);
     }

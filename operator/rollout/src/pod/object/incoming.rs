@@ -11,9 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
-use super::object::{
-    Container, ContainerStatus, Controller, Metadata, Pod, PodCondition, PodSpec, PodStatus, ReadinessGate,
-};
+use super::{Container, ContainerStatus, Controller, Metadata, Pod, PodCondition, PodSpec, PodStatus, ReadinessGate};
 use crate::texts::{Entries, Text};
 
 /// A pod as a watch reads it.
