@@ -77,6 +77,45 @@ fn an_update_and_a_scale_in_wait_for_every_proxy() {
     assert_eq!(lost, 0, "of {answered} while it was scaled in");
 }
 
+/// No pod may be missing, and yet a node is emptied, by kubectl's own hand: its pods are replaced before they go.
+#[test]
+fn a_node_is_drained_without_loss() {
+    let Some(cluster) = Cluster::boot_with(3, &[LAG]) else {
+        return;
+    };
+    let port = start(&cluster, 3, "Observed");
+    let wish = r#"-p={"metadata":{"annotations":{"afloat.dev/before-eviction":"Surge"}},"spec":{"updateStrategy":{"rollingUpdate":{"maxUnavailable":0}}}}"#;
+    cluster.kubectl(&["patch", "clonesets", "web", "--type=merge", wish]);
+    // Who is to be asked is known to the API server before anybody evicts.
+    cluster.wait("the webhook", &["validatingwebhookconfigurations", "afloat"], |hooks| {
+        hooks["webhooks"][0]["clientConfig"]["caBundle"].is_string()
+    });
+    let pods = cluster.get(&["pods", "-l", "app=web"]).expect("pods");
+    let node = pods["items"][0]["spec"]["nodeName"]
+        .as_str()
+        .expect("a node")
+        .to_owned();
+    let load = Load::start(port);
+    let drained = cluster.kubectl(&[
+        "drain",
+        &node,
+        "--ignore-daemonsets",
+        "--delete-emptydir-data",
+        "--timeout=120s",
+    ]);
+    assert!(drained.contains("drained"), "{drained}");
+    cluster.wait("three pods elsewhere", &["pods", "-l", "app=web"], |pods| {
+        let pods = pods["items"].as_array().cloned().unwrap_or_default();
+        pods.len() == 3 && pods.iter().all(|pod| pod["spec"]["nodeName"] != *node)
+    });
+    cluster.wait("all pods available", &["clonesets", "web"], |set| available(set, 3));
+    let seen = load.so_far();
+    crate::cluster::wait_until("some more requests", || load.so_far() > seen + 100);
+    let (answered, lost) = load.finish();
+    assert_eq!(lost, 0, "of {answered} while the node was drained");
+    assert!(answered > 0);
+}
+
 /// What the other test would not notice if its load could not lose anything.
 #[test]
 fn a_timed_drain_shorter_than_the_lag_is_lossy() {

@@ -287,6 +287,7 @@ impl Case {
             workload("CloneSet"),
             workload("StatefulSet"),
             workload("DaemonSet"),
+            ("policy.kruise.io", "v1beta1", "PodUnavailableBudget"),
             ("", "v1", "Pod"),
         ] {
             let api = self.api(kind.0, kind.1, kind.2);

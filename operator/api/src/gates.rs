@@ -319,12 +319,13 @@ mod tests {
             said("SidecarTerminator=true,PreDownloadImageForInPlaceUpdate=true,PodUnavailableBudgetUpdateGate=false"),
             [
                 "PreDownloadImageForInPlaceUpdate=true has no effect: images are not pulled beforehand",
+                "PodUnavailableBudgetUpdateGate=false has no effect: each PodUnavailableBudget says what it guards",
                 "SidecarTerminator=true has no effect: it is about sidecars of pods that end",
             ]
         );
         assert_eq!(
-            said("AllAlpha=true,PreDownloadImageForInPlaceUpdate=false"),
-            ["AllAlpha=true has no effect for PodUnavailableBudgetUpdateGate"]
+            said("AllAlpha=true"),
+            ["AllAlpha=true has no effect for PreDownloadImageForInPlaceUpdate"]
         );
     }
 

@@ -180,7 +180,7 @@ pub const BEFORE_EVICTION: &str = "afloat.dev/before-eviction";
 pub const BEFORE_EVICTION_SURGE: &str = "Surge";
 /// Pod annotation, ours: since when an eviction of the pod waits for its replacement.
 pub const EVICTION_WAITS: &str = "afloat.dev/eviction-waits";
-/// The webhook that is asked about pods with a budget, and its configuration.
+/// The webhook that is asked about pods with a budget.
 pub const BUDGET_WEBHOOK: &str = "budgets.afloat.dev";
 /// Where it is asked.
 pub const BUDGET_PATH: &str = "/validate-pod";

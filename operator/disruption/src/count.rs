@@ -59,7 +59,9 @@ pub fn count(budget: &PodUnavailableBudget, rows: &[Row<'_>], total: i32, now: T
     let meant = |name: &str, since: &Time| {
         let row = by_name.get(name)?;
         // Another pod has taken the name: nobody has let that one go.
-        row.created.is_none_or(|created| created <= since.0).then_some(*row)
+        row.created
+            .is_none_or(|created| created.as_second() <= since.0.as_second())
+            .then_some(*row)
     };
     let mut wake = |at: Option<Timestamp>| counted.wake_at = [counted.wake_at, at].into_iter().flatten().min();
     for (name, since) in &budget.status.disrupted_pods {
@@ -76,7 +78,11 @@ pub fn count(budget: &PodUnavailableBudget, rows: &[Row<'_>], total: i32, now: T
     for (name, since) in &budget.status.unavailable_pods {
         let end = since.0.checked_add(UNAVAILABLE).ok();
         let still = |row: &Row<'_>| {
-            let back = row.available && row.ready_since.is_some_and(|ready| ready > since.0);
+            // Times have whole seconds, or not: within one second nothing is told apart.
+            let back = row.available
+                && row
+                    .ready_since
+                    .is_some_and(|ready| ready.as_second() > since.0.as_second());
             !back && end.is_some_and(|end| end > now)
         };
         if meant(name, since).is_some_and(still) {

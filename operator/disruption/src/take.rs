@@ -103,7 +103,10 @@ pub fn take(budget: &PodUnavailableBudget, pod: Subject<'_>, operation: Operatio
     if !pod.available || !budget.guards().contains(&operation) || desired(&budget.spec, status.total_replicas) == 0 {
         return Verdict::Free;
     }
-    let meant = |since: &Time| pod.created.is_none_or(|created| created <= since.0);
+    let meant = |since: &Time| {
+        pod.created
+            .is_none_or(|created| created.as_second() <= since.0.as_second())
+    };
     let noted = |map: &std::collections::BTreeMap<String, Time>| map.get(pod.name).is_some_and(meant);
     if noted(&status.disrupted_pods) {
         return Verdict::Free;

@@ -67,6 +67,7 @@ pub(crate) struct Asked<'a, K: Kind> {
 pub(crate) fn ask<K: Kind>(asked: &Asked<'_, K>) {
     let (operator, queue) = (asked.operator, asked.queue);
     queue.follow(asked.sets, |set: &K| [Key::of(set.metadata())]);
+    operator.disruption.ask(asked.sets, queue);
     queue.follow(&operator.revisions, |revision: &ControllerRevision| {
         owner_of::<K>(&revision.metadata)
     });

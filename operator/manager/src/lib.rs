@@ -8,6 +8,7 @@
 mod abilities;
 mod controller;
 mod definition;
+mod disruption;
 mod events;
 mod follow;
 mod images;
@@ -37,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::abilities::abilities;
 pub use crate::abilities::{kinds, server};
+use crate::disruption::Disruption;
 use crate::follow::{appears_as, watch};
 use crate::lease::LeaderElection;
 use crate::metrics::Metrics;
@@ -150,7 +152,6 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         return Ok(());
     };
     let operator = Arc::new(Operator {
-        namespace: options.namespace,
         pods: Cache::new(),
         revisions: Cache::new(),
         claims: Cache::new(),
@@ -162,6 +163,8 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         keeps_reports: AtomicBool::new(abilities.reports),
         node_images: Cache::new(),
         pull_jobs: Cache::new(),
+        disruption: Disruption::new(client.clone(), options.namespace.clone()),
+        namespace: options.namespace,
         client,
         server: abilities.server,
         gates: options.gates,
@@ -172,6 +175,7 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
     let mut tasks = watch(&operator, &abilities, &shutdown);
     tasks.spawn(events.run(shutdown.clone()));
     tasks.spawn(recreate::run(operator.clone(), shutdown.clone()));
+    tasks.spawn(operator.disruption.clone().follow_others(shutdown.clone()));
     if operator.namespace.is_none() {
         tasks.spawn(stored::keep(operator.client.clone(), shutdown.clone()));
     }
@@ -193,6 +197,7 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
     }
     operator.metrics.leading();
     let mut workers = JoinSet::new();
+    workers.spawn(disruption::run(operator.disruption.clone(), shutdown.clone()));
     for controls in present {
         workers.spawn(controls.work(options.workers, shutdown.clone()));
     }

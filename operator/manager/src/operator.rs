@@ -9,6 +9,7 @@ use afloat_watching::Cache;
 use kube::Client;
 
 use crate::abilities::Abilities;
+use crate::disruption::Disruption;
 use crate::events::Recorder;
 use crate::kept::{Claims, Classes, NodeImages, Nodes, Pods, PullJobs, Reports, Revisions, Services, Traffics};
 use crate::metrics::Metrics;
@@ -39,6 +40,8 @@ pub(crate) struct Operator {
     pub(crate) pull_jobs: Arc<Cache<PullJobs>>,
     /// What the cluster lets change on live pods.
     pub(crate) server: Server,
+    /// What budgets say that are not the workloads' own.
+    pub(crate) disruption: Arc<Disruption>,
     /// What OpenKruise's feature gates say.
     pub(crate) gates: Gates,
     pub(crate) recorder: Recorder,
@@ -52,6 +55,7 @@ impl Operator {
         self.revisions.ready().await;
         self.claims.ready().await;
         self.services.ready().await;
+        self.disruption.ready().await;
         if abilities.reports {
             self.reports.ready().await;
         }

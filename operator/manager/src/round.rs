@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use afloat_api::{Status, Steps, names};
+use afloat_api::{Operation, Status, Steps, names};
 use afloat_rollout::action::{Action, Why};
 use afloat_rollout::pod::Pod;
 use afloat_rollout::pod::drain::Drain;
@@ -82,11 +82,21 @@ pub(crate) async fn reconcile<K: Kind>(controller: &Controller<K>, key: &Key) ->
     tell(&controller.operator, &*set, &plan);
 
     let mut status = plan.status.clone();
-    let actions = std::mem::take(&mut plan.actions);
+    let mut actions = std::mem::take(&mut plan.actions);
+    let spends = taken(&plan.spends, &actions);
+    let stay = controller
+        .operator
+        .disruption
+        .claim(&key.namespace, set.owner(), &spends, &pods)
+        .await;
+    actions.retain(|action| !pod(action).is_some_and(|pod| stay.contains(pod)));
     // The object itself is written: its status has to be decided on the version that comes of it.
     let written = actions.iter().any(|action| matches!(action, Action::PatchSet { .. }));
     let writing = looking.write();
     let mut next = act(controller, (key, &writing), &*set, (actions, &pods), &mut status).await;
+    if !stay.is_empty() {
+        next = Next::Retry;
+    }
     if status != *set.status() && !written {
         next = report(controller, (key, &writing), &*set, &status, next).await;
     }
@@ -96,6 +106,24 @@ pub(crate) async fn reconcile<K: Kind>(controller: &Controller<K>, key: &Key) ->
         (next, _) => next,
     };
     (next, planning)
+}
+
+/// The pod that an action is about.
+fn pod(action: &Action) -> Option<&str> {
+    match action {
+        Action::DeletePod { at, .. }
+        | Action::PatchPod { at, .. }
+        | Action::PatchPodStatus { at, .. }
+        | Action::ResizePod { at, .. } => Some(&at.name),
+        _ => None,
+    }
+}
+
+/// What budgets have to let go of: only what the round does.
+fn taken(spends: &[(String, Operation)], actions: &[Action]) -> Vec<(String, Operation)> {
+    let acted: BTreeSet<&str> = actions.iter().filter_map(pod).collect();
+    let spends = spends.iter().filter(|(name, _)| acted.contains(name.as_str()));
+    spends.cloned().collect()
 }
 
 /// What to do, by what the caches show; and the pods that are about to change or return.
@@ -133,7 +161,7 @@ fn look<K: Kind>(
         nodes: &nodes(operator, looking, set.sights(), &pods),
         opened: &opened(controller, key, &pods),
         traffic: &traffic(operator, looking, key),
-        guards: &[],
+        guards: &operator.disruption.guards(&key.namespace, set.owner(), &pods),
         server: operator.server,
         gates: operator.gates,
         memo: &memo,
@@ -141,7 +169,8 @@ fn look<K: Kind>(
     });
     controller.observe(key, plan.observes);
     operator.metrics.pods(K::KIND, key, &plan.phases);
-    let decided = decided(&plan.actions, &pods);
+    let mut decided = decided(&plan.actions, &pods);
+    decided.extend(plan.spends.iter().filter_map(|(name, _)| pods.find(name).cloned()));
     controller.with_memory(key, |memory| {
         memory.progress.saw(&plan, |name| pods.find(name), &operator.metrics);
         memory.pods = Some(pods.put_away());

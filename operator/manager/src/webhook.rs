@@ -10,6 +10,7 @@ mod keep;
 mod options;
 mod review;
 mod serve;
+pub(crate) mod verdict;
 
 use std::sync::Arc;
 

@@ -26,6 +26,11 @@ impl Entries {
         self.get(key).is_some()
     }
 
+    /// All keys, in their order.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(key, _)| &**key)
+    }
+
     /// Takes the texts that were in the same place before, or those that the pool has.
     pub fn share(&mut self, before: &Self, pool: &mut Pool) {
         for (index, (key, value)) in self.0.iter_mut().enumerate() {

@@ -1,5 +1,6 @@
 //! The cases.
 
+mod budgets;
 mod complete;
 mod conflicts;
 mod containers;
@@ -73,6 +74,11 @@ cases!(TOGETHER:
     complete::old_container_crashes_in_the_grace_period,
     complete::old_container_crashes_after_the_write,
     complete::crash_after_completion,
+    budgets::a_budget_guards_its_pods,
+    budgets::resizes_are_guarded_if_that_is_said,
+    budgets::a_target_may_own_its_pods_through_a_replica_set,
+    budgets::a_rollout_heeds_a_budget,
+    budgets::an_eviction_waits_for_the_replacement,
     daemons::a_daemon_on_every_node,
     daemons::daemons_change_in_place,
     daemons::daemons_surge_on_their_node,
@@ -109,5 +115,6 @@ cases!(ALONE:
     versions::keys_and_stored_versions_are_kept,
     leader::killed_in_the_middle_of_a_rollout,
     leader::hand_over,
+    budgets::without_the_operator_pods_go,
     gates::those_that_are_on_act,
 );

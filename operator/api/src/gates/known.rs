@@ -42,7 +42,7 @@ pub(super) const KNOWN: &[Known] = {
     }
     const SIDECARS: Role = Idle("it is about SidecarSets");
     const PROBES: Role = Idle("it is about PodProbeMarkers");
-    const BUDGETS: &str = "PodUnavailableBudgets are not asked";
+    const BUDGETS: Role = Idle("each PodUnavailableBudget says what it guards");
     const PROTECTION: &str = "nothing is protected from deletion";
     &[
         gate("PodWebhook", true, Beta, Idle("there is no webhook for pods")),
@@ -84,8 +84,8 @@ pub(super) const KNOWN: &[Known] = {
             Beta,
             Missing("WorkloadSpreads do not change new pods"),
         ),
-        gate("PodUnavailableBudgetDeleteGate", true, Beta, Missing(BUDGETS)),
-        gate("PodUnavailableBudgetUpdateGate", false, Alpha, Missing(BUDGETS)),
+        gate("PodUnavailableBudgetDeleteGate", true, Beta, BUDGETS),
+        gate("PodUnavailableBudgetUpdateGate", false, Alpha, BUDGETS),
         gate(
             "TemplateNoDefaults",
             false,
@@ -202,7 +202,7 @@ pub(super) const KNOWN: &[Known] = {
             "InPlacePodVerticalScaling",
             false,
             Alpha,
-            Idle("it is about PodUnavailableBudgets"),
+            Idle("a resize that restarts nothing is never taken for an update by PodUnavailableBudgets"),
         ),
     ]
 };

@@ -11,9 +11,17 @@ use serde_json::{Value, json};
 
 /// All of them.
 fn configurations(door: &Door, authorities: &str) -> Vec<Value> {
-    let mut config = door.config_at(names::RECREATE_PATH);
-    config["caBundle"] = STANDARD.encode(authorities).into();
-    vec![json!({
+    let at = |path: &str| {
+        let mut config = door.config_at(path);
+        config["caBundle"] = STANDARD.encode(authorities).into();
+        config
+    };
+    vec![recreate(&at(names::RECREATE_PATH)), budgets(&at(names::BUDGET_PATH))]
+}
+
+/// What a ContainerRecreateRequest lacks.
+fn recreate(config: &Value) -> Value {
+    json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingWebhookConfiguration",
         "metadata": {"name": names::WEBHOOKS},
@@ -32,7 +40,47 @@ fn configurations(door: &Door, authorities: &str) -> Vec<Value> {
             "timeoutSeconds": 5,
             "admissionReviewVersions": ["v1"],
         }],
-    })]
+    })
+}
+
+/// Whether a pod may go. Of changes and deletions only those of pods that bear a budget's name are asked about; an eviction does not show
+/// its pod.
+fn budgets(config: &Value) -> Value {
+    let keys = names::RELATED_BUDGET.map(|key| format!("'{key}' in oldObject.metadata.annotations"));
+    let guarded = format!(
+        "request.operation == 'CREATE' || (has(oldObject.metadata.annotations) && ({}))",
+        keys.join(" || ")
+    );
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": names::WEBHOOKS},
+        "webhooks": [{
+            "name": names::BUDGET_WEBHOOK,
+            "clientConfig": config,
+            "rules": [
+                {
+                    "apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE", "DELETE"], "resources": ["pods"],
+                    "scope": "Namespaced",
+                },
+                {
+                    "apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["pods/resize"],
+                    "scope": "Namespaced",
+                },
+                {
+                    "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods/eviction"],
+                    "scope": "Namespaced",
+                },
+            ],
+            // A budget is no reason for a cluster to stand still.
+            "failurePolicy": "Ignore",
+            "matchPolicy": "Equivalent",
+            "matchConditions": [{"name": "guarded", "expression": guarded}],
+            "sideEffects": "NoneOnDryRun",
+            "timeoutSeconds": 5,
+            "admissionReviewVersions": ["v1"],
+        }],
+    })
 }
 
 /// Makes them, or brings them up to date.

@@ -10,35 +10,24 @@ use futures::future::BoxFuture;
 use kube::Client;
 use serde_json::{Value, json};
 
+use super::verdict::Verdict;
+use crate::disruption::admit;
 use crate::recreate::{is_virtual, pod_text};
 
 const VERSION: &str = "admission.k8s.io/v1";
-
-/// What is to become of a request.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Verdict {
-    /// It goes on as it is.
-    Allowed,
-    /// It goes on with this JSON patch.
-    Patched(Value),
-    /// It is refused.
-    Refused {
-        /// HTTP status.
-        code: u16,
-        /// For the client.
-        message: String,
-    },
-    /// Nobody can say: the API server does as the configuration tells it.
-    Unable(String),
-}
 
 /// Judges the `request` of an AdmissionReview.
 pub(super) type Handler = fn(Client, Value) -> BoxFuture<'static, Verdict>;
 
 /// Who judges what.
-const REVIEWS: &[(&str, Handler)] = &[(names::RECREATE_PATH, |client, request| {
-    recreate(client, request).boxed()
-})];
+const REVIEWS: &[(&str, Handler)] = &[
+    (names::RECREATE_PATH, |client, request| {
+        recreate(client, request).boxed()
+    }),
+    (names::BUDGET_PATH, |client, request| {
+        admit::review(client, request).boxed()
+    }),
+];
 
 /// Who judges what comes to a path.
 pub(super) fn handler(path: &str) -> Option<Handler> {
@@ -68,6 +57,15 @@ pub(super) async fn review(client: Client, handler: Handler, question: &[u8]) ->
         Verdict::Refused { code, message } => {
             response["allowed"] = false.into();
             response["status"] = json!({"code": code, "message": message});
+            if code == 403 {
+                response["status"]["reason"] = "Forbidden".into();
+            }
+        }
+        Verdict::Later { message, seconds } => {
+            response["allowed"] = false.into();
+            response["status"] = json!({
+                "code": 429, "reason": "TooManyRequests", "message": message, "details": {"retryAfterSeconds": seconds},
+            });
         }
         Verdict::Unable(why) => return Err((false, why)),
     }
