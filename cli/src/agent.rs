@@ -1,14 +1,18 @@
 //! `afloat agent`: the operator's eyes on a node whose proxy is kube-proxy.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use afloat_agent::cri::{Cri, Endpoint};
 use afloat_agent::kube_proxy::{KubeProxy, Mode, Options};
+use afloat_agent::node::Node;
+use afloat_agent::{shutdown, workers};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use k8s_openapi::Resource as _;
 use kube::Client;
+use tokio::sync::watch;
 
 use crate::install::parse_image;
 use crate::options::cluster::config;
@@ -19,6 +23,8 @@ use crate::process::signals::Stop;
 
 /// Longest wait for the last report.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(3);
+/// Where the node's processes are seen, if the agent shares its PID namespace.
+const PROC: &str = "/proc";
 /// What runs the agent on every node of a cluster. Its image is called `afloat`.
 const MANIFEST: &str = include_str!("../../operator/agent/agent.yaml");
 
@@ -46,7 +52,15 @@ pub(crate) struct AgentOptions {
     /// Where the node's kube-proxy serves its metrics
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:10249/metrics", value_parser = parse_url)]
     proxy_metrics: http::Uri,
+    /// Socket of the node's container runtime (CRI v1): unix:///run/containerd/containerd.sock, for example; auto looks where
+    /// runtimes have theirs, none does without: images are not pulled then, and containers not restarted
+    #[arg(long, value_name = "SOCKET", default_value = "auto", value_parser = parse_runtime)]
+    runtime_endpoint: RuntimeEndpoint,
 }
+
+/// None: the agent does without.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct RuntimeEndpoint(Option<Endpoint>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum ProxyMode {
@@ -85,15 +99,30 @@ async fn report_until_stopped(options: AgentOptions) -> anyhow::Result<i32> {
     let config = config(options.kubeconfig.as_deref(), options.context.as_deref()).await?;
     let client = Client::try_from(config)?;
     check(&client).await?;
-    let report = afloat_agent::run(client.clone(), &node, view.clone(), token.clone());
-    let watch = view.run(client.clone(), token.clone());
-    let both = async { tokio::join!(report, watch) };
-    tokio::pin!(both);
+    let runtime = options
+        .runtime_endpoint
+        .0
+        .map(|endpoint| Arc::new(Cri::new(endpoint, Path::new(PROC))));
+    let on_node = runtime.map(|runtime| Node::new(client.clone(), &node, runtime, token.clone()));
+    // Where nobody looks, nothing is seen.
+    let containers = on_node
+        .as_ref()
+        .map_or_else(|| watch::channel(None).1, |node| node.containers.clone());
+    let report = afloat_agent::run(client.clone(), &node, view.clone(), containers, token.clone());
+    let look = view.run(client.clone(), token.clone());
+    let work = async {
+        if let Some(on_node) = on_node {
+            workers::run(on_node).await;
+        }
+    };
+    let guard = shutdown::run(client.clone(), &node, token.clone());
+    let all = async { tokio::join!(report, look, work, guard) };
+    tokio::pin!(all);
     tokio::select! {
-        _ = &mut both => {}
+        _ = &mut all => {}
         _ = stop.requested() => {
             token.cancel();
-            both.await;
+            all.await;
         }
     }
     // Whoever is gone must not be believed.
@@ -130,6 +159,17 @@ fn parse_node(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+fn parse_runtime(text: &str) -> Result<RuntimeEndpoint, String> {
+    match text {
+        "auto" => Ok(RuntimeEndpoint(Some(Endpoint::Found))),
+        "none" => Ok(RuntimeEndpoint(None)),
+        socket => match socket.parse() {
+            Ok(endpoint) => Ok(RuntimeEndpoint(Some(endpoint))),
+            Err(bad) => Err(format!("{bad}, or auto, or none")),
+        },
+    }
+}
+
 fn parse_url(text: &str) -> Result<http::Uri, String> {
     let url: http::Uri = text.parse().map_err(|error| format!("not a URL: {error}"))?;
     if url.scheme_str() != Some("http") || url.host().is_none_or(str::is_empty) {
@@ -156,5 +196,14 @@ mod tests {
             assert!(parse_url(bad).is_err(), "{bad}");
         }
         assert!(parse_url("http://[::1]:10249/metrics").is_ok());
+        for bad in ["", "containerd", "run/containerd.sock", "tcp://127.0.0.1:1"] {
+            assert!(parse_runtime(bad).is_err(), "{bad}");
+        }
+        let socket = Endpoint::Socket("/run/crio/crio.sock".into());
+        assert_eq!(
+            parse_runtime("unix:///run/crio/crio.sock"),
+            Ok(RuntimeEndpoint(Some(socket)))
+        );
+        assert_eq!(parse_runtime("none"), Ok(RuntimeEndpoint(None)));
     }
 }

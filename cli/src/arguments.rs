@@ -13,7 +13,7 @@ use crate::operator::OperatorOptions;
 use crate::plan::PlanOptions;
 use crate::probe::ProbeOptions;
 use crate::up::{SampleOptions, UpOptions};
-use crate::watch::WatchOptions;
+use crate::watch::{RestartOptions, WatchOptions};
 
 /// Keeps applications on Kubernetes afloat while their containers are replaced in place.
 #[derive(Parser)]
@@ -55,6 +55,8 @@ pub(crate) enum Command {
     Probe(ProbeOptions),
     /// Follow the rollout of a CloneSet, and what it loses
     Watch(WatchOptions),
+    /// Start containers anew where they are: of all pods of a workload within its budget, or of one pod
+    Restart(RestartOptions),
     /// Pull, build, load, list and remove the images of the embedded cluster
     Image(ImageOptions),
     /// Measure what parts of Afloat cost

@@ -3,6 +3,7 @@
 mod child;
 mod cluster;
 mod figures;
+mod kinds;
 mod lossless;
 mod node;
 mod operator;

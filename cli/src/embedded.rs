@@ -69,8 +69,8 @@ pub(crate) async fn start_without_operator(options: ClusterOptions) -> anyhow::R
             let (view, name, stop) = (view.clone(), node.clone(), stop.clone());
             let node = Node::new(client.clone(), &name, runtime.clone(), stop.clone());
             async move {
-                let report = afloat_agent::run(client, &name, view, stop);
-                tokio::join!(report, afloat_agent::node::run(node));
+                let report = afloat_agent::run(client, &name, view, node.containers.clone(), stop);
+                tokio::join!(report, afloat_agent::workers::run(node));
                 Ok::<_, std::convert::Infallible>(())
             }
         });

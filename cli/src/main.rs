@@ -60,6 +60,7 @@ fn main() -> ExitCode {
         Command::Dns(options) => report(dns::run_dns(&options)),
         Command::Probe(options) => probe::run_probe(options),
         Command::Watch(options) => watch::run_watch(&options),
+        Command::Restart(options) => watch::run_restart(&options),
         Command::Image(options) => report(image::run_image(options)),
         Command::Bench(options) => report(bench::run_bench(options)),
     }

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use afloat_api::{Gates, RolloutReport, read_seconds};
-use afloat_check::plan::{Forecast, Hold, Situation, forecast, text};
+use afloat_check::plan::{Forecast, Hold, Server, Situation, forecast, is_planned, text};
+use afloat_words::owner::controller_of;
 use anyhow::Context as _;
 use clap::Args;
 use jiff::Timestamp;
@@ -53,6 +54,8 @@ struct Present {
     history: Vec<u64>,
     /// Those of the operator that is installed, as far as it is known.
     gates: Gates,
+    /// What the cluster lets change on live pods.
+    server: Server,
     /// What the API server would make of the new object, if it was asked.
     applied: Option<Applied>,
 }
@@ -60,14 +63,10 @@ struct Present {
 fn print_plans(options: &PlanOptions) -> anyhow::Result<u8> {
     let values = |read: Vec<input::Read>| read.into_iter().map(|object| object.value).collect::<Vec<_>>();
     let new: Vec<Value> = values(files::read(&options.files)?);
-    let planned = |object: &&Value| {
-        ["CloneSet", "Deployment", "StatefulSet"]
-            .iter()
-            .any(|kind| object["kind"] == *kind)
-    };
+    let planned = |object: &&Value| is_planned(object);
     anyhow::ensure!(
-        new.iter().any(|object| planned(&object)),
-        "no CloneSet, Deployment or StatefulSet in what was given"
+        new.iter().any(is_planned),
+        "no Deployment, StatefulSet or workload of apps.kruise.io in what was given"
     );
     let old = if options.against.is_empty() {
         None
@@ -103,6 +102,7 @@ fn print_plans(options: &PlanOptions) -> anyhow::Result<u8> {
             budgets: &present.budgets,
             images: &known,
             history: &present.history,
+            server: present.server,
             gates: present.gates,
             now: Timestamp::now(),
         };
@@ -165,24 +165,30 @@ fn ask(options: &PlanOptions, object: &Value) -> anyhow::Result<Present> {
         };
         Ok(Present {
             gates: gates::installed(&client).await?,
+            server: afloat_manager::server(&client)
+                .await
+                .context("asking for the server's version")?,
             applied,
+            history: history(live.as_ref(), list("afloat.dev", "v1alpha1", "RolloutReport").await?),
             object: live,
             pods: list("", "v1", "Pod").await?,
             revisions: list("apps", "v1", "ControllerRevision").await?,
             budgets: list("policy", "v1", "PodDisruptionBudget").await?,
-            history: history(object, list("afloat.dev", "v1alpha1", "RolloutReport").await?),
         })
     })
 }
 
-/// Seconds that a pod took in each of a CloneSet's earlier rollouts in place, the latest last.
+/// Seconds that a pod took in each of a workload's earlier rollouts in place, the latest last.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // seconds, rounded, not negative
-fn history(object: &Value, reports: Vec<Value>) -> Vec<u64> {
+fn history(live: Option<&Value>, reports: Vec<Value>) -> Vec<u64> {
     let reports = reports
         .into_iter()
         .filter_map(|report| serde_json::from_value::<RolloutReport>(report).ok());
-    let ours =
-        |report: &RolloutReport| object["kind"] == "CloneSet" && object["metadata"]["name"] == *report.status.workload;
+    let uid = live.and_then(|live| live["metadata"]["uid"].as_str());
+    let ours = |report: &RolloutReport| {
+        let owner = controller_of(&report.metadata);
+        owner.is_some_and(|owner| Some(owner.uid.as_str()) == uid)
+    };
     let mut reports: Vec<RolloutReport> = reports.filter(ours).collect();
     reports.sort_by_key(|report| report.status.started_at.as_ref().map(|at| at.0));
     let pod = |report: RolloutReport| {

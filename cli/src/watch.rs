@@ -1,5 +1,6 @@
 //! `afloat watch`: a rollout as it goes, and what it loses.
 
+mod restart;
 mod view;
 
 use std::io::IsTerminal as _;
@@ -7,11 +8,15 @@ use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use afloat_api::{CloneSet, NodeTraffic, Phase, RolloutReport};
+use afloat_api::{CloneSet, NodeTraffic, Phase, RolloutReport, Status as _};
+use afloat_rollout::kinds::{self, KINDS, Visit};
+use afloat_rollout::workload::foresight::Foreseen;
+use afloat_rollout::workload::kind::Workload;
 use afloat_watching::feed::{Pauses, events};
 use anyhow::Context as _;
 use clap::Args;
-use futures::StreamExt as _;
+use futures::future::LocalBoxFuture;
+use futures::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 use k8s_openapi::Resource as _;
 use k8s_openapi::api::core::v1::Node;
@@ -27,6 +32,7 @@ use tokio::task::JoinSet;
 use crate::options::cluster::{ClusterFlags, connect};
 use crate::output;
 use crate::process::signals::Stop;
+pub(crate) use restart::{RestartOptions, run_restart};
 use view::Seen;
 
 /// Shortest time between two pictures.
@@ -37,9 +43,9 @@ const FIRST_LIMIT: Duration = Duration::from_secs(20);
 /// `afloat watch`
 #[derive(Args, Clone, Debug)]
 pub(crate) struct WatchOptions {
-    /// clone/NAME, or NAME of a CloneSet
+    /// KIND/NAME, for example clone/web, or NAME of a CloneSet
     #[arg(value_parser = parse_target)]
-    target: String,
+    target: Target,
     #[command(flatten)]
     cluster: ClusterFlags,
     /// Show what is there and end
@@ -50,18 +56,29 @@ pub(crate) struct WatchOptions {
     wait: bool,
 }
 
-fn parse_target(text: &str) -> Result<String, String> {
-    let name = match text.split_once('/') {
-        Some(("clone" | "cloneset" | "clonesets" | "cloneset.apps.kruise.io" | "clonesets.apps.kruise.io", name)) => {
-            name
-        }
-        Some((kind, _)) => return Err(format!("{kind} is not watched: say clone/NAME")),
-        None => text,
+/// What is watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Target {
+    kind: &'static str,
+    name: String,
+}
+
+fn parse_target(text: &str) -> Result<Target, String> {
+    let (kind, name) = text.split_once('/').unwrap_or((CloneSet::KIND, text));
+    let Some(names) = kinds::called(kind) else {
+        let all: Vec<_> = KINDS.iter().map(|names| names.kind.to_lowercase()).collect();
+        return Err(format!(
+            "{kind} is not watched: say KIND/NAME, where KIND is one of {}",
+            all.join(", ")
+        ));
     };
     if name.is_empty() || name.contains('/') {
-        return Err("say clone/NAME".into());
+        return Err("say KIND/NAME, for example clone/web".into());
     }
-    Ok(name.to_owned())
+    Ok(Target {
+        kind: names.kind,
+        name: name.to_owned(),
+    })
 }
 
 /// 0, or 1 where a rollout lost too much, or 2 where there is nothing to watch.
@@ -70,7 +87,10 @@ pub(crate) fn run_watch(options: &WatchOptions) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
     };
-    match runtime.block_on(follow_rollout(options)) {
+    let Some(rollout) = kinds::with(options.target.kind, Following(options)) else {
+        return failed(&anyhow::anyhow!("{} is not watched", options.target.kind));
+    };
+    match runtime.block_on(rollout) {
         Ok(code) => ExitCode::from(code),
         Err(error) => failed(&error),
     }
@@ -81,16 +101,26 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(2)
 }
 
-async fn follow_rollout(options: &WatchOptions) -> anyhow::Result<u8> {
+/// Follows a rollout of whatever kind.
+struct Following<'a>(&'a WatchOptions);
+
+impl<'a> Visit for Following<'a> {
+    type Out = LocalBoxFuture<'a, anyhow::Result<u8>>;
+    fn visit<W: Foreseen>(self) -> Self::Out {
+        follow_rollout::<W>(self.0).boxed_local()
+    }
+}
+
+async fn follow_rollout<W: Foreseen>(options: &WatchOptions) -> anyhow::Result<u8> {
     let (client, namespace) = connect(&options.cluster).await?;
-    let sets: Api<CloneSet> = Api::namespaced(client.clone(), &namespace);
-    let name = &options.target;
+    let sets: Api<W> = Api::namespaced(client.clone(), &namespace);
+    let (kind, name) = (W::KIND, &options.target.name);
     let set = tokio::time::timeout(FIRST_LIMIT, sets.get_opt(name)).await;
     let set = set
         .context("the API server does not answer")?
-        .with_context(|| format!("cannot read CloneSet {name}"))?;
-    let set = set.with_context(|| format!("no CloneSet {name} in namespace {namespace}"))?;
-    let mut follow = Follow::start(&client, &namespace, name, &set.selector_text()).await?;
+        .with_context(|| format!("cannot read {kind} {name}"))?;
+    let set = set.with_context(|| format!("no {kind} {name} in namespace {namespace}"))?;
+    let mut follow = Follow::<W>::start(&client, &namespace, name, &set.matcher().text()).await?;
     let mut signals = Stop::new()?;
     let mut stopped = pin!(signals.requested());
     let terminal = std::io::stdout().is_terminal() && !options.once;
@@ -98,7 +128,7 @@ async fn follow_rollout(options: &WatchOptions) -> anyhow::Result<u8> {
     loop {
         let seen = follow.seen();
         let Some(seen) = seen else {
-            anyhow::bail!("CloneSet {name} is gone");
+            anyhow::bail!("{kind} {name} is gone");
         };
         if options.once {
             output::print(&view::picture(&seen, Timestamp::now(), usize::MAX))?;
@@ -125,25 +155,24 @@ async fn follow_rollout(options: &WatchOptions) -> anyhow::Result<u8> {
 }
 
 /// How a rollout ended, once it has.
-fn end(seen: &Seen) -> Option<u8> {
-    let set = &seen.set;
-    if set.metadata.generation != Some(set.status.observed_generation) {
+fn end<W: Workload>(seen: &Seen<W>) -> Option<u8> {
+    let set = &*seen.set;
+    if set.metadata().generation != Some(set.status().observed_generation()) {
         return None;
     }
     match seen.report().map(|report| report.status.phase) {
         Some(Phase::LossExceeded | Phase::RolledBack | Phase::Superseded) => Some(1),
         Some(Phase::Progressing | Phase::RollingBack) => None,
         Some(Phase::Completed | Phase::Paused) | None => {
-            let status = &set.status;
-            let done = status.updated_available_replicas >= status.expected_updated_replicas;
-            done.then_some(0)
+            let figures = set.figures();
+            (figures.updated_available >= figures.expected).then_some(0)
         }
     }
 }
 
 /// What is followed.
-struct Follow {
-    sets: Store<CloneSet>,
+struct Follow<W: Workload> {
+    sets: Store<W>,
     pods: Store<Pod>,
     nodes: Store<Node>,
     traffic: Option<Store<NodeTraffic>>,
@@ -152,7 +181,7 @@ struct Follow {
     _tasks: JoinSet<()>,
 }
 
-impl Follow {
+impl<W: Workload> Follow<W> {
     async fn start(client: &Client, namespace: &str, name: &str, selector: &str) -> anyhow::Result<Self> {
         // One token is enough to say that something has changed.
         let (told, news) = mpsc::channel(1);
@@ -208,7 +237,7 @@ impl Follow {
         }
     }
 
-    fn seen(&self) -> Option<Seen> {
+    fn seen(&self) -> Option<Seen<W>> {
         let ready = |node: &Node| {
             let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
             conditions
@@ -248,4 +277,26 @@ where
         }
     });
     store
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_watched_is_named_as_for_kubectl() {
+        let target = |kind, name: &str| Target {
+            kind,
+            name: name.into(),
+        };
+        assert_eq!(parse_target("web"), Ok(target("CloneSet", "web")));
+        assert_eq!(parse_target("clone/web"), Ok(target("CloneSet", "web")));
+        assert_eq!(
+            parse_target("daemonsets.apps.kruise.io/log"),
+            Ok(target("DaemonSet", "log"))
+        );
+        for wrong in ["deployment/web", "clone/", "clone/a/b", ""] {
+            assert!(parse_target(wrong).is_err(), "{wrong:?}");
+        }
+    }
 }

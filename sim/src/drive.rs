@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use afloat_watching::feed::Seen;
+use afloat_words::daemon::pinned_to;
 use afloat_words::time::whole_seconds;
 use http::Request;
 use jiff::Timestamp;
@@ -290,8 +291,17 @@ impl Driver {
         {
             return;
         }
-        let node = &self.nodes[self.next_node % self.nodes.len().max(1)].name;
-        self.next_node = self.next_node.wrapping_add(1);
+        let pinned = pod.spec.affinity.node_affinity.as_ref().and_then(pinned_to);
+        let node = match pinned.map(|name| self.node_index.get(name)) {
+            Some(Some(index)) => *index,
+            // Not one of ours.
+            Some(None) => return,
+            None => {
+                self.next_node = self.next_node.wrapping_add(1);
+                self.next_node.wrapping_sub(1) % self.nodes.len().max(1)
+            }
+        };
+        let node = &self.nodes[node].name;
         let binding = json!({"apiVersion": "v1", "kind": "Binding",
             "metadata": {"name": pod.metadata.name, "namespace": pod.metadata.namespace, "uid": pod.metadata.uid},
             "target": {"apiVersion": "v1", "kind": "Node", "name": node}});

@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use error::Error;
 pub use images::Images;
+pub use node::LABEL;
 pub use options::{Hook, Options, Reported, Started, Statuses};
 
 use drive::{Command, Driver};

@@ -32,8 +32,8 @@ pub(crate) struct Node {
 const LEASES: &str = "kube-node-lease";
 /// As kubelets do; a node counts as lost after 40 s.
 const HEARTBEAT: Duration = Duration::from_secs(10);
-/// Marks what a fleet made.
-const LABEL: &str = "afloat.dev/simulated";
+/// Label of all nodes that a fleet made.
+pub const LABEL: &str = "afloat.dev/simulated";
 
 /// Makes a node known and Ready; one that is there already is taken over.
 pub(crate) async fn register(client: &Client, name: &str, index: usize, room: (u32, u32)) -> Result<Node, Error> {
@@ -59,6 +59,11 @@ pub(crate) async fn register(client: &Client, name: &str, index: usize, room: (u
     }
     let patch = json!({"status": status(&ip, room)});
     api.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch))
+        .await
+        .map_err(wrong)?;
+    // A new node is tainted as not ready, and where there is no controller that takes that away, nobody would.
+    let untainted = Patch::Merge(json!({"spec": {"taints": null}}));
+    api.patch(name, &PatchParams::default(), &untainted)
         .await
         .map_err(wrong)?;
     Ok(Node {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use afloat_words::revision::revision;
+use k8s_openapi::api::core::v1::Affinity;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -37,6 +38,7 @@ pub(crate) struct Spec {
     pub(crate) node_name: Option<String>,
     pub(crate) scheduler_name: Option<String>,
     pub(crate) scheduling_gates: Vec<serde::de::IgnoredAny>,
+    pub(crate) affinity: Affinity,
     pub(crate) containers: Vec<Container>,
     pub(crate) readiness_gates: Vec<Gate>,
 }

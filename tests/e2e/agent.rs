@@ -4,8 +4,11 @@
 //! The rules are written by the test in kube-proxy's form, or by kube-proxy itself where AFLOAT_KUBE_PROXY names one
 //! (`cd tests/kube-proxy && go build`).
 
+mod logind;
 mod network;
 mod proxy;
+mod pulls;
+mod runtime;
 
 use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};
@@ -15,6 +18,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::cluster::{AFLOAT, Cluster, cloneset, settled, signal_process, wait_until};
+use logind::Logind;
 use network::Network;
 use proxy::Proxy;
 
@@ -134,6 +138,65 @@ fn drains(proxy: &Proxy) {
         status["synced"] == false
     });
     assert_eq!(status["message"], "the agent was stopped");
+}
+
+/// The pods of a node that goes down leave their Services, and the node waits for that; should it stay, they return.
+#[test]
+fn a_node_that_goes_down_waits_for_its_pods_to_leave() {
+    Network::with(&["nft"], || {
+        let Some(cluster) = Cluster::boot_with(0, &[]) else {
+            return;
+        };
+        let Some(logind) = Logind::start(cluster.dir(), 25) else {
+            return;
+        };
+        let _fleet = network::fleet(&cluster.dir().join("kubeconfig"), "worker");
+        let pod_ip = start(&cluster);
+        network::add_address(&pod_ip);
+        let _listener = TcpListener::bind((pod_ip.as_str(), 8080)).expect("the pod's address is here");
+        let proxy = Proxy::Played("nftables");
+        let rules = proxy.start(&cluster, &pod_ip);
+        let mut command = command(&cluster.dir().join("kubeconfig"), proxy.metrics());
+        command.env("DBUS_SYSTEM_BUS_ADDRESS", logind.address());
+        let agent = Agent(command.spawn().expect("afloat agent starts"));
+        wait_for_pod(&cluster, "the pod to be in service", |pod| {
+            pod["ready"] == true && pod["routed"] == true
+        });
+        wait_until("the agent to have its lock", || logind.held() == 1);
+
+        logind.tell(true);
+        let gate = |pods: &Value| {
+            let conditions = pods["items"][0]["status"]["conditions"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default();
+            let gate = conditions.into_iter().find(|one| one["type"] == "InPlaceUpdateReady");
+            gate.map(|gate| (gate["status"].clone(), gate["reason"].clone()))
+        };
+        let pods = ["pods", "-l", "app=web"];
+        cluster.wait("the pod to leave", &pods, |pods| {
+            gate(pods) == Some((json!("False"), json!("NodeShutdown")))
+        });
+        let slices = ["endpointslices", "-l", "kubernetes.io/service-name=web"];
+        cluster.wait("the endpoint to follow", &slices, |slices| {
+            slices["items"][0]["endpoints"][0]["conditions"]["ready"] == false
+        });
+        let sent = pod(&cluster, &["nodetraffics", NODE]).expect("the pod is told of");
+        assert_eq!(sent["routed"], true, "the rules still send there");
+        assert_eq!(logind.held(), 1, "and the node waits");
+        rules.remove();
+        wait_until("the node to go on", || logind.held() == 0);
+        let left = pod(&cluster, &["nodetraffics", NODE]).expect("the pod is told of");
+        assert_eq!(left["routed"], false, "not before the rules have let go");
+
+        logind.tell(false);
+        cluster.wait("the pod to return", &pods, |pods| {
+            gate(pods) == Some((json!("True"), Value::Null))
+        });
+        wait_until("the agent to have its lock again", || logind.held() == 1);
+        agent.stop();
+        wait_until("the lock to be given back with the agent's end", || logind.held() == 0);
+    });
 }
 
 /// An EndpointSlice of IPv6, which the embedded cluster does not make itself.

@@ -1,5 +1,7 @@
 //! Images from a registry on loopback, in real containers.
 
+mod jobs;
+
 use std::process::{Command, Output};
 
 use afloat_runtime::image::{BuildSpec, ImageStore};

@@ -1,8 +1,9 @@
 //! An in-place update replaces one container and nothing else.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, cloneset, condition, container, settled};
+use crate::cluster::{Cluster, cloneset, condition, container, settled, wait_until};
+use crate::load::{Load, request};
 
 fn items(list: &Value) -> Vec<Value> {
     let mut items = list["items"].as_array().cloned().unwrap_or_default();
@@ -121,4 +122,58 @@ fn a_post_start_that_fails_stops_the_rollout_at_its_first_pod() {
 
     image("web:v1");
     cluster.wait("3 pods Ready again", &["clonesets", "web"], |c| settled(c, 3));
+}
+
+/// The status of the pod's only init container.
+fn sidecar(pod: &Value) -> &Value {
+    &pod["status"]["initContainerStatuses"][0]
+}
+
+/// The sidecar is what serves: it is replaced in a pod that is out of service, and the application beside it never stops.
+#[test]
+fn a_sidecar_is_replaced_alone_and_no_request_is_lost() {
+    let Some(cluster) = Cluster::boot_with(2, &["--proxy-lag=500ms"]) else {
+        return;
+    };
+    cluster.build_images();
+    let mut set: Value = serde_json::from_str(&cloneset("web", 3)).unwrap();
+    let spec = &mut set["spec"]["template"]["spec"];
+    let mut web = spec["containers"].as_array_mut().unwrap().remove(0);
+    web["restartPolicy"] = json!("Always");
+    spec["initContainers"] = json!([web]);
+    cluster.apply(&set.to_string());
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+        "spec": {"type": "NodePort", "selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "http"}]}});
+    cluster.apply(&service.to_string());
+    cluster.wait("3 pods Ready", &["clonesets", "web"], |c| settled(c, 3));
+    let before = items(&cluster.get(&["pods", "-l", "app=web"]).unwrap());
+    let service = cluster.get(&["services", "web"]).unwrap();
+    let port = u16::try_from(service["spec"]["ports"][0]["nodePort"].as_u64().unwrap()).unwrap();
+    wait_until("an answer", || request(port));
+
+    let load = Load::start(port);
+    let patch = r#"-p=[{"op":"replace","path":"/spec/template/spec/initContainers/0/image","value":"web:v2"}]"#;
+    cluster.kubectl(&["patch", "clonesets", "web", "--type=json", patch]);
+    cluster.wait("all pods updated", &["clonesets", "web"], |c| {
+        settled(c, 3) && c["status"]["updateRevision"] == c["status"]["currentRevision"]
+    });
+    let (answered, lost) = load.finish();
+    assert_eq!(lost, 0, "of {answered}");
+
+    let after = items(&cluster.get(&["pods", "-l", "app=web"]).unwrap());
+    assert_eq!(after.len(), 3);
+    for (old, new) in before.iter().zip(&after) {
+        for path in ["/metadata/uid", "/metadata/name", "/status/podIP", "/spec/nodeName"] {
+            assert_eq!(old.pointer(path), new.pointer(path), "{path}");
+        }
+        assert_eq!(sidecar(new)["restartCount"], 1);
+        assert_ne!(sidecar(old)["imageID"], sidecar(new)["imageID"]);
+        assert_eq!(sidecar(new)["ready"], true);
+        assert_eq!(
+            container(old, "collector")["containerID"],
+            container(new, "collector")["containerID"]
+        );
+    }
+    let events = cluster.kubectl(&["get", "events"]);
+    assert!(events.contains("Init container web definition changed"), "{events}");
 }

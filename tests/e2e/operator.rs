@@ -1,6 +1,10 @@
 //! The operator as a program of its own, against a cluster that knows nothing of it.
 
+mod daemons;
+mod etcd;
 mod install;
+mod restart;
+mod statefulset;
 
 use std::process::{Command, Stdio};
 

@@ -13,6 +13,7 @@ import (
 
 	kruiseapis "github.com/openkruise/kruise/apis"
 	_ "github.com/openkruise/kruise/test/e2e/apps/v1alpha1"
+	_ "github.com/openkruise/kruise/test/e2e/apps/v1beta1"
 	"github.com/openkruise/kruise/test/e2e/framework/common"
 )
 

@@ -1,5 +1,6 @@
 //! One case: a namespace of its own on a ground, and the words that cases are told in.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ pub(crate) const NAME: &str = "web";
 pub(crate) struct Case {
     pub(crate) ground: Rc<Ground>,
     pub(crate) namespace: String,
+    /// Kind of the workload that the words speak of.
+    kind: Cell<&'static str>,
 }
 
 /// A CloneSet `web`: `app` (a web server with a probe) and `log`, in place if possible, one pod at a time.
@@ -53,6 +56,7 @@ impl Case {
         let case = Self {
             ground,
             namespace: name.replace('_', "-"),
+            kind: Cell::new("CloneSet"),
         };
         let namespaces = case.all("", "v1", "Namespace");
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": case.namespace}});
@@ -86,9 +90,14 @@ impl Case {
         Api::namespaced_with(self.ground.client.clone(), &self.namespace, &resource)
     }
 
-    /// CloneSets of the case.
+    /// From now on the words speak of a workload of this kind.
+    pub(crate) fn looks_at(&self, kind: &'static str) {
+        self.kind.set(kind);
+    }
+
+    /// Workloads of the case, CloneSets unless it looks at another kind.
     pub(crate) fn sets(&self) -> Api<DynamicObject> {
-        self.api("apps.kruise.io", "v1beta1", "CloneSet")
+        self.api("apps.kruise.io", "v1beta1", self.kind.get())
     }
 
     /// Creates an object; the error is the API server's.
@@ -108,6 +117,20 @@ impl Case {
         self.try_create(object)
             .await
             .unwrap_or_else(|error| panic!("{error}: {object}"))
+    }
+
+    /// Creates an object that is in no namespace, if it is not there.
+    pub(crate) async fn create_global(&self, object: &Value) {
+        let (group, version) = object["apiVersion"]
+            .as_str()
+            .and_then(|text| text.split_once('/'))
+            .unwrap_or(("", "v1"));
+        let api = self.all(group, version, object["kind"].as_str().unwrap_or_default());
+        let object = serde_json::from_value(object.clone()).expect("an object");
+        match api.create(&PostParams::default(), &object).await {
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+            answer => drop(answer.expect("an object")),
+        }
     }
 
     /// Creates a CloneSet and waits until all its pods serve; gives the pods.
@@ -248,7 +271,7 @@ impl Case {
 
     async fn in_time(&self, deadline: Instant, what: &str) {
         if Instant::now() > deadline {
-            let mut set = self.set().await;
+            let mut set = self.sets().get(NAME).await.map_or(Value::Null, |set| value(&set));
             set["metadata"]["managedFields"] = Value::Null;
             let pods: Vec<String> = self.list("", "v1", "Pod").await.iter().map(told).collect();
             panic!("waited in vain for {what}: {set:#}\n{}", pods.join("\n"));
@@ -259,8 +282,14 @@ impl Case {
     /// Removes what the case made: one of the grounds has nobody else for that.
     pub(crate) async fn clean(&self) {
         let foreground = DeleteParams::default();
-        let budgets = ("policy.kruise.io", "v1beta1", "PodUnavailableBudget");
-        for kind in [budgets, ("apps.kruise.io", "v1beta1", "CloneSet"), ("", "v1", "Pod")] {
+        let workload = |kind: &'static str| ("apps.kruise.io", "v1beta1", kind);
+        for kind in [
+            workload("CloneSet"),
+            workload("StatefulSet"),
+            workload("DaemonSet"),
+            ("policy.kruise.io", "v1beta1", "PodUnavailableBudget"),
+            ("", "v1", "Pod"),
+        ] {
             let api = self.api(kind.0, kind.1, kind.2);
             api.delete_collection(&foreground, &ListParams::default())
                 .await
@@ -275,7 +304,7 @@ pub(crate) fn settled(set: &Value) -> bool {
     status["observedGeneration"] == set["metadata"]["generation"]
         && status["updatedAvailableReplicas"] == *replicas
         && status["replicas"] == *replicas
-        && reason(set) == "CloneSetAvailable"
+        && reason(set).strip_suffix("Available") == set["kind"].as_str()
 }
 
 /// What the CloneSet does or waits for, in one word.

@@ -230,7 +230,7 @@ impl Ground {
     /// Checks the operator's rights where the API server keeps a record. `complete`: all cases have run.
     pub(crate) fn check_rights(&self, complete: bool) {
         if let Cluster::Simulated(_, server) = &self.cluster {
-            crate::rights::check(RIGHTS, &server.audit(), complete);
+            crate::rights::check(RIGHTS, &server.audit(), complete, &[]);
         }
     }
 

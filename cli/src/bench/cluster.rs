@@ -15,6 +15,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
+use super::kinds::Row;
 use super::options::{ApiVersion, BenchOperatorOptions};
 use super::template::template;
 
@@ -41,7 +42,7 @@ pub(super) async fn version(client: &Client, kubeconfig: &Path) -> anyhow::Resul
     Ok(answer.with_context(unreachable)?.with_context(unreachable)?.git_version)
 }
 
-/// Another operator, or OpenKruise's manager, would work on our CloneSets as well.
+/// Another operator, or OpenKruise's manager, would work on our sets as well.
 pub(super) async fn no_other_operator(client: &Client) -> anyhow::Result<()> {
     let leases: Api<Lease> = Api::namespaced(client.clone(), "kruise-system");
     let Some(spec) = leases.get_opt("kruise-manager").await?.and_then(|lease| lease.spec) else {
@@ -61,58 +62,43 @@ pub(super) async fn no_other_operator(client: &Client) -> anyhow::Result<()> {
     }
 }
 
-/// CloneSets of a namespace.
-pub(super) fn sets(client: &Client, namespace: &str, version: ApiVersion) -> Api<DynamicObject> {
-    let kind = GroupVersionKind::gvk(afloat_api::GROUP, version.name(), "CloneSet");
+/// Sets of a kind in a namespace.
+pub(super) fn sets(client: &Client, namespace: &str, kind: Row, version: ApiVersion) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk(afloat_api::GROUP, version.name(), kind.kind);
     Api::namespaced_with(client.clone(), namespace, &ApiResource::from_gvk(&kind))
 }
 
-/// A CloneSet with two containers a pod.
+/// A set with two containers a pod.
 pub(super) fn set(name: &str, namespace: &str, replicas: u32, options: &BenchOperatorOptions) -> Value {
     let max_unavailable = options.max_unavailable.as_str();
     let budget = max_unavailable
         .parse::<u32>()
         .map_or_else(|_| json!(max_unavailable), |n| json!(n));
+    let kind = options.kind;
+    let template = template(name, SCHEDULER, options.pod_form, "app:1");
+    let strategy = kind.strategy(options.api_version, &json!({"maxUnavailable": budget}));
     json!({
-        "apiVersion": format!("{}/{}", afloat_api::GROUP, options.api_version.name()), "kind": "CloneSet", "metadata": {"name": name, "namespace": namespace},
-        "spec": {
-            "replicas": replicas,
-            "selector": {"matchLabels": {"app": name}},
-            "template": template(name, SCHEDULER, options.pod_form, "app:1"),
-            "updateStrategy": strategy(options.api_version, &json!({"maxUnavailable": budget})),
-        },
+        "apiVersion": format!("{}/{}", afloat_api::GROUP, options.api_version.name()), "kind": kind.kind,
+        "metadata": {"name": name, "namespace": namespace}, "spec": kind.spec(name, replicas, template, strategy),
     })
-}
-
-/// An `updateStrategy` in place, with these fields.
-pub(super) fn strategy(version: ApiVersion, fields: &Value) -> Value {
-    let mut fields = fields.clone();
-    match version {
-        ApiVersion::V1alpha1 => {
-            fields["type"] = "InPlaceOnly".into();
-            fields
-        }
-        ApiVersion::V1beta1 => {
-            fields["podUpdatePolicy"] = "InPlaceOnly".into();
-            json!({"type": "RollingUpdate", "rollingUpdate": fields})
-        }
-    }
 }
 
 /// What was made in the cluster.
 pub(super) struct Made {
     client: Client,
     namespace: String,
+    kind: Row,
     version: ApiVersion,
     /// Kinds that were not there before.
     kinds: Vec<String>,
 }
 
 impl Made {
-    pub(super) fn new(client: Client, namespace: &str, version: ApiVersion) -> Self {
+    pub(super) fn new(client: Client, namespace: &str, kind: Row, version: ApiVersion) -> Self {
         Self {
             client,
             namespace: namespace.to_owned(),
+            kind,
             version,
             kinds: Vec::new(),
         }
@@ -142,7 +128,7 @@ impl Made {
     /// A new kind is served a moment after its definition was accepted.
     async fn served(&self) -> anyhow::Result<()> {
         let wait = async {
-            while sets(&self.client, &self.namespace, self.version)
+            while sets(&self.client, &self.namespace, self.kind, self.version)
                 .list(&ListParams::default().limit(1))
                 .await
                 .is_err()
@@ -152,7 +138,7 @@ impl Made {
         };
         tokio::time::timeout(LIMIT, wait)
             .await
-            .context("CloneSets are not served")
+            .with_context(|| format!("{} is not served", self.kind.kind))
     }
 
     /// Takes everything away. By hand and not by deleting the namespace alone: a bare API server has no controller that
@@ -180,7 +166,7 @@ impl Made {
             other => other,
         };
         absent_is_fine(
-            sets(&client, namespace, self.version)
+            sets(&client, namespace, self.kind, self.version)
                 .delete_collection(&now, &all)
                 .await
                 .map(drop),

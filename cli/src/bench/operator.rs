@@ -12,13 +12,15 @@ use anyhow::Context as _;
 use kube::Client;
 
 use super::child::{Child, Scratch};
-use super::options::{ApiVersion, BenchOperatorOptions, KubeletStatuses};
+use super::options::{BenchOperatorOptions, KubeletStatuses};
 use super::phases::Bench;
 use super::{cluster, report, scrape};
 use crate::output;
 use crate::process::logging::start_logging;
 use crate::process::signals::Stop;
 
+/// As many as `--nodes` may say.
+const MOST_NODES: u32 = 1000;
 /// How long a child may take until it serves.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
@@ -49,6 +51,21 @@ pub(super) fn bench_operator(options: BenchOperatorOptions) -> anyhow::Result<i3
     result
 }
 
+/// How many nodes are simulated.
+fn nodes(options: &BenchOperatorOptions) -> anyhow::Result<u32> {
+    if !options.kind.per_node {
+        return Ok(options.nodes.unwrap_or_else(|| (options.pods / 100).clamp(1, 100)));
+    }
+    let (pods, sets) = (options.pods, options.sets);
+    let nodes = pods / sets;
+    let all = options.nodes.is_none_or(|stated| stated == nodes) && pods.is_multiple_of(sets);
+    anyhow::ensure!(
+        all && nodes <= MOST_NODES,
+        "each of --sets {sets} has a pod on every node, so --pods has to be that many times --nodes, which is {MOST_NODES} at most"
+    );
+    Ok(nodes)
+}
+
 /// What has to be taken away at the end, in this order.
 #[derive(Default)]
 struct World {
@@ -75,8 +92,14 @@ impl World {
         Ok(PathBuf::from(started?))
     }
 
-    async fn make_namespace(&mut self, client: &Client, namespace: &str, version: ApiVersion) -> anyhow::Result<()> {
-        let made = self.made.insert(cluster::Made::new(client.clone(), namespace, version));
+    async fn make_namespace(
+        &mut self,
+        client: &Client,
+        namespace: &str,
+        options: &BenchOperatorOptions,
+    ) -> anyhow::Result<()> {
+        let made = cluster::Made::new(client.clone(), namespace, options.kind, options.api_version);
+        let made = self.made.insert(made);
         made.create().await
     }
 
@@ -87,7 +110,7 @@ impl World {
         options: &BenchOperatorOptions,
     ) -> anyhow::Result<()> {
         let fleet = afloat_sim::Options {
-            nodes: options.nodes.unwrap_or_else(|| (options.pods / 100).clamp(1, 100)),
+            nodes: nodes(options)?,
             name: namespace.to_owned(),
             start: options.container_start,
             bind: true,
@@ -160,7 +183,7 @@ async fn measure_operator(options: &BenchOperatorOptions, world: &mut World) -> 
     let version = cluster::version(&client, &kubeconfig).await?;
     let namespace = format!("afloat-bench-{}", std::process::id());
     cluster::no_other_operator(&client).await?;
-    world.make_namespace(&client, &namespace, options.api_version).await?;
+    world.make_namespace(&client, &namespace, options).await?;
     world.start_fleet(client.clone(), &namespace, options).await?;
     let program = options.operator_binary.as_ref().unwrap_or(&own);
     let (operator, address) = world.start_operator(program, &namespace, &kubeconfig, &dir).await?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::kinds::{Row, parse_kind};
 use super::lossless::LosslessOptions;
 use super::node::BenchNodeOptions;
 use super::template::PodForm;
@@ -41,7 +42,7 @@ pub(crate) enum BenchCommand {
     },
 }
 
-/// A version of CloneSet.
+/// A version of the kinds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ApiVersion {
     V1alpha1,
@@ -74,13 +75,16 @@ pub(crate) struct BenchOperatorOptions {
     /// Kubeconfig of a cluster to measure on [default: the embedded API server, started for this]
     #[arg(long, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
-    /// Pods of all CloneSets together
+    /// Kind of the sets: cloneset, statefulset or daemonset, of which each has a pod on every simulated node
+    #[arg(long, default_value = "cloneset", value_parser = parse_kind)]
+    pub(crate) kind: Row,
+    /// Pods of all sets together
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) pods: u32,
-    /// CloneSets that share the pods
+    /// Sets that share the pods
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) sets: u32,
-    /// Simulated nodes [default: one for 100 pods, at most 100]
+    /// Simulated nodes [default: one for 100 pods, at most 100; of daemonsets, as many as one has pods]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) nodes: Option<u32>,
     /// Pods that may be unavailable at once: a number or a percentage
@@ -89,7 +93,7 @@ pub(crate) struct BenchOperatorOptions {
     /// Time that a simulated container takes to start, for example 500ms
     #[arg(long, default_value = "500ms", value_parser = parse_duration)]
     pub(crate) container_start: Duration,
-    /// Version that the CloneSets are written in: OpenKruise 1.9 serves v1alpha1 alone
+    /// Version that the sets are written in: OpenKruise 1.9 serves v1alpha1 alone
     #[arg(long, value_enum, default_value_t)]
     pub(crate) api_version: ApiVersion,
     /// What the pods are like

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use afloat_api::Figures;
 use afloat_watching::feed::{Pauses, events};
 use anyhow::Context as _;
 use futures::StreamExt as _;
@@ -47,6 +48,7 @@ pub(super) struct Outcome {
     /// It was started for this.
     pub(super) embedded: bool,
     pub(super) pods: u32,
+    pub(super) kind: &'static str,
     pub(super) sets: u32,
     pub(super) containers_per_pod: u32,
     pub(super) max_unavailable: String,
@@ -109,10 +111,10 @@ impl Bench<'_> {
         let before = self.moment().await?;
         for (number, size) in sizes.iter().enumerate() {
             let set = cluster::set(&name(number), &self.namespace, *size, options);
-            let api = cluster::sets(&self.client, &self.namespace, self.options.api_version);
+            let api = self.sets();
             api.create(&PostParams::default(), &serde_json::from_value(set)?)
                 .await
-                .context("cannot create a CloneSet")?;
+                .with_context(|| format!("cannot create a {}", options.kind.kind))?;
         }
         self.until(|index, set| ready(set) >= sizes[index]).await?;
         phases.push(self.phase("create", options.pods, before).await?);
@@ -149,6 +151,7 @@ impl Bench<'_> {
             server: version.to_owned(),
             embedded: self.server.is_some(),
             pods: options.pods,
+            kind: options.kind.kind,
             sets: options.sets,
             containers_per_pod: 2,
             max_unavailable: options.max_unavailable.clone(),
@@ -161,28 +164,35 @@ impl Bench<'_> {
         })
     }
 
+    fn sets(&self) -> Api<DynamicObject> {
+        let options = self.options;
+        cluster::sets(&self.client, &self.namespace, options.kind, options.api_version)
+    }
+
     async fn patch(
         &self,
         sizes: &[u32],
         image: impl Fn(usize) -> &'static str,
         partition: impl Fn(usize) -> u32,
     ) -> anyhow::Result<()> {
-        let api = cluster::sets(&self.client, &self.namespace, self.options.api_version);
+        let api = self.sets();
         for index in 0..sizes.len() {
+            let kept = json!({"partition": partition(index)});
+            let strategy = self.options.kind.strategy(self.options.api_version, &kept);
             let patch = json!({"spec": {
                 "template": {"spec": {"containers": containers(self.options.pod_form, image(index))}},
-                "updateStrategy": cluster::strategy(self.options.api_version, &json!({"partition": partition(index)})),
+                "updateStrategy": strategy,
             }});
             api.patch(&name(index), &PatchParams::default(), &Patch::Merge(patch))
                 .await
-                .context("cannot change a CloneSet")?;
+                .with_context(|| format!("cannot change a {}", self.options.kind.kind))?;
         }
         Ok(())
     }
 
     /// Waits until every set passes, with a status that speaks of its present spec.
-    async fn until(&self, pass: impl Fn(usize, &Value) -> bool) -> anyhow::Result<()> {
-        let api = cluster::sets(&self.client, &self.namespace, self.options.api_version);
+    async fn until(&self, pass: impl Fn(usize, &Figures) -> bool) -> anyhow::Result<()> {
+        let api = self.sets();
         let mut open: BTreeSet<usize> = (0..self.options.sets as usize).collect();
         let mut last = Value::Null;
         let wait = async {
@@ -193,10 +203,15 @@ impl Bench<'_> {
                 };
                 let Some(index) = index(&set) else { continue };
                 let set = serde_json::to_value(&set)?;
-                if set["status"]["observedGeneration"] == set["metadata"]["generation"] && pass(index, &set) {
+                last = set["status"].clone();
+                if self
+                    .options
+                    .kind
+                    .figures(set)
+                    .is_some_and(|figures| pass(index, &figures))
+                {
                     open.remove(&index);
                 }
-                last = set["status"].clone();
             }
             anyhow::Ok(())
         };
@@ -321,17 +336,12 @@ fn index(set: &DynamicObject) -> Option<usize> {
     set.metadata.name.as_deref()?.strip_prefix("set-")?.parse().ok()
 }
 
-fn count(set: &Value, field: &str) -> u32 {
-    let count = set["status"][field].as_u64().unwrap_or(0);
-    u32::try_from(count).unwrap_or(u32::MAX)
+fn ready(figures: &Figures) -> u32 {
+    u32::try_from(figures.ready).unwrap_or(0)
 }
 
-fn ready(set: &Value) -> u32 {
-    count(set, "readyReplicas")
-}
-
-fn updated(set: &Value) -> u32 {
-    count(set, "updatedReadyReplicas")
+fn updated(figures: &Figures) -> u32 {
+    u32::try_from(figures.updated_ready).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -2,6 +2,9 @@
 
 use std::fmt::Write as _;
 
+use afloat_api::CloneSet;
+use k8s_openapi::Resource as _;
+
 use super::phases::{Outcome, Phase};
 
 /// What OpenKruise's manager needed, measured once, elsewhere: kube-apiserver 1.32.10, a machine with 2 cores, simulated
@@ -51,6 +54,7 @@ fn reference(outcome: &Outcome) -> Option<&'static Reference> {
         // Its nodes said as little as possible about bare pods.
         real && !outcome.real_pods
             && !outcome.each_step
+            && outcome.kind == CloneSet::KIND
             && outcome.sets == 1
             && outcome.container_start_ms == 500
             && outcome.pods == reference.pods
@@ -63,10 +67,11 @@ pub(super) fn table(outcome: &Outcome) -> String {
     let mut text = String::new();
     let _ = writeln!(
         text,
-        "{} {} pods in {} CloneSet(s), {} containers each, {}, maxUnavailable {}, a container starts in {} ms, Kubernetes {}{}\n",
+        "{} {} pods in {} {}(s), {} containers each, {}, maxUnavailable {}, a container starts in {} ms, Kubernetes {}{}\n",
         outcome.pods,
         if outcome.real_pods { "real" } else { "bare" },
         outcome.sets,
+        outcome.kind,
         outcome.containers_per_pod,
         if outcome.each_step {
             "a status for each step"
@@ -209,6 +214,7 @@ mod tests {
             server: server.into(),
             embedded: false,
             pods,
+            kind: CloneSet::KIND,
             sets: 1,
             containers_per_pod: 2,
             max_unavailable: "20%".into(),

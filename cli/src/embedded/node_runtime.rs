@@ -142,6 +142,11 @@ impl NodeRuntime for EmbeddedRuntime {
         self.0.connect(pod_uid, port).await.map_err(error)
     }
 
+    /// A look is a copy of a short list.
+    fn look_interval(&self) -> Duration {
+        Duration::from_millis(250)
+    }
+
     async fn environment(&self, id: &str) -> Result<BTreeMap<String, String>, RuntimeError> {
         self.0.environment(bare(id)?).await.map_err(error)
     }

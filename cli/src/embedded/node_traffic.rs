@@ -1,26 +1,16 @@
-//! What the operator's agents see of the embedded nodes: everything, as their proxies and runtimes live in this process.
+//! What the operator's agents see of the embedded nodes: everything, as their proxies live in this process.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use afloat_agent::ProxyView;
 use afloat_api::{PodTraffic, TrafficStatus};
 use afloat_cluster::LocalNode;
-use afloat_node::{container_id, kept};
 use afloat_proxy::{PodSnapshot, Proxy};
-use afloat_runtime::{Container, ContainerState, Runtime};
-use futures::FutureExt as _;
-use jiff::Timestamp;
 use tokio::sync::watch;
-
-/// How long it is told what a container was started by.
-const RECENT: Duration = Duration::from_secs(60);
 
 /// A node of this process.
 pub(crate) struct EmbeddedNode {
     proxy: Arc<Proxy>,
-    runtime: Arc<dyn Runtime>,
 }
 
 impl EmbeddedNode {
@@ -28,25 +18,7 @@ impl EmbeddedNode {
     pub(crate) fn of(node: &LocalNode) -> Self {
         Self {
             proxy: node.proxy.clone(),
-            runtime: node.runtime.clone(),
         }
-    }
-
-    /// See [`TrafficStatus::running`]. A runtime that does not answer at once says nothing this time.
-    fn running(&self) -> BTreeMap<String, String> {
-        let containers = self.runtime.containers().now_or_never();
-        let containers = containers.and_then(Result::ok).unwrap_or_default();
-        let since = Timestamp::now() - RECENT;
-        let recent = |container: &Container| {
-            container.attempt > 0
-                && container.state == ContainerState::Running
-                && container.started_at.is_some_and(|start| start > since)
-        };
-        let told = |container: Container| {
-            let reference = kept(&container)?.reference?;
-            Some((container_id(&container.id), reference))
-        };
-        containers.into_iter().filter(recent).filter_map(told).collect()
     }
 }
 
@@ -56,14 +28,14 @@ impl ProxyView for EmbeddedNode {
         TrafficStatus {
             method: "EmbeddedProxy".into(),
             synced: found.synced,
-            message: None,
             services: found.services,
-            running: self.running(),
             pods: found
                 .pods
                 .into_iter()
                 .map(|pod| (pod.uid.clone(), report(pod)))
                 .collect(),
+            // What runs is told by the runtime.
+            ..TrafficStatus::default()
         }
     }
 

@@ -1,5 +1,6 @@
 //! What the operator and the reporters of proxies may do in a cluster of this process: what they may in any other.
 
+use afloat_api::names;
 use afloat_cluster::User;
 use anyhow::Context as _;
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
@@ -17,15 +18,26 @@ pub(super) fn reporter() -> User {
 }
 
 /// What they may do: what agents on real nodes may.
-pub(super) fn of_reporters() -> [Value; 2] {
+pub(super) fn of_reporters() -> Vec<Value> {
     let group = "rbac.authorization.k8s.io";
-    let object =
-        |kind: &str| json!({"apiVersion": format!("{group}/v1"), "kind": kind, "metadata": {"name": REPORTERS}});
-    let (mut role, mut binding) = (object("ClusterRole"), object("ClusterRoleBinding"));
-    role["rules"] = afloat_install::agent_rules();
-    binding["roleRef"] = json!({"apiGroup": group, "kind": "ClusterRole", "name": REPORTERS});
-    binding["subjects"] = json!([{"kind": "ServiceAccount", "name": afloat_install::AGENT, "namespace": NAMESPACE}]);
-    [role, binding]
+    let [whole, secrets] = afloat_install::agent_rules();
+    let pair = |kind: &str, rules: Value, namespace: Option<&str>| {
+        let object = |kind: String| {
+            let metadata = json!({"name": REPORTERS, "namespace": namespace});
+            json!({"apiVersion": format!("{group}/v1"), "kind": kind, "metadata": metadata})
+        };
+        let (mut role, mut binding) = (object(kind.to_owned()), object(format!("{kind}Binding")));
+        role["rules"] = rules;
+        binding["roleRef"] = json!({"apiGroup": group, "kind": kind, "name": REPORTERS});
+        binding["subjects"] =
+            json!([{"kind": "ServiceAccount", "name": afloat_install::AGENT, "namespace": NAMESPACE}]);
+        [role, binding]
+    };
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": names::DAEMON_NAMESPACE}});
+    let mut all = vec![namespace];
+    all.extend(pair("ClusterRole", whole, None));
+    all.extend(pair("Role", secrets, Some(names::DAEMON_NAMESPACE)));
+    all
 }
 
 /// Makes objects, each of which is namespace, account, role or binding; a role or binding that is there becomes as it should be.

@@ -53,10 +53,10 @@ fn head(serving: &Serving) -> String {
     let stored = serving.stored.name();
     match &serving.webhook {
         Some(_) => format!(
-            "# CloneSet in v1alpha1 and v1beta1, stored as {stored}. The operator's webhook converts; v1beta1 does not need it.\n\
+            "# Workloads in v1alpha1 and v1beta1, stored as {stored}. The operator's webhook converts; v1beta1 does not need it.\n\
              # Without a webhook: afloat crds --serve v1beta1\n"
         ),
-        None => "# CloneSet in v1beta1 alone: no webhook, nothing is converted.\n\
+        None => "# Workloads in v1beta1 alone: no webhook, nothing is converted.\n\
                  # Not for objects that OpenKruise stored as v1alpha1: run the operator with the definitions of `afloat crds` first, until\n\
                  # status.storedVersions of clonesets.apps.kruise.io is [v1beta1].\n"
             .to_owned(),

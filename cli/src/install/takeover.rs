@@ -8,6 +8,7 @@ mod ask;
 mod census;
 mod check;
 mod cluster;
+mod definitions;
 mod kept;
 mod kruise;
 mod marks;
@@ -53,7 +54,7 @@ pub(crate) fn run_takeover(options: &TakeoverOptions) -> anyhow::Result<i32> {
             output::print(if options.undo {
                 "Nothing to undo: no takeover has left anything behind.\n"
             } else {
-                "Afloat has the CloneSets: nothing to do.\n"
+                "Afloat has the workloads: nothing to do.\n"
             })?;
             return Ok(0);
         }
@@ -174,20 +175,20 @@ async fn carry_out(undo: bool, hands: &Hands<'_>) -> anyhow::Result<()> {
     )
 }
 
-/// Whether nothing happened to any pod that its CloneSet did not ask for.
+/// Whether nothing happened to any pod that its workload did not ask for.
 async fn verify(undo: bool, hands: &Hands<'_>, before: &Census) -> anyhow::Result<i32> {
     let looked_at = async || {
         let comparison = ask::census(hands.client).await?.since(before);
         if let Some(first) = comparison.unobserved.first() {
             bail!(
-                "{} CloneSets were not looked at yet, {first} among them",
+                "{} workloads were not looked at yet, {first} among them",
                 comparison.unobserved.len()
             );
         }
         Ok(comparison)
     };
     let comparison = until(hands.place.timeout, looked_at).await;
-    let comparison = comparison.context("the new leader does not look at all CloneSets")?;
+    let comparison = comparison.context("the new leader does not look at all workloads")?;
     for wrong in &comparison.wrong {
         output::print(&format!("changed: {wrong}\n"))?;
     }
@@ -197,7 +198,7 @@ async fn verify(undo: bool, hands: &Hands<'_>, before: &Census) -> anyhow::Resul
         ("Afloat", " To go back: afloat takeover --undo --yes")
     };
     output::print(&format!(
-        "{who} has the CloneSets. {} of them, with {} pods, were at rest before: {}.{way}\n",
+        "{who} has the workloads. {} of them, with {} pods, were at rest before: {}.{way}\n",
         comparison.compared,
         comparison.pods,
         if comparison.wrong.is_empty() {

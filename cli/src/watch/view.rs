@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use afloat_api::{
-    CloneSet, InPlaceUpdateState, Lost, NodeTraffic, RolloutReport, Status as _, Step, Steps, names, seconds,
-};
+use afloat_api::{InPlaceUpdateState, Lost, NodeTraffic, RolloutReport, Status as _, Step, Steps, names, seconds};
+use afloat_rollout::pod::same_revision;
+use afloat_rollout::workload::kind::Workload;
+use afloat_words::owner::controller_of;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
 /// What there is.
-pub(super) struct Seen {
-    pub(super) set: Arc<CloneSet>,
+pub(super) struct Seen<W> {
+    pub(super) set: Arc<W>,
     /// Those that the selector finds, whose ever they are.
     pub(super) pods: Vec<Arc<Pod>>,
     /// Nodes that are Ready.
@@ -21,19 +22,20 @@ pub(super) struct Seen {
     pub(super) reports: Vec<Arc<RolloutReport>>,
 }
 
-impl Seen {
+impl<W: Workload> Seen<W> {
     /// That of the wanted revision.
     pub(super) fn report(&self) -> Option<&RolloutReport> {
-        let status = &self.set.status;
+        let uid = self.set.metadata().uid.as_deref();
+        let wanted = self.set.status().update_revision();
         let ours = self.reports.iter().map(Arc::as_ref).filter(|report| {
-            Some(&report.status.workload) == self.set.metadata.name.as_ref()
-                && report.status.revision == status.update_revision
+            let owner = controller_of(&report.metadata);
+            owner.map(|owner| owner.uid.as_str()) == uid && same_revision(wanted, &report.status.revision)
         });
         ours.max_by_key(|report| report.status.started_at.as_ref().map(|at| at.0))
     }
 
     fn message(&self) -> Option<&str> {
-        let status = &self.set.status;
+        let status = self.set.status();
         let exceeded = status.condition(names::LOSS_EXCEEDED).filter(|it| it.status == "True");
         // Where nobody of us has been yet, there is OpenKruise's word.
         let rollout = status
@@ -68,7 +70,7 @@ impl Seen {
         if report.status.phase.ended() {
             return report.status.connections;
         }
-        let namespace = self.set.metadata.namespace.as_deref().unwrap_or_default();
+        let namespace = self.set.metadata().namespace.as_deref().unwrap_or_default();
         let mut connections = report.status.connections;
         for counter in &report.status.services {
             let node = self
@@ -83,24 +85,24 @@ impl Seen {
 }
 
 /// The rollout in one line, without anything that changes by itself.
-pub(super) fn line(seen: &Seen) -> String {
-    let status = &seen.set.status;
+pub(super) fn line<W: Workload>(seen: &Seen<W>) -> String {
+    let figures = seen.set.figures();
     let phase = seen.report().map_or("-", |report| report.status.phase.as_str());
     format!(
         "{phase}: {} of {} updated, {} available; {}; {}",
-        status.updated_replicas,
-        status.expected_updated_replicas,
-        status.available_replicas,
+        figures.updated,
+        figures.expected,
+        figures.available,
         seen.losses(),
         seen.message().unwrap_or_default()
     )
 }
 
 /// The rollout, and pod by pod `most` of them.
-pub(super) fn picture(seen: &Seen, now: Timestamp, most: usize) -> String {
+pub(super) fn picture<W: Workload>(seen: &Seen<W>, now: Timestamp, most: usize) -> String {
     let set = &seen.set;
-    let name = set.metadata.name.as_deref().unwrap_or_default();
-    let mut out = format!("CloneSet {name}, revision {}", set.status.update_revision);
+    let name = set.metadata().name.as_deref().unwrap_or_default();
+    let mut out = format!("{} {name}, revision {}", W::KIND, set.status().update_revision());
     if let Some(report) = seen.report() {
         let status = &report.status;
         if !status.from.is_empty() {
@@ -114,13 +116,13 @@ pub(super) fn picture(seen: &Seen, now: Timestamp, most: usize) -> String {
         };
         out += &format!(": {} {lasts}", status.phase.as_str());
     }
-    let status = &set.status;
+    let figures = set.figures();
     out += &format!(
         "\n{} of {} updated, {} of {} available; {}\n{}\n\n",
-        status.updated_replicas,
-        status.expected_updated_replicas,
-        status.available_replicas,
-        status.replicas,
+        figures.updated,
+        figures.expected,
+        figures.available,
+        figures.total,
         seen.losses(),
         seen.message().unwrap_or_default()
     );
@@ -227,7 +229,7 @@ impl Row {
     }
 }
 
-fn row(seen: &Seen, pod: &Pod, now: Timestamp) -> Row {
+fn row<W: Workload>(seen: &Seen<W>, pod: &Pod, now: Timestamp) -> Row {
     let meta = &pod.metadata;
     let uid = meta.uid.as_deref().unwrap_or_default();
     let label = |key: &str| {
@@ -246,8 +248,7 @@ fn row(seen: &Seen, pod: &Pod, now: Timestamp) -> Row {
     let ready = conditions.get("Ready") == Some(&"True");
     let gate = conditions.get(names::INPLACE_READY);
     let revision = label(names::REVISION).unwrap_or_default();
-    let update = &seen.set.status.update_revision;
-    let updated = revision == update || update.strip_suffix(revision).is_some_and(|set| set.ends_with('-'));
+    let updated = same_revision(revision, seen.set.status().update_revision());
     let state = match (meta.deletion_timestamp.is_some(), gate, updated, ready) {
         (true, ..) => "Leaving",
         (_, Some(&"False"), false, _) => "Draining",

@@ -4,6 +4,7 @@
 
 pub mod affinity;
 pub mod annotation;
+pub mod daemon;
 pub mod environment;
 #[cfg(test)]
 mod fuzz;
@@ -18,5 +19,6 @@ pub mod quantity;
 pub mod quoted;
 pub mod revision;
 pub mod schedule;
+pub mod taint;
 pub mod texts;
 pub mod time;

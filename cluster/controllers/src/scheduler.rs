@@ -14,4 +14,3 @@ mod refusal;
 mod volumes;
 
 pub(crate) use drive::run_scheduler;
-pub(crate) use fit::suits;

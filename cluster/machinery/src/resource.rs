@@ -37,6 +37,8 @@ pub struct Kind {
     pub stored_as: Option<StoredAs>,
     /// What is wrong with the name of an object.
     pub name: fn(&str) -> Vec<String>,
+    /// Whether `metadata.generation` counts the changes of its objects.
+    pub counts: bool,
     /// Whether a null means something in it; elsewhere it is a field that is not there.
     pub keeps_nulls: bool,
     /// Sets the defaults of a new or changed object.
@@ -298,6 +300,7 @@ impl Kind {
         serving: Serving::Stored,
         stored_as: None,
         name: names::dns_subdomain,
+        counts: false,
         keeps_nulls: false,
         default: |_| {},
         begin: |_| {},
@@ -424,6 +427,11 @@ impl Resource {
     /// Whether a CustomResourceDefinition defines it.
     pub fn is_custom(&self) -> bool {
         self.schema.is_some()
+    }
+
+    /// Whether `metadata.generation` counts the changes of its objects: of those of a CustomResourceDefinition always.
+    pub(crate) fn counts(&self) -> bool {
+        self.builtin.is_none_or(|kind| kind.counts)
     }
 
     /// Where its objects are.

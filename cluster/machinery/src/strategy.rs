@@ -39,14 +39,13 @@ pub enum Part {
 /// Every field that Kubernetes would refuse, as far as this crate knows its kind.
 pub fn prepare_create(resource: &Resource, object: &mut Value, context: &WriteContext) -> Checked {
     bounded(object)?;
-    let has_generation = resource.is_custom() || object.get("spec").is_some_and(Value::is_object);
     let Some(meta) = metadata::of(object) else {
         return Err(vec![no_metadata()]);
     };
     if !resource.is_stored() {
         return Ok(Vec::new());
     }
-    metadata::create(meta, has_generation, context);
+    metadata::create(meta, resource.counts(), context);
     match resource.builtin {
         None => {
             if resource.status {
@@ -284,6 +283,9 @@ fn keep_all_but_status(resource: &Resource, old: &Value, new: &mut Value) {
 }
 
 fn count_generation(resource: &Resource, old: &Value, new: &mut Value) {
+    if !resource.counts() {
+        return;
+    }
     let counts = |key: &str| match key {
         "metadata" | "apiVersion" | "kind" => false,
         "status" => resource.is_custom() && !resource.status,

@@ -7,11 +7,15 @@
 pub mod cri;
 #[cfg(test)]
 pub mod fake;
+mod images;
 pub mod kube_proxy;
 pub mod node;
 mod recreate;
+mod running;
 pub mod runtime;
+pub mod shutdown;
 pub mod stop;
+pub mod workers;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,11 +24,14 @@ use afloat_api::{NodeTraffic, PodTraffic, TrafficStatus};
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use kube::api::{Api, PostParams};
 use kube::{Client, ResourceExt as _};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+
+use crate::node::Containers;
 
 /// What comes within so long is one report.
 const GATHER: Duration = Duration::from_millis(10);
@@ -47,21 +54,41 @@ pub trait ProxyView: Send + Sync + 'static {
     fn changes(&self) -> watch::Receiver<u64>;
 }
 
-/// Reports about the proxy of one node until `shutdown`. What cannot be written is tried again, with pauses of up to 5 s.
-pub fn run(client: Client, node: &str, proxy: Arc<dyn ProxyView>, shutdown: CancellationToken) -> BoxFuture<'_, ()> {
+/// Reports about the proxy of one node, and about what its containers were started by as far as they are seen ([`node::Node::containers`]),
+/// until `shutdown`. What cannot be written is tried again, with pauses of up to 5 s.
+pub fn run(
+    client: Client,
+    node: &str,
+    proxy: Arc<dyn ProxyView>,
+    containers: watch::Receiver<Containers>,
+    shutdown: CancellationToken,
+) -> BoxFuture<'_, ()> {
     // Boxed where nothing is async: the code of a future is made where it is awaited, which would be each program that calls this.
-    run_reports(client, node, proxy, shutdown).boxed()
-}
-
-async fn run_reports(client: Client, node: &str, proxy: Arc<dyn ProxyView>, shutdown: CancellationToken) {
-    let api: Api<NodeTraffic> = Api::all(client);
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        () = report(&api, node, &*proxy) => {}
+    async move {
+        let api: Api<NodeTraffic> = Api::all(client);
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = report(&api, node, &*proxy, containers) => {}
+        }
     }
+    .boxed()
 }
 
-async fn report(api: &Api<NodeTraffic>, node: &str, proxy: &dyn ProxyView) {
+/// What there is to tell now.
+fn seen(proxy: &dyn ProxyView, containers: &mut watch::Receiver<Containers>) -> TrafficStatus {
+    let mut status = proxy.status();
+    let list = containers.borrow_and_update().clone().unwrap_or_default();
+    let told = running::running(&list, Timestamp::now());
+    (status.running, status.hashes) = (told.references, told.hashes);
+    status
+}
+
+async fn report(
+    api: &Api<NodeTraffic>,
+    node: &str,
+    proxy: &dyn ProxyView,
+    mut containers: watch::Receiver<Containers>,
+) {
     let mut changes = proxy.changes();
     let mut pauses = pauses();
     let mut told: Option<NodeTraffic> = None;
@@ -69,7 +96,7 @@ async fn report(api: &Api<NodeTraffic>, node: &str, proxy: &dyn ProxyView) {
     let mut failures = 0;
     loop {
         changes.mark_unchanged();
-        let status = proxy.status();
+        let status = seen(proxy, &mut containers);
         let news = told.as_ref().map_or(News::Route, |told| news(&told.status, &status));
         let early = LOSS_INTERVAL.saturating_sub(written.elapsed());
         if news == News::Loss && !early.is_zero() {
@@ -99,11 +126,15 @@ async fn report(api: &Api<NodeTraffic>, node: &str, proxy: &dyn ProxyView) {
         } else {
             QUIET_INTERVAL
         };
-        match timeout(interval, changes.changed()).await {
-            Ok(Ok(())) => sleep(GATHER).await,
-            // The proxy is gone, and with it what there is to say.
-            Ok(Err(_)) => return,
-            Err(_) => {}
+        tokio::select! {
+            changed = changes.changed() => match changed {
+                Ok(()) => sleep(GATHER).await,
+                // The proxy is gone, and with it what there is to say.
+                Err(_) => return,
+            },
+            // Where nobody looks at containers, none will ever change.
+            Ok(()) = containers.changed() => {}
+            () = sleep(interval) => {}
         }
     }
 }
@@ -134,6 +165,7 @@ fn news(told: &TrafficStatus, now: &TrafficStatus) -> News {
         || told.message != now.message
         || moved
         || now.running.keys().any(|id| !told.running.contains_key(id))
+        || now.hashes.keys().any(|id| !told.hashes.contains_key(id))
         || gone.any(|(_, pod)| !pod.ready)
     {
         News::Route
@@ -209,6 +241,7 @@ mod tests {
             synced: true,
             services: BTreeMap::new(),
             running: BTreeMap::new(),
+            hashes: BTreeMap::new(),
             message: None,
             pods: pods
                 .iter()
@@ -251,6 +284,9 @@ mod tests {
         started.running.insert("c2".into(), "app:2".into());
         assert_eq!(news(&told, &started), News::Route, "a container was started");
         assert_eq!(news(&started, &told), News::None, "long ago");
+        let mut hashed = told.clone();
+        hashed.hashes.insert("c2".into(), 7);
+        assert_eq!(news(&told, &hashed), News::Route, "told by its hash");
         let unsynced = TrafficStatus {
             synced: false,
             ..told.clone()

@@ -1,23 +1,16 @@
-//! What the operator does on a node by its runtime: one look at the containers for all who ask, and the workers beside it.
-//!
-//! `afloat agent` and the embedded cluster call the same [`run`]; they differ in the [`NodeRuntime`] that they hand over.
+//! A node, as those are given it who work on it by its runtime: with one look at its containers for all who ask.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use backon::BackoffBuilder as _;
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
 use kube::Client;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::recreate;
 use crate::runtime::{NodeContainer, NodeRuntime, RuntimeError};
 
-/// How often the runtime is looked at: as often as the kubelet looks (`pleg/generic.go`), which is what a restart waits for anyway.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// A list that takes longer is none.
 const LOOK_LIMIT: Duration = Duration::from_secs(10);
 /// Longest pause after a look that failed: a runtime that was restarted is found again within so long.
@@ -57,17 +50,8 @@ impl Node {
     }
 }
 
-/// Looks and works until the node's shutdown. What a runtime that is away cannot do is tried again when it is back.
-pub fn run(node: Node) -> BoxFuture<'static, ()> {
-    // Boxed where nothing is async: the code of a future is made where it is awaited, which would be each program that calls this.
-    async move {
-        tokio::join!(look(&node), recreate::run(&node));
-    }
-    .boxed()
-}
-
 /// Publishes what the runtime has whenever that is another thing than before.
-async fn look(node: &Node) {
+pub(crate) async fn look(node: &Node) {
     let watch = async {
         let mut pauses = pauses();
         loop {
@@ -79,7 +63,7 @@ async fn look(node: &Node) {
                 Ok(list) => {
                     pauses = self::pauses();
                     publish(&node.looks, Some(list));
-                    LOOK_INTERVAL
+                    node.runtime.look_interval()
                 }
                 Err(error) => {
                     if publish(&node.looks, None) {

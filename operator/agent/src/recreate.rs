@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use afloat_api::{ContainerRecreateRequest, RecreateStatus, names};
+use afloat_api::{ContainerRecreateRequest, RecreatePhase, RecreateStatus, names};
 use afloat_recreate::node::{Found, Next, Step, grace, next, stopped, turn};
 use afloat_watching::feed::Pauses;
 use afloat_watching::{Cache, Kind, Ledger, Looking, Queue, Urgency, Writing, Written};
@@ -63,7 +63,7 @@ fn pod_of(request: &ContainerRecreateRequest) -> Key {
 }
 
 /// Works until the node's shutdown.
-pub fn run(node: &Node) -> BoxFuture<'_, ()> {
+pub(crate) fn run(node: &Node) -> BoxFuture<'_, ()> {
     // Boxed where nothing is async: the code of a future is made where it is awaited, which would be each program that calls this.
     run_here(node).boxed()
 }
@@ -71,7 +71,10 @@ pub fn run(node: &Node) -> BoxFuture<'_, ()> {
 async fn run_here(node: &Node) {
     let requests: Arc<Cache<Requests>> = Cache::new();
     let queue = Arc::new(Queue::default());
-    queue.follow(&requests, |request: &ContainerRecreateRequest| [pod_of(request)]);
+    queue.follow(&requests, |request: &ContainerRecreateRequest| {
+        let pod = pod_of(request);
+        [Item::Line(pod.clone()), Item::Turn(pod)]
+    });
     // OpenKruise's daemon asks for the very same: what is over costs no node anything.
     let mine = format!("{}={},{}=true", names::RECREATE_NODE, node.name, names::RECREATE_ACTIVE);
     let config = watcher::Config::default().labels(&mine);
@@ -82,20 +85,20 @@ async fn run_here(node: &Node) {
     let worker = Worker {
         node,
         requests: &requests,
-        ledger: Ledger::default(),
+        ledgers: [Ledger::default(), Ledger::default()],
     };
     let work = async {
         requests.ready().await;
-        let failed = |pod: &Key, why: String| tracing::warn!(%pod, why, "cannot recreate containers, trying again");
+        let failed = |item: &Item, why: String| tracing::warn!(?item, why, "cannot recreate containers, trying again");
         queue
-            .work_off(WIDTH, &node.shutdown, |pod| worker.round(pod), failed)
+            .work_off(WIDTH, &node.shutdown, |item| worker.round(item), failed)
             .await;
     };
     let awake = async {
         let mut containers = node.containers.clone();
         while containers.changed().await.is_ok() {
             for request in requests.peek_all() {
-                queue.add(pod_of(&request), Urgency::Now);
+                queue.add(Item::Turn(pod_of(&request)), Urgency::Now);
             }
         }
         std::future::pending::<()>().await;
@@ -104,31 +107,51 @@ async fn run_here(node: &Node) {
     let _ = node.shutdown.run_until_cancelled(all).await;
 }
 
+/// What is looked at, each by itself: to stop a container may take minutes, and who comes meanwhile is told that it has to wait.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Item {
+    /// Those who wait for their turn with a pod.
+    Line(Key),
+    /// The one whose turn it is.
+    Turn(Key),
+}
+
 struct Worker<'a> {
     node: &'a Node,
     requests: &'a Arc<Cache<Requests>>,
-    ledger: Ledger,
+    /// Of the line's writes, and of the turn's.
+    ledgers: [Ledger; 2],
 }
 
 impl Worker<'_> {
     /// One step for one pod. Ok: when to look again if nothing changes.
-    async fn round(&self, pod: Key) -> Result<Option<Duration>, String> {
+    async fn round(&self, item: Item) -> Result<Option<Duration>, String> {
+        let [line, turns] = &self.ledgers;
+        let (ledger, pod) = match &item {
+            Item::Line(pod) => (line, pod),
+            Item::Turn(pod) => (turns, pod),
+        };
         // Each write of ours has to be seen first; that comes by the watch, as does every other reason to look again.
-        let Ok(looking) = self.ledger.settle(&pod, |_| ()) else {
+        let Ok(looking) = ledger.settle(pod, |_| ()) else {
             return Ok(Some(LOOK_AGAIN));
         };
-        let all = looking.at(self.requests).group(&pod).to_vec();
+        let all = looking.at(self.requests).group(pod).to_vec();
         if all.is_empty() {
-            self.ledger.forget(&pod);
+            ledger.forget(pod);
             return Ok(None);
         }
-        match turn(&all, Timestamp::now()) {
-            Step::Wait(until) => Ok(until.map(from_now)),
-            Step::Status(request, status) => {
+        match (turn(&all, Timestamp::now()), item) {
+            (Step::Status(request, status), Item::Line(_)) if status.phase == RecreatePhase::Pending => {
                 self.write(&looking.write(), &request, &status).await?;
                 Ok(None)
             }
-            Step::Turn(request) => self.containers(&request, looking).await,
+            (_, Item::Line(_)) => Ok(None),
+            (Step::Wait(until), _) => Ok(until.map(from_now)),
+            (Step::Status(request, status), _) => {
+                self.write(&looking.write(), &request, &status).await?;
+                Ok(None)
+            }
+            (Step::Turn(request), _) => self.containers(&request, looking).await,
         }
     }
 
@@ -214,7 +237,10 @@ impl Worker<'_> {
         outcome: Result<(), String>,
     ) -> Result<(), String> {
         let api = self.api(request);
-        let outcome = outcome.as_ref().map(|()| ()).map_err(String::as_str);
+        let outcome = match &outcome {
+            Ok(()) => Ok(()),
+            Err(why) => Err(why.as_str()),
+        };
         for _ in 0..TRIES {
             let present = limited(api.get_opt(&request.name_any())).await?;
             let present = present.filter(|present| present.metadata.uid == request.metadata.uid);
@@ -293,3 +319,6 @@ fn found(container: &NodeContainer) -> Found {
 fn from_now(time: Timestamp) -> Duration {
     Duration::try_from(time.duration_since(Timestamp::now())).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -186,6 +186,12 @@ pub trait NodeRuntime: Send + Sync + 'static {
     /// Connects to a TCP port of the pod's address.
     async fn connect(&self, pod_uid: &str, port: u16) -> Result<TcpStream, RuntimeError>;
 
+    /// How often it is worth to look for changes. By default as often as the kubelet looks (`pleg/generic.go`), which is what a restart
+    /// waits for anyway.
+    fn look_interval(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
     /// The variables that the first process of a running container was started with.
     async fn environment(&self, id: &str) -> Result<BTreeMap<String, String>, RuntimeError>;
 }

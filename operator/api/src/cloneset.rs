@@ -152,6 +152,12 @@ pub struct ScatterTerm {
 pub struct InPlaceUpdateStrategy {
     /// Seconds between "the pod left service" and "the image changes".
     pub grace_period_seconds: Option<i64>,
+    /// Nodes that pull the new images at the same time; 1.
+    pub image_pre_download_parallelism: Option<IntOrString>,
+    /// Seconds of one pull.
+    pub image_pre_download_timeout_seconds: Option<i32>,
+    /// Updated pods that are to be Ready before; 0.
+    pub image_pre_download_min_updated_ready_pods: Option<i32>,
 }
 
 /// `spec.lifecycle`.
@@ -197,6 +203,17 @@ pub enum PodUpdatePolicy {
     InPlaceOnly,
 }
 
+impl PodUpdatePolicy {
+    /// Reads the word that stands for it; any other word, or none, is the default.
+    pub(crate) fn read(word: Option<&str>) -> Self {
+        match word {
+            Some("InPlaceIfPossible") => Self::InPlaceIfPossible,
+            Some("InPlaceOnly") => Self::InPlaceOnly,
+            _ => Self::ReCreate,
+        }
+    }
+}
+
 /// `spec.updateStrategy` with defaults.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rollout {
@@ -238,16 +255,11 @@ impl CloneSetSpec {
     pub fn rollout(&self) -> Rollout {
         let empty = RollingUpdate::default();
         let rolling = self.update_strategy.rolling_update.as_ref().unwrap_or(&empty);
-        let policy = match rolling.pod_update_policy.as_deref() {
-            Some("InPlaceIfPossible") => PodUpdatePolicy::InPlaceIfPossible,
-            Some("InPlaceOnly") => PodUpdatePolicy::InPlaceOnly,
-            _ => PodUpdatePolicy::ReCreate,
-        };
         let grace = rolling.in_place_update_strategy.as_ref();
         let or = |setting: &Option<IntOrString>, default| setting.clone().unwrap_or(default);
         Rollout {
             on_delete: self.update_strategy.kind.as_deref() == Some("OnDelete"),
-            policy,
+            policy: PodUpdatePolicy::read(rolling.pod_update_policy.as_deref()),
             partition: or(&rolling.partition, IntOrString::Int(0)),
             max_unavailable: or(&rolling.max_unavailable, IntOrString::String("20%".into())),
             max_surge: or(&rolling.max_surge, IntOrString::Int(0)),
@@ -300,9 +312,7 @@ impl CloneSet {
 
     /// The selector as text, for `status.labelSelector`; empty if it cannot be read.
     pub fn selector_text(&self) -> String {
-        Selector::try_from(self.spec.selector.clone())
-            .map(|s| s.to_string())
-            .unwrap_or_default()
+        self.matcher().text()
     }
 }
 
@@ -319,6 +329,11 @@ impl Matcher {
         Self {
             expressions: selector.into_iter().flatten().collect(),
         }
+    }
+
+    /// The selector as the API takes it in a query; empty if it was not read.
+    pub fn text(&self) -> String {
+        Selector::from_iter(self.expressions.iter().cloned()).to_string()
     }
 
     /// Whether it matches these labels.

@@ -8,6 +8,7 @@
 //! * What one version cannot say stands where OpenKruise puts it, and in an annotation of ours where OpenKruise loses it.
 
 mod clone_set;
+mod daemon_set;
 mod fields;
 mod recreate;
 mod review;
@@ -37,10 +38,23 @@ const KINDS: &[Kind] = &[
         to_v1alpha1: clone_set::to_v1alpha1,
     },
     Kind {
+        kind: "DaemonSet",
+        plural: "daemonsets",
+        to_v1beta1: daemon_set::to_v1beta1,
+        to_v1alpha1: daemon_set::to_v1alpha1,
+    },
+    Kind {
         kind: "ContainerRecreateRequest",
         plural: "containerrecreaterequests",
         to_v1beta1: recreate::to_v1beta1,
         to_v1alpha1: recreate::to_v1alpha1,
+    },
+    // Both versions have the same fields; OpenKruise's v1alpha1 lacks some of them, ours keeps them.
+    Kind {
+        kind: "StatefulSet",
+        plural: "statefulsets",
+        to_v1beta1: |_| (),
+        to_v1alpha1: |_| (),
     },
 ];
 

@@ -3,9 +3,13 @@
 
 mod budget;
 mod clone_set;
+mod daemon_set;
+mod images;
 mod recreate;
 mod serving;
+mod stateful_set;
 mod told;
+mod workload;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
@@ -23,73 +27,115 @@ pub fn crds(serving: &Serving) -> Vec<CustomResourceDefinition> {
 
 /// The same as documents to apply: with nulls for what must go from definitions that are there, OpenKruise's included.
 pub fn definitions(serving: &Serving) -> Vec<Value> {
-    vec![
+    let mut all = vec![
         clone_set(serving),
+        daemon_set(serving),
         recreate::definition(serving),
+        stateful_set(serving),
         told::node_traffic(),
         told::rollout_report(),
         budget::definition(),
-    ]
+    ];
+    all.extend(images::definitions(serving));
+    all
+}
+
+/// A kind of OpenKruise with two versions.
+struct Workload {
+    kind: &'static str,
+    short_names: &'static [&'static str],
+    columns: Value,
+    /// Subresources, beside `status`.
+    scale: Option<Value>,
+    spec: fn(Version, &Serving) -> Value,
+    status: fn(Version) -> Value,
 }
 
 fn clone_set(serving: &Serving) -> Value {
+    workload(
+        &Workload {
+            kind: "CloneSet",
+            short_names: &["clone"],
+            columns: clone_set::columns(),
+            scale: Some(workload::scale()),
+            spec: clone_set::spec,
+            status: |_| clone_set::status(),
+        },
+        serving,
+    )
+}
+
+fn daemon_set(serving: &Serving) -> Value {
+    workload(
+        &Workload {
+            kind: "DaemonSet",
+            short_names: &["daemon", "ads"],
+            columns: daemon_set::columns(),
+            scale: None,
+            spec: daemon_set::spec,
+            status: daemon_set::status,
+        },
+        serving,
+    )
+}
+
+fn stateful_set(serving: &Serving) -> Value {
+    workload(
+        &Workload {
+            kind: "StatefulSet",
+            short_names: &["sts", "asts"],
+            columns: stateful_set::columns(),
+            scale: Some(workload::scale()),
+            spec: |_, serving| stateful_set::spec(serving),
+            status: |_| stateful_set::status(),
+        },
+        serving,
+    )
+}
+
+fn workload(kind: &Workload, serving: &Serving) -> Value {
     let version = |version: Version| {
-        let mut value = json!({
+        let mut subresources = json!({"status": {}});
+        if let Some(scale) = &kind.scale {
+            subresources["scale"] = scale.clone();
+        }
+        json!({
             "name": version.name(),
             "served": version == Version::V1beta1 || serving.webhook.is_some(),
             "storage": version == serving.stored,
-            "subresources": {
-                "status": {},
-                "scale": {
-                    "specReplicasPath": ".spec.replicas",
-                    "statusReplicasPath": ".status.replicas",
-                    "labelSelectorPath": ".status.labelSelector",
-                },
-            },
-            "additionalPrinterColumns": clone_set::columns(),
-        });
-        value["schema"] = json!({"openAPIV3Schema": object(
-            json!({
-                "apiVersion": string(),
-                "kind": string(),
-                "metadata": {"type": "object"},
-                "spec": clone_set::spec(version),
-                "status": clone_set::status(),
-            }),
-            &[],
-        )});
-        if !serving.template_defaults {
-            clone_set::leave_templates(&mut value);
-        }
-        value
+            "subresources": subresources,
+            "additionalPrinterColumns": kind.columns,
+            "schema": {"openAPIV3Schema": object(
+                json!({
+                    "apiVersion": string(),
+                    "kind": string(),
+                    "metadata": {"type": "object"},
+                    "spec": (kind.spec)(version, serving),
+                    "status": (kind.status)(version),
+                }),
+                &[],
+            )},
+        })
     };
+    let singular = kind.kind.to_lowercase();
+    let plural = format!("{singular}s");
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": format!("clonesets.{GROUP}")},
+        "metadata": {"name": format!("{plural}.{GROUP}")},
         "spec": {
             "group": GROUP,
             "names": {
-                "kind": "CloneSet", "listKind": "CloneSetList", "plural": "clonesets", "singular": "cloneset",
-                "shortNames": ["clone"],
+                "kind": kind.kind, "listKind": format!("{}List", kind.kind), "plural": plural, "singular": singular,
+                "shortNames": kind.short_names,
             },
             "scope": "Namespaced",
-            "conversion": conversion(serving.webhook.as_ref()),
+            "conversion": serving.conversion(),
             // v1alpha1 is there even where it is not served: nobody may take a version away in which objects may be stored. It is
             // not the first: OpenKruise's manager claims the webhooks of definitions whose first version it knows.
             "versions": [version(Version::V1beta1), version(Version::V1alpha1)],
         },
     })
-}
-
-fn conversion(webhook: Option<&Door>) -> Value {
-    match webhook {
-        None => json!({"strategy": "None", "webhook": null}),
-        Some(door) => json!({
-            "strategy": "Webhook",
-            "webhook": {"clientConfig": door.client_config(), "conversionReviewVersions": ["v1"]},
-        }),
-    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::fmt;
 
 use known::{ALL_ALPHA, ALL_BETA, KNOWN, Role, Stage, close, names};
 
-/// The gates that change what becomes of a CloneSet.
+/// The gates that change what becomes of a workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gates {
     /// `CloneSetShortHash`: the label `controller-revision-hash` has the hash alone, without the set's name.
@@ -29,6 +29,16 @@ pub struct Gates {
     pub recreate_for_claims: bool,
     /// `TemplateNoDefaults`: templates are left as they are written.
     pub template_no_defaults: bool,
+    /// `PreDownloadImageForInPlaceUpdate`: images of a rollout in place are pulled beforehand.
+    pub predownload: bool,
+    /// `StatefulSetAutoDeletePVC`: claims go by `persistentVolumeClaimRetentionPolicy`.
+    pub claims_by_policy: bool,
+    /// `StatefulSetStartOrdinal`: ordinals begin with `ordinals.start`. On here, off in OpenKruise.
+    pub start_ordinal: bool,
+    /// `PodIndexLabel`: pods with an ordinal have it as a label.
+    pub pod_index: bool,
+    /// `StatefulSetAutoResizePVCGate`: claims grow by `volumeClaimUpdateStrategy`. On here, off in OpenKruise.
+    pub grow_claims: bool,
 }
 
 impl Default for Gates {
@@ -41,6 +51,11 @@ impl Default for Gates {
             resize_in_place: true,
             recreate_for_claims: false,
             template_no_defaults: false,
+            predownload: false,
+            claims_by_policy: true,
+            start_ordinal: true,
+            pod_index: true,
+            grow_claims: true,
         }
     }
 }
@@ -207,6 +222,11 @@ impl Gates {
             "InPlaceWorkloadVerticalScaling" => &mut self.resize_in_place,
             "RecreatePodWhenChangeVCTInCloneSetGate" => &mut self.recreate_for_claims,
             "TemplateNoDefaults" => &mut self.template_no_defaults,
+            "PreDownloadImageForInPlaceUpdate" => &mut self.predownload,
+            "StatefulSetAutoDeletePVC" => &mut self.claims_by_policy,
+            "StatefulSetStartOrdinal" => &mut self.start_ordinal,
+            "PodIndexLabel" => &mut self.pod_index,
+            "StatefulSetAutoResizePVCGate" => &mut self.grow_claims,
             _ => return None,
         })
     }

@@ -157,6 +157,10 @@ pub struct ContainerOrigin {
     /// Images that stood in the spec since the container was last known to match it, oldest first: a status that names
     /// one of these may still be on its way out.
     pub images: Vec<String>,
+    /// Of a sidecar the image as the runtime reported it. OpenKruise looks for what its own record
+    /// ([`InPlaceUpdateState::last_container_statuses`]) names among the application's containers, and would wait for ever.
+    #[serde(rename = "imageID", skip_serializing_if = "Option::is_none")]
+    pub image_id: Option<String>,
 }
 
 /// Reads [`names::INPLACE_FROM`]; empty if absent or unreadable.

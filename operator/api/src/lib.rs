@@ -8,13 +8,18 @@ mod budget;
 mod cloneset;
 pub mod convert;
 mod crd;
+mod daemonset;
 mod gates;
+mod image_key;
+mod image_pull_job;
 mod inplace;
 mod kind;
 pub mod names;
+mod node_image;
 mod recreate;
 mod report;
 mod schema;
+mod statefulset;
 mod status;
 mod template;
 mod traffic;
@@ -25,18 +30,35 @@ pub use cloneset::{
     PodUpdatePolicy, PriorityStrategy, RollingUpdate, Rollout, ScaleStrategy, ScatterTerm, UpdateStrategy, WeightTerm,
 };
 pub use crd::{Door, Serving, Version, crds, definitions};
+pub use daemonset::{
+    DaemonSet, DaemonSetScaleStrategy, DaemonSetSpec, DaemonSetStatus, DaemonSetUpdateStrategy, RollingUpdateDaemonSet,
+};
 pub use gates::{GateError, Gates, boolean};
+pub use image_key::ImageKey;
+pub use image_pull_job::{
+    CompletionPolicy, FailedImage, ImageListPullJob, ImageListPullJobSpec, ImageListPullJobStatus, ImagePullJob,
+    ImagePullJobSpec, ImagePullJobStatus, NodeSelector, PullPolicy, PullTemplate,
+};
 pub use inplace::{
     ContainerOrigin, InPlaceUpdateState, LastContainerStatus, PreCheck, RefMetadata, Texts, UpdateSpec, origins,
     write_origins,
 };
 pub use names::{API_VERSION, GROUP};
+pub use node_image::{
+    IF_NOT_PRESENT, ImageSpec, ImageStatus, NodeImage, NodeImageSpec, NodeImageStatus, PullPhase, SandboxConfig,
+    SecretReference, SyncStatus, TagPullPolicy, TagSpec, TagStatus,
+};
 pub use recreate::{
     ContainerRecreateRequest, ContainerSnapshot, FailurePolicy, RecreateContainer, RecreatePhase, RecreateSpec,
     RecreateState, RecreateStatus, RecreateStrategy, StatusContext,
 };
 pub use report::{
     Counter, Latency, Lost, Phase, ReportStatus, RolloutReport, ServiceCounter, Step, Steps, read_seconds, seconds,
+};
+pub use statefulset::{
+    ClaimRetentionPolicy, StatefulSet, StatefulSetOrdinals, StatefulSetRollingUpdate, StatefulSetScaleStrategy,
+    StatefulSetSpec, StatefulSetStatus, StatefulSetUpdateStrategy, UnorderedUpdate, VolumeClaimStatus,
+    VolumeClaimUpdateStrategy,
 };
 pub use status::{Condition, Figures, Status};
 pub use template::filled;

@@ -62,12 +62,20 @@ pub const REVISION: &str = "controller-revision-hash";
 pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";
 /// Pod label: five random characters that a pod shares with its claims.
 pub const INSTANCE_ID: &str = "apps.kruise.io/cloneset-instance-id";
+/// Pod label: the name of a pod that has an ordinal.
+pub const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
+/// Pod label: its ordinal.
+pub const POD_INDEX: &str = "apps.kubernetes.io/pod-index";
+/// Annotation of a claim that was made larger for a StatefulSet: the set's name.
+pub const CLAIM_OF: &str = "apps.kruise.io/owned-by-asts";
 /// Pod label: any presence asks for the pod's deletion and replacement.
 pub const SPECIFIED_DELETE: &str = "apps.kruise.io/specified-delete";
 /// Pod label: state of the pod's life as hooks see it.
 pub const LIFECYCLE_STATE: &str = "lifecycle.apps.kruise.io/state";
 /// CloneSet label of v1alpha1: "true" means `scaleStrategy.excludePreparingDelete`.
 pub const EXCLUDE_PREPARING_DELETE: &str = "apps.kruise.io/cloneset-scaling-exclude-preparing-delete";
+/// DaemonSet annotation of v1alpha1: "true" means `scaleStrategy.partitionedScaling`.
+pub const PROGRESSIVE_CREATE: &str = "daemonset.kruise.io/progressive-create-pod";
 /// Label of a ControllerRevision: its hash.
 pub const REVISION_HASH: &str = "controller.kubernetes.io/hash";
 
@@ -77,6 +85,8 @@ pub const INPLACE_READY: &str = "InPlaceUpdateReady";
 pub const KRUISE_POD_READY: &str = "KruisePodReady";
 /// Reason of a False [`INPLACE_READY`].
 pub const START_INPLACE_UPDATE: &str = "StartInPlaceUpdate";
+/// Reason of a False [`INPLACE_READY`] that the agent of a node that goes down has written.
+pub const NODE_SHUTDOWN: &str = "NodeShutdown";
 /// Reason of a False `Ready` condition caused by a gate.
 pub const READINESS_GATES_NOT_READY: &str = "ReadinessGatesNotReady";
 
@@ -101,6 +111,10 @@ pub const ROLLOUT: &str = "afloat.dev/Rollout";
 pub const FAILED_SCALE: &str = "FailedScale";
 /// CloneSet condition: pods could not be updated.
 pub const FAILED_UPDATE: &str = "FailedUpdate";
+/// StatefulSet condition: pods could not be created.
+pub const FAILED_CREATE_POD: &str = "FailedCreatePod";
+/// StatefulSet condition: pods could not be updated.
+pub const FAILED_UPDATE_POD: &str = "FailedUpdatePod";
 /// CloneSet condition, ours: a rollout has lost more than [`MAX_LOSS`] allows.
 pub const LOSS_EXCEEDED: &str = "LossExceeded";
 
@@ -134,6 +148,20 @@ pub const PREDOWNLOAD: [(&str, &str); 3] = [
     ),
 ];
 
+/// Where copies of pull secrets are, which agents may read.
+pub const DAEMON_NAMESPACE: &str = "kruise-daemon-config";
+/// Annotation of such a copy: `namespace/name` of what it is a copy of.
+pub const SECRET_SOURCE: &str = "imagepulljobs.kruise.io/source-key";
+/// Annotation of such a copy: `namespace/name` of the jobs that need it, separated by commas.
+pub const SECRET_REFERENCES: &str = "imagepulljobs.kruise.io/references";
+/// Annotation of such a copy: [`SECRET_BATCH`].
+pub const SECRET_MODE: &str = "imagepulljobs.kruise.io/mode";
+/// Its references in NodeImages go with the image that they stand at.
+pub const SECRET_BATCH: &str = "batch";
+/// Finalizer that OpenKruise gives to ImagePullJobs, and this operator takes away when a job has ended.
+pub const PULL_JOB_PROTECTION: &str = "apps.kruise.io/deletion-protection";
+/// NodeImage label: it is for tests, and needs no node.
+pub const FAKE_NODE_IMAGE: &str = "apps.kruise.io/fake-nodeimage";
 /// PodUnavailableBudget annotation: which operations it guards, separated by commas; v1beta1 has a field for it.
 pub const PROTECT_OPERATIONS: &str = "kruise.io/pub-protect-operations";
 /// PodUnavailableBudget annotation: how many pods there should be; v1beta1 has a field for it.
@@ -180,3 +208,13 @@ pub const RECREATE_PATH: &str = "/mutate-apps-kruise-io-containerrecreaterequest
 pub const VIRTUAL_NODE: (&str, &str) = ("type", "virtual-kubelet");
 /// Name of the configurations of webhooks that the operator makes.
 pub const WEBHOOKS: &str = "afloat";
+
+/// Workload annotation, ours: whether the images of a rollout are pulled before they are needed: [`PREWARM_REQUIRED`],
+/// [`PREWARM_BEST_EFFORT`] or [`PREWARM_OFF`]; absent: as OpenKruise's gate PreDownloadImageForInPlaceUpdate says.
+pub const PREWARM: &str = "afloat.dev/prewarm";
+/// [`PREWARM`]: no pod leaves its Services before the image is on its node.
+pub const PREWARM_REQUIRED: &str = "Required";
+/// [`PREWARM`]: pulled, and waited for by nobody.
+pub const PREWARM_BEST_EFFORT: &str = "BestEffort";
+/// [`PREWARM`]: not pulled.
+pub const PREWARM_OFF: &str = "Off";

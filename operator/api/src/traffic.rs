@@ -51,6 +51,10 @@ pub struct TrafficStatus {
     /// can ask the node's runtime; a status names the image in the runtime's words, which two tags may share.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub running: BTreeMap<String, String>,
+    /// By containerID: the kubelet's hash of the name and image that the container was started from (Kubernetes 1.31 and later; before,
+    /// of the whole container). Of containers as in `running` whose runtime does not keep the text.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub hashes: BTreeMap<String, u64>,
 }
 
 /// What a node's proxy does with one pod, over all Services that list it. Counts that are absent are not known.

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use afloat_api::{API_VERSION, CloneSet, Matcher, Rollout, convert};
+use afloat_api::{Matcher, Rollout, convert};
+use afloat_rollout::kinds::{Visit, is_ours, with};
+use afloat_rollout::workload::foresight::Foreseen;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::Serialize;
@@ -191,6 +193,12 @@ impl<'a> Workload<'a> {
         })
     }
 
+    /// Whether it is of a kind that the operator looks after.
+    pub(crate) fn is_ours(&self) -> bool {
+        let version = self.object.get("apiVersion").and_then(Value::as_str);
+        version.is_some_and(|version| is_ours(version, self.kind))
+    }
+
     /// Whether another object makes it, which is the one to look at.
     pub(crate) fn controlled(&self) -> bool {
         items(self.object, "/metadata/ownerReferences").any(|owner| owner["controller"] == true)
@@ -248,15 +256,23 @@ impl<'a> Workload<'a> {
         }
     }
 
-    /// How a CloneSet is updated; None for other kinds.
+    /// How it is updated; None for kinds that the operator does not look after.
     pub(crate) fn rollout(&self) -> Option<Rollout> {
-        if self.kind != "CloneSet" {
-            return None;
-        }
-        let mut object = self.object.clone();
-        convert::convert(&mut object, API_VERSION).ok()?;
-        let set: CloneSet = serde_json::from_value(object).ok()?;
-        Some(set.spec.rollout())
+        let asked = Asked(self.object);
+        self.is_ours().then(|| with(self.kind, asked)).flatten().flatten()
+    }
+}
+
+/// The question how an object is updated.
+struct Asked<'a>(&'a Value);
+
+impl Visit for Asked<'_> {
+    type Out = Option<Rollout>;
+    fn visit<W: Foreseen>(self) -> Option<Rollout> {
+        let mut object = self.0.clone();
+        convert::convert(&mut object, W::API_VERSION).ok()?;
+        let set: W = serde_json::from_value(object).ok()?;
+        Some(set.rollout())
     }
 }
 
@@ -277,6 +293,11 @@ impl<'a> Container<'a> {
     }
 
     /// A field below the container, unless it is missing or null.
+    /// Of an init container: whether it runs as long as the pod does.
+    pub(crate) fn is_sidecar(&self) -> bool {
+        self.value["restartPolicy"] == "Always"
+    }
+
     pub(crate) fn field(&self, pointer: &str) -> Option<&'a Value> {
         self.value.pointer(pointer).filter(|value| !value.is_null())
     }

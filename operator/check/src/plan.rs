@@ -1,24 +1,34 @@
 //! What a change of a workload will do: in place or not and why, how many pods at a time and which first, what restarts,
-//! what holds it up, and how long it may take. A CloneSet's first step is what the operator's own planner says.
+//! what holds it up, and how long it may take. The first step of a workload of ours is what the operator's own planner says.
 
-mod cloneset;
 mod forecast;
 mod other;
+mod ours;
 mod parts;
 mod text;
 
+use serde_json::Value;
+
 use crate::object::Workload;
 
+pub use afloat_rollout::pod::server::Server;
 pub use forecast::{ContainerChange, Estimate, Forecast, Hold, Outcome, Situation};
 pub use text::text;
+
+/// Whether changes of an object can be foretold.
+pub fn is_planned(object: &Value) -> bool {
+    let workload = Workload::of(object);
+    workload.is_some_and(|workload| workload.is_ours() || ["Deployment", "StatefulSet"].contains(&workload.kind))
+}
 
 /// Tells what a change will do; None for kinds without a plan.
 pub fn forecast(seen: &Situation<'_>) -> Option<Forecast> {
     let workload = Workload::of(seen.new)?;
-    let forecast = match workload.kind {
-        "CloneSet" => cloneset::forecast(seen, &workload),
-        "Deployment" | "StatefulSet" => other::forecast(seen, &workload),
-        _ => return None,
-    };
-    Some(forecast)
+    if workload.is_ours() {
+        return ours::forecast(seen, workload);
+    }
+    match workload.kind {
+        "Deployment" | "StatefulSet" => Some(other::forecast(seen, &workload)),
+        _ => None,
+    }
 }

@@ -3,7 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)] // helpers of tests may fail as tests do
 
 use afloat_api::Gates;
-use afloat_check::plan::{Forecast, Outcome, Situation, forecast, text};
+use afloat_check::plan::{Forecast, Outcome, Server, Situation, forecast, text};
 use afloat_check::{Image, Images};
 use serde_json::{Value, json};
 
@@ -38,6 +38,7 @@ fn changed(edit: impl FnOnce(&mut Value), history: &[u64]) -> Forecast {
         images: &images,
         history,
         now: "2026-01-01T00:00:00Z".parse().unwrap(),
+        server: Server::default(),
         gates: Gates::default(),
     };
     forecast(&situation).expect("a workload")
@@ -96,6 +97,41 @@ fn what_forces_recreation_is_named() {
 }
 
 #[test]
+fn a_sidecar_restarts_alone_where_the_cluster_does_that() {
+    let mut old = set();
+    old["spec"]["template"]["spec"]["initContainers"][0]["restartPolicy"] = json!("Always");
+    let mut new = old.clone();
+    new["spec"]["template"]["spec"]["initContainers"][0]["image"] = json!("init:2");
+    let told = |minor| {
+        let situation = Situation {
+            old: Some(&old),
+            new: &new,
+            pods: &[],
+            revisions: &[],
+            budgets: &[],
+            images: &Images::new(),
+            history: &[],
+            server: Server { minor, resizes: true },
+            gates: Gates::default(),
+            now: "2026-01-01T00:00:00Z".parse().unwrap(),
+        };
+        forecast(&situation).unwrap()
+    };
+    let recreated = told(31);
+    assert_eq!(recreated.outcome, Outcome::Recreate);
+    assert!(recreated.why.contains("does not restart sidecars"), "{}", recreated.why);
+    let in_place = told(34);
+    assert_eq!(in_place.outcome, Outcome::InPlace);
+    let restarting: Vec<_> = in_place
+        .containers
+        .iter()
+        .filter(|container| container.restarts)
+        .collect();
+    assert_eq!(restarting.len(), 1, "{:?}", in_place.containers);
+    assert!(restarting[0].why.ends_with("→ init:2"), "{restarting:?}");
+}
+
+#[test]
 fn what_holds_is_said() {
     let told = changed(
         |new| {
@@ -132,6 +168,7 @@ fn a_deployment_recreates() {
         images: &Images::new(),
         history: &[],
         now: "2026-01-01T00:00:00Z".parse().unwrap(),
+        server: Server::default(),
         gates: Gates::default(),
     })
     .unwrap();
@@ -161,6 +198,7 @@ fn defaults_are_nothing_to_do_and_what_goes_on_is_said() {
         images: &Images::default(),
         history: &[],
         now: "2026-01-01T00:00:00Z".parse().unwrap(),
+        server: Server::default(),
         gates: Gates::default(),
     })
     .expect("a workload");
@@ -186,6 +224,7 @@ fn feature_gates_decide() {
             budgets: &[],
             images: &Images::new(),
             history: &[],
+            server: Server::default(),
             gates: Gates::parse(gates).unwrap().0,
             now: "2026-01-01T00:00:00Z".parse().unwrap(),
         };
@@ -228,6 +267,7 @@ fn a_stateful_set_waits_for_a_pod_that_is_not_ready() {
             images: &images,
             history: &[],
             now: "2026-01-01T00:00:00Z".parse().unwrap(),
+            server: Server::default(),
             gates: Gates::default(),
         });
         let told = text(&told.expect("a workload"));

@@ -9,7 +9,7 @@
 mod golden;
 mod put;
 
-use afloat_api::names::WEBHOOK_SERVICE;
+use afloat_api::names::{DAEMON_NAMESPACE, WEBHOOK_SERVICE, WEBHOOKS};
 use afloat_api::{Door, Serving};
 use serde_json::{Value, json};
 
@@ -108,12 +108,14 @@ pub fn user_roles() -> Vec<Value> {
     documents(ROLES)
 }
 
-/// The rules of the agents' role.
-pub fn agent_rules() -> Value {
-    let role = documents(AGENTS)
-        .into_iter()
-        .find(|object| text(object, "/kind") == "ClusterRole");
-    role.map_or(Value::Null, |role| role["rules"].clone())
+/// The rules of the agents' roles: for the whole cluster, and for the copies of pull secrets.
+pub fn agent_rules() -> [Value; 2] {
+    let rules = |kind: &str| {
+        let mut all = documents(AGENTS).into_iter();
+        let role = all.find(|object| text(object, "/kind") == kind);
+        role.map_or(Value::Null, |role| role["rules"].clone())
+    };
+    ["ClusterRole", "Role"].map(rules)
 }
 
 /// What may be deleted without a pod of anybody noticing: all of it but the CRDs, with which every CloneSet would go, and the
@@ -123,7 +125,19 @@ pub fn removable(options: &Options) -> Vec<Value> {
     let mut all = objects(options);
     all.retain(|object| !kept.contains(&text(object, "/kind")));
     all.reverse();
+    if options.v1alpha1 {
+        // The operator makes it by itself. It goes first, so that nobody is asked who is gone.
+        all.insert(0, configuration());
+    }
     all
+}
+
+/// The configuration of webhooks that the operator makes, as far as its deletion needs it.
+fn configuration() -> Value {
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
+        "metadata": {"name": WEBHOOKS},
+    })
 }
 
 /// Objects as one text that `kubectl apply -f -` takes.
@@ -171,7 +185,7 @@ fn settings(options: &Options) -> Settings {
     }
 }
 
-/// The namespaces: that of the installation, and that of the Lease. Helm makes the first one itself.
+/// The namespaces: that of the installation, that of the Lease, and that of pull secrets. Helm makes the first one itself.
 fn namespaces(options: &Options) -> Vec<Value> {
     let namespace = |name: &str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
     let mut own = namespace(&options.namespace);
@@ -183,6 +197,9 @@ fn namespaces(options: &Options) -> Vec<Value> {
     let mut all = vec![own];
     if options.lease_namespace != options.namespace {
         all.push(namespace(&options.lease_namespace));
+    }
+    if ![&options.namespace, &options.lease_namespace].contains(&&DAEMON_NAMESPACE.to_owned()) {
+        all.push(namespace(DAEMON_NAMESPACE));
     }
     all
 }

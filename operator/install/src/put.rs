@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use afloat_api::names::WEBHOOK_SERVICE;
+use afloat_api::names::{DAEMON_NAMESPACE, WEBHOOK_SERVICE};
 use serde_json::{Value, json};
 
 /// Name of the operator's account, roles, Deployment and Service for metrics.
@@ -72,7 +72,9 @@ pub(crate) fn put(object: &mut Value, settings: &Settings) {
     let kind = text(object, "/kind").to_owned();
     match kind.as_str() {
         "CustomResourceDefinition" => return,
-        "ClusterRole" => {}
+        "ClusterRole" | "ClusterRoleBinding" | "ValidatingAdmissionPolicy" | "ValidatingAdmissionPolicyBinding" => {}
+        // Where the copies of pull secrets are does not depend on where anything runs.
+        "Role" | "RoleBinding" if text(object, "/metadata/namespace") == DAEMON_NAMESPACE => {}
         "Role" | "RoleBinding" => {
             let lease = text(object, "/metadata/name") == OPERATOR;
             let namespace = if lease {
@@ -82,10 +84,9 @@ pub(crate) fn put(object: &mut Value, settings: &Settings) {
             };
             word(object, "/metadata/namespace", namespace);
         }
-        "ClusterRoleBinding" => {}
         _ => word(object, "/metadata/namespace", &settings.namespace),
     }
-    if kind.ends_with("Binding") {
+    if matches!(kind.as_str(), "RoleBinding" | "ClusterRoleBinding") {
         word(object, "/subjects/0/namespace", &settings.namespace);
     }
     match kind.as_str() {
@@ -103,16 +104,23 @@ pub(crate) fn put(object: &mut Value, settings: &Settings) {
 /// The Lease is where OpenKruise's is; everything else is in the namespace of the installation. A Role about both, with its binding,
 /// becomes two, of which the second has the webhook's name: what is not the Lease is the webhook's Secret.
 pub(crate) fn apart(objects: Vec<Value>) -> Vec<Value> {
+    let fixed = |object: &Value| text(object, "/metadata/namespace") == DAEMON_NAMESPACE;
     let about_lease = |rule: &Value| {
         rule["resources"]
             .as_array()
             .is_some_and(|all| all.iter().any(|one| one == "leases"))
     };
     let rules = |role: &Value| role["rules"].as_array().cloned().unwrap_or_default();
-    let roles = objects.iter().filter(|object| text(object, "/kind") == "Role");
+    let roles = objects
+        .iter()
+        .filter(|object| text(object, "/kind") == "Role" && !fixed(object));
     let both = roles.flat_map(rules).any(|rule| !about_lease(&rule));
     let mut all = Vec::new();
     for object in objects {
+        if fixed(&object) {
+            all.push(object);
+            continue;
+        }
         let kind = text(&object, "/kind").to_owned();
         let (mut first, mut second) = (object.clone(), object);
         word(&mut second, "/metadata/name", WEBHOOK_SERVICE);

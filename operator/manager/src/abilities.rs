@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use afloat_api::{NodeTraffic, RolloutReport};
+use afloat_rollout::pod::server::Server;
 use k8s_openapi::Resource as _;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
@@ -16,8 +17,8 @@ const DISCOVERY_PAUSE: Duration = Duration::from_secs(1);
 /// What the API server has.
 #[derive(Clone, Debug)]
 pub(crate) struct Abilities {
-    /// The `resize` subresource of pods.
-    pub(crate) resizes: bool,
+    /// What it lets change on live pods.
+    pub(crate) server: Server,
     /// NodeTraffic.
     pub(crate) traffic: bool,
     /// RolloutReport.
@@ -51,14 +52,32 @@ pub(crate) async fn served(client: &Client, group: &str, api_version: &str) -> k
     }
 }
 
+/// What the API server lets change on live pods, by its version. Of one that does not tell it, nothing is known.
+///
+/// # Errors
+/// If the API server cannot be asked.
+pub async fn server(client: &Client) -> kube::Result<Server> {
+    let core = client.list_core_api_resources("v1").await?;
+    let told = match client.apiserver_version().await {
+        Ok(told) => told.minor,
+        Err(kube::Error::Api(status)) if status.code < 500 => String::new(),
+        Err(error) => return Err(error),
+    };
+    // Some write `33+`.
+    let digits: String = told.chars().take_while(char::is_ascii_digit).collect();
+    Ok(Server {
+        minor: digits.parse().unwrap_or(Server::default().minor),
+        resizes: core.resources.iter().any(|resource| resource.name == "pods/resize"),
+    })
+}
+
 /// Asks the API server what it has; None if `shutdown` comes before it answers.
 pub(crate) async fn abilities(client: &Client, shutdown: &CancellationToken) -> Option<Abilities> {
     loop {
         let ask = async {
-            let core = client.list_core_api_resources("v1").await?;
             let ours = kinds(client).await?;
             Ok::<_, kube::Error>(Abilities {
-                resizes: core.resources.iter().any(|resource| resource.name == "pods/resize"),
+                server: server(client).await?,
                 traffic: ours.contains(NodeTraffic::KIND),
                 reports: ours.contains(RolloutReport::KIND),
                 workloads: served(client, afloat_api::GROUP, afloat_api::API_VERSION).await?,

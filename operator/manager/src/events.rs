@@ -34,25 +34,31 @@ pub(crate) fn recorder(client: Client) -> (Recorder, Sender) {
 impl Recorder {
     /// Tells of something that happened to a workload.
     pub(crate) fn tell<K: Kind>(&self, set: &K, kind: &str, reason: &str, message: String) {
+        let meta = set.metadata();
+        let about = json!({
+            "apiVersion": K::API_VERSION, "kind": K::KIND, "namespace": meta.namespace, "name": meta.name,
+            "uid": meta.uid, "resourceVersion": meta.resource_version,
+        });
+        self.tell_of(&about, K::COMPONENT, kind, (reason, message));
+    }
+
+    /// Tells of something that happened to any object, by its ObjectReference.
+    pub(crate) fn tell_of(&self, about: &Value, component: &str, kind: &str, (reason, message): (&str, String)) {
         let now = Timestamp::now();
         let seconds = afloat_words::time::whole_seconds(now);
-        let meta = set.metadata();
-        let namespace = meta.namespace.clone().unwrap_or_default();
-        let name = meta.name.clone().unwrap_or_default();
+        let text = |key: &str| about[key].as_str().unwrap_or_default().to_owned();
+        let (namespace, name) = (text("namespace"), text("name"));
         // Nanoseconds as client-go does; the random part is for two events in one.
         let suffix = format!("{:x}{:04x}", now.as_nanosecond(), rand::random::<u16>());
         let mut body = json!({
             "apiVersion": "v1",
             "kind": "Event",
             "metadata": {"name": format!("{name}.{suffix}"), "namespace": namespace},
-            "involvedObject": {
-                "apiVersion": K::API_VERSION, "kind": K::KIND, "namespace": namespace, "name": name,
-                "uid": meta.uid, "resourceVersion": meta.resource_version,
-            },
+            "involvedObject": about,
             "type": kind, "reason": reason, "count": 1,
             "firstTimestamp": seconds, "lastTimestamp": seconds,
-            "source": {"component": K::COMPONENT},
-            "reportingComponent": K::COMPONENT, "reportingInstance": "",
+            "source": {"component": component},
+            "reportingComponent": component, "reportingInstance": "",
         });
         body["message"] = Value::String(message);
         if self.queue.try_send((namespace, body)).is_err() {

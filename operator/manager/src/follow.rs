@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use afloat_api::{NodeTraffic, RolloutReport};
 use afloat_rollout::pod::Pod;
 use afloat_rollout::pod::images::Node;
-use afloat_rollout::workload::claim::Claim;
+use afloat_rollout::workload::claim::{Claim, StorageClass};
 use afloat_watching::feed::Pauses;
 use afloat_watching::{Cache, Kind as _, Ledger, Queue, Watchable};
 use afloat_words::key::Key;
@@ -36,6 +36,7 @@ pub(crate) fn watch(operator: &Arc<Operator>, abilities: &Abilities, shutdown: &
     feed.feed(&operator.revisions, scoped(client, namespace));
     feed.feed(&operator.claims, scoped(client, namespace));
     feed.feed(&operator.pods, scoped(client, namespace));
+    feed.feed(&operator.classes, Api::all(client.clone()));
     feed.feed(&operator.nodes, Api::all(client.clone()));
     feed.feed(&operator.services, scoped(client, namespace));
     if abilities.reports {
@@ -72,6 +73,9 @@ pub(crate) fn ask<K: Kind>(asked: &Asked<'_, K>) {
     });
     let sets = asked.sets.clone();
     queue.follow(&operator.claims, move |claim: &Claim| sets_of_claim(claim, &sets));
+    // A class that changes may let a claim grow; that is rare.
+    let sets = asked.sets.clone();
+    queue.follow(&operator.classes, move |_: &StorageClass| all_of(&sets));
     queue.follow(&operator.reports, |report: &RolloutReport| {
         owner_of::<K>(&report.metadata)
     });
@@ -92,16 +96,15 @@ pub(crate) fn ask<K: Kind>(asked: &Asked<'_, K>) {
         let (sets, ledger) = (asked.sets.clone(), asked.ledger.clone());
         queue.follow_news(
             &operator.nodes,
-            move |_: &Node| {
-                sets.peek_all()
-                    .iter()
-                    .map(|set| Key::of(set.metadata()))
-                    .collect::<Vec<_>>()
-            },
+            move |_: &Node| all_of(&sets),
             same,
             move |key| ledger.waits(key),
         );
     }
+}
+
+fn all_of<K: Kind>(sets: &Cache<Sets<K>>) -> Vec<Key> {
+    sets.peek_all().iter().map(|set| Key::of(set.metadata())).collect()
 }
 
 struct Feeding<'a> {

@@ -3,10 +3,10 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use afloat_api::{NodeTraffic, RolloutReport};
+use afloat_api::{ImagePullJob, NodeImage, NodeTraffic, RolloutReport};
 use afloat_rollout::pod::images::Node;
 use afloat_rollout::pod::{Controller, Pod};
-use afloat_rollout::workload::claim::Claim;
+use afloat_rollout::workload::claim::{Claim, StorageClass};
 use afloat_rollout::workload::kind::Workload;
 use afloat_rollout::workload::traffic::Service;
 use afloat_watching::Kind;
@@ -55,10 +55,13 @@ macro_rules! kinds {
 kinds! {
     Revisions: ControllerRevision, by_owner, |_| ();
     Claims: Claim, by_owner_and_name, |_| ();
+    Classes: StorageClass, everything, |_| ();
     Nodes: Node, everything, |_| ();
     Services: Service, by_namespace, |_| ();
     Traffics: NodeTraffic, everything, |_| ();
     Reports: RolloutReport, by_owner, shrink_report;
+    NodeImages: NodeImage, everything, |_| ();
+    PullJobs: ImagePullJob, by_any_owner, |_| ();
 }
 
 /// Stands for the workloads of a kind, which are kept as they come.
@@ -135,8 +138,14 @@ impl Kind for Pods {
     }
 }
 
+/// By the object that controls it, whatever that is; those of nobody have a group, too, as all of them are looked at.
+fn by_any_owner<K: k8s_openapi::Metadata<Ty = ObjectMeta>>(object: &K) -> Vec<Group> {
+    let owner = controller_of(object.metadata());
+    vec![owner.map_or("", |owner| owner.uid.as_str()).into()]
+}
+
 /// One group for all objects of a kind.
-fn everything<K>(_: &K) -> Vec<Group> {
+pub(crate) fn everything<K>(_: &K) -> Vec<Group> {
     vec!["".into()]
 }
 

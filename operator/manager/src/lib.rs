@@ -11,6 +11,7 @@ mod definition;
 mod disruption;
 mod events;
 mod follow;
+mod images;
 mod kept;
 mod kind;
 mod kinds;
@@ -36,7 +37,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::abilities::abilities;
-pub use crate::abilities::kinds;
+pub use crate::abilities::{kinds, server};
 use crate::disruption::Disruption;
 use crate::follow::{appears_as, watch};
 use crate::lease::LeaderElection;
@@ -154,15 +155,18 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         pods: Cache::new(),
         revisions: Cache::new(),
         claims: Cache::new(),
+        classes: Cache::new(),
         nodes: Cache::new(),
         services: Cache::new(),
         traffic: Cache::new(),
         reports: Cache::new(),
         keeps_reports: AtomicBool::new(abilities.reports),
+        node_images: Cache::new(),
+        pull_jobs: Cache::new(),
         disruption: Disruption::new(client.clone(), options.namespace.clone()),
         namespace: options.namespace,
         client,
-        resizes: abilities.resizes,
+        server: abilities.server,
         gates: options.gates,
         recorder,
         metrics: options.metrics,
@@ -197,6 +201,7 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
     for controls in present {
         workers.spawn(controls.work(options.workers, shutdown.clone()));
     }
+    workers.spawn(images::run(operator.clone(), shutdown.clone()));
     for controls in absent {
         let client = operator.client.clone();
         workers.spawn(work_later(client, controls, options.workers, shutdown.clone()));

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use afloat_api::Gates;
+use afloat_rollout::pod::server::Server;
 use afloat_watching::Cache;
 use kube::Client;
 
 use crate::abilities::Abilities;
 use crate::disruption::Disruption;
 use crate::events::Recorder;
-use crate::kept::{Claims, Nodes, Pods, Reports, Revisions, Services, Traffics};
+use crate::kept::{Claims, Classes, NodeImages, Nodes, Pods, PullJobs, Reports, Revisions, Services, Traffics};
 use crate::metrics::Metrics;
 
 /// See the module.
@@ -21,6 +22,8 @@ pub(crate) struct Operator {
     pub(crate) pods: Arc<Cache<Pods>>,
     pub(crate) revisions: Arc<Cache<Revisions>>,
     pub(crate) claims: Arc<Cache<Claims>>,
+    /// Which volumes can grow; what it does not know the API server does.
+    pub(crate) classes: Arc<Cache<Classes>>,
     /// Helps to tell when an update is complete; what it does not know costs time, not safety.
     pub(crate) nodes: Arc<Cache<Nodes>>,
     /// Whose traffic is whose.
@@ -31,10 +34,14 @@ pub(crate) struct Operator {
     pub(crate) reports: Arc<Cache<Reports>>,
     /// Whether it has, and they are all here.
     pub(crate) keeps_reports: AtomicBool,
+    /// Which images nodes have or are to have, where the cluster has such objects.
+    pub(crate) node_images: Arc<Cache<NodeImages>>,
+    /// Who wants them.
+    pub(crate) pull_jobs: Arc<Cache<PullJobs>>,
+    /// What the cluster lets change on live pods.
+    pub(crate) server: Server,
     /// What budgets say that are not the workloads' own.
     pub(crate) disruption: Arc<Disruption>,
-    /// Whether the cluster can resize pods.
-    pub(crate) resizes: bool,
     /// What OpenKruise's feature gates say.
     pub(crate) gates: Gates,
     pub(crate) recorder: Recorder,

@@ -37,6 +37,8 @@ use crate::round::traffic;
 const WIDTH: usize = 4;
 /// How often the pod of a request under way is looked at: nobody tells of pods that the operator does not follow.
 const LOOK: Duration = Duration::from_secs(1);
+/// A write of somebody else is on its way by then.
+const SOON: Duration = Duration::from_millis(20);
 /// Our own writes come by the watch; this is for one that was lost.
 const UNSEEN: Duration = Duration::from_secs(10);
 
@@ -148,8 +150,8 @@ impl Recreator {
         let writing = looking.write();
         match self.carry_out(&request, &found, step).await? {
             Some(written) => writing.wrote(&self.requests, written),
-            // The pod is followed by nobody: it is looked at once more.
-            None => return Ok(Some(Duration::ZERO)),
+            // It was the pod, which is looked at once more; or somebody else has written meanwhile.
+            None => return Ok(Some(SOON)),
         }
         Ok(Some(UNSEEN))
     }
@@ -210,7 +212,7 @@ impl Recreator {
         self.ready_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Carries a step out. None: it was the pod that was written.
+    /// Carries a step out. None: the request was not written.
     async fn carry_out(
         &self,
         request: &ContainerRecreateRequest,
@@ -249,7 +251,7 @@ impl Recreator {
                 (None, json!({"metadata": {"labels": {names::RECREATE_ACTIVE: null}}}))
             }
         };
-        self.patch(request, part, &with(patch)).await.map(Some)
+        self.patch(request, part, &with(patch)).await
     }
 
     async fn patch(
@@ -257,7 +259,7 @@ impl Recreator {
         request: &ContainerRecreateRequest,
         part: Option<&str>,
         patch: &Value,
-    ) -> Result<Written, String> {
+    ) -> Result<Option<Written>, String> {
         let (api, name) = (self.api(request), request.name_any());
         let (parameters, patch) = (PatchParams::default(), Patch::Merge(patch));
         let patched = async {
@@ -266,17 +268,8 @@ impl Recreator {
                 Some(_) => api.patch_status(&name, &parameters, &patch).await,
             }
         };
-        match limited(patched).await {
-            Ok(written) => Ok(Written::Version(revision(
-                &written.resource_version().unwrap_or_default(),
-            ))),
-            // Seen by the next listing at the latest.
-            Err(Refusal::Unknown(why)) => {
-                tracing::warn!(why, "no answer to a write");
-                Ok(Written::Unknown)
-            }
-            Err(refusal) => Err(refusal.to_string()),
-        }
+        let written = limited(patched).await;
+        answered(written.map(|written| Written::Version(revision(&written.resource_version().unwrap_or_default()))))
     }
 
     async fn delete(&self, request: &ContainerRecreateRequest) -> Result<Option<Written>, String> {
@@ -289,14 +282,14 @@ impl Recreator {
             ..DeleteParams::default()
         };
         let api = self.api(request);
-        match limited(api.delete(&request.name_any(), &parameters)).await {
-            Ok(_) => Ok(Some(Written::Gone {
-                key: Key::of(meta),
-                uid: meta.uid.clone().unwrap_or_default(),
-            })),
-            Err(Refusal::Unknown(_)) => Ok(Some(Written::Unknown)),
-            Err(refusal) => Err(refusal.to_string()),
-        }
+        answered(
+            limited(api.delete(&request.name_any(), &parameters))
+                .await
+                .map(|_| Written::Gone {
+                    key: Key::of(meta),
+                    uid: meta.uid.clone().unwrap_or_default(),
+                }),
+        )
     }
 
     /// Takes the pod out of service, or lets it return.
@@ -305,6 +298,7 @@ impl Recreator {
         let action = service::hold(pod, (names::RECREATE_AGENT, &key), hold, Timestamp::now());
         let Some(action) = action else { return Ok(None) };
         let namespace = request.metadata.namespace.as_deref().unwrap_or_default();
+        // A pod's status is written in the same way whoever owns it.
         match perform::<CloneSet>(&self.operator.client, namespace, &action).await {
             Outcome::Refused(why) | Outcome::Unknown(why) => return Err(why),
             Outcome::Done(_) if hold => {
@@ -356,9 +350,25 @@ fn merge(into: &mut Value, fields: Value) {
     }
 }
 
+/// What has become of a write. None: somebody else has written meanwhile.
+fn answered(written: Result<Written, Refusal>) -> Result<Option<Written>, String> {
+    match written {
+        Ok(written) => Ok(Some(written)),
+        Err(Refusal::Late) => Ok(None),
+        // Seen by the next listing at the latest.
+        Err(Refusal::Unknown(why)) => {
+            tracing::warn!(why, "no answer to a write");
+            Ok(Some(Written::Unknown))
+        }
+        Err(Refusal::Refused(why)) => Err(why),
+    }
+}
+
 /// Why something was not done.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
+    #[error("it has changed or gone meanwhile")]
+    Late,
     #[error("{0}")]
     Refused(String),
     #[error("{0}")]
@@ -368,6 +378,7 @@ enum Refusal {
 async fn limited<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Refusal> {
     match tokio::time::timeout(REQUEST_TIMEOUT, call).await {
         Ok(Ok(done)) => Ok(done),
+        Ok(Err(kube::Error::Api(status))) if [404, 409].contains(&status.code) => Err(Refusal::Late),
         Ok(Err(kube::Error::Api(status))) if status.code < 500 => Err(Refusal::Refused(status.message.clone())),
         Ok(Err(error)) => Err(Refusal::Unknown(error.to_string())),
         Err(_) => Err(Refusal::Unknown(format!("no answer within {REQUEST_TIMEOUT:?}"))),

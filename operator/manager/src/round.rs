@@ -154,6 +154,7 @@ fn look<K: Kind>(
         pods: &pods,
         revisions: &looking.at(&operator.revisions).group(uid),
         claims: &claims(operator, looking, set),
+        classes: &looking.at(&operator.classes).all(),
         now,
         seed: rand::random(),
         drained: &answered_drains(controller, key, &pods),
@@ -161,7 +162,7 @@ fn look<K: Kind>(
         opened: &opened(controller, key, &pods),
         traffic: &traffic(operator, looking, key),
         guards: &operator.disruption.guards(&key.namespace, set.owner(), &pods),
-        resizes: operator.resizes,
+        server: operator.server,
         gates: operator.gates,
         memo: &memo,
         recorded,
@@ -220,6 +221,7 @@ fn unseen<K: Kind>(controller: &Controller<K>, key: &Key, since: Instant) -> Dur
 fn nodes(operator: &Operator, looking: &Looking<'_>, sights: Sights, pods: &Roster) -> Nodes {
     let name = |pod: &Arc<Pod>| pod.spec.node_name.as_ref().map(Text::shared);
     let (known, reports) = (looking.at(&operator.nodes), looking.at(&operator.traffic));
+    let images = looking.at(&operator.node_images);
     let names: BTreeSet<Arc<str>> = match sights {
         Sights::OutOfService => pods.out_of_service().filter_map(name).collect(),
         Sights::OfPods => pods.pods().filter_map(name).collect(),
@@ -228,6 +230,9 @@ fn nodes(operator: &Operator, looking: &Looking<'_>, sights: Sights, pods: &Rost
     let node = |name: Arc<str>| {
         let key = Key::new("", name);
         let node = known.get(&key)?.to_tell();
+        // What it has pulled for somebody is on it, whatever it lists.
+        let told = images.get(&key);
+        let node = told.map_or(node.clone(), |told| Arc::new(node.with_pulls(&told)));
         let report = reports.get(&key).map(|report| report.to_tell());
         Some((key.name.to_string(), Known { node, report }))
     };

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test's own words fail the test
 
 mod health;
+mod images;
 mod play;
 mod takeover;
 

@@ -21,7 +21,7 @@
 mod check;
 mod control;
 mod moves;
-mod node;
+pub(crate) mod node;
 mod object;
 mod planted;
 mod search;

@@ -26,6 +26,7 @@ use afloat_rollout::action::patch::{RevisionNumber, SetPatch};
 use afloat_rollout::action::{Action, At, Why};
 use afloat_rollout::pod::object::Pod;
 use afloat_rollout::pod::same_revision;
+use afloat_rollout::pod::server::Server;
 use afloat_rollout::workload::budget;
 use afloat_rollout::workload::claim::Claim;
 use afloat_rollout::workload::kind::Workload as _;
@@ -292,6 +293,7 @@ impl World {
             pods: &told.roster().with(pods.iter().cloned()),
             revisions,
             claims: &claims,
+            classes: &[],
             now: self.now,
             seed,
             drained: &BTreeMap::new(),
@@ -299,7 +301,7 @@ impl World {
             opened: &BTreeMap::new(),
             traffic: losses.as_ref().map_or(&none, |seen| &seen.traffic),
             guards: &[],
-            resizes: true,
+            server: Server::default(),
             gates: Gates {
                 partition_rollback: self.gates.partition_rollback && self.bug != Bug::NoRollback,
                 ..self.gates

@@ -11,12 +11,14 @@ use afloat_rollout::action::Action;
 use afloat_rollout::pod::Pod;
 use afloat_rollout::pod::images::Nodes;
 use afloat_rollout::pod::launch::Opened;
+use afloat_rollout::pod::server::Server;
 use afloat_rollout::workload::kind::Workload as _;
 use afloat_rollout::workload::memo::Memo;
 use afloat_rollout::workload::observed::{Observed, Plan};
 use afloat_rollout::workload::roster::Roster;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
+
 use serde_json::{Value, json};
 
 /// A CloneSet of `all` pods, of which `outdated` have an older image.
@@ -48,6 +50,7 @@ fn plan_of(scene: &Scene) -> Plan<CloneSetStatus> {
         pods: &scene.pods,
         revisions: &scene.revisions,
         claims: &[],
+        classes: &[],
         now: "2026-01-01T01:00:00Z".parse::<Timestamp>().unwrap(),
         seed: 1,
         drained: &BTreeMap::new(),
@@ -55,7 +58,7 @@ fn plan_of(scene: &Scene) -> Plan<CloneSetStatus> {
         opened: &Opened::new(),
         traffic: &afloat_rollout::workload::traffic::Traffic::default(),
         guards: &[],
-        resizes: true,
+        server: Server::default(),
         gates: afloat_api::Gates::default(),
         memo: &scene.memo,
         recorded: None,

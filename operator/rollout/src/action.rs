@@ -39,6 +39,8 @@ pub enum Why {
     Lifecycle,
     /// All its containers have been let start, in their order.
     Launch,
+    /// The labels by which a pod of an ordinal is found.
+    Identity,
 }
 
 impl Why {
@@ -57,6 +59,7 @@ impl Why {
             Self::Return => "return",
             Self::Lifecycle => "lifecycle",
             Self::Launch => "launch",
+            Self::Identity => "identity",
         }
     }
 }

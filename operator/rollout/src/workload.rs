@@ -4,6 +4,7 @@
 pub mod budget;
 pub mod claim;
 pub mod conditions;
+pub mod foresight;
 pub mod history;
 pub mod kind;
 pub mod limit;

@@ -10,6 +10,7 @@ mod handlers;
 mod hooks;
 mod jobs;
 mod probes;
+mod recreate;
 mod start;
 mod stop;
 mod surroundings;

@@ -4,12 +4,15 @@ mod budgets;
 mod complete;
 mod conflicts;
 mod containers;
+mod daemons;
 mod gates;
 mod images;
 mod input;
 mod leader;
 mod life;
+mod requests;
 mod rollout;
+mod stateful;
 mod versions;
 
 use std::pin::Pin;
@@ -29,6 +32,8 @@ macro_rules! cases {
 
 // Those that may run side by side.
 cases!(TOGETHER:
+    requests::a_request_takes_its_pod_out_of_service_and_back,
+    requests::a_template_asks_for_restarts,
     life::created_pods_have_what_others_rely_on,
     life::scale_by_the_subresource,
     life::pods_to_delete_go_first,
@@ -74,6 +79,26 @@ cases!(TOGETHER:
     budgets::a_target_may_own_its_pods_through_a_replica_set,
     budgets::a_rollout_heeds_a_budget,
     budgets::an_eviction_waits_for_the_replacement,
+    daemons::a_daemon_on_every_node,
+    daemons::daemons_change_in_place,
+    daemons::daemons_surge_on_their_node,
+    daemons::daemons_are_where_they_suit,
+    daemons::a_daemon_that_fails_is_replaced,
+    daemons::a_hook_holds_a_daemon,
+    daemons::daemon_sets_are_openkruises,
+    daemons::both_versions_are_one_daemon_set,
+    stateful::pods_of_ordinals_come_and_go_in_order,
+    stateful::ordinals_are_updated_in_place_from_the_last_to_the_first,
+    stateful::ordinals_are_recreated_one_after_the_other,
+    stateful::a_partition_keeps_the_first_ordinals,
+    stateful::a_broken_revision_of_ordinals_is_taken_back,
+    stateful::all_ordinals_at_once,
+    stateful::reserved_ordinals_and_a_start,
+    stateful::claims_stay_and_belong_to_whom_the_policy_says,
+    stateful::a_claim_that_cannot_grow_is_told_of,
+    stateful::a_pod_of_an_ordinal_is_adopted_released_and_replaced,
+    stateful::stateful_sets_look_as_openkruise_leaves_them,
+    stateful::bad_stateful_sets_are_refused_by_name,
     input::both_versions_are_one_object,
     input::defaults_are_those_of_openkruise,
     input::defaults_and_unknown_fields,

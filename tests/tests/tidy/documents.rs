@@ -40,6 +40,7 @@ fn the_tests_that_the_documentation_names_exist() {
                 None => format!("tests/e2e/lifecycle/{file}.rs"),
                 Some(("pod", _)) => format!("cluster/node/src/{file}"),
                 Some(("e2e", _)) => format!("tests/{file}"),
+                Some(("client", _)) => (*file).to_owned(),
                 Some(_) => format!("cluster/{file}"),
             };
             let source = std::fs::read_to_string(root().join(path)).unwrap_or_default();

@@ -9,12 +9,13 @@ use serde_json::{Value, json};
 
 use super::ask::{self, everywhere, in_namespace};
 use super::cluster::{self, Which};
+use super::definitions::{Definitions, storage, version};
 use super::kept::{self, Kept, bare};
 use super::kruise;
-use super::marks::{CRD, HOLD_SECONDS, REPLICAS};
+use super::marks::{HOLD_SECONDS, REPLICAS};
 use super::plan::{Ours, Step};
 use super::seen::{Manager, Seen};
-use super::text::{self, Place};
+use super::text::Place;
 use super::wait::until;
 
 /// Replicas of a manager that nobody remembers.
@@ -35,15 +36,19 @@ impl Hands<'_> {
             Step::Install => self.install(seen).await,
             Step::Hold => self.hold(seen).await,
             Step::RemoveWebhooks => self.remove_webhooks(seen).await,
-            Step::Serve => self.put_crd(seen, text::storage(seen)).await,
-            Step::Store => self.put_crd(seen, Version::V1beta1).await,
-            Step::StoreAsKruise => self.put_crd(seen, Version::V1alpha1).await,
+            Step::Serve => self.put_crds(seen, |_, crd| Some(storage(crd))).await,
+            Step::Store => self.put_crds(seen, |_, _| Some(Version::V1beta1)).await,
+            Step::StoreAsKruise => {
+                let kept = kept(seen)?;
+                let old = |name: &str, _: &Value| (!kept.knew_v1beta1(name)).then_some(Version::V1alpha1);
+                self.put_crds(seen, old).await
+            }
             Step::Stop => self.stop(seen.kruise.as_ref(), self.kruise()).await,
             Step::StopAfloat => self.stop_afloat(seen).await,
             Step::OfferWebhooks => self.offer_webhooks(seen).await,
             Step::Start => self.start(seen).await,
             Step::RestoreWebhooks => self.restore_webhooks(seen).await,
-            Step::RestoreCrd => self.restore_crd(seen).await,
+            Step::RestoreCrd => self.restore_crds(seen).await,
             Step::Lead | Step::LeadKruise => Ok(()),
             Step::Forget => cluster::forget(self.client).await,
             Step::Fill => cluster::fill(self.client).await,
@@ -86,7 +91,13 @@ impl Hands<'_> {
         }
         let kept = Kept {
             webhooks: seen.webhooks.each_ref().map(|webhooks| webhooks.as_ref().map(bare)),
-            crd: seen.crd.as_ref().map(bare).unwrap_or_default(),
+            crds: Definitions(
+                seen.crds
+                    .0
+                    .iter()
+                    .map(|(name, crd)| (name.clone(), bare(crd)))
+                    .collect(),
+            ),
             installed,
             before: Some(ask::census(self.client).await?),
         };
@@ -109,7 +120,13 @@ impl Hands<'_> {
             }
             None => {
                 for object in &self.ours.objects {
-                    cluster::apply(self.client, object).await?;
+                    let group = object["spec"]["group"].as_str().unwrap_or_default();
+                    if kruise::GROUPS.contains(&group) {
+                        // A definition of Kruise that is there stays.
+                        cluster::create(self.client, object).await?;
+                    } else {
+                        cluster::apply(self.client, object).await?;
+                    }
                 }
                 Ok(())
             }
@@ -144,35 +161,46 @@ impl Hands<'_> {
         Ok(())
     }
 
-    /// Our CRD, with all objects to be stored in that version.
-    async fn put_crd(&self, seen: &Seen, stored: Version) -> anyhow::Result<()> {
-        let crd = self.ours.crd(stored, seen.authority.as_deref());
-        self.put_spec(seen, &crd).await?;
-        for version in ["v1beta1", "v1alpha1"] {
-            let readable = async || cluster::can_read(self.client, version).await;
-            until(self.place.timeout, readable)
-                .await
-                .with_context(|| format!("CloneSets cannot be read as {version} any more"))?;
+    /// Our CRDs in the place of those that are there, with all objects to be stored in that version; None leaves one as it is.
+    async fn put_crds(&self, seen: &Seen, stored: impl Fn(&str, &Value) -> Option<Version>) -> anyhow::Result<()> {
+        for (name, crd) in &seen.crds.0 {
+            let Some(stored) = stored(name, crd) else { continue };
+            let wanted = self.ours.crd(name, stored, seen.authority.as_deref());
+            put_spec(self.client, crd, &wanted).await?;
+            let kind = crd["spec"]["names"]["kind"].as_str().unwrap_or_default();
+            for version in ["v1beta1", "v1alpha1"] {
+                let readable = async || cluster::can_read(self.client, kind, version).await;
+                until(self.place.timeout, readable)
+                    .await
+                    .with_context(|| format!("{kind}s cannot be read as {version} any more"))?;
+            }
         }
         Ok(())
     }
 
-    async fn restore_crd(&self, seen: &Seen) -> anyhow::Result<()> {
-        self.put_spec(seen, &kept(seen)?.crd).await
-    }
-
-    async fn put_spec(&self, seen: &Seen, wanted: &Value) -> anyhow::Result<()> {
-        let mut crd = seen.crd.clone().with_context(|| format!("there is no CRD {CRD}"))?;
-        crd["spec"] = wanted["spec"].clone();
-        cluster::replace(self.client, &crd).await
+    async fn restore_crds(&self, seen: &Seen) -> anyhow::Result<()> {
+        for (name, kept) in &kept(seen)?.crds.0 {
+            let crd = seen.crds.0.get(name);
+            put_spec(
+                self.client,
+                crd.with_context(|| format!("there is no CRD {name}"))?,
+                kept,
+            )
+            .await?;
+        }
+        Ok(())
     }
 
     /// An object that is stored in a version that Kruise's CRD lacks could not be read any more, and the operator may have written
     /// some in the moment in which the API server had not yet learned of the new version itself. Written once more they are stored
     /// in it for certain; where they are already, this writes nothing.
     async fn stop_afloat(&self, seen: &Seen) -> anyhow::Result<()> {
-        if !kept(seen)?.knew_v1beta1() && seen.version("v1beta1").0 {
-            cluster::rewrite(self.client).await?;
+        let kept = kept(seen)?;
+        for (name, crd) in &seen.crds.0 {
+            if !kept.knew_v1beta1(name) && version(crd, "v1beta1").0 {
+                let kind = crd["spec"]["names"]["kind"].as_str().unwrap_or_default();
+                cluster::rewrite(self.client, kind).await?;
+            }
         }
         self.stop(seen.afloat.as_ref(), self.afloat()).await
     }
@@ -259,6 +287,13 @@ impl Hands<'_> {
         let kept = in_namespace("v1", "ConfigMap", &self.place.namespace, kept::NAME);
         cluster::delete(self.client, kept).await
     }
+}
+
+/// The spec of another one in the place of that of a CRD.
+async fn put_spec(client: &Client, crd: &Value, wanted: &Value) -> anyhow::Result<()> {
+    let mut crd = crd.clone();
+    crd["spec"] = wanted["spec"].clone();
+    cluster::replace(client, &crd).await
 }
 
 fn kept(seen: &Seen) -> anyhow::Result<&Kept> {

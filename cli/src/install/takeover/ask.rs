@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use afloat_api::Gates;
+use afloat_rollout::kinds::KINDS;
 use anyhow::Context as _;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use kube::Client;
@@ -12,15 +13,15 @@ use serde_json::Value;
 use super::census::Census;
 use super::check::Surroundings;
 use super::cluster::{self, Which};
+use super::definitions::{self, Definitions};
 use super::kept::{self, Kept};
 use super::kruise;
-use super::marks::CRD;
 use super::seen::{Manager, Seen, in_use, pod};
 use super::text::Place;
 use crate::check::live;
 
 /// What whoever does a takeover has to be allowed: verb, group, resource.
-const RIGHTS: [(&str, &str, &str); 12] = [
+const RIGHTS: [(&str, &str, &str); 11] = [
     ("create", "", "configmaps"),
     ("delete", "", "configmaps"),
     ("list", "", "pods"),
@@ -40,7 +41,6 @@ const RIGHTS: [(&str, &str, &str); 12] = [
         "validatingwebhookconfigurations",
     ),
     ("update", "apiextensions.k8s.io", "customresourcedefinitions"),
-    ("list", afloat_api::names::GROUP, "clonesets"),
 ];
 
 /// The state that steps are decided on.
@@ -70,11 +70,7 @@ pub(super) async fn seen(client: &Client, place: &Place) -> anyhow::Result<Seen>
         holder: holder.unwrap_or_default(),
         hold_lease: lease(kruise::HOLD_LEASE).await?.is_some(),
         webhooks,
-        crd: cluster::get(
-            client,
-            everywhere("apiextensions.k8s.io/v1", "CustomResourceDefinition", CRD),
-        )
-        .await?,
+        crds: definitions(client).await?,
         authority: authority.and_then(|secret| Some(secret["data"]["ca.crt"].as_str()?.to_owned())),
         told: None,
         unfilled: None,
@@ -95,6 +91,17 @@ pub(super) async fn seen(client: &Client, place: &Place) -> anyhow::Result<Seen>
     Ok(seen)
 }
 
+async fn definitions(client: &Client) -> anyhow::Result<Definitions> {
+    let mut found = Definitions::default();
+    for name in definitions::names() {
+        let which = everywhere("apiextensions.k8s.io/v1", "CustomResourceDefinition", &name);
+        if let Some(crd) = cluster::get(client, which).await? {
+            found.0.insert(name, crd);
+        }
+    }
+    Ok(found)
+}
+
 /// What is asked once, before the first step.
 pub(super) async fn surroundings(client: &Client) -> anyhow::Result<Surroundings> {
     let version = client
@@ -108,16 +115,20 @@ pub(super) async fn surroundings(client: &Client) -> anyhow::Result<Surroundings
     })
 }
 
-/// The CloneSets and their pods.
+/// The workloads and their pods.
 pub(super) async fn census(client: &Client) -> anyhow::Result<Census> {
-    let mut sets = None;
-    for version in ["v1alpha1", "v1beta1"] {
-        if sets.is_none() {
-            sets = live::list(client, afloat_api::names::GROUP, version, "CloneSet", None).await?;
+    let mut all = Vec::new();
+    for names in KINDS {
+        let mut sets = None;
+        for version in ["v1alpha1", "v1beta1"] {
+            if sets.is_none() {
+                sets = live::list(client, afloat_api::names::GROUP, version, names.kind, None).await?;
+            }
         }
+        all.extend(sets.unwrap_or_default());
     }
     let pods = live::list(client, "", "v1", "Pod", None).await?;
-    Ok(Census::new(sets.iter().flatten(), pods.iter().flatten()))
+    Ok(Census::new(all.iter(), pods.iter().flatten()))
 }
 
 async fn manager(client: &Client, namespace: &str, name: &str) -> anyhow::Result<Option<Manager>> {
@@ -137,10 +148,11 @@ async fn manager(client: &Client, namespace: &str, name: &str) -> anyhow::Result
 /// Objects of Kruise's kinds. They are read in the version in which they are stored, which needs no webhook.
 async fn kinds_in_use(client: &Client) -> anyhow::Result<BTreeMap<String, usize>> {
     let crds = live::list(client, "apiextensions.k8s.io", "v1", "CustomResourceDefinition", None).await?;
-    let mut found = BTreeMap::new();
+    let (mut found, ours) = (BTreeMap::new(), definitions::ours());
     for crd in crds.iter().flatten() {
         let group = crd["spec"]["group"].as_str().unwrap_or_default();
-        if !kruise::GROUPS.contains(&group) || crd["metadata"]["name"] == CRD {
+        let name = crd["metadata"]["name"].as_str().unwrap_or_default();
+        if !kruise::GROUPS.contains(&group) || ours.contains(name) {
             continue;
         }
         let versions = crd["spec"]["versions"].as_array();
@@ -159,7 +171,8 @@ async fn kinds_in_use(client: &Client) -> anyhow::Result<BTreeMap<String, usize>
 async fn forbidden(client: &Client) -> anyhow::Result<Vec<String>> {
     let reviews: Api<SelfSubjectAccessReview> = Api::all(client.clone());
     let mut forbidden = Vec::new();
-    for (verb, group, resource) in RIGHTS {
+    let sets = KINDS.iter().map(|names| ("list", afloat_api::GROUP, names.plural));
+    for (verb, group, resource) in RIGHTS.into_iter().chain(sets) {
         let spec = SelfSubjectAccessReviewSpec {
             resource_attributes: Some(ResourceAttributes {
                 verb: Some(verb.to_owned()),

@@ -1,22 +1,25 @@
-//! The CloneSets and their pods at one moment, and what became of them since: nothing may have been recreated or restarted
-//! that its CloneSet did not ask for.
+//! The workloads and their pods at one moment, and what became of them since: nothing may have been recreated or restarted
+//! that its workload did not ask for.
 
 use std::collections::BTreeMap;
 
+use afloat_api::{Status as _, convert};
+use afloat_rollout::kinds::{Visit, with};
+use afloat_rollout::workload::foresight::Foreseen;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Characters of a uid that tell pods of one CloneSet apart.
+/// Characters of a uid that tell pods of one workload apart.
 const UID: usize = 8;
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Census {
-    /// By namespace and name.
+    /// By kind, namespace and name.
     pub(super) sets: BTreeMap<String, Set>,
 }
 
-/// One CloneSet.
+/// One workload.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Set {
     /// `metadata.generation`.
@@ -34,44 +37,30 @@ pub(super) struct Set {
 /// What is to be said about the time between two censuses.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Comparison {
-    /// CloneSets that nobody has looked at yet since their last change.
+    /// Workloads that nobody has looked at yet since their last change.
     pub(super) unobserved: Vec<String>,
-    /// What happened to CloneSets that were at rest and were not changed: nothing should have.
+    /// What happened to workloads that were at rest and were not changed: nothing should have.
     pub(super) wrong: Vec<String>,
-    /// CloneSets that were compared.
+    /// Workloads that were compared.
     pub(super) compared: usize,
     /// Their pods.
     pub(super) pods: usize,
 }
 
 impl Census {
-    /// From all CloneSets and all pods.
+    /// From all workloads and all pods.
     pub(super) fn new<'a>(sets: impl Iterator<Item = &'a Value>, pods: impl Iterator<Item = &'a Value>) -> Self {
         let mut census = Self::default();
         let mut names = BTreeMap::new();
         for set in sets {
-            let key = format!(
-                "{}/{}",
-                text(&set["metadata"]["namespace"]),
-                text(&set["metadata"]["name"])
-            );
-            names.insert(text(&set["metadata"]["uid"]).to_owned(), key.clone());
-            let (spec, status) = (&set["spec"], &set["status"]);
-            let number = |field: &str| status[field].as_i64().unwrap_or(0);
-            let wanted = spec["replicas"].as_i64().unwrap_or(1);
-            let rests = ["replicas", "updatedReplicas", "readyReplicas"]
-                .iter()
-                .all(|field| number(field) == wanted);
-            census.sets.insert(
-                key,
-                Set {
-                    generation: set["metadata"]["generation"].as_i64().unwrap_or(0),
-                    observed: number("observedGeneration"),
-                    revision: text(&status["updateRevision"]).to_owned(),
-                    rests,
-                    pods: BTreeMap::new(),
-                },
-            );
+            let meta = &set["metadata"];
+            let (namespace, name) = (text(&meta["namespace"]), text(&meta["name"]));
+            let key = format!("{} {namespace}/{name}", text(&set["kind"]));
+            names.insert(text(&meta["uid"]).to_owned(), key.clone());
+            let Some(seen) = with(text(&set["kind"]), Read(set)).flatten() else {
+                continue;
+            };
+            census.sets.insert(key, seen);
         }
         for pod in pods {
             let owners = pod["metadata"]["ownerReferences"].as_array();
@@ -135,6 +124,27 @@ impl Census {
     }
 }
 
+/// The question what an object says of itself.
+struct Read<'a>(&'a Value);
+
+impl Visit for Read<'_> {
+    type Out = Option<Set>;
+    fn visit<W: Foreseen>(self) -> Option<Set> {
+        let mut object = self.0.clone();
+        convert::convert(&mut object, W::API_VERSION).ok()?;
+        let set: W = serde_json::from_value(object).ok()?;
+        let figures = set.figures();
+        let there = [figures.total, figures.updated, figures.ready];
+        Some(Set {
+            generation: set.metadata().generation.unwrap_or(0),
+            observed: set.status().observed_generation(),
+            revision: set.status().update_revision().to_owned(),
+            rests: there.iter().all(|count| *count == figures.wanted),
+            pods: BTreeMap::new(),
+        })
+    }
+}
+
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
@@ -147,7 +157,7 @@ mod tests {
 
     fn census(generation: i64, revision: &str, pods: &[(&str, i64)]) -> Census {
         let set = json!({
-            "metadata": {"namespace": "default", "name": "web", "uid": "set", "generation": generation},
+            "apiVersion": "apps.kruise.io/v1alpha1", "kind": "CloneSet", "metadata": {"namespace": "default", "name": "web", "uid": "set", "generation": generation},
             "spec": {"replicas": 2},
             "status": {"observedGeneration": 1, "updateRevision": revision, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2},
         });
@@ -171,15 +181,15 @@ mod tests {
             (census(1, "web-1", &[("a", 0), ("b", 3)]), vec![]),
             (
                 census(1, "web-1", &[("a", 0), ("b", 4)]),
-                vec!["default/web: 1 restarts of containers"],
+                vec!["CloneSet default/web: 1 restarts of containers"],
             ),
             (
                 census(1, "web-1", &[("a", 0), ("c", 0)]),
-                vec!["default/web: 1 of 2 pods replaced"],
+                vec!["CloneSet default/web: 1 of 2 pods replaced"],
             ),
             (
                 census(1, "web-2", &[("a", 0), ("b", 3)]),
-                vec!["default/web: new revision web-2 after web-1"],
+                vec!["CloneSet default/web: new revision web-2 after web-1"],
             ),
         ] {
             let comparison = now.since(&before);
@@ -195,6 +205,6 @@ mod tests {
         let before = census(1, "web-1", &[("a", 0), ("b", 0)]);
         let comparison = census(2, "web-2", &[("c", 0), ("d", 0)]).since(&before);
         assert_eq!(comparison.wrong, [""; 0]);
-        assert_eq!(comparison.unobserved, ["default/web"]);
+        assert_eq!(comparison.unobserved, ["CloneSet default/web"]);
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use afloat_api::Gates;
 
+use super::definitions;
 use super::kruise;
 use super::plan::{Ours, same_conversion};
 use super::seen::Seen;
@@ -146,7 +147,7 @@ impl Findings {
         for (kind, count) in &around.in_use {
             let text = format!(
                 "{count} {kind} {} in use, which Afloat does not do: Kruise's manager cannot be kept for that alone, as its \
-                 controllers have one Lease and no flag that leaves CloneSet out",
+                 controllers have one Lease and no flag that leaves the workloads out",
                 if *count == 1 { "is" } else { "are" }
             );
             self.either(despite, kind, text);
@@ -175,31 +176,37 @@ impl Findings {
     }
 
     fn conversion(&mut self, seen: &Seen, namespace: &str, ours: &Ours) {
-        let Some(crd) = &seen.crd else {
-            self.stops
-                .push("there is no CustomResourceDefinition clonesets.apps.kruise.io: nothing to take over".to_owned());
-            return;
-        };
-        let client = &crd["spec"]["conversion"]["webhook"]["clientConfig"];
-        let service = client["service"]["namespace"].as_str();
-        let kruises = service.is_none_or(|service| service == namespace);
-        if crd["spec"]["conversion"]["strategy"] == "Webhook"
-            && !kruises
-            && !same_conversion(crd, &ours.crd(afloat_api::Version::V1beta1, None))
-        {
+        if seen.crds.0.is_empty() {
+            let names: Vec<_> = definitions::names().collect();
             self.stops.push(format!(
-                "the CRD of CloneSets is converted by a webhook in namespace {}, which is not Kruise's",
-                service.unwrap_or_default()
+                "there is no CustomResourceDefinition of {}: nothing to take over",
+                names.join(", ")
             ));
+            return;
+        }
+        for (name, crd) in &seen.crds.0 {
+            let client = &crd["spec"]["conversion"]["webhook"]["clientConfig"];
+            let service = client["service"]["namespace"].as_str();
+            let kruises = service.is_none_or(|service| service == namespace);
+            if crd["spec"]["conversion"]["strategy"] == "Webhook"
+                && !kruises
+                && !same_conversion(crd, &ours.crd(name, afloat_api::Version::V1beta1, None))
+            {
+                self.stops.push(format!(
+                    "the CRD {name} is converted by a webhook in namespace {}, which is not Kruise's",
+                    service.unwrap_or_default()
+                ));
+            }
         }
         let unknown: Vec<_> = seen
+            .crds
             .stored()
             .into_iter()
             .filter(|name| !["v1alpha1", "v1beta1"].contains(name))
             .collect();
         if !unknown.is_empty() {
             self.stops.push(format!(
-                "CloneSets are stored in versions that Afloat does not know: {}",
+                "workloads are stored in versions that Afloat does not know: {}",
                 unknown.join(", ")
             ));
         }
@@ -212,7 +219,7 @@ impl Findings {
         if let Some(release) = metadata["annotations"]["meta.helm.sh/release-name"].as_str() {
             self.warnings.push(format!(
                 "Kruise's manager belongs to the Helm release {release}: to upgrade that starts it again, and to uninstall it removes the \
-                 CRD with every CloneSet (docs/install.md says how to make the CRD ours)"
+                 CRDs with every workload (docs/install.md says how to make the CRD ours)"
             ));
         }
         for (field, name, who) in [

@@ -1,6 +1,7 @@
 //! Objects of any kind, read and written as JSON.
 
 use afloat_api::filled;
+use afloat_rollout::kinds::{KINDS, Names};
 use anyhow::{Context as _, anyhow};
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
@@ -138,29 +139,31 @@ pub(super) async fn delete(client: &Client, which: Which<'_>) -> anyhow::Result<
     }
 }
 
-/// Whether a version of CloneSet can be read, with whatever converts it.
-pub(super) async fn can_read(client: &Client, version: &str) -> anyhow::Result<()> {
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(afloat_api::names::GROUP, version, "CloneSet"));
+/// Whether a version of a kind can be read, with whatever converts it.
+pub(super) async fn can_read(client: &Client, kind: &str, version: &str) -> anyhow::Result<()> {
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(afloat_api::names::GROUP, version, kind));
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
     api.list(&ListParams::default().limit(1)).await?;
     Ok(())
 }
 
-/// Writes every CloneSet as it is, which makes the API server store it in the version that it stores now.
-pub(super) async fn rewrite(client: &Client) -> anyhow::Result<()> {
-    let kind = GroupVersionKind::gvk(afloat_api::names::GROUP, "v1alpha1", "CloneSet");
-    let resource = ApiResource::from_gvk(&kind);
+/// Writes every object of a kind as it is, which makes the API server store it in the version that it stores now.
+pub(super) async fn rewrite(client: &Client, kind: &str) -> anyhow::Result<()> {
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(afloat_api::names::GROUP, "v1alpha1", kind));
     let all: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
     let mut page = ListParams::default().limit(500);
     loop {
-        let some = all.list_metadata(&page).await.context("cannot list CloneSets")?;
+        let some = all
+            .list_metadata(&page)
+            .await
+            .with_context(|| format!("cannot list {kind}s"))?;
         for item in &some.items {
             let (namespace, name) = (item.namespace().unwrap_or_default(), item.name_any());
             let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &resource);
             let nothing = Patch::Merge(serde_json::json!({}));
             match api.patch_metadata(&name, &parameters(), &nothing).await {
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
-                done => drop(done.with_context(|| format!("cannot write CloneSet {namespace}/{name}"))?),
+                done => drop(done.with_context(|| format!("cannot write {kind} {namespace}/{name}"))?),
             }
         }
         match some.metadata.continue_.filter(|token| !token.is_empty()) {
@@ -170,15 +173,20 @@ pub(super) async fn rewrite(client: &Client) -> anyhow::Result<()> {
     }
 }
 
-async fn sets(client: &Client) -> anyhow::Result<Vec<Value>> {
-    let sets = live::list(client, afloat_api::names::GROUP, "v1alpha1", "CloneSet", None).await?;
-    Ok(sets.unwrap_or_default())
+async fn sets(client: &Client, kinds: impl Iterator<Item = &Names>) -> anyhow::Result<Vec<Value>> {
+    let mut all = Vec::new();
+    for names in kinds {
+        let sets = live::list(client, afloat_api::names::GROUP, "v1alpha1", names.kind, None).await?;
+        all.extend(sets.unwrap_or_default());
+    }
+    Ok(all)
 }
 
-/// The CloneSets whose template lacks what OpenKruise's webhook fills in, with the template that has it.
+/// The workloads whose template lacks what OpenKruise's webhook fills in, with the template that has it.
 pub(super) async fn unfilled(client: &Client) -> anyhow::Result<Vec<(Value, Value)>> {
     let full = |set: Value| filled(&set["spec"]["template"]).map(|template| (set, template));
-    Ok(sets(client).await?.into_iter().filter_map(full).collect())
+    let sets = sets(client, KINDS.iter().filter(|names| names.filled)).await?;
+    Ok(sets.into_iter().filter_map(full).collect())
 }
 
 /// Fills it in. Whoever wrote one meanwhile wins: it is looked at again.
@@ -201,14 +209,14 @@ fn unless_changed(done: kube::Result<DynamicObject>, which: Which<'_>) -> anyhow
     }
 }
 
-/// The CloneSets whose status has a condition of Afloat's.
+/// The workloads whose status has a condition of Afloat's.
 pub(super) async fn told(client: &Client) -> anyhow::Result<Vec<Value>> {
-    let mut sets = sets(client).await?;
+    let mut sets = sets(client, KINDS.iter()).await?;
     sets.retain(|set| conditions(set).any(|condition| ours(&condition)));
     Ok(sets)
 }
 
-/// Takes Afloat's condition out of all CloneSets. Whoever wrote one meanwhile wins: it is looked at again.
+/// Takes Afloat's condition out of all workloads. Whoever wrote one meanwhile wins: it is looked at again.
 pub(super) async fn forget(client: &Client) -> anyhow::Result<()> {
     for set in told(client).await? {
         let which = Which::of(&set);

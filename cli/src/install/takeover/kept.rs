@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::census::Census;
+use super::definitions::{Definitions, version};
 
 /// The ConfigMap.
 pub(super) const NAME: &str = "afloat-takeover";
@@ -17,25 +18,26 @@ const LIMIT: usize = 1_000_000;
 pub(super) struct Kept {
     /// Kruise's webhook configurations, in the order of [`super::kruise::WEBHOOKS`]; None: there was none.
     pub(super) webhooks: [Option<Value>; 2],
-    /// Kruise's CustomResourceDefinition of CloneSets.
-    pub(super) crd: Value,
+    /// Kruise's CustomResourceDefinitions of the kinds of workload.
+    pub(super) crds: Definitions,
     /// What the takeover installed, as apiVersion, kind, namespace and name: it was not there before.
     pub(super) installed: Vec<Value>,
-    /// The CloneSets and their pods then; None: too many to be kept.
+    /// The workloads and their pods then; None: too many to be kept.
     pub(super) before: Option<Census>,
 }
 
 impl Kept {
-    /// Whether objects were stored as v1beta1, too, under Kruise.
-    pub(super) fn knew_v1beta1(&self) -> bool {
-        version(&self.crd, "v1beta1").0
+    /// Whether Kruise knew a kind's v1beta1, too, which is so of those that it did not have.
+    pub(super) fn knew_v1beta1(&self, name: &str) -> bool {
+        let crd = self.crds.0.get(name);
+        crd.is_none_or(|crd| version(crd, "v1beta1").0)
     }
 
     /// The ConfigMap's data. Gives up `before` if all of it is too big; an error if the rest is.
     pub(super) fn data(&self) -> Result<BTreeMap<String, String>, String> {
         let mut data: BTreeMap<String, String> = [
             ("webhooks.json", json!(self.webhooks)),
-            ("crd.json", self.crd.clone()),
+            ("crds.json", json!(self.crds)),
             ("installed.json", json!(self.installed)),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_string()))
@@ -45,7 +47,7 @@ impl Kept {
         let rest = size(&data);
         if rest > LIMIT {
             return Err(format!(
-                "Kruise's CRD and webhook configurations have {rest} bytes, more than a ConfigMap may have: shorten their annotations"
+                "Kruise's CRDs and webhook configurations have {rest} bytes, more than a ConfigMap may have: shorten their annotations"
             ));
         }
         if let Some(before) = &self.before {
@@ -70,7 +72,7 @@ impl Kept {
         };
         Ok(Self {
             webhooks: serde_json::from_value(part("webhooks.json")?).map_err(|error| wrong("webhooks.json", error))?,
-            crd: part("crd.json")?,
+            crds: serde_json::from_value(part("crds.json")?).map_err(|error| wrong("crds.json", error))?,
             installed: serde_json::from_value(part("installed.json")?)
                 .map_err(|error| wrong("installed.json", error))?,
             before,
@@ -90,27 +92,21 @@ pub(super) fn bare(object: &Value) -> Value {
     bare
 }
 
-/// Served and stored, of a version in a CRD.
-pub(super) fn version(crd: &Value, name: &str) -> (bool, bool) {
-    let versions = crd["spec"]["versions"].as_array();
-    let found = versions.into_iter().flatten().find(|version| version["name"] == name);
-    found.map_or((false, false), |version| {
-        (version["served"] == true, version["storage"] == true)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NAME_OF_ONE: &str = "clonesets.apps.kruise.io";
 
     fn kept(pods: usize) -> Kept {
         let set = super::super::census::Set {
             pods: (0..pods).map(|number| (format!("{number:08x}"), 0)).collect(),
             ..Default::default()
         };
+        let crd = json!({"spec": {"versions": [{"name": "v1alpha1", "served": true, "storage": true}]}});
         Kept {
             webhooks: [Some(json!({"webhooks": []})), None],
-            crd: json!({"spec": {"versions": [{"name": "v1alpha1", "served": true, "storage": true}]}}),
+            crds: Definitions([(NAME_OF_ONE.to_owned(), crd)].into()),
             installed: vec![json!({"kind": "Deployment"})],
             before: Some(Census {
                 sets: [("default/web".to_owned(), set)].into(),
@@ -121,10 +117,10 @@ mod tests {
     #[test]
     fn what_is_kept_can_be_read_again() {
         let kept = kept(3);
-        assert!(!kept.knew_v1beta1());
+        assert!(!kept.knew_v1beta1(NAME_OF_ONE) && kept.knew_v1beta1("others"));
         assert_eq!(Kept::read(&json!({"data": kept.data().unwrap()})).unwrap(), kept);
         assert!(
-            Kept::read(&json!({"data": {"crd.json": "{}"}}))
+            Kept::read(&json!({"data": {"crds.json": "{}"}}))
                 .unwrap_err()
                 .contains("webhooks.json is missing")
         );
@@ -134,7 +130,7 @@ mod tests {
     fn too_many_pods_are_not_kept_and_too_big_a_rest_is_an_error() {
         let mut kept = kept(100_000);
         assert!(!kept.data().unwrap().contains_key("before.json"));
-        kept.crd = json!("x".repeat(LIMIT));
+        kept.crds.0.insert(String::new(), json!("x".repeat(LIMIT)));
         assert!(kept.data().is_err());
     }
 

@@ -1,7 +1,5 @@
 //! Names and figures that the steps, what is seen of them and what is said of them have in common.
 
-/// The CustomResourceDefinition that is taken over.
-pub(super) const CRD: &str = "clonesets.apps.kruise.io";
 /// Annotation of a Deployment that is scaled to 0: what it had before.
 pub(super) const REPLICAS: &str = "afloat.dev/takeover-replicas";
 /// How long Kruise's manager waits for the Lease that it never gets: longer than any takeover.

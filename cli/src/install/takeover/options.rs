@@ -7,7 +7,7 @@ use clap::Args;
 /// `afloat takeover`
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TakeoverOptions {
-    /// Give the CloneSets back to OpenKruise's manager, and put back all that was changed
+    /// Give the workloads back to OpenKruise's manager, and put back all that was changed
     #[arg(long)]
     pub(crate) undo: bool,
     /// Say what is, what will be and how to do it by hand, and change nothing: the default

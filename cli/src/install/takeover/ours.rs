@@ -7,7 +7,6 @@ use anyhow::Context as _;
 use serde_json::json;
 
 use super::kruise;
-use super::marks::CRD;
 use super::options::TakeoverOptions;
 use super::plan::Ours;
 use super::seen::{Manager, Seen};
@@ -49,9 +48,12 @@ pub(super) fn ours(options: &TakeoverOptions, seen: &Seen) -> anyhow::Result<Our
         feature_gates: gates,
         ..afloat_install::Options::default()
     };
-    // The definition of CloneSets has steps of its own.
+    // Definitions of Kruise that are there have steps of their own.
     let mut objects = afloat_api::definitions(&serving);
-    objects.retain(|definition| definition["metadata"]["name"] != CRD);
+    objects.retain(|definition| {
+        let name = definition["metadata"]["name"].as_str().unwrap_or_default();
+        !seen.crds.0.contains_key(name)
+    });
     objects.extend(afloat_install::objects(&installed));
     if let Some(url) = &options.webhook_url {
         let operator = objects.iter_mut().find(|object| object["kind"] == "Deployment");

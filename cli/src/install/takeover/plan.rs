@@ -8,14 +8,14 @@
 use afloat_api::{Serving, Version};
 use serde_json::Value;
 
+use super::definitions::stores;
 use super::kruise;
-use super::marks::CRD;
 use super::seen::Seen;
 
 /// What Afloat brings along.
 #[derive(Clone, Debug)]
 pub(super) struct Ours {
-    /// How CloneSets are served: in both versions, and who converts.
+    /// How workloads are served: in both versions, and who converts.
     pub(super) serving: Serving,
     /// Everything else, in the order in which it is to be created.
     pub(super) objects: Vec<Value>,
@@ -24,8 +24,8 @@ pub(super) struct Ours {
 }
 
 impl Ours {
-    /// The CustomResourceDefinition of CloneSets, with objects stored in a version, and trusting whoever signs for the webhook.
-    pub(super) fn crd(&self, stored: Version, authority: Option<&str>) -> Value {
+    /// A CustomResourceDefinition, with objects stored in a version, and trusting whoever signs for the webhook.
+    pub(super) fn crd(&self, name: &str, stored: Version, authority: Option<&str>) -> Value {
         let serving = Serving {
             stored,
             ..self.serving.clone()
@@ -33,7 +33,7 @@ impl Ours {
         let definitions = afloat_api::definitions(&serving);
         let mut crd = definitions
             .into_iter()
-            .find(|crd| crd["metadata"]["name"] == CRD)
+            .find(|crd| crd["metadata"]["name"] == name)
             .unwrap_or_default();
         if let Some(authority) = authority {
             crd["spec"]["conversion"]["webhook"]["clientConfig"]["caBundle"] = authority.into();
@@ -53,11 +53,11 @@ pub(super) enum Step {
     Hold,
     /// Kruise's admission webhooks go, while they are answered.
     RemoveWebhooks,
-    /// Both versions of CloneSet are served, converted by Afloat; stored as before.
+    /// Both versions of workloads are served, converted by Afloat; stored as before.
     Serve,
     /// Afloat's operator holds the Lease.
     Lead,
-    /// CloneSets are stored as v1beta1, all of them.
+    /// Workloads are stored as v1beta1, all of them.
     Store,
     /// Kruise's manager is stopped.
     Stop,
@@ -67,23 +67,23 @@ pub(super) enum Step {
     Start,
     /// Kruise's webhooks are called again.
     RestoreWebhooks,
-    /// CloneSets are stored as v1alpha1, all of them, where Kruise knows no other version.
+    /// Workloads of the kinds of which Kruise knows v1alpha1 alone are stored so, all of them.
     StoreAsKruise,
-    /// CloneSets' templates have what OpenKruise's webhook fills in, as the revisions that Afloat has made.
+    /// Workloads' templates have what OpenKruise's webhook fills in, as the revisions that Afloat has made.
     Fill,
     /// Afloat's operator is stopped.
     StopAfloat,
-    /// Kruise's CustomResourceDefinition.
+    /// Kruise's CustomResourceDefinitions.
     RestoreCrd,
     /// Kruise's manager holds the Lease.
     LeadKruise,
-    /// CloneSets have no condition of Afloat's any more.
+    /// Workloads have no condition of Afloat's any more.
     Forget,
     /// What the takeover installed is removed, and what it put aside.
     Remove,
 }
 
-/// What is left to do so that Afloat has the CloneSets.
+/// What is left to do so that Afloat has the workloads.
 pub(super) fn takeover(seen: &Seen, ours: &Ours) -> Vec<Step> {
     let all = [
         (Step::Keep, seen.kept.is_none()),
@@ -92,7 +92,7 @@ pub(super) fn takeover(seen: &Seen, ours: &Ours) -> Vec<Step> {
         (Step::RemoveWebhooks, seen.webhooks.iter().any(Option::is_some)),
         (Step::Serve, !serves_ours(seen, ours)),
         (Step::Lead, !seen.afloat_leads()),
-        (Step::Store, !stores(seen, "v1beta1")),
+        (Step::Store, !seen.crds.0.values().all(|crd| stores(crd, "v1beta1"))),
         (
             Step::Stop,
             !seen.kruise.as_ref().is_none_or(super::seen::Manager::stopped),
@@ -108,21 +108,22 @@ pub(super) fn undo(seen: &Seen) -> Vec<Step> {
     };
     let there = |number: usize| seen.webhooks[number].is_some() || kept.webhooks[number].is_none();
     let called = |number: usize| webhooks_restored(seen.webhooks[number].as_ref(), kept.webhooks[number].as_ref());
-    let restored = seen.crd.as_ref().is_some_and(|crd| same_versions(crd, &kept.crd));
+    let restored = |(name, crd): (&String, &Value)| seen.crds.0.get(name).is_some_and(|now| same_versions(now, crd));
+    let stored_as_kruise = |(name, crd): (&String, &Value)| {
+        let now = seen.crds.0.get(name).unwrap_or(&Value::Null);
+        kept.knew_v1beta1(name) || restored((name, crd)) || stores(now, "v1alpha1")
+    };
     let stopped = seen.afloat.as_ref().is_none_or(super::seen::Manager::stopped);
     let all = [
         (Step::OfferWebhooks, !(there(0) && there(1))),
         (Step::Start, !kruise_as_before(seen)),
         (Step::RestoreWebhooks, !(called(0) && called(1))),
         // Once its own operator is gone nobody would write the objects anew.
-        (
-            Step::StoreAsKruise,
-            !(kept.knew_v1beta1() || restored || stores(seen, "v1alpha1")),
-        ),
+        (Step::StoreAsKruise, !kept.crds.0.iter().all(stored_as_kruise)),
         // A leader's step: it is Afloat that takes the one for the other.
         (Step::Fill, !stopped && seen.unfilled != Some(false)),
         (Step::StopAfloat, !stopped),
-        (Step::RestoreCrd, !restored),
+        (Step::RestoreCrd, !kept.crds.0.iter().all(restored)),
         (Step::LeadKruise, !seen.kruise_leads()),
         (Step::Forget, seen.told != Some(false)),
         (Step::Remove, true),
@@ -155,16 +156,13 @@ fn on_hold(seen: &Seen) -> bool {
 
 /// Whether both versions are served, and Afloat's webhook converts between them.
 fn serves_ours(seen: &Seen, ours: &Ours) -> bool {
-    let Some(crd) = &seen.crd else { return false };
-    let served = ["v1alpha1", "v1beta1"].iter().all(|name| seen.version(name).0);
-    // Operators keep the authorities in it true by themselves.
-    let trusted = crd["spec"]["conversion"]["webhook"]["clientConfig"]["caBundle"].is_string();
-    served && trusted && same_conversion(crd, &ours.crd(Version::V1beta1, None))
-}
-
-/// Whether all objects are stored in that version, and new ones will be.
-fn stores(seen: &Seen, version: &str) -> bool {
-    seen.version(version).1 && seen.stored() == [version]
+    let served = ["v1alpha1", "v1beta1"].iter().all(|name| seen.crds.version(name).0);
+    let converted = |(name, crd): (&String, &Value)| {
+        // Operators keep the authorities in it true by themselves.
+        let trusted = crd["spec"]["conversion"]["webhook"]["clientConfig"]["caBundle"].is_string();
+        trusted && same_conversion(crd, &ours.crd(name, Version::V1beta1, None))
+    };
+    served && seen.crds.0.iter().all(converted)
 }
 
 /// Whether Kruise's manager runs as it did before the takeover.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::kept::{Kept, version};
+use super::definitions::Definitions;
+use super::kept::Kept;
 use super::kruise;
 use super::marks::REPLICAS;
 
@@ -22,13 +23,13 @@ pub(super) struct Seen {
     pub(super) hold_lease: bool,
     /// Kruise's webhook configurations, in the order of [`kruise::WEBHOOKS`].
     pub(super) webhooks: [Option<Value>; 2],
-    /// The CustomResourceDefinition of CloneSets.
-    pub(super) crd: Option<Value>,
+    /// The CustomResourceDefinitions of the kinds of workload.
+    pub(super) crds: Definitions,
     /// The authority that signs the certificate of Afloat's conversion webhook, in base64.
     pub(super) authority: Option<String>,
-    /// Whether the status of a CloneSet has a condition of Afloat's; None: nobody asked.
+    /// Whether the status of a workload has a condition of Afloat's; None: nobody asked.
     pub(super) told: Option<bool>,
-    /// Whether a CloneSet's template lacks what OpenKruise's webhook fills in; None: nobody asked.
+    /// Whether a workload's template lacks what OpenKruise's webhook fills in; None: nobody asked.
     pub(super) unfilled: Option<bool>,
     /// What was put aside when the takeover began.
     pub(super) kept: Option<Kept>,
@@ -120,18 +121,6 @@ impl Seen {
         self.kruise.as_ref().is_some_and(|kruise| kruise.is(&self.holder))
     }
 
-    /// What a version of the CRD is to API server: served, stored.
-    pub(super) fn version(&self, name: &str) -> (bool, bool) {
-        self.crd.as_ref().map_or((false, false), |crd| version(crd, name))
-    }
-
-    /// Versions in which objects may be stored.
-    pub(super) fn stored(&self) -> Vec<&str> {
-        let crd = self.crd.as_ref();
-        let versions = crd.and_then(|crd| crd["status"]["storedVersions"].as_array());
-        versions.into_iter().flatten().filter_map(Value::as_str).collect()
-    }
-
     /// Webhooks of Kruise that the API server calls.
     pub(super) fn webhooks_called(&self) -> usize {
         let called = |configuration: &Option<Value>| {
@@ -164,14 +153,14 @@ impl Seen {
         } else {
             "nobody that runs"
         };
-        let versions = ["v1alpha1", "v1beta1"].map(|name| match self.version(name) {
+        let versions = ["v1alpha1", "v1beta1"].map(|name| match self.crds.version(name) {
             (true, true) => format!("{name} (stored)"),
             (true, false) => name.to_owned(),
             _ => String::new(),
         });
         let versions: Vec<_> = versions.into_iter().filter(|text| !text.is_empty()).collect();
         format!(
-            "the Lease is held by {who}; {}; {}; {} webhooks of Kruise are called; CloneSets are served as {}",
+            "the Lease is held by {who}; {}; {}; {} webhooks of Kruise are called; workloads are served as {}",
             manager("Kruise's manager", &self.kruise),
             manager("Afloat's operator", &self.afloat),
             self.webhooks_called(),

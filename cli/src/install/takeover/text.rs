@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use afloat_api::{Door, Version};
+use afloat_rollout::kinds::KINDS;
 
 use super::kept;
 use super::kruise;
@@ -66,11 +67,11 @@ fn forth(step: Step, seen: &Seen, place: &Place, ours: &Ours) -> Parts {
             "put aside what will be changed",
             "nothing is kept".to_owned(),
             format!(
-                "ConfigMap {namespace}/{} has Kruise's CRD and webhook configurations, and what there was",
+                "ConfigMap {namespace}/{} has Kruise's CRDs and webhook configurations, and what there was",
                 kept::NAME
             ),
             vec![
-                "kubectl get crd clonesets.apps.kruise.io -o yaml > kruise-crd.yaml".to_owned(),
+                format!("kubectl get crd {} -o yaml > kruise-crds.yaml", definitions().join(" ")),
                 format!(
                     "kubectl get mutatingwebhookconfiguration/{} validatingwebhookconfiguration/{} -o yaml > kruise-webhooks.yaml",
                     kruise::WEBHOOKS[0].1,
@@ -137,7 +138,7 @@ fn over(step: Step, seen: &Seen, place: &Place, ours: &Ours) -> Parts {
     let (namespace, kruise) = (&place.namespace, &place.kruise);
     match step {
         Step::Serve => (
-            "serve both versions of CloneSet",
+            "serve both versions of workloads",
             served(seen),
             "v1alpha1 and v1beta1 are served, converted by Afloat; they are stored as before".to_owned(),
             vec![crds(storage(seen), ours)],
@@ -155,13 +156,13 @@ fn over(step: Step, seen: &Seen, place: &Place, ours: &Ours) -> Parts {
             )],
         ),
         Step::Store => (
-            "store CloneSets as v1beta1",
-            format!("they are stored as {}", seen.stored().join(" and ")),
+            "store workloads as v1beta1",
+            format!("they are stored as {}", seen.crds.stored().join(" and ")),
             "all are stored as v1beta1, so that v1beta1 needs no webhook; the operator writes each of them once"
                 .to_owned(),
             vec![
                 crds(Version::V1beta1, ours),
-                "kubectl get crd clonesets.apps.kruise.io -o jsonpath={.status.storedVersions} -w".to_owned(),
+                "kubectl get crd -o custom-columns=NAME:.metadata.name,STORED:.status.storedVersions".to_owned(),
             ],
         ),
         _ => (
@@ -216,15 +217,18 @@ fn back(step: Step, seen: &Seen, place: &Place, ours: &Ours) -> Parts {
             "fill into templates what Kruise's webhook does",
             "pull policies of init containers and kinds of volumes may be missing".to_owned(),
             "none is, so that Kruise finds the revisions that Afloat has made; to Afloat they mean the same".to_owned(),
-            vec!["kubectl annotate clonesets -A --all afloat.dev/filled=   # any write does, now that Kruise's webhook is called".to_owned()],
+            vec![format!(
+                "kubectl annotate {} -A --all afloat.dev/filled=   # any write does, now that Kruise's webhook is called",
+                filled().join(",")
+            )],
         ),
         _ => (
-            "store CloneSets as v1alpha1, the only version that this Kruise knows",
-            format!("they are stored as {}", seen.stored().join(" and ")),
-            "all are stored as v1alpha1; the operator writes each of them once".to_owned(),
+            "store as v1alpha1 the workloads of which this Kruise knows no other version",
+            format!("they are stored as {}", seen.crds.stored().join(" and ")),
+            "they are stored as v1alpha1; the operator writes each of them once".to_owned(),
             vec![
                 crds(Version::V1alpha1, ours),
-                "kubectl get crd clonesets.apps.kruise.io -o jsonpath={.status.storedVersions} -w".to_owned(),
+                "kubectl get crd -o custom-columns=NAME:.metadata.name,STORED:.status.storedVersions".to_owned(),
             ],
         ),
     }
@@ -244,10 +248,10 @@ fn home(step: Step, seen: &Seen, place: &Place) -> Parts {
             )],
         ),
         Step::RestoreCrd => (
-            "put Kruise's CustomResourceDefinition back",
+            "put Kruise's CustomResourceDefinitions back",
             served(seen),
             "the versions are served that were".to_owned(),
-            vec!["kubectl replace -f kruise-crd.yaml   # without resourceVersion and uid".to_owned()],
+            vec!["kubectl replace -f kruise-crds.yaml   # without resourceVersion and uid".to_owned()],
         ),
         Step::LeadKruise => (
             "let Kruise's manager have the Lease",
@@ -259,10 +263,13 @@ fn home(step: Step, seen: &Seen, place: &Place) -> Parts {
             )],
         ),
         Step::Forget => (
-            "take Afloat's condition out of the CloneSets",
+            "take Afloat's condition out of the workloads",
             format!("their status has the last {}", afloat_api::names::ROLLOUT),
             "it has what Kruise writes".to_owned(),
-            vec!["kubectl edit clonesets --subresource status   # remove the condition".to_owned()],
+            vec![format!(
+                "kubectl edit {} --subresource status   # remove the condition",
+                definitions().join(",")
+            )],
         ),
         _ => (
             "remove what the takeover installed and put aside",
@@ -320,7 +327,7 @@ fn holder(seen: &Seen) -> &str {
 fn served(seen: &Seen) -> String {
     let served: Vec<_> = ["v1alpha1", "v1beta1"]
         .into_iter()
-        .filter(|name| seen.version(name).0)
+        .filter(|name| seen.crds.version(name).0)
         .collect();
     format!(
         "{} {} served",
@@ -329,9 +336,19 @@ fn served(seen: &Seen) -> String {
     )
 }
 
-/// The version in which CloneSets are stored now.
-pub(super) fn storage(seen: &Seen) -> Version {
-    if seen.version("v1beta1").1 {
+fn definitions() -> Vec<String> {
+    super::definitions::names().collect()
+}
+
+/// Of the kinds whose templates Kruise's webhook fills.
+fn filled() -> Vec<String> {
+    let filled = KINDS.iter().filter(|names| names.filled);
+    filled.map(super::definitions::name).collect()
+}
+
+/// The version in which workloads are stored now.
+fn storage(seen: &Seen) -> Version {
+    if seen.crds.version("v1beta1").1 {
         Version::V1beta1
     } else {
         Version::V1alpha1

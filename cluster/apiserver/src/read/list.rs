@@ -16,8 +16,10 @@ use crate::wire::body::Body;
 use crate::wire::call::Call;
 use crate::wire::status::Status;
 
-/// Objects that are looked at before others get their turn.
+/// Objects that are looked at before others get their turn,
 const LOOKS: usize = 200;
+/// and bytes of them: one object may be a thousand times as long as another.
+const LOOK_BYTES: usize = 256 << 10;
 
 /// Where the next page of a list begins.
 struct Continue {
@@ -167,6 +169,7 @@ impl Reader {
             page.entries.into_iter()
         });
         let mut after = after;
+        let mut looked_bytes = 0;
         loop {
             let (some, more) = match &mut whole {
                 Some(all) => (all.by_ref().take(LOOKS).collect::<Vec<_>>(), all.len() > 0),
@@ -177,11 +180,17 @@ impl Reader {
             for entry in self.served(&call.resource, filter, some).await? {
                 place += 1;
                 after = Some(entry.key.to_string());
+                let bytes = entry.value.len();
                 if Self::selects(call, filter, &entry)? {
                     selected.entries.push(entry);
                 }
                 if limit > 0 && selected.entries.len() == limit {
                     break;
+                }
+                looked_bytes += bytes;
+                if looked_bytes >= LOOK_BYTES {
+                    looked_bytes = 0;
+                    tokio::task::yield_now().await;
                 }
             }
             let rest = more || place < looked;

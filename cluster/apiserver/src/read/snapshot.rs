@@ -1,7 +1,7 @@
 //! What readers of long lists have not been given yet: entries of one moment. Those who read share what is stored; those who do not would
 //! keep it, and the list of it, for as long as they like. So there is only so much of it: who has taken nothing for a while loses his.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -14,8 +14,11 @@ const BYTES: usize = 48 << 20;
 const STALLED: Duration = Duration::from_secs(1);
 /// Entries that are taken at once.
 const BATCH: usize = 64;
+/// Lists that are remembered for those who want the same: many readers, of few collections.
+const REMEMBERED: usize = 8;
 
-type Rest = Mutex<Option<std::vec::IntoIter<Entry>>>;
+/// What a reader has still to be given: a list, which he may share with others, from some entry on.
+type Rest = Mutex<Option<(Arc<[Entry]>, usize)>>;
 
 /// All that are being read.
 pub(crate) struct Snapshots {
@@ -38,6 +41,8 @@ struct All {
     held: BTreeMap<u64, Held>,
     bytes: usize,
     next: u64,
+    /// The last lists that were not like those before them.
+    lists: VecDeque<Weak<[Entry]>>,
 }
 
 struct Held {
@@ -63,9 +68,9 @@ impl Snapshots {
     pub(crate) fn hold(self: &Arc<Self>, entries: Vec<Entry>) -> Snapshot {
         let values: usize = entries.iter().map(|entry| entry.value.len()).sum();
         let bytes = values + entries.capacity() * size_of::<Entry>();
-        let rest = Arc::new(Mutex::new(Some(entries.into_iter())));
         let mut all = self.all();
         all.bytes += bytes;
+        let rest = Arc::new(Mutex::new(Some((all.shared(entries), 0))));
         let number = all.add(Held {
             rest: Arc::downgrade(&rest),
             bytes,
@@ -87,6 +92,28 @@ impl Snapshots {
 }
 
 impl All {
+    /// The list, or another one of the same entries, if somebody reads one.
+    fn shared(&mut self, entries: Vec<Entry>) -> Arc<[Entry]> {
+        let same = |one: &Entry, other: &Entry| {
+            one.revision == other.revision && std::ptr::eq(one.value.as_ptr(), other.value.as_ptr())
+        };
+        let like = |list: &Arc<[Entry]>| {
+            list.len() == entries.len() && list.iter().zip(&entries).all(|(one, other)| same(one, other))
+        };
+        let mut lists = self.lists.iter().filter_map(Weak::upgrade);
+        if let Some(list) = lists.find(like) {
+            return list;
+        }
+        drop(lists);
+        let list: Arc<[Entry]> = entries.into();
+        self.lists.retain(|list| list.strong_count() > 0);
+        if self.lists.len() == REMEMBERED {
+            self.lists.pop_front();
+        }
+        self.lists.push_back(Arc::downgrade(&list));
+        list
+    }
+
     fn add(&mut self, held: Held) -> u64 {
         self.next += 1;
         self.held.insert(self.next, held);
@@ -133,11 +160,13 @@ impl Snapshot {
             });
         }
         let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
-        let entries = rest.as_mut().ok_or(Gone)?;
-        self.batch = entries.by_ref().take(BATCH).collect::<Vec<_>>().into_iter();
-        if entries.len() == 0 {
+        let (entries, given) = rest.as_mut().ok_or(Gone)?;
+        let batch = entries.iter().skip(*given).take(BATCH);
+        self.batch = batch.cloned().collect::<Vec<_>>().into_iter();
+        *given += self.batch.len();
+        if *given == entries.len() {
             // Nothing is kept of what was given out.
-            *entries = Vec::new().into_iter();
+            (*entries, *given) = (Arc::default(), 0);
             all.remove(self.number);
         }
         Ok(self.batch.next())
@@ -162,6 +191,29 @@ mod tests {
             created: 1,
         };
         (0..count).map(entry).collect()
+    }
+
+    #[test]
+    fn who_reads_the_same_shares_the_list() {
+        let all = Arc::new(Snapshots::default());
+        let list = entries(200, 10);
+        let held = |entries: Vec<Entry>| {
+            let reader = all.hold(entries);
+            let list = reader.rest.lock().unwrap().as_ref().map(|(list, _)| Arc::clone(list));
+            (reader, list.unwrap())
+        };
+        let (mut first, one) = held(list.clone());
+        let (mut second, other) = held(list.clone());
+        assert!(Arc::ptr_eq(&one, &other));
+        let (_third, shorter) = held(list[1..].to_vec());
+        let (_fourth, written) = held(entries(200, 10));
+        assert!(!Arc::ptr_eq(&one, &shorter) && !Arc::ptr_eq(&one, &written));
+        drop((one, other));
+        assert_eq!(first.next().unwrap().unwrap().key, list[0].key);
+        for entry in &list {
+            assert_eq!(second.next().unwrap().unwrap().key, entry.key);
+        }
+        assert!(second.next().unwrap().is_none());
     }
 
     #[test]

@@ -171,6 +171,8 @@ impl EventStream {
                 self.ended = true;
             }
             if !out.is_empty() {
+                // As parts of lists are.
+                out.shrink_to_fit();
                 return Some(out.into());
             }
         }

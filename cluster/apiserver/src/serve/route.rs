@@ -220,7 +220,7 @@ impl Router {
         let _place = self.room.enter(all).await;
         let kind = if self.writer.evaluates(call) {
             Work::Evaluation
-        } else if is_long(&call.content_type, bytes) {
+        } else if is_long(&call.content_type, bytes) || looks_inside(call) {
             Work::Long
         } else {
             return self.answer(call, body).await;
@@ -261,6 +261,12 @@ impl Router {
             _ => Err(Status::method_not_allowed()),
         }
     }
+}
+
+/// Whether objects are read to find those that are meant: all of a collection, of any length.
+fn looks_inside(call: &Call) -> bool {
+    let selects = |name| call.query.get(name).is_some_and(|selector| !selector.is_empty());
+    matches!(call.verb, "list" | "deletecollection") && ["labelSelector", "fieldSelector"].into_iter().any(selects)
 }
 
 fn late(limit: Duration) -> Status {

@@ -31,7 +31,9 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// Requests at once on one connection. Kubernetes has 250, too.
 const STREAMS_LIMIT: u32 = 250;
 /// Bytes that wait for a slow reader, for each of its requests.
-const SEND_BUFFER_BYTES: usize = 64 << 10;
+const SEND_BUFFER_BYTES: usize = 16 << 10;
+/// The longest head of a request over HTTP/1.1, and bytes that wait for a slow reader there. Over HTTP/2 a head has 16 KiB at most.
+const BUFFER_BYTES: usize = 64 << 10;
 /// How long a client may take next to nothing of what it asked for.
 const STALL_LIMIT: Duration = Duration::from_secs(60);
 /// How long open connections may go on after a shutdown began.
@@ -42,6 +44,7 @@ fn protocols() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
+        .max_buf_size(BUFFER_BYTES)
         .timer(TokioTimer::new())
         // It counts from the end of the request before: a client that begins its next one late must still be heard. Whoever sends
         // a head slowly holds no more than whoever sends none.

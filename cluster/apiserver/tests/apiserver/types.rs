@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use afloat_machinery::fields::{self, Field, Kind, Message, Shape};
 use afloat_machinery::kinds::{Registry, Resource};
@@ -207,14 +207,22 @@ impl Drop for Original {
     }
 }
 
+/// The first of three ports in a row that were free a moment ago, and that no other test was given.
+fn ports() -> u16 {
+    static NEXT: Mutex<u16> = Mutex::new(20_000);
+    let free = |port: u16| (port..port + 3).all(|port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok());
+    let mut next = NEXT.lock().unwrap();
+    let port = (*next..60_000).step_by(7).find(|port| free(*port)).unwrap();
+    *next = port + 7;
+    port
+}
+
 pub(super) async fn original() -> Option<(Original, Client)> {
     let Some(program) = std::env::var_os("AFLOAT_KUBE_APISERVER") else {
         eprintln!("skipped: AFLOAT_KUBE_APISERVER names no kube-apiserver");
         return None;
     };
-    // Three ports in a row that were free a moment ago.
-    let free = |port: u16| (port..port + 3).all(|port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok());
-    let port = (20_000..60_000).step_by(7).find(|port| free(*port)).unwrap();
+    let port = ports();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/kube-apiserver/run");
     let mut command = Command::new("bash");
     command.arg(script).arg(program).arg(port.to_string());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use afloat_words::taint;
 use k8s_openapi::api::core::v1::Toleration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
@@ -36,27 +37,25 @@ pub(crate) struct Taint {
     pub(crate) time_added: Option<Time>,
 }
 
+impl Taint {
+    /// As tolerations look at it.
+    pub(crate) fn words(&self) -> taint::Taint<'_> {
+        taint::Taint {
+            key: &self.key,
+            value: &self.value,
+            effect: &self.effect,
+        }
+    }
+}
+
 /// Whether one of the tolerations covers the taint.
 pub(crate) fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
-    tolerations.iter().any(|toleration| covers(toleration, taint))
+    taint::tolerated(tolerations, taint.words())
 }
 
 /// Whether this toleration covers the taint.
 pub(crate) fn covers(toleration: &Toleration, taint: &Taint) -> bool {
-    let text = |field: &Option<String>| field.clone().unwrap_or_default();
-    let effect = text(&toleration.effect);
-    if !effect.is_empty() && effect != taint.effect {
-        return false;
-    }
-    let key = text(&toleration.key);
-    if !key.is_empty() && key != taint.key {
-        return false;
-    }
-    match text(&toleration.operator).as_str() {
-        "" | "Equal" => !key.is_empty() && text(&toleration.value) == taint.value,
-        "Exists" => true,
-        _ => false,
-    }
+    taint::covers(toleration, taint.words())
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use crate::objects::{Node, Pod, Taint, tolerates};
+use crate::objects::{Pod, Taint, tolerates};
 
 use super::affinity::{selected, term_matches};
 use super::cluster::Cluster;
@@ -143,28 +143,10 @@ fn preference(node: &NodeState, pod: &Pod) -> i32 {
     met.fold(0, |sum, term| sum.saturating_add(term.weight))
 }
 
-/// Whether a pod may be placed on the node, and whether it may stay there, resources aside: what a DaemonSet asks.
-pub(crate) fn suits(node: &Node, pod: &Pod) -> (bool, bool) {
-    let mut cluster = Cluster::default();
-    cluster.set_node(node.metadata.name.as_deref().unwrap_or_default(), Some(node));
-    let Some(state) = cluster.nodes.first() else {
-        return (false, false);
-    };
-    if !selected(state, pod) {
-        return (false, false);
-    }
-    let hindered = |effect: &str| {
-        let blocks = |taint: &&Taint| taint.effect == effect && !tolerates(&pod.spec.tolerations, taint);
-        node.spec.taints.iter().any(|taint| blocks(&taint))
-    };
-    let stay = !hindered("NoExecute");
-    (stay && !hindered("NoSchedule"), stay)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::objects::Kind;
+    use crate::objects::{Kind, Node};
     use proptest::prelude::*;
     use serde_json::{Value, json};
 

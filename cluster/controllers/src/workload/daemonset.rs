@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use afloat_watching::{Cache, Queue, Urgency};
+use afloat_words::affinity::Place;
+use afloat_words::daemon::{self, Asked, Suits};
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::NodeAffinity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 
@@ -12,23 +15,12 @@ use crate::Error;
 use crate::context::Caches;
 use crate::objects::counts::{Round, scaled};
 use crate::objects::time::wake;
-use crate::objects::{DaemonSet, DaemonSetStatus, Key, Node, Pod, controlled_by};
-use crate::scheduler::suits;
+use crate::objects::{DaemonSet, DaemonSetStatus, Key, Node, Pod, Taint, controlled_by};
 
 use super::history::{HASH_LABEL, History, record_of};
 use super::ownership::follow_pods_of;
 use super::template::pod_from_template;
 use super::{Decision, Look, Plan, PlanOf, Turn, Workload};
-
-/// A daemon stays through what drives other pods away: key, effect.
-const TOLERATED: [(&str, &str); 6] = [
-    ("node.kubernetes.io/not-ready", "NoExecute"),
-    ("node.kubernetes.io/unreachable", "NoExecute"),
-    ("node.kubernetes.io/disk-pressure", "NoSchedule"),
-    ("node.kubernetes.io/memory-pressure", "NoSchedule"),
-    ("node.kubernetes.io/pid-pressure", "NoSchedule"),
-    ("node.kubernetes.io/unschedulable", "NoSchedule"),
-];
 
 /// What a plan is made from.
 pub(crate) struct Observed<'a> {
@@ -52,31 +44,38 @@ pub(crate) struct Steps {
 
 /// The node that a daemon is for: where it is, or where its affinity wants it.
 fn target(pod: &Pod) -> Option<&str> {
-    let affinity = pod
-        .spec
-        .affinity
-        .as_ref()
-        .and_then(|affinity| affinity.node_affinity.as_ref());
-    let required = affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref());
-    let terms = required.into_iter().flat_map(|required| &required.node_selector_terms);
-    let mut fields = terms.filter_map(|term| term.match_fields.as_ref()).flatten();
-    let wanted = fields
-        .find(|field| field.key == "metadata.name")
-        .and_then(|field| field.values.as_ref()?.first());
-    pod.node().or(wanted.map(String::as_str))
+    pod.node().or_else(|| daemon::pinned_to(node_affinity(pod)?))
+}
+
+fn node_affinity(pod: &Pod) -> Option<&NodeAffinity> {
+    pod.spec.affinity.as_ref()?.node_affinity.as_ref()
+}
+
+/// Whether a pod may be placed on the node, and whether it may stay there, resources aside.
+fn suits(node: &Node, pod: &Pod) -> Suits {
+    let none = BTreeMap::new();
+    let place = Place {
+        name: node.metadata.name.as_deref().unwrap_or_default(),
+        labels: node.metadata.labels.as_ref().unwrap_or(&none),
+    };
+    let asked = Asked {
+        node_name: pod.node().unwrap_or_default(),
+        affinity: node_affinity(pod),
+        tolerations: &pod.spec.tolerations,
+    };
+    daemon::suits(
+        place,
+        node.spec.taints.iter().map(Taint::words),
+        &pod.spec.node_selector,
+        asked,
+    )
 }
 
 /// The pod of the template with the tolerations that every daemon has.
 fn template_pod(set: &DaemonSet) -> Value {
     let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
     let mut pod = pod_from_template(&set.spec.template, namespace, controlled_by::<DaemonSet>(&set.metadata));
-    let mut tolerations = pod["spec"]["tolerations"].as_array().cloned().unwrap_or_default();
-    let network =
-        (pod["spec"]["hostNetwork"] == true).then_some(("node.kubernetes.io/network-unavailable", "NoSchedule"));
-    for (key, effect) in TOLERATED.into_iter().chain(network) {
-        tolerations.push(json!({"key": key, "operator": "Exists", "effect": effect}));
-    }
-    pod["spec"]["tolerations"] = json!(tolerations);
+    daemon::tolerate(&mut pod["spec"]);
     pod
 }
 
@@ -118,7 +117,7 @@ fn place<'a>(seen: &Observed<'a>, steps: &mut Steps, status: &mut DaemonSetStatu
     let mut kept: Vec<&Arc<Pod>> = Vec::new();
     for node in seen.nodes {
         let name = node.metadata.name.as_deref().unwrap_or_default();
-        let (start, stay) = suits(node, &sample);
+        let Suits { start, stay } = suits(node, &sample);
         let mut pods = by_node.remove(name).unwrap_or_default();
         status.desired_number_scheduled += i32::from(start);
         let created = |pod: &Pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
@@ -278,16 +277,7 @@ fn pod(set: &DaemonSet, node: &str, hash: &str) -> Value {
     let mut pod = template_pod(set);
     pod["metadata"]["generateName"] = json!(format!("{}-", set.metadata.name.as_deref().unwrap_or_default()));
     pod["metadata"]["labels"][HASH_LABEL] = json!(hash);
-    let only = json!([{"key": "metadata.name", "operator": "In", "values": [node]}]);
-    let required = &mut pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
-    match required["nodeSelectorTerms"].as_array_mut() {
-        Some(terms) => {
-            for term in terms {
-                term["matchFields"] = only.clone();
-            }
-        }
-        None => *required = json!({"nodeSelectorTerms": [{"matchFields": only}]}),
-    }
+    daemon::pin(&mut pod["spec"], node);
     pod
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, PodStatus};
 
-use super::instance::Hook;
+use super::instance::{Hook, Instance};
 use super::spec::{self, ProbeKind, RestartPolicy};
 use super::state::{PodState, Track};
 
@@ -81,8 +81,13 @@ pub(super) fn started(container: &Container, state: &PodState) -> bool {
     state.instance(&container.name).is_some_and(|instance| {
         instance.running()
             && (spec::post_start(container).is_none() || instance.post_start == Hook::Succeeded)
-            && (spec::probe(container, ProbeKind::Startup).is_none() || instance.startup.result == Some(true))
+            && probed_started(container, instance)
     })
+}
+
+/// Its startup probe has passed, if it has one.
+pub(super) fn probed_started(container: &Container, instance: &Instance) -> bool {
+    spec::probe(container, ProbeKind::Startup).is_none() || instance.startup.result == Some(true)
 }
 
 /// An application container exists or existed, or the API says so: init containers do not run again.

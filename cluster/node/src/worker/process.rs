@@ -48,11 +48,17 @@ impl Worker {
     }
 
     pub(super) fn tell_killing(&self, name: &str, why: Why) {
+        // The kubelet's words; it has others for init containers.
+        let (noun, then) = if spec::is_init(&self.pod, name) {
+            ("Init container", "")
+        } else {
+            ("Container", ", will be restarted")
+        };
         let message = match why {
             Why::PodEnds => format!("Stopping container {name}"),
-            Why::DefinitionChanged => format!("Container {name} definition changed, will be restarted"),
-            Why::LivenessFailed => format!("Container {name} failed liveness probe, will be restarted"),
-            Why::StartupFailed => format!("Container {name} failed startup probe, will be restarted"),
+            Why::DefinitionChanged => format!("{noun} {name} definition changed{then}"),
+            Why::LivenessFailed => format!("{noun} {name} failed liveness probe{then}"),
+            Why::StartupFailed => format!("{noun} {name} failed startup probe{then}"),
             Why::Resized => format!("Container {name} resize requires restart"),
             Why::PostStartFailed => "FailedPostStartHook".to_owned(),
         };

@@ -111,6 +111,31 @@ async fn an_image_change_replaces_that_container_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_change_replaces_a_sidecar_alone() {
+    let world = World::new().await;
+    let spec = json!({
+        "initContainers": [{"name": "mesh", "image": "web:v1", "restartPolicy": "Always"}],
+        "containers": [{"name": "log", "image": "log:v1"}]});
+    world.create("p", spec).await;
+    let before = world.until("p", "ready", ready).await;
+    let mesh = |pod: &Pod| pod.status.as_ref().unwrap().init_container_statuses.as_ref().unwrap()[0].clone();
+    let image = Patch::Strategic(json!({"spec": {"initContainers": [{"name": "mesh", "image": "web:v2"}]}}));
+    world.pods.patch("p", &PatchParams::default(), &image).await.unwrap();
+    let updated = |pod: &Pod| mesh(pod).image_id == "sha256:2222" && ready(pod);
+    let after = world.until("p", "updated", updated).await;
+    assert_eq!((mesh(&after).restart_count, mesh(&after).started), (1, Some(true)));
+    assert_eq!(entry(&before, "log"), entry(&after, "log"));
+    assert_eq!(
+        world.story("mesh"),
+        ["create", "start", "SIGTERM", "exit 0", "create", "start", "remove"]
+    );
+    assert_eq!(
+        world.events("Killing").await,
+        ["Init container mesh definition changed"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deletion_runs_the_hook_then_asks_then_kills_and_leaves_nothing() {
     let world = World::new().await;
     world.runtime.add_image(

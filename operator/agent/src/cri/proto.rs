@@ -23,7 +23,7 @@ pub(super) struct VersionResponse {
 pub(super) struct ImageSpec {
     #[prost(string, tag = "1")]
     pub(super) image: String,
-    /// The text of the pod's spec: kubelets say it since 1.28, and runtimes of that age keep it.
+    /// The text of the pod's spec, where kubelet and runtime know the field: kubelets of 1.30 do, containerd 1.x does not keep it.
     #[prost(string, tag = "18")]
     pub(super) user_specified_image: String,
 }

@@ -135,9 +135,8 @@ impl KubeProxy {
                     message: (!seen.gaps.is_empty()).then(|| seen.gaps.join("; ")),
                     // Rules count nothing.
                     services: BTreeMap::new(),
-                    // No runtime's socket is mounted, and its rights would be those of the node.
-                    running: BTreeMap::new(),
                     pods: pods.told(now),
+                    ..TrafficStatus::default()
                 });
                 true
             }

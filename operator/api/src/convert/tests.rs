@@ -5,6 +5,8 @@ use serde_json::json;
 
 use super::*;
 
+mod daemon_set;
+
 const ALPHA: &str = "apps.kruise.io/v1alpha1";
 const BETA: &str = "apps.kruise.io/v1beta1";
 
@@ -199,6 +201,18 @@ proptest! {
     }
 }
 
+proptest! {
+    /// Both versions of a StatefulSet say the same in the same words.
+    #[test]
+    fn a_stateful_set_comes_back_as_it_was(spec in strange(), meta in strange(), from in prop::sample::select(vec![ALPHA, BETA])) {
+        let there = if from == ALPHA { BETA } else { ALPHA };
+        let set = json!({"apiVersion": from, "kind": "StatefulSet", "metadata": meta, "spec": spec});
+        let other = converted(set.clone(), there);
+        prop_assert_eq!(&other["apiVersion"], there);
+        prop_assert_eq!(converted(other, from), set);
+    }
+}
+
 fn strange() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -218,6 +232,9 @@ fn strange() -> impl Strategy<Value = Value> {
         "enablePVCReuse",
         "disablePVCReuse",
         "imagePreDownloadParallelism",
+        "rollingUpdateType",
+        "partitionedScaling",
+        "daemonSetHash",
     ];
     leaf.prop_recursive(4, 24, 4, move |inner| {
         prop_oneof![

@@ -4,16 +4,14 @@
 
 use serde_json::{Value, json};
 
-use super::serving::Version;
-use crate::schema::{
-    anything, boolean, int_or_percent, int32, int64, label_selector, labels, list, object, one_of, or, pod_template,
-    string, time,
+use super::serving::{Serving, Version};
+use super::workload::{
+    age, condition, hook, number, priority_strategy, selector, selector_matches_template, volume_claim_template, wide,
 };
+use crate::schema::{boolean, int_or_percent, int32, int64, list, object, one_of, or, pod_template, string};
 
 /// What `kubectl get` shows.
 pub(super) fn columns() -> Value {
-    let number = |name: &str, path: &str| json!({"name": name, "type": "integer", "jsonPath": path});
-    let wide = |name: &str, path: &str| json!({"name": name, "type": "string", "jsonPath": path, "priority": 1});
     json!([
         number("DESIRED", ".spec.replicas"),
         number("UPDATED", ".status.updatedReplicas"),
@@ -21,33 +19,20 @@ pub(super) fn columns() -> Value {
         number("UPDATED_AVAILABLE", ".status.updatedAvailableReplicas"),
         number("READY", ".status.readyReplicas"),
         number("TOTAL", ".status.replicas"),
-        {"name": "AGE", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+        age(),
         wide("CONTAINERS", ".spec.template.spec.containers[*].name"),
         wide("IMAGES", ".spec.template.spec.containers[*].image"),
         wide("SELECTOR", ".status.labelSelector"),
     ])
 }
 
-/// How a rule finds the template's labels; absent ones are an empty map.
-const TEMPLATE_LABELS: &str =
-    "(has(self.template.metadata) && has(self.template.metadata.labels) ? self.template.metadata.labels : {})";
-
 /// `spec` of a version.
-pub(super) fn spec(version: Version) -> Value {
-    let mut selector = label_selector();
-    selector["x-kubernetes-validations"] = json!([
-        {
-            "rule": "(has(self.matchLabels) && size(self.matchLabels) > 0) || \
-                     (has(self.matchExpressions) && size(self.matchExpressions) > 0)",
-            "message": "spec.selector must not be empty: give matchLabels or matchExpressions",
-        },
-        {"rule": "self == oldSelf", "message": "spec.selector is immutable"},
-    ]);
+pub(super) fn spec(version: Version, serving: &Serving) -> Value {
     let mut spec = object(
         json!({
             "replicas": or(int32(Some(0)), json!(1)),
-            "selector": selector,
-            "template": pod_template(true),
+            "selector": selector(),
+            "template": pod_template(serving.template_defaults),
             "volumeClaimTemplates": list(volume_claim_template()),
             "scaleStrategy": scale_strategy(version),
             "updateStrategy": update_strategy(version),
@@ -58,32 +43,8 @@ pub(super) fn spec(version: Version) -> Value {
         }),
         &["selector", "template"],
     );
-    spec["x-kubernetes-validations"] = json!([
-        {
-            "rule": format!(
-                "!has(self.selector.matchLabels) || self.selector.matchLabels.all(k, \
-                 k in {TEMPLATE_LABELS} && {TEMPLATE_LABELS}[k] == self.selector.matchLabels[k])"
-            ),
-            "message": "spec.selector.matchLabels must match spec.template.metadata.labels",
-        },
-        {
-            "rule": format!(
-                "!has(self.selector.matchExpressions) || self.selector.matchExpressions.all(e, \
-                 e.operator == 'Exists' ? e.key in {TEMPLATE_LABELS} : \
-                 e.operator == 'DoesNotExist' ? !(e.key in {TEMPLATE_LABELS}) : \
-                 e.operator == 'In' ? \
-                 (e.key in {TEMPLATE_LABELS} && has(e.values) && {TEMPLATE_LABELS}[e.key] in e.values) : \
-                 !(e.key in {TEMPLATE_LABELS} && has(e.values) && {TEMPLATE_LABELS}[e.key] in e.values))"
-            ),
-            "message": "spec.selector.matchExpressions must match spec.template.metadata.labels",
-        },
-    ]);
+    spec["x-kubernetes-validations"] = selector_matches_template();
     spec
-}
-
-/// Takes out of a version's schema what it fills into templates.
-pub(super) fn leave_templates(version: &mut Value) {
-    version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["template"] = pod_template(false);
 }
 
 /// v1alpha1 has the settings of a rollout in `updateStrategy` itself, v1beta1 in `rollingUpdate`.
@@ -137,19 +98,7 @@ fn settings(version: Version) -> Value {
         "maxUnavailable": or(int_or_percent(), json!("20%")),
         "maxSurge": or(int_or_percent(), json!(0)),
         "paused": boolean(),
-        "priorityStrategy": object(
-            json!({
-                "weightPriority": list(object(
-                    json!({
-                        "weight": {"type": "integer", "format": "int32", "minimum": 0, "maximum": 100},
-                        "matchSelector": label_selector(),
-                    }),
-                    &["weight", "matchSelector"],
-                )),
-                "orderPriority": list(object(json!({"orderedKey": {"type": "string", "minLength": 1}}), &["orderedKey"])),
-            }),
-            &[],
-        ),
+        "priorityStrategy": priority_strategy(),
         "scatterStrategy": list(object(
             json!({"key": {"type": "string", "minLength": 1}, "value": string()}),
             &["key", "value"],
@@ -171,36 +120,8 @@ fn scale_strategy(version: Version) -> Value {
     or(object(fields, &[]), json!({}))
 }
 
-/// A claim's template: kept verbatim, with the one default that OpenKruise's webhook gives it. Another one, Kubernetes' own
-/// `volumeMode` for example, would change the hash of the claims that is on OpenKruise's revisions.
-fn volume_claim_template() -> Value {
-    let mut status = anything();
-    status["properties"] = json!({"phase": or(string(), json!("Pending"))});
-    let mut claim = anything();
-    claim["properties"] = json!({"spec": anything(), "status": or(status, json!({}))});
-    claim
-}
-
-fn hook() -> Value {
-    object(
-        json!({"labelsHandler": labels(), "finalizersHandler": list(string()), "markPodNotReady": boolean()}),
-        &[],
-    )
-}
-
 /// `status`, the same in both versions.
 pub(super) fn status() -> Value {
-    let condition = object(
-        json!({
-            "type": string(),
-            "status": string(),
-            "lastUpdateTime": time(),
-            "lastTransitionTime": time(),
-            "reason": string(),
-            "message": string(),
-        }),
-        &["type", "status"],
-    );
     object(
         json!({
             "observedGeneration": int64(),
@@ -214,7 +135,7 @@ pub(super) fn status() -> Value {
             "updateRevision": string(),
             "currentRevision": string(),
             "collisionCount": int32(None),
-            "conditions": list(condition),
+            "conditions": list(condition()),
             "labelSelector": string(),
         }),
         &[

@@ -38,7 +38,7 @@ pub(super) fn definition(serving: &Serving) -> Value {
                 "plural": "containerrecreaterequests", "singular": "containerrecreaterequest", "shortNames": ["crr"],
             },
             "scope": "Namespaced",
-            "conversion": super::conversion(serving.webhook.as_ref()),
+            "conversion": serving.conversion(),
             "versions": [version(Version::V1beta1), version(Version::V1alpha1)],
         },
     })

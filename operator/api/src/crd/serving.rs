@@ -90,6 +90,17 @@ impl Default for Serving {
 }
 
 impl Serving {
+    /// `spec.conversion` of a definition.
+    pub(super) fn conversion(&self) -> Value {
+        match &self.webhook {
+            None => json!({"strategy": "None", "webhook": null}),
+            Some(door) => json!({
+                "strategy": "Webhook",
+                "webhook": {"clientConfig": door.client_config(), "conversionReviewVersions": ["v1"]},
+            }),
+        }
+    }
+
     /// v1beta1 alone, without a webhook.
     pub fn v1beta1() -> Self {
         Self {

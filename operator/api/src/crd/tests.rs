@@ -69,3 +69,18 @@ fn templates_can_be_left_alone() {
     assert_eq!(defaults(&definition), 0);
     assert!(definition.to_string().contains("\"default\":\"20%\""), "others stay");
 }
+
+/// OpenKruise's v1alpha1 lacks some fields, and a client of it would take them away.
+#[test]
+fn both_versions_of_a_stateful_set_keep_the_same_fields() {
+    for serving in every_mode() {
+        let definitions = definitions(&serving);
+        let definition = definitions
+            .iter()
+            .find(|definition| definition["spec"]["names"]["kind"] == "StatefulSet");
+        let versions = &definition.unwrap()["spec"]["versions"];
+        assert_eq!(versions[0]["schema"], versions[1]["schema"]);
+        let spec = &versions[0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        assert!(spec["properties"]["reserveOrdinals"].is_object());
+    }
+}

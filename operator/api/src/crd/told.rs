@@ -21,6 +21,7 @@ pub(super) fn node_traffic() -> Value {
             "pods": {"type": "object", "additionalProperties": pod},
             "services": {"type": "object", "additionalProperties": int64()},
             "running": {"type": "object", "additionalProperties": string()},
+            "hashes": {"type": "object", "additionalProperties": int64()},
         }),
         &[],
     );

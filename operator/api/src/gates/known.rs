@@ -41,7 +41,6 @@ pub(super) const KNOWN: &[Known] = {
         }
     }
     const SIDECARS: Role = Idle("it is about SidecarSets");
-    const STATEFUL: Role = Idle("it is about StatefulSets");
     const PROBES: Role = Idle("it is about PodProbeMarkers");
     const BUDGETS: Role = Idle("each PodUnavailableBudget says what it guards");
     const PROTECTION: &str = "nothing is protected from deletion";
@@ -70,7 +69,7 @@ pub(super) const KNOWN: &[Known] = {
             "PreDownloadImageForInPlaceUpdate",
             false,
             Alpha,
-            Missing("images are not pulled beforehand"),
+            Acts("images of a rollout in place are pulled on the nodes of its pods beforehand"),
         ),
         gate(
             "CloneSetPartitionRollback",
@@ -99,7 +98,12 @@ pub(super) const KNOWN: &[Known] = {
             Beta,
             Acts("containers restart in place for env from changed labels and annotations"),
         ),
-        gate("StatefulSetAutoDeletePVC", true, Beta, STATEFUL),
+        gate(
+            "StatefulSetAutoDeletePVC",
+            true,
+            Beta,
+            Acts("claims of StatefulSets go by persistentVolumeClaimRetentionPolicy"),
+        ),
         gate("SidecarSetPatchPodMetadataDefaultsAllowed", false, Alpha, SIDECARS),
         gate(
             "SidecarTerminator",
@@ -126,7 +130,12 @@ pub(super) const KNOWN: &[Known] = {
             Alpha,
             Acts("pods in PreparingUpdate count as updated when scaling"),
         ),
-        gate("ImagePullJobGate", false, Alpha, Idle("it is about ImagePullJobs")),
+        gate(
+            "ImagePullJobGate",
+            false,
+            Alpha,
+            Idle("image pull jobs are always looked after"),
+        ),
         gate(
             "ResourceDistributionGate",
             false,
@@ -151,15 +160,30 @@ pub(super) const KNOWN: &[Known] = {
             Alpha,
             Acts("changed volumeClaimTemplates recreate pods with the next revision, but for InPlaceOnly"),
         ),
-        gate("StatefulSetStartOrdinal", false, Alpha, STATEFUL),
-        gate("PodIndexLabel", true, Beta, STATEFUL),
+        gate(
+            "StatefulSetStartOrdinal",
+            false,
+            Alpha,
+            Acts("ordinals of StatefulSets begin with ordinals.start"),
+        ),
+        gate(
+            "PodIndexLabel",
+            true,
+            Beta,
+            Acts("pods of StatefulSets have the label apps.kubernetes.io/pod-index"),
+        ),
         gate(
             "EnableExternalCerts",
             false,
             Alpha,
             Idle("it is about the certificates of OpenKruise's webhooks"),
         ),
-        gate("StatefulSetAutoResizePVCGate", false, Alpha, STATEFUL),
+        gate(
+            "StatefulSetAutoResizePVCGate",
+            false,
+            Alpha,
+            Acts("claims of StatefulSets grow by volumeClaimUpdateStrategy"),
+        ),
         gate(
             "ForceDeleteTimeoutExpectationGate",
             false,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use afloat_api::Gates;
+use afloat_rollout::pod::server::Server;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -25,6 +26,8 @@ pub struct Situation<'a> {
     pub budgets: &'a [Value],
     /// What is known of images.
     pub images: &'a Images,
+    /// What the cluster lets change on live pods; if none was asked, what the newest does.
+    pub server: Server,
     /// Feature gates that the operator runs with.
     pub gates: Gates,
     /// Seconds that pods took in earlier rollouts, newest last; empty if nothing is known.

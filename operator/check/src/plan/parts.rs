@@ -69,8 +69,8 @@ pub(super) fn all_anew(workload: &Workload<'_>) -> Vec<ContainerChange> {
 /// A change of a container's image, with a word if it is the same under another name.
 pub(super) fn image_change(seen: &Situation<'_>, name: &str, new: &str) -> String {
     let old = seen.old.and_then(Workload::of).and_then(|old| {
-        let containers = old.containers();
-        let found = containers.iter().find(|container| container.name() == name);
+        let mut containers = old.containers().into_iter().chain(old.init_containers());
+        let found = containers.find(|container| container.name() == name);
         found.map(|container| container.image().to_owned())
     });
     let old = old.unwrap_or_default();

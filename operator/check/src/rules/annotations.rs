@@ -11,7 +11,7 @@ use crate::rule::{Hit, Rule, Severity, Test};
 
 const LINK: &str = "https://kubernetes.io/docs/concepts/overview/working-with-objects/annotations/";
 
-/// What the operator reads from a CloneSet.
+/// What the operator reads from a workload of its kinds.
 const KEYS: [&str; 3] = [DRAIN, MAX_LOSS, ON_LOSS];
 
 pub(super) const VALUE: Rule = Rule {
@@ -72,16 +72,16 @@ pub(super) const PLACE: Rule = Rule {
     id: "annotation-place",
     severity: Severity::Warning,
     title: "an annotation for the operator stands where it is not read",
-    why: "The operator reads afloat.dev/drain, afloat.dev/max-loss and afloat.dev/on-loss from the CloneSet itself. On a \
-          pod template or on another kind they have no effect.",
-    remedy: "Put it into the CloneSet's metadata.annotations.",
+    why: "The operator reads afloat.dev/drain, afloat.dev/max-loss and afloat.dev/on-loss from the CloneSet, StatefulSet or \
+          DaemonSet of apps.kruise.io itself. On a pod template or on another kind they have no effect.",
+    remedy: "Put it into the metadata.annotations of such a workload.",
     link: LINK,
     test: Test::Workload(place),
     cel: Cel::Finds {
         on: On::Workloads,
         part: Part::Both,
         found: "variables.keys.filter(k, k in variables.podAnnotations).map(k, k + ' in the pod template') + \
-                variables.keys.filter(k, variables.kind != 'CloneSet' && k in variables.annotations)",
+                variables.keys.filter(k, !object.apiVersion.startsWith('apps.kruise.io/') && k in variables.annotations)",
     },
 };
 
@@ -96,12 +96,12 @@ fn place(_: &World<'_>, workload: &Workload<'_>) -> Vec<Hit> {
         if let Some(value) = inside {
             let hit = Hit::new(template.clone(), format!("{key} stands in the pod template"));
             let mut fix = vec![patch::remove(&template)];
-            if workload.kind == "CloneSet" && annotation(workload.object, key).is_none() {
+            if workload.is_ours() && annotation(workload.object, key).is_none() {
                 fix.push(patch::set(workload.object, &pointer(key), value.clone()));
             }
             found.push(hit.with_fix(fix));
         }
-        if workload.kind != "CloneSet" && annotation(workload.object, key).is_some() {
+        if !workload.is_ours() && annotation(workload.object, key).is_some() {
             let message = format!("{key} has no effect on a {}", workload.kind);
             found.push(Hit::new(pointer(key), message).with_fix(vec![patch::remove(&pointer(key))]));
         }

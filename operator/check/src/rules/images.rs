@@ -71,6 +71,7 @@ pub(super) const INIT_SHARES_IMAGE: Rule = Rule {
         on: On::CloneSets,
         part: Part::Spec,
         found: "!variables.inPlace ? [] : variables.initContainers.filter(i, has(i.image) && i.image != '' && \
+                !(has(i.restartPolicy) && i.restartPolicy == 'Always') && \
                 variables.containers.exists(c, has(c.image) && c.image == i.image)).map(i, i.name)",
     },
 };
@@ -81,7 +82,8 @@ fn init_shares_image(_: &World<'_>, workload: &Workload<'_>) -> Vec<Hit> {
     }
     let containers = workload.containers();
     let mut found = Vec::new();
-    for init in workload.init_containers() {
+    // Sidecars run as long as the others, and change in place as they do.
+    for init in workload.init_containers().into_iter().filter(|init| !init.is_sidecar()) {
         if let Some(other) = containers
             .iter()
             .find(|other| !init.image().is_empty() && other.image() == init.image())

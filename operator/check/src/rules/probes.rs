@@ -63,7 +63,7 @@ fn number(probe: &Value, field: &str, default: i64) -> i64 {
 /// The containers that stay: not those that run to their end before the others.
 fn lasting<'a>(workload: &Workload<'a>) -> Vec<Container<'a>> {
     let sidecars = workload.init_containers().into_iter();
-    let sidecars = sidecars.filter(|container| container.value["restartPolicy"] == "Always");
+    let sidecars = sidecars.filter(Container::is_sidecar);
     workload.containers().into_iter().chain(sidecars).collect()
 }
 

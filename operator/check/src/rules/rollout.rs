@@ -51,9 +51,9 @@ fn in_place_without_grace(world: &World<'_>, workload: &Workload<'_>) -> Vec<Hit
     vec![Hit::new(pointer, "gracePeriodSeconds is 0, and the pods are behind a Service").with_fix(fix)]
 }
 
-/// Where the settings of a CloneSet's update stand: flat in v1alpha1, below rollingUpdate in v1beta1.
+/// Where the settings of an update stand: below rollingUpdate, but of a CloneSet of v1alpha1 flat.
 fn strategy(workload: &Workload<'_>) -> &'static str {
-    let alpha = workload.object["apiVersion"] == "apps.kruise.io/v1alpha1";
+    let alpha = workload.kind == "CloneSet" && workload.object["apiVersion"] == "apps.kruise.io/v1alpha1";
     if alpha {
         "/spec/updateStrategy"
     } else {

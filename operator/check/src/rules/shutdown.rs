@@ -83,7 +83,7 @@ pub(super) const RECREATE_WITHOUT_DRAIN: Rule = Rule {
 };
 
 fn recreate_without_drain(world: &World<'_>, workload: &Workload<'_>) -> Vec<Hit> {
-    let observed = workload.kind == "CloneSet" && annotation(workload.object, DRAIN) == Some(DRAIN_OBSERVED);
+    let observed = workload.is_ours() && annotation(workload.object, DRAIN) == Some(DRAIN_OBSERVED);
     let in_place = workload
         .rollout()
         .is_some_and(|rollout| rollout.policy != PodUpdatePolicy::ReCreate);

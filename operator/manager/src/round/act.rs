@@ -216,18 +216,9 @@ impl Server<'_> {
         name: &'static str,
         request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
     ) -> Outcome {
-        let mut request = match request {
-            Ok(request) => request,
-            Err(error) => return Outcome::Refused(error.to_string()),
-        };
-        request.extensions_mut().insert(name);
-        request.headers_mut().insert(ACCEPT, METADATA);
-        match limited(self.client.request::<Answer>(request)).await {
-            Ok(answer) => Outcome::Done(vec![(
-                what,
-                Written::Version(revision(&answer.metadata.resource_version)),
-            )]),
-            Err(error) => failure(&error),
+        match version(self.client, name, request).await {
+            Ok(version) => Outcome::Done(vec![(what, Written::Version(version))]),
+            Err(outcome) => outcome,
         }
     }
 
@@ -267,6 +258,24 @@ impl Server<'_> {
             Ok(()) => Outcome::Done(Vec::new()),
             Err(error) => failure(&error),
         }
+    }
+}
+
+/// Sends a write; gives the version that came of it.
+///
+/// # Errors
+/// What became of it instead.
+pub(crate) async fn version(
+    client: &Client,
+    name: &'static str,
+    request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+) -> Result<u64, Outcome> {
+    let mut request = request.map_err(|error| Outcome::Refused(error.to_string()))?;
+    request.extensions_mut().insert(name);
+    request.headers_mut().insert(ACCEPT, METADATA);
+    match limited(client.request::<Answer>(request)).await {
+        Ok(answer) => Ok(revision(&answer.metadata.resource_version)),
+        Err(error) => Err(failure(&error)),
     }
 }
 

@@ -15,7 +15,7 @@ pub(crate) struct Told {
     pub(crate) message: String,
 }
 
-fn normal(reason: &'static str, message: String) -> Told {
+pub(crate) fn normal(reason: &'static str, message: String) -> Told {
     Told {
         kind: "Normal",
         reason,
@@ -23,7 +23,7 @@ fn normal(reason: &'static str, message: String) -> Told {
     }
 }
 
-fn warning(reason: &'static str, message: String) -> Told {
+pub(crate) fn warning(reason: &'static str, message: String) -> Told {
     Told {
         kind: "Warning",
         reason,

@@ -24,6 +24,7 @@ pub(crate) fn limited(client: Client, denied: Denied) -> Client {
             let discovery = [
                 "/api/v1",
                 "/apis",
+                "/version",
                 "/apis/afloat.dev/v1alpha1",
                 "/apis/apps.kruise.io/v1beta1",
             ];

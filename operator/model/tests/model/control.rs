@@ -13,6 +13,7 @@ use super::object::{now, version};
 use super::search::Model;
 use super::state::{NONE, SLOTS, Spec, State};
 use afloat_rollout::action::{Action, At, Why};
+use afloat_rollout::pod::server::Server;
 use afloat_rollout::workload::kind::Workload as _;
 use afloat_rollout::workload::observed::{self, Observed};
 
@@ -105,6 +106,7 @@ impl Model {
             pods: &set.roster().with(pods.iter().cloned()),
             revisions,
             claims: &[],
+            classes: &[],
             now: time,
             seed: 0,
             drained: &BTreeMap::new(),
@@ -112,7 +114,7 @@ impl Model {
             opened: &BTreeMap::new(),
             traffic: &afloat_rollout::workload::traffic::Traffic::default(),
             guards: &[],
-            resizes: true,
+            server: Server::default(),
             gates: afloat_api::Gates::default(),
             memo: &afloat_rollout::workload::memo::Memo::default(),
             recorded: None,

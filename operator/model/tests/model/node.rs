@@ -146,12 +146,12 @@ impl Node {
     }
 
     fn see(&mut self, object: &Value) -> bool {
-        let images = object["spec"]["containers"].as_array().unwrap();
+        let lists = ["containers", "initContainers"].map(|list| object["spec"][list].as_array());
+        let images = lists.into_iter().flatten().flatten();
         let gates = object["spec"]["readinessGates"].as_array();
         let open = |gate: &Value| condition(object, gate["conditionType"].as_str().unwrap())["status"] == "True";
         let seen = Some(Seen {
             images: images
-                .iter()
                 .map(|container| container["image"].as_str().unwrap().to_owned())
                 .collect(),
             gates_open: gates.into_iter().flatten().all(open),
@@ -276,7 +276,12 @@ impl Node {
             status["observedGeneration"] = json!(if seen.current { 2 } else { 1 });
         }
         merge(object, &json!({"status": status}));
-        object["status"]["containerStatuses"] = json!(statuses);
+        let sidecar = |status: &Value| setup.sidecar && status["name"] == "log";
+        let (sidecars, containers): (Vec<_>, Vec<_>) = statuses.into_iter().partition(sidecar);
+        object["status"]["containerStatuses"] = json!(containers);
+        if setup.sidecar {
+            object["status"]["initContainerStatuses"] = json!(sidecars);
+        }
         before != (self.clone(), object.clone())
     }
 
@@ -321,14 +326,15 @@ fn since(object: &Value, kind: &str, word: &str) -> Value {
 }
 
 fn of_container(object: &Value, name: &str) -> Value {
-    let statuses = object["status"]["containerStatuses"].as_array();
-    let found = statuses.into_iter().flatten().find(|status| status["name"] == name);
+    let lists = ["containerStatuses", "initContainerStatuses"].map(|list| object["status"][list].as_array());
+    let mut statuses = lists.into_iter().flatten().flatten();
+    let found = statuses.find(|status| status["name"] == name);
     found.cloned().unwrap_or(Value::Null)
 }
 
 /// The status is about to speak of another container than before: where the record means the one before, it now means a
 /// past one.
-fn replaced(object: &mut Value, name: &str) {
+pub(crate) fn replaced(object: &mut Value, name: &str) {
     let Some(text) = object["metadata"]["annotations"][names::INPLACE_FROM].as_str() else {
         return;
     };

@@ -30,7 +30,8 @@ pub(super) enum Planted {
     TerminatingIsAvailable,
     /// A terminating pod is taken for gone, and its successor as available at once.
     NewIsAvailable,
-    /// Complete as soon as the status names another imageID (OpenKruise's rule), which it may do late, or never.
+    /// Complete as soon as the status names another imageID (OpenKruise's rule), which it may do late, or never; and sidecars are
+    /// not looked at.
     ImageIdAlone,
     /// Complete if the image is one that ran before.
     RollbackIsDone,

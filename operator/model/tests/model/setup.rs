@@ -54,6 +54,8 @@ pub(super) struct Setup {
     pub(super) fine: bool,
     /// The node lists "app:2" and "app:3" as one image; the runtime reports it as "app:2", whatever it was started as.
     pub(super) one_image: bool,
+    /// The second container is a sidecar.
+    pub(super) sidecar: bool,
     /// The first container has a postStart hook.
     pub(super) post_start: bool,
     /// Nodes say which generation they have acted on (KEP-5067).
@@ -95,6 +97,7 @@ impl Setup {
             set_lag: false,
             fine: false,
             one_image: false,
+            sidecar: false,
             post_start: false,
             tells_generation: true,
             forgets: false,
@@ -141,6 +144,11 @@ impl Setup {
             "metadata": {"labels": labels},
             "spec": {"containers": [{"name": "app", "image": app}, {"name": "log", "image": log}]},
         });
+        if self.sidecar {
+            template["spec"]["containers"].as_array_mut().unwrap().pop();
+            template["spec"]["initContainers"] = json!([
+                {"name": "log", "image": log, "imagePullPolicy": "IfNotPresent", "restartPolicy": "Always"}]);
+        }
         if self.post_start {
             template["spec"]["containers"][0]["lifecycle"] = json!({"postStart": {"exec": {"command": ["warm-up"]}}});
         }

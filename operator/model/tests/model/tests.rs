@@ -14,6 +14,9 @@ fn world(name: &'static str, replicas: u8, change: impl FnOnce(&mut Setup)) -> S
     setup
 }
 
+/// The sidecar changes alone, and together with the other container.
+const SIDECARS: [[&str; 2]; 3] = [["app:1", "log:1"], ["app:1", "log:2"], ["app:3", "log:3"]];
+
 /// Walked by every `cargo test`.
 fn small() -> Vec<Setup> {
     let mut worlds = one_pod();
@@ -48,6 +51,10 @@ fn one_pod() -> Vec<Setup> {
         }),
         world("one pod whose node does not tell generations", 1, |w| {
             (w.tells_generation, w.edits) = (false, 2);
+        }),
+        world("one pod with a sidecar, crashes", 1, |w| {
+            w.images = SIDECARS;
+            (w.sidecar, w.fine, w.crashes, w.edits) = (true, true, true, 2);
         }),
         world("one pod, an image that cannot be had", 1, |w| {
             w.images[1][0] = super::node::BAD;
@@ -157,6 +164,12 @@ fn planted_mistakes_are_found() {
     let back = || world("planted", 1, |w| (w.fine, w.edits, w.targets) = (true, 2, 2));
     let one_image = || world("planted", 1, |w| (w.one_image, w.edits) = (true, 2));
     let created = || plain(|w| (w.policy, w.max_surge, w.slots, w.from_nothing) = ("ReCreate", 1, 4, true));
+    let with_sidecar = || {
+        world("planted", 1, |w| {
+            w.images = SIDECARS;
+            (w.sidecar, w.fine, w.edits, w.targets) = (true, true, 1, 2);
+        })
+    };
     let hook_fails = || {
         plain(|w| {
             w.images[1][0] = super::node::DOOMED;
@@ -183,6 +196,7 @@ fn planted_mistakes_are_found() {
         (Planted::NewIsAvailable, created()),
         (Planted::ImageIdAlone, back()),
         (Planted::ImageIdAlone, one_image()),
+        (Planted::ImageIdAlone, with_sidecar()),
         (Planted::RollbackIsDone, back()),
         (Planted::AnyDrainCounts, grace()),
         (Planted::NoDrain, plain(|_| ())),

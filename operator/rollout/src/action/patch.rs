@@ -1,7 +1,7 @@
 //! What a write changes, and the JSON that says so to an API server. Whatever is not named stays as it is; each patch
 //! carries the UID and the version that it was decided on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use afloat_api::{Phase, ReportStatus, RolloutReport, names};
 use afloat_words::time::whole_seconds;
@@ -49,6 +49,8 @@ pub struct PodPatch {
     pub images: BTreeMap<String, String>,
     /// New cpu and memory by container, only what changes: `{"limits": {"cpu": "2"}}`.
     pub resources: BTreeMap<String, Value>,
+    /// Which of these containers stand among the init containers.
+    pub sidecars: BTreeSet<String>,
     /// Conditions of the status.
     pub conditions: Vec<ConditionPatch>,
 }
@@ -99,10 +101,14 @@ pub struct RevisionNumber {
 }
 
 /// What changes on a volume claim.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClaimPatch {
     /// Owners that come or go.
     pub owners: Vec<OwnerEdit>,
+    /// Annotations.
+    pub annotations: Edits,
+    /// The new size.
+    pub storage: Option<Value>,
 }
 
 /// What changes on the workload itself.
@@ -151,9 +157,14 @@ impl PodPatch {
             metadata.insert("ownerReferences".into(), owners(&self.owners));
         }
         let mut patch = json!({"metadata": metadata});
-        let containers = self.containers();
-        if !containers.is_empty() {
-            patch["spec"] = json!({"containers": containers});
+        let (sidecars, containers): (Vec<_>, Vec<_>) = self
+            .containers()
+            .into_iter()
+            .partition(|(name, _)| self.sidecars.contains(*name));
+        for (list, of) in [("containers", containers), ("initContainers", sidecars)] {
+            if !of.is_empty() {
+                patch["spec"][list] = of.into_iter().map(|(_, container)| container).collect();
+            }
         }
         if !self.conditions.is_empty() {
             let conditions: Vec<_> = self.conditions.iter().map(ConditionPatch::json).collect();
@@ -162,7 +173,8 @@ impl PodPatch {
         patch
     }
 
-    fn containers(&self) -> Vec<Value> {
+    /// What changes of containers, by name.
+    fn containers(&self) -> BTreeMap<&str, Value> {
         let mut containers: BTreeMap<&str, Value> = BTreeMap::new();
         for (name, image) in &self.images {
             containers.insert(name, json!({"name": name, "image": image}));
@@ -170,7 +182,7 @@ impl PodPatch {
         for (name, resources) in &self.resources {
             containers.entry(name).or_insert_with(|| json!({"name": name}))["resources"] = resources.clone();
         }
-        containers.into_values().collect()
+        containers
     }
 }
 
@@ -202,11 +214,28 @@ impl RevisionNumber {
 }
 
 impl ClaimPatch {
+    /// Just these owners.
+    pub fn owners(owners: Vec<OwnerEdit>) -> Self {
+        Self {
+            owners,
+            ..Self::default()
+        }
+    }
+
     /// As a strategic merge patch.
     pub fn json(&self, at: &At) -> Value {
         let mut metadata = preconditions(at);
-        metadata.insert("ownerReferences".into(), owners(&self.owners));
-        json!({"metadata": metadata})
+        if !self.owners.is_empty() {
+            metadata.insert("ownerReferences".into(), owners(&self.owners));
+        }
+        if !self.annotations.is_empty() {
+            metadata.insert("annotations".into(), json!(self.annotations));
+        }
+        let mut patch = json!({"metadata": metadata});
+        if let Some(storage) = &self.storage {
+            patch["spec"] = json!({"resources": {"requests": {"storage": storage}}});
+        }
+        patch
     }
 }
 
@@ -306,6 +335,36 @@ mod tests {
                 "spec": {"containers": [
                     {"name": "app", "image": "app:2"}, {"name": "log", "resources": {"limits": {"cpu": "2"}}}]},
             })
+        );
+    }
+
+    #[test]
+    fn sidecars_stand_among_the_init_containers() {
+        let patch = PodPatch {
+            images: [
+                ("app".to_owned(), "app:2".to_owned()),
+                ("mesh".to_owned(), "mesh:2".to_owned()),
+            ]
+            .into(),
+            sidecars: ["mesh".to_owned()].into(),
+            ..PodPatch::default()
+        };
+        assert_eq!(
+            patch.json(&at())["spec"],
+            json!({"containers": [{"name": "app", "image": "app:2"}], "initContainers": [{"name": "mesh", "image": "mesh:2"}]})
+        );
+    }
+
+    #[test]
+    fn a_claim_grows_without_a_word_about_its_owners() {
+        let patch = ClaimPatch {
+            storage: Some(json!("2Gi")),
+            ..ClaimPatch::default()
+        };
+        assert_eq!(
+            patch.json(&at()),
+            json!({"metadata": {"uid": "u", "resourceVersion": "7"},
+                "spec": {"resources": {"requests": {"storage": "2Gi"}}}})
         );
     }
 

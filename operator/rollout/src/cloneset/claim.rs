@@ -113,9 +113,7 @@ pub(crate) fn clean_up(set: &CloneSet, pods: &Roster, claims: &[Arc<Claim>]) -> 
             None => actions.push(Action::DeleteClaim { at }),
             Some(pod) if !pod.active() => {
                 let ours = set.metadata.uid.clone().unwrap_or_default();
-                let patch = ClaimPatch {
-                    owners: vec![OwnerEdit::Remove(ours), OwnerEdit::Add(claim::heir(pod))],
-                };
+                let patch = ClaimPatch::owners(vec![OwnerEdit::Remove(ours), OwnerEdit::Add(claim::heir(pod))]);
                 actions.push(Action::PatchClaim { at, patch });
             }
             Some(_) => {}

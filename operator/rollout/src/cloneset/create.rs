@@ -14,6 +14,7 @@ use crate::workload::budget::Count;
 use crate::workload::history::Revisions;
 use crate::workload::kind::Workload;
 use crate::workload::plan::planner::BURST;
+use crate::workload::recipe::ids::Ids;
 use crate::workload::recipe::{Beside, Recipe, gate_of_hooks};
 
 /// Pods to create.
@@ -54,9 +55,7 @@ pub(super) fn pods<'a>(
     let old_recipe = old_template.map(|template| recipe(seen, template, &revisions.current));
     let old_recipe = old_recipe.transpose()?;
     let new_recipe = recipe(seen, &set.spec.template, &revisions.update)?;
-    let mut ids = Ids {
-        state: seen.around.seed,
-    };
+    let mut ids = Ids::of(seen.around.seed);
     let set_name = set.owner().name();
     let mut new = BTreeSet::new();
     let left = claim::left(set, seen.around.pods, claims);
@@ -108,27 +107,4 @@ fn recipe<'a>(
     let mount =
         move |spec: &mut Value, pod: &str| claim::mount(set, spec, pod.strip_prefix(&prefix).unwrap_or_default());
     Recipe::of(owner, template, beside, mount)
-}
-
-/// Five characters at a time out of a seed (splitmix64), in Kubernetes' alphabet for generated names.
-struct Ids {
-    state: u64,
-}
-
-impl Ids {
-    fn next(&mut self) -> String {
-        const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
-        (0..5)
-            .map(|_| {
-                let digit = usize::try_from(mixed % 27).unwrap_or(0);
-                mixed /= 27;
-                char::from(ALPHABET[digit])
-            })
-            .collect()
-    }
 }

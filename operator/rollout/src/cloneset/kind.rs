@@ -1,11 +1,14 @@
 //! A CloneSet in the words that every workload has.
 
-use afloat_api::{CloneSet, CloneSetStatus, Figures, Matcher};
+use afloat_api::{CloneSet, CloneSetStatus, Figures, Matcher, Rollout, names};
+use jiff::SignedDuration;
 use serde_json::Value;
 
 use super::plan::plan;
 use super::scale::topology;
 use crate::pod::label::Naming;
+use crate::workload::budget::Limits;
+use crate::workload::foresight::Foreseen;
 use crate::workload::kind::{Sights, Workload};
 use crate::workload::observed::{Observed, Plan};
 
@@ -46,12 +49,27 @@ impl Workload for CloneSet {
         plan(self, seen)
     }
 
-    /// Pods are to be spread over nodes also when one of them is to go.
+    /// Pods are to be spread over nodes also when one of them is to go; and an image may have to be there before a pod leaves.
     fn sights(&self) -> Sights {
-        if topology(self).is_empty() {
+        let required = self.annotation(names::PREWARM) == Some(names::PREWARM_REQUIRED);
+        if topology(self).is_empty() && !required {
             Sights::OutOfService
         } else {
             Sights::OfPods
         }
+    }
+}
+
+impl Foreseen for CloneSet {
+    fn rollout(&self) -> Rollout {
+        self.spec.rollout()
+    }
+
+    fn limits(&self, _: usize) -> Limits {
+        Limits::anonymous(&self.spec.rollout(), self.spec.replicas())
+    }
+
+    fn min_ready(&self) -> SignedDuration {
+        SignedDuration::from_secs(i64::from(self.spec.min_ready_seconds.unwrap_or(0).max(0)))
     }
 }

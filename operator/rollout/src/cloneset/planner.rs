@@ -1,15 +1,15 @@
 //! A plan for a CloneSet in the making: the plan that any workload has, and what pods without names of their own need beside it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use afloat_api::{CloneSet, Gates, PodUpdatePolicy, Rollout};
-use jiff::SignedDuration;
 use serde_json::Value;
 
 use super::claim::hash::claims_hash;
 use super::claim::{ById, by_id, clean_up, of_pod};
 use crate::action::Action;
 use crate::workload::budget::Limits;
+use crate::workload::foresight::Foreseen as _;
 use crate::workload::history::Revisions;
 use crate::workload::kind::Workload;
 use crate::workload::memo::Memo;
@@ -32,6 +32,8 @@ static NOBODY: BTreeSet<String> = BTreeSet::new();
 pub(super) struct Wishes {
     rollout: Rollout,
     claims_hash: Option<String>,
+    /// The pods that come to their turn, where it is not just any.
+    pub(super) turns: Option<BTreeMap<String, usize>>,
 }
 
 impl Wishes {
@@ -42,6 +44,7 @@ impl Wishes {
         Self {
             rollout,
             claims_hash: recreates.then(|| claims_hash(set)),
+            turns: None,
         }
     }
 }
@@ -62,9 +65,9 @@ fn seen<'a>(seen: SeenSet<'a>, wishes: &'a Wishes) -> Seen<'a> {
         owner: set.owner(),
         rollout: &wishes.rollout,
         limits: Limits::anonymous(&wishes.rollout, set.spec.replicas()),
-        turns: Turns::Any,
+        turns: wishes.turns.as_ref().map_or(Turns::Any, Turns::Given),
         excess: &NOBODY,
-        min_ready: SignedDuration::from_secs(i64::from(set.spec.min_ready_seconds.unwrap_or(0).max(0))),
+        min_ready: set.min_ready(),
         hooks: set.spec.lifecycle.as_ref(),
         brings_to_life: true,
         pods_to_delete: asked.map_or(&[], |strategy| strategy.pods_to_delete.as_slice()),

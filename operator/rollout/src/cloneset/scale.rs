@@ -121,10 +121,21 @@ impl<'a> CloneSetPlanner<'a> {
         let (old, new): (Vec<_>, Vec<_>) = kept
             .into_iter()
             .partition(|pod| !self.base.updated(pod) && !self.prepares(pod));
-        let old_first = surplus.min(old.len().saturating_sub(self.base.count.partition));
+        let mut old_first = surplus.min(old.len().saturating_sub(self.base.count.partition));
+        if self.no_more_surge() {
+            let free = old.iter().filter(|pod| !self.base.available(pod)).count();
+            old_first = old_first.min(free + self.base.may_go);
+        }
         let (first, rest) = old.split_at(old_first);
         let order = leaving.iter().chain(first).chain(&new).chain(rest);
         order.copied().take(wanted).collect()
+    }
+
+    /// Whether pods beyond `replicas` are what is left of a surge that is not wanted any more. Then an old pod that must serve
+    /// on is not waited for while there is a new one that does not serve: it may never do so. While there is a surge that
+    /// new pod is what the old one is kept for.
+    fn no_more_surge(&self) -> bool {
+        self.base.count.max_surge == 0 || self.base.held_by_loss()
     }
 
     /// Names in `podsToDelete` whose pods are gone or going have done their work.

@@ -7,7 +7,9 @@ mod gates;
 mod life;
 mod losses;
 pub(crate) mod merge;
+mod sidecars;
 mod steady;
+mod surge;
 mod traffic;
 
 use std::collections::BTreeMap;
@@ -24,6 +26,7 @@ use crate::action::{Action, Why};
 use crate::pod::images::Nodes;
 use crate::pod::launch::Opened;
 use crate::pod::object::Pod;
+use crate::pod::server::Server;
 use crate::workload::claim::Claim;
 use crate::workload::kind::Workload as _;
 use crate::workload::observed::Observed;
@@ -42,7 +45,7 @@ struct Scene {
     pods: Vec<Value>,
     claims: Vec<Value>,
     guards: Vec<afloat_disruption::guards::Guard>,
-    resizes: bool,
+    server: Server,
     gates: Gates,
     traffic: Traffic,
     /// None: the cluster keeps no reports.
@@ -66,7 +69,7 @@ impl Scene {
             pods: Vec::new(),
             claims: Vec::new(),
             guards: Vec::new(),
-            resizes: true,
+            server: Server::default(),
             gates: Gates::default(),
             traffic: Traffic::default(),
             reports: None,
@@ -146,6 +149,7 @@ impl Scene {
             pods: &set.roster().with(pods),
             revisions: &revisions,
             claims: &claims,
+            classes: &[],
             now,
             seed: 1,
             drained: &drained,
@@ -153,7 +157,7 @@ impl Scene {
             opened: &Opened::new(),
             traffic: &self.traffic,
             guards: &self.guards,
-            resizes: self.resizes,
+            server: self.server,
             gates: self.gates,
             memo: &crate::workload::memo::Memo::default(),
             recorded: reports.as_ref().map(|reports| Recorded {
@@ -231,7 +235,7 @@ fn a_new_set_gets_its_revision_first() {
     let body = pod.body();
     assert_eq!(
         body["spec"]["readinessGates"],
-        json!([{"conditionType": "InPlaceUpdateReady"}])
+        json!([{"conditionType": "InPlaceUpdateReady"}, {"conditionType": "KruisePodReady"}])
     );
     let id = body["metadata"]["labels"][names::INSTANCE_ID].as_str().unwrap();
     assert_eq!(body["metadata"]["name"], format!("web-{id}"));

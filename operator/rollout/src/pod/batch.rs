@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::pod::change::{Change, Keys};
 use crate::pod::object::Pod;
 use crate::pod::restart::respell;
+use crate::pod::wire::containers_of;
 
 /// One write's share of a change.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -85,14 +86,17 @@ pub fn first(pod: &Pod, change: &Change) -> Batch {
             batch.next.metadata.insert((*name).clone(), later);
         }
     }
+    // OpenKruise would wait for a sidecar for ever, as it looks for it among the application's containers.
+    let known = chosen.into_iter().filter(|name| !change.sidecars.contains(*name));
     batch.next.check = Some(PreCheck {
-        containers_required_ready: chosen.into_iter().cloned().collect(),
+        containers_required_ready: known.cloned().collect(),
     });
     batch
 }
 
 /// What the annotation says still waits, as a change.
 pub fn waiting(state: &InPlaceUpdateState) -> Change {
+    // Sidecars never wait: they have no priority, and go with the first batch.
     let mut change = Change {
         images: state.next_container_images.clone(),
         resources: state.next_container_resources.clone(),
@@ -126,7 +130,7 @@ pub fn with_restarts(pod: &Pod, mut change: Change, template: &Value) -> Result<
     for name in containers.cloned().collect::<Vec<_>>() {
         let image = respell(pod, &name, image_of(template, &name)).ok_or_else(|| {
             format!(
-                "container {name} takes environment from metadata that changes, and its image {:?} can be written in one \
+                "container {name} is to restart for metadata that changes, and its image {:?} can be written in one \
                  way only, so nothing makes the node restart it",
                 pod.container(&name).map_or("", |container| container.image.as_str())
             )
@@ -138,10 +142,8 @@ pub fn with_restarts(pod: &Pod, mut change: Change, template: &Value) -> Result<
 
 /// A container's image in a template.
 pub fn image_of<'a>(template: &'a Value, container: &str) -> Option<&'a str> {
-    let containers = template.pointer("/spec/containers")?.as_array()?;
-    let found = containers
-        .iter()
-        .find(|c| c.get("name").and_then(Value::as_str) == Some(container))?;
+    let mut all = containers_of(template);
+    let found = all.find(|c| c.get("name").and_then(Value::as_str) == Some(container))?;
     found.get("image")?.as_str()
 }
 
@@ -189,6 +191,21 @@ mod tests {
                 .collect(),
             ..Change::default()
         }
+    }
+
+    #[test]
+    fn a_sidecar_goes_first_and_is_not_in_openkruises_record() {
+        let mut pod = pod();
+        let mesh = json!({"name": "mesh", "image": "mesh:1", "restartPolicy": "Always"});
+        std::sync::Arc::make_mut(&mut pod.spec.containers).push(serde_json::from_value(mesh).unwrap());
+        let change = Change {
+            sidecars: ["mesh".to_owned()].into(),
+            ..images(&["db", "app", "mesh"])
+        };
+        let batch = first(&pod, &change);
+        assert_eq!(now(&batch), ["db", "mesh"]);
+        assert_eq!(batch.next.images.keys().collect::<Vec<_>>(), ["app"]);
+        assert_eq!(batch.next.check.unwrap().containers_required_ready, ["db"]);
     }
 
     fn now(batch: &Batch) -> Vec<&String> {

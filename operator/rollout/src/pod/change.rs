@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use afloat_api::Gates;
+use afloat_api::{Gates, names};
 use serde_json::Value;
 
 /// What an in-place update has to change.
@@ -14,10 +14,14 @@ pub struct Change {
     pub labels: BTreeMap<String, Option<String>>,
     /// New value by annotation; None removes it.
     pub annotations: BTreeMap<String, Option<String>>,
-    /// Containers that take environment from labels or annotations that change.
+    /// Containers that take environment from labels or annotations that change, or are to be restarted for one.
     pub environment: BTreeMap<String, Keys>,
     /// New cpu and memory by container, only what changes: `{"limits": {"cpu": "2"}}`.
     pub resources: BTreeMap<String, Value>,
+    /// Which of these containers are sidecars.
+    pub sidecars: BTreeSet<String>,
+    /// Whose memory limit shrinks while they run.
+    pub shrinking: BTreeSet<String>,
 }
 
 /// Keys of labels and annotations.
@@ -53,7 +57,12 @@ impl Change {
             ));
         }
         if !gates.environment_in_place {
-            self.environment.clear();
+            // A restart that somebody asks for is another matter.
+            self.environment.retain(|_, keys| {
+                keys.labels.clear();
+                keys.annotations.retain(|key| key.starts_with(names::RESTART_PREFIX));
+                *keys != Keys::default()
+            });
         }
         Ok(self)
     }

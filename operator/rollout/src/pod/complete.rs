@@ -3,6 +3,8 @@
 //! OpenKruise waits for another imageID and so waits for ever when two tags have one digest; a changed containerID alone
 //! proves nothing either, because a crash may have restarted the *old* image. The rules stand at `Look::container`.
 
+use std::collections::BTreeMap;
+
 use afloat_api::{ContainerOrigin, InPlaceUpdateState, LastContainerStatus, UpdateSpec, origins};
 use afloat_words::image::ImageName;
 use jiff::{SignedDuration, Timestamp};
@@ -60,7 +62,7 @@ pub fn completion(pod: &Pod, nodes: &Nodes, now: Timestamp) -> Completion {
     let origins = origins(annotations);
     let hashes = Hashes::read(pod);
     let look = Look::new(pod, nodes, &state, now);
-    for (name, before) in state.last_container_statuses.iter().flatten() {
+    for (name, before) in &before(&state, &origins) {
         let complete = look.container(name, before, origins.get(name));
         if complete != Completion::Done && !hashes.shows_current(pod, name) {
             return complete;
@@ -81,7 +83,12 @@ pub fn completion(pod: &Pod, nodes: &Nodes, now: Timestamp) -> Completion {
         let actual = pod
             .container_status(&container.name)
             .and_then(|status| status.resources.as_deref());
-        !container.resources.is_empty() && !actual.is_some_and(|actual| actual.same(&container.resources))
+        let told = match actual {
+            // Kubernetes 1.32 does not say it of sidecars, which it does not resize.
+            None => container.sidecar,
+            Some(actual) => actual.same(&container.resources),
+        };
+        !container.resources.is_empty() && !told
     };
     match pod
         .spec
@@ -101,12 +108,26 @@ pub fn incomplete(pod: &Pod, nodes: &Nodes, now: Timestamp) -> Vec<String> {
         return Vec::new();
     };
     let origins = origins(&pod.annotations);
-    let records = state.last_container_statuses.clone().unwrap_or_default();
+    let records = before(&state, &origins);
     let look = Look::new(pod, nodes, &state, now);
     let open = |(name, before): &(&String, &LastContainerStatus)| {
         look.container(name, before, origins.get(*name)) != Completion::Done
     };
     records.iter().filter(open).map(|(name, _)| name.clone()).collect()
+}
+
+/// What ran before in each container whose image was changed: by OpenKruise's record, and by ours of sidecars.
+fn before(
+    state: &InPlaceUpdateState,
+    origins: &BTreeMap<String, ContainerOrigin>,
+) -> BTreeMap<String, LastContainerStatus> {
+    let sidecars = origins.iter().filter_map(|(name, origin)| {
+        let image_id = origin.image_id.clone()?;
+        Some((name.clone(), LastContainerStatus { image_id }))
+    });
+    let mut all = state.last_container_statuses.clone().unwrap_or_default();
+    all.extend(sidecars);
+    all
 }
 
 /// What the rules are asked about.
@@ -143,7 +164,7 @@ impl<'a> Look<'a> {
     ///    container still runs and the node has acted on this generation, or has had [`ACT`] to do so.
     ///
     /// 5. Before all others: the node's agent says that this very container was started by the text that the spec has
-    ///    now. A kubelet restarts a container for nothing else: its hash is of name and image.
+    ///    now, or the kubelet's hash of it. A kubelet restarts a container for nothing else: its hash is of name and image.
     ///
     /// An image is on its way out if it stood in the spec since the container was last known to match it.
     fn container(&self, name: &str, before: &LastContainerStatus, origin: Option<&ContainerOrigin>) -> Completion {
@@ -161,7 +182,7 @@ impl<'a> Look<'a> {
         if status.container_id.as_deref().is_none_or(str::is_empty) {
             return waiting(None);
         }
-        if self.started_by(status) == Some(&*container.image) && status.state.running.is_some() {
+        if self.started_by(container, status) && status.state.running.is_some() {
             return Completion::Done;
         }
         let wanted = names_wanted(container, status);
@@ -287,9 +308,13 @@ impl<'a> Look<'a> {
             .is_some_and(|known| known.node.resolves(reference, &status.image_id))
     }
 
-    /// What the node's agent says that the container was started by.
-    fn started_by(&self, status: &ContainerStatus) -> Option<&str> {
-        self.node()?.started_by(status.container_id.as_deref()?)
+    /// Whether the node's agent says that the container was started by the text that the spec has now.
+    fn started_by(&self, container: &Container, status: &ContainerStatus) -> bool {
+        let (Some(node), Some(id)) = (self.node(), status.container_id.as_deref()) else {
+            return false;
+        };
+        let hash = || node.started_from(id) == Some(u64::from(hash::plain_hash(container)));
+        node.started_by(id) == Some(&*container.image) || hash()
     }
 
     fn node(&self) -> Option<&Known> {

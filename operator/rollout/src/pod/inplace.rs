@@ -1,9 +1,14 @@
-//! Can a pod change from one template to another in place? Images, cpu and memory of containers, labels and annotations
-//! can, and with them the environment that containers take from labels and annotations; anything else on a live pod
-//! cannot, and the answer names the field that forces the pod to be recreated.
+//! Can a pod change from one template to another in place? Images, cpu and memory of containers and sidecars, labels and
+//! annotations can, and with them the environment that containers take from labels and annotations; anything else on a
+//! live pod cannot, and the answer names the field that forces the pod to be recreated.
+//!
+//! A sidecar is an init container with `restartPolicy: Always`: a kubelet restarts it, and it alone, when its image changes
+//! (since 1.32, `kuberuntime_container.go#computeInitContainerActions`; its hash is of name and image, as for the others). OpenKruise
+//! recreates the pod (kruise #2362, #1671). Any other init container has done its work: another image of it would never run.
 
 use std::collections::BTreeMap;
 
+use afloat_api::names;
 use serde_json::{Map, Value};
 
 use crate::pod::change::{Change, Keys, Obstacle};
@@ -11,6 +16,7 @@ use crate::pod::defaults::same_pull_policy;
 use crate::pod::environment::Source;
 use crate::pod::meaning::{canonical, same};
 use crate::pod::resize;
+use crate::pod::wire::LISTS;
 
 const PULL_POLICY: &str = "imagePullPolicy";
 
@@ -42,29 +48,9 @@ pub fn compare(old: &Value, new: &Value) -> Result<Change, Obstacle> {
     )?;
 
     let (old_spec, new_spec) = (part(&old, "spec"), part(&new, "spec"));
-    without(
-        &old_spec,
-        &["containers"],
-        &without_map(&new_spec, &["containers"]),
-        "spec",
-    )?;
-    let list = |spec: &Map<String, Value>| {
-        spec.get("containers")
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default()
-    };
-    let (old_list, new_list) = (list(&old_spec), list(&new_spec));
-    if old_list.len() != new_list.len() {
-        return Err(Obstacle("spec.containers (their number changed)".into()));
-    }
-    let empty = Map::new();
-    for (index, (before, after)) in old_list.iter().zip(&new_list).enumerate() {
-        let (before, after) = (
-            before.as_object().unwrap_or(&empty),
-            after.as_object().unwrap_or(&empty),
-        );
-        add_container(&mut change, before, after, &format!("spec.containers[{index}]"))?;
+    without(&old_spec, &LISTS, &without_map(&new_spec, &LISTS), "spec")?;
+    for list in LISTS {
+        add_containers(&mut change, list, &old_spec, &new_spec)?;
     }
     if !change.resources.is_empty() {
         let (before, after) = (resize::qos_class(&old), resize::qos_class(&new));
@@ -77,19 +63,56 @@ pub fn compare(old: &Value, new: &Value) -> Result<Change, Obstacle> {
     Ok(change)
 }
 
-/// Adds what changes of one container. Labels and annotations are known by then.
+/// Adds what changes of one of the two lists.
+fn add_containers(
+    change: &mut Change,
+    list: &str,
+    old: &Map<String, Value>,
+    new: &Map<String, Value>,
+) -> Result<(), Obstacle> {
+    let all = |spec: &Map<String, Value>| spec.get(list).and_then(Value::as_array).cloned().unwrap_or_default();
+    let (old, new) = (all(old), all(new));
+    if old.len() != new.len() {
+        return Err(Obstacle(format!("spec.{list} (their number changed)")));
+    }
+    let empty = Map::new();
+    for (index, (before, after)) in old.iter().zip(&new).enumerate() {
+        let (before, after) = (
+            before.as_object().unwrap_or(&empty),
+            after.as_object().unwrap_or(&empty),
+        );
+        let path = format!("spec.{list}[{index}]");
+        let special: &[&str] = match list {
+            "initContainers" if !is_sidecar(before) || !is_sidecar(after) => &[PULL_POLICY],
+            _ => &["image", "resources", PULL_POLICY],
+        };
+        without(before, special, &without_map(after, special), &path)?;
+        if !same_pull_policy(list, before, after) {
+            return Err(Obstacle(format!("{path}.{PULL_POLICY}")));
+        }
+        if special.len() > 1 && add_container(change, before, after, &path)? && list == "initContainers" {
+            change.sidecars.insert(text(after, "name").unwrap_or_default());
+        }
+    }
+    Ok(())
+}
+
+/// Whether an init container runs as long as its pod does.
+fn is_sidecar(container: &Map<String, Value>) -> bool {
+    container.get("restartPolicy").is_some_and(|policy| policy == "Always")
+}
+
+fn text(map: &Map<String, Value>, key: &str) -> Option<String> {
+    map.get(key).and_then(Value::as_str).map(str::to_owned)
+}
+
+/// Adds what changes of one container; gives whether anything does. Labels and annotations are known by then.
 fn add_container(
     change: &mut Change,
     before: &Map<String, Value>,
     after: &Map<String, Value>,
     path: &str,
-) -> Result<(), Obstacle> {
-    let special = ["image", "resources", PULL_POLICY];
-    without(before, &special, &without_map(after, &special), path)?;
-    if !same_pull_policy("containers", before, after) {
-        return Err(Obstacle(format!("{path}.{PULL_POLICY}")));
-    }
-    let text = |map: &Map<String, Value>, key: &str| map.get(key).and_then(Value::as_str).map(str::to_owned);
+) -> Result<bool, Obstacle> {
     let name = text(after, "name").unwrap_or_default();
     match (text(before, "image"), text(after, "image")) {
         (old, new) if old == new => {}
@@ -99,18 +122,30 @@ fn add_container(
         _ => return Err(Obstacle(format!("{path}.image (added or removed)"))),
     }
     if let Some(amounts) = resize::difference(before.get("resources"), after.get("resources"), path)? {
+        if resize::lowers_memory(before, after) {
+            change.shrinking.insert(name.clone());
+        }
         change.resources.insert(name.clone(), amounts);
     }
-    let keys = environment(after, change);
+    let keys = environment(&name, after, change);
     if keys != Keys::default() {
-        change.environment.insert(name, keys);
+        change.environment.insert(name.clone(), keys);
     }
-    Ok(())
+    Ok(change.containers().contains(&name))
 }
 
-/// The changing labels and annotations that the container takes environment from.
-fn environment(container: &Map<String, Value>, change: &Change) -> Keys {
+/// The changing labels and annotations that the container takes environment from; and the annotation that asks for its restart, if
+/// that says something new.
+fn environment(name: &str, container: &Map<String, Value>, change: &Change) -> Keys {
     let mut keys = Keys::default();
+    let restart = format!("{}{name}", names::RESTART_PREFIX);
+    if change
+        .annotations
+        .get(&restart)
+        .is_some_and(|value| value.as_deref().is_some_and(|value| !value.is_empty()))
+    {
+        keys.annotations.insert(restart);
+    }
     let variables = container.get("env").and_then(Value::as_array);
     for variable in variables.into_iter().flatten() {
         let path = variable
@@ -164,6 +199,7 @@ fn entries(old: &Map<String, Value>, new: &Map<String, Value>) -> BTreeMap<Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use afloat_api::Gates;
     use serde_json::json;
 
     fn template() -> Value {
@@ -192,6 +228,53 @@ mod tests {
     }
 
     #[test]
+    fn sidecars_change_in_place() {
+        let mut old = template();
+        old["metadata"]["annotations"] = json!({"version": "1"});
+        old["spec"]["initContainers"] = json!([
+            {"name": "init", "image": "init:1"},
+            {"name": "mesh", "image": "mesh:1", "restartPolicy": "Always", "resources": {"limits": {"cpu": "1"}}},
+        ]);
+        let changed = |edit: fn(&mut Value)| {
+            let mut new = old.clone();
+            edit(&mut new);
+            compare(&old, &new).map_err(|obstacle| obstacle.0)
+        };
+        let mesh = [String::from("mesh")];
+        let change = changed(|t| t["spec"]["initContainers"][1]["image"] = json!("mesh:2")).unwrap();
+        assert_eq!(change.images, [(mesh[0].clone(), "mesh:2".to_owned())].into());
+        assert_eq!(change.sidecars, mesh.clone().into());
+        let change = changed(|t| t["spec"]["initContainers"][1]["resources"]["limits"]["cpu"] = json!("2")).unwrap();
+        assert_eq!((change.resources.len(), change.sidecars), (1, mesh.into()));
+        let change = changed(|t| t["spec"]["containers"][0]["image"] = json!("app:2")).unwrap();
+        assert!(change.sidecars.is_empty());
+        let fixed: [(fn(&mut Value), &str); 3] = [
+            (
+                |t| t["spec"]["initContainers"][0]["image"] = json!("init:2"),
+                "spec.initContainers[0].image",
+            ),
+            (
+                |t| {
+                    drop(
+                        t["spec"]["initContainers"][1]
+                            .as_object_mut()
+                            .unwrap()
+                            .remove("restartPolicy"),
+                    )
+                },
+                "spec.initContainers[1].restartPolicy",
+            ),
+            (
+                |t| t["spec"]["initContainers"][1]["env"] = json!([{"name": "A", "value": "b"}]),
+                "spec.initContainers[1].env",
+            ),
+        ];
+        for (edit, obstacle) in fixed {
+            assert_eq!(changed(edit).unwrap_err(), obstacle);
+        }
+    }
+
+    #[test]
     fn environment_from_metadata_is_found() {
         let mut old = template();
         old["spec"]["containers"][1]["env"] = json!([
@@ -206,6 +289,35 @@ mod tests {
             ..Keys::default()
         };
         assert_eq!(change.environment, [("log".to_owned(), keys)].into());
+    }
+
+    #[test]
+    fn a_restart_is_asked_for_by_a_new_value() {
+        let at = |value: Value| {
+            let mut asked = template();
+            asked["metadata"]["annotations"] = json!({"restart.afloat.dev/log": value});
+            asked
+        };
+        let (never, first, second) = (template(), at(json!("1")), at(json!("2")));
+        for (old, new, restarts) in [
+            (&never, &first, true),
+            (&first, &second, true),
+            (&second, &never, false),
+        ] {
+            let change = compare(old, new).unwrap();
+            assert_eq!(change.environment.contains_key("log"), restarts);
+            assert!(!change.environment.contains_key("app") && change.images.is_empty());
+        }
+        assert_eq!(compare(&first, &first).unwrap(), Change::default());
+        let off = Gates {
+            environment_in_place: false,
+            ..Gates::default()
+        };
+        let change = compare(&never, &first).unwrap().under(off).unwrap();
+        assert!(
+            change.environment.contains_key("log"),
+            "that gate is about something else"
+        );
     }
 
     #[test]
@@ -260,7 +372,15 @@ mod tests {
         );
         assert_eq!(
             obstacle(|t| t["spec"]["initContainers"][0]["image"] = json!("init:2")),
-            "spec.initContainers"
+            "spec.initContainers[0].image"
+        );
+        assert_eq!(
+            obstacle(|t| t["spec"]["initContainers"][0]["restartPolicy"] = json!("Always")),
+            "spec.initContainers[0].restartPolicy"
+        );
+        assert_eq!(
+            obstacle(|t| t["spec"]["initContainers"] = json!([])),
+            "spec.initContainers (their number changed)"
         );
         assert_eq!(obstacle(|t| t["spec"]["hostNetwork"] = json!(true)), "spec.hostNetwork");
         assert_eq!(

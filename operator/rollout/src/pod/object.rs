@@ -1,5 +1,6 @@
 //! A pod, trimmed to the fields that decisions read. Controllers hold thousands of these.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use afloat_api::names;
@@ -14,6 +15,7 @@ use crate::pod::label::same_revision;
 use crate::pod::resources::Resources;
 use crate::texts::{Entries, Text};
 
+pub(super) mod incoming;
 mod share;
 mod sight;
 
@@ -69,16 +71,16 @@ pub struct Controller {
 }
 
 /// What shall run in a pod.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PodSpec {
     /// Absent while unscheduled.
     pub node_name: Option<Text>,
-    /// Names and images; one list for all pods that have the same.
-    #[serde(deserialize_with = "common")]
+    /// The node that it is pinned to by its affinity, if it is.
+    pub pinned_to: Option<Text>,
+    /// Names and images of the application's containers, and after them of the sidecars: what runs as long as the pod does.
+    /// One list for all pods that have the same.
     pub containers: Arc<Vec<Container>>,
     /// Conditions that must be True for the pod to be Ready; in the same way.
-    #[serde(deserialize_with = "common")]
     pub readiness_gates: Arc<Vec<ReadinessGate>>,
 }
 
@@ -101,6 +103,9 @@ pub struct Container {
     /// It has a postStart hook.
     #[serde(rename = "lifecycle", deserialize_with = "post_start")]
     pub post_start: bool,
+    /// It stands among the init containers and runs as long as the pod does (KEP-753).
+    #[serde(rename = "restartPolicy", deserialize_with = "always")]
+    pub sidecar: bool,
 }
 
 /// One readiness gate.
@@ -112,16 +117,13 @@ pub struct ReadinessGate {
 }
 
 /// What runs in a pod.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PodStatus {
     /// Pending, Running, Succeeded, Failed, Unknown.
     pub phase: Text,
     /// Those that decisions read: Ready, the gates, what becomes of a resize, and of a pod that is not Ready ContainersReady.
-    #[serde(deserialize_with = "known")]
     pub conditions: Vec<PodCondition>,
-    /// One per started container.
-    #[serde(deserialize_with = "exact")]
+    /// One per started container, and after them one per sidecar.
     pub container_statuses: Vec<ContainerStatus>,
     /// Newest generation that the node's agent has acted on, where it says so.
     pub observed_generation: Option<i64>,
@@ -147,33 +149,8 @@ pub struct PodCondition {
     pub message: Option<Text>,
 }
 
-/// A list without room to grow: there are thousands of them.
-fn exact<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
-    let mut all = Vec::deserialize(deserializer)?;
-    all.shrink_to_fit();
-    Ok(all)
-}
-
-fn common<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Arc<Vec<T>>, D::Error> {
-    exact(deserializer).map(Arc::new)
-}
-
 fn held<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Arc<Resources>>, D::Error> {
     Ok(Option::deserialize(deserializer)?.map(Arc::new))
-}
-
-/// Conditions without those that nobody asks for. That all containers are ready says something only where the pod is not.
-fn known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PodCondition>, D::Error> {
-    let mut all = Vec::<PodCondition>::deserialize(deserializer)?;
-    let ready = all.iter().any(|one| one.kind == "Ready" && one.status == "True");
-    all.retain(|condition| {
-        let kind = condition.kind.as_str();
-        kind == "ContainersReady" && !ready
-            || matches!(kind, "Ready" | names::INPLACE_READY | names::KRUISE_POD_READY)
-            || kind.starts_with("PodResize")
-    });
-    all.shrink_to_fit();
-    Ok(all)
 }
 
 /// What has to happen so that a container gets another amount of a resource (KEP-1287).
@@ -191,6 +168,12 @@ fn restarting<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<[Text]>,
     let all = Vec::<ResizePolicy>::deserialize(deserializer)?.into_iter();
     let restarting = all.filter(|policy| policy.restart_policy == "RestartContainer");
     Ok(restarting.map(|policy| policy.resource_name).collect())
+}
+
+/// Whether a container's `restartPolicy` is Always.
+fn always<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    let policy = Option::<Cow<'_, str>>::deserialize(deserializer)?;
+    Ok(policy.is_some_and(|policy| policy == "Always"))
 }
 
 /// Whether a container's `lifecycle` has a postStart hook.
@@ -232,6 +215,9 @@ pub struct ContainerStatus {
     /// Since when this container has been seen ready; None where that was not noted.
     #[serde(skip)]
     pub seen: Option<Sight>,
+    /// It is a sidecar's.
+    #[serde(skip)]
+    pub sidecar: bool,
 }
 
 /// What was seen of a ready container.
@@ -335,6 +321,12 @@ impl Pod {
     /// The name; empty only for objects that no server has seen.
     pub fn name(&self) -> &str {
         &self.metadata.name
+    }
+
+    /// The node that it is on, or is to come to.
+    pub fn target(&self) -> Option<&str> {
+        let spec = &self.spec;
+        spec.node_name.as_deref().or(spec.pinned_to.as_deref())
     }
 
     /// The pod as it was looked at.

@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use afloat_words::quantity;
+use afloat_words::quantity::{self, Quantity};
 use serde_json::{Map, Value, json};
 
 use crate::pod::change::Obstacle;
 use crate::pod::object::Pod;
 use crate::pod::resources::{PLACES, text};
+use crate::pod::wire::containers_of;
 
 /// What changes between the `resources` of a container in two templates; None if nothing does.
 ///
 /// # Errors
-/// The first difference that cannot be made on a live pod: amounts that come or go, and anything but cpu and memory.
+/// The first difference that cannot be made on a live pod of any version: amounts that go, and anything but cpu and memory.
 pub(crate) fn difference(old: Option<&Value>, new: Option<&Value>, path: &str) -> Result<Option<Value>, Obstacle> {
     let plain = |side: Option<&Value>, name: &str| -> Map<String, Value> {
         side.and_then(|side| side.get(name))
@@ -49,9 +50,9 @@ pub(crate) fn difference(old: Option<&Value>, new: Option<&Value>, path: &str) -
             let place = format!("{path}.resources.{kind}.{name}");
             match (before.get(name), after.get(name)) {
                 (Some(a), Some(b)) if quantity::same(&text(a), &text(b)) => {}
-                (Some(_), Some(b)) if name == "cpu" || name == "memory" => change[kind][name] = json!(text(b)),
-                (Some(_), Some(_)) => return Err(Obstacle(place)),
-                _ => return Err(Obstacle(format!("{place} (added or removed)"))),
+                (_, Some(b)) if name == "cpu" || name == "memory" => change[kind][name] = json!(text(b)),
+                (Some(_), None) => return Err(Obstacle(format!("{place} (removed)"))),
+                _ => return Err(Obstacle(place)),
             }
         }
     }
@@ -61,10 +62,37 @@ pub(crate) fn difference(old: Option<&Value>, new: Option<&Value>, path: &str) -
         .then_some(change))
 }
 
-/// Containers whose amounts in the pod's spec are not those of the template, with the template's: those that the pod has
-/// at all. `later` are left out.
+/// Whether the memory limit of a container is lower in the second of two templates, and no restart is asked for.
+pub(crate) fn lowers_memory(before: &Map<String, Value>, after: &Map<String, Value>) -> bool {
+    let limit = |container: &Map<String, Value>| {
+        let limits = container.get("resources")?.get("limits")?;
+        Quantity::of_json(limits.get("memory")?).ok()
+    };
+    let policies = after.get("resizePolicy").and_then(Value::as_array);
+    let mut policies = policies.into_iter().flatten();
+    let restarts =
+        policies.any(|policy| policy["resourceName"] == "memory" && policy["restartPolicy"] == "RestartContainer");
+    !restarts && matches!((limit(before), limit(after)), (Some(a), Some(b)) if b.nano() < a.nano())
+}
+
+/// The same of the pod's own container and the amounts that it is to have.
+pub(crate) fn shrinks(pod: &Pod, container: &str, amounts: &Value) -> bool {
+    let Some(container) = pod.container(container) else {
+        return false;
+    };
+    let present = container
+        .resources
+        .get("limits", "memory")
+        .and_then(|text| text.parse::<Quantity>().ok());
+    let wanted = amounts
+        .pointer("/limits/memory")
+        .and_then(|limit| Quantity::of_json(limit).ok());
+    !container.restart_to_resize.iter().any(|resource| resource == "memory")
+        && matches!((present, wanted), (Some(a), Some(b)) if b.nano() < a.nano())
+}
+
+/// Containers whose amounts in the pod's spec are not those of the template, with the template's. `later` are left out.
 pub(crate) fn missing(pod: &Pod, template: &Value, later: &BTreeMap<String, Value>) -> BTreeMap<String, Value> {
-    let containers = template.pointer("/spec/containers").and_then(Value::as_array);
     let wanted = |container: &Value| {
         let name = container.get("name")?.as_str()?;
         let resources = container.get("resources")?;
@@ -76,13 +104,13 @@ pub(crate) fn missing(pod: &Pod, template: &Value, later: &BTreeMap<String, Valu
                 .get(kind)
                 .and_then(|amounts| amounts.get(resource))
                 .or_else(limit);
-            if let (Some(value), Some(_)) = (stated, present.get(kind, resource)) {
+            if let Some(value) = stated {
                 amounts[kind][resource] = json!(text(value));
             }
         }
         (!later.contains_key(name) && !present.has(&amounts)).then(|| (name.to_owned(), amounts))
     };
-    containers.into_iter().flatten().filter_map(wanted).collect()
+    containers_of(template).filter_map(wanted).collect()
 }
 
 /// Quality-of-service classes.
@@ -157,7 +185,27 @@ mod tests {
         );
         assert_eq!(
             change(json!({"limits": {"cpu": "1"}, "requests": {"cpu": "500m"}})),
-            Err("c.resources.limits.memory (added or removed)".to_owned())
+            Err("c.resources.limits.memory (removed)".to_owned())
+        );
+        assert_eq!(
+            change(json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m", "memory": "1Gi"}})),
+            Ok(None),
+            "its limit was its request"
+        );
+        assert_eq!(
+            change(json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m", "memory": "512Mi"}})),
+            Ok(Some(json!({"requests": {"memory": "512Mi"}})))
+        );
+        let bare = json!({"requests": {"cpu": "500m"}});
+        assert_eq!(
+            difference(
+                Some(&bare),
+                Some(&json!({"requests": {"cpu": "500m"}, "limits": {"memory": "1Gi"}})),
+                "c"
+            )
+            .unwrap(),
+            Some(json!({"limits": {"memory": "1Gi"}, "requests": {"memory": "1Gi"}})),
+            "an amount may come"
         );
         assert_eq!(
             difference(None, Some(&json!({"claims": []})), "c").unwrap_err().0,

@@ -1,7 +1,7 @@
 //! A pod's way out of service and back: its readiness gates, as patches of its status.
 
 use afloat_api::names;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::action::patch::{ConditionPatch, Edit, PodPatch};
 use crate::action::{Action, Why};
@@ -65,6 +65,18 @@ pub fn hold(pod: &Pod, writer: (&str, &str), hold: bool, now: Timestamp) -> Opti
         conditions,
         if hold { Why::Drain } else { Why::Return },
     ))
+}
+
+/// So long a pod stays out of service that left for the shutdown of its node. The node's agent lets it return before, when the node is back
+/// or does not go down after all; this is for nodes that have lost their agent.
+pub const SHUTDOWN: SignedDuration = SignedDuration::from_mins(10);
+
+/// Until when a pod stays out of service for the shutdown of its node. None: it did not leave for one.
+pub fn out_for_shutdown(pod: &Pod) -> Option<Timestamp> {
+    let gate = pod.condition(names::INPLACE_READY)?;
+    let left = gate.status == "False" && gate.reason.as_deref() == Some(names::NODE_SHUTDOWN);
+    let since = gate.last_transition_time.as_ref().filter(|_| left)?;
+    since.0.checked_add(SHUTDOWN).ok()
 }
 
 fn gates(pod: &Pod, in_place: bool, keys: &[&str], now: Timestamp) -> Vec<ConditionPatch> {

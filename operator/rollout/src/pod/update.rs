@@ -10,7 +10,7 @@
 
 pub mod ground;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use afloat_api::{ContainerOrigin, Gates, InPlaceUpdateState, LastContainerStatus, names, origins, write_origins};
 use afloat_words::time::whole_seconds;
@@ -87,10 +87,16 @@ pub fn change(pod: &Pod, batch: &Batch, named: Named<'_>, updating: bool, nodes:
             labels,
             annotations,
             images: change.images.clone(),
+            sidecars: sidecars(pod),
             ..PodPatch::default()
         },
         why: Why::Update,
     }
+}
+
+fn sidecars(pod: &Pod) -> BTreeSet<String> {
+    let all = pod.spec.containers.iter().filter(|container| container.sidecar);
+    all.map(|container| container.name.to_string()).collect()
 }
 
 /// New cpu and memory by container, through the `resize` subresource.
@@ -99,6 +105,7 @@ pub fn resize(pod: &Pod, resources: BTreeMap<String, Value>) -> Action {
         at: pod.at(),
         patch: PodPatch {
             resources,
+            sidecars: sidecars(pod),
             ..PodPatch::default()
         },
     }
@@ -179,18 +186,19 @@ fn records(
         // A user who keeps changing their mind must not grow the annotation without end.
         let surplus = images.len().saturating_sub(8);
         images.drain(..surplus);
-        last.insert(
-            name.clone(),
-            LastContainerStatus {
-                image_id: status.map(|s| s.image_id.to_string()).unwrap_or_default(),
-            },
-        );
+        let image_id = status.map(|s| s.image_id.to_string()).unwrap_or_default();
+        let sidecar = present.is_some_and(|container| container.sidecar);
+        if !sidecar {
+            let image_id = image_id.clone();
+            last.insert(name.clone(), LastContainerStatus { image_id });
+        }
         from.insert(
             name.clone(),
             ContainerOrigin {
                 container_id: status.and_then(|s| s.container_id.clone()).unwrap_or_default(),
                 ran: status.map(|s| s.image.to_string()).unwrap_or_default(),
                 images,
+                image_id: sidecar.then_some(image_id),
             },
         );
     }

@@ -10,6 +10,17 @@
 use afloat_words::quantity;
 use serde_json::{Map, Value, json};
 
+/// Where containers stand in a pod's spec.
+pub(crate) const LISTS: [&str; 2] = ["containers", "initContainers"];
+
+/// All containers of a template, those that only prepare a pod among them.
+pub(crate) fn containers_of(template: &Value) -> impl Iterator<Item = &Value> {
+    let lists = LISTS
+        .iter()
+        .filter_map(|list| template.get("spec")?.get(list)?.as_array());
+    lists.flatten()
+}
+
 /// The wire form of a template.
 pub fn form(template: &Value) -> Value {
     let mut map = match template {

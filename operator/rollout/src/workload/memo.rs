@@ -1,6 +1,8 @@
 //! What one plan finds out of templates, for the next: a template has hundreds of fields, and comparing two of them takes longer than
 //! the rest of a plan. It saves time and decides nothing, as it is used only where all that it was found out from is the same.
 
+mod failures;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -11,12 +13,16 @@ use serde_json::Value;
 use super::history::{Found, Revisions, resolve};
 use super::owner::Owner;
 use crate::pod::change::Change;
+use crate::pod::server::Server;
+use failures::Failures;
 
 /// See the module. Empty at first.
 #[derive(Clone, Debug, Default)]
 pub struct Memo {
     resolved: Option<Arc<Resolved>>,
     pub(crate) compared: Compared,
+    /// Not found out, but remembered: a plan without it is too eager once.
+    pub(crate) failures: Failures,
 }
 
 #[derive(Clone, Debug)]
@@ -31,8 +37,8 @@ struct Resolved {
 /// What has to change of pods at other revisions, by their labels.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Compared {
-    /// What it depends on beside the templates: whether pods can be resized, the gates, and the hash of the wanted claims.
-    pub(crate) on: Option<(bool, Gates, Option<String>)>,
+    /// What it depends on beside the templates: the server, the gates, and the hash of the wanted claims.
+    pub(crate) on: Option<(Server, Gates, Option<String>)>,
     pub(crate) changes: BTreeMap<String, Result<Change, String>>,
 }
 
@@ -66,7 +72,11 @@ impl Memo {
             })),
             Found::Missing { .. } => None,
         };
-        let compared = Compared::default();
-        (found, Self { resolved, compared })
+        let memo = Self {
+            resolved,
+            compared: Compared::default(),
+            failures: self.failures.clone(),
+        };
+        (found, memo)
     }
 }

@@ -8,13 +8,14 @@ use afloat_disruption::guards::Guard;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 
-use super::claim::Claim;
+use super::claim::{Claim, StorageClass};
 use super::memo::Memo;
 use super::roster::Roster;
 use super::traffic::Traffic;
 use crate::action::Action;
 use crate::pod::images::Nodes;
 use crate::pod::launch::Opened;
+use crate::pod::server::Server;
 
 /// What is seen of one workload, whatever its kind is.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +27,8 @@ pub struct Observed<'a> {
     pub revisions: &'a [Arc<ControllerRevision>],
     /// Its volume claims.
     pub claims: &'a [Arc<Claim>],
+    /// Classes of volumes, for claims that are to grow.
+    pub classes: &'a [Arc<StorageClass>],
     /// The time.
     pub now: Timestamp,
     /// Any number; names of new pods are made from it.
@@ -41,8 +44,8 @@ pub struct Observed<'a> {
     pub traffic: &'a Traffic,
     /// Budgets that select its pods, beside its own.
     pub guards: &'a [Guard],
-    /// Whether the cluster has the `resize` subresource of pods (Kubernetes 1.33 and later have).
-    pub resizes: bool,
+    /// What the server lets change on live pods.
+    pub server: Server,
     /// What OpenKruise's feature gates say.
     pub gates: Gates,
     /// What the plan before left for this one; an empty one will do.

@@ -49,7 +49,7 @@ pub fn update_sequence<'a>(mut waiting: Vec<&'a Pod>, all: &[&Pod], rollout: &Ro
 }
 
 /// Weights win over orders, as in OpenKruise.
-fn prioritise(pods: &mut [&Pod], strategy: &PriorityStrategy) {
+pub(crate) fn prioritise(pods: &mut [&Pod], strategy: &PriorityStrategy) {
     if strategy.weight_priority.is_empty() {
         let keys = &strategy.order_priority;
         // A pod without any of the keys comes first; OpenKruise's comments say otherwise, its code does this.
@@ -203,7 +203,8 @@ type Youth = Reverse<(Option<Timestamp>, i32, Option<Timestamp>)>;
 /// Ready later, more restarts, newer: first.
 fn youth(pod: &Pod) -> Youth {
     let since = if pod.ready() { pod.ready_since() } else { None };
-    let restarts = pod.status.container_statuses.iter().map(|status| status.restart_count);
+    let containers = pod.status.container_statuses.iter().filter(|status| !status.sidecar);
+    let restarts = containers.map(|status| status.restart_count);
     Reverse((since, restarts.max().unwrap_or(0), pod.metadata.created))
 }
 

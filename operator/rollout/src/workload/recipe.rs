@@ -1,5 +1,7 @@
 //! What the pods of a revision are made from: what they have in common is made once, and each gets what is its own.
 
+pub(crate) mod ids;
+
 use std::sync::Arc;
 
 use afloat_api::{Gates, Lifecycle, names};
@@ -82,6 +84,8 @@ impl<'a, F: Fn(&mut Value, &str) -> bool> Recipe<'a, F> {
             .cloned()
             .unwrap_or(json!({}));
         add_gates(&beside.gates, &mut spec);
+        // As OpenKruise's webhook does for every pod of its kinds: by this one, hooks and ContainerRecreateRequests take it out of service.
+        add_gates(&[names::KRUISE_POD_READY], &mut spec);
         let mut any = spec.clone();
         let differ = own(&mut any, "") | launch::put_barriers(template, &mut any, "")?;
         let common = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec});

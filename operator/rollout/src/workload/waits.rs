@@ -15,6 +15,8 @@ pub enum Wait {
     Connections,
     /// Nodes do not send to it yet.
     Return,
+    /// Its node has not got the new image.
+    Prewarm,
     /// The new image does not run yet.
     Image,
     /// The new amounts are not in effect yet.
@@ -33,6 +35,14 @@ pub enum Wait {
     Replacement,
     /// The one whose name and claims another takes is not gone yet.
     Predecessor,
+    /// Pods after it wait until it is available.
+    Order,
+    /// A claim has to be gone before the pod can be created.
+    Claim,
+    /// Others have to be available, or gone, before it is deleted.
+    ScaleDown,
+    /// Its claims have been asked to grow.
+    Growth,
 }
 
 impl Wait {
@@ -44,6 +54,7 @@ impl Wait {
             Self::LetGo => "out of service, until all nodes have let go",
             Self::Connections => "out of service, until its connections have ended",
             Self::Return => "Ready and not sent to yet",
+            Self::Prewarm => "to update held by afloat.dev/prewarm, as the image is not on the node",
             Self::Image => "not running the new image yet",
             Self::Resize => "not resized yet",
             Self::Batch => "updated in part",
@@ -53,6 +64,10 @@ impl Wait {
             Self::LastAvailable => "to update as the last available one, kept until another is available (maxSurge)",
             Self::Replacement => "evicted, kept until a replacement is available",
             Self::Predecessor => "not gone yet, whose name and claims a new one takes",
+            Self::Order => "not available yet, which others are created or deleted after (OrderedReady)",
+            Self::Claim => "to create, whose claim is in the way",
+            Self::ScaleDown => "to delete after others are available or gone (OrderedReady)",
+            Self::Growth => "whose claims have not grown yet",
         }
     }
 }

@@ -100,6 +100,13 @@ fn all_is_well() {
 }
 
 #[track_caller]
+/// The definition of NodeTraffic, which stands for any.
+fn traffic_of(seen: &mut Seen) -> &mut Value {
+    let mut all = seen.crds.as_mut().unwrap().iter_mut();
+    all.find(|crd| crd["metadata"]["name"] == "nodetraffics.afloat.dev")
+        .unwrap()
+}
+
 fn says(change: impl FnOnce(&mut Seen), words: &str) {
     let told = told(change);
     assert!(
@@ -128,7 +135,7 @@ fn what_is_not_well_is_told() {
         |s| s.crds = Err("forbidden".into()),
         "warning crds: not known: forbidden",
     );
-    let crd = |change: fn(&mut Value)| move |s: &mut Seen| change(&mut s.crds.as_mut().unwrap()[1]);
+    let crd = |change: fn(&mut Value)| move |s: &mut Seen| change(traffic_of(s));
     says(
         crd(|crd| crd["status"] = json!({})),
         "FAILURE crds: nodetraffics.afloat.dev is not established",
@@ -148,11 +155,11 @@ fn what_is_not_well_is_told() {
             "service": {"namespace": "n", "name": service}, "caBundle": bundle}}})
     };
     says(
-        |s| s.crds.as_mut().unwrap()[1]["spec"]["conversion"] = by("other", "eA=="),
+        |s| traffic_of(s)["spec"]["conversion"] = by("other", "eA=="),
         "warning crds: nodetraffics.afloat.dev is converted by n/other",
     );
     says(
-        |s| s.crds.as_mut().unwrap()[1]["spec"]["conversion"] = by("afloat-webhook", ""),
+        |s| traffic_of(s)["spec"]["conversion"] = by("afloat-webhook", ""),
         "FAILURE crds: nodetraffics.afloat.dev has no caBundle",
     );
 }

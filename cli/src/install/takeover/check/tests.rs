@@ -1,7 +1,10 @@
 use serde_json::json;
 
+use super::super::definitions::Definitions;
 use super::super::seen::{Manager, Pod};
 use super::*;
+
+const CRD: &str = "clonesets.apps.kruise.io";
 
 fn seen(image: &str, arguments: &[&str]) -> Seen {
     let deployment = json!({
@@ -14,13 +17,14 @@ fn seen(image: &str, arguments: &[&str]) -> Seen {
         held: false,
         ready: true,
     };
+    let crd = json!({"spec": {"conversion": {"strategy": "None"}}, "status": {"storedVersions": ["v1alpha1"]}});
     Seen {
         kruise: Some(Manager {
             deployment,
             pods: vec![pod],
         }),
         holder: "kruise-a_1".to_owned(),
-        crd: Some(json!({"spec": {"conversion": {"strategy": "None"}}, "status": {"storedVersions": ["v1alpha1"]}})),
+        crds: Definitions([(CRD.to_owned(), crd)].into()),
         ..Seen::default()
     }
 }
@@ -68,7 +72,10 @@ fn what_is_in_the_way() {
             with(&|seen| (seen.kruise, seen.holder) = (None, String::new())),
             "there is no Deployment",
         ),
-        (with(&|seen| seen.crd = None), "there is no CustomResourceDefinition"),
+        (
+            with(&|seen| seen.crds.0.clear()),
+            "there is no CustomResourceDefinition",
+        ),
         (with(&|seen| seen.holder = "laptop_1".to_owned()), "is held by laptop_1"),
         (
             with(&|seen| seen.kruise.as_mut().unwrap().pods[0].ready = false),
@@ -81,7 +88,7 @@ fn what_is_in_the_way() {
             "strategy Recreate",
         ),
         (
-            with(&|seen| seen.crd.as_mut().unwrap()["status"]["storedVersions"] = json!(["v1"])),
+            with(&|seen| seen.crds.0.get_mut(CRD).unwrap()["status"]["storedVersions"] = json!(["v1"])),
             "does not know: v1",
         ),
         (

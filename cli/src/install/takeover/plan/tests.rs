@@ -4,6 +4,7 @@
 use afloat_api::Door;
 use serde_json::json;
 
+use super::super::definitions::{Definitions, names, storage};
 use super::super::kept::{Kept, bare};
 use super::super::marks::REPLICAS;
 use super::super::seen::{Manager, Pod};
@@ -48,6 +49,16 @@ fn kruise_crd(main_line: bool) -> Value {
     json!({"spec": {"versions": versions, "conversion": conversion}, "status": {"storedVersions": stored}})
 }
 
+/// The same for each kind.
+fn all(crd: &Value) -> Definitions {
+    Definitions(names().map(|name| (name, crd.clone())).collect())
+}
+
+/// One of them.
+fn one(seen: &Seen) -> &Value {
+    seen.crds.0.values().next().unwrap()
+}
+
 fn ours() -> Ours {
     let door = Door::Service {
         namespace: "afloat-system".to_owned(),
@@ -74,7 +85,7 @@ fn before(main_line: bool) -> Seen {
         }),
         holder: "kruise-a_1".to_owned(),
         webhooks: [webhooks("mcloneset.kb.io"), webhooks("vcloneset.kb.io")],
-        crd: Some(kruise_crd(main_line)),
+        crds: all(&kruise_crd(main_line)),
         ..Seen::default()
     }
 }
@@ -104,7 +115,7 @@ fn perform(step: Step, seen: &Seen) -> Vec<Seen> {
             next(&|seen| seen.webhooks[0] = None);
             next(&|seen| seen.webhooks[1] = None);
         }
-        Step::Serve => next(&|seen| put_crd(seen, super::super::text::storage(seen))),
+        Step::Serve => next(&|seen| put_crd(seen, storage(one(seen)))),
         Step::Store => put_and_write(&mut next, Version::V1beta1),
         Step::StoreAsKruise => put_and_write(&mut next, Version::V1alpha1),
         Step::Lead => next(&|seen| seen.holder = "afloat-a_7".to_owned()),
@@ -142,7 +153,7 @@ fn perform(step: Step, seen: &Seen) -> Vec<Seen> {
 fn keep(seen: &mut Seen) {
     seen.kept = Some(Kept {
         webhooks: seen.webhooks.clone().map(|webhooks| webhooks.as_ref().map(bare)),
-        crd: bare(seen.crd.as_ref().unwrap()),
+        crds: all(&bare(one(seen))),
         ..Kept::default()
     });
 }
@@ -166,8 +177,8 @@ fn offer_webhooks(next: &mut Next<'_>) {
 }
 
 fn restore_crd(seen: &mut Seen) {
-    let stored = seen.crd.as_ref().unwrap()["status"].clone();
-    let mut crd = seen.kept.as_ref().unwrap().crd.clone();
+    let stored = one(seen)["status"].clone();
+    let mut crd = seen.kept.as_ref().unwrap().crds.0.values().next().unwrap().clone();
     for name in stored["storedVersions"].as_array().unwrap() {
         let mut versions = crd["spec"]["versions"].as_array().unwrap().iter();
         assert!(
@@ -176,7 +187,7 @@ fn restore_crd(seen: &mut Seen) {
         );
     }
     crd["status"] = stored;
-    seen.crd = Some(crd);
+    seen.crds = all(&crd);
 }
 
 /// One pod more at most, and none less than two.
@@ -201,13 +212,15 @@ fn kruise(seen: &mut Seen) -> &mut Manager {
 }
 
 fn put_crd(seen: &mut Seen, version: Version) {
-    let (mut crd, stored) = (ours().crd(version, Some(AUTHORITY)), version.name());
-    let mut all: Vec<String> = seen.stored().into_iter().map(str::to_owned).collect();
-    if !all.iter().any(|name| name == stored) {
-        all.push(stored.to_owned());
+    let stored = version.name();
+    let mut versions: Vec<String> = seen.crds.stored().into_iter().map(str::to_owned).collect();
+    if !versions.iter().any(|name| name == stored) {
+        versions.push(stored.to_owned());
     }
-    crd["status"]["storedVersions"] = json!(all);
-    seen.crd = Some(crd);
+    for (name, crd) in &mut seen.crds.0 {
+        *crd = ours().crd(name, version, Some(AUTHORITY));
+        crd["status"]["storedVersions"] = json!(versions);
+    }
 }
 
 /// The leader writes all objects anew, and then says so.
@@ -215,7 +228,9 @@ fn put_and_write(next: &mut Next<'_>, stored: Version) {
     next(&|seen| put_crd(seen, stored));
     next(&|seen| {
         assert!(seen.afloat_leads(), "nobody writes the objects anew");
-        seen.crd.as_mut().unwrap()["status"]["storedVersions"] = json!([stored.name()]);
+        for crd in seen.crds.0.values_mut() {
+            crd["status"]["storedVersions"] = json!([stored.name()]);
+        }
     });
 }
 
@@ -238,8 +253,8 @@ fn served(seen: &Seen, why: &str) {
     );
     let kruise_may_lead = kruise.pods.iter().any(|pod| !pod.held);
     assert!(!(seen.kruise_leads() && seen.afloat_leads()), "two lead, {why}");
-    let client = &seen.crd.as_ref().unwrap()["spec"]["conversion"]["webhook"]["clientConfig"]["service"]["name"];
-    if client == "afloat-webhook" && seen.stored() != ["v1alpha1"] && seen.version("v1alpha1").1 {
+    let client = &one(seen)["spec"]["conversion"]["webhook"]["clientConfig"]["service"]["name"];
+    if client == "afloat-webhook" && seen.crds.stored() != ["v1alpha1"] && seen.crds.version("v1alpha1").1 {
         let converts = seen.afloat.as_ref().is_some_and(|afloat| !afloat.pods.is_empty());
         assert!(converts, "objects are stored in a version that nobody converts, {why}");
     }
@@ -275,7 +290,7 @@ fn there_and_back_from_every_moment() {
         let states = walk(before(main_line), &forth, "forth");
         let end = states.last().unwrap();
         assert!(end.afloat_leads() && end.kruise.as_ref().unwrap().stopped() && end.webhooks_called() == 0);
-        assert_eq!(end.stored(), ["v1beta1"]);
+        assert_eq!(end.crds.stored(), ["v1beta1"]);
         for (number, state) in states.iter().enumerate() {
             // Killed here, and started again.
             let again = walk(state.clone(), &forth, &format!("again from {number}"));
@@ -287,10 +302,7 @@ fn there_and_back_from_every_moment() {
             let home = back_again.last().unwrap();
             assert_eq!(home.webhooks, before(main_line).webhooks, "back from {number}");
             assert!(home.kruise_leads() && home.kept.is_none(), "back from {number}");
-            assert!(
-                same_versions(home.crd.as_ref().unwrap(), &kruise_crd(main_line)),
-                "back from {number}"
-            );
+            assert!(same_versions(one(&home), &kruise_crd(main_line)), "back from {number}");
         }
     }
 }
@@ -332,7 +344,7 @@ fn the_order() {
 
 #[test]
 fn kruise_leaves_a_conversion_alone_that_it_does_not_know() {
-    let crd = ours().crd(Version::V1alpha1, Some(AUTHORITY));
+    let crd = ours().crd("clonesets.apps.kruise.io", Version::V1alpha1, Some(AUTHORITY));
     assert_eq!(crd["spec"]["versions"][0]["name"], "v1beta1");
     assert_eq!(crd["spec"]["versions"][0]["storage"], false);
     assert_eq!(crd["spec"]["versions"][1]["storage"], true);

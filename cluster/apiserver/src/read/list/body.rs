@@ -19,7 +19,7 @@ use crate::wire::request::Form;
 use crate::wire::status::Status;
 
 /// A list of less than so many bytes is made at once; parts of a longer one are about as long.
-const PART_BYTES: usize = 32 << 10;
+const PART_BYTES: usize = 16 << 10;
 
 /// What of a list is still to be made.
 struct Rest {
@@ -165,6 +165,8 @@ impl Rest {
             }
             self.begun = true;
         }
+        // It may lie there until somebody reads it, a thousand times: without what it did not need.
+        out.shrink_to_fit();
         Ok(Some(out.into()))
     }
 }

@@ -15,6 +15,7 @@ pub(super) const ADMISSIONREGISTRATION_KINDS: &[Kind] = &[
     Kind {
         kind: "MutatingWebhookConfiguration",
         plural: "mutatingwebhookconfigurations",
+        counts: true,
         default: admission::default_mutating_webhooks,
         inert: Some("asked about what is created; not about changes and deletions"),
         categories: &["api-extensions"],
@@ -23,6 +24,7 @@ pub(super) const ADMISSIONREGISTRATION_KINDS: &[Kind] = &[
     Kind {
         kind: "ValidatingAdmissionPolicy",
         plural: "validatingadmissionpolicies",
+        counts: true,
         inert_fields: &[Inert::set("spec.auditAnnotations", "kept, and not evaluated")],
         categories: &["api-extensions"],
         status: Status::Own,
@@ -34,6 +36,7 @@ pub(super) const ADMISSIONREGISTRATION_KINDS: &[Kind] = &[
     Kind {
         kind: "ValidatingAdmissionPolicyBinding",
         plural: "validatingadmissionpolicybindings",
+        counts: true,
         categories: &["api-extensions"],
         default: admission::default_binding,
         validate: admission::validate_binding,
@@ -42,6 +45,7 @@ pub(super) const ADMISSIONREGISTRATION_KINDS: &[Kind] = &[
     Kind {
         kind: "ValidatingWebhookConfiguration",
         plural: "validatingwebhookconfigurations",
+        counts: true,
         default: admission::default_validating_webhooks,
         categories: &["api-extensions"],
         ..ADMISSIONREGISTRATION
@@ -56,6 +60,7 @@ const APIEXTENSIONS: Kind = Kind {
 pub(super) const APIEXTENSIONS_KINDS: &[Kind] = &[Kind {
     kind: "CustomResourceDefinition",
     plural: "customresourcedefinitions",
+    counts: true,
     short_names: &["crd", "crds"],
     categories: &["api-extensions"],
     status: Status::Own,

@@ -28,6 +28,7 @@ pub(super) const APPS_KINDS: &[Kind] = &[
     Kind {
         kind: "DaemonSet",
         plural: "daemonsets",
+        counts: true,
         short_names: &["ds"],
         categories: &["all"],
         namespaced: true,
@@ -57,6 +58,7 @@ pub(super) const APPS_KINDS: &[Kind] = &[
     Kind {
         kind: "Deployment",
         plural: "deployments",
+        counts: true,
         short_names: &["deploy"],
         categories: &["all"],
         namespaced: true,
@@ -85,6 +87,7 @@ pub(super) const APPS_KINDS: &[Kind] = &[
     Kind {
         kind: "ReplicaSet",
         plural: "replicasets",
+        counts: true,
         short_names: &["rs"],
         categories: &["all"],
         namespaced: true,
@@ -113,6 +116,7 @@ pub(super) const APPS_KINDS: &[Kind] = &[
     Kind {
         kind: "StatefulSet",
         plural: "statefulsets",
+        counts: true,
         inert_fields: &[
             Inert {
                 when: When::Is("Delete"),
@@ -161,6 +165,7 @@ pub(super) const BATCH_KINDS: &[Kind] = &[
     Kind {
         kind: "CronJob",
         plural: "cronjobs",
+        counts: true,
         short_names: &["cj"],
         categories: &["all"],
         namespaced: true,
@@ -190,6 +195,7 @@ pub(super) const BATCH_KINDS: &[Kind] = &[
     Kind {
         kind: "Job",
         plural: "jobs",
+        counts: true,
         categories: &["all"],
         namespaced: true,
         status: Status::Own,
@@ -243,6 +249,7 @@ const POLICY: Kind = Kind {
 pub(super) const POLICY_KINDS: &[Kind] = &[Kind {
     kind: "PodDisruptionBudget",
     plural: "poddisruptionbudgets",
+    counts: true,
     short_names: &["pdb"],
     namespaced: true,
     status: Status::Own,

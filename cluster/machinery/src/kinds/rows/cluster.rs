@@ -44,6 +44,7 @@ const DISCOVERY: Kind = Kind {
 pub(super) const DISCOVERY_KINDS: &[Kind] = &[Kind {
     kind: "EndpointSlice",
     plural: "endpointslices",
+    counts: true,
     namespaced: true,
     default: service::default_slice,
     validate: service::validate_slice,
@@ -117,6 +118,7 @@ pub(super) const NETWORKING_KINDS: &[Kind] = &[
     Kind {
         kind: "Ingress",
         plural: "ingresses",
+        counts: true,
         short_names: &["ing"],
         namespaced: true,
         status: Status::Own,
@@ -125,12 +127,14 @@ pub(super) const NETWORKING_KINDS: &[Kind] = &[
     Kind {
         kind: "IngressClass",
         plural: "ingressclasses",
+        counts: true,
         default: cluster::default_ingress_class,
         ..NETWORKING
     },
     Kind {
         kind: "NetworkPolicy",
         plural: "networkpolicies",
+        counts: true,
         inert: Some("stored, but nothing enforces it: every pod reaches every other"),
         short_names: &["netpol"],
         namespaced: true,
@@ -165,6 +169,7 @@ const SCHEDULING: Kind = Kind {
 pub(super) const SCHEDULING_KINDS: &[Kind] = &[Kind {
     kind: "PriorityClass",
     plural: "priorityclasses",
+    counts: true,
     inert: Some("pods that wait for a node are taken in its order, but none has to make room for another"),
     short_names: &["pc"],
     default: classes::default_priority_class,

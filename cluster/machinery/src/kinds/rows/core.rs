@@ -204,6 +204,7 @@ pub(super) const CORE_KINDS: &[Kind] = &[
     Kind {
         kind: "Pod",
         plural: "pods",
+        counts: true,
         short_names: &["po"],
         categories: &["all"],
         namespaced: true,
@@ -251,6 +252,7 @@ pub(super) const CORE_KINDS: &[Kind] = &[
     Kind {
         kind: "PodTemplate",
         plural: "podtemplates",
+        counts: true,
         namespaced: true,
         default: pod::default_template,
         validate: workload_checks::pod_template,
@@ -260,6 +262,7 @@ pub(super) const CORE_KINDS: &[Kind] = &[
     Kind {
         kind: "ReplicationController",
         plural: "replicationcontrollers",
+        counts: true,
         short_names: &["rc"],
         categories: &["all"],
         namespaced: true,

@@ -29,9 +29,13 @@ impl Planner<'_> {
     }
 
     fn reason_to_stop(&self, container: &Container, instance: &Instance) -> Option<Why> {
-        // Changing an init container's image on a live pod restarts nothing; a sidecar is an application container here.
-        let counts = !spec::is_init(self.pod(), &container.name) || spec::is_sidecar(self.pod(), container);
-        if counts && instance.hash != spec::hash(container) {
+        // Changing an init container's image on a live pod restarts nothing; a sidecar is an application container here, but
+        // that the kubelet does not look at its definition before its startup probe has passed (1.32:
+        // `kuberuntime_container.go#computeInitContainerActions`). If it fails, the next one is of the new definition.
+        let sidecar = spec::is_sidecar(self.pod(), container);
+        let counts = sidecar || !spec::is_init(self.pod(), &container.name);
+        let starts = sidecar && !progress::probed_started(container, instance);
+        if counts && !starts && instance.hash != spec::hash(container) {
             Some(Why::DefinitionChanged)
         } else if counts && resize::needs_restart(container, instance, self.state()) {
             Some(Why::Resized)

@@ -32,7 +32,7 @@ fn scene(edit: impl Fn(&mut Value)) -> Scene {
 }
 
 /// Applies all writes of a plan to the first pod, as an API server does; the words of the plan.
-fn act(scene: &mut Scene, seconds: i64) -> Vec<String> {
+pub(super) fn act(scene: &mut Scene, seconds: i64) -> Vec<String> {
     let plan = scene.plan_after(seconds);
     for action in &plan.actions {
         match action {
@@ -58,7 +58,7 @@ fn restart(scene: &mut Scene, index: usize) {
     status["image"] = image;
 }
 
-fn state(scene: &Scene) -> InPlaceUpdateState {
+pub(super) fn state(scene: &Scene) -> InPlaceUpdateState {
     let text = scene.pods[0]["metadata"]["annotations"][names::INPLACE_STATE]
         .as_str()
         .unwrap();
@@ -184,7 +184,7 @@ fn a_cluster_without_resize_recreates() {
     let amounts = |cpu: &str| json!({"requests": {"cpu": cpu}});
     let mut scene = scene(|template| template["spec"]["containers"][0]["resources"] = amounts("500m"));
     scene.revisions[0]["data"]["spec"]["template"]["spec"]["containers"][0]["resources"] = amounts("250m");
-    scene.resizes = false;
+    scene.server.resizes = false;
     assert_eq!(act(&mut scene, 0), ["recreate a"]);
 }
 

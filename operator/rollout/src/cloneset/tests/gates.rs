@@ -97,6 +97,55 @@ fn a_raised_partition_brings_pods_back() {
     }
 }
 
+/// Pods of a third revision are old to OpenKruise: the partition may keep them, and they are none that go back.
+#[test]
+fn only_updated_pods_go_back() {
+    let mut scene = Scene::new(&["app:1", "app:2", "app:3"], &in_place());
+    scene.gates.partition_rollback = true;
+    for (name, revision) in [("a", 1), ("b", 0), ("c", 0), ("d", 2), ("e", 2)] {
+        scene.pod(name, revision);
+    }
+    scene.set["status"]["currentRevision"] = json!(scene.revision(0));
+    let rolling = &mut scene.set["spec"]["updateStrategy"]["rollingUpdate"];
+    rolling["partition"] = json!(4);
+    rolling["maxUnavailable"] = json!(5);
+    let mut plan = scene.plan();
+    assert_eq!(
+        words(&plan),
+        ["drain d"],
+        "a is kept, and one of the updated ones may stay"
+    );
+    for _ in 0..2 {
+        merge(&mut scene.pods[3], &sent(&plan.actions[0]));
+        plan = scene.plan();
+    }
+    assert_eq!(scene.pods[3]["spec"]["containers"][0]["image"], "app:1");
+    assert!(plan.actions.is_empty(), "{:?}", words(&plan));
+}
+
+/// The same way back with pods that are recreated, one more than wanted at a time: those that come are old ones.
+#[test]
+fn a_raised_partition_recreates_with_a_surge() {
+    let rolling = json!({"podUpdatePolicy": "ReCreate", "maxUnavailable": 0, "maxSurge": 1, "partition": 3});
+    let mut scene = Scene::new(&["app:1", "app:2"], &rolling);
+    scene.gates.partition_rollback = true;
+    for (name, revision) in [("a", 0), ("b", 1), ("c", 1)] {
+        scene.pod(name, revision);
+    }
+    scene.set["status"]["currentRevision"] = json!(scene.revision(0));
+    let labels = created(&scene);
+    assert_eq!(
+        (labels.len(), &labels[0][names::REVISION]),
+        (1, &json!(scene.revision(0)))
+    );
+    scene.pod("d", 0);
+    scene.set["spec"]["replicas"] = json!(3);
+    assert_eq!(words(&scene.plan()), ["recreate b"]);
+    scene.set["spec"]["updateStrategy"]["rollingUpdate"]["paused"] = json!(true);
+    let words = words(&scene.plan());
+    assert!(!words.contains(&"recreate b".to_owned()), "{words:?}");
+}
+
 /// OpenKruise's own case: two pods, one of which is held before its update, and the other one is deleted.
 #[test]
 fn a_held_pod_counts_as_updated_for_scaling() {

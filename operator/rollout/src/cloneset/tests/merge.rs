@@ -9,7 +9,7 @@ pub(crate) fn merge(target: &mut Value, patch: &Value) {
     };
     for (key, value) in patch {
         let by = match key.as_str() {
-            "containers" | "containerStatuses" => Some("name"),
+            "containers" | "initContainers" | "containerStatuses" => Some("name"),
             "conditions" => Some("type"),
             "ownerReferences" => Some("uid"),
             _ => None,

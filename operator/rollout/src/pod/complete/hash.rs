@@ -49,7 +49,7 @@ impl Hashes {
     }
 
     /// The first container whose environment from metadata is not that of the pod's present metadata; as OpenKruise
-    /// asks for all containers, one that is not reported counts.
+    /// asks for all containers of the application, one that is not reported counts.
     pub(super) fn old_environment<'a>(&self, pod: &'a Pod) -> Option<&'a str> {
         let current = |container: &&Container| {
             let meta = self.containers.iter().find(|meta| meta.name == container.name)?;
@@ -58,11 +58,8 @@ impl Hashes {
             let hash = meta.hashes.extracted_env_from_metadata_hash;
             (same && hash == Some(container.environment.hash(&pod.labels, &pod.annotations))).then_some(())
         };
-        let open = pod
-            .spec
-            .containers
-            .iter()
-            .find(|container| current(container).is_none());
+        let mut all = pod.spec.containers.iter().filter(|container| !container.sidecar);
+        let open = all.find(|container| current(container).is_none());
         open.map(|container| container.name.as_str())
     }
 }

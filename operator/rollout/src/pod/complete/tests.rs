@@ -281,3 +281,23 @@ fn the_daemons_hash_decides_when_names_cannot() {
         .set(names::RUNTIME_CONTAINERS_META, Some(&meta.to_string()));
     assert!(done_after(60, &pod));
 }
+
+#[test]
+fn the_kubelets_hash_decides_when_the_runtime_keeps_no_names() {
+    let mut pod = pod("app:2", ("I1", "c1", "app:1", &["app:1"]), ("I1", "c2", "app:1"));
+    pod.spec.node_name = Some("n".into());
+    let hash = u64::from(plain_hash(&pod.spec.containers[0]));
+    let told = |id: &str, hash: u64| {
+        let mut report = afloat_api::NodeTraffic::default();
+        report.status.hashes.insert(id.to_owned(), hash);
+        let known = Known {
+            node: Arc::default(),
+            report: Some(Arc::new(report)),
+        };
+        Nodes::from([("n".to_owned(), known)])
+    };
+    let done = |nodes: &Nodes| completion(&pod, nodes, START.parse().unwrap()) == Completion::Done;
+    assert!(!done(&told("c2", hash + 1)), "another spec's");
+    assert!(!done(&told("c1", hash)), "of the container before");
+    assert!(done(&told("c2", hash)));
+}

@@ -36,6 +36,7 @@ impl Pod {
             owner.uid.share(old.map(|old| &old.uid), pool);
         }
         share(&mut self.spec.node_name, before.spec.node_name.as_ref(), pool);
+        share(&mut self.spec.pinned_to, before.spec.pinned_to.as_ref(), pool);
         share_list(&mut self.spec.containers, &before.spec.containers, pool);
         share_list(&mut self.spec.readiness_gates, &before.spec.readiness_gates, pool);
         self.status.phase.share(Some(&before.status.phase), pool);

@@ -15,9 +15,14 @@ impl<'a> Planner<'a> {
             self.edit_owner(pod, Why::Adopt, OwnerEdit::Add(owner.reference()));
         }
         for pod in self.tally.strays.clone() {
-            let uid = owner.uid().unwrap_or_default().to_owned();
-            self.edit_owner(pod, Why::Release, OwnerEdit::Remove(uid));
+            self.release(pod);
         }
+    }
+
+    /// The pod is nobody's from now on.
+    pub(crate) fn release(&mut self, pod: &'a Pod) {
+        let uid = self.seen.owner.uid().unwrap_or_default().to_owned();
+        self.edit_owner(pod, Why::Release, OwnerEdit::Remove(uid));
     }
 
     fn edit_owner(&mut self, pod: &'a Pod, why: Why, edit: OwnerEdit) {

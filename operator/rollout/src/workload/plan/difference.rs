@@ -23,7 +23,7 @@ pub(super) fn compare_all(compared: &mut Compared, seen: &Seen<'_>, revisions: &
         return;
     }
     let claims = wanted_claims(seen, revisions);
-    let on = (seen.resizes, seen.gates, claims.map(str::to_owned));
+    let on = (seen.server, seen.gates, claims.map(str::to_owned));
     if compared.on.as_ref() != Some(&on) {
         *compared = Compared::default();
         compared.on = Some(on);
@@ -46,13 +46,13 @@ pub(super) fn compare_all(compared: &mut Compared, seen: &Seen<'_>, revisions: &
         };
         let had = old_revision.and_then(|revision| claims_hash(revision));
         let change = compare(old, seen.owner.template).map_err(|obstacle| format!("{} changed", obstacle.0));
-        let change = change.and_then(|change| match change.resources.keys().next() {
-            Some(container) if !seen.resizes => Err(format!(
-                "resources of container {container} changed, and this cluster cannot resize pods"
-            )),
+        let change = change.and_then(|change| {
             // OpenKruise 1.9.1 asks for both hashes: what was made before there were any is left alone.
-            _ if claims.is_some() && had.is_some() && claims != had => Err("volumeClaimTemplates changed".to_owned()),
-            _ => change.under(seen.gates),
+            if claims.is_some() && had.is_some() && claims != had {
+                return Err("volumeClaimTemplates changed".to_owned());
+            }
+            seen.server.allows(&change)?;
+            change.under(seen.gates)
         });
         found.insert(label.to_string(), change);
     }

@@ -270,7 +270,8 @@ impl<'a> Planner<'a> {
         let unknown = || Err(format!("its revision {label:?} is unknown"));
         let mut change = self.memo.compared.changes.get(label).cloned().unwrap_or_else(unknown)?;
         let template = self.seen.owner.template;
-        add_unfinished(pod, template, self.seen.resizes, &mut change);
+        add_unfinished(pod, template, self.seen.server.resizes, &mut change);
+        self.seen.server.allows_on(pod, &change)?;
         batch::with_restarts(pod, change, template)
     }
 

@@ -18,7 +18,7 @@ use crate::pod::label::same_revision;
 use crate::pod::lifecycle::State;
 use crate::pod::object::{Container, ContainerStatus, Pod};
 use crate::pod::resize::missing;
-use crate::pod::service::serve;
+use crate::pod::service::{out_for_shutdown, serve};
 use crate::pod::update::{drop_grace, resize};
 use crate::pod::{batch, launch};
 use crate::workload::revision;
@@ -57,6 +57,10 @@ impl<'a> Planner<'a> {
     fn settle(&mut self, pod: &'a Pod) {
         let gated = pod.has_gate(names::INPLACE_READY);
         let in_service = pod.condition(names::INPLACE_READY).is_some_and(|c| c.status == "True");
+        if let Some(until) = out_for_shutdown(pod).filter(|until| *until > self.seen.now) {
+            self.wake(until);
+            return;
+        }
         if gated && !in_service || State::of(pod) == State::Updating {
             if self.resize(pod) {
                 return;
@@ -137,7 +141,7 @@ impl<'a> Planner<'a> {
     /// subresource, so in a write of their own.
     fn resize(&mut self, pod: &'a Pod) -> bool {
         let text = pod.annotations.get(names::INPLACE_STATE).unwrap_or_default();
-        if !self.seen.resizes || !text.contains("\"updateResources\"") {
+        if !self.seen.server.resizes || !text.contains("\"updateResources\"") {
             return false;
         }
         let (Some(state), Some(template)) = (InPlaceUpdateState::read(&pod.annotations), self.template_of(pod)) else {
@@ -162,12 +166,15 @@ impl<'a> Planner<'a> {
         let Some(state) = InPlaceUpdateState::read(&pod.annotations).filter(unfinished) else {
             return false;
         };
-        let ready = |name: &String| pod.container_status(name).is_some_and(ContainerStatus::steady);
+        let ready = |name: &str| pod.container_status(name).is_some_and(ContainerStatus::steady);
         let required = state
             .pre_check_before_next
             .iter()
             .flat_map(|check| &check.containers_required_ready);
-        if let Some(container) = required.into_iter().find(|name| !ready(name)) {
+        let sidecars = pod.spec.containers.iter().filter(|container| container.sidecar);
+        let sidecars = sidecars.map(|container| container.name.as_str());
+        let mut required = required.map(String::as_str).chain(sidecars);
+        if let Some(container) = required.find(|name| !ready(name)) {
             self.waits.pod(Wait::Batch, || {
                 format!("{} waits until its container {container} is Ready", pod.name())
             });

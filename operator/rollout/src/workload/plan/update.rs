@@ -1,6 +1,7 @@
 //! Pods move to the update revision: which of them, and the next step of each.
 
 use afloat_api::{Operation, PodUpdatePolicy, names};
+use jiff::SignedDuration;
 
 use super::planner::{BURST, Planner};
 use super::queue::Queue;
@@ -14,6 +15,9 @@ use crate::pod::update::{Named, change};
 use crate::workload::budget::Count;
 use crate::workload::roster::Member;
 use crate::workload::waits::Wait;
+
+/// Between two looks at what nodes have pulled.
+const PREWARM_LOOK: SignedDuration = SignedDuration::from_secs(1);
 
 impl<'a> Planner<'a> {
     /// Moves pods to the update revision, those first that are on the way already.
@@ -137,6 +141,16 @@ impl<'a> Planner<'a> {
 
     /// The next step of an update in place; false if the budget does not allow it now.
     pub(super) fn update_in_place(&mut self, pod: &'a Pod, wanted: &Change) -> bool {
+        if !self.out_of_service(pod)
+            && let Some(why) = self.lacks_image(pod, wanted)
+        {
+            // What nodes tell asks for no round.
+            if let Ok(at) = self.seen.now.checked_add(PREWARM_LOOK) {
+                self.wake(at);
+            }
+            self.waits.pod(Wait::Prewarm, || why);
+            return true;
+        }
         if let Some(granted) = self.held_from_update(pod) {
             return granted;
         }
@@ -176,6 +190,21 @@ impl<'a> Planner<'a> {
             Some(_) => self.apply(pod, &batch::first(pod, wanted), &revision, false),
         }
         true
+    }
+
+    /// Which image the pod's node has not got, and why; None where nobody requires that it has.
+    fn lacks_image(&self, pod: &Pod, change: &Change) -> Option<String> {
+        let annotations = self.seen.owner.metadata.annotations.as_ref()?;
+        if annotations.get(names::PREWARM)? != names::PREWARM_REQUIRED {
+            return None;
+        }
+        let node = pod.spec.node_name.as_deref()?;
+        let known = self.seen.nodes.get(node);
+        let lacking = change.images.values().find_map(|image| {
+            let why = known.map_or(Some("nothing is known of the node"), |known| known.node.lacks(image));
+            Some((image, why?))
+        });
+        lacking.map(|(image, why)| format!("{image} for {} on {node}: {why}", pod.name()))
     }
 
     /// Whether nothing of the change needs the pod out of service: nothing restarts, or only what serves no traffic; or

@@ -204,6 +204,51 @@ fn a_sidecar_restarts_whatever_the_pods_policy() {
     assert_eq!(world.settle(), ["create second"]);
 }
 
+/// The kubelet restarts a sidecar, and it alone, when its image changes; of other init containers nothing runs any more.
+#[test]
+fn another_image_restarts_a_sidecar_and_nothing_else() {
+    let mut world = running();
+    let image = |world: &mut World, index: usize| {
+        let spec = world.pod.spec.as_mut().unwrap();
+        spec.init_containers.as_mut().unwrap()[index].image = Some("i:2".into());
+    };
+    image(&mut world, 1);
+    assert_eq!(world.settle(), [""; 0], "it has done its work");
+    image(&mut world, 2);
+    assert_eq!(world.settle(), ["term second"]);
+    world.exit("second", 0);
+    assert_eq!(world.settle(), ["create second"]);
+    image(&mut world, 0);
+    assert_eq!(world.settle(), ["preStop first"]);
+    world.hook_done("first");
+    assert_eq!(world.settle(), ["term first"]);
+    world.exit("first", 0);
+    assert_eq!(world.settle(), ["create first"]);
+}
+
+/// So does the kubelet: a sidecar that has not started yet is not asked whether it is the wanted one.
+#[test]
+fn a_sidecar_that_still_starts_is_left_alone_until_its_startup_probe_has_an_answer() {
+    for (answer, then) in [
+        (Answer::Success, "preStop first"),
+        (Answer::Failure("no".into()), "preStop first"),
+    ] {
+        let mut world = World::new(three());
+        assert_eq!(world.settle(), ["create first"]);
+        let spec = world.pod.spec.as_mut().unwrap();
+        spec.init_containers.as_mut().unwrap()[0].image = Some("i:2".into());
+        assert_eq!(world.settle(), [""; 0]);
+        let timing = spec::find(&world.pod, "first")
+            .and_then(|c| spec::probe(c, ProbeKind::Startup))
+            .map(spec::timing);
+        for _ in 0..3 {
+            world.state.probed("first-0", ProbeKind::Startup, &answer, timing);
+        }
+        let done = world.settle();
+        assert!(done.contains(&then.to_owned()), "{done:?}");
+    }
+}
+
 #[test]
 fn while_a_pod_ends_only_readiness_is_asked_for() {
     let probe = json!({"exec": {"command": ["x"]}, "periodSeconds": 1});

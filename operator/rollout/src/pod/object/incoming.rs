@@ -1,13 +1,17 @@
 //! A pod as it comes from the API server: thousands come every minute, and of their ten kilobytes a tenth is read. Who set which
 //! field (`managedFields`) alone is hundreds of texts that nobody asks for, so the general type of metadata is not for here.
 
+use afloat_words::daemon::pinned_to;
+use k8s_openapi::api::core::v1::Affinity;
+use std::sync::Arc;
+
 use afloat_api::names;
 use afloat_words::annotation::LAST_APPLIED;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
-use super::object::{Controller, Metadata, Pod, PodSpec, PodStatus};
+use super::{Container, ContainerStatus, Controller, Metadata, Pod, PodCondition, PodSpec, PodStatus, ReadinessGate};
 use crate::texts::{Entries, Text};
 
 /// A pod as a watch reads it.
@@ -50,8 +54,89 @@ impl From<Wire> for Pod {
 #[serde(default)]
 struct Incoming {
     metadata: Meta,
-    spec: PodSpec,
-    status: PodStatus,
+    spec: Spec,
+    status: Status,
+}
+
+/// What is read of its spec.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Spec {
+    node_name: Option<Text>,
+    affinity: Option<Affinity>,
+    containers: Vec<Container>,
+    init_containers: Vec<Container>,
+    readiness_gates: Vec<ReadinessGate>,
+}
+
+/// What is read of its status.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Status {
+    phase: Text,
+    conditions: Vec<PodCondition>,
+    container_statuses: Vec<ContainerStatus>,
+    init_container_statuses: Vec<ContainerStatus>,
+    observed_generation: Option<i64>,
+    resize: Option<Text>,
+}
+
+impl From<Spec> for PodSpec {
+    fn from(spec: Spec) -> Self {
+        let mut containers = spec.containers;
+        for container in &mut containers {
+            // Since Kubernetes 1.34 these may have a policy of their own, too.
+            container.sidecar = false;
+        }
+        let nodes = spec.affinity.and_then(|affinity| affinity.node_affinity);
+        containers.extend(spec.init_containers.into_iter().filter(|container| container.sidecar));
+        Self {
+            node_name: spec.node_name,
+            pinned_to: nodes.as_ref().and_then(pinned_to).map(Text::from),
+            containers: Arc::new(exact(containers)),
+            readiness_gates: Arc::new(exact(spec.readiness_gates)),
+        }
+    }
+}
+
+impl Status {
+    /// Of init containers only sidecars have a say once the pod runs.
+    fn of(self, spec: &PodSpec) -> PodStatus {
+        let sidecar = |status: &ContainerStatus| {
+            let mut all = spec.containers.iter();
+            all.any(|container| container.sidecar && container.name == status.name)
+        };
+        let mut container_statuses = self.container_statuses;
+        for mut status in self.init_container_statuses.into_iter().filter(sidecar) {
+            status.sidecar = true;
+            container_statuses.push(status);
+        }
+        PodStatus {
+            phase: self.phase,
+            conditions: known(self.conditions),
+            container_statuses: exact(container_statuses),
+            observed_generation: self.observed_generation,
+            resize: self.resize,
+        }
+    }
+}
+
+/// A list without room to grow: there are thousands of them.
+fn exact<T>(mut all: Vec<T>) -> Vec<T> {
+    all.shrink_to_fit();
+    all
+}
+
+/// Conditions without those that nobody asks for. That all containers are ready says something only where the pod is not.
+fn known(mut all: Vec<PodCondition>) -> Vec<PodCondition> {
+    let ready = all.iter().any(|one| one.kind == "Ready" && one.status == "True");
+    all.retain(|condition| {
+        let kind = condition.kind.as_str();
+        kind == "ContainersReady" && !ready
+            || matches!(kind, "Ready" | names::INPLACE_READY | names::KRUISE_POD_READY)
+            || kind.starts_with("PodResize")
+    });
+    exact(all)
 }
 
 /// What is read of its metadata.
@@ -100,6 +185,8 @@ impl From<Incoming> for Pod {
         let meta = incoming.metadata;
         let mut owners = meta.owner_references.into_iter().flatten();
         let controller = owners.find(|owner| owner.controller == Some(true));
+        let spec = PodSpec::from(incoming.spec);
+        let status = incoming.status.of(&spec);
         Self {
             controller: controller.map(|owner| Controller {
                 api_version: owner.api_version,
@@ -123,8 +210,8 @@ impl From<Incoming> for Pod {
                 terminating: meta.deletion_timestamp.is_some(),
                 finalizers: meta.finalizers.unwrap_or_default().into(),
             },
-            spec: incoming.spec,
-            status: incoming.status,
+            spec,
+            status,
         }
     }
 }
@@ -164,6 +251,31 @@ mod tests {
         let wire: Wire = serde_json::from_str(&text).unwrap();
         assert_eq!(wire.metadata.resource_version.as_deref(), Some("7"));
         assert_eq!(Pod::from(wire).name(), "web");
+    }
+
+    #[test]
+    fn sidecars_are_containers_and_other_init_containers_are_not() {
+        let pod: Pod = serde_json::from_value(json!({
+            "spec": {"containers": [{"name": "app", "restartPolicy": "Always"}],
+                "initContainers": [{"name": "setup", "image": "s:1"}, {"name": "mesh", "image": "m:1", "restartPolicy": "Always"},
+                    {"name": "once", "restartPolicy": "OnFailure"}]},
+            "status": {"containerStatuses": [{"name": "app", "ready": true}],
+                "initContainerStatuses": [{"name": "setup", "state": {"terminated": {}}}, {"name": "mesh", "ready": true}]},
+        }))
+        .unwrap();
+        let all = pod.spec.containers.iter();
+        let all: Vec<_> = all
+            .map(|container| (container.name.as_str(), container.sidecar))
+            .collect();
+        assert_eq!(all, [("app", false), ("mesh", true)]);
+        assert!(
+            pod.steady(),
+            "an init container that is over is nothing that does not run"
+        );
+        assert!(pod.container_status("mesh").unwrap().sidecar);
+        let late = json!({"spec": {"containers": [{"name": "app"}], "initContainers": [{"name": "mesh", "restartPolicy": "Always"}]},
+            "status": {"initContainerStatuses": [{"name": "mesh", "ready": false}]}});
+        assert!(!serde_json::from_value::<Pod>(late).unwrap().steady());
     }
 
     #[test]

@@ -1,48 +1,72 @@
-//! CloneSets, as the operator's planner sees them.
+//! Workloads of ours, as the operator's planner sees them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use afloat_api::{API_VERSION, CloneSet, PodUpdatePolicy, convert, names};
+use afloat_api::{PodUpdatePolicy, Status as _, convert, names};
 use afloat_rollout::action::{Action, Why};
 use afloat_rollout::go::bytes;
+use afloat_rollout::kinds::{self, Visit};
 use afloat_rollout::pod::change::Change;
 use afloat_rollout::pod::inplace::compare;
 use afloat_rollout::pod::meaning::equivalent;
 use afloat_rollout::pod::{Pod, same_revision};
-use afloat_rollout::workload::budget::{Count, Round, max_unavailable, partition, resolve};
+use afloat_rollout::workload::budget::{Count, Limits, Round, resolve};
+use afloat_rollout::workload::foresight::Foreseen;
 use afloat_rollout::workload::history::same_meaning;
-use afloat_rollout::workload::kind::Workload as _;
 use afloat_rollout::workload::memo::Memo;
 use afloat_rollout::workload::observed::Observed;
-use afloat_rollout::workload::order::update_sequence;
 use afloat_rollout::workload::revision;
 use afloat_rollout::workload::traffic::Traffic;
-use jiff::SignedDuration;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Value, json};
 
 use super::forecast::{ContainerChange, Forecast, Hold, Outcome, Situation};
 use super::parts::{all_anew, budget_notes, count, estimate, image_change, start, stop_seconds, template};
-use crate::object::Workload;
+use crate::object::{Container, Workload};
 
-pub(super) fn forecast(seen: &Situation<'_>, workload: &Workload<'_>) -> Forecast {
+/// None for kinds that are not looked after by us.
+pub(super) fn forecast(seen: &Situation<'_>, workload: Workload<'_>) -> Option<Forecast> {
+    kinds::with(workload.kind, Asked { seen, workload })
+}
+
+/// A question about a workload of some kind.
+struct Asked<'a> {
+    seen: &'a Situation<'a>,
+    workload: Workload<'a>,
+}
+
+impl Visit for Asked<'_> {
+    type Out = Forecast;
+    fn visit<W: Foreseen>(self) -> Forecast {
+        forecast_of::<W>(self.seen, &self.workload)
+    }
+}
+
+fn forecast_of<W: Foreseen>(seen: &Situation<'_>, workload: &Workload<'_>) -> Forecast {
     let mut forecast = start(seen, workload);
-    let Some(set) = set(seen, forecast.replicas) else {
+    let Some(set) = set::<W>(seen, forecast.replicas) else {
         forecast.outcome = Outcome::Refused;
-        forecast.why = "the object cannot be read as a CloneSet".into();
+        forecast.why = format!("the object cannot be read as a {}", W::KIND);
         return forecast;
     };
     let Some(old) = seen.old else {
         forecast.outcome = Outcome::Create;
-        forecast.why = "there is no such CloneSet".into();
+        forecast.why = format!("there is no such {}", W::KIND);
         return forecast;
     };
-    let rollout = set.spec.rollout();
-    let replicas = set.spec.replicas();
+    let world = World::new(seen, &set);
+    let rollout = set.rollout();
+    let limits = set.limits(world.pods.len());
+    let Limits {
+        replicas,
+        partition: kept,
+        max_unavailable,
+        ..
+    } = limits;
+    // Also of one that is paused: what there may be beside the pods wanted once it goes on.
     let surge = resolve(&rollout.max_surge, replicas, Round::Up);
-    let max_unavailable = max_unavailable(&rollout.max_unavailable, replicas, surge);
-    let kept = partition(&rollout.partition, replicas);
+    forecast.replicas = count(replicas);
     forecast.max_unavailable = count(max_unavailable);
     forecast.max_surge = count(surge);
 
@@ -54,9 +78,8 @@ pub(super) fn forecast(seen: &Situation<'_>, workload: &Workload<'_>) -> Forecas
     let difference = difference(seen, old, (&before, &after));
     decide(seen, workload, rollout.policy, difference, &mut forecast);
 
-    let world = World::new(seen, &set);
-    order(seen, &set, &world, kept, &mut forecast);
-    let min_ready = SignedDuration::from_secs(i64::from(set.spec.min_ready_seconds.unwrap_or(0).max(0)));
+    order(seen, &set, &world, limits, &mut forecast);
+    let min_ready = set.min_ready();
     let available = world
         .pods
         .iter()
@@ -95,8 +118,12 @@ pub(super) fn forecast(seen: &Situation<'_>, workload: &Workload<'_>) -> Forecas
 }
 
 /// How many pods change, in which order, and which go first.
-fn order(seen: &Situation<'_>, set: &CloneSet, world: &World, kept: usize, forecast: &mut Forecast) {
-    let replicas = set.spec.replicas();
+fn order<W: Foreseen>(seen: &Situation<'_>, set: &W, world: &World, limits: Limits, forecast: &mut Forecast) {
+    let Limits {
+        replicas,
+        partition: kept,
+        ..
+    } = limits;
     let updated = world.pods.iter().filter(|pod| pod.at_revision(&world.update)).count();
     let all: Vec<&Pod> = world.pods.iter().map(Arc::as_ref).collect();
     let figures = Count {
@@ -112,7 +139,7 @@ fn order(seen: &Situation<'_>, set: &CloneSet, world: &World, kept: usize, forec
         .copied()
         .filter(|pod| !pod.at_revision(&world.update))
         .collect();
-    let order = update_sequence(waiting, &all, &set.spec.rollout());
+    let order = set.order(waiting, &all);
     let names = order.into_iter().map(|pod| pod.name().to_owned());
     forecast.order = names.take(figures.to_update()).collect();
     if forecast.outcome != Outcome::Refused {
@@ -123,8 +150,9 @@ fn order(seen: &Situation<'_>, set: &CloneSet, world: &World, kept: usize, forec
 /// What changes in place, under the operator's feature gates; an error says why it cannot.
 fn difference(seen: &Situation<'_>, old: &Value, (before, after): (&Value, &Value)) -> Result<Change, String> {
     let change = compare(before, after)
-        .map_err(|obstacle| format!("spec.template.{} changed, which a running pod cannot", obstacle.0))?
-        .under(seen.gates)?;
+        .map_err(|obstacle| format!("spec.template.{} changed, which a running pod cannot", obstacle.0))?;
+    seen.server.allows(&change)?;
+    let change = change.under(seen.gates)?;
     let claims = |object: &Value| object["spec"].get("volumeClaimTemplates").cloned();
     if seen.gates.recreate_for_claims && claims(old) != claims(seen.new) {
         return Err(
@@ -171,7 +199,9 @@ fn decide(
 
 /// What an update in place does to each container.
 fn containers(seen: &Situation<'_>, workload: &Workload<'_>, change: &Change) -> Vec<ContainerChange> {
-    let all = workload.containers().into_iter();
+    let sidecars = workload.init_containers().into_iter();
+    let sidecars = sidecars.filter(Container::is_sidecar);
+    let all = workload.containers().into_iter().chain(sidecars);
     all.map(|container| {
         let name = container.name();
         let policies = container.field("/resizePolicy").and_then(Value::as_array);
@@ -206,7 +236,7 @@ fn containers(seen: &Situation<'_>, workload: &Workload<'_>, change: &Change) ->
 }
 
 /// The object as it will be, with what only the server knows of it.
-fn set(seen: &Situation<'_>, replicas: u64) -> Option<CloneSet> {
+fn set<W: Foreseen>(seen: &Situation<'_>, replicas: u64) -> Option<W> {
     let mut object = seen.new.clone();
     object["spec"]["replicas"] = json!(replicas);
     if let Some(old) = seen.old {
@@ -219,11 +249,11 @@ fn set(seen: &Situation<'_>, replicas: u64) -> Option<CloneSet> {
             object["status"] = status.clone();
         }
     }
-    convert::convert(&mut object, API_VERSION).ok()?;
+    convert::convert(&mut object, W::API_VERSION).ok()?;
     serde_json::from_value(object).ok()
 }
 
-/// The CloneSet's pods and revisions as they are, and the revision that is to come.
+/// The workload's pods and revisions as they are, and the revision that is to come.
 struct World {
     pods: Vec<Arc<Pod>>,
     revisions: Vec<Arc<ControllerRevision>>,
@@ -231,8 +261,8 @@ struct World {
 }
 
 impl World {
-    fn new(seen: &Situation<'_>, set: &CloneSet) -> Self {
-        let uid = set.metadata.uid.as_deref().unwrap_or_default();
+    fn new<W: Foreseen>(seen: &Situation<'_>, set: &W) -> Self {
+        let uid = set.metadata().uid.as_deref().unwrap_or_default();
         let ours = |object: &&Value| {
             let mut owners = crate::object::items(object, "/metadata/ownerReferences");
             !uid.is_empty() && owners.any(|owner| owner["uid"] == uid && owner["controller"] == true)
@@ -252,15 +282,15 @@ impl World {
             .collect();
         revisions.sort_by_key(|revision| revision.revision);
         let sorted: Vec<_> = revisions.iter().collect();
-        let known = same_meaning(&set.spec.template, &set.status.update_revision, &sorted);
+        let known = same_meaning(set.template(), set.status().update_revision(), &sorted);
         let update = if let Some(known) = known {
             known.metadata.name.clone().unwrap_or_default()
         } else {
-            let hash = revision::hash(&bytes(&revision::data(&set.spec.template)), 0);
+            let hash = revision::hash(&bytes(&revision::data(set.template())), 0);
             let newest = revisions.iter().map(|revision| revision.revision).max().unwrap_or(0);
             let object = revision::object(set.owner(), &hash, newest + 1);
             revisions.extend(serde_json::from_value(object).ok().map(Arc::new));
-            revision::name(set.metadata.name.as_deref().unwrap_or_default(), &hash)
+            revision::name(set.owner().name(), &hash)
         };
         Self {
             pods,
@@ -270,11 +300,12 @@ impl World {
     }
 
     /// The pods that the operator's first plan takes.
-    fn first(&self, seen: &Situation<'_>, set: &CloneSet) -> Vec<String> {
+    fn first<W: Foreseen>(&self, seen: &Situation<'_>, set: &W) -> Vec<String> {
         let plan = set.plan(&Observed {
             pods: &set.roster().with(self.pods.iter().cloned()),
             revisions: &self.revisions,
             claims: &[],
+            classes: &[],
             now: seen.now,
             seed: 0,
             drained: &BTreeMap::new(),
@@ -282,7 +313,7 @@ impl World {
             opened: &BTreeMap::new(),
             traffic: &Traffic::default(),
             guards: &[],
-            resizes: true,
+            server: seen.server,
             gates: seen.gates,
             memo: &Memo::default(),
             recorded: None,
