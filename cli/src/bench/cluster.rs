@@ -16,8 +16,9 @@ use kube::{Client, Config, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::kinds::Row;
-use super::options::{ApiVersion, BenchOperatorOptions};
+use super::options::BenchOperatorOptions;
 use super::template::template;
+use super::version::ApiVersion;
 
 /// Our pods name a scheduler that no cluster has, so that only the simulated nodes take them.
 pub(super) const SCHEDULER: &str = "afloat-bench";

@@ -6,7 +6,7 @@ use afloat_rollout::workload::foresight::Foreseen;
 use k8s_openapi::Resource as _;
 use serde_json::{Value, json};
 
-use super::options::ApiVersion;
+use super::version::ApiVersion;
 
 /// How sets of a kind are made and changed for a measurement.
 #[derive(Clone, Copy, Debug)]

@@ -10,6 +10,7 @@ use super::kinds::{Row, parse_kind};
 use super::lossless::LosslessOptions;
 use super::node::BenchNodeOptions;
 use super::template::PodForm;
+use super::version::ApiVersion;
 use crate::options::{parse_budget, parse_duration};
 
 /// `afloat bench`
@@ -40,23 +41,6 @@ pub(crate) enum BenchCommand {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<OsString>,
     },
-}
-
-/// A version of the kinds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ApiVersion {
-    V1alpha1,
-    #[default]
-    V1beta1,
-}
-
-impl ApiVersion {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::V1alpha1 => "v1alpha1",
-            Self::V1beta1 => "v1beta1",
-        }
-    }
 }
 
 /// How often a simulated kubelet writes the status of a pod.
