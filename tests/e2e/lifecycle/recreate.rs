@@ -125,7 +125,7 @@ fn a_deadline_ends_the_request_and_not_what_it_has_begun() {
     ground.create("late", spec);
     ground.wait("the pod Ready", "late", ready);
     ground.recreate("r", "late", &["app", "log"], |spec| {
-        spec["activeDeadlineSeconds"] = json!(3)
+        spec["activeDeadlineSeconds"] = json!(3);
     });
     let request = ground.wait_request("the deadline", "r", over);
     assert_eq!(
