@@ -22,7 +22,7 @@ pub struct Row<'a> {
     /// Ready, not marked as unavailable, and no update of it under way. Images by digest are not compared with what runs: runtimes report
     /// another digest than that of the manifest, and such pods would be unavailable for ever (kruise #2570).
     pub available: bool,
-    /// When it became Ready last.
+    /// When it became Ready last, or ceased to be.
     pub ready_since: Option<Timestamp>,
     /// It is to be replaced and then deleted, as somebody has asked for that.
     pub going: bool,
@@ -78,12 +78,11 @@ pub fn count(budget: &PodUnavailableBudget, rows: &[Row<'_>], total: i32, now: T
     for (name, since) in &budget.status.unavailable_pods {
         let end = since.0.checked_add(UNAVAILABLE).ok();
         let still = |row: &Row<'_>| {
-            // Times have whole seconds, or not: within one second nothing is told apart.
-            let back = row.available
-                && row
-                    .ready_since
-                    .is_some_and(|ready| ready.as_second() > since.0.as_second());
-            !back && end.is_some_and(|end| end > now)
+            let changed = row.ready_since.map(|ready| ready.as_second() - since.0.as_second());
+            // Seen to have gone, or to be back: from then on it speaks for itself. Times have whole seconds, or not, so within one
+            // second nothing is told apart.
+            let seen = changed.is_some_and(|after| if row.available { after > 0 } else { after >= 0 });
+            !seen && end.is_some_and(|end| end > now)
         };
         if meant(name, since).is_some_and(still) {
             wake(end);
@@ -211,6 +210,19 @@ mod tests {
             ),
             (0, 1)
         );
+    }
+
+    #[test]
+    fn a_changed_pod_that_was_seen_to_go_needs_no_note() {
+        let status = json!({"unavailablePods": {"a": at(0).to_string()}});
+        let mut rows = rows(3);
+        (rows[0].available, rows[0].ready_since) = (false, Some(at(0)));
+        let budget = budget(&json!({"maxUnavailable": 1}), &status);
+        let counted = count(&budget, &rows, 3, at(1)).status;
+        assert_eq!((counted.unavailable_pods.len(), counted.unavailable_allowed), (0, 0));
+        // What it was before the note proves nothing.
+        rows[0].ready_since = Some(at(-1));
+        assert_eq!(count(&budget, &rows, 3, at(1)).status.unavailable_pods.len(), 1);
     }
 
     /// kruise #2175: six pods that are to be replaced, and the first replacement.

@@ -82,6 +82,18 @@ fn a_budget_against_deletions_alone_lets_pods_change() {
     assert_eq!(words(&scene.plan()), Vec::<String>::new());
 }
 
+/// As with Kubernetes' own workloads.
+#[test]
+fn fewer_pods_are_had_whatever_a_budget_says() {
+    let mut scene = Scene::new(&["app:1"], &json!({"maxUnavailable": 0}));
+    for name in ["a", "b", "c"] {
+        scene.pod(name, 0);
+    }
+    scene.guards = vec![guard(0, 3)];
+    scene.set["spec"]["replicas"] = json!(1);
+    assert_eq!(words(&scene.plan()), ["scale_down a", "scale_down b"]);
+}
+
 #[test]
 fn a_majority_stays() {
     let mut scene = rollout();

@@ -9,11 +9,13 @@ use crate::pod::object::Pod;
 impl<'a> Planner<'a> {
     /// The next step of a deletion. Claims that go with the pod are its workload's business.
     pub(crate) fn delete(&mut self, pod: &'a Pod, why: Why) {
-        if self.written.contains(pod.name())
+        self.scales_down = why == Why::ScaleDown;
+        let stays = self.written.contains(pod.name())
             || self.held_from_deletion(pod)
             || self.drains_before_deletion(pod)
-            || !self.spend(pod, Operation::Delete)
-        {
+            || !self.spend(pod, Operation::Delete);
+        self.scales_down = false;
+        if stays {
             return;
         }
         let action = Action::DeletePod {

@@ -75,7 +75,7 @@ impl Planner<'_> {
         new: (&str, Figures),
     ) {
         if self.moves()
-            && self.may_go == 0
+            && self.nothing_may_go()
             && let Some(said) = self.allowance.held()
         {
             self.waits.say_once(said);

@@ -47,6 +47,8 @@ pub(crate) struct Planner<'a> {
     pub(crate) written: BTreeSet<&'a str>,
     /// Available pods that may still be taken out of service.
     pub(crate) may_go: usize,
+    /// Fewer pods are wanted: nobody has a say in that here, as with Kubernetes' own workloads. Webhooks may have.
+    pub(crate) scales_down: bool,
     /// What budgets leave that are not the workload's own.
     pub(crate) allowance: Allowance<'a>,
     /// Pods that were taken of it, and for what.
@@ -105,7 +107,8 @@ impl<'a> Planner<'a> {
             record: None,
             observes: false,
             written: BTreeSet::new(),
-            may_go: allowance.most().unwrap_or(usize::MAX).min(count.may_go()),
+            may_go: count.may_go(),
+            scales_down: false,
             allowance,
             spends: Vec::new(),
             left: count.available,
@@ -232,9 +235,14 @@ impl<'a> Planner<'a> {
         true
     }
 
+    /// Whether no pod that serves may go any more.
+    pub(crate) fn nothing_may_go(&self) -> bool {
+        self.may_go == 0 || self.allowance.most() == Some(0)
+    }
+
     /// Whether the other budgets let it go; if so, it is taken of them.
     fn allowed(&mut self, pod: &Pod, operation: Operation) -> bool {
-        if self.allowance.is_free() {
+        if self.scales_down || self.allowance.is_free() {
             return true;
         }
         match self.allowance.spend(pod.name(), operation) {

@@ -84,7 +84,7 @@ impl<'a> Planner<'a> {
                 return false;
             }
             (PodUpdatePolicy::ReCreate, _) | (PodUpdatePolicy::InPlaceIfPossible, Err(_)) => {
-                if self.available(pod) && self.may_go == 0 || self.unproven(pod) {
+                if self.available(pod) && self.nothing_may_go() || self.unproven(pod) {
                     self.waits.pod(Wait::Budget, || pod.name().to_owned());
                 } else if !self.stays_for_another(pod) {
                     self.delete(pod, Why::ReCreate);
@@ -126,7 +126,7 @@ impl<'a> Planner<'a> {
 
     /// Whether no pod that serves may be touched any more.
     fn budget_is_spent(&self) -> bool {
-        self.may_go == 0 && !(self.surge > 0 && self.left == 1) && self.update_hook().is_none()
+        self.nothing_may_go() && !(self.surge > 0 && self.left == 1) && self.update_hook().is_none()
     }
 
     /// Whether the budget is all there is to say about the pod: told before the costly comparison, as it is what most pods
