@@ -248,20 +248,14 @@ mod tests {
         assert_eq!((change.resources.len(), change.sidecars), (1, mesh.into()));
         let change = changed(|t| t["spec"]["containers"][0]["image"] = json!("app:2")).unwrap();
         assert!(change.sidecars.is_empty());
-        let fixed: [(fn(&mut Value), &str); 3] = [
+        type Edit = fn(&mut Value);
+        let fixed: [(Edit, &str); 3] = [
             (
                 |t| t["spec"]["initContainers"][0]["image"] = json!("init:2"),
                 "spec.initContainers[0].image",
             ),
             (
-                |t| {
-                    drop(
-                        t["spec"]["initContainers"][1]
-                            .as_object_mut()
-                            .unwrap()
-                            .remove("restartPolicy"),
-                    )
-                },
+                |t| t["spec"]["initContainers"][1]["restartPolicy"] = Value::Null,
                 "spec.initContainers[1].restartPolicy",
             ),
             (

@@ -117,7 +117,8 @@ mod tests {
         let memory = |limit: &'static str| {
             move |spec: &mut Value| spec["containers"][0]["resources"]["limits"]["memory"] = json!(limit)
         };
-        let table: [(&str, [bool; 5], &dyn Fn(&mut Value)); 8] = [
+        type Row<'a> = (&'a str, [bool; 5], &'a dyn Fn(&mut Value));
+        let table: [Row<'_>; 8] = [
             ("an image", [true; 5], &|s| s["containers"][0]["image"] = json!("app:2")),
             ("a sidecar's image", [false, true, true, true, true], &|s| {
                 s["initContainers"][0]["image"] = json!("mesh:2");
