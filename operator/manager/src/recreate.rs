@@ -196,6 +196,7 @@ impl Recreator {
                 metadata: &request.metadata,
                 template: &Value::Null,
                 naming: Naming::Name,
+                requires_images: false,
             };
             let traffic = traffic(&self.operator, looking, &Key::of(&request.metadata));
             Watched::of(owner, &traffic).leaving(pod, &drain) == Some(Leaving::Gone)

@@ -51,12 +51,15 @@ impl Workload for CloneSet {
 
     /// Pods are to be spread over nodes also when one of them is to go; and an image may have to be there before a pod leaves.
     fn sights(&self) -> Sights {
-        let required = self.annotation(names::PREWARM) == Some(names::PREWARM_REQUIRED);
-        if topology(self).is_empty() && !required {
+        if topology(self).is_empty() && !self.requires_images() {
             Sights::OutOfService
         } else {
             Sights::OfPods
         }
+    }
+
+    fn requires_images(&self) -> bool {
+        self.annotation(names::PREWARM) == Some(names::PREWARM_REQUIRED)
     }
 }
 

@@ -51,6 +51,11 @@ pub trait Workload:
         Sights::OutOfService
     }
 
+    /// Whether no pod may leave its Services before its node has the images that are wanted: where jobs pull them beforehand.
+    fn requires_images(&self) -> bool {
+        false
+    }
+
     /// It as the owner of its pods.
     fn owner(&self) -> Owner<'_> {
         Owner {
@@ -59,6 +64,7 @@ pub trait Workload:
             naming: self.naming(),
             metadata: self.metadata(),
             template: self.template(),
+            requires_images: self.requires_images(),
         }
     }
 

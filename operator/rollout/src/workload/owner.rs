@@ -19,6 +19,8 @@ pub struct Owner<'a> {
     pub metadata: &'a ObjectMeta,
     /// What its pods are made from.
     pub template: &'a Value,
+    /// Whether no pod may leave its Services before its node has the images that are wanted.
+    pub requires_images: bool,
 }
 
 impl<'a> Owner<'a> {

@@ -194,8 +194,7 @@ impl<'a> Planner<'a> {
 
     /// Which image the pod's node has not got, and why; None where nobody requires that it has.
     fn lacks_image(&self, pod: &Pod, change: &Change) -> Option<String> {
-        let annotations = self.seen.owner.metadata.annotations.as_ref()?;
-        if annotations.get(names::PREWARM)? != names::PREWARM_REQUIRED {
+        if !self.seen.owner.requires_images {
             return None;
         }
         let node = pod.spec.node_name.as_deref()?;

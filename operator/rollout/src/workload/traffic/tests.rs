@@ -62,6 +62,7 @@ fn owner(metadata: &ObjectMeta) -> Owner<'_> {
         naming: Naming::Both,
         metadata,
         template: &TEMPLATE,
+        requires_images: false,
     }
 }
 
