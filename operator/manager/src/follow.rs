@@ -13,9 +13,8 @@ use afloat_watching::feed::Pauses;
 use afloat_watching::{Cache, Kind as _, Ledger, Queue, Watchable};
 use afloat_words::key::Key;
 use k8s_openapi::api::apps::v1::ControllerRevision;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Api;
 use kube::runtime::watcher;
-use kube::{Api, Client};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +23,7 @@ use crate::abilities::Abilities;
 use crate::kept::{Claims, Sets, controller_of_pod, owner_of};
 use crate::kind::Kind;
 use crate::operator::Operator;
+pub(crate) use crate::scope::scoped;
 
 /// Follows what the kinds share.
 pub(crate) fn watch(operator: &Arc<Operator>, abilities: &Abilities, shutdown: &CancellationToken) -> JoinSet<()> {
@@ -117,17 +117,6 @@ impl Feeding<'_> {
         let config = watcher::Config::default();
         let feed = cache.clone().feed(api, config, Pauses::Patient, self.shutdown.clone());
         self.tasks.spawn(feed);
-    }
-}
-
-/// All of a kind, or those of a namespace.
-pub(crate) fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
-where
-    K: k8s_openapi::Resource<Scope = k8s_openapi::NamespaceResourceScope> + k8s_openapi::Metadata<Ty = ObjectMeta>,
-{
-    match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
     }
 }
 
