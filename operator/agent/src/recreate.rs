@@ -319,6 +319,3 @@ fn found(container: &NodeContainer) -> Found {
 fn from_now(time: Timestamp) -> Duration {
     Duration::try_from(time.duration_since(Timestamp::now())).unwrap_or_default()
 }
-
-#[cfg(test)]
-mod tests;

@@ -205,3 +205,6 @@ fn again(job: &ImagePullJob, now: Timestamp, plan: &mut Plan) {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -88,7 +88,7 @@ fn containers_come_back_in_order_after_their_hooks() {
     let why = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(why.contains("spec of ContainerRecreateRequest is immutable"), "{why}");
     ground.recreate("short", "ordered", &["other"], |spec| {
-        spec["ttlSecondsAfterFinished"] = json!(0)
+        spec["ttlSecondsAfterFinished"] = json!(0);
     });
     wait_until("the request to go", || ground.cluster.get(&["crr", "short"]).is_none());
     assert_eq!(ground.record("ordered").count("other-runs"), 2);
@@ -125,7 +125,7 @@ fn a_deadline_ends_the_request_and_not_what_it_has_begun() {
     ground.create("late", spec);
     ground.wait("the pod Ready", "late", ready);
     ground.recreate("r", "late", &["app", "log"], |spec| {
-        spec["activeDeadlineSeconds"] = json!(3)
+        spec["activeDeadlineSeconds"] = json!(3);
     });
     let request = ground.wait_request("the deadline", "r", over);
     assert_eq!(

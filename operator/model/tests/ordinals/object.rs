@@ -183,8 +183,9 @@ fn work(pod: &mut Value) {
 
 fn ready(pod: &mut Value, containers: bool) {
     pod["status"]["containerStatuses"][0]["ready"] = json!(containers);
-    let open = condition(pod, names::INPLACE_READY)["status"] == "True"
-        || pod["spec"]["readinessGates"].as_array().is_none_or(Vec::is_empty);
+    let gates = pod["spec"]["readinessGates"].as_array().into_iter().flatten();
+    let closed = |gate: &Value| condition(pod, gate["conditionType"].as_str().unwrap())["status"] != "True";
+    let open = !gates.into_iter().any(closed);
     let word = if containers && open { "True" } else { "False" };
     merge(
         pod,
