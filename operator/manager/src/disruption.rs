@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::state::Disruption;
 use crate::follow::appears_as;
-use crate::scope::scoped;
+use crate::follow::scope::scoped;
 
 /// Follows budgets, once there is such a kind, and keeps their status, until `shutdown`.
 pub(crate) async fn run(disruption: Arc<Disruption>, shutdown: CancellationToken) {

@@ -1,6 +1,7 @@
 //! What the operator follows, and whose round each change asks for.
 
 mod absent;
+pub(crate) mod scope;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,11 +20,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::absent::appears_as;
+pub(crate) use self::scope::scoped;
 use crate::abilities::Abilities;
 use crate::kept::{Claims, Sets, controller_of_pod, owner_of};
 use crate::kind::Kind;
 use crate::operator::Operator;
-pub(crate) use crate::scope::scoped;
 
 /// Follows what the kinds share.
 pub(crate) fn watch(operator: &Arc<Operator>, abilities: &Abilities, shutdown: &CancellationToken) -> JoinSet<()> {

@@ -20,7 +20,6 @@ pub mod metrics;
 mod operator;
 mod recreate;
 mod round;
-mod scope;
 pub mod serve;
 mod stored;
 pub mod webhook;

@@ -15,9 +15,9 @@ use kube::runtime::watcher;
 use tokio_util::sync::CancellationToken;
 
 use super::kept::{Budgets, Guarded, GuardedPod, Others};
+use crate::follow::scope::scoped;
 use crate::kept::{Group, Sets};
 use crate::kind::Kind;
-use crate::scope::scoped;
 
 /// What is known of budgets, and of the pods that they may be about.
 pub(crate) struct Disruption {
