@@ -22,7 +22,8 @@ use kube::runtime::watcher;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::state::Disruption;
-use crate::follow::{appears_as, scoped};
+use crate::follow::appears_as;
+use crate::follow::scope::scoped;
 
 /// Follows budgets, once there is such a kind, and keeps their status, until `shutdown`.
 pub(crate) async fn run(disruption: Arc<Disruption>, shutdown: CancellationToken) {

@@ -1,6 +1,7 @@
 //! What the operator follows, and whose round each change asks for.
 
 mod absent;
+pub(crate) mod scope;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,13 +14,13 @@ use afloat_watching::feed::Pauses;
 use afloat_watching::{Cache, Kind as _, Ledger, Queue, Watchable};
 use afloat_words::key::Key;
 use k8s_openapi::api::apps::v1::ControllerRevision;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Api;
 use kube::runtime::watcher;
-use kube::{Api, Client};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::absent::appears_as;
+pub(crate) use self::scope::scoped;
 use crate::abilities::Abilities;
 use crate::kept::{Claims, Sets, controller_of_pod, owner_of};
 use crate::kind::Kind;
@@ -117,17 +118,6 @@ impl Feeding<'_> {
         let config = watcher::Config::default();
         let feed = cache.clone().feed(api, config, Pauses::Patient, self.shutdown.clone());
         self.tasks.spawn(feed);
-    }
-}
-
-/// All of a kind, or those of a namespace.
-pub(crate) fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
-where
-    K: k8s_openapi::Resource<Scope = k8s_openapi::NamespaceResourceScope> + k8s_openapi::Metadata<Ty = ObjectMeta>,
-{
-    match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
     }
 }
 

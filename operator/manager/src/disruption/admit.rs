@@ -8,10 +8,10 @@ use afloat_disruption::owners::Owner;
 use afloat_disruption::take::{Subject, exempt, labels};
 use afloat_rollout::pod::{Pod, Wire, read};
 use jiff::Timestamp;
-use k8s_openapi::Resource as _;
+use k8s_openapi::Resource;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::Client;
 use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::{Client, Resource as _};
 use serde_json::{Value, json};
 
 use super::claim::{claim, present};
@@ -54,7 +54,7 @@ async fn asked(client: &Client, mut request: Value) -> Result<Option<Asked>, Str
         ("CREATE", "eviction") => {
             let dry = request["object"]["deleteOptions"]["dryRun"].as_array();
             dry_run |= dry.is_some_and(|all| all.iter().any(|word| word == "All"));
-            let path = format!("/api/v1/namespaces/{namespace}/pods/{}", word(&request, "name"));
+            let path = format!("{}/{}", Wire::url_path(&(), Some(&namespace)), word(&request, "name"));
             match ask(client, &path).await? {
                 Some(pod) => (pod, Operation::Evict),
                 None => return Ok(None),
@@ -128,15 +128,12 @@ async fn replaced_first(client: &Client, asked: &Asked, pod: &Pod, now: Timestam
     let Some(owner) = Owner::of(&asked.pod) else {
         return Ok(None);
     };
-    if owner.kind != CloneSet::KIND || afloat_api::group(&owner.api_version) != CloneSet::GROUP {
+    if owner.kind != <CloneSet as Resource>::KIND
+        || afloat_api::group(&owner.api_version) != <CloneSet as Resource>::GROUP
+    {
         return Ok(None);
     }
-    let path = format!(
-        "/apis/{}/namespaces/{}/clonesets/{}",
-        CloneSet::API_VERSION,
-        asked.namespace,
-        owner.name
-    );
+    let path = format!("{}/{}", CloneSet::url_path(&(), Some(&asked.namespace)), owner.name);
     let set = ask(client, &path).await?;
     let wish = set
         .as_ref()

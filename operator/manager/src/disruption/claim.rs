@@ -5,7 +5,7 @@ use std::time::Duration;
 use afloat_api::{BudgetStatus, Operation, PodUnavailableBudget};
 use afloat_disruption::take::{Subject, Verdict, take};
 use jiff::Timestamp;
-use kube::{Client, Error};
+use kube::{Client, Error, Resource as _};
 use serde_json::{Value, json};
 
 use super::scale::ask;
@@ -27,7 +27,7 @@ pub(super) enum Wrote {
 
 /// Path of a budget.
 fn path(namespace: &str, name: &str) -> String {
-    format!("/apis/policy.kruise.io/v1beta1/namespaces/{namespace}/podunavailablebudgets/{name}")
+    format!("{}/{name}", PodUnavailableBudget::url_path(&(), Some(namespace)))
 }
 
 /// A budget as the API server has it.

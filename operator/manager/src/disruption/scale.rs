@@ -5,7 +5,9 @@ use std::sync::{Mutex, PoisonError};
 
 use afloat_api::group;
 use afloat_disruption::owners::Owner;
-use kube::{Client, Error};
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::{Client, Error, Resource as _};
 use serde_json::Value;
 
 use super::kept::GuardedPod;
@@ -34,10 +36,8 @@ impl Disruption {
         let above = match get(&self.above, &nearest.uid) {
             Some(known) => known,
             None => {
-                let path = format!(
-                    "/apis/apps/v1/namespaces/{}/replicasets/{}",
-                    pod.namespace, nearest.name
-                );
+                let sets = ReplicaSet::url_path(&(), Some(&pod.namespace));
+                let path = format!("{sets}/{}", nearest.name);
                 let found = ask(&self.client, &path).await?;
                 let above = found.as_ref().and_then(Owner::of);
                 put(&self.above, nearest.uid.clone(), above.clone());
@@ -59,8 +59,13 @@ impl Disruption {
             }
         };
         let Some(plural) = path else { return Ok(None) };
-        let (version, name) = (&owner.api_version, &owner.name);
-        let path = format!("/apis/{version}/namespaces/{namespace}/{plural}/{name}/scale");
+        let gvk = GroupVersionKind::gvk(group(&owner.api_version), version(&owner.api_version), &owner.kind);
+        let resource = ApiResource::from_gvk_with_plural(&gvk, &plural);
+        let path = format!(
+            "{}/{}/scale",
+            DynamicObject::url_path(&resource, Some(namespace)),
+            owner.name
+        );
         let replicas =
             |scale: &Value| i32::try_from(scale["spec"]["replicas"].as_i64().unwrap_or(0)).unwrap_or(i32::MAX);
         Ok(Some(ask(&self.client, &path).await?.as_ref().map_or(0, replicas)))
@@ -71,21 +76,25 @@ impl Disruption {
         if group(api_version).is_empty() {
             return Ok(None);
         }
-        let path = format!("/apis/{api_version}");
-        let Some(list) = ask(&self.client, &path).await? else {
-            return Ok(None);
+        let list = match self.client.list_api_group_resources(api_version).await {
+            Ok(list) => list,
+            Err(Error::Api(status)) if status.code == 404 => return Ok(None),
+            Err(error) => return Err(error.to_string()),
         };
-        let resources = || list["resources"].as_array().into_iter().flatten();
-        let named = |resource: &&Value| {
-            resource["kind"] == *kind && resource["name"].as_str().is_some_and(|n| !n.contains('/'))
-        };
-        let plural = resources().find(named).and_then(|resource| resource["name"].as_str());
+        let resources = || list.resources.iter();
+        let plural = resources().find(|resource| resource.kind == kind && !resource.name.contains('/'));
+        let plural = plural.map(|resource| resource.name.as_str());
         let scaled = |plural: &&str| {
             let scale = format!("{plural}/scale");
-            resources().any(|resource| resource["name"] == *scale)
+            resources().any(|resource| resource.name == scale)
         };
         Ok(plural.filter(scaled).map(str::to_owned))
     }
+}
+
+/// The version in an `apiVersion`.
+fn version(api_version: &str) -> &str {
+    api_version.rsplit('/').next().unwrap_or_default()
 }
 
 fn get<K: std::hash::Hash + Eq, V: Clone>(known: &Mutex<HashMap<K, V>>, key: &K) -> Option<V> {

@@ -15,7 +15,7 @@ use kube::runtime::watcher;
 use tokio_util::sync::CancellationToken;
 
 use super::kept::{Budgets, Guarded, GuardedPod, Others};
-use crate::follow::scoped;
+use crate::follow::scope::scoped;
 use crate::kept::{Group, Sets};
 use crate::kind::Kind;
 
