@@ -16,7 +16,7 @@ fn world(name: &'static str, nodes: usize, change: impl FnOnce(&mut Setup)) -> S
 fn small() -> Vec<Setup> {
     vec![
         world("daemons on two nodes, recreated", 2, |w| {
-            (w.deletions, w.lag) = (true, 1)
+            (w.deletions, w.lag) = (true, 1);
         }),
         world("daemons on two nodes, in place, crashes seen late", 2, |w| {
             (w.in_place, w.failures, w.lag, w.edits) = (true, true, 1, 1);
