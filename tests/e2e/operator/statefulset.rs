@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::cluster::{AFLOAT, Cluster, container};
+use crate::cluster::{AFLOAT, Cluster, container, wait_until};
 
 const BUSYBOX: &str = "/bin/busybox";
 const KIND: &str = "statefulsets.apps.kruise.io";
@@ -140,8 +140,10 @@ fn names_data_and_addresses_stay_where_they_are() {
 
     // Another ordinal in the place of one that is reserved.
     patch(&cluster, &json!({"spec": {"reserveOrdinals": [1]}}));
+    wait_until("db-3 in the place of db-1", || {
+        values(&pods(&cluster), "/metadata/name") == ["db-0", "db-2", "db-3"]
+    });
     settled(&cluster, 3, 3);
-    assert_eq!(values(&pods(&cluster), "/metadata/name"), ["db-0", "db-2", "db-3"]);
 
     // A revision that does not work is taken back by writing the one before.
     release(&cluster, "db:missing", 0);
