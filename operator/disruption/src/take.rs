@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn a_changed_pod_that_is_deleted_counts_once() {
         let budget = budget(0, |b| {
-            b["status"]["unavailablePods"] = json!({"a": "2026-01-01T00:00:25Z"})
+            b["status"]["unavailablePods"] = json!({"a": "2026-01-01T00:00:25Z"});
         });
         let status = taken(take(&budget, pod(true), Operation::Delete, now()));
         assert_eq!((status.unavailable_allowed, status.unavailable_pods.len()), (0, 0));
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn a_new_pod_of_a_noted_name_is_asked_for() {
         let budget = budget(0, |b| {
-            b["status"]["disruptedPods"] = json!({"a": "2025-12-31T23:59:50Z"})
+            b["status"]["disruptedPods"] = json!({"a": "2025-12-31T23:59:50Z"});
         });
         assert!(matches!(
             take(&budget, pod(true), Operation::Delete, now()),
@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn pods_can_be_exempt() {
         let budget = budget(0, |b| {
-            b["spec"]["ignoredPodSelector"] = json!({"matchLabels": {"job": "x"}})
+            b["spec"]["ignoredPodSelector"] = json!({"matchLabels": {"job": "x"}});
         });
         let pod = |meta: Value| json!({"metadata": meta});
         assert!(exempt(

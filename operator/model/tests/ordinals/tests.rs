@@ -17,7 +17,7 @@ fn world(name: &'static str, replicas: u8, change: impl FnOnce(&mut Setup)) -> S
 fn small() -> Vec<Setup> {
     vec![
         world("in order, a revision that does not work is taken back", 3, |w| {
-            w.edits = 3
+            w.edits = 3;
         }),
         world("in order, seen late", 3, |w| (w.lag, w.edits, w.targets) = (2, 1, 3)),
         world("in order, containers break, seen late", 3, |w| {
@@ -31,7 +31,7 @@ fn small() -> Vec<Setup> {
             (w.partition, w.edits, w.deletions) = (1, 2, true);
         }),
         world("in order up and down", 1, |w| {
-            (w.others, w.edits, w.lag) = (&[0, 3], 3, 1)
+            (w.others, w.edits, w.lag) = (&[0, 3], 3, 1);
         }),
         world("ordinals that begin later, and one reserved", 2, |w| {
             (w.starts, w.edits, w.reserved) = (&[1, 2], 3, &[2]);
@@ -43,10 +43,10 @@ fn small() -> Vec<Setup> {
             (w.parallel, w.others, w.edits, w.loses) = (true, &[1, 3], 1, true);
         }),
         world("in order, two may be away", 3, |w| {
-            (w.max_unavailable, w.edits) = (2, 2)
+            (w.max_unavailable, w.edits) = (2, 2);
         }),
         world("in place", 3, |w| {
-            (w.policy, w.edits, w.targets) = ("InPlaceIfPossible", 2, 3)
+            (w.policy, w.edits, w.targets) = ("InPlaceIfPossible", 2, 3);
         }),
         world("in place, seen late, containers break", 2, |w| {
             (w.policy, w.edits, w.lag, w.breaks) = ("InPlaceIfPossible", 1, 1, true);

@@ -302,7 +302,7 @@ fn there_and_back_from_every_moment() {
             let home = back_again.last().unwrap();
             assert_eq!(home.webhooks, before(main_line).webhooks, "back from {number}");
             assert!(home.kruise_leads() && home.kept.is_none(), "back from {number}");
-            assert!(same_versions(one(&home), &kruise_crd(main_line)), "back from {number}");
+            assert!(same_versions(one(home), &kruise_crd(main_line)), "back from {number}");
         }
     }
 }

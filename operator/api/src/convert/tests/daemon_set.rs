@@ -87,7 +87,7 @@ proptest! {
     #[test]
     fn no_daemon_set_is_too_strange(spec in strange(), meta in strange(), wanted in prop::sample::select(vec![ALPHA, BETA])) {
         let from = if wanted == ALPHA { BETA } else { ALPHA };
-        let object = json!({"apiVersion": from, "kind": "DaemonSet", "metadata": meta, "spec": spec.clone(), "status": spec});
+        let object = json!({"apiVersion": from, "kind": "DaemonSet", "metadata": meta, "spec": spec, "status": spec});
         converted(object, wanted);
     }
 }

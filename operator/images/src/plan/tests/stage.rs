@@ -122,7 +122,7 @@ impl Stage {
                 patch("node", at, change);
             }
             Action::PatchJob { at, patch: change } | Action::PatchJobStatus { at, patch: change } => {
-                patch("job", at, change)
+                patch("job", at, change);
             }
             Action::PatchListStatus { at, patch: change } => patch("list", at, change),
             Action::PatchSecret { at, patch: change } => patch("secret", at, change),
