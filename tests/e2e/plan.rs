@@ -65,7 +65,7 @@ fn files_are_compared() {
     }
     let (code, _, error) = plan(&against, "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n");
     assert!(
-        code == 2 && error.lines().count() == 1 && error.contains("CloneSet"),
+        code == 2 && error.lines().count() == 1 && error.contains("apps.kruise.io"),
         "{error}"
     );
 }

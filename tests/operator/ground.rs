@@ -50,16 +50,20 @@ enum Cluster {
 pub(crate) async fn create(client: &Client, object: Value) {
     let group = object["apiVersion"].as_str().expect("an apiVersion");
     let (group, version) = group.rsplit_once('/').unwrap_or(("", group));
-    let kind = object["kind"].as_str().expect("a kind");
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+    let kind = object["kind"].as_str().expect("a kind").to_owned();
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &kind));
     let api: Api<DynamicObject> = match object["metadata"]["namespace"].as_str() {
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
         None => Api::all_with(client.clone(), &resource),
     };
     let text = object.to_string();
     let object = serde_json::from_value(object).expect("an object");
-    if let Err(error) = api.create(&PostParams::default(), &object).await {
-        panic!("{error}: {text}");
+    match api.create(&PostParams::default(), &object).await {
+        // The operator's manifest and the agent's both have it.
+        Err(kube::Error::Api(status)) if kind == "Namespace" && status.reason == "AlreadyExists" => {}
+        result => {
+            result.unwrap_or_else(|error| panic!("{error}: {text}"));
+        }
     }
 }
 

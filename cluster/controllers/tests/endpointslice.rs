@@ -302,13 +302,12 @@ async fn the_api_servers_own_service_has_both_from_the_start() {
     })
     .await;
     let own = ListParams::default().labels("kubernetes.io/service-name=kubernetes");
-    let own = api::<EndpointSlice>(&client).list(&own).await.unwrap().items;
-    assert_eq!(
-        own.iter()
-            .map(|slice| slice.metadata.name.as_deref())
-            .collect::<Vec<_>>(),
-        [Some("kubernetes")]
-    );
+    // Its slice is another object, which may come a moment later.
+    until(vec![Some("kubernetes".to_owned())], async || {
+        let own = api::<EndpointSlice>(&client).list(&own).await.unwrap().items;
+        own.into_iter().map(|slice| slice.metadata.name).collect()
+    })
+    .await;
 
     shutdown.cancel();
     running.await.unwrap();

@@ -54,15 +54,13 @@ pub(crate) async fn run(operator: Arc<Operator>, shutdown: CancellationToken) {
         return shutdown.cancelled().await;
     }
     if !are_there(&operator).await {
-        tracing::info!("no NodeImage or ImagePullJob in this cluster yet");
-        // They come together, and this is the last of them.
-        let last = (
-            ImageListPullJob::GROUP,
-            ImageListPullJob::API_VERSION,
-            ImageListPullJob::KIND,
-        );
-        if !appears_as(&operator.client, last, &shutdown).await {
-            return;
+        tracing::info!("no NodeImage, ImagePullJob or CloneSet in this cluster yet");
+        // Those about images come together, and this is the last of them.
+        for kind in [ImageListPullJob::KIND, CloneSet::KIND] {
+            let kind = (NodeImage::GROUP, NodeImage::API_VERSION, kind);
+            if !appears_as(&operator.client, kind, &shutdown).await {
+                return;
+            }
         }
     }
     Images::new(operator).work(&shutdown).await;
@@ -72,9 +70,14 @@ async fn are_there(operator: &Operator) -> bool {
     let ask = served(&operator.client, NodeImage::GROUP, NodeImage::API_VERSION);
     let kinds = tokio::time::timeout(REQUEST_TIMEOUT, ask).await;
     let kinds = kinds.ok().and_then(Result::ok).unwrap_or_default();
-    [NodeImage::KIND, ImagePullJob::KIND, ImageListPullJob::KIND]
-        .iter()
-        .all(|kind| kinds.contains(*kind))
+    [
+        NodeImage::KIND,
+        ImagePullJob::KIND,
+        ImageListPullJob::KIND,
+        CloneSet::KIND,
+    ]
+    .iter()
+    .all(|kind| kinds.contains(*kind))
 }
 
 /// See the module.

@@ -151,21 +151,25 @@ pub(super) async fn wait(client: &Client, asked: &Asked, limit: Duration) -> any
 fn look(status: &RecreateStatus) -> Look {
     let states = &status.container_recreate_states;
     let each: Vec<String> = states.iter().map(state).collect();
+    let over = status.completion_time.is_some();
     let waits = match status.phase {
+        _ if over => "",
         RecreatePhase::New => "waits for the agent of the pod's node",
         RecreatePhase::Pending => "waits for another request for the same pod",
         _ if each.is_empty() => "leaves service",
         _ => "",
     };
-    let over = status.completion_time.is_some();
-    let mut line = if each.is_empty() || !waits.is_empty() {
-        waits.to_owned()
-    } else {
+    let line = if over {
+        let all = [status.message.clone(), each.join(", ")];
+        all.into_iter()
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join("; ")
+    } else if waits.is_empty() {
         each.join(", ")
+    } else {
+        waits.to_owned()
     };
-    if over && !status.message.is_empty() {
-        line = [&status.message, line.as_str()].map(str::to_owned).join("; ");
-    }
     let back = states.iter().all(|state| state.phase == RecreatePhase::Succeeded);
     let good = back && status.message.is_empty();
     Look {
@@ -231,12 +235,12 @@ mod tests {
             ),
             (
                 json!({"phase": "Completed", "completionTime": end, "message": "pod has gone"}),
-                "pod has gone; ",
+                "pod has gone",
                 Some(1),
             ),
         ] {
             let (told, code) = told(status);
-            assert_eq!((told.trim_end(), code), (line.trim_end(), ended));
+            assert_eq!((told.as_str(), code), (line, ended));
         }
     }
 

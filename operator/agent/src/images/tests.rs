@@ -136,8 +136,11 @@ async fn what_is_asked_for_is_pulled_and_told_with_its_digest() {
 #[tokio::test]
 async fn a_registry_that_is_away_for_a_while_is_tried_again() {
     let stage = Stage::new(json!([{"tag": "1", "imagePullPolicy": "IfNotPresent"}])).await;
-    let away = Pulling::Fails(PullError::Unavailable("connection refused".into()));
-    stage.runtime.pulls("web:1", [away, Pulling::Brings(image("1"))]);
+    // Twice: it is told no more often than every second, and the second wait is longer.
+    let away = || Pulling::Fails(PullError::Unavailable("connection refused".into()));
+    stage
+        .runtime
+        .pulls("web:1", [away(), away(), Pulling::Brings(image("1"))]);
     stage.run();
     stage
         .until("what it waits for", |object| {
@@ -159,7 +162,7 @@ async fn a_registry_that_is_away_for_a_while_is_tried_again() {
                 .is_some_and(|status| status.phase.ended())
         })
         .await;
-    assert_eq!(stage.runtime.journal(), ["pull web:1", "pull web:1"]);
+    assert_eq!(stage.runtime.journal(), ["pull web:1"; 3]);
 }
 
 #[tokio::test]

@@ -21,14 +21,7 @@ pub(crate) fn limited(client: Client, denied: Denied) -> Client {
         let (client, rules, denied) = (client.clone(), rules.clone(), denied.clone());
         async move {
             // Every authenticated user may ask what is served (ClusterRole system:discovery).
-            let discovery = [
-                "/api/v1",
-                "/apis",
-                "/version",
-                "/apis/afloat.dev/v1alpha1",
-                "/apis/apps.kruise.io/v1beta1",
-            ];
-            if discovery.contains(&request.uri().path()) {
+            if is_discovery(request.uri().path()) {
                 return client.send(request).await;
             }
             let (group, resource, verb) = asked(&request);
@@ -68,6 +61,16 @@ fn allowed(rules: &[PolicyRule], group: &str, resource: &str, verb: &str) -> boo
             && has(rule.resources.as_deref().unwrap_or_default(), resource)
             && has(&rule.verbs, verb)
     })
+}
+
+/// What groups, versions and resources there are, and which server it is.
+fn is_discovery(path: &str) -> bool {
+    let mut parts = path.split('/').filter(|part| !part.is_empty());
+    match (parts.next(), parts.count()) {
+        (Some("api"), rest) => rest <= 1,
+        (Some("apis"), rest) => rest <= 2,
+        (first, _) => first == Some("version"),
+    }
 }
 
 /// Group, resource (with subresource) and verb of a request, as Kubernetes' authorization sees them.

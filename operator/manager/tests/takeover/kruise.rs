@@ -262,11 +262,21 @@ pub(crate) async fn takes_over(play: &Play, set: &str) -> Vec<String> {
     panic!("OpenKruise is stuck after {told:#?}: {:#?}", play.list().await);
 }
 
+/// What OpenKruise's controller for it does about the gate that pods of all its kinds have: it is open unless somebody closed it.
+async fn open_for_all(play: &Play, pod: &Value) {
+    let gates = pod["spec"]["readinessGates"].as_array();
+    let has = gates.is_some_and(|gates| gates.iter().any(|gate| gate["conditionType"] == "KruisePodReady"));
+    if has && condition(pod, "KruisePodReady").is_null() {
+        status(play, pod, &json!([{"type": "KruisePodReady", "status": "True"}])).await;
+    }
+}
+
 /// One reconcile: refresh all, then, if nothing was done, update one pod within a budget of one.
 async fn round(play: &Play, set: &str) -> Vec<String> {
     let mut did = Vec::new();
     let pods = play.list().await;
     for (name, pod) in &pods {
+        open_for_all(play, pod).await;
         match refresh(pod) {
             Step::Opens => {
                 let gate = json!([{"type": "InPlaceUpdateReady", "status": "True", "reason": null, "message": null}]);
