@@ -79,6 +79,7 @@ impl Planted {
                     pod.status.phase = "Running".into();
                     pod.status.conditions = serde_json::from_value(json!([
                         {"type": "Ready", "status": "True"}, {"type": names::INPLACE_READY, "status": "True"},
+                        {"type": names::KRUISE_POD_READY, "status": "True"},
                     ]))
                     .unwrap();
                 }
