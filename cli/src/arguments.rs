@@ -43,7 +43,7 @@ pub(crate) enum Command {
     Crds(CrdsOptions),
     /// Print everything that a cluster needs, for `kubectl apply -f -`
     Install(InstallOptions),
-    /// Print what may be deleted without a pod noticing, for `kubectl delete -f -`: all but CRDs and namespaces
+    /// Print what may be deleted without a pod noticing, for `kubectl delete --ignore-not-found -f -`: all but CRDs and namespaces
     Uninstall(UninstallOptions),
     /// Look whether what is installed works and may do what it must, and say what to do
     Status(StatusOptions),

@@ -46,6 +46,20 @@ enum Cluster {
     Simulated(Fleet, Box<KubeApiserver>),
 }
 
+/// What only jobs about images need: they are tried where nodes pull (`operator/manager/tests/images`, `tests/e2e/images/jobs.rs`).
+const OF_IMAGES: &[&str] = &[
+    "create imagepulljobs.apps.kruise.io",
+    "patch imagepulljobs.apps.kruise.io",
+    "delete imagepulljobs.apps.kruise.io",
+    "patch imagepulljobs/status.apps.kruise.io",
+    "delete imagelistpulljobs.apps.kruise.io",
+    "patch imagelistpulljobs/status.apps.kruise.io",
+    "patch nodeimages/status.apps.kruise.io",
+    "delete nodeimages.apps.kruise.io",
+    "patch secrets.",
+    "delete secrets.",
+];
+
 /// Creates an object of whatever kind.
 pub(crate) async fn create(client: &Client, object: Value) {
     let group = object["apiVersion"].as_str().expect("an apiVersion");
@@ -234,7 +248,7 @@ impl Ground {
     /// Checks the operator's rights where the API server keeps a record. `complete`: all cases have run.
     pub(crate) fn check_rights(&self, complete: bool) {
         if let Cluster::Simulated(_, server) = &self.cluster {
-            crate::rights::check(RIGHTS, &server.audit(), complete, &[]);
+            crate::rights::check(RIGHTS, &server.audit(), complete, OF_IMAGES);
         }
     }
 

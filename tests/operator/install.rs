@@ -109,7 +109,7 @@ pub(crate) async fn is_taken_and_looked_at() {
 
     // Removal leaves the CRDs and the namespaces.
     let (_, removal) = afloat(&["uninstall"]);
-    let Some((done, text)) = kubectl(&kubeconfig, &["delete"], &removal) else {
+    let Some((done, text)) = kubectl(&kubeconfig, &["delete", "--ignore-not-found"], &removal) else {
         return;
     };
     assert!(done, "{text}");
