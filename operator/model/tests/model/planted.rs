@@ -77,11 +77,9 @@ impl Planted {
             Self::NewIsAvailable => edit(pods, |pod| {
                 if pod.status.phase == "Pending" {
                     pod.status.phase = "Running".into();
-                    pod.status.conditions = serde_json::from_value(json!([
-                        {"type": "Ready", "status": "True"}, {"type": names::INPLACE_READY, "status": "True"},
-                        {"type": names::KRUISE_POD_READY, "status": "True"},
-                    ]))
-                    .unwrap();
+                    let all = ["Ready", names::INPLACE_READY, names::KRUISE_POD_READY];
+                    let all = all.map(|kind| json!({"type": kind, "status": "True"}));
+                    pod.status.conditions = serde_json::from_value(json!(all)).unwrap();
                 }
             }),
             Self::ImageIdAlone => edit(pods, |pod| object::forget(pod, names::INPLACE_FROM)),
