@@ -2,7 +2,7 @@
 //!
 //! One watch per kind fills a cache of what is kept of its objects ([`kept`]); changes put the name of their workload into the
 //! queue of its kind ([`follow`]); a worker plans and acts ([`work`], [`round`]). The kinds of workload are rows of a table
-//! ([`kinds`]); beside it nothing here knows which there are. What a worker plans on it gets from a ledger of its own writes, which
+//! ([`mod@kinds`]); beside it nothing here knows which there are. What a worker plans on it gets from a ledger of its own writes, which
 //! shows nothing before the caches have seen them ([`afloat_watching::ledger`]). Nothing is decided here.
 
 mod abilities;
