@@ -15,7 +15,7 @@ use crate::workload::history::Revisions;
 use crate::workload::kind::Workload;
 use crate::workload::plan::planner::BURST;
 use crate::workload::recipe::ids::Ids;
-use crate::workload::recipe::{Beside, Recipe, gate_of_hooks};
+use crate::workload::recipe::{Beside, Recipe};
 
 /// Pods to create.
 #[derive(Debug, Default)]
@@ -100,9 +100,7 @@ fn recipe<'a>(
         .labels
         .push((names::LIFECYCLE_STATE, names::STATE_PREPARING_NORMAL));
     beside.annotations = vec![(names::LIFECYCLE_TIMESTAMP, whole_seconds(seen.around.now))];
-    // The gate by which a pod is taken out of service.
-    let marks = gate_of_hooks(set.spec.lifecycle.as_ref());
-    beside.gates = [Some(names::INPLACE_READY), marks].into_iter().flatten().collect();
+    beside.in_place = true;
     beside.generate_name = Some(prefix.clone());
     let mount =
         move |spec: &mut Value, pod: &str| claim::mount(set, spec, pod.strip_prefix(&prefix).unwrap_or_default());

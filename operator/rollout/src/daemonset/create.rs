@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use afloat_api::{DaemonSet, PodUpdatePolicy, Rollout, names};
+use afloat_api::{DaemonSet, PodUpdatePolicy, Rollout};
 use afloat_words::daemon::{pin, tolerate};
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::action::Action;
 use crate::workload::kind::Workload;
 use crate::workload::observed::Observed;
 use crate::workload::recipe::ids::Ids;
-use crate::workload::recipe::{Beside, Recipe, gate_of_hooks};
+use crate::workload::recipe::{Beside, Recipe};
 
 /// A pod for each of these nodes, at a revision.
 ///
@@ -33,12 +33,7 @@ pub(super) fn pods(
     }
     tolerate(&mut template["spec"]);
     let mut beside = Beside::revision(owner, revision, seen.gates);
-    let in_place = rollout.policy == PodUpdatePolicy::InPlaceIfPossible;
-    let gates = [
-        in_place.then_some(names::INPLACE_READY),
-        gate_of_hooks(set.spec.lifecycle.as_ref()),
-    ];
-    beside.gates = gates.into_iter().flatten().collect();
+    beside.in_place = rollout.policy == PodUpdatePolicy::InPlaceIfPossible;
     beside.generate_name = Some(format!("{}-", owner.name()));
     let named = names_for(set, seen, nodes.len());
     let node_of: BTreeMap<&str, &str> = named.iter().map(String::as_str).zip(nodes.iter().copied()).collect();

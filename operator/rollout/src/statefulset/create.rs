@@ -10,7 +10,7 @@ use crate::action::Action;
 use crate::pod::lifecycle::all_hooked;
 use crate::pod::object::Pod;
 use crate::workload::owner::Owner;
-use crate::workload::recipe::{Beside, Recipe, gate_of_hooks};
+use crate::workload::recipe::{Beside, Recipe};
 
 impl StatefulSetPlanner<'_> {
     /// Creates pods at these ordinals with the claims that they lack, in this order. Each comes with whether it is to be at the revision
@@ -51,17 +51,12 @@ impl StatefulSetPlanner<'_> {
         template: &'r Value,
         revision: &'r str,
     ) -> Result<Recipe<'r, impl Fn(&mut Value, &str) -> bool + 'r>, String> {
-        let (set, owner) = (self.seen.set, self.base.seen.owner);
+        let owner = self.base.seen.owner;
         let mut beside = Beside::revision(owner, revision, self.gates());
         beside.labels.push((names::LIFECYCLE_STATE, self.first_state(template)));
         beside.annotations = vec![(names::LIFECYCLE_TIMESTAMP, whole_seconds(self.base.seen.now))];
         // The API asks users to put it there themselves, so where pods are recreated they do not have it.
-        let in_place = self.wishes.rollout.policy != PodUpdatePolicy::ReCreate;
-        let gates = [
-            in_place.then_some(names::INPLACE_READY),
-            gate_of_hooks(set.spec.lifecycle.as_ref()),
-        ];
-        beside.gates = gates.into_iter().flatten().collect();
+        beside.in_place = self.wishes.rollout.policy != PodUpdatePolicy::ReCreate;
         beside.generate_name = Some(format!("{}-", owner.name()));
         let own = move |spec: &mut Value, pod: &str| self.give_identity(owner, spec, pod);
         Recipe::of(owner, template, beside, own)

@@ -4,7 +4,7 @@ pub(crate) mod ids;
 
 use std::sync::Arc;
 
-use afloat_api::{Gates, Lifecycle, names};
+use afloat_api::{Gates, names};
 use serde_json::{Map, Value, json};
 
 use super::owner::Owner;
@@ -18,8 +18,8 @@ pub(crate) struct Beside<'a> {
     pub(crate) labels: Vec<(&'static str, &'a str)>,
     /// Annotations over those of the template.
     pub(crate) annotations: Vec<(&'static str, String)>,
-    /// Readiness gates that are put to those of the template.
-    pub(crate) gates: Vec<&'static str>,
+    /// Whether they have the gate by which a pod leaves its Services for a change in place.
+    pub(crate) in_place: bool,
     /// The API server would have made their names from this, where they are not told by the workload's own rule.
     pub(crate) generate_name: Option<String>,
 }
@@ -83,9 +83,11 @@ impl<'a, F: Fn(&mut Value, &str) -> bool> Recipe<'a, F> {
             .filter(|spec| spec.is_object())
             .cloned()
             .unwrap_or(json!({}));
-        add_gates(&beside.gates, &mut spec);
+        if beside.in_place {
+            add_gate(names::INPLACE_READY, &mut spec);
+        }
         // As OpenKruise's webhook does for every pod of its kinds: by this one, hooks and ContainerRecreateRequests take it out of service.
-        add_gates(&[names::KRUISE_POD_READY], &mut spec);
+        add_gate(names::KRUISE_POD_READY, &mut spec);
         let mut any = spec.clone();
         let differ = own(&mut any, "") | launch::put_barriers(template, &mut any, "")?;
         let common = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec});
@@ -116,32 +118,15 @@ impl<'a, F: Fn(&mut Value, &str) -> bool> Recipe<'a, F> {
     }
 }
 
-/// Puts readiness gates to those that are there.
-fn add_gates(wanted: &[&str], spec: &mut Value) {
-    if wanted.is_empty() {
-        return;
-    }
+/// Puts a readiness gate to those that are there.
+fn add_gate(wanted: &str, spec: &mut Value) {
     let mut gates = spec
         .get("readinessGates")
         .and_then(Value::as_array)
         .cloned()
         .unwrap_or_default();
-    for gate in wanted {
-        if !gates.iter().any(|present| present["conditionType"] == *gate) {
-            gates.push(json!({"conditionType": gate}));
-        }
+    if !gates.iter().any(|present| present["conditionType"] == wanted) {
+        gates.push(json!({"conditionType": wanted}));
     }
     spec["readinessGates"] = Value::Array(gates);
-}
-
-/// The gate by which hooks take a pod out of service, where one of them does.
-pub(crate) fn gate_of_hooks(hooks: Option<&Lifecycle>) -> Option<&'static str> {
-    let all = [
-        hooks.and_then(|hooks| hooks.pre_delete.as_ref()),
-        hooks.and_then(|hooks| hooks.in_place_update.as_ref()),
-    ];
-    let mut hooks = all.into_iter().flatten();
-    hooks
-        .any(|hook| hook.mark_pod_not_ready)
-        .then_some(names::KRUISE_POD_READY)
 }
