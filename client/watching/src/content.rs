@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use afloat_words::key::Key;
 use afloat_words::texts::Pool;
+use k8s_openapi::Metadata;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
 
 use crate::members::Members;
@@ -41,6 +43,45 @@ pub trait Kind: Send + Sync + 'static {
     fn indexes(object: &Self::Kept) -> Vec<Self::Index>;
     /// Takes the texts that others have, too: the object as it was before, of which most is as it is now, and all others.
     fn share(_object: &mut Self::Kept, _before: Option<&Self::Kept>, _texts: &mut Pool) {}
+}
+
+/// A kind whose objects are kept as they come, but for what is taken away of them.
+pub trait Whole: Send + Sync + 'static {
+    /// An object.
+    type Object: Metadata<Ty = ObjectMeta> + Send + Sync + 'static;
+    /// See [`Kind::Index`].
+    type Index: Clone + Eq + Hash + Send + Sync + 'static;
+    /// Takes away what nobody asks for.
+    fn shrink(_object: &mut Self::Object) {}
+    /// See [`Kind::indexes`].
+    fn indexes(object: &Self::Object) -> Vec<Self::Index>;
+}
+
+impl<W: Whole> Kind for W {
+    type Wire = W::Object;
+    type Kept = W::Object;
+    type Index = W::Index;
+
+    fn keep(mut wire: W::Object) -> W::Object {
+        W::shrink(&mut wire);
+        wire
+    }
+
+    fn key(object: &W::Object) -> Key {
+        Key::of(object.metadata())
+    }
+
+    fn uid(object: &W::Object) -> &str {
+        object.metadata().uid.as_deref().unwrap_or_default()
+    }
+
+    fn deleting(object: &W::Object) -> bool {
+        object.metadata().deletion_timestamp.is_some()
+    }
+
+    fn indexes(object: &W::Object) -> Vec<W::Index> {
+        <W as Whole>::indexes(object)
+    }
 }
 
 /// What the watch says: an object, and the version that it has (0 where it says none).

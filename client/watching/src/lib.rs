@@ -21,7 +21,7 @@ pub mod queue;
 pub mod written;
 
 pub use cache::{Cache, View, Watchable};
-pub use content::{Change, Follower, Kind, News};
+pub use content::{Change, Follower, Kind, News, Whole};
 pub use ledger::{Ledger, Looking, Writing};
 pub use queue::{Queue, Urgency};
 pub use written::Written;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use afloat_api::{ContainerRecreateRequest, RecreatePhase, RecreateStatus, names};
 use afloat_recreate::node::{Found, Next, Step, grace, next, stopped, turn};
 use afloat_watching::feed::Pauses;
-use afloat_watching::{Cache, Kind, Ledger, Looking, Queue, Urgency, Writing, Written};
+use afloat_watching::{Cache, Ledger, Looking, Queue, Urgency, Whole, Writing, Written};
 use afloat_words::key::Key;
 use afloat_words::revision::revision;
 use futures::FutureExt as _;
@@ -36,22 +36,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Stands for the requests of this node in a cache, which finds them by namespace and name of their pod.
 struct Requests;
 
-impl Kind for Requests {
-    type Wire = ContainerRecreateRequest;
-    type Kept = ContainerRecreateRequest;
+impl Whole for Requests {
+    type Object = ContainerRecreateRequest;
     type Index = Key;
-    fn keep(wire: ContainerRecreateRequest) -> ContainerRecreateRequest {
-        wire
-    }
-    fn key(request: &ContainerRecreateRequest) -> Key {
-        Key::of(&request.metadata)
-    }
-    fn uid(request: &ContainerRecreateRequest) -> &str {
-        request.metadata.uid.as_deref().unwrap_or_default()
-    }
-    fn deleting(request: &ContainerRecreateRequest) -> bool {
-        request.metadata.deletion_timestamp.is_some()
-    }
     fn indexes(request: &ContainerRecreateRequest) -> Vec<Key> {
         vec![pod_of(request)]
     }

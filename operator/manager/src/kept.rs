@@ -9,7 +9,7 @@ use afloat_rollout::pod::{Controller, Pod};
 use afloat_rollout::workload::claim::{Claim, StorageClass};
 use afloat_rollout::workload::kind::Workload;
 use afloat_rollout::workload::traffic::Service;
-use afloat_watching::Kind;
+use afloat_watching::{Kind, Whole};
 use afloat_words::key::Key;
 use afloat_words::owner::controller_of;
 use afloat_words::texts::Pool;
@@ -26,24 +26,13 @@ macro_rules! kinds {
         #[doc = concat!("Stands for ", stringify!($kind), " in a cache.")]
         pub(crate) struct $name;
 
-        impl Kind for $name {
-            type Wire = $kind;
-            type Kept = $kind;
+        impl Whole for $name {
+            type Object = $kind;
             type Index = Group;
-            fn keep(mut wire: $kind) -> $kind {
-                wire.metadata.generate_name = None;
+            fn shrink(object: &mut $kind) {
+                object.metadata.generate_name = None;
                 let shrink: fn(&mut $kind) = $shrink;
-                shrink(&mut wire);
-                wire
-            }
-            fn key(object: &$kind) -> Key {
-                Key::of(&object.metadata)
-            }
-            fn uid(object: &$kind) -> &str {
-                object.metadata.uid.as_deref().unwrap_or_default()
-            }
-            fn deleting(object: &$kind) -> bool {
-                object.metadata.deletion_timestamp.is_some()
+                shrink(object);
             }
             fn indexes(object: &$kind) -> Vec<Group> {
                 $groups(object)
@@ -67,22 +56,11 @@ kinds! {
 /// Stands for the workloads of a kind, which are kept as they come.
 pub(crate) struct Sets<K>(PhantomData<K>);
 
-impl<K: Workload> Kind for Sets<K> {
-    type Wire = K;
-    type Kept = K;
+impl<K: Workload> Whole for Sets<K> {
+    type Object = K;
     type Index = Group;
-    fn keep(mut wire: K) -> K {
-        wire.metadata_mut().generate_name = None;
-        wire
-    }
-    fn key(object: &K) -> Key {
-        Key::of(object.metadata())
-    }
-    fn uid(object: &K) -> &str {
-        object.metadata().uid.as_deref().unwrap_or_default()
-    }
-    fn deleting(object: &K) -> bool {
-        object.metadata().deletion_timestamp.is_some()
+    fn shrink(object: &mut K) {
+        object.metadata_mut().generate_name = None;
     }
     fn indexes(object: &K) -> Vec<Group> {
         by_namespace(object)
@@ -171,7 +149,7 @@ fn by_owner_and_name(claim: &Claim) -> Vec<Group> {
 }
 
 /// By namespace.
-fn by_namespace<K: k8s_openapi::Metadata<Ty = ObjectMeta>>(object: &K) -> Vec<Group> {
+pub(crate) fn by_namespace<K: k8s_openapi::Metadata<Ty = ObjectMeta>>(object: &K) -> Vec<Group> {
     let namespace = object.metadata().namespace.as_deref();
     namespace.map(Group::from).into_iter().collect()
 }

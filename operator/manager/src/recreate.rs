@@ -16,7 +16,7 @@ use afloat_rollout::pod::{Pod, read, service};
 use afloat_rollout::workload::owner::Owner;
 use afloat_rollout::workload::traffic::{Leaving, Watched};
 use afloat_watching::feed::Pauses;
-use afloat_watching::{Cache, Kind, Ledger, Looking, Queue, Written};
+use afloat_watching::{Cache, Ledger, Looking, Queue, Whole, Written};
 use afloat_words::key::Key;
 use afloat_words::revision::revision;
 use jiff::Timestamp;
@@ -45,22 +45,9 @@ const UNSEEN: Duration = Duration::from_secs(10);
 /// Stands for requests in a cache, which finds them by namespace and name of their pod.
 struct Requests;
 
-impl Kind for Requests {
-    type Wire = ContainerRecreateRequest;
-    type Kept = ContainerRecreateRequest;
+impl Whole for Requests {
+    type Object = ContainerRecreateRequest;
     type Index = Key;
-    fn keep(wire: ContainerRecreateRequest) -> ContainerRecreateRequest {
-        wire
-    }
-    fn key(request: &ContainerRecreateRequest) -> Key {
-        Key::of(&request.metadata)
-    }
-    fn uid(request: &ContainerRecreateRequest) -> &str {
-        request.metadata.uid.as_deref().unwrap_or_default()
-    }
-    fn deleting(request: &ContainerRecreateRequest) -> bool {
-        request.metadata.deletion_timestamp.is_some()
-    }
     fn indexes(request: &ContainerRecreateRequest) -> Vec<Key> {
         let namespace = request.metadata.namespace.as_deref().unwrap_or_default();
         vec![Key::new(namespace, request.spec.pod_name.as_str())]

@@ -7,13 +7,13 @@ use afloat_rollout::pod::complete::incomplete;
 use afloat_rollout::pod::images::Nodes;
 use afloat_rollout::pod::{Controller, Pod, Wire};
 use afloat_rollout::texts::Entries;
-use afloat_watching::Kind;
+use afloat_watching::{Kind, Whole};
 use afloat_words::key::Key;
 use afloat_words::texts::Pool;
 use jiff::Timestamp;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
-use crate::kept::Group;
+use crate::kept::{Group, by_namespace};
 
 /// Stands for PodUnavailableBudgets.
 pub(super) struct Budgets;
@@ -22,33 +22,21 @@ pub(super) struct Others;
 /// Stands for pods of whatever owner.
 pub(super) struct Guarded;
 
-macro_rules! by_namespace {
-    ($name:ty, $kind:ty) => {
-        impl Kind for $name {
-            type Wire = $kind;
-            type Kept = $kind;
-            type Index = Group;
-            fn keep(wire: $kind) -> $kind {
-                wire
-            }
-            fn key(object: &$kind) -> Key {
-                Key::of(&object.metadata)
-            }
-            fn uid(object: &$kind) -> &str {
-                object.metadata.uid.as_deref().unwrap_or_default()
-            }
-            fn deleting(object: &$kind) -> bool {
-                object.metadata.deletion_timestamp.is_some()
-            }
-            fn indexes(object: &$kind) -> Vec<Group> {
-                vec![object.metadata.namespace.as_deref().unwrap_or_default().into()]
-            }
-        }
-    };
+impl Whole for Budgets {
+    type Object = PodUnavailableBudget;
+    type Index = Group;
+    fn indexes(budget: &PodUnavailableBudget) -> Vec<Group> {
+        by_namespace(budget)
+    }
 }
 
-by_namespace!(Budgets, PodUnavailableBudget);
-by_namespace!(Others, PodDisruptionBudget);
+impl Whole for Others {
+    type Object = PodDisruptionBudget;
+    type Index = Group;
+    fn indexes(budget: &PodDisruptionBudget) -> Vec<Group> {
+        by_namespace(budget)
+    }
+}
 
 /// A pod as budgets see it.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,7 +2,7 @@
 
 use afloat_api::ImageListPullJob;
 use afloat_images::world::Resident;
-use afloat_watching::Kind;
+use afloat_watching::{Kind, Whole};
 use afloat_words::key::Key;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -10,37 +10,25 @@ use serde::Deserialize;
 
 use crate::kept::{Group, everything};
 
-macro_rules! whole {
-    ($($name:ident: $kind:ty;)*) => {$(
-        #[doc = concat!("Stands for ", stringify!($kind), " in a cache.")]
-        pub(super) struct $name;
+/// Stands for ImageListPullJobs in a cache.
+pub(super) struct Lists;
+/// Stands for Secrets that are copies of others' in a cache.
+pub(super) struct Copies;
 
-        impl Kind for $name {
-            type Wire = $kind;
-            type Kept = $kind;
-            type Index = Group;
-            fn keep(wire: $kind) -> $kind {
-                wire
-            }
-            fn key(object: &$kind) -> Key {
-                Key::of(&object.metadata)
-            }
-            fn uid(object: &$kind) -> &str {
-                object.metadata.uid.as_deref().unwrap_or_default()
-            }
-            fn deleting(object: &$kind) -> bool {
-                object.metadata.deletion_timestamp.is_some()
-            }
-            fn indexes(object: &$kind) -> Vec<Group> {
-                everything(object)
-            }
-        }
-    )*};
+impl Whole for Lists {
+    type Object = ImageListPullJob;
+    type Index = Group;
+    fn indexes(list: &ImageListPullJob) -> Vec<Group> {
+        everything(list)
+    }
 }
 
-whole! {
-    Lists: ImageListPullJob;
-    Copies: Secret;
+impl Whole for Copies {
+    type Object = Secret;
+    type Index = Group;
+    fn indexes(copy: &Secret) -> Vec<Group> {
+        everything(copy)
+    }
 }
 
 /// A pod as it comes, as far as it is read.
