@@ -15,8 +15,9 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::content::{Change, Content, Event, Follower, Kind, News, Progress};
+use crate::content::{Change, Content, Event, Follower, News, Progress};
 use crate::feed::{self, Pauses};
+use crate::kind::Kind;
 use crate::written::{Expected, Sight};
 
 /// What a watch asks of an object.

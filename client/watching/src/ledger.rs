@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use afloat_words::key::Key;
 
 use crate::cache::{Cache, View, Watchable, Watched};
-use crate::content::{Kind, Progress};
+use crate::content::Progress;
+use crate::kind::Kind;
 use crate::written::{Expected, Written};
 
 /// Writes that one cache is to show.

@@ -15,13 +15,15 @@ pub mod cache;
 pub mod content;
 pub mod feed;
 mod item;
+pub mod kind;
 pub mod ledger;
 mod members;
 pub mod queue;
 pub mod written;
 
 pub use cache::{Cache, View, Watchable};
-pub use content::{Change, Follower, Kind, News, Whole};
+pub use content::{Change, Follower, News};
+pub use kind::{Kind, Whole};
 pub use ledger::{Ledger, Looking, Writing};
 pub use queue::{Queue, Urgency};
 pub use written::Written;

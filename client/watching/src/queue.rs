@@ -310,7 +310,7 @@ mod tests {
     use kube::runtime::watcher;
 
     use super::*;
-    use crate::content::Kind;
+    use crate::kind::Kind;
 
     fn key(name: &str) -> Key {
         Key::new("n", name)

@@ -8,7 +8,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
-use afloat_watching::content::{Content, Event, Kind, Progress};
+use afloat_watching::content::{Content, Event, Progress};
+use afloat_watching::kind::Kind;
 use afloat_watching::written::{Expected, Sight, Written};
 use afloat_words::key::Key;
 

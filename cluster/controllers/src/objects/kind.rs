@@ -27,7 +27,7 @@ pub(crate) enum Index {
 
 /// An object that a cache of the loops holds.
 pub(crate) trait Kind:
-    afloat_watching::content::Kind<Wire = Self, Kept = Self, Index = Index>
+    afloat_watching::kind::Kind<Wire = Self, Kept = Self, Index = Index>
     + Resource<DynamicType = ()>
     + Clone
     + DeserializeOwned
@@ -84,7 +84,7 @@ macro_rules! partial_kind {
                 &mut self.metadata
             }
         }
-        impl afloat_watching::content::Kind for $type {
+        impl afloat_watching::kind::Kind for $type {
             type Wire = Self;
             type Kept = Self;
             type Index = super::kind::Index;
