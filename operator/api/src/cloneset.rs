@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::inplace::Texts;
-use crate::status::{Condition, Status};
+use crate::status::{Condition, reports};
 
 /// A CloneSet.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -384,31 +384,7 @@ pub struct CloneSetStatus {
     pub label_selector: String,
 }
 
-impl Status for CloneSetStatus {
-    fn observed_generation(&self) -> i64 {
-        self.observed_generation
-    }
-
-    fn update_revision(&self) -> &str {
-        &self.update_revision
-    }
-
-    fn collision_count(&self) -> i32 {
-        self.collision_count.unwrap_or(0)
-    }
-
-    fn set_collision_count(&mut self, count: i32) {
-        self.collision_count = Some(count);
-    }
-
-    fn conditions(&self) -> &[Condition] {
-        &self.conditions
-    }
-
-    fn conditions_mut(&mut self) -> &mut Vec<Condition> {
-        &mut self.conditions
-    }
-}
+reports!(CloneSetStatus);
 
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::cloneset::{Lifecycle, Matcher, PodUpdatePolicy, PriorityStrategy, Rollout};
 use crate::names::PROGRESSIVE_CREATE;
-use crate::status::{Condition, Status};
+use crate::status::{Condition, reports};
 
 /// An Advanced DaemonSet: one pod on every node that suits.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -205,31 +205,7 @@ pub struct DaemonSetStatus {
     pub update_revision: String,
 }
 
-impl Status for DaemonSetStatus {
-    fn observed_generation(&self) -> i64 {
-        self.observed_generation
-    }
-
-    fn update_revision(&self) -> &str {
-        &self.update_revision
-    }
-
-    fn collision_count(&self) -> i32 {
-        self.collision_count.unwrap_or(0)
-    }
-
-    fn set_collision_count(&mut self, count: i32) {
-        self.collision_count = Some(count);
-    }
-
-    fn conditions(&self) -> &[Condition] {
-        &self.conditions
-    }
-
-    fn conditions_mut(&mut self) -> &mut Vec<Condition> {
-        &mut self.conditions
-    }
-}
+reports!(DaemonSetStatus);
 
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::cloneset::{InPlaceUpdateStrategy, Lifecycle, Matcher, PodUpdatePolicy, PriorityStrategy, Rollout};
-use crate::status::{Condition, Status};
+use crate::status::{Condition, reports};
 
 /// An Advanced StatefulSet.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -261,31 +261,7 @@ pub struct StatefulSetStatus {
     pub volume_claims: Vec<VolumeClaimStatus>,
 }
 
-impl Status for StatefulSetStatus {
-    fn observed_generation(&self) -> i64 {
-        self.observed_generation
-    }
-
-    fn update_revision(&self) -> &str {
-        &self.update_revision
-    }
-
-    fn collision_count(&self) -> i32 {
-        self.collision_count.unwrap_or(0)
-    }
-
-    fn set_collision_count(&mut self, count: i32) {
-        self.collision_count = Some(count);
-    }
-
-    fn conditions(&self) -> &[Condition] {
-        &self.conditions
-    }
-
-    fn conditions_mut(&mut self) -> &mut Vec<Condition> {
-        &mut self.conditions
-    }
-}
+reports!(StatefulSetStatus);
 
 /// How far the claims of one template have grown.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -27,6 +27,38 @@ pub trait Status: Clone + Debug + Default + PartialEq + Serialize + DeserializeO
     }
 }
 
+/// Implements [`Status`] for a type that has its fields under their names.
+macro_rules! reports {
+    ($status:ty) => {
+        impl crate::status::Status for $status {
+            fn observed_generation(&self) -> i64 {
+                self.observed_generation
+            }
+
+            fn update_revision(&self) -> &str {
+                &self.update_revision
+            }
+
+            fn collision_count(&self) -> i32 {
+                self.collision_count.unwrap_or(0)
+            }
+
+            fn set_collision_count(&mut self, count: i32) {
+                self.collision_count = Some(count);
+            }
+
+            fn conditions(&self) -> &[Condition] {
+                &self.conditions
+            }
+
+            fn conditions_mut(&mut self) -> &mut Vec<Condition> {
+                &mut self.conditions
+            }
+        }
+    };
+}
+pub(crate) use reports;
+
 /// Pods in numbers, as a status tells of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
