@@ -49,7 +49,7 @@ pub struct CloneSetSpec {
     /// How to scale.
     pub scale_strategy: Option<ScaleStrategy>,
     /// How to update.
-    pub update_strategy: UpdateStrategy,
+    pub update_strategy: UpdateStrategy<RollingUpdate>,
     /// Revisions kept that no pod uses; absent means 10.
     pub revision_history_limit: Option<i32>,
     /// Seconds a pod must be Ready to count as available.
@@ -75,15 +75,22 @@ pub struct ScaleStrategy {
     pub exclude_preparing_delete: Option<bool>,
 }
 
-/// `spec.updateStrategy`. Read it through [`CloneSetSpec::rollout`].
+/// `spec.updateStrategy` of a workload whose settings are `R`. Read it through `rollout` of the spec, which knows the defaults.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct UpdateStrategy {
+pub struct UpdateStrategy<R> {
     /// RollingUpdate or OnDelete.
     #[serde(rename = "type")]
     pub kind: Option<String>,
     /// The settings.
-    pub rolling_update: Option<RollingUpdate>,
+    pub rolling_update: Option<R>,
+}
+
+impl<R> UpdateStrategy<R> {
+    /// Whether pods change only when somebody deletes them.
+    pub(crate) fn on_delete(&self) -> bool {
+        self.kind.as_deref() == Some("OnDelete")
+    }
 }
 
 /// The settings of a rollout.
@@ -258,7 +265,7 @@ impl CloneSetSpec {
         let grace = rolling.in_place_update_strategy.as_ref();
         let or = |setting: &Option<IntOrString>, default| setting.clone().unwrap_or(default);
         Rollout {
-            on_delete: self.update_strategy.kind.as_deref() == Some("OnDelete"),
+            on_delete: self.update_strategy.on_delete(),
             policy: PodUpdatePolicy::read(rolling.pod_update_policy.as_deref()),
             partition: or(&rolling.partition, IntOrString::Int(0)),
             max_unavailable: or(&rolling.max_unavailable, IntOrString::String("20%".into())),

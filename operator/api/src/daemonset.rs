@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::cloneset::{Lifecycle, Matcher, PodUpdatePolicy, PriorityStrategy, Rollout};
+use crate::cloneset::{Lifecycle, Matcher, PodUpdatePolicy, PriorityStrategy, Rollout, UpdateStrategy};
 use crate::names::PROGRESSIVE_CREATE;
 use crate::status::{Condition, reports};
 
@@ -40,7 +40,7 @@ pub struct DaemonSetSpec {
     /// The pod template, verbatim.
     pub template: Value,
     /// How to update.
-    pub update_strategy: DaemonSetUpdateStrategy,
+    pub update_strategy: UpdateStrategy<RollingUpdateDaemonSet>,
     /// Seconds a pod must be Ready to count as available.
     pub min_ready_seconds: Option<i32>,
     /// Pods created, deleted, and changed in place by one round at most; absent means 250.
@@ -59,17 +59,6 @@ pub struct DaemonSetSpec {
 pub struct DaemonSetScaleStrategy {
     /// The partition limits the creation of pods, too.
     pub partitioned_scaling: bool,
-}
-
-/// `spec.updateStrategy`. Read it through [`DaemonSetSpec::rollout`].
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct DaemonSetUpdateStrategy {
-    /// RollingUpdate or OnDelete.
-    #[serde(rename = "type")]
-    pub kind: Option<String>,
-    /// The settings.
-    pub rolling_update: Option<RollingUpdateDaemonSet>,
 }
 
 /// The settings of a rollout.
@@ -109,7 +98,7 @@ impl DaemonSetSpec {
     pub fn rollout(&self) -> Rollout {
         let empty = RollingUpdateDaemonSet::default();
         let rolling = self.update_strategy.rolling_update.as_ref().unwrap_or(&empty);
-        let on_delete = self.update_strategy.kind.as_deref() == Some("OnDelete");
+        let on_delete = self.update_strategy.on_delete();
         let policy = if rolling.is(IN_PLACE) {
             PodUpdatePolicy::InPlaceIfPossible
         } else {

@@ -30,9 +30,7 @@ pub use cloneset::{
     PodUpdatePolicy, PriorityStrategy, RollingUpdate, Rollout, ScaleStrategy, ScatterTerm, UpdateStrategy, WeightTerm,
 };
 pub use crd::{Door, Serving, Version, crds, definitions};
-pub use daemonset::{
-    DaemonSet, DaemonSetScaleStrategy, DaemonSetSpec, DaemonSetStatus, DaemonSetUpdateStrategy, RollingUpdateDaemonSet,
-};
+pub use daemonset::{DaemonSet, DaemonSetScaleStrategy, DaemonSetSpec, DaemonSetStatus, RollingUpdateDaemonSet};
 pub use gates::{GateError, Gates, boolean};
 pub use image_key::ImageKey;
 pub use image_pull_job::{
@@ -57,8 +55,7 @@ pub use report::{
 };
 pub use statefulset::{
     ClaimRetentionPolicy, StatefulSet, StatefulSetOrdinals, StatefulSetRollingUpdate, StatefulSetScaleStrategy,
-    StatefulSetSpec, StatefulSetStatus, StatefulSetUpdateStrategy, UnorderedUpdate, VolumeClaimStatus,
-    VolumeClaimUpdateStrategy,
+    StatefulSetSpec, StatefulSetStatus, UnorderedUpdate, VolumeClaimStatus, VolumeClaimUpdateStrategy,
 };
 pub use status::{Condition, Figures, Status};
 pub use template::filled;

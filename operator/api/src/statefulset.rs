@@ -6,7 +6,9 @@ use kube::core::Selector;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::cloneset::{InPlaceUpdateStrategy, Lifecycle, Matcher, PodUpdatePolicy, PriorityStrategy, Rollout};
+use crate::cloneset::{
+    InPlaceUpdateStrategy, Lifecycle, Matcher, PodUpdatePolicy, PriorityStrategy, Rollout, UpdateStrategy,
+};
 use crate::status::{Condition, reports};
 
 /// An Advanced StatefulSet.
@@ -50,7 +52,7 @@ pub struct StatefulSetSpec {
     /// OrderedReady or Parallel; absent means OrderedReady.
     pub pod_management_policy: Option<String>,
     /// How to update.
-    pub update_strategy: StatefulSetUpdateStrategy,
+    pub update_strategy: UpdateStrategy<StatefulSetRollingUpdate>,
     /// Revisions kept that no pod uses; absent means 10.
     pub revision_history_limit: Option<i32>,
     /// Ordinals that no pod may have: numbers, and ranges as text ("2-5", both ends included).
@@ -72,17 +74,6 @@ pub struct VolumeClaimUpdateStrategy {
     /// `OnDelete` or `OnPodRollingUpdate`; absent means OnDelete.
     #[serde(rename = "type")]
     pub kind: Option<String>,
-}
-
-/// `spec.updateStrategy`. Read it through [`StatefulSetSpec::rollout`].
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct StatefulSetUpdateStrategy {
-    /// RollingUpdate or OnDelete.
-    #[serde(rename = "type")]
-    pub kind: Option<String>,
-    /// The settings.
-    pub rolling_update: Option<StatefulSetRollingUpdate>,
 }
 
 /// The settings of a rollout.
@@ -192,7 +183,7 @@ impl StatefulSetSpec {
         let unordered = rolling.unordered_update.as_ref();
         let priority = unordered.and_then(|unordered| unordered.priority_strategy.clone());
         Rollout {
-            on_delete: self.update_strategy.kind.as_deref() == Some("OnDelete"),
+            on_delete: self.update_strategy.on_delete(),
             policy: PodUpdatePolicy::read(rolling.pod_update_policy.as_deref()),
             partition: rolling.partition.clone().unwrap_or(IntOrString::Int(0)),
             max_unavailable: rolling.max_unavailable.clone().unwrap_or(IntOrString::Int(1)),
