@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use afloat_api::{CloneSet, CloneSetStatus, filled};
+use afloat_api::{CloneSet, CloneSetStatus};
 use serde_json::Value;
 
 use super::claim::hash::claims_hash;
@@ -21,7 +21,7 @@ use crate::workload::memo::Memo;
 use crate::workload::observed::{Observed, Plan};
 use crate::workload::order::update_sequence;
 use crate::workload::owner::Owner;
-use crate::workload::plan::begin::{Begun, begin, with_own_roster};
+use crate::workload::plan::begin::{Begun, begin, filled_template, with_own_roster};
 use crate::workload::plan::tally::ours;
 
 /// Decides.
@@ -29,10 +29,7 @@ pub fn plan(set: &CloneSet, seen: &Observed<'_>) -> Plan<CloneSetStatus> {
     if let Some(plan) = with_own_roster(set, seen) {
         return plan;
     }
-    // As OpenKruise would have it, which looks for it on the way back.
-    let filled = Some(&set.spec.template)
-        .filter(|_| !seen.gates.template_no_defaults)
-        .and_then(filled);
+    let filled = filled_template(&set.spec.template, seen.gates);
     let owner = Owner {
         template: filled.as_ref().unwrap_or(&set.spec.template),
         ..set.owner()

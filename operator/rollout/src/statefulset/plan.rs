@@ -4,7 +4,7 @@
 //! A name is given anew when whoever had it is gone from the API server, which is when its node has said that its containers have ended,
 //! or somebody has said so in its place. So there are never two pods of one ordinal, whatever became of a node.
 
-use afloat_api::{StatefulSet, StatefulSetStatus, filled};
+use afloat_api::{StatefulSet, StatefulSetStatus};
 
 use super::planner::{SeenSet, StatefulSetPlanner, Wishes};
 use crate::workload::history::Revisions;
@@ -12,17 +12,14 @@ use crate::workload::kind::Workload;
 use crate::workload::memo::Memo;
 use crate::workload::observed::{Observed, Plan};
 use crate::workload::owner::Owner;
-use crate::workload::plan::begin::{Begun, begin, with_own_roster};
+use crate::workload::plan::begin::{Begun, begin, filled_template, with_own_roster};
 
 /// Decides.
 pub fn plan(set: &StatefulSet, seen: &Observed<'_>) -> Plan<StatefulSetStatus> {
     if let Some(plan) = with_own_roster(set, seen) {
         return plan;
     }
-    // As OpenKruise would have it, which looks for it on the way back.
-    let filled = Some(&set.spec.template)
-        .filter(|_| !seen.gates.template_no_defaults)
-        .and_then(filled);
+    let filled = filled_template(&set.spec.template, seen.gates);
     let owner = Owner {
         template: filled.as_ref().unwrap_or(&set.spec.template),
         ..set.owner()

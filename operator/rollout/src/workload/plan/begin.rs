@@ -1,7 +1,7 @@
 //! The beginning of every plan: pods that are its own, and the revision that is wanted.
 
-use afloat_api::{Status as _, names};
-use serde_json::json;
+use afloat_api::{Gates, Status as _, filled, names};
+use serde_json::{Value, json};
 
 use crate::action::Action;
 use crate::workload::history::{Found, Revisions};
@@ -25,6 +25,15 @@ pub(crate) fn with_own_roster<W: Workload>(set: &W, seen: &Observed<'_>) -> Opti
     }
     let pods = set.roster().with(seen.pods.pods().cloned());
     Some(set.plan(&Observed { pods: &pods, ..*seen }))
+}
+
+/// A template with its defaults, as OpenKruise would have it, which looks for it on the way back. None: it has them, or is to be left alone.
+pub(crate) fn filled_template(template: &Value, gates: Gates) -> Option<Value> {
+    if gates.template_no_defaults {
+        None
+    } else {
+        filled(template)
+    }
 }
 
 /// A workload that is being deleted keeps its pods until the garbage collector takes them; else it begins with its revision:
