@@ -141,7 +141,39 @@ impl World {
         assert_eq!(self.writes(verb, resource), wanted, "writes of {verb} {resource}");
     }
 
-    /// Journal of one container, without execs.
+    /// Waits until the journal of one container, without its readiness probes, is `wanted`: what the agent does after a
+    /// status that a test has seen, such as the removal of the container before, comes a moment later.
+    pub(crate) async fn until_story(&self, of: &str, wanted: &[&str]) {
+        let mut story = vec![];
+        for _ in 0..1000 {
+            story = self.story(of);
+            story.retain(|step| step != "exec ready");
+            if story == wanted {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(story, wanted, "journal of {of}");
+    }
+
+    /// Waits until the agent keeps nothing of any pod in its folders.
+    pub(crate) async fn until_no_folders(&self) {
+        let left = |kind: &str| {
+            let folders = std::fs::read_dir(self.dir.path().join(kind)).into_iter().flatten();
+            folders.map(|folder| folder.unwrap().path()).collect::<Vec<_>>()
+        };
+        let mut all = vec![];
+        for _ in 0..1000 {
+            all = [left("pods"), left("logs")].concat();
+            if all.is_empty() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("left behind: {all:?}");
+    }
+
+    /// Journal of one container.
     pub(crate) fn story(&self, of: &str) -> Vec<String> {
         self.runtime
             .journal()
