@@ -151,7 +151,7 @@ async fn what_finds_no_room_is_skipped_and_the_result_is_not_valid() {
     })
     .await;
     let options = Options {
-        timeout: Duration::from_secs(1),
+        timeout: Duration::from_secs(10),
         max_in_flight: 3,
         ..requests(10)
     };

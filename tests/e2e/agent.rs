@@ -147,7 +147,7 @@ fn a_node_that_goes_down_waits_for_its_pods_to_leave() {
         let Some(cluster) = Cluster::boot_with(0, &[]) else {
             return;
         };
-        let Some(logind) = Logind::start(cluster.dir(), 25) else {
+        let Some(logind) = Logind::start(cluster.dir(), 600) else {
             return;
         };
         let _fleet = network::fleet(&cluster.dir().join("kubeconfig"), "worker");
@@ -186,8 +186,9 @@ fn a_node_that_goes_down_waits_for_its_pods_to_leave() {
         assert_eq!(logind.held(), 1, "and the node waits");
         rules.remove();
         wait_until("the node to go on", || logind.held() == 0);
-        let left = pod(&cluster, &["nodetraffics", NODE]).expect("the pod is told of");
-        assert_eq!(left["routed"], false, "not before the rules have let go");
+        wait_for_pod(&cluster, "word of the rules that have let go", |pod| {
+            pod["routed"] == false
+        });
 
         logind.tell(false);
         cluster.wait("the pod to return", &pods, |pods| {

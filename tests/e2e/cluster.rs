@@ -3,9 +3,12 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+use crate::ports::free_port;
 
 /// The program under test.
 pub(crate) const AFLOAT: &str = env!("CARGO_BIN_EXE_afloat");
@@ -194,6 +197,41 @@ impl Cluster {
         }
     }
 
+    /// Waits until the API server has been told of the operator's webhooks, which it is a moment after it is up.
+    pub(crate) fn wait_webhooks(&self) {
+        for kind in ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"] {
+            self.wait("the webhooks", &[kind, "afloat"], |hooks| {
+                hooks["webhooks"][0]["clientConfig"]["caBundle"].is_string()
+            });
+        }
+    }
+
+    /// Follows a part of an object, given as a JSONPath: what is so for a moment is seen, too.
+    pub(crate) fn watch(&self, arguments: &[&str], path: &str) -> Watch {
+        let mut child = Command::new(kubectl_program().expect("checked before the boot"))
+            .arg("--kubeconfig")
+            .arg(self.dir.join("kubeconfig"))
+            .args(["get", "--watch", "-o", &format!("jsonpath={path}{{\"\\n\"}}")])
+            .args(arguments)
+            .env("KUBECACHEDIR", self.dir.join("kubectl-cache"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("kubectl starts");
+        let stdout = child.stdout.take().expect("stdout is a pipe");
+        let seen = Arc::<Mutex<String>>::default();
+        let noted = seen.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let mut seen = noted.lock().expect("no panic there");
+                seen.push_str(&line);
+                seen.push('\n');
+            }
+        });
+        let watch = Watch { child, seen };
+        wait_until("the watch to begin", || !watch.so_far().is_empty());
+        watch
+    }
+
     /// Builds images of the program itself, as the demo does: `web:v1`, `web:v2` (its web server, with the version in a
     /// variable) and `collector:v1`.
     pub(crate) fn build_images(&self) {
@@ -231,6 +269,26 @@ impl Cluster {
     /// Waits for the end of a process that was sent a signal.
     pub(crate) fn stop_after_signal(mut self) -> Option<i32> {
         wait_for_exit(&mut self.child)
+    }
+}
+
+/// See [`Cluster::watch`]; ends when dropped.
+pub(crate) struct Watch {
+    child: Child,
+    seen: Arc<Mutex<String>>,
+}
+
+impl Watch {
+    /// A line for each version that there was.
+    pub(crate) fn so_far(&self) -> String {
+        self.seen.lock().expect("no panic there").clone()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -281,11 +339,6 @@ fn text(output: &Output, what: &[&str]) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{what:?}: {stdout}{stderr}");
     stdout
-}
-
-pub(crate) fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("bound").port()
 }
 
 /// A condition of an object, by type.

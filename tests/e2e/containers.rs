@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, cloneset, container, settled};
+use crate::cluster::{Cluster, cloneset, container, settled, wait_until};
 
 fn web(edit: impl FnOnce(&mut Value)) -> String {
     let mut set: Value = serde_json::from_str(&cloneset("web", 1)).expect("our own JSON");
@@ -47,8 +47,11 @@ fn environment_from_metadata_takes_effect_with_one_restart() {
     let before = settle(&cluster);
     let name = before["metadata"]["name"].as_str().expect("a name");
     let says = |version: &str| {
-        let log = cluster.kubectl(&["logs", name, "-c", "web"]);
-        assert!(log.contains(&format!("version {version}\n")), "{log}");
+        // What it writes is in its log a moment later.
+        wait_until(&format!("version {version} in the log"), || {
+            let log = cluster.kubectl(&["logs", name, "-c", "web"]);
+            log.contains(&format!("version {version}\n"))
+        });
     };
     says("one");
 

@@ -47,18 +47,16 @@ fn an_update_and_a_scale_in_wait_for_every_proxy() {
         return;
     };
     let port = start(&cluster, 3, "Observed");
-    let reports = cluster.get(&["nodetraffics"]).expect("reports");
-    let reports = reports["items"].as_array().cloned().unwrap_or_default();
-    assert_eq!(reports.len(), 3);
-    assert!(
-        reports.iter().all(|report| report["status"]["synced"] == true),
-        "{reports:?}"
-    );
+    cluster.wait("reports of three nodes", &["nodetraffics"], |reports| {
+        let reports = reports["items"].as_array().cloned().unwrap_or_default();
+        reports.len() == 3 && reports.iter().all(|report| report["status"]["synced"] == true)
+    });
 
     let load = Load::start(port);
+    let said = cluster.watch(&["clonesets", "web"], "{.status.conditions}");
     release(&cluster);
-    cluster.wait("the status to say what it waits for", &["clonesets", "web"], |set| {
-        set["status"]["conditions"].to_string().contains("nodes have let go")
+    crate::cluster::wait_until("the status to say what it waits for", || {
+        said.so_far().contains("nodes have let go")
     });
     cluster.wait("all pods updated", &["clonesets", "web"], |set| updated(set, 3));
     let (answered, lost) = load.finish();
@@ -87,9 +85,7 @@ fn a_node_is_drained_without_loss() {
     let wish = r#"-p={"metadata":{"annotations":{"afloat.dev/before-eviction":"Surge"}},"spec":{"updateStrategy":{"rollingUpdate":{"maxUnavailable":0}}}}"#;
     cluster.kubectl(&["patch", "clonesets", "web", "--type=merge", wish]);
     // Who is to be asked is known to the API server before anybody evicts.
-    cluster.wait("the webhook", &["validatingwebhookconfigurations", "afloat"], |hooks| {
-        hooks["webhooks"][0]["clientConfig"]["caBundle"].is_string()
-    });
+    cluster.wait_webhooks();
     let pods = cluster.get(&["pods", "-l", "app=web"]).expect("pods");
     let node = pods["items"][0]["spec"]["nodeName"]
         .as_str()

@@ -197,10 +197,9 @@ fn pods_pull_from_a_registry_as_their_policies_say() {
         pod["spec"]["containers"][0]["imagePullPolicy"] = json!("Always");
         pod["spec"]["containers"][0]["command"] = json!(["/bin/sleep", "0.1"]);
     }));
-    cluster.wait("two restarts", &["pods", "short"], |pod| {
+    let short = cluster.wait("two restarts", &["pods", "short"], |pod| {
         container(pod, "app")["restartCount"].as_u64() >= Some(2)
     });
-    let short = cluster.get(&["pods", "short"]).expect("a pod");
     assert!(!short.to_string().contains("back-off 40s"), "{short:#}");
 
     // What was made here is what its name means, with no registry far and wide.

@@ -11,6 +11,11 @@ fn items(list: &Value) -> Vec<Value> {
     items
 }
 
+/// Waits for an event with these words.
+fn told(cluster: &Cluster, words: &str) {
+    wait_until(words, || cluster.kubectl(&["get", "events"]).contains(words));
+}
+
 #[test]
 fn a_container_is_replaced_and_the_pod_stays() {
     let Some(cluster) = Cluster::boot(2) else { return };
@@ -72,8 +77,7 @@ fn an_image_that_is_missing_is_reported_and_the_way_back_is_open() {
                 .any(|p| container(p, "web")["state"]["waiting"]["reason"] == "ImagePullBackOff")
         })
     });
-    let events = cluster.kubectl(&["get", "events", "--sort-by=.lastTimestamp"]);
-    assert!(events.contains("web:missing"), "{events}");
+    told(&cluster, "web:missing");
     image("web:v1");
     cluster.wait("the pod Ready again", &["clonesets", "web"], |c| settled(c, 1));
 }
@@ -111,14 +115,13 @@ fn a_post_start_that_fails_stops_the_rollout_at_its_first_pod() {
             .iter()
             .any(|pod| broken(pod) && container(pod, "web")["restartCount"].as_u64() > Some(1))
     });
-    let events = cluster.kubectl(&["get", "events", "--sort-by=.lastTimestamp"]);
-    assert!(events.contains("FailedPostStartHook"), "{events}");
+    told(&cluster, "FailedPostStartHook");
     for pod in items(&list) {
         let ready = condition(&pod, "Ready") == Some("True");
         assert_eq!(ready, !broken(&pod), "{pod}");
     }
     let changed = items(&list).iter().filter(|pod| broken(pod)).count();
-    assert_eq!(changed, 1, "{events}");
+    assert_eq!(changed, 1, "{list}");
 
     image("web:v1");
     cluster.wait("3 pods Ready again", &["clonesets", "web"], |c| settled(c, 3));
@@ -174,6 +177,5 @@ fn a_sidecar_is_replaced_alone_and_no_request_is_lost() {
             container(new, "collector")["containerID"]
         );
     }
-    let events = cluster.kubectl(&["get", "events"]);
-    assert!(events.contains("Init container web definition changed"), "{events}");
+    told(&cluster, "Init container web definition changed");
 }

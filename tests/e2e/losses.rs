@@ -229,11 +229,9 @@ fn a_release_that_loses_is_counted_held_and_brought_back() {
     wait_until("answers", || (0..20).all(|_| request(PORT)));
     let (_, unlucky) = load.finish();
     assert!(unlucky > 0, "nothing was lost");
-    assert_eq!(
-        lost(reports(&cluster).last().expect("a report")),
-        unlucky,
-        "each loss is counted, and no other"
-    );
+    wait_until("each loss to be counted, and no other", || {
+        lost(reports(&cluster).last().expect("a report")) == unlucky
+    });
 
     // A limit that allows it all lets it go on.
     cluster.kubectl(&[

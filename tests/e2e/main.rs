@@ -24,6 +24,8 @@ mod lossless;
 mod network;
 mod operator;
 mod plan;
+#[path = "../ports.rs"]
+mod ports;
 mod probe;
 #[path = "../../cluster/runtime/tests/registry/server.rs"]
 mod registry;

@@ -266,9 +266,10 @@ fn host_names_and_ports(cluster: &Cluster, addresses: &Addresses<'_>) {
         let (text, _) = run(cluster, "client", "main", ask);
         text.contains("200 OK") && text.ends_with("v1\n")
     });
-    let rival = cluster.get(&["pod", "rival"]).expect("it was applied");
+    let rival = cluster.wait("the rival to have no place", &["pod", "rival"], |rival| {
+        rival["status"]["conditions"][0]["reason"] == "Unschedulable"
+    });
     let scheduled = rival["status"]["conditions"][0].clone();
-    assert_eq!(scheduled["reason"], "Unschedulable", "{rival:#}");
     assert!(field(&scheduled, "/message").contains("free ports"), "{scheduled}");
     cluster.kubectl(&["delete", "pod", "named"]);
     cluster.wait("the port goes to the next", &["pod", "rival"], ready);

@@ -8,7 +8,8 @@ mod statefulset;
 
 use std::process::{Command, Stdio};
 
-use crate::cluster::{AFLOAT, Cluster, cloneset, free_port, settled, signal_process};
+use crate::cluster::{AFLOAT, Cluster, cloneset, settled, signal_process};
+use crate::ports::free_port;
 
 #[test]
 fn crds_and_operator_on_a_cluster_without_them() {

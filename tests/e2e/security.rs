@@ -7,7 +7,7 @@ mod stored;
 
 use serde_json::{Value, json};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, wait_until};
 use crate::network::{build_images, container, ready, run, waiting};
 
 fn with(mut container: Value, key: &str, value: Value) -> Value {
@@ -129,8 +129,10 @@ fn containers_have_what_their_security_context_says() {
         );
     }
     for name in ["local", "rootly"] {
-        let table = cluster.kubectl(&["get", "pod", name]);
-        assert!(table.contains("CreateContainerConfigError"), "{table}");
+        wait_until("kubectl's word for it", || {
+            let table = cluster.kubectl(&["get", "pod", name]);
+            table.contains("CreateContainerConfigError")
+        });
     }
     let bad = waiting(
         "bad",

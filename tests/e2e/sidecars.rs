@@ -21,7 +21,7 @@ fn scripted(name: &str, script: &str) -> Value {
 fn server(name: &str) -> Value {
     scripted(
         name,
-        "say start; trap 'say term; exit 0' TERM; while :; do sleep 0.05; done",
+        "trap 'say term; exit 0' TERM; say start; while :; do sleep 0.05; done",
     )
 }
 
@@ -165,8 +165,9 @@ fn failures(ground: &Ground) {
         &json!({"initContainers": init("say try; [ -e /shared/mended ]")}),
     );
     ground.wait_for_word("failed", "Init:Error");
-    let pod = ground.cluster.get(&["pod", "failed"]).expect("it is there");
-    assert_eq!(pod["status"]["phase"], "Failed");
+    let pod = ground
+        .cluster
+        .wait("Failed", &["pod", "failed"], |pod| pod["status"]["phase"] == "Failed");
     assert_eq!(
         pod["status"]["initContainerStatuses"][0]["state"]["terminated"]["exitCode"],
         3
@@ -187,16 +188,19 @@ fn failures(ground: &Ground) {
 fn completion(ground: &Ground) {
     let helper = sidecar(scripted(
         "helper",
-        "say start; trap 'say term; exit 7' TERM; while :; do sleep 0.05; done",
+        "trap 'say term; exit 7' TERM; say start; while :; do sleep 0.05; done",
     ));
+    // Who is asked to stop before it has begun hears nothing.
+    let heard = "until [ -e /shared/done.log ]; do sleep 0.05; done; say work";
     ground.apply(
         "done",
         &json!({"restartPolicy": "Never", "terminationGracePeriodSeconds": 30,
-                "initContainers": [helper], "containers": [scripted("main", "say work")]}),
+                "initContainers": [helper], "containers": [scripted("main", heard)]}),
     );
     ground.wait_for_word("done", "Completed");
-    let pod = ground.cluster.get(&["pod", "done"]).expect("it is there");
-    assert_eq!(pod["status"]["phase"], "Succeeded");
+    ground.cluster.wait("Succeeded", &["pod", "done"], |pod| {
+        pod["status"]["phase"] == "Succeeded"
+    });
     assert!(
         ground.log("done").contains(&"helper term".to_owned()),
         "{:?}",
@@ -227,7 +231,7 @@ fn hooks_and_signals(ground: &Ground) {
     );
     let odd = scripted(
         "main",
-        "say start; trap 'say usr1; exit 0' USR1; trap 'say term' TERM; while :; do sleep 0.05; done",
+        "trap 'say usr1; exit 0' USR1; trap 'say term' TERM; say start; while :; do sleep 0.05; done",
     );
     let odd = with(odd, "lifecycle", json!({"stopSignal": "SIGUSR1"}));
     ground.apply("signalled", &json!({"os": {"name": "linux"}, "containers": [odd]}));

@@ -192,6 +192,11 @@ fn pods_services_and_nodes_are_asked_through_the_api_server() {
         "pod/shares",
         "--timeout=120s",
     ]);
+    // A Service has its pod a moment later.
+    let slices = ["endpointslices", "-l", "kubernetes.io/service-name=web"];
+    cluster.wait("the endpoint", &slices, |list| {
+        list["items"][0]["endpoints"][0]["conditions"]["ready"] == true
+    });
     let raw = |path: &str| cluster.try_kubectl(&["get", "--raw", path], None);
     let page = |path: &str| {
         let output = raw(path);

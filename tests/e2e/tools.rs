@@ -126,7 +126,7 @@ fn attaches(cluster: &Cluster) {
         let text = stdout(&output);
         assert!(text.contains("got a\ngot b\nend\n"), "{output:?}");
         assert_eq!(output.status.code(), Some(4), "the container's exit code is kubectl's");
-        assert!(cluster.get(&["pod", name]).is_none(), "--rm");
+        wait_until("--rm", || cluster.get(&["pod", name]).is_none());
     }
     // Without stdinOnce the input survives those who attach, and all of them read the output.
     cluster.apply(
@@ -157,7 +157,9 @@ fn attaches(cluster: &Cluster) {
     cluster.wait("its own end", &["pod", "loop"], |pod| {
         pod["status"]["phase"] == "Succeeded"
     });
-    assert_eq!(cluster.kubectl(&["logs", "loop"]), "got first\ngot second\ngot end\n");
+    wait_until("all of its log", || {
+        cluster.kubectl(&["logs", "loop"]) == "got first\ngot second\ngot end\n"
+    });
 }
 
 fn types(cluster: &Cluster) {
@@ -190,6 +192,7 @@ fn types(cluster: &Cluster) {
         terminal.expect("resized");
         terminal.type_line("exit 7");
         assert_eq!(terminal.end(), Some(7), "{arguments:?}");
+        wait_until("--rm", || cluster.get(&["pod", "typed"]).is_none());
     }
 }
 

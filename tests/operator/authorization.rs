@@ -18,7 +18,7 @@ use questions::{REQUESTS, REVIEWS};
 use world::{PEOPLE, objects};
 
 /// For one answer; the longest watch lasts a second.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Asks both, if there is Kubernetes' own.
 pub(crate) async fn is_that_of_kubernetes() {

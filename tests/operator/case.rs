@@ -232,6 +232,35 @@ impl Case {
         }
     }
 
+    /// Waits for an event of the case; events go out beside the rest of the work.
+    pub(crate) async fn until_event(&self, what: &str, wish: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let events = self.list("", "v1", "Event").await;
+            if let Some(event) = events.iter().find(|event| wish(event)) {
+                return event.clone();
+            }
+            assert!(Instant::now() < deadline, "waited in vain for {what}: {events:#?}");
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Creates an object of a version that the API server converts, once it can: the operator tells it of its webhook, definition after
+    /// definition, a moment after it leads.
+    pub(crate) async fn create_converted(&self, object: &Value) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.try_create(object).await {
+                Ok(created) => return created,
+                Err(error) => assert!(
+                    error.contains("conversion webhook") && Instant::now() < deadline,
+                    "{error}: {object}"
+                ),
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// All objects of a kind, in order of their names.
     pub(crate) async fn list(&self, group: &str, version: &str, kind: &str) -> Vec<Value> {
         let list = self.api(group, version, kind).list(&ListParams::default()).await;

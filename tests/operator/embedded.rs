@@ -5,7 +5,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::operator::AFLOAT;
-use crate::process::{PATIENCE, Process, free_port, signal_process};
+use crate::ports::free_port;
+use crate::process::{PATIENCE, Process, signal_process};
 
 /// A running `afloat up`.
 pub(crate) struct Embedded {

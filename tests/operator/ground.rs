@@ -13,7 +13,7 @@ use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, PostParams};
 use serde_json::{Value, json};
 
 use crate::embedded::Embedded;
-use crate::kube_apiserver::{KubeApiserver, client};
+use crate::kube_apiserver::{KubeApiserver, client, client_that_asks_once};
 use crate::operator::{AFLOAT, Operator};
 use crate::process::PATIENCE;
 
@@ -34,6 +34,8 @@ const IMAGES: [(&str, &str, &str); 6] = [
 pub(crate) struct Ground {
     /// The administrator.
     pub(crate) client: Client,
+    /// The same, who takes the first answer.
+    pub(crate) once: Client,
     cluster: Cluster,
     kubeconfig: PathBuf,
     operator: RefCell<Option<Operator>>,
@@ -125,9 +127,11 @@ impl Ground {
 
     async fn new(cluster: Cluster, admin: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
+        let once = client_that_asks_once(admin).await.expect("a client");
         let client = client(admin).await.expect("a client");
         let ground = Self {
             client,
+            once,
             cluster,
             kubeconfig: dir.path().join("operator.kubeconfig"),
             operator: RefCell::default(),

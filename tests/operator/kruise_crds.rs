@@ -14,7 +14,8 @@ use tokio::time::{Instant, sleep};
 use crate::ground::{create, kubeconfig_of};
 use crate::kube_apiserver::{KubeApiserver, client};
 use crate::operator::AFLOAT;
-use crate::process::{PATIENCE, Process, free_port};
+use crate::ports::free_port;
+use crate::process::{PATIENCE, Process};
 
 const NAME: &str = "clonesets.apps.kruise.io";
 /// What docs/operator.md says to do before a server-side apply of one version.
@@ -144,7 +145,7 @@ impl Stage {
         self.kubectl(&["delete", "crd", NAME, "--ignore-not-found"], "");
         self.kubectl(&["create", "-f", "-"], &kruise(patched).to_string());
         self.kubectl(
-            &["wait", "--for=condition=Established", "crd", NAME, "--timeout=30s"],
+            &["wait", "--for=condition=Established", "crd", NAME, "--timeout=120s"],
             "",
         );
     }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use kube::Client;
 use serde_json::json;
 
-use crate::process::{PATIENCE, Process, free_port};
+use crate::ports::free_port;
+use crate::process::{PATIENCE, Process};
 
 /// Both processes and their folder.
 pub(crate) struct KubeApiserver {
@@ -113,9 +114,19 @@ impl KubeApiserver {
 
 /// A client of a kubeconfig.
 pub(crate) async fn client(kubeconfig: &str) -> anyhow::Result<Client> {
-    let file = kube::config::Kubeconfig::from_yaml(kubeconfig)?;
-    let config = kube::Config::from_custom_kubeconfig(file, &kube::config::KubeConfigOptions::default()).await?;
+    Ok(Client::try_from(config(kubeconfig).await?)?)
+}
+
+/// A client that asks once: who is told to come later is told so, where others come again by themselves.
+pub(crate) async fn client_that_asks_once(kubeconfig: &str) -> anyhow::Result<Client> {
+    let mut config = config(kubeconfig).await?;
+    config.default_retry = false;
     Ok(Client::try_from(config)?)
+}
+
+async fn config(kubeconfig: &str) -> anyhow::Result<kube::Config> {
+    let file = kube::config::Kubeconfig::from_yaml(kubeconfig)?;
+    Ok(kube::Config::from_custom_kubeconfig(file, &kube::config::KubeConfigOptions::default()).await?)
 }
 
 fn programs() -> Option<PathBuf> {

@@ -21,6 +21,8 @@ mod kruise_crds;
 mod kube_apiserver;
 mod operator;
 mod policies;
+#[path = "../ports.rs"]
+mod ports;
 mod process;
 mod rights;
 mod takeover;

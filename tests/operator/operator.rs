@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
-use crate::process::{PATIENCE, Process, free_port};
+use crate::ports::free_port;
+use crate::process::{PATIENCE, Process};
 
 /// The program under test.
 pub(crate) const AFLOAT: &str = env!("CARGO_BIN_EXE_afloat");

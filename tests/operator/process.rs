@@ -76,9 +76,3 @@ pub(crate) fn signal_process(pid: u32, signal: &str) -> bool {
         .status();
     status.expect("kill runs").success()
 }
-
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("bound").port()
-}

@@ -88,7 +88,7 @@ async fn all_tasks_end() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    let ended = tokio::time::timeout(Duration::from_secs(2), gone).await;
+    let ended = tokio::time::timeout(PATIENCE, gone).await;
     assert!(ended.is_ok(), "{} tasks are left", tasks());
 }
 

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 mod resources;
 
 /// A wait that fails the test when it ends.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(120);
 
 struct World {
     server: ApiServer,

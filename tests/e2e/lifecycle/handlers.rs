@@ -34,7 +34,7 @@ fn every_kind_of_probe_asks_as_it_says() {
             ground.wait("Ready", name, ready);
         } else {
             ground.wait_event(name, "Unhealthy", "Readiness probe failed");
-            assert_eq!(condition(&ground.get(name), "Ready"), Some("False"));
+            ground.wait("not Ready", name, |pod| condition(pod, "Ready") == Some("False"));
         }
     }
     let pod = ground.get("http");

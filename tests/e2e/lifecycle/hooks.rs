@@ -109,6 +109,8 @@ fn pre_stop_runs_for_one_container_that_is_replaced_too() {
     app["lifecycle"]["preStop"] = exec("say hook");
     app["livenessProbe"] = exec("! test -e /record/sick");
     app["livenessProbe"]["periodSeconds"] = 1.into();
+    // The machine may have much else to do, and then a probe takes long.
+    app["livenessProbe"]["timeoutSeconds"] = 60.into();
     app["livenessProbe"]["failureThreshold"] = 1.into();
     ground.create(
         "one",

@@ -57,7 +57,7 @@ fn jobs_end_as_their_containers_do() {
         (&odd["status"]["completedIndexes"], &odd["status"]["failedIndexes"]),
         (&json!("0,2"), &json!("1,3"))
     );
-    cluster.kubectl(&["delete", "job", "--all", "--timeout=60s"]);
+    cluster.kubectl(&["delete", "job", "--all", "--timeout=120s"]);
     wait_until("the end of all pods", || {
         cluster
             .get(&["pods"])

@@ -9,6 +9,8 @@ use crate::cluster::{condition, container};
 fn probe(name: &str, file: &str) -> Value {
     let mut probe = exec(&format!("say {name}; test -e /record/{file}"));
     probe["periodSeconds"] = 1.into();
+    // The machine may have much else to do, and then a probe takes long.
+    probe["timeoutSeconds"] = 60.into();
     probe
 }
 
@@ -22,7 +24,7 @@ fn liveness_and_readiness_wait_for_startup() {
     app["readinessProbe"] = probe("readiness", "ready");
     ground.create("slow", json!({"containers": [app]}));
     crate::cluster::wait_until("several tries", || ground.record("slow").count("startup") >= 3);
-    let pod = ground.get("slow");
+    let pod = ground.wait("a status", "slow", |pod| container(pod, "app")["started"].is_boolean());
     assert_eq!(container(&pod, "app")["started"], false);
     assert!(!ready(&pod), "readiness starts as failure");
     let record = ground.record("slow");

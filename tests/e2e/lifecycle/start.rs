@@ -113,7 +113,12 @@ fn a_sidecar_does_not_keep_a_job_from_its_end() {
     let Some(ground) = Ground::new() else { return };
     let mut sidecar = script("sidecar", OBEDIENT);
     sidecar["restartPolicy"] = "Always".into();
-    let spec = json!({"initContainers": [sidecar], "containers": [script("app", "say app")], "restartPolicy": "Never"});
+    // Who is asked to stop before it has begun hears nothing.
+    let app = script(
+        "app",
+        "until /bin/busybox grep runs /record/log; do sleep 0.1; done; say app",
+    );
+    let spec = json!({"initContainers": [sidecar], "containers": [app], "restartPolicy": "Never"});
     ground.create("job", spec);
     ground.wait("its end", "job", |pod| pod["status"]["phase"] == "Succeeded");
     ground.record("job").in_order(&["runs", "app", "term"]);

@@ -104,11 +104,21 @@ struct Cost {
     addresses_kept: usize,
 }
 
+/// The members' ids, once somebody answers.
+fn known(port: u16) -> Vec<String> {
+    let mut found = None;
+    wait_until("the members", || {
+        found = members(port);
+        found.is_some()
+    });
+    found.unwrap_or_default()
+}
+
 /// Brings all members to an image while somebody writes.
 fn release(cluster: &Cluster, port: u16, image: &str, first: u64) -> Cost {
     let before = pods(cluster);
     let claims = volumes(cluster);
-    let ids = members(port).expect("the members");
+    let ids = known(port);
     let writer = Writer::start(port, first);
     wait_until("writes", || writer.so_far() > 50);
     let start = Instant::now();
@@ -133,7 +143,7 @@ fn release(cluster: &Cluster, port: u16, image: &str, first: u64) -> Cost {
     let written = writer.finish();
     let after = pods(cluster);
     assert_eq!(volumes(cluster), claims, "the claims and what they are bound to");
-    assert_eq!(members(port), Some(ids), "no member came or went");
+    assert_eq!(known(port), ids, "no member came or went");
     let same = |pointer: &str| {
         let pairs = before.iter().zip(&after);
         pairs

@@ -130,10 +130,9 @@ fn names_data_and_addresses_stay_where_they_are() {
     settled(&cluster, 1, 1);
     let claims = cluster.get(&["pvc"]).expect("claims");
     assert_eq!(claims["items"].as_array().map(Vec::len), Some(3));
-    assert_eq!(
-        values(&pods(&cluster), "/metadata/uid"),
-        values(&after[..1], "/metadata/uid")
-    );
+    wait_until("the first one alone", || {
+        values(&pods(&cluster), "/metadata/uid") == values(&after[..1], "/metadata/uid")
+    });
     patch(&cluster, &json!({"spec": {"replicas": 3}}));
     settled(&cluster, 3, 3);
     assert_eq!(authors(&cluster), ["db-0", "db-1", "db-2"]);

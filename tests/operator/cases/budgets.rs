@@ -72,13 +72,24 @@ fn refusal<T>(answer: kube::Result<T>) -> Option<(u16, String)> {
     }
 }
 
-/// Whether an eviction takes place at once. Who is told to come later is not told so here: the client itself comes again then, as clients do.
-async fn at_once(api: &Api<Pod>, pod: &str) -> bool {
-    let parameters = EvictParams::default();
-    let evicted = tokio::time::timeout(std::time::Duration::from_secs(3), api.evict(pod, &parameters));
-    match evicted.await {
-        Ok(answer) => refusal(answer).is_none_or(|refused| panic!("{refused:?}")),
-        Err(_) => false,
+/// Whether an eviction takes place at once; otherwise it is to come later.
+async fn at_once(case: &Case, pod: &str) -> bool {
+    let api: Api<Pod> = Api::namespaced(case.ground.once.clone(), &case.namespace);
+    match refusal(api.evict(pod, &EvictParams::default()).await) {
+        None => true,
+        Some((429, _)) => false,
+        Some(refused) => panic!("{refused:?}"),
+    }
+}
+
+/// Waits until the API server asks the operator, which tells it of its webhook a moment after it leads: under a budget of nothing no pod
+/// may go.
+async fn guarded(case: &Case, pod: &Value) {
+    let (api, dry) = (typed(case), DeleteParams::default().dry_run());
+    let deadline = Instant::now() + PATIENCE;
+    while refusal(api.delete(name(pod), &dry).await).is_none() {
+        assert!(Instant::now() < deadline, "nobody guards {}", name(pod));
+        sleep(std::time::Duration::from_millis(50)).await;
     }
 }
 
@@ -96,7 +107,9 @@ pub(super) async fn a_budget_guards_its_pods(case: &Case) {
         return; // The API server cannot ask the operator there.
     }
     case.start(&cloneset(3)).await;
-    case.create(&budget(&json!({"maxUnavailable": 1}))).await;
+    case.create(&budget(&json!({"maxUnavailable": 0}))).await;
+    guarded(case, &counted(case, [0, 3, 3, 3]).await[0]).await;
+    patch_budget(case, json!({"maxUnavailable": 1})).await;
     let all = [1, 3, 2, 3];
     let pods = counted(case, all).await;
     let (api, parameters) = (&typed(case), &DeleteParams::default());
@@ -105,7 +118,7 @@ pub(super) async fn a_budget_guards_its_pods(case: &Case) {
     one_of([first, second], 403);
 
     let pods = counted(case, all).await;
-    let evict = async |pod: &Value| at_once(api, name(pod)).await;
+    let evict = async |pod: &Value| at_once(case, name(pod)).await;
     let (first, second) = tokio::join!(evict(&pods[0]), evict(&pods[1]));
     assert!(first != second, "one went, and the other is to wait: {first}");
 
@@ -136,6 +149,7 @@ pub(super) async fn resizes_are_guarded_if_that_is_said(case: &Case) {
     case.start(&cloneset(2)).await;
     case.create(&budget(&json!({"maxUnavailable": 0}))).await;
     let pods = counted(case, [0, 2, 2, 2]).await;
+    guarded(case, &pods[0]).await;
     let (api, parameters) = (typed(case), PatchParams::default());
     let cpu =
         |amount: &str| json!({"spec": {"containers": [{"name": "log", "resources": {"requests": {"cpu": amount}}}]}});
@@ -187,7 +201,7 @@ pub(super) async fn a_target_may_own_its_pods_through_a_replica_set(case: &Case)
         "targetRef": {"apiVersion": "apps.kruise.io/v1alpha1", "kind": "CloneSet", "name": "top"}}));
     budget["spec"].as_object_mut().expect("fields").remove("selector");
     case.create(&budget).await;
-    counted(case, [0, 1, 1, 1]).await;
+    guarded(case, &counted(case, [0, 1, 1, 1]).await[0]).await;
     let refused = refusal(typed(case).delete("deep", &DeleteParams::default()).await);
     assert!(refused.is_some_and(|(code, message)| code == 403 && message.ends_with(REFUSED)));
     let sets = case.api("apps", "v1", "ReplicaSet");
@@ -221,9 +235,14 @@ pub(super) async fn an_eviction_waits_for_the_replacement(case: &Case) {
     set["metadata"]["annotations"] = json!({"afloat.dev/before-eviction": "Surge"});
     set["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"] = json!(0);
     let pods = case.start(&set).await;
+    // Of a budget alone it is to be seen that the API server asks the operator.
+    case.create(&budget(&json!({"maxUnavailable": 0}))).await;
+    guarded(case, &counted(case, [0, 2, 2, 2]).await[0]).await;
+    let budgets = case.api("policy.kruise.io", "v1beta1", "PodUnavailableBudget");
+    budgets.delete(NAME, &DeleteParams::default()).await.expect("deletion");
     let seen = Budget::watch(case).await;
     let (api, evicted) = (typed(case), name(&pods[0]));
-    assert!(!at_once(&api, evicted).await, "it has to wait");
+    assert!(!at_once(case, evicted).await, "it has to wait");
     // As `kubectl drain`: again and again, until the pod is gone.
     let deadline = Instant::now() + PATIENCE;
     while refusal(api.evict(evicted, &EvictParams::default()).await).is_none_or(|(code, _)| code != 404) {
@@ -244,6 +263,7 @@ pub(super) async fn without_the_operator_pods_go(case: &Case) {
     case.start(&cloneset(2)).await;
     case.create(&budget(&json!({"maxUnavailable": 0}))).await;
     let pods = counted(case, [0, 2, 2, 2]).await;
+    guarded(case, &pods[0]).await;
     let api = typed(case);
     let refused = refusal(api.delete(name(&pods[0]), &DeleteParams::default()).await);
     assert!(refused.is_some_and(|(code, _)| code == 403));

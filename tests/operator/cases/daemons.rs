@@ -179,16 +179,11 @@ pub(super) async fn daemons_change_in_place(case: &Case) {
             "the last name first: {order:?}"
         );
     }
-    let events = case.list("", "v1", "Event").await;
-    let told = |message: String| {
-        events
-            .iter()
-            .any(|event| event["note"] == message || event["message"] == message)
-    };
-    assert!(
-        told(format!("successfully update pod {} in-place", name(&after[0]))),
-        "{events:#?}"
-    );
+    let message = format!("successfully update pod {} in-place", name(&after[0]));
+    case.until_event(&message, |event| {
+        event["note"] == message || event["message"] == message
+    })
+    .await;
 }
 
 pub(super) async fn daemons_surge_on_their_node(case: &Case) {
@@ -265,10 +260,9 @@ pub(super) async fn a_daemon_that_fails_is_replaced(case: &Case) {
         name(failed),
         node(failed)
     );
-    let events = case.list("", "v1", "Event").await;
     let told =
         |event: &Value| event["reason"] == "FailedDaemonPod" && (event["message"] == wanted || event["note"] == wanted);
-    assert!(events.iter().any(told), "{events:#?}");
+    case.until_event("the failed pod", told).await;
 }
 
 pub(super) async fn a_hook_holds_a_daemon(case: &Case) {
@@ -386,7 +380,8 @@ pub(super) async fn both_versions_are_one_daemon_set(case: &Case) {
     let mut set = daemon_set(&json!({"rollingUpdateType": "Surging"}));
     set["apiVersion"] = json!("apps.kruise.io/v1alpha1");
     set["metadata"]["annotations"] = json!({"daemonset.kruise.io/progressive-create-pod": "true"});
-    start(case, &set).await;
+    case.create_converted(&set).await;
+    settled(case).await;
     let beta = get(case).await;
     let rolling = &beta["spec"]["updateStrategy"]["rollingUpdate"];
     assert_eq!(

@@ -20,7 +20,7 @@ pub(super) async fn both_versions_are_one_object(case: &Case) {
     let mut set = alpha(json!({"type": "InPlaceOnly", "partition": "50%", "maxUnavailable": 2,
         "inPlaceUpdateStrategy": {"gracePeriodSeconds": 3}}));
     set["spec"]["scaleStrategy"] = json!({"disablePVCReuse": true});
-    let created = case.create(&set).await;
+    let created = case.create_converted(&set).await;
     assert_eq!(created["apiVersion"], "apps.kruise.io/v1alpha1");
     let beta = case.set().await;
     assert_eq!(
@@ -118,7 +118,7 @@ pub(super) async fn defaults_are_those_of_openkruise(case: &Case) {
         let mut wanted = wanted;
         wanted["updateStrategy"] = flat;
         wanted["scaleStrategy"] = json!({});
-        assert_eq!(case.create(&alpha).await["spec"], wanted);
+        assert_eq!(case.create_converted(&alpha).await["spec"], wanted);
     }
 }
 

@@ -144,12 +144,12 @@ pub(super) async fn history_is_truncated(case: &Case) {
             .await;
         case.settled().await;
     }
-    let deadline = "the surplus to go";
-    let newest = case.until(deadline, |set| {
+    let newest = case.until("the last label", |set| {
         settled(set) && set["status"]["currentRevision"] == set["status"]["updateRevision"]
     });
     let newest = newest.await["status"]["updateRevision"].clone();
     let mut names;
+    let deadline = tokio::time::Instant::now() + crate::process::PATIENCE;
     loop {
         let revisions = case.list("apps", "v1", "ControllerRevision").await;
         names = revisions
@@ -159,6 +159,7 @@ pub(super) async fn history_is_truncated(case: &Case) {
         if names.len() <= 3 {
             break;
         }
+        assert!(tokio::time::Instant::now() < deadline, "{names:?}");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     // Two of the past and the present one.
@@ -333,17 +334,11 @@ pub(super) async fn a_pod_that_is_refused_is_told_by_an_event(case: &Case) {
     let mut set = cloneset(1);
     set["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"] = json!("Sometimes");
     case.create(&set).await;
-    let deadline = tokio::time::Instant::now() + crate::process::PATIENCE;
-    loop {
-        let events = case.list("", "v1", "Event").await;
-        if let Some(event) = events.iter().find(|event| event["reason"] == "FailedCreate") {
-            assert!(event["message"].to_string().contains("imagePullPolicy"), "{event}");
-            assert_eq!(event["type"], "Warning");
-            break;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "no event: {events:?}");
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    let event = case
+        .until_event("the refusal", |event| event["reason"] == "FailedCreate")
+        .await;
+    assert!(event["message"].to_string().contains("imagePullPolicy"), "{event}");
+    assert_eq!(event["type"], "Warning");
     assert!(case.pods().await.is_empty());
     let mut containers = set["spec"]["template"]["spec"]["containers"].clone();
     containers[0]["imagePullPolicy"] = json!("IfNotPresent");
@@ -380,16 +375,14 @@ pub(super) async fn a_hook_holds_the_deletion(case: &Case) {
 
 pub(super) async fn a_pod_is_available_only_after_min_ready_seconds(case: &Case) {
     let mut set = cloneset(1);
-    set["spec"]["minReadySeconds"] = json!(3);
+    set["spec"]["minReadySeconds"] = json!(3600);
     case.create(&set).await;
     let set = case
         .until("a pod that is Ready and not yet available", |set| {
             set["status"]["readyReplicas"] == 1
         })
         .await;
-    assert_eq!(
-        set["status"]["availableReplicas"], 0,
-        "too slow a machine for this many seconds"
-    );
+    assert_eq!(set["status"]["availableReplicas"], 0);
+    case.patch(json!({"spec": {"minReadySeconds": 3}})).await;
     case.settled().await;
 }

@@ -15,7 +15,7 @@ fn request(pod: &str, container: &str) -> Value {
     json!({
         "apiVersion": "apps.kruise.io/v1beta1", "kind": "ContainerRecreateRequest", "metadata": {"name": "again"},
         "spec": {"podName": pod, "containers": [{"name": container}], "ttlSecondsAfterFinished": 0,
-            "strategy": {"unreadyGracePeriodSeconds": 3}},
+            "strategy": {"unreadyGracePeriodSeconds": 15}},
     })
 }
 

@@ -217,13 +217,16 @@ pub(super) async fn paused(case: &Case) {
 
 pub(super) async fn grace_period(case: &Case) {
     let mut set = cloneset(1);
-    set["spec"]["updateStrategy"]["rollingUpdate"]["inPlaceUpdateStrategy"] = json!({"gracePeriodSeconds": 2});
+    set["spec"]["updateStrategy"]["rollingUpdate"]["inPlaceUpdateStrategy"] = json!({"gracePeriodSeconds": 3600});
     case.start(&set).await;
     case.images(&[("app", "app:2")]).await;
     let pods = case.until_pods("the pod out of service", |pods| !ready(&pods[0])).await;
     // Out of service with the old image: whoever still sends requests is answered.
     assert_eq!(image(&pods[0], "app"), "app:1");
     assert_eq!(condition(&pods[0], "InPlaceUpdateReady")["status"], "False");
+    // It has an end.
+    case.rolling(json!({"inPlaceUpdateStrategy": {"gracePeriodSeconds": 2}}))
+        .await;
     case.settled().await;
     assert_eq!(restarts(&case.pods().await[0], "app"), 1);
 }

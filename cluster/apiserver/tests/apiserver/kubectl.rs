@@ -70,7 +70,7 @@ impl Kubectl {
             .kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
-        let output = timeout(Duration::from_secs(30), child.wait_with_output())
+        let output = timeout(Duration::from_secs(120), child.wait_with_output())
             .await
             .expect("kubectl in time")
             .unwrap();
@@ -117,7 +117,7 @@ pub(super) struct Served {
 impl Served {
     pub(super) async fn stop(self) {
         self.shutdown.cancel();
-        timeout(Duration::from_secs(5), self.task).await.unwrap().unwrap();
+        timeout(Duration::from_secs(60), self.task).await.unwrap().unwrap();
     }
 }
 

@@ -183,7 +183,7 @@ async fn an_upgraded_stream_is_joined_over_tls() {
         401
     );
     shutdown.cancel();
-    tokio::time::timeout(std::time::Duration::from_secs(5), served)
+    tokio::time::timeout(std::time::Duration::from_secs(60), served)
         .await
         .unwrap()
         .unwrap()

@@ -97,7 +97,7 @@ fn user(who: Option<&str>) -> User {
 }
 
 /// For one answer.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Between two times of asking the same.
 const AGAIN: Duration = Duration::from_millis(50);

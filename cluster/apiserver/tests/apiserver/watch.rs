@@ -14,7 +14,7 @@ use super::{config_map, pod, raw, server};
 type Events = std::pin::Pin<Box<dyn Stream<Item = Result<WatchEvent<ConfigMap>, kube::Error>> + Send>>;
 
 async fn next(events: &mut Events) -> WatchEvent<ConfigMap> {
-    timeout(Duration::from_secs(5), events.next())
+    timeout(Duration::from_secs(60), events.next())
         .await
         .expect("in time")
         .expect("not ended")
@@ -187,7 +187,7 @@ async fn a_watch_ends_at_its_timeout() {
     let (_server, client) = server().await;
     let maps = Api::<ConfigMap>::namespaced(client, "default");
     let events = maps.watch(&WatchParams::default().timeout(1), "0").await.unwrap();
-    let all = timeout(Duration::from_secs(5), events.try_collect::<Vec<_>>())
+    let all = timeout(Duration::from_secs(60), events.try_collect::<Vec<_>>())
         .await
         .unwrap()
         .unwrap();
@@ -207,7 +207,7 @@ async fn a_reflector_sees_all_namespaces() {
     for namespace in ["default", "kube-system"] {
         let maps = Api::<ConfigMap>::namespaced(client.clone(), namespace);
         maps.create(&PostParams::default(), &config_map("a")).await.unwrap();
-        let seen = timeout(Duration::from_secs(5), objects.next())
+        let seen = timeout(Duration::from_secs(60), objects.next())
             .await
             .unwrap()
             .unwrap()

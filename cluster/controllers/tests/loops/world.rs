@@ -121,23 +121,22 @@ impl World {
             .items
     }
 
-    /// Waits until `done`, at most a quarter of a minute.
-    pub(crate) async fn until<Fut: Future<Output = bool>>(&self, what: &str, done: impl Fn() -> Fut) -> Duration {
+    /// Waits until `done`, at most two minutes: the machine may have much else to do.
+    pub(crate) async fn until<Fut: Future<Output = bool>>(&self, what: &str, done: impl Fn() -> Fut) {
         let started = Instant::now();
         while !done().await {
             assert!(
-                started.elapsed() < Duration::from_secs(15),
+                started.elapsed() < Duration::from_secs(120),
                 "waited too long until {what}"
             );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        started.elapsed()
     }
 
-    /// Stops all loops, which takes no time.
+    /// Stops all loops.
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
-        tokio::time::timeout(Duration::from_secs(2), self.loops)
+        tokio::time::timeout(Duration::from_secs(60), self.loops)
             .await
             .expect("all loops end")
             .unwrap();

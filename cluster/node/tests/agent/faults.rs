@@ -377,7 +377,7 @@ impl World {
         self.until_gone("pod").await;
 
         // Nothing is left: no container, no sandbox, no folder.
-        for _ in 0..1000 {
+        for _ in 0..6000 {
             if self.left().await.is_empty() {
                 break;
             }

@@ -40,7 +40,7 @@ async fn world() -> World {
         .create(&PostParams::default(), &serde_json::from_value(pod).unwrap())
         .await
         .unwrap();
-    for _ in 0..200 {
+    for _ in 0..6000 {
         let phase = pods.get("p").await.unwrap().status.and_then(|status| status.phase);
         if phase.as_deref() == Some("Running") {
             return World {

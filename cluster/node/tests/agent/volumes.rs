@@ -21,7 +21,7 @@ impl World {
     }
 
     async fn until_shows(&self, pod: &Pod, path: &str, text: Option<&str>) {
-        for _ in 0..500 {
+        for _ in 0..6000 {
             if self.volume(pod, path).as_deref() == text {
                 return;
             }

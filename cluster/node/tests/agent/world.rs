@@ -1,16 +1,20 @@
 //! An API server, a simulated runtime, and an agent between them.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use afloat_apiserver::{ApiServer, Options, User};
 use afloat_node::fake::{Behaviour, FakeRuntime};
 use afloat_node::{Agent, AgentOptions, BackOffLimits, Clock};
+use afloat_runtime::Runtime as _;
 use afloat_store::Store;
+use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
 use kube::Api;
-use kube::api::{ListParams, PostParams};
+use kube::api::{ListParams, PostParams, WatchEvent, WatchParams};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) fn options(dir: &std::path::Path) -> AgentOptions {
@@ -24,17 +28,53 @@ pub(crate) fn options(dir: &std::path::Path) -> AgentOptions {
     options
 }
 
+/// Longest wait for anything, on a machine that has much else to do.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long the agent lets the status of a pod that starts wait for changes that follow.
+pub(crate) const SETTLE: Duration = Duration::from_millis(500);
+/// The same for a pod that ends.
+pub(crate) const SETTLE_ENDING: Duration = Duration::from_millis(100);
+
+/// What came out of a write of a pod, and when it was seen.
+#[derive(Clone)]
+pub(crate) struct Version {
+    pub(crate) at: Instant,
+    pub(crate) pod: Pod,
+    /// It came with the deletion of the object.
+    pub(crate) last: bool,
+}
+
+impl Version {
+    fn number(&self) -> u64 {
+        revision(&self.pod)
+    }
+}
+
+/// The pod's resourceVersion.
+fn revision(pod: &Pod) -> u64 {
+    pod.metadata.resource_version.as_deref().unwrap().parse().unwrap()
+}
+
+/// How often the agent may have told of a pod in that time: once, and again each time that a status could not wait any longer for
+/// what was to follow, as on a machine that has much else to do.
+pub(crate) fn at_most(took: Duration, settle: Duration) -> usize {
+    1 + usize::try_from(took.as_millis() / settle.as_millis()).unwrap()
+}
+
 pub(crate) struct World {
     pub(crate) server: ApiServer,
     pub(crate) runtime: Arc<FakeRuntime>,
     pub(crate) pods: Api<Pod>,
     pub(crate) dir: tempfile::TempDir,
-    pub(crate) shutdown: CancellationToken,
+    shutdown: CancellationToken,
+    agent: Option<JoinHandle<()>>,
+    history: Arc<Mutex<Vec<Version>>>,
 }
 
 impl World {
     pub(crate) async fn new() -> Self {
         let mut world = Self::without_agent().await;
+        world.keep_history().await;
         world.start_agent();
         world
     }
@@ -53,6 +93,83 @@ impl World {
             pods,
             dir: tempfile::tempdir().unwrap(),
             shutdown: CancellationToken::new(),
+            agent: None,
+            history: Arc::default(),
+        }
+    }
+
+    /// Notes each version of each pod from now on: what a status says for a moment may be over before a test looks again.
+    async fn keep_history(&self) {
+        let now = self.pods.list(&ListParams::default()).await.unwrap();
+        let now = now.metadata.resource_version.unwrap();
+        let (pods, history) = (self.pods.clone(), self.history.clone());
+        tokio::spawn(async move {
+            let params = WatchParams::default().timeout(290);
+            let mut events = pin!(pods.watch(&params, &now).await.unwrap());
+            while let Some(event) = events.next().await {
+                let (pod, last) = match event.unwrap() {
+                    WatchEvent::Added(pod) | WatchEvent::Modified(pod) => (pod, false),
+                    WatchEvent::Deleted(pod) => (pod, true),
+                    WatchEvent::Bookmark(_) => continue,
+                    WatchEvent::Error(error) => panic!("{error:?}"),
+                };
+                let at = Instant::now();
+                history.lock().unwrap().push(Version { at, pod, last });
+            }
+        });
+    }
+
+    /// All versions of a pod, up to the one that a test has seen, or to its deletion.
+    pub(crate) async fn versions(&self, name: &str, seen: Option<&Pod>) -> Vec<Version> {
+        let what = format!("the versions of {name}");
+        let here = |version: &Version| version.pod.metadata.name.as_deref() == Some(name);
+        self.awaited(&what, || {
+            let all: Vec<Version> = self
+                .history
+                .lock()
+                .unwrap()
+                .iter()
+                .filter(|v| here(v))
+                .cloned()
+                .collect();
+            let end = all.iter().position(|version| match seen {
+                Some(pod) => version.number() >= revision(pod),
+                None => version.last,
+            })?;
+            Some(all[..=end].to_vec())
+        })
+        .await
+    }
+
+    /// How many writes there were of a pod between two versions of it, which the test has seen.
+    pub(crate) async fn written_between(&self, before: &Pod, after: &Pod) -> usize {
+        let name = before.metadata.name.as_deref().unwrap();
+        let versions = self.versions(name, Some(after)).await;
+        versions
+            .iter()
+            .filter(|version| version.number() > revision(before))
+            .count()
+    }
+
+    /// Waits until a pod is such, or was so for a moment.
+    pub(crate) async fn until_was(&self, name: &str, what: &str, holds: impl Fn(&Pod) -> bool) -> Pod {
+        let here = |pod: &Pod| pod.metadata.name.as_deref() == Some(name);
+        self.awaited(&format!("{name} to be {what}"), || {
+            let history = self.history.lock().unwrap();
+            let mut pods = history.iter().map(|version| &version.pod);
+            pods.find(|pod| here(pod) && holds(pod)).cloned()
+        })
+        .await
+    }
+
+    async fn awaited<T>(&self, what: &str, look: impl Fn() -> Option<T>) -> T {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            assert!(Instant::now() < end, "waited in vain for {what}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
@@ -64,7 +181,14 @@ impl World {
             self.runtime.clone(),
             options,
         );
-        tokio::spawn(agent.run(self.shutdown.clone()));
+        let run = agent.run(self.shutdown.clone());
+        self.agent = Some(tokio::spawn(async move { run.await.unwrap() }));
+    }
+
+    /// Ends the agent, and waits for its end; containers run on.
+    pub(crate) async fn stop_agent(&mut self) {
+        self.shutdown.cancel();
+        self.agent.take().unwrap().await.unwrap();
     }
 
     pub(crate) async fn create(&self, name: &str, spec: Value) {
@@ -80,8 +204,8 @@ impl World {
     }
 
     pub(crate) async fn until(&self, name: &str, what: &str, holds: impl Fn(&Pod) -> bool) -> Pod {
-        let mut last = None;
-        for _ in 0..3000 {
+        let (mut last, end) = (None, Instant::now() + PATIENCE);
+        while Instant::now() < end {
             if let Some(pod) = self.pods.get_opt(name).await.unwrap() {
                 if holds(&pod) {
                     return pod;
@@ -97,7 +221,8 @@ impl World {
     }
 
     pub(crate) async fn until_gone(&self, name: &str) {
-        for _ in 0..3000 {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
             if self.pods.get_opt(name).await.unwrap().is_none() {
                 return;
             }
@@ -106,46 +231,35 @@ impl World {
         panic!("{name} is still there");
     }
 
+    /// The events of that reason, once there are some.
     pub(crate) async fn events(&self, reason: &str) -> Vec<String> {
+        self.until_event(reason, |_| true).await
+    }
+
+    /// The events of that reason, once one of them is such.
+    pub(crate) async fn until_event(&self, reason: &str, is: impl Fn(&str) -> bool) -> Vec<String> {
         let api: Api<Event> = Api::namespaced(self.server.client("test"), "default");
-        for _ in 0..100 {
+        let (mut found, end) = (vec![], Instant::now() + PATIENCE);
+        while Instant::now() < end {
             let all = api.list(&ListParams::default()).await.unwrap().items;
-            let found: Vec<_> = all
+            found = all
                 .into_iter()
                 .filter(|e| e.reason.as_deref() == Some(reason))
                 .filter_map(|e| e.message)
                 .collect();
-            if !found.is_empty() {
+            if found.iter().any(|message| is(message)) {
                 return found;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        vec![]
-    }
-
-    pub(crate) fn writes(&self, verb: &str, resource: &str) -> u64 {
-        let of = |w: &&afloat_apiserver::WriteCount| {
-            w.user == "system:node:node-1" && w.verb == verb && w.resource == resource
-        };
-        self.server.writes().iter().filter(of).map(|w| w.count).sum()
-    }
-
-    /// Waits for a number of writes; more are a failure.
-    pub(crate) async fn until_written(&self, verb: &str, resource: &str, wanted: u64) {
-        for _ in 0..500 {
-            if self.writes(verb, resource) >= wanted {
-                break;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-        assert_eq!(self.writes(verb, resource), wanted, "writes of {verb} {resource}");
+        panic!("no such event {reason}: {found:?}");
     }
 
     /// Waits until the journal of one container, without its readiness probes, is `wanted`: what the agent does after a
     /// status that a test has seen, such as the removal of the container before, comes a moment later.
     pub(crate) async fn until_story(&self, of: &str, wanted: &[&str]) {
-        let mut story = vec![];
-        for _ in 0..1000 {
+        let (mut story, end) = (vec![], Instant::now() + PATIENCE);
+        while Instant::now() < end {
             story = self.story(of);
             story.retain(|step| step != "exec ready");
             if story == wanted {
@@ -156,14 +270,27 @@ impl World {
         assert_eq!(story, wanted, "journal of {of}");
     }
 
+    /// Waits until the runtime has that many containers.
+    pub(crate) async fn until_containers(&self, wanted: usize) {
+        let (mut all, end) = (vec![], Instant::now() + PATIENCE);
+        while Instant::now() < end {
+            all = self.runtime.containers().await.unwrap();
+            if all.len() == wanted {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{wanted} containers are wanted: {all:?}");
+    }
+
     /// Waits until the agent keeps nothing of any pod in its folders.
     pub(crate) async fn until_no_folders(&self) {
         let left = |kind: &str| {
             let folders = std::fs::read_dir(self.dir.path().join(kind)).into_iter().flatten();
             folders.map(|folder| folder.unwrap().path()).collect::<Vec<_>>()
         };
-        let mut all = vec![];
-        for _ in 0..1000 {
+        let (mut all, end) = (vec![], Instant::now() + PATIENCE);
+        while Instant::now() < end {
             all = [left("pods"), left("logs")].concat();
             if all.is_empty() {
                 return;

@@ -282,7 +282,10 @@ fn losses_are_passed_on_and_counted_by_kind() {
         ask(world.pods[0].connect("10.96.1.3:80")),
         Err(ErrorKind::ConnectionReset)
     );
-    assert!(begin.elapsed() < Duration::from_secs(3));
+    assert!(
+        begin.elapsed() < Duration::from_secs(30),
+        "the kernel would wait for minutes"
+    );
     eventually("it is counted", || {
         (proxy.endpoint("10.244.2.99:8082")?.timed_out == 1).then_some(())
     });
@@ -351,7 +354,7 @@ fn each_direction_ends_by_itself_and_nothing_is_lost() {
 fn changes_wait_for_the_lag_in_order() {
     let Some(world) = world() else { return };
     let api = FakeApi::new();
-    let (lag, gap) = (Duration::from_millis(1000), Duration::from_millis(600));
+    let (lag, gap) = (Duration::from_secs(4), Duration::from_secs(2));
     let proxy = start(&api, 1, |options| options.lag = lag.into());
     service(&api, "10.96.1.5", "TCP", &json!({}));
     serve(world.pods[0].listen(5, 8084), "one");
@@ -394,7 +397,7 @@ fn datagrams_find_their_way_there_and_back_and_follow_the_table() {
         });
     }
     let client = world.pods[0].udp(0);
-    client.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let ask = || -> std::io::Result<String> {
         client.send_to(b"?", "10.96.1.6:80")?;
         let mut buffer = [0; 100];

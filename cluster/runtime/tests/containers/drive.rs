@@ -308,12 +308,7 @@ impl Run {
     }
 
     fn nothing_left(&self, at_once: bool) -> anyhow::Result<()> {
-        let end = Instant::now()
-            + if at_once {
-                Duration::from_millis(200)
-            } else {
-                Duration::from_secs(5)
-            };
+        let end = Instant::now() + if at_once { Duration::from_secs(10) } else { LIMIT };
         loop {
             let (processes, host) = (self.processes(), Host::look());
             let listening = TcpListener::bind(&self.listen).is_err();

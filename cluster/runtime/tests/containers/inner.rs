@@ -17,7 +17,7 @@ use anyhow::{Context as _, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::signal::unix::{SignalKind, signal};
 
-pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 /// Says hello, and goodbye with code 7.
 pub(crate) const LOOP: &str = "trap 'echo bye; exit 7' TERM; echo hello; while :; do sleep 0.05; done";
 

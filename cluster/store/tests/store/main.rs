@@ -29,9 +29,9 @@ async fn update(store: &Store, key: &str, at: Revision, text: &str) -> Result<En
 
 /// The next change, which must be there or come soon.
 async fn next(watch: &mut Watch) -> Result<Change, Error> {
-    let next = tokio::time::timeout(std::time::Duration::from_secs(10), watch.next_change());
+    let next = tokio::time::timeout(std::time::Duration::from_secs(60), watch.next_change());
     next.await
-        .expect("a change within 10 s")
+        .expect("a change within a minute")
         .expect("the watch has not ended")
 }
 

@@ -6,9 +6,7 @@ use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind,
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::play::Play;
-
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::play::{PATIENCE, Play};
 
 struct Stage {
     play: Play,
@@ -232,7 +230,7 @@ async fn logins_follow_their_source_and_go_with_the_job() {
     secrets.patch("login", &params, &Patch::Merge(&other)).await.unwrap();
     stage
         .until("the copy to follow", "Secret", |all| {
-            all[0]["data"][".dockercfg"] == "eyJhIjp7fX0="
+            all.iter().any(|copy| copy["data"][".dockercfg"] == "eyJhIjp7fX0=")
         })
         .await;
     stage.jobs().delete("a", &DeleteParams::default()).await.unwrap();

@@ -20,6 +20,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+/// Longest wait for anything, on a machine that has much else to do.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
 /// The world of one test.
 pub(crate) struct Play {
     pub(crate) client: Client,
@@ -49,6 +52,20 @@ fn webhook() -> afloat_manager::webhook::Options {
         door: afloat_api::Door::Url(format!("https://{}/convert", socket.local_addr().unwrap())),
         listen: afloat_manager::webhook::Listen::Socket(Arc::new(socket)),
         namespace: "kruise-system".into(),
+    }
+}
+
+/// An operator that runs; until it is stopped, or its world ends.
+pub(crate) struct Operator {
+    stop: CancellationToken,
+    running: JoinHandle<Result<(), afloat_manager::Error>>,
+}
+
+impl Operator {
+    /// Stops it, and waits until it does nothing more.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        self.running.await.unwrap().unwrap();
     }
 }
 
@@ -112,16 +129,16 @@ impl Play {
         play
     }
 
-    /// Starts an operator; returns what stops it.
-    pub(crate) fn operator(&self) -> CancellationToken {
+    /// Starts an operator.
+    pub(crate) fn operator(&self) -> Operator {
         let stop = self.stop.child_token();
         let options = afloat_manager::Options {
             metrics: self.metrics.clone(),
             webhook: Some(self.webhook.clone()),
             ..Default::default()
         };
-        tokio::spawn(afloat_manager::run(self.limited(), options, stop.clone()));
-        stop
+        let running = tokio::spawn(afloat_manager::run(self.limited(), options, stop.clone()));
+        Operator { stop, running }
     }
 
     /// Starts an operator that waits for the lease; returns what stops it, and what it ends with.
@@ -131,8 +148,9 @@ impl Play {
     ) -> (CancellationToken, JoinHandle<Result<(), afloat_manager::Error>>) {
         let stop = self.stop.child_token();
         let mut election = LeaderElection::new(identity);
-        election.duration = Duration::from_secs(2);
-        election.renew_deadline = Duration::from_millis(1500);
+        // Longer than a machine with much else to do keeps it from renewing; nothing here waits for a lease to run out.
+        election.duration = Duration::from_secs(60);
+        election.renew_deadline = Duration::from_secs(40);
         election.retry = Duration::from_millis(100);
         let options = afloat_manager::Options {
             metrics: self.metrics.clone(),
@@ -194,7 +212,7 @@ impl Play {
         figures
     }
 
-    /// Waits until the CloneSet's object passes; panics with the object after 30 s.
+    /// Waits until the CloneSet's object passes; panics with the object after [`PATIENCE`].
     pub(crate) async fn until(&self, name: &str, what: &str, pass: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
         let wait = async {
@@ -206,11 +224,34 @@ impl Play {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        if timeout(Duration::from_secs(30), wait).await.is_err() {
+        if timeout(PATIENCE, wait).await.is_err() {
             let pods = serde_json::to_string_pretty(&self.list().await).unwrap();
             panic!("{what} did not come: {last:#}\n{pods}");
         }
         last
+    }
+
+    /// Waits until the pods pass, all of them, also those that are about to go.
+    pub(crate) async fn until_pods(
+        &self,
+        what: &str,
+        pass: impl Fn(&BTreeMap<String, Value>) -> bool,
+    ) -> BTreeMap<String, Value> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let pods = self.list().await;
+            if pass(&pods) {
+                return pods;
+            }
+            assert!(Instant::now() < end, "{what} did not come: {pods:#?}");
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until a pod passes.
+    pub(crate) async fn until_pod(&self, what: &str, pass: impl Fn(&Value) -> bool) -> Value {
+        let pods = self.until_pods(what, |pods| pods.values().any(&pass)).await;
+        pods.into_values().find(pass).unwrap()
     }
 
     /// All pods, by name.

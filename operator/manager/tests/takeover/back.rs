@@ -22,7 +22,7 @@ async fn from_rest() {
     play.until("web", "adoption", settled).await;
     set_image(&play, 0, "app:9").await;
     play.until("web", "the update by us", settled).await;
-    ours.cancel();
+    ours.stop().await;
     assert_eq!(
         kruise::takes_over(&play, "web").await,
         Vec::<String>::new(),
@@ -32,8 +32,9 @@ async fn from_rest() {
     let ours = play.operator();
     let held = play.hold_kubelets().await;
     set_image(&play, 0, "app:2").await;
-    until_pod(&play, |pod| pod["spec"]["containers"][0]["image"] == "app:2").await;
-    ours.cancel();
+    play.until_pod("the new image", |pod| pod["spec"]["containers"][0]["image"] == "app:2")
+        .await;
+    ours.stop().await;
     drop(held);
     kruise_finishes(&play, [2, 0]).await;
 }
@@ -108,7 +109,7 @@ async fn manifests_without_defaults_restart_nothing_in_either_direction() {
         assert_eq!(pod["metadata"]["uid"], before[&name]["metadata"]["uid"]);
         assert_eq!(restarts(&pod), [restarts(&before[&name])[0] + 1, 0], "{name}");
     }
-    ours.cancel();
+    ours.stop().await;
     assert_eq!(
         kruise::takes_over(&play, "web").await,
         Vec::<String>::new(),
@@ -130,7 +131,7 @@ async fn from_the_middle_of_a_drain() {
         set_image(&play, 0, "app:9").await;
         play.until("web", "a drain", |set| set["status"]["readyReplicas"] == 1)
             .await;
-        ours.cancel();
+        ours.stop().await;
         let pods = play.list().await;
         let drained: Vec<_> = pods
             .values()
@@ -150,8 +151,10 @@ async fn from_after_the_write_of_the_image() {
     play.until("web", "adoption", settled).await;
     let held = play.hold_kubelets().await;
     set_image(&play, 0, "app:9").await;
-    let pod = until_pod(&play, |pod| pod["spec"]["containers"][0]["image"] == "app:9").await;
-    ours.cancel();
+    let pod = play
+        .until_pod("the new image", |pod| pod["spec"]["containers"][0]["image"] == "app:9")
+        .await;
+    ours.stop().await;
     assert!(
         matches!(kruise::refresh(&pod), Step::Waits(_)),
         "{:?}",
@@ -170,11 +173,12 @@ async fn from_before_a_new_pod_is_ready() {
     play.until("web", "adoption", settled).await;
     let held = play.hold_kubelets().await;
     play.patch("web", json!({"spec": {"replicas": before.len() + 1}})).await;
-    let new = until_pod(&play, |pod| {
-        !before.contains_key(pod["metadata"]["name"].as_str().unwrap())
-    })
-    .await;
-    ours.cancel();
+    let new = play
+        .until_pod("a new pod", |pod| {
+            !before.contains_key(pod["metadata"]["name"].as_str().unwrap())
+        })
+        .await;
+    ours.stop().await;
     assert_eq!(
         new["metadata"]["labels"]["lifecycle.apps.kruise.io/state"],
         "PreparingNormal"
@@ -203,8 +207,8 @@ async fn from_between_two_batches() {
         let text = kruise::annotation(pod, kruise::STATE, "").unwrap_or_default();
         text.contains("nextContainerImages")
     };
-    let pod = until_pod(&play, waits).await;
-    ours.cancel();
+    let pod = play.until_pod("the first batch", waits).await;
+    ours.stop().await;
     assert!(matches!(kruise::refresh(&pod), Step::Waits(_)));
     drop(held);
     let told = kruise::takes_over(&play, "web").await;
@@ -213,14 +217,4 @@ async fn from_between_two_batches() {
         let expected: Vec<_> = restarts(&before[&name]).iter().map(|count| count + 1).collect();
         assert_eq!(restarts(&pod), expected, "{name}: {told:?}");
     }
-}
-
-async fn until_pod(play: &Play, pass: impl Fn(&Value) -> bool) -> Value {
-    for _ in 0..3000 {
-        if let Some(pod) = play.list().await.into_values().find(|pod| pass(pod)) {
-            return pod;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    panic!("no such pod: {:#?}", play.list().await);
 }

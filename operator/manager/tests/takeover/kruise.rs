@@ -243,7 +243,7 @@ fn lives_on(pod: &Value) -> bool {
 /// Lets the played manager work until all pods are updated and in service; returns what it did, in order.
 pub(crate) async fn takes_over(play: &Play, set: &str) -> Vec<String> {
     let mut told = Vec::new();
-    for _ in 0..3000 {
+    for _ in 0..9000 {
         let done = round(play, set).await;
         let revision = update_revision(play, set).await.metadata.name.unwrap();
         let pods = play.list().await;

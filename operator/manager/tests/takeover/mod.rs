@@ -358,19 +358,15 @@ async fn the_daemons_restart_is_waited_for() {
         .patch_status("web-c4xk7", &PatchParams::default(), &Patch::Strategic(&patch))
         .await
         .unwrap();
-    let opened = async || loop {
-        let pod = play.list().await.remove("web-c4xk7").unwrap();
-        if kruise::refresh(&pod) == Step::Nothing
+    let opened = |pod: &Value| {
+        pod["metadata"]["name"] == "web-c4xk7"
+            && kruise::refresh(pod) == Step::Nothing
             && pod["metadata"]["labels"]["lifecycle.apps.kruise.io/state"] == "Normal"
-        {
-            break pod;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
     };
-    let pod = tokio::time::timeout(Duration::from_secs(30), opened())
-        .await
-        .expect("the gate opens");
+    let pod = play.until_pod("the gate's opening", opened).await;
     assert!(kruise::completed(&pod));
+    // A write is counted once it is answered.
+    play.until_pods("the count", |_| !writes(&play).is_empty()).await;
     assert_eq!(writes(&play), [("return", 1)].into());
     drop(held);
 }
@@ -394,16 +390,11 @@ async fn hooks_hold_on() {
         .patch("web-c4xk7", &PatchParams::default(), &free)
         .await
         .unwrap();
-    let updated = |pod: &Value| pod["metadata"]["labels"]["lifecycle.apps.kruise.io/state"] == "Updated";
-    let mut pod = Value::Null;
-    for _ in 0..1500 {
-        pod = play.list().await.remove("web-c4xk7").unwrap();
-        if updated(&pod) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    assert!(updated(&pod), "{pod:#}");
+    let updated = |pod: &Value| {
+        pod["metadata"]["name"] == "web-c4xk7"
+            && pod["metadata"]["labels"]["lifecycle.apps.kruise.io/state"] == "Updated"
+    };
+    let pod = play.until_pod("the update", updated).await;
     assert_eq!(restarts(&pod), [1, 0]);
     // Out of service already, so it may go, too: the hook's key comes beside the other writer's.
     let conditions = &play.list().await["web-m8w2z"]["status"]["conditions"];
@@ -425,8 +416,8 @@ async fn specified_pods_are_replaced() {
     play.operator();
     let done = |set: &Value| settled(set) && set["spec"]["scaleStrategy"].get("podsToDelete").is_none();
     play.until("web", "new pods", done).await;
-    let pods = play.list().await;
-    assert!(pods.keys().all(|name| !before.contains_key(name)), "{:?}", pods.keys());
+    let only_new = |pods: &BTreeMap<String, Value>| pods.keys().all(|name| !before.contains_key(name));
+    let pods = play.until_pods("the end of the old ones", only_new).await;
     assert_eq!(kruise::revisions(&play).await.len(), 1);
     for pod in pods.values() {
         assert_eq!(kruise::refresh(pod), Step::Nothing);

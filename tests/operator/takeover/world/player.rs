@@ -17,7 +17,8 @@ use super::webhook::Webhook;
 use super::{DEPLOYMENT, SYSTEM, WEBHOOKS, api};
 use crate::ground::kubeconfig_of;
 use crate::operator::AFLOAT;
-use crate::process::{Process, free_port};
+use crate::ports::free_port;
+use crate::process::Process;
 
 /// Annotation of a pod: the template that it was made of.
 const TEMPLATE: &str = "test/template";
