@@ -43,7 +43,6 @@ use crate::cgroup::Resources;
 use crate::container::{Container, ContainerSpec, ExecSession, ExecSpec, Sandbox, SandboxSpec, Usage};
 use crate::host::{BOOT_FILE, IO_DIR, MOUNTS_DIR};
 use crate::image::{Image, resolve_user};
-use crate::net::connect_netlink;
 use crate::registry::{Keyring, Progress, PullError, Pulled};
 use crate::removal::remove_all;
 use crate::runtime::{Runtime, RuntimeError, not_here};
@@ -68,7 +67,6 @@ impl OciRuntime {
     /// # Errors
     /// The directory or the network cannot be used.
     pub async fn new(options: OciOptions) -> Result<Self, RuntimeError> {
-        let netlink = connect_netlink()?;
         let command = OciCommand::new(&options.oci_runtime);
         let node = options.node.clone();
         let (dir, gateway, prefix) = (options.dir.clone(), options.bridge.gateway, options.bridge.prefix);
@@ -94,7 +92,6 @@ impl OciRuntime {
             options,
             command,
             boot,
-            netlink,
             containers: Arc::default(),
             sandboxes: Mutex::new(sandboxes),
             saving: Mutex::default(),
