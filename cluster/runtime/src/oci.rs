@@ -30,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use async_trait::async_trait;
+use futures::FutureExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, broadcast};
 
@@ -50,6 +51,7 @@ use crate::runtime::{Runtime, RuntimeError, not_here};
 pub use self::alone::time_alone;
 pub use self::image_service::ImageService;
 pub use self::shared::OciOptions;
+pub use self::zygote::zygote_process;
 
 /// So many containers are made at once: each costs a few processes.
 const CREATES_MAX: usize = 4;
@@ -105,7 +107,7 @@ impl OciRuntime {
         for record in records {
             shared.adopt(record);
         }
-        tokio::spawn(watch::sweep_exits(Arc::downgrade(&shared)));
+        tokio::spawn(watch::sweep_exits(Arc::downgrade(&shared)).boxed());
         Ok(Self { shared })
     }
 
