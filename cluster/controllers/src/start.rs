@@ -99,7 +99,7 @@ impl<'a> Loops<'a> {
         let mut tasks = JoinSet::new();
         let caches = Caches::start(&client_for("controller-cache"), &mut tasks, &shutdown);
         let (recorder, pending) = Recorder::new();
-        tasks.spawn(write_events(client_for("event-recorder"), pending, shutdown.clone()));
+        tasks.spawn(write_events(client_for("event-recorder"), pending, shutdown.clone()).boxed());
         Self {
             client_for,
             caches,
