@@ -16,6 +16,7 @@ use afloat_cluster::{Cluster, ClusterOptions};
 use afloat_probe::Mode;
 use afloat_watching::feed::{Pauses, events};
 use anyhow::Context as _;
+use futures::FutureExt;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use k8s_openapi::api::events::v1::Event;
@@ -28,6 +29,7 @@ use crate::embedded;
 use crate::load::{self, Load};
 use crate::output;
 use crate::process::inner::{Role, run_apart, whole};
+use crate::process::memory;
 use crate::process::signals::Stop;
 use manifest::Application;
 use observe::Snapshot;
@@ -92,6 +94,7 @@ async fn compare_strategies(options: DemoOptions, inherited: &Inherited) -> anyh
         boot.as_secs_f64()
     ));
     embedded::build_app_images(&cluster, &manifest::IMAGES).await?;
+    memory::give_back_now().await;
     let figures = ClusterFigures {
         nodes: options.nodes,
         boot_seconds: round(boot.as_secs_f64(), 3),
@@ -256,11 +259,11 @@ impl<'a> Trial<'a> {
     }
 
     async fn create(&self) -> anyhow::Result<()> {
-        let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": self.namespace}}))?;
+        let namespace: Namespace = serde_json::from_str(&json!({"metadata": {"name": self.namespace}}).to_string())?;
         Api::all(self.client.clone())
             .create(&PostParams::default(), &namespace)
             .await?;
-        let service: Service = serde_json::from_value(manifest::service())?;
+        let service: Service = serde_json::from_str(&manifest::service().to_string())?;
         Api::namespaced(self.client.clone(), &self.namespace)
             .create(&PostParams::default(), &service)
             .await?;
@@ -394,13 +397,13 @@ impl PodWatch {
     fn start(api: Api<Pod>) -> Self {
         let (store, writer) = reflector::store();
         let (tell, changed) = tokio::sync::watch::channel(());
-        let task = tokio::spawn(async move {
+        let task = tokio::spawn(FutureExt::boxed(async move {
             let mut stream =
                 reflector(writer, events(api, watcher::Config::default(), Pauses::Patient).map(Ok)).boxed();
             while stream.next().await.is_some() {
                 tell.send_replace(());
             }
-        });
+        }));
         Self { store, changed, task }
     }
 

@@ -96,7 +96,7 @@ async fn install_crds(client: Client, door: Door) -> anyhow::Result<()> {
         ..Serving::default()
     };
     for definition in definitions(&serving) {
-        let crd: CustomResourceDefinition = serde_json::from_value(definition.clone())?;
+        let crd: CustomResourceDefinition = serde_json::from_str(&definition.to_string())?;
         let name = crd.name_any();
         match api.create(&PostParams::default(), &crd).await {
             Ok(_) => {}

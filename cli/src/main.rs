@@ -69,8 +69,9 @@ fn main() -> ExitCode {
 /// In the inner process: `inner ROLE OPTIONS`.
 fn run_inner(arguments: &[OsString]) -> anyhow::Result<i32> {
     let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
-    // Large objects are read on whichever thread is free: with a heap for each, each would keep the room that they took.
-    afloat_runtime::heap::keep_compact();
+    // Large objects are read on whichever thread is free: with a heap for each, each would keep the room that they took. And of the
+    // program itself most is needed at the start alone.
+    let _singly = process::memory::start_small();
     layout::inner(|inherited| async move {
         match words.as_slice() {
             [UpOptions::NAME, options] => run_role::<UpOptions>(options, inherited).await,

@@ -7,6 +7,7 @@ use afloat_manager::lease::LeaderElection;
 use afloat_manager::webhook;
 use anyhow::Context as _;
 use clap::Args;
+use futures::FutureExt as _;
 use kube::Client;
 
 use crate::options::cluster::config;
@@ -64,7 +65,7 @@ pub(crate) fn run_operator(options: OperatorOptions) -> anyhow::Result<i32> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async move {
         let mut stop = Stop::new()?;
-        tokio::spawn(memory::give_back());
+        tokio::spawn(memory::give_back().boxed());
         let token = stop.token();
         let client = Client::try_from(config(options.kubeconfig.as_deref(), options.context.as_deref()).await?)?;
         let leader_election = (!options.no_leader_election).then(|| LeaderElection {

@@ -183,7 +183,7 @@ fn ask(options: &PlanOptions, object: &Value) -> anyhow::Result<Present> {
 fn history(live: Option<&Value>, reports: Vec<Value>) -> Vec<u64> {
     let reports = reports
         .into_iter()
-        .filter_map(|report| serde_json::from_value::<RolloutReport>(report).ok());
+        .filter_map(|report| serde_json::from_str::<RolloutReport>(&report.to_string()).ok());
     let uid = live.and_then(|live| live["metadata"]["uid"].as_str());
     let ours = |report: &RolloutReport| {
         let owner = controller_of(&report.metadata);

@@ -21,6 +21,7 @@ use crate::options::data_dir::{data_dir, make_private_dir};
 use crate::options::registries::registry_options;
 use crate::output;
 use crate::process::inner::{Role, inner_arguments};
+use crate::process::memory;
 use crate::process::signals::Stop;
 
 pub(crate) use options::UpOptions;
@@ -101,6 +102,7 @@ async fn serve_until_stopped(options: UpOptions, mut inherited: Inherited, mut s
         code = stop.requested() => { cluster.stop().await; return Ok(code); }
     }
     if inherited.restarts == 0 {
+        memory::give_back_now().await;
         announce(&options, &cluster, &address, &kubeconfig)?;
     } else {
         eprintln!("afloat: the inner process was started again; containers go on");

@@ -16,7 +16,7 @@ use afloat_watching::feed::{Pauses, events};
 use anyhow::Context as _;
 use clap::Args;
 use futures::future::LocalBoxFuture;
-use futures::{FutureExt as _, StreamExt as _};
+use futures::{FutureExt, StreamExt as _};
 use jiff::Timestamp;
 use k8s_openapi::Resource as _;
 use k8s_openapi::api::core::v1::Node;
@@ -270,12 +270,12 @@ where
     let store = writer.as_reader();
     let told = told.clone();
     let stream = reflector::reflector(writer, events(api, config, Pauses::Patient).map(Ok));
-    tasks.spawn(async move {
+    tasks.spawn(FutureExt::boxed(async move {
         let mut stream = pin!(stream);
         while stream.next().await.is_some() {
             let _ = told.try_send(());
         }
-    });
+    }));
     store
 }
 

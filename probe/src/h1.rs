@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use futures::FutureExt;
 use http::Request;
 use http::header::{CONNECTION, HOST};
 use http_body_util::{BodyExt as _, Empty};
@@ -83,10 +84,10 @@ impl Pool {
         let (sender, connection) = handshake(TokioIo::new(dialed.stream))
             .await
             .map_err(|e| Failure::of(&e, remote))?;
-        tokio::spawn(async move {
+        tokio::spawn(FutureExt::boxed(async move {
             // Its end shows in the request that used it.
             let _ = connection.await;
-        });
+        }));
         self.exchange(Kept { sender, remote })
             .await
             .map_err(Missing::into_failure)

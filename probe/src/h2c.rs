@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use futures::FutureExt;
 use http::{Request, Response, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -106,10 +107,10 @@ impl Connections {
         let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(dialed.stream))
             .await
             .map_err(|e| Failure::of(&e, remote))?;
-        tokio::spawn(async move {
+        tokio::spawn(FutureExt::boxed(async move {
             // Its end shows in the requests that use it.
             let _ = connection.await;
-        });
+        }));
         let open = Open { sender, remote };
         *slot = Some(open.clone());
         Ok(open)

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::FutureExt;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -225,13 +226,13 @@ impl LaneRun {
                 self.meter.sent();
                 let (start, user, meter, options) =
                     (self.start, self.user.clone(), self.meter.clone(), self.options.clone());
-                under_way.spawn(async move {
+                under_way.spawn(FutureExt::boxed(async move {
                     match user.request(number, &options, &meter).await {
                         Ok(answered) => meter.ok(answered.saturating_duration_since(due)),
                         Err(failure) => meter.lost(start.wall(due), start.wall(Instant::now()), failure),
                     }
                     drop(place);
-                });
+                }));
             } else {
                 self.meter.skipped();
             }

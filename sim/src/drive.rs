@@ -8,6 +8,7 @@ use std::time::Duration;
 use afloat_watching::feed::Seen;
 use afloat_words::daemon::pinned_to;
 use afloat_words::time::whole_seconds;
+use futures::FutureExt;
 use http::Request;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as api;
@@ -361,7 +362,7 @@ impl Driver {
             .uri(uri)
             .header(http::header::CONTENT_TYPE, kind)
             .body(body.to_string().into_bytes());
-        self.writes.spawn(async move {
+        self.writes.spawn(FutureExt::boxed(async move {
             let result = match request {
                 Err(error) => Err(kube::Error::HttpError(error)),
                 // Only the answer to a status write is a pod.
@@ -369,7 +370,7 @@ impl Driver {
                 Ok(request) => client.request::<serde::de::IgnoredAny>(request).await.map(|_| None),
             };
             Answer { about, result }
-        });
+        }));
     }
 
     fn answered(&mut self, answer: Answer) {

@@ -81,8 +81,8 @@ impl Fleet {
             .await
             .map_err(|error| Error::List(Box::new(error)))?;
         let tasks = vec![
-            tokio::spawn(feed::watch_pods(pods, feed, shutdown.clone())),
-            tokio::spawn(node::heartbeats(client.clone(), names.clone(), shutdown.clone())),
+            tokio::spawn(feed::watch_pods(pods, feed, shutdown.clone()).boxed()),
+            tokio::spawn(node::heartbeats(client.clone(), names.clone(), shutdown.clone()).boxed()),
             tokio::spawn(Driver::new(client.clone(), options, nodes, images.clone()).drive_nodes(
                 events,
                 inbox,

@@ -103,7 +103,7 @@ impl Visit for Reading {
     type Out = Option<Figures>;
     fn visit<W: Foreseen>(mut self) -> Option<Figures> {
         convert::convert(&mut self.0, W::API_VERSION).ok()?;
-        let set: W = serde_json::from_value(self.0).ok()?;
+        let set: W = serde_json::from_str(&self.0.to_string()).ok()?;
         let present = set.metadata().generation == Some(set.status().observed_generation());
         present.then(|| set.figures())
     }

@@ -207,7 +207,7 @@ async fn prove(options: LosslessOptions, inherited: &Inherited) -> anyhow::Resul
 
 /// Makes the Service and the CloneSet behind it.
 async fn start_application(options: &LosslessOptions, client: &Client) -> anyhow::Result<Service> {
-    let service: Service = serde_json::from_value(manifest::service())?;
+    let service: Service = serde_json::from_str(&manifest::service().to_string())?;
     let service = Api::namespaced(client.clone(), NAMESPACE)
         .create(&PostParams::default(), &service)
         .await?;

@@ -26,6 +26,7 @@ use crate::embedded;
 use crate::options::parse_duration;
 use crate::output;
 use crate::process::inner::{Role, run_apart, whole};
+use crate::process::memory;
 use crate::process::signals::Stop;
 use left::Left;
 use phase::{IMAGES, Move, Phase};
@@ -112,12 +113,14 @@ async fn measure_nodes(options: BenchNodeOptions, inherited: &Inherited) -> anyh
         phase::take_all(step, &pods, 2 * options.nodes, options.timeout, &verbs).await?;
     }
     let before = settled(&pods, &inherited.data_dir, None).await?;
+    memory::give_back_now().await;
     let mut rss_mib = [layout::rss_mib(), 0.0];
     let mut phases = Vec::new();
     for step in [Move::Create, Move::Update, Move::Delete] {
         eprintln!("afloat: {} {} pods", step.name(), options.pods);
         phases.push(phase::take_all(step, &pods, options.pods, options.timeout, &verbs).await?);
         if step == Move::Create {
+            memory::give_back_now().await;
             rss_mib[1] = layout::rss_mib();
         }
     }

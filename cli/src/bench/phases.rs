@@ -112,7 +112,7 @@ impl Bench<'_> {
         for (number, size) in sizes.iter().enumerate() {
             let set = cluster::set(&name(number), &self.namespace, *size, options);
             let api = self.sets();
-            api.create(&PostParams::default(), &serde_json::from_value(set)?)
+            api.create(&PostParams::default(), &serde_json::from_str(&set.to_string())?)
                 .await
                 .with_context(|| format!("cannot create a {}", options.kind.kind))?;
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use futures::FutureExt as _;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::TokioIo;
@@ -76,7 +77,7 @@ async fn get(address: SocketAddr, path: &str) -> anyhow::Result<(StatusCode, Str
     let ask = async {
         let stream = TcpStream::connect(address).await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let connection = tokio::spawn(connection);
+        let connection = tokio::spawn(connection.boxed());
         let request = Request::get(path)
             .header("host", address.to_string())
             .body(Empty::<Bytes>::new())?;

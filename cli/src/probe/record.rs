@@ -9,6 +9,7 @@ use afloat_probe::Window;
 use afloat_watching::feed::{Pauses, events};
 use anyhow::Context as _;
 use backon::{ExponentialBuilder, Retryable as _};
+use futures::FutureExt as _;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{Api, ListParams, Patch, PatchParams};
@@ -83,13 +84,13 @@ impl Recorder {
         let (told, borders) = mpsc::channel(QUEUE);
         let mut tasks = JoinSet::new();
         let sets = Api::namespaced(client.clone(), &namespace);
-        tasks.spawn(follow(api.clone(), sets, selector.unwrap_or_default(), told));
+        tasks.spawn(follow(api.clone(), sets, selector.unwrap_or_default(), told).boxed());
         let (writes, queue) = mpsc::channel(QUEUE);
         Ok(Self {
             borders,
             present: None,
             writes,
-            writer: tokio::spawn(write_all(api, queue)),
+            writer: tokio::spawn(write_all(api, queue).boxed()),
             _watch: tasks,
         })
     }

@@ -4,10 +4,12 @@ use std::ffi::OsString;
 
 use afloat_cluster::layout::{self, HostOptions, Inherited};
 use anyhow::Context as _;
+use futures::FutureExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::logging::start_logging;
+use super::memory;
 use super::signals::Stop;
 
 /// What an inner process is there for: a command's options, and what comes of them inside.
@@ -42,6 +44,7 @@ pub(crate) fn run_apart<R: Role>(role: &R) -> anyhow::Result<i32> {
 pub(crate) async fn run_role<R: Role>(options: &str, inherited: Inherited) -> anyhow::Result<i32> {
     let role: R = serde_json::from_str(options).context("cannot read the role")?;
     start_logging(R::LOGGED);
+    tokio::spawn(memory::give_back().boxed());
     role.run_inside(inherited, Stop::new()?).await
 }
 

@@ -38,16 +38,21 @@ pub(crate) async fn give_back() {
         before = now;
         waited += 1;
         if now - last >= WORK_NANOS && !(goes_on && waited < PATIENCE && resident() < LARGE) {
-            let released = tokio::task::spawn_blocking(|| {
-                afloat_runtime::heap::trim();
-                afloat_runtime::program::release_pages()
-            });
-            if let Ok(Err(error)) = released.await {
-                tracing::debug!(%error, "pages of the program are kept");
-            }
+            give_back_now().await;
             before = cpu_nanos();
             (last, waited) = (before, 0);
         }
+    }
+}
+
+/// The same at once: for whoever tells how large the process is when it has nothing to do.
+pub(crate) async fn give_back_now() {
+    let released = tokio::task::spawn_blocking(|| {
+        afloat_runtime::heap::trim();
+        afloat_runtime::program::release_pages()
+    });
+    if let Ok(Err(error)) = released.await {
+        tracing::debug!(%error, "pages of the program are kept");
     }
 }
 

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use afloat_words::annotation::LAST_APPLIED;
 use afloat_words::key::Key;
 use afloat_words::revision::revision_of;
-use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt};
 use kube::Api;
 use kube::runtime::watcher;
 use serde::de::DeserializeOwned;
@@ -99,8 +100,19 @@ impl<K: Watchable> Cache<K> {
         let _ = progress.wait_for(|now| now.done > 0).await;
     }
 
-    /// Follows the API server until `shutdown`. Whenever the watch breaks, it is begun anew after a pause.
-    pub async fn feed(
+    /// Follows the API server until `shutdown`. Whenever the watch breaks, it is begun anew after a pause. For whoever runs it, it is
+    /// the same with every kind.
+    pub fn feed(
+        self: Arc<Self>,
+        api: Api<K::Wire>,
+        config: watcher::Config,
+        pauses: Pauses,
+        shutdown: CancellationToken,
+    ) -> BoxFuture<'static, ()> {
+        self.follow(api, config, pauses, shutdown).boxed()
+    }
+
+    async fn follow(
         self: Arc<Self>,
         api: Api<K::Wire>,
         config: watcher::Config,

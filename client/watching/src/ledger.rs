@@ -170,18 +170,38 @@ pub struct Writing<'r> {
     before: Before,
 }
 
+/// A cache of any kind, which is to show what is written: what writes is compiled once and not for each kind.
+#[derive(Clone)]
+pub struct Witness {
+    cache: Arc<dyn Watched>,
+    place: usize,
+}
+
+impl<K: Watchable> From<&Arc<Cache<K>>> for Witness {
+    fn from(cache: &Arc<Cache<K>>) -> Self {
+        Self {
+            cache: cache.clone(),
+            place: place(&**cache),
+        }
+    }
+}
+
 impl Writing<'_> {
     /// Notes a write of the kind that `cache` holds, as soon as it was answered, or will be answered no more. For one that
     /// was not answered the cache lists anew.
-    pub fn wrote<K: Watchable>(&self, cache: &Arc<Cache<K>>, written: Written) {
+    pub fn wrote(&self, cache: impl Into<Witness>, written: Written) {
+        self.note(cache.into(), written);
+    }
+
+    fn note(&self, Witness { cache, place }: Witness, written: Written) {
         let unknown = written == Written::Unknown;
-        let now = Watched::progress(&**cache);
-        let before = self.before.iter().find(|(known, _)| *known == place(cache));
+        let now = cache.progress();
+        let before = self.before.iter().find(|(known, _)| *known == place);
         let before = before.map_or(now, |(_, progress)| *progress);
         let expected = Expected::new(written, before, now, Instant::now());
-        self.ledger.note(&self.author, place(&**cache), cache.clone(), expected);
         if unknown {
-            Watched::relist(&**cache);
+            cache.relist();
         }
+        self.ledger.note(&self.author, place, cache, expected);
     }
 }

@@ -24,6 +24,6 @@ pub mod written;
 pub use cache::{Cache, View, Watchable};
 pub use content::{Change, Follower, News};
 pub use kind::{Kind, Whole};
-pub use ledger::{Ledger, Looking, Writing};
+pub use ledger::{Ledger, Looking, Witness, Writing};
 pub use queue::{Queue, Urgency};
 pub use written::Written;

@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use afloat_words::key::Key;
-use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -277,19 +278,36 @@ impl<T: Item> Queue<T> {
 
     /// Works off items, `width` at a time, until `shutdown`, which drops what is at work. `work` says when to look at the
     /// item again without being asked, or that it failed; `failed` is told why, and the item comes again after a pause.
-    pub async fn work_off<F, Fut, E>(&self, width: usize, shutdown: &CancellationToken, work: F, failed: impl Fn(&T, E))
-    where
-        F: Fn(T) -> Fut,
-        Fut: Future<Output = Result<Option<Duration>, E>>,
+    pub async fn work_off<F, Fut, E>(
+        &self,
+        width: usize,
+        shutdown: &CancellationToken,
+        work: F,
+        failed: impl Fn(&T, E) + Sync,
+    ) where
+        F: Fn(T) -> Fut + Sync,
+        Fut: Future<Output = Result<Option<Duration>, E>> + Send,
     {
+        let boxed = |item: T| {
+            let future = work(item.clone());
+            async move { (item, future.await) }.boxed()
+        };
+        self.work_off_any(width, shutdown, &boxed, &failed).await;
+    }
+
+    /// The same for work of every kind, so that it is compiled once and not for each loop.
+    async fn work_off_any<'w, E>(
+        &self,
+        width: usize,
+        shutdown: &CancellationToken,
+        work: &(dyn Fn(T) -> BoxFuture<'w, (T, Result<Option<Duration>, E>)> + Sync),
+        failed: &(dyn Fn(&T, E) + Sync),
+    ) {
         let mut active = FuturesUnordered::new();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                item = self.take(), if active.len() < width => {
-                    let future = work(item.clone());
-                    active.push(async move { (item, future.await) });
-                }
+                item = self.take(), if active.len() < width => active.push(work(item)),
                 Some((item, result)) = active.next(), if !active.is_empty() => match result {
                     Ok(again) => self.done(&item, again, Duration::ZERO),
                     Err(error) => {

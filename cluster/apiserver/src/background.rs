@@ -8,6 +8,7 @@ mod ticks;
 
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 pub(crate) use roles::ensure as ensure_roles;
 use tokio_util::sync::CancellationToken;
 
@@ -17,9 +18,9 @@ use crate::write::Writer;
 /// Begins all of it. Ends by itself when the store is closed, or the last handle of the server is gone.
 pub(crate) fn begin(writer: &Arc<Writer>, options: &Options, closed: &CancellationToken) {
     let events = events::run(Arc::downgrade(writer), options.event_ttl, options.event_limit);
-    tokio::spawn(closed.clone().run_until_cancelled_owned(events));
+    tokio::spawn(closed.clone().run_until_cancelled_owned(events).boxed());
     let emptying = emptying::run(Arc::downgrade(writer));
-    tokio::spawn(closed.clone().run_until_cancelled_owned(emptying));
+    tokio::spawn(closed.clone().run_until_cancelled_owned(emptying).boxed());
     let gathering = roles::run(Arc::downgrade(writer));
-    tokio::spawn(closed.clone().run_until_cancelled_owned(gathering));
+    tokio::spawn(closed.clone().run_until_cancelled_owned(gathering).boxed());
 }

@@ -14,6 +14,7 @@ use afloat_machinery::admission::Operation;
 use afloat_machinery::kinds::Resource;
 use afloat_store::{Entry, Error as StoreError, Expect, Store};
 use bytes::Bytes;
+use futures::FutureExt;
 use http::Response;
 use serde_json::Value;
 
@@ -202,11 +203,11 @@ impl Writer {
             }
         };
         let Some(reserved) = reserved else { return write.await };
-        let kept = tokio::spawn(async move {
+        let kept = tokio::spawn(FutureExt::boxed(async move {
             let result = write.await;
             drop(reserved);
             result
-        });
+        }));
         kept.await.unwrap_or(Err(StoreError::Closed))
     }
 

@@ -155,8 +155,8 @@ impl Context {
     pub(crate) async fn work_off<T, F, Fut>(&self, queue: &Queue<T>, width: usize, work: F)
     where
         T: Item + Display,
-        F: Fn(T) -> Fut,
-        Fut: Future<Output = Result<Option<Duration>, Error>>,
+        F: Fn(T) -> Fut + Sync,
+        Fut: Future<Output = Result<Option<Duration>, Error>> + Send,
     {
         let name = self.shell.name;
         let failed = |key: &T, error: Error| {

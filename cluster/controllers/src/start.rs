@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -97,7 +99,7 @@ impl<'a> Loops<'a> {
         let mut tasks = JoinSet::new();
         let caches = Caches::start(&client_for("controller-cache"), &mut tasks, &shutdown);
         let (recorder, pending) = Recorder::new();
-        tasks.spawn(write_events(client_for("event-recorder"), pending, shutdown.clone()));
+        tasks.spawn(write_events(client_for("event-recorder"), pending, shutdown.clone()).boxed());
         Self {
             client_for,
             caches,
@@ -119,17 +121,17 @@ impl<'a> Loops<'a> {
             options: self.options.clone(),
             shutdown: self.shutdown.clone(),
         };
-        self.tasks.spawn(keep_running(context, work));
+        self.tasks
+            .spawn(keep_running(context, Box::new(move |context| work(context).boxed())));
     }
 }
 
+/// What begins one loop. It says nothing of which: what runs them is compiled once.
+type Work = Box<dyn Fn(Context) -> BoxFuture<'static, Result<(), Error>> + Send>;
+
 /// Runs one loop again and again until shutdown; a panic in it is an end like any other. At shutdown it is dropped at whatever it waits
 /// for, which may be a list that never comes: it has to cope with that at any time, as the process may die.
-async fn keep_running<W, Fut>(context: Context, work: W)
-where
-    W: Fn(Context) -> Fut,
-    Fut: Future<Output = Result<(), Error>> + Send + 'static,
-{
+async fn keep_running(context: Context, work: Work) {
     let mut delay = RESTART_FIRST;
     loop {
         let started = tokio::time::Instant::now();

@@ -142,8 +142,8 @@ async fn run_server(
 }
 
 fn serve(answerer: &Arc<Answerer>, (udp, tcp): (UdpSocket, TcpListener)) {
-    answerer.tasks.spawn(answerer.clone().datagrams(Arc::new(udp)));
-    answerer.tasks.spawn(answerer.clone().streams(tcp));
+    answerer.tasks.spawn(answerer.clone().datagrams(Arc::new(udp)).boxed());
+    answerer.tasks.spawn(answerer.clone().streams(tcp).boxed());
 }
 
 async fn listen(address: Ipv4Addr) -> Result<(UdpSocket, TcpListener), Error> {

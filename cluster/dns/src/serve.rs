@@ -6,6 +6,7 @@ use std::sync::RwLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt;
 use hickory_proto::op::Message;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
@@ -89,10 +90,10 @@ impl Answerer {
                 Step::Forward(answer, query) => {
                     let (this, socket) = (self.clone(), socket.clone());
                     // Bounded: the forwarder refuses at once what is too much.
-                    self.tasks.spawn(async move {
+                    self.tasks.spawn(FutureExt::boxed(async move {
                         let answer = this.forwarder.forward(answer, query, false).await;
                         send(&socket, &answer, limit, client).await;
-                    });
+                    }));
                 }
             }
         }
@@ -111,14 +112,14 @@ impl Answerer {
             match accepted {
                 Ok((stream, _)) => {
                     let this = self.clone();
-                    self.tasks.spawn(async move {
+                    self.tasks.spawn(FutureExt::boxed(async move {
                         tokio::select! {
                             () = this.shutdown.cancelled() => {}
                             // A client that goes away is none of the server's business.
                             _ = this.stream(stream) => {}
                         }
                         drop(permit);
-                    });
+                    }));
                 }
                 Err(error) => {
                     tracing::debug!(%error, "accept failed");

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use afloat_apiserver::{ByteStream, KubeletDialer};
 use afloat_node::Agent;
+use futures::FutureExt as _;
 
 use crate::addresses::API_FOR_PODS;
 
@@ -35,7 +36,7 @@ impl KubeletDialer for LocalKubelets {
     async fn dial(&self, node: &str) -> io::Result<Box<dyn ByteStream>> {
         let agent = self.get(node)?;
         let (near, far) = tokio::io::duplex(64 * 1024);
-        tokio::spawn(agent.serve(far));
+        tokio::spawn(agent.serve(far).boxed());
         Ok(Box::new(near))
     }
 

@@ -83,6 +83,8 @@ where
 /// # Errors
 /// See [`host::run`].
 pub fn outer(mut options: HostOptions) -> Result<i32, HostError> {
+    // As it does again when all is started: so much of it stays.
+    let _ = afloat_runtime::program::release_pages();
     options.environment.extend([
         (STARTED.into(), monotonic().as_nanos().to_string().into()),
         (HOST_RESOLV_CONF.into(), host_resolv_conf().into()),
@@ -128,14 +130,15 @@ pub fn since_start() -> Duration {
     started.map_or(Duration::ZERO, |s| monotonic().saturating_sub(s))
 }
 
-/// In the inner process: resident memory of all of the program's own processes (outer, pid 1 and inner; not of containers), MiB. Pages
-/// that they share count once for each.
+/// In the inner process: resident memory of all of the program's own processes (outer, pid 1, inner and the one that forks for
+/// containers; not of containers), MiB. Pages that they share count once for each.
 pub fn rss_mib() -> f64 {
     let outer = std::env::var(OUTER_PAGES)
         .ok()
         .and_then(|v| v.parse().ok())
         .unwrap_or(0_u64);
-    let pages = resident_pages("self") + resident_pages("1") + outer;
+    let zygote = afloat_runtime::oci::zygote_process().map(|pid| resident_pages(&pid.to_string()));
+    let pages = resident_pages("self") + resident_pages("1") + zygote.unwrap_or(0) + outer;
     #[allow(clippy::cast_precision_loss)] // far below 2^52
     let bytes = (pages * rustix::param::page_size() as u64) as f64;
     bytes / (1024.0 * 1024.0)

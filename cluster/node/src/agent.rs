@@ -12,7 +12,7 @@ use std::time::Duration;
 use afloat_runtime::{Container, ContainerState, Runtime};
 use afloat_watching::feed::{Pauses, Seen, follow};
 use futures::future::BoxFuture;
-use futures::{FutureExt as _, StreamExt};
+use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::runtime::watcher;
@@ -238,10 +238,10 @@ impl Agent {
         self.context
             .register(pod.clone(), mailbox.clone(), requests, !state.to_admit && !gone);
         let worker = Worker::new(self.context.clone(), mailbox, pod, state);
-        workers.spawn(async move {
+        workers.spawn(FutureExt::boxed(async move {
             worker.work_until_gone().await;
             uid
-        });
+        }));
     }
 
     fn pod_gone(&self, uid: &str) {

@@ -134,6 +134,7 @@ impl Worker {
 
 /// File work, off the async threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, String> {
+    let work: Box<dyn FnOnce() -> _ + Send> = Box::new(work);
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|error| Err(error.to_string()))

@@ -30,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use async_trait::async_trait;
+use futures::FutureExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, broadcast};
 
@@ -43,7 +44,6 @@ use crate::cgroup::Resources;
 use crate::container::{Container, ContainerSpec, ExecSession, ExecSpec, Sandbox, SandboxSpec, Usage};
 use crate::host::{BOOT_FILE, IO_DIR, MOUNTS_DIR};
 use crate::image::{Image, resolve_user};
-use crate::net::connect_netlink;
 use crate::registry::{Keyring, Progress, PullError, Pulled};
 use crate::removal::remove_all;
 use crate::runtime::{Runtime, RuntimeError, not_here};
@@ -51,6 +51,7 @@ use crate::runtime::{Runtime, RuntimeError, not_here};
 pub use self::alone::time_alone;
 pub use self::image_service::ImageService;
 pub use self::shared::OciOptions;
+pub use self::zygote::zygote_process;
 
 /// So many containers are made at once: each costs a few processes.
 const CREATES_MAX: usize = 4;
@@ -68,7 +69,6 @@ impl OciRuntime {
     /// # Errors
     /// The directory or the network cannot be used.
     pub async fn new(options: OciOptions) -> Result<Self, RuntimeError> {
-        let netlink = connect_netlink()?;
         let command = OciCommand::new(&options.oci_runtime);
         let node = options.node.clone();
         let (dir, gateway, prefix) = (options.dir.clone(), options.bridge.gateway, options.bridge.prefix);
@@ -94,7 +94,6 @@ impl OciRuntime {
             options,
             command,
             boot,
-            netlink,
             containers: Arc::default(),
             sandboxes: Mutex::new(sandboxes),
             saving: Mutex::default(),
@@ -108,7 +107,7 @@ impl OciRuntime {
         for record in records {
             shared.adopt(record);
         }
-        tokio::spawn(watch::sweep_exits(Arc::downgrade(&shared)));
+        tokio::spawn(watch::sweep_exits(Arc::downgrade(&shared)).boxed());
         Ok(Self { shared })
     }
 

@@ -16,7 +16,7 @@ use afloat_images::puller::{Failure, Pulled, Puller, Start};
 use afloat_watching::feed::{Pauses, Seen, follow};
 use afloat_words::revision::revision_of;
 use futures::future::BoxFuture;
-use futures::{FutureExt as _, StreamExt as _};
+use futures::{FutureExt, StreamExt as _};
 use jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::watcher::Config;
@@ -178,7 +178,7 @@ impl<'a> Worker<'a> {
             let progress = Arc::new(Progress::default());
             let pull = pull::pull(self.node.clone(), start, spec, progress.clone());
             let key = image.clone();
-            let stop = self.pulls.spawn(async move { (key, pull.await) });
+            let stop = self.pulls.spawn(FutureExt::boxed(async move { (key, pull.await) }));
             self.running.insert(image, Running { stop, progress });
         }
     }

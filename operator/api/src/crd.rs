@@ -21,7 +21,9 @@ pub use serving::{Door, Serving, Version};
 /// Every CRD that the operator needs, as objects to create.
 pub fn crds(serving: &Serving) -> Vec<CustomResourceDefinition> {
     #[allow(clippy::expect_used)] // a test reads each of them
-    let read = |value| serde_json::from_value(value).expect("the definitions below are CustomResourceDefinitions");
+    let read = |value: Value| {
+        serde_json::from_str(&value.to_string()).expect("the definitions below are CustomResourceDefinitions")
+    };
     definitions(serving).into_iter().map(read).collect()
 }
 

@@ -271,7 +271,7 @@ impl Visit for Asked<'_> {
     fn visit<W: Foreseen>(self) -> Option<Rollout> {
         let mut object = self.0.clone();
         convert::convert(&mut object, W::API_VERSION).ok()?;
-        let set: W = serde_json::from_value(object).ok()?;
+        let set: W = serde_json::from_str(&object.to_string()).ok()?;
         Some(set.rollout())
     }
 }

@@ -13,6 +13,7 @@ use afloat_rollout::workload::claim::{Claim, StorageClass};
 use afloat_watching::feed::Pauses;
 use afloat_watching::{Cache, Kind as _, Ledger, Queue, Watchable};
 use afloat_words::key::Key;
+use futures::FutureExt as _;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::Api;
 use kube::runtime::watcher;
@@ -44,12 +45,14 @@ pub(crate) fn watch(operator: &Arc<Operator>, abilities: &Abilities, shutdown: &
         feed.feed(&operator.reports, scoped(client, namespace));
     } else {
         let (operator, api) = (operator.clone(), scoped(client, namespace));
-        feed.tasks.spawn(absent::reports(operator, api, shutdown.clone()));
+        feed.tasks
+            .spawn(absent::reports(operator, api, shutdown.clone()).boxed());
     }
     if abilities.traffic {
         feed.feed(&operator.traffic, Api::all(client.clone()));
     } else {
-        feed.tasks.spawn(absent::traffic(operator.clone(), shutdown.clone()));
+        feed.tasks
+            .spawn(absent::traffic(operator.clone(), shutdown.clone()).boxed());
     }
     tasks
 }
@@ -117,7 +120,7 @@ impl Feeding<'_> {
     fn feed<K: Watchable>(&mut self, cache: &Arc<Cache<K>>, api: Api<K::Wire>) {
         let config = watcher::Config::default();
         let feed = cache.clone().feed(api, config, Pauses::Patient, self.shutdown.clone());
-        self.tasks.spawn(feed);
+        self.tasks.spawn(feed.boxed());
     }
 }
 

@@ -109,7 +109,7 @@ async fn run_whole(client: Client, mut options: Options, shutdown: CancellationT
         options.metrics.webhook().clone(),
         shutdown.clone(),
     );
-    let serving = tokio::spawn(serving);
+    let serving = tokio::spawn(serving.boxed());
     let result = run_elected(client, options, shutdown).await;
     serving.abort();
     result
@@ -173,16 +173,16 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
     });
     operator.metrics.syncing();
     let mut tasks = watch(&operator, &abilities, &shutdown);
-    tasks.spawn(events.run(shutdown.clone()));
-    tasks.spawn(recreate::run(operator.clone(), shutdown.clone()));
-    tasks.spawn(operator.disruption.clone().follow_others(shutdown.clone()));
+    tasks.spawn(events.run(shutdown.clone()).boxed());
+    tasks.spawn(recreate::run(operator.clone(), shutdown.clone()).boxed());
+    tasks.spawn(operator.disruption.clone().follow_others(shutdown.clone()).boxed());
     if operator.namespace.is_none() {
-        tasks.spawn(stored::keep(operator.client.clone(), shutdown.clone()));
+        tasks.spawn(stored::keep(operator.client.clone(), shutdown.clone()).boxed());
     }
     let there = |controls: &Arc<dyn Controls>| abilities.workloads.contains(controls.kind().2);
     let (present, absent): (Vec<_>, Vec<_>) = kinds::all(&operator).into_iter().partition(there);
     for controls in &present {
-        tasks.spawn(controls.follow(shutdown.clone()));
+        tasks.spawn(controls.follow(shutdown.clone()).boxed());
     }
     let ready = async {
         operator.ready(&abilities).await;
@@ -197,14 +197,14 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
     }
     operator.metrics.leading();
     let mut workers = JoinSet::new();
-    workers.spawn(disruption::run(operator.disruption.clone(), shutdown.clone()));
+    workers.spawn(disruption::run(operator.disruption.clone(), shutdown.clone()).boxed());
     for controls in present {
-        workers.spawn(controls.work(options.workers, shutdown.clone()));
+        workers.spawn(controls.work(options.workers, shutdown.clone()).boxed());
     }
-    workers.spawn(images::run(operator.clone(), shutdown.clone()));
+    workers.spawn(images::run(operator.clone(), shutdown.clone()).boxed());
     for controls in absent {
         let client = operator.client.clone();
-        workers.spawn(work_later(client, controls, options.workers, shutdown.clone()));
+        workers.spawn(work_later(client, controls, options.workers, shutdown.clone()).boxed());
     }
     tokio::select! {
         () = shutdown.cancelled() => {}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -48,7 +49,7 @@ pub async fn serve(listener: TcpListener, metrics: Metrics, shutdown: Cancellati
             }
         };
         let (metrics, registry, stop) = (metrics.clone(), registry.clone(), shutdown.clone());
-        tokio::spawn(async move {
+        tokio::spawn(FutureExt::boxed(async move {
             let _place = place;
             let service = service_fn(move |request: Request<Incoming>| {
                 let response = answer(request.uri().path(), &metrics, &registry);
@@ -64,7 +65,7 @@ pub async fn serve(listener: TcpListener, metrics: Metrics, shutdown: Cancellati
                 },
                 () = stop.cancelled() => {}
             }
-        });
+        }));
     }
 }
 

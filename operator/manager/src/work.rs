@@ -62,7 +62,7 @@ impl<K: Kind> Controls for Controller<K> {
             }
             let mut workers = JoinSet::new();
             for _ in 0..width.max(1) {
-                workers.spawn(work(self.clone(), shutdown.clone()));
+                workers.spawn(work(self.clone(), shutdown.clone()).boxed());
             }
             // One that ends before its time tells the operator to stop; those that are asked to stop end their writes.
             workers.join_next().await;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use afloat_watching::feed::{Pauses, events};
 use anyhow::Context as _;
+use futures::FutureExt;
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -61,7 +62,7 @@ impl Move {
                     "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
                     "spec": {"containers": [{"name": "app", "image": IMAGES[0].0}]},
                 });
-                let pod = serde_json::from_value(pod).map_err(kube::Error::SerdeError)?;
+                let pod = serde_json::from_str(&pod.to_string()).map_err(kube::Error::SerdeError)?;
                 pods.create(&PostParams::default(), &pod).await.map(drop)
             }
             Self::Update => {
@@ -106,7 +107,7 @@ pub(super) async fn take_all(
     while !matches!(events.next().await.context("the watch ended")?, Event::InitDone) {}
     let began = Instant::now();
     let requests = pods.clone();
-    let requests = tokio::spawn(async move {
+    let requests = tokio::spawn(FutureExt::boxed(async move {
         let all = (0..count).map(|number| {
             let pods = &requests;
             async move {
@@ -121,7 +122,7 @@ pub(super) async fn take_all(
             .buffer_unordered(PARALLEL)
             .try_collect::<HashMap<String, Instant>>()
             .await
-    });
+    }));
     let mut arrived: HashMap<String, Instant> = HashMap::new();
     let wait = async {
         while arrived.len() < count as usize {

@@ -132,7 +132,7 @@ impl Visit for Read<'_> {
     fn visit<W: Foreseen>(self) -> Option<Set> {
         let mut object = self.0.clone();
         convert::convert(&mut object, W::API_VERSION).ok()?;
-        let set: W = serde_json::from_value(object).ok()?;
+        let set: W = serde_json::from_str(&object.to_string()).ok()?;
         let figures = set.figures();
         let there = [figures.total, figures.updated, figures.ready];
         Some(Set {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use afloat_store::{Change as Committed, Error as StoreError, Watch};
+use futures::FutureExt;
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -44,10 +45,10 @@ impl Attempts {
 
     fn spawn(&mut self, writer: &Arc<Writer>, name: String) {
         let writer = Arc::clone(writer);
-        self.tasks.spawn(async move {
+        self.tasks.spawn(FutureExt::boxed(async move {
             finish(&writer, &name).await;
             name
-        });
+        }));
     }
 
     /// An attempt is over.

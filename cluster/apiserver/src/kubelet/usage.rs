@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use afloat_machinery::kinds::Resource;
+use futures::FutureExt;
 use http::Response;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -57,11 +58,11 @@ impl Kubelets {
         let mut asking = JoinSet::new();
         for node in nodes {
             let (kubelets, places) = (self.clone(), Arc::clone(&places));
-            asking.spawn(async move {
+            asking.spawn(FutureExt::boxed(async move {
                 let _place = places.acquire_owned().await;
                 let summary = kubelets.document(&node, "/stats/summary").await;
                 (node, summary)
-            });
+            }));
         }
         let mut summaries = BTreeMap::new();
         while let Some(asked) = asking.join_next().await {

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -80,7 +81,7 @@ impl Router {
                     let peer = Peer(peer.ip());
                     let connection =
                         Arc::clone(self).connection(stream, peer, acceptor.clone(), shutdown.clone(), place);
-                    tasks.spawn(connection);
+                    tasks.spawn(connection.boxed());
                 }
                 Err(error) => {
                     // Out of descriptors, most likely: wait for some to be given back.

@@ -8,6 +8,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use afloat_machinery::until_given_up;
+use futures::FutureExt;
 use futures::future::poll_fn;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
@@ -52,10 +53,10 @@ impl GivenUp {
         let flag = Arc::<AtomicBool>::default();
         let told = Arc::clone(&flag);
         // A task of its own: the one that works does not look at the clock.
-        let alarm = tokio::spawn(async move {
+        let alarm = tokio::spawn(FutureExt::boxed(async move {
             tokio::time::sleep(limit).await;
             told.store(true, Ordering::Relaxed);
-        });
+        }));
         let alarm = alarm.abort_handle();
         Self { flag, alarm }
     }

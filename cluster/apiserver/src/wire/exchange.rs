@@ -2,6 +2,7 @@
 
 use std::io;
 
+use futures::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -64,7 +65,7 @@ pub(crate) async fn send(stream: Box<dyn ByteStream>, request: Request<Body>) ->
         .handshake(TokioIo::new(stream))
         .await
         .map_err(io::Error::other)?;
-    tokio::spawn(connection.with_upgrades());
+    tokio::spawn(connection.with_upgrades().boxed());
     sender.send_request(request).await.map_err(io::Error::other)
 }
 
@@ -78,7 +79,7 @@ pub(crate) fn answer(
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         if let Some(client) = client {
             let other = hyper::upgrade::on(&mut response);
-            tokio::spawn(async move {
+            tokio::spawn(FutureExt::boxed(async move {
                 let _guard = guard;
                 match tokio::try_join!(client, other) {
                     Ok((client, other)) => {
@@ -88,7 +89,7 @@ pub(crate) fn answer(
                     }
                     Err(error) => tracing::debug!(%error, "an upgraded stream was not established"),
                 }
-            });
+            }));
         }
         return response.map(|body| body.map_err(Into::into).boxed_unsync());
     }

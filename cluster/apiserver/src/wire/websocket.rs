@@ -7,6 +7,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::{SinkExt as _, StreamExt as _};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
@@ -116,7 +117,7 @@ pub(crate) fn upgraded(answer: Response<Body>, wanted: Option<Wanted>, framing: 
     }
     let texts = wanted.protocol == Some("base64.binary.k8s.io");
     let body = answer.into_body();
-    tokio::spawn(async move {
+    tokio::spawn(FutureExt::boxed(async move {
         match wanted.client.await {
             Ok(stream) => {
                 let config = WebSocketConfig::default().max_message_size(Some(FROM_CLIENT_BYTES));
@@ -126,7 +127,7 @@ pub(crate) fn upgraded(answer: Response<Body>, wanted: Option<Wanted>, framing: 
             }
             Err(error) => tracing::debug!(%error, "a WebSocket was not established"),
         }
-    });
+    }));
     response
 }
 

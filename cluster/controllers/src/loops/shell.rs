@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use afloat_watching::{Cache, Ledger, Looking, Writing, Written};
+use afloat_watching::{Cache, Ledger, Looking, Witness, Writing, Written};
 use afloat_words::revision::revision_of;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use kube::api::{
     ApiResource, DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams, Preconditions,
     PropagationPolicy,
@@ -21,7 +23,15 @@ use crate::objects::{Key, Kind};
 /// How long to wait for the cache before backing off; the decision waits either way.
 const SIGHT_LIMIT: Duration = Duration::from_secs(15);
 
-/// One loop's way to the API server.
+/// How a whole object is written.
+enum Write<'a> {
+    Create,
+    Replace,
+    /// Of a subresource.
+    ReplacePart(&'a str),
+}
+
+/// One loop's way to the API server. What is written says its kind at run time: each way to write is compiled once.
 #[derive(Clone)]
 pub(crate) struct Shell {
     pub(crate) client: Client,
@@ -64,99 +74,128 @@ impl Shell {
     ///
     /// # Errors
     /// What the API server answers.
-    pub(crate) async fn create<K: Kind>(
-        &self,
-        writing: &Writing<'_>,
+    pub(crate) fn create<'a, K: Kind>(
+        &'a self,
+        writing: &'a Writing<'_>,
         cache: &Arc<Cache<K>>,
         object: Value,
-    ) -> Result<ObjectMeta, Error> {
-        let object = typed::<K>(object)?;
-        let namespace = object.metadata.namespace.clone().unwrap_or_default();
-        let created = self.api::<K>(&namespace).create(&PostParams::default(), &object).await;
-        note(writing, cache, created)
+    ) -> BoxFuture<'a, Result<ObjectMeta, Error>> {
+        self.send(
+            writing,
+            cache.into(),
+            ApiResource::erase::<K>(&()),
+            Write::Create,
+            object,
+        )
+        .boxed()
     }
 
     /// Replaces an object by one with the resourceVersion that this was decided on.
     ///
     /// # Errors
     /// What the API server answers: a conflict if it has changed since.
-    pub(crate) async fn update<K: Kind>(
-        &self,
-        writing: &Writing<'_>,
+    pub(crate) fn update<'a, K: Kind>(
+        &'a self,
+        writing: &'a Writing<'_>,
         cache: &Arc<Cache<K>>,
         object: Value,
-    ) -> Result<ObjectMeta, Error> {
-        let object = typed::<K>(object)?;
-        let key = Key::of(&object.metadata);
-        let api = self.api::<K>(&key.namespace);
-        let replaced = api.replace(&key.name, &PostParams::default(), &object).await;
-        note(writing, cache, replaced)
+    ) -> BoxFuture<'a, Result<ObjectMeta, Error>> {
+        self.send(
+            writing,
+            cache.into(),
+            ApiResource::erase::<K>(&()),
+            Write::Replace,
+            object,
+        )
+        .boxed()
     }
 
     /// The same of a subresource.
     ///
     /// # Errors
     /// What the API server answers: a conflict if it has changed since.
-    pub(crate) async fn replace_part<K: Kind>(
+    pub(crate) fn replace_part<'a, K: Kind>(
+        &'a self,
+        writing: &'a Writing<'_>,
+        cache: &Arc<Cache<K>>,
+        subresource: &'a str,
+        object: Value,
+    ) -> BoxFuture<'a, Result<ObjectMeta, Error>> {
+        let write = Write::ReplacePart(subresource);
+        self.send(writing, cache.into(), ApiResource::erase::<K>(&()), write, object)
+            .boxed()
+    }
+
+    async fn send(
         &self,
         writing: &Writing<'_>,
-        cache: &Arc<Cache<K>>,
-        subresource: &str,
+        cache: Witness,
+        resource: ApiResource,
+        write: Write<'_>,
         object: Value,
     ) -> Result<ObjectMeta, Error> {
-        let object = typed::<K>(object)?;
+        let object = typed(&resource, object)?;
         let key = Key::of(&object.metadata);
-        let (api, params) = (self.api::<K>(&key.namespace), PostParams::default());
-        let replaced = api.replace_subresource(subresource, &key.name, &params, &object).await;
-        note(writing, cache, replaced)
+        let (api, params) = (self.dynamic(&resource, &key.namespace), PostParams::default());
+        let answer = match write {
+            Write::Create => api.create(&params, &object).await,
+            Write::Replace => api.replace(&key.name, &params, &object).await,
+            Write::ReplacePart(part) => api.replace_subresource(part, &key.name, &params, &object).await,
+        };
+        note(writing, cache, answer)
     }
 
     /// Merge-patches the object that `meta` was read from; a conflict if it has changed since.
     ///
     /// # Errors
     /// What the API server answers.
-    pub(crate) async fn patch<K: Kind>(
-        &self,
-        writing: &Writing<'_>,
+    pub(crate) fn patch<'a, K: Kind>(
+        &'a self,
+        writing: &'a Writing<'_>,
         cache: &Arc<Cache<K>>,
-        meta: &ObjectMeta,
-        subresource: Option<&str>,
+        meta: &'a ObjectMeta,
+        subresource: Option<&'a str>,
         patch: Value,
-    ) -> Result<ObjectMeta, Error> {
+    ) -> BoxFuture<'a, Result<ObjectMeta, Error>> {
         let patch = Patch::Merge(decided_on(meta, patch));
-        self.send_patch(writing, cache, meta, subresource, &patch).await
+        let resource = ApiResource::erase::<K>(&());
+        self.send_patch(writing, cache.into(), resource, meta, subresource, patch)
+            .boxed()
     }
 
     /// The same with a strategic merge patch: lists of named things are merged.
     ///
     /// # Errors
     /// What the API server answers.
-    pub(crate) async fn patch_strategic<K: Kind>(
-        &self,
-        writing: &Writing<'_>,
+    pub(crate) fn patch_strategic<'a, K: Kind>(
+        &'a self,
+        writing: &'a Writing<'_>,
         cache: &Arc<Cache<K>>,
-        meta: &ObjectMeta,
-        subresource: Option<&str>,
+        meta: &'a ObjectMeta,
+        subresource: Option<&'a str>,
         patch: Value,
-    ) -> Result<ObjectMeta, Error> {
+    ) -> BoxFuture<'a, Result<ObjectMeta, Error>> {
         let patch = Patch::Strategic(decided_on(meta, patch));
-        self.send_patch(writing, cache, meta, subresource, &patch).await
+        let resource = ApiResource::erase::<K>(&());
+        self.send_patch(writing, cache.into(), resource, meta, subresource, patch)
+            .boxed()
     }
 
-    async fn send_patch<K: Kind>(
+    async fn send_patch(
         &self,
         writing: &Writing<'_>,
-        cache: &Arc<Cache<K>>,
+        cache: Witness,
+        resource: ApiResource,
         meta: &ObjectMeta,
         subresource: Option<&str>,
-        patch: &Patch<Value>,
+        patch: Patch<Value>,
     ) -> Result<ObjectMeta, Error> {
         let key = Key::of(meta);
-        let api = self.api::<K>(&key.namespace);
+        let api = self.dynamic(&resource, &key.namespace);
         let params = PatchParams::default();
         let patched = match subresource {
-            Some(name) => api.patch_subresource(name, &key.name, &params, patch).await,
-            None => api.patch(&key.name, &params, patch).await,
+            Some(name) => api.patch_subresource(name, &key.name, &params, &patch).await,
+            None => api.patch(&key.name, &params, &patch).await,
         };
         note(writing, cache, patched)
     }
@@ -175,16 +214,28 @@ impl Shell {
     ///
     /// # Errors
     /// What the API server answers.
-    pub(crate) async fn delete<K: Kind>(
+    pub(crate) fn delete<'a, K: Kind>(
+        &'a self,
+        writing: &'a Writing<'_>,
+        cache: &Arc<Cache<K>>,
+        meta: &'a ObjectMeta,
+        grace: Option<u32>,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        self.send_delete(writing, cache.into(), ApiResource::erase::<K>(&()), meta, grace)
+            .boxed()
+    }
+
+    async fn send_delete(
         &self,
         writing: &Writing<'_>,
-        cache: &Arc<Cache<K>>,
+        cache: Witness,
+        resource: ApiResource,
         meta: &ObjectMeta,
         grace: Option<u32>,
     ) -> Result<(), Error> {
         let key = Key::of(meta);
         let params = delete_params(meta, grace, Some(PropagationPolicy::Background));
-        match self.api::<K>(&key.namespace).delete(&key.name, &params).await {
+        match self.dynamic(&resource, &key.namespace).delete(&key.name, &params).await {
             Ok(_) => {}
             Err(error) if is_status(&error, 404) => {}
             Err(error) => return note(writing, cache, Err(error)).map(drop),
@@ -272,11 +323,7 @@ pub(crate) fn decided_on(meta: &ObjectMeta, mut patch: Value) -> Value {
 }
 
 /// Notes what came of a write. One that was not answered may have been done.
-fn note<K: Kind>(
-    writing: &Writing<'_>,
-    cache: &Arc<Cache<K>>,
-    outcome: kube::Result<DynamicObject>,
-) -> Result<ObjectMeta, Error> {
+fn note(writing: &Writing<'_>, cache: Witness, outcome: kube::Result<DynamicObject>) -> Result<ObjectMeta, Error> {
     match outcome {
         Ok(written) => {
             writing.wrote(cache, Written::Version(revision_of(&written.metadata)));
@@ -292,10 +339,10 @@ fn note<K: Kind>(
 }
 
 /// Fills in apiVersion and kind.
-fn typed<K: Kind>(mut object: Value) -> Result<DynamicObject, Error> {
+fn typed(resource: &ApiResource, mut object: Value) -> Result<DynamicObject, Error> {
     if let Some(fields) = object.as_object_mut() {
-        fields.insert("apiVersion".into(), json!(K::api_version(&())));
-        fields.insert("kind".into(), json!(K::kind(&())));
+        fields.insert("apiVersion".into(), json!(resource.api_version));
+        fields.insert("kind".into(), json!(resource.kind));
     }
     serde_json::from_value(object).map_err(Error::Object)
 }

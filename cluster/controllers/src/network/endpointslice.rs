@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use afloat_watching::Cache;
 use afloat_watching::feed::{self, Pauses, follow};
+use futures::FutureExt as _;
 use futures::stream::{BoxStream, StreamExt, select_all};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -78,7 +79,7 @@ pub(crate) async fn run_endpointslices(context: Context) -> Result<(), Error> {
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                 while let Some((key, actions)) = state.take(Instant::now()) {
                     if !actions.is_empty() {
-                        let task = writes.spawn(write(client.clone(), writers.clone(), key.clone(), actions));
+                        let task = writes.spawn(write(client.clone(), writers.clone(), key.clone(), actions).boxed());
                         writing.insert(task.id(), key);
                     }
                 }

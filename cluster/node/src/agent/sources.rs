@@ -10,6 +10,7 @@ use std::time::Duration;
 use afloat_watching::cache::Wire;
 use afloat_watching::feed::{Pauses, follow};
 use afloat_words::key::Key;
+use futures::FutureExt as _;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Api;
@@ -49,8 +50,8 @@ pub(super) async fn watch_sources(context: &Arc<Context>) {
             watches.entry(source).or_insert_with_key(|(kind, key)| {
                 let (context, key) = (context.clone(), key.clone());
                 AbortOnDropHandle::new(match kind {
-                    Kind::ConfigMap => tokio::spawn(watch::<ConfigMap>(context, Kind::ConfigMap, key)),
-                    Kind::Secret => tokio::spawn(watch::<Secret>(context, Kind::Secret, key)),
+                    Kind::ConfigMap => tokio::spawn(watch::<ConfigMap>(context, Kind::ConfigMap, key).boxed()),
+                    Kind::Secret => tokio::spawn(watch::<Secret>(context, Kind::Secret, key).boxed()),
                 })
             });
         }

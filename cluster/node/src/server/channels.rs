@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
@@ -202,7 +203,7 @@ async fn streams(session: &mut Session, wanted: Wanted) -> Option<(BTreeMap<u8, 
         let (mut received, gone) = (stream.received, stream.sender.gone());
         senders.insert(channel, stream.sender);
         let input = input.clone();
-        tokio::spawn(async move {
+        tokio::spawn(FutureExt::boxed(async move {
             while let Some(bytes) = received.recv().await {
                 if input.send(Input::Bytes(channel, bytes)).await.is_err() {
                     return;
@@ -213,7 +214,7 @@ async fn streams(session: &mut Session, wanted: Wanted) -> Option<(BTreeMap<u8, 
             }
             // The last of these to end is the client's end.
             gone.cancelled().await;
-        });
+        }));
     }
     Some((senders, receiver))
 }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -75,11 +76,11 @@ async fn forward((mut sender, mut receiver): (socket::Sender, socket::Receiver),
         let (input, bytes) = mpsc::channel::<Bytes>(16);
         inputs.push(input);
         let (to, outgoing) = (to.clone(), outgoing.clone());
-        tasks.spawn(async move {
+        tasks.spawn(FutureExt::boxed(async move {
             if let Err(error) = connection(&to, port, channel, bytes, &outgoing).await {
                 let _ = outgoing.send((channel + 1, error.into_bytes())).await;
             }
-        });
+        }));
     }
     drop(outgoing);
     loop {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -60,7 +61,7 @@ pub(super) async fn forward(mut session: Session, to: Destination) {
             }) = halves.remove(&id)
         {
             let to = to.clone();
-            connections.spawn(async move { connection(&to, error, data).await });
+            connections.spawn(FutureExt::boxed(async move { connection(&to, error, data).await }));
         }
     }
     // The client is gone, and with it all of its connections.

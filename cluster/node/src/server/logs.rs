@@ -1,6 +1,7 @@
 //! `containerLogs`.
 
 use afloat_runtime::ContainerState;
+use futures::FutureExt as _;
 use http::{Response, header};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
@@ -51,7 +52,7 @@ pub(super) async fn container_logs(
         }),
         None => true,
     };
-    tokio::spawn(log_file::send(path, options, ended, sender));
+    tokio::spawn(log_file::send(path, options, ended, sender).boxed());
     let frames = ReceiverStream::new(receiver).map(|bytes| bytes.map(Frame::data));
     let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
     response

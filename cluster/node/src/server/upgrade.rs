@@ -1,5 +1,6 @@
 //! Upgrades of a connection: to a WebSocket, or to SPDY, with the sub-protocol that both sides know.
 
+use futures::FutureExt;
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -107,7 +108,7 @@ where
         headers,
     } = agree(request.headers(), protocols)?;
     let upgraded = hyper::upgrade::on(&mut request);
-    tokio::spawn(async move {
+    tokio::spawn(FutureExt::boxed(async move {
         let stream = match upgraded.await {
             Ok(stream) => TokioIo::new(stream),
             Err(error) => return tracing::debug!(%error, "upgrade not completed"),
@@ -125,7 +126,7 @@ where
             }
         };
         work(connection, protocol).await;
-    });
+    }));
     let mut response = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
     for (name, value) in headers {
         response = response.header(name, value);

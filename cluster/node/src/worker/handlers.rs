@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::FutureExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Container;
 
@@ -52,11 +53,11 @@ impl Worker {
         let now = self.context.clock.now();
         let limit = deadline.map_or(Duration::from_secs(24 * 3600), |at| since(at, now) + RETRY);
         let key = (id.clone(), kind);
-        let handle = self.tasks.spawn(async move {
+        let handle = self.tasks.spawn(FutureExt::boxed(async move {
             let run = tokio::time::timeout(limit, handler::hook(&target, &handler)).await;
             let result = run.unwrap_or_else(|_| Err("it did not end in time".to_owned()));
             mailbox.put(|news| news.messages.push(Message::Hook { id, kind, result }));
-        });
+        }));
         self.hooks.insert(key, handle);
     }
 
@@ -70,9 +71,9 @@ impl Worker {
         let target = self.target(container, &id);
         let mailbox = self.mailbox.clone();
         let timeout = spec::timing(&probe).timeout;
-        self.tasks.spawn(async move {
+        self.tasks.spawn(FutureExt::boxed(async move {
             let answer: Answer = handler::probe(&target, &probe, timeout).await;
             mailbox.put(|news| news.messages.push(Message::Probe { id, kind, answer }));
-        });
+        }));
     }
 }

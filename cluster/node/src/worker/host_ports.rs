@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
@@ -81,10 +82,10 @@ pub(crate) async fn open(pod: &Pod, node_ip: IpAddr, pod_ip: IpAddr) -> Result<J
         let target = SocketAddr::new(pod_ip, port);
         if udp {
             let socket = UdpSocket::bind(address).await.map_err(failed)?;
-            tasks.spawn(datagrams(Arc::new(socket), target));
+            tasks.spawn(datagrams(Arc::new(socket), target).boxed());
         } else {
             let listener = TcpListener::bind(address).await.map_err(failed)?;
-            tasks.spawn(connections(listener, target));
+            tasks.spawn(connections(listener, target).boxed());
         }
     }
     Ok(tasks)
@@ -100,11 +101,11 @@ async fn connections(listener: TcpListener, target: SocketAddr) {
         };
         match listener.accept().await {
             Ok((client, _)) => {
-                running.spawn(async move {
+                running.spawn(FutureExt::boxed(async move {
                     // What goes wrong shows to the client as the end of its connection.
                     let _ = relay(client, target).await;
                     drop(permit);
-                });
+                }));
             }
             Err(error) => {
                 tracing::debug!(%error, "accept failed");
@@ -148,7 +149,7 @@ async fn datagrams(socket: Arc<UdpSocket>, target: SocketAddr) {
                 Ok(flow) => {
                     let flow = Arc::new(flow);
                     flows.insert(client, flow.clone());
-                    running.spawn(answers(flow, socket.clone(), client));
+                    running.spawn(answers(flow, socket.clone(), client).boxed());
                 }
                 Err(error) => tracing::debug!(%error, %target, "no socket to the pod"),
             }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use afloat_runtime::registry::{Keyring, Progress, PullError};
 use afloat_runtime::{Image, RuntimeError};
+use futures::FutureExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, Secret};
 use kube::Api;
@@ -66,7 +67,7 @@ impl Worker {
         let (context, pod, mailbox) = (self.context.clone(), self.pod.clone(), self.mailbox.clone());
         let (name, reference) = (container.name.clone(), spec::image(container).to_owned());
         self.state.containers.entry(name.clone()).or_default().pulling = Some(hash.clone());
-        let handle = self.tasks.spawn(async move {
+        let handle = self.tasks.spawn(FutureExt::boxed(async move {
             let (keyring, missing_secrets) = keyring(&context, &pod).await;
             let result = context.runtime.pull(&reference, &keyring, &Progress::default()).await;
             let end = Box::new(PullEnd {
@@ -76,7 +77,7 @@ impl Worker {
                 missing_secrets,
             });
             mailbox.put(|news| news.messages.push(Message::Pulled { container: name, end }));
-        });
+        }));
         if let Some(old) = self.pulls.insert(container.name.clone(), handle) {
             old.abort();
         }

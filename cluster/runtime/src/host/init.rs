@@ -99,6 +99,8 @@ impl Init {
                 return SETUP_FAILED;
             }
         };
+        // What only the start needed.
+        let _ = crate::program::release_pages();
         reaper.reap_until_the_end()
     }
 

@@ -46,7 +46,11 @@ pub fn run(options: HostOptions) -> Result<i32, HostError> {
     let data_dir = options.data_dir.as_deref().map(prepare_data_dir).transpose()?;
     let options = HostOptions { data_dir, ..options };
     let (signals, mask) = take_signals()?;
-    let result = Outer::start(options, listeners).and_then(|mut outer| outer.watch(&signals));
+    let result = Outer::start(options, listeners).and_then(|mut outer| {
+        // From now on it waits. What only the start needed goes; where it stays, it only takes room.
+        let _ = crate::program::release_pages();
+        outer.watch(&signals)
+    });
     let _ = nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None);
     result
 }

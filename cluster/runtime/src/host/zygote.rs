@@ -149,7 +149,8 @@ pub(super) fn serve(verb: impl Fn(&[OsString], Settle) -> i32) -> anyhow::Result
     let channel = take_stdin()?;
     nix::sys::prctl::set_name(c"zygote")?;
     super::early_mounts::enter()?;
-    // What only the start needed.
+    // Of the program it uses little: not the neighbours of that, and not what only the start needed.
+    let _singly = crate::program::map_singly();
     let _ = crate::program::release_pages();
     let mut steps: Vec<Step> = Vec::new();
     loop {

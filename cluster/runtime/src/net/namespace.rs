@@ -1,17 +1,14 @@
 //! A pod's network namespace: made on a thread of its own, pinned by a bind mount.
 
 use std::fs;
-use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rtnetlink::packet_route::link::{InfoData, InfoVeth};
-use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use sha2::{Digest as _, Sha256};
 
-use super::{Bridge, NetError, connect_netlink, link_index};
+use super::{Bridge, NetError, blocking, find, kernel};
 use crate::namespace::{Kind, in_thread, is_pinned, pin, unpin};
 
 /// Lets a pod's processes listen below 1024 without a capability, as container runtimes do by default.
@@ -35,108 +32,53 @@ pub(crate) fn create_namespace(pod_uid: &str) -> Result<bool, NetError> {
 }
 
 /// Gives the namespace its device, address and default route, and joins it to the bridge.
-pub(crate) async fn connect_sandbox(
-    handle: &Handle,
-    pod_uid: &str,
-    bridge: &Bridge,
-    ip: Ipv4Addr,
-) -> Result<(), NetError> {
-    let device = device_name(pod_uid);
-    let path = namespace_path(pod_uid);
-    let outside =
-        fs::File::open("/proc/thread-self/ns/net").map_err(NetError::system("opening the own network namespace"))?;
-    let (gateway, prefix, peer) = (bridge.gateway, bridge.prefix, device.clone());
-    tokio::task::spawn_blocking(move || {
+pub(crate) async fn connect_sandbox(pod_uid: &str, bridge: &Bridge, ip: Ipv4Addr) -> Result<(), NetError> {
+    let (device, path) = (device_name(pod_uid), namespace_path(pod_uid));
+    let bridge = bridge.clone();
+    blocking("joining a pod to its bridge", move || {
+        let outside = fs::File::open("/proc/thread-self/ns/net")
+            .map_err(NetError::system("opening the own network namespace"))?;
         let what = format!("entering {}", path.display());
         let namespace = fs::File::open(&path).map_err(NetError::system(what.clone()))?;
-        let outside = OwnedFd::from(outside);
+        let (peer, gateway, prefix) = (device.clone(), bridge.gateway, bridge.prefix);
         in_thread(move || {
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-            Ok(runtime.block_on(set_up_inside(&outside, &peer, ip, gateway, prefix)))
+            Ok(set_up_inside(&outside.into(), &peer, ip, gateway, prefix))
         })
-        .map_err(NetError::system(what))?
+        .map_err(NetError::system(what))??;
+        kernel::join(&device, find(&bridge.name)?)
+            .map_err(NetError::system(format!("joining {device} to {}", bridge.name)))
     })
     .await
-    .map_err(|e| NetError::System {
-        what: "joining a pod to its bridge".into(),
-        source: io::Error::other(e),
-    })??;
-    let controller = link_index(handle, &bridge.name).await?;
-    let port = LinkUnspec::new_with_name(&device).controller(controller).up().build();
-    handle
-        .link()
-        .set(port)
-        .execute()
-        .await
-        .map_err(NetError::netlink(format!("joining {device} to {}", bridge.name)))
 }
 
 /// Runs in the pod's namespace.
-async fn set_up_inside(
-    outside: &OwnedFd,
-    peer: &str,
-    ip: Ipv4Addr,
-    gateway: Ipv4Addr,
-    prefix: u8,
-) -> Result<(), NetError> {
-    let handle = connect_netlink()?;
-    let up = |index| LinkUnspec::new_with_index(index).up().build();
-    let lo = link_index(&handle, "lo").await?;
-    handle
-        .link()
-        .set(up(lo))
-        .execute()
-        .await
-        .map_err(NetError::netlink("setting lo up"))?;
-    let other_end = LinkUnspec::new_with_name(peer).setns_by_fd(outside.as_raw_fd()).build();
+fn set_up_inside(outside: &OwnedFd, peer: &str, ip: Ipv4Addr, gateway: Ipv4Addr, prefix: u8) -> Result<(), NetError> {
+    kernel::set_up(find("lo")?).map_err(NetError::system("setting lo up"))?;
     // The hardware address follows from the address: who knew the address before need not learn anything new.
     let [a, b, c, d] = ip.octets();
-    let pair = LinkVeth::new("eth0", peer)
-        .address(vec![0x02, 0x42, a, b, c, d])
-        .set_info_data(InfoData::Veth(InfoVeth::Peer(other_end)))
-        .build();
-    handle
-        .link()
-        .add(pair)
-        .execute()
-        .await
-        .map_err(NetError::netlink(format!("making eth0 and {peer}")))?;
-    let eth0 = link_index(&handle, "eth0").await?;
-    handle
-        .address()
-        .add(eth0, ip.into(), prefix)
-        .execute()
-        .await
-        .map_err(NetError::netlink(format!("giving eth0 {ip}")))?;
-    handle
-        .link()
-        .set(up(eth0))
-        .execute()
-        .await
-        .map_err(NetError::netlink("setting eth0 up"))?;
-    let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).build();
-    handle
-        .route()
-        .add(route)
-        .execute()
-        .await
-        .map_err(NetError::netlink(format!("routing to {gateway}")))
+    kernel::add_pair("eth0", [0x02, 0x42, a, b, c, d], peer, outside.as_fd())
+        .map_err(NetError::system(format!("making eth0 and {peer}")))?;
+    let eth0 = find("eth0")?;
+    kernel::add_address(eth0, ip, prefix).map_err(NetError::system(format!("giving eth0 {ip}")))?;
+    kernel::set_up(eth0).map_err(NetError::system("setting eth0 up"))?;
+    kernel::add_default_route(gateway).map_err(NetError::system(format!("routing to {gateway}")))
 }
 
 /// Takes the pod's device and namespace away; not an error where they are gone.
-pub(crate) async fn remove_namespace(handle: &Handle, pod_uid: &str) -> Result<(), NetError> {
-    // The device would go with the namespace, but only some time later.
-    if let Ok(index) = link_index(handle, &device_name(pod_uid)).await {
-        let _ = handle.link().del(index).execute().await;
-    }
-    let path = namespace_path(pod_uid);
-    let what = format!("removing network namespace {}", path.display());
-    tokio::task::spawn_blocking(move || unpin(&path))
-        .await
-        .map_err(io::Error::other)
-        .flatten()
-        .map_err(NetError::system(what))
+pub(crate) async fn remove_namespace(pod_uid: &str) -> Result<(), NetError> {
+    let (device, path) = (device_name(pod_uid), namespace_path(pod_uid));
+    blocking("removing a network namespace", move || {
+        // The device would go with the namespace, but only some time later.
+        if let Ok(index) = kernel::device(&device) {
+            let _ = kernel::remove(index);
+        }
+        unpin(&path).map_err(NetError::system(format!(
+            "removing network namespace {}",
+            path.display()
+        )))
+    })
+    .await
 }
 
 /// A TCP socket that belongs to a pod's namespace, whoever uses it afterwards. Blocks.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
 use jiff::Timestamp;
 
 use super::bundle::home::with_home;
@@ -148,7 +149,7 @@ impl Shared {
         .await?;
         let readers = Self::pipes(id).readers().map_err(|e| failed("opening pipes", &e))?;
         let listeners = Arc::new(Listeners::new(stdio.relayed()));
-        tokio::spawn(log::follow(readers, log_path, Arc::clone(&listeners)));
+        tokio::spawn(log::follow(readers, log_path, Arc::clone(&listeners)).boxed());
         let ran = self.run_create(id, stdio, [out, err], carried).await;
         let shared = Arc::clone(self);
         let record = blocking(move || {
@@ -208,7 +209,7 @@ impl Shared {
         if made.is_err() {
             let _ = relay.start_kill();
         }
-        tokio::spawn(async move { relay.wait().await });
+        tokio::spawn(FutureExt::boxed(async move { relay.wait().await }));
         made
     }
 

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use futures::FutureExt;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::unix::pipe;
@@ -143,11 +144,11 @@ async fn with_terminal(
     };
     let (sizes, mut wanted) = mpsc::channel(SIZES_MAX);
     let resized = terminal.clone();
-    tokio::spawn(async move {
+    tokio::spawn(FutureExt::boxed(async move {
         while let Some(size) = wanted.recv().await {
             resized.resize(size);
         }
-    });
+    }));
     Ok(ExecSession {
         stdin: Some(Box::new(terminal.clone())),
         stdout: Box::new(terminal) as Box<dyn AsyncRead + Send + Unpin>,
@@ -160,7 +161,7 @@ async fn with_terminal(
 /// Follows the command to its end; kills it when nobody waits for its exit code any more.
 fn wait(mut running: Running, files: Files) -> oneshot::Receiver<i32> {
     let (mut answer, receiver) = oneshot::channel();
-    tokio::spawn(async move {
+    tokio::spawn(FutureExt::boxed(async move {
         let code = tokio::select! {
             code = running.wait() => code.ok().flatten().unwrap_or(CANNOT_EXEC),
             () = answer.closed() => {
@@ -176,6 +177,6 @@ fn wait(mut running: Running, files: Files) -> oneshot::Receiver<i32> {
             tracing::debug!(reason = command::last_lines(&files.log), "a command could not be run");
         }
         let _ = answer.send(code);
-    });
+    }));
     receiver
 }

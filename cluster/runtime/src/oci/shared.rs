@@ -47,7 +47,6 @@ pub(super) struct Shared {
     pub(super) command: OciCommand,
     /// Names the run of pid 1 that we live in.
     pub(super) boot: String,
-    pub(super) netlink: rtnetlink::Handle,
     pub(super) containers: Arc<Containers>,
     pub(super) sandboxes: Mutex<Sandboxes>,
     /// Held while a record is written; on blocking threads only.

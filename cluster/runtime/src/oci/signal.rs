@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
@@ -82,7 +83,7 @@ impl Shared {
         let Some(process) = process else { return Ok(()) };
         match first.filter(|pid| ends(signal) && !listens(*pid, signal)) {
             Some(pid) => {
-                tokio::spawn(send_late(process, pid, signal));
+                tokio::spawn(send_late(process, pid, signal).boxed());
                 Ok(())
             }
             None => send(&process, signal).map_err(|error| failed(format!("sending {name}"), &error.into())),

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures::FutureExt;
 use jiff::Timestamp;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::Interest;
@@ -90,7 +91,7 @@ impl Shared {
             match Self::pipes(&id).readers() {
                 Ok(readers) => {
                     let following = log::follow(readers, record.log_path.clone(), Arc::clone(&listeners));
-                    drop(tokio::spawn(following));
+                    drop(tokio::spawn(following.boxed()));
                 }
                 Err(error) => tracing::warn!(container = id, %error, "output cannot be followed"),
             }
@@ -123,7 +124,7 @@ impl Shared {
             .map(Arc::new);
         let shared = Arc::clone(self);
         let watched = process.clone();
-        tokio::spawn(async move {
+        tokio::spawn(FutureExt::boxed(async move {
             // The number may belong to somebody else by now: then our process has ended.
             let ours = crate::host::init::start_time(pid) == Some(started);
             if let Some(process) = watched.filter(|_| ours)
@@ -133,7 +134,7 @@ impl Shared {
             }
             let exit = wait_for_exit(pid, started).await;
             shared.ended(&id, exit, exit_file(pid, started)).await;
-        });
+        }));
         process
     }
 

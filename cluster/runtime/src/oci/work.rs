@@ -1,6 +1,8 @@
-//! Work that blocks, or must not be broken off.
+//! Work that blocks, or must not be broken off. Boxed for those who run it: a task of each kind of its own is five kilobytes.
 
 use std::io;
+
+use futures::FutureExt as _;
 
 use crate::runtime::RuntimeError;
 
@@ -8,7 +10,7 @@ use crate::runtime::RuntimeError;
 pub(super) async fn unbroken<T: Send + 'static>(
     work: impl Future<Output = Result<T, RuntimeError>> + Send + 'static,
 ) -> Result<T, RuntimeError> {
-    tokio::spawn(work)
+    tokio::spawn(work.boxed())
         .await
         .map_err(|e| RuntimeError::Failed(format!("the work broke off: {e}")))?
 }
@@ -17,6 +19,7 @@ pub(super) async fn unbroken<T: Send + 'static>(
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, RuntimeError> + Send + 'static,
 ) -> Result<T, RuntimeError> {
+    let work: Box<dyn FnOnce() -> _ + Send> = Box::new(work);
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|e| RuntimeError::Failed(format!("the work broke off: {e}")))?

@@ -41,6 +41,12 @@ pub(super) fn begin(
     Ok(ours)
 }
 
+/// The id of that process, if there is one: a part of what a cluster takes of memory.
+pub fn zygote_process() -> Option<u32> {
+    let slot = ZYGOTE.lock().unwrap_or_else(PoisonError::into_inner);
+    slot.as_ref().map(|zygote| zygote.process.id())
+}
+
 fn start(program: &Path) -> io::Result<Zygote> {
     let (channel, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     let mut command = Command::new(program);

@@ -207,6 +207,7 @@ async fn on_disk<T: Send + 'static>(
     partial: &Partial,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, PullError> {
+    let work: Box<dyn FnOnce() -> _ + Send> = Box::new(work);
     let done = tokio::task::spawn_blocking(work)
         .await
         .map_err(|e| PullError::Local(e.to_string()))?;

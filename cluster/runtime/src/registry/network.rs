@@ -76,5 +76,6 @@ async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    let work: Box<dyn FnOnce() -> _ + Send> = Box::new(work);
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

@@ -311,6 +311,7 @@ impl Puller {
 async fn on_disk<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
 ) -> Result<T, PullError> {
+    let work: Box<dyn FnOnce() -> _ + Send> = Box::new(work);
     let done = tokio::task::spawn_blocking(work)
         .await
         .map_err(|e| PullError::Local(e.to_string()))?;

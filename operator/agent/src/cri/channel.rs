@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use http::uri::PathAndQuery;
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
@@ -106,7 +107,7 @@ impl Channel {
             .map_err(|_| failed(&"nobody answers"))?
             .map_err(|error| failed(&error))?;
         // Ends with the last sender, or with the runtime.
-        tokio::spawn(connection);
+        tokio::spawn(connection.boxed());
         let sender = Sender(sender);
         *self.lock() = Some(sender.clone());
         Ok(sender)

@@ -19,6 +19,7 @@ use afloat_rollout::workload::observed::Observed;
 use afloat_rollout::workload::revision;
 use afloat_rollout::workload::traffic::Traffic;
 use k8s_openapi::api::apps::v1::ControllerRevision;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::forecast::{ContainerChange, Forecast, Hold, Outcome, Situation};
@@ -235,6 +236,11 @@ fn containers(seen: &Situation<'_>, workload: &Workload<'_>, change: &Change) ->
     .collect()
 }
 
+/// An object as its type, by way of its text: from there the program reads every kind, and a second way is as much code again.
+fn typed<T: DeserializeOwned>(object: &Value) -> Option<T> {
+    serde_json::from_str(&object.to_string()).ok()
+}
+
 /// The object as it will be, with what only the server knows of it.
 fn set<W: Foreseen>(seen: &Situation<'_>, replicas: u64) -> Option<W> {
     let mut object = seen.new.clone();
@@ -250,7 +256,7 @@ fn set<W: Foreseen>(seen: &Situation<'_>, replicas: u64) -> Option<W> {
         }
     }
     convert::convert(&mut object, W::API_VERSION).ok()?;
-    serde_json::from_value(object).ok()
+    typed(&object)
 }
 
 /// The workload's pods and revisions as they are, and the revision that is to come.
@@ -267,19 +273,16 @@ impl World {
             let mut owners = crate::object::items(object, "/metadata/ownerReferences");
             !uid.is_empty() && owners.any(|owner| owner["uid"] == uid && owner["controller"] == true)
         };
-        let read = |object: &Value| serde_json::from_value::<Pod>(object.clone()).ok().map(Arc::new);
         let pods = seen
             .pods
             .iter()
             .filter(ours)
-            .filter_map(read)
+            .filter_map(|object| typed::<Pod>(object).map(Arc::new))
             .filter(|pod| pod.active())
             .collect();
         let own = seen.revisions.iter().filter(ours);
-        let mut revisions: Vec<Arc<ControllerRevision>> = own
-            .filter_map(|object| serde_json::from_value(object.clone()).ok())
-            .map(Arc::new)
-            .collect();
+        let mut revisions: Vec<Arc<ControllerRevision>> =
+            own.filter_map(|object| typed(object).map(Arc::new)).collect();
         revisions.sort_by_key(|revision| revision.revision);
         let sorted: Vec<_> = revisions.iter().collect();
         let known = same_meaning(set.template(), set.status().update_revision(), &sorted);
@@ -289,7 +292,7 @@ impl World {
             let hash = revision::hash(&bytes(&revision::data(set.template())), 0);
             let newest = revisions.iter().map(|revision| revision.revision).max().unwrap_or(0);
             let object = revision::object(set.owner(), &hash, newest + 1);
-            revisions.extend(serde_json::from_value(object).ok().map(Arc::new));
+            revisions.extend(typed(&object).map(Arc::new));
             revision::name(set.owner().name(), &hash)
         };
         Self {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use afloat_api::{convert, names};
 use bytes::Bytes;
+use futures::FutureExt;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -147,13 +148,13 @@ async fn accept(client: Client, listener: TcpListener, shown: Arc<Shown>, shutdo
             }
         };
         let (acceptor, asked, stop) = (acceptor.clone(), asked.clone(), shutdown.clone());
-        tokio::spawn(async move {
+        tokio::spawn(FutureExt::boxed(async move {
             let _place = place;
             tokio::select! {
                 () = connection(acceptor, stream, asked) => {}
                 () = stop.cancelled() => {}
             }
-        });
+        }));
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use afloat_apiserver::{ApiServer, User};
 use afloat_cluster::StartPart;
+use futures::FutureExt as _;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -72,7 +73,7 @@ impl Part {
             let life = Life::new(&self.shared);
             let client = line::client(&self.api, self.user.clone(), self.reach.clone(), Some(life.clone()));
             // A task of its own, so that it is dropped as a whole at whatever it waits for.
-            let mut running = AbortOnDropHandle::new(tokio::spawn(start(client)));
+            let mut running = AbortOnDropHandle::new(tokio::spawn(start(client).boxed()));
             let killed = tokio::select! {
                 _ = &mut running => false,
                 () = life.ended.cancelled() => true,

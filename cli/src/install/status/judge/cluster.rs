@@ -99,7 +99,7 @@ fn one(name: &str, crd: &Value, wanted: &CustomResourceDefinition) -> Line {
             "afloat crds | kubectl apply -f - (OpenKruise's own: afloat takeover)",
         );
     }
-    let typed: Result<CustomResourceDefinition, _> = serde_json::from_value(crd.clone());
+    let typed: Result<CustomResourceDefinition, _> = serde_json::from_str(&crd.to_string());
     let same = typed.is_ok_and(|typed| typed.spec.versions == wanted.spec.versions);
     let stored = crd["status"]["storedVersions"].as_array().into_iter().flatten();
     let stored: Vec<_> = stored.filter_map(Value::as_str).collect();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use afloat_machinery::kinds::Resource;
 use afloat_store::Entry;
 use bytes::Bytes;
+use futures::FutureExt;
 use http::Response;
 use serde_json::Value;
 use tokio::sync::Semaphore;
@@ -67,12 +68,12 @@ pub(super) fn listed(
     }
     let rest = Arc::new(Mutex::new(Some(rest)));
     let late = Arc::downgrade(&rest);
-    tokio::spawn(async move {
+    tokio::spawn(FutureExt::boxed(async move {
         sleep(limit).await;
         if let Some(rest) = late.upgrade() {
             rest.lock().unwrap_or_else(PoisonError::into_inner).take();
         }
-    });
+    }));
     let as_stored = call.accept.form == Form::Object && !call.accept.yaml;
     let making = (!as_stored).then(|| Arc::clone(reading.making));
     let parts = futures::stream::unfold((Some(rest), making), |(state, making)| async move {

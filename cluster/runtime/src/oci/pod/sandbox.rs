@@ -42,13 +42,13 @@ impl Shared {
         };
         if pinned {
             // Begun by a predecessor that did not come to its end.
-            remove_namespace(&self.netlink, uid).await?;
+            remove_namespace(uid).await?;
         }
         let record = self.reserve(spec, wish)?;
         if !spec.host_network
             && let Err(error) = self.make_namespace(uid, record.ip).await
         {
-            let _ = remove_namespace(&self.netlink, uid).await;
+            let _ = remove_namespace(uid).await;
             self.sandboxes().give_back(uid);
             return Err(error);
         }
@@ -81,7 +81,7 @@ impl Shared {
     async fn make_namespace(&self, uid: &str, ip: Ipv4Addr) -> Result<(), RuntimeError> {
         let pod_uid = uid.to_owned();
         blocking(move || Ok(create_namespace(&pod_uid)?)).await?;
-        Ok(connect_sandbox(&self.netlink, uid, &self.options.bridge, ip).await?)
+        Ok(connect_sandbox(uid, &self.options.bridge, ip).await?)
     }
 
     /// 127.0.0.1 and then ::1, as container runtimes try for port-forward.
@@ -101,7 +101,7 @@ impl Shared {
     }
 
     pub(crate) async fn remove_sandbox(self: &Arc<Self>, uid: &str) -> Result<(), RuntimeError> {
-        remove_namespace(&self.netlink, uid).await?;
+        remove_namespace(uid).await?;
         let holder = self.sandboxes().get(uid).and_then(|record| record.holder);
         let path = self.sandbox_path(uid, "json");
         let (shared, pod_uid) = (Arc::clone(self), uid.to_owned());
