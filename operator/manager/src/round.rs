@@ -162,6 +162,7 @@ fn look<K: Kind>(
         opened: &opened(controller, key, &pods),
         traffic: &traffic(operator, looking, key),
         guards: &operator.disruption.guards(&key.namespace, set.owner(), &pods),
+        lacks: &[],
         server: operator.server,
         gates: operator.gates,
         memo: &memo,

@@ -313,6 +313,7 @@ impl World {
             opened: &BTreeMap::new(),
             traffic: &Traffic::default(),
             guards: &[],
+            lacks: &[],
             server: seen.server,
             gates: seen.gates,
             memo: &Memo::default(),

@@ -160,12 +160,11 @@ impl<'a> Planner<'a> {
         self.count.max_unavailable > 0
             && self.count.max_unavailable < self.count.replicas
             && self.count.to_delete == 0
-            && self.seen.rollout.policy != PodUpdatePolicy::ReCreate
-            && self
-                .tally
-                .outdated
-                .iter()
-                .all(|member| self.difference(member.pod()).is_ok())
+            && self.tally.outdated.iter().all(|member| {
+                let recreates = self.seen.rollout.policy == PodUpdatePolicy::ReCreate;
+                let change = self.difference(member.pod());
+                change.is_ok_and(|change| !recreates || change.only_notes())
+            })
     }
 
     pub(crate) fn all_updated(&self) -> bool {
