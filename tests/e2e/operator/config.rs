@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, cloneset, condition, container, settled, wait_until};
+use crate::cluster::{Cluster, afloat, cloneset, condition, container, settled, wait_until};
 use crate::load::{Load, answer};
 
 const BUSYBOX: &str = "/bin/busybox";
@@ -68,11 +68,11 @@ fn changed_configs_roll_out_and_lose_no_request() {
         "--libraries",
         &format!("--file={BUSYBOX}={BUSYBOX}"),
     ]);
-    let conf = |text: &str| {
-        let map =
-            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "conf"}, "data": {"text": text}});
-        cluster.apply(&map.to_string());
+    let map = |text: &str| {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "conf"}, "data": {"text": text}})
+            .to_string()
     };
+    let conf = |text: &str| cluster.apply(&map(text));
     let token = |text: &str| {
         let secret =
             json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "files"}, "stringData": {"token": text}});
@@ -90,6 +90,25 @@ fn changed_configs_roll_out_and_lose_no_request() {
     let port = u16::try_from(port).expect("a port");
     wait_until("an answer", || answer(port).as_deref() == Some("one"));
     let before = pods(&cluster);
+
+    // What a change will do is known beforehand.
+    let kubeconfig = cluster.dir().join("kubeconfig");
+    let flags = ["plan", "-f", "-", "--kubeconfig", kubeconfig.to_str().expect("a path")];
+    for (text, words) in [
+        (
+            "two",
+            &[
+                "web restarts: ConfigMap conf changed",
+                "reader keeps running",
+                "3 to change",
+            ][..],
+        ),
+        ("one", &["nothing to do"]),
+    ] {
+        let (code, said, error) = afloat(&flags, &map(text));
+        assert_eq!(code, 0, "{said}{error}");
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    }
 
     let load = Load::start(port);
     // Environment: web restarts in each pod, and starts with the new value.
