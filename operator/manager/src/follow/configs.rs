@@ -328,3 +328,74 @@ async fn ask<T: serde::de::DeserializeOwned>(
         Err(error) => Err(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source() -> Source {
+        Source {
+            kind: SourceKind::ConfigMap,
+            name: "conf".into(),
+        }
+    }
+
+    fn found(version: &str, value: &str) -> Found {
+        let version = Version {
+            uid: "u".into(),
+            resource_version: version.into(),
+        };
+        Ok(Some((Some(version), Content::of("", [("k", value.as_bytes())]))))
+    }
+
+    fn look(configs: &Configs, name: &str, generation: i64) -> Option<Known> {
+        configs.look("CloneSet", &Key::new("n", name), Some(generation), [source()].into())
+    }
+
+    async fn taken(queue: &Queue, count: usize) -> BTreeSet<Key> {
+        let mut all = BTreeSet::new();
+        for _ in 0..count {
+            let key = queue.take().await;
+            queue.done(&key, None, Duration::ZERO);
+            all.insert(key);
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn all_who_name_it_are_told_and_what_nobody_names_is_forgotten() {
+        let (configs, queue) = (Configs::default(), Arc::<Queue>::default());
+        configs.tell("CloneSet", &queue);
+        let at = (Arc::from("n"), source());
+        assert!(look(&configs, "a", 1).is_none(), "nobody has looked");
+        assert_eq!(configs.due().0, [(at.clone(), None)]);
+        configs.saw(&at, found("1", "one"));
+        assert_eq!(taken(&queue, 1).await, [Key::new("n", "a")].into());
+        assert!(look(&configs, "a", 1).is_some());
+        assert!(look(&configs, "b", 1).is_none(), "it is looked at anew for who comes");
+        configs.saw(&at, Ok(None));
+        let both: BTreeSet<Key> = [Key::new("n", "a"), Key::new("n", "b")].into();
+        assert_eq!(taken(&queue, 2).await, both);
+
+        // A change settles first, unless a workload has changed, too.
+        let before = look(&configs, "a", 1);
+        configs.saw(&at, found("2", "two"));
+        assert_eq!(look(&configs, "a", 1), before);
+        assert!(look(&configs, "a", 2).is_none());
+        configs.saw(&at, Ok(None));
+        assert_ne!(look(&configs, "a", 2), before);
+        assert_eq!(taken(&queue, 2).await, both);
+
+        // What cannot be read is told once, and what was known is known again afterwards.
+        configs.saw(&at, Err("no answer".into()));
+        let failed = look(&configs, "a", 2).unwrap();
+        assert_eq!(failed[&source()], Err("no answer".into()));
+        configs.saw(&at, Ok(None));
+        assert!(look(&configs, "a", 2).unwrap()[&source()].is_ok());
+
+        configs.forget("CloneSet", &Key::new("n", "a"));
+        assert!(look(&configs, "b", 1).is_some());
+        configs.forget("CloneSet", &Key::new("n", "b"));
+        assert!(configs.state().sources.is_empty());
+    }
+}

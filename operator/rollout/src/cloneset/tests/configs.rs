@@ -83,7 +83,7 @@ fn a_change_is_told_once_when_its_revision_is_made() {
 
 #[test]
 fn a_container_that_only_prepares_the_pod_needs_another_pod() {
-    let init = |text: &str| {
+    let init = |text: &'static str| {
         move |template: &mut Value| {
             template["spec"]["initContainers"] = json!([{"name": "first", "image": "first:1"}]);
             template["metadata"]["annotations"] = json!({"config.afloat.dev/first": text});
