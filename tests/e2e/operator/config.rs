@@ -135,19 +135,17 @@ fn changed_configs_roll_out_and_lose_no_request() {
     assert_eq!(restarts(&after, "web"), [1, 1, 1]);
 
     // A part of it, taken back: the pods that were kept are not touched.
-    cluster.kubectl(&[
-        "patch",
-        "clonesets",
-        "web",
-        "--type=merge",
-        "-p",
-        r#"{"spec": {"updateStrategy": {"rollingUpdate": {"partition": 2}}}}"#,
-    ]);
+    let partition = |pods: u32| {
+        let patch = json!({"spec": {"updateStrategy": {"rollingUpdate": {"partition": pods}}}}).to_string();
+        cluster.kubectl(&["patch", "clonesets", "web", "--type=merge", "-p", &patch]);
+    };
+    partition(2);
     conf("three");
     let part = |set: &Value| set["status"]["updatedAvailableReplicas"] == 1 && set["status"]["availableReplicas"] == 3;
     cluster.wait("one of three updated", &["clonesets", "web"], part);
     wait_until("an answer of the new one", || answer(port).as_deref() == Some("three"));
     conf("two");
+    partition(0);
     cluster.wait("all back", &["clonesets", "web"], |set| settled(set, 3));
     let back = pods(&cluster);
     let mut all = restarts(&back, "web");
