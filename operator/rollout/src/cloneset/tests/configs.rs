@@ -91,6 +91,9 @@ fn a_container_that_only_prepares_the_pod_needs_another_pod() {
     };
     let mut scene = scene(init("ConfigMap/web=2"));
     init("ConfigMap/web=1")(&mut scene.revisions[0]["data"]["spec"]["template"]);
+    assert_eq!(words(&scene.plan()), ["recreate a"]);
+    scene.set["spec"]["updateStrategy"]["rollingUpdate"] =
+        json!({"podUpdatePolicy": "InPlaceOnly", "maxUnavailable": 1});
     let plan = scene.plan();
     assert!(plan.actions.is_empty(), "{:?}", words(&plan));
     let failed = plan.status.condition(names::FAILED_UPDATE).unwrap();
