@@ -168,7 +168,7 @@ impl<'a> Planner<'a> {
         {
             changes.all(|change| change.is_ok())
         } else {
-            changes.all(|change| change.is_ok_and(|change| change.only_notes()))
+            !self.tally.outdated.is_empty() && changes.all(|change| change.is_ok_and(|change| change.only_notes()))
         }
     }
 
