@@ -1,6 +1,7 @@
 //! `afloat plan`: what applying changed objects will do.
 
 mod apply;
+mod configs;
 mod gates;
 
 use std::path::PathBuf;
@@ -50,6 +51,10 @@ struct Present {
     pods: Vec<Value>,
     revisions: Vec<Value>,
     budgets: Vec<Value>,
+    /// ConfigMaps and Secrets that change, as they shall be and, where no cluster was asked, as they are.
+    configs: (Vec<Value>, Vec<Value>),
+    /// What of them cannot be told.
+    untold: Vec<String>,
     /// See [`Situation::history`].
     history: Vec<u64>,
     /// Those of the operator that is installed, as far as it is known.
@@ -63,11 +68,6 @@ struct Present {
 fn print_plans(options: &PlanOptions) -> anyhow::Result<u8> {
     let values = |read: Vec<input::Read>| read.into_iter().map(|object| object.value).collect::<Vec<_>>();
     let new: Vec<Value> = values(files::read(&options.files)?);
-    let planned = |object: &&Value| is_planned(object);
-    anyhow::ensure!(
-        new.iter().any(is_planned),
-        "no Deployment, StatefulSet or workload of apps.kruise.io in what was given"
-    );
     let old = if options.against.is_empty() {
         None
     } else {
@@ -78,10 +78,10 @@ fn print_plans(options: &PlanOptions) -> anyhow::Result<u8> {
         &[new.as_slice(), old.as_deref().unwrap_or_default()].concat(),
     )?;
     let mut forecasts = Vec::new();
-    for object in new.iter().filter(planned) {
+    for object in &objects(options, &new, old.is_none())? {
         let present = match &old {
-            Some(old) => against(object, old),
-            None => ask(options, object)?,
+            Some(old) => against(object, &new, old),
+            None => ask(options, object, &new)?,
         };
         let (new, said) = match &present.applied {
             Some(Applied::Stored(stored)) => (stored, None),
@@ -99,6 +99,8 @@ fn print_plans(options: &PlanOptions) -> anyhow::Result<u8> {
             new,
             pods: &present.pods,
             revisions: &present.revisions,
+            configs: &present.configs.0,
+            configs_before: &present.configs.1,
             budgets: &present.budgets,
             images: &known,
             history: &present.history,
@@ -107,7 +109,9 @@ fn print_plans(options: &PlanOptions) -> anyhow::Result<u8> {
             now: Timestamp::now(),
         };
         forecasts.extend(forecast(&situation).map(|mut forecast| {
-            forecast.holds.extend(said.into_iter().map(Hold::Said));
+            forecast
+                .holds
+                .extend(said.into_iter().chain(present.untold).map(Hold::Said));
             forecast
         }));
     }
@@ -125,9 +129,30 @@ fn group(object: &Value) -> (&str, &str) {
     api.split_once('/').unwrap_or(("", api))
 }
 
+/// The workloads that were given, and those of the cluster that roll out what was given.
+fn objects(options: &PlanOptions, given: &[Value], asks: bool) -> anyhow::Result<Vec<Value>> {
+    let mut objects: Vec<Value> = given.iter().filter(|object| is_planned(object)).cloned().collect();
+    let nothing = objects.is_empty();
+    if asks && given.iter().any(configs::is_config) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        objects.extend(runtime.block_on(async {
+            let (client, namespace) = connect(&options.cluster).await?;
+            configs::readers(&client, &namespace, given).await
+        })?);
+    }
+    let what = if asks && nothing && given.iter().any(configs::is_config) {
+        "no workload of the cluster that rolls out (annotation afloat.dev/config) what was given"
+    } else {
+        "no Deployment, StatefulSet or workload of apps.kruise.io in what was given"
+    };
+    anyhow::ensure!(!objects.is_empty(), what);
+    Ok(objects)
+}
+
 /// The same object among others.
-fn against(object: &Value, others: &[Value]) -> Present {
+fn against(object: &Value, given: &[Value], others: &[Value]) -> Present {
     let namespace = |object: &Value| object["metadata"]["namespace"].as_str().unwrap_or("default").to_owned();
+    let configs = |objects: &[Value]| configs::of(objects, &namespace(object), "default");
     let same = others.iter().find(|other| {
         other["kind"] == object["kind"]
             && other["metadata"]["name"] == object["metadata"]["name"]
@@ -138,16 +163,23 @@ fn against(object: &Value, others: &[Value]) -> Present {
     Present {
         object: same.cloned(),
         budgets: budgets.cloned().collect(),
+        configs: (configs(given), configs(others)),
         ..Present::default()
     }
 }
 
 /// The object in the cluster, with what belongs to it.
-fn ask(options: &PlanOptions, object: &Value) -> anyhow::Result<Present> {
+fn ask(options: &PlanOptions, object: &Value, given: &[Value]) -> anyhow::Result<Present> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (client, namespace) = connect(&options.cluster).await?;
+        let changed = configs::of(
+            given,
+            object["metadata"]["namespace"].as_str().unwrap_or(&namespace),
+            &namespace,
+        );
         let namespace = object["metadata"]["namespace"].as_str().unwrap_or(&namespace);
+        let (changed, untold) = configs::stored(&client, namespace, changed).await;
         let (group, version) = group(object);
         let kind = object["kind"].as_str().unwrap_or_default();
         let list = async |group, version, kind| {
@@ -160,10 +192,13 @@ fn ask(options: &PlanOptions, object: &Value) -> anyhow::Result<Present> {
             .into_iter()
             .find(|other| other["metadata"]["name"] == object["metadata"]["name"]);
         let applied = match &live {
-            Some(live) => Some(apply::ask(&client, namespace, live, object).await),
-            None => None,
+            // One that was found there is not applied.
+            Some(live) if live != object => Some(apply::ask(&client, namespace, live, object).await),
+            _ => None,
         };
         Ok(Present {
+            configs: (changed, Vec::new()),
+            untold,
             gates: gates::installed(&client).await?,
             server: afloat_manager::server(&client)
                 .await

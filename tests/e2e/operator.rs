@@ -1,5 +1,6 @@
 //! The operator as a program of its own, against a cluster that knows nothing of it.
 
+mod config;
 mod daemons;
 mod etcd;
 mod install;

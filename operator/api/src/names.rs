@@ -209,6 +209,14 @@ pub const VIRTUAL_NODE: (&str, &str) = ("type", "virtual-kubelet");
 /// Name of the configurations of webhooks that the operator makes.
 pub const WEBHOOKS: &str = "afloat";
 
+/// Workload annotation, ours: [`CONFIG_ROLLOUT`] makes what the template's ConfigMaps and Secrets hold a part of it.
+pub const CONFIG: &str = "afloat.dev/config";
+/// The one value of [`CONFIG`].
+pub const CONFIG_ROLLOUT: &str = "Rollout";
+/// Annotation that the operator gives to pods and the templates of revisions, with a container's name after it: digests of what the
+/// ConfigMaps and Secrets hold that the container reads.
+pub const CONFIG_PREFIX: &str = "config.afloat.dev/";
+
 /// Workload annotation, ours: whether the images of a rollout are pulled before they are needed: [`PREWARM_REQUIRED`],
 /// [`PREWARM_BEST_EFFORT`] or [`PREWARM_OFF`]; absent: as OpenKruise's gate PreDownloadImageForInPlaceUpdate says.
 pub const PREWARM: &str = "afloat.dev/prewarm";

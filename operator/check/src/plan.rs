@@ -1,6 +1,7 @@
 //! What a change of a workload will do: in place or not and why, how many pods at a time and which first, what restarts,
 //! what holds it up, and how long it may take. The first step of a workload of ours is what the operator's own planner says.
 
+mod configs;
 mod forecast;
 mod other;
 mod ours;

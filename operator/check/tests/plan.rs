@@ -33,6 +33,8 @@ fn changed(edit: impl FnOnce(&mut Value), history: &[u64]) -> Forecast {
         new: &new,
         pods: &[],
         revisions: &[],
+        configs: &[],
+        configs_before: &[],
         budgets: &[json!({"kind": "PodDisruptionBudget", "metadata": {"name": "few"},
             "spec": {"selector": {"matchLabels": {"app": "web"}}}, "status": {"disruptionsAllowed": 0}})],
         images: &images,
@@ -108,6 +110,8 @@ fn a_sidecar_restarts_alone_where_the_cluster_does_that() {
             new: &new,
             pods: &[],
             revisions: &[],
+            configs: &[],
+            configs_before: &[],
             budgets: &[],
             images: &Images::new(),
             history: &[],
@@ -164,6 +168,8 @@ fn a_deployment_recreates() {
         new: &new,
         pods: &[],
         revisions: &[],
+        configs: &[],
+        configs_before: &[],
         budgets: &[],
         images: &Images::new(),
         history: &[],
@@ -194,6 +200,8 @@ fn defaults_are_nothing_to_do_and_what_goes_on_is_said() {
         new: &new,
         pods: &[],
         revisions: &[],
+        configs: &[],
+        configs_before: &[],
         budgets: &[],
         images: &Images::default(),
         history: &[],
@@ -221,6 +229,8 @@ fn feature_gates_decide() {
             new: &new,
             pods: &[],
             revisions: &[],
+            configs: &[],
+            configs_before: &[],
             budgets: &[],
             images: &Images::new(),
             history: &[],
@@ -263,6 +273,8 @@ fn a_stateful_set_waits_for_a_pod_that_is_not_ready() {
             new: &new,
             pods: &pods,
             revisions: &[],
+            configs: &[],
+            configs_before: &[],
             budgets: &[],
             images: &images,
             history: &[],
@@ -277,5 +289,48 @@ fn a_stateful_set_waits_for_a_pod_that_is_not_ready() {
             "{told}"
         );
         assert!(!told.contains("other-0"), "{told}");
+    }
+}
+
+#[test]
+fn a_config_map_restarts_who_reads_it() {
+    let wishes = |wish: bool| {
+        let mut set = set();
+        if wish {
+            set["metadata"]["annotations"] = json!({"afloat.dev/config": "Rollout"});
+        }
+        set["spec"]["template"]["spec"]["containers"][0]["envFrom"] = json!([{"configMapRef": {"name": "conf"}}]);
+        set
+    };
+    let conf = |text: &str| {
+        [json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "conf"}, "data": {"a": text}})]
+    };
+    for (wish, text, outcome) in [
+        (true, "two", Outcome::InPlace),
+        (true, "one", Outcome::Nothing),
+        (false, "two", Outcome::Nothing),
+    ] {
+        let set = wishes(wish);
+        let told = forecast(&Situation {
+            old: Some(&set),
+            new: &set,
+            pods: &[],
+            revisions: &[],
+            configs: &conf(text),
+            configs_before: &conf("one"),
+            budgets: &[],
+            images: &Images::default(),
+            history: &[],
+            now: "2026-01-01T00:00:00Z".parse().unwrap(),
+            server: Server::default(),
+            gates: Gates::default(),
+        })
+        .expect("a workload");
+        assert_eq!(told.outcome, outcome, "{wish} {text}");
+        if outcome == Outcome::InPlace {
+            let text = self::text(&told);
+            assert!(text.contains("app restarts: ConfigMap conf changed"), "{text}");
+            assert!(text.contains("log keeps running"), "{text}");
+        }
     }
 }

@@ -106,6 +106,7 @@ impl<K: Kind> Controller<K> {
         self.observe(key, false);
         self.ledger.forget(key);
         self.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.operator.configs.forget(K::KIND, key);
         self.operator.metrics.gone(K::KIND, key);
     }
 }

@@ -1,6 +1,7 @@
 //! What the operator follows, and whose round each change asks for.
 
 mod absent;
+pub(crate) mod configs;
 pub(crate) mod scope;
 
 use std::collections::BTreeSet;
@@ -54,6 +55,8 @@ pub(crate) fn watch(operator: &Arc<Operator>, abilities: &Abilities, shutdown: &
         feed.tasks
             .spawn(absent::traffic(operator.clone(), shutdown.clone()).boxed());
     }
+    let configs = configs::follow(operator.configs.clone(), client.clone(), shutdown.clone());
+    feed.tasks.spawn(configs);
     tasks
 }
 
@@ -70,6 +73,7 @@ pub(crate) struct Asked<'a, K: Kind> {
 /// From now on changes put the name of their workload into its kind's queue.
 pub(crate) fn ask<K: Kind>(asked: &Asked<'_, K>) {
     let (operator, queue) = (asked.operator, asked.queue);
+    operator.configs.tell(K::KIND, queue);
     queue.follow(asked.sets, |set: &K| [Key::of(set.metadata())]);
     operator.disruption.ask(asked.sets, queue);
     queue.follow(&operator.revisions, |revision: &ControllerRevision| {

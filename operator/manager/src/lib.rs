@@ -163,6 +163,7 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         keeps_reports: AtomicBool::new(abilities.reports),
         node_images: Cache::new(),
         pull_jobs: Cache::new(),
+        configs: Arc::default(),
         disruption: Disruption::new(client.clone(), options.namespace.clone()),
         namespace: options.namespace,
         client,

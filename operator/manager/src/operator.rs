@@ -11,6 +11,7 @@ use kube::Client;
 use crate::abilities::Abilities;
 use crate::disruption::Disruption;
 use crate::events::Recorder;
+use crate::follow::configs::Configs;
 use crate::kept::{Claims, Classes, NodeImages, Nodes, Pods, PullJobs, Reports, Revisions, Services, Traffics};
 use crate::metrics::Metrics;
 
@@ -40,6 +41,8 @@ pub(crate) struct Operator {
     pub(crate) pull_jobs: Arc<Cache<PullJobs>>,
     /// What the cluster lets change on live pods.
     pub(crate) server: Server,
+    /// What ConfigMaps and Secrets hold, for workloads that roll them out.
+    pub(crate) configs: Arc<Configs>,
     /// What budgets say that are not the workloads' own.
     pub(crate) disruption: Arc<Disruption>,
     /// What OpenKruise's feature gates say.

@@ -2,6 +2,7 @@
 
 pub(crate) mod act;
 mod again;
+mod config;
 pub(crate) mod progress;
 pub(crate) mod roster;
 pub(crate) mod told;
@@ -32,6 +33,7 @@ use tracing::Instrument as _;
 
 use self::act::{Outcome, What, reason, what, write_status};
 use self::again::{decided, persist};
+use self::config::{Wanted, wanted};
 use self::roster::Kept;
 use crate::controller::{Controller, Memory};
 use crate::kept::{Pods, orphans};
@@ -76,7 +78,11 @@ pub(crate) async fn reconcile<K: Kind>(controller: &Controller<K>, key: &Key) ->
 
     let started = Instant::now();
     let now = Timestamp::now();
-    let (mut plan, pods) = look(controller, &looking, (key, &*set), now);
+    let (mut plan, pods) = match wanted(&controller.operator, &looking, key, &*set) {
+        Wanted::Later(pause) => return (Next::At(pause), Duration::ZERO),
+        Wanted::AsItIs => look(controller, &looking, (key, &*set, &[]), now),
+        Wanted::With(set, lacks) => look(controller, &looking, (key, &set, &lacks), now),
+    };
     let planning = started.elapsed();
     let set = set.to_tell();
     tell(&controller.operator, &*set, &plan);
@@ -130,7 +136,7 @@ fn taken(spends: &[(String, Operation)], actions: &[Action]) -> Vec<(String, Ope
 fn look<K: Kind>(
     controller: &Controller<K>,
     looking: &Looking<'_>,
-    (key, set): (&Key, &K),
+    (key, set, lacks): (&Key, &K, &[String]),
     now: Timestamp,
 ) -> (Plan<K::Status>, Vec<Arc<Pod>>) {
     let operator = &*controller.operator;
@@ -162,6 +168,7 @@ fn look<K: Kind>(
         opened: &opened(controller, key, &pods),
         traffic: &traffic(operator, looking, key),
         guards: &operator.disruption.guards(&key.namespace, set.owner(), &pods),
+        lacks,
         server: operator.server,
         gates: operator.gates,
         memo: &memo,

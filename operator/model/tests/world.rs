@@ -301,6 +301,7 @@ impl World {
             opened: &BTreeMap::new(),
             traffic: losses.as_ref().map_or(&none, |seen| &seen.traffic),
             guards: &[],
+            lacks: &[],
             server: Server::default(),
             gates: Gates {
                 partition_rollback: self.gates.partition_rollback && self.bug != Bug::NoRollback,

@@ -58,6 +58,7 @@ fn plan_of(scene: &Scene) -> Plan<CloneSetStatus> {
         opened: &Opened::new(),
         traffic: &afloat_rollout::workload::traffic::Traffic::default(),
         guards: &[],
+        lacks: &[],
         server: Server::default(),
         gates: afloat_api::Gates::default(),
         memo: &scene.memo,

@@ -3,6 +3,7 @@
 //! Start with [`cloneset::plan()`]: `plan(&CloneSet, &Observed) -> Plan`. Everything else answers one question for it. Rooms, each of
 //! which knows only those before it, and none of the kinds' rooms another:
 //!
+//! * [`config`]: ConfigMaps and Secrets as a part of the template;
 //! * [`pod`]: one pod's way from one template to another;
 //! * [`workload`]: many pods of one owner, whatever its kind is;
 //! * [`cloneset`]: pods without names of their own, and their claims;
@@ -16,6 +17,7 @@
 
 pub mod action;
 pub mod cloneset;
+pub mod config;
 pub mod daemonset;
 pub mod go;
 pub mod kinds;

@@ -2,6 +2,7 @@
 
 mod budgets;
 mod complete;
+mod configs;
 mod conflicts;
 mod containers;
 mod daemons;
@@ -74,6 +75,10 @@ cases!(TOGETHER:
     complete::old_container_crashes_in_the_grace_period,
     complete::old_container_crashes_after_the_write,
     complete::crash_after_completion,
+    configs::a_changed_config_map_restarts_who_reads_it,
+    configs::missing_configs_restart_nothing,
+    configs::secret_configs_in_pods_of_ordinals,
+    configs::daemons_read_configs,
     budgets::a_budget_guards_its_pods,
     budgets::resizes_are_guarded_if_that_is_said,
     budgets::a_target_may_own_its_pods_through_a_replica_set,

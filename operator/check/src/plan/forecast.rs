@@ -22,6 +22,10 @@ pub struct Situation<'a> {
     pub pods: &'a [Value],
     /// The ControllerRevisions of the namespace, if a cluster was asked.
     pub revisions: &'a [Value],
+    /// The ConfigMaps and Secrets that change, as they shall be; a Secret with the UID that it has.
+    pub configs: &'a [Value],
+    /// The same as they are, if no cluster was asked.
+    pub configs_before: &'a [Value],
     /// The PodDisruptionBudgets of the namespace.
     pub budgets: &'a [Value],
     /// What is known of images.

@@ -22,8 +22,9 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::configs::told;
 use super::forecast::{ContainerChange, Forecast, Hold, Outcome, Situation};
-use super::parts::{all_anew, budget_notes, count, estimate, image_change, start, stop_seconds, template};
+use super::parts::{all_anew, budget_notes, count, estimate, image_change, start, stop_seconds};
 use crate::object::{Container, Workload};
 
 /// None for kinds that are not looked after by us.
@@ -56,7 +57,9 @@ fn forecast_of<W: Foreseen>(seen: &Situation<'_>, workload: &Workload<'_>) -> Fo
         forecast.why = format!("there is no such {}", W::KIND);
         return forecast;
     };
-    let world = World::new(seen, &set);
+    let revisions = revisions(seen, &set);
+    let (set, before, after) = told(seen, set, old, &revisions);
+    let world = World::new(seen, &set, revisions);
     let rollout = set.rollout();
     let limits = set.limits(world.pods.len());
     let Limits {
@@ -71,7 +74,6 @@ fn forecast_of<W: Foreseen>(seen: &Situation<'_>, workload: &Workload<'_>) -> Fo
     forecast.max_unavailable = count(max_unavailable);
     forecast.max_surge = count(surge);
 
-    let (before, after) = (template(old), template(seen.new));
     if equivalent(&before, &after) {
         forecast.holds.extend(budget_notes(seen, workload));
         return forecast;
@@ -212,6 +214,9 @@ fn containers(seen: &Situation<'_>, workload: &Workload<'_>, change: &Change) ->
             .any(|policy| policy["restartPolicy"] == "RestartContainer");
         let (restarts, why) = if let Some(image) = change.images.get(name) {
             (true, image_change(seen, name, image))
+        } else if let Some(sources) = change.configs.get(name) {
+            let sources: Vec<&str> = sources.iter().map(String::as_str).collect();
+            (true, format!("{} changed", sources.join(", ")))
         } else if change.environment.contains_key(name) {
             (
                 true,
@@ -259,6 +264,23 @@ fn set<W: Foreseen>(seen: &Situation<'_>, replicas: u64) -> Option<W> {
     typed(&object)
 }
 
+/// Whether an object is controlled by a workload that there is.
+fn controlled<W: Foreseen>(set: &W, object: &Value) -> bool {
+    let uid = set.metadata().uid.as_deref().unwrap_or_default();
+    let mut owners = crate::object::items(object, "/metadata/ownerReferences");
+    !uid.is_empty() && owners.any(|owner| owner["uid"] == uid && owner["controller"] == true)
+}
+
+/// Its revisions, the newest last.
+fn revisions<W: Foreseen>(seen: &Situation<'_>, set: &W) -> Vec<Arc<ControllerRevision>> {
+    let own = seen.revisions.iter().filter(|object| controlled(set, object));
+    let mut revisions: Vec<Arc<ControllerRevision>> = own
+        .filter_map(|object| typed(object).map(Arc::new))
+        .collect();
+    revisions.sort_by_key(|revision| revision.revision);
+    revisions
+}
+
 /// The workload's pods and revisions as they are, and the revision that is to come.
 struct World {
     pods: Vec<Arc<Pod>>,
@@ -267,23 +289,15 @@ struct World {
 }
 
 impl World {
-    fn new<W: Foreseen>(seen: &Situation<'_>, set: &W) -> Self {
-        let uid = set.metadata().uid.as_deref().unwrap_or_default();
-        let ours = |object: &&Value| {
-            let mut owners = crate::object::items(object, "/metadata/ownerReferences");
-            !uid.is_empty() && owners.any(|owner| owner["uid"] == uid && owner["controller"] == true)
-        };
+    fn new<W: Foreseen>(seen: &Situation<'_>, set: &W, mut revisions: Vec<Arc<ControllerRevision>>) -> Self {
+        let read = |object: &Value| typed::<Pod>(object).map(Arc::new);
         let pods = seen
             .pods
             .iter()
-            .filter(ours)
-            .filter_map(|object| typed::<Pod>(object).map(Arc::new))
+            .filter(|object| controlled(set, object))
+            .filter_map(read)
             .filter(|pod| pod.active())
             .collect();
-        let own = seen.revisions.iter().filter(ours);
-        let mut revisions: Vec<Arc<ControllerRevision>> =
-            own.filter_map(|object| typed(object).map(Arc::new)).collect();
-        revisions.sort_by_key(|revision| revision.revision);
         let sorted: Vec<_> = revisions.iter().collect();
         let known = same_meaning(set.template(), set.status().update_revision(), &sorted);
         let update = if let Some(known) = known {
@@ -316,6 +330,7 @@ impl World {
             opened: &BTreeMap::new(),
             traffic: &Traffic::default(),
             guards: &[],
+            lacks: &[],
             server: seen.server,
             gates: seen.gates,
             memo: &Memo::default(),

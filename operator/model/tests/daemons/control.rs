@@ -93,6 +93,7 @@ impl Model {
             opened: &BTreeMap::new(),
             traffic: &Traffic::default(),
             guards: &[],
+            lacks: &[],
             server: Server::default(),
             gates: Gates::default(),
             memo: &Memo::default(),

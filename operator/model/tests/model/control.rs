@@ -114,6 +114,7 @@ impl Model {
             opened: &BTreeMap::new(),
             traffic: &afloat_rollout::workload::traffic::Traffic::default(),
             guards: &[],
+            lacks: &[],
             server: Server::default(),
             gates: afloat_api::Gates::default(),
             memo: &afloat_rollout::workload::memo::Memo::default(),

@@ -110,6 +110,7 @@ impl Model {
             opened: &BTreeMap::new(),
             traffic: &Traffic::default(),
             guards: &[],
+            lacks: &[],
             server: afloat_rollout::pod::server::Server::default(),
             gates: Gates::default(),
             memo: &Memo::default(),

@@ -23,6 +23,12 @@ impl Workload for CloneSet {
         &self.spec.template
     }
 
+    fn with_template(&self, template: Value) -> Self {
+        let mut set = self.clone();
+        set.spec.template = template;
+        set
+    }
+
     fn matcher(&self) -> Matcher {
         CloneSet::matcher(self)
     }

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::claim::hash::claims_hash;
 use super::planner::{CloneSetPlanner, SeenSet, Wishes};
+use crate::config::stamp::changes;
 use crate::pod::Pod;
 use crate::pod::drain::Drain;
 use crate::pod::lifecycle::State;
@@ -85,8 +86,13 @@ impl CloneSetPlanner<'_> {
             return None;
         }
         let revisions = &self.base.revisions;
+        let old = revisions.old_template.as_ref()?;
+        // What ConfigMaps held is not brought back by a restart.
+        if !changes(self.base.seen.owner.template, old).is_empty() {
+            return None;
+        }
         let mut set = self.seen.set.clone();
-        let template = std::mem::replace(&mut set.spec.template, Value::clone(revisions.old_template.as_ref()?));
+        let template = std::mem::replace(&mut set.spec.template, Value::clone(old));
         let known = [&revisions.current, &revisions.update];
         let others = ours(self.seen.around.pods).filter(|pod| !known.iter().any(|name| pod.at_revision(name)));
         set.spec.keep_back(count.replicas - count.partition + others.count());

@@ -2,6 +2,7 @@
 
 mod budgets;
 mod conditions;
+mod configs;
 mod containers;
 mod gates;
 mod life;
@@ -157,6 +158,7 @@ impl Scene {
             opened: &Opened::new(),
             traffic: &self.traffic,
             guards: &self.guards,
+            lacks: &[],
             server: self.server,
             gates: self.gates,
             memo: &crate::workload::memo::Memo::default(),

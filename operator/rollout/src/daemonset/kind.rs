@@ -20,6 +20,12 @@ impl Workload for DaemonSet {
         &self.spec.template
     }
 
+    fn with_template(&self, template: Value) -> Self {
+        let mut set = self.clone();
+        set.spec.template = template;
+        set
+    }
+
     fn matcher(&self) -> Matcher {
         DaemonSet::matcher(self)
     }

@@ -165,6 +165,7 @@ impl Scene {
             opened: &Opened::new(),
             traffic: &Traffic::default(),
             guards: &[],
+            lacks: &[],
             server: Server::default(),
             gates: Gates::default(),
             memo: &self.memo,

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use afloat_api::{Gates, names};
 use serde_json::Value;
 
+use crate::config::stamp::Changes;
+
 /// What an in-place update has to change.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Change {
@@ -16,6 +18,8 @@ pub struct Change {
     pub annotations: BTreeMap<String, Option<String>>,
     /// Containers that take environment from labels or annotations that change, or are to be restarted for one.
     pub environment: BTreeMap<String, Keys>,
+    /// By container: the ConfigMaps and Secrets that it reads and that hold something else now.
+    pub configs: Changes,
     /// New cpu and memory by container, only what changes: `{"limits": {"cpu": "2"}}`.
     pub resources: BTreeMap<String, Value>,
     /// Which of these containers are sidecars.
@@ -46,6 +50,12 @@ impl Change {
         !(self.images.is_empty() && self.environment.is_empty() && self.resources.is_empty())
     }
 
+    /// Whether it only writes down what containers have read.
+    pub fn only_notes(&self) -> bool {
+        let notes = |key: &String| key.starts_with(names::CONFIG_PREFIX);
+        !self.touches_containers() && self.labels.is_empty() && self.annotations.keys().all(notes)
+    }
+
     /// What of it is done in place under the feature gates; an error says what forbids it.
     ///
     /// # Errors
@@ -57,10 +67,14 @@ impl Change {
             ));
         }
         if !gates.environment_in_place {
-            // A restart that somebody asks for is another matter.
+            // A restart that somebody asks for is another matter, and so is one for a ConfigMap.
             self.environment.retain(|_, keys| {
                 keys.labels.clear();
-                keys.annotations.retain(|key| key.starts_with(names::RESTART_PREFIX));
+                keys.annotations.retain(|key| {
+                    [names::RESTART_PREFIX, names::CONFIG_PREFIX]
+                        .iter()
+                        .any(|prefix| key.starts_with(prefix))
+                });
                 *keys != Keys::default()
             });
         }

@@ -1,6 +1,7 @@
 //! Can a pod change from one template to another in place? Images, cpu and memory of containers and sidecars, labels and
 //! annotations can, and with them the environment that containers take from labels and annotations; anything else on a
-//! live pod cannot, and the answer names the field that forces the pod to be recreated.
+//! live pod cannot, and the answer names the field that forces the pod to be recreated. A container whose ConfigMaps or Secrets hold
+//! something else ([`crate::config`]) restarts.
 //!
 //! A sidecar is an init container with `restartPolicy: Always`: a kubelet restarts it, and it alone, when its image changes
 //! (since 1.32, `kuberuntime_container.go#computeInitContainerActions`; its hash is of name and image, as for the others). OpenKruise
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 use afloat_api::names;
 use serde_json::{Map, Value};
 
+use crate::config::stamp::{changes, key};
 use crate::pod::change::{Change, Keys, Obstacle};
 use crate::pod::defaults::same_pull_policy;
 use crate::pod::environment::Source;
@@ -40,6 +42,7 @@ pub fn compare(old: &Value, new: &Value) -> Result<Change, Obstacle> {
         |meta: &Map<String, Value>, name: &str| meta.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
     change.labels = entries(&map(&old_meta, "labels"), &map(&new_meta, "labels"));
     change.annotations = entries(&map(&old_meta, "annotations"), &map(&new_meta, "annotations"));
+    change.configs = changes(&old, &new);
     without(
         &old_meta,
         &["labels", "annotations"],
@@ -90,8 +93,13 @@ fn add_containers(
         if !same_pull_policy(list, before, after) {
             return Err(Obstacle(format!("{path}.{PULL_POLICY}")));
         }
+        let name = text(after, "name").unwrap_or_default();
+        if special.len() == 1 && change.configs.contains_key(&name) {
+            // It has done its work with what it has read.
+            return Err(Obstacle(format!("metadata.annotations[{}]", key(&name))));
+        }
         if special.len() > 1 && add_container(change, before, after, &path)? && list == "initContainers" {
-            change.sidecars.insert(text(after, "name").unwrap_or_default());
+            change.sidecars.insert(name);
         }
     }
     Ok(())
@@ -134,8 +142,8 @@ fn add_container(
     Ok(change.containers().contains(&name))
 }
 
-/// The changing labels and annotations that the container takes environment from; and the annotation that asks for its restart, if
-/// that says something new.
+/// The changing labels and annotations that the container takes environment from; and the annotations that ask for its restart, if
+/// they say something new.
 fn environment(name: &str, container: &Map<String, Value>, change: &Change) -> Keys {
     let mut keys = Keys::default();
     let restart = format!("{}{name}", names::RESTART_PREFIX);
@@ -145,6 +153,9 @@ fn environment(name: &str, container: &Map<String, Value>, change: &Change) -> K
         .is_some_and(|value| value.as_deref().is_some_and(|value| !value.is_empty()))
     {
         keys.annotations.insert(restart);
+    }
+    if change.configs.contains_key(name) {
+        keys.annotations.insert(key(name));
     }
     let variables = container.get("env").and_then(Value::as_array);
     for variable in variables.into_iter().flatten() {

@@ -170,6 +170,7 @@ impl Scene {
             opened: &Opened::default(),
             traffic: &Traffic::default(),
             guards: &[],
+            lacks: &[],
             server: Server::default(),
             gates: self.gates,
             memo: &Memo::default(),

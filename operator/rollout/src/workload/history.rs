@@ -152,6 +152,14 @@ pub fn same_meaning<'a>(
     newest
 }
 
+/// The revision that was wanted last.
+pub fn newest(revisions: &[Arc<ControllerRevision>]) -> Option<&Arc<ControllerRevision>> {
+    let present = revisions
+        .iter()
+        .filter(|revision| revision.metadata.deletion_timestamp.is_none());
+    present.max_by_key(|revision| revision.revision)
+}
+
 /// Deletes the oldest revisions that no pod uses, beyond `limit`. Those that a status names stay.
 pub fn truncate(
     limit: Option<i32>,

@@ -34,6 +34,10 @@ pub trait Workload:
     /// What its pods are made from.
     fn template(&self) -> &Value;
 
+    /// The same, with another template.
+    #[must_use]
+    fn with_template(&self, template: Value) -> Self;
+
     /// The pods that it selects.
     fn matcher(&self) -> Matcher;
 

@@ -44,6 +44,8 @@ pub struct Observed<'a> {
     pub traffic: &'a Traffic,
     /// Budgets that select its pods, beside its own.
     pub guards: &'a [Guard],
+    /// What cannot be told of its ConfigMaps and Secrets, in sentences.
+    pub lacks: &'a [String],
     /// What the server lets change on live pods.
     pub server: Server,
     /// What OpenKruise's feature gates say.

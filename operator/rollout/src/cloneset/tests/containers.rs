@@ -8,7 +8,7 @@ use crate::action::Action;
 use afloat_api::{InPlaceUpdateState, names};
 
 /// Two revisions of a pod with the containers `app` and `log`, the second made by an edit, and one pod at the first.
-fn scene(edit: impl Fn(&mut Value)) -> Scene {
+pub(super) fn scene(edit: impl Fn(&mut Value)) -> Scene {
     let mut scene = Scene::new(&["app:1", "app:2"], &in_place());
     for index in 0..2 {
         let template = &mut scene.revisions[index]["data"]["spec"]["template"];

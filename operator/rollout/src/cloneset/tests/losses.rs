@@ -4,7 +4,7 @@ use super::*;
 use crate::action::patch::new_report;
 
 /// The Service of the pods, and one node's counters: connections, and of each pod how many were reset.
-fn count(scene: &mut Scene, connections: u64, reset: &[(&str, u64)]) {
+pub(super) fn count(scene: &mut Scene, connections: u64, reset: &[(&str, u64)]) {
     let service = json!({"metadata": {"name": "web", "namespace": "n"}, "spec": {"selector": {"app": "web"}}});
     scene.traffic.services = vec![Arc::new(serde_json::from_value(service).unwrap())];
     let names: Vec<String> = scene
@@ -26,7 +26,7 @@ fn count(scene: &mut Scene, connections: u64, reset: &[(&str, u64)]) {
 }
 
 /// What the API server makes of a plan's reports and status patches, and of its status.
-fn carry_out(scene: &mut Scene, plan: &Plan) {
+pub(super) fn carry_out(scene: &mut Scene, plan: &Plan) {
     for action in &plan.actions {
         match action {
             Action::CreateReport { report } => {
@@ -60,7 +60,7 @@ fn carry_out(scene: &mut Scene, plan: &Plan) {
     scene.set["status"] = serde_json::to_value(&plan.status).unwrap();
 }
 
-fn scene(annotations: &Value) -> Scene {
+pub(super) fn scene(annotations: &Value) -> Scene {
     let mut scene = Scene::new(&["app:1", "app:2"], &in_place());
     for name in ["a", "b", "c"] {
         scene.pod(name, 0);
@@ -73,7 +73,7 @@ fn scene(annotations: &Value) -> Scene {
 }
 
 /// A pod that has been moved to the new revision in place, and serves.
-fn move_on(scene: &mut Scene, pod: usize) {
+pub(super) fn move_on(scene: &mut Scene, pod: usize) {
     let revision = scene.revision(1);
     let pod = &mut scene.pods[pod];
     pod["metadata"]["labels"][names::REVISION] = json!(revision);

@@ -4,11 +4,13 @@ use afloat_api::{Gates, Status as _, filled, names};
 use serde_json::{Value, json};
 
 use crate::action::Action;
-use crate::workload::history::{Found, Revisions};
+use crate::config::stamp::{changes, sentence};
+use crate::workload::history::{Found, Revisions, newest};
 use crate::workload::kind::Workload;
 use crate::workload::memo::Memo;
 use crate::workload::observed::{Observed, Plan};
 use crate::workload::owner::Owner;
+use crate::workload::revision::template;
 
 /// How a plan begins.
 pub(crate) enum Begun<S> {
@@ -69,9 +71,16 @@ pub(crate) fn begin<W: Workload>(
             if let Some(hash) = claims_hash {
                 body["metadata"]["annotations"][names::CLAIMS_HASH] = json!(hash);
             }
+            plan.news.extend(told_of_configs(owner, seen));
             plan.status.set_collision_count(collisions);
             plan.actions.push(Action::CreateRevision { body });
             Begun::Whole(Box::new(plan))
         }
     }
+}
+
+/// What is told where another revision is wanted because ConfigMaps or Secrets hold something else.
+pub(super) fn told_of_configs(owner: Owner<'_>, seen: &Observed<'_>) -> Option<(&'static str, String)> {
+    let last = newest(seen.revisions).and_then(|revision| template(revision))?;
+    Some(("ConfigChanged", sentence(&changes(last, owner.template))?))
 }

@@ -2,8 +2,11 @@
 
 use afloat_api::{Condition, Figures, Status, names};
 
+use super::begin::told_of_configs;
 use super::guarded;
 use super::planner::Planner;
+use crate::config;
+use crate::config::stamp::{Changes, sentence};
 use crate::workload::conditions::{Verdict, clear_condition, set_condition};
 use crate::workload::observed::Plan;
 use crate::workload::progress::{moved, rollout};
@@ -57,10 +60,14 @@ impl Planner<'_> {
         let drain = traffic::misspelt(self.seen.owner).map(|message| ("UnknownDrain", message));
         let guards = guarded::misspelt(&self.seen).into_iter();
         let limits = limit::misspelt(self.seen.owner).into_iter();
+        let config = config::misspelt(self.seen.owner.metadata).map(|message| ("UnknownConfig", message));
+        let lacks = self.seen.lacks.iter().map(|message| ("ConfigLacking", message.clone()));
         for (event, message) in drain
             .into_iter()
             .chain(limits.map(|message| ("UnknownLossLimit", message)))
             .chain(guards.map(|message| ("UnknownGuard", message)))
+            .chain(config)
+            .chain(lacks)
         {
             self.waits.say(message.clone());
             self.warnings.push((event, message));
@@ -80,15 +87,38 @@ impl Planner<'_> {
         {
             self.waits.say_once(said);
         }
+        if self.moves() {
+            self.say_which_configs_changed();
+        }
         let (kind, paused) = (self.seen.owner.kind, self.seen.rollout.paused);
         let verdict = rollout(kind, paused, new.1, &self.tally.unsettled, &self.waits.sentences());
         set_condition(conditions, names::ROLLOUT, verdict, moved(old, new), self.seen.now);
     }
 
+    /// Why pods are to be updated, as far as it is ConfigMaps and Secrets.
+    fn say_which_configs_changed(&mut self) {
+        let labels = self.tally.outdated_labels(self.seen.pods);
+        let changes = labels
+            .into_iter()
+            .filter_map(|label| self.memo.compared.changes.get(&**label));
+        let mut all = Changes::new();
+        for (container, sources) in changes.flatten().flat_map(|change| &change.configs) {
+            all.entry(container.clone())
+                .or_default()
+                .extend(sources.iter().cloned());
+        }
+        if let Some(sentence) = sentence(&all) {
+            self.waits.say(sentence);
+        }
+    }
+
     /// The plan. Revisions that are `reported` stay.
     pub(crate) fn finish<S: Status>(mut self, status: S, reported: &[&str]) -> Plan<S> {
         let figures = self.figures();
-        self.actions.extend(self.revisions.number.take());
+        if let Some(number) = self.revisions.number.take() {
+            self.news.extend(told_of_configs(self.seen.owner, self.seen.around));
+            self.actions.push(number);
+        }
         let (limit, revisions) = (self.seen.history_limit, self.seen.revisions);
         self.actions
             .extend(history::truncate(limit, reported, revisions, self.seen.pods));

@@ -155,17 +155,21 @@ impl<'a> Planner<'a> {
     }
 
     /// A rollout that is in place for every pod and has a budget of its own gains nothing from extra pods
-    /// (kruise #2369), unless that budget is everything that serves.
+    /// (kruise #2369), unless that budget is everything that serves; one that restarts nothing gains nothing anyway.
     pub(crate) fn surge_is_needless(&self) -> bool {
-        self.count.max_unavailable > 0
-            && self.count.max_unavailable < self.count.replicas
-            && self.count.to_delete == 0
-            && self.seen.rollout.policy != PodUpdatePolicy::ReCreate
-            && self
-                .tally
-                .outdated
-                .iter()
-                .all(|member| self.difference(member.pod()).is_ok())
+        let count = self.count;
+        let outdated = self.tally.outdated.iter();
+        let mut changes = outdated.map(|member| self.difference(member.pod()));
+        if count.to_delete > 0 {
+            false
+        } else if self.seen.rollout.policy != PodUpdatePolicy::ReCreate
+            && count.max_unavailable > 0
+            && count.max_unavailable < count.replicas
+        {
+            changes.all(|change| change.is_ok())
+        } else {
+            !self.tally.outdated.is_empty() && changes.all(|change| change.is_ok_and(|change| change.only_notes()))
+        }
     }
 
     pub(crate) fn all_updated(&self) -> bool {

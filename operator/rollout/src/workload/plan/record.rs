@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::seen::Seen;
 use super::tally::ours;
+use crate::config::stamp::changes;
 use crate::workload::history::Revisions;
 use crate::workload::limit::{Limit, rolls_back};
 use crate::workload::loss::{Meter, Ours};
@@ -90,6 +91,10 @@ impl<'a> Record<'a> {
         }
         let mut revisions = seen.revisions.iter();
         let found = revisions.find(|revision| revision.metadata.name.as_deref() == Some(from))?;
-        Some((from.to_owned(), template(found)?))
+        let template = template(found)?;
+        // Nobody but who wrote them brings back what ConfigMaps held: to restart for it would be in vain.
+        changes(seen.owner.template, template)
+            .is_empty()
+            .then(|| (from.to_owned(), template))
     }
 }

@@ -78,7 +78,15 @@ impl<'a> Planner<'a> {
 
     /// The next step of one pod to the update revision; false if it is none of those that are to move.
     pub(crate) fn step(&mut self, pod: &'a Pod) -> bool {
-        match (self.seen.rollout.policy, self.difference(pod)) {
+        let difference = self.difference(pod);
+        // Nothing restarts for it, so it is done in place under every policy.
+        let notes = difference.as_ref().is_ok_and(Change::only_notes);
+        let policy = if notes {
+            PodUpdatePolicy::InPlaceIfPossible
+        } else {
+            self.seen.rollout.policy
+        };
+        match (policy, difference) {
             (PodUpdatePolicy::InPlaceOnly, Err(why)) => {
                 self.failed_update = Some(format!("pod {} cannot be updated in place: {why}", pod.name()));
                 return false;
