@@ -157,7 +157,12 @@ impl Play {
 
     /// CloneSets in either version.
     pub(crate) fn sets(&self, version: &str) -> Api<DynamicObject> {
-        let kind = GroupVersionKind::gvk("apps.kruise.io", version, "CloneSet");
+        self.workloads(version, "CloneSet")
+    }
+
+    /// Workloads of a kind of ours.
+    pub(crate) fn workloads(&self, version: &str, kind: &str) -> Api<DynamicObject> {
+        let kind = GroupVersionKind::gvk("apps.kruise.io", version, kind);
         Api::namespaced_with(self.client.clone(), "default", &ApiResource::from_gvk(&kind))
     }
 
@@ -194,19 +199,24 @@ impl Play {
         figures
     }
 
-    /// Waits until the CloneSet's object passes; panics with the object after 30 s.
+    /// Waits until the CloneSet's object passes; panics with the object after a minute.
     pub(crate) async fn until(&self, name: &str, what: &str, pass: impl Fn(&Value) -> bool) -> Value {
+        self.until_set("CloneSet", name, what, pass).await
+    }
+
+    /// The same for a workload of any kind.
+    pub(crate) async fn until_set(&self, kind: &str, name: &str, what: &str, pass: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
         let wait = async {
             loop {
-                last = serde_json::to_value(self.sets("v1beta1").get(name).await.unwrap()).unwrap();
+                last = serde_json::to_value(self.workloads("v1beta1", kind).get(name).await.unwrap()).unwrap();
                 if pass(&last) {
                     return;
                 }
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        if timeout(Duration::from_secs(30), wait).await.is_err() {
+        if timeout(Duration::from_secs(60), wait).await.is_err() {
             let pods = serde_json::to_string_pretty(&self.list().await).unwrap();
             panic!("{what} did not come: {last:#}\n{pods}");
         }
@@ -336,8 +346,11 @@ async fn kubelets(client: Client, kubelet: Kubelet, turn: Arc<Mutex<()>>, stop: 
                 continue;
             }
             if !pod["spec"]["nodeName"].is_string() {
+                let affinity = pod.pointer("/spec/affinity/nodeAffinity").cloned().unwrap_or_default();
+                let affinity = serde_json::from_value(affinity).unwrap_or_default();
+                let node = afloat_words::daemon::pinned_to(&affinity).unwrap_or("node");
                 let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name},
-                    "target": {"apiVersion": "v1", "kind": "Node", "name": "node"}});
+                    "target": {"apiVersion": "v1", "kind": "Node", "name": node}});
                 let _ = api
                     .create_subresource::<Value, Value>("binding", name, &PostParams::default(), &binding)
                     .await;
