@@ -64,29 +64,27 @@ async fn report_on(pods: Api<DynamicObject>, reports: Api<DynamicObject>, lost: 
     let mut last = Value::Null;
     loop {
         let list = pods.list(&ListParams::default()).await.unwrap();
-        let version = list.metadata.resource_version.unwrap();
-        let applied: u64 = version.parse().unwrap();
         let worst = lost.lock().unwrap().clone();
         let mut said = json!({});
         for pod in list.items {
             let (uid, name) = (pod.metadata.uid.unwrap(), pod.metadata.name.unwrap());
+            // The EndpointSlice that follows from the pod is newer.
+            let version: u64 = pod.metadata.resource_version.unwrap().parse().unwrap();
             let conditions = pod.data["status"]["conditions"].as_array().cloned().unwrap_or_default();
             let ready = conditions
                 .iter()
                 .any(|it| it["type"] == "Ready" && it["status"] == "True");
-            said[uid] = json!({"pod": format!("default/{name}"), "applied": applied, "ready": ready, "routed": ready,
-                "open": 0, "reset": u64::from(worst.as_deref() == Some(&name))});
+            said[uid] = json!({"pod": format!("default/{name}"), "applied": version + 1, "ready": ready, "routed": ready,
+                "open": 0, "reset": u64::from(worst.as_ref() == Some(&name))});
         }
         let status = json!({"synced": true, "pods": said, "services": {"default/web": 100}});
         if status != last {
-            // The pods that are gone go from the report, too.
-            let mut report = reports.get("node").await.unwrap();
-            report.data["status"] = status.clone();
-            match reports.replace_status("node", &PostParams::default(), &report).await {
-                Ok(_) => last = status,
-                Err(kube::Error::Api(error)) if error.code == 409 => {}
-                Err(error) => panic!("{error}"),
-            }
+            let patch = Patch::Merge(json!({"status": status}));
+            reports
+                .patch_status("node", &PatchParams::default(), &patch)
+                .await
+                .unwrap();
+            last = status;
         }
         sleep(Duration::from_millis(10)).await;
     }

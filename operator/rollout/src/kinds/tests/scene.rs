@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use afloat_api::{Condition, Gates, Status as _, Steps, names};
+use afloat_api::{Condition, Gates, RolloutReport, Status as _, Steps, names};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use serde_json::{Value, json};
@@ -118,7 +118,7 @@ impl Visit for Planned<'_> {
             gates: Gates::default(),
             memo: &Memo::default(),
             recorded: Some(Recorded {
-                reports: &read(&scene.reports),
+                reports: &read::<RolloutReport>(&scene.reports),
                 departed: &BTreeMap::new(),
                 writes: 7,
                 steps: &Steps::default(),
