@@ -80,10 +80,7 @@ async fn report_on(pods: Api<DynamicObject>, reports: Api<DynamicObject>, lost: 
         let status = json!({"synced": true, "pods": said, "services": {"default/web": 100}});
         if status != last {
             let patch = Patch::Merge(json!({"status": status}));
-            reports
-                .patch_status("node", &PatchParams::default(), &patch)
-                .await
-                .unwrap();
+            reports.patch("node", &PatchParams::default(), &patch).await.unwrap();
             last = status;
         }
         sleep(Duration::from_millis(10)).await;
