@@ -112,16 +112,9 @@ fn is_something_else(value: &Value) -> bool {
         .iter()
         .any(|pointer| value.pointer(pointer).is_some());
     let listed = value.get("items").is_some();
-    api_version.is_empty() || kind.is_empty() || !(named || listed || template_of(kind).is_some() || kind == "Service")
-}
-
-/// Where the pod template of a kind is that rules read.
-fn template_of(kind: &str) -> Option<&'static str> {
-    match kind {
-        "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "CloneSet" => Some("/spec/template"),
-        "Pod" => Some(""),
-        _ => None,
-    }
+    api_version.is_empty()
+        || kind.is_empty()
+        || !(named || listed || afloat_check::template_of(api_version, kind).is_some() || kind == "Service")
 }
 
 /// Takes lists apart, and refuses what is no object.
@@ -184,7 +177,8 @@ fn shape(object: &Value) -> anyhow::Result<()> {
         is("/spec/selector", "a map", Value::is_object)?;
         return is("/spec/ports", "a list", Value::is_array);
     }
-    let Some(prefix) = template_of(kind) else {
+    let api_version = object["apiVersion"].as_str().unwrap_or_default();
+    let Some(prefix) = afloat_check::template_of(api_version, kind) else {
         return Ok(());
     };
     if !prefix.is_empty() {
@@ -209,12 +203,7 @@ fn shape(object: &Value) -> anyhow::Result<()> {
         "{field} is missing or no list of containers"
     );
     is(&format!("{prefix}/spec/initContainers"), "a list", Value::is_array)?;
-    if kind == "CloneSet" {
-        let mut object = object.clone();
-        afloat_api::convert::convert(&mut object, afloat_api::API_VERSION).map_err(anyhow::Error::msg)?;
-        serde_json::from_value::<afloat_api::CloneSet>(object).context("is no CloneSet")?;
-    }
-    Ok(())
+    afloat_check::readable(object).map_err(anyhow::Error::msg)
 }
 
 /// A value whose parts know their places.

@@ -1,5 +1,6 @@
 //! Objects of a running cluster.
 
+use afloat_rollout::kinds::KINDS;
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use serde_json::Value;
@@ -7,20 +8,20 @@ use serde_json::Value;
 use super::input::Read;
 use crate::options::cluster::{ClusterFlags, connect};
 
-/// What rules look at: group, versions from the newest, kind.
-const KINDS: [(&str, &[&str], &str); 11] = [
+/// What rules look at beside workloads of ours: group, versions from the newest, kind.
+const OTHERS: [(&str, &[&str], &str); 8] = [
     ("", &["v1"], "Service"),
     ("", &["v1"], "Pod"),
     ("apps", &["v1"], "Deployment"),
     ("apps", &["v1"], "StatefulSet"),
     ("apps", &["v1"], "DaemonSet"),
     ("apps", &["v1"], "ReplicaSet"),
-    ("apps.kruise.io", &["v1beta1", "v1alpha1"], "CloneSet"),
-    ("apps.kruise.io", &["v1beta1", "v1alpha1"], "StatefulSet"),
-    ("apps.kruise.io", &["v1beta1", "v1alpha1"], "DaemonSet"),
     ("policy", &["v1"], "PodDisruptionBudget"),
     ("autoscaling", &["v2"], "HorizontalPodAutoscaler"),
 ];
+
+/// Versions of workloads of ours.
+const OURS: &[&str] = &["v1beta1", "v1alpha1"];
 
 /// Objects per answer of the API server.
 const PAGE: u32 = 500;
@@ -32,7 +33,8 @@ pub(crate) fn objects(flags: &ClusterFlags, all: bool) -> anyhow::Result<Vec<Rea
         let (client, namespace) = connect(flags).await?;
         let namespace = (!all).then_some(namespace.as_str());
         let mut found = Vec::new();
-        for (group, versions, kind) in KINDS {
+        let ours = KINDS.iter().map(|names| (afloat_api::GROUP, OURS, names.kind));
+        for (group, versions, kind) in OTHERS.into_iter().chain(ours) {
             for version in versions {
                 if let Some(objects) = list(&client, group, version, kind, namespace).await? {
                     found.extend(objects.into_iter().map(Read::live));

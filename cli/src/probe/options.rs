@@ -56,7 +56,7 @@ pub(crate) struct ProbeOptions {
     /// Tell what happened to the pods of this Service around each loss [default: that of svc/NAME]
     #[arg(long, value_name = "NAME")]
     pub(super) service: Option<String>,
-    /// Write response times before, during and after each rollout of the Service's CloneSets into its RolloutReport
+    /// Write response times before, during and after each rollout of the workloads behind the Service into its RolloutReport
     #[arg(long)]
     pub(super) record: bool,
     /// Exit with 1 if anything was lost, or skipped

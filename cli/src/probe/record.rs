@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::Duration;
 
-use afloat_api::{CloneSet, Latency, RolloutReport};
+use afloat_api::{API_VERSION, Latency, RolloutReport};
 use afloat_probe::Window;
+use afloat_rollout::kinds;
 use afloat_watching::feed::{Pauses, events};
+use afloat_words::owner::controller_of;
 use anyhow::Context as _;
 use backon::{ExponentialBuilder, Retryable as _};
 use futures::FutureExt as _;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Service;
-use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams};
 use kube::runtime::watcher::{Config, Event};
 use kube::{Client, ResourceExt as _};
 use serde_json::json;
@@ -72,7 +74,7 @@ pub(super) async fn next(recorder: &mut Option<Recorder>) -> Border {
 }
 
 impl Recorder {
-    /// Begins to watch the CloneSets whose pods are the Service's.
+    /// Begins to watch the workloads whose pods are the Service's.
     pub(super) async fn start(client: &Client, service: &Service) -> anyhow::Result<Self> {
         let namespace = service.namespace().unwrap_or_else(|| "default".into());
         let api: Api<RolloutReport> = Api::namespaced(client.clone(), &namespace);
@@ -83,7 +85,10 @@ impl Recorder {
         let selector = service.spec.as_ref().and_then(|spec| spec.selector.clone());
         let (told, borders) = mpsc::channel(QUEUE);
         let mut tasks = JoinSet::new();
-        let sets = Api::namespaced(client.clone(), &namespace);
+        let sets = Sets {
+            client: client.clone(),
+            namespace,
+        };
         tasks.spawn(follow(api.clone(), sets, selector.unwrap_or_default(), told).boxed());
         let (writes, queue) = mpsc::channel(QUEUE);
         Ok(Self {
@@ -181,13 +186,8 @@ async fn try_write(api: &Api<RolloutReport>, name: &str, patch: &serde_json::Val
     Ok(())
 }
 
-/// Tells of rollouts of CloneSets that the selector finds.
-async fn follow(
-    api: Api<RolloutReport>,
-    sets: Api<CloneSet>,
-    selector: BTreeMap<String, String>,
-    told: mpsc::Sender<Border>,
-) {
+/// Tells of rollouts of workloads that the selector finds.
+async fn follow(api: Api<RolloutReport>, sets: Sets, selector: BTreeMap<String, String>, told: mpsc::Sender<Border>) {
     let mut going: BTreeMap<String, bool> = BTreeMap::new();
     let mut stream = pin!(events(api, Config::default(), Pauses::Patient));
     while let Some(event) = stream.next().await {
@@ -200,18 +200,36 @@ async fn follow(
             None | Some(false) if !ended => Border::Begin(name),
             _ => continue,
         };
-        if selects(&sets, &selector, &report.status.workload).await && told.send(border).await.is_err() {
+        if sets.selected(&selector, &report).await && told.send(border).await.is_err() {
             return;
         }
     }
 }
 
-/// Whether the Service sends to the CloneSet's pods.
-async fn selects(sets: &Api<CloneSet>, selector: &BTreeMap<String, String>, set: &str) -> bool {
-    let Ok(Ok(set)) = timeout(REQUEST_LIMIT, sets.get(set)).await else {
-        return false;
-    };
-    let labels = set.spec.template.pointer("/metadata/labels");
-    let has = |(key, value): (&String, &String)| labels.and_then(|labels| labels[key].as_str()) == Some(value);
-    !selector.is_empty() && selector.iter().all(has)
+/// Where the workloads are.
+struct Sets {
+    client: Client,
+    namespace: String,
+}
+
+impl Sets {
+    /// Whether the Service sends to the pods of the workload that a report is of.
+    async fn selected(&self, selector: &BTreeMap<String, String>, report: &RolloutReport) -> bool {
+        let Some(owner) = controller_of(&report.metadata) else {
+            return false;
+        };
+        let Some(names) = kinds::of(&owner.api_version, &owner.kind) else {
+            return false;
+        };
+        let (group, version) = API_VERSION.split_once('/').unwrap_or(("", API_VERSION));
+        let kind = GroupVersionKind::gvk(group, version, names.kind);
+        let kind = ApiResource::from_gvk_with_plural(&kind, names.plural);
+        let sets: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, &kind);
+        let Ok(Ok(set)) = timeout(REQUEST_LIMIT, sets.get(&owner.name)).await else {
+            return false;
+        };
+        let labels = set.data.pointer("/spec/template/metadata/labels");
+        let has = |(key, value): (&String, &String)| labels.and_then(|labels| labels[key].as_str()) == Some(value);
+        !selector.is_empty() && selector.iter().all(has)
+    }
 }

@@ -1,5 +1,6 @@
 //! How rules are said in CEL, for policies.
 
+use afloat_rollout::kinds::KINDS;
 use serde_json::{Value, json};
 
 /// How a rule is said in CEL.
@@ -14,10 +15,10 @@ pub(crate) enum Cel {
 /// What a policy is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum On {
-    /// Deployments, StatefulSets, DaemonSets and CloneSets.
+    /// Deployments, StatefulSets, DaemonSets and the kinds that the operator looks after.
     Workloads,
-    /// CloneSets.
-    CloneSets,
+    /// Those that the operator looks after.
+    Ours,
     /// PodDisruptionBudgets.
     Budgets,
 }
@@ -31,10 +32,11 @@ impl On {
             })
         };
         let apps = rule("apps", &["v1"], &["deployments", "statefulsets", "daemonsets"]);
-        let sets = rule("apps.kruise.io", &["v1alpha1", "v1beta1"], &["clonesets"]);
+        let plurals: Vec<&str> = KINDS.iter().map(|names| names.plural).collect();
+        let sets = rule(afloat_api::GROUP, &["v1alpha1", "v1beta1"], &plurals);
         match self {
             Self::Workloads => vec![apps, sets],
-            Self::CloneSets => vec![sets],
+            Self::Ours => vec![sets],
             Self::Budgets => vec![rule("policy", &["v1"], &["poddisruptionbudgets"])],
         }
     }

@@ -4,6 +4,7 @@
 mod cel;
 mod check;
 mod finding;
+mod form;
 mod image;
 mod object;
 mod patch;
@@ -15,7 +16,8 @@ mod rules;
 
 pub use check::{check, references};
 pub use finding::Finding;
+pub use form::template_of;
 pub use image::{Image, Images};
-pub use object::Id;
+pub use object::{Id, readable};
 pub use rule::{IGNORE, Rule, Severity};
 pub use rules::RULES;

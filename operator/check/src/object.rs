@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use afloat_api::{Matcher, Rollout, convert};
-use afloat_rollout::kinds::{Visit, is_ours, with};
+use afloat_rollout::kinds::{Visit, with};
+use afloat_rollout::workload::budget::Limits;
 use afloat_rollout::workload::foresight::Foreseen;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::form::Form;
 use crate::image::Images;
 
 /// Which object.
@@ -171,6 +173,7 @@ pub(crate) fn path(pointer: &str) -> String {
 pub(crate) struct Workload<'a> {
     pub(crate) object: &'a Value,
     pub(crate) kind: &'a str,
+    pub(crate) form: Form,
     /// Where the pod's metadata and spec are.
     pub(crate) prefix: &'static str,
     template: &'a Value,
@@ -179,15 +182,14 @@ pub(crate) struct Workload<'a> {
 impl<'a> Workload<'a> {
     pub(crate) fn of(object: &'a Value) -> Option<Self> {
         let kind = object.get("kind")?.as_str()?;
-        let prefix = match kind {
-            "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "CloneSet" => "/spec/template",
-            "Pod" => "",
-            _ => return None,
-        };
+        let version = object.get("apiVersion").and_then(Value::as_str);
+        let form = Form::of(version.unwrap_or_default(), kind)?;
+        let prefix = form.template();
         let template = object.pointer(prefix)?;
         Some(Self {
             object,
             kind,
+            form,
             prefix,
             template,
         })
@@ -195,8 +197,7 @@ impl<'a> Workload<'a> {
 
     /// Whether it is of a kind that the operator looks after.
     pub(crate) fn is_ours(&self) -> bool {
-        let version = self.object.get("apiVersion").and_then(Value::as_str);
-        version.is_some_and(|version| is_ours(version, self.kind))
+        matches!(self.form, Form::Ours(_))
     }
 
     /// Whether another object makes it, which is the one to look at.
@@ -246,9 +247,9 @@ impl<'a> Workload<'a> {
 
     /// Pods wanted; None where the number of nodes decides.
     pub(crate) fn replicas(&self) -> Option<usize> {
-        match self.kind {
-            "DaemonSet" => None,
-            "Pod" => Some(1),
+        match self.form {
+            form if form.per_node() => None,
+            Form::Pod => Some(1),
             _ => {
                 let stated = self.object.pointer("/spec/replicas").and_then(Value::as_u64);
                 Some(stated.map_or(1, |number| usize::try_from(number).unwrap_or(usize::MAX)))
@@ -258,21 +259,41 @@ impl<'a> Workload<'a> {
 
     /// How it is updated; None for kinds that the operator does not look after.
     pub(crate) fn rollout(&self) -> Option<Rollout> {
-        let asked = Asked(self.object);
-        self.is_ours().then(|| with(self.kind, asked)).flatten().flatten()
+        Some(self.foreseen(0)?.0)
+    }
+
+    /// How many of its pods may go at once, with so many there; None for kinds that the operator does not look after.
+    pub(crate) fn limits(&self, pods: usize) -> Option<Limits> {
+        Some(self.foreseen(pods)?.1)
+    }
+
+    fn foreseen(&self, pods: usize) -> Option<(Rollout, Limits)> {
+        let asked = Asked(self.object, pods);
+        self.is_ours().then(|| with(self.kind, asked)?.ok()).flatten()
     }
 }
 
-/// The question how an object is updated.
-struct Asked<'a>(&'a Value);
+/// Whether an object of a kind of ours can be read as one; of others nothing is said.
+///
+/// # Errors
+/// A sentence that names what is not as the kind has it.
+pub fn readable(object: &Value) -> Result<(), String> {
+    let workload = Workload::of(object).filter(Workload::is_ours);
+    let read = workload.and_then(|workload| with(workload.kind, Asked(object, 0)));
+    read.map_or(Ok(()), |read| read.map(|_| ()))
+}
+
+/// The question how an object is updated, with so many pods.
+struct Asked<'a>(&'a Value, usize);
 
 impl Visit for Asked<'_> {
-    type Out = Option<Rollout>;
-    fn visit<W: Foreseen>(self) -> Option<Rollout> {
+    type Out = Result<(Rollout, Limits), String>;
+    fn visit<W: Foreseen>(self) -> Self::Out {
         let mut object = self.0.clone();
-        convert::convert(&mut object, W::API_VERSION).ok()?;
-        let set: W = serde_json::from_str(&object.to_string()).ok()?;
-        Some(set.rollout())
+        convert::convert(&mut object, W::API_VERSION)?;
+        let set: W =
+            serde_json::from_str(&object.to_string()).map_err(|error| format!("is no {}: {error}", W::KIND))?;
+        Ok((set.rollout(), set.limits(self.1)))
     }
 }
 

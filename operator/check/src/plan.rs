@@ -10,6 +10,7 @@ mod text;
 
 use serde_json::Value;
 
+use crate::form::Form;
 use crate::object::Workload;
 
 pub use afloat_rollout::pod::server::Server;
@@ -19,17 +20,16 @@ pub use text::text;
 /// Whether changes of an object can be foretold.
 pub fn is_planned(object: &Value) -> bool {
     let workload = Workload::of(object);
-    workload.is_some_and(|workload| workload.is_ours() || ["Deployment", "StatefulSet"].contains(&workload.kind))
+    let planned = |form| matches!(form, Form::Ours(_) | Form::Deployment | Form::StatefulSet);
+    workload.is_some_and(|workload| planned(workload.form))
 }
 
 /// Tells what a change will do; None for kinds without a plan.
 pub fn forecast(seen: &Situation<'_>) -> Option<Forecast> {
     let workload = Workload::of(seen.new)?;
-    if workload.is_ours() {
-        return ours::forecast(seen, workload);
-    }
-    match workload.kind {
-        "Deployment" | "StatefulSet" => Some(other::forecast(seen, &workload)),
+    match workload.form {
+        Form::Ours(_) => ours::forecast(seen, workload),
+        Form::Deployment | Form::StatefulSet => Some(other::forecast(seen, &workload)),
         _ => None,
     }
 }

@@ -6,12 +6,14 @@
 
 pub(crate) mod variables;
 
+use std::borrow::Cow;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::{Value, json};
 
 use crate::cel::{Cel, Part};
 use crate::rule::{IGNORE, Rule, Test};
-use variables::VARIABLES;
+use variables::shared;
 
 /// What the API server does with what a policy finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -124,14 +126,14 @@ fn conditions(rule: &Rule, part: Part) -> Vec<Value> {
 }
 
 /// The expression as the variable `found`, after those that it uses.
-fn variables(found: &str) -> Vec<Value> {
-    let mut used = vec![("found", found)];
-    for (name, expression) in VARIABLES.iter().rev() {
+fn variables(found: &'static str) -> Vec<Value> {
+    let mut used = vec![("found", Cow::Borrowed(found))];
+    for (name, expression) in shared().into_iter().rev() {
         if used.iter().any(|(_, text)| mentions(text, name)) {
             used.push((name, expression));
         }
     }
-    let entry = |(name, expression): &(&str, &str)| json!({"name": name, "expression": expression});
+    let entry = |(name, expression): &(&str, Cow<'static, str>)| json!({"name": name, "expression": expression});
     used.iter().rev().map(entry).collect()
 }
 

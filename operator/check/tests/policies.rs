@@ -131,7 +131,7 @@ fn kind_fits(policy: &Policy, object: &Value) -> bool {
     let kind = object["kind"].as_str().unwrap();
     match policy.rule.id {
         "pdb-allows-nothing" => kind == "PodDisruptionBudget",
-        "init-shares-image" => kind == "CloneSet",
+        "init-shares-image" => object["apiVersion"].as_str().unwrap().starts_with("apps.kruise.io/"),
         _ => matches!(kind, "Deployment" | "StatefulSet" | "DaemonSet" | "CloneSet"),
     }
 }
@@ -333,31 +333,43 @@ fn annotations() -> impl Strategy<Value = Value> {
     })
 }
 
-fn rolling() -> impl Strategy<Value = Value> {
+fn rolling(kind: &'static str) -> impl Strategy<Value = Value> {
     let amounts = || {
         one(json!([
             null, null, 0, 1, 2, 3, 10, "0", "2", "0%", "1%", "25%", "50%", "51%", "67%", "99%", "100%", "101%", "x"
         ]))
     };
     let policies = json!([null, "ReCreate", "InPlaceIfPossible", "InPlaceOnly"]);
-    let fields = (amounts(), amounts(), one(policies));
-    fields.prop_map(|(unavailable, surge, policy)| {
+    let types = json!([null, "Standard", "Surging", "InPlaceIfPossible", "InPlaceIfPossible"]);
+    let fields = (amounts(), amounts(), one(policies), one(types));
+    fields.prop_map(move |(unavailable, surge, policy, way)| {
+        // What a kind does not have is not stored.
+        let daemons = kind == "DaemonSet";
         object(vec![
             ("maxUnavailable", unavailable),
-            ("maxSurge", surge),
-            ("podUpdatePolicy", policy),
+            ("maxSurge", if kind == "StatefulSet" { Value::Null } else { surge }),
+            ("podUpdatePolicy", if daemons { Value::Null } else { policy }),
+            ("rollingUpdateType", if daemons { way } else { Value::Null }),
         ])
     })
 }
 
 fn workload() -> impl Strategy<Value = Value> {
-    let kinds = prop::sample::select(vec![
+    prop::sample::select(vec![
         ("apps/v1", "Deployment"),
         ("apps/v1", "StatefulSet"),
         ("apps/v1", "DaemonSet"),
         ("apps.kruise.io/v1alpha1", "CloneSet"),
         ("apps.kruise.io/v1beta1", "CloneSet"),
-    ]);
+        ("apps.kruise.io/v1alpha1", "StatefulSet"),
+        ("apps.kruise.io/v1beta1", "StatefulSet"),
+        ("apps.kruise.io/v1alpha1", "DaemonSet"),
+        ("apps.kruise.io/v1beta1", "DaemonSet"),
+    ])
+    .prop_flat_map(|(version, kind)| workload_of(version, kind))
+}
+
+fn workload_of(version: &'static str, kind: &'static str) -> impl Strategy<Value = Value> {
     let types = json!([
         null,
         "RollingUpdate",
@@ -369,7 +381,11 @@ fn workload() -> impl Strategy<Value = Value> {
         "InPlaceOnly",
         "InPlaceOnly"
     ]);
-    let strategy = (one(types), prop::option::of(rolling()), prop::option::of(rolling()));
+    let strategy = (
+        one(types),
+        prop::option::of(rolling(kind)),
+        prop::option::of(rolling(kind)),
+    );
     let pods = (
         prop::collection::vec(container("app"), 1..3),
         prop::option::weighted(0.8, prop::collection::vec(container("init"), 0..3)),
@@ -377,14 +393,13 @@ fn workload() -> impl Strategy<Value = Value> {
         annotations(),
     );
     let all = (
-        kinds,
         one(json!([null, 0, 1, 2, 3, 4])),
         prop::option::of(strategy),
         pods,
         annotations(),
     );
     all.prop_map(
-        |((version, kind), replicas, strategy, (containers, inits, grace, inside), outside)| {
+        move |(replicas, strategy, (containers, inits, grace, inside), outside)| {
             let strategy = strategy.map_or(Value::Null, |(kind, rolling, flat)| {
                 let mut strategy = flat.unwrap_or_else(|| json!({}));
                 strategy["type"] = kind;

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use afloat_check::{Finding, Image, Images, RULES, check};
-use serde_json::Value;
+use afloat_rollout::kinds::{KINDS, Names};
+use serde_json::{Value, json};
 
 fn cases() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases")
@@ -102,6 +103,109 @@ fn fixes_cause_no_other_finding() {
                 rule.id
             );
         }
+    }
+}
+
+/// A workload of a kind that the operator looks after, behind a Service, which has most of what is to be found.
+fn of_kind(names: &Names) -> Vec<Value> {
+    let rolling = match names.per_node {
+        true => json!({"rollingUpdateType": "InPlaceIfPossible", "maxUnavailable": "100%"}),
+        false => json!({"podUpdatePolicy": "InPlaceIfPossible", "maxUnavailable": "100%"}),
+    };
+    let mut workload = json!({
+        "apiVersion": "apps.kruise.io/v1beta1", "kind": names.kind,
+        "metadata": {"name": "web", "annotations": {"afloat.dev/max-loss": "few"}},
+        "spec": {
+            "selector": {"matchLabels": {"app": "web"}}, "updateStrategy": {"rollingUpdate": rolling},
+            "template": {
+                "metadata": {"labels": {"app": "web"}, "annotations": {"afloat.dev/drain": "Observed"}},
+                "spec": {
+                    "initContainers": [{"name": "init", "image": "web"}],
+                    "containers": [{"name": "app", "image": "web", "ports": [{"containerPort": 80, "hostPort": 80}],
+                        "readinessProbe": {"httpGet": {"port": 80}}}],
+                },
+            },
+        },
+    });
+    if !names.per_node {
+        workload["spec"]["replicas"] = json!(3);
+    }
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+        "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}});
+    vec![service, workload]
+}
+
+fn rules_of(objects: &[Value]) -> BTreeSet<&'static str> {
+    let found = check(objects, &Images::new(), &BTreeSet::new());
+    found.iter().map(|finding| finding.rule).collect()
+}
+
+#[test]
+fn every_kind_of_ours_is_looked_at() {
+    for names in KINDS {
+        let mut objects = of_kind(names);
+        let expected = BTreeSet::from([
+            "annotation-place",
+            "annotation-value",
+            "in-place-without-grace",
+            "init-shares-image",
+            "latest-tag",
+            "max-unavailable-all",
+            "slow-return",
+        ]);
+        assert_eq!(rules_of(&objects), expected, "{}", names.kind);
+
+        // Fixes are for the kind's own fields.
+        for finding in check(&objects.clone(), &Images::new(), &BTreeSet::new()) {
+            let Some(fix) = finding.fix else { continue };
+            let fix: json_patch::Patch = serde_json::from_value(fix).unwrap();
+            json_patch::patch(&mut objects[finding.index], &fix).unwrap();
+            afloat_check::readable(&objects[finding.index]).unwrap();
+        }
+        let left = rules_of(&objects);
+        assert_eq!(
+            left,
+            BTreeSet::from(["init-shares-image", "latest-tag"]),
+            "{}",
+            names.kind
+        );
+        let waits = &objects[1]["spec"]["updateStrategy"]["rollingUpdate"]["inPlaceUpdateStrategy"];
+        assert_eq!(waits.is_object(), names.quiet, "{}", names.kind);
+
+        // Made anew, it is something else that is missing.
+        objects[1]["spec"]["updateStrategy"] = json!({"type": "RollingUpdate"});
+        objects[1]["metadata"]["annotations"] = json!({});
+        let mut expected = BTreeSet::from(["recreate-without-drain"]);
+        if !names.per_node {
+            // Which is what a daemon may be there for.
+            expected.insert("host-port");
+            objects[1]["spec"]["replicas"] = json!(1);
+            expected.insert("last-endpoint");
+        }
+        assert_eq!(rules_of(&objects), expected, "{}", names.kind);
+    }
+}
+
+/// What is rounded down is not all there are.
+#[test]
+fn percentages_are_rounded_as_the_kind_does() {
+    for names in KINDS.iter().filter(|names| !names.per_node) {
+        let mut objects = of_kind(names);
+        objects[1]["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"] = json!("67%");
+        let found = rules_of(&objects).contains("max-unavailable-all");
+        assert_eq!(found, !names.floors, "{}", names.kind);
+    }
+}
+
+#[test]
+fn what_is_no_object_of_its_kind_is_said() {
+    for names in KINDS {
+        let mut object = of_kind(names).remove(1);
+        assert_eq!(afloat_check::readable(&object), Ok(()), "{}", names.kind);
+        object["spec"]["minReadySeconds"] = json!("soon");
+        object["spec"]["updateStrategy"]["rollingUpdate"]["minReadySeconds"] = json!("soon");
+        let said = afloat_check::readable(&object).unwrap_err();
+        assert!(said.starts_with(&format!("is no {}: ", names.kind)), "{said}");
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod health;
 mod images;
+mod losses;
 mod play;
 mod takeover;
 

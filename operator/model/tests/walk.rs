@@ -10,4 +10,5 @@ mod daemons;
 mod merge;
 mod model;
 mod ordinals;
+mod search;
 mod world;

@@ -24,12 +24,32 @@ pub struct Names {
     pub short: &'static [&'static str],
     /// OpenKruise's webhook writes into a template of it what the API server would fill in of a pod.
     pub filled: bool,
+    /// It has a pod on each node that suits, and no number of replicas.
+    pub per_node: bool,
+    /// Its v1alpha1 has the settings of an update beside the type, and the way in which pods change for a type.
+    pub flat: bool,
+    /// Its updates in place have a quiet period (`inPlaceUpdateStrategy.gracePeriodSeconds`).
+    pub quiet: bool,
+    /// A percentage of its pods that may be unavailable is rounded down.
+    pub floors: bool,
 }
 
+/// What a row says of itself alone.
+const PLAIN: Names = Names {
+    kind: "",
+    plural: "",
+    short: &[],
+    filled: false,
+    per_node: false,
+    flat: false,
+    quiet: false,
+    floors: false,
+};
+
 macro_rules! kinds {
-    ($($kind:ty: $short:expr, filled: $filled:expr;)*) => {
+    ($($kind:ty: $row:expr;)*) => {
         /// The names of all kinds.
-        pub const KINDS: &[Names] = &[$(Names { kind: <$kind>::KIND, plural: <$kind>::URL_PATH_SEGMENT, short: &$short, filled: $filled }),*];
+        pub const KINDS: &[Names] = &[$(Names { kind: <$kind>::KIND, plural: <$kind>::URL_PATH_SEGMENT, ..$row }),*];
 
         /// For the kind that an object calls itself; None where it is none of ours.
         pub fn with<V: Visit>(kind: &str, visitor: V) -> Option<V::Out> {
@@ -42,9 +62,9 @@ macro_rules! kinds {
 }
 
 kinds! {
-    CloneSet: ["clone"], filled: true;
-    DaemonSet: ["daemon", "ads"], filled: false;
-    StatefulSet: ["sts", "asts"], filled: true;
+    CloneSet: Names { short: &["clone"], filled: true, flat: true, quiet: true, ..PLAIN };
+    DaemonSet: Names { short: &["daemon", "ads"], per_node: true, ..PLAIN };
+    StatefulSet: Names { short: &["sts", "asts"], filled: true, quiet: true, floors: true, ..PLAIN };
 }
 
 /// The kind that somebody means, by any of its names, with the group behind it or without.
@@ -57,28 +77,16 @@ pub fn called(text: &str) -> Option<Names> {
     KINDS.iter().find(means).copied()
 }
 
-/// Whether an object is a workload of ours: other groups have kinds of the same names.
+/// The kind of ours that an object is of: other groups have kinds of the same names.
+pub fn of(api_version: &str, kind: &str) -> Option<&'static Names> {
+    let ours = api_version.split('/').next() == Some(afloat_api::GROUP);
+    KINDS.iter().find(|names| ours && names.kind == kind)
+}
+
+/// Whether an object is a workload of ours.
 pub fn is_ours(api_version: &str, kind: &str) -> bool {
-    api_version.split('/').next() == Some(afloat_api::GROUP) && KINDS.iter().any(|names| names.kind == kind)
+    of(api_version, kind).is_some()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_kind_is_found_by_each_of_its_names_and_no_name_is_two_kinds() {
-        for names in KINDS {
-            let all = [names.kind, names.plural]
-                .into_iter()
-                .chain(names.short.iter().copied());
-            for name in all {
-                assert_eq!(called(name), Some(*names), "{name}");
-                assert_eq!(called(&format!("{name}.apps.kruise.io")), Some(*names), "{name}");
-            }
-        }
-        assert_eq!(called("deployment"), None);
-        assert!(!is_ours("apps/v1", CloneSet::KIND));
-        assert!(is_ours("apps.kruise.io/v1alpha1", CloneSet::KIND));
-    }
-}
+mod tests;

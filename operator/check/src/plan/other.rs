@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::forecast::{Forecast, Hold, Outcome, Situation};
 use super::parts::{all_anew, budget_notes, estimate, image_change, pods_of, start, stop_seconds, template};
+use crate::form::Form;
 use crate::object::{Workload, items};
 
 pub(super) fn forecast(seen: &Situation<'_>, workload: &Workload<'_>) -> Forecast {
@@ -34,21 +35,21 @@ pub(super) fn forecast(seen: &Situation<'_>, workload: &Workload<'_>) -> Forecas
                 images.join(", ")
             };
             format!(
-                "{what}; a {} replaces its pods for any change of the template (a CloneSet could make this one in place)",
+                "{what}; a {} replaces its pods for any change of the template (a workload of apps.kruise.io could make this one in place)",
                 workload.kind
             )
         }
     };
     forecast.containers = all_anew(workload);
     forecast.pods_to_change = forecast.replicas;
-    if workload.kind == "Deployment" {
+    if workload.form == Form::Deployment {
         roll_deployment(seen.new, &mut forecast);
     } else {
         roll_statefulset(seen, &mut forecast);
     }
     forecast.holds.extend(budget_notes(seen, workload));
     let moves = !forecast.holds.iter().any(Hold::stops);
-    let stop = if workload.kind == "StatefulSet" {
+    let stop = if workload.form == Form::StatefulSet {
         stop_seconds(workload)
     } else {
         0

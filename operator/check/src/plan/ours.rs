@@ -274,9 +274,7 @@ fn controlled<W: Foreseen>(set: &W, object: &Value) -> bool {
 /// Its revisions, the newest last.
 fn revisions<W: Foreseen>(seen: &Situation<'_>, set: &W) -> Vec<Arc<ControllerRevision>> {
     let own = seen.revisions.iter().filter(|object| controlled(set, object));
-    let mut revisions: Vec<Arc<ControllerRevision>> = own
-        .filter_map(|object| typed(object).map(Arc::new))
-        .collect();
+    let mut revisions: Vec<Arc<ControllerRevision>> = own.filter_map(|object| typed(object).map(Arc::new)).collect();
     revisions.sort_by_key(|revision| revision.revision);
     revisions
 }

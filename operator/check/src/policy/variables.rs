@@ -2,6 +2,14 @@
 //!
 //! Everything starts from `dyn(object)`: one policy is for several kinds, and no field is in all of their schemas.
 
+use std::borrow::Cow;
+
+use afloat_rollout::kinds::{KINDS, Names, Visit, with};
+use afloat_rollout::workload::foresight::Foreseen;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use crate::form::{Form, listed};
+
 /// A number of a probe, or its default.
 macro_rules! number {
     ($probe:literal, $field:literal, $default:literal) => {
@@ -68,11 +76,62 @@ macro_rules! stops {
     };
 }
 
-/// The annotations that the operator reads from a CloneSet.
+/// The annotations that the operator reads from a workload of its kinds.
 const KEYS: &str = "['afloat.dev/drain', 'afloat.dev/max-loss', 'afloat.dev/on-loss']";
 
 /// Name and expression, each after those that it uses.
-pub(super) const VARIABLES: &[(&str, &str)] = &[
+pub(super) fn shared() -> Vec<(&'static str, Cow<'static, str>)> {
+    let plain = |(name, text): &(&'static str, &'static str)| (*name, Cow::Borrowed(*text));
+    let mut all: Vec<_> = OBJECT.iter().map(plain).collect();
+    all.extend(of_kinds().map(|(name, text)| (name, Cow::Owned(text))));
+    all.extend(UPDATE.iter().map(plain));
+    all
+}
+
+/// What is so of some kinds only, from their table.
+fn of_kinds() -> [(&'static str, String); 4] {
+    let ours = |is: fn(&Names) -> bool| listed(move |form| matches!(form, Form::Ours(names) if is(names)));
+    let flat = format!(
+        "variables.kind in {} && object.apiVersion == 'apps.kruise.io/v1alpha1'",
+        ours(|names| names.flat)
+    );
+    let floors = format!(
+        "variables.kind == 'Deployment' || variables.ours && variables.kind in {}",
+        ours(|names| names.floors)
+    );
+    let mut usual = String::new();
+    for names in KINDS {
+        let value = with(names.kind, Usual).unwrap_or_default();
+        usual.push_str(&format!(
+            "variables.ours && variables.kind == '{}' ? dyn('{value}') : ",
+            names.kind
+        ));
+    }
+    usual.push_str("variables.kind == 'Deployment' ? dyn('25%') : dyn('1')");
+    [
+        ("perNode", format!("variables.kind in {}", listed(Form::per_node))),
+        // A v1alpha1 that has its settings flat has its policy for a type; whatever else it has means nothing there.
+        ("flat", flat),
+        // Where a percentage that may be unavailable is rounded down.
+        ("floors", floors),
+        ("usual", usual),
+    ]
+}
+
+/// How many pods of a kind may be unavailable where nothing is said.
+struct Usual;
+
+impl Visit for Usual {
+    type Out = String;
+    fn visit<W: Foreseen>(self) -> String {
+        match W::default().rollout().max_unavailable {
+            IntOrString::Int(number) => number.to_string(),
+            IntOrString::String(text) => text,
+        }
+    }
+}
+
+const OBJECT: &[(&str, &str)] = &[
     ("spec", "dyn(object).spec"),
     ("kind", "object.kind"),
     ("pod", "variables.spec.template.spec"),
@@ -109,30 +168,29 @@ pub(super) const VARIABLES: &[(&str, &str)] = &[
         "rolling",
         "has(variables.strategy.rollingUpdate) ? variables.strategy.rollingUpdate : dyn({})",
     ),
-    // A CloneSet of v1alpha1 has its settings flat and its policy for a type; whatever else it has means nothing there.
-    (
-        "flat",
-        "variables.kind == 'CloneSet' && object.apiVersion == 'apps.kruise.io/v1alpha1'",
-    ),
+    ("ours", "object.apiVersion.startsWith('apps.kruise.io/')"),
+];
+
+const UPDATE: &[(&str, &str)] = &[
     ("settings", "variables.flat ? variables.strategy : variables.rolling"),
     (
         "policy",
         "variables.flat ? (has(variables.strategy.type) ? variables.strategy.type : dyn('')) \
+         : variables.perNode ? (has(variables.rolling.rollingUpdateType) ? variables.rolling.rollingUpdateType : dyn('')) \
          : has(variables.rolling.podUpdatePolicy) ? variables.rolling.podUpdatePolicy : dyn('')",
     ),
     (
         "inPlace",
-        "variables.kind == 'CloneSet' && variables.policy in ['InPlaceIfPossible', 'InPlaceOnly']",
+        "variables.ours && variables.policy in ['InPlaceIfPossible', 'InPlaceOnly']",
     ),
     ("replicas", "has(variables.spec.replicas) ? variables.spec.replicas : 1"),
     (
         "maxUnavailable",
-        "string(has(variables.settings.maxUnavailable) ? variables.settings.maxUnavailable \
-         : variables.kind == 'CloneSet' ? dyn('20%') : variables.kind == 'Deployment' ? dyn('25%') : dyn('1'))",
+        "string(has(variables.settings.maxUnavailable) ? variables.settings.maxUnavailable : variables.usual)",
     ),
     (
         "surges",
-        "variables.kind == 'CloneSet' && string(has(variables.settings.maxSurge) ? variables.settings.maxSurge \
+        "variables.ours && string(has(variables.settings.maxSurge) ? variables.settings.maxSurge \
          : dyn('0')).matches('^0*[1-9][0-9]*%?$')",
     ),
     ("keys", KEYS),

@@ -68,7 +68,7 @@ pub(super) const INIT_SHARES_IMAGE: Rule = Rule {
     link: "https://openkruise.io/docs/core-concepts/inplace-update",
     test: Test::Workload(init_shares_image),
     cel: Cel::Finds {
-        on: On::CloneSets,
+        on: On::Ours,
         part: Part::Spec,
         found: "!variables.inPlace ? [] : variables.initContainers.filter(i, has(i.image) && i.image != '' && \
                 !(has(i.restartPolicy) && i.restartPolicy == 'Always') && \

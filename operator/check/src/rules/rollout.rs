@@ -2,11 +2,12 @@
 
 use afloat_api::PodUpdatePolicy;
 use afloat_api::names::{DRAIN, DRAIN_OBSERVED};
-use afloat_rollout::workload::budget::{self, Round, resolve};
+use afloat_rollout::workload::budget::{Round, resolve};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 
 use crate::cel::{Cel, On, Part};
+use crate::form::Form;
 use crate::object::{Workload, World, amount, annotation, items, matcher, namespace};
 use crate::patch;
 use crate::rule::{Hit, Rule, Severity, Test};
@@ -21,8 +22,8 @@ pub(super) const IN_PLACE_WITHOUT_GRACE: Rule = Rule {
     title: "pods behind a Service change in place without a quiet period",
     why: "An update in place takes the pod out of its Services first, and where the nodes' proxies do not report, gracePeriodSeconds 0 \
           stops the container at once: proxies that have not heard yet go on sending to it.",
-    remedy: "Set inPlaceUpdateStrategy.gracePeriodSeconds above what proxies take, or, where the nodes have agents, annotate the \
-             CloneSet with afloat.dev/drain: Observed, which waits for what the proxies report.",
+    remedy: "Set inPlaceUpdateStrategy.gracePeriodSeconds above what proxies take (a DaemonSet has none: a preStop that sleeps, then), or, \
+             where the nodes have agents, annotate the workload with afloat.dev/drain: Observed, which waits for what the proxies report.",
     link: IN_PLACE,
     test: Test::Workload(in_place_without_grace),
     cel: Cel::Needs("the Services that send requests to the pods"),
@@ -46,6 +47,12 @@ fn in_place_without_grace(world: &World<'_>, workload: &Workload<'_>) -> Vec<Hit
     if !serving.is_empty() && serving.iter().all(waits) {
         return Vec::new();
     }
+    if matches!(workload.form, Form::Ours(names) if !names.quiet) {
+        let message = "the kind has no quiet period, nothing waits for the proxies, and the pods are behind a Service";
+        let pointer = format!("/metadata/annotations/{}", patch::escape(DRAIN));
+        let fix = vec![patch::set(workload.object, &pointer, json!(DRAIN_OBSERVED))];
+        return vec![Hit::new(pointer, message).with_fix(fix)];
+    }
     let pointer = format!("{}/inPlaceUpdateStrategy/gracePeriodSeconds", strategy(workload));
     let fix = vec![patch::set(workload.object, &pointer, json!(5))];
     vec![Hit::new(pointer, "gracePeriodSeconds is 0, and the pods are behind a Service").with_fix(fix)]
@@ -53,8 +60,8 @@ fn in_place_without_grace(world: &World<'_>, workload: &Workload<'_>) -> Vec<Hit
 
 /// Where the settings of an update stand: below rollingUpdate, but of a CloneSet of v1alpha1 flat.
 fn strategy(workload: &Workload<'_>) -> &'static str {
-    let alpha = workload.kind == "CloneSet" && workload.object["apiVersion"] == "apps.kruise.io/v1alpha1";
-    if alpha {
+    let flat = matches!(workload.form, Form::Ours(names) if names.flat);
+    if flat && workload.object["apiVersion"] == "apps.kruise.io/v1alpha1" {
         "/spec/updateStrategy"
     } else {
         "/spec/updateStrategy/rollingUpdate"
@@ -79,8 +86,8 @@ fn alone(world: &World<'_>, workload: &Workload<'_>) -> bool {
 /// How many pods may be unavailable at once and where it stands; None where the kind has no such field.
 fn max_unavailable(workload: &Workload<'_>, replicas: usize) -> Option<(String, usize)> {
     let stated = |pointer: &str| amount(workload.object.pointer(pointer));
-    match workload.kind {
-        "Deployment"
+    match workload.form {
+        Form::Deployment
             if workload
                 .object
                 .pointer("/spec/strategy/type")
@@ -88,21 +95,16 @@ fn max_unavailable(workload: &Workload<'_>, replicas: usize) -> Option<(String, 
         {
             Some(("/spec/strategy/type".to_owned(), replicas))
         }
-        "Deployment" => {
+        Form::Deployment => {
             let pointer = "/spec/strategy/rollingUpdate/maxUnavailable";
             let value = stated(pointer).unwrap_or_else(|| IntOrString::String("25%".into()));
             Some((pointer.to_owned(), resolve(&value, replicas, Round::Down)))
         }
-        "CloneSet" => {
-            let rollout = workload.rollout()?;
-            let surge = resolve(&rollout.max_surge, replicas, Round::Up);
+        Form::Ours(_) => {
             let pointer = format!("{}/maxUnavailable", strategy(workload));
-            Some((
-                pointer,
-                budget::max_unavailable(&rollout.max_unavailable, replicas, surge),
-            ))
+            Some((pointer, workload.limits(replicas)?.max_unavailable))
         }
-        "StatefulSet" => {
+        Form::StatefulSet => {
             let pointer = "/spec/updateStrategy/rollingUpdate/maxUnavailable";
             let value = stated(pointer).unwrap_or(IntOrString::Int(1));
             Some((pointer.to_owned(), resolve(&value, replicas, Round::Up)))
@@ -124,15 +126,15 @@ pub(super) const LAST_ENDPOINT: Rule = Rule {
 };
 
 fn goes(workload: &Workload<'_>) -> bool {
-    match workload.kind {
-        "CloneSet" => workload
+    match workload.form {
+        Form::Ours(_) => workload
             .rollout()
             .is_some_and(|rollout| !rollout.on_delete && resolve(&rollout.max_surge, 1, Round::Up) == 0),
-        "StatefulSet" => workload
+        Form::StatefulSet => workload
             .object
             .pointer("/spec/updateStrategy/type")
             .is_none_or(|kind| kind != "OnDelete"),
-        "Deployment" => max_unavailable(workload, 1).is_some_and(|(_, number)| number > 0),
+        Form::Deployment => max_unavailable(workload, 1).is_some_and(|(_, number)| number > 0),
         _ => false,
     }
 }
@@ -170,7 +172,7 @@ fn single_replica(world: &World<'_>, workload: &Workload<'_>) -> Vec<Hit> {
         return Vec::new();
     }
     let hit = Hit::new("/spec/replicas", "one pod behind a Service");
-    if workload.kind == "Pod" {
+    if workload.form == Form::Pod {
         return vec![Hit::new("/kind", "one pod that nothing replaces is behind a Service")];
     }
     let fix = vec![patch::set(workload.object, "/spec/replicas", json!(2))];
@@ -190,13 +192,13 @@ pub(super) const MAX_UNAVAILABLE_ALL: Rule = Rule {
         on: On::Workloads,
         part: Part::Spec,
         found: concat!(
-            "variables.kind == 'DaemonSet' ? (has(variables.rolling.maxUnavailable) && \
+            "variables.perNode ? (has(variables.rolling.maxUnavailable) && \
              variables.rolling.maxUnavailable == '100%' ? ['maxUnavailable: 100%'] : []) ",
             ": variables.replicas <= 1 ? [] ",
             ": variables.kind == 'Deployment' && has(variables.strategy.type) && variables.strategy.type == 'Recreate' \
              ? ['strategy: Recreate'] ",
             // Rounded up, it is all of them sooner.
-            ": variables.maxUnavailable.matches('^[0-9]+%$') && (variables.kind == 'Deployment' || variables.surges \
+            ": variables.maxUnavailable.matches('^[0-9]+%$') && (variables.floors || variables.surges \
              ? int(variables.maxUnavailable.replace('%', '')) >= 100 \
              : int(variables.maxUnavailable.replace('%', '')) * variables.replicas > 100 * (variables.replicas - 1)) \
              ? ['maxUnavailable: ' + variables.maxUnavailable] ",
@@ -209,7 +211,7 @@ pub(super) const MAX_UNAVAILABLE_ALL: Rule = Rule {
 fn max_unavailable_all(_: &World<'_>, workload: &Workload<'_>) -> Vec<Hit> {
     let Some(replicas) = workload.replicas().filter(|replicas| *replicas > 1) else {
         let pointer = "/spec/updateStrategy/rollingUpdate/maxUnavailable";
-        let all = workload.kind == "DaemonSet" && workload.object.pointer(pointer).is_some_and(|value| value == "100%");
+        let all = workload.form.per_node() && workload.object.pointer(pointer).is_some_and(|value| value == "100%");
         let fix = vec![patch::set(workload.object, pointer, json!("25%"))];
         let hit = || {
             Hit::new(
@@ -232,11 +234,12 @@ fn max_unavailable_all(_: &World<'_>, workload: &Workload<'_>) -> Vec<Hit> {
         return vec![Hit::new(pointer, message).with_fix(fix)];
     }
     let message = format!("maxUnavailable allows {number} of {replicas} pods to go at once");
-    let part = if workload.kind == "StatefulSet" {
-        json!(1)
-    } else {
-        json!("25%")
+    let one = match workload.form {
+        Form::StatefulSet => true,
+        Form::Ours(names) => names.floors,
+        _ => false,
     };
+    let part = if one { json!(1) } else { json!("25%") };
     let fix = vec![patch::set(workload.object, &pointer, part)];
     vec![Hit::new(pointer, message).with_fix(fix)]
 }
@@ -254,7 +257,7 @@ pub(super) const HOST_PORT: Rule = Rule {
     cel: Cel::Finds {
         on: On::Workloads,
         part: Part::Spec,
-        found: "variables.inPlace || variables.kind == 'DaemonSet' ? [] : variables.containers.filter(c, has(c.ports) && \
+        found: "variables.inPlace || variables.perNode ? [] : variables.containers.filter(c, has(c.ports) && \
                 c.ports.exists(p, has(p.hostPort) && p.hostPort > 0)).map(c, c.name)",
     },
 };
@@ -263,7 +266,7 @@ fn host_port(_: &World<'_>, workload: &Workload<'_>) -> Vec<Hit> {
     let in_place = workload
         .rollout()
         .is_some_and(|rollout| rollout.policy != PodUpdatePolicy::ReCreate);
-    if in_place || matches!(workload.kind, "DaemonSet" | "Pod") {
+    if in_place || workload.form.per_node() || workload.form == Form::Pod {
         return Vec::new();
     }
     let mut found = Vec::new();

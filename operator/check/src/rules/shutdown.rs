@@ -5,6 +5,7 @@ use afloat_api::names::{DRAIN, DRAIN_OBSERVED};
 use serde_json::{Value, json};
 
 use crate::cel::{Cel, On, Part};
+use crate::form::Form;
 use crate::object::{Container, Workload, World, annotation};
 use crate::patch;
 use crate::rule::{Hit, Rule, Severity, Test};
@@ -76,7 +77,7 @@ pub(super) const RECREATE_WITHOUT_DRAIN: Rule = Rule {
           it, new connections go to a process that no longer listens, and are refused. Nothing in Kubernetes waits for the \
           proxies.",
     remedy: "Add a preStop sleep longer than proxies take (sleep handler: Kubernetes 1.30), with terminationGracePeriodSeconds \
-             at least 30 s above it; or use a CloneSet with afloat.dev/drain: Observed or an update in place.",
+             at least 30 s above it; or use a workload of apps.kruise.io with afloat.dev/drain: Observed or an update in place.",
     link: TERMINATION,
     test: Test::Workload(recreate_without_drain),
     cel: Cel::Needs("the Services that send requests to the pods"),
@@ -88,7 +89,7 @@ fn recreate_without_drain(world: &World<'_>, workload: &Workload<'_>) -> Vec<Hit
         .rollout()
         .is_some_and(|rollout| rollout.policy != PodUpdatePolicy::ReCreate);
     // A pod of nobody's is not released; it goes when somebody deletes it by hand.
-    if observed || in_place || workload.kind == "Pod" {
+    if observed || in_place || workload.form == Form::Pod {
         return Vec::new();
     }
     let serving = world.serving(workload).into_iter();

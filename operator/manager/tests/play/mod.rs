@@ -175,7 +175,12 @@ impl Play {
 
     /// CloneSets in either version.
     pub(crate) fn sets(&self, version: &str) -> Api<DynamicObject> {
-        let kind = GroupVersionKind::gvk("apps.kruise.io", version, "CloneSet");
+        self.workloads(version, "CloneSet")
+    }
+
+    /// Workloads of a kind of ours.
+    pub(crate) fn workloads(&self, version: &str, kind: &str) -> Api<DynamicObject> {
+        let kind = GroupVersionKind::gvk("apps.kruise.io", version, kind);
         Api::namespaced_with(self.client.clone(), "default", &ApiResource::from_gvk(&kind))
     }
 
@@ -214,10 +219,15 @@ impl Play {
 
     /// Waits until the CloneSet's object passes; panics with the object after [`PATIENCE`].
     pub(crate) async fn until(&self, name: &str, what: &str, pass: impl Fn(&Value) -> bool) -> Value {
+        self.until_set("CloneSet", name, what, pass).await
+    }
+
+    /// The same for a workload of any kind.
+    pub(crate) async fn until_set(&self, kind: &str, name: &str, what: &str, pass: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
         let wait = async {
             loop {
-                last = serde_json::to_value(self.sets("v1beta1").get(name).await.unwrap()).unwrap();
+                last = serde_json::to_value(self.workloads("v1beta1", kind).get(name).await.unwrap()).unwrap();
                 if pass(&last) {
                     return;
                 }
@@ -377,8 +387,11 @@ async fn kubelets(client: Client, kubelet: Kubelet, turn: Arc<Mutex<()>>, stop: 
                 continue;
             }
             if !pod["spec"]["nodeName"].is_string() {
+                let affinity = pod.pointer("/spec/affinity/nodeAffinity").cloned().unwrap_or_default();
+                let affinity = serde_json::from_value(affinity).unwrap_or_default();
+                let node = afloat_words::daemon::pinned_to(&affinity).unwrap_or("node");
                 let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name},
-                    "target": {"apiVersion": "v1", "kind": "Node", "name": "node"}});
+                    "target": {"apiVersion": "v1", "kind": "Node", "name": node}});
                 let _ = api
                     .create_subresource::<Value, Value>("binding", name, &PostParams::default(), &binding)
                     .await;

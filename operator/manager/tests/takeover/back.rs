@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::kruise::{self, Step};
+use super::kruise::{self, Step, WEB};
 use super::{edit, left, restarts, set_image, writes};
 use crate::play::{Play, settled};
 
 /// The rest of an update by OpenKruise: every pod in place, each container restarted once.
 async fn kruise_finishes(play: &Play, started: [u64; 2]) -> Vec<String> {
-    let told = kruise::takes_over(play, "web").await;
+    let told = kruise::takes_over(play, WEB).await;
     for (name, pod) in play.list().await {
         assert_eq!(restarts(&pod), started, "{name}: {told:?}");
     }
@@ -20,18 +20,18 @@ async fn from_rest() {
     let (play, _) = left("rest", |_| ()).await;
     let ours = play.operator();
     play.until("web", "adoption", settled).await;
-    set_image(&play, 0, "app:9").await;
+    set_image(&play, WEB, "app:9").await;
     play.until("web", "the update by us", settled).await;
     ours.stop().await;
     assert_eq!(
-        kruise::takes_over(&play, "web").await,
+        kruise::takes_over(&play, WEB).await,
         Vec::<String>::new(),
         "nothing to do"
     );
     // OpenKruise makes the revision of a new template itself; the play leaves that to us, and the rest to it.
     let ours = play.operator();
     let held = play.hold_kubelets().await;
-    set_image(&play, 0, "app:2").await;
+    set_image(&play, WEB, "app:2").await;
     play.until_pod("the new image", |pod| pod["spec"]["containers"][0]["image"] == "app:2")
         .await;
     ours.stop().await;
@@ -53,7 +53,7 @@ fn pulled_always(fixture: &mut Value) {
 }
 
 /// What somebody has in a repository, who lets defaults be defaults.
-fn without_defaults(value: &mut Value) {
+pub(super) fn without_defaults(value: &mut Value) {
     let defaults = [
         ("imagePullPolicy", json!("Always")),
         ("terminationMessagePath", json!("/dev/termination-log")),
@@ -69,6 +69,9 @@ fn without_defaults(value: &mut Value) {
         ("timeoutSeconds", json!(1)),
         ("scheme", json!("HTTP")),
         ("apiVersion", json!("v1")),
+        // As Go prints what is not there.
+        ("resources", json!({})),
+        ("creationTimestamp", Value::Null),
     ];
     match value {
         Value::Object(map) => {
@@ -87,7 +90,7 @@ async fn manifests_without_defaults_restart_nothing_in_either_direction() {
     let revisions = kruise::revisions(&play).await;
     let ours = play.operator();
     play.until("web", "adoption", settled).await;
-    edit(&play, |set| without_defaults(&mut set["spec"]["template"])).await;
+    edit(&play, WEB, |set| without_defaults(&mut set["spec"]["template"])).await;
     let set = play.until("web", "the manifest", settled).await;
     assert_eq!(play.list().await, before);
     assert_eq!(kruise::revisions(&play).await, revisions);
@@ -95,10 +98,10 @@ async fn manifests_without_defaults_restart_nothing_in_either_direction() {
     // What OpenKruise tells revisions by is there again.
     let template = &set["spec"]["template"]["spec"];
     assert_eq!(template["containers"][0]["imagePullPolicy"], "Always", "{template:#}");
-    let found = kruise::update_revision(&play, "web").await;
+    let found = kruise::update_revision(&play, WEB).await;
     assert_eq!(found.metadata.name.as_deref(), set["status"]["updateRevision"].as_str());
 
-    edit(&play, |set| {
+    edit(&play, WEB, |set| {
         let template = &mut set["spec"]["template"];
         without_defaults(template);
         template["spec"]["containers"][0]["image"] = json!("app:9");
@@ -111,7 +114,7 @@ async fn manifests_without_defaults_restart_nothing_in_either_direction() {
     }
     ours.stop().await;
     assert_eq!(
-        kruise::takes_over(&play, "web").await,
+        kruise::takes_over(&play, WEB).await,
         Vec::<String>::new(),
         "nothing to do"
     );
@@ -128,7 +131,7 @@ async fn from_the_middle_of_a_drain() {
         .await;
         let ours = play.operator();
         play.until("web", "adoption", settled).await;
-        set_image(&play, 0, "app:9").await;
+        set_image(&play, WEB, "app:9").await;
         play.until("web", "a drain", |set| set["status"]["readyReplicas"] == 1)
             .await;
         ours.stop().await;
@@ -150,7 +153,7 @@ async fn from_after_the_write_of_the_image() {
     let ours = play.operator();
     play.until("web", "adoption", settled).await;
     let held = play.hold_kubelets().await;
-    set_image(&play, 0, "app:9").await;
+    set_image(&play, WEB, "app:9").await;
     let pod = play
         .until_pod("the new image", |pod| pod["spec"]["containers"][0]["image"] == "app:9")
         .await;
@@ -185,7 +188,7 @@ async fn from_before_a_new_pod_is_ready() {
     );
     drop(held);
     let name = new["metadata"]["name"].as_str().unwrap();
-    let told = kruise::takes_over(&play, "web").await;
+    let told = kruise::takes_over(&play, WEB).await;
     assert!(told.contains(&format!("normal {name}")), "{told:?}");
 }
 
@@ -197,7 +200,7 @@ async fn from_between_two_batches() {
     let held = play.hold_kubelets().await;
     let before = play.list().await;
     // Both images in one template.
-    super::edit(&play, |set| {
+    super::edit(&play, WEB, |set| {
         let containers = &mut set["spec"]["template"]["spec"]["containers"];
         containers[0]["image"] = json!("app:9");
         containers[1]["image"] = json!("log:9");
@@ -211,7 +214,7 @@ async fn from_between_two_batches() {
     ours.stop().await;
     assert!(matches!(kruise::refresh(&pod), Step::Waits(_)));
     drop(held);
-    let told = kruise::takes_over(&play, "web").await;
+    let told = kruise::takes_over(&play, WEB).await;
     assert!(told.iter().any(|what| what.starts_with("next batch")), "{told:?}");
     for (name, pod) in play.list().await {
         let expected: Vec<_> = restarts(&before[&name]).iter().map(|count| count + 1).collect();

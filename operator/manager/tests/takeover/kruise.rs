@@ -1,4 +1,4 @@
-//! OpenKruise as a reader: what its manager would do with a CloneSet's pods, by the rules of the specification
+//! OpenKruise as a reader: what its manager would do with a workload's pods, by the rules of the specification
 //! (spec/kruise-behaviour.md §7–§9, §13, §16), and a play of it that does so.
 
 use std::collections::BTreeMap;
@@ -12,6 +12,69 @@ use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::play::{Play, container_hash};
+
+/// A workload, and how OpenKruise labels its pods.
+#[derive(Clone, Copy)]
+pub(crate) struct Set {
+    pub(crate) kind: &'static str,
+    pub(crate) name: &'static str,
+    /// With the revision's hash alone, where others have its name.
+    hash: bool,
+    /// With the hash in a second label.
+    twice: bool,
+    /// With the state of the pod's life.
+    lives: bool,
+}
+
+/// The CloneSet of the fixtures.
+pub(crate) const WEB: Set = Set {
+    kind: "CloneSet",
+    name: "web",
+    hash: false,
+    twice: true,
+    lives: true,
+};
+/// Their StatefulSet.
+pub(crate) const DB: Set = Set {
+    kind: "StatefulSet",
+    name: "db",
+    hash: false,
+    twice: false,
+    lives: true,
+};
+/// Their DaemonSet.
+pub(crate) const AGENT: Set = Set {
+    kind: "DaemonSet",
+    name: "agent",
+    hash: true,
+    twice: false,
+    lives: false,
+};
+
+impl Set {
+    /// As labels and records of its pods have a revision.
+    pub(crate) fn label(self, revision: &str) -> &str {
+        let short = revision.rsplit('-').next().unwrap_or(revision);
+        if self.hash { short } else { revision }
+    }
+
+    fn labels(self, revision: &str) -> Value {
+        let mut labels = json!({REVISION: self.label(revision)});
+        if self.twice {
+            labels["pod-template-hash"] = json!(revision.rsplit('-').next());
+        }
+        if self.lives {
+            labels[LIFE] = json!("Updating");
+        }
+        labels
+    }
+
+    /// The object.
+    pub(crate) async fn get(self, play: &Play) -> Value {
+        let object = play.workloads("v1beta1", self.kind).get(self.name).await.unwrap();
+        serde_json::to_value(object).unwrap()
+    }
+}
 
 pub(crate) const STATE: &str = "apps.kruise.io/inplace-update-state";
 const GRACE: &str = "apps.kruise.io/inplace-update-grace";
@@ -211,8 +274,8 @@ pub(crate) async fn revisions(play: &Play) -> Vec<ControllerRevision> {
 
 /// The revision that OpenKruise finds for the stored template: equal byte by byte, or it would create another, and every
 /// pod would be outdated.
-pub(crate) async fn update_revision(play: &Play, set: &str) -> ControllerRevision {
-    let set = serde_json::to_value(play.sets("v1beta1").get(set).await.unwrap()).unwrap();
+pub(crate) async fn update_revision(play: &Play, set: Set) -> ControllerRevision {
+    let set = set.get(play).await;
     let wanted = bytes(&data(&set["spec"]["template"]));
     let revisions = revisions(play).await;
     let mut equal = revisions
@@ -241,7 +304,7 @@ fn lives_on(pod: &Value) -> bool {
 }
 
 /// Lets the played manager work until all pods are updated and in service; returns what it did, in order.
-pub(crate) async fn takes_over(play: &Play, set: &str) -> Vec<String> {
+pub(crate) async fn takes_over(play: &Play, set: Set) -> Vec<String> {
     let mut told = Vec::new();
     for _ in 0..9000 {
         let done = round(play, set).await;
@@ -272,7 +335,7 @@ async fn open_for_all(play: &Play, pod: &Value) {
 }
 
 /// One reconcile: refresh all, then, if nothing was done, update one pod within a budget of one.
-async fn round(play: &Play, set: &str) -> Vec<String> {
+async fn round(play: &Play, set: Set) -> Vec<String> {
     let mut did = Vec::new();
     let pods = play.list().await;
     for (name, pod) in &pods {
@@ -286,14 +349,8 @@ async fn round(play: &Play, set: &str) -> Vec<String> {
             Step::NextBatch => {
                 let state = state(pod).unwrap();
                 let images = state["nextContainerImages"].clone();
-                write(
-                    play,
-                    pod,
-                    text(&state["revision"]),
-                    &images,
-                    &state["lastContainerStatuses"],
-                )
-                .await;
+                let revision = text(&state["revision"]);
+                write(play, set, pod, revision, &images, &state["lastContainerStatuses"]).await;
                 did.push(format!("next batch of {name}"));
             }
             Step::Grace => panic!("a quiet period in OpenKruise's form is not played"),
@@ -314,7 +371,8 @@ async fn round(play: &Play, set: &str) -> Vec<String> {
     };
     let unavailable = pods.values().filter(|pod| !available(pod)).count();
     let candidate = |pod: &&Value| !at_revision(pod, &update) && (unavailable == 0 || !available(pod));
-    let Some(pod) = pods.values().find(candidate) else {
+    // From the largest ordinal down; the others have no order that matters here.
+    let Some(pod) = pods.values().rev().find(candidate) else {
         return did;
     };
     let old = revisions(play).await.into_iter();
@@ -328,7 +386,7 @@ async fn round(play: &Play, set: &str) -> Vec<String> {
     )
     .await;
     let pod = serde_json::to_value(play.pods().get(text(&pod["metadata"]["name"])).await.unwrap()).unwrap();
-    write(play, &pod, &update, &images, &Value::Null).await;
+    write(play, set, &pod, &update, &images, &Value::Null).await;
     did.push(format!("updated {}", text(&pod["metadata"]["name"])));
     did
 }
@@ -354,7 +412,7 @@ fn images(old: &Value, new: &Value) -> Value {
 }
 
 /// §6.3: labels, state and images in one update.
-async fn write(play: &Play, pod: &Value, revision: &str, images: &Value, last: &Value) {
+async fn write(play: &Play, set: Set, pod: &Value, revision: &str, images: &Value, last: &Value) {
     let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let mut last = last.as_object().cloned().unwrap_or_default();
     for name in images.as_object().unwrap().keys() {
@@ -363,10 +421,10 @@ async fn write(play: &Play, pod: &Value, revision: &str, images: &Value, last: &
             .or_insert(json!({"imageID": status["imageID"]}));
     }
     let names: Vec<_> = images.as_object().unwrap().keys().collect();
-    let state = json!({"revision": revision, "updateTimestamp": now, "lastContainerStatuses": last, "updateImages": true,
+    let state = json!({"revision": set.label(revision), "updateTimestamp": now, "lastContainerStatuses": last, "updateImages": true,
         "containerBatchesRecord": [{"timestamp": now, "containers": names}]});
     let metadata = json!({
-        "labels": {REVISION: revision, "pod-template-hash": revision.rsplit('-').next(), LIFE: "Updating"},
+        "labels": set.labels(revision),
         "annotations": {STATE: state.to_string(), "inplace-update-state": null},
     });
     let list: Vec<_> = images

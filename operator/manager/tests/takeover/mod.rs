@@ -2,10 +2,12 @@
 //! place again after us.
 //!
 //! The fixtures have the form in which OpenKruise and Kubernetes 1.32 store these objects; templates, revisions and
-//! their names came out of core/v1's own Go types and defaults. `@-2s@` stands for a time two seconds ago.
+//! their names came out of core/v1's own Go types and defaults. `@-2s@` stands for a time two seconds ago. Those of StatefulSets
+//! and DaemonSets are what the manager of OpenKruise 1.9.1 has left on Kubernetes' own API server with played nodes.
 
 mod back;
 mod kruise;
+mod others;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +17,7 @@ use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchP
 use serde_json::{Value, json};
 
 use crate::play::{Kubelet, Play, settled};
-use kruise::{STATE, STATE_KEYS, Step};
+use kruise::{STATE, STATE_KEYS, Set, Step, WEB};
 
 const QUICK: Kubelet = Kubelet {
     start: Duration::from_millis(30),
@@ -111,18 +113,21 @@ fn writes(play: &Play) -> BTreeMap<&'static str, u64> {
         "claim",
         "resize",
         "prune",
+        "identity",
+        "finished",
     ];
     let counted = reasons.into_iter().map(|reason| (reason, play.metrics.writes(reason)));
     counted.filter(|(_, count)| *count > 0).collect()
 }
 
 /// Edits the stored object, as a user does.
-async fn edit(play: &Play, change: impl Fn(&mut Value)) {
+async fn edit(play: &Play, set: Set, change: impl Fn(&mut Value)) {
+    let api = play.workloads("v1beta1", set.kind);
     loop {
-        let mut set = serde_json::to_value(play.sets("v1beta1").get("web").await.unwrap()).unwrap();
-        change(&mut set);
-        let set = serde_json::from_value::<DynamicObject>(set).unwrap();
-        match play.sets("v1beta1").replace("web", &PostParams::default(), &set).await {
+        let mut object = set.get(play).await;
+        change(&mut object);
+        let object = serde_json::from_value::<DynamicObject>(object).unwrap();
+        match api.replace(set.name, &PostParams::default(), &object).await {
             Ok(_) => return,
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             Err(error) => panic!("{error}"),
@@ -130,9 +135,9 @@ async fn edit(play: &Play, change: impl Fn(&mut Value)) {
     }
 }
 
-async fn set_image(play: &Play, index: usize, image: &str) {
-    edit(play, |set| {
-        set["spec"]["template"]["spec"]["containers"][index]["image"] = json!(image);
+async fn set_image(play: &Play, set: Set, image: &str) {
+    edit(play, set, |set| {
+        set["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);
     })
     .await;
 }
@@ -149,10 +154,10 @@ fn restarts(pod: &Value) -> Vec<u64> {
 async fn updates_in_place(play: &Play) {
     let before = play.list().await;
     let counted = writes(play);
-    set_image(play, 0, "app:9").await;
+    set_image(play, WEB, "app:9").await;
     let set = play.until("web", "the update by us", settled).await;
     let revision = set["status"]["updateRevision"].as_str().unwrap();
-    let found = kruise::update_revision(play, "web").await;
+    let found = kruise::update_revision(play, WEB).await;
     assert_eq!(found.metadata.name.as_deref(), Some(revision));
     for (name, pod) in play.list().await {
         let old = &before[&name];
@@ -292,7 +297,7 @@ async fn a_stored_pull_policy_is_no_difference() {
     play.operator();
     play.until("web", "adoption", settled).await;
     // The policy that was the default of the first tag stays in the template.
-    set_image(&play, 0, "app:latest").await;
+    set_image(&play, WEB, "app:latest").await;
     play.until("web", "the update", settled).await;
     assert_eq!(
         before.keys().collect::<Vec<_>>(),

@@ -4,12 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use super::control::{View, Write};
+use super::moves::Move;
 use super::object::Objects;
 use super::planted::Planted;
 use super::setup::{Ground, Setup, State};
-
-/// Rounds in which a world has to come to rest, each a whole step of everybody.
-const ROUNDS: usize = 120;
+use crate::search::{Found, Space, rest};
 
 /// A world, and everything that was learnt about it.
 pub(super) struct Model {
@@ -19,14 +18,6 @@ pub(super) struct Model {
     pub(super) plans: HashMap<View, Rc<Vec<Write>>>,
     /// States from which it comes to rest.
     resting: HashSet<State>,
-}
-
-/// What was found.
-#[derive(Debug)]
-pub(super) struct Found {
-    pub(super) states: usize,
-    pub(super) moves: usize,
-    pub(super) plans: usize,
 }
 
 impl Model {
@@ -40,55 +31,9 @@ impl Model {
         }
     }
 
-    fn start(&mut self) -> Result<State, String> {
-        let mut start = State::new(0);
-        start = self
-            .rest(&start)
-            .map_err(|why| format!("before anything happened: {why}"))?;
-        start.edits = self.setup.edits;
-        Ok(start)
-    }
-
-    /// Every state that can be reached.
-    pub(super) fn search(&mut self) -> Result<Found, String> {
-        let start = self.start()?;
-        let mut states = vec![start];
-        let mut parents = vec![0_u32];
-        let mut known: HashMap<State, u32> = [(start, 0)].into();
-        let (mut moves, mut index) = (0, 0);
-        while index < states.len() {
-            let state = states[index];
-            let found = self.moves(&state);
-            let found =
-                found.map_err(|(last, why)| self.trace(&states, &parents, index, &format!("{last:?}: {why}")))?;
-            if let Err(why) = self.rest(&state) {
-                return Err(self.trace(
-                    &states,
-                    &parents,
-                    index,
-                    &format!("then nothing goes wrong any more, and {why}"),
-                ));
-            }
-            moves += found.len();
-            for (_, next) in found {
-                known.entry(next).or_insert_with(|| {
-                    states.push(next);
-                    parents.push(u32::try_from(index).unwrap());
-                    u32::try_from(states.len() - 1).unwrap()
-                });
-            }
-            index += 1;
-        }
-        Ok(Found {
-            states: states.len(),
-            moves,
-            plans: self.plans.len(),
-        })
-    }
-
     /// So many steps of one way at random, each followed by the question whether it would come to rest.
     pub(super) fn wander(&mut self, seed: u64, steps: usize) -> Result<Found, String> {
-        let mut state = self.start()?;
+        let mut state = self.begin()?;
         let mut seen = HashSet::from([state]);
         let mut dice = seed;
         let (mut moves, mut way) = (0, Vec::new());
@@ -97,8 +42,7 @@ impl Model {
             let found = self
                 .moves(&state)
                 .map_err(|(last, why)| format!("seed {seed}: {way:?}, {last:?}: {why}"))?;
-            self.rest(&state)
-                .map_err(|why| format!("seed {seed}: {way:?}, and then {why}"))?;
+            rest(self, &state).map_err(|why| format!("seed {seed}: {way:?}, and then {why}"))?;
             moves += found.len();
             dice = dice
                 .wrapping_mul(6_364_136_223_846_793_005)
@@ -117,28 +61,24 @@ impl Model {
             plans: self.plans.len(),
         })
     }
+}
 
-    /// Faults and edits stop, everybody does their work: the state in which nothing happens any more.
-    fn rest(&mut self, state: &State) -> Result<State, String> {
-        let mut path = Vec::new();
-        let mut now = State { edits: 0, ..*state };
-        while !self.resting.contains(&now) {
-            path.push(now);
-            if path.len() > ROUNDS {
-                return Err(format!(
-                    "it does not come to rest within {ROUNDS} rounds: {}",
-                    self.describe(&now)
-                ));
-            }
-            let next = self.round(&now)?;
-            if next == now {
-                self.check_goal(&now)?;
-                break;
-            }
-            now = next;
-        }
-        self.resting.extend(path);
-        Ok(now)
+impl Space for Model {
+    type State = State;
+    type Move = Move;
+
+    fn begin(&mut self) -> Result<State, String> {
+        let start = rest(self, &State::new(0)).map_err(|why| format!("before anything happened: {why}"))?;
+        let edits = self.setup.edits;
+        Ok(State { edits, ..start })
+    }
+
+    fn next(&mut self, state: &State) -> Result<Vec<(Move, State)>, String> {
+        self.moves(state).map_err(|(last, why)| format!("{last:?}: {why}"))
+    }
+
+    fn calm(&self, state: &State) -> State {
+        State { edits: 0, ..*state }
     }
 
     /// Everybody does what there is to do.
@@ -156,7 +96,7 @@ impl Model {
     }
 
     /// What has to be true at rest.
-    fn check_goal(&mut self, state: &State) -> Result<(), String> {
+    fn goal(&mut self, state: &State) -> Result<Option<State>, String> {
         let mut old = 0;
         for node in 0..self.setup.nodes {
             let here: Vec<_> = self.on(state, u8::try_from(node).unwrap()).collect();
@@ -180,7 +120,8 @@ impl Model {
         if old > self.setup.partition {
             return Err(format!("it rests with {old} old pods: {}", self.describe(state)));
         }
-        self.check_rest(state)
+        self.check_rest(state)?;
+        Ok(None)
     }
 
     fn describe(&self, state: &State) -> String {
@@ -196,17 +137,15 @@ impl Model {
         )
     }
 
-    /// How it came to that.
-    fn trace(&mut self, states: &[State], parents: &[u32], last: usize, why: &str) -> String {
-        let mut path = vec![last];
-        while *path.last().unwrap() != 0 {
-            path.push(usize::try_from(parents[*path.last().unwrap()]).unwrap());
-        }
-        let mut lines = Vec::new();
-        for index in path.into_iter().rev() {
-            lines.push(self.describe(&states[index]));
-        }
-        lines.push(why.to_owned());
-        lines.join("\n")
+    fn resting(&mut self) -> &mut HashSet<State> {
+        &mut self.resting
+    }
+
+    fn plans(&self) -> usize {
+        self.plans.len()
+    }
+
+    fn title(&self) -> String {
+        format!("{} ({:?})", self.setup.name, self.planted)
     }
 }

@@ -5,6 +5,7 @@ use std::io::Write;
 use super::planted::Planted;
 use super::search::Model;
 use super::setup::Setup;
+use crate::search::search;
 
 fn world(name: &'static str, nodes: usize, change: impl FnOnce(&mut Setup)) -> Setup {
     let mut setup = Setup::calm(name, nodes);
@@ -67,7 +68,7 @@ fn every_state_of_daemons_is_safe_and_comes_to_rest() {
     let (mut states, mut moves, mut failed) = (0, 0, Vec::new());
     for setup in small().into_iter().filter(|world| world.name.contains(&wanted)) {
         let name = setup.name;
-        match Model::new(setup, Planted::Nothing).search() {
+        match search(&mut Model::new(setup, Planted::Nothing)) {
             Ok(found) => {
                 tell(&format!(
                     "{:>9} states, {:>9} moves, {:>6} plans: {name}",
@@ -138,7 +139,7 @@ fn planted_mistakes_about_daemons_are_found() {
         (Planted::PreparedIsForgotten, hooks()),
         (Planted::DeletesAll, in_place()),
     ] {
-        match Model::new(setup, planted).search() {
+        match search(&mut Model::new(setup, planted)) {
             Ok(found) => missed.push(format!("{planted:?} in {} states", found.states)),
             Err(why) => tell(&format!("{planted:?}: {}", why.lines().last().unwrap_or_default())),
         }

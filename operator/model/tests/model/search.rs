@@ -12,9 +12,7 @@ use super::object::Objects;
 use super::planted::Planted;
 use super::setup::Setup;
 use super::state::{SLOTS, Spec, State};
-
-/// Rounds in which a world has to come to rest, each a whole step of everybody.
-const ROUNDS: usize = 100;
+use crate::search::{Space, rest};
 
 /// A world, and everything that was learnt about it.
 pub(super) struct Model {
@@ -29,14 +27,6 @@ pub(super) struct Model {
     pub(super) steps: HashMap<(u16, u16, usize), (u16, u16)>,
     /// States from which it comes to rest.
     resting: HashSet<State>,
-}
-
-/// What was found.
-#[derive(Debug)]
-pub(super) struct Found {
-    pub(super) states: usize,
-    pub(super) moves: usize,
-    pub(super) plans: usize,
 }
 
 impl Model {
@@ -54,77 +44,33 @@ impl Model {
             planted,
         }
     }
+}
 
-    /// Every state that can be reached.
-    pub(super) fn search(&mut self) -> Result<Found, String> {
+impl Space for Model {
+    type State = State;
+    type Move = Move;
+
+    fn begin(&mut self) -> Result<State, String> {
         let mut start = State::empty(self.setup.replicas);
         if !self.setup.from_nothing {
-            start = self
-                .rest(&start)
-                .map_err(|why| format!("before anything happened: {why}"))?;
+            start = rest(self, &start).map_err(|why| format!("before anything happened: {why}"))?;
         }
         start.edits = self.setup.edits;
-        let mut states = vec![start];
-        let mut parents = vec![0_u32];
-        let mut known: HashMap<State, u32> = [(start, 0)].into();
-        let mut moves = 0;
-        let mut index = 0;
-        while index < states.len() {
-            let state = states[index];
-            let trace = |model: &mut Self, why: String| model.trace(&states, &parents, index, &why);
-            let found = match self.moves(&state) {
-                Ok(found) => found,
-                Err((last, why)) => return Err(trace(self, format!("{last:?}: {why}"))),
-            };
-            if let Err(why) = self.rest(&state) {
-                return Err(trace(self, format!("then nothing goes wrong any more, and {why}")));
-            }
-            moves += found.len();
-            for (_, next) in found {
-                known.entry(next).or_insert_with(|| {
-                    states.push(next);
-                    parents.push(u32::try_from(index).unwrap());
-                    u32::try_from(states.len() - 1).unwrap()
-                });
-            }
-            index += 1;
-        }
-        Ok(Found {
-            states: states.len(),
-            moves,
-            plans: self.plans.len(),
-        })
+        Ok(start)
     }
 
-    /// Faults and edits stop, everybody does their work: the state in which nothing happens any more.
-    fn rest(&mut self, state: &State) -> Result<State, String> {
-        let mut path = Vec::new();
-        let mut now = *state;
-        now.edits = 0;
+    fn next(&mut self, state: &State) -> Result<Vec<(Move, State)>, String> {
+        self.moves(state).map_err(|(last, why)| format!("{last:?}: {why}"))
+    }
+
+    /// A revision that cannot work is taken back.
+    fn calm(&self, state: &State) -> State {
+        let mut now = State { edits: 0, ..*state };
         let images = self.setup.images[usize::from(now.spec.target)];
         if images.contains(&BAD) || images.contains(&DOOMED) {
             now.spec.target = 0;
         }
-        loop {
-            if self.resting.contains(&now) {
-                break;
-            }
-            path.push(now);
-            if path.len() > ROUNDS {
-                return Err(format!(
-                    "it does not come to rest within {ROUNDS} rounds: {}",
-                    self.describe(&now)
-                ));
-            }
-            let next = self.round(&now)?;
-            if next == now {
-                self.check_goal(&now)?;
-                break;
-            }
-            now = next;
-        }
-        self.resting.extend(path);
-        Ok(now)
+        now
     }
 
     /// Everybody does what there is to do; only if that is nothing, time passes, and only if the controller asked for it
@@ -154,7 +100,7 @@ impl Model {
     }
 
     /// What the user wanted has come, and nobody writes.
-    fn check_goal(&mut self, state: &State) -> Result<(), String> {
+    fn goal(&mut self, state: &State) -> Result<Option<State>, String> {
         self.check_rest(state)?;
         let pods: Vec<_> = state.pods().map(|place| state.slots[place]).collect();
         let facts: Vec<_> = pods.iter().map(|slot| self.objects.facts(slot.object)).collect();
@@ -172,31 +118,23 @@ impl Model {
         if !fine {
             return Err(format!("it rests at {}", self.describe(state)));
         }
-        Ok(())
+        Ok(None)
     }
 
-    /// How a state came about.
-    fn trace(&mut self, states: &[State], parents: &[u32], last: usize, why: &str) -> String {
-        let mut path = vec![last];
-        while path[path.len() - 1] != 0 {
-            path.push(usize::try_from(parents[path[path.len() - 1]]).unwrap());
-        }
-        path.reverse();
-        let mut lines = vec![format!("{} ({:?})", self.setup.name, self.planted)];
-        lines.push(format!("  {}", self.describe(&states[0])));
-        for pair in path.windows(2) {
-            let next = states[pair[1]];
-            let found = self.moves(&states[pair[0]]).unwrap_or_default();
-            let found = found.iter().find(|(_, to)| *to == next);
-            let what: Option<Move> = found.map(|(what, _)| *what);
-            lines.push(format!("{what:?}\n  {}", self.describe(&next)));
-        }
-        lines.push(why.to_owned());
-        lines.join("\n")
+    fn resting(&mut self) -> &mut HashSet<State> {
+        &mut self.resting
+    }
+
+    fn plans(&self) -> usize {
+        self.plans.len()
+    }
+
+    fn title(&self) -> String {
+        format!("{} ({:?})", self.setup.name, self.planted)
     }
 
     /// The state in short, for a reader of a trace.
-    pub(super) fn describe(&self, state: &State) -> String {
+    fn describe(&self, state: &State) -> String {
         let mut text = format!("{:?}", state.spec);
         if state.spec_seen != state.spec {
             text.push_str(&format!(", seen as {:?}", state.spec_seen));

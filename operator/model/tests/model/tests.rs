@@ -5,6 +5,7 @@ use std::io::Write;
 use super::planted::Planted;
 use super::search::Model;
 use super::setup::Setup;
+use crate::search::search;
 use crate::world::Bug;
 
 /// Settings of a world on top of a calm one, by name.
@@ -134,7 +135,7 @@ fn every_state_is_safe_and_comes_to_rest() {
     let (mut states, mut moves, mut failed) = (0, 0, Vec::new());
     for setup in chosen() {
         let name = setup.name;
-        match Model::new(setup, Planted::Nothing).search() {
+        match search(&mut Model::new(setup, Planted::Nothing)) {
             Ok(found) => {
                 tell(&format!(
                     "{:>9} states, {:>9} moves, {:>6} plans: {name}",
@@ -210,7 +211,7 @@ fn planted_mistakes_are_found() {
         (Planted::MomentIsReady, hook_fails()),
         (Planted::StartIsReady, hook_fails()),
     ] {
-        let found = Model::new(setup, planted).search();
+        let found = search(&mut Model::new(setup, planted));
         match found {
             Ok(found) => missed.push(format!("{planted:?} in {} states", found.states)),
             Err(why) => tell(&format!("{planted:?}: {}", why.lines().last().unwrap_or_default())),

@@ -10,10 +10,8 @@ use super::control::{View, Write};
 use super::object::{Objects, Step};
 use super::planted::Planted;
 use super::setup::{BAD, IMAGES, PLACES, Setup, State};
+use crate::search::{Found, Space, rest};
 use crate::world::Dice;
-
-/// Rounds in which a world has to come to rest.
-const ROUNDS: usize = 100;
 
 /// A world, and everything that was learnt about it.
 pub(super) struct Model {
@@ -26,14 +24,6 @@ pub(super) struct Model {
     resting: HashSet<State>,
 }
 
-/// What was found.
-#[derive(Debug, Default)]
-pub(super) struct Found {
-    pub(super) states: usize,
-    pub(super) moves: usize,
-    pub(super) plans: usize,
-}
-
 impl Model {
     pub(super) fn new(setup: Setup, planted: Planted) -> Self {
         Self {
@@ -44,31 +34,6 @@ impl Model {
             revisions: HashMap::new(),
             resting: HashSet::new(),
         }
-    }
-
-    /// Walks all of it.
-    pub(super) fn search(&mut self) -> Result<Found, String> {
-        let first = State::new(&self.setup);
-        let mut from: HashMap<State, (State, String)> = HashMap::new();
-        let mut known: HashSet<State> = [first].into();
-        let mut open = vec![first];
-        let mut found = Found::default();
-        while let Some(state) = open.pop() {
-            let moves = self
-                .moves(&state)
-                .and_then(|moves| self.come_to_rest(&state).map(|()| moves));
-            let moves = moves.map_err(|why| self.story(&from, state, &why))?;
-            for (name, next) in moves {
-                found.moves += 1;
-                if known.insert(next) {
-                    from.insert(next, (state, name));
-                    open.push(next);
-                }
-            }
-        }
-        found.states = known.len();
-        found.plans = self.plans.len();
-        Ok(found)
     }
 
     /// Plays some of it.
@@ -84,8 +49,7 @@ impl Model {
             }
             state = next;
         }
-        self.come_to_rest(&state)
-            .map_err(|why| self.story(&from, state, &why))?;
+        rest(self, &state).map_err(|why| self.story(&from, state, &why))?;
         Ok(Found {
             states: from.len(),
             moves: length,
@@ -108,46 +72,6 @@ impl Model {
         Ok(moves)
     }
 
-    /// The faults stop, lost nodes come back, and everybody does what there is to do. A revision that cannot work is taken back in the end.
-    fn come_to_rest(&mut self, state: &State) -> Result<(), String> {
-        let mut path = Vec::new();
-        let mut state = *state;
-        for _ in 0..ROUNDS {
-            if self.resting.contains(&state) {
-                self.resting.extend(path);
-                return Ok(());
-            }
-            path.push(state);
-            let next = self.round(state)?;
-            if next != state {
-                state = next;
-                continue;
-            }
-            if IMAGES[usize::from(state.spec.target)] == BAD {
-                state.spec.target = 0;
-                continue;
-            }
-            self.check_end(&state)
-                .map_err(|why| format!("{why} at rest: {}", self.describe(&state)))?;
-            self.resting.extend(path);
-            return Ok(());
-        }
-        Err(format!("it does not come to rest: {}", self.describe(&state)))
-    }
-
-    fn round(&mut self, state: State) -> Result<State, String> {
-        let mut state = state.up_to_date();
-        let writes = self.planned(&View::of(&state))?;
-        state = self.carry_out(&state, &writes, u32::MAX)?.up_to_date();
-        for ordinal in 0..PLACES {
-            for step in [Step::Return, Step::Work] {
-                let slot = &mut state.slots[ordinal];
-                slot.object = self.objects.step(slot.object, step, &self.setup);
-            }
-        }
-        Ok(state.up_to_date())
-    }
-
     fn story(&self, from: &HashMap<State, (State, String)>, last: State, why: &str) -> String {
         let mut lines = vec![format!("{why}\n  in {}", self.describe(&last))];
         let mut state = last;
@@ -160,6 +84,61 @@ impl Model {
         }
         lines.reverse();
         lines.join("\n")
+    }
+}
+
+impl Space for Model {
+    type State = State;
+    type Move = String;
+
+    fn begin(&mut self) -> Result<State, String> {
+        Ok(State::new(&self.setup))
+    }
+
+    fn next(&mut self, state: &State) -> Result<Vec<(String, State)>, String> {
+        self.moves(state)
+    }
+
+    fn calm(&self, state: &State) -> State {
+        *state
+    }
+
+    /// Lost nodes come back meanwhile.
+    fn round(&mut self, state: &State) -> Result<State, String> {
+        let mut state = state.up_to_date();
+        let writes = self.planned(&View::of(&state))?;
+        state = self.carry_out(&state, &writes, u32::MAX)?.up_to_date();
+        for ordinal in 0..PLACES {
+            for step in [Step::Return, Step::Work] {
+                let slot = &mut state.slots[ordinal];
+                slot.object = self.objects.step(slot.object, step, &self.setup);
+            }
+        }
+        Ok(state.up_to_date())
+    }
+
+    /// A revision that cannot work is taken back in the end.
+    fn goal(&mut self, state: &State) -> Result<Option<State>, String> {
+        if IMAGES[usize::from(state.spec.target)] == BAD {
+            let mut other = *state;
+            other.spec.target = 0;
+            return Ok(Some(other));
+        }
+        let end = self.check_end(state);
+        end.map_err(|why| format!("{why} at rest: {}", self.describe(state)))?;
+        Ok(None)
+    }
+
+    fn resting(&mut self) -> &mut HashSet<State> {
+        &mut self.resting
+    }
+
+    fn plans(&self) -> usize {
+        self.plans.len()
+    }
+
+    fn title(&self) -> String {
+        format!("{:?}", self.planted)
     }
 
     fn describe(&self, state: &State) -> String {

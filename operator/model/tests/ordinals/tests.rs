@@ -5,6 +5,7 @@ use std::io::Write as _;
 use super::planted::Planted;
 use super::search::Model;
 use super::setup::Setup;
+use crate::search::search;
 use crate::world::Dice;
 
 fn world(name: &'static str, replicas: u8, change: impl FnOnce(&mut Setup)) -> Setup {
@@ -68,7 +69,7 @@ fn every_state_is_safe_and_comes_to_rest() {
     let (mut states, mut failed) = (0, Vec::new());
     for setup in small().into_iter().filter(|world| world.name.contains(&wanted)) {
         let name = setup.name;
-        match Model::new(setup, Planted::Nothing).search() {
+        match search(&mut Model::new(setup, Planted::Nothing)) {
             Ok(found) => {
                 tell(&format!(
                     "{:>9} states, {:>9} moves, {:>6} plans: StatefulSet, {name}",
@@ -136,7 +137,7 @@ fn planted_mistakes_are_found() {
             plain(|w| (w.partition, w.deletions, w.targets) = (1, true, 3)),
         ),
     ] {
-        match Model::new(setup, planted).search() {
+        match search(&mut Model::new(setup, planted)) {
             Ok(found) => missed.push(format!("{planted:?} in {} states", found.states)),
             Err(why) => tell(&format!(
                 "{planted:?}: {}",
