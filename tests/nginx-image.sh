@@ -17,7 +17,7 @@ get "${packages[@]}" >&2 || { apt-get update -qq && get "${packages[@]}"; } >&2
 mkdir root
 for package in *.deb; do dpkg-deb -x "$package" root; done
 mkdir -p root/tmp root/run root/var/log/nginx root/var/lib/nginx root/image-bin
-for applet in sh cat sleep echo ls killall mv rm find touch dd hostname printf; do ln -sf busybox "root/bin/$applet"; done
+for applet in sh cat sleep echo ls killall mv rm find touch dd hostname printf test; do ln -sf busybox "root/bin/$applet"; done
 # Logs to the container's own output, and in the foreground: what an image of nginx is expected to do.
 ln -sf /dev/stdout root/var/log/nginx/access.log
 ln -sf /dev/stderr root/var/log/nginx/error.log

@@ -32,6 +32,7 @@ pub(crate) async fn start_with_operator(options: ClusterOptions, gates: Gates) -
     install_crds(cluster.client("afloat-installer"), door.clone()).await?;
     let mut rights = afloat_install::rights();
     rights.extend(afloat_install::user_roles());
+    rights.extend(afloat_install::policies());
     rights::install(&cluster.client("afloat-installer"), &rights).await?;
     let stop = cluster.stopping();
     let account = User::service_account(names::MANAGER_NAMESPACE, afloat_install::OPERATOR);

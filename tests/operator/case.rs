@@ -261,6 +261,17 @@ impl Case {
         }
     }
 
+    /// Waits until a change of the workload is refused, and gives the reason.
+    pub(crate) async fn until_refused(&self, patch: &Value) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Err(error) = self.try_patch(patch).await {
+                return error;
+            }
+            self.in_time(deadline, "the refusal").await;
+        }
+    }
+
     /// All objects of a kind, in order of their names.
     pub(crate) async fn list(&self, group: &str, version: &str, kind: &str) -> Vec<Value> {
         let list = self.api(group, version, kind).list(&ListParams::default()).await;

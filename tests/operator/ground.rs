@@ -19,6 +19,7 @@ use crate::process::PATIENCE;
 
 /// What people apply before they start the operator.
 const RIGHTS: &str = include_str!("../../operator/manager/rbac.yaml");
+const POLICIES: &str = include_str!("../../operator/install/objects/policies.yaml");
 
 /// Images that every ground has: name, what they run, version. The same role and version are the same image.
 const IMAGES: [(&str, &str, &str); 6] = [
@@ -145,11 +146,12 @@ impl Ground {
         ground
     }
 
-    /// Applies CRDs and rights, and gets the operator's token.
+    /// Applies CRDs, rights and policies, and gets the operator's token.
     async fn install(&self, admin: &str) {
         let crds = Command::new(AFLOAT).arg("crds").output().expect("afloat starts");
         let crds = String::from_utf8(crds.stdout).expect("YAML is text");
-        for document in crds.split("---\n").chain(RIGHTS.split("---\n")) {
+        let beside = RIGHTS.split("---\n").chain(POLICIES.split("---\n"));
+        for document in crds.split("---\n").chain(beside) {
             let object: Value = serde_saphyr::from_str(document).expect("YAML");
             if object.is_object() {
                 create(&self.client, object).await;

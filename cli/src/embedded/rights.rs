@@ -40,7 +40,7 @@ pub(super) fn of_reporters() -> Vec<Value> {
     all
 }
 
-/// Makes objects, each of which is namespace, account, role or binding; a role or binding that is there becomes as it should be.
+/// Makes objects, each of which is namespace, account, role, policy or binding; what is there becomes as it should be.
 pub(super) async fn install(client: &Client, objects: &[Value]) -> anyhow::Result<()> {
     for value in objects {
         let object: DynamicObject = serde_json::from_value(value.clone())?;
@@ -51,11 +51,11 @@ pub(super) async fn install(client: &Client, objects: &[Value]) -> anyhow::Resul
             None => Api::all_with(client.clone(), &resource),
         };
         let name = object.name_any();
-        let what = || format!("cannot give the operator its rights: {} {name}", resource.kind);
+        let what = || format!("cannot make what the operator needs: {} {name}", resource.kind);
         match api.create(&PostParams::default(), &object).await {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.code == 409 => {
-                let own = ["rules", "subjects"]
+                let own = ["rules", "subjects", "spec"]
                     .into_iter()
                     .filter(|field| value.get(field).is_some());
                 let patch = Value::Object(own.map(|field| (field.to_owned(), value[field].clone())).collect());

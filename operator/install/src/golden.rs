@@ -223,7 +223,7 @@ fn what_is_of_the_cluster_has_no_namespace() {
     let policies = listed(&all)
         .into_iter()
         .filter(|name| name.starts_with("ValidatingAdmissionPolicy"));
-    assert_eq!(policies.count(), 2, "the agents' policy, and that it is in force");
+    assert_eq!(policies.count(), 4, "two policies, and that they are in force");
 }
 
 #[test]
@@ -252,6 +252,8 @@ fn parts_are_left_out() {
             "RoleBinding kruise-daemon-config/afloat-pull-secrets",
             "ClusterRole /afloat-aggregate-to-view",
             "ClusterRole /afloat-aggregate-to-edit",
+            "ValidatingAdmissionPolicy /afloat-statefulset-ranges",
+            "ValidatingAdmissionPolicyBinding /afloat-statefulset-ranges",
             "Deployment one/afloat-operator",
             "Service one/afloat-operator",
             "Service one/afloat-webhook",

@@ -1,7 +1,7 @@
 //! What is installed in a cluster: every object, from one set of sources.
 //!
-//! The sources are `operator/manager/rbac.yaml`, `operator/agent/agent.yaml`, `objects/operator.yaml`, `objects/roles.yaml` and the CRDs
-//! of `afloat-api`.
+//! The sources are `operator/manager/rbac.yaml`, `operator/agent/agent.yaml`, `objects/operator.yaml`, `objects/roles.yaml`,
+//! `objects/policies.yaml` and the CRDs of `afloat-api`.
 //! `afloat install` and `afloat takeover` render them with [`objects`]; the Helm chart's templates (`charts/afloat`) and the base for
 //! kustomize (`deploy/kustomize`) are made of them as well, and tests hold those files to it. Pure: whoever calls does the I/O.
 
@@ -24,6 +24,7 @@ pub const NAMESPACE: &str = "afloat-system";
 const RBAC: &str = include_str!("../../manager/rbac.yaml");
 const AGENTS: &str = include_str!("../../agent/agent.yaml");
 const ROLES: &str = include_str!("../objects/roles.yaml");
+const POLICIES: &str = include_str!("../objects/policies.yaml");
 const OPERATORS: &str = include_str!("../objects/operator.yaml");
 
 /// What a user may choose.
@@ -106,6 +107,11 @@ pub fn rights() -> Vec<Value> {
 /// What users may do with CloneSets, word for word as `objects/roles.yaml` has it: parts of the roles that every cluster has.
 pub fn user_roles() -> Vec<Value> {
     documents(ROLES)
+}
+
+/// What is refused beyond what the CRDs' schemas can say, word for word as `objects/policies.yaml` has it.
+pub fn policies() -> Vec<Value> {
+    documents(POLICIES)
 }
 
 /// The rules of the agents' roles: for the whole cluster, and for the copies of pull secrets.
@@ -224,7 +230,8 @@ fn parts(settings: &Settings, webhook: Option<Door>) -> Vec<(Part, Value)> {
     let rbac = put::apart(documents(RBAC))
         .into_iter()
         .map(|object| (Part::Base, object));
-    let roles = user_roles().into_iter().map(|object| (Part::Base, object));
+    let beside = user_roles().into_iter().chain(policies());
+    let beside = beside.map(|object| (Part::Base, object));
     let agents = documents(AGENTS).into_iter().map(|object| (Part::Agent, object));
     let operators = documents(OPERATORS).into_iter().map(|object| {
         let part = match text(&object, "/kind") {
@@ -235,7 +242,7 @@ fn parts(settings: &Settings, webhook: Option<Door>) -> Vec<(Part, Value)> {
         };
         (part, object)
     });
-    let mut all: Vec<(Part, Value)> = crds.chain(rbac).chain(roles).chain(operators).chain(agents).collect();
+    let mut all: Vec<(Part, Value)> = crds.chain(rbac).chain(beside).chain(operators).chain(agents).collect();
     all.retain(|(_, object)| text(object, "/kind") != "Namespace");
     for (part, object) in &mut all {
         put::put(object, settings);

@@ -487,7 +487,7 @@ mod tests {
                 name: "web-a".into(),
                 labels: Vec::new(),
                 common: Arc::default(),
-                spec: None,
+                own: Default::default(),
             },
         };
         let claim = Action::CreateClaim { body: json!({}) };

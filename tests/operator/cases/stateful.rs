@@ -410,4 +410,13 @@ pub(super) async fn bad_stateful_sets_are_refused_by_name(case: &Case) {
         assert!(error.contains(said), "{error}");
     }
     assert!(condition(&case.set().await, "FailedUpdatePod").is_null());
+    // A policy takes a moment until an API server heeds it.
+    let reversed = json!({"spec": {"reserveOrdinals": [7, "8-9", "5-2"]}});
+    let error = case.until_refused(&reversed).await;
+    assert!(
+        error.contains("spec.reserveOrdinals: invalid range 5-2: it goes"),
+        "{error}"
+    );
+    let ranges = json!({"spec": {"reserveOrdinals": [7, "8-9", "10-10"]}});
+    case.try_patch(&ranges).await.expect("ranges that go upwards");
 }

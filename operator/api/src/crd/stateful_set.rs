@@ -156,7 +156,8 @@ fn max_unavailable() -> Value {
     amount
 }
 
-/// Numbers, and ranges as text. That a range goes upwards a rule could say only at a cost that Kubernetes refuses; the operator says it.
+/// Numbers, and ranges as text. That a range goes upwards a rule could say only at a cost that Kubernetes refuses: a policy does, which is
+/// installed beside (`operator/install/objects/policies.yaml`).
 fn reserve_ordinals() -> Value {
     json!({
         "type": "array",

@@ -170,7 +170,7 @@ mod tests {
                 name: "web-a".into(),
                 labels: Vec::new(),
                 common: std::sync::Arc::default(),
-                spec: None,
+                own: Default::default(),
             },
         };
         let told = refused(&create, "web-1", "exceeded quota").expect("an event");

@@ -100,10 +100,10 @@ impl Planted {
             Self::SurgeElsewhere => {
                 let updated = plan.status.updated_number_scheduled > 0;
                 for action in plan.actions.iter_mut().filter(|_| updated) {
-                    if let Action::CreatePod { pod } = action
-                        && let Some(spec) = &mut pod.spec
-                    {
-                        pin(spec, &node_name(0));
+                    if let Action::CreatePod { pod } = action {
+                        let mut own = json!(pod.own);
+                        pin(&mut own, &node_name(0));
+                        pod.own = own.as_object().cloned().unwrap_or_default();
                     }
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// A pod that is to be created: what those of its revision have in common stands here once for all of them, as a plan asks for
 /// hundreds, and a whole pod takes fifty kilobytes in memory. The object is made where it is sent.
@@ -14,8 +14,8 @@ pub struct NewPod {
     pub labels: Vec<(&'static str, String)>,
     /// The object but for what stands beside.
     pub common: Arc<Value>,
-    /// Its spec where that is its own: it names the pod, or claims of it.
-    pub spec: Option<Value>,
+    /// The fields of its spec that are its own: they name the pod, its node, or claims of it. They are instead of the common ones.
+    pub own: Map<String, Value>,
 }
 
 impl NewPod {
@@ -26,8 +26,8 @@ impl NewPod {
         for (key, value) in &self.labels {
             body["metadata"]["labels"][key] = json!(value);
         }
-        if let Some(spec) = &self.spec {
-            body["spec"] = spec.clone();
+        for (field, value) in &self.own {
+            body["spec"][field] = value.clone();
         }
         body
     }

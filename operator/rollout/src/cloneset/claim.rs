@@ -54,10 +54,15 @@ pub(crate) fn missing<'a>(set: &'a CloneSet, claims: &'a ById<'_>, id: &'a str) 
         })
 }
 
-/// Puts the claims of the templates into the volumes of the pod with this id; gives whether there are any.
-pub(crate) fn mount(set: &CloneSet, spec: &mut Value, id: &str) -> bool {
+/// The fields of a pod's spec that name its claims.
+pub(crate) fn fields(set: &CloneSet) -> Vec<&'static str> {
+    templates(set).next().map(|_| "volumes").into_iter().collect()
+}
+
+/// Puts the claims of the templates into the volumes of the pod with this id.
+pub(crate) fn mount(set: &CloneSet, spec: &mut Value, id: &str) {
     let name = |(template, _)| (template, claim::name(set.owner(), template, id));
-    claim::mount(spec, templates(set).map(name))
+    claim::mount(spec, templates(set).map(name));
 }
 
 /// Claims that go together with a pod that the controller deletes, whatever the setting for reuse: as in OpenKruise, only

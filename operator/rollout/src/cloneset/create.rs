@@ -15,7 +15,7 @@ use crate::workload::history::Revisions;
 use crate::workload::kind::Workload;
 use crate::workload::plan::planner::BURST;
 use crate::workload::recipe::ids::Ids;
-use crate::workload::recipe::{Beside, Recipe};
+use crate::workload::recipe::{Beside, Own, Recipe};
 
 /// Pods to create.
 #[derive(Debug, Default)]
@@ -92,7 +92,7 @@ fn recipe<'a>(
     seen: &'a SeenSet<'_>,
     template: &'a Value,
     revision: &'a str,
-) -> Result<Recipe<'a, impl Fn(&mut Value, &str) -> bool + 'a>, String> {
+) -> Result<Recipe<'a, impl Fn(&mut Value, &str) + 'a>, String> {
     let (set, owner) = (seen.set, seen.set.owner());
     let prefix = format!("{}-", owner.name());
     let mut beside = Beside::revision(owner, revision, seen.around.gates);
@@ -102,7 +102,11 @@ fn recipe<'a>(
     beside.annotations = vec![(names::LIFECYCLE_TIMESTAMP, whole_seconds(seen.around.now))];
     beside.in_place = true;
     beside.generate_name = Some(prefix.clone());
-    let mount =
-        move |spec: &mut Value, pod: &str| claim::mount(set, spec, pod.strip_prefix(&prefix).unwrap_or_default());
-    Recipe::of(owner, template, beside, mount)
+    let own = Own {
+        fields: claim::fields(set),
+        write: move |spec: &mut Value, pod: &str| {
+            claim::mount(set, spec, pod.strip_prefix(&prefix).unwrap_or_default());
+        },
+    };
+    Recipe::of(owner, template, beside, own)
 }

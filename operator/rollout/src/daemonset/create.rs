@@ -10,7 +10,7 @@ use crate::action::Action;
 use crate::workload::kind::Workload;
 use crate::workload::observed::Observed;
 use crate::workload::recipe::ids::Ids;
-use crate::workload::recipe::{Beside, Recipe};
+use crate::workload::recipe::{Beside, Own, Recipe};
 
 /// A pod for each of these nodes, at a revision.
 ///
@@ -37,11 +37,11 @@ pub(super) fn pods(
     beside.generate_name = Some(format!("{}-", owner.name()));
     let named = names_for(set, seen, nodes.len());
     let node_of: BTreeMap<&str, &str> = named.iter().map(String::as_str).zip(nodes.iter().copied()).collect();
-    let pin = |spec: &mut Value, pod: &str| {
-        pin(spec, node_of.get(pod).copied().unwrap_or_default());
-        true
+    let own = Own {
+        fields: vec!["affinity"],
+        write: |spec: &mut Value, pod: &str| pin(spec, node_of.get(pod).copied().unwrap_or_default()),
     };
-    let recipe = Recipe::of(owner, &template, beside, pin)?;
+    let recipe = Recipe::of(owner, &template, beside, own)?;
     let pod = |name: &String| {
         let pod = recipe.pod(name.clone(), Vec::new())?;
         Ok(Action::CreatePod { pod })

@@ -10,7 +10,7 @@ use crate::action::Action;
 use crate::pod::lifecycle::all_hooked;
 use crate::pod::object::Pod;
 use crate::workload::owner::Owner;
-use crate::workload::recipe::{Beside, Recipe};
+use crate::workload::recipe::{Beside, Own, Recipe};
 
 impl StatefulSetPlanner<'_> {
     /// Creates pods at these ordinals with the claims that they lack, in this order. Each comes with whether it is to be at the revision
@@ -50,7 +50,7 @@ impl StatefulSetPlanner<'_> {
         &'r self,
         template: &'r Value,
         revision: &'r str,
-    ) -> Result<Recipe<'r, impl Fn(&mut Value, &str) -> bool + 'r>, String> {
+    ) -> Result<Recipe<'r, impl Fn(&mut Value, &str) + 'r>, String> {
         let owner = self.base.seen.owner;
         let mut beside = Beside::revision(owner, revision, self.gates());
         beside.labels.push((names::LIFECYCLE_STATE, self.first_state(template)));
@@ -58,12 +58,16 @@ impl StatefulSetPlanner<'_> {
         // The API asks users to put it there themselves, so where pods are recreated they do not have it.
         beside.in_place = self.wishes.rollout.policy != PodUpdatePolicy::ReCreate;
         beside.generate_name = Some(format!("{}-", owner.name()));
-        let own = move |spec: &mut Value, pod: &str| self.give_identity(owner, spec, pod);
+        let volumes = (!self.wishes.claims.none()).then_some("volumes");
+        let own = Own {
+            fields: ["hostname", "subdomain"].into_iter().chain(volumes).collect(),
+            write: move |spec: &mut Value, pod: &str| self.give_identity(owner, spec, pod),
+        };
         Recipe::of(owner, template, beside, own)
     }
 
     /// What is each pod's own: how it is called in the DNS, and its claims.
-    fn give_identity(&self, owner: Owner<'_>, spec: &mut Value, pod: &str) -> bool {
+    fn give_identity(&self, owner: Owner<'_>, spec: &mut Value, pod: &str) {
         spec["hostname"] = json!(pod);
         if let Some(service) = self
             .seen
@@ -76,7 +80,6 @@ impl StatefulSetPlanner<'_> {
             spec["subdomain"] = json!(service);
         }
         self.wishes.claims.mount(spec, ordinal(owner.name(), pod).unwrap_or(0));
-        true
     }
 
     /// A pod takes part from its beginning, unless a hook has something to say about that.

@@ -6,7 +6,7 @@ use afloat_api::{Rollout, StatefulSet};
 use jiff::SignedDuration;
 
 use super::ordinals::ordinal;
-use super::planner::limits;
+use super::planner::{limits, min_ready};
 use crate::pod::object::Pod;
 use crate::workload::budget::Limits;
 use crate::workload::foresight::Foreseen;
@@ -23,7 +23,7 @@ impl Foreseen for StatefulSet {
     }
 
     fn min_ready(&self) -> SignedDuration {
-        SignedDuration::from_secs(i64::from(self.spec.min_ready_seconds()))
+        min_ready(self)
     }
 
     /// From the largest ordinal down, unless labels say otherwise.

@@ -1,6 +1,6 @@
 //! A plan for a StatefulSet in the making: the plan that any workload has, and what pods with names of their own need beside it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use afloat_api::{Gates, Rollout, StatefulSet};
 use jiff::SignedDuration;
@@ -10,7 +10,7 @@ use super::claims::Claims;
 use super::growth::Growth;
 use super::ordinals::{Ordinals, ordinal};
 use super::places::Places;
-use super::turns::{beyond_partition, turns};
+use super::turns::{self, beyond_partition};
 use crate::action::Why;
 use crate::pod::object::Pod;
 use crate::workload::budget::{Limits, Round, partition, resolve};
@@ -20,6 +20,7 @@ use crate::workload::memo::Memo;
 use crate::workload::observed::Observed;
 use crate::workload::plan::planner::Planner;
 use crate::workload::plan::seen::{Seen, Turns};
+use crate::workload::waits::Wait;
 
 /// A StatefulSet, and what is seen beside it.
 #[derive(Clone, Copy)]
@@ -35,7 +36,7 @@ pub(super) struct Wishes<'a> {
     pub(super) places: Places<'a>,
     pub(super) claims: Claims<'a>,
     pub(super) growth: Growth<'a>,
-    turns: BTreeMap<String, usize>,
+    turns: turns::Turns<'a>,
     excess: BTreeSet<String>,
 }
 
@@ -60,7 +61,7 @@ impl<'a> Wishes<'a> {
         let updated = |pod: &Pod| pod.at_revision(update);
         let order = beyond_partition(set, &places, limits.partition, updated);
         let growth = Growth::of(set, &claims, &places, &order, around.gates);
-        let turns = turns(&order, &growth.held, updated);
+        let turns = turns::Turns::of(&order, &growth.held, updated, (min_ready(set), around.now));
         Self {
             excess: places.excess(),
             rollout,
@@ -81,6 +82,11 @@ pub(super) struct StatefulSetPlanner<'a> {
     pub(super) failed_create: Option<String>,
 }
 
+/// How long a pod must be Ready to count as available.
+pub(super) fn min_ready(set: &StatefulSet) -> SignedDuration {
+    SignedDuration::from_secs(i64::from(set.spec.min_ready_seconds()))
+}
+
 fn seen<'a>(of: SeenSet<'a>, wishes: &'a Wishes<'a>) -> Seen<'a> {
     let set = of.set;
     Seen {
@@ -88,9 +94,9 @@ fn seen<'a>(of: SeenSet<'a>, wishes: &'a Wishes<'a>) -> Seen<'a> {
         owner: set.owner(),
         rollout: &wishes.rollout,
         limits: wishes.limits,
-        turns: Turns::Given(&wishes.turns),
+        turns: Turns::Given(&wishes.turns.places),
         excess: &wishes.excess,
-        min_ready: SignedDuration::from_secs(i64::from(set.spec.min_ready_seconds())),
+        min_ready: min_ready(set),
         hooks: set.spec.lifecycle.as_ref(),
         brings_to_life: false,
         pods_to_delete: &[],
@@ -107,7 +113,7 @@ impl<'a> StatefulSetPlanner<'a> {
         let mut base = Planner::new(seen(of, wishes), revisions, memo);
         // A claim that grows takes its pod's part of the budget, unless the pod's own update is all that it waits for.
         let growing = wishes.growth.under_way.iter();
-        let growing = growing.filter(|pod| base.available(pod) && !wishes.turns.contains_key(pod.name()));
+        let growing = growing.filter(|pod| base.available(pod) && !wishes.turns.places.contains_key(pod.name()));
         let growing = growing.count();
         base.may_go = base.may_go.saturating_sub(growing);
         Self {
@@ -139,11 +145,23 @@ impl<'a> StatefulSetPlanner<'a> {
         self.delete_specified();
         self.delete_condemned(halted);
         self.base.update();
+        self.keep_order();
         self.grow();
         self.base.launch();
         self.base.refresh();
         self.keep_identities();
         self.keep_claims();
+    }
+
+    /// Looks again when it is the turn of those that are not updated before others.
+    fn keep_order(&mut self) {
+        if self.wishes.rollout.on_delete || self.wishes.rollout.paused {
+            return;
+        }
+        for (pod, until) in &self.wishes.turns.later {
+            self.base.waits.pod(Wait::Turn, || pod.name().to_owned());
+            self.base.wake(*until);
+        }
     }
 
     /// Pods that somebody asked to delete by a label, the largest ordinal first; the partition does not matter to that.

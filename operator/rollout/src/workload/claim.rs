@@ -192,24 +192,20 @@ pub(crate) fn body<'l>(
     })
 }
 
-/// Puts claims into a pod's volumes, each under its template's name, in place of volumes of the same names; gives whether
-/// there are any.
-pub(crate) fn mount<'t>(spec: &mut Value, claims: impl Iterator<Item = (&'t str, String)>) -> bool {
+/// Puts claims into a pod's volumes, each under its template's name, in place of volumes of the same names.
+pub(crate) fn mount<'t>(spec: &mut Value, claims: impl Iterator<Item = (&'t str, String)>) {
     let mut volumes = spec
         .get("volumes")
         .and_then(Value::as_array)
         .cloned()
         .unwrap_or_default();
-    let mut any = false;
     for (template, claim) in claims {
-        any = true;
         volumes.retain(|volume| volume["name"] != template);
         volumes.push(json!({"name": template, "persistentVolumeClaim": {"claimName": claim}}));
     }
-    if any {
+    if !volumes.is_empty() {
         spec["volumes"] = Value::Array(volumes);
     }
-    any
 }
 
 /// The reference that a claim carries which is to go with a pod.

@@ -37,21 +37,32 @@ impl<'a> Beside<'a> {
     }
 }
 
-/// See the module. `own` writes into a pod's spec what is the pod's own, by its name, and gives whether that was anything.
+/// What of a pod's spec is the pod's own.
+pub(crate) struct Own<F> {
+    /// The fields of the spec that `write` reads or writes. Nothing else of the spec is copied for each pod.
+    pub(crate) fields: Vec<&'static str>,
+    /// Writes them into a spec, by the pod's name.
+    pub(crate) write: F,
+}
+
+/// See the module.
 pub(crate) struct Recipe<'a, F> {
     template: &'a Value,
     common: Arc<Value>,
-    own: F,
-    /// Each pod's spec names the pod, or what is its own.
-    differ: bool,
+    own: Own<F>,
 }
 
-impl<'a, F: Fn(&mut Value, &str) -> bool> Recipe<'a, F> {
+impl<'a, F: Fn(&mut Value, &str)> Recipe<'a, F> {
     /// From a revision's template.
     ///
     /// # Errors
     /// A template that no pod can be made from.
-    pub(crate) fn of(owner: Owner<'_>, template: &'a Value, beside: Beside<'_>, own: F) -> Result<Self, String> {
+    pub(crate) fn of(
+        owner: Owner<'_>,
+        template: &'a Value,
+        beside: Beside<'_>,
+        mut own: Own<F>,
+    ) -> Result<Self, String> {
         let mut metadata = json!({
             "namespace": owner.metadata.namespace,
             "ownerReferences": [owner.reference()],
@@ -88,14 +99,14 @@ impl<'a, F: Fn(&mut Value, &str) -> bool> Recipe<'a, F> {
         }
         // As OpenKruise's webhook does for every pod of its kinds: by this one, hooks and ContainerRecreateRequests take it out of service.
         add_gate(names::KRUISE_POD_READY, &mut spec);
-        let mut any = spec.clone();
-        let differ = own(&mut any, "") | launch::put_barriers(template, &mut any, "")?;
+        if launch::put_barriers(template, &mut spec.clone(), "")? {
+            own.fields.push("containers");
+        }
         let common = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec});
         Ok(Self {
             template,
             common: Arc::new(common),
             own,
-            differ,
         })
     }
 
@@ -104,16 +115,19 @@ impl<'a, F: Fn(&mut Value, &str) -> bool> Recipe<'a, F> {
     /// # Errors
     /// A template that no pod can be made from.
     pub(crate) fn pod(&self, name: String, labels: Vec<(&'static str, String)>) -> Result<NewPod, String> {
-        let mut spec = self.differ.then(|| self.common["spec"].clone());
-        if let Some(spec) = &mut spec {
-            (self.own)(spec, &name);
-            launch::put_barriers(self.template, spec, &name)?;
+        let mut own = Value::Object(Map::new());
+        for field in &self.own.fields {
+            if let Some(common) = self.common["spec"].get(field) {
+                own[*field] = common.clone();
+            }
         }
+        (self.own.write)(&mut own, &name);
+        launch::put_barriers(self.template, &mut own, &name)?;
         Ok(NewPod {
             name,
             labels,
             common: self.common.clone(),
-            spec,
+            own: own.as_object_mut().map(std::mem::take).unwrap_or_default(),
         })
     }
 }

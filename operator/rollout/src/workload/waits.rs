@@ -35,6 +35,8 @@ pub enum Wait {
     Replacement,
     /// The one whose name and claims another takes is not gone yet.
     Predecessor,
+    /// It does not serve, and others come first in the order for a while yet.
+    Turn,
     /// Pods after it wait until it is available.
     Order,
     /// A claim has to be gone before the pod can be created.
@@ -64,6 +66,7 @@ impl Wait {
             Self::LastAvailable => "to update as the last available one, kept until another is available (maxSurge)",
             Self::Replacement => "evicted, kept until a replacement is available",
             Self::Predecessor => "not gone yet, whose name and claims a new one takes",
+            Self::Turn => "to update after others, in their order, though not available",
             Self::Order => "not available yet, which others are created or deleted after (OrderedReady)",
             Self::Claim => "to create, whose claim is in the way",
             Self::ScaleDown => "to delete after others are available or gone (OrderedReady)",

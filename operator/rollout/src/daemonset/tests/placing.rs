@@ -30,6 +30,8 @@ fn a_new_pod_is_pinned_and_bears_what_daemons_bear() {
     let Action::CreatePod { pod } = &scene.plan().actions[0] else {
         panic!()
     };
+    let own: Vec<_> = pod.own.keys().collect();
+    assert_eq!(own, ["affinity"], "the rest is there once for all");
     let body = pod.body();
     assert_eq!(node_of(&body), "n1");
     assert!(body["metadata"]["name"].as_str().unwrap().starts_with("log-"));

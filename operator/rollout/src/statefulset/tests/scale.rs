@@ -69,6 +69,12 @@ fn a_pod_has_its_identity() {
     else {
         panic!("{:?}", plan.actions)
     };
+    let own: Vec<_> = pod.own.keys().collect();
+    assert_eq!(
+        own,
+        ["hostname", "subdomain", "volumes"],
+        "the rest is there once for all"
+    );
     let body = pod.body();
     assert_eq!(
         body["metadata"]["labels"],

@@ -119,6 +119,32 @@ fn a_broken_revision_is_taken_back() {
     assert_eq!(scene.said(), ["delete web-0 recreate"]);
 }
 
+/// OpenKruise's own case of a rolling update breaks a pod in the middle of the order, and finds the rollout there until it is mended.
+#[test]
+fn a_pod_that_fails_does_not_overtake_at_once() {
+    let mut scene = Scene::with_old(&recreate(), &[0, 1, 2]);
+    let failed = "2026-01-01T00:09:50Z";
+    scene.break_pod(1).of(1)["status"]["conditions"][1]["lastTransitionTime"] = json!(failed);
+    assert_eq!(scene.said(), [""; 0]);
+    assert!(
+        scene.waits().contains("1 pod to update after others"),
+        "{}",
+        scene.waits()
+    );
+    assert_eq!(scene.plan().wake_at.unwrap().to_string(), "2026-01-01T00:10:20Z");
+    assert!(scene.plan_after(619).actions.is_empty());
+    let then = scene.plan_after(620);
+    let said: Vec<_> = then.actions.iter().map(|action| scene.words(action)).collect();
+    assert_eq!(said, ["delete web-1 recreate"], "it may never be mended");
+    // Whose turn it is anyway does not wait, nor who is on the way.
+    scene.break_pod(2).of(2)["status"]["conditions"][1]["lastTransitionTime"] = json!(failed);
+    assert_eq!(scene.said(), ["delete web-2 recreate", "delete web-1 recreate"]);
+    let mut scene = Scene::with_old(&in_place(), &[0, 1, 2]);
+    scene.break_pod(1).of(1)["metadata"]["labels"][names::LIFECYCLE_STATE] = json!("Updating");
+    scene.of(1)["status"]["conditions"][1]["lastTransitionTime"] = json!(failed);
+    assert!(!scene.waits().contains("to update after others"), "{}", scene.waits());
+}
+
 #[test]
 fn nobody_is_touched_while_another_is_away() {
     let mut scene = Scene::with_old(&recreate(), &[0, 1]);
