@@ -13,6 +13,7 @@ mod report;
 mod scrape;
 mod server;
 mod template;
+mod timed;
 mod version;
 
 use options::BenchCommand;
