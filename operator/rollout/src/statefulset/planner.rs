@@ -89,6 +89,8 @@ fn seen<'a>(of: SeenSet<'a>, wishes: &'a Wishes<'a>) -> Seen<'a> {
         rollout: &wishes.rollout,
         limits: wishes.limits,
         turns: Turns::Given(&wishes.turns),
+        in_order: set.spec.unordered().is_none(),
+        keeps_nodes: false,
         excess: &wishes.excess,
         min_ready: SignedDuration::from_secs(i64::from(set.spec.min_ready_seconds())),
         hooks: set.spec.lifecycle.as_ref(),
