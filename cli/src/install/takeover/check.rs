@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use afloat_api::Gates;
-
 use super::definitions;
 use super::kruise;
 use super::plan::{Ours, same_conversion};
@@ -134,12 +132,6 @@ impl Findings {
         let gates = kruise::flag(&kruise.arguments(), "feature-gates").unwrap_or_default();
         for (name, what) in kruise::gates_for_others(&gates) {
             self.either(despite, name, format!("feature gate {name} is on: {what}"));
-        }
-        if Gates::is_on(&gates, "PreDownloadImageForInPlaceUpdate") {
-            self.warnings.push(
-                "feature gate PreDownloadImageForInPlaceUpdate is on: Afloat does not pull images ahead of an update yet"
-                    .to_owned(),
-            );
         }
     }
 
