@@ -262,7 +262,7 @@ impl World {
         let request = kube::core::Request::new(CloneSet::url_path(&(), Some(NAMESPACE)));
         let request = request.create(&PostParams::default(), serde_json::to_vec(&set)?)?;
         client.request::<CloneSet>(request).await?;
-        self.until(|| async { self.settled().await }).await
+        self.until(|| self.settled()).await
     }
 
     fn set(&self, way: Way, image: &str) -> serde_json::Value {
