@@ -28,7 +28,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 
 use arguments::{Arguments, Command};
-use bench::{BenchNodeOptions, LosslessOptions};
+use bench::{BenchNodeOptions, LosslessOptions, ReleaseOptions};
 use demo::DemoOptions;
 use process::inner::{Role as _, run_role};
 use up::UpOptions;
@@ -78,6 +78,7 @@ fn run_inner(arguments: &[OsString]) -> anyhow::Result<i32> {
             [DemoOptions::NAME, options] => run_role::<DemoOptions>(options, inherited).await,
             [BenchNodeOptions::NAME, options] => run_role::<BenchNodeOptions>(options, inherited).await,
             [LosslessOptions::NAME, options] => run_role::<LosslessOptions>(options, inherited).await,
+            [ReleaseOptions::NAME, options] => run_role::<ReleaseOptions>(options, inherited).await,
             _ => anyhow::bail!("no role given"),
         }
     })

@@ -3,21 +3,25 @@
 mod apply;
 mod configs;
 mod gates;
+mod images;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use afloat_api::{Gates, RolloutReport, read_seconds};
+use afloat_api::{Gates, NodeImage, RolloutReport, read_seconds};
+use afloat_check::Images;
 use afloat_check::plan::{Forecast, Hold, Server, Situation, forecast, is_planned, text};
 use afloat_words::owner::controller_of;
 use anyhow::Context as _;
 use clap::Args;
 use jiff::Timestamp;
+use k8s_openapi::Resource as _;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use apply::Applied;
 
-use crate::check::{files, finish, images, input, live};
+use crate::check::{files, finish, images as stored, input, live};
 use crate::options::cluster::{ClusterFlags, connect};
 use crate::output;
 
@@ -57,6 +61,8 @@ struct Present {
     untold: Vec<String>,
     /// See [`Situation::history`].
     history: Vec<u64>,
+    /// What nodes tell of the images of both.
+    images: Images,
     /// Those of the operator that is installed, as far as it is known.
     gates: Gates,
     /// What the cluster lets change on live pods.
@@ -73,7 +79,7 @@ fn print_plans(options: &PlanOptions) -> anyhow::Result<u8> {
     } else {
         Some(values(files::read(&options.against)?))
     };
-    let known = images::known(
+    let known = stored::known(
         options.data_dir.as_deref(),
         &[new.as_slice(), old.as_deref().unwrap_or_default()].concat(),
     )?;
@@ -94,6 +100,9 @@ fn print_plans(options: &PlanOptions) -> anyhow::Result<u8> {
             ),
             None => (object, None),
         };
+        // What is here is known better than what nodes tell.
+        let mut images = present.images.clone();
+        images.extend(known.clone());
         let situation = Situation {
             old: present.object.as_ref(),
             new,
@@ -102,7 +111,7 @@ fn print_plans(options: &PlanOptions) -> anyhow::Result<u8> {
             configs: &present.configs.0,
             configs_before: &present.configs.1,
             budgets: &present.budgets,
-            images: &known,
+            images: &images,
             history: &present.history,
             server: present.server,
             gates: present.gates,
@@ -196,9 +205,14 @@ fn ask(options: &PlanOptions, object: &Value, given: &[Value]) -> anyhow::Result
             Some(live) if live != object => Some(apply::ask(&client, namespace, live, object).await),
             _ => None,
         };
+        // Who may not see nodes knows less.
+        let nodes = live::list(&client, NodeImage::GROUP, NodeImage::VERSION, NodeImage::KIND, None).await;
+        let nodes: Vec<NodeImage> = nodes.ok().flatten().map(read).unwrap_or_default();
+        let both: Vec<Value> = live.iter().chain([object]).cloned().collect();
         Ok(Present {
             configs: (changed, Vec::new()),
             untold,
+            images: images::pulled(&afloat_check::references(&both), &nodes),
             gates: gates::installed(&client).await?,
             server: afloat_manager::server(&client)
                 .await
@@ -213,12 +227,18 @@ fn ask(options: &PlanOptions, object: &Value, given: &[Value]) -> anyhow::Result
     })
 }
 
+/// Those that can be read.
+fn read<T: DeserializeOwned>(objects: Vec<Value>) -> Vec<T> {
+    let objects = objects.into_iter();
+    objects
+        .filter_map(|object| serde_json::from_str(&object.to_string()).ok())
+        .collect()
+}
+
 /// Seconds that a pod took in each of a workload's earlier rollouts in place, the latest last.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // seconds, rounded, not negative
 fn history(live: Option<&Value>, reports: Vec<Value>) -> Vec<u64> {
-    let reports = reports
-        .into_iter()
-        .filter_map(|report| serde_json::from_str::<RolloutReport>(&report.to_string()).ok());
+    let reports = read::<RolloutReport>(reports).into_iter();
     let uid = live.and_then(|live| live["metadata"]["uid"].as_str());
     let ours = |report: &RolloutReport| {
         let owner = controller_of(&report.metadata);

@@ -41,6 +41,13 @@ fn the_command_line() {
         1,
         &["/no/such/file"],
     );
+    fails(&["bench", "release", "--layer", "200"], 2, &["--layer", "unit", "MB"]);
+    fails(
+        &["bench", "release", "--bandwidth", "50MB"],
+        2,
+        &["--bandwidth", "50MB/s"],
+    );
+    fails(&["bench", "release", "--attach", "2m"], 2, &["--attach", "60 s"]);
     fails(
         &["image", "load", "/no/such/file", "--data-dir", "/tmp/afloat-e2e-none"],
         1,

@@ -7,7 +7,6 @@
 mod alone;
 mod left;
 mod phase;
-mod timed;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -22,6 +21,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use serde::{Deserialize, Serialize};
 
+use super::timed::{Timed, Verb, Verbs};
 use crate::embedded;
 use crate::options::parse_duration;
 use crate::output;
@@ -30,7 +30,6 @@ use crate::process::memory;
 use crate::process::signals::Stop;
 use left::Left;
 use phase::{IMAGES, Move, Phase};
-use timed::{Verb, Verbs};
 
 /// How long the boot may take.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
@@ -99,7 +98,7 @@ async fn measure_nodes(options: BenchNodeOptions, inherited: &Inherited) -> anyh
     let wrap = verbs.clone();
     let cluster = embedded::start_without_operator(ClusterOptions {
         oci_runtime: options.oci_runtime.clone(),
-        wrap: Some(Arc::new(move |runtime| timed::Timed::around(runtime, wrap.clone()))),
+        wrap: Some(Arc::new(move |runtime| Timed::around(runtime, wrap.clone()))),
         ..ClusterOptions::inside(options.nodes, inherited)
     })
     .await?;

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::kinds::{Row, parse_kind};
 use super::lossless::LosslessOptions;
 use super::node::BenchNodeOptions;
+use super::release::ReleaseOptions;
 use super::template::PodForm;
 use super::version::ApiVersion;
 use crate::options::{parse_budget, parse_duration};
@@ -28,6 +29,8 @@ pub(crate) enum BenchCommand {
     Node(BenchNodeOptions),
     /// Roll out again and again under load of all protocols while parts fail, and count what is lost
     Lossless(LosslessOptions),
+    /// Seconds of a release by new pods, in place, and in place with images pulled beforehand, and what they are made of
+    Release(ReleaseOptions),
     /// The embedded API server alone
     #[command(hide = true)]
     Server {

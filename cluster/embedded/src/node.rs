@@ -57,10 +57,11 @@ pub(crate) async fn start_node(
             ..ProxyOptions::new(&name, ip)
         },
     );
+    let (images, image_service) = shared.images_of(&name, options).await?;
     let runtime = OciRuntime::new(OciOptions {
         node: name.clone(),
         dir: dir.clone(),
-        images: shared.images.clone(),
+        images,
         bridge,
         oci_runtime: options
             .oci_runtime
@@ -69,7 +70,7 @@ pub(crate) async fn start_node(
         rootless: options.rootless,
     })
     .await?;
-    runtime.use_images(&shared.image_service);
+    runtime.use_images(&image_service);
     let runtime: Arc<dyn Runtime> = Arc::new(runtime);
     let runtime = match &options.wrap {
         Some(wrap) => wrap(runtime),

@@ -32,6 +32,8 @@ pub struct ClusterOptions {
     pub webhooks: Option<Arc<dyn Network>>,
     /// How images are pulled; None: not at all.
     pub puller: Option<Registries>,
+    /// Each node keeps images of its own, as real nodes do, and pulls what it needs itself; else all nodes have the same ones.
+    pub own_images: bool,
     /// When unused images are removed.
     pub image_thresholds: Thresholds,
     /// The host's part of the cluster's DNS; None: only the cluster's names are known, and only inside.
@@ -56,6 +58,7 @@ impl ClusterOptions {
             host_ports: None,
             webhooks: None,
             puller: None,
+            own_images: false,
             image_thresholds: Thresholds::default(),
             dns: None,
             pki: None,

@@ -32,28 +32,41 @@ impl Shared {
     pub(crate) async fn start(options: &ClusterOptions) -> Result<Self, Error> {
         let kubelets = Arc::<LocalKubelets>::default();
         let control_plane = ControlPlane::with(setup(options, kubelets.clone()).await?).await?;
-        let images_dir = options.data_dir.join("images");
-        let images = Arc::new(tokio::task::spawn_blocking(move || ImageStore::open(&images_dir)).await??);
-        let puller = options
-            .puller
-            .as_ref()
-            .map(|registries| Puller::new(images.clone(), registries.network.clone(), registries.options.clone()));
-        let nodes_dir = options.data_dir.join("nodes");
+        let (images, image_service) = images(options, "images").await?;
         Ok(Self {
             control_plane,
-            image_service: ImageService::new(images.clone(), puller, options.image_thresholds, nodes_dir),
+            image_service,
             images,
             kubelets,
         })
     }
 
-    /// What is there for nodes only: the network, the DNS server where the Service `kube-dns` says that it is, the care for images.
-    pub(crate) async fn prepare_nodes(&mut self, host: Option<HostDns>) -> Result<(), Error> {
-        let (service, stop) = (self.image_service.clone(), self.control_plane.stopping());
-        self.control_plane.keep("image service", async move {
+    /// The images that a node takes its containers from, and the care for them.
+    pub(crate) async fn images_of(
+        &mut self,
+        node: &str,
+        options: &ClusterOptions,
+    ) -> Result<(Arc<ImageStore>, Arc<ImageService>), Error> {
+        if !options.own_images {
+            return Ok((self.images.clone(), self.image_service.clone()));
+        }
+        let (images, service) = images(options, &format!("images-{node}")).await?;
+        self.care(&format!("image service of {node}"), service.clone());
+        Ok((images, service))
+    }
+
+    /// Looks after images from now on.
+    fn care(&mut self, name: &str, service: Arc<ImageService>) {
+        let stop = self.control_plane.stopping();
+        self.control_plane.keep(name, async move {
             stop.run_until_cancelled(service.run()).await;
             Ok::<_, std::convert::Infallible>(())
         });
+    }
+
+    /// What is there for nodes only: the network, the DNS server where the Service `kube-dns` says that it is, the care for images.
+    pub(crate) async fn prepare_nodes(&mut self, host: Option<HostDns>) -> Result<(), Error> {
+        self.care("image service", self.image_service.clone());
         afloat_runtime::net::setup_base(SERVICE_CIDR)
             .await
             .map_err(Error::Network)?;
@@ -81,6 +94,19 @@ impl Shared {
         self.control_plane.serve_api(listener, pki);
         Ok(())
     }
+}
+
+/// Images in a folder of the cluster, pulled as the options say.
+async fn images(options: &ClusterOptions, folder: &str) -> Result<(Arc<ImageStore>, Arc<ImageService>), Error> {
+    let dir = options.data_dir.join(folder);
+    let images = Arc::new(tokio::task::spawn_blocking(move || ImageStore::open(&dir)).await??);
+    let puller = options
+        .puller
+        .as_ref()
+        .map(|registries| Puller::new(images.clone(), registries.network.clone(), registries.options.clone()));
+    let nodes_dir = options.data_dir.join("nodes");
+    let service = ImageService::new(images.clone(), puller, options.image_thresholds, nodes_dir);
+    Ok((images, service))
 }
 
 /// The control plane of a cluster.

@@ -31,6 +31,8 @@ pub struct Gates {
     pub template_no_defaults: bool,
     /// `PreDownloadImageForInPlaceUpdate`: images of a rollout in place are pulled beforehand.
     pub predownload: bool,
+    /// `PreDownloadImageForDaemonSetUpdate`: the same for DaemonSets, whose pods stay on their nodes even if they are made anew.
+    pub predownload_daemons: bool,
     /// `StatefulSetAutoDeletePVC`: claims go by `persistentVolumeClaimRetentionPolicy`.
     pub claims_by_policy: bool,
     /// `StatefulSetStartOrdinal`: ordinals begin with `ordinals.start`. On here, off in OpenKruise.
@@ -52,6 +54,7 @@ impl Default for Gates {
             recreate_for_claims: false,
             template_no_defaults: false,
             predownload: false,
+            predownload_daemons: false,
             claims_by_policy: true,
             start_ordinal: true,
             pod_index: true,
@@ -223,6 +226,7 @@ impl Gates {
             "RecreatePodWhenChangeVCTInCloneSetGate" => &mut self.recreate_for_claims,
             "TemplateNoDefaults" => &mut self.template_no_defaults,
             "PreDownloadImageForInPlaceUpdate" => &mut self.predownload,
+            "PreDownloadImageForDaemonSetUpdate" => &mut self.predownload_daemons,
             "StatefulSetAutoDeletePVC" => &mut self.claims_by_policy,
             "StatefulSetStartOrdinal" => &mut self.start_ordinal,
             "PodIndexLabel" => &mut self.pod_index,

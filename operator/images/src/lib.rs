@@ -25,4 +25,4 @@ pub use difference::difference;
 pub use plan::plan;
 pub use secrets::sources;
 pub use time::seconds;
-pub use warm::warm;
+pub use warm::{Release, warm};

@@ -1,82 +1,148 @@
 //! Images of a rollout, pulled on the nodes of its pods beforehand: the jobs for it. The rules are OpenKruise's
-//! (`cloneset_predownload_image.go` of 1.9.1) where its gate asks for it, and our own where `afloat.dev/prewarm` does.
+//! (`*_predownload_image.go` of 1.9.1) where its gates ask for it, and our own where `afloat.dev/prewarm` does.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use afloat_api::{CloneSet, ImagePullJob, PodUpdatePolicy, names};
+use afloat_api::{ImagePullJob, InPlaceUpdateStrategy, names};
 use afloat_words::owner::controller_reference;
 use afloat_words::percent::{Round, scaled};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 
 use crate::action::{Action, At, Plan};
 
-/// Replicas of which OpenKruise pulls nothing beforehand.
-const FEW: usize = 3;
 /// Seconds of one pull where nothing is said, as in OpenKruise.
 const TIMEOUT: i64 = 300;
 /// What has failed is asked for again after so long.
 const AGAIN: SignedDuration = SignedDuration::from_secs(60);
 
+/// A workload, of whatever kind, as far as its rollout may want images beforehand.
+#[derive(Clone, Debug)]
+pub struct Release<'a> {
+    /// Group and version of its kind.
+    pub api_version: &'a str,
+    /// Its kind.
+    pub kind: &'a str,
+    /// Its name, and what it was told by annotations.
+    pub metadata: &'a ObjectMeta,
+    /// What its pods are made from.
+    pub template: &'a Value,
+    /// Its pods.
+    pub selector: &'a LabelSelector,
+    /// The revision that all pods had last; None: each older one may be some pod's.
+    pub current: Option<&'a str>,
+    /// The revision of the template: its name, or its hash.
+    pub update: &'a str,
+    /// Generation of the spec that the status speaks of.
+    pub observed_generation: i64,
+    /// As far as the status tells, no pod is left to be updated.
+    pub done: bool,
+    /// Pods stay on their nodes while they are updated: in place, or as the kind makes new ones there. Where this is false,
+    /// nothing is gained.
+    pub stays: bool,
+    /// What OpenKruise's gate for the kind says.
+    pub gate: bool,
+    /// OpenKruise would pull nothing: they are few, or all change at once.
+    pub needless: bool,
+    /// How many pods are wanted.
+    pub replicas: i32,
+    /// Updated ones that are Ready.
+    pub updated_ready: i32,
+    /// Settings that are fields.
+    pub settings: Option<&'a InPlaceUpdateStrategy>,
+}
+
+impl Release<'_> {
+    fn annotation(&self, key: &str) -> Option<&str> {
+        self.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+
+    fn mode(&self) -> Mode {
+        match self.annotation(names::PREWARM) {
+            Some(names::PREWARM_REQUIRED | names::PREWARM_BEST_EFFORT) => Mode::Own,
+            Some(names::PREWARM_OFF) => Mode::Off,
+            _ if self.gate => Mode::Gate,
+            _ => Mode::Off,
+        }
+    }
+
+    /// Whether there is anything to gain.
+    fn wanted(&self, mode: Mode) -> bool {
+        if !self.stays || mode == Mode::Gate && self.needless {
+            return false;
+        }
+        let total = u32::try_from(self.replicas).unwrap_or(0);
+        let count = |value: &IntOrString| scaled(value, total, Round::Up).unwrap_or(0);
+        let least = self.setting(2).map_or(0, |least| count(&least));
+        i64::from(self.updated_ready) >= i64::from(least)
+    }
+
+    /// One of OpenKruise's three settings: a field in v1beta1 of CloneSet, an annotation for those who write none.
+    fn setting(&self, place: usize) -> Option<IntOrString> {
+        let field = self.settings.and_then(|fields| match place {
+            0 => fields.image_pre_download_parallelism.clone(),
+            1 => fields.image_pre_download_timeout_seconds.map(IntOrString::Int),
+            _ => fields.image_pre_download_min_updated_ready_pods.map(IntOrString::Int),
+        });
+        let annotation = || {
+            let text = self.annotation(names::PREDOWNLOAD[place].0)?;
+            Some(
+                text.parse()
+                    .map_or_else(|_| IntOrString::String(text.to_owned()), IntOrString::Int),
+            )
+        };
+        field.or_else(annotation)
+    }
+}
+
 /// How much a rollout wants of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Off,
-    /// As OpenKruise with its gate PreDownloadImageForInPlaceUpdate.
+    /// As OpenKruise with its gate for the kind.
     Gate,
     /// As the annotation says: no pod is too few, and nodes that come later pull as well.
     Own,
 }
 
-fn mode(set: &CloneSet, gate: bool) -> Mode {
-    match set.annotation(names::PREWARM) {
-        Some(names::PREWARM_REQUIRED | names::PREWARM_BEST_EFFORT) => Mode::Own,
-        Some(names::PREWARM_OFF) => Mode::Off,
-        _ if gate => Mode::Gate,
-        _ => Mode::Off,
-    }
-}
-
-/// The jobs of one CloneSet: those that are to be, and those that are to go. `jobs` are those that it controls.
+/// The jobs of one workload: those that are to be, and those that are to go. `jobs` are those that it controls.
 pub fn warm(
-    set: &CloneSet,
+    release: &Release<'_>,
     revisions: &[Arc<ControllerRevision>],
     jobs: &[Arc<ImagePullJob>],
-    (gate, now): (bool, Timestamp),
+    now: Timestamp,
     plan: &mut Plan,
 ) {
-    let mode = mode(set, gate);
+    let mode = release.mode();
     let jobs = jobs.iter().filter(|job| job.metadata.deletion_timestamp.is_none());
     let jobs: Vec<_> = jobs.collect();
-    let (current, update) = (&set.status.current_revision, &set.status.update_revision);
-    let told = set.metadata.generation.unwrap_or(0) <= set.status.observed_generation;
-    if mode == Mode::Off || set.metadata.deletion_timestamp.is_some() || told && current == update {
+    let meta = release.metadata;
+    let told = meta.generation.unwrap_or(0) <= release.observed_generation;
+    if mode == Mode::Off || meta.deletion_timestamp.is_some() || told && release.done {
         let gone = jobs.iter().map(|job| Action::DeleteJob {
             at: At::of(&job.metadata),
         });
         plan.actions.extend(gone);
         return;
     }
-    let named = |name: &str| {
-        let mut all = revisions.iter();
-        all.find(|revision| revision.metadata.name.as_deref() == Some(name))
-    };
-    let (Some(old), Some(new)) = (named(current), named(update)) else {
+    let Some((olds, new)) = versions(release, revisions) else {
         return;
     };
-    if !told || !wanted(set, mode) {
+    if !told || !release.wanted(mode) {
         return;
     }
+    let update = new.metadata.name.as_deref().unwrap_or_default();
     let job_of = |name: &str| jobs.iter().find(|job| job.metadata.name.as_deref() == Some(name));
     let mut present = Vec::new();
-    for (container, image) in images(old, new) {
+    for (container, image) in images(&olds, new) {
         let name = format!("{update}-{container}");
         match job_of(&name) {
             None => plan.actions.push(Action::CreateJob {
-                body: body(set, new, (&name, &image), mode),
+                body: body(release, new, (&name, &image), mode),
             }),
             Some(job) if mode == Mode::Own && given_up(job) => again(job, now, plan),
             Some(_) => {}
@@ -92,50 +158,32 @@ pub fn warm(
     }));
 }
 
-/// Whether there is anything to gain.
-fn wanted(set: &CloneSet, mode: Mode) -> bool {
-    let rollout = set.spec.rollout();
-    if rollout.policy == PodUpdatePolicy::ReCreate || rollout.on_delete {
-        return false;
-    }
-    let replicas = set.spec.replicas();
-    let total = u32::try_from(replicas).unwrap_or(u32::MAX);
-    let count = |value: &IntOrString, round| {
-        let number = scaled(value, total, round).unwrap_or(0);
-        usize::try_from(number).unwrap_or(0)
-    };
-    if mode == Mode::Gate {
-        let at_once =
-            count(&rollout.partition, Round::Up) == 0 && count(&rollout.max_unavailable, Round::Down) >= replicas;
-        if replicas <= FEW || at_once {
-            return false;
-        }
-    }
-    let least = setting(set, 2).map_or(0, |least| count(&least, Round::Up));
-    usize::try_from(set.status.updated_ready_replicas).unwrap_or(0) >= least
+/// By whichever label the kind has it.
+fn hash(revision: &ControllerRevision) -> Option<&String> {
+    let labels = revision.metadata.labels.as_ref()?;
+    labels.get(names::REVISION_HASH).or_else(|| labels.get(names::REVISION))
 }
 
-/// One of OpenKruise's three settings: a field in v1beta1, an annotation for those who write none.
-fn setting(set: &CloneSet, place: usize) -> Option<IntOrString> {
-    let rolling = set.spec.update_strategy.rolling_update.as_ref();
-    let fields = rolling.and_then(|rolling| rolling.in_place_update_strategy.as_ref());
-    let field = fields.and_then(|fields| match place {
-        0 => fields.image_pre_download_parallelism.clone(),
-        1 => fields.image_pre_download_timeout_seconds.map(IntOrString::Int),
-        _ => fields.image_pre_download_min_updated_ready_pods.map(IntOrString::Int),
-    });
-    let annotation = || {
-        let text = set.annotation(names::PREDOWNLOAD[place].0)?;
-        Some(
-            text.parse()
-                .map_or_else(|_| IntOrString::String(text.to_owned()), IntOrString::Int),
-        )
+/// The revisions that pods may have, at least one, and the one that they are to have.
+fn versions<'r>(
+    release: &Release<'_>,
+    revisions: &'r [Arc<ControllerRevision>],
+) -> Option<(Vec<&'r ControllerRevision>, &'r ControllerRevision)> {
+    let is = |revision: &ControllerRevision, name: &str| {
+        revision.metadata.name.as_deref() == Some(name) || hash(revision).is_some_and(|hash| hash == name)
     };
-    field.or_else(annotation)
+    let all = || revisions.iter().map(|revision| &**revision);
+    let new = all().find(|revision| is(revision, release.update))?;
+    let old = |revision: &&ControllerRevision| match release.current {
+        Some(current) => is(revision, current),
+        None => revision.metadata.name != new.metadata.name,
+    };
+    let olds: Vec<_> = all().filter(old).collect();
+    (!olds.is_empty()).then_some((olds, new))
 }
 
-/// Images of the new revision that the old one has not, by container.
-fn images(old: &ControllerRevision, new: &ControllerRevision) -> BTreeMap<String, String> {
+/// Images of the new revision that one of the old ones has not, by container.
+fn images(olds: &[&ControllerRevision], new: &ControllerRevision) -> BTreeMap<String, String> {
     let of = |revision: &ControllerRevision| -> BTreeMap<String, String> {
         let data = revision.data.as_ref().map(|data| &data.0);
         let containers = data.and_then(|data| data.pointer("/spec/template/spec/containers")?.as_array());
@@ -144,41 +192,37 @@ fn images(old: &ControllerRevision, new: &ControllerRevision) -> BTreeMap<String
         all.map(|container| (text(container, "name"), text(container, "image")))
             .collect()
     };
-    let before = of(old);
+    let before: Vec<_> = olds.iter().map(|old| of(old)).collect();
     let mut images = of(new);
-    images.retain(|container, image| before.get(container) != Some(image));
+    images.retain(|container, image| before.iter().any(|before| before.get(container) != Some(image)));
     images
 }
 
-fn body(set: &CloneSet, revision: &ControllerRevision, (name, image): (&str, &str), mode: Mode) -> Value {
-    let template = &set.spec.template;
+fn body(release: &Release<'_>, revision: &ControllerRevision, (name, image): (&str, &str), mode: Mode) -> Value {
+    let template = release.template;
     let part = |path: &str| template.pointer(path).cloned().unwrap_or_else(|| json!({}));
-    let hash = revision
-        .metadata
-        .labels
-        .as_ref()
-        .and_then(|labels| labels.get(names::REVISION_HASH));
+    let hash = hash(revision);
     let mut labels = part("/metadata/labels");
     labels[names::REVISION_HASH] = json!(hash);
     let secrets = template.pointer("/spec/imagePullSecrets").and_then(Value::as_array);
     let secrets: Vec<_> = secrets.into_iter().flatten().map(|secret| &secret["name"]).collect();
-    let mut selector = json!(set.spec.selector);
+    let mut selector = json!(release.selector);
     let updated = json!({"key": names::REVISION, "operator": "NotIn", "values": [revision.metadata.name, hash]});
     let expressions = selector["matchExpressions"].as_array().cloned().unwrap_or_default();
     selector["matchExpressions"] = Value::Array(expressions.into_iter().chain([updated]).collect());
-    let parallelism = match setting(set, 0) {
+    let parallelism = match release.setting(0) {
         Some(IntOrString::Int(number)) => number,
         _ => 1,
     };
-    let timeout = match setting(set, 1) {
+    let timeout = match release.setting(1) {
         Some(IntOrString::Int(seconds)) => i64::from(seconds),
         _ => TIMEOUT,
     };
     json!({
         "apiVersion": names::API_VERSION, "kind": "ImagePullJob",
         "metadata": {
-            "namespace": set.metadata.namespace, "name": name, "labels": labels,
-            "ownerReferences": [controller_reference(names::API_VERSION, "CloneSet", &set.metadata)],
+            "namespace": release.metadata.namespace, "name": name, "labels": labels,
+            "ownerReferences": [controller_reference(release.api_version, release.kind, release.metadata)],
         },
         "spec": {
             "image": image, "podSelector": selector, "parallelism": parallelism, "pullSecrets": secrets,

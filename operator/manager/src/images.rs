@@ -6,13 +6,14 @@
 mod act;
 mod kept;
 mod logins;
+pub(crate) mod rollouts;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use afloat_api::{CloneSet, ImageListPullJob, ImagePullJob, NodeImage};
+use afloat_api::{ImageListPullJob, ImagePullJob, NodeImage};
 use afloat_images::world::{Machine, Resident, World};
-use afloat_images::{Action, Plan, Told, plan, warm};
+use afloat_images::{Action, Plan, Told, plan};
 use afloat_rollout::pod::images::Node;
 use afloat_watching::feed::Pauses;
 use afloat_watching::{Cache, Ledger, Looking, Queue, Urgency, Watchable, Writing, Written};
@@ -28,9 +29,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::abilities::served;
 use crate::follow::appears_as;
-use crate::kept::{Group, Sets};
 use crate::operator::Operator;
 use crate::round::act::{Outcome, REQUEST_TIMEOUT};
+use crate::work::Controls;
 use act::Kind;
 use kept::{Copies, Lists, Residents};
 use logins::Logins;
@@ -48,44 +49,39 @@ const UNSEEN: Duration = Duration::from_secs(60);
 /// Whether they are seen is looked at so often if nothing happens.
 const UNSEEN_LOOK: Duration = Duration::from_secs(5);
 
-/// Looks after images until `shutdown`. An operator of one namespace does not: nodes are everybody's.
-pub(crate) async fn run(operator: Arc<Operator>, shutdown: CancellationToken) {
+/// Looks after images until `shutdown`, those of the workloads' rollouts among them. An operator of one namespace does not: nodes are
+/// everybody's.
+pub(crate) async fn run(operator: Arc<Operator>, workloads: Vec<Arc<dyn Controls>>, shutdown: CancellationToken) {
     if operator.namespace.is_some() {
         return shutdown.cancelled().await;
     }
     if !are_there(&operator).await {
-        tracing::info!("no NodeImage, ImagePullJob or CloneSet in this cluster yet");
-        // Those about images come together, and this is the last of them.
-        for kind in [ImageListPullJob::KIND, CloneSet::KIND] {
-            let kind = (NodeImage::GROUP, NodeImage::API_VERSION, kind);
-            if !appears_as(&operator.client, kind, &shutdown).await {
-                return;
-            }
+        tracing::info!("no NodeImage or ImagePullJob in this cluster yet");
+        // They come together, and this is the last of them.
+        let kind = (NodeImage::GROUP, NodeImage::API_VERSION, ImageListPullJob::KIND);
+        if !appears_as(&operator.client, kind, &shutdown).await {
+            return;
         }
     }
-    Images::new(operator).work(&shutdown).await;
+    Images::new(operator, workloads).work(&shutdown).await;
 }
 
 async fn are_there(operator: &Operator) -> bool {
     let ask = served(&operator.client, NodeImage::GROUP, NodeImage::API_VERSION);
     let kinds = tokio::time::timeout(REQUEST_TIMEOUT, ask).await;
     let kinds = kinds.ok().and_then(Result::ok).unwrap_or_default();
-    [
-        NodeImage::KIND,
-        ImagePullJob::KIND,
-        ImageListPullJob::KIND,
-        CloneSet::KIND,
-    ]
-    .iter()
-    .all(|kind| kinds.contains(*kind))
+    [NodeImage::KIND, ImagePullJob::KIND, ImageListPullJob::KIND]
+        .iter()
+        .all(|kind| kinds.contains(*kind))
 }
 
 /// See the module.
 struct Images {
     operator: Arc<Operator>,
     lists: Arc<Cache<Lists>>,
-    /// Whose rollouts want their images beforehand.
-    sets: Arc<Cache<Sets<CloneSet>>>,
+    /// Whose rollouts want their images beforehand: those that the controllers know. A kind whose objects are not here yet asks for
+    /// nothing, and takes nothing back.
+    workloads: Vec<Arc<dyn Controls>>,
     copies: Arc<Cache<Copies>>,
     pods: Arc<Cache<Residents>>,
     queue: Arc<Queue>,
@@ -95,11 +91,11 @@ struct Images {
 }
 
 impl Images {
-    fn new(operator: Arc<Operator>) -> Self {
+    fn new(operator: Arc<Operator>, workloads: Vec<Arc<dyn Controls>>) -> Self {
         let images = Self {
             operator,
             lists: Cache::new(),
-            sets: Cache::new(),
+            workloads,
             copies: Cache::new(),
             pods: Cache::new(),
             queue: Arc::default(),
@@ -123,8 +119,10 @@ impl Images {
             &self.operator.node_images, NodeImage;
             &self.operator.pull_jobs, ImagePullJob;
             &self.lists, ImageListPullJob;
-            &self.sets, CloneSet;
             &self.copies, k8s_openapi::api::core::v1::Secret;
+        }
+        for workloads in &self.workloads {
+            workloads.ask_of_images(&self.queue, &self.key);
         }
         let keys = key.clone();
         let same = |old: &Resident, new: &Resident| old == new;
@@ -149,7 +147,6 @@ impl Images {
         );
         self.feed(&mut tasks, &self.operator.pull_jobs, Api::all(client.clone()), shutdown);
         self.feed(&mut tasks, &self.lists, Api::all(client.clone()), shutdown);
-        self.feed(&mut tasks, &self.sets, Api::all(client.clone()), shutdown);
         let copies = Api::namespaced(client.clone(), afloat_api::names::DAEMON_NAMESPACE);
         self.feed(&mut tasks, &self.copies, copies, shutdown);
         let ready = async {
@@ -157,7 +154,6 @@ impl Images {
             self.operator.node_images.ready().await;
             self.operator.pull_jobs.ready().await;
             self.lists.ready().await;
-            self.sets.ready().await;
         };
         if shutdown.run_until_cancelled(ready).await.is_none() {
             return;
@@ -252,14 +248,8 @@ impl Images {
             sources: logins.known(),
             seed: rand::random(),
         });
-        let (revisions, jobs) = (
-            looking.at(&self.operator.revisions),
-            looking.at(&self.operator.pull_jobs),
-        );
-        for set in looking.at(&self.sets).all().iter() {
-            let uid = Group::from(set.metadata.uid.as_deref().unwrap_or_default());
-            let asked = (self.operator.gates.predownload, now);
-            warm(set, &revisions.group(&uid), &jobs.group(&uid), asked, &mut plan);
+        for workloads in &self.workloads {
+            workloads.warm(looking, now, &mut plan);
         }
         plan
     }

@@ -1,14 +1,14 @@
-//! What the loop asks of a kind of workload beside what is decided on it ([`Workload`]): whose its objects are, and how it speaks.
+//! What the loop asks of a kind of workload beside what is decided on it ([`Foreseen`]): whose its objects are, and how it speaks.
 
 use afloat_rollout::action::Action;
 use afloat_rollout::pod::images::Node;
-use afloat_rollout::workload::kind::Workload;
+use afloat_rollout::workload::foresight::Foreseen;
 
 use crate::kept::Group;
 use crate::round::told::{self, Told};
 
 /// A kind of workload that the operator looks after.
-pub(crate) trait Kind: Workload {
+pub(crate) trait Kind: Foreseen {
     /// Who its events come from.
     const COMPONENT: &'static str;
 

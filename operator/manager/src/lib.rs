@@ -181,7 +181,8 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         tasks.spawn(stored::keep(operator.client.clone(), shutdown.clone()).boxed());
     }
     let there = |controls: &Arc<dyn Controls>| abilities.workloads.contains(controls.kind().2);
-    let (present, absent): (Vec<_>, Vec<_>) = kinds::all(&operator).into_iter().partition(there);
+    let all = kinds::all(&operator);
+    let (present, absent): (Vec<_>, Vec<_>) = all.iter().cloned().partition(there);
     for controls in &present {
         tasks.spawn(controls.follow(shutdown.clone()).boxed());
     }
@@ -202,7 +203,7 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
     for controls in present {
         workers.spawn(controls.work(options.workers, shutdown.clone()).boxed());
     }
-    workers.spawn(images::run(operator.clone(), shutdown.clone()).boxed());
+    workers.spawn(images::run(operator.clone(), all, shutdown.clone()).boxed());
     for controls in absent {
         let client = operator.client.clone();
         workers.spawn(work_later(client, controls, options.workers, shutdown.clone()).boxed());

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use afloat_watching::Urgency;
+use afloat_images::Plan;
 use afloat_watching::feed::Pauses;
+use afloat_watching::{Looking, Queue, Urgency};
 use afloat_words::key::Key;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use kube::runtime::watcher;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +17,7 @@ use tracing::Instrument as _;
 
 use crate::controller::Controller;
 use crate::follow::scoped;
+use crate::images::rollouts as images;
 use crate::kind::Kind;
 use crate::round::{Next, reconcile};
 
@@ -28,6 +31,12 @@ pub(crate) trait Controls: Send + Sync {
 
     /// Waits until all its objects have been seen.
     fn ready(&self) -> BoxFuture<'_, ()>;
+
+    /// From now on each change of them that may move what is pulled beforehand puts the key into a queue.
+    fn ask_of_images(&self, queue: &Arc<Queue>, key: &Key);
+
+    /// What their rollouts want pulled beforehand.
+    fn warm(&self, looking: &Looking<'_>, now: Timestamp, plan: &mut Plan);
 
     /// Looks after them, `width` at a time, until `shutdown`, and then to the end of what is at work.
     fn work(self: Arc<Self>, width: usize, shutdown: CancellationToken) -> BoxFuture<'static, ()>;
@@ -53,6 +62,14 @@ impl<K: Kind> Controls for Controller<K> {
             }
         };
         all.boxed()
+    }
+
+    fn ask_of_images(&self, queue: &Arc<Queue>, key: &Key) {
+        images::ask(&self.sets, queue, key);
+    }
+
+    fn warm(&self, looking: &Looking<'_>, now: Timestamp, plan: &mut Plan) {
+        images::warm_all(&self.operator, &looking.at(&self.sets).all(), (looking, now), plan);
     }
 
     fn work(self: Arc<Self>, width: usize, shutdown: CancellationToken) -> BoxFuture<'static, ()> {

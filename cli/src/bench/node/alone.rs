@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use afloat_runtime::image::ImageStore;
 use afloat_runtime::oci::time_alone;
 
-use super::timed::Verb;
+use crate::bench::timed::Verb;
 
 /// Other runtimes that may be installed.
 const OTHERS: [&str; 2] = ["crun", "runc"];

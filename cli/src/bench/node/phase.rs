@@ -14,7 +14,7 @@ use kube::{Api, ResourceExt as _};
 use serde::Serialize;
 use serde_json::json;
 
-use super::timed::{Verb, Verbs, quantile};
+use crate::bench::timed::{Verb, Verbs, quantile};
 
 /// Old and new image of the pods; the program only waits there.
 pub(super) static IMAGES: [(&str, &str, &str); 2] = [("pause:v1", "collect", "v1"), ("pause:v2", "collect", "v2")];

@@ -116,7 +116,7 @@ pub(super) const KNOWN: &[Known] = {
             "PreDownloadImageForDaemonSetUpdate",
             false,
             Alpha,
-            Idle("it is about DaemonSets"),
+            Acts("images of a rollout of a DaemonSet are pulled on the nodes of its pods beforehand"),
         ),
         gate(
             "CloneSetEventHandlerOptimization",

@@ -82,7 +82,7 @@ pub(super) fn image_change(seen: &Situation<'_>, name: &str, new: &str) -> Strin
     };
     let same = id(&old).is_some() && id(&old) == id(new);
     let word = if same {
-        ", which is the same image under another name: the restart brings nothing new"
+        ", which is the same image under another name: nodes go by the name, so it restarts, and that brings nothing new"
     } else {
         ""
     };

@@ -1,6 +1,6 @@
 //! A CloneSet in the words that every workload has.
 
-use afloat_api::{CloneSet, CloneSetStatus, Figures, Matcher, Rollout, names};
+use afloat_api::{CloneSet, CloneSetStatus, Figures, Matcher, Rollout};
 use jiff::SignedDuration;
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use super::plan::plan;
 use super::scale::topology;
 use crate::pod::label::Naming;
 use crate::workload::budget::Limits;
-use crate::workload::foresight::Foreseen;
+use crate::workload::foresight::{FEW, Foreseen, Warming};
 use crate::workload::kind::{Sights, Workload};
 use crate::workload::observed::{Observed, Plan};
 
@@ -55,7 +55,7 @@ impl Workload for CloneSet {
         plan(self, seen)
     }
 
-    /// Pods are to be spread over nodes also when one of them is to go; and an image may have to be there before a pod leaves.
+    /// Pods are to be spread over nodes also when one of them is to go.
     fn sights(&self) -> Sights {
         if topology(self).is_empty() && !self.requires_images() {
             Sights::OutOfService
@@ -63,13 +63,22 @@ impl Workload for CloneSet {
             Sights::OfPods
         }
     }
-
-    fn requires_images(&self) -> bool {
-        self.annotation(names::PREWARM) == Some(names::PREWARM_REQUIRED)
-    }
 }
 
 impl Foreseen for CloneSet {
+    fn warming(&self) -> Warming<'_> {
+        let rolling = self.spec.update_strategy.rolling_update.as_ref();
+        Warming {
+            selector: &self.spec.selector,
+            current: Some(&self.status.current_revision),
+            done: self.status.current_revision == self.status.update_revision,
+            gate: |gates| gates.predownload,
+            few: FEW,
+            keeps_nodes: false,
+            settings: rolling.and_then(|rolling| rolling.in_place_update_strategy.as_ref()),
+        }
+    }
+
     fn rollout(&self) -> Rollout {
         self.spec.rollout()
     }

@@ -66,6 +66,8 @@ fn seen<'a>(seen: SeenSet<'a>, wishes: &'a Wishes) -> Seen<'a> {
         rollout: &wishes.rollout,
         limits: Limits::anonymous(&wishes.rollout, set.spec.replicas()),
         turns: wishes.turns.as_ref().map_or(Turns::Any, Turns::Given),
+        in_order: false,
+        keeps_nodes: false,
         excess: &NOBODY,
         min_ready: set.min_ready(),
         hooks: set.spec.lifecycle.as_ref(),

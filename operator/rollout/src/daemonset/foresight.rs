@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 
 use crate::pod::object::Pod;
 use crate::workload::budget::{Limits, Round, resolve};
-use crate::workload::foresight::Foreseen;
+use crate::workload::foresight::{Foreseen, Warming};
 
 impl Foreseen for DaemonSet {
     fn rollout(&self) -> Rollout {
@@ -27,6 +27,19 @@ impl Foreseen for DaemonSet {
 
     fn min_ready(&self) -> SignedDuration {
         SignedDuration::from_secs(i64::from(self.spec.min_ready_seconds.unwrap_or(0).max(0)))
+    }
+
+    fn warming(&self) -> Warming<'_> {
+        let status = &self.status;
+        Warming {
+            selector: &self.spec.selector,
+            current: None,
+            done: status.updated_number_scheduled >= status.desired_number_scheduled,
+            gate: |gates| gates.predownload_daemons,
+            few: 0,
+            keeps_nodes: true,
+            settings: None,
+        }
     }
 
     /// The node whose name comes last is the first.

@@ -67,6 +67,8 @@ impl<'a> DaemonPlanner<'a> {
             rollout: &wishes.rollout,
             limits: layout.limits,
             turns: Turns::Given(&layout.turns),
+            in_order: false,
+            keeps_nodes: true,
             excess: &layout.excess,
             min_ready: wishes.min_ready,
             hooks: set.spec.lifecycle.as_ref(),

@@ -1,6 +1,7 @@
 //! Situations of a DaemonSet and what the plan makes of them. The interleavings are in the package `afloat-model`.
 
 mod placing;
+mod prewarm;
 mod surging;
 mod takeover;
 mod updating;

@@ -9,7 +9,7 @@ use super::ordinals::ordinal;
 use super::planner::{limits, min_ready};
 use crate::pod::object::Pod;
 use crate::workload::budget::Limits;
-use crate::workload::foresight::Foreseen;
+use crate::workload::foresight::{FEW, Foreseen, Warming};
 use crate::workload::kind::Workload as _;
 use crate::workload::order::prioritise;
 
@@ -24,6 +24,18 @@ impl Foreseen for StatefulSet {
 
     fn min_ready(&self) -> SignedDuration {
         min_ready(self)
+    }
+
+    fn warming(&self) -> Warming<'_> {
+        Warming {
+            selector: &self.spec.selector,
+            current: Some(&self.status.current_revision),
+            done: self.status.current_revision == self.status.update_revision,
+            gate: |gates| gates.predownload,
+            few: FEW,
+            keeps_nodes: false,
+            settings: None,
+        }
     }
 
     /// From the largest ordinal down, unless labels say otherwise.

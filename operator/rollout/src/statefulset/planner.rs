@@ -95,6 +95,8 @@ fn seen<'a>(of: SeenSet<'a>, wishes: &'a Wishes<'a>) -> Seen<'a> {
         rollout: &wishes.rollout,
         limits: wishes.limits,
         turns: Turns::Given(&wishes.turns.places),
+        in_order: set.spec.unordered().is_none(),
+        keeps_nodes: false,
         excess: &wishes.excess,
         min_ready: min_ready(set),
         hooks: set.spec.lifecycle.as_ref(),

@@ -2,6 +2,7 @@
 
 mod claims;
 mod life;
+mod prewarm;
 mod scale;
 mod update;
 
@@ -34,6 +35,7 @@ struct Scene {
     pods: Vec<Value>,
     claims: Vec<Value>,
     classes: Vec<Value>,
+    nodes: Nodes,
     gates: Gates,
 }
 
@@ -54,6 +56,7 @@ impl Scene {
             pods: Vec::new(),
             claims: Vec::new(),
             classes: Vec::new(),
+            nodes: Nodes::default(),
             gates: Gates::default(),
         };
         for (index, image) in ["old", "new"].iter().enumerate() {
@@ -166,7 +169,7 @@ impl Scene {
             now,
             seed: 1,
             drained: &BTreeMap::new(),
-            nodes: &Nodes::default(),
+            nodes: &self.nodes,
             opened: &Opened::default(),
             traffic: &Traffic::default(),
             guards: &[],

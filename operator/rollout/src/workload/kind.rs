@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use afloat_api::{Figures, Matcher, Status};
+use afloat_api::{Figures, Matcher, Status, names};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{Metadata, NamespaceResourceScope, Resource};
 use serde::de::DeserializeOwned;
@@ -50,14 +50,21 @@ pub trait Workload:
     /// What to do next.
     fn plan(&self, seen: &Observed<'_>) -> Plan<Self::Status>;
 
-    /// The nodes that a plan looks at.
+    /// The nodes that a plan looks at: an image may have to be there before a pod leaves.
     fn sights(&self) -> Sights {
-        Sights::OutOfService
+        if self.requires_images() {
+            Sights::OfPods
+        } else {
+            Sights::OutOfService
+        }
     }
 
-    /// Whether no pod may leave its Services before its node has the images that are wanted: where jobs pull them beforehand.
+    /// Whether no pod may leave its Services before its node has the images that are wanted: jobs pull them beforehand.
     fn requires_images(&self) -> bool {
-        false
+        let annotations = self.metadata().annotations.as_ref();
+        annotations
+            .and_then(|all| all.get(names::PREWARM))
+            .is_some_and(|mode| mode == names::PREWARM_REQUIRED)
     }
 
     /// It as the owner of its pods.

@@ -23,6 +23,10 @@ pub struct Seen<'a> {
     pub limits: Limits,
     /// Which pod comes to its turn when.
     pub turns: Turns<'a>,
+    /// No pod is touched before the one whose turn is before it, where that one waits for something of its own.
+    pub in_order: bool,
+    /// A new pod comes to the node of the one whose place it takes.
+    pub keeps_nodes: bool,
     /// Names of its pods that are to go whatever becomes of the rollout: they count for no budget and are not updated.
     pub excess: &'a BTreeSet<String>,
     /// How long a pod must be Ready to count as available.

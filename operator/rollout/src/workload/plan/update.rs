@@ -1,7 +1,10 @@
 //! Pods move to the update revision: which of them, and the next step of each.
 
+use std::collections::BTreeMap;
+
 use afloat_api::{Operation, PodUpdatePolicy, names};
 use jiff::SignedDuration;
+use serde_json::Value;
 
 use super::planner::{BURST, Planner};
 use super::queue::Queue;
@@ -39,7 +42,7 @@ impl<'a> Planner<'a> {
         }
         let held = self.held_by_loss();
         let mut queue = Queue::of(self);
-        let mut told = false;
+        let (mut told, mut behind) = (false, false);
         while left > 0 {
             if self.room == 0 {
                 self.postpone(queue, left);
@@ -70,6 +73,10 @@ impl<'a> Planner<'a> {
             if self.waits_for_budget(member) {
                 left -= 1;
                 self.waits.pod(Wait::Budget, || pod.name().to_owned());
+                continue;
+            }
+            if self.waits_for_image(pod, &mut behind) {
+                left -= 1;
                 continue;
             }
             left -= usize::from(self.step(pod));
@@ -149,16 +156,6 @@ impl<'a> Planner<'a> {
 
     /// The next step of an update in place; false if the budget does not allow it now.
     pub(super) fn update_in_place(&mut self, pod: &'a Pod, wanted: &Change) -> bool {
-        if !self.out_of_service(pod)
-            && let Some(why) = self.lacks_image(pod, wanted)
-        {
-            // What nodes tell asks for no round.
-            if let Ok(at) = self.seen.now.checked_add(PREWARM_LOOK) {
-                self.wake(at);
-            }
-            self.waits.pod(Wait::Prewarm, || why);
-            return true;
-        }
         if let Some(granted) = self.held_from_update(pod) {
             return granted;
         }
@@ -200,14 +197,39 @@ impl<'a> Planner<'a> {
         true
     }
 
-    /// Which image the pod's node has not got, and why; None where nobody requires that it has.
-    fn lacks_image(&self, pod: &Pod, change: &Change) -> Option<String> {
-        if !self.seen.owner.requires_images {
-            return None;
+    /// Whether a pod stays where it is as its node has not got an image that is required; or, where there is an order, as the one
+    /// before it stays for that (`behind`).
+    fn waits_for_image(&mut self, pod: &Pod, behind: &mut bool) -> bool {
+        let leaves = self.out_of_service(pod) || State::of(pod) == State::PreparingDelete;
+        if !self.seen.owner.requires_images || leaves {
+            return false;
         }
+        let why = self.lacks_image(pod);
+        if why.is_none() && !*behind {
+            return false;
+        }
+        *behind |= self.seen.in_order;
+        // What nodes tell asks for no round.
+        if let Ok(at) = self.seen.now.checked_add(PREWARM_LOOK) {
+            self.wake(at);
+        }
+        let why = why.unwrap_or_else(|| format!("{} after others", pod.name()));
+        self.waits.pod(Wait::Prewarm, || why);
+        true
+    }
+
+    /// Which image of those that are wanted the pod's node has not got, and why.
+    fn lacks_image(&self, pod: &Pod) -> Option<String> {
         let node = pod.spec.node_name.as_deref()?;
+        let images = match (self.seen.rollout.policy, self.difference(pod)) {
+            (PodUpdatePolicy::InPlaceOnly | PodUpdatePolicy::InPlaceIfPossible, Ok(change)) => change.images,
+            (PodUpdatePolicy::InPlaceOnly, Err(_)) => return None,
+            // The next one may come to any other node.
+            _ if !self.seen.keeps_nodes => return None,
+            _ => other_images(pod, self.seen.owner.template),
+        };
         let known = self.seen.nodes.get(node);
-        let lacking = change.images.values().find_map(|image| {
+        let lacking = images.values().find_map(|image| {
             let why = known.map_or(Some("nothing is known of the node"), |known| known.node.lacks(image));
             Some((image, why?))
         });
@@ -251,4 +273,19 @@ impl<'a> Planner<'a> {
             .is_some_and(|gate| gate.status == "False");
         out || self.update_hook().is_some() || hooked.contains(&State::of(pod))
     }
+}
+
+/// Images of the template's containers that the pod's have not, by container.
+fn other_images(pod: &Pod, template: &Value) -> BTreeMap<String, String> {
+    let containers = template.pointer("/spec/containers").and_then(Value::as_array);
+    let text = |container: &Value, key: &str| container[key].as_str().unwrap_or_default().to_owned();
+    let all = containers
+        .into_iter()
+        .flatten()
+        .map(|container| (text(container, "name"), text(container, "image")));
+    let has = |name: &str, image: &str| {
+        let mut own = pod.spec.containers.iter();
+        own.any(|container| *container.name == *name && *container.image == *image)
+    };
+    all.filter(|(name, image)| !has(name, image)).collect()
 }

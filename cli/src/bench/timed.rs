@@ -13,6 +13,12 @@ use afloat_runtime::{
 use async_trait::async_trait;
 use serde::Serialize;
 
+/// Who is told of calls that have ended.
+pub(super) trait Ear: Send + Sync {
+    /// One has.
+    fn heard(&self, verb: &'static str, began: Instant, ended: Instant);
+}
+
 /// How long calls took, by verb.
 #[derive(Default)]
 pub(super) struct Verbs(Mutex<BTreeMap<&'static str, Vec<Duration>>>);
@@ -28,12 +34,16 @@ pub(super) struct Verb {
     pub(super) p99_ms: f64,
 }
 
-impl Verbs {
-    fn add(&self, verb: &'static str, took: Duration) {
+impl Ear for Verbs {
+    fn heard(&self, verb: &'static str, began: Instant, ended: Instant) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.entry(verb).or_default().push(took);
+        all.entry(verb)
+            .or_default()
+            .push(ended.saturating_duration_since(began));
     }
+}
 
+impl Verbs {
     /// The figures so far; begins anew.
     pub(super) fn take(&self) -> BTreeMap<&'static str, Verb> {
         let all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
@@ -66,18 +76,25 @@ pub(super) fn quantile(sorted: &[Duration], share: f64) -> Duration {
 /// Hands every call on.
 pub(super) struct Timed {
     inner: Arc<dyn Runtime>,
-    verbs: Arc<Verbs>,
+    ear: Arc<dyn Ear>,
+    attach: Duration,
 }
 
 impl Timed {
-    pub(super) fn around(inner: Arc<dyn Runtime>, verbs: Arc<Verbs>) -> Arc<dyn Runtime> {
-        Arc::new(Self { inner, verbs })
+    pub(super) fn around(inner: Arc<dyn Runtime>, ear: Arc<dyn Ear>) -> Arc<dyn Runtime> {
+        Self::with_volumes(inner, ear, Duration::ZERO)
+    }
+
+    /// With volumes that take a time to attach: each sandbox is made that much later, which is where a kubelet waits for the volumes
+    /// of a pod. It is told of as a call `volume`.
+    pub(super) fn with_volumes(inner: Arc<dyn Runtime>, ear: Arc<dyn Ear>, attach: Duration) -> Arc<dyn Runtime> {
+        Arc::new(Self { inner, ear, attach })
     }
 
     async fn time<T>(&self, verb: &'static str, call: impl Future<Output = T> + Send) -> T {
-        let started = Instant::now();
+        let began = Instant::now();
         let result = call.await;
-        self.verbs.add(verb, started.elapsed());
+        self.ear.heard(verb, began, Instant::now());
         result
     }
 }
@@ -101,6 +118,9 @@ impl Runtime for Timed {
     }
 
     async fn create_sandbox(&self, spec: &SandboxSpec) -> Result<Sandbox, RuntimeError> {
+        if !self.attach.is_zero() {
+            self.time("volume", tokio::time::sleep(self.attach)).await;
+        }
         self.time("sandbox", self.inner.create_sandbox(spec)).await
     }
 
