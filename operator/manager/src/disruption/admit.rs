@@ -99,6 +99,7 @@ async fn judge(client: &Client, asked: &Asked) -> Result<Verdict, String> {
     let subject = Subject {
         name: pod.name(),
         created: pod.metadata.created,
+        ready_since: pod.ready_since(),
         available: true,
     };
     let answers = claim(client, budget, &[(subject, asked.operation)], asked.dry_run).await;
