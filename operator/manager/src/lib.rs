@@ -163,7 +163,7 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         keeps_reports: AtomicBool::new(abilities.reports),
         node_images: Cache::new(),
         pull_jobs: Cache::new(),
-        disruption: Disruption::new(client.clone(), options.namespace.clone()),
+        disruption: Disruption::new(client.clone(), options.namespace.clone(), recorder.clone()),
         namespace: options.namespace,
         client,
         server: abilities.server,
