@@ -164,7 +164,7 @@ fn step(
                     next.pods[place] = Some(Pod {
                         changing: true,
                         ..request.pod
-                    })
+                    });
                 }
                 Want::Resize => {}
             }

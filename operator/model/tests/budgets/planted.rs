@@ -100,7 +100,7 @@ impl Planted {
         match self {
             Self::TakesNothing => {
                 (status.unavailable_allowed, status.current_available) =
-                    (status.unavailable_allowed + 1, status.current_available + 1)
+                    (status.unavailable_allowed + 1, status.current_available + 1);
             }
             Self::UpdatesUnnoted => status.unavailable_pods.clear(),
             _ => {}

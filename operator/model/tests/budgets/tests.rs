@@ -18,7 +18,7 @@ fn world(name: &'static str, change: impl FnOnce(&mut Setup)) -> Setup {
 fn small() -> Vec<Setup> {
     vec![
         world("deleted and made anew, by two at once", |w| {
-            (w.asks, w.seconds) = (3, 2)
+            (w.asks, w.seconds) = (3, 2);
         }),
         world("whatever is wanted", |w| w.wants = ALL),
         world("updated in place", |w| {
