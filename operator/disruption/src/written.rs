@@ -168,7 +168,7 @@ mod tests {
                 wish("NotIn", json!(["b"])),
                 Some("selector"),
             ),
-            (web.clone(), json!({"selector": {}}), None),
+            (web, json!({"selector": {}}), None),
         ] {
             let found = conflict(&budget("new", &one), [&budget("new", &one), &budget("old", &other)]);
             let ended = found
