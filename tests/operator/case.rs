@@ -264,6 +264,20 @@ impl Case {
         }
     }
 
+    /// Waits for an event of the namespace.
+    pub(crate) async fn until_event(&self, reason: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        let told = async || {
+            self.list("", "v1", "Event")
+                .await
+                .iter()
+                .any(|event| event["reason"] == reason)
+        };
+        while !told().await {
+            self.in_time(deadline, reason).await;
+        }
+    }
+
     /// Waits until the CloneSet says that all its pods are new and serve; gives it.
     pub(crate) async fn settled(&self) -> Value {
         self.until("the CloneSet settled", settled).await
