@@ -304,6 +304,11 @@ impl Case {
         }
     }
 
+    /// Waits for an event with this reason.
+    pub(crate) async fn reported(&self, reason: &str) {
+        self.until_event(reason, |event| event["reason"] == reason).await;
+    }
+
     /// Waits until the CloneSet says that all its pods are new and serve; gives it.
     pub(crate) async fn settled(&self) -> Value {
         self.until("the CloneSet settled", settled).await

@@ -10,6 +10,7 @@ mod socket;
 mod stalling;
 mod subresource;
 mod turns;
+mod unread;
 mod work;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use connections::Connections;
 use in_flight::InFlight;
 use rustix::process::{Resource, getrlimit};
 use turns::Turns;
+use unread::Unread;
 use work::Room;
 
 use crate::auth::Tokens;
@@ -42,6 +44,8 @@ pub(crate) struct Router {
     documents: openapi::Cache,
     /// What is open on sockets, of all of them.
     connections: Arc<Connections>,
+    /// What waits for those who read them.
+    unread: Arc<Unread>,
     in_flight: InFlight,
     room: Room,
     turns: Turns,
@@ -70,6 +74,7 @@ impl Router {
             metrics,
             documents: openapi::Cache::default(),
             connections: Arc::new(Connections::new(descriptors())),
+            unread: Arc::default(),
             in_flight: InFlight::default(),
             room: Room::default(),
             turns: Turns::default(),

@@ -184,6 +184,10 @@ pub const EVICTION_WAITS: &str = "afloat.dev/eviction-waits";
 pub const BUDGET_WEBHOOK: &str = "budgets.afloat.dev";
 /// Where it is asked.
 pub const BUDGET_PATH: &str = "/validate-pod";
+/// Name of the webhook that is asked whether there may be such a PodUnavailableBudget, and its path: OpenKruise's.
+pub const WRITTEN_BUDGET_WEBHOOK: &str = "written-budgets.afloat.dev";
+/// See [`WRITTEN_BUDGET_WEBHOOK`].
+pub const WRITTEN_BUDGET_PATH: &str = "/validate-policy-kruise-io-podunavailablebudget";
 /// ContainerRecreateRequest label: UID of the pod.
 pub const RECREATE_POD_UID: &str = "crr.apps.kruise.io/pod-uid";
 /// ContainerRecreateRequest label: the pod's node, whose agent does the work.

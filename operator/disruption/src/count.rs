@@ -12,6 +12,9 @@ pub const DISRUPTED: SignedDuration = SignedDuration::from_secs(20);
 /// How long a pod that was let change may seem available; OpenKruise's `UpdatedDelayCheckTime`.
 pub const UNAVAILABLE: SignedDuration = SignedDuration::from_secs(10);
 
+/// How long a pod that was let go may not have been seen at all: by the webhook it was, by the cache not yet.
+pub const UNSEEN: SignedDuration = SignedDuration::from_secs(5);
+
 /// One of a budget's pods, neither terminating nor over.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a> {
@@ -56,35 +59,35 @@ pub fn desired(spec: &BudgetSpec, total: i32) -> i32 {
 pub fn count(budget: &PodUnavailableBudget, rows: &[Row<'_>], total: i32, now: Timestamp) -> Counted {
     let mut counted = Counted::default();
     let by_name: BTreeMap<&str, &Row<'_>> = rows.iter().map(|row| (row.name, row)).collect();
-    let meant = |name: &str, since: &Time| {
-        let row = by_name.get(name)?;
-        // Another pod has taken the name: nobody has let that one go.
-        row.created
-            .is_none_or(|created| created.as_second() <= since.0.as_second())
-            .then_some(*row)
+    // None: another pod has taken the name, and nobody has let that one go. Some(None): no pod of the name is seen.
+    let meant = |name: &str, since: &Time| match by_name.get(name) {
+        Some(row) => {
+            let same = |created: Timestamp| created.as_second() <= since.0.as_second();
+            row.created.is_none_or(same).then_some(Some(*row))
+        }
+        None => Some(None),
     };
     let mut wake = |at: Option<Timestamp>| counted.wake_at = [counted.wake_at, at].into_iter().flatten().min();
     for (name, since) in &budget.status.disrupted_pods {
-        let end = since.0.checked_add(DISRUPTED).ok();
-        match meant(name, since) {
-            None => {}
-            Some(_) if end.is_none_or(|end| end <= now) => counted.overdue.push(name.clone()),
-            Some(_) => {
-                wake(end);
-                counted.status.disrupted_pods.insert(name.clone(), since.clone());
-            }
+        let Some(row) = meant(name, since) else { continue };
+        let end = since.0.checked_add(if row.is_some() { DISRUPTED } else { UNSEEN }).ok();
+        if end.is_some_and(|end| end > now) {
+            wake(end);
+            counted.status.disrupted_pods.insert(name.clone(), since.clone());
+        } else if row.is_some() {
+            counted.overdue.push(name.clone());
         }
     }
     for (name, since) in &budget.status.unavailable_pods {
-        let end = since.0.checked_add(UNAVAILABLE).ok();
-        let still = |row: &Row<'_>| {
-            let changed = row.ready_since.map(|ready| ready.as_second() - since.0.as_second());
-            // Seen to have gone, or to be back: from then on it speaks for itself. Times have whole seconds, or not, so within one
-            // second nothing is told apart.
-            let seen = changed.is_some_and(|after| if row.available { after > 0 } else { after >= 0 });
-            !seen && end.is_some_and(|end| end > now)
-        };
-        if meant(name, since).is_some_and(still) {
+        let Some(row) = meant(name, since) else { continue };
+        let end = since
+            .0
+            .checked_add(if row.is_some() { UNAVAILABLE } else { UNSEEN })
+            .ok();
+        // It was Ready before it was noted: seen to have gone since, or to be back, it speaks for itself.
+        let changed = row.and_then(|row| row.ready_since);
+        let seen = changed.is_some_and(|changed| changed.as_second() >= since.0.as_second());
+        if !seen && end.is_some_and(|end| end > now) {
             wake(end);
             counted.status.unavailable_pods.insert(name.clone(), since.clone());
         }
@@ -223,6 +226,31 @@ mod tests {
         // What it was before the note proves nothing.
         rows[0].ready_since = Some(at(-1));
         assert_eq!(count(&budget, &rows, 3, at(1)).status.unavailable_pods.len(), 1);
+    }
+
+    /// The webhook has seen it, and the cache will.
+    #[test]
+    fn a_pod_that_is_not_seen_yet_is_remembered_for_a_while() {
+        let status = json!({"disruptedPods": {"x": at(0).to_string()}, "unavailablePods": {"y": at(0).to_string()}});
+        let budget = budget(&json!({"maxUnavailable": 1}), &status);
+        let early = count(&budget, &rows(3), 3, at(4));
+        assert_eq!(
+            (
+                early.status.disrupted_pods.len(),
+                early.status.unavailable_pods.len(),
+                early.wake_at
+            ),
+            (1, 1, Some(at(5)))
+        );
+        let late = count(&budget, &rows(3), 3, at(5));
+        assert_eq!(
+            (
+                late.status.disrupted_pods.len(),
+                late.status.unavailable_pods.len(),
+                late.overdue.len()
+            ),
+            (0, 0, 0)
+        );
     }
 
     /// kruise #2175: six pods that are to be replaced, and the first replacement.

@@ -1,16 +1,19 @@
 //! What is asked before a pod goes, and what is noted if it may.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use afloat_api::{BudgetStatus, Matcher, Operation, PodUnavailableBudget, names};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
-use crate::count::desired;
+use crate::count::{DISRUPTED, desired};
 
 /// Pods that may be noted at the same time, as in OpenKruise.
 const NOTED: usize = 2000;
+/// How far other clocks may be ahead of ours.
+const APART: SignedDuration = SignedDuration::from_secs(60);
 
 /// Why a pod may not go. The texts are OpenKruise's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +28,11 @@ pub enum Refusal {
         /// The budget.
         budget: String,
     },
+    /// It is new, and nobody has counted its pods yet. (OpenKruise lets any number go until then.)
+    Uncounted {
+        /// The budget.
+        budget: String,
+    },
 }
 
 impl fmt::Display for Refusal {
@@ -35,6 +43,7 @@ impl fmt::Display for Refusal {
                 budget,
                 "DisruptedPods and UnavailablePods map too big - too many unavailable not confirmed by PUB controller",
             ),
+            Self::Uncounted { budget } => (budget, "its pods are not counted yet"),
         };
         write!(
             f,
@@ -50,6 +59,8 @@ pub struct Subject<'a> {
     pub name: &'a str,
     /// Since when it exists.
     pub created: Option<Timestamp>,
+    /// When it became Ready last, or ceased to be.
+    pub ready_since: Option<Timestamp>,
     /// As [`crate::count::Row::available`] says.
     pub available: bool,
 }
@@ -76,7 +87,7 @@ pub fn exempt(budget: &PodUnavailableBudget, pod: &Value) -> bool {
 }
 
 /// The labels of a pod.
-pub fn labels(pod: &Value) -> std::collections::BTreeMap<String, String> {
+pub fn labels(pod: &Value) -> BTreeMap<String, String> {
     let labels = pod["metadata"]["labels"].as_object().into_iter().flatten();
     let text = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
     labels.filter_map(text).collect()
@@ -93,28 +104,52 @@ pub fn left(budget: &PodUnavailableBudget) -> i32 {
     {
         return status.unavailable_allowed;
     }
-    let desired = desired(&budget.spec, status.total_replicas);
-    status.current_available.saturating_sub(desired).max(0)
+    let desired = desired(&budget.spec, total(budget));
+    let left = status.current_available.saturating_sub(desired);
+    let more = desired.saturating_sub(status.desired_available).max(0);
+    // What was allowed leaves out replacements of pods that are to go, which are not known here.
+    let narrowed = if more > 0 {
+        status.unavailable_allowed.saturating_sub(more)
+    } else {
+        left
+    };
+    left.min(narrowed).max(0)
+}
+
+/// How many pods there should be, as far as it is known.
+fn total(budget: &PodUnavailableBudget) -> i32 {
+    budget.said_total().unwrap_or(budget.status.total_replicas)
+}
+
+/// Whether nobody has counted yet, and somebody will soon. After that a budget that cannot be counted holds nobody.
+fn awaited(budget: &PodUnavailableBudget, now: Timestamp) -> bool {
+    let created = budget.metadata.creation_timestamp.as_ref();
+    let soon = || created.and_then(|created| created.0.checked_add(DISRUPTED).ok());
+    budget.status.observed_generation == 0 && soon().is_some_and(|soon| now < soon)
 }
 
 /// Decides.
 pub fn take(budget: &PodUnavailableBudget, pod: Subject<'_>, operation: Operation, now: Timestamp) -> Verdict {
     let status = &budget.status;
-    if !pod.available || !budget.guards().contains(&operation) || desired(&budget.spec, status.total_replicas) == 0 {
+    let name = || budget.metadata.name.clone().unwrap_or_default();
+    if !pod.available || !budget.guards().contains(&operation) {
+        return Verdict::Free;
+    }
+    // Of how many pods nobody knows: only where all may go of any number, all may go.
+    if awaited(budget, now) && desired(&budget.spec, i32::MAX) > 0 {
+        return Verdict::Refused(Refusal::Uncounted { budget: name() });
+    }
+    if desired(&budget.spec, total(budget)) == 0 {
         return Verdict::Free;
     }
     let meant = |since: &Time| {
         pod.created
             .is_none_or(|created| created.as_second() <= since.0.as_second())
     };
-    let noted = |map: &std::collections::BTreeMap<String, Time>| map.get(pod.name).is_some_and(meant);
-    if noted(&status.disrupted_pods) {
-        return Verdict::Free;
-    }
+    let noted = |map: &BTreeMap<String, Time>| map.get(pod.name).is_some_and(meant);
     let mut new = status.clone();
-    // It counts already; but for longer from now on.
-    if !noted(&status.unavailable_pods) {
-        let name = || budget.metadata.name.clone().unwrap_or_default();
+    // Whoever is noted counts already.
+    if !noted(&status.disrupted_pods) && !noted(&status.unavailable_pods) {
         if left(budget) <= 0 {
             return Verdict::Refused(Refusal::Spent { budget: name() });
         }
@@ -125,13 +160,35 @@ pub fn take(budget: &PodUnavailableBudget, pod: Subject<'_>, operation: Operatio
         // Who was let go no longer counts as available, so that the two numbers always fit each other.
         new.current_available -= 1;
     }
-    let since = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
-    new.unavailable_pods.remove(pod.name);
+    // Noted anew each time, so that a note lasts as long as what was let go may still come.
+    let since = Time(since(&pod, now));
     match operation {
-        Operation::Delete | Operation::Evict => new.disrupted_pods.insert(pod.name.to_owned(), since),
-        Operation::Update | Operation::Resize => new.unavailable_pods.insert(pod.name.to_owned(), since),
-    };
-    Verdict::Take(Box::new(new))
+        Operation::Delete | Operation::Evict => {
+            new.unavailable_pods.remove(pod.name);
+            new.disrupted_pods.insert(pod.name.to_owned(), since);
+        }
+        Operation::Update | Operation::Resize => {
+            new.unavailable_pods.insert(pod.name.to_owned(), since);
+        }
+    }
+    if new == *status {
+        Verdict::Free
+    } else {
+        Verdict::Take(Box::new(new))
+    }
+}
+
+/// Since when a pod is noted: after all that is known of it. Notes are compared with times of the API server and of the pod's node, whose
+/// clocks may be ahead of ours, and which say whole seconds.
+fn since(pod: &Subject<'_>, now: Timestamp) -> Timestamp {
+    let ready = pod.ready_since.map(|ready| ready.as_second() + 1);
+    let known = pod.created.map(Timestamp::as_second).max(ready);
+    let now_second = now.as_second();
+    // A clock that is farther off is not followed: what it says would not be forgotten.
+    let second = known.map_or(now_second, |known| {
+        known.clamp(now_second, now_second + APART.as_secs())
+    });
+    Timestamp::from_second(second).unwrap_or(now)
 }
 
 #[cfg(test)]
@@ -157,6 +214,7 @@ mod tests {
         Subject {
             name: "a",
             created: Some("2026-01-01T00:00:00Z".parse().unwrap()),
+            ready_since: Some("2026-01-01T00:00:01Z".parse().unwrap()),
             available,
         }
     }
@@ -219,6 +277,56 @@ mod tests {
         assert_eq!(status.disrupted_pods["a"].0, now());
     }
 
+    /// Let go long ago, and let go again: it may still come.
+    #[test]
+    fn a_note_lasts_from_the_last_time() {
+        let budget = budget(0, |b| {
+            b["status"]["disruptedPods"] = json!({"a": "2026-01-01T00:00:11Z"});
+        });
+        let again = taken(take(&budget, pod(true), Operation::Evict, now()));
+        assert_eq!((again.unavailable_allowed, again.disrupted_pods["a"].0), (0, now()));
+        let changed = taken(take(&budget, pod(true), Operation::Update, now()));
+        assert_eq!(
+            (changed.disrupted_pods.len(), changed.unavailable_pods["a"].0),
+            (1, now())
+        );
+    }
+
+    /// The clocks of nodes and of the API server are ahead, or off by any amount.
+    #[test]
+    fn a_note_is_later_than_what_is_known_of_the_pod() {
+        for (created, ready, wanted) in [(0, 20, 30), (0, 30, 31), (0, 33, 34), (40, 20, 40), (0, 999, 90)] {
+            let at = |second: i64| Some(Timestamp::from_second(now().as_second() - 30 + second).unwrap());
+            let pod = Subject {
+                created: at(created),
+                ready_since: at(ready),
+                ..pod(true)
+            };
+            let status = taken(take(&budget(1, |_| ()), pod, Operation::Update, now()));
+            assert_eq!(Some(status.unavailable_pods["a"].0), at(wanted), "{created} {ready}");
+        }
+    }
+
+    #[test]
+    fn a_new_budget_holds_until_it_is_counted() {
+        let fresh = |most: &str, created: &str| {
+            budget(0, |b| {
+                b["spec"]["maxUnavailable"] = json!(most);
+                b["metadata"]["creationTimestamp"] = json!(created);
+                b["status"] = json!({});
+            })
+        };
+        let soon = "2026-01-01T00:00:11Z";
+        assert!(matches!(
+            take(&fresh("50%", soon), pod(true), Operation::Delete, now()),
+            Verdict::Refused(Refusal::Uncounted { .. })
+        ));
+        // All may go, or nobody counts.
+        for budget in [fresh("100%", soon), fresh("50%", "2026-01-01T00:00:10Z")] {
+            assert_eq!(take(&budget, pod(true), Operation::Delete, now()), Verdict::Free);
+        }
+    }
+
     /// The note is about the pod that had the name before.
     #[test]
     fn a_new_pod_of_a_noted_name_is_asked_for() {
@@ -241,6 +349,18 @@ mod tests {
             take(&narrower, pod(true), Operation::Delete, now()),
             Verdict::Refused(_)
         ));
+        let more = budget(1, |b| {
+            b["metadata"]["generation"] = json!(3);
+            b["spec"]["protectTotalReplicas"] = json!(4);
+        });
+        assert_eq!(left(&more), 0, "more are to be there");
+        // One of the four is the replacement of one that is to go: one less may go than are there.
+        let replaced = budget(1, |b| {
+            b["metadata"]["generation"] = json!(3);
+            b["spec"]["maxUnavailable"] = json!(0);
+            b["status"]["currentAvailable"] = json!(4);
+        });
+        assert_eq!(left(&replaced), 0);
         let mut wider = budget(0, |b| {
             b["metadata"]["generation"] = json!(3);
             b["spec"]["maxUnavailable"] = json!(2);

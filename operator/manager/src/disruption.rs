@@ -1,4 +1,4 @@
-//! PodUnavailableBudgets: their status, what they and PodDisruptionBudgets leave to the planners, and the answer to whoever wants a pod
+//! PodUnavailableBudgets: their status, which there may be ([`written`]), what they and PodDisruptionBudgets leave to the planners, and the answer to whoever wants a pod
 //! to go. What is counted and decided is `afloat-disruption`'s.
 //!
 //! A budget has several writers: the loop that counts ([`status`]), the webhook ([`admit`], at every instance), and rounds that are about to
@@ -11,6 +11,7 @@ mod kept;
 mod scale;
 mod state;
 mod status;
+pub(crate) mod written;
 
 use std::sync::Arc;
 

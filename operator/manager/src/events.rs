@@ -15,6 +15,7 @@ use crate::round::act::REQUEST_TIMEOUT;
 const WAITING: usize = 256;
 
 /// Takes events.
+#[derive(Clone)]
 pub(crate) struct Recorder {
     queue: mpsc::Sender<(String, Value)>,
 }
@@ -44,26 +45,44 @@ impl Recorder {
 
     /// Tells of something that happened to any object, by its ObjectReference.
     pub(crate) fn tell_of(&self, about: &Value, component: &str, kind: &str, (reason, message): (&str, String)) {
-        let now = Timestamp::now();
-        let seconds = afloat_words::time::whole_seconds(now);
-        let text = |key: &str| about[key].as_str().unwrap_or_default().to_owned();
-        let (namespace, name) = (text("namespace"), text("name"));
-        // Nanoseconds as client-go does; the random part is for two events in one.
-        let suffix = format!("{:x}{:04x}", now.as_nanosecond(), rand::random::<u16>());
-        let mut body = json!({
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {"name": format!("{name}.{suffix}"), "namespace": namespace},
-            "involvedObject": about,
-            "type": kind, "reason": reason, "count": 1,
-            "firstTimestamp": seconds, "lastTimestamp": seconds,
-            "source": {"component": component},
-            "reportingComponent": component, "reportingInstance": "",
-        });
-        body["message"] = Value::String(message);
+        let (namespace, body) = event(about, component, kind, (reason, message));
         if self.queue.try_send((namespace, body)).is_err() {
             tracing::debug!(reason, "too many events, one dropped");
         }
+    }
+}
+
+/// An event about an object that is given by its ObjectReference, and its namespace.
+pub(crate) fn event(about: &Value, component: &str, kind: &str, (reason, message): (&str, String)) -> (String, Value) {
+    let now = Timestamp::now();
+    let seconds = afloat_words::time::whole_seconds(now);
+    let text = |key: &str| about[key].as_str().unwrap_or_default().to_owned();
+    let (namespace, name) = (text("namespace"), text("name"));
+    // Nanoseconds as client-go does; the random part is for two events in one.
+    let suffix = format!("{:x}{:04x}", now.as_nanosecond(), rand::random::<u16>());
+    let mut body = json!({
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": format!("{name}.{suffix}"), "namespace": namespace},
+        "involvedObject": about,
+        "type": kind, "reason": reason, "count": 1,
+        "firstTimestamp": seconds, "lastTimestamp": seconds,
+        "source": {"component": component},
+        "reportingComponent": component, "reportingInstance": "",
+    });
+    body["message"] = Value::String(message);
+    (namespace, body)
+}
+
+/// Sends one. What comes of it only the log is told.
+pub(crate) async fn send(client: &Client, namespace: &str, body: Value) {
+    let request = Request::new(Event::url_path(&(), Some(namespace)))
+        .create(&PostParams::default(), body.to_string().into_bytes());
+    let Ok(mut request) = request else { return };
+    request.extensions_mut().insert("create");
+    let call = tokio::time::timeout(REQUEST_TIMEOUT, client.request::<Value>(request)).await;
+    if let Ok(Err(error)) = call {
+        tracing::debug!(%error, "event not recorded");
     }
 }
 
@@ -78,14 +97,7 @@ impl Sender {
                 },
                 () = shutdown.cancelled() => return,
             };
-            let request = Request::new(Event::url_path(&(), Some(&namespace)))
-                .create(&PostParams::default(), body.to_string().into_bytes());
-            let Ok(mut request) = request else { continue };
-            request.extensions_mut().insert("create");
-            let call = tokio::time::timeout(REQUEST_TIMEOUT, self.client.request::<Value>(request)).await;
-            if let Ok(Err(error)) = call {
-                tracing::debug!(%error, "event not recorded");
-            }
+            send(&self.client, &namespace, body).await;
         }
     }
 }

@@ -164,7 +164,7 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
         node_images: Cache::new(),
         pull_jobs: Cache::new(),
         configs: Arc::default(),
-        disruption: Disruption::new(client.clone(), options.namespace.clone()),
+        disruption: Disruption::new(client.clone(), options.namespace.clone(), recorder.clone()),
         namespace: options.namespace,
         client,
         server: abilities.server,

@@ -116,6 +116,7 @@ pub(super) async fn a_budget_guards_its_pods(case: &Case) {
     let delete = async |pod: &Value| refusal(api.delete(name(pod), parameters).await);
     let (first, second) = tokio::join!(delete(&pods[0]), delete(&pods[1]));
     one_of([first, second], 403);
+    case.reported("PubPreventPodDeletion").await;
 
     let pods = counted(case, all).await;
     let evict = async |pod: &Value| at_once(case, name(pod)).await;
@@ -141,36 +142,92 @@ pub(super) async fn a_budget_guards_its_pods(case: &Case) {
     assert_eq!(refusal(api.delete(free, parameters).await), None);
 }
 
-/// A resize that restarts nothing is guarded only if that is said; a narrower budget counts before anybody has counted.
+/// A resize that restarts nothing is guarded only if that is said. Then it takes one of the budget, until that is forgotten.
 pub(super) async fn resizes_are_guarded_if_that_is_said(case: &Case) {
     if !case.ground.converts() {
         return; // The API server cannot ask the operator there.
     }
-    case.start(&cloneset(2)).await;
+    let mut set = cloneset(2);
+    set["spec"]["template"]["spec"]["containers"][1]["resources"] = json!({"requests": {"cpu": "10m"}});
+    case.start(&set).await;
     case.create(&budget(&json!({"maxUnavailable": 0}))).await;
     let pods = counted(case, [0, 2, 2, 2]).await;
     guarded(case, &pods[0]).await;
-    let (api, parameters) = (typed(case), PatchParams::default());
-    let cpu =
-        |amount: &str| json!({"spec": {"containers": [{"name": "log", "resources": {"requests": {"cpu": amount}}}]}});
+    let (api, parameters) = (&typed(case), &PatchParams::default());
     let label = json!({"metadata": {"labels": {"unavailable-pod.kruise.io/test": "true"}}});
-    let marked = refusal(api.patch(name(&pods[0]), &parameters, &Patch::Merge(&label)).await);
+    let marked = refusal(api.patch(name(&pods[0]), parameters, &Patch::Merge(&label)).await);
     assert!(marked.is_some_and(|(code, message)| code == 403 && message.ends_with(REFUSED)));
     let other = json!({"metadata": {"labels": {"other": "true"}}});
     assert_eq!(
-        refusal(api.patch(name(&pods[0]), &parameters, &Patch::Merge(&other)).await),
+        refusal(api.patch(name(&pods[0]), parameters, &Patch::Merge(&other)).await),
         None
     );
-    patch_budget(case, json!({"protectOperations": ["RESIZE"]})).await;
-    let resize = refusal(
-        api.patch_subresource("resize", name(&pods[0]), &parameters, &Patch::Strategic(&cpu("10m")))
-            .await,
+    let resize = async |pod: &Value, amount: &str| {
+        let resources = json!({"requests": {"cpu": amount}});
+        let patch = json!({"spec": {"containers": [{"name": "log", "resources": resources}]}});
+        let patched = api.patch_subresource("resize", name(pod), parameters, &Patch::Strategic(&patch));
+        refusal(patched.await)
+    };
+    assert_eq!(
+        resize(&pods[0], "20m").await,
+        None,
+        "nobody has said that it is guarded"
     );
-    if resize.as_ref().is_some_and(|(code, _)| *code == 404) {
-        return; // The server has no such part of pods.
+    patch_budget(case, json!({"protectOperations": ["RESIZE"], "maxUnavailable": 1})).await;
+    let pods = counted(case, [1, 2, 1, 2]).await;
+    let (first, second) = tokio::join!(resize(&pods[0], "30m"), resize(&pods[1], "30m"));
+    let refused = usize::from(first.is_none());
+    one_of([first, second], 403);
+    let pods = counted(case, [1, 2, 1, 2]).await;
+    assert_eq!(
+        resize(&pods[refused], "30m").await,
+        None,
+        "the other one has been long ago"
+    );
+    let amounts = case.until_pods("both are resized", |pods| {
+        let cpu = |pod: &Value| pod["spec"]["containers"][1]["resources"]["requests"]["cpu"] == "30m";
+        pods.iter().all(cpu)
+    });
+    amounts.await;
+}
+
+/// What OpenKruise refuses: a second budget for the same pods, another selector, annotations that nobody can read.
+pub(super) async fn two_budgets_are_not_about_the_same_pods(case: &Case) {
+    if !case.ground.converts() {
+        return; // The API server cannot ask the operator there.
     }
-    // Quality of service may not change, so it is refused in any case: by us first.
-    assert!(resize.is_some_and(|(_, message)| message.contains("podunavailablebudget") || message.contains("QOS")));
+    case.create(&budget(&json!({"maxUnavailable": 1}))).await;
+    case.reported("NoPods").await;
+    let api = case.api("policy.kruise.io", "v1beta1", "PodUnavailableBudget");
+    let annotation = json!({"metadata": {"annotations": {"kruise.io/pub-protect-operations": "DELETE,SCALE"}}});
+    // The operator tells the API server of its webhook a moment after it leads.
+    let dry = PatchParams {
+        dry_run: true,
+        ..PatchParams::default()
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while refusal(api.patch(NAME, &dry, &Patch::Merge(&annotation)).await).is_none() {
+        assert!(Instant::now() < deadline, "nobody reads budgets");
+        sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let mut second = budget(&json!({"maxUnavailable": 1}));
+    second["metadata"]["name"] = json!("second");
+    second["spec"]["selector"] =
+        json!({"matchExpressions": [{"key": "app", "operator": "In", "values": ["api", NAME]}]});
+    let conflict = "pub.spec.selector is in conflict with other PodUnavailableBudget web";
+    let refused = case.try_create(&second).await.expect_err("a conflict");
+    assert!(refused.contains(conflict), "{refused}");
+    second["spec"]["selector"]["matchExpressions"][0]["values"] = json!(["api"]);
+    case.create(&second).await;
+    let (parameters, selector) = (
+        PatchParams::default(),
+        json!({"spec": {"selector": {"matchLabels": {"app": "api"}}}}),
+    );
+    let moved = refusal(api.patch(NAME, &parameters, &Patch::Merge(&selector)).await);
+    assert!(moved.is_some_and(|(code, message)| code == 422 && message.contains("selector and targetRef cannot be modified")));
+    let unread = refusal(api.patch(NAME, &parameters, &Patch::Merge(&annotation)).await);
+    let invalid = "annotation[kruise.io/pub-protect-operations] is invalid";
+    assert!(unread.is_some_and(|(code, message)| code == 400 && message.ends_with(invalid)));
 }
 
 /// kruise #2571: pods of a ReplicaSet that belongs to something else than a Deployment. Nobody makes pods of it here but the case.
@@ -268,6 +325,9 @@ pub(super) async fn without_the_operator_pods_go(case: &Case) {
     let refused = refusal(api.delete(name(&pods[0]), &DeleteParams::default()).await);
     assert!(refused.is_some_and(|(code, _)| code == 403));
     case.ground.take_operator().stop("KILL");
+    let mut second = budget(&json!({"maxUnavailable": 0}));
+    second["metadata"]["name"] = json!("second");
+    case.create(&second).await;
     assert_eq!(
         refusal(api.delete(name(&pods[0]), &DeleteParams::default()).await),
         None

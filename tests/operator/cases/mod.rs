@@ -81,6 +81,7 @@ cases!(TOGETHER:
     configs::daemons_read_configs,
     budgets::a_budget_guards_its_pods,
     budgets::resizes_are_guarded_if_that_is_said,
+    budgets::two_budgets_are_not_about_the_same_pods,
     budgets::a_target_may_own_its_pods_through_a_replica_set,
     budgets::a_rollout_heeds_a_budget,
     budgets::an_eviction_waits_for_the_replacement,

@@ -13,14 +13,19 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::{Client, Resource as _};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::claim::{claim, present};
 use super::kept::available;
 use super::scale::ask;
+use crate::events::{event, send};
 use crate::webhook::verdict::Verdict;
 
 /// Seconds after which an eviction that has to wait may be tried again.
 const LATER: u32 = 5;
+
+/// Events on their way at a time.
+static TELLING: Semaphore = Semaphore::const_new(4);
 
 /// What is asked about.
 struct Asked {
@@ -99,6 +104,7 @@ async fn judge(client: &Client, asked: &Asked) -> Result<Verdict, String> {
     let subject = Subject {
         name: pod.name(),
         created: pod.metadata.created,
+        ready_since: pod.ready_since(),
         available: true,
     };
     let answers = claim(client, budget, &[(subject, asked.operation)], asked.dry_run).await;
@@ -111,6 +117,9 @@ async fn judge(client: &Client, asked: &Asked) -> Result<Verdict, String> {
         None => Verdict::Allowed,
         Some(message) => {
             tracing::debug!(namespace = asked.namespace, pod = pod.name(), operation = ?asked.operation, message, "a pod stays");
+            if !asked.dry_run {
+                tell(client, asked, &pod);
+            }
             // `kubectl drain` waits for what comes later, and ends at what is forbidden.
             match asked.operation {
                 Operation::Evict => Verdict::Later {
@@ -121,6 +130,25 @@ async fn judge(client: &Client, asked: &Asked) -> Result<Verdict, String> {
             }
         }
     })
+}
+
+/// Tells of a pod that stays. Whoever is refused is not kept waiting for it, and what does not fit is dropped.
+fn tell(client: &Client, asked: &Asked, pod: &Pod) {
+    let Ok(permit) = TELLING.try_acquire() else { return };
+    let about = json!({
+        "apiVersion": "v1", "kind": "Pod", "namespace": asked.namespace, "name": pod.name(), "uid": pod.metadata.uid.as_str(),
+        "resourceVersion": asked.pod["metadata"]["resourceVersion"],
+    });
+    let said = (
+        "PubPreventPodDeletion",
+        "openkruise pub prevents pod deletion".to_owned(),
+    );
+    let (namespace, body) = event(&about, "podunavailablebudget-webhook", "Warning", said);
+    let client = client.clone();
+    tokio::spawn(async move {
+        send(&client, &namespace, body).await;
+        drop(permit);
+    });
 }
 
 /// For a pod of a CloneSet that wants evicted pods replaced: the eviction waits, and the CloneSet's planner learns of it by the pod.

@@ -47,6 +47,7 @@ impl Disruption {
                 let subject = Subject {
                     name,
                     created: pod.metadata.created,
+                    ready_since: pod.ready_since(),
                     available: true,
                 };
                 Some((subject, *operation))

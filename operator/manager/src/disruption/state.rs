@@ -15,6 +15,7 @@ use kube::runtime::watcher;
 use tokio_util::sync::CancellationToken;
 
 use super::kept::{Budgets, Guarded, GuardedPod, Others};
+use crate::events::Recorder;
 use crate::follow::scope::scoped;
 use crate::kept::{Group, Sets};
 use crate::kind::Kind;
@@ -23,6 +24,7 @@ use crate::kind::Kind;
 pub(crate) struct Disruption {
     pub(super) client: Client,
     pub(super) namespace: Option<String>,
+    pub(super) recorder: Recorder,
     pub(super) budgets: Arc<Cache<Budgets>>,
     /// PodDisruptionBudgets.
     pub(super) others: Arc<Cache<Others>>,
@@ -37,10 +39,11 @@ pub(crate) struct Disruption {
 
 impl Disruption {
     /// One that knows nothing yet.
-    pub(crate) fn new(client: Client, namespace: Option<String>) -> Arc<Self> {
+    pub(crate) fn new(client: Client, namespace: Option<String>, recorder: Recorder) -> Arc<Self> {
         let disruption = Arc::new(Self {
             client,
             namespace,
+            recorder,
             budgets: Cache::new(),
             others: Cache::new(),
             pods: Cache::new(),

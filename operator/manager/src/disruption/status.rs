@@ -11,6 +11,7 @@ use afloat_rollout::pod::Wire;
 use afloat_words::key::Key;
 use futures::StreamExt as _;
 use jiff::Timestamp;
+use k8s_openapi::Resource as _;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
@@ -24,6 +25,8 @@ use crate::round::act::REQUEST_TIMEOUT;
 
 /// Budgets counted at the same time; OpenKruise has three workers.
 const WIDTH: usize = 3;
+/// Who speaks in events: OpenKruise's name.
+const COMPONENT: &str = "podunavailablebudget-controller";
 /// Pods that learn their budget's name at the same time.
 const PARALLEL: usize = 8;
 /// Workloads that are not followed want other numbers at times: how often they are asked where nothing may go, and elsewhere.
@@ -48,19 +51,20 @@ impl Disruption {
         else {
             return Ok(None);
         };
-        let (pods, total) = self.pods_of(&budget).await?;
+        let counting = self.pods_of(&budget).await;
+        let (pods, total) = counting.inspect_err(|why| {
+            let message = format!("Failed to calculate the number of expected pods: {why}");
+            self.tell(&budget, "Warning", "CalculateExpectedPodCountFailed", message);
+        })?;
         self.tell_pods(&budget, &pods).await?;
         let rows: Vec<Row<'_>> = pods.iter().map(|pod| row(pod)).collect();
         // The cache may be behind what the webhook has written: then the write is too late, and the present budget is counted for.
         for _ in 0..2 {
             let now = Timestamp::now();
             let counted = count(&budget, &rows, total, now);
-            for pod in &counted.overdue {
-                tracing::warn!(budget = %key, pod, "the pod was let go by its PodUnavailableBudget, and is still there");
-            }
             if counted.status != budget.status {
                 match write(&self.client, &budget, &counted.status).await? {
-                    Wrote::Done => {}
+                    Wrote::Done => self.tell_of(&budget, &pods, &counted.overdue),
                     Wrote::Gone => return Ok(None),
                     Wrote::Late => match present(&self.client, &key.namespace, &key.name).await? {
                         Some(present) => {
@@ -84,6 +88,32 @@ impl Disruption {
             ));
         }
         Err("somebody else wrote its status meanwhile".to_owned())
+    }
+
+    /// Tells of what has just been counted and written: that there are no pods, or that some are still there.
+    fn tell_of(&self, budget: &PodUnavailableBudget, pods: &[Arc<GuardedPod>], overdue: &[String]) {
+        if pods.is_empty() {
+            self.tell(budget, "Normal", "NoPods", "No matching pods found".to_owned());
+        }
+        let (namespace, name) = (
+            budget.metadata.namespace.as_deref().unwrap_or_default(),
+            name(&budget.metadata),
+        );
+        for pod in pods.iter().filter(|pod| overdue.iter().any(|name| **name == *pod.name)) {
+            let about = json!({"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": &*pod.name, "uid": &*pod.uid});
+            let message = format!("Pod was expected by PUB {namespace}/{name} to be deleted but it wasn't");
+            self.recorder
+                .tell_of(&about, COMPONENT, "Warning", ("NotDeleted", message));
+        }
+    }
+
+    fn tell(&self, budget: &PodUnavailableBudget, kind: &str, reason: &str, message: String) {
+        let meta = &budget.metadata;
+        let about = json!({
+            "apiVersion": PodUnavailableBudget::API_VERSION, "kind": PodUnavailableBudget::KIND, "namespace": meta.namespace,
+            "name": meta.name, "uid": meta.uid, "resourceVersion": meta.resource_version,
+        });
+        self.recorder.tell_of(&about, COMPONENT, kind, (reason, message));
     }
 
     /// The pods that a budget is about, and how many there should be.

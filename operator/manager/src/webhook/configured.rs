@@ -16,7 +16,10 @@ fn configurations(door: &Door, authorities: &str) -> Vec<Value> {
         config["caBundle"] = STANDARD.encode(authorities).into();
         config
     };
-    vec![recreate(&at(names::RECREATE_PATH)), budgets(&at(names::BUDGET_PATH))]
+    vec![
+        recreate(&at(names::RECREATE_PATH)),
+        budgets(&at(names::BUDGET_PATH), &at(names::WRITTEN_BUDGET_PATH)),
+    ]
 }
 
 /// What a ContainerRecreateRequest lacks.
@@ -44,8 +47,8 @@ fn recreate(config: &Value) -> Value {
 }
 
 /// Whether a pod may go. Of changes and deletions only those of pods that bear a budget's name are asked about; an eviction does not show
-/// its pod.
-fn budgets(config: &Value) -> Value {
+/// its pod. And whether there may be such a budget.
+fn budgets(config: &Value, written: &Value) -> Value {
     let keys = names::RELATED_BUDGET.map(|key| format!("'{key}' in oldObject.metadata.annotations"));
     let guarded = format!(
         "request.operation == 'CREATE' || (has(oldObject.metadata.annotations) && ({}))",
@@ -77,6 +80,19 @@ fn budgets(config: &Value) -> Value {
             "matchPolicy": "Equivalent",
             "matchConditions": [{"name": "guarded", "expression": guarded}],
             "sideEffects": "NoneOnDryRun",
+            "timeoutSeconds": 5,
+            "admissionReviewVersions": ["v1"],
+        }, {
+            "name": names::WRITTEN_BUDGET_WEBHOOK,
+            "clientConfig": written,
+            "rules": [{
+                "apiGroups": ["policy.kruise.io"], "apiVersions": ["v1alpha1", "v1beta1"], "operations": ["CREATE", "UPDATE"],
+                "resources": ["podunavailablebudgets"], "scope": "Namespaced",
+            }],
+            // Without an answer there may be two that are about the same pods: each pod goes by the one that was first.
+            "failurePolicy": "Ignore",
+            "matchPolicy": "Equivalent",
+            "sideEffects": "None",
             "timeoutSeconds": 5,
             "admissionReviewVersions": ["v1"],
         }],

@@ -11,7 +11,7 @@ use kube::Client;
 use serde_json::{Value, json};
 
 use super::verdict::Verdict;
-use crate::disruption::admit;
+use crate::disruption::{admit, written};
 use crate::recreate::{is_virtual, pod_text};
 
 const VERSION: &str = "admission.k8s.io/v1";
@@ -26,6 +26,9 @@ const REVIEWS: &[(&str, Handler)] = &[
     }),
     (names::BUDGET_PATH, |client, request| {
         admit::review(client, request).boxed()
+    }),
+    (names::WRITTEN_BUDGET_PATH, |client, request| {
+        written::review(client, request).boxed()
     }),
 ];
 
