@@ -40,6 +40,9 @@ pub trait Item: Clone + Ord + Hash + Send + 'static {}
 
 impl<T: Clone + Ord + Hash + Send + 'static> Item for T {}
 
+/// An item that was worked on, and what came of it: when to look at it again without being asked.
+type Worked<T, E> = (T, Result<Option<Duration>, E>);
+
 /// The queue of one loop.
 pub struct Queue<T = Key> {
     state: Mutex<State<T>>,
@@ -300,7 +303,7 @@ impl<T: Item> Queue<T> {
         &self,
         width: usize,
         shutdown: &CancellationToken,
-        work: &(dyn Fn(T) -> BoxFuture<'w, (T, Result<Option<Duration>, E>)> + Sync),
+        work: &(dyn Fn(T) -> BoxFuture<'w, Worked<T, E>> + Sync),
         failed: &(dyn Fn(&T, E) + Sync),
     ) {
         let mut active = FuturesUnordered::new();
