@@ -36,7 +36,7 @@ use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::abilities::abilities;
+use crate::abilities::{Abilities, abilities};
 pub use crate::abilities::{kinds, server};
 use crate::disruption::Disruption;
 use crate::follow::{appears_as, watch};
@@ -186,14 +186,8 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
     for controls in &present {
         tasks.spawn(controls.follow(shutdown.clone()).boxed());
     }
-    let ready = async {
-        operator.ready(&abilities).await;
-        for controls in &present {
-            controls.ready().await;
-        }
-    };
     tokio::select! {
-        () = ready => {}
+        () = ready(&operator, &abilities, &present) => {}
         () = shutdown.cancelled() => return Ok(()),
         _ = tasks.join_next() => return if shutdown.is_cancelled() { Ok(()) } else { Err(Error::Ended("watch")) },
     }
@@ -217,6 +211,14 @@ async fn lead(client: Client, options: Options, shutdown: CancellationToken) -> 
     while workers.join_next().await.is_some() {}
     operator.metrics.stopped();
     Ok(())
+}
+
+/// Waits until all has been seen that is decided on.
+async fn ready(operator: &Operator, abilities: &Abilities, present: &[Arc<dyn Controls>]) {
+    operator.ready(abilities).await;
+    for controls in present {
+        controls.ready().await;
+    }
 }
 
 /// For a kind whose CRD is not there: begins when it appears.
