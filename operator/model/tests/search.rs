@@ -7,8 +7,11 @@ use std::hash::Hash;
 /// Rounds in which a world has to come to rest, each a whole step of everybody.
 const ROUNDS: usize = 120;
 
+/// What may happen, and what it leads to.
+type Moves<S> = Vec<(<S as Space>::Move, <S as Space>::State)>;
+
 /// A small world.
-pub(crate) trait Space {
+pub(crate) trait Space: Sized {
     /// All that is so at a time.
     type State: Copy + Eq + Hash;
     /// What happens.
@@ -18,7 +21,7 @@ pub(crate) trait Space {
     fn begin(&mut self) -> Result<Self::State, String>;
 
     /// All that may happen next, and what it leads to.
-    fn next(&mut self, state: &Self::State) -> Result<Vec<(Self::Move, Self::State)>, String>;
+    fn next(&mut self, state: &Self::State) -> Result<Moves<Self>, String>;
 
     /// The same state once faults and edits stop.
     fn calm(&self, state: &Self::State) -> Self::State;
