@@ -85,3 +85,53 @@ fn pods_leave_nothing_behind() {
         assert_eq!(result["before"][count], result["after"][count], "{count}: {result:#}");
     }
 }
+
+#[test]
+fn what_is_pulled_beforehand_is_not_pulled_while_pods_are_out() {
+    if super::cluster::kubectl_program().is_none() || super::cluster::Cluster::boot(1).is_none() {
+        return;
+    }
+    let output = Command::new(AFLOAT)
+        .args(["bench", "release", "--layer", "300kB", "--bandwidth", "1MB/s"])
+        .args(["--attach", "400ms", "--pods", "2", "--json"])
+        .output()
+        .expect("afloat starts");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    let result: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let releases = result["releases"].as_array().expect("releases");
+    let ways: Vec<&Value> = releases.iter().map(|release| &release["way"]).collect();
+    assert_eq!(ways, ["recreate", "in-place", "in-place-prewarmed"]);
+    let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{value} in {result:#}"));
+    for release in releases {
+        // Each node has pulled the new layer, and it came no faster than it may.
+        assert_eq!(release["pulls"], 2, "{release:#}");
+        assert!(release["bytes"].as_u64() >= Some(600_000), "{release:#}");
+        let parts = release["parts"].as_object().expect("parts");
+        let sum: f64 = parts.values().map(number).sum();
+        assert!((sum - number(&release["out_seconds"])).abs() < 1e-6, "{release:#}");
+        assert!(
+            number(&release["release_seconds"]) >= number(&release["out_seconds_max"]),
+            "{release:#}"
+        );
+        let warmed = release["way"] == "in-place-prewarmed";
+        assert_eq!(release["pulls_while_out"], if warmed { 0 } else { 2 }, "{release:#}");
+        let pull = if warmed {
+            &release["first_leaves_seconds"]
+        } else {
+            &parts["pull"]
+        };
+        assert!(number(pull) >= 0.3, "{release:#}");
+        let (volume, address) = (number(&parts["volume"]), number(&parts["address"]));
+        if release["way"] == "recreate" {
+            assert!(volume >= 0.4 && address > 0.0, "{release:#}");
+        } else {
+            assert!(volume == 0.0 && address == 0.0, "{release:#}");
+            let saved = 100.0 * (1.0 - number(&release["out_seconds"]) / number(&releases[0]["out_seconds"]));
+            assert!(
+                (number(&release["out_saved_percent"]) - saved).abs() < 1e-6,
+                "{release:#}"
+            );
+        }
+    }
+}

@@ -361,3 +361,85 @@ async fn a_rollout_whose_image_cannot_be_pulled_stops_before_its_first_pod() {
         .until("no job any more", "ImagePullJob", <[Value]>::is_empty)
         .await;
 }
+
+/// A workload of two pods, or of one for the only node.
+fn workload(kind: &str, image: &str) -> Value {
+    let rolling = match kind {
+        "DaemonSet" => json!({"rollingUpdateType": "Standard"}),
+        _ => json!({"podUpdatePolicy": "InPlaceIfPossible"}),
+    };
+    let mut set = json!({
+        "metadata": {"name": "web", "annotations": {"afloat.dev/prewarm": "Required"}},
+        "spec": {
+            "selector": {"matchLabels": {"app": "web"}},
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": rolling},
+            "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "app", "image": image}]}},
+        },
+    });
+    if kind == "StatefulSet" {
+        set["spec"]["replicas"] = json!(2);
+        set["spec"]["serviceName"] = json!("web");
+        set["spec"]["template"]["spec"]["readinessGates"] = json!([{"conditionType": "InPlaceUpdateReady"}]);
+    }
+    set
+}
+
+/// So many pods are updated and available, as the status tells of the present spec.
+fn updated(set: &Value, count: u32) -> bool {
+    let status = &set["status"];
+    let fields = match set["kind"].as_str() {
+        Some("DaemonSet") => ["updatedNumberScheduled", "numberAvailable"],
+        _ => ["updatedReplicas", "availableReplicas"],
+    };
+    status["observedGeneration"] == set["metadata"]["generation"] && fields.iter().all(|field| status[field] == count)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rollouts_of_each_kind_warm_their_nodes_and_wait_for_that() {
+    for (kind, count, stays) in [("StatefulSet", 2, true), ("DaemonSet", 1, false)] {
+        let stage = Stage::new(0).await;
+        let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+        let (params, merge) = (PatchParams::default(), Patch::Merge(&ready));
+        let nodes = api(&stage.play, "v1", "Node", None);
+        nodes.patch_status("node", &params, &merge).await.unwrap();
+        let version = "apps.kruise.io/v1beta1";
+        stage
+            .create(version, kind, Some("default"), workload(kind, "app:1"))
+            .await;
+        let first = |all: &[Value]| all.first().cloned().unwrap_or_default();
+        stage.until("all pods", kind, |all| updated(&first(all), count)).await;
+        let uids = |pods: std::collections::BTreeMap<String, Value>| -> Vec<Value> {
+            pods.into_values().map(|pod| pod["metadata"]["uid"].clone()).collect()
+        };
+        let before = uids(stage.play.list().await);
+        assert_eq!(before.len(), count as usize, "{kind}");
+
+        let sets = api(&stage.play, version, kind, Some("default"));
+        let patch = Patch::Merge(json!({"spec": workload(kind, "app:2")["spec"]}));
+        sets.patch("web", &params, &patch).await.unwrap();
+        let asked = stage.until_asked(1).await;
+        let place = (asked[0].0.as_str(), asked[0].1.as_str(), asked[0].2.as_str());
+        assert_eq!(place, ("node", "app", "2"), "{kind}");
+        stage.answer(&asked[0], "Failed").await;
+        let says = |set: &Value, words: &str| {
+            let mut conditions = set["status"]["conditions"].as_array().into_iter().flatten();
+            conditions.any(|one| one["message"].as_str().is_some_and(|text| text.contains(words)))
+        };
+        let held = format!("{count} pod");
+        stage
+            .until("the reason", kind, |all| {
+                let set = first(all);
+                says(&set, &held) && says(&set, "held by afloat.dev/prewarm") && says(&set, "manifest unknown")
+            })
+            .await;
+        assert_eq!(uids(stage.play.list().await), before, "{kind}: nobody has left");
+        stage.answer(&asked[0], "Succeeded").await;
+        stage
+            .until("the end of the rollout", kind, |all| updated(&first(all), count))
+            .await;
+        assert_eq!(uids(stage.play.list().await) == before, stays, "{kind}");
+        stage
+            .until("no job any more", "ImagePullJob", <[Value]>::is_empty)
+            .await;
+    }
+}
