@@ -377,6 +377,7 @@ fn workload(kind: &str, image: &str) -> Value {
     if kind == "StatefulSet" {
         set["spec"]["replicas"] = json!(2);
         set["spec"]["serviceName"] = json!("web");
+        set["spec"]["template"]["spec"]["readinessGates"] = json!([{"conditionType": "InPlaceUpdateReady"}]);
     }
     set
 }
