@@ -78,7 +78,7 @@ impl Release<'_> {
         let total = u32::try_from(self.replicas).unwrap_or(0);
         let count = |value: &IntOrString| scaled(value, total, Round::Up).unwrap_or(0);
         let least = self.setting(2).map_or(0, |least| count(&least));
-        i64::from(self.updated_ready) >= i64::from(least)
+        i64::from(self.updated_ready) >= least
     }
 
     /// One of OpenKruise's three settings: a field in v1beta1 of CloneSet, an annotation for those who write none.

@@ -165,8 +165,8 @@ pub(super) async fn resizes_are_guarded_if_that_is_said(case: &Case) {
     let resize = async |pod: &Value, amount: &str| {
         let resources = json!({"requests": {"cpu": amount}});
         let patch = json!({"spec": {"containers": [{"name": "log", "resources": resources}]}});
-        let patched = api.patch_subresource("resize", name(pod), parameters, &Patch::Strategic(&patch));
-        refusal(patched.await)
+        let patch = Patch::Strategic(&patch);
+        refusal(api.patch_subresource("resize", name(pod), parameters, &patch).await)
     };
     assert_eq!(
         resize(&pods[0], "20m").await,

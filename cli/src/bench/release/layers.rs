@@ -10,7 +10,7 @@ use rand::{RngCore as _, SeedableRng as _};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::registry::{Blob, Registry};
+use super::registry::{Blob, Registry, digest};
 
 /// Where the application is in a registry.
 const REPOSITORY: &str = "bench/web";
@@ -76,11 +76,6 @@ impl Shelf {
         registry.put_manifest(&format!("{REPOSITORY}/manifests/{tag}"), MANIFEST, manifest.to_string());
         Ok(format!("{}/{REPOSITORY}:{tag}", registry.address))
     }
-}
-
-/// A digest as images have it.
-pub(super) fn digest(bytes: &[u8]) -> String {
-    format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
 /// What is in an OCI archive: digest or name, where it begins, and how long it is.

@@ -16,11 +16,10 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
 use hyper::body::Frame;
 use hyper_util::rt::TokioIo;
+use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-
-use super::layers::digest;
 
 /// What is sent at once, at most.
 const CHUNK: u64 = 256 << 10;
@@ -28,6 +27,11 @@ const CHUNK: u64 = 256 << 10;
 const PARTS: u64 = 10;
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+/// A digest as images have it.
+pub(super) fn digest(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
+}
 
 /// A blob: a part of a file, or a text.
 #[derive(Clone)]

@@ -116,6 +116,7 @@ impl Visit for Planned<'_> {
             guards: &[],
             server: Server::default(),
             gates: Gates::default(),
+            lacks: &[],
             memo: &Memo::default(),
             recorded: Some(Recorded {
                 reports: &read::<RolloutReport>(&scene.reports),
