@@ -10,7 +10,6 @@ mod socket;
 mod stalling;
 mod subresource;
 mod turns;
-mod unread;
 mod work;
 
 use std::sync::Arc;
@@ -20,7 +19,6 @@ use connections::Connections;
 use in_flight::InFlight;
 use rustix::process::{Resource, getrlimit};
 use turns::Turns;
-use unread::Unread;
 use work::Room;
 
 use crate::auth::Tokens;
@@ -44,8 +42,6 @@ pub(crate) struct Router {
     documents: openapi::Cache,
     /// What is open on sockets, of all of them.
     connections: Arc<Connections>,
-    /// What waits for those who read them.
-    unread: Arc<Unread>,
     in_flight: InFlight,
     room: Room,
     turns: Turns,
@@ -74,7 +70,6 @@ impl Router {
             metrics,
             documents: openapi::Cache::default(),
             connections: Arc::new(Connections::new(descriptors())),
-            unread: Arc::default(),
             in_flight: InFlight::default(),
             room: Room::default(),
             turns: Turns::default(),

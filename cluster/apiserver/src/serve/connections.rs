@@ -123,11 +123,6 @@ impl Place {
         self.open.close.clone()
     }
 
-    /// Of all connections this one has it.
-    pub(crate) fn number(&self) -> u64 {
-        self.number
-    }
-
     /// Returns when it has had no request for too long.
     pub(crate) async fn idle(&self) {
         loop {

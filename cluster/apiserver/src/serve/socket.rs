@@ -21,7 +21,7 @@ use crate::pki::Pki;
 use crate::serve::Router;
 use crate::serve::connections::{IDLE_LIMIT, Place};
 use crate::serve::stalling::Stalling;
-use crate::wire::body::{Body, held, pieces};
+use crate::wire::body::{Body, held};
 use crate::wire::request::{Peer, bearer};
 use crate::wire::status::Status;
 use crate::wire::websocket;
@@ -125,15 +125,10 @@ impl Router {
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer);
             let (server, certified, busy) = (Arc::clone(&server), certified.clone(), own.busy());
-            let (number, taken) = (own.number(), own.taken());
-            // In a box, which is given back as soon as there is an answer: what finds it takes tens of kilobytes, and hyper keeps the place of it
-            // until the last byte of the answer was read.
-            Box::pin(async move {
+            async move {
                 let response = server.authenticated(request, certified).await;
-                let unread = Arc::clone(&server.unread);
-                let counted = move |bytes| unread.hold(number, &taken, bytes);
-                Ok::<_, std::convert::Infallible>(response.map(|body| held(pieces(body, counted), busy)))
-            })
+                Ok::<_, std::convert::Infallible>(response.map(|body| held(body, busy)))
+            }
         });
         let stream = TokioIo::new(Stalling::new(stream, STALL_LIMIT));
         let protocols = protocols();

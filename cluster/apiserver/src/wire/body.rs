@@ -37,11 +37,6 @@ pub(crate) fn held(body: Body, guard: impl Send + 'static) -> Body {
     .boxed_unsync()
 }
 
-/// The same body, each piece of which goes through `each` when it is to be sent.
-pub(crate) fn pieces(body: Body, mut each: impl FnMut(Bytes) -> Bytes + Send + 'static) -> Body {
-    body.map_frame(move |frame| frame.map_data(&mut each)).boxed_unsync()
-}
-
 /// A response with a content type.
 pub(crate) fn typed(code: u16, content_type: &'static str, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
