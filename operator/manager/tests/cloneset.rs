@@ -10,7 +10,7 @@ mod takeover;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use afloat_api::RolloutReport;
+use afloat_api::{CloneSet, RolloutReport};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -426,8 +426,14 @@ async fn a_kind_of_workload_may_come_later() {
     let all = afloat_api::crds(&afloat_api::Serving::default());
     let crd = all.iter().find(|crd| crd.metadata.name.as_deref() == Some(name));
     crds.delete(name, &DeleteParams::default()).await.unwrap();
-    play.operator();
     let end = Instant::now() + PATIENCE;
+    // A definition ends some time after its deletion, and is served until then.
+    let sets: Api<CloneSet> = Api::namespaced(play.client.clone(), "default");
+    while sets.list(&ListParams::default()).await.is_ok() || crds.get_opt(name).await.unwrap().is_some() {
+        assert!(Instant::now() < end, "the definition does not go");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    play.operator();
     while !play.figures().contains("afloat_operator_leading 1") {
         assert!(Instant::now() < end, "it does not lead: {}", play.figures());
         tokio::time::sleep(Duration::from_millis(10)).await;
