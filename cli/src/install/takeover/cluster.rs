@@ -13,6 +13,10 @@ use crate::check::live;
 
 /// Name of whoever writes, as `managedFields` have it.
 const MANAGER: &str = "afloat-takeover";
+/// How often what somebody else wrote meanwhile is looked at again.
+const LOOKS: u32 = 50;
+/// Pause between two looks.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// Which object.
 #[derive(Clone, Copy, Debug)]
@@ -189,15 +193,34 @@ pub(super) async fn unfilled(client: &Client) -> anyhow::Result<Vec<(Value, Valu
     Ok(sets.into_iter().filter_map(full).collect())
 }
 
-/// Fills it in. Whoever wrote one meanwhile wins: it is looked at again.
+/// Fills it in.
 pub(super) async fn fill(client: &Client) -> anyhow::Result<()> {
-    for (set, template) in unfilled(client).await? {
+    let change = async |(set, template): (Value, Value)| {
         let which = Which::of(&set);
         let patch = serde_json::json!({
             "metadata": {"resourceVersion": set["metadata"]["resourceVersion"]}, "spec": {"template": template},
         });
         let api = which.api(client);
-        unless_changed(api.patch(which.name, &parameters(), &Patch::Merge(&patch)).await, which)?;
+        unless_changed(api.patch(which.name, &parameters(), &Patch::Merge(&patch)).await, which)
+    };
+    until_none_is_left(async || unfilled(client).await, change).await
+}
+
+/// Changes all that are left, until none is or [`LOOKS`] are over. Whoever wrote one meanwhile wins (a controller writes its status at any
+/// time), and it is looked at again.
+async fn until_none_is_left<T>(
+    left: impl AsyncFn() -> anyhow::Result<Vec<T>>,
+    change: impl AsyncFn(T) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    for _ in 0..LOOKS {
+        let all = left().await?;
+        if all.is_empty() {
+            break;
+        }
+        for one in all {
+            change(one).await?;
+        }
+        tokio::time::sleep(PAUSE).await;
     }
     Ok(())
 }
@@ -216,9 +239,9 @@ pub(super) async fn told(client: &Client) -> anyhow::Result<Vec<Value>> {
     Ok(sets)
 }
 
-/// Takes Afloat's condition out of all workloads. Whoever wrote one meanwhile wins: it is looked at again.
+/// Takes Afloat's condition out of all workloads.
 pub(super) async fn forget(client: &Client) -> anyhow::Result<()> {
-    for set in told(client).await? {
+    let change = async |set: Value| {
         let which = Which::of(&set);
         let rest: Vec<&Value> = conditions(&set).filter(|condition| !ours(condition)).collect();
         let patch = serde_json::json!({
@@ -228,9 +251,9 @@ pub(super) async fn forget(client: &Client) -> anyhow::Result<()> {
         unless_changed(
             api.patch_status(which.name, &parameters(), &Patch::Merge(&patch)).await,
             which,
-        )?;
-    }
-    Ok(())
+        )
+    };
+    until_none_is_left(async || told(client).await, change).await
 }
 
 fn conditions(set: &Value) -> impl Iterator<Item = &Value> {
@@ -245,5 +268,28 @@ fn parameters() -> PatchParams {
     PatchParams {
         field_manager: Some(MANAGER.to_owned()),
         ..PatchParams::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_somebody_else_wrote_meanwhile_is_looked_at_again() {
+        // Two others write before the first and the second change, whose writes then do nothing.
+        let (others, changed) = (Cell::new(2), Cell::new(false));
+        let left = async || Ok(if changed.get() { vec![] } else { vec!["web"] });
+        let change = async |_: &str| {
+            match others.get() {
+                0 => changed.set(true),
+                more => others.set(more - 1),
+            }
+            Ok(())
+        };
+        until_none_is_left(left, change).await.unwrap();
+        assert!(changed.get());
     }
 }
