@@ -107,7 +107,7 @@ impl Outcome {
         }
         let _ = write!(
             text,
-            "\n{:<20}{:>9}{:>9}{:>9}{:>9}{:>7}{:>9}",
+            "\n{:<20}{:>9}{:>9}{:>9}{:>9}{:>7}{:>11}",
             "RELEASE", "SECONDS", "BEFORE", "OUT", "OUT MAX", "PULLS", "WHILE OUT"
         );
         for (name, _) in Parts::default().all() {
@@ -117,7 +117,7 @@ impl Outcome {
         for release in &self.releases {
             let _ = write!(
                 text,
-                "{:<20}{:>9.2}{:>9.2}{:>9.2}{:>9.2}{:>7}{:>9}",
+                "{:<20}{:>9.2}{:>9.2}{:>9.2}{:>9.2}{:>7}{:>11}",
                 release.way.name(),
                 release.release_seconds,
                 release.first_leaves_seconds,
@@ -127,6 +127,8 @@ impl Outcome {
                 release.pulls_while_out
             );
             for (_, value) in release.parts.all() {
+                // A sum of nothing may be -0.
+                let value = if value > 0.0 { value } else { 0.0 };
                 let _ = write!(text, "{value:>9.2}");
             }
             text.push('\n');
